@@ -1,0 +1,44 @@
+# make demo | test | check | bench; everything lives in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Nothing is written outside .venv and the study's folder: byte code and font caches go there too.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/pycache
+export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
+export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
+export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
+
+.PHONY: install demo test check format bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $(STAMP)
+
+# A small A/B study on planted scenes, from nothing to the report; its folder is made anew.
+demo: $(STAMP)
+	rm -rf studies/demo
+	$(BIN)/study run demo --storage studies
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -p no:cacheprovider
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.throughput
+
+clean:
+	rm -rf $(VENV)

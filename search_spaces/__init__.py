@@ -1,0 +1,1 @@
+"""What may vary: trial configurations, search spaces, arms and factors."""

@@ -1,0 +1,69 @@
+"""The only place that turns a space into Optuna distributions, and back. Both include their upper bounds."""
+
+from collections.abc import Mapping
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from search_spaces.config import Value
+from search_spaces.space import (
+    CategoricalParameter,
+    FloatParameter,
+    IntParameter,
+    Parameter,
+    SearchSpace,
+)
+
+
+def to_distribution(parameter: Parameter) -> BaseDistribution:
+    """Return the Optuna distribution with the same values as `parameter`."""
+    if isinstance(parameter, FloatParameter):
+        return FloatDistribution(parameter.low, parameter.high, log=parameter.log)
+    if isinstance(parameter, IntParameter):
+        return IntDistribution(parameter.low, parameter.high)
+    return CategoricalDistribution(parameter.choices)
+
+
+def from_distribution(name: str, distribution: BaseDistribution) -> Parameter:
+    """Return the parameter with the same values as an Optuna distribution; raise TypeError for another kind."""
+    if isinstance(distribution, FloatDistribution):
+        return FloatParameter(name=name, low=distribution.low, high=distribution.high, log=distribution.log)
+    if isinstance(distribution, IntDistribution):
+        return IntParameter(name=name, low=distribution.low, high=distribution.high)
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalParameter(name=name, choices=tuple(c for c in distribution.choices if c is not None))
+    raise TypeError(f"{name}: no parameter for {distribution}")
+
+
+def suggest_hyperparameters(space: SearchSpace, trial: optuna.Trial) -> dict[str, Value]:
+    """Ask `trial` for every parameter that applies, parents first; fixed values are included unasked."""
+    chosen: dict[str, Value] = dict(space.fixed)
+    for parameter in space.parameters:
+        if parameter.condition is not None and not parameter.condition.holds(chosen):
+            continue
+        if isinstance(parameter, FloatParameter):
+            chosen[parameter.name] = trial.suggest_float(
+                parameter.name, parameter.low, parameter.high, log=parameter.log
+            )
+        elif isinstance(parameter, IntParameter):
+            chosen[parameter.name] = trial.suggest_int(parameter.name, parameter.low, parameter.high)
+        else:
+            level = trial.suggest_categorical(parameter.name, list(parameter.choices))
+            chosen[parameter.name] = parameter.check(level)  # type: ignore[arg-type]
+    return chosen
+
+
+def to_optuna_params(
+    space: SearchSpace, hyperparameters: Mapping[str, Value]
+) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
+    """Return Optuna's (params, distributions) of a finished trial: the searched parameters that it has."""
+    present = [p for p in space.parameters if p.name in hyperparameters]
+    return (
+        {p.name: hyperparameters[p.name] for p in present},
+        {p.name: to_distribution(p) for p in present},
+    )

@@ -1,0 +1,209 @@
+"""`SearchSpace`: what may vary, with inclusive bounds and real conditional parameters."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from search_spaces.config import Value
+from search_spaces.errors import UserInputError, nearest_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A parameter exists only where `parent` takes one of `values`."""
+
+    parent: str
+    values: tuple[Value, ...]
+
+    def holds(self, chosen: Mapping[str, Value]) -> bool:
+        """Return whether the parameter exists, given the values chosen so far."""
+        return self.parent in chosen and chosen[self.parent] in self.values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloatParameter:
+    """A real number in [low, high], both ends included; log-uniform where `log`."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    condition: Condition | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise UserInputError(f"{self.name}: low <= high must hold, but got [{self.low}, {self.high}]")
+        if self.log and self.low <= 0:
+            raise UserInputError(f"{self.name}: a log range needs low > 0, but got {self.low}")
+
+    def check(self, value: Value) -> float:
+        """Return `value` as a float; raise UserInputError outside [low, high]."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserInputError(f"{self.name} must be a number, but got {value!r}")
+        if not self.low <= value <= self.high:
+            raise UserInputError(f"{self.low} <= {self.name} <= {self.high} must hold, but got {value}")
+        return float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntParameter:
+    """A whole number in [low, high], both ends included."""
+
+    name: str
+    low: int
+    high: int
+    condition: Condition | None = None
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise UserInputError(f"{self.name}: low <= high must hold, but got [{self.low}, {self.high}]")
+
+    def check(self, value: Value) -> int:
+        """Return `value`; raise UserInputError if it is no int or outside [low, high]."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UserInputError(f"{self.name} must be a whole number, but got {value!r}")
+        if not self.low <= value <= self.high:
+            raise UserInputError(f"{self.low} <= {self.name} <= {self.high} must hold, but got {value}")
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoricalParameter:
+    """One of `choices`."""
+
+    name: str
+    choices: tuple[Value, ...]
+    condition: Condition | None = None
+
+    def __post_init__(self) -> None:
+        if not self.choices or len(set(self.choices)) != len(self.choices):
+            raise UserInputError(f"{self.name} needs distinct choices, but got {list(self.choices)}")
+
+    def check(self, value: Value) -> Value:
+        """Return `value`; raise UserInputError, with the nearest choice, if it is none of them."""
+        if value not in self.choices:
+            near = nearest_name(str(value), [str(c) for c in self.choices])
+            raise UserInputError(f"{self.name} has no level {value!r}{near}")
+        return value
+
+
+Parameter = FloatParameter | IntParameter | CategoricalParameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """Named parameters, parents before their children, and values that are fixed instead of searched.
+
+    Raises UserInputError on a repeated name, or on a condition whose parent does not come earlier.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    fixed: tuple[tuple[str, Value], ...] = ()
+
+    def __post_init__(self) -> None:
+        domains: dict[str, Parameter] = {}
+        fixed = dict(self.fixed)
+        for parameter in self.parameters:
+            if parameter.name in domains or parameter.name in fixed:
+                raise UserInputError(f"{self.name}: the parameter {parameter.name!r} stands twice")
+            condition = parameter.condition
+            if condition is not None and condition.parent not in domains and condition.parent not in fixed:
+                raise UserInputError(
+                    f"{self.name}: {parameter.name!r} depends on {condition.parent!r}, which does not come before it"
+                )
+            domains[parameter.name] = parameter
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the searched parameters, in order."""
+        return tuple(p.name for p in self.parameters)
+
+    def __getitem__(self, name: str) -> Parameter:
+        """Return the searched parameter `name`; raise UserInputError with the nearest name if there is none."""
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise UserInputError(
+            f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, self.names)}"
+        )
+
+    def with_fixed(self, values: Mapping[str, Value]) -> "SearchSpace":
+        """Return the space with `values` fixed instead of searched; each must lie inside its parameter's range.
+
+        A conditional parameter whose condition can no longer hold is dropped.
+        """
+        fixed = dict(self.fixed)
+        for name, value in values.items():
+            fixed[name] = self[name].check(value)
+        remaining = tuple(p for p in self.parameters if p.name not in fixed)
+        for name in values:
+            condition = self[name].condition
+            if (
+                condition is not None
+                and condition.parent in fixed
+                and fixed[condition.parent] not in condition.values
+            ):
+                raise UserInputError(
+                    f"{name} applies only where {condition.parent} is one of {list(condition.values)}, "
+                    f"but {condition.parent} is fixed at {fixed[condition.parent]!r}; remove it"
+                )
+        alive = tuple(p for p in remaining if _can_apply(p, remaining, fixed))
+        return replace(self, parameters=alive, fixed=tuple(sorted(fixed.items())))
+
+    def with_range(self, name: str, values: Sequence[Value]) -> "SearchSpace":
+        """Return the space with `name` narrowed: [low, high] for numbers, a list of levels for a categorical."""
+        old = self[name]
+        new: Parameter
+        if isinstance(old, CategoricalParameter):
+            new = replace(old, choices=tuple(old.check(v) for v in values))
+        else:
+            if len(values) != 2:
+                raise UserInputError(f"{name}: a range is [low, high], but got {list(values)}")
+            low, high = old.check(values[0]), old.check(values[1])
+            new = (
+                replace(old, low=float(low), high=float(high))
+                if isinstance(old, FloatParameter)
+                else replace(old, low=int(low), high=int(high))
+            )
+        narrowed = tuple(new if p.name == name else p for p in self.parameters)
+        fixed = dict(self.fixed)
+        return replace(self, parameters=tuple(p for p in narrowed if _can_apply(p, narrowed, fixed)))
+
+    def check(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
+        """Return `hyperparameters` validated against the space, fixed values included.
+
+        Raises UserInputError on an unknown name, a missing one, a value outside its range, or a conditional
+        parameter given where it does not apply.
+        """
+        chosen: dict[str, Value] = dict(self.fixed)
+        for parameter in self.parameters:
+            applies = parameter.condition is None or parameter.condition.holds(chosen)
+            if applies and parameter.name not in hyperparameters:
+                raise UserInputError(f"the hyperparameter {parameter.name!r} is missing")
+            if not applies and parameter.name in hyperparameters:
+                raise UserInputError(f"{parameter.name} does not apply here; remove it")
+            if applies:
+                chosen[parameter.name] = parameter.check(hyperparameters[parameter.name])
+        for name, value in hyperparameters.items():
+            if name not in chosen:
+                near = nearest_name(name, [*self.names, *dict(self.fixed)])
+                raise UserInputError(f"the space {self.name!r} has no parameter {name!r}{near}")
+            if chosen[name] != value:
+                raise UserInputError(f"{name} is fixed at {chosen[name]!r}, but got {value!r}")
+        return chosen
+
+
+def _can_apply(parameter: Parameter, parameters: Sequence[Parameter], fixed: Mapping[str, Value]) -> bool:
+    """Whether some choice of the parent's remaining values makes the parameter exist."""
+    condition = parameter.condition
+    if condition is None:
+        return True
+    if condition.parent in fixed:
+        return fixed[condition.parent] in condition.values
+    for parent in parameters:
+        if parent.name == condition.parent:
+            if isinstance(parent, CategoricalParameter):
+                return any(v in condition.values for v in parent.choices)
+            return True
+    return False
