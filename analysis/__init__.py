@@ -1,0 +1,1 @@
+"""From predictions to findings: metrics, intervals, comparison, confusion, Grad-CAM, figures, report."""

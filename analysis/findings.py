@@ -1,0 +1,232 @@
+"""`Findings`: the values behind the report. Computed elsewhere, drawn elsewhere, worded elsewhere."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A point estimate with a two-sided confidence interval; low <= estimate <= high."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Verdict(StrEnum):
+    """What one A/B row says about treatment against control."""
+
+    BETTER = "BETTER"
+    WORSE = "WORSE"
+    EQUIVALENT = "EQUIVALENT"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRow:
+    """One row of the A/B table. All effects are fractions of macro-F1 (0.01 is one percentage point).
+
+    Attributes:
+        treatment: arm A.
+        control: arm B; effects are A minus B.
+        effect: mean difference over paired seeds with its interval at `confidence` (simultaneous over rows).
+        standard_error: of the effect, for new seeds and new images.
+        degrees_of_freedom: of the t distribution behind the interval.
+        seed_variance: V_S of the comparison protocol.
+        image_variance: V_I.
+        seed_image_variance: V_SI.
+        confidence: 1 - alpha / rows.
+        margin: the equivalence margin.
+        verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED.
+        materiality: "material", "negligible" or "" for a BETTER or WORSE row.
+        settles: what would settle an UNDECIDED row, else "".
+        num_seeds: paired seeds S.
+        num_images: test images N.
+        minimum_detectable_effect: smallest effect found with 80 % power at this S and N.
+        p_value: two-sided, of no difference.
+        seed_differences: the S differences.
+        cost_ratio: device-seconds per run, treatment / control; None where not measured.
+    """
+
+    treatment: str
+    control: str
+    effect: Interval
+    standard_error: float
+    degrees_of_freedom: float
+    seed_variance: float
+    image_variance: float
+    seed_image_variance: float
+    confidence: float
+    margin: float
+    verdict: Verdict
+    materiality: str
+    settles: str
+    num_seeds: int
+    num_images: int
+    minimum_detectable_effect: float
+    p_value: float
+    seed_differences: tuple[float, ...]
+    cost_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassScore:
+    """Precision, recall and F1 of one class, means over seeds, with intervals for new seeds and new images."""
+
+    class_name: str
+    precision: Interval
+    recall: Interval
+    f1: Interval
+    num_images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """Confusion matrix of one arm over S seeds and N images; row = true class, column = predicted class.
+
+    Attributes:
+        counts: (K, K) mean number of images per seed.
+        rates: (K, K) Interval of P(predicted | true), for new seeds and new images.
+        excess: (K, K) rate minus the rate expected if errors of the row fell on wrong classes in proportion to
+            how often each class is wrongly predicted; 0 on the diagonal.
+    """
+
+    counts: tuple[tuple[float, ...], ...]
+    rates: tuple[tuple[Interval, ...], ...]
+    excess: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmFinding:
+    """What the confirmation runs say about one arm.
+
+    Attributes:
+        arm: name of the arm.
+        trial_id: the search trial whose configuration was confirmed.
+        confirmation_ids: the confirmation trials, in the order of `seeds`.
+        seeds: the paired seeds.
+        hyperparameters: the winning configuration.
+        search_macro_f1: its last-epoch macro-F1 on the search split (biased upward; never compared).
+        confirm_macro_f1: mean over seeds on the confirm split.
+        test_macro_f1: over seeds and images of the test split.
+        class_scores: one per class.
+        confusion: the confusion matrix.
+        gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
+        num_parameters: trainable parameters.
+        device_seconds: mean per confirmation run.
+        train_images_per_second: median over epochs of the confirmation runs.
+        peak_memory_bytes: highest of the runs.
+        device: the device's name.
+    """
+
+    arm: str
+    trial_id: str
+    confirmation_ids: tuple[str, ...]
+    seeds: tuple[int, ...]
+    hyperparameters: dict[str, float | int | str | bool]
+    search_macro_f1: float
+    confirm_macro_f1: float
+    test_macro_f1: Interval
+    class_scores: tuple[ClassScore, ...]
+    confusion: Confusion
+    gate_cleared: bool | None
+    num_parameters: int
+    device_seconds: float
+    train_images_per_second: float
+    peak_memory_bytes: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamView:
+    """One arm's view of one image in a Grad-CAM panel."""
+
+    arm: str
+    layer: str
+    map_size: tuple[int, int]
+    predicted_class: str
+    predicted_probability: float
+    true_probability: float
+    degenerate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamPanel:
+    """One row of pictures: input, then heat map and overlay per arm, for the true and the predicted class.
+
+    Attributes:
+        sample_id: index of the image in the image set.
+        true_class: its label's name.
+        reason: why it was chosen ("both correct", "both wrong", "only resnet50 correct", "most confused", ...).
+        views: one per arm, in the order of the findings' arms.
+        figure: file name under findings/figures/.
+    """
+
+    sample_id: int
+    true_class: str
+    reason: str
+    views: tuple[CamView, ...]
+    figure: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchArm:
+    """How one arm fared in the search.
+
+    Attributes:
+        arm: name.
+        num_trials: trials started.
+        num_completed, num_pruned, num_failed: by final state.
+        device_seconds: spent.
+        share: of all device-seconds.
+        best_macro_f1: best last-epoch macro-F1 on the search split among trials that ran every epoch; None if none.
+    """
+
+    arm: str
+    num_trials: int
+    num_completed: int
+    num_pruned: int
+    num_failed: int
+    device_seconds: float
+    share: float
+    best_macro_f1: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything the report says about one study."""
+
+    study: str
+    created: str
+    class_names: tuple[str, ...]
+    factor: str
+    gate: float | None
+    search: tuple[SearchArm, ...]
+    rungs: tuple[int, ...]
+    arms: tuple[ArmFinding, ...]
+    rows: tuple[ComparisonRow, ...]
+    panels: tuple[CamPanel, ...]
+    cam_note: str
+    num_test_reads: int
+    warnings: tuple[str, ...]
+    figures: dict[str, str]
+    passport: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return findings.json: sorted keys, two-space indent, no NaN (absent values are null)."""
+        return json.dumps(_plain(dataclasses.asdict(self)), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists and non-finite floats into None, for strict JSON."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

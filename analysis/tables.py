@@ -1,0 +1,337 @@
+"""The A/B table and the table of arms in words: terminal, csv, markdown and LaTeX, all from the same rows."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from analysis.comparison import compute_holm_adjusted
+from analysis.findings import ArmFinding, ComparisonRow, Interval, Verdict
+
+BAR_WIDTH = 33
+MOST_DECIMALS = 5
+HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
+ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "device-seconds", "images/s")
+VERDICT_STYLES = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.EQUIVALENT: "bold cyan",
+    Verdict.UNDECIDED: "bold yellow",
+}
+_LATEX_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalBar:
+    """Where to draw an interval over its margin band: fractions 0..1 of an axis that all rows of a table share."""
+
+    low: float
+    estimate: float
+    high: float
+    margin_low: float
+    zero: float
+    margin_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRow:
+    """One A/B row in words; every format is made of it.
+
+    Attributes:
+        comparison: "ResNet50 vs ResNet18".
+        effect: "+0.42 pp".
+        interval: "[+0.11, +0.73]", in percentage points.
+        verdict: "BETTER", "BETTER (material)", ...
+        seeds: "10 seeds".
+        mde: "0.40", in percentage points.
+        cost: "2.3x cost", or "cost not measured".
+        p_value, p_holm: unadjusted, and Holm-adjusted over the rows of the table: "0.012", "<0.001".
+        confidence: "95 %", "98.3 %".
+        settles: what would settle an UNDECIDED row, else "".
+        bar: geometry of the interval over the margin band.
+        value: the row that the words say.
+        p_holm_value: the Holm-adjusted p as a number.
+    """
+
+    comparison: str
+    effect: str
+    interval: str
+    verdict: str
+    seeds: str
+    mde: str
+    cost: str
+    p_value: str
+    p_holm: str
+    confidence: str
+    settles: str
+    bar: IntervalBar
+    value: ComparisonRow
+    p_holm_value: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells under `HEADER`."""
+        cost = self.cost.removesuffix(" cost") if self.value.cost_ratio is not None else "not measured"
+        seeds = str(self.value.num_seeds)
+        return (self.comparison, self.effect, self.interval, self.verdict, seeds, self.mde, cost, self.p_holm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmTableRow:
+    """One arm in words; `cells` stand under `ARM_HEADER`, `value` is the finding that they say."""
+
+    arm: str
+    macro_f1: str
+    interval: str
+    parameters: str
+    device_seconds: str
+    images_per_second: str
+    value: ArmFinding
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells under `ARM_HEADER`."""
+        speed = (self.device_seconds, self.images_per_second)
+        return (self.arm, self.macro_f1, self.interval, self.parameters, *speed)
+
+
+def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
+    """Return the rows of one A/B table in words; bars share an axis and p-values are Holm-adjusted over them."""
+    adjusted = compute_holm_adjusted([row.p_value for row in rows])
+    ends = [abs(end) for row in rows for end in (row.effect.low, row.effect.high, row.margin)]
+    reach = 1.08 * max(ends, default=1.0)
+    return tuple(_word_row(row, p_holm, reach) for row, p_holm in zip(rows, adjusted, strict=True))
+
+
+def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
+    """Return the rows of the table of arms in words."""
+    return tuple(
+        ArmTableRow(
+            arm=arm.arm,
+            macro_f1=f"{arm.test_macro_f1.estimate:.4f}",
+            interval=f"[{arm.test_macro_f1.low:.4f}, {arm.test_macro_f1.high:.4f}]",
+            parameters=f"{arm.num_parameters / 1e6:.1f} M",
+            device_seconds=f"{arm.device_seconds:,.0f}",
+            images_per_second=f"{arm.train_images_per_second:,.0f}",
+            value=arm,
+        )
+        for arm in arms
+    )
+
+
+def format_row(row: ComparisonRow) -> str:
+    """Return one line: difference, interval in pp, verdict, seeds, MDE in pp, cost; and what settles it if undecided.
+
+    For example ``ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost``.
+    """
+    words = build_table_rows([row])[0]
+    effect = f"{words.effect} {words.interval}"
+    parts = [words.comparison, effect, words.verdict, words.seeds, f"MDE {words.mde}", words.cost]
+    return " | ".join([*parts, words.settles] if words.settles else parts)
+
+
+def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
+    """Return the bar in `width` characters: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●."""
+
+    def column(fraction: float) -> int:
+        return round(fraction * (width - 1))
+
+    cells = [" "] * width
+    for i in range(column(bar.margin_low), column(bar.margin_high) + 1):
+        cells[i] = "░"
+    for i in range(column(bar.low), column(bar.high) + 1):
+        cells[i] = "━" if cells[i] == " " else "▓"
+    cells[column(bar.zero)] = "│"
+    cells[column(bar.estimate)] = "●"
+    return "".join(cells)
+
+
+def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
+    """Return the A/B table for a terminal, with a bar of each interval over the margin band."""
+    words = build_table_rows(rows)
+    table = Table(title="A/B comparison: macro-F1 on the test split", caption=_caption(words))
+    for name in (*HEADER[:3], "-margin  0  +margin", *HEADER[3:]):
+        table.add_column(name, no_wrap=name != "comparison")
+    for row in words:
+        cells = [Text(cell) for cell in row.cells]
+        cells[3].stylize(VERDICT_STYLES[row.value.verdict])
+        table.add_row(*cells[:3], Text(format_bar(row.bar)), *cells[3:])
+    return table
+
+
+def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
+    """Return the table of arms for a terminal."""
+    table = Table(title="Arms: macro-F1 on the test split, and cost")
+    for name in ARM_HEADER:
+        table.add_column(name, no_wrap=name != "arm")
+    for row in build_arm_table_rows(arms):
+        table.add_row(*(Text(cell) for cell in row.cells))
+    return table
+
+
+def build_csv(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as csv with full-precision numbers; effects in percentage points (`_pp`)."""
+    records = [
+        {
+            "treatment": row.value.treatment,
+            "control": row.value.control,
+            "effect_pp": 100 * row.value.effect.estimate,
+            "low_pp": 100 * row.value.effect.low,
+            "high_pp": 100 * row.value.effect.high,
+            "confidence": row.value.confidence,
+            "margin_pp": 100 * row.value.margin,
+            "verdict": row.value.verdict.value,
+            "materiality": row.value.materiality,
+            "num_seeds": row.value.num_seeds,
+            "num_images": row.value.num_images,
+            "minimum_detectable_effect_pp": 100 * row.value.minimum_detectable_effect,
+            "standard_error_pp": 100 * row.value.standard_error,
+            "degrees_of_freedom": row.value.degrees_of_freedom,
+            "p_value": row.value.p_value,
+            "p_holm": row.p_holm_value,
+            "cost_ratio": row.value.cost_ratio,
+            "settles": row.settles,
+        }
+        for row in build_table_rows(rows)
+    ]
+    return _to_csv(records)
+
+
+def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
+    """Return the table of arms as csv with full-precision numbers; macro-F1 as fractions."""
+    records = [
+        {
+            "arm": row.value.arm,
+            "macro_f1": row.value.test_macro_f1.estimate,
+            "macro_f1_low": row.value.test_macro_f1.low,
+            "macro_f1_high": row.value.test_macro_f1.high,
+            "num_parameters": row.value.num_parameters,
+            "device_seconds": row.value.device_seconds,
+            "train_images_per_second": row.value.train_images_per_second,
+            "device": row.value.device,
+        }
+        for row in build_arm_table_rows(arms)
+    ]
+    return _to_csv(records)
+
+
+def build_markdown(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as markdown, with a line below it on the confidence and on what settles what."""
+    words = build_table_rows(rows)
+    return _to_markdown(HEADER, [row.cells for row in words]) + f"\n{_caption(words)}\n"
+
+
+def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
+    """Return the table of arms as markdown."""
+    return _to_markdown(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
+
+
+def build_latex(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as a LaTeX tabular; needs the package booktabs."""
+    return _to_latex(HEADER, [row.cells for row in build_table_rows(rows)])
+
+
+def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
+    """Return the table of arms as a LaTeX tabular; needs the package booktabs."""
+    return _to_latex(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
+
+
+def _word_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
+    effect, decimals = row.effect, _choose_decimals(row)
+
+    def pp(fraction: float) -> str:
+        # Adding 0.0 after rounding turns -0.0 into 0.0.
+        return f"{round(100 * fraction, decimals) + 0.0:+.{decimals}f}"
+
+    return TableRow(
+        comparison=f"{row.treatment} vs {row.control}",
+        effect=f"{pp(effect.estimate)} pp",
+        interval=f"[{pp(effect.low)}, {pp(effect.high)}]",
+        verdict=f"{row.verdict} ({row.materiality})" if row.materiality else str(row.verdict),
+        seeds=f"{row.num_seeds} seeds",
+        mde=pp(row.minimum_detectable_effect).removeprefix("+"),
+        cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
+        p_value=_format_p(row.p_value),
+        p_holm=_format_p(p_holm),
+        confidence=f"{round(100 * row.confidence, 1):g} %",
+        settles=row.settles,
+        bar=_build_bar(effect, row.margin, reach),
+        value=row,
+        p_holm_value=p_holm,
+    )
+
+
+def _choose_decimals(row: ComparisonRow) -> int:
+    """Two decimals, or as many more as keep a bound from reading like the zero or margin that it clears or misses."""
+    for decimals in range(2, MOST_DECIMALS):
+        shown = [
+            (round(100 * bound, decimals), round(100 * mark, decimals), bound == mark)
+            for bound in (row.effect.low, row.effect.high)
+            for mark in (0.0, row.margin, -row.margin)
+        ]
+        if all(bound != mark or same for bound, mark, same in shown):
+            return decimals
+    return MOST_DECIMALS
+
+
+def _format_p(p_value: float) -> str:
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _build_bar(effect: Interval, margin: float, reach: float) -> IntervalBar:
+    def place(value: float) -> float:
+        return (value / reach + 1) / 2
+
+    return IntervalBar(
+        low=place(effect.low),
+        estimate=place(effect.estimate),
+        high=place(effect.high),
+        margin_low=place(-margin),
+        zero=place(0.0),
+        margin_high=place(margin),
+    )
+
+
+def _caption(rows: Sequence[TableRow]) -> str:
+    levels = ", ".join(dict.fromkeys(row.confidence for row in rows))
+    margins = ", ".join(dict.fromkeys(f"{100 * row.value.margin:g}" for row in rows))
+    lines = [f"Intervals at {levels} for new seeds and new images; margin {margins} pp."] if rows else []
+    return " ".join([*lines, *(f"{row.comparison}: {row.settles}." for row in rows if row.settles)])
+
+
+def _to_csv(records: Sequence[Mapping[str, object]]) -> str:
+    return str(pd.DataFrame(list(records)).to_csv(index=False, lineterminator="\n"))
+
+
+def _to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+    return line(header) + line(["---"] * len(header)) + "".join(line(row) for row in rows)
+
+
+def _to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(_escape_latex(cell) for cell in cells) + r" \\"
+
+    body = [line(header), r"\midrule", *(line(row) for row in rows)]
+    columns = "l" + "r" * (len(header) - 1)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""]
+    )
+
+
+def _escape_latex(text: str) -> str:
+    """Escape text for LaTeX; minus signs, < and > go into math mode."""
+    escaped = text.translate(_LATEX_ESCAPES).replace("<", "$<$").replace(">", "$>$")
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
