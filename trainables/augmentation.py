@@ -1,0 +1,183 @@
+"""Resize, flip, rotate, brightness and CutMix as batched tensor operations, per sample, on the images' own device."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationSettings:
+    """What happens to a training image.
+
+    Attributes:
+        image_size: side S of the model's input, in pixels.
+        interpolation: "bicubic" or "bilinear".
+        channels_last: memory layout of the result.
+        flip_probability: of a horizontal flip.
+        rotation_degrees: the angle is uniform in +- this; 0 switches rotation off.
+        brightness_fraction: the factor is uniform in 1 +- this; 0 switches it off.
+        cutmix_probability: share of the images that get a box from another image; 0 switches CutMix off.
+    """
+
+    image_size: int
+    interpolation: str
+    channels_last: bool
+    flip_probability: float
+    rotation_degrees: float
+    brightness_fraction: float
+    cutmix_probability: float
+
+    @classmethod
+    def from_config(cls, config: TrialConfig) -> "AugmentationSettings":
+        """Read the settings of the same names from `config`."""
+        return cls(
+            image_size=config.whole("image_size"),
+            interpolation=config.word("interpolation"),
+            channels_last=bool(config["channels_last"]),
+            flip_probability=config.number("flip_probability"),
+            rotation_degrees=config.number("rotation_degrees"),
+            brightness_fraction=config.number("brightness_fraction"),
+            cutmix_probability=config.number("cutmix_probability"),
+        )
+
+
+def prepare_batch(images: Tensor, *, image_size: int, interpolation: str, channels_last: bool) -> Tensor:
+    """Return (B, 3, S, S) float32 inputs for evaluation: resized with antialiasing, ImageNet-normalised.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        image_size: S in pixels; images of this size are not resampled.
+        interpolation: "bicubic" (clamped to [0, 255], which it may overshoot) or "bilinear".
+        channels_last: memory layout of the result.
+
+    Raises:
+        UserInputError: for an unknown interpolation.
+    """
+    pixels = _resize(images, image_size, interpolation)
+    return _layout(_normalise(pixels), channels_last)
+
+
+def augment_batch(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    generator: torch.Generator,
+    settings: AugmentationSettings,
+    num_classes: int,
+) -> tuple[Tensor, Tensor]:
+    """Return randomly changed inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, rows summing to 1.
+
+    Every image has its own draws, and each kind of change its own, so switching one off leaves the others' as they
+    are. Rotation mirrors the image at its border instead of inventing black corners. CutMix is Yun et al. 2019
+    (https://arxiv.org/abs/1905.04899, section 3.1 and algorithm A1), decided per image: a box of area fraction
+    1 - lambda, lambda ~ Beta(1, 1), comes from the image's partner under a random permutation, and lambda is taken
+    again from the box as clipped at the border.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        labels: (B,) int64 in [0, K).
+        generator: on the images' device; the only source of randomness.
+        settings: what to do.
+        num_classes: K.
+
+    Raises:
+        UserInputError: for an unknown interpolation.
+    """
+    draws = torch.rand((7, len(images)), generator=generator, device=images.device)
+    flip, angle, brightness, mix = draws[0], draws[1], draws[2], draws[3:]
+    flipped = flip < settings.flip_probability
+    rotates = settings.rotation_degrees > 0
+    if settings.flip_probability > 0 and not rotates:
+        images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+    pixels = _resize(images, settings.image_size, settings.interpolation)
+    if rotates:
+        pixels = _rotate(pixels, (2 * angle - 1) * math.radians(settings.rotation_degrees), flipped)
+    if settings.brightness_fraction > 0:
+        factors = 1 + (2 * brightness - 1) * settings.brightness_fraction
+        pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
+    inputs = _normalise(pixels)
+    targets = functional.one_hot(labels, num_classes).to(torch.float32)
+    if settings.cutmix_probability > 0:
+        partner = torch.randperm(len(images), generator=generator, device=images.device)
+        inputs, targets = _cutmix(inputs, targets, partner, mix, settings.cutmix_probability)
+    return _layout(inputs, settings.channels_last), targets
+
+
+def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
+    """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
+    if interpolation not in INTERPOLATIONS:
+        raise UserInputError(
+            f"there is no interpolation {interpolation!r}{nearest_name(interpolation, INTERPOLATIONS)}"
+        )
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+    if pixels.shape[2:] == (image_size, image_size):
+        return pixels
+    resized = functional.interpolate(
+        pixels, size=(image_size, image_size), mode=interpolation, antialias=True, align_corners=False
+    )
+    return resized.clamp_(0.0, 255.0) if interpolation == "bicubic" else resized
+
+
+def _normalise(pixels: Tensor) -> Tensor:
+    """Map [0, 255] to ImageNet-normalised values, in place."""
+    mean, std = _mean_and_std(pixels.device)
+    return pixels.sub_(mean).div_(std)
+
+
+@functools.cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (3, 1, 1) on the scale of uint8, copied to `device` once."""
+    mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None] * 255.0
+    std = torch.tensor(IMAGENET_STD, device=device)[:, None, None] * 255.0
+    return mean, std
+
+
+def _layout(inputs: Tensor, channels_last: bool) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return inputs.contiguous(memory_format=layout)
+
+
+def _rotate(pixels: Tensor, radians: Tensor, flipped: Tensor) -> Tensor:
+    """Rotate (and flip, where `flipped`) each image about its centre, bilinearly, in one pass."""
+    sign = 1.0 - 2.0 * flipped.to(torch.float32)
+    cosine, sine = torch.cos(radians), torch.sin(radians)
+    theta = pixels.new_zeros((len(pixels), 2, 3))
+    theta[:, 0, 0], theta[:, 0, 1] = sign * cosine, -sine
+    theta[:, 1, 0], theta[:, 1, 1] = sign * sine, cosine
+    grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _cutmix(
+    inputs: Tensor, targets: Tensor, partner: Tensor, draws: Tensor, probability: float
+) -> tuple[Tensor, Tensor]:
+    """Paste a box of each chosen image's partner, in place; draws (4, B): whether, lambda, centre x, centre y."""
+    size = inputs.shape[-1]
+    side = (size * torch.sqrt(1.0 - draws[1])).floor()
+    side = torch.where(draws[0] < probability, side, 0.0)
+    inside_x = _inside_box((draws[2] * size).floor(), side, size)
+    inside_y = _inside_box((draws[3] * size).floor(), side, size)
+    box = (inside_y[:, :, None] & inside_x[:, None, :]).to(inputs.dtype)[..., None]
+    fraction = inside_x.sum(1, keepdim=True) * inside_y.sum(1, keepdim=True) / size**2
+    # In the memory's own order, and as a lerp by 0 or 1, which is exact: several times faster than `where` on NCHW.
+    pixels = inputs.permute(0, 2, 3, 1)
+    mixed = pixels.lerp_(pixels.index_select(0, partner), box).permute(0, 3, 1, 2)
+    return mixed, targets * (1.0 - fraction) + targets[partner] * fraction
+
+
+def _inside_box(centre: Tensor, side: Tensor, size: int) -> Tensor:
+    """Return (B, S) bool: the positions of an interval of length `side` around `centre` that lie in the image."""
+    position = torch.arange(size, device=centre.device)[None]
+    start = centre - (side / 2).floor()
+    return (position >= start[:, None]) & (position < (start + side)[:, None])

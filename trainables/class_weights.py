@@ -1,0 +1,91 @@
+"""Class weights, and the cross-entropy that uses them with soft targets."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+
+CLASS_WEIGHTINGS = ("none", "inverse_frequency", "group")
+
+
+def compute_class_weights(
+    config: TrialConfig,
+    train_labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    class_groups: Mapping[str, Sequence[str]],
+) -> Tensor:
+    """Return (K,) float32 weights with mean 1.
+
+    Args:
+        config: reads `class_weighting` and, where it applies, `class_weight_strength` s and `weighted_group`.
+            "none": all 1. "inverse_frequency": count^-s, so s = 0 changes nothing and s = 1 gives every class the
+            same total weight. "group": the classes of the group weigh 1 + s times the others.
+        train_labels: (N,) int64 in [0, K), of the training split.
+        class_names: K names.
+        class_groups: named groups of class names.
+
+    Raises:
+        UserInputError: for an unknown weighting, group or class, or a class without training images.
+    """
+    weighting = config.word("class_weighting")
+    if weighting not in CLASS_WEIGHTINGS:
+        raise UserInputError(f"there is no class_weighting {weighting!r}{nearest_name(weighting, CLASS_WEIGHTINGS)}")
+    if weighting == "none":
+        return torch.ones(len(class_names))
+    strength = config.number("class_weight_strength")
+    if weighting == "inverse_frequency":
+        counts = np.bincount(train_labels, minlength=len(class_names))
+        for name, count in zip(class_names, counts, strict=True):
+            if not count:
+                raise UserInputError(
+                    f"inverse_frequency needs a training image of every class, but {name!r} has none; "
+                    "drop the class or use another class_weighting"
+                )
+        weights = counts.astype(np.float64) ** -strength
+    else:
+        members = _group_members(str(config.get("weighted_group", "")), class_names, class_groups)
+        weights = np.where([name in members for name in class_names], 1.0 + strength, 1.0)
+    return torch.from_numpy((weights / weights.mean()).astype(np.float32))
+
+
+def compute_weighted_cross_entropy(
+    logits: Tensor, targets: Tensor, class_weights: Tensor, label_smoothing: float
+) -> Tensor:
+    """Return the scalar mean cross-entropy in nats.
+
+    Each image's loss is sum_k w_k t_k (-log p_k) with smoothed targets t; the mean divides by the targets' total
+    weight, so that weights shift attention between classes and not the step size. For hard targets this is
+    `torch.nn.functional.cross_entropy(logits, labels, weight, label_smoothing=...)`.
+
+    Args:
+        logits: (B, K).
+        targets: (B, K) float32, rows sum to 1.
+        class_weights: (K,) float32.
+        label_smoothing: in [0, 1).
+    """
+    log_probabilities = torch.log_softmax(logits.float(), dim=1)
+    smoothed = targets * (1.0 - label_smoothing) + label_smoothing / targets.shape[1]
+    return -(smoothed * class_weights * log_probabilities).sum() / (targets * class_weights).sum()
+
+
+def _group_members(group: str, class_names: Sequence[str], class_groups: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    if not class_groups:
+        raise UserInputError(
+            'class_weighting "group" needs named groups of classes, but this image set describes none; '
+            'remove "group" from the range of class_weighting'
+        )
+    if not group:
+        raise UserInputError(
+            f'class_weighting "group" needs weighted_group, but it is empty; name one of {", ".join(class_groups)}'
+        )
+    if group not in class_groups:
+        raise UserInputError(f"there is no group of classes {group!r}{nearest_name(group, class_groups)}")
+    for name in class_groups[group]:
+        if name not in class_names:
+            raise UserInputError(f"the group {group!r} names the class {name!r}{nearest_name(name, class_names)}")
+    return frozenset(class_groups[group])

@@ -1,0 +1,81 @@
+"""The drawing of a confusion matrix, for TensorBoard during a trial and for the report after the study."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from search_spaces.errors import UserInputError
+
+MOST_ANNOTATED_CLASSES = 25
+
+
+def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, title: str = "Confusion matrix") -> Figure:
+    """Draw a confusion matrix of counts, coloured by the rate in each row; cells carry the counts.
+
+    Arguments: `counts` (K, K), row = true class, column = predicted class; K `class_names`.
+    A class without images has an uncoloured row. Raises UserInputError if the shapes do not fit.
+    """
+    matrix = np.asarray(counts, dtype=np.float64)
+    totals = matrix.sum(axis=-1, keepdims=True)
+    rates = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+    texts = [[f"{cell:.0f}" if float(cell).is_integer() else f"{cell:.1f}" for cell in row] for row in matrix]
+    return plot_rate_matrix(rates, texts, class_names, title=title)
+
+
+def plot_rate_matrix(
+    rates: NDArray[np.float64], texts: Sequence[Sequence[str]], class_names: Sequence[str], *, title: str
+) -> Figure:
+    """Draw a (K, K) matrix of rates in [0, 1] with a text in each cell, as a free-standing figure.
+
+    The colour grows with the square root of the rate, so that a confusion of a few percent shows beside a diagonal
+    near one. Cells carry no text above 25 classes. Raises UserInputError if the shapes do not fit.
+    """
+    num_classes = len(class_names)
+    names = [literal_text(name) for name in class_names]
+    if rates.shape != (num_classes, num_classes):
+        raise UserInputError(
+            f"{num_classes} class names need a matrix of {num_classes}x{num_classes}, but got {rates.shape}"
+        )
+    side = float(np.clip(2.6 + 0.6 * num_classes, 4.0, 16.0))
+    figure = Figure(figsize=(side + 0.9, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(rates, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=1.0))
+    size = float(np.clip(80 / num_classes, 4.0, 10.0)) if num_classes > MOST_ANNOTATED_CLASSES else 9.0
+    axes.set_xticks(range(num_classes), names, rotation=45, ha="right", rotation_mode="anchor", size=size)
+    axes.set_yticks(range(num_classes), names, size=size)
+    axes.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.0)
+    axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(literal_text(title), size=11)
+    if num_classes <= MOST_ANNOTATED_CLASSES:
+        _annotate(axes, rates, texts)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.ax.set_yticklabels(["0", "1", "5", "20", "50", "100"])
+    bar.set_label("share of the true class (%)")
+    return figure
+
+
+def literal_text(text: str) -> str:
+    """Return `text` such that matplotlib draws its dollar signs and does not read mathematics between them."""
+    return text.replace("$", r"\$")
+
+
+def _annotate(axes: Axes, rates: NDArray[np.float64], texts: Sequence[Sequence[str]]) -> None:
+    for (row, column), rate in np.ndenumerate(rates):
+        axes.text(
+            column,
+            row,
+            texts[row][column],
+            ha="center",
+            va="center",
+            size=7.5,
+            color="white" if rate > 0.4 else "black",
+            weight="bold" if row == column else "normal",
+        )

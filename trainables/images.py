@@ -1,0 +1,53 @@
+"""`ImageSet`: a labelled image set in memory, one uint8 array that every trial of a node reads in place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSet:
+    """Labelled images.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, RGB, channels last.
+        labels: (N,) int64 in [0, K).
+        class_names: K names; a label indexes them.
+        source: the source's name ("cifar10", "planted", ...), for records and reports.
+        official_test: (N,) bool, True where the publisher put the image into a test set; None if there is none.
+        masks: (N, H, W) bool, True on the object; None where the source has none.
+        class_groups: named groups of classes from the dataset's description, such as
+            {"rigid": (...), "deformable": (...)}; empty where there are none.
+    The sample id of an image is its index.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    source: str
+    official_test: NDArray[np.bool_] | None = None
+    masks: NDArray[np.bool_] | None = None
+    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
+            raise UserInputError(f"images must be (N, H, W, 3) uint8, but are {self.images.shape} {self.images.dtype}")
+        if self.labels.shape != (n,):
+            raise UserInputError(f"{n} images need {n} labels, but got shape {self.labels.shape}")
+        if n and (self.labels.min() < 0 or self.labels.max() >= self.num_classes):
+            raise UserInputError(
+                f"labels must lie in [0, {self.num_classes}), but reach from {self.labels.min()} to {self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.class_names)

@@ -1,0 +1,133 @@
+"""The backbones with a new head, initialised from the trial's seed alone."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.seeds import derive_seed, torch_generator
+from trainables.weights import HEAD_PREFIX, load_backbone_weights
+
+BACKBONES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
+    {
+        "resnet18": torchvision.models.resnet18,
+        "resnet50": torchvision.models.resnet50,
+    }
+)
+
+
+def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = None) -> nn.Module:
+    """Return a torchvision ResNet, float32 on the CPU, with pretrained or fresh backbone and a fresh head `fc`.
+
+    Args:
+        config: reads `seed`, `backbone`, `weights` and `freeze`. A frozen backbone's parameters require no gradient;
+            its BatchNorm statistics stay fixed through `set_training_mode`.
+        num_classes: outputs K of the head.
+        weights: where the pretrained weights lie on this machine; None means `config`'s own `weights`, which in a
+            study is only their identity ("sha256:...").
+
+    Raises:
+        UserInputError: for an unknown backbone, or weights that are missing or do not fit.
+    """
+    backbone = config.word("backbone")
+    weights = config.word("weights") if weights is None else weights
+    if backbone not in BACKBONES:
+        raise UserInputError(f"there is no backbone {backbone!r}{nearest_name(backbone, BACKBONES)}")
+    if weights == "none":
+        model = _build_fresh(backbone, config.seed)
+    else:
+        with torch.device("meta"):  # spares the initialisation that the weights overwrite, and draws no numbers
+            model = BACKBONES[backbone](weights=None)
+        model.to_empty(device="cpu")
+        load_backbone_weights(model, backbone, weights)
+    model.fc = _build_head(_num_features(model), num_classes, torch_generator(config.seed, "head"))
+    if config.get("freeze", False):
+        for parameter in split_parameters(model)[0]:
+            parameter.requires_grad_(False)
+    return model
+
+
+def place_model(model: nn.Module, config: TrialConfig, device: torch.device) -> nn.Module:
+    """Move `model` to `device` in the memory layout that `config` trains in; the layout decides about the last bits."""
+    layout = torch.channels_last if config["channels_last"] else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def zero_blind_taps(model: nn.Module, image_size: int) -> None:
+    """Keep the gradient 0 where a strided convolution's weights only ever meet padding, as it is by definition.
+
+    In bfloat16 on a CPU, oneDNN (torch 2.13) does not write those entries if the convolution's input is one pixel, which
+    happens in a ResNet at 16 px and below: they hold whatever was in memory, NaN at worst. The hooks stay on the model.
+    """
+    sides: dict[nn.Conv2d, int] = {}
+
+    def note_side(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.Conv2d):
+            sides[module] = inputs[0].shape[-1]
+
+    was_training = model.training
+    handles = [module.register_forward_pre_hook(note_side) for module in model.modules()]
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, image_size, image_size))
+    model.train(was_training)
+    for handle in handles:
+        handle.remove()
+    for convolution, side in sides.items():
+        if side == 1 and convolution.stride[0] > 1 and convolution.weight.requires_grad:
+            seen = torch.zeros(convolution.kernel_size, dtype=torch.bool)
+            seen[convolution.padding[0], convolution.padding[1]] = True  # type: ignore[index]
+            convolution.weight.register_hook(functools.partial(_keep_where, seen))  # type: ignore[no-untyped-call]
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return (backbone parameters, head parameters), each in the model's order; the head is `fc`."""
+    backbone: list[nn.Parameter] = []
+    head: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (head if name.startswith(HEAD_PREFIX) else backbone).append(parameter)
+    return backbone, head
+
+
+def set_training_mode(model: nn.Module, *, freeze: bool) -> None:
+    """Switch to training; with `freeze` BatchNorm keeps its statistics, for nothing but the head may change."""
+    model.train(not freeze)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _keep_where(seen: Tensor, gradient: Tensor) -> Tensor:
+    return torch.where(seen, gradient, 0.0)
+
+
+def _build_fresh(backbone: str, seed: int) -> nn.Module:
+    """Initialise as torchvision does; its initialisers take no generator, so the global one is lent and restored."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
+        return BACKBONES[backbone](weights=None)
+
+
+def _num_features(model: nn.Module) -> int:
+    if not isinstance(model.fc, nn.Linear):
+        raise TypeError(f"the head of a torchvision ResNet is a Linear layer, but got {type(model.fc).__name__}")
+    return model.fc.in_features
+
+
+def _build_head(num_features: int, num_classes: int, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer drawn as `nn.Linear` draws it: uniform in +-1/sqrt(num_features)."""
+    with torch.device("meta"):
+        head = nn.Linear(num_features, num_classes)
+    head.to_empty(device="cpu")
+    bound = 1.0 / math.sqrt(num_features)
+    with torch.no_grad():
+        head.weight.uniform_(-bound, bound, generator=generator)
+        head.bias.uniform_(-bound, bound, generator=generator)
+    return head

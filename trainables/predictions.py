@@ -1,0 +1,82 @@
+"""`Predictions`: what a model says about one split, sorted by sample id so that arms and seeds pair."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Logits of one trial on one split.
+
+    Attributes:
+        sample_ids: (N,) int64, strictly increasing.
+        labels: (N,) int64 in [0, K).
+        logits: (N, K) float32, finite.
+        split: name of the split ("search", "confirm" or "test").
+    """
+
+    sample_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    split: str
+
+    def __post_init__(self) -> None:
+        n = len(self.sample_ids)
+        if self.logits.ndim != 2 or len(self.logits) != n or len(self.labels) != n:
+            raise UserInputError(
+                f"predictions on {self.split!r} need ids (N,), labels (N,), logits (N, K), but got "
+                f"{self.sample_ids.shape}, {self.labels.shape}, {self.logits.shape}"
+            )
+        order = np.argsort(self.sample_ids, kind="stable")
+        object.__setattr__(self, "sample_ids", np.ascontiguousarray(self.sample_ids[order], dtype=np.int64))
+        object.__setattr__(self, "labels", np.ascontiguousarray(self.labels[order], dtype=np.int64))
+        object.__setattr__(self, "logits", np.ascontiguousarray(self.logits[order], dtype=np.float32))
+        if n and bool(np.any(np.diff(self.sample_ids) <= 0)):
+            raise UserInputError(f"sample ids on {self.split!r} must be unique")
+        if not np.isfinite(self.logits).all():
+            raise UserInputError(f"logits on {self.split!r} must be finite, but hold NaN or inf")
+        if n and (self.labels.min() < 0 or self.labels.max() >= self.logits.shape[1]):
+            raise UserInputError(
+                f"labels on {self.split!r} must lie in [0, {self.logits.shape[1]}), "
+                f"but reach from {self.labels.min()} to {self.labels.max()}"
+            )
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) int64, the class of the highest logit."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, K) float64, softmax of the logits."""
+        z = self.logits.astype(np.float64)
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+    def to_npz(self) -> bytes:
+        """Return an npz archive (no pickle in it)."""
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            sample_ids=self.sample_ids,
+            labels=self.labels,
+            logits=self.logits,
+            split=np.frombuffer(self.split.encode(), dtype=np.uint8),
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, data: bytes) -> "Predictions":
+        """Rebuild from `to_npz`; `allow_pickle` is off, so an archive of objects is refused with ValueError."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return cls(
+                sample_ids=archive["sample_ids"],
+                labels=archive["labels"],
+                logits=archive["logits"],
+                split=archive["split"].tobytes().decode(),
+            )

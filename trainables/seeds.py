@@ -1,0 +1,24 @@
+"""One random generator per purpose, derived from the seed and a name; nothing draws from global random state."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def derive_seed(seed: int, *names: str | int) -> int:
+    """Return a 63-bit seed that is a pure function of `seed` and the purpose's `names` (SHA-256)."""
+    text = "/".join(str(part) for part in (seed, *names))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
+    """Return NumPy's default generator for the purpose `names` under `seed`."""
+    return np.random.default_rng(derive_seed(seed, *names))
+
+
+def torch_generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a torch generator on `device` for the purpose `names` under `seed`."""
+    generator = torch.Generator(device=device)
+    generator.manual_seed(derive_seed(seed, *names))
+    return generator

@@ -1,0 +1,209 @@
+"""The one place where a training run becomes a Ray Tune Trainable. The only file of this room that knows Ray.
+
+The study's own files are the truth: Tune's checkpoints are not used. A trial that is started again, by Tune's retry or by
+`study resume`, finds its last checkpoint in its own folder, reports again the epochs that it holds beyond
+`num_reported_epochs`, and trains on from there.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from sklearn.metrics import confusion_matrix
+
+from search_spaces.config import TrialConfig, Value
+from search_spaces.errors import UserInputError
+from trainables.checkpoint import Checkpoint
+from trainables.epoch_metrics import EpochMetrics
+from trainables.evaluation import compute_per_class_f1
+from trainables.event_log import EventLog
+from trainables.loop import TrainingRun, TrialData
+from trainables.store import Store
+from trainables.trial_files import TrialFiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSettings:
+    """What all trials of a study share and what does not belong to a trial's configuration.
+
+    Attributes:
+        study_uri: root of the study.
+        weights: where the pretrained weights lie on every node ("none", "imagenet", a file or a folder).
+        device: "auto" (CUDA where the trial holds a GPU, else CPU), "cpu" or "cuda".
+        space: hyperparameters and the levels of categorical ones, for TensorBoard's HParams.
+    """
+
+    study_uri: str
+    weights: str
+    device: str
+    space: dict[str, tuple[Value, ...]]
+
+
+class TrialTrainable(tune.Trainable):  # type: ignore[misc]
+    """One trial as a class Trainable: one step is one epoch; `reset_config` lets an actor serve the next trial."""
+
+    _run: TrainingRun
+    _files: TrialFiles
+    _num_reported: int
+    _num_devices: float
+    _counted_until: float
+
+    def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
+        """Start the trial that `config` names.
+
+        Args:
+            config: trial_id, folder (below the study's root), config_json (`TrialConfig.canonical_json`),
+                num_threads, num_gpus, num_reported_epochs, splits_to_predict.
+            data: the study's images and splits, read in place from the object store.
+            settings: `TrialSettings`.
+        """
+        assert data is not None
+        self._data = data
+        self._settings: TrialSettings = settings
+        self._events: EventLog | None = None
+        self._upload_from: Path | None = None
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up another trial in the same process."""
+        self._close_events()
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train and evaluate one epoch, save it, and return it; or return one that the checkpoint already holds."""
+        num_held = len(self._run.history)
+        if self._num_reported < num_held:
+            metrics = self._run.history[self._num_reported]
+        else:
+            metrics = self._run.run_epoch()
+            self._write_events(metrics)
+            self._files.write_checkpoint(self._run.checkpoint())
+        self._num_reported += 1
+        details: dict[str, Any] = {
+            "device": device_name(self._run.device),
+            "num_parameters": self._run.num_parameters,
+            "num_threads": torch.get_num_threads(),
+        }
+        if self._run.is_finished and self._num_reported == len(self._run.history):
+            details |= self._finish()
+        now = time.perf_counter()
+        device_seconds = (now - self._counted_until) * self._num_devices
+        self._counted_until = now
+        return {
+            "epoch": metrics.epoch,
+            "macro_f1": metrics.macro_f1,
+            "report": {
+                "metrics": metrics.to_dict(),
+                "device_seconds": device_seconds,
+                "details": details,
+            },
+        }
+
+    def cleanup(self) -> None:
+        """Close the event file."""
+        self._close_events()
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._counted_until = time.perf_counter()
+        num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
+        self._num_devices = num_gpus or float(config["num_cpus"])
+        torch.set_num_threads(num_threads)
+        self._trial_config = TrialConfig.from_dict(json.loads(config["config_json"]))
+        self._trial_id = str(config["trial_id"])
+        self._splits_to_predict = tuple(config["splits_to_predict"])
+        self._files = TrialFiles(Store(self._settings.study_uri).child(config["folder"]))
+        checkpoint: Checkpoint | None = self._files.read_checkpoint()
+        self._run = TrainingRun(
+            self._trial_config,
+            self._data,
+            device=choose_device(self._settings.device, num_gpus),
+            weights=self._settings.weights,
+            checkpoint=checkpoint,
+        )
+        self._num_reported = int(config["num_reported_epochs"])
+
+    def _finish(self) -> dict[str, Any]:
+        """Store the final weights and predictions; return what the record says of them.
+
+        A trial that diverged in its last epoch stores nothing.
+        """
+        if not self._run.history[-1].is_finite:
+            return {}
+        details: dict[str, Any] = {"predictions": self._splits_to_predict}
+        num_classes = len(self._data.class_names)
+        for split in self._splits_to_predict:
+            predictions = self._run.predict(split)
+            self._files.write_predictions(predictions)
+            if split == "confirm":
+                f1 = compute_per_class_f1(predictions.labels, predictions.predicted, num_classes)
+                details["confirm_macro_f1"] = float(f1.mean())
+            if split == "search" and self._events is not None:
+                counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
+                self._events.write_confusion(counts, self._run.epoch)
+                self._upload_events()
+        self._files.write_weights(self._run.state_dict())
+        return details
+
+    def _write_events(self, metrics: EpochMetrics) -> None:
+        if self._events is None:
+            self._event_folder = self._files.store.local_path if self._files.store.is_local else None
+            self._upload_from = None if self._event_folder else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
+            self._events = EventLog(
+                self._event_folder or self._upload_from or Path(),
+                config=self._trial_config,
+                trial_id=self._trial_id,
+                class_names=self._data.class_names,
+                space=self._settings.space,
+                first_epoch=metrics.epoch,
+            )
+        self._events.write_epoch(metrics)
+        self._upload_events()
+
+    def _upload_events(self) -> None:
+        if self._upload_from is None:
+            return
+        for path in self._upload_from.iterdir():
+            self._files.store.write_bytes(path.name, path.read_bytes())
+
+    def _close_events(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._upload_events()
+            if self._upload_from is not None:
+                shutil.rmtree(self._upload_from)
+            self._events = None
+
+
+def choose_device(device: str, num_gpus: float) -> torch.device:
+    """Return the device a trial computes on.
+
+    Raises UserInputError where the trial holds a GPU that torch cannot use: computing on the CPU instead would be slow
+    and silent. `resources.device = "cpu"` says that it is meant.
+    """
+    if device == "cpu" or (device == "auto" and num_gpus == 0):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserInputError(
+            "the trial holds a GPU but torch finds no CUDA device on this node; install a CUDA build of torch, "
+            'or set resources.device = "cpu"'
+        )
+    return torch.device("cuda")
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's name for records: the GPU's model, or "cpu"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "cpu"
+
+
+def make_trainable(data: TrialData, settings: TrialSettings) -> Any:
+    """Return the Trainable with the images put in Ray's object store once; each node reads them in place."""
+    return tune.with_parameters(TrialTrainable, data=data, settings=settings)
