@@ -1,0 +1,134 @@
+"""From records and predictions to `Findings`: each piece computed where it belongs, put together here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
+from analysis.comparison import ArmPredictions, compare_arms, stack_predictions
+from analysis.confusion import compute_confusion
+from analysis.findings import ArmFinding, ComparisonRow, SearchArm
+from trainables.predictions import Predictions
+from trainables.record import TrialRecord, TrialState
+
+LOW_SHARE_FRACTION = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmEvidence:
+    """What was measured of one arm.
+
+    Attributes:
+        arm: its name.
+        source: the search trial whose configuration was confirmed.
+        runs: confirmation records, one per planned seed, in the order of the plan's seeds.
+        predictions: test predictions of `runs`, in the same order.
+    """
+
+    arm: str
+    source: TrialRecord
+    runs: Sequence[TrialRecord]
+    predictions: Sequence[Predictions]
+
+    def stacked(self) -> ArmPredictions:
+        """Return the test predictions as one (S, N) value; raise UserInputError if seeds do not share images."""
+        by_seed = {r.config.seed: p for r, p in zip(self.runs, self.predictions, strict=True)}
+        return stack_predictions(self.arm, by_seed)
+
+
+def compute_arm_finding(
+    evidence: ArmEvidence, class_names: Sequence[str], *, confidence: float, gate: float | None
+) -> ArmFinding:
+    """Return what the confirmation runs say about one arm, with intervals at `confidence`."""
+    stacked = evidence.stacked()
+    macro_f1 = compute_macro_f1_interval(stacked, confidence).interval
+    epochs = [epoch for run in evidence.runs for epoch in run.epochs]
+    first = evidence.runs[0]
+    return ArmFinding(
+        arm=evidence.arm,
+        trial_id=evidence.source.trial_id,
+        confirmation_ids=tuple(r.trial_id for r in evidence.runs),
+        seeds=tuple(r.config.seed for r in evidence.runs),
+        hyperparameters=dict(evidence.source.config.hyperparameters),
+        search_macro_f1=float(evidence.source.last_macro_f1 or 0.0),
+        confirm_macro_f1=fmean(r.confirm_macro_f1 or 0.0 for r in evidence.runs),
+        test_macro_f1=macro_f1,
+        class_scores=compute_class_scores(stacked, class_names, confidence),
+        confusion=compute_confusion(stacked, class_names, confidence),
+        gate_cleared=None if gate is None else macro_f1.low > gate,
+        num_parameters=first.num_parameters,
+        device_seconds=fmean(r.device_seconds for r in evidence.runs),
+        train_images_per_second=median(e.train_images_per_second for e in epochs),
+        peak_memory_bytes=max(e.peak_memory_bytes for e in epochs),
+        device=first.device,
+    )
+
+
+def compute_rows(
+    evidence: Mapping[str, ArmEvidence],
+    pairs: Sequence[tuple[str, str]],
+    arms: Mapping[str, ArmFinding],
+    *,
+    margin: float,
+    alpha: float,
+) -> tuple[ComparisonRow, ...]:
+    """Return one row per (treatment, control) pair, with intervals that hold for all rows together."""
+    return tuple(
+        compare_arms(
+            evidence[treatment].stacked(),
+            evidence[control].stacked(),
+            margin=margin,
+            alpha=alpha,
+            num_rows=len(pairs),
+            cost_ratio=arms[treatment].device_seconds / arms[control].device_seconds,
+        )
+        for treatment, control in pairs
+    )
+
+
+def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]:
+    """Return each arm's trials by state, its share of the device-seconds, and its best last-epoch score."""
+    arms = sorted({r.config.arm for r in records})
+    total = sum(r.device_seconds for r in records)
+    found = []
+    for arm in arms:
+        own = [r for r in records if r.config.arm == arm]
+        spent = sum(r.device_seconds for r in own)
+        scores = [r.last_macro_f1 or 0.0 for r in own if r.state is TrialState.COMPLETE]
+        found.append(
+            SearchArm(
+                arm=arm,
+                num_trials=len(own),
+                num_completed=sum(r.state is TrialState.COMPLETE for r in own),
+                num_pruned=sum(r.state is TrialState.PRUNED for r in own),
+                num_failed=sum(r.state is TrialState.FAILED for r in own),
+                device_seconds=spent,
+                share=spent / total if total else 0.0,
+                best_macro_f1=max(scores, default=None),
+            )
+        )
+    return tuple(found)
+
+
+def compute_warnings(
+    search: Sequence[SearchArm], records: Sequence[TrialRecord], extra: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what a reader must know before trusting the numbers."""
+    warnings = list(extra)
+    equal = 1 / len(search) if search else 0.0
+    warnings.extend(
+        f"The arm {arm.arm} got {arm.share:.0%} of the search's device time; equal would be {equal:.0%}."
+        for arm in search
+        if arm.share < LOW_SHARE_FRACTION * equal
+    )
+    warnings.extend(
+        f"Trial {r.stage}/{r.trial_id} failed: {r.reason.splitlines()[-1] if r.reason else 'no cause was noted'}"
+        for r in records
+        if r.state is TrialState.FAILED
+    )
+    warnings.extend(
+        f"The configuration of {r.stage}/{r.trial_id} was changed after the study wrote it."
+        for r in records
+        if r.is_altered
+    )
+    return tuple(warnings)

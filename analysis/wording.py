@@ -1,0 +1,181 @@
+"""How the report says numbers and findings: text from values, nothing computed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.findings import ArmFinding, CamView, Findings, Interval, Verdict
+from analysis.tables import TableRow
+
+_MARKDOWN_ESCAPES = str.maketrans(
+    {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "\n": " ",
+        "\r": " ",
+        **{character: f"\\{character}" for character in "\\`*_[]|#~$"},
+    }
+)
+
+
+def format_percent(fraction: float | None, decimals: int = 1) -> str:
+    """Return a fraction in percent: "65.3 %"; a dash where there is none."""
+    return "—" if fraction is None else f"{100 * fraction:.{decimals}f} %"
+
+
+def format_interval(interval: Interval, decimals: int = 1) -> str:
+    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]"."""
+    low, high = (f"{100 * end:.{decimals}f}" for end in (interval.low, interval.high))
+    return f"{format_percent(interval.estimate, decimals)} [{low}, {high}]"
+
+
+def format_pp(fraction: float) -> str:
+    """Return a difference of fractions in percentage points without sign: "0.5 pp"."""
+    return f"{100 * fraction:g} pp"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration in the two units that matter: "7.4 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Return a size in binary units: "512 B", "1.2 GiB"; a dash for 0, which means not measured."""
+    if num_bytes == 0:
+        return "—"
+    size = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_count(count: float) -> str:
+    """Return a count: "950", "11.2 M" from a million on."""
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,.0f}"
+
+
+def format_value(value: Any) -> str:
+    """Return a setting: floats with four significant digits, lists with commas, the rest as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(format_value(item) for item in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """Return (dotted key, text) for every leaf, in the passport's order."""
+    lines: list[tuple[str, str]] = []
+    for key, value in passport.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            lines.extend(flatten_passport(value, f"{name}."))
+        else:
+            lines.append((name, format_value(value)))
+    return tuple(lines)
+
+
+def describe_verdict(row: TableRow) -> str:
+    """Return what an A/B row says, as a sentence without its numbers."""
+    treatment, control, margin = row.value.treatment, row.value.control, format_pp(row.value.margin)
+    size = {
+        "material": f", and by more than the margin of {margin}",
+        "negligible": f", but by less than the margin of {margin}",
+    }.get(row.value.materiality, "")
+    return {
+        Verdict.BETTER: f"{treatment} is better than {control}{size}.",
+        Verdict.WORSE: f"{treatment} is worse than {control}{size}.",
+        Verdict.EQUIVALENT: f"{treatment} and {control} are equivalent within the margin of {margin}.",
+        Verdict.UNDECIDED: f"Undecided: these runs do not tell {treatment} from {control}.",
+    }[row.value.verdict]
+
+
+def describe_evidence(row: TableRow) -> str:
+    """Return how sure an A/B row is: seeds, images, and the smallest difference that it could have found."""
+    return (
+        f"{row.value.num_seeds} paired seeds, {format_count(row.value.num_images)} test images; interval at "
+        f"{row.confidence}; a true difference of {row.mde} pp would be found with 80 % power (MDE)."
+    )
+
+
+def describe_gate(arm: ArmFinding, gate: float) -> str:
+    """Return whether an arm clears the gate, and the lower bound that decides it."""
+    word = "clears" if arm.gate_cleared else "does not clear"
+    low = format_percent(arm.test_macro_f1.low, 2)
+    return f"{arm.arm} {word} the gate: lower bound {low} of macro-F1, gate {format_percent(gate, 2)}."
+
+
+def describe_view(view: CamView) -> str:
+    """Return what one arm says of a panel's image, and from which layer its map comes."""
+    height, width = view.map_size
+    empty = "; degenerate map" if view.degenerate else ""
+    return (
+        f"{view.arm} says {view.predicted_class} ({format_percent(view.predicted_probability, 0)}; true class "
+        f"{format_percent(view.true_probability, 0)}), map of {height}x{width} cells from {view.layer}{empty}"
+    )
+
+
+def describe_figure(key: str, findings: Findings) -> str:
+    """Return the alternative text of a figure: what a reader who does not see it needs to know."""
+    arms = ", ".join(arm.arm for arm in findings.arms)
+    known = {
+        "comparison": f"Intervals of the differences in macro-F1 over the margin band: {_say_rows(findings)}",
+        "arm_shares": f"Bars of each arm's share of the search's device time and of its trials: {_say_shares(findings)}",
+        "learning_curves": "Macro-F1 on the search split over epochs, one line per trial, pruned trials dashed.",
+        "class_f1": f"Bars of F1 per class with intervals for {arms}; the numbers stand in the table below.",
+    }
+    known |= {
+        f"confusion_{arm.arm}": f"Confusion matrix of {arm.arm} on the test split, rates with intervals; "
+        "its numbers are in findings.json."
+        for arm in findings.arms
+    }
+    for panel in findings.panels:
+        if findings.figures.get(key) == panel.figure:
+            views = "; ".join(describe_view(view) for view in panel.views)
+            return f"Grad-CAM panel of image {panel.sample_id}, true class {panel.true_class}: {views}."
+    return known.get(key, key.replace("_", " "))
+
+
+def format_sentence(clause: str) -> str:
+    """Return a clause as a sentence: a capital first, a full stop last."""
+    return f"{clause[:1].upper()}{clause[1:]}."
+
+
+def escape_markdown(text: object) -> str:
+    """Return text that markdown shows as it is, on one line, also inside a table."""
+    return str(text).translate(_MARKDOWN_ESCAPES)
+
+
+def _say_rows(findings: Findings) -> str:
+    return "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows) + "."
+
+
+def _say_shares(findings: Findings) -> str:
+    return ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search) + "."
+
+
+FILTERS: Mapping[str, Any] = {
+    "percent": format_percent,
+    "interval": format_interval,
+    "pp": format_pp,
+    "seconds": format_seconds,
+    "bytes": format_bytes,
+    "count": format_count,
+    "value": format_value,
+    "verdict": describe_verdict,
+    "evidence": describe_evidence,
+    "gate": describe_gate,
+    "view": describe_view,
+    "sentence": format_sentence,
+    "md": escape_markdown,
+}

@@ -1,0 +1,158 @@
+"""Findings of an invented study with three arms, for tests of what draws and words them."""
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
+from analysis.comparison import ArmPredictions, compare_arms
+from analysis.confusion import compute_confusion
+from analysis.findings import ArmFinding, CamPanel, CamView, Findings, SearchArm
+from analysis.panels import ArmCam
+from trainables.seeds import numpy_generator
+
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SKILLS = {"resnet18": 1.55, "resnet50": 1.75, "resnet50-cutmix": 1.56}
+SEEDS = (101, 102, 103, 104, 105)
+PASSPORT = {
+    "code": {"commit": "4f2a9c1", "changes": "none"},
+    "versions": {"torch": "2.13.0", "ray": "2.60.0", "optuna": "5.0.0"},
+    "platform": {"system": "Linux", "cuda_devices": ["NVIDIA A100", "NVIDIA A100"]},
+    "data": {"source": "cifar10", "num_images": {"train": 35000, "test": 2000}},
+}
+
+
+@functools.cache
+def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
+    """Return findings computed from random predictions; the same for the same arguments."""
+    names = CLASS_NAMES[:num_classes]
+    arms = {arm: make_predictions(arm, skill, num_classes, num_images) for arm, skill in SKILLS.items()}
+    pairs = (("resnet50", "resnet18"), ("resnet50-cutmix", "resnet18"))
+    costs = (2.3, None)
+    rows = tuple(
+        compare_arms(arms[a], arms[b], margin=0.005, alpha=0.05, num_rows=len(pairs), cost_ratio=cost)
+        for (a, b), cost in zip(pairs, costs, strict=True)
+    )
+    panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
+    keys = ["arm_shares", "class_f1", "comparison", "learning_curves", "panel_01", "panel_02"]
+    keys += [f"confusion_{arm}" for arm in arms]
+    return Findings(
+        study="cifar10-backbones",
+        created="2026-01-15T12:00:00+00:00",
+        class_names=names,
+        factor="backbone",
+        gate=0.65,
+        search=tuple(make_search_arm(arm, share) for arm, share in zip(arms, (0.36, 0.4, 0.24), strict=True)),
+        rungs=(3, 9),
+        arms=tuple(make_arm_finding(a, names, gate=0.65) for a in arms.values()),
+        rows=rows,
+        panels=panels,
+        cam_note="Heat maps illustrate; they are not admitted as evidence here: the tests were not run.",
+        num_test_reads=1,
+        warnings=("The arm resnet50-cutmix got 24% of the search's device time; equal would be 33%.",),
+        figures={key: f"{key}.png" for key in sorted(keys)},
+        passport=PASSPORT,
+    )
+
+
+def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) -> ArmPredictions:
+    """Return noisy predictions whose errors prefer the neighbouring class; images are shared by the arms."""
+    labels = np.arange(num_images) % num_classes
+    hardness = numpy_generator(0, "images").normal(0, 1, (num_images, num_classes))
+    bias = np.roll(np.eye(num_classes), 1, axis=1) * 0.8
+    predicted = []
+    for seed in SEEDS:
+        noise = numpy_generator(seed, arm).normal(0, 0.5, (num_images, num_classes))
+        scores = 2 * skill * np.eye(num_classes)[labels] + bias[labels] + hardness + noise
+        predicted.append(scores.argmax(axis=1))
+    return ArmPredictions(
+        name=arm,
+        seeds=SEEDS,
+        labels=labels.astype(np.int64),
+        sample_ids=np.arange(num_images, dtype=np.int64),
+        predicted=np.stack(predicted).astype(np.int64),
+        num_classes=num_classes,
+    )
+
+
+def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: float | None) -> ArmFinding:
+    """Return what a confirmation would find of `arm`; cost and configuration are invented."""
+    macro_f1 = compute_macro_f1_interval(arm, 0.95).interval
+    large = "50" in arm.name
+    return ArmFinding(
+        arm=arm.name,
+        trial_id="0012",
+        confirmation_ids=tuple(f"{i:04d}" for i in range(len(arm.seeds))),
+        seeds=arm.seeds,
+        hyperparameters={"max_lr": 0.0031622776, "interpolation": "bicubic"} | ({"cutmix": 0.5} if large else {}),
+        search_macro_f1=macro_f1.estimate + 0.012,
+        confirm_macro_f1=macro_f1.estimate + 0.003,
+        test_macro_f1=macro_f1,
+        class_scores=compute_class_scores(arm, class_names, 0.95),
+        confusion=compute_confusion(arm, class_names, 0.95),
+        gate_cleared=None if gate is None else macro_f1.low > gate,
+        num_parameters=23_528_522 if large else 11_181_642,
+        device_seconds=412.7 if large else 179.4,
+        train_images_per_second=1874.0,
+        peak_memory_bytes=3_221_225_472,
+        device="NVIDIA A100",
+    )
+
+
+def make_search_arm(arm: str, share: float) -> SearchArm:
+    """Return how an arm of ten trials fared."""
+    return SearchArm(
+        arm=arm,
+        num_trials=10,
+        num_completed=4,
+        num_pruned=5,
+        num_failed=1,
+        device_seconds=7200 * share,
+        share=share,
+        best_macro_f1=0.81,
+    )
+
+
+def make_panel(sample_id: int, reason: str) -> CamPanel:
+    """Return a panel of two arms; the second one is wrong."""
+    views = (
+        CamView(
+            arm="resnet18",
+            layer="layer3",
+            map_size=(4, 4),
+            predicted_class="cat",
+            predicted_probability=0.91,
+            true_probability=0.91,
+            degenerate=False,
+        ),
+        CamView(
+            arm="resnet50",
+            layer="layer4",
+            map_size=(7, 7),
+            predicted_class="dog",
+            predicted_probability=0.62,
+            true_probability=0.31,
+            degenerate=sample_id == 204,
+        ),
+    )
+    figure = "panel_01.png" if sample_id == 17 else "panel_02.png"
+    return CamPanel(sample_id=sample_id, true_class="cat", reason=reason, views=views, figure=figure)
+
+
+def make_arm_cams(panel: CamPanel) -> tuple[ArmCam, ...]:
+    """Return maps with one peak each, or empty ones where the view is degenerate."""
+
+    def peak(size: tuple[int, int], degenerate: bool) -> NDArray[np.float32]:
+        rows, columns = np.mgrid[: size[0], : size[1]]
+        away = (rows - size[0] / 2) ** 2 + (columns - size[1] / 3) ** 2
+        return (0.0 if degenerate else 0.37) * np.exp(-away / 3).astype(np.float32)
+
+    return tuple(
+        ArmCam(
+            view=view,
+            predicted_cam=peak(view.map_size, view.degenerate),
+            true_cam=peak(view.map_size, False)[::-1],
+        )
+        for view in panel.views
+    )
