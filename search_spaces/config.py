@@ -31,9 +31,7 @@ class TrialConfig:
     def __post_init__(self) -> None:
         overlap = set(self.hyperparameters) & set(self.fixed)
         if overlap:
-            raise UserInputError(
-                f"a name is either a hyperparameter or fixed, but both hold {sorted(overlap)}"
-            )
+            raise UserInputError(f"a name is either a hyperparameter or fixed, but both hold {sorted(overlap)}")
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
         object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
 
@@ -94,9 +92,7 @@ class TrialConfig:
         """Rebuild from `to_dict`'s form; raise UserInputError on missing or unknown keys."""
         expected = {"arm", "fixed", "hyperparameters", "seed"}
         if set(data) != expected:
-            raise UserInputError(
-                f"a trial configuration has the keys {sorted(expected)}, but got {sorted(data)}"
-            )
+            raise UserInputError(f"a trial configuration has the keys {sorted(expected)}, but got {sorted(data)}")
         return cls(
             arm=str(data["arm"]),
             seed=int(data["seed"]),

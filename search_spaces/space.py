@@ -124,9 +124,7 @@ class SearchSpace:
         for parameter in self.parameters:
             if parameter.name == name:
                 return parameter
-        raise UserInputError(
-            f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, self.names)}"
-        )
+        raise UserInputError(f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, self.names)}")
 
     def with_fixed(self, values: Mapping[str, Value]) -> "SearchSpace":
         """Return the space with `values` fixed instead of searched; each must lie inside its parameter's range.
@@ -139,11 +137,7 @@ class SearchSpace:
         remaining = tuple(p for p in self.parameters if p.name not in fixed)
         for name in values:
             condition = self[name].condition
-            if (
-                condition is not None
-                and condition.parent in fixed
-                and fixed[condition.parent] not in condition.values
-            ):
+            if condition is not None and condition.parent in fixed and fixed[condition.parent] not in condition.values:
                 raise UserInputError(
                     f"{name} applies only where {condition.parent} is one of {list(condition.values)}, "
                     f"but {condition.parent} is fixed at {fixed[condition.parent]!r}; remove it"

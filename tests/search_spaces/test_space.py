@@ -152,16 +152,23 @@ def test_optuna_params_hold_only_what_was_searched() -> None:
 
 names = st.text(st.characters(categories=["Ll"]), min_size=1, max_size=6)
 values = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**53), 2**53), st.text(max_size=8), st.booleans()
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**53), 2**53),
+    st.text(max_size=8),
+    st.booleans(),
 )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    hyperparameters=st.dictionaries(names, values, max_size=5), fixed=st.dictionaries(names, values, max_size=5), seed=st.integers(0, 2**31)
+    hyperparameters=st.dictionaries(names, values, max_size=5),
+    fixed=st.dictionaries(names, values, max_size=5),
+    seed=st.integers(0, 2**31),
 )
 def test_config_goes_to_json_and_back_with_the_same_fingerprint(
-    hyperparameters: dict[str, float | int | str | bool], fixed: dict[str, float | int | str | bool], seed: int
+    hyperparameters: dict[str, float | int | str | bool],
+    fixed: dict[str, float | int | str | bool],
+    seed: int,
 ) -> None:
     fixed = {k: v for k, v in fixed.items() if k not in hyperparameters}
     config = TrialConfig(arm="a", seed=seed, hyperparameters=hyperparameters, fixed=fixed)

@@ -1,0 +1,211 @@
+"""From a confirmed study to its table and findings: loading and writing; the arithmetic is in analysis."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter, ValidationError
+
+from analysis import figures as draw
+from analysis.assembly import (
+    ArmEvidence,
+    compute_arm_finding,
+    compute_rows,
+    compute_search_arms,
+    compute_warnings,
+)
+from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings
+from analysis.report import build_html, build_markdown
+from analysis.tables import build_csv, build_latex, build_table_rows
+from analysis.tables import build_markdown as build_markdown_table
+from search_spaces.errors import UserInputError
+from study import paths
+from study.confirmation import Plan, read_plan
+from study.lifecycle import OpenStudy, planned_runs, read_passport
+from study.panels import draw_panels
+from study.pruning import compute_rungs
+from study.records import now_utc
+from study.test_reading import TEST, count_test_reads
+from trainables.images import ImageSet
+from trainables.record import DamagedFileError, TrialRecord
+from trainables.trial_files import TrialFiles
+
+CAM_NOTE = (
+    "Heat maps illustrate; they are not admitted as evidence here, because the tests that would admit them "
+    "(parameter randomisation, ROAD against random maps, agreement with swapped backgrounds) have not been run."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The comparison stage's result: the plan, what was measured, what follows from it."""
+
+    plan: Plan
+    evidence: Mapping[str, ArmEvidence]
+    arms: Mapping[str, ArmFinding]
+    rows: tuple[ComparisonRow, ...]
+
+
+def require_plan(study: OpenStudy) -> Plan:
+    """Return the plan; raise UserInputError if the study has not been confirmed yet."""
+    plan = read_plan(study.store)
+    if plan is None:
+        raise UserInputError(
+            f"the study {study.name!r} has no confirmation runs yet; run `study compare {study.store.root}` first"
+        )
+    return plan
+
+
+def is_confirmed(study: OpenStudy) -> bool:
+    """Whether every planned confirmation run has its test predictions."""
+    plan = read_plan(study.store)
+    if plan is None:
+        return False
+    for trial_id in plan.chosen.values():
+        runs = planned_runs(study.book, study.book.get("search", trial_id), plan)
+        if any(TEST not in run.predictions for run in runs):
+            return False
+    return True
+
+
+def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
+    """Return each arm's confirmation runs and their test predictions, as planned."""
+    evidence = {}
+    for arm, trial_id in plan.chosen.items():
+        source = study.book.get("search", trial_id)
+        runs = planned_runs(study.book, source, plan)
+        unread = [r.trial_id for r in runs if TEST not in r.predictions]
+        if unread:
+            raise UserInputError(
+                f"confirmation runs {unread} have no test predictions yet; run `study compare {study.store.root}`"
+            )
+        predictions = [trial_files(study, r).read_predictions(TEST) for r in runs]
+        evidence[arm] = ArmEvidence(arm=arm, source=source, runs=runs, predictions=predictions)
+    return evidence
+
+
+def compare(study: OpenStudy) -> Comparison:
+    """Compute the arms' scores and the A/B rows, and write the table as csv, markdown and LaTeX."""
+    plan = require_plan(study)
+    evidence = load_evidence(study, plan)
+    class_names = read_passport(study.store)["data"]["class_names"]
+    gate = study.spec.gate.macro_f1 if study.spec.gate else None
+    arms = {
+        name: compute_arm_finding(e, class_names, confidence=1 - plan.alpha, gate=gate) for name, e in evidence.items()
+    }
+    rows = compute_rows(evidence, plan.rows, arms, margin=plan.margin, alpha=plan.alpha)
+    study.store.write_text(paths.COMPARISON_CSV, build_csv(rows))
+    study.store.write_text(paths.COMPARISON_MARKDOWN, build_markdown_table(rows))
+    study.store.write_text(paths.COMPARISON_LATEX, build_latex(rows))
+    return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)
+
+
+def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
+    """Compute the findings with their figures and write them below findings/."""
+    comparison = compare(study)
+    panels = draw_panels(study, comparison.evidence, image_set)
+    findings = _make_findings(study, comparison, tuple(panel for panel, _ in panels))
+    pictures = {panel.figure: png for panel, png in panels} | _draw_figures(study, findings)
+    for name, png in pictures.items():
+        study.store.write_bytes(f"{paths.FIGURES}/{name}", png)
+    findings = replace(findings, figures={name.removesuffix(".png"): name for name in sorted(pictures)})
+    study.store.write_text(paths.FINDINGS, findings.to_json())
+    return findings
+
+
+def load_findings(study: OpenStudy) -> Findings:
+    """Return the findings; raise UserInputError if there are none yet, DamagedFileError if they cannot be read."""
+    if not study.store.exists(paths.FINDINGS):
+        raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
+    try:
+        return TypeAdapter(Findings).validate_json(study.store.read_bytes(paths.FINDINGS))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DamagedFileError(f"{study.store.root}/{paths.FINDINGS} is damaged: {place}: {first['msg']}") from None
+
+
+def write_report(study: OpenStudy) -> tuple[str, str]:
+    """Write report.html and report.md from the findings; return their names."""
+    findings = load_findings(study)
+    rows = build_table_rows(findings.rows)
+    pictures = {key: study.store.read_bytes(f"{paths.FIGURES}/{name}") for key, name in findings.figures.items()}
+    study.store.write_text(paths.REPORT_HTML, build_html(findings, rows, pictures))
+    study.store.write_text(paths.REPORT_MARKDOWN, build_markdown(findings, rows))
+    return paths.REPORT_HTML, paths.REPORT_MARKDOWN
+
+
+def trial_files(study: OpenStudy, record: TrialRecord) -> TrialFiles:
+    """Return the files of one trial."""
+    folder = paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+    return TrialFiles(study.store.child(folder))
+
+
+def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[CamPanel]) -> Findings:
+    spec, records = study.spec, tuple(study.book)
+    search = compute_search_arms(study.book.of_stage("search"))
+    passport = read_passport(study.store)
+    return Findings(
+        study=study.name,
+        created=now_utc(),
+        class_names=tuple(passport["data"]["class_names"]),
+        factor=spec.search.factor or "",
+        gate=spec.gate.macro_f1 if spec.gate else None,
+        search=search,
+        rungs=study_rungs(study),
+        arms=tuple(comparison.arms.values()),
+        rows=comparison.rows,
+        panels=tuple(panels),
+        cam_note=CAM_NOTE if panels else "",
+        num_test_reads=count_test_reads(study.store),
+        warnings=compute_warnings(search, records, _plan_warnings(study, comparison.plan)),
+        figures={},
+        passport=passport,
+    )
+
+
+def study_rungs(study: OpenStudy) -> tuple[int, ...]:
+    """Return the epochs at which ASHA decides; empty where it is off."""
+    asha = study.spec.search.asha
+    if not asha.enabled:
+        return ()
+    return compute_rungs(
+        first_rung=study.spec.first_rung,
+        max_epochs=study.spec.search.max_epochs,
+        reduction_factor=asha.reduction_factor,
+    )
+
+
+def _draw_figures(study: OpenStudy, findings: Findings) -> dict[str, bytes]:
+    figures = {
+        "class_f1.png": draw.plot_class_f1(findings.arms),
+        "learning_curves.png": draw.plot_learning_curves(_curves(study), findings.rungs),
+        "arm_shares.png": draw.plot_arm_shares(findings.search),
+    }
+    if findings.rows:
+        figures["comparison.png"] = draw.plot_interval_bars(findings.rows)
+    for arm in findings.arms:
+        title = f"{arm.arm}: confusion on the test split, {len(arm.seeds)} seeds"
+        figures[f"confusion_{arm.arm}.png"] = draw.plot_confusion(arm.confusion, findings.class_names, title)
+    return {name: draw.figure_to_png(figure) for name, figure in figures.items()}
+
+
+def _curves(study: OpenStudy) -> dict[str, list[tuple[list[int], list[float | None], str]]]:
+    curves: dict[str, list[tuple[list[int], list[float | None], str]]] = {}
+    for record in study.book.of_stage("search"):
+        epochs = [e.epoch for e in record.epochs]
+        scores = [e.macro_f1 for e in record.epochs]
+        curves.setdefault(record.config.arm, []).append((epochs, scores, record.state.value))
+    return dict(sorted(curves.items()))
+
+
+def _plan_warnings(study: OpenStudy, plan: Plan) -> list[str]:
+    confirm = study.spec.confirm
+    warnings = []
+    if (plan.margin, plan.alpha) != (confirm.margin, confirm.alpha):
+        warnings.append("The spec's margin or alpha differs from the plan that was written before the test was read.")
+    if len(plan.seeds) < confirm.num_seeds:
+        warnings.append(f"Only {len(plan.seeds)} of {confirm.num_seeds} planned seeds were completed by every arm.")
+    reads = count_test_reads(study.store)
+    if reads > 1:
+        warnings.append(f"The test split was read {reads} times.")
+    return warnings

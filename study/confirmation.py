@@ -1,0 +1,207 @@
+"""Confirmation: the chosen configurations again, with fresh seeds, on all epochs, without pruning; then one look at the test."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from study.director import RecordKeeper, Report, is_known, non_finite_reason
+from study.paths import PLAN
+from study.records import RecordBook, now_utc
+from study.search import best_trials
+from study.spec import StudySpec
+from trainables.record import DamagedFileError, TrialRecord, TrialState, config_model
+from trainables.seeds import derive_seed
+from trainables.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedTrial:
+    """A configuration to be run with one seed."""
+
+    config: TrialConfig
+    source_trial_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be compared and by which rule; written before the first test prediction and never changed.
+
+    Attributes:
+        created: when.
+        chosen: arm -> id of the search trial whose configuration represents it.
+        rows: (treatment, control) pairs.
+        seeds: paired seeds of every arm.
+        margin: equivalence margin in macro-F1.
+        alpha: family-wise error rate over the rows.
+    """
+
+    created: str
+    chosen: dict[str, str]
+    rows: tuple[tuple[str, str], ...]
+    seeds: tuple[int, ...]
+    margin: float
+    alpha: float
+
+
+class ConfirmationDirector(RecordKeeper):
+    """Director that runs a list of configurations to the end; those already recorded are not run again."""
+
+    def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
+        super().__init__(book)
+        self._max_epochs = max_epochs
+        recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
+        self._waiting: list[WantedTrial | TrialRecord] = []
+        for trial in wanted:
+            record = recorded.get(trial.config.fingerprint)
+            if record is None:
+                self._waiting.append(trial)
+            elif not record.state.is_finished:
+                self._waiting.append(record)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every wanted trial has been started."""
+        return not self._waiting
+
+    def next_trial(self) -> TrialRecord | None:
+        """Return the next wanted trial's record, or None when all are started."""
+        if not self._waiting:
+            return None
+        trial = self._waiting.pop(0)
+        if isinstance(trial, TrialRecord):
+            return trial
+        return self.book.save(
+            TrialRecord(
+                trial_id=f"{len(self.book.of_stage('confirmation')):05d}",
+                stage="confirmation",
+                config=config_model(trial.config),
+                fingerprint=trial.config.fingerprint,
+                state=TrialState.RUNNING,
+                suggested_order=self.take_order(),
+                source_trial_id=trial.source_trial_id,
+                started=now_utc(),
+            )
+        )
+
+    def on_report(self, trial_id: str, report: Report) -> bool:
+        """Record one epoch; the trial goes on until its last epoch or a number that is not finite."""
+        record = self.book.get("confirmation", trial_id)
+        if record.state.is_finished:
+            return False
+        if is_known(record, report):
+            return True
+        reason = non_finite_reason(report)
+        is_last = int(report.metrics["epoch"]) >= self._max_epochs
+        record = self.add_epoch(record, report, stop=bool(reason) or is_last)
+        if reason:
+            record = self.finish(record, TrialState.FAILED, reason, diverged=True)
+        elif is_last:
+            record = self.finish(record, TrialState.COMPLETE, "")
+        record = self.book.save(record)
+        if record.state.is_finished:
+            self.book.drop_checkpoint(record)
+        return not record.state.is_finished
+
+    def on_error(self, trial_id: str, cause: str) -> None:
+        """Record the cause of a broken attempt."""
+        record = self.book.get("confirmation", trial_id)
+        if not record.state.is_finished:
+            self.book.save(self.add_error(record, cause))
+
+    def on_gave_up(self, trial_id: str) -> None:
+        """Record that the trial failed for good."""
+        record = self.book.get("confirmation", trial_id)
+        if not record.state.is_finished:
+            cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
+            self.book.save(self.finish(record, TrialState.FAILED, cause))
+
+
+def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
+    """Return the fresh seeds, the same for every arm."""
+    return tuple(derive_seed(spec.seed, "confirmation", i) % 2**31 for i in range(spec.confirm.num_seeds))
+
+
+def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord, ...]]:
+    """Return each arm's top_k search trials; raise UserInputError for an arm with no trial that ran every epoch."""
+    chosen = {}
+    for arm in spec.arms():
+        best = best_trials(book.of_stage("search"), arm.name, spec.search.max_epochs)
+        if not best:
+            raise UserInputError(
+                f"no trial of the arm {arm.name!r} ran every epoch, so there is nothing to confirm; "
+                f"extend the search: study resume --num-trials {spec.search.num_trials + len(spec.arms()) * 2}"
+            )
+        chosen[arm.name] = best[: spec.confirm.top_k]
+    return chosen
+
+
+def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
+    """Return the source's configuration once per seed."""
+    return [WantedTrial(config=source.trial_config().with_seed(s), source_trial_id=source.trial_id) for s in seeds]
+
+
+def choose_by_ranking(
+    book: RecordBook, chosen: dict[str, tuple[TrialRecord, ...]], seeds: Sequence[int]
+) -> dict[str, TrialRecord]:
+    """Return per arm the candidate with the highest mean macro-F1 on the confirm split over `seeds`."""
+    winners = {}
+    for arm, sources in chosen.items():
+        if len(sources) == 1:
+            winners[arm] = sources[0]
+            continue
+        scores = {
+            s.trial_id: _mean_confirm([r for r in runs_of(book, s) if r.config.seed in set(seeds)]) for s in sources
+        }
+        winners[arm] = max(sources, key=lambda s: (scores[s.trial_id], s.trial_id))
+    return winners
+
+
+def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
+    """Return the complete confirmation runs of one configuration, in the order of their ids."""
+    identity = source.trial_config().configuration_fingerprint
+    return [
+        r
+        for r in book.of_stage("confirmation")
+        if r.state is TrialState.COMPLETE and r.trial_config().configuration_fingerprint == identity
+    ]
+
+
+def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: Sequence[int]) -> Plan:
+    """Return the plan: every later arm against the first, which is the control."""
+    control, *treatments = winners
+    return Plan(
+        created=now_utc(),
+        chosen={arm: record.trial_id for arm, record in winners.items()},
+        rows=tuple((arm, control) for arm in treatments),
+        seeds=tuple(complete_seeds),
+        margin=spec.confirm.margin,
+        alpha=spec.confirm.alpha,
+    )
+
+
+def write_plan(store: Store, plan: Plan) -> None:
+    """Write the plan once."""
+    store.write_text(PLAN, json.dumps(asdict(plan), indent=1, sort_keys=True) + "\n")
+
+
+def read_plan(store: Store) -> Plan | None:
+    """Return the plan, or None if none has been written; raise DamagedFileError if it cannot be read."""
+    if not store.exists(PLAN):
+        return None
+    try:
+        data: dict[str, Any] = json.loads(store.read_text(PLAN))
+        data["rows"] = tuple((str(a), str(b)) for a, b in data["rows"])
+        data["seeds"] = tuple(int(s) for s in data["seeds"])
+        return Plan(**data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFileError(f"{store.root}/{PLAN} is damaged: {error}") from None
+
+
+def _mean_confirm(runs: list[TrialRecord]) -> float:
+    scores = [r.confirm_macro_f1 for r in runs if r.confirm_macro_f1 is not None]
+    return float(np.mean(scores)) if scores else -1.0

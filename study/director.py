@@ -1,0 +1,103 @@
+"""Directors decide which trial comes next and which goes on. They know records, not Ray: Ray only calls them."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from study.records import RecordBook, now_utc
+from trainables.record import EpochRecord, TrialRecord, TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One epoch of one trial, as its actor reports it.
+
+    Attributes:
+        metrics: `EpochMetrics.to_dict()`; a non-finite number may stand as NaN, inf or None.
+        device_seconds: spent by this attempt since the last report (set-up and checkpoint included).
+        details: record fields that the actor knows (device, num_parameters, num_threads, confirm_macro_f1, ...).
+    """
+
+    metrics: dict[str, Any]
+    device_seconds: float
+    details: dict[str, Any]
+
+
+class Director(Protocol):
+    """What `study.tune_run` needs from a director."""
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no further trial will be started."""
+
+    def next_trial(self) -> TrialRecord | None:
+        """Return the record of the trial to start now, or None if none is to be started now."""
+
+    def on_report(self, trial_id: str, report: Report) -> bool:
+        """Take one epoch; return whether the trial goes on."""
+
+    def on_error(self, trial_id: str, cause: str) -> None:
+        """Take the cause of an attempt that broke off."""
+
+    def on_gave_up(self, trial_id: str) -> None:
+        """Take that a trial broke off and will not be tried again."""
+
+
+class RecordKeeper:
+    """The part that all directors share: turning reports into records."""
+
+    def __init__(self, book: RecordBook) -> None:
+        self.book = book
+        orders = [r.suggested_order for r in book]
+        orders += [e.order for r in book for e in r.epochs]
+        self._order = max(orders, default=-1) + 1
+
+    def take_order(self) -> int:
+        """Return the next number of the study's event counter."""
+        order = self._order
+        self._order += 1
+        return order
+
+    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+        """Return the record with one more epoch (not saved yet)."""
+        metrics = {name: _finite_or_none(value) for name, value in report.metrics.items()}
+        metrics["per_class_f1"] = tuple(_finite_or_none(v) for v in report.metrics.get("per_class_f1") or ())
+        epoch = EpochRecord.model_validate(
+            {**metrics, "order": self.take_order(), "decision": "stop" if stop else "continue"}
+        )
+        return record.updated(
+            epochs=(*record.epochs, epoch),
+            device_seconds=record.device_seconds + report.device_seconds,
+            **report.details,
+        )
+
+    def finish(self, record: TrialRecord, state: TrialState, reason: str, *, diverged: bool = False) -> TrialRecord:
+        """Return the record in its final state (not saved yet)."""
+        return record.updated(
+            state=state, reason=reason, diverged=diverged, ended=now_utc(), ended_order=self.take_order()
+        )
+
+    def add_error(self, record: TrialRecord, cause: str) -> TrialRecord:
+        """Return the record with one more broken attempt (not saved yet)."""
+        return record.updated(retry_causes=(*record.retry_causes, cause), attempts=record.attempts + 1)
+
+
+def is_known(record: TrialRecord, report: Report) -> bool:
+    """Whether the record already holds this epoch (a restarted trial reports from its checkpoint)."""
+    return bool(record.epochs) and int(report.metrics["epoch"]) <= record.epochs[-1].epoch
+
+
+def non_finite_reason(report: Report) -> str:
+    """Return why this report ends its trial, or "" if its macro-F1 and training loss are finite numbers."""
+    epoch = report.metrics["epoch"]
+    for name in ("macro_f1", "train_loss"):
+        value = report.metrics.get(name)
+        if value is None or not isinstance(value, int | float) or not math.isfinite(value):
+            return f"{name} was not a finite number at epoch {epoch} (got {value})"
+    return ""
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

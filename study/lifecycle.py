@@ -1,0 +1,212 @@
+"""The stages of a study's life, in order: create, search, confirm, conclude. Each can be entered again after a stop."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.errors import UserInputError
+from search_spaces.space import CategoricalParameter
+from study.cluster import Cluster, check_cluster
+from study.confirmation import (
+    ConfirmationDirector,
+    Plan,
+    candidates,
+    choose_by_ranking,
+    confirmation_seeds,
+    make_plan,
+    read_plan,
+    runs_of,
+    want,
+    write_plan,
+)
+from study.director import Director
+from study.passport import make_passport
+from study.paths import PASSPORT, SPEC
+from study.preparation import Prepared, prepare
+from study.records import RecordBook
+from study.search import SearchDirector
+from study.spec import StudySpec, parse_spec
+from study.test_reading import read_test_split
+from study.tune_run import TuneRun, run_trials
+from trainables.record import DamagedFileError, TrialRecord
+from trainables.store import Store
+from trainables.tune_adapter import TrialSettings, make_trainable
+
+OnChange = Callable[["OpenStudy", str], None]
+
+
+class StudyInterrupted(Exception):
+    """The study stopped before its end; it can be resumed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStudy:
+    """A study on disk: its store, its spec, its records."""
+
+    store: Store
+    spec: StudySpec
+    book: RecordBook
+
+    @property
+    def name(self) -> str:
+        """The name of the study."""
+        return self.spec.name
+
+
+def check_is_new(store: Store, name: str) -> None:
+    """Raise UserInputError if a study lies there already."""
+    if store.exists(SPEC):
+        raise UserInputError(
+            f"the study {name!r} exists at {store.root}; continue it with `study resume {store.root}`, "
+            "or give another --name"
+        )
+    if store.list_folder():
+        raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
+
+
+def create_study(store: Store, spec: StudySpec, spec_text: str, passport: dict[str, Any]) -> OpenStudy:
+    """Write spec and passport of a new study."""
+    check_is_new(store, spec.name)
+    store.write_text(PASSPORT, json.dumps(passport, indent=1, sort_keys=True) + "\n")
+    store.write_text(SPEC, spec_text)
+    return OpenStudy(store=store, spec=spec, book=RecordBook(store))
+
+
+def load_study(store: Store) -> OpenStudy:
+    """Read a study; raise UserInputError naming a file that cannot be read."""
+    spec = parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}")
+    return OpenStudy(store=store, spec=spec, book=RecordBook(store))
+
+
+def read_passport(store: Store) -> dict[str, Any]:
+    """Return the study's passport; raise DamagedFileError if it cannot be read."""
+    try:
+        passport: dict[str, Any] = json.loads(store.read_text(PASSPORT))
+    except (FileNotFoundError, ValueError) as error:
+        raise DamagedFileError(f"{store.root}/{PASSPORT} is damaged: {error}") from None
+    return passport
+
+
+class Driver:
+    """Runs the stages of one study on one cluster."""
+
+    def __init__(self, study: OpenStudy, prepared: Prepared, cluster: Cluster, on_change: OnChange) -> None:
+        """Check that the cluster can run the study's trials; raise UserInputError if not."""
+        self.study = study
+        self.prepared = prepared
+        self.cluster = cluster
+        self._max_concurrent = check_cluster(study.spec, cluster)
+        self._on_change = on_change
+        settings = TrialSettings(
+            study_uri=study.store.root if not study.store.is_local else str(study.store.local_path),
+            weights=prepared.weights,
+            device=study.spec.resources.device,
+            space=hyperparameter_levels(study.spec),
+        )
+        self._trainable = make_trainable(prepared.data, settings)
+
+    def search(self) -> None:
+        """Run the search to its end; raise StudyInterrupted if it was stopped before."""
+        director = SearchDirector(self.study.book, self.study.spec, self.prepared.fixed)
+        self._run(director, "search", ("search",))
+
+    def confirm(self) -> Plan:
+        """Run the confirmation to its end and read the test split as planned; return the plan."""
+        study, spec = self.study, self.study.spec
+        chosen = candidates(study.book, spec)
+        seeds = confirmation_seeds(spec)
+        plan = read_plan(study.store)
+        if plan is None:
+            ranking = seeds[: spec.confirm.num_ranking_seeds]
+            contested = [s for sources in chosen.values() if len(sources) > 1 for s in sources]
+            self._confirm([(s, ranking) for s in contested])
+            winners = choose_by_ranking(study.book, chosen, ranking)
+        else:
+            winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
+        self._confirm([(winner, seeds) for winner in winners.values()])
+        if plan is None:
+            plan = make_plan(spec, winners, complete_seeds(study.book, winners, seeds))
+            write_plan(study.store, plan)
+        runs = [r for winner in winners.values() for r in planned_runs(study.book, winner, plan)]
+        self._on_change(study, "test")
+        read_test_split(study.book, plan, runs, self.prepared.data, spec)
+        return plan
+
+    def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
+        # Seed by seed, so that the arms' runs alternate and finish together.
+        wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
+        wanted.sort(key=lambda trial: confirmation_seeds(self.study.spec).index(trial.config.seed))
+        director = ConfirmationDirector(self.study.book, wanted, self.study.spec.search.max_epochs)
+        self._run(director, "confirmation", ("search", "confirm"))
+
+    def _run(self, director: Director, stage: str, splits: tuple[str, ...]) -> None:
+        run_trials(
+            director,
+            TuneRun(
+                spec=self.study.spec,
+                cluster=self.cluster,
+                max_concurrent=self._max_concurrent,
+                trainable=self._trainable,
+                splits_to_predict=splits,
+                on_change=lambda: self._on_change(self.study, stage),
+            ),
+        )
+        unfinished = [r for r in self.study.book if not r.state.is_finished]
+        if not director.is_exhausted or unfinished:
+            raise StudyInterrupted(
+                f"the study stopped during its {stage}; continue with `study resume {self.study.store.root}`"
+            )
+
+
+def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the seeds that every arm's configuration completed; raise UserInputError if they are fewer than two."""
+    complete = [s for s in seeds if all(_run_with_seed(book, w, s) is not None for w in winners.values())]
+    if len(complete) < 2:
+        raise UserInputError(
+            f"an interval needs two seeds that every arm completed, but there are {len(complete)}; "
+            "`study status` shows why confirmation runs failed"
+        )
+    return tuple(complete)
+
+
+def planned_runs(book: RecordBook, winner: TrialRecord, plan: Plan) -> list[TrialRecord]:
+    """Return a winner's confirmation runs in the order of the plan's seeds."""
+    runs = [_run_with_seed(book, winner, seed) for seed in plan.seeds]
+    missing = [seed for seed, run in zip(plan.seeds, runs, strict=True) if run is None]
+    if missing:
+        raise UserInputError(
+            f"the plan compares seeds {missing}, but trial {winner.trial_id} has no complete confirmation run with them; "
+            "run `study resume` first"
+        )
+    return [run for run in runs if run is not None]
+
+
+def hyperparameter_levels(spec: StudySpec) -> dict[str, tuple[Any, ...]]:
+    """Return every searched hyperparameter with a categorical one's levels, for TensorBoard."""
+    return {p.name: p.choices if isinstance(p, CategoricalParameter) else () for p in spec.search_space().parameters}
+
+
+def prepare_resumed(study: OpenStudy) -> Prepared:
+    """Prepare a study's data again; raise UserInputError if data or weights are not those it was launched with."""
+    prepared = prepare(study.spec)
+    passport = read_passport(study.store)
+    now = {"data": prepared.splits.fingerprint, "weights": prepared.fixed["weights"]}
+    then = {"data": passport["data"]["splits"], "weights": passport["weights"]}
+    for what, value in now.items():
+        if value != then[what]:
+            raise UserInputError(
+                f"the study was launched with other {what} ({then[what]}) than are found now ({value}); "
+                "restore them, or launch a new study"
+            )
+    return prepared
+
+
+def start_study(store: Store, spec: StudySpec, spec_text: str, prepared: Prepared, cluster: Cluster) -> OpenStudy:
+    """Check the cluster, then write the new study."""
+    check_cluster(spec, cluster)
+    return create_study(store, spec, spec_text, make_passport(prepared, cluster.describe()))
+
+
+def _run_with_seed(book: RecordBook, winner: TrialRecord, seed: int) -> TrialRecord | None:
+    return next((r for r in runs_of(book, winner) if r.config.seed == seed), None)

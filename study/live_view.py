@@ -1,0 +1,171 @@
+"""The terminal's live view of a running study, and the same picture as plain lines where there is no terminal."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from study.confirmation import confirmation_seeds
+from study.lifecycle import OpenStudy
+from study.paths import Stage
+from trainables.record import TrialRecord, TrialState
+
+PLAIN_INTERVAL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmProgress:
+    """One arm of a stage: its trials by state, device-seconds and share, best score so far."""
+
+    arm: str
+    num_running: int
+    num_complete: int
+    num_pruned: int
+    num_failed: int
+    device_seconds: float
+    share: float
+    best_macro_f1: float | None
+    best_trial_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress:
+    """One stage of a study. `eta_seconds` is None while nothing has finished."""
+
+    stage: Stage
+    num_planned: int
+    num_finished: int
+    elapsed_seconds: float
+    eta_seconds: float | None
+    idle_fraction: float | None
+    arms: tuple[ArmProgress, ...]
+
+
+def compute_progress(study: OpenStudy, stage: Stage, capacity: float | None = None) -> StageProgress:
+    """Return how far a stage is, from its records alone.
+
+    Args:
+        study: the study.
+        stage: "search" or "confirmation".
+        capacity: devices of the cluster, for the idle fraction; None leaves it out.
+    """
+    records = study.book.of_stage(stage)
+    arms = [arm.name for arm in study.spec.arms()]
+    finished = [r for r in records if r.state.is_finished]
+    num_planned = study.spec.search.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
+    num_planned = max(num_planned, len(records))
+    elapsed = _elapsed_seconds(records)
+    eta = elapsed / len(finished) * (num_planned - len(finished)) if finished else None
+    total = sum(r.device_seconds for r in records)
+    busy = total / (elapsed * capacity) if capacity and elapsed else None
+    return StageProgress(
+        stage=stage,
+        num_planned=num_planned,
+        num_finished=len(finished),
+        elapsed_seconds=elapsed,
+        eta_seconds=eta,
+        idle_fraction=None if busy is None else min(1.0, max(0.0, 1 - busy)),
+        arms=tuple(_arm_progress(arm, [r for r in records if r.config.arm == arm], total) for arm in arms),
+    )
+
+
+def build_progress_table(progress: StageProgress) -> Table:
+    """Return the arms' table of one stage."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm in progress.arms:
+        best = "-" if arm.best_macro_f1 is None else f"{arm.best_macro_f1:.4f} ({arm.best_trial_id})"
+        counts = (arm.num_running, arm.num_complete, arm.num_pruned, arm.num_failed)
+        table.add_row(arm.arm, *map(str, counts), format_seconds(arm.device_seconds), f"{arm.share:.0%}", best)
+    return table
+
+
+def describe_progress(progress: StageProgress) -> str:
+    """Return one line: stage, trials, elapsed time, ETA."""
+    eta = "unknown" if progress.eta_seconds is None else format_seconds(progress.eta_seconds)
+    return (
+        f"{progress.stage}: {progress.num_finished} of {progress.num_planned} trials, "
+        f"{format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}"
+    )
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration such as ``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class LiveView:
+    """Shows a running study; a context manager whose `update` the driver calls about once a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._last_plain = 0.0
+
+    def __enter__(self) -> "LiveView":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, study: OpenStudy, stage: str) -> None:
+        """Draw where the study stands; without a terminal, a line every half minute."""
+        if stage not in ("search", "confirmation"):
+            self._console.print(f"{study.name}: reading the {stage} split")
+            return
+        progress = compute_progress(study, "search" if stage == "search" else "confirmation")
+        if self._live is not None:
+            bar = ProgressBar(total=progress.num_planned, completed=progress.num_finished, width=60)
+            title = Text(f"{study.name}  {describe_progress(progress)}", style="bold")
+            self._live.update(Group(title, bar, build_progress_table(progress)), refresh=True)
+        elif time.monotonic() - self._last_plain > PLAIN_INTERVAL_SECONDS:
+            self._last_plain = time.monotonic()
+            best = ", ".join(
+                f"{a.arm} {a.share:.0%} best {a.best_macro_f1:.4f}"
+                for a in progress.arms
+                if a.best_macro_f1 is not None
+            )
+            self._console.print(f"{describe_progress(progress)}{'; ' + best if best else ''}", soft_wrap=True)
+
+
+def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float) -> ArmProgress:
+    states = [r.state for r in records]
+    spent = sum(r.device_seconds for r in records)
+    complete = [r for r in records if r.state is TrialState.COMPLETE and r.last_macro_f1 is not None]
+    best = max(complete, key=lambda r: r.last_macro_f1 or 0.0, default=None)
+    return ArmProgress(
+        arm=arm,
+        num_running=states.count(TrialState.RUNNING),
+        num_complete=states.count(TrialState.COMPLETE),
+        num_pruned=states.count(TrialState.PRUNED),
+        num_failed=states.count(TrialState.FAILED),
+        device_seconds=spent,
+        share=spent / total_seconds if total_seconds else 0.0,
+        best_macro_f1=best.last_macro_f1 if best else None,
+        best_trial_id=best.trial_id if best else "",
+    )
+
+
+def _elapsed_seconds(records: Sequence[TrialRecord]) -> float:
+    starts = [datetime.fromisoformat(r.started) for r in records if r.started]
+    if not starts:
+        return 0.0
+    running = any(not r.state.is_finished for r in records)
+    ends = [datetime.fromisoformat(r.ended) for r in records if r.ended]
+    last = datetime.now(starts[0].tzinfo) if running or not ends else max(ends)
+    return max(0.0, (last - min(starts)).total_seconds())

@@ -1,0 +1,63 @@
+"""`RecordBook`: every trial record of a study, in memory and on disk, written by the one process that drives it."""
+
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from study.paths import STAGE_FOLDERS, Stage, TrialPaths
+from trainables.record import TrialRecord
+from trainables.store import Store
+from trainables.trial_files import TrialFiles
+
+
+def now_utc() -> str:
+    """Return the time in ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RecordBook:
+    """Read, hold and replace trial records."""
+
+    def __init__(self, store: Store) -> None:
+        """Read every record of the study below `store`; raise DamagedFileError naming one that is damaged."""
+        self.store = store
+        self._records: dict[tuple[Stage, str], TrialRecord] = {}
+        for stage, folder in STAGE_FOLDERS.items():
+            for trial_id in store.list_folder(folder):
+                name = TrialPaths(stage=stage, trial_id=trial_id).record
+                if store.exists(name):
+                    record = TrialRecord.from_json(store.read_bytes(name), where=f"{store.root}/{name}")
+                    self._records[stage, trial_id] = record
+
+    def __iter__(self) -> Iterator[TrialRecord]:
+        return iter(sorted(self._records.values(), key=lambda r: (r.stage, r.trial_id)))
+
+    def of_stage(self, stage: Stage) -> tuple[TrialRecord, ...]:
+        """Return a stage's records in the order of their ids."""
+        return tuple(r for r in self if r.stage == stage)
+
+    def get(self, stage: Stage, trial_id: str) -> TrialRecord:
+        """Return one record; raise KeyError if there is none."""
+        return self._records[stage, trial_id]
+
+    def drop_checkpoint(self, record: TrialRecord) -> None:
+        """Delete the checkpoint of a trial that will not go on."""
+        folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+        TrialFiles(self.store.child(folder)).delete_checkpoint()
+
+    def save(self, record: TrialRecord) -> TrialRecord:
+        """Replace the record on disk, then in memory; return it with its writer."""
+        signed = record.updated(writer=f"{platform.node()}:{os.getpid()}")
+        paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
+        self.store.write_text(paths.record, signed.to_json())
+        self._records[signed.stage, signed.trial_id] = signed
+        return signed
+
+
+def device_seconds_by_arm(records: Iterable[TrialRecord]) -> dict[str, float]:
+    """Return device-seconds spent, summed per arm."""
+    spent: dict[str, float] = {}
+    for record in records:
+        spent[record.config.arm] = spent.get(record.config.arm, 0.0) + record.device_seconds
+    return spent

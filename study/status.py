@@ -1,0 +1,110 @@
+"""Where a study stands, as words and as JSON; computed from its records alone."""
+
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.errors import UserInputError
+from study.lifecycle import OpenStudy, load_study, read_passport
+from study.live_view import build_progress_table, compute_progress, describe_progress
+from study.paths import FINDINGS, REPORT_HTML, SPEC, Stage
+from study.test_reading import count_test_reads
+from trainables.record import TrialState
+from trainables.store import Store
+
+
+def status_json(study: OpenStudy) -> dict[str, Any]:
+    """Return the study's state as a JSON object."""
+    return {
+        "name": study.name,
+        "root": study.store.root,
+        "state": study_state(study),
+        "search": dataclasses.asdict(compute_progress(study, "search")),
+        "confirmation": dataclasses.asdict(compute_progress(study, "confirmation")),
+        "test_reads": count_test_reads(study.store),
+        "failed": [
+            {"stage": r.stage, "trial_id": r.trial_id, "reason": r.reason}
+            for r in study.book
+            if r.state is TrialState.FAILED
+        ],
+        "retries": sum(len(r.retry_causes) for r in study.book),
+        "cluster": read_passport(study.store)["cluster"],
+    }
+
+
+def study_state(study: OpenStudy) -> str:
+    """Return "searching", "searched", "confirming", "confirmed" or "reported"."""
+    if study.store.exists(REPORT_HTML):
+        return "reported"
+    if study.store.exists(FINDINGS):
+        return "confirmed"
+    if study.book.of_stage("confirmation"):
+        return "confirming"
+    search = study.book.of_stage("search")
+    done = len(search) >= study.spec.search.num_trials and all(r.state.is_finished for r in search)
+    return "searched" if done else "searching"
+
+
+def print_status(study: OpenStudy, console: Console) -> None:
+    """Print the study's state, stage by stage."""
+    console.print(f"{study.name} at {study.store.root}: {study_state(study)}", soft_wrap=True)
+    stages: tuple[Stage, ...] = ("search", "confirmation")
+    for stage in stages:
+        if study.book.of_stage(stage):
+            print_stage(study, stage, console)
+    for record in study.book:
+        if record.state is TrialState.FAILED:
+            console.print(f"failed: {record.stage}/{record.trial_id}: {record.reason}", soft_wrap=True, markup=False)
+        elif record.retry_causes:
+            cause = record.retry_causes[-1].splitlines()[-1]
+            console.print(
+                f"retried: {record.stage}/{record.trial_id}, {len(record.retry_causes)} time(s); last: {cause}",
+                soft_wrap=True,
+                markup=False,
+            )
+
+
+def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
+    """Print one stage's progress and its arms."""
+    progress = compute_progress(study, stage)
+    console.print(describe_progress(progress), highlight=False, soft_wrap=True)
+    console.print(build_progress_table(progress))
+
+
+def find_studies(root: str) -> list[dict[str, Any]]:
+    """Return name, state, trials and start of every study under a storage root; a damaged one says so."""
+    store = Store(root)
+    found = []
+    for name in store.list_folder():
+        if not store.exists(f"{name}/{SPEC}"):
+            continue
+        try:
+            study = load_study(store.child(name))
+        except UserInputError as error:
+            found.append({"name": name, "state": f"unreadable: {error}", "trials": 0, "started": ""})
+            continue
+        starts = [r.started for r in study.book]
+        found.append(
+            {
+                "name": name,
+                "state": study_state(study),
+                "trials": len(study.book.of_stage("search")),
+                "started": min(starts, default=""),
+            }
+        )
+    return found
+
+
+def print_studies(studies: list[dict[str, Any]], root: str, console: Console) -> None:
+    """Print the list of studies."""
+    if not studies:
+        console.print(f"no studies under {root}", soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "state", "trials", "started"):
+        table.add_column(column)
+    for study in studies:
+        table.add_row(*(str(study[column]) for column in ("name", "state", "trials", "started")))
+    console.print(table)

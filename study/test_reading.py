@@ -1,0 +1,80 @@
+"""The test split: read in one place, counted, and only after the plan is written."""
+
+import json
+from collections.abc import Sequence
+
+import ray
+import torch
+
+from study.confirmation import Plan
+from study.paths import TEST_READS, TrialPaths
+from study.records import RecordBook, now_utc
+from study.spec import StudySpec
+from trainables.evaluation import place_images, predict
+from trainables.loop import TrialData
+from trainables.models import build_model, place_model
+from trainables.record import TrialRecord
+from trainables.store import Store
+from trainables.trial_files import TrialFiles
+from trainables.tune_adapter import choose_device
+
+TEST = "test"
+
+
+def predict_stored_trial(
+    study_uri: str, record: TrialRecord, data: TrialData, device: torch.device, split: str
+) -> None:
+    """Load a trial's final weights and store its predictions on `split` beside them."""
+    store = Store(study_uri)
+    files = TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
+    config = record.trial_config()
+    model = files.load_weights(build_model(config, len(data.class_names), weights="none"))
+    predictions = predict(
+        place_model(model, config, device),
+        place_images(data.images, device),
+        getattr(data.splits, split),
+        data.labels,
+        split,
+        config,
+        device,
+        config.whole("batch_size"),
+    )
+    files.write_predictions(predictions)
+
+
+def read_test_split(
+    book: RecordBook,
+    plan: Plan,
+    runs: Sequence[TrialRecord],
+    data: TrialData,
+    spec: StudySpec,
+) -> None:
+    """Store the test predictions of every planned run that has none, in parallel on the cluster; count it as one read."""
+    missing = [r for r in runs if TEST not in r.predictions]
+    if not missing:
+        return
+    number = len(book.store.list_folder(TEST_READS)) + 1
+    note = {"time": now_utc(), "plan_created": plan.created, "runs": [r.trial_id for r in missing]}
+    book.store.write_text(f"{TEST_READS}/{number:04d}.json", json.dumps(note, indent=1) + "\n")
+    shared = ray.put(data)
+    tasks = []
+    for record in missing:
+        cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
+        remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=spec.resources.retries)(_predict_remotely)
+        tasks.append(remote.remote(book.store.root, record, shared, spec.resources.device, cpu, gpu))
+    ray.get(tasks)
+    for record in missing:
+        current = book.get(record.stage, record.trial_id)
+        book.save(current.updated(predictions=(*current.predictions, TEST)))
+
+
+def count_test_reads(store: Store) -> int:
+    """Return how often the study has read the test split."""
+    return len(store.list_folder(TEST_READS))
+
+
+def _predict_remotely(
+    study_uri: str, record: TrialRecord, data: TrialData, device: str, cpu: float, gpu: float
+) -> None:
+    torch.set_num_threads(max(1, int(cpu)))
+    predict_stored_trial(study_uri, record, data, choose_device(device, gpu), TEST)

@@ -1,0 +1,173 @@
+"""One Ray Tune run: a director decides, Tune schedules. Everything Tune asks is answered by the director."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from study.cluster import Cluster
+from study.director import Director, Report
+from study.paths import TrialPaths
+from study.spec import StudySpec
+from trainables.record import TrialRecord
+
+MAX_CAUSE_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneRun:
+    """What one Tune run needs beside its director.
+
+    Attributes:
+        spec: the study's spec.
+        cluster: the connected cluster.
+        max_concurrent: trials at once.
+        trainable: from `trainables.tune_adapter.make_trainable`.
+        splits_to_predict: splits whose predictions a trial stores when it ends.
+        on_change: called about once a second and at the end, for a live view.
+    """
+
+    spec: StudySpec
+    cluster: Cluster
+    max_concurrent: int
+    trainable: Any
+    splits_to_predict: Sequence[str]
+    on_change: Callable[[], None]
+
+
+class _NotKept:
+    """Tune pickles what it is given, for a restore that the product never asks for: the records are the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
+    """Asks the director for trials."""
+
+    def __init__(self, director: Director, run: TuneRun) -> None:
+        super().__init__()
+        self._director = director
+        self._run = run
+        self.trial_ids: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        record = self._director.next_trial()
+        if record is None:
+            return str(Searcher.FINISHED) if self._director.is_exhausted else None
+        self.trial_ids[trial_id] = record.trial_id
+        return make_tune_config(record, self._run)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        if error:
+            self._director.on_gave_up(self.trial_ids[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """The records are the state; Tune's snapshot of a searcher is never read."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study resumes from its records")
+
+
+class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
+    """Asks the director whether a trial goes on."""
+
+    def __init__(self, director: Director) -> None:
+        super().__init__()
+        self._director = director
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        report = Report(
+            metrics=_unflatten(result, "report/metrics/"),
+            device_seconds=float(result["report/device_seconds"]),
+            details=_unflatten(result, "report/details/"),
+        )
+        goes_on = self._director.on_report(trial.config["trial_id"], report)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._director.on_error(trial.config["trial_id"], _cause(trial))
+
+
+class _Heartbeat(_NotKept, tune.Callback):  # type: ignore[misc]
+    """Calls `on_change` about once a second."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._last = -math.inf
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if time.monotonic() - self._last >= 1.0:
+            self._on_change()
+            self._last = time.monotonic()
+
+
+def run_trials(director: Director, run: TuneRun) -> None:
+    """Run the director's trials until it is exhausted, or until an interrupt."""
+    if director.is_exhausted:
+        return
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    tuner = tune.Tuner(
+        tune.with_resources(run.trainable, lambda config: _resources(config)),
+        tune_config=tune.TuneConfig(
+            search_alg=_DirectedSearcher(director, run),
+            scheduler=_DirectedScheduler(director),
+            num_samples=-1,
+            max_concurrent_trials=run.max_concurrent,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=run.cluster.scratch,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=run.spec.resources.retries),
+            callbacks=[_Heartbeat(run.on_change)],
+        ),
+    )
+    tuner.fit()
+    run.on_change()
+
+
+def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
+    """Return the flat dict that Tune hands to the trial's actor."""
+    resources = run.spec.resources
+    num_cpus = resources.of_arm("cpu", record.config.arm)
+    return {
+        "trial_id": record.trial_id,
+        "folder": TrialPaths(stage=record.stage, trial_id=record.trial_id).folder,
+        "config_json": record.trial_config().canonical_json(),
+        "num_cpus": num_cpus,
+        "num_gpus": resources.of_arm("gpu", record.config.arm),
+        "num_threads": max(1, int(num_cpus)),
+        "num_reported_epochs": len(record.epochs),
+        "splits_to_predict": list(run.splits_to_predict),
+    }
+
+
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
+    return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])
+
+
+def _unflatten(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
+
+
+def _cause(trial: Trial) -> str:
+    """Return the last lines of what Tune noted about the trial's error."""
+    path = trial.error_file
+    if not path or not Path(path).exists():
+        return "the trial's process ended without a message"
+    lines = [line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-MAX_CAUSE_LINES:])

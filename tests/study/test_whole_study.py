@@ -1,0 +1,222 @@
+"""A whole small study on a local Ray: from a spec to report, status, and reproduction; then the same with what breaks."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from study import paths
+from study.records import RecordBook
+from tests.study.command_line import Outcome, run_cli
+from trainables.record import TrialState
+from trainables.store import Store
+
+pytestmark = pytest.mark.ray_cluster
+
+SPEC = """
+name = "small"
+seed = 3
+[data]
+source = "planted"
+num_images = 700
+search_fraction = 0.2
+confirm_fraction = 0.2
+test_fraction = 0.3
+[model]
+weights = "none"
+[train]
+image_size = 32
+batch_size = 32
+precision = "fp32"
+rotation_degrees = 5.0
+[search]
+num_trials = 5
+max_epochs = 2
+asha = { first_rung = 1, reduction_factor = 2.0 }
+fixed = { interpolation = "bicubic", label_smoothing = 0.0, class_weighting = "none" }
+[confirm]
+top_k = 1
+looks = [2]
+margin = 0.05
+[analyze]
+num_panels = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that was run to its report."""
+    root = tmp_path_factory.mktemp("studies")
+    (root / "spec.toml").write_text(SPEC)
+    outcome = run_cli("run", root / "spec.toml", "--storage", root)
+    assert outcome.status == 0, outcome
+    assert "resnet50 vs resnet18" in outcome.output
+    return root / "small"
+
+
+def test_layout_on_disk_is_the_documented_one(study_folder: Path) -> None:
+    store = Store(study_folder)
+    for name in (
+        paths.SPEC,
+        paths.PASSPORT,
+        paths.PLAN,
+        paths.FINDINGS,
+        paths.COMPARISON_CSV,
+        paths.COMPARISON_MARKDOWN,
+        paths.COMPARISON_LATEX,
+        paths.REPORT_HTML,
+        paths.REPORT_MARKDOWN,
+    ):
+        assert store.exists(name), name
+    for record in RecordBook(store):
+        folder = study_folder / paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+        assert list(folder.glob("events.out.tfevents.*"))
+        assert not (folder / "checkpoint").exists()
+        assert (folder / "best" / "weights.safetensors").exists() == (record.state is TrialState.COMPLETE)
+
+
+def test_search_and_confirmation_ran_as_planned(study_folder: Path) -> None:
+    book = RecordBook(Store(study_folder))
+    search, confirmation = book.of_stage("search"), book.of_stage("confirmation")
+    assert len(search) == 5
+    assert len(confirmation) == 4
+    assert {r.state for r in confirmation} == {TrialState.COMPLETE}
+    seeds = {arm: [r.config.seed for r in confirmation if r.config.arm == arm] for arm in ("resnet18", "resnet50")}
+    assert seeds["resnet18"] == seeds["resnet50"]
+    assert not set(seeds["resnet18"]) & {r.config.seed for r in search}
+    assert not any(r.retry_causes for r in book)
+
+
+def test_test_split_is_predicted_by_confirmation_runs_only_and_read_once(study_folder: Path) -> None:
+    book = RecordBook(Store(study_folder))
+    assert all("test" not in r.predictions for r in book.of_stage("search"))
+    assert not list((study_folder / "trials").glob("*/best/test.npz"))
+    assert all("test" in r.predictions for r in book.of_stage("confirmation"))
+    assert json.loads((study_folder / paths.FINDINGS).read_text())["num_test_reads"] == 1
+
+
+def test_findings_agree_with_the_stored_predictions(study_folder: Path) -> None:
+    from sklearn.metrics import f1_score
+
+    from trainables.trial_files import TrialFiles
+
+    findings = json.loads((study_folder / paths.FINDINGS).read_text())
+    for arm in findings["arms"]:
+        scores = []
+        for trial_id in arm["confirmation_ids"]:
+            stored = TrialFiles(Store(study_folder / "confirmation" / trial_id)).read_predictions("test")
+            scores.append(f1_score(stored.labels, stored.predicted, average="macro"))
+        assert arm["test_macro_f1"]["estimate"] == pytest.approx(sum(scores) / len(scores), abs=1e-12)
+    (row,) = findings["rows"]
+    by_arm = {a["arm"]: a["test_macro_f1"]["estimate"] for a in findings["arms"]}
+    difference = by_arm[row["treatment"]] - by_arm[row["control"]]
+    assert row["effect"]["estimate"] == pytest.approx(difference, abs=1e-12)
+
+
+def test_report_is_one_file_that_names_arms_and_verdict(study_folder: Path) -> None:
+    html = (study_folder / paths.REPORT_HTML).read_text()
+    (row,) = json.loads((study_folder / paths.FINDINGS).read_text())["rows"]
+    assert row["verdict"] in html
+    assert "resnet18" in html
+    assert "resnet50" in html
+    assert 'src="http' not in html
+
+
+def test_status_and_list_agree_with_the_records(study_folder: Path) -> None:
+    status = json.loads(run_cli("status", study_folder, "--json").output)
+    assert status["state"] == "reported"
+    assert status["search"]["num_finished"] == 5
+    assert sum(arm["share"] for arm in status["search"]["arms"]) == pytest.approx(1)
+    assert "small" in run_cli("list", "--storage", study_folder.parent).output
+    assert "reported" in run_cli("status", study_folder).output
+
+
+def test_compare_prints_the_same_row_again_without_reading_the_test(study_folder: Path) -> None:
+    outcome = run_cli("compare", study_folder)
+    assert outcome.status == 0
+    assert "resnet50 vs resnet18 |" in outcome.output
+    assert len(list((study_folder / paths.TEST_READS).iterdir())) == 1
+
+
+def test_tensorboard_events_hold_hyperparameters_scalars_and_a_figure(study_folder: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    book = RecordBook(Store(study_folder))
+    for record in book:
+        folder = study_folder / paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+        events = EventAccumulator(str(folder), size_guidance={"images": 0})
+        events.Reload()
+        scores = [e.value for e in events.Scalars("macro_f1/search")]
+        assert scores == pytest.approx([e.macro_f1 for e in record.epochs], abs=1e-6)
+        assert {"learning_rate/head", "learning_rate/backbone", "loss/train"} <= set(events.Tags()["scalars"])
+        assert "_hparams_/session_start_info" in events.summary_metadata
+        if record.state is TrialState.COMPLETE:
+            assert "confusion_matrix/search" in events.Tags()["images"]
+
+
+def test_reproduce_says_match_on_the_same_machine(study_folder: Path) -> None:
+    outcome = run_cli("reproduce", study_folder)
+    assert outcome.status == 0, outcome
+    assert "MATCH" in outcome.output
+
+
+def test_reproduce_of_an_altered_record_says_different_and_names_the_epoch(study_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(study_folder, tmp_path / "altered")
+    book = RecordBook(Store(tmp_path / "altered"))
+    record = next(r for r in book.of_stage("search") if r.state is TrialState.COMPLETE)
+    path = tmp_path / "altered" / "trials" / record.trial_id / "record.json"
+    data = json.loads(path.read_text())
+    data["config"]["hyperparameters"]["max_lr"] *= 0.5
+    path.write_text(json.dumps(data))
+    outcome = run_cli("reproduce", tmp_path / "altered", "--trial", record.trial_id)
+    assert outcome.status == 1, outcome
+    assert "DIFFERENT: epoch 1 is the first that differs" in outcome.output
+    assert "was changed after the study wrote it" in outcome.output
+
+
+def test_launching_again_is_refused_and_resuming_a_finished_study_runs_nothing(study_folder: Path) -> None:
+    again = run_cli("run", study_folder.parent / "spec.toml", "--storage", study_folder.parent)
+    assert again.status == 2
+    before = {p: p.stat().st_mtime_ns for p in study_folder.rglob("record.json")}
+    assert run_cli("resume", study_folder).status == 0
+    assert {p: p.stat().st_mtime_ns for p in study_folder.rglob("record.json")} == before
+
+
+def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Path, tmp_path: Path) -> None:
+    """A driver that died leaves running trials, with a checkpoint or without; resume runs them and nothing else."""
+    shutil.copytree(study_folder, tmp_path / "stopped")
+    for name in ("confirmation", "findings", "report.html", "report.md"):
+        path = tmp_path / "stopped" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    store = Store(tmp_path / "stopped")
+    last = RecordBook(store).of_stage("search")[-1]
+    running = last.updated(state=TrialState.RUNNING, epochs=(), ended_order=None, ended="", reason="")
+    RecordBook(store).save(running)
+    others = {p: p.read_bytes() for p in (tmp_path / "stopped" / "trials").rglob("record.json")}
+    others.pop(tmp_path / "stopped" / "trials" / last.trial_id / "record.json")
+    outcome: Outcome = run_cli("resume", tmp_path / "stopped", "--search-only")
+    assert outcome.status == 0, outcome
+    assert {p: p.read_bytes() for p in others} == others
+    again = RecordBook(store).get("search", last.trial_id)
+    assert [e.macro_f1 for e in again.epochs][: len(last.epochs)] == [e.macro_f1 for e in last.epochs][
+        : len(again.epochs)
+    ]
+
+
+def test_resume_with_other_data_is_refused(study_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(study_folder, tmp_path / "other")
+    spec = tmp_path / "other" / "spec.toml"
+    spec.write_text(spec.read_text().replace("num_images = 700", "num_images = 710"))
+    outcome = run_cli("resume", tmp_path / "other")
+    assert outcome.status == 2
+    assert "other data" in outcome.errors
+
+
+def test_missed_gate_is_exit_status_1(study_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(study_folder, tmp_path / "gated")
+    spec = tmp_path / "gated" / "spec.toml"
+    spec.write_text(spec.read_text() + "\n[gate]\nmacro_f1 = 0.999\n")
+    outcome = run_cli("compare", tmp_path / "gated")
+    assert outcome.status == 1
+    assert "gate missed: resnet18" in outcome.errors
