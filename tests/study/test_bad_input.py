@@ -26,6 +26,7 @@ weighted_group = "round"
 num_trials = 4
 max_epochs = 2
 """
+FOLDER_SPEC = SPEC.replace("num_images = 400\n", "")
 
 
 def write_folder(root: Path, *, classes: int = 3, images: int = 12, mode: str = "RGB") -> Path:
@@ -109,13 +110,13 @@ def test_missing_spec_names_the_nearest_preset(tmp_path: Path) -> None:
 
 
 def test_missing_data_path(refuse: Callable[..., str], tmp_path: Path) -> None:
-    refuse("data.source=folder", f"data.path={tmp_path}/none", mentions=(f"{tmp_path}/none",))
+    refuse("data.source=folder", f"data.path={tmp_path}/none", spec=FOLDER_SPEC, mentions=(f"{tmp_path}/none",))
 
 
 def test_source_without_the_class_labels(refuse: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "flat" / "a.png")
-    refuse("data.source=folder", f"data.path={tmp_path}/flat", mentions=("flat",))
+    refuse("data.source=folder", f"data.path={tmp_path}/flat", spec=FOLDER_SPEC, mentions=("flat",))
 
 
 def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Path) -> None:
@@ -124,26 +125,31 @@ def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Pa
 
     table = pa.table({"img": [{"bytes": b"x", "path": None}]})
     pq.write_table(table, tmp_path / "train-0.parquet")
-    refuse("data.source=parquet", f"data.path={tmp_path}/train-0.parquet", mentions=("label", "train-0.parquet"))
+    refuse(
+        "data.source=parquet",
+        f"data.path={tmp_path}/train-0.parquet",
+        spec=FOLDER_SPEC,
+        mentions=("label", "train-0.parquet"),
+    )
 
 
 def test_image_that_cannot_be_decoded_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data")
     (root / "class1" / "broken.png").write_bytes(truncated_png())
-    refuse("data.source=folder", f"data.path={root}", mentions=("broken.png",))
+    refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("broken.png",))
 
 
 def test_grayscale_image_in_an_rgb_set_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data")
     Image.new("L", (16, 16), 128).save(root / "class2" / "gray.png")
-    refuse("data.source=folder", f"data.path={root}", mentions=("gray.png",))
+    refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("gray.png",))
 
 
 def test_class_missing_from_a_split_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", images=30)
     for path in sorted((root / "class1").iterdir())[2:]:
         path.unlink()
-    refuse("data.source=folder", f"data.path={root}", mentions=("class1",))
+    refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("class1",))
 
 
 def test_weights_of_another_architecture_are_refused(refuse: Callable[..., str], tmp_path: Path) -> None:
