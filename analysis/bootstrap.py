@@ -66,9 +66,7 @@ def compute_crossed_bootstrap(
     )
 
 
-def draw_image_weights(
-    labels: IntArray, num_draws: int, generator: np.random.Generator
-) -> NDArray[np.float32]:
+def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Generator) -> NDArray[np.float32]:
     """Return (B, N) float32 whole-number weights: per draw and class, a multinomial of as many images as it has."""
     weights = np.empty((num_draws, len(labels)), dtype=np.float32)
     rows = np.arange(num_draws)[:, None]

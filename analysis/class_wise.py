@@ -24,9 +24,7 @@ from analysis.metrics import (
 )
 
 
-def compute_class_scores(
-    arm: ArmPredictions, class_names: Sequence[str], confidence: float
-) -> tuple[ClassScore, ...]:
+def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confidence: float) -> tuple[ClassScore, ...]:
     """Return precision, recall and F1 of each class, means over seeds, with intervals inside [0, 1].
 
     Args:
@@ -60,9 +58,7 @@ def compute_macro_f1_interval(arm: ArmPredictions, confidence: float) -> Crossed
     return replace(found, interval=interval)
 
 
-def _score_class(
-    arm: ArmPredictions, counts: IntArray, index: int, class_name: str, confidence: float
-) -> ClassScore:
+def _score_class(arm: ArmPredictions, counts: IntArray, index: int, class_name: str, confidence: float) -> ClassScore:
     """Score one class from the seeds' (S, K, K) counts."""
     num_images = int(counts[0, index].sum())
     num_predicted = float(counts[:, :, index].sum(axis=1).mean())

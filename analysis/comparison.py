@@ -71,9 +71,7 @@ def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmP
         other = predictions[seed]
         what = f"seeds {seeds[0]} and {seed} of arm {name!r}"
         if other.split != first.split:
-            raise UserInputError(
-                f"{what} must share one split, but predict {first.split!r} and {other.split!r}"
-            )
+            raise UserInputError(f"{what} must share one split, but predict {first.split!r} and {other.split!r}")
         _check_same_images(
             what,
             (first.sample_ids, first.labels, first.logits.shape[1]),
@@ -98,9 +96,7 @@ def compute_seed_differences(treatment: ArmPredictions, control: ArmPredictions)
     return np.asarray(_macro_f1(treatment) - _macro_f1(control))
 
 
-def compute_difference(
-    treatment: ArmPredictions, control: ArmPredictions, confidence: float
-) -> CrossedEstimate:
+def compute_difference(treatment: ArmPredictions, control: ArmPredictions, confidence: float) -> CrossedEstimate:
     """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
 
     Raises UserInputError for arms that do not pair and for one seed.
@@ -232,9 +228,7 @@ def check_paired(treatment: ArmPredictions, control: ArmPredictions) -> None:
     )
 
 
-def _check_same_images(
-    what: str, one: tuple[IntArray, IntArray, int], other: tuple[IntArray, IntArray, int]
-) -> None:
+def _check_same_images(what: str, one: tuple[IntArray, IntArray, int], other: tuple[IntArray, IntArray, int]) -> None:
     if one[2] != other[2]:
         raise UserInputError(f"{what} must have the same classes, but have {one[2]} and {other[2]}")
     if not np.array_equal(one[0], other[0]):
@@ -297,6 +291,4 @@ def _check_settings(margin: float, alpha: float, num_rows: int, cost_ratio: floa
         raise UserInputError(f"`0 < alpha < 1` must hold, but got {alpha}; 0.05 is usual")
     check_confidence(1 - alpha / num_rows)
     if cost_ratio is not None and not (math.isfinite(cost_ratio) and cost_ratio > 0):
-        raise UserInputError(
-            f"`cost_ratio > 0` must hold, but got {cost_ratio}; leave it out where not measured"
-        )
+        raise UserInputError(f"`cost_ratio > 0` must hold, but got {cost_ratio}; leave it out where not measured")

@@ -34,9 +34,7 @@ def compute_confusion(arm: ArmPredictions, class_names: Sequence[str], confidenc
     )
 
 
-def compute_rate_interval(
-    arm: ArmPredictions, true_class: int, predicted_class: int, confidence: float
-) -> Interval:
+def compute_rate_interval(arm: ArmPredictions, true_class: int, predicted_class: int, confidence: float) -> Interval:
     """Return P(predicted_class | true_class), mean over seeds, with its interval inside [0, 1].
 
     Only the images of the true class bear on it, so they are the sample. Raises UserInputError for one seed and for

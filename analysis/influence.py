@@ -61,9 +61,7 @@ def compute_recall_influence(labels: IntArray, predicted: IntArray, class_index:
     return compute_rate_influence(labels, predicted, class_index, class_index)
 
 
-def compute_rate_influence(
-    labels: IntArray, predicted: IntArray, true_class: int, predicted_class: int
-) -> FloatArray:
+def compute_rate_influence(labels: IntArray, predicted: IntArray, true_class: int, predicted_class: int) -> FloatArray:
     """Return (S, N) influence on P(predicted_class | true_class), from labels (N,) and predicted (S, N)."""
     true = labels == true_class
     hit = true & (predicted == predicted_class)

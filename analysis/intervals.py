@@ -153,9 +153,7 @@ def _check_crossed(
     if len(values) == 0 or len(labels) == 0:
         raise UserInputError(f"an interval needs seeds and images, but got {len(values)} and {len(labels)}")
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise UserInputError(
-            f"labels must lie in [0, {num_classes}), but reach from {labels.min()} to {labels.max()}"
-        )
+        raise UserInputError(f"labels must lie in [0, {num_classes}), but reach from {labels.min()} to {labels.max()}")
     single = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 1)
     if len(single):
         raise UserInputError(
@@ -164,9 +162,7 @@ def _check_crossed(
         )
 
 
-def _compute_variances(
-    values: FloatArray, influence: FloatArray, labels: IntArray
-) -> tuple[float, float, float]:
+def _compute_variances(values: FloatArray, influence: FloatArray, labels: IntArray) -> tuple[float, float, float]:
     """Return V_S, V_I and V_SI of the comparison protocol."""
     num_seeds, num_images = influence.shape
     order = np.argsort(labels, kind="stable")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +13,7 @@ from analysis.comparison import compute_holm_adjusted
 from analysis.findings import ArmFinding, ComparisonRow, Interval, Verdict
 
 BAR_WIDTH = 33
+TERMINAL_BAR_WIDTH = 25
 MOST_DECIMALS = 5
 HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
 ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "device-seconds", "images/s")
@@ -157,23 +159,32 @@ def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
 
 
 def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
-    """Return the A/B table for a terminal, with a bar of each interval over the margin band."""
+    """Return the A/B table for a terminal of 80 columns or more: a bar of each interval over the margin band."""
     words = build_table_rows(rows)
-    table = Table(title="A/B comparison: macro-F1 on the test split", caption=_caption(words))
-    for name in (*HEADER[:3], "-margin  0  +margin", *HEADER[3:]):
-        table.add_column(name, no_wrap=name != "comparison")
+    table = Table(
+        title="A/B comparison: macro-F1 on the test split", caption=_caption(words), box=SIMPLE, pad_edge=False
+    )
+    for name in ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict"):
+        table.add_column(name, no_wrap=True)
     for row in words:
-        cells = [Text(cell) for cell in row.cells]
-        cells[3].stylize(VERDICT_STYLES[row.value.verdict])
-        table.add_row(*cells[:3], Text(format_bar(row.bar)), *cells[3:])
+        verdict = Text(f"{row.verdict}\n")
+        verdict.stylize(VERDICT_STYLES[row.value.verdict])
+        verdict.append(f"p {row.p_holm}\n{row.cost}", style="not bold default")
+        facts = f"{row.seeds}, MDE {row.mde}"
+        table.add_row(
+            Text(row.comparison.replace(" vs ", "\nvs ")),
+            Text(f"{row.effect.removesuffix(' pp')}\n{row.interval}"),
+            Text(f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{facts}"),
+            verdict,
+        )
     return table
 
 
 def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
     """Return the table of arms for a terminal."""
-    table = Table(title="Arms: macro-F1 on the test split, and cost")
+    table = Table(title="Arms: macro-F1 on the test split, and cost", box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ARM_HEADER:
-        table.add_column(name, no_wrap=name != "arm")
+        table.add_column(name, no_wrap=True)
     for row in build_arm_table_rows(arms):
         table.add_row(*(Text(cell) for cell in row.cells))
     return table
@@ -326,9 +337,7 @@ def _to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     body = [line(header), r"\midrule", *(line(row) for row in rows)]
     columns = "l" + "r" * (len(header) - 1)
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""]
-    )
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _escape_latex(text: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.spec import StudySpec
+from trainables.audit import check_image_set
 from trainables.class_weights import compute_class_weights
 from trainables.images import ImageSet
 from trainables.loop import TrialData
@@ -56,6 +57,7 @@ def prepare(spec: StudySpec) -> Prepared:
         test_fraction=test_fraction,
         num_test_images=spec.data.num_test_images,
     )
+    check_image_set(image_set, splits)
     prepared = Prepared(
         image_set=image_set,
         splits=splits,

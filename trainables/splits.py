@@ -1,48 +1,54 @@
-"""Stratified splits: train fits, search selects, confirm confirms, test is read once."""
+"""Train, search, confirm and test: disjoint, stratified, and the same for every trial of a study."""
 
 import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from search_spaces.errors import UserInputError
 from trainables.images import ImageSet
-from trainables.seeds import derive_seed
+from trainables.seeds import numpy_generator
 
-SPLITS = ("train", "search", "confirm", "test")
+SPLIT_NAMES = ("train", "search", "confirm", "test")
+
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Disjoint sets of sample ids.
+    """Sample ids of the four splits.
 
     Attributes:
-        train, search, confirm, test: sorted int64 indices into the image set.
-        fingerprint: first 16 hex digits of SHA-256 over the data's fingerprint and the indices.
+        train: (N_train,) int64, sorted; what a trial learns from.
+        search: (N_search,) int64, sorted; what the search selects on.
+        confirm: (N_confirm,) int64, sorted; what ranks the configurations that the search chose.
+        test: (N_test,) int64, sorted; read once.
+        data_fingerprint: of the images and labels that the ids refer to.
     """
 
-    train: NDArray[np.int64]
-    search: NDArray[np.int64]
-    confirm: NDArray[np.int64]
-    test: NDArray[np.int64]
-    fingerprint: str
+    train: Indices
+    search: Indices
+    confirm: Indices
+    test: Indices
+    data_fingerprint: str
 
-    def indices(self, split: str) -> NDArray[np.int64]:
-        """Return the indices of one split by name; raise KeyError for an unknown one."""
-        if split not in SPLITS:
-            raise KeyError(split)
-        indices: NDArray[np.int64] = getattr(self, split)
-        return indices
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of SHA-256 over the data's fingerprint and the four index arrays."""
+        digest = hashlib.sha256(self.data_fingerprint.encode())
+        for name in SPLIT_NAMES:
+            indices: Indices = getattr(self, name)
+            digest.update(f"{name}:{len(indices)}:".encode())
+            digest.update(np.ascontiguousarray(indices, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
 
 
 def compute_data_fingerprint(image_set: ImageSet) -> str:
-    """Return the first 16 hex digits of SHA-256 over images, labels and class names."""
-    digest = hashlib.sha256()
-    digest.update(repr((image_set.images.shape, image_set.class_names)).encode())
+    """Return the first 16 hex digits of SHA-256 over the shape, the images, the labels and the class names."""
+    digest = hashlib.sha256(repr((image_set.images.shape, image_set.class_names)).encode())
     digest.update(np.ascontiguousarray(image_set.images).data)
-    digest.update(np.ascontiguousarray(image_set.labels).data)
+    digest.update(np.ascontiguousarray(image_set.labels, dtype="<i8").data)
     return digest.hexdigest()[:16]
 
 
@@ -52,95 +58,123 @@ def make_splits(
     seed: int,
     search_fraction: float,
     confirm_fraction: float,
-    test_fraction: float | None,
+    test_fraction: float | None = None,
     num_test_images: int | None = None,
 ) -> Splits:
-    """Split by class proportions, as a pure function of the images and the arguments.
+    """Return stratified, disjoint splits, a pure function of the images' labels and `seed`.
 
     Args:
-        image_set: the images; an official test set becomes the test split, and only the rest is divided.
-        seed: of the draws.
-        search_fraction, confirm_fraction: of the images outside an official test set, in (0, 1).
-        test_fraction: of all images; None where there is an official test set.
-        num_test_images: take only this many of the official test set, stratified; None for all.
+        image_set: the images; where the publisher marked a test set, that is the test split.
+        seed: of the draw.
+        search_fraction: share for the search split, of all images outside an official test set.
+        confirm_fraction: share for the confirm split, of the same images.
+        test_fraction: share for the test split, of the same images; only without an official test set.
+        num_test_images: stratified part of an official test set; None takes all of it.
 
     Raises:
-        UserInputError: if the fractions do not leave a training split, contradict an official test set, or a class is
-            missing from a split.
+        UserInputError: if a fraction or a number is out of range or does not apply, or if a split lacks a class.
     """
-    _check_fractions(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
-    if image_set.official_test is not None:
-        test = np.flatnonzero(image_set.official_test)
-        rest = np.flatnonzero(~image_set.official_test)
-        if num_test_images is not None and num_test_images < len(test):
-            test, _ = _draw(image_set, test, num_test_images, seed, "test")
-        reference = len(rest)
-    else:
-        everything = np.arange(len(image_set))
-        test, rest = _draw(image_set, everything, round((test_fraction or 0.0) * len(image_set)), seed, "test")
-        reference = len(image_set)
-    search, rest = _draw(image_set, rest, round(search_fraction * reference), seed, "search")
-    confirm, train = _draw(image_set, rest, round(confirm_fraction * reference), seed, "confirm")
-    parts = {"train": train, "search": search, "confirm": confirm, "test": test}
-    parts = {name: np.sort(indices).astype(np.int64) for name, indices in parts.items()}
-    for name, indices in parts.items():
-        _check_classes(image_set, name, indices)
-    digest = hashlib.sha256(compute_data_fingerprint(image_set).encode())
-    for indices in parts.values():
-        digest.update(indices.tobytes())
-        digest.update(b"|")
-    return Splits(**parts, fingerprint=digest.hexdigest()[:16])
-
-
-def _draw(
-    image_set: ImageSet, pool: NDArray[np.int64], number: int, seed: int, name: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (drawn, left over), stratified by class."""
-    labels = image_set.labels[pool]
-    counts = np.bincount(labels, minlength=image_set.num_classes)
-    few = [image_set.class_names[c] for c in range(image_set.num_classes) if counts[c] < 2]
-    if few or not image_set.num_classes <= number <= len(pool) - image_set.num_classes:
-        rule = f"the class {few[0]!r} has fewer than 2 images left" if few else f"{number} of {len(pool)} images"
-        raise UserInputError(
-            f"the {name} split cannot hold every class: {rule}; add images, drop the class, or change data.{name}_fraction"
-        )
-    left, drawn = train_test_split(
-        pool, test_size=number, stratify=labels, random_state=derive_seed(seed, "split", name) % 2**32
-    )
-    return drawn, left
-
-
-def _check_classes(image_set: ImageSet, name: str, indices: NDArray[np.int64]) -> None:
-    present = np.bincount(image_set.labels[indices], minlength=image_set.num_classes)
-    for c in np.flatnonzero(present == 0):
-        raise UserInputError(
-            f"the {name} split has no image of the class {image_set.class_names[c]!r}; "
-            f"add images of it, drop the class, or make data.{name}_fraction larger"
-        )
-
-
-def _check_fractions(
-    image_set: ImageSet,
-    search_fraction: float,
-    confirm_fraction: float,
-    test_fraction: float | None,
-    num_test_images: int | None,
-) -> None:
-    if image_set.official_test is not None and test_fraction is not None:
-        raise UserInputError(
-            f"{image_set.source} has an official test set, so data.test_fraction ({test_fraction}) must be left out; "
-            "data.num_test_images takes a part of it"
-        )
+    _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
+    labels = image_set.labels
     if image_set.official_test is None:
-        if test_fraction is None:
-            raise UserInputError(f"{image_set.source} has no official test set; give data.test_fraction")
-        if num_test_images is not None:
-            raise UserInputError(
-                f"{image_set.source} has no official test set; use data.test_fraction, not num_test_images"
-            )
-    total = search_fraction + confirm_fraction + (test_fraction or 0.0)
-    if min(search_fraction, confirm_fraction) <= 0 or total >= 1:
+        assert test_fraction is not None
+        pool = np.arange(len(labels), dtype=np.int64)
+        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test")
+        rest = np.setdiff1d(pool, test, assume_unique=True)
+    else:
+        pool = rest = np.flatnonzero(~image_set.official_test)
+        official = np.flatnonzero(image_set.official_test)
+        test = _draw(official, labels, num_test_images or len(official), seed, "test")
+    confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm")
+    rest = np.setdiff1d(rest, confirm, assume_unique=True)
+    search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search")
+    train = np.setdiff1d(rest, search, assume_unique=True)
+    splits = Splits(
+        train=train,
+        search=search,
+        confirm=confirm,
+        test=test,
+        data_fingerprint=compute_data_fingerprint(image_set),
+    )
+    _check_classes(image_set, splits)
+    return splits
+
+
+def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
+    """Return `count` positions into `labels`, sorted, with every class's share kept to within one image.
+
+    Args:
+        labels: (N,) int64 >= 0.
+        count: 0 <= count <= N. (scikit-learn's stratified split refuses a cut that leaves fewer images than classes.)
+        generator: which images of a class are taken.
+
+    Returns:
+        (count,) int64. Quotas are by largest remainder.
+    """
+    assert 0 <= count <= len(labels)
+    num_per_class = np.bincount(labels)
+    numerators = num_per_class * count
+    quotas = numerators // len(labels)
+    remainders = numerators - quotas * len(labels)
+    quotas[np.argsort(-remainders, kind="stable")[: count - quotas.sum()]] += 1
+    order = np.lexsort((generator.random(len(labels)), labels))
+    rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
+    return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
+
+
+def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str) -> Indices:
+    return pool[choose_stratified(labels[pool], count, numpy_generator(seed, "splits", split))].astype(np.int64)
+
+
+def _check_request(
+    image_set: ImageSet, search: float, confirm: float, test: float | None, num_test_images: int | None
+) -> None:
+    official = image_set.official_test
+    if official is None and test is None:
+        raise UserInputError(f"the source {image_set.source!r} has no test set of its own; set data.test_fraction")
+    if official is not None and test is not None:
         raise UserInputError(
-            "search, confirm and test fractions must be above 0 and add up to less than 1, "
-            f"but are {search_fraction}, {confirm_fraction}, {test_fraction or 0.0}"
+            f"the source {image_set.source!r} has a test set of its own, so data.test_fraction does not apply, "
+            f"but got {test}; remove it (data.num_test_images limits the test set)"
         )
+    if official is None and num_test_images is not None:
+        raise UserInputError(
+            f"data.num_test_images limits a published test set, but the source {image_set.source!r} has none; "
+            "set data.test_fraction instead"
+        )
+    for name, fraction in (("search", search), ("confirm", confirm), ("test", test)):
+        if fraction is not None and not 0 < fraction < 1:
+            raise UserInputError(f"0 < data.{name}_fraction < 1 must hold, but got {fraction}; set it to, say, 0.15")
+    total = search + confirm + (test or 0.0)
+    if total >= 1:
+        raise UserInputError(
+            f"the fractions of search, confirm and test must add up to less than 1, but they make {total:g} and leave "
+            "nothing to train on; lower one"
+        )
+    num_official = 0 if official is None else int(official.sum())
+    if num_test_images is not None and not 1 <= num_test_images <= num_official:
+        raise UserInputError(
+            f"1 <= data.num_test_images <= {num_official} must hold (the published test set), but got {num_test_images}"
+        )
+
+
+def _check_classes(image_set: ImageSet, splits: Splits) -> None:
+    """Raise UserInputError for the first split that lacks a class; macro-F1 is not defined on it."""
+    for split in SPLIT_NAMES:
+        counts = np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
+        missing = np.flatnonzero(counts == 0)
+        if len(missing):
+            name = image_set.class_names[missing[0]]
+            available = int((image_set.labels == missing[0]).sum())
+            raise UserInputError(
+                f"every split needs an image of every class, but {split!r} has none of {name!r} ({available} in all, "
+                f"{int(counts.sum())} images in the split); {_advice(image_set, split)}"
+            )
+
+
+def _advice(image_set: ImageSet, split: str) -> str:
+    if split == "test" and image_set.official_test is not None:
+        return "raise data.num_test_images, or drop the class"
+    if split == "train":
+        return "give more images of it, or lower the fractions of the other splits"
+    return f"raise data.{split}_fraction or data.num_images, give more images of it, or drop the class"

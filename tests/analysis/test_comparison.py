@@ -178,17 +178,14 @@ def test_more_seeds_are_asked_for_where_seeds_are_the_noise():
 def test_more_images_are_asked_for_where_images_are_the_noise():
     """Seeds that agree on every image leave nothing for more seeds to settle."""
     one = draw_arms(6, num_seeds=1, num_images=200, shift=0.02)
-    row = compare_arms(
-        *[make_arm(a.name, a.labels, np.repeat(a.predicted, 4, axis=0)) for a in one], **SETTINGS
-    )
+    row = compare_arms(*[make_arm(a.name, a.labels, np.repeat(a.predicted, 4, axis=0)) for a in one], **SETTINGS)
     assert row.verdict is Verdict.UNDECIDED
     assert row.settles.startswith("more seeds cannot settle this; more test images are needed (about ")
     named = int(row.settles.split("(about ")[1].split(" with")[0].replace(",", ""))
     assert named > 200
     copies = -(-named // 200)
     tiled = [
-        make_arm(a.name, np.tile(a.labels, copies), np.repeat(np.tile(a.predicted, copies), 4, axis=0))
-        for a in one
+        make_arm(a.name, np.tile(a.labels, copies), np.repeat(np.tile(a.predicted, copies), 4, axis=0)) for a in one
     ]
     assert compare_arms(*tiled, **SETTINGS).verdict is not Verdict.UNDECIDED
 
@@ -238,9 +235,7 @@ def test_bootstrap_agrees_with_the_interval_and_repeats():
 def test_interval_covers_the_truth_and_not_by_being_endless(num_seeds, seed_sd):
     """Exchangeable arms: the true difference is 0. 400 repetitions: 95 % +- 2.2 % (2 sigma)."""
     intervals = [
-        compute_difference(
-            *draw_arms(1000 + i, num_seeds=num_seeds, num_images=200, seed_sd=seed_sd), 0.95
-        ).interval
+        compute_difference(*draw_arms(1000 + i, num_seeds=num_seeds, num_images=200, seed_sd=seed_sd), 0.95).interval
         for i in range(400)
     ]
     coverage = np.mean([i.low <= 0 <= i.high for i in intervals])
@@ -252,18 +247,14 @@ def test_interval_covers_the_truth_and_not_by_being_endless(num_seeds, seed_sd):
 def test_one_arms_interval_covers_its_macro_f1():
     large = [draw_arms(90_000 + i, num_images=20_000)[0] for i in range(20)]
     truth = np.mean([compute_macro_f1_interval(arm, 0.95).interval.estimate for arm in large])
-    intervals = [
-        compute_macro_f1_interval(draw_arms(5000 + i, num_images=200)[0], 0.95).interval for i in range(300)
-    ]
+    intervals = [compute_macro_f1_interval(draw_arms(5000 + i, num_images=200)[0], 0.95).interval for i in range(300)]
     coverage = np.mean([i.low <= truth <= i.high for i in intervals])
     assert 0.91 <= coverage <= 0.99
 
 
 def make_predictions(ids, labels, seed=0, split="test", num_classes=NUM_CLASSES):
     logits = np.random.default_rng(seed).normal(size=(len(ids), num_classes)).astype(np.float32)
-    return Predictions(
-        sample_ids=np.array(ids), labels=np.array(labels, dtype=np.int64), logits=logits, split=split
-    )
+    return Predictions(sample_ids=np.array(ids), labels=np.array(labels, dtype=np.int64), logits=logits, split=split)
 
 
 def test_stacking_pairs_by_sample_id_and_sorts_seeds():

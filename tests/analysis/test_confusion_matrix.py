@@ -108,9 +108,7 @@ def test_class_scores_are_scikit_learns_and_lie_in_their_intervals():
     assert tuple(s.class_name for s in scores) == NAMES
     assert [s.num_images for s in scores] == [60] * 4
     for field, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-        expected = np.mean(
-            [score(arm.labels, p, average=None, zero_division=0) for p in arm.predicted], axis=0
-        )
+        expected = np.mean([score(arm.labels, p, average=None, zero_division=0) for p in arm.predicted], axis=0)
         intervals = [getattr(s, field) for s in scores]
         assert [i.estimate for i in intervals] == pytest.approx(expected)
         for interval in intervals:

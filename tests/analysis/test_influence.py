@@ -53,9 +53,7 @@ def differentiate(statistic, labels, predicted):
 
 
 def per_class(score, class_index):
-    return lambda y, p, w: score(y, p, labels=[class_index], average=None, sample_weight=w, zero_division=0)[
-        0
-    ]
+    return lambda y, p, w: score(y, p, labels=[class_index], average=None, sample_weight=w, zero_division=0)[0]
 
 
 def macro(y, p, w):
@@ -153,9 +151,7 @@ def test_permuting_seeds_or_images_changes_nothing():
 def test_more_confidence_is_wider_and_standard_error_is_bounded_by_its_parts():
     labels, predicted = draw_models(num_seeds=4, seed=6)
     low, high = crossed(labels, predicted, 0.8), crossed(labels, predicted, 0.99)
-    assert (
-        high.interval.low < low.interval.low < low.interval.estimate < low.interval.high < high.interval.high
-    )
+    assert high.interval.low < low.interval.low < low.interval.estimate < low.interval.high < high.interval.high
     squared = low.standard_error**2
     assert max(low.seed_variance, low.image_variance) <= squared * (1 + 1e-12)
     assert squared <= (low.seed_variance + low.image_variance) * (1 + 1e-12)
@@ -227,9 +223,7 @@ def test_one_seed_has_an_estimate_but_no_interval():
     assert compute_estimate(compute_macro_f1(labels, predicted, NUM_CLASSES)) == pytest.approx(
         macro(labels, predicted[0], None), abs=1e-15
     )
-    with pytest.raises(
-        UserInputError, match="one seed only: an interval needs at least two seeds; the estimate is 0"
-    ):
+    with pytest.raises(UserInputError, match="one seed only: an interval needs at least two seeds; the estimate is 0"):
         crossed(labels, predicted)
 
 

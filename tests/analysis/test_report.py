@@ -241,7 +241,7 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         assert "no arms were compared" in text
         assert "the gate" not in text
         assert "No panels were drawn." in text
-        assert "No trial was stopped early." in text
+        assert "Early stopping was off." in text
         assert "None" in text[text.rindex("Warnings") :]
 
 

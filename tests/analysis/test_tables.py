@@ -9,6 +9,7 @@ from analysis.findings import ArmFinding, ComparisonRow, Confusion, Interval, Ve
 from analysis.tables import (
     BAR_WIDTH,
     HEADER,
+    TERMINAL_BAR_WIDTH,
     build_arm_csv,
     build_arm_latex,
     build_arm_markdown,
@@ -75,8 +76,7 @@ ARM = ArmFinding(
 
 def test_one_row_reads_as_the_protocol_says():
     assert (
-        format_row(ROW)
-        == "ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost"
+        format_row(ROW) == "ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost"
     )
 
 
@@ -149,13 +149,29 @@ def test_every_format_says_the_same_words():
     terminal, markdown, latex = console.export_text(), build_markdown(rows), build_latex(rows)
     for words in build_table_rows(rows):
         for cell in words.cells:
-            assert cell in terminal
             assert cell in markdown
+        for name in words.comparison.split(" vs "):
+            assert name in terminal
+        for words_of_row in (words.effect.removesuffix(" pp"), words.interval, words.verdict, words.seeds, words.mde):
+            assert words_of_row in terminal
+        assert words.cost in terminal
+        assert f"p {words.p_holm}" in terminal
         assert words.effect.lstrip("-") in latex
         assert words.verdict in latex
-        assert format_bar(words.bar) in terminal
+        assert format_bar(words.bar, TERMINAL_BAR_WIDTH) in terminal
     assert UNDECIDED.settles in markdown
     assert "Intervals at 95 %" in markdown
+
+
+def test_terminal_table_is_whole_at_80_columns():
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(build_rich_table([ROW]))
+    console.print(build_arm_rich_table([ARM]))
+    text = console.export_text()
+    assert "…" not in text
+    (words,) = build_table_rows([ROW])
+    assert words.interval in text
+    assert words.verdict in text
 
 
 def test_markdown_has_as_many_cells_in_each_line_and_escapes_bars():
@@ -179,7 +195,7 @@ def test_rich_markup_in_names_is_shown_and_not_obeyed():
     console.print(build_rich_table([dataclasses.replace(ROW, treatment="[red]arm[/red]")]))
     console.print(build_arm_rich_table([dataclasses.replace(ARM, arm="[bold]x[/bold]")]))
     text = console.export_text()
-    assert "[red]arm[/red] vs ResNet18" in text
+    assert "[red]arm[/red]" in text
     assert "[bold]x[/bold]" in text
 
 

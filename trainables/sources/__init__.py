@@ -1,38 +1,72 @@
-"""Image sources: from a name and a path to an `ImageSet`."""
+"""Where images come from: one loader per source, and `load_image_set` that calls them by name."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.images import ImageSet
+from trainables.sources.cifar10 import load_cifar10
+from trainables.sources.digits import load_digits
+from trainables.sources.fashion_mnist import load_fashion_mnist
 from trainables.sources.folder import load_folder
 from trainables.sources.parquet import load_parquet
 from trainables.sources.planted import load_planted
-from trainables.sources.published import load_cifar10, load_digits, load_fashion_mnist
 
-SOURCES: Mapping[str, Callable[..., ImageSet]] = {
-    "cifar10": load_cifar10,
-    "fashion_mnist": load_fashion_mnist,
-    "digits": load_digits,
-    "planted": load_planted,
-    "folder": load_folder,
-    "parquet": load_parquet,
-}
+SOURCES: Mapping[str, Callable[..., ImageSet]] = MappingProxyType(
+    {
+        "cifar10": load_cifar10,
+        "fashion_mnist": load_fashion_mnist,
+        "digits": load_digits,
+        "planted": load_planted,
+        "folder": load_folder,
+        "parquet": load_parquet,
+    }
+)
 
 
-def load_image_set(source: str, path: str | None = None, **options: Any) -> ImageSet:
-    """Return the images of a source; its options are the keyword arguments of its loader.
+def option_names(source: str) -> tuple[str, ...]:
+    """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
+    parameters = inspect.signature(SOURCES[source]).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
-    Raises UserInputError for an unknown source or option, or for data that cannot be used.
+
+def load_image_set(source: str, path: str | os.PathLike[str] | None = None, **options: Any) -> ImageSet:
+    """Return the images of a source.
+
+    Args:
+        source: a key of `SOURCES`.
+        path: where the files lie; "" is the same as None. The sources made on the spot take none.
+        options: what the source's loader takes. Every source takes `num_images` (how many images outside the test set,
+            stratified; of planted scenes how many are made) and `seed` (of that draw, or of the scenes).
+
+    Raises:
+        UserInputError: for an unknown source or option, a value of the wrong type or out of range, a path where none is
+            read, and whatever is wrong with the files.
     """
     if source not in SOURCES:
         raise UserInputError(f"there is no source {source!r}{nearest_name(source, SOURCES)}")
-    known = [name for name in inspect.signature(SOURCES[source]).parameters if name != "path"]
+    arguments = dict(options)
+    if "path" in inspect.signature(SOURCES[source]).parameters:
+        arguments["path"] = os.fspath(path) if path else None
+    elif path:
+        raise UserInputError(
+            f'the source {source!r} reads no files, but data.path is {os.fspath(path)!r}; remove it, or set it to ""'
+        )
+    names = option_names(source)
     for name in options:
-        if name not in known:
-            raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, known)}")
-    return SOURCES[source](path, **options)
-
-
-__all__ = ["SOURCES", "load_image_set"]
+        if name not in names:
+            raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, names)}")
+    try:
+        image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(SOURCES[source])(**arguments)
+    except ValidationError as error:
+        # Where a number or a table is accepted, the problem inside the table is the one that helps.
+        problem = max(error.errors(), key=lambda p: len(p["loc"]))
+        raise UserInputError(
+            f"the source {source!r}, option {problem['loc'][0]}: {problem['msg']}, but got {problem['input']!r}"
+        ) from None
+    return image_set

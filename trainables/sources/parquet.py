@@ -1,163 +1,227 @@
-"""Hugging Face's parquet layout: a struct column with the encoded bytes, and a column of class labels."""
+"""Images in Hugging Face's parquet layout: a column of encoded images and a column of integer labels."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import Field
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.images import ImageSet
-from trainables.sources.decoding import decode_image
-from trainables.sources.descriptions import find_groups
-from trainables.sources.subsets import choose_subset
+from trainables.sources.decoding import EncodedImage, decode_images
+from trainables.sources.descriptions import resolve_groups
+from trainables.sources.subset import choose_subset
 
 IMAGE_COLUMNS = ("img", "image")
+ROWS_PER_BATCH = 1024
+ARROW_ERRORS = (pa.ArrowException, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shard:
+    """One parquet file, opened: its labels are read, its images are not."""
+
+    path: Path
+    image_column: str
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...] | None
 
 
 def load_parquet(
     path: str | None,
     *,
     seed: int = 0,
-    num_images: int | None = None,
-    native_size: int | None = None,
+    num_images: Annotated[int, Field(ge=1)] | None = None,
+    native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
+    image_column: str | None = None,
     label_column: str = "label",
+    test_split: str = "test",
     class_names: Sequence[str] | None = None,
+    class_groups: MappingType[str, Sequence[str]] | None = None,
 ) -> ImageSet:
-    """Return the images of one .parquet file, or of a folder with train-*.parquet and, optionally, test-*.parquet.
+    """Return the images of one parquet file, or of a folder with train-*.parquet and optionally test-*.parquet.
 
     Args:
-        path: the file or the folder; the images of test-*.parquet are the official test set.
+        path: a .parquet file (no official test set), or the folder; its test-* files are the official test set.
         seed: of the subset.
-        num_images: images taken outside the test set, stratified; only these are decoded. None for all.
-        native_size: side in pixels to which every image is resized; None demands that all have one size.
-        label_column: name of the column of labels.
-        class_names: names of the classes, where the file's own metadata does not hold them.
+        num_images: keep this many images outside the test set, stratified; only what is kept is decoded and checked.
+        native_size: resize every image to this side in pixels (bicubic, aspect not kept).
+        image_column: a struct with `bytes`, or binary; by default the column `img` or `image`.
+        label_column: integers in [0, K).
+        test_split: first word of the test files' names, such as "validation".
+        class_names: K names, where the files' Hugging Face metadata has none.
+        class_groups: named groups of classes; by default those of the described data set with the same classes
+            (CIFAR-10's rigid and deformable).
 
     Raises:
-        UserInputError: naming the file, column or row that cannot be used.
+        UserInputError: naming the file that is not parquet or lacks a column or the class names, or file and row of
+            an image that cannot be used.
     """
-    parts = _find_files(path)
-    names: tuple[str, ...] | None = tuple(class_names) if class_names is not None else None
-    images, labels, is_test = [], [], []
-    for part, files in parts.items():
-        for file in files:
-            table = _read_table(file, label_column)
-            names = names or _class_names(table, label_column, file)
-            part_labels = _read_labels(table, label_column, names, file)
-            wanted = None if num_images is None or part == "test" else _share(num_images, files, file, part_labels)
-            chosen = choose_subset(part_labels, wanted, seed)
-            images.append(_decode_rows(table, chosen, file, native_size))
-            labels.append(part_labels[chosen])
-            is_test.append(np.full(len(chosen), part == "test"))
-    assert names is not None
-    shapes = {i.shape[1:] for i in images}
-    if len(shapes) > 1:
-        raise UserInputError(
-            f"{path}: images have the sizes {sorted(shapes)}; set data.options.native_size to one size"
-        )
+    train_files, test_files = _find_files(path, test_split)
+    shards = [_open_shard(file, image_column, label_column) for file in (*train_files, *test_files)]
+    names = _resolve_class_names(shards, class_names)
+    for shard in shards:
+        _check_labels(shard, label_column, names)
+    labels = np.concatenate([shard.labels for shard in shards])
+    num_train = sum(len(shard.labels) for shard in shards[: len(train_files)])
+    official_test = np.arange(len(labels)) >= num_train if test_files else None
+    kept = choose_subset(labels, official_test, num_images, seed)
     return ImageSet(
-        images=np.concatenate(images),
-        labels=np.concatenate(labels),
+        images=decode_images(_read_images(shards, kept), len(kept), native_size),
+        labels=labels[kept],
         class_names=names,
         source="parquet",
-        official_test=np.concatenate(is_test) if "test" in parts else None,
-        class_groups=find_groups(names),
+        official_test=None if official_test is None else official_test[kept],
+        class_groups=resolve_groups(class_groups, names),
     )
 
 
-def _find_files(path: str | None) -> dict[str, list[Path]]:
-    if path is None:
-        raise UserInputError("the source 'parquet' needs data.path, a .parquet file or a folder with train-*.parquet")
-    root = Path(path)
+def _find_files(path: str | None, test_split: str) -> tuple[list[Path], list[Path]]:
+    if not path:
+        raise UserInputError('the source "parquet" needs data.path, a .parquet file or a folder with train-*.parquet')
+    root = Path(path).expanduser()
     if root.is_file():
-        return {"train": [root]}
+        return [root], []
     if not root.is_dir():
-        raise UserInputError(f"there is no file or folder {path}; data.path must hold train-*.parquet")
-    parts = {part: sorted(root.glob(f"{part}-*.parquet")) for part in ("train", "test")}
-    if not parts["train"]:
-        raise UserInputError(f"{path} holds no train-*.parquet")
-    return {part: files for part, files in parts.items() if files}
-
-
-def _read_table(file: Path, label_column: str) -> pa.Table:
-    try:
-        schema = pq.read_schema(file)
-        image_column = next((c for c in IMAGE_COLUMNS if c in schema.names), None)
-        if image_column is None:
-            raise UserInputError(f"{file} has no image column {' or '.join(IMAGE_COLUMNS)}, but {schema.names}")
-        if label_column not in schema.names:
-            near = nearest_name(label_column, schema.names)
-            raise UserInputError(
-                f"{file} has no label column {label_column!r}{near}; name it with data.options.label_column"
-            )
-        table = pq.read_table(file, columns=[image_column, label_column])
-    except (pa.ArrowException, OSError) as error:
-        raise UserInputError(f"{file} is no readable parquet file: {str(error).splitlines()[0]}") from None
-    return table.rename_columns(["image", label_column]).replace_schema_metadata(schema.metadata)
-
-
-def _class_names(table: pa.Table, label_column: str, file: Path) -> tuple[str, ...]:
-    metadata = (table.schema.metadata or {}).get(b"huggingface")
-    try:
-        names = json.loads(metadata)["info"]["features"][label_column]["names"] if metadata else None
-    except (ValueError, KeyError, TypeError):
-        names = None
-    if not isinstance(names, list) or not names:
         raise UserInputError(
-            f"{file} holds no class names for its labels; give them: data.options.class_names = ['...', ...]"
+            f"data.path must be a .parquet file or a folder with train-*.parquet, but there is no {root}"
         )
-    return tuple(str(name) for name in names)
-
-
-def _read_labels(table: pa.Table, column: str, names: tuple[str, ...], file: Path) -> NDArray[np.int64]:
-    values = table[column]
-    if not pa.types.is_integer(values.type) or values.null_count:
-        raise UserInputError(f"{file}: the column {column!r} must hold whole numbers, but holds {values.type}")
-    labels: NDArray[np.int64] = values.to_numpy().astype(np.int64)
-    if not len(labels):
-        raise UserInputError(f"{file} holds no rows")
-    if labels.min() < 0 or labels.max() >= len(names):
+    train = sorted(p for p in root.iterdir() if p.name.startswith("train-") and p.suffix == ".parquet")
+    test = sorted(p for p in root.iterdir() if p.name.startswith(f"{test_split}-") and p.suffix == ".parquet")
+    if not train:
         raise UserInputError(
-            f"{file}: labels must lie in 0..{len(names) - 1}, but reach from {labels.min()} to {labels.max()}"
+            f"the folder {root} holds no train-*.parquet; name a .parquet file or the folder that holds them"
         )
-    return labels
+    return train, test
 
 
-def _share(num_images: int, files: list[Path], file: Path, labels: NDArray[np.int64]) -> int:
-    """Return how many of `num_images` one of several files contributes: its share of all rows."""
-    if len(files) == 1:
-        return num_images
-    rows = [pq.read_metadata(f).num_rows for f in files]
-    ends = np.round(np.cumsum(rows) / sum(rows) * num_images).astype(int)
-    position = files.index(file)
-    return min(int(ends[position] - (ends[position - 1] if position else 0)), len(labels))
+def _open_shard(path: Path, image_column: str | None, label_column: str) -> _Shard:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            image = _choose_image_column(path, schema, image_column)
+            if label_column not in schema.names:
+                raise UserInputError(
+                    f"{path} has no label column {label_column!r}{nearest_name(label_column, schema.names)}; "
+                    "set data.options.label_column"
+                )
+            if not pa.types.is_integer(schema.field(label_column).type):
+                raise UserInputError(
+                    f"labels must be integers, but the column {label_column!r} of {path} holds "
+                    f"{schema.field(label_column).type}; write them as indices of class names"
+                )
+            column = file.read(columns=[label_column]).column(0)
+    except ARROW_ERRORS as error:
+        raise UserInputError(_not_readable(path, error)) from None
+    if column.null_count or len(column) == 0:
+        what = f"{column.null_count} rows without a label" if len(column) else "no rows"
+        raise UserInputError(f"{path} has {what}; remove them")
+    return _Shard(
+        path=path,
+        image_column=image,
+        labels=column.cast(pa.int64(), safe=False).to_numpy(),
+        class_names=_read_class_names(schema, label_column),
+    )
 
 
-def _decode_rows(table: pa.Table, rows: NDArray[np.int64], file: Path, native_size: int | None) -> NDArray[np.uint8]:
-    column: Any = table["image"].combine_chunks()
-    if pa.types.is_struct(column.type) and "bytes" in {field.name for field in column.type}:
-        column = column.field("bytes")
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        raise UserInputError(f"{file}: the image column must hold encoded bytes, but holds {column.type}")
-    images: NDArray[np.uint8] | None = None
-    for place, row in enumerate(rows):
-        where = f"{file}, row {int(row)}"
-        data = column[int(row)].as_py()
-        if data is None:
-            raise UserInputError(f"{where} holds no image")
-        image = decode_image(data, where, native_size)
-        if images is None:
-            images = np.empty((len(rows), *image.shape), dtype=np.uint8)
-        if image.shape != images.shape[1:]:
+def _choose_image_column(path: Path, schema: Any, image_column: str | None) -> str:
+    names: list[str] = list(schema.names)
+    if image_column is None:
+        found = [name for name in IMAGE_COLUMNS if name in names]
+        if len(found) != 1:
             raise UserInputError(
-                f"{where} is {image.shape[1]}x{image.shape[0]}, but others are {images.shape[2]}x{images.shape[1]}; "
-                "set data.options.native_size to resize all to one size"
+                f"{path} needs one image column named img or image, but has {', '.join(names) or 'no columns'}; "
+                "set data.options.image_column"
             )
-        images[place] = image
-    assert images is not None
-    return images
+        image_column = found[0]
+    elif image_column not in names:
+        raise UserInputError(f"{path} has no image column {image_column!r}{nearest_name(image_column, names)}")
+    kind = schema.field(image_column).type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise UserInputError(
+            f"images must be encoded bytes (binary, or a struct with binary `bytes`), but the column {image_column!r} of "
+            f"{path} holds {kind}"
+        )
+    return image_column
+
+
+def _read_class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
+    """The names in Hugging Face's schema metadata; None where it has none."""
+    try:
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def _resolve_class_names(shards: Sequence[_Shard], given: Sequence[str] | None) -> tuple[str, ...]:
+    names = None if given is None else tuple(given)
+    origin = "data.options.class_names"
+    for shard in shards:
+        if shard.class_names is None:
+            continue
+        if names is not None and names != shard.class_names:
+            raise UserInputError(f"{shard.path} names its classes otherwise than {origin}; make them agree")
+        names, origin = shard.class_names, str(shard.path)
+    if names is None:
+        raise UserInputError(
+            f"{shards[0].path} is a source without the class labels: its metadata does not name the classes; "
+            'pass data.options.class_names, such as ["cat", "dog"], in the order of the labels'
+        )
+    if len(names) < 2 or len(set(names)) != len(names) or not all(names):
+        raise UserInputError(
+            f"a source needs two or more classes with distinct names, but {origin} names {list(names)}"
+        )
+    return names
+
+
+def _check_labels(shard: _Shard, label_column: str, names: tuple[str, ...]) -> None:
+    wrong = np.flatnonzero((shard.labels < 0) | (shard.labels >= len(names)))
+    if len(wrong):
+        raise UserInputError(
+            f"labels must lie in [0, {len(names)}), but {shard.path} row {wrong[0]} has {label_column} = "
+            f"{shard.labels[wrong[0]]}; correct it or name every class"
+        )
+
+
+def _read_images(shards: Sequence[_Shard], kept: NDArray[np.int64]) -> Iterator[EncodedImage]:
+    """The encoded images at the sorted global rows `kept`."""
+    start = 0
+    for shard in shards:
+        rows = kept[(kept >= start) & (kept < start + len(shard.labels))] - start
+        start += len(shard.labels)
+        yield from _read_rows(shard, rows)
+
+
+def _read_rows(shard: _Shard, rows: NDArray[np.int64]) -> Iterator[EncodedImage]:
+    done = 0
+    try:
+        with pq.ParquetFile(shard.path) as file:
+            for batch in file.iter_batches(ROWS_PER_BATCH, columns=[shard.image_column]):
+                here = rows[(rows >= done) & (rows < done + len(batch))]
+                column = batch.column(0)
+                for row in here:
+                    value = column[int(row) - done].as_py()
+                    data = value["bytes"] if isinstance(value, dict) else value
+                    if data is None:
+                        raise UserInputError(
+                            f"{shard.path} row {row} holds no image bytes; embed the image or remove the row"
+                        )
+                    yield EncodedImage(f"{shard.path} row {row}", data)
+                done += len(batch)
+    except ARROW_ERRORS as error:
+        raise UserInputError(_not_readable(shard.path, error)) from None
+
+
+def _not_readable(path: Path, error: Exception) -> str:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{path} cannot be read as parquet ({first_line}); check that it is complete, or write it again"
