@@ -206,9 +206,9 @@ def test_learning_rates_are_those_of_the_epochs_last_step(finished: TrainingRun)
 
 
 def test_it_learns_what_is_easy() -> None:
-    data = make_data(num_train=96)
+    data = make_data(num_train=240)
     history = tuple(
-        train(change(max_epochs=4, max_lr=0.005, backbone_lr_ratio=1.0, cutmix_probability=0.0), data, device=CPU)
+        train(change(max_epochs=6, max_lr=0.005, backbone_lr_ratio=1.0, cutmix_probability=0.0), data, device=CPU)
     )
     assert history[-1].train_loss < 0.6 * history[0].train_loss
     assert history[-1].macro_f1 > 0.8
