@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
+from study.interruption import StudyInterrupted
 from study.paths import default_storage, open_study, study_uri
 from trainables.store import Store
 
@@ -244,18 +245,16 @@ def _drive_on(opened: "OpenStudy", prepared: "Prepared", cluster: "Cluster", *, 
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, view.update)
         driver.search()
-    print_stage(opened, "search", console)
-    if not whole:
-        console.print(f"next: study compare {opened.store.root}", soft_wrap=True)
-        return
+        print_stage(opened, "search", console)
+        if not whole:
+            console.print(f"next: study compare {opened.store.root}", soft_wrap=True)
+            return
+        driver.confirm()
+        print_stage(opened, "confirmation", console)
 
     from study.conclusion import analyze as write_findings
     from study.conclusion import write_report
 
-    with LiveView(console) as view:
-        driver = Driver(opened, prepared, cluster, view.update)
-        driver.confirm()
-    print_stage(opened, "confirmation", console)
     write_findings(opened, prepared.image_set)
     written = write_report(opened)
     _print_comparison(opened)
@@ -301,8 +300,6 @@ def _print_comparison(opened: "OpenStudy") -> None:
 
 def main() -> None:
     """Entry point: turn errors into exit statuses."""
-    from study.lifecycle import StudyInterrupted
-
     try:
         app()
     except UserInputError as error:

@@ -21,6 +21,7 @@ from study.confirmation import (
     write_plan,
 )
 from study.director import Director
+from study.interruption import StudyInterrupted
 from study.passport import make_passport
 from study.paths import PASSPORT, SPEC
 from study.preparation import Prepared, prepare
@@ -34,10 +35,6 @@ from trainables.store import Store
 from trainables.tune_adapter import TrialSettings, make_trainable
 
 OnChange = Callable[["OpenStudy", str], None]
-
-
-class StudyInterrupted(Exception):
-    """The study stopped before its end; it can be resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

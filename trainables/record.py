@@ -80,6 +80,7 @@ class TrialRecord(_Strict):
         device_seconds: seconds of training and evaluation x devices held.
         devices_per_trial: number of devices (GPUs, or CPU cores where it holds no GPU).
         device: name of the device.
+        node: host and Ray node on which the last epoch ran.
         num_parameters: trainable parameters of the model; 0 until it is built.
         num_threads: CPU threads that the trial computed with.
         attempts: how often the trial was started; `retry_causes` has one entry per start after the first.
@@ -103,6 +104,7 @@ class TrialRecord(_Strict):
     device_seconds: float = 0.0
     devices_per_trial: float = 1.0
     device: str = ""
+    node: str = ""
     num_parameters: int = 0
     num_threads: int = 0
     attempts: int = 1

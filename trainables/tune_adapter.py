@@ -6,6 +6,7 @@ The study's own files are the truth: Tune's checkpoints are not used. A trial th
 """
 
 import json
+import platform
 import shutil
 import tempfile
 import time
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 from sklearn.metrics import confusion_matrix
@@ -88,6 +90,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._num_reported += 1
         details: dict[str, Any] = {
             "device": device_name(self._run.device),
+            "node": node_name(),
             "num_parameters": self._run.num_parameters,
             "num_threads": torch.get_num_threads(),
         }
@@ -195,6 +198,11 @@ def choose_device(device: str, num_gpus: float) -> torch.device:
             'or set resources.device = "cpu"'
         )
     return torch.device("cuda")
+
+
+def node_name() -> str:
+    """Return host and Ray node of this process, such as ``gpu-7/3f2a90c1``; several nodes may lie on one host."""
+    return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
 def device_name(device: torch.device) -> str:

@@ -220,3 +220,22 @@ def test_missed_gate_is_exit_status_1(study_folder: Path, tmp_path: Path) -> Non
     outcome = run_cli("compare", tmp_path / "gated")
     assert outcome.status == 1
     assert "gate missed: resnet18" in outcome.errors
+
+
+def test_study_opens_from_python(study_folder: Path) -> None:
+    import torch
+
+    import study
+
+    opened = study.load(str(study_folder))
+    records = opened.records()
+    assert len(records) == 9
+    assert records.loc[records.stage == "search", "device_seconds"].sum() > 0
+    assert len(opened.epochs()) == records.num_epochs.sum()
+    best = opened.best("resnet18")
+    scores = records[(records.stage == "search") & (records.arm == "resnet18") & (records.state == "COMPLETE")]
+    assert best.trial_id == scores.sort_values("macro_f1").trial_id.iloc[-1]
+    with torch.no_grad():
+        assert best.model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    (row,) = opened.comparison()
+    assert (row.treatment, row.control) == ("resnet50", "resnet18")

@@ -1,0 +1,1 @@
+"""Ratios with both sides in one run: medians of five, interleaved."""
