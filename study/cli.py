@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,13 +10,10 @@ from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.interruption import StudyInterrupted
-from study.paths import default_storage, open_study, study_uri
-from trainables.store import Store
+from study.paths import default_storage, open_study
 
 if TYPE_CHECKING:
-    from study.cluster import Cluster
     from study.lifecycle import OpenStudy
-    from study.preparation import Prepared
 
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
 
@@ -56,7 +52,20 @@ def run(
     address: AddressOption = None,
 ) -> None:
     """Search, confirm, compare, analyze and report, in one go."""
-    _launch(spec, storage, name, overrides or [], address, whole=True)
+    from study import commands
+
+    opened = commands.launch(
+        spec,
+        storage=storage,
+        name=name,
+        overrides=overrides or [],
+        address=address,
+        whole=True,
+        dry_run=False,
+        console=console,
+    )
+    assert opened is not None
+    _finish(opened)
 
 
 @app.command()
@@ -69,7 +78,18 @@ def launch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start and write nothing.")] = False,
 ) -> None:
     """Run the search."""
-    _launch(spec, storage, name, overrides or [], address, whole=False, dry_run=dry_run)
+    from study import commands
+
+    commands.launch(
+        spec,
+        storage=storage,
+        name=name,
+        overrides=overrides or [],
+        address=address,
+        whole=False,
+        dry_run=dry_run,
+        console=console,
+    )
 
 
 @app.command()
@@ -80,11 +100,11 @@ def resume(
     search_only: Annotated[bool, typer.Option("--search-only", help="Stop after the search.")] = False,
 ) -> None:
     """Continue a study that stopped, to its report. What has finished is not run again."""
-    from study.lifecycle import load_study, prepare_resumed
+    from study import commands
 
-    opened = load_study(open_study(study, storage))
-    prepared = prepare_resumed(opened)
-    _drive(opened, prepared, address, whole=not search_only)
+    opened = commands.resume(study, storage=storage, address=address, whole=not search_only, console=console)
+    if not search_only:
+        _finish(opened)
 
 
 @app.command()
@@ -116,35 +136,25 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
 @app.command()
 def compare(study: StudyArgument, storage: StorageOption = None, address: AddressOption = None) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
-    from study.lifecycle import load_study
+    from study import commands
 
-    opened = load_study(open_study(study, storage))
-    _confirm_if_needed(opened, address)
-    _print_comparison(opened)
+    _finish(commands.confirm(study, storage=storage, address=address, console=console))
 
 
 @app.command()
 def analyze(study: StudyArgument, storage: StorageOption = None) -> None:
     """Compute findings: confusion, class-wise scores, Grad-CAM panels of the confirmed configurations."""
-    from study.conclusion import analyze as write_findings
-    from study.lifecycle import load_study, prepare_resumed
+    from study import commands
 
-    opened = load_study(open_study(study, storage))
-    findings = write_findings(opened, prepare_resumed(opened).image_set)
-    console.print(
-        f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures in {opened.store.root}/findings"
-    )
+    commands.analyze(study, storage=storage, console=console)
 
 
 @app.command()
 def report(study: StudyArgument, storage: StorageOption = None) -> None:
     """Write report.html and report.md from the findings."""
-    from study.conclusion import write_report
-    from study.lifecycle import load_study
+    from study import commands
 
-    opened = load_study(open_study(study, storage))
-    for name in write_report(opened):
-        console.print(f"{opened.store.root}/{name}", soft_wrap=True)
+    commands.report(study, storage=storage, console=console)
 
 
 @app.command()
@@ -198,103 +208,11 @@ def inspect_spec(spec: SpecArgument, overrides: SetOption = None, address: Addre
     print_inspection(loaded, address, console)
 
 
-def _launch(
-    spec: str,
-    storage: str | None,
-    name: str | None,
-    overrides: Sequence[str],
-    address: str | None,
-    *,
-    whole: bool,
-    dry_run: bool = False,
-) -> None:
-    from study.cluster import check_cluster, connect_cluster
-    from study.lifecycle import check_is_new, start_study
-    from study.preparation import prepare
-    from study.spec import load_spec
-
-    loaded, text = load_spec(spec, overrides, name)
-    store = Store(study_uri(loaded.name, storage))
-    check_is_new(store, loaded.name)
-    prepared = prepare(loaded)
-    with connect_cluster(address) as cluster:
-        if dry_run:
-            most = check_cluster(loaded, cluster)
-            console.print(
-                f"{loaded.name}: {loaded.search.num_trials} trials of {', '.join(a.name for a in loaded.arms())}, "
-                f"{most} at once on {cluster.describe()}; nothing was started or written"
-            )
-            return
-        opened = start_study(store, loaded, text, prepared, cluster)
-        _drive_on(opened, prepared, cluster, whole=whole)
-
-
-def _drive(opened: "OpenStudy", prepared: "Prepared", address: str | None, *, whole: bool) -> None:
-    from study.cluster import connect_cluster
-
-    with connect_cluster(address) as cluster:
-        _drive_on(opened, prepared, cluster, whole=whole)
-
-
-def _drive_on(opened: "OpenStudy", prepared: "Prepared", cluster: "Cluster", *, whole: bool) -> None:
-    from study.lifecycle import Driver
-    from study.live_view import LiveView
-    from study.status import print_stage
-
-    console.print(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", soft_wrap=True)
-    with LiveView(console) as view:
-        driver = Driver(opened, prepared, cluster, view.update)
-        driver.search()
-        print_stage(opened, "search", console)
-        if not whole:
-            console.print(f"next: study compare {opened.store.root}", soft_wrap=True)
-            return
-        driver.confirm()
-        print_stage(opened, "confirmation", console)
-
-    from study.conclusion import analyze as write_findings
-    from study.conclusion import write_report
-
-    write_findings(opened, prepared.image_set)
-    written = write_report(opened)
-    _print_comparison(opened)
-    for name in written:
-        console.print(f"{opened.store.root}/{name}", soft_wrap=True)
-
-
-def _confirm_if_needed(opened: "OpenStudy", address: str | None) -> None:
-    from study.cluster import connect_cluster
-    from study.conclusion import is_confirmed
-    from study.lifecycle import Driver, prepare_resumed
-    from study.live_view import LiveView
-
-    if is_confirmed(opened):
-        return
-    prepared = prepare_resumed(opened)
-    with connect_cluster(address) as cluster, LiveView(console) as view:
-        Driver(opened, prepared, cluster, view.update).confirm()
-
-
-def _print_comparison(opened: "OpenStudy") -> None:
+def _finish(opened: "OpenStudy") -> None:
     """Print the A/B table; exit with status 1 if an arm misses the gate."""
-    from analysis.tables import build_arm_rich_table, build_rich_table, format_row
-    from study.conclusion import compare as compute_comparison
+    from study import commands
 
-    comparison = compute_comparison(opened)
-    console.print(build_rich_table(comparison.rows))
-    console.print(build_arm_rich_table(list(comparison.arms.values())))
-    for row in comparison.rows:
-        console.print(format_row(row), soft_wrap=True, highlight=False)
-    missed = [arm for arm in comparison.arms.values() if arm.gate_cleared is False]
-    gate = opened.spec.gate
-    for arm in missed:
-        assert gate is not None
-        errors.print(
-            f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
-            f"lower bound {arm.test_macro_f1.low:.4f}, but the gate is {gate.macro_f1}",
-            soft_wrap=True,
-        )
-    if missed:
+    if not commands.print_comparison(opened, console, errors):
         raise typer.Exit(EXIT_GATE)
 
 

@@ -101,6 +101,14 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
     return min(most, spec.resources.max_concurrent) if spec.resources.max_concurrent else most
 
 
+def count_devices(spec: StudySpec, cluster: Cluster) -> float:
+    """Return the devices that trials hold at most at once: GPUs where any arm's trials hold one, else CPU cores."""
+    most = check_cluster(spec, cluster)
+    held = [spec.resources.of_arm("gpu", arm.name) or spec.resources.of_arm("cpu", arm.name) for arm in spec.arms()]
+    uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
+    return min(most * max(held), cluster.gpus if uses_gpu else cluster.cpus)
+
+
 def _init_ray(address: str | None, scratch: str) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with warnings.catch_warnings():

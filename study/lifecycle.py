@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.errors import UserInputError
-from search_spaces.space import CategoricalParameter
-from study.cluster import Cluster, check_cluster
+from study.cluster import Cluster, check_cluster, count_devices
 from study.confirmation import (
     ConfirmationDirector,
     Plan,
@@ -85,6 +84,16 @@ def read_passport(store: Store) -> dict[str, Any]:
     return passport
 
 
+def require_finished_search(study: OpenStudy) -> None:
+    """Raise UserInputError if trials of the search are still to be run."""
+    num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
+    if num_finished < study.spec.search.num_trials:
+        raise UserInputError(
+            f"the search has finished {num_finished} of {study.spec.search.num_trials} trials; "
+            f"run `study resume {study.store.root}` first"
+        )
+
+
 class Driver:
     """Runs the stages of one study on one cluster."""
 
@@ -99,7 +108,7 @@ class Driver:
             study_uri=study.store.root if not study.store.is_local else str(study.store.local_path),
             weights=prepared.weights,
             device=study.spec.resources.device,
-            space=hyperparameter_levels(study.spec),
+            space=study.spec.search_space().parameters,
         )
         self._trainable = make_trainable(prepared.data, settings)
 
@@ -111,6 +120,7 @@ class Driver:
     def confirm(self) -> Plan:
         """Run the confirmation to its end and read the test split as planned; return the plan."""
         study, spec = self.study, self.study.spec
+        require_finished_search(study)
         chosen = candidates(study.book, spec)
         seeds = confirmation_seeds(spec)
         plan = read_plan(study.store)
@@ -179,11 +189,6 @@ def planned_runs(book: RecordBook, winner: TrialRecord, plan: Plan) -> list[Tria
     return [run for run in runs if run is not None]
 
 
-def hyperparameter_levels(spec: StudySpec) -> dict[str, tuple[Any, ...]]:
-    """Return every searched hyperparameter with a categorical one's levels, for TensorBoard."""
-    return {p.name: p.choices if isinstance(p, CategoricalParameter) else () for p in spec.search_space().parameters}
-
-
 def prepare_resumed(study: OpenStudy) -> Prepared:
     """Prepare a study's data again; raise UserInputError if data or weights are not those it was launched with."""
     prepared = prepare(study.spec)
@@ -202,7 +207,8 @@ def prepare_resumed(study: OpenStudy) -> Prepared:
 def start_study(store: Store, spec: StudySpec, spec_text: str, prepared: Prepared, cluster: Cluster) -> OpenStudy:
     """Check the cluster, then write the new study."""
     check_cluster(spec, cluster)
-    return create_study(store, spec, spec_text, make_passport(prepared, cluster.describe()))
+    passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster))
+    return create_study(store, spec, spec_text, passport)
 
 
 def _run_with_seed(book: RecordBook, winner: TrialRecord, seed: int) -> TrialRecord | None:

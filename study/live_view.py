@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.confirmation import confirmation_seeds
-from study.lifecycle import OpenStudy
+from study.lifecycle import OpenStudy, read_passport
 from study.paths import Stage
 from trainables.record import TrialRecord, TrialState
 
@@ -36,7 +36,12 @@ class ArmProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
-    """One stage of a study. `eta_seconds` is None while nothing has finished."""
+    """One stage of a study.
+
+    Attributes:
+        eta_seconds: until its end at the pace so far; None while nothing has finished.
+        idle_fraction: of the devices' time that no trial has reported as its own; None while nothing has finished.
+    """
 
     stage: Stage
     num_planned: int
@@ -47,14 +52,8 @@ class StageProgress:
     arms: tuple[ArmProgress, ...]
 
 
-def compute_progress(study: OpenStudy, stage: Stage, capacity: float | None = None) -> StageProgress:
-    """Return how far a stage is, from its records alone.
-
-    Args:
-        study: the study.
-        stage: "search" or "confirmation".
-        capacity: devices of the cluster, for the idle fraction; None leaves it out.
-    """
+def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
+    """Return how far a stage is, from its records alone."""
     records = study.book.of_stage(stage)
     arms = [arm.name for arm in study.spec.arms()]
     finished = [r for r in records if r.state.is_finished]
@@ -63,14 +62,14 @@ def compute_progress(study: OpenStudy, stage: Stage, capacity: float | None = No
     elapsed = _elapsed_seconds(records)
     eta = elapsed / len(finished) * (num_planned - len(finished)) if finished else None
     total = sum(r.device_seconds for r in records)
-    busy = total / (elapsed * capacity) if capacity and elapsed else None
+    available = elapsed * float(read_passport(study.store)["num_devices"])
     return StageProgress(
         stage=stage,
         num_planned=num_planned,
         num_finished=len(finished),
         elapsed_seconds=elapsed,
         eta_seconds=eta,
-        idle_fraction=None if busy is None else min(1.0, max(0.0, 1 - busy)),
+        idle_fraction=min(1.0, max(0.0, 1 - total / available)) if finished and available else None,
         arms=tuple(_arm_progress(arm, [r for r in records if r.config.arm == arm], total) for arm in arms),
     )
 
@@ -90,9 +89,10 @@ def build_progress_table(progress: StageProgress) -> Table:
 def describe_progress(progress: StageProgress) -> str:
     """Return one line: stage, trials, elapsed time, ETA."""
     eta = "unknown" if progress.eta_seconds is None else format_seconds(progress.eta_seconds)
+    idle = "" if progress.idle_fraction is None else f", {progress.idle_fraction:.0%} idle"
     return (
         f"{progress.stage}: {progress.num_finished} of {progress.num_planned} trials, "
-        f"{format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}"
+        f"{format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}{idle}"
     )
 
 

@@ -28,13 +28,20 @@ PACKAGES = (
 )
 
 
-def make_passport(prepared: Prepared, cluster: str) -> dict[str, Any]:
-    """Return the passport as a JSON object: code, versions, platform, devices, data and split fingerprints."""
+def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[str, Any]:
+    """Return the passport as a JSON object: code, versions, platform, devices, data and split fingerprints.
+
+    Args:
+        prepared: the study's data.
+        cluster: one line about the cluster.
+        num_devices: devices that trials hold at most at once (GPUs, or CPU cores where trials hold no GPU).
+    """
     return {
         "code": describe_code(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
         "platform": describe_platform(),
         "cluster": cluster,
+        "num_devices": num_devices,
         "data": {
             "source": prepared.image_set.source,
             "fingerprint": prepared.data_fingerprint,

@@ -133,7 +133,7 @@ def list_environment_differences(
 ) -> tuple[str, ...]:
     """Return one line for each thing that is not as it was: code, versions, platform, data, weights, device, record."""
     then = read_passport(study.store)
-    now: dict[str, Any] = make_passport(prepared, then["cluster"])
+    now: dict[str, Any] = make_passport(prepared, then["cluster"], then["num_devices"])
     lines = list(list_differences(then, now))
     if record.device and record.device != device:
         lines.append(f"device: {record.device} -> {device}")

@@ -1,7 +1,7 @@
 """`EventLog`: one trial's TensorBoard events: scalars, HParams from the first epoch on, a confusion matrix."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from tensorboard.plugins.hparams import summary_v2
 from torch.utils.tensorboard import SummaryWriter
 
 from search_spaces.config import TrialConfig, Value
+from search_spaces.space import FloatParameter, IntParameter, Parameter
 from trainables.confusion_figure import plot_confusion_matrix
 from trainables.epoch_metrics import EpochMetrics
 
@@ -26,7 +27,7 @@ class EventLog:
         config: TrialConfig,
         trial_id: str,
         class_names: Sequence[str],
-        space: Mapping[str, Sequence[Value]],
+        space: Sequence[Parameter],
         first_epoch: int,
     ) -> None:
         """Open the log and write the trial's hyperparameters.
@@ -34,10 +35,10 @@ class EventLog:
         Args:
             folder: the trial's folder.
             config: the trial's configuration.
-            trial_id: shown as the session's name.
+            trial_id: shown as the session's name; must be unique in the study, so it names the stage too.
             class_names: K names for the per-class tags.
-            space: every hyperparameter of the study; for a categorical one its levels, else (). Trials of one study
-                give the same, so that TensorBoard shows one table with a column for each, conditional ones included.
+            space: the study's searched parameters, conditional ones included. Trials of one study give the same, so that
+                TensorBoard shows one table with a column for each.
             first_epoch: events of this epoch and later ones that an interrupted attempt left are superseded.
         """
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
@@ -70,17 +71,23 @@ class EventLog:
         """Flush and close the file."""
         self._writer.close()
 
-    def _write_hyperparameters(self, config: TrialConfig, trial_id: str, space: Mapping[str, Sequence[Value]]) -> None:
-        columns = [
-            summary_v2.HParam(name, summary_v2.Discrete(list(levels)) if levels else None)
-            for name, levels in space.items()
-        ]
-        columns.append(summary_v2.HParam("seed"))
+    def _write_hyperparameters(self, config: TrialConfig, trial_id: str, space: Sequence[Parameter]) -> None:
+        columns = [summary_v2.HParam(parameter.name, _domain(parameter)) for parameter in space]
         metrics = [summary_v2.Metric(METRIC_TAG, display_name="macro-F1 (search)")]
         experiment = summary_v2.hparams_config_pb(hparams=columns, metrics=metrics, time_created_secs=0.0)
-        values: dict[str, Value] = {n: config[n] for n in space if n in config.hyperparameters}
-        session = summary_v2.hparams_pb({**values, "seed": config.seed}, trial_id=trial_id)
+        values: dict[str, Value] = {
+            p.name: config.hyperparameters[p.name] for p in space if p.name in config.hyperparameters
+        }
+        session = summary_v2.hparams_pb(values, trial_id=trial_id)
         file_writer = self._writer._get_file_writer()
         file_writer.add_summary(experiment, 0)
         file_writer.add_summary(session, 0)
         self._writer.flush()
+
+
+def _domain(parameter: Parameter) -> summary_v2.Domain:
+    if isinstance(parameter, FloatParameter):
+        return summary_v2.RealInterval(parameter.low, parameter.high)
+    if isinstance(parameter, IntParameter):
+        return summary_v2.IntInterval(parameter.low, parameter.high)
+    return summary_v2.Discrete(list(parameter.choices))

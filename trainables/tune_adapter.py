@@ -19,8 +19,9 @@ import torch
 from ray import tune
 from sklearn.metrics import confusion_matrix
 
-from search_spaces.config import TrialConfig, Value
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from search_spaces.space import Parameter
 from trainables.checkpoint import Checkpoint
 from trainables.epoch_metrics import EpochMetrics
 from trainables.evaluation import compute_per_class_f1
@@ -38,13 +39,13 @@ class TrialSettings:
         study_uri: root of the study.
         weights: where the pretrained weights lie on every node ("none", "imagenet", a file or a folder).
         device: "auto" (CUDA where the trial holds a GPU, else CPU), "cpu" or "cuda".
-        space: hyperparameters and the levels of categorical ones, for TensorBoard's HParams.
+        space: the searched parameters, for TensorBoard's HParams.
     """
 
     study_uri: str
     weights: str
     device: str
-    space: dict[str, tuple[Value, ...]]
+    space: tuple[Parameter, ...]
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
@@ -119,9 +120,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._num_devices = num_gpus or float(config["num_cpus"])
         torch.set_num_threads(num_threads)
         self._trial_config = TrialConfig.from_dict(json.loads(config["config_json"]))
-        self._trial_id = str(config["trial_id"])
+        self._folder = str(config["folder"])
         self._splits_to_predict = tuple(config["splits_to_predict"])
-        self._files = TrialFiles(Store(self._settings.study_uri).child(config["folder"]))
+        self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
         checkpoint: Checkpoint | None = self._files.read_checkpoint()
         self._run = TrainingRun(
             self._trial_config,
@@ -161,7 +162,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             self._events = EventLog(
                 self._event_folder or self._upload_from or Path(),
                 config=self._trial_config,
-                trial_id=self._trial_id,
+                trial_id=self._folder,
                 class_names=self._data.class_names,
                 space=self._settings.space,
                 first_epoch=metrics.epoch,

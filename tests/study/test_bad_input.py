@@ -215,3 +215,31 @@ def test_reproduce_refuses_to_change_the_trial(tmp_path: Path) -> None:
     outcome = run_cli("reproduce", "demo", "--storage", tmp_path, "--set", "train.batch_size=3")
     assert outcome.status == 2
     assert "train.batch_size" in outcome.errors
+
+
+def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "spec.toml").write_text(SPEC)
+    outcome = run_cli("compare", "demo", "--storage", tmp_path)
+    assert outcome.status == 2
+    assert "0 of 4 trials" in outcome.errors
+    assert "study resume" in outcome.errors
+
+
+@pytest.mark.parametrize("command", ["analyze", "report"])
+def test_what_needs_an_earlier_stage_names_it(tmp_path: Path, command: str) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "spec.toml").write_text(SPEC)
+    outcome = run_cli(command, "demo", "--storage", tmp_path)
+    assert outcome.status == 2
+    assert len(outcome.errors.strip().splitlines()) <= 2
+
+
+def test_damaged_record_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    (folder / "trials" / "00000").mkdir(parents=True)
+    (folder / "spec.toml").write_text(SPEC)
+    (folder / "trials" / "00000" / "record.json").write_text('{"trial_id": "00000", ')
+    outcome = run_cli("status", "demo", "--storage", tmp_path)
+    assert outcome.status == 2
+    assert "00000/record.json is damaged" in outcome.errors

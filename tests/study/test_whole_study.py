@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
+from tensorboard.plugins.hparams import plugin_data_pb2
 
 from study import paths
 from study.records import RecordBook
@@ -143,6 +145,7 @@ def test_tensorboard_events_hold_hyperparameters_scalars_and_a_figure(study_fold
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     book = RecordBook(Store(study_folder))
+    sessions: set[str] = set()
     for record in book:
         folder = study_folder / paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
         events = EventAccumulator(str(folder), size_guidance={"images": 0})
@@ -150,9 +153,15 @@ def test_tensorboard_events_hold_hyperparameters_scalars_and_a_figure(study_fold
         scores = [e.value for e in events.Scalars("macro_f1/search")]
         assert scores == pytest.approx([e.macro_f1 for e in record.epochs], abs=1e-6)
         assert {"learning_rate/head", "learning_rate/backbone", "loss/train"} <= set(events.Tags()["scalars"])
-        assert "_hparams_/session_start_info" in events.summary_metadata
+        sessions.add(session_of(events.summary_metadata["_hparams_/session_start_info"]))
         if record.state is TrialState.COMPLETE:
             assert "confusion_matrix/search" in events.Tags()["images"]
+    assert len(sessions) == len(list(book))
+
+
+def session_of(metadata: SummaryMetadata) -> str:
+    content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    return str(content.session_start_info.group_name)
 
 
 def test_reproduce_says_match_on_the_same_machine(study_folder: Path) -> None:

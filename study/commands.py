@@ -1,0 +1,129 @@
+"""What the commands of the command line do, given where to print. Imports torch and Ray; `study.cli` imports it late."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from analysis.tables import build_arm_rich_table, build_rich_table, format_row
+from study.cluster import Cluster, check_cluster, connect_cluster
+from study.conclusion import analyze as compute_findings
+from study.conclusion import compare as compute_comparison
+from study.conclusion import is_confirmed, write_report
+from study.lifecycle import (
+    Driver,
+    OpenStudy,
+    check_is_new,
+    load_study,
+    prepare_resumed,
+    require_finished_search,
+    start_study,
+)
+from study.live_view import LiveView
+from study.paths import open_study, study_uri
+from study.preparation import Prepared, prepare
+from study.spec import load_spec
+from study.status import print_stage
+from trainables.store import Store
+
+
+def launch(
+    spec: str,
+    *,
+    storage: str | None,
+    name: str | None,
+    overrides: Sequence[str],
+    address: str | None,
+    whole: bool,
+    dry_run: bool,
+    console: Console,
+) -> OpenStudy | None:
+    """Check everything, write the new study and run its search, or all of it where `whole`; None for a dry run."""
+    loaded, text = load_spec(spec, overrides, name)
+    store = Store(study_uri(loaded.name, storage))
+    check_is_new(store, loaded.name)
+    prepared = prepare(loaded)
+    with connect_cluster(address) as cluster:
+        if dry_run:
+            most = check_cluster(loaded, cluster)
+            console.print(
+                f"{loaded.name}: {loaded.search.num_trials} trials of {', '.join(a.name for a in loaded.arms())}, "
+                f"{most} at once on {cluster.describe()}; nothing was started or written"
+            )
+            return None
+        opened = start_study(store, loaded, text, prepared, cluster)
+        drive(opened, prepared, cluster, whole=whole, console=console)
+    return opened
+
+
+def resume(study: str, *, storage: str | None, address: str | None, whole: bool, console: Console) -> OpenStudy:
+    """Continue a study to the end of its search, or to its report where `whole`."""
+    opened = load_study(open_study(study, storage))
+    prepared = prepare_resumed(opened)
+    with connect_cluster(address) as cluster:
+        drive(opened, prepared, cluster, whole=whole, console=console)
+    return opened
+
+
+def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: bool, console: Console) -> None:
+    """Run the stages that are left, showing them live; print each stage's table when it ends."""
+    console.print(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", soft_wrap=True)
+    with LiveView(console) as view:
+        driver = Driver(opened, prepared, cluster, view.update)
+        driver.search()
+        print_stage(opened, "search", console)
+        if not whole:
+            console.print(f"next: study compare {opened.store.root}", soft_wrap=True)
+            return
+        driver.confirm()
+        print_stage(opened, "confirmation", console)
+    compute_findings(opened, prepared.image_set)
+    for name in write_report(opened):
+        console.print(f"{opened.store.root}/{name}", soft_wrap=True)
+
+
+def confirm(study: str, *, storage: str | None, address: str | None, console: Console) -> OpenStudy:
+    """Run what is missing of the confirmation seeds and of the test predictions."""
+    opened = load_study(open_study(study, storage))
+    if is_confirmed(opened):
+        return opened
+    require_finished_search(opened)
+    prepared = prepare_resumed(opened)
+    with connect_cluster(address) as cluster, LiveView(console) as view:
+        Driver(opened, prepared, cluster, view.update).confirm()
+    return opened
+
+
+def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bool:
+    """Print the A/B table and the arms; return whether every arm clears the gate, and say on `errors` which does not."""
+    comparison = compute_comparison(opened)
+    console.print(build_rich_table(comparison.rows))
+    console.print(build_arm_rich_table(list(comparison.arms.values())))
+    for row in comparison.rows:
+        console.print(format_row(row), soft_wrap=True, highlight=False)
+    missed = [arm for arm in comparison.arms.values() if arm.gate_cleared is False]
+    gate = opened.spec.gate
+    for arm in missed:
+        assert gate is not None
+        errors.print(
+            f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
+            f"lower bound {arm.test_macro_f1.low:.4f}, but the gate is {gate.macro_f1}",
+            soft_wrap=True,
+        )
+    return not missed
+
+
+def analyze(study: str, *, storage: str | None, console: Console) -> None:
+    """Compute and write the findings of a confirmed study."""
+    opened = load_study(open_study(study, storage))
+    findings = compute_findings(opened, prepare_resumed(opened).image_set)
+    console.print(
+        f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures in {opened.store.root}/findings",
+        soft_wrap=True,
+    )
+
+
+def report(study: str, *, storage: str | None, console: Console) -> None:
+    """Write the report of an analyzed study."""
+    opened = load_study(open_study(study, storage))
+    for name in write_report(opened):
+        console.print(f"{opened.store.root}/{name}", soft_wrap=True)
