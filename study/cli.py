@@ -97,12 +97,17 @@ def resume(
     study: StudyArgument,
     storage: StorageOption = None,
     address: AddressOption = None,
+    num_trials: Annotated[
+        str | None, typer.Option(help="Extend the search: a total such as 40, or a growth such as +8.")
+    ] = None,
     search_only: Annotated[bool, typer.Option("--search-only", help="Stop after the search.")] = False,
 ) -> None:
     """Continue a study that stopped, to its report. What has finished is not run again."""
     from study import commands
 
-    opened = commands.resume(study, storage=storage, address=address, whole=not search_only, console=console)
+    opened = commands.resume(
+        study, storage=storage, address=address, num_trials=num_trials, whole=not search_only, console=console
+    )
     if not search_only:
         _finish(opened)
 

@@ -9,6 +9,8 @@ from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison
 from study.conclusion import is_confirmed, write_report
+from study.confirmation import read_plan
+from study.extension import parse_num_trials, write_extension
 from study.lifecycle import (
     Driver,
     OpenStudy,
@@ -55,10 +57,20 @@ def launch(
     return opened
 
 
-def resume(study: str, *, storage: str | None, address: str | None, whole: bool, console: Console) -> OpenStudy:
-    """Continue a study to the end of its search, or to its report where `whole`."""
+def resume(
+    study: str, *, storage: str | None, address: str | None, num_trials: str | None, whole: bool, console: Console
+) -> OpenStudy:
+    """Continue a study to the end of its search, or to its report where `whole`; `num_trials` makes it grow first."""
     opened = load_study(open_study(study, storage))
     prepared = prepare_resumed(opened)
+    if num_trials is not None:
+        write_extension(opened.store, parse_num_trials(num_trials, opened.spec))
+        opened = load_study(opened.store)
+        if read_plan(opened.store) is not None:
+            console.print(
+                "the plan of the comparison was written before these trials and stands: they extend the search only",
+                soft_wrap=True,
+            )
     with connect_cluster(address) as cluster:
         drive(opened, prepared, cluster, whole=whole, console=console)
     return opened

@@ -20,6 +20,7 @@ from study.confirmation import (
     write_plan,
 )
 from study.director import Director
+from study.extension import extended_spec
 from study.interruption import StudyInterrupted
 from study.passport import make_passport
 from study.paths import PASSPORT, SPEC
@@ -71,7 +72,7 @@ def create_study(store: Store, spec: StudySpec, spec_text: str, passport: dict[s
 
 def load_study(store: Store) -> OpenStudy:
     """Read a study; raise UserInputError naming a file that cannot be read."""
-    spec = parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}")
+    spec = extended_spec(store, parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}"))
     return OpenStudy(store=store, spec=spec, book=RecordBook(store))
 
 

@@ -16,6 +16,7 @@ STAGE_FOLDERS: dict[Stage, str] = {
 }
 SPEC = "spec.toml"
 PASSPORT = "passport.json"
+EXTENSIONS = "extensions"
 PLAN = "confirmation/plan.json"
 TEST_READS = "confirmation/test_reads"
 FINDINGS = "findings/findings.json"

@@ -248,3 +248,18 @@ def test_study_opens_from_python(study_folder: Path) -> None:
         assert best.model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     (row,) = opened.comparison()
     assert (row.treatment, row.control) == ("resnet50", "resnet18")
+
+
+def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(study_folder, tmp_path / "grown")
+    before = {r.trial_id: r for r in RecordBook(Store(study_folder)).of_stage("search")}
+    outcome = run_cli("resume", tmp_path / "grown", "--num-trials", "+1", "--search-only")
+    assert outcome.status == 0, outcome
+    after = {r.trial_id: r for r in RecordBook(Store(tmp_path / "grown")).of_stage("search")}
+    assert len(after) == len(before) + 1
+    assert {i: after[i] for i in before} == before
+    assert (tmp_path / "grown" / paths.SPEC).read_bytes() == (study_folder / paths.SPEC).read_bytes()
+    for text in ("6", "+0", "many"):
+        refused = run_cli("resume", tmp_path / "grown", "--num-trials", text, "--search-only")
+        assert refused.status == 2
+        assert "--num-trials" in refused.errors
