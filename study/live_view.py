@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -132,7 +133,8 @@ class LiveView:
         if self._live is not None:
             bar = ProgressBar(total=progress.num_planned, completed=progress.num_finished, width=60)
             title = Text(f"{study.name}  {describe_progress(progress)}", style="bold")
-            self._live.update(Group(title, bar, build_progress_table(progress)), refresh=True)
+            # Padded, since a bar alone does not end its line.
+            self._live.update(Group(title, Padding(bar, (0, 0)), build_progress_table(progress)), refresh=True)
         elif time.monotonic() - self._last_plain > PLAIN_INTERVAL_SECONDS:
             self._last_plain = time.monotonic()
             best = ", ".join(
