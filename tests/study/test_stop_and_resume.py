@@ -1,0 +1,91 @@
+"""A driver that is stopped by Ctrl-C or killed: exit status, and what resume does with what is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.records import RecordBook
+from trainables.record import DamagedFileError, TrialRecord
+from trainables.store import Store
+
+pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(280)]
+
+SPEC = """
+name = "stopped"
+[data]
+source = "planted"
+num_images = 500
+[model]
+weights = "none"
+[train]
+image_size = 32
+batch_size = 16
+[search]
+factor = "interpolation"
+num_trials = 6
+max_epochs = 3
+asha = { enabled = false }
+fixed = { class_weighting = "none", backbone = "resnet18" }
+"""
+STUDY = Path(sys.executable).parent / "study"
+
+
+def launch(root: Path) -> subprocess.Popen[str]:
+    """Start the study in a session of its own, as a shell would."""
+    (root / "spec.toml").write_text(SPEC)
+    command = [str(STUDY), "launch", str(root / "spec.toml"), "--storage", str(root)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finished(root: Path) -> dict[str, TrialRecord]:
+    try:
+        return {r.trial_id: r for r in RecordBook(Store(root / "stopped")) if r.state.is_finished}
+    except DamagedFileError:
+        return {}
+
+
+def wait_for_finished(root: Path, number: int, process: subprocess.Popen[str]) -> dict[str, TrialRecord]:
+    for _ in range(1200):
+        done = finished(root)
+        if len(done) >= number:
+            return done
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("no trial finished in two minutes")
+
+
+def resume(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(STUDY), "resume", str(root / "stopped"), "--search-only"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_study_is_resumed_without_losing_or_repeating_a_finished_trial(
+    tmp_path: Path, stop: signal.Signals
+) -> None:
+    process = launch(tmp_path)
+    wait_for_finished(tmp_path, 2, process)
+    os.kill(process.pid, stop)
+    _, errors = process.communicate(timeout=100)
+    before = finished(tmp_path)
+    if stop is signal.SIGINT:
+        assert process.returncode == 3, errors
+        assert "study resume" in errors
+        assert "Traceback" not in errors
+    assert len(before) < 6
+    done = resume(tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    after = finished(tmp_path)
+    assert len(after) == 6
+    assert {i: after[i] for i in before} == before
+    assert all([e.epoch for e in r.epochs] == [1, 2, 3] for r in after.values())
