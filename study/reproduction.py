@@ -15,11 +15,11 @@ from study.lifecycle import OpenStudy, read_passport
 from study.passport import list_differences, make_passport
 from study.preparation import Prepared
 from study.search import best_trials
+from trainables.devices import choose_device, device_name
 from trainables.epoch_metrics import EpochMetrics
 from trainables.loop import TrainingRun
 from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState
-from trainables.tune_adapter import choose_device, device_name
 
 # Without two runs of the same configuration under other seeds, this stands in for the seed-to-seed spread of macro-F1:
 # twice a standard deviation of one percentage point.

@@ -10,13 +10,13 @@ from study.confirmation import Plan
 from study.paths import TEST_READS, TrialPaths
 from study.records import RecordBook, now_utc
 from study.spec import StudySpec
+from trainables.devices import choose_device
 from trainables.evaluation import place_images, predict
 from trainables.loop import TrialData
 from trainables.models import build_model, place_model
 from trainables.record import TrialRecord
 from trainables.store import Store
 from trainables.trial_files import TrialFiles
-from trainables.tune_adapter import choose_device
 
 TEST = "test"
 

@@ -20,9 +20,9 @@ from ray import tune
 from sklearn.metrics import confusion_matrix
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
 from search_spaces.space import Parameter
 from trainables.checkpoint import Checkpoint
+from trainables.devices import choose_device, device_name
 from trainables.epoch_metrics import EpochMetrics
 from trainables.evaluation import compute_per_class_f1
 from trainables.event_log import EventLog
@@ -185,32 +185,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             self._events = None
 
 
-def choose_device(device: str, num_gpus: float) -> torch.device:
-    """Return the device a trial computes on.
-
-    Raises UserInputError where the trial holds a GPU that torch cannot use: computing on the CPU instead would be slow
-    and silent. `resources.device = "cpu"` says that it is meant.
-    """
-    if device == "cpu" or (device == "auto" and num_gpus == 0):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UserInputError(
-            "the trial holds a GPU but torch finds no CUDA device on this node; install a CUDA build of torch, "
-            'or set resources.device = "cpu"'
-        )
-    return torch.device("cuda")
-
-
 def node_name() -> str:
     """Return host and Ray node of this process, such as ``gpu-7/3f2a90c1``; several nodes may lie on one host."""
     return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
-
-
-def device_name(device: torch.device) -> str:
-    """Return the device's name for records: the GPU's model, or "cpu"."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return "cpu"
 
 
 def make_trainable(data: TrialData, settings: TrialSettings) -> Any:
