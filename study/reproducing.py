@@ -65,6 +65,8 @@ def describe_outcome(result: Reproduction) -> str:
     where = (
         "the epochs agree, but the predictions do not" if first is None else f"epoch {first} is the first that differs"
     )
+    if result.is_altered:
+        return f"{where}; {last}; the record was altered, so this is not the configuration whose result it holds"
     gap = abs(result.recorded[-1] - result.reproduced[-1])
     inside = "inside" if gap <= result.spread else "outside"
     return (

@@ -40,7 +40,8 @@ class Reproduction:
 
     Attributes:
         outcome: MATCH (every epoch's macro-F1 and every stored logit bit-identical), CLOSE (the last epoch's macro-F1
-            within `spread`), or DIFFERENT.
+            within `spread`), or DIFFERENT (neither; or not bit-identical, and the record was altered).
+        is_altered: whether the record's configuration was changed after the study wrote it.
         trial_id: the trial.
         first_different_epoch: None where all epochs agree bit for bit.
         recorded, reproduced: macro-F1 of every epoch.
@@ -51,6 +52,7 @@ class Reproduction:
     """
 
     outcome: Outcome
+    is_altered: bool
     trial_id: str
     first_different_epoch: int | None
     recorded: tuple[float, ...]
@@ -117,6 +119,7 @@ def reproduce(
     outcome = Outcome.MATCH if identical else Outcome.CLOSE if close and not altered else Outcome.DIFFERENT
     return Reproduction(
         outcome=outcome,
+        is_altered=altered,
         trial_id=record.trial_id,
         first_different_epoch=first,
         recorded=tuple(recorded),
