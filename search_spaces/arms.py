@@ -1,9 +1,7 @@
 """Arms: the levels of the A/B factor, each with its own part of the space."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import CategoricalParameter, SearchSpace
 
@@ -34,12 +32,3 @@ def split_into_arms(space: SearchSpace, factor: str | None) -> tuple[Arm, ...]:
     if len(parameter.choices) < 2:
         raise UserInputError(f"the factor {factor!r} needs two levels, but has only {parameter.choices[0]!r}")
     return tuple(Arm(name=str(level), space=space.with_fixed({factor: level})) for level in parameter.choices)
-
-
-def find_arm(arms: tuple[Arm, ...], hyperparameters: Mapping[str, Value]) -> Arm:
-    """Return the arm whose fixed values agree with `hyperparameters`; raise UserInputError if none does."""
-    for arm in arms:
-        fixed = dict(arm.space.fixed)
-        if all(hyperparameters.get(name, value) == value for name, value in fixed.items()):
-            return arm
-    raise UserInputError(f"no arm of {[a.name for a in arms]} has these hyperparameters")

@@ -1,7 +1,5 @@
 """The only place that turns a space into Optuna distributions, and back. Both include their upper bounds."""
 
-from collections.abc import Mapping
-
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -56,14 +54,3 @@ def suggest_hyperparameters(space: SearchSpace, trial: optuna.Trial) -> dict[str
             level = trial.suggest_categorical(parameter.name, list(parameter.choices))
             chosen[parameter.name] = parameter.check(level)  # type: ignore[arg-type]
     return chosen
-
-
-def to_optuna_params(
-    space: SearchSpace, hyperparameters: Mapping[str, Value]
-) -> tuple[dict[str, Value], dict[str, BaseDistribution]]:
-    """Return Optuna's (params, distributions) of a finished trial: the searched parameters that it has."""
-    present = [p for p in space.parameters if p.name in hyperparameters]
-    return (
-        {p.name: hyperparameters[p.name] for p in present},
-        {p.name: to_distribution(p) for p in present},
-    )

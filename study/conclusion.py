@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pydantic import TypeAdapter, ValidationError
 
 from analysis import figures as draw
+from analysis import tables
 from analysis.assembly import (
     ArmEvidence,
     compute_arm_finding,
@@ -15,8 +16,6 @@ from analysis.assembly import (
 )
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings
 from analysis.report import build_html, build_markdown
-from analysis.tables import build_csv, build_latex, build_table_rows
-from analysis.tables import build_markdown as build_markdown_table
 from search_spaces.errors import UserInputError
 from study import paths
 from study.confirmation import Plan, read_plan
@@ -84,7 +83,7 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
 
 
 def compare(study: OpenStudy) -> Comparison:
-    """Compute the arms' scores and the A/B rows, and write the table as csv, markdown and LaTeX."""
+    """Compute the arms' scores and the A/B rows, and write both tables as csv, markdown and LaTeX."""
     plan = require_plan(study)
     evidence = load_evidence(study, plan)
     class_names = read_passport(study.store)["data"]["class_names"]
@@ -93,9 +92,12 @@ def compare(study: OpenStudy) -> Comparison:
         name: compute_arm_finding(e, class_names, confidence=1 - plan.alpha, gate=gate) for name, e in evidence.items()
     }
     rows = compute_rows(evidence, plan.rows, arms, margin=plan.margin, alpha=plan.alpha)
-    study.store.write_text(paths.COMPARISON_CSV, build_csv(rows))
-    study.store.write_text(paths.COMPARISON_MARKDOWN, build_markdown_table(rows))
-    study.store.write_text(paths.COMPARISON_LATEX, build_latex(rows))
+    found = tuple(arms.values())
+    study.store.write_text(paths.COMPARISON_CSV, tables.build_csv(rows))
+    study.store.write_text(paths.ARMS_CSV, tables.build_arm_csv(found))
+    markdown = f"{tables.build_markdown(rows)}\n{tables.build_arm_markdown(found)}"
+    study.store.write_text(paths.COMPARISON_MARKDOWN, markdown)
+    study.store.write_text(paths.COMPARISON_LATEX, f"{tables.build_latex(rows)}\n{tables.build_arm_latex(found)}")
     return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)
 
 
@@ -127,7 +129,7 @@ def load_findings(study: OpenStudy) -> Findings:
 def write_report(study: OpenStudy) -> tuple[str, str]:
     """Write report.html and report.md from the findings; return their names."""
     findings = load_findings(study)
-    rows = build_table_rows(findings.rows)
+    rows = tables.build_table_rows(findings.rows)
     pictures = {key: study.store.read_bytes(f"{paths.FIGURES}/{name}") for key, name in findings.figures.items()}
     study.store.write_text(paths.REPORT_HTML, build_html(findings, rows, pictures))
     study.store.write_text(paths.REPORT_MARKDOWN, build_markdown(findings, rows))

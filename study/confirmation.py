@@ -52,7 +52,7 @@ class ConfirmationDirector(RecordKeeper):
     """Director that runs a list of configurations to the end; those already recorded are not run again."""
 
     def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
-        super().__init__(book)
+        super().__init__(book, "confirmation")
         self._max_epochs = max_epochs
         recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
         self._waiting: list[WantedTrial | TrialRecord] = []
@@ -74,7 +74,7 @@ class ConfirmationDirector(RecordKeeper):
             return None
         trial = self._waiting.pop(0)
         if isinstance(trial, TrialRecord):
-            return trial
+            return self.restart(trial)
         return self.book.save(
             TrialRecord(
                 trial_id=f"{len(self.book.of_stage('confirmation')):05d}",
@@ -106,19 +106,6 @@ class ConfirmationDirector(RecordKeeper):
         if record.state.is_finished:
             self.book.drop_checkpoint(record)
         return not record.state.is_finished
-
-    def on_error(self, trial_id: str, cause: str) -> None:
-        """Record the cause of a broken attempt."""
-        record = self.book.get("confirmation", trial_id)
-        if not record.state.is_finished:
-            self.book.save(self.add_error(record, cause))
-
-    def on_gave_up(self, trial_id: str) -> None:
-        """Record that the trial failed for good."""
-        record = self.book.get("confirmation", trial_id)
-        if not record.state.is_finished:
-            cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
-            self.book.save(self.finish(record, TrialState.FAILED, cause))
 
 
 def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:

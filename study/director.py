@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from study.paths import Stage
 from study.records import RecordBook, now_utc
 from trainables.record import EpochRecord, TrialRecord, TrialState
 
@@ -46,8 +47,9 @@ class Director(Protocol):
 class RecordKeeper:
     """The part that all directors share: turning reports into records."""
 
-    def __init__(self, book: RecordBook) -> None:
+    def __init__(self, book: RecordBook, stage: Stage) -> None:
         self.book = book
+        self.stage = stage
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
@@ -77,9 +79,25 @@ class RecordKeeper:
             state=state, reason=reason, diverged=diverged, ended=now_utc(), ended_order=self.take_order()
         )
 
-    def add_error(self, record: TrialRecord, cause: str) -> TrialRecord:
-        """Return the record with one more broken attempt (not saved yet)."""
-        return record.updated(retry_causes=(*record.retry_causes, cause), attempts=record.attempts + 1)
+    def on_error(self, trial_id: str, cause: str) -> None:
+        """Record the cause of a start that broke off; Tune starts the trial again, or calls `on_gave_up` next."""
+        record = self.book.get(self.stage, trial_id)
+        if not record.state.is_finished:
+            causes = (*record.retry_causes, cause)
+            self.book.save(record.updated(retry_causes=causes, attempts=record.attempts + 1))
+
+    def on_gave_up(self, trial_id: str) -> None:
+        """Record that a trial broke off and was not started again."""
+        record = self.book.get(self.stage, trial_id)
+        if not record.state.is_finished:
+            cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
+            failed = self.finish(record, TrialState.FAILED, cause)
+            # The start that `on_error` expected did not follow.
+            self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
+
+    def restart(self, record: TrialRecord) -> TrialRecord:
+        """Save and return the record of a trial that is started once more, after its driver stopped."""
+        return self.book.save(record.updated(attempts=record.attempts + 1))
 
 
 def is_known(record: TrialRecord, report: Report) -> bool:

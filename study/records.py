@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from study.paths import STAGE_FOLDERS, Stage, TrialPaths
@@ -53,11 +53,3 @@ class RecordBook:
         self.store.write_text(paths.record, signed.to_json())
         self._records[signed.stage, signed.trial_id] = signed
         return signed
-
-
-def device_seconds_by_arm(records: Iterable[TrialRecord]) -> dict[str, float]:
-    """Return device-seconds spent, summed per arm."""
-    spent: dict[str, float] = {}
-    for record in records:
-        spent[record.config.arm] = spent.get(record.config.arm, 0.0) + record.device_seconds
-    return spent

@@ -93,7 +93,8 @@ def reproduce(
 ) -> Reproduction:
     """Retrain `record` on this machine, epoch for epoch as far as it went, and compare.
 
-    `on_epoch(epoch, recorded, reproduced)` is called after each epoch.
+    `on_epoch(epoch, recorded, reproduced)` is called after each epoch. A trial that held a GPU is retrained on the CPU
+    where there is none; the list of differences then names both devices.
     """
     config = record.trial_config()
     if record.num_threads:

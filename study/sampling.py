@@ -22,6 +22,9 @@ DIVERGED_MACRO_F1 = 0.0
 
 SAMPLERS = ("tpe", "random")
 
+# Trials of an arm that are drawn at random first. Optuna's default is 10, which is all that an arm of a small study gets.
+NUM_STARTUP_TRIALS = 5
+
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """Return Optuna's sampler `name` seeded with `seed`; raise UserInputError for an unknown one."""
@@ -29,7 +32,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "random":
         return optuna.samplers.RandomSampler(seed=short_seed)
     if name == "tpe":
-        return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=5)
+        return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS)
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
 
 
@@ -44,11 +47,6 @@ class ArmSampler:
         self._study = optuna.create_study(direction="maximize", sampler=make_sampler(sampler, seed))
         self._running: dict[str, optuna.Trial] = {}
         self._num_suggested = 0
-
-    @property
-    def num_running(self) -> int:
-        """Trials suggested and not finished."""
-        return len(self._running)
 
     def suggest(self, trial_id: str) -> dict[str, Value]:
         """Return hyperparameters (searched and fixed) for the arm's next trial."""

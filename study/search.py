@@ -27,7 +27,7 @@ class SearchDirector(RecordKeeper):
             spec: the study's spec.
             fixed: what `TrialConfig.fixed` holds for every trial of the study.
         """
-        super().__init__(book)
+        super().__init__(book, "search")
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
@@ -53,7 +53,7 @@ class SearchDirector(RecordKeeper):
     def next_trial(self) -> TrialRecord | None:
         """Return an interrupted trial if there is one, else a new one of the arm that is owed device time."""
         if self._waiting:
-            return self.book.get("search", self._waiting.pop(0))
+            return self.restart(self.book.get("search", self._waiting.pop(0)))
         if self.is_exhausted:
             return None
         arm = self._choose_arm()
@@ -101,18 +101,12 @@ class SearchDirector(RecordKeeper):
             self.book.drop_checkpoint(record)
         return not state.is_finished
 
-    def on_error(self, trial_id: str, cause: str) -> None:
-        """Record the cause of a broken attempt."""
-        record = self.book.get("search", trial_id)
-        if not record.state.is_finished:
-            self.book.save(self.add_error(record, cause))
-
     def on_gave_up(self, trial_id: str) -> None:
-        """Record that the trial failed for good."""
-        record = self.book.get("search", trial_id)
-        if not record.state.is_finished:
-            cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
-            self._tell_end(self.book.save(self.finish(record, TrialState.FAILED, cause)))
+        """Record that the trial failed for good, and tell the sampler."""
+        was_running = not self.book.get(self.stage, trial_id).state.is_finished
+        super().on_gave_up(trial_id)
+        if was_running:
+            self._tell_end(self.book.get(self.stage, trial_id))
 
     def _decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> TrialState:
         arm = record.config.arm

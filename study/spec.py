@@ -1,6 +1,5 @@
 """`StudySpec`: what a person asks for, read from TOML and refused before anything starts if it cannot be done."""
 
-import math
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
@@ -15,6 +14,7 @@ from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import load_space
+from trainables.optimization import compute_lr_peak_epoch
 from trainables.sources import SOURCES
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -194,8 +194,7 @@ class StudySpec(_Section):
         """First epoch at which ASHA may stop a trial: at or after the LR peak unless the spec says otherwise."""
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
-        peak = round(self.train.lr_peak_fraction * self.search.max_epochs, 9)
-        return max(1, math.ceil(peak))
+        return compute_lr_peak_epoch(self.train.lr_peak_fraction, self.search.max_epochs)
 
 
 def preset_names() -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
             for r in study.book
             if r.state is TrialState.FAILED
         ],
-        "retries": sum(len(r.retry_causes) for r in study.book),
+        "retries": sum(r.attempts - 1 for r in study.book),
         "cluster": read_passport(study.store)["cluster"],
     }
 

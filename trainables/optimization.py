@@ -53,10 +53,10 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
     )
 
 
-def compute_lr_peak_epoch(config: TrialConfig) -> int:
-    """Return the 1-based epoch in which the learning rate reaches its peak."""
-    peak = round(_peak_fraction(config) * config.whole("max_epochs"), 9)
-    return max(1, math.ceil(peak))
+def compute_lr_peak_epoch(lr_peak_fraction: float, max_epochs: int) -> int:
+    """Return the 1-based epoch in which the learning rate of `build_schedule` reaches its peak."""
+    # Rounded first, since 0.3 * 10 must not end in epoch 4.
+    return max(1, math.ceil(round(lr_peak_fraction * max_epochs, 9)))
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:

@@ -83,7 +83,7 @@ class TrialRecord(_Strict):
         node: host and Ray node on which the last epoch ran.
         num_parameters: trainable parameters of the model; 0 until it is built.
         num_threads: CPU threads that the trial computed with.
-        attempts: how often the trial was started; `retry_causes` has one entry per start after the first.
+        attempts: how often the trial was started; `retry_causes` has one entry per start that broke off with an error.
         confirm_macro_f1: on the confirm split at the end; only in confirmation trials.
         source_trial_id: the search trial whose configuration a confirmation trial repeats.
         predictions: splits whose predictions are stored in best/.

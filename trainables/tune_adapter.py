@@ -94,6 +94,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             "node": node_name(),
             "num_parameters": self._run.num_parameters,
             "num_threads": torch.get_num_threads(),
+            "devices_per_trial": self._num_devices,
         }
         if self._run.is_finished and self._num_reported == len(self._run.history):
             details |= self._finish()
@@ -157,10 +158,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:
-            self._event_folder = self._files.store.local_path if self._files.store.is_local else None
-            self._upload_from = None if self._event_folder else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
+            store = self._files.store
+            self._upload_from = None if store.is_local else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
             self._events = EventLog(
-                self._event_folder or self._upload_from or Path(),
+                self._upload_from or store.local_path,
                 config=self._trial_config,
                 trial_id=self._folder,
                 class_names=self._data.class_names,

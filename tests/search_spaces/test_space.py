@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.arms import POOLED_ARM, find_arm, split_into_arms
+from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
 from search_spaces.distributions import (
     from_distribution,
     suggest_hyperparameters,
     to_distribution,
-    to_optuna_params,
 )
 from search_spaces.errors import UserInputError
 from search_spaces.space import (
@@ -125,7 +124,6 @@ def test_arms_share_the_space_and_differ_in_the_factor() -> None:
     for arm in arms:
         chosen = ask(arm.space, 3)
         assert chosen["backbone"] == arm.name
-        assert find_arm(arms, chosen) is arm
     assert len({arm.space.names for arm in arms}) == 1
 
 
@@ -141,13 +139,6 @@ def test_no_factor_is_one_pooled_arm() -> None:
 def test_impossible_factor_is_refused(factor: str, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         split_into_arms(load_space("transfer_learning"), factor)
-
-
-def test_optuna_params_hold_only_what_was_searched() -> None:
-    (arm, _) = split_into_arms(load_space("transfer_learning"), "backbone")
-    chosen = ask(arm.space, 1)
-    params, distributions = to_optuna_params(arm.space, chosen)
-    assert set(params) == set(distributions) == set(chosen) - {"backbone"}
 
 
 names = st.text(st.characters(categories=["Ll"]), min_size=1, max_size=6)

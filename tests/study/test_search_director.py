@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from study.records import RecordBook, device_seconds_by_arm
+from study.records import RecordBook
 from study.search import SearchDirector, best_trials
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.record import TrialRecord, TrialState
@@ -26,7 +26,7 @@ def optuna_trials(director: SearchDirector, arm: str) -> list[optuna.trial.Froze
 
 def test_arms_get_equal_device_time_though_one_costs_three_times_as_much(tmp_path: Path) -> None:
     book, _ = run_study(tmp_path)
-    spent = device_seconds_by_arm(book)
+    spent = {arm: sum(r.device_seconds for r in book if r.config.arm == arm) for arm in ("resnet18", "resnet50")}
     share = spent["resnet50"] / sum(spent.values())
     assert 0.45 <= share <= 0.55
     counts = [sum(r.config.arm == arm for r in book) for arm in ("resnet18", "resnet50")]
@@ -99,6 +99,7 @@ def test_crashed_trial_is_failed_with_its_cause_and_not_left_running(tmp_path: P
     failed = book.get("search", record.trial_id)
     assert (failed.state, failed.reason) == (TrialState.FAILED, "ValueError: second")
     assert failed.retry_causes == ("ValueError: first", "ValueError: second")
+    assert failed.attempts == 2
     (told,) = optuna_trials(director, record.config.arm)
     assert told.state is optuna.trial.TrialState.FAIL
 
@@ -121,7 +122,7 @@ def test_killed_search_resumes_to_the_same_records(tmp_path: Path, stopped_after
     store = Store(tmp_path / "killed")
     drive(SearchDirector(RecordBook(store), make_spec(), FIXED), num_workers=1, max_events=stopped_after)
     drive(SearchDirector(RecordBook(store), make_spec(), FIXED), num_workers=1)
-    times = {"started", "ended", "writer"}
+    times = {"started", "ended", "writer", "attempts"}
     expected = [r.model_dump(exclude=times) for r in whole]
     assert [r.model_dump(exclude=times) for r in RecordBook(store)] == expected
 

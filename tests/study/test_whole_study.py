@@ -65,6 +65,7 @@ def test_layout_on_disk_is_the_documented_one(study_folder: Path) -> None:
         paths.PLAN,
         paths.FINDINGS,
         paths.COMPARISON_CSV,
+        paths.ARMS_CSV,
         paths.COMPARISON_MARKDOWN,
         paths.COMPARISON_LATEX,
         paths.REPORT_HTML,
