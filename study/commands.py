@@ -10,21 +10,25 @@ from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison
 from study.conclusion import is_confirmed, write_report
 from study.confirmation import read_plan
-from study.extension import parse_num_trials, write_extension
+from study.extension import parse_extension, specs_over_time, write_extension
 from study.lifecycle import (
     Driver,
     OpenStudy,
     check_is_new,
+    full_trial_seconds,
     load_study,
     prepare_resumed,
     require_finished_search,
     start_study,
 )
 from study.live_view import LiveView
-from study.paths import open_study, study_uri
+from study.paths import SPEC, open_study, study_uri
 from study.preparation import Prepared, prepare
-from study.spec import load_spec
+from study.replay import replay_search
+from study.spec import StudySpec, load_spec, parse_spec
 from study.status import print_stage
+from study.trial_costs import measure_full_trials
+from study.warm_start import collect_warm_start, earlier_trials
 from trainables.store import Store
 
 
@@ -43,28 +47,42 @@ def launch(
     loaded, text = load_spec(spec, overrides, name)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
+    warm_start = collect_warm_start(loaded, storage)
     prepared = prepare(loaded)
     with connect_cluster(address) as cluster:
+        most = check_cluster(loaded, cluster)
+        costs = measure_full_trials(loaded, prepared) if loaded.search.device_seconds is not None else None
         if dry_run:
-            most = check_cluster(loaded, cluster)
             console.print(
-                f"{loaded.name}: {loaded.search.num_trials} trials of {', '.join(a.name for a in loaded.arms())}, "
-                f"{most} at once on {cluster.describe()}; nothing was started or written"
+                f"{loaded.name}: {describe_budget(loaded)} for {', '.join(a.name for a in loaded.arms())}, "
+                f"{most} at once on {cluster.describe()}; nothing was started or written",
+                soft_wrap=True,
             )
             return None
-        opened = start_study(store, loaded, text, prepared, cluster)
+        opened = start_study(store, loaded, text, prepared, cluster, full_trial_seconds=costs, warm_start=warm_start)
         drive(opened, prepared, cluster, whole=whole, console=console)
     return opened
 
 
 def resume(
-    study: str, *, storage: str | None, address: str | None, num_trials: str | None, whole: bool, console: Console
+    study: str,
+    *,
+    storage: str | None,
+    address: str | None,
+    num_trials: str | None,
+    device_seconds: str | None,
+    whole: bool,
+    console: Console,
 ) -> OpenStudy:
-    """Continue a study to the end of its search, or to its report where `whole`; `num_trials` makes it grow first."""
+    """Continue a study to the end of its search, or to its report where `whole`.
+
+    `num_trials` or `device_seconds` make it grow first.
+    """
     opened = load_study(open_study(study, storage))
+    extension = parse_extension(num_trials, device_seconds, opened.spec)
     prepared = prepare_resumed(opened)
-    if num_trials is not None:
-        write_extension(opened.store, parse_num_trials(num_trials, opened.spec))
+    if extension is not None:
+        write_extension(opened.store, extension, len(opened.book.of_stage("search")))
         opened = load_study(opened.store)
         if read_plan(opened.store) is not None:
             console.print(
@@ -74,6 +92,13 @@ def resume(
     with connect_cluster(address) as cluster:
         drive(opened, prepared, cluster, whole=whole, console=console)
     return opened
+
+
+def describe_budget(spec: StudySpec) -> str:
+    """Return the search's budget in words."""
+    if spec.search.num_trials is not None:
+        return f"{spec.search.num_trials} trials"
+    return f"{spec.search.device_seconds:g} device-seconds"
 
 
 def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: bool, console: Console) -> None:
@@ -91,6 +116,26 @@ def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: boo
     compute_findings(opened, prepared.image_set)
     for name in write_report(opened):
         console.print(f"{opened.store.root}/{name}", soft_wrap=True)
+
+
+def replay(study: str, *, storage: str | None, console: Console) -> bool:
+    """Replay the search's decisions from its records; return whether all came out the same."""
+    store = open_study(study, storage)
+    opened = load_study(store)
+    result = replay_search(
+        opened.book.of_stage("search"),
+        specs_over_time(store, parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}")),
+        full_trial_seconds=full_trial_seconds(store),
+        earlier=earlier_trials(store),
+    )
+    console.print(
+        f"{result.num_suggestions} suggestions and {result.num_reports} reports, {result.num_stops} of them stops, "
+        "came out the same, in order" + (f"; then {result.difference}" if result.difference else ""),
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    return not result.difference
 
 
 def confirm(study: str, *, storage: str | None, address: str | None, console: Console) -> OpenStudy:

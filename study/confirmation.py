@@ -113,6 +113,13 @@ def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
     return tuple(derive_seed(spec.seed, "confirmation", i) % 2**31 for i in range(spec.confirm.num_seeds))
 
 
+def growth_option(spec: StudySpec) -> str:
+    """Return the option of `study resume` that gives every arm two more trials, or doubles a budget of device-seconds."""
+    if spec.search.num_trials is not None:
+        return f"--num-trials +{2 * len(spec.arms())}"
+    return f"--device-seconds +{spec.search.device_seconds:g}"
+
+
 def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord, ...]]:
     """Return each arm's top_k search trials; raise UserInputError for an arm with no trial that ran every epoch."""
     chosen = {}
@@ -121,7 +128,7 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
         if not best:
             raise UserInputError(
                 f"no trial of the arm {arm.name!r} ran every epoch, so there is nothing to confirm; "
-                f"extend the search: study resume --num-trials {spec.search.num_trials + len(spec.arms()) * 2}"
+                f"extend the search: study resume {growth_option(spec)}"
             )
         chosen[arm.name] = best[: spec.confirm.top_k]
     return chosen

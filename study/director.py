@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from study.paths import Stage
-from study.records import RecordBook, now_utc
+from study.records import MemoryBook, now_utc
 from trainables.record import EpochRecord, TrialRecord, TrialState
 
 
@@ -47,7 +47,7 @@ class Director(Protocol):
 class RecordKeeper:
     """The part that all directors share: turning reports into records."""
 
-    def __init__(self, book: RecordBook, stage: Stage) -> None:
+    def __init__(self, book: MemoryBook, stage: Stage) -> None:
         self.book = book
         self.stage = stage
         orders = [r.suggested_order for r in book]
@@ -64,14 +64,16 @@ class RecordKeeper:
         """Return the record with one more epoch (not saved yet)."""
         metrics = {name: _finite_or_none(value) for name, value in report.metrics.items()}
         metrics["per_class_f1"] = tuple(_finite_or_none(v) for v in report.metrics.get("per_class_f1") or ())
+        device_seconds = record.device_seconds + report.device_seconds
         epoch = EpochRecord.model_validate(
-            {**metrics, "order": self.take_order(), "decision": "stop" if stop else "continue"}
+            {
+                **metrics,
+                "device_seconds": device_seconds,
+                "order": self.take_order(),
+                "decision": "stop" if stop else "continue",
+            }
         )
-        return record.updated(
-            epochs=(*record.epochs, epoch),
-            device_seconds=record.device_seconds + report.device_seconds,
-            **report.details,
-        )
+        return record.updated(epochs=(*record.epochs, epoch), device_seconds=device_seconds, **report.details)
 
     def finish(self, record: TrialRecord, state: TrialState, reason: str, *, diverged: bool = False) -> TrialRecord:
         """Return the record in its final state (not saved yet)."""

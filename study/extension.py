@@ -1,8 +1,9 @@
-"""Growing a study: further trials are asked for in a file of their own, since spec.toml is never rewritten."""
+"""Growing a study: a larger budget is asked for in a file of its own, since spec.toml is never rewritten."""
 
 import json
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from search_spaces.errors import UserInputError
 from study.paths import EXTENSIONS
@@ -11,34 +12,69 @@ from study.spec import StudySpec, with_overrides
 from trainables.record import DamagedFileError
 from trainables.store import Store
 
+BudgetKind = Literal["num_trials", "device_seconds"]
+KINDS: tuple[BudgetKind, ...] = ("num_trials", "device_seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """A larger budget: the new total of trials or of device-seconds."""
+
+    kind: BudgetKind
+    total: float
+
 
 def extended_spec(store: Store, spec: StudySpec) -> StudySpec:
-    """Return the spec with the number of trials that the last extension asks for; unchanged without one."""
-    names = store.list_folder(EXTENSIONS)
-    if not names:
-        return spec
-    name = f"{EXTENSIONS}/{names[-1]}"
-    try:
-        extension: dict[str, Any] = json.loads(store.read_text(name))
-        num_trials = int(extension["num_trials"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{store.root}/{name} is damaged: {error}") from None
-    return with_overrides(spec, [f"search.num_trials={num_trials}"], name)
+    """Return the spec with the budget that the last extension asks for; unchanged without one."""
+    return list(specs_over_time(store, spec).values())[-1]
 
 
-def parse_num_trials(text: str, spec: StudySpec) -> int:
-    """Return the total that ``40`` or ``+8`` asks for; raise UserInputError if it is no growth."""
-    if not re.fullmatch(r"\+?[0-9]{1,9}", text):
-        raise UserInputError(f"--num-trials takes a total such as 40, or a growth such as +8, but got {text!r}")
-    current = spec.search.num_trials
-    total = current + int(text) if text.startswith("+") else int(text)
+def specs_over_time(store: Store, spec: StudySpec) -> dict[int, StudySpec]:
+    """Return the specs that held, by the number of trials from which on: `spec` at 0, then one per extension."""
+    specs = {0: spec}
+    for file in store.list_folder(EXTENSIONS):
+        name = f"{EXTENSIONS}/{file}"
+        try:
+            extension: dict[str, Any] = json.loads(store.read_text(name))
+            (kind,) = set(KINDS) & set(extension)
+            total = int(extension[kind]) if kind == "num_trials" else float(extension[kind])
+            after = int(extension["after_trials"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFileError(f"{store.root}/{name} is damaged: {error}") from None
+        specs[after] = with_overrides(spec, [f"search.{kind}={total}"], name)
+    return specs
+
+
+def parse_extension(num_trials: str | None, device_seconds: str | None, spec: StudySpec) -> Extension | None:
+    """Return what ``--num-trials`` or ``--device-seconds`` asks for; None if neither is given.
+
+    Each is a total such as ``40`` or a growth such as ``+8``. Raises UserInputError if it is no growth, or not of the kind
+    of budget that the study has.
+    """
+    given: dict[BudgetKind, str | None] = {"num_trials": num_trials, "device_seconds": device_seconds}
+    asked = [(kind, text) for kind, text in given.items() if text is not None]
+    if not asked:
+        return None
+    kind, text = asked[0]
+    option = f"--{kind.replace('_', '-')}"
+    current = getattr(spec.search, kind)
+    if current is None or len(asked) > 1:
+        own = "num_trials" if spec.search.num_trials is not None else "device_seconds"
+        raise UserInputError(
+            f"the study's budget is search.{own} = {getattr(spec.search, own):g}; let it grow with --{own.replace('_', '-')}"
+        )
+    number = r"\+?[0-9]{1,9}" if kind == "num_trials" else r"\+?[0-9]{1,12}(\.[0-9]{1,6})?"
+    if not re.fullmatch(number, text):
+        raise UserInputError(f"{option} takes a total such as 40, or a growth such as +8, but got {text!r}")
+    total = current + float(text) if text.startswith("+") else float(text)
     if total <= current:
-        raise UserInputError(f"--num-trials must exceed the study's {current} trials, but asks for {total}")
-    return total
+        raise UserInputError(f"{option} must exceed the study's {current:g}, but asks for {total:g}")
+    return Extension(kind=kind, total=total)
 
 
-def write_extension(store: Store, num_trials: int) -> None:
-    """Ask for `num_trials` trials in total."""
+def write_extension(store: Store, extension: Extension, num_trials: int) -> None:
+    """Ask for a larger budget, after the study's search has started `num_trials` trials."""
     number = len(store.list_folder(EXTENSIONS)) + 1
-    text = json.dumps({"num_trials": num_trials, "time": now_utc()}, indent=1) + "\n"
+    total = int(extension.total) if extension.kind == "num_trials" else extension.total
+    text = json.dumps({extension.kind: total, "after_trials": num_trials, "time": now_utc()}, indent=1) + "\n"
     store.write_text(f"{EXTENSIONS}/{number:04d}.json", text)

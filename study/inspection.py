@@ -9,6 +9,7 @@ from search_spaces.config import TrialConfig
 from study.cluster import check_cluster, connect_cluster
 from study.preparation import Prepared, prepare
 from study.spec import StudySpec
+from study.trial_costs import measure_full_trials
 from trainables.audit import AuditReport, AuditStage, audit_batch, audit_image_set
 from trainables.augmentation import AugmentationSettings, augment_batch, prepare_batch
 from trainables.seeds import torch_generator
@@ -32,6 +33,9 @@ def print_inspection(spec: StudySpec, address: str | None, console: Console) -> 
     with connect_cluster(address) as cluster:
         most = check_cluster(spec, cluster)
         console.print(f"{cluster.describe()}; {most} trials at once")
+        if spec.search.device_seconds is not None:
+            for arm, seconds in measure_full_trials(spec, prepared).items():
+                console.print(f"a full trial of {arm} needs about {seconds:.0f} device-seconds")
 
 
 def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:

@@ -26,10 +26,11 @@ from study.passport import make_passport
 from study.paths import PASSPORT, SPEC
 from study.preparation import Prepared, prepare
 from study.records import RecordBook
-from study.search import SearchDirector
+from study.search import SearchDirector, is_search_finished
 from study.spec import StudySpec, parse_spec
 from study.test_reading import read_test_split
 from study.tune_run import TuneRun, run_trials
+from study.warm_start import WarmStart, earlier_trials, write_warm_start
 from trainables.record import DamagedFileError, TrialRecord
 from trainables.store import Store
 from trainables.tune_adapter import TrialSettings, make_trainable
@@ -62,9 +63,13 @@ def check_is_new(store: Store, name: str) -> None:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
 
 
-def create_study(store: Store, spec: StudySpec, spec_text: str, passport: dict[str, Any]) -> OpenStudy:
-    """Write spec and passport of a new study."""
+def create_study(
+    store: Store, spec: StudySpec, spec_text: str, passport: dict[str, Any], warm_start: WarmStart | None = None
+) -> OpenStudy:
+    """Write warm start, passport and spec of a new study."""
     check_is_new(store, spec.name)
+    if warm_start is not None:
+        write_warm_start(store, warm_start)
     store.write_text(PASSPORT, json.dumps(passport, indent=1, sort_keys=True) + "\n")
     store.write_text(SPEC, spec_text)
     return OpenStudy(store=store, spec=spec, book=RecordBook(store))
@@ -85,12 +90,24 @@ def read_passport(store: Store) -> dict[str, Any]:
     return passport
 
 
+def full_trial_seconds(store: Store) -> dict[str, float] | None:
+    """Return the device-seconds that a full trial of each arm was measured to need; None where it was not measured."""
+    measured = read_passport(store).get("full_trial_device_seconds")
+    return {str(arm): float(seconds) for arm, seconds in measured.items()} if measured else None
+
+
+def has_finished_search(study: OpenStudy) -> bool:
+    """Whether every trial of the search has ended and its budget is used up."""
+    return is_search_finished(study.book.of_stage("search"), study.spec, full_trial_seconds(study.store))
+
+
 def require_finished_search(study: OpenStudy) -> None:
     """Raise UserInputError if trials of the search are still to be run."""
-    num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
-    if num_finished < study.spec.search.num_trials:
+    if not has_finished_search(study):
+        num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
+        planned = "" if study.spec.search.num_trials is None else f" of {study.spec.search.num_trials}"
         raise UserInputError(
-            f"the search has finished {num_finished} of {study.spec.search.num_trials} trials; "
+            f"the search is not finished ({num_finished}{planned} trials are); "
             f"run `study resume {study.store.root}` first"
         )
 
@@ -115,7 +132,13 @@ class Driver:
 
     def search(self) -> None:
         """Run the search to its end; raise StudyInterrupted if it was stopped before."""
-        director = SearchDirector(self.study.book, self.study.spec, self.prepared.fixed)
+        director = SearchDirector(
+            self.study.book,
+            self.study.spec,
+            self.prepared.fixed,
+            full_trial_seconds=full_trial_seconds(self.study.store),
+            earlier=earlier_trials(self.study.store),
+        )
         self._run(director, "search", ("search",))
 
     def confirm(self) -> Plan:
@@ -205,11 +228,22 @@ def prepare_resumed(study: OpenStudy) -> Prepared:
     return prepared
 
 
-def start_study(store: Store, spec: StudySpec, spec_text: str, prepared: Prepared, cluster: Cluster) -> OpenStudy:
+def start_study(
+    store: Store,
+    spec: StudySpec,
+    spec_text: str,
+    prepared: Prepared,
+    cluster: Cluster,
+    *,
+    full_trial_seconds: dict[str, float] | None,
+    warm_start: WarmStart | None,
+) -> OpenStudy:
     """Check the cluster, then write the new study."""
     check_cluster(spec, cluster)
     passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster))
-    return create_study(store, spec, spec_text, passport)
+    if full_trial_seconds is not None:
+        passport["full_trial_device_seconds"] = full_trial_seconds
+    return create_study(store, spec, spec_text, passport, warm_start)
 
 
 def _run_with_seed(book: RecordBook, winner: TrialRecord, seed: int) -> TrialRecord | None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.confirmation import confirmation_seeds
-from study.lifecycle import OpenStudy, read_passport
+from study.lifecycle import OpenStudy, has_finished_search, read_passport
 from study.paths import Stage
 from trainables.record import TrialRecord, TrialState
 
@@ -40,13 +40,18 @@ class StageProgress:
     """One stage of a study.
 
     Attributes:
+        num_planned: trials in all; None where the budget is device-seconds.
+        budget_device_seconds: the search's budget in device-seconds; None where it is a number of trials.
+        fraction_done: of the trials, or of the device-seconds.
         eta_seconds: until its end at the pace so far; None while nothing has finished.
         idle_fraction: of the devices' time that no trial has reported as its own; None while nothing has finished.
     """
 
     stage: Stage
-    num_planned: int
+    num_planned: int | None
+    budget_device_seconds: float | None
     num_finished: int
+    fraction_done: float
     elapsed_seconds: float
     eta_seconds: float | None
     idle_fraction: float | None
@@ -58,15 +63,24 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
     records = study.book.of_stage(stage)
     arms = [arm.name for arm in study.spec.arms()]
     finished = [r for r in records if r.state.is_finished]
-    num_planned = study.spec.search.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
-    num_planned = max(num_planned, len(records))
+    search = study.spec.search
+    num_planned = search.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
+    budget = search.device_seconds if stage == "search" else None
     elapsed = _elapsed_seconds(records)
-    eta = elapsed / len(finished) * (num_planned - len(finished)) if finished else None
     total = sum(r.device_seconds for r in records)
+    if num_planned is not None:
+        num_planned = max(num_planned, len(records))
+        done = len(finished) / num_planned
+    else:
+        assert budget is not None
+        done = 1.0 if has_finished_search(study) else min(1.0, total / budget)
+    eta = elapsed * (1 / done - 1) if finished and done else None
     available = elapsed * float(read_passport(study.store)["num_devices"])
     return StageProgress(
         stage=stage,
         num_planned=num_planned,
+        budget_device_seconds=budget,
+        fraction_done=done,
         num_finished=len(finished),
         elapsed_seconds=elapsed,
         eta_seconds=eta,
@@ -91,10 +105,13 @@ def describe_progress(progress: StageProgress) -> str:
     """Return one line: stage, trials, elapsed time, ETA."""
     eta = "unknown" if progress.eta_seconds is None else format_seconds(progress.eta_seconds)
     idle = "" if progress.idle_fraction is None else f", {progress.idle_fraction:.0%} idle"
-    return (
-        f"{progress.stage}: {progress.num_finished} of {progress.num_planned} trials, "
-        f"{format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}{idle}"
+    spent = sum(arm.device_seconds for arm in progress.arms)
+    trials = (
+        f"{progress.num_finished} of {progress.num_planned} trials"
+        if progress.num_planned is not None
+        else f"{progress.num_finished} trials, {spent:.0f} of {progress.budget_device_seconds:.0f} device-seconds"
     )
+    return f"{progress.stage}: {trials}, {format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}{idle}"
 
 
 def format_seconds(seconds: float) -> str:
@@ -131,7 +148,7 @@ class LiveView:
             return
         progress = compute_progress(study, "search" if stage == "search" else "confirmation")
         if self._live is not None:
-            bar = ProgressBar(total=progress.num_planned, completed=progress.num_finished, width=60)
+            bar = ProgressBar(total=1.0, completed=progress.fraction_done, width=60)
             title = Text(f"{study.name}  {describe_progress(progress)}", style="bold")
             # Padded, since a bar alone does not end its line.
             self._live.update(Group(title, Padding(bar, (0, 0)), build_progress_table(progress)), refresh=True)

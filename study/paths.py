@@ -17,6 +17,7 @@ STAGE_FOLDERS: dict[Stage, str] = {
 SPEC = "spec.toml"
 PASSPORT = "passport.json"
 EXTENSIONS = "extensions"
+WARM_START = "warm_start.json"
 PLAN = "confirmation/plan.json"
 TEST_READS = "confirmation/test_reads"
 FINDINGS = "findings/findings.json"

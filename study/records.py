@@ -16,40 +16,54 @@ def now_utc() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class RecordBook:
-    """Read, hold and replace trial records."""
+class MemoryBook:
+    """Every trial record of a study, in memory alone."""
+
+    def __init__(self) -> None:
+        self._records: dict[Stage, dict[str, TrialRecord]] = {stage: {} for stage in STAGE_FOLDERS}
+
+    def __iter__(self) -> Iterator[TrialRecord]:
+        return iter([record for stage in sorted(self._records) for record in self.of_stage(stage)])
+
+    def of_stage(self, stage: Stage) -> tuple[TrialRecord, ...]:
+        """Return a stage's records in the order of their ids."""
+        return tuple(record for _, record in sorted(self._records[stage].items()))
+
+    def get(self, stage: Stage, trial_id: str) -> TrialRecord:
+        """Return one record; raise KeyError if there is none."""
+        return self._records[stage][trial_id]
+
+    def save(self, record: TrialRecord) -> TrialRecord:
+        """Replace the record; return it."""
+        self._records[record.stage][record.trial_id] = record
+        return record
+
+    def drop_checkpoint(self, record: TrialRecord) -> None:
+        """Delete the checkpoint of a trial that will not go on; in memory there is none."""
+
+
+class RecordBook(MemoryBook):
+    """Every trial record of a study, in memory and on disk."""
 
     def __init__(self, store: Store) -> None:
         """Read every record of the study below `store`; raise DamagedFileError naming one that is damaged."""
+        super().__init__()
         self.store = store
-        self._records: dict[tuple[Stage, str], TrialRecord] = {}
         for stage, folder in STAGE_FOLDERS.items():
             for trial_id in store.list_folder(folder):
                 name = TrialPaths(stage=stage, trial_id=trial_id).record
                 if store.exists(name):
                     record = TrialRecord.from_json(store.read_bytes(name), where=f"{store.root}/{name}")
-                    self._records[stage, trial_id] = record
-
-    def __iter__(self) -> Iterator[TrialRecord]:
-        return iter(sorted(self._records.values(), key=lambda r: (r.stage, r.trial_id)))
-
-    def of_stage(self, stage: Stage) -> tuple[TrialRecord, ...]:
-        """Return a stage's records in the order of their ids."""
-        return tuple(r for r in self if r.stage == stage)
-
-    def get(self, stage: Stage, trial_id: str) -> TrialRecord:
-        """Return one record; raise KeyError if there is none."""
-        return self._records[stage, trial_id]
-
-    def drop_checkpoint(self, record: TrialRecord) -> None:
-        """Delete the checkpoint of a trial that will not go on."""
-        folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
-        TrialFiles(self.store.child(folder)).delete_checkpoint()
+                    super().save(record)
 
     def save(self, record: TrialRecord) -> TrialRecord:
         """Replace the record on disk, then in memory; return it with its writer."""
         signed = record.updated(writer=f"{platform.node()}:{os.getpid()}")
         paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
         self.store.write_text(paths.record, signed.to_json())
-        self._records[signed.stage, signed.trial_id] = signed
-        return signed
+        return super().save(signed)
+
+    def drop_checkpoint(self, record: TrialRecord) -> None:
+        """Delete the checkpoint of a trial that will not go on."""
+        folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+        TrialFiles(self.store.child(folder)).delete_checkpoint()

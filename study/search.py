@@ -1,38 +1,53 @@
 """The search: every arm with its own sampler and its own ASHA bracket, and equal device time for all arms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig, Value
+from study.allocation import DeviceTimeLedger
 from study.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.pruning import ArmPruner
-from study.records import RecordBook, now_utc
+from study.records import MemoryBook, now_utc
 from study.sampling import ArmSampler
 from study.spec import StudySpec
-from trainables.record import TrialRecord, TrialState, config_model
+from study.warm_start import EarlierTrial
+from trainables.record import EpochRecord, TrialRecord, TrialState, config_model
 from trainables.seeds import derive_seed
-
-UNMEASURED_DEVICE_SECONDS = 1.0
 
 
 class SearchDirector(RecordKeeper):
     """Director of the search stage; its state is rebuilt from the records that it finds in the book."""
 
-    def __init__(self, book: RecordBook, spec: StudySpec, fixed: dict[str, Value]) -> None:
-        """Rebuild samplers and brackets from the book's search records, in the order of their events.
+    def __init__(
+        self,
+        book: MemoryBook,
+        spec: StudySpec,
+        fixed: dict[str, Value],
+        *,
+        full_trial_seconds: Mapping[str, float] | None = None,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
+        """Rebuild samplers, brackets and accounts from the book's search records, in the order of their events.
 
         Args:
             book: the study's records.
             spec: the study's spec.
             fixed: what `TrialConfig.fixed` holds for every trial of the study.
+            full_trial_seconds: device-seconds that one full trial of each arm was measured to need, where it was.
+            earlier: trials of another study that the samplers start from.
         """
         super().__init__(book, "search")
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
         self._samplers = {
-            name: ArmSampler(arm, sampler=spec.search.sampler, seed=spec.seed) for name, arm in self._arms.items()
+            name: ArmSampler(
+                arm,
+                sampler=spec.search.sampler,
+                seed=spec.seed,
+                earlier=[trial for trial in earlier if trial.arm == name],
+            )
+            for name, arm in self._arms.items()
         }
         self._pruners = {
             name: ArmPruner(
@@ -42,30 +57,46 @@ class SearchDirector(RecordKeeper):
             )
             for name in self._arms
         }
-        self._waiting = [r.trial_id for r in self._records() if not r.state.is_finished]
-        self._replay()
+        self._ledger = DeviceTimeLedger(
+            tuple(self._arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
+        )
+        records = self.book.of_stage("search")
+        self._num_suggested = len(records)
+        self._waiting = [r.trial_id for r in records if not r.state.is_finished]
+        self._replay(records)
+
+    def set_budget(self, spec: StudySpec) -> None:
+        """Take the budget of trials or of device-seconds from `spec`, which differs from the study's in nothing else."""
+        self._spec = spec
+        self._ledger.set_budget(spec.search.device_seconds)
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the budget of trials is used up."""
-        return not self._waiting and len(self._records()) >= self._spec.search.num_trials
+        """Whether the budget, of trials or of device-seconds, is used up."""
+        if self._waiting:
+            return False
+        num_trials = self._spec.search.num_trials
+        return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
 
     def next_trial(self) -> TrialRecord | None:
-        """Return an interrupted trial if there is one, else a new one of the arm that is owed device time."""
+        """Return an interrupted trial if there is one, else a new one of the arm that is owed device time.
+
+        None if the budget is used up, or is promised to the trials that are running.
+        """
         if self._waiting:
             return self.restart(self.book.get("search", self._waiting.pop(0)))
-        if self.is_exhausted:
+        num_trials = self._spec.search.num_trials
+        arm = self._ledger.choose()
+        if arm is None or (num_trials is not None and self._num_suggested >= num_trials):
             return None
-        arm = self._choose_arm()
-        index = len(self._records())
-        trial_id = f"{index:05d}"
+        index, trial_id = self._num_suggested, f"{self._num_suggested:05d}"
         config = TrialConfig(
-            arm=arm.name,
+            arm=arm,
             seed=derive_seed(self._spec.seed, "search", index) % 2**31,
-            hyperparameters=self._samplers[arm.name].suggest(trial_id),
+            hyperparameters=self._samplers[arm].suggest(trial_id),
             fixed=self._fixed,
         )
-        self._pruners[arm.name].add(trial_id)
+        self._start(arm, trial_id)
         return self.book.save(
             TrialRecord(
                 trial_id=trial_id,
@@ -91,6 +122,7 @@ class SearchDirector(RecordKeeper):
         if not reason:
             state = self._decide(record, epoch, float(report.metrics["macro_f1"]))
         record = self.add_epoch(record, report, stop=state.is_finished)
+        self._ledger.spend(record.config.arm, trial_id, record.device_seconds)
         if state is TrialState.PRUNED:
             reason = f"below the cutoff of ASHA's rung at epoch {epoch}"
         if state.is_finished:
@@ -117,51 +149,24 @@ class SearchDirector(RecordKeeper):
             return TrialState.PRUNED
         return TrialState.RUNNING
 
+    def _start(self, arm: str, trial_id: str) -> None:
+        self._pruners[arm].add(trial_id)
+        self._ledger.start(arm, trial_id)
+        self._num_suggested = max(self._num_suggested, int(trial_id) + 1)
+
     def _tell_end(self, record: TrialRecord) -> None:
         last = record.epochs[-1].epoch if record.epochs else 0
         self._samplers[record.config.arm].finish(
             record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
         )
+        self._ledger.finish(record.config.arm, record.trial_id)
 
-    def _choose_arm(self) -> Arm:
-        """Return the arm whose next trial leaves the committed device-seconds of all arms most nearly equal.
-
-        Committed is what finished trials spent and what running ones have spent or are expected to spend. With equal
-        costs this is the arm with the least; with unequal ones it does not overshoot by a dear arm's whole trial.
-        """
-        expected = {name: self._expected_device_seconds(name) for name in self._arms}
-        committed = dict.fromkeys(self._arms, 0.0)
-        for record in self._records():
-            arm = record.config.arm
-            spent = record.device_seconds
-            committed[arm] += spent if record.state.is_finished else max(spent, expected[arm])
-
-        def spread_after(name: str) -> tuple[float, float]:
-            after = {n: c + (expected[n] if n == name else 0.0) for n, c in committed.items()}
-            return (max(after.values()) - min(after.values()), committed[name])
-
-        return self._arms[min(self._arms, key=spread_after)]
-
-    def _expected_device_seconds(self, arm: str) -> float:
-        """Return the mean cost of the arm's finished trials; before there is one, of all finished trials."""
-        ended = [r for r in self._records() if r.state.is_finished and r.device_seconds > 0]
-        own = [r.device_seconds for r in ended if r.config.arm == arm]
-        costs = own or [r.device_seconds for r in ended]
-        return sum(costs) / len(costs) if costs else UNMEASURED_DEVICE_SECONDS
-
-    def _records(self) -> tuple[TrialRecord, ...]:
-        return self.book.of_stage("search")
-
-    def _replay(self) -> None:
-        """Rebuild samplers and brackets by going through the records' events in their order."""
+    def _replay(self, records: Sequence[TrialRecord]) -> None:
+        """Rebuild samplers, brackets and accounts by going through the records' events in their order."""
         events: list[tuple[int, Callable[[], object]]] = []
-        for record in self._records():
+        for record in records:
             events.append((record.suggested_order, partial(self._replay_suggestion, record)))
-            reported = record.epochs[:-1] if record.diverged else record.epochs
-            for epoch in reported:
-                if epoch.macro_f1 is not None:
-                    replay = partial(self._decide, record, epoch.epoch, epoch.macro_f1)
-                    events.append((epoch.order, replay))
+            events.extend((epoch.order, partial(self._replay_epoch, record, epoch)) for epoch in record.epochs)
             if record.ended_order is not None:
                 events.append((record.ended_order, partial(self._tell_end, record)))
         for _, replay_event in sorted(events, key=lambda event: event[0]):
@@ -170,7 +175,33 @@ class SearchDirector(RecordKeeper):
     def _replay_suggestion(self, record: TrialRecord) -> None:
         arm = record.config.arm
         self._samplers[arm].restore(record.trial_id, record.config.hyperparameters)
-        self._pruners[arm].add(record.trial_id)
+        self._start(arm, record.trial_id)
+
+    def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
+        self._ledger.spend(record.config.arm, record.trial_id, epoch.device_seconds)
+        diverged_here = record.diverged and epoch is record.epochs[-1]
+        if epoch.macro_f1 is not None and not diverged_here:
+            self._decide(record, epoch.epoch, epoch.macro_f1)
+
+
+def is_search_finished(
+    records: Sequence[TrialRecord], spec: StudySpec, full_trial_seconds: Mapping[str, float] | None
+) -> bool:
+    """Whether every trial of the search has ended and its budget is used up; arguments as of `SearchDirector`."""
+    if any(not r.state.is_finished for r in records):
+        return False
+    if spec.search.num_trials is not None:
+        return len(records) >= spec.search.num_trials
+    ledger = DeviceTimeLedger(
+        [arm.name for arm in spec.arms()],
+        budget=spec.search.device_seconds,
+        full_trial_seconds=full_trial_seconds,
+    )
+    for record in sorted(records, key=lambda r: r.ended_order or 0):
+        ledger.start(record.config.arm, record.trial_id)
+        ledger.spend(record.config.arm, record.trial_id, record.device_seconds)
+        ledger.finish(record.config.arm, record.trial_id)
+    return ledger.is_spent
 
 
 def best_trials(records: tuple[TrialRecord, ...], arm: str, max_epochs: int) -> tuple[TrialRecord, ...]:

@@ -22,6 +22,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 PerArm = float | dict[str, float]
 
+DEFAULT_NUM_TRIALS = 20
+
+# A budget given on the command line takes the place of the file's budget of the other kind.
+OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": "num_trials"}
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,16 +82,35 @@ class AshaSpec(_Section):
 
 
 class SearchSpec(_Section):
-    """[search]: the space, the A/B factor, the budget."""
+    """[search]: the space, the A/B factor, the budget.
+
+    The budget is a number of trials or, for all arms together, device-seconds (GPU-seconds, or core-seconds where trials hold
+    no GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
+    time; "pooled" is one ordinary search over the whole space, which ignores the factor and compares nothing.
+    `warm_start` names another study of the same space, whose finished trials the samplers start from.
+    """
 
     space: str = "transfer_learning"
-    factor: str | None = "backbone"
-    num_trials: Count = 20
+    factor: str = "backbone"
+    allocation: Literal["per_arm", "pooled"] = "per_arm"
+    num_trials: Count | None = None
+    device_seconds: Annotated[float, Field(gt=0)] | None = None
     max_epochs: Count = 10
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
+    warm_start: str | None = None
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
     fixed: dict[str, Value] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_budget(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        given = [name for name in ("num_trials", "device_seconds") if data.get(name) is not None]
+        if len(given) == 2:
+            raise ValueError("a budget is num_trials or device_seconds, not both; remove one")
+        return data if given else {**data, "num_trials": DEFAULT_NUM_TRIALS}
 
 
 class ConfirmSpec(_Section):
@@ -160,13 +184,18 @@ class StudySpec(_Section):
         return space.with_fixed(self.search.fixed)
 
     def arms(self) -> tuple[Arm, ...]:
-        """Return one arm per level of the factor."""
-        return split_into_arms(self.search_space(), self.search.factor)
+        """Return one arm per level of the factor, or the one arm of a pooled search."""
+        return split_into_arms(self.search_space(), self.factor)
+
+    @property
+    def factor(self) -> str | None:
+        """The A/B factor; None in a pooled search."""
+        return self.search.factor if self.search.allocation == "per_arm" else None
 
     def check(self) -> None:
         """Refuse what only shows when the sections are taken together; raise UserInputError."""
         arms = self.arms()
-        if self.search.num_trials < len(arms):
+        if self.search.num_trials is not None and self.search.num_trials < len(arms):
             raise UserInputError(
                 f"search.num_trials must be at least the number of arms ({len(arms)}), but got {self.search.num_trials}"
             )
@@ -284,6 +313,8 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise UserInputError(f"--set {override}: {part!r} is not a section")
     place[parts[-1]] = value
+    if ".".join(parts) in OTHER_BUDGET:
+        place.pop(OTHER_BUDGET[".".join(parts)], None)
 
 
 def _first_problem(error: ValidationError) -> str:

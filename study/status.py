@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.errors import UserInputError
-from study.lifecycle import OpenStudy, load_study, read_passport
+from study.lifecycle import OpenStudy, has_finished_search, load_study, read_passport
 from study.live_view import build_progress_table, compute_progress, describe_progress
 from study.paths import FINDINGS, REPORT_HTML, SPEC, Stage
 from study.test_reading import count_test_reads
@@ -42,9 +42,7 @@ def study_state(study: OpenStudy) -> str:
         return "confirmed"
     if study.book.of_stage("confirmation"):
         return "confirming"
-    search = study.book.of_stage("search")
-    done = len(search) >= study.spec.search.num_trials and all(r.state.is_finished for r in search)
-    return "searched" if done else "searching"
+    return "searched" if has_finished_search(study) else "searching"
 
 
 def print_status(study: OpenStudy, console: Console) -> None:

@@ -48,7 +48,8 @@ class ConfigModel(_Strict):
 class EpochRecord(_Strict):
     """One epoch as reported, with the order in which the study heard of it.
 
-    A non-finite number stands as null; `decision` is what the scheduler answered.
+    A non-finite number stands as null; `device_seconds` is what the trial had spent until then, all its epochs together;
+    `decision` is what the scheduler answered.
     """
 
     epoch: int
@@ -62,6 +63,7 @@ class EpochRecord(_Strict):
     evaluate_seconds: float
     train_images_per_second: float
     peak_memory_bytes: int
+    device_seconds: float
     order: int
     decision: Literal["continue", "stop"]
 

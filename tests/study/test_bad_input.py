@@ -1,6 +1,7 @@
 """Bad input gets one or two lines naming what and where, exit status 2, and nothing is written."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ("search.factor=max_lr", ("max_lr", "categorical")),
         ("search.space=transfer_lerning", ("transfer_lerning", "transfer_learning")),
         ("search.num_trials=1", ("num_trials", "2", "1")),
+        ('search.ranges.backbone=["resnet18", "resnet34"]', ("backbone has no level 'resnet34'", "resnet18")),
+        ("search.fixed.backbone=resnet34", ("backbone has no level 'resnet34'",)),
+        ('search.ranges.backbone=["resnet50"]', ("needs two levels", "resnet50")),
+        ("search.device_seconds=0", ("search.device_seconds", "greater than 0")),
+        ("search.allocation=poold", ("search.allocation", "poold")),
+        ("search.sampler=tpe", ("search.sampler", "tpe_multivariate")),
+        ("search.warm_start=nowhere", ("nowhere",)),
         ("search.num_trials=many", ("search.num_trials", "many")),
         ("data.source=cifar_10", ("cifar_10", "cifar10")),
         ("data.search_fraction=1.5", ("data.search_fraction", "1.5")),
@@ -243,3 +251,19 @@ def test_damaged_record_is_named(tmp_path: Path) -> None:
     outcome = run_cli("status", "demo", "--storage", tmp_path)
     assert outcome.status == 2
     assert "00000/record.json is damaged" in outcome.errors
+
+
+def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numbers(
+    refuse: Callable[..., str],
+) -> None:
+    message = refuse("search.device_seconds=0.01", mentions=("search.device_seconds", "but got 0.01"))
+    assert re.search(r"needs [0-9]+ for resnet18, [0-9]+ for resnet50, so [0-9]+ in equal parts", message)
+
+
+def test_warm_start_from_another_space_is_refused_with_what_differs(refuse: Callable[..., str], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "spec.toml").write_text(
+        SPEC.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }")
+    )
+    refuse(f"search.warm_start={other}", mentions=("same space", "max_lr is log [0.01, 0.1], here log [0.001, 1.0]"))

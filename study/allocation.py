@@ -1,0 +1,97 @@
+"""Which arm the next trial belongs to: equal device time for every arm, within the search's budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+# Assumed for a trial of which nothing is known yet: equal for all arms, so that they alternate.
+UNMEASURED_DEVICE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _ArmAccount:
+    """Device-seconds of one arm: of its finished trials together, and of each running one so far."""
+
+    num_finished: int = 0
+    finished_seconds: float = 0.0
+    running: dict[str, float] = field(default_factory=dict)
+
+
+class DeviceTimeLedger:
+    """Device-seconds spent and promised, arm by arm.
+
+    Committed is what finished trials spent and what running ones have spent or are expected to spend. A trial is expected to
+    cost the mean of its arm's finished trials; before there is one, `full_trial_seconds`; without that, the mean of all
+    finished trials.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[str],
+        *,
+        budget: float | None = None,
+        full_trial_seconds: Mapping[str, float] | None = None,
+    ) -> None:
+        """Open an account per arm; `budget` is in device-seconds for all arms together, None for no limit."""
+        self._accounts = {arm: _ArmAccount() for arm in arms}
+        self._full_trial_seconds = dict(full_trial_seconds or {})
+        self.set_budget(budget)
+
+    def set_budget(self, budget: float | None) -> None:
+        """Set the device-seconds for all arms together; None for no limit."""
+        self._quota = None if budget is None else budget / len(self._accounts)
+
+    @property
+    def num_running(self) -> int:
+        """Trials that have started and not ended."""
+        return sum(len(account.running) for account in self._accounts.values())
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a budget is set, nothing is running, and no arm can afford another trial."""
+        return self._quota is not None and not self.num_running and self.choose() is None
+
+    def start(self, arm: str, trial_id: str) -> None:
+        """Take in a trial that starts."""
+        self._accounts[arm].running[trial_id] = 0.0
+
+    def spend(self, arm: str, trial_id: str, device_seconds: float) -> None:
+        """Note what a running trial has spent in all."""
+        self._accounts[arm].running[trial_id] = device_seconds
+
+    def finish(self, arm: str, trial_id: str) -> None:
+        """Move a trial's spending to the finished ones."""
+        account = self._accounts[arm]
+        account.finished_seconds += account.running.pop(trial_id)
+        account.num_finished += 1
+
+    def expected(self, arm: str) -> float:
+        """Return the device-seconds that the arm's next trial is expected to cost."""
+        account = self._accounts[arm]
+        if account.finished_seconds > 0:
+            return account.finished_seconds / account.num_finished
+        if arm in self._full_trial_seconds:
+            return self._full_trial_seconds[arm]
+        seconds = sum(a.finished_seconds for a in self._accounts.values())
+        return seconds / sum(a.num_finished for a in self._accounts.values()) if seconds else UNMEASURED_DEVICE_SECONDS
+
+    def committed(self, arm: str) -> float:
+        """Return the arm's committed device-seconds."""
+        account, expected = self._accounts[arm], self.expected(arm)
+        return account.finished_seconds + sum(max(spent, expected) for spent in account.running.values())
+
+    def choose(self) -> str | None:
+        """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal.
+
+        With equal costs this is the arm with the least; with unequal ones it does not overshoot by a dear arm's whole
+        trial. Under a budget every arm has an equal part of it, and an arm whose next trial would exceed its part is passed
+        over; None if that holds for all.
+        """
+        expected = {arm: self.expected(arm) for arm in self._accounts}
+        committed = {arm: self.committed(arm) for arm in self._accounts}
+        affordable = [a for a in self._accounts if self._quota is None or committed[a] + expected[a] <= self._quota]
+
+        def spread_after(arm: str) -> tuple[float, float]:
+            after = {a: c + (expected[a] if a == arm else 0.0) for a, c in committed.items()}
+            return (max(after.values()) - min(after.values()), committed[arm])
+
+        return min(affordable, key=spread_after, default=None)

@@ -1,0 +1,84 @@
+"""The hand-over through a real Ray run: trials that go wrong end at that report, and nothing waits for them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import tune
+
+from study.cluster import connect_cluster
+from study.records import RecordBook
+from study.replay import replay_search
+from study.search import SearchDirector, best_trials
+from study.tune_run import TuneRun, run_trials
+from tests.study.simulated import FIXED, make_report, make_spec
+from trainables.record import TrialState
+from trainables.store import Store
+
+pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(240)]
+
+FAULTS: dict[str, float | None] = {"00001": math.nan, "00002": math.inf, "00004": None}
+CRASHES = "00005"
+NUM_TRIALS = 12
+
+
+def make_trainable() -> type[tune.Trainable]:
+    """Return a trainable whose curve rises by trial; four trials go wrong at epoch 2. Made here so that it pickles by value."""
+
+    class Faulty(tune.Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any]) -> None:
+            self.reset_config(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._trial_id, self._epoch = new_config["trial_id"], 0
+            return True
+
+        def step(self) -> dict[str, Any]:
+            self._epoch += 1
+            value: float | None = 0.3 + 0.01 * int(self._trial_id) + 0.05 * self._epoch
+            if self._epoch == 2 and self._trial_id == CRASHES:
+                raise ValueError("the image is not an image")
+            if self._epoch == 2 and self._trial_id in FAULTS:
+                value = FAULTS[self._trial_id]
+            report = make_report(self._epoch, value, 1.0)
+            parts = {"metrics": report.metrics, "device_seconds": 1.0, "details": report.details}
+            return {"epoch": self._epoch, "macro_f1": value, "report": parts}
+
+    return Faulty
+
+
+def test_injected_faults_end_four_trials_and_the_study_ends_normally(tmp_path: Path) -> None:
+    spec = make_spec(num_trials=NUM_TRIALS)
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"retries": 0, "cpu": 0.5})})
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, spec, FIXED)
+    with connect_cluster(None) as cluster:
+        run_trials(
+            director,
+            TuneRun(
+                spec=spec,
+                cluster=cluster,
+                max_concurrent=3,
+                trainable=make_trainable(),
+                splits_to_predict=(),
+                on_change=lambda: None,
+            ),
+        )
+    records = book.of_stage("search")
+    assert director.is_exhausted
+    assert len(records) == NUM_TRIALS
+    failed = {r.trial_id: r for r in records if r.state is TrialState.FAILED}
+    assert set(failed) == {*FAULTS, CRASHES}
+    for trial_id, value in FAULTS.items():
+        assert failed[trial_id].reason == f"macro_f1 was not a finite number at epoch 2 (got {value})"
+        assert len(failed[trial_id].epochs) == 2
+    assert "ValueError: the image is not an image" in failed[CRASHES].reason
+    assert len(failed[CRASHES].epochs) == 1
+    for arm in ("resnet18", "resnet50"):
+        assert not {r.trial_id for r in best_trials(records, arm, 6)} & set(failed)
+        states = [t.state for t in director._samplers[arm].trials]
+        assert all(state.is_finished() for state in states)
+        assert len(states) == sum(r.config.arm == arm for r in records)
+    replay = replay_search(records, {0: spec})
+    assert (replay.num_suggestions, replay.difference) == (NUM_TRIALS, "")
