@@ -1,0 +1,182 @@
+"""10,000 trials through the real Ray run: what the controller costs per trial, first thousand against last.
+
+The trials train nothing: each returns, epoch by epoch and at once, the recorded curve of a trial of its arm. Everything
+else is the product: Ray Tune, the search's director, samplers, brackets and records on disk.
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import typer
+from ray import tune
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.record_curves import PARQUET
+from study.cluster import connect_cluster
+from study.paths import SPEC
+from study.records import RecordBook
+from study.search import SearchDirector
+from study.spec import StudySpec, validate_spec
+from study.tune_run import TuneRun, run_trials
+from trainables.record import TrialRecord, TrialState
+from trainables.store import Store
+
+GOAL = 3.0
+NUM_CLASSES = 10
+
+
+class RecordedTrainable(tune.Trainable):
+    """Returns the epochs of one recorded trial, as `TrialTrainable` would report them."""
+
+    def setup(self, config: dict[str, Any], curves: Mapping[str, list[list[dict[str, Any]]]]) -> None:
+        self._curves = curves
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        arm = json.loads(new_config["config_json"])["arm"]
+        self._curve = self._curves[arm][int(new_config["trial_id"]) % len(self._curves[arm])]
+        self._epoch = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        epoch = self._curve[self._epoch]
+        self._epoch += 1
+        return {
+            "epoch": epoch["epoch"],
+            "macro_f1": epoch["macro_f1"],
+            "report": {
+                "metrics": {
+                    **{name: epoch[name] for name in ("epoch", "macro_f1", "train_loss", "search_loss")},
+                    "per_class_f1": [epoch["macro_f1"]] * NUM_CLASSES,
+                    "head_lr": 0.1,
+                    "backbone_lr": 0.01,
+                    "train_seconds": epoch["cpu_seconds"],
+                    "evaluate_seconds": 0.0,
+                    "train_images_per_second": 1.0,
+                    "peak_memory_bytes": 1,
+                },
+                "device_seconds": epoch["cpu_seconds"],
+                "details": {"device": "recorded"},
+            },
+        }
+
+
+@dataclass(slots=True)
+class _TimedDirector:
+    """The search's director, with a look at the clocks at every thousandth trial."""
+
+    director: SearchDirector
+    every: int
+    marks: list[tuple[float, float]] = field(default_factory=list)
+    num_started: int = 0
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.director.is_exhausted
+
+    def next_trial(self) -> TrialRecord | None:
+        if self.num_started == len(self.marks) * self.every:
+            self.marks.append((time.perf_counter(), time.process_time()))
+        record = self.director.next_trial()
+        self.num_started += record is not None
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.director, name)
+
+
+def load_curves(path: Path) -> dict[str, list[list[dict[str, Any]]]]:
+    """Return per arm the recorded trials, each as its epochs."""
+    frame = pd.read_parquet(path)
+    curves: dict[str, list[list[dict[str, Any]]]] = {}
+    for (arm, _), epochs in frame.groupby(["arm", "trial"]):
+        columns = ["epoch", "macro_f1", "train_loss", "search_loss", "cpu_seconds"]
+        curves.setdefault(str(arm), []).append(epochs[columns].sort_values("epoch").to_dict("records"))
+    return curves
+
+
+def make_spec(num_trials: int, max_epochs: int, workers: int) -> StudySpec:
+    """Return a study of the recorded space in which `workers` trials run at once on one core."""
+    return validate_spec(
+        {
+            "name": "many-trials",
+            "data": {"source": "planted"},
+            "model": {"weights": "none"},
+            "search": {"num_trials": num_trials, "max_epochs": max_epochs},
+            "resources": {"cpu": 1 / workers, "max_concurrent": workers},
+        },
+        where="benchmark",
+    )
+
+
+def rewritten_files(root: Path, num_trials: int) -> list[str]:
+    """Return the files of the study and of Tune that are larger than any one trial could make them."""
+    return [
+        f"{p.name}: {p.stat().st_size} bytes"
+        for p in root.rglob("*")
+        if p.is_file() and p.stat().st_size > 1000 * num_trials
+    ]
+
+
+def main(num_trials: int = 10_000, workers: int = 4, curves: Path = PARQUET) -> None:
+    """Run the trials and print the table; exit with status 1 if the goal is missed."""
+    recorded = load_curves(curves)
+    max_epochs = max(len(c) for arm in recorded.values() for c in arm)
+    every = max(1, num_trials // 10)
+    spec = make_spec(num_trials, max_epochs, workers)
+    console = Console(width=100)
+    with tempfile.TemporaryDirectory(prefix="many-trials-") as folder, connect_cluster(None) as cluster:
+        director = _TimedDirector(SearchDirector(RecordBook(Store(folder)), spec, {"max_epochs": max_epochs}), every)
+        started = time.perf_counter()
+        run_trials(
+            director,
+            TuneRun(
+                spec=spec,
+                cluster=cluster,
+                max_concurrent=workers,
+                trainable=tune.with_parameters(RecordedTrainable, curves=recorded),
+                splits_to_predict=(),
+                on_change=lambda: None,
+            ),
+        )
+        seconds = time.perf_counter() - started
+        if len(director.marks) * every <= num_trials:
+            director.marks.append((time.perf_counter(), time.process_time()))
+        large = rewritten_files(Path(cluster.scratch), num_trials)
+        states = [r.state for r in RecordBook(Store(folder))]
+    table = Table(title=f"{num_trials} trials, {workers} at once, {max_epochs} epochs with ASHA")
+    for column in ("trials", "wall ms per trial", "controller's CPU ms per trial"):
+        table.add_column(column, justify="right")
+    costs = []
+    for index, (before, after) in enumerate(zip(director.marks[:-1], director.marks[1:], strict=True)):
+        wall, cpu = (1e3 * (b - a) / every for a, b in zip(before, after, strict=True))
+        costs.append((wall, cpu))
+        table.add_row(f"{index * every + 1} to {(index + 1) * every}", f"{wall:.1f}", f"{cpu:.1f}")
+    console.print(table)
+    ratios = [last / first for first, last in zip(costs[0], costs[-1], strict=True)]
+    console.print(f"states: {', '.join(f'{states.count(s)} {s}' for s in TrialState)}")
+    console.print(
+        f"last / first: wall {ratios[0]:.2f}, CPU {ratios[1]:.2f}; goal <= {GOAL}: {'met' if max(ratios) <= GOAL else 'missed'}"
+    )
+    console.print(f"{seconds:.0f} s in all; peak memory of the controller {peak_memory_mb():.0f} MB")
+    sys.exit(0 if max(ratios) <= GOAL and len(states) == num_trials else 1)
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+if __name__ == "__main__":
+    typer.run(main)
