@@ -1,4 +1,4 @@
-# make demo | test | check | bench; everything lives in .venv.
+# make demo | test | check | bench | bench-search | bench-trials; everything lives in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check format bench bench-search bench-trials clean
 
 install: $(STAMP)
 
@@ -36,6 +36,14 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. Under 10 minutes on two cores.
+bench-search: $(STAMP)
+	$(BIN)/python -m benchmarks.search_replay
+
+# 10,000 trials that train nothing through the real Ray run. Under 15 minutes on two cores.
+bench-trials: $(STAMP)
+	$(BIN)/python -m benchmarks.many_trials
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.throughput

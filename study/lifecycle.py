@@ -98,7 +98,8 @@ def full_trial_seconds(store: Store) -> dict[str, float] | None:
 
 def has_finished_search(study: OpenStudy) -> bool:
     """Whether every trial of the search has ended and its budget is used up."""
-    return is_search_finished(study.book.of_stage("search"), study.spec, full_trial_seconds(study.store))
+    measured = full_trial_seconds(study.store) if study.spec.search.device_seconds is not None else None
+    return is_search_finished(study.book.of_stage("search"), study.spec, measured)
 
 
 def require_finished_search(study: OpenStudy) -> None:
@@ -107,7 +108,7 @@ def require_finished_search(study: OpenStudy) -> None:
         num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
         planned = "" if study.spec.search.num_trials is None else f" of {study.spec.search.num_trials}"
         raise UserInputError(
-            f"the search is not finished ({num_finished}{planned} trials are); "
+            f"the search has finished {num_finished}{planned} trials and is not at its end; "
             f"run `study resume {study.store.root}` first"
         )
 

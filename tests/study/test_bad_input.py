@@ -81,7 +81,7 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ("search.factor=max_lr", ("max_lr", "categorical")),
         ("search.space=transfer_lerning", ("transfer_lerning", "transfer_learning")),
         ("search.num_trials=1", ("num_trials", "2", "1")),
-        ('search.ranges.backbone=["resnet18", "resnet34"]', ("backbone has no level 'resnet34'", "resnet18")),
+        ('search.ranges.backbone=["resnet18", "resnet34"]', ("backbone has no level 'resnet34'", "resnet50")),
         ("search.fixed.backbone=resnet34", ("backbone has no level 'resnet34'",)),
         ('search.ranges.backbone=["resnet50"]', ("needs two levels", "resnet50")),
         ("search.device_seconds=0", ("search.device_seconds", "greater than 0")),
