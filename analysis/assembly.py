@@ -8,6 +8,7 @@ from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
 from analysis.comparison import ArmPredictions, compare_arms, stack_predictions
 from analysis.confusion import compute_confusion
 from analysis.findings import ArmFinding, ComparisonRow, SearchArm
+from analysis.rungs import compute_saved_device_seconds, ran_every_epoch
 from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState
 
@@ -86,15 +87,16 @@ def compute_rows(
     )
 
 
-def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]:
-    """Return each arm's trials by state, its share of the device-seconds, and its best last-epoch score."""
+def compute_search_arms(records: Sequence[TrialRecord], max_epochs: int) -> tuple[SearchArm, ...]:
+    """Return each arm's trials by state, its share of the device-seconds, what stopping saved, and its best trial."""
     arms = sorted({r.config.arm for r in records})
+    saved = compute_saved_device_seconds(records, max_epochs)
     total = sum(r.device_seconds for r in records)
     found = []
     for arm in arms:
         own = [r for r in records if r.config.arm == arm]
         spent = sum(r.device_seconds for r in own)
-        scores = [r.last_macro_f1 or 0.0 for r in own if r.state is TrialState.COMPLETE]
+        best = _find_best(own, max_epochs)
         found.append(
             SearchArm(
                 arm=arm,
@@ -104,10 +106,19 @@ def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]
                 num_failed=sum(r.state is TrialState.FAILED for r in own),
                 device_seconds=spent,
                 share=spent / total if total else 0.0,
-                best_macro_f1=max(scores, default=None),
+                best_macro_f1=best.last_macro_f1 if best else None,
+                best_trial_id=best.trial_id if best else "",
+                saved_device_seconds=saved[arm],
+                saved_fraction=saved[arm] / (spent + saved[arm]) if spent else 0.0,
             )
         )
     return tuple(found)
+
+
+def _find_best(records: Sequence[TrialRecord], max_epochs: int) -> TrialRecord | None:
+    """Return the trial with the highest last-epoch score among those that ran every epoch; of equals the first."""
+    full = [r for r in records if ran_every_epoch(r, max_epochs)]
+    return min(full, key=lambda r: (-(r.last_macro_f1 or 0.0), r.trial_id), default=None)
 
 
 def compute_warnings(

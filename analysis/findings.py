@@ -184,6 +184,9 @@ class SearchArm:
         device_seconds: spent.
         share: of all device-seconds.
         best_macro_f1: best last-epoch macro-F1 on the search split among trials that ran every epoch; None if none.
+        best_trial_id: that trial's id; "" if none.
+        saved_device_seconds: what the stopped trials would have spent had they run every epoch, less what they spent.
+        saved_fraction: saved / (spent + saved); 0 where nothing was spent.
     """
 
     arm: str
@@ -194,11 +197,54 @@ class SearchArm:
     device_seconds: float
     share: float
     best_macro_f1: float | None
+    best_trial_id: str
+    saved_device_seconds: float
+    saved_fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungFinding:
+    """How well one rung of one arm's bracket foretold the last epoch.
+
+    Attributes:
+        arm: name.
+        epoch: of the rung.
+        num_reached: trials that reported a finite macro-F1 at the rung.
+        num_stopped: of those, stopped there.
+        num_completed: trials that ran every epoch; the correlation is over these alone.
+        rank_correlation: Spearman, between macro-F1 at the rung and at the last epoch; None where there is none (fewer
+            than two trials, or all with the same value).
+        interval: of the rank correlation at 95 %; None where there is none (fewer than four trials, or a correlation of
+            exactly 1 or -1).
+    """
+
+    arm: str
+    epoch: int
+    num_reached: int
+    num_stopped: int
+    num_completed: int
+    rank_correlation: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterImportance:
+    """Share of one hyperparameter in telling an arm's best trials from the rest (PED-ANOVA); an arm's shares sum to 1."""
+
+    arm: str
+    parameter: str
+    importance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Everything the report says about one study."""
+    """Everything the report says about one study.
+
+    Attributes that do not speak for themselves: `search_notes` are sentences about the search's plots and importances (what
+    could not be drawn, what is inexact); `search_page` is the file name of the interactive plots beside the report, "" if
+    there is none; `allocation` is "per_arm" or "pooled"; `warm_start` is the study from whose trials the samplers started,
+    "" if none.
+    """
 
     study: str
     created: str
@@ -207,6 +253,12 @@ class Findings:
     gate: float | None
     search: tuple[SearchArm, ...]
     rungs: tuple[int, ...]
+    rung_findings: tuple[RungFinding, ...]
+    importances: tuple[ParameterImportance, ...]
+    search_notes: tuple[str, ...]
+    search_page: str
+    allocation: str
+    warm_start: str
     arms: tuple[ArmFinding, ...]
     rows: tuple[ComparisonRow, ...]
     panels: tuple[CamPanel, ...]

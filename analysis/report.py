@@ -10,10 +10,25 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.findings import CamPanel, Findings
 from analysis.tables import TableRow
-from analysis.wording import FILTERS, describe_figure, flatten_passport
+from analysis.wording import (
+    FILTERS,
+    describe_figure,
+    describe_search_plot,
+    flatten_passport,
+    search_plot_keys,
+)
 from search_spaces.errors import UserInputError
 
 FIGURE_FOLDER = "findings/figures"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSection:
+    """One interactive plot of the search's page: its title, a caption, and plotly's HTML for it (without plotly.js)."""
+
+    title: str
+    caption: str
+    html: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +61,29 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
     return _render("report.md.j2", findings, table_rows, sources)
 
 
+def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
+    """Return search.html: one file with the interactive plots of a search, which needs no network and no other file.
+
+    Arguments: `sections` in the order in which they are shown; `notes` are sentences on what is left out; `plotly_js` is the
+    text of plotly.js. Both scripts, it and those in the sections, stand in the page as they are.
+    """
+    return (
+        _environment("search.html.j2")
+        .get_template("search.html.j2")
+        .render(study=study, sections=sections, notes=notes, plotly_js=plotly_js)
+    )
+
+
 def _render(template: str, findings: Findings, table_rows: Sequence[TableRow], sources: Mapping[str, str]) -> str:
     figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
+    return (
+        _environment(template)
+        .get_template(template)
+        .render(findings=findings, rows=table_rows, figures=figures, **_arrange(findings, figures))
+    )
+
+
+def _environment(template: str) -> Environment:
     environment = Environment(
         loader=PackageLoader("analysis"),
         autoescape=template.endswith(".html.j2"),
@@ -57,9 +93,7 @@ def _render(template: str, findings: Findings, table_rows: Sequence[TableRow], s
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template(template).render(
-        findings=findings, rows=table_rows, figures=figures, **_arrange(findings, figures)
-    )
+    return environment
 
 
 def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[str, Any]:
@@ -74,13 +108,26 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
             )
         panels.append((panel, figures[key_of_file[panel.figure]]))
     confusions = [(arm.arm, figures[key]) for arm in findings.arms if (key := f"confusion_{arm.arm}") in figures]
-    placed = {"comparison", "arm_shares", "learning_curves", "class_f1"}
+    placed = {"comparison", "arm_shares", "learning_curves", "class_f1", "rungs"}
     placed |= {f"confusion_{arm.arm}" for arm in findings.arms}
+    search_keys = [k for k in search_plot_keys([arm.arm for arm in findings.search]) if k in figures]
+    placed |= set(search_keys)
     placed |= {key_of_file[panel.figure] for panel in findings.panels}
     return {
         "panels": panels,
         "confusions": confusions,
+        "search_plots": [(figures[key], describe_search_plot(key)) for key in search_keys],
+        "importances": _arrange_importances(findings),
         "other_figures": [figure for key, figure in sorted(figures.items()) if key not in placed],
         "settings": sorted({name for arm in findings.arms for name in arm.hyperparameters}),
         "passport": flatten_passport(findings.passport),
     }
+
+
+def _arrange_importances(findings: Findings) -> list[tuple[str, list[float | None]]]:
+    """Return (hyperparameter, its importance in each arm of the search or None), the highest first."""
+    by_name: dict[str, dict[str, float]] = {}
+    for entry in findings.importances:
+        by_name.setdefault(entry.parameter, {})[entry.arm] = entry.importance
+    rows = [(name, [values.get(arm.arm) for arm in findings.search]) for name, values in by_name.items()]
+    return sorted(rows, key=lambda row: (-max(v for v in row[1] if v is not None), row[0]))

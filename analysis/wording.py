@@ -1,9 +1,9 @@
 """How the report says numbers and findings: text from values, nothing computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.findings import ArmFinding, CamView, Findings, Interval, Verdict
+from analysis.findings import ArmFinding, CamView, Findings, Interval, RungFinding, Verdict
 from analysis.tables import TableRow
 
 _MARKDOWN_ESCAPES = str.maketrans(
@@ -125,6 +125,46 @@ def describe_view(view: CamView) -> str:
     )
 
 
+def format_correlation(rung: RungFinding) -> str:
+    """Return a rung's rank correlation with its interval, "0.87 [0.55, 0.97]"; without where it has none; or a dash."""
+    if rung.rank_correlation is None:
+        return "—"
+    if rung.interval is None:
+        return f"{rung.rank_correlation:.2f}"
+    return f"{rung.rank_correlation:.2f} [{rung.interval.low:.2f}, {rung.interval.high:.2f}]"
+
+
+def describe_search(findings: Findings) -> str:
+    """Return how device time was shared out, and what the samplers knew before, as sentences."""
+    shared = {
+        "per_arm": "Every arm had its own sampler and its own brackets, and an equal part of the device time was aimed at.",
+        "pooled": "One sampler searched the whole space (allocation: pooled), so no two arms were compared.",
+    }[findings.allocation]
+    return f"{shared} The samplers started from the trials of {findings.warm_start}." if findings.warm_start else shared
+
+
+def search_plot_keys(arms: Sequence[str]) -> list[str]:
+    """Return the figures' names of Optuna's plots, in the order in which they are shown."""
+    own = [f"{kind}_{arm}" for arm in arms for kind in ("importance", "parallel", "slice")]
+    return [*own, "search_edf", "search_timeline"]
+
+
+def describe_search_plot(key: str) -> str:
+    """Return the caption of one of Optuna's plots: which trials are in it, and how to read it."""
+    kind = key if key.startswith("search_") else key.partition("_")[0]
+    return {
+        "parallel": "One line per trial that ran every epoch, darker where macro-F1 is higher. Stopped and failed trials have "
+        "no last score and are not in it.",
+        "slice": "One point per trial that ran every epoch, darker for later trials. Stopped and failed trials have no last "
+        "score and are not in it.",
+        "importance": "What told the best tenth of the trials that ran every epoch from all of them (PED-ANOVA); rough "
+        "below about 50 such trials.",
+        "search_edf": "Share of an arm's trials at or below a score, of those that ran every epoch.",
+        "search_timeline": "Every trial of the search from start to end: COMPLETE ran every epoch, PRUNED was stopped at a rung, "
+        "FAIL diverged or crashed.",
+    }[kind]
+
+
 def describe_figure(key: str, findings: Findings) -> str:
     """Return the alternative text of a figure: what a reader who does not see it needs to know."""
     arms = ", ".join(arm.arm for arm in findings.arms)
@@ -132,6 +172,10 @@ def describe_figure(key: str, findings: Findings) -> str:
         "comparison": f"Intervals of the differences in macro-F1 over the margin band: {_say_rows(findings)}",
         "arm_shares": f"Bars of each arm's share of the search's device time and of its trials: {_say_shares(findings)}",
         "learning_curves": "Macro-F1 on the search split over epochs, one line per trial, pruned trials dashed.",
+        "rungs": "Macro-F1 at the last epoch over macro-F1 at the rung, one panel per rung and arm; its numbers stand in the "
+        "table above.",
+        "search_edf": "Cumulative distribution of macro-F1 over the trials that ran every epoch, one curve per arm.",
+        "search_timeline": "Bars from start to end of every trial of the search, coloured by final state.",
         "class_f1": f"Bars of F1 per class with intervals for {arms}; the numbers stand in the table below.",
     }
     known |= {
@@ -139,6 +183,13 @@ def describe_figure(key: str, findings: Findings) -> str:
         "its numbers are in findings.json."
         for arm in findings.arms
     }
+    for arm in findings.search:
+        known |= {
+            f"parallel_{arm.arm}": f"Parallel coordinates of {arm.arm}: hyperparameters and macro-F1 of its complete trials.",
+            f"slice_{arm.arm}": f"Slices of {arm.arm}: macro-F1 of its complete trials over each hyperparameter.",
+            f"importance_{arm.arm}": f"Bars of the importance of each hyperparameter of {arm.arm}: "
+            f"{_say_importances(findings, arm.arm)}",
+        }
     for panel in findings.panels:
         if findings.figures.get(key) == panel.figure:
             views = "; ".join(describe_view(view) for view in panel.views)
@@ -160,6 +211,11 @@ def _say_rows(findings: Findings) -> str:
     return "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows) + "."
 
 
+def _say_importances(findings: Findings, arm: str) -> str:
+    own = [f"{i.parameter} {format_percent(i.importance, 0)}" for i in findings.importances if i.arm == arm]
+    return ", ".join(own) + "."
+
+
 def _say_shares(findings: Findings) -> str:
     return ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search) + "."
 
@@ -176,6 +232,8 @@ FILTERS: Mapping[str, Any] = {
     "evidence": describe_evidence,
     "gate": describe_gate,
     "view": describe_view,
+    "correlation": format_correlation,
+    "search": describe_search,
     "sentence": format_sentence,
     "md": escape_markdown,
 }

@@ -36,6 +36,10 @@ NameOption = Annotated[str | None, typer.Option(help="Name of the study, in plac
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override one value: section.key=value. Repeatable.")
 ]
+WarmStartOption = Annotated[
+    str | None,
+    typer.Option(help="Another study of the same space, whose finished trials the samplers start from."),
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(help="Address of a running Ray cluster, or 'auto'. Default: start Ray on this machine."),
@@ -49,6 +53,7 @@ def run(
     storage: StorageOption = None,
     name: NameOption = None,
     overrides: SetOption = None,
+    warm_start: WarmStartOption = None,
     address: AddressOption = None,
 ) -> None:
     """Search, confirm, compare, analyze and report, in one go."""
@@ -58,7 +63,7 @@ def run(
         spec,
         storage=storage,
         name=name,
-        overrides=overrides or [],
+        overrides=_with_warm_start(overrides, warm_start),
         address=address,
         whole=True,
         dry_run=False,
@@ -74,6 +79,7 @@ def launch(
     storage: StorageOption = None,
     name: NameOption = None,
     overrides: SetOption = None,
+    warm_start: WarmStartOption = None,
     address: AddressOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start and write nothing.")] = False,
 ) -> None:
@@ -84,7 +90,7 @@ def launch(
         spec,
         storage=storage,
         name=name,
-        overrides=overrides or [],
+        overrides=_with_warm_start(overrides, warm_start),
         address=address,
         whole=False,
         dry_run=dry_run,
@@ -100,13 +106,23 @@ def resume(
     num_trials: Annotated[
         str | None, typer.Option(help="Extend the search: a total such as 40, or a growth such as +8.")
     ] = None,
+    device_seconds: Annotated[
+        str | None,
+        typer.Option(help="Extend a search whose budget is device-seconds: a total, or a growth such as +600."),
+    ] = None,
     search_only: Annotated[bool, typer.Option("--search-only", help="Stop after the search.")] = False,
 ) -> None:
     """Continue a study that stopped, to its report. What has finished is not run again."""
     from study import commands
 
     opened = commands.resume(
-        study, storage=storage, address=address, num_trials=num_trials, whole=not search_only, console=console
+        study,
+        storage=storage,
+        address=address,
+        num_trials=num_trials,
+        device_seconds=device_seconds,
+        whole=not search_only,
+        console=console,
     )
     if not search_only:
         _finish(opened)
@@ -163,6 +179,23 @@ def report(study: StudyArgument, storage: StorageOption = None) -> None:
 
 
 @app.command()
+def export(
+    study: StudyArgument,
+    to: Annotated[
+        str | None, typer.Option(help="A new or empty folder. Default: export, inside the study's folder.")
+    ] = None,
+    optuna: Annotated[
+        str | None, typer.Option(help="SQLAlchemy URL for the Optuna studies. Default: optuna.db in the folder.")
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Write records as csv and parquet, the search as Optuna studies, and the winners' weights with their preprocessing."""
+    from study.export import run_export
+
+    run_export(open_study(study, storage), to, optuna, console)
+
+
+@app.command()
 def reproduce(
     study: StudyArgument,
     storage: StorageOption = None,
@@ -178,6 +211,15 @@ def reproduce(
 
     matched = run_reproduction(open_study(study, storage), trial, arm, overrides or [], console)
     raise typer.Exit(EXIT_DONE if matched else EXIT_GATE)
+
+
+@app.command()
+def replay(study: StudyArgument, storage: StorageOption = None) -> None:
+    """Go through the search's records again: do a fresh sampler and scheduler decide the same, in order?"""
+    from study import commands
+
+    same = commands.replay(study, storage=storage, console=console)
+    raise typer.Exit(EXIT_DONE if same else EXIT_GATE)
 
 
 @app.command()
@@ -211,6 +253,11 @@ def inspect_spec(spec: SpecArgument, overrides: SetOption = None, address: Addre
 
     loaded, _ = load_spec(spec, overrides or [])
     print_inspection(loaded, address, console)
+
+
+def _with_warm_start(overrides: list[str] | None, warm_start: str | None) -> list[str]:
+    """Return the overrides with ``--warm-start`` written as the spec's key, so that spec.toml records it."""
+    return [*(overrides or []), *([] if warm_start is None else [f"search.warm_start={json.dumps(warm_start)}"])]
 
 
 def _finish(opened: "OpenStudy") -> None:

@@ -14,12 +14,15 @@ from analysis.assembly import (
     compute_search_arms,
     compute_warnings,
 )
-from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings
+from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance
 from analysis.report import build_html, build_markdown
+from analysis.rungs import compute_rung_findings, compute_rung_scores
+from analysis.search_figures import plot_rungs
 from search_spaces.errors import UserInputError
 from study import paths
 from study.confirmation import Plan, read_plan
 from study.lifecycle import OpenStudy, planned_runs, read_passport
+from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
 from study.panels import draw_panels
 from study.pruning import compute_rungs
 from study.records import now_utc
@@ -102,11 +105,14 @@ def compare(study: OpenStudy) -> Comparison:
 
 
 def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
-    """Compute the findings with their figures and write them below findings/."""
+    """Compute the findings with their figures and write them below findings/, and the search's interactive page."""
     comparison = compare(study)
     panels = draw_panels(study, comparison.evidence, image_set)
-    findings = _make_findings(study, comparison, tuple(panel for panel, _ in panels))
+    view = view_search(study)
+    findings = _make_findings(study, comparison, tuple(panel for panel, _ in panels), view)
     pictures = {panel.figure: png for panel, png in panels} | _draw_figures(study, findings)
+    pictures |= {f"{key}.png": png for key, png in view.draw_pngs().items()}
+    study.store.write_text(SEARCH_PAGE, view.build_page(study.name))
     for name, png in pictures.items():
         study.store.write_bytes(f"{paths.FIGURES}/{name}", png)
     findings = replace(findings, figures={name.removesuffix(".png"): name for name in sorted(pictures)})
@@ -142,18 +148,29 @@ def trial_files(study: OpenStudy, record: TrialRecord) -> TrialFiles:
     return TrialFiles(study.store.child(folder))
 
 
-def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[CamPanel]) -> Findings:
+def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[CamPanel], view: SearchView) -> Findings:
     spec, records = study.spec, tuple(study.book)
-    search = compute_search_arms(study.book.of_stage("search"))
+    search_records = study.book.of_stage("search")
+    search = compute_search_arms(search_records, spec.search.max_epochs)
     passport = read_passport(study.store)
     return Findings(
         study=study.name,
         created=now_utc(),
         class_names=tuple(passport["data"]["class_names"]),
-        factor=spec.search.factor or "",
+        factor=spec.factor or "",
         gate=spec.gate.macro_f1 if spec.gate else None,
         search=search,
         rungs=study_rungs(study),
+        rung_findings=compute_rung_findings(search_records, study_rungs(study), spec.search.max_epochs),
+        importances=tuple(
+            ParameterImportance(arm=arm, parameter=name, importance=importance)
+            for arm, found in view.importances.items()
+            for name, importance in found.items()
+        ),
+        search_notes=view.notes,
+        search_page=SEARCH_PAGE,
+        allocation=spec.search.allocation,
+        warm_start=spec.search.warm_start or "",
         arms=tuple(comparison.arms.values()),
         rows=comparison.rows,
         panels=tuple(panels),
@@ -183,6 +200,9 @@ def _draw_figures(study: OpenStudy, findings: Findings) -> dict[str, bytes]:
         "learning_curves.png": draw.plot_learning_curves(_curves(study), findings.rungs),
         "arm_shares.png": draw.plot_arm_shares(findings.search),
     }
+    scores = compute_rung_scores(study.book.of_stage("search"), findings.rungs, study.spec.search.max_epochs)
+    if any(rung.completed or rung.stopped for rung in scores):
+        figures["rungs.png"] = plot_rungs(scores)
     if findings.rows:
         figures["comparison.png"] = draw.plot_interval_bars(findings.rows)
     for arm in findings.arms:

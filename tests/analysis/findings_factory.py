@@ -8,8 +8,18 @@ from numpy.typing import NDArray
 from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
 from analysis.comparison import ArmPredictions, compare_arms
 from analysis.confusion import compute_confusion
-from analysis.findings import ArmFinding, CamPanel, CamView, Findings, SearchArm
+from analysis.findings import (
+    ArmFinding,
+    CamPanel,
+    CamView,
+    Findings,
+    Interval,
+    ParameterImportance,
+    RungFinding,
+    SearchArm,
+)
 from analysis.panels import ArmCam
+from analysis.wording import search_plot_keys
 from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -37,6 +47,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
     panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
     keys = ["arm_shares", "class_f1", "comparison", "learning_curves", "panel_01", "panel_02"]
     keys += [f"confusion_{arm}" for arm in arms]
+    keys += ["rungs", *search_plot_keys(list(arms))]
     return Findings(
         study="cifar10-backbones",
         created="2026-01-15T12:00:00+00:00",
@@ -45,6 +56,12 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         gate=0.65,
         search=tuple(make_search_arm(arm, share) for arm, share in zip(arms, (0.36, 0.4, 0.24), strict=True)),
         rungs=(3, 9),
+        rung_findings=tuple(make_rung_finding(arm, epoch) for arm in arms for epoch in (3, 9)),
+        importances=make_importances(list(arms)),
+        search_notes=("resnet18: some regimes for parameter class_weight_strength have less than 2 trials.",),
+        search_page="search.html",
+        allocation="per_arm",
+        warm_start="an-earlier-study",
         arms=tuple(make_arm_finding(a, names, gate=0.65) for a in arms.values()),
         rows=rows,
         panels=panels,
@@ -111,6 +128,34 @@ def make_search_arm(arm: str, share: float) -> SearchArm:
         device_seconds=7200 * share,
         share=share,
         best_macro_f1=0.81,
+        best_trial_id="00017",
+        saved_device_seconds=3600 * share,
+        saved_fraction=1 / 3,
+    )
+
+
+def make_rung_finding(arm: str, epoch: int) -> RungFinding:
+    """Return a rung with a correlation; the later one of an arm has too few trials for an interval."""
+    early = epoch == 3
+    return RungFinding(
+        arm=arm,
+        epoch=epoch,
+        num_reached=9 if early else 5,
+        num_stopped=4 if early else 1,
+        num_completed=4,
+        rank_correlation=0.8 if early else 1.0,
+        interval=Interval(estimate=0.8, low=-0.35, high=0.99) if early else None,
+    )
+
+
+def make_importances(arms: list[str]) -> tuple[ParameterImportance, ...]:
+    """Return importances of two hyperparameters; the last arm has one of them only."""
+    shares = {"max_lr": 0.617, "cutmix_probability": 0.383}
+    return tuple(
+        ParameterImportance(arm=arm, parameter=name, importance=share)
+        for arm in arms
+        for name, share in shares.items()
+        if not (arm == arms[-1] and name == "cutmix_probability")
     )
 
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.findings import Findings, Verdict
-from analysis.report import build_html, build_markdown
+from analysis.report import PageSection, build_html, build_markdown, build_search_page
 from analysis.tables import build_table_rows
 from analysis.wording import (
     describe_verdict,
@@ -100,7 +100,11 @@ def rename_everything(findings: Findings, name: str) -> Findings:
         created=name,
         factor=name,
         class_names=(name,) * len(findings.class_names),
-        search=tuple(dataclasses.replace(a, arm=name) for a in findings.search),
+        search=tuple(dataclasses.replace(a, arm=name, best_trial_id=name) for a in findings.search),
+        rung_findings=tuple(dataclasses.replace(r, arm=name) for r in findings.rung_findings),
+        importances=tuple(dataclasses.replace(i, arm=name, parameter=name) for i in findings.importances),
+        search_notes=(name,),
+        warm_start=name,
         arms=arms,
         rows=tuple(dataclasses.replace(r, treatment=name, control=name, settles=name) for r in findings.rows),
         panels=panels,
@@ -111,7 +115,8 @@ def rename_everything(findings: Findings, name: str) -> Findings:
 
 
 def test_html_is_well_formed_and_needs_nothing_else() -> None:
-    html = html_of(make_findings())
+    findings = make_findings()
+    html = html_of(findings)
     page = Page(html)
     assert page.open == []
     assert html.startswith("<!DOCTYPE html>")
@@ -122,14 +127,18 @@ def test_html_is_well_formed_and_needs_nothing_else() -> None:
     assert not re.search(r"@import|url\(", html)
     for tag, attributes in page.tags:
         assert (attributes.get("src") or "data:image/png;base64,").startswith("data:image/png;base64,"), tag
-        assert (attributes.get("href") or "#").startswith("#"), tag
+        assert (attributes.get("href") or "#").startswith("#") or attributes["href"] == findings.search_page, tag
 
 
-def test_links_lead_to_sections() -> None:
-    page = Page(html_of(make_findings()))
+def test_links_lead_to_sections_and_to_the_interactive_plots() -> None:
+    findings = make_findings()
+    page = Page(html_of(findings))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {attributes["href"] for attributes in page.all("a")} <= {f"#{i}" for i in ids}
+    links = {attributes["href"] for attributes in page.all("a")}
+    assert links <= {f"#{i}" for i in ids} | {findings.search_page}
+    assert findings.search_page in links
+    assert "interactive" not in Page(html_of(dataclasses.replace(findings, search_page=""))).text
 
 
 def test_every_picture_is_inside_once_and_has_a_text() -> None:
@@ -171,6 +180,14 @@ def test_nothing_of_the_findings_is_left_out(build) -> None:
         assert ", ".join(map(str, arm.seeds)) in text
     for search in findings.search:
         assert format_percent(search.share) in text
+        assert f"{format_seconds(search.saved_device_seconds)} (33 %)" in text
+        assert search.best_trial_id in text
+    for importance in findings.importances:
+        assert importance.parameter in text
+        assert format_percent(importance.importance) in text
+    assert "0.80 [-0.35, 0.99]" in text
+    assert findings.search_notes[0] in text
+    assert f"started from the trials of {findings.warm_start}" in text
     for key, value in flatten_passport(findings.passport):
         assert key in text
         assert value in text
@@ -233,6 +250,12 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         panels=(),
         cam_note="",
         rungs=(),
+        rung_findings=(),
+        importances=(),
+        search_notes=(),
+        search_page="",
+        allocation="pooled",
+        warm_start="",
         warnings=(),
         figures={},
         arms=tuple(dataclasses.replace(arm, gate_cleared=None) for arm in make_findings().arms),
@@ -242,7 +265,30 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         assert "the gate" not in text
         assert "No panels were drawn." in text
         assert "Early stopping was off." in text
+        assert "allocation: pooled" in text
+        assert "PED-ANOVA" not in text
+        assert "rank correlation" not in text
         assert "None" in text[text.rindex("Warnings") :]
+
+
+def test_rungs_and_importances_stand_in_rows_of_their_arm() -> None:
+    markdown = markdown_of(make_findings()).replace("\\", "")
+    assert "| resnet18 | 3 | 9 | 4 | 4 | 0.80 [-0.35, 0.99] |" in markdown
+    assert "| resnet18 | 9 | 5 | 1 | 4 | 1.00 |" in markdown
+    assert "| max_lr | 61.7 % | 61.7 % | 61.7 % |" in markdown
+    assert "| cutmix_probability | 38.3 % | 38.3 % | — |" in markdown
+    assert "understated" in markdown
+
+
+def test_search_page_holds_plots_and_escapes_names() -> None:
+    section = PageSection(title=HOSTILE, caption=HOSTILE, html="<div id='plot-1'></div>")
+    html = build_search_page(HOSTILE, [section], [HOSTILE], "const plotly = 1 < 2 && true;")
+    page = Page(html)
+    assert page.open == []
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "const plotly = 1 < 2 && true;" in html
+    assert "<div id='plot-1'></div>" in html
+    assert page.text.count('<script>alert("x")</script>') >= 4
 
 
 def test_a_failed_gate_is_said_and_marked() -> None:

@@ -1,0 +1,65 @@
+"""Studies on disk whose search, and confirmation, trained nothing: simulated curves, real records."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+import torch
+from safetensors.torch import save
+
+from study import paths
+from study.confirmation import ConfirmationDirector, make_plan, want, write_plan
+from study.lifecycle import OpenStudy
+from study.records import RecordBook
+from study.search import SearchDirector, best_trials
+from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from trainables.predictions import Predictions
+from trainables.record import TrialRecord, TrialState
+from trainables.store import Store
+
+ARMS = ("resnet18", "resnet50")
+STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}
+
+
+def curve_with_failures(record: TrialRecord, epoch: int) -> float | None:
+    return math.nan if record.trial_id in ("00003", "00004") and epoch == 2 else learning_curve(record, epoch)
+
+
+def simulate(folder: Path, max_events: int | None = None, **search: object) -> OpenStudy:
+    """Return a searched study on disk, with weights of its complete trials that hold the trial's number."""
+    store, spec = Store(folder), make_spec(**search)
+    store.write_text(paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    store.write_text(paths.PASSPORT, json.dumps({"data": {"class_names": ["cat", "dog"]}}))
+    book = RecordBook(store)
+    drive(SearchDirector(book, spec, {**FIXED, "image_size": 32}), curve_with_failures, max_events=max_events)
+    for record in book.of_stage("search"):
+        if record.state is TrialState.COMPLETE:
+            write_weights(store, record)
+    return OpenStudy(store=store, spec=spec, book=book)
+
+
+def write_weights(store: Store, record: TrialRecord) -> None:
+    folder = paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+    store.write_bytes(f"{folder}/best/weights.safetensors", save({"fc.bias": torch.tensor([record.config.seed])}))
+
+
+def confirm(study: OpenStudy, *, read_test: bool) -> None:
+    """Run the winners with two fresh seeds and write the plan; store test predictions where `read_test`."""
+    winners = {arm: best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ARMS}
+    wanted = [trial for winner in winners.values() for trial in want(winner, (901, 902))]
+    drive(ConfirmationDirector(study.book, wanted, 6))
+    write_plan(study.store, make_plan(study.spec, winners, (902, 901)))
+    predictions = Predictions(
+        sample_ids=np.arange(4),
+        labels=np.array([0, 0, 1, 1]),
+        logits=np.array([[1, 0], [1, 0], [0, 1], [1, 0]], dtype=np.float32),
+        split="test",
+    )
+    for record in study.book.of_stage("confirmation"):
+        write_weights(study.store, record)
+        if read_test:
+            name = f"confirmation/{record.trial_id}/best/test.npz"
+            study.store.write_bytes(name, predictions.to_npz())
+            study.book.save(record.updated(predictions=("test",)))
