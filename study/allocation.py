@@ -1,5 +1,6 @@
 """Which arm the next trial belongs to: equal device time for every arm, within the search's budget."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,15 +14,19 @@ class _ArmAccount:
 
     num_finished: int = 0
     finished_seconds: float = 0.0
+    dearest_seconds: float = 0.0
     running: dict[str, float] = field(default_factory=dict)
 
 
 class DeviceTimeLedger:
     """Device-seconds spent and promised, arm by arm.
 
-    Committed is what finished trials spent and what running ones have spent or are expected to spend. A trial is expected to
-    cost the mean of its arm's finished trials; before there is one, `full_trial_seconds`; without that, the mean of all
-    finished trials.
+    Committed is what finished trials spent and what running ones have spent and are still expected to spend.
+
+    The trials that end first are the ones that ASHA stopped, so the mean over ended trials alone would be too low for as long
+    as many run. A trial of an arm is therefore expected to cost all the device-seconds spent in the arm, running trials
+    included, per trial that has ended (the estimate of a mean life time under censoring, "total time on test"), but no more
+    than a full trial: `full_trial_seconds` where it was measured, else the dearest trial so far.
     """
 
     def __init__(
@@ -61,14 +66,17 @@ class DeviceTimeLedger:
     def finish(self, arm: str, trial_id: str) -> None:
         """Move a trial's spending to the finished ones."""
         account = self._accounts[arm]
-        account.finished_seconds += account.running.pop(trial_id)
+        seconds = account.running.pop(trial_id)
+        account.finished_seconds += seconds
+        account.dearest_seconds = max(account.dearest_seconds, seconds)
         account.num_finished += 1
 
     def expected(self, arm: str) -> float:
         """Return the device-seconds that the arm's next trial is expected to cost."""
         account = self._accounts[arm]
         if account.finished_seconds > 0:
-            return account.finished_seconds / account.num_finished
+            on_test = account.finished_seconds + sum(account.running.values())
+            return min(self._full(arm), on_test / account.num_finished)
         if arm in self._full_trial_seconds:
             return self._full_trial_seconds[arm]
         seconds = sum(a.finished_seconds for a in self._accounts.values())
@@ -76,8 +84,16 @@ class DeviceTimeLedger:
 
     def committed(self, arm: str) -> float:
         """Return the arm's committed device-seconds."""
-        account, expected = self._accounts[arm], self.expected(arm)
-        return account.finished_seconds + sum(max(spent, expected) for spent in account.running.values())
+        account, expected, full = self._accounts[arm], self.expected(arm), self._full(arm)
+        running = sum(max(spent, min(spent + expected, full)) for spent in account.running.values())
+        return account.finished_seconds + running
+
+    def _full(self, arm: str) -> float:
+        """Return what a full trial of the arm costs, as far as is known; infinite before anything is."""
+        account = self._accounts[arm]
+        dearest = max([account.dearest_seconds, *account.running.values()])
+        measured = self._full_trial_seconds.get(arm, 0.0)
+        return max(dearest, measured) or math.inf
 
     def choose(self) -> str | None:
         """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal.
