@@ -14,11 +14,9 @@ from search_spaces.arms import POOLED_ARM
 from search_spaces.distributions import suggest_hyperparameters
 from study.allocation import DeviceTimeLedger
 from study.director import Report
-from study.paths import STAGE_FOLDERS
-from study.records import RecordBook
+from study.records import MemoryBook
 from study.search import SearchDirector, best_trials
 from study.spec import StudySpec, validate_spec
-from trainables.record import TrialRecord
 
 METRIC = "macro_f1"
 
@@ -53,22 +51,6 @@ def full_trial_seconds(landscape: Landscape) -> dict[str, float]:
     """Return the device-seconds of a full trial of each arm, and their mean under the name of a pooled search's arm."""
     costs = {arm: float(landscape.seconds(arm).sum()) for arm in landscape.arms}
     return {**costs, POOLED_ARM: sum(costs.values()) / len(costs)}
-
-
-class MemoryBook(RecordBook):
-    """A record book that keeps nothing on disk."""
-
-    def __init__(self) -> None:
-        """Start without records."""
-        self._records = {stage: {} for stage in STAGE_FOLDERS}
-
-    def save(self, record: TrialRecord) -> TrialRecord:
-        """Hold the record."""
-        self._records[record.stage][record.trial_id] = record
-        return record
-
-    def drop_checkpoint(self, record: TrialRecord) -> None:
-        """Do nothing: there are no checkpoints."""
 
 
 class OurSide:

@@ -1,6 +1,7 @@
 """What the commands of the command line do, given where to print. Imports torch and Ray; `study.cli` imports it late."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from study.lifecycle import (
     check_is_new,
     full_trial_seconds,
     load_study,
+    open_to_drive,
     prepare_resumed,
     require_finished_search,
     start_study,
@@ -59,8 +61,9 @@ def launch(
                 soft_wrap=True,
             )
             return None
-        opened = start_study(store, loaded, text, prepared, cluster, full_trial_seconds=costs, warm_start=warm_start)
-        drive(opened, prepared, cluster, whole=whole, console=console)
+        start_study(store, loaded, text, prepared, cluster, full_trial_seconds=costs, warm_start=warm_start)
+        with open_to_drive(store) as opened:
+            drive(opened, prepared, cluster, whole=whole, console=console)
     return opened
 
 
@@ -78,19 +81,19 @@ def resume(
 
     `num_trials` or `device_seconds` make it grow first.
     """
-    opened = load_study(open_study(study, storage))
-    extension = parse_extension(num_trials, device_seconds, opened.spec)
-    prepared = prepare_resumed(opened)
-    if extension is not None:
-        write_extension(opened.store, extension, len(opened.book.of_stage("search")))
-        opened = load_study(opened.store)
-        if read_plan(opened.store) is not None:
-            console.print(
-                "the plan of the comparison was written before these trials and stands: they extend the search only",
-                soft_wrap=True,
-            )
-    with connect_cluster(address) as cluster:
-        drive(opened, prepared, cluster, whole=whole, console=console)
+    with open_to_drive(open_study(study, storage)) as opened:
+        extension = parse_extension(num_trials, device_seconds, opened.spec)
+        prepared = prepare_resumed(opened)
+        if extension is not None:
+            write_extension(opened.store, extension, len(opened.book.of_stage("search")))
+            opened = replace(opened, spec=load_study(opened.store).spec)
+            if read_plan(opened.store) is not None:
+                console.print(
+                    "the plan of the comparison was written before these trials and stands: they extend the search only",
+                    soft_wrap=True,
+                )
+        with connect_cluster(address) as cluster:
+            drive(opened, prepared, cluster, whole=whole, console=console)
     return opened
 
 
@@ -140,13 +143,15 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
 
 def confirm(study: str, *, storage: str | None, address: str | None, console: Console) -> OpenStudy:
     """Run what is missing of the confirmation seeds and of the test predictions."""
-    opened = load_study(open_study(study, storage))
+    store = open_study(study, storage)
+    opened = load_study(store)
     if is_confirmed(opened):
         return opened
     require_finished_search(opened)
-    prepared = prepare_resumed(opened)
-    with connect_cluster(address) as cluster, LiveView(console) as view:
-        Driver(opened, prepared, cluster, view.update).confirm()
+    with open_to_drive(store) as opened:
+        prepared = prepare_resumed(opened)
+        with connect_cluster(address) as cluster, LiveView(console) as view:
+            Driver(opened, prepared, cluster, view.update).confirm()
     return opened
 
 

@@ -1,7 +1,8 @@
 """The stages of a study's life, in order: create, search, confirm, conclude. Each can be entered again after a stop."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from study.confirmation import (
 from study.director import Director
 from study.extension import extended_spec
 from study.interruption import StudyInterrupted
+from study.lease import hold_lease
 from study.passport import make_passport
 from study.paths import PASSPORT, SPEC
 from study.preparation import Prepared, prepare
@@ -79,6 +81,15 @@ def load_study(store: Store) -> OpenStudy:
     """Read a study; raise UserInputError naming a file that cannot be read."""
     spec = extended_spec(store, parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}"))
     return OpenStudy(store=store, spec=spec, book=RecordBook(store))
+
+
+@contextmanager
+def open_to_drive(store: Store) -> Iterator[OpenStudy]:
+    """Read a study under its lease, so that no other driver writes it; raise UserInputError if one drives it now."""
+    with hold_lease(store) as lease:
+        opened = load_study(store)
+        opened.book.fence(lease.check, lease.token)
+        yield opened
 
 
 def read_passport(store: Store) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from study.paths import STAGE_FOLDERS, Stage, TrialPaths
@@ -49,6 +49,8 @@ class RecordBook(MemoryBook):
         """Read every record of the study below `store`; raise DamagedFileError naming one that is damaged."""
         super().__init__()
         self.store = store
+        self._check_lease: Callable[[], None] | None = None
+        self._writer = f"{platform.node()}:{os.getpid()}"
         for stage, folder in STAGE_FOLDERS.items():
             for trial_id in store.list_folder(folder):
                 name = TrialPaths(stage=stage, trial_id=trial_id).record
@@ -56,9 +58,19 @@ class RecordBook(MemoryBook):
                     record = TrialRecord.from_json(store.read_bytes(name), where=f"{store.root}/{name}")
                     super().save(record)
 
+    def fence(self, check_lease: Callable[[], None], token: int) -> None:
+        """Call `check_lease` before every write, and sign what is written with the lease's fencing token."""
+        self._check_lease = check_lease
+        self._writer = f"{platform.node()}:{os.getpid()}#{token}"
+
     def save(self, record: TrialRecord) -> TrialRecord:
-        """Replace the record on disk, then in memory; return it with its writer."""
-        signed = record.updated(writer=f"{platform.node()}:{os.getpid()}")
+        """Replace the record on disk, then in memory; return it with its writer.
+
+        Raises StudyInterrupted if another driver holds the study's lease by now.
+        """
+        if self._check_lease is not None:
+            self._check_lease()
+        signed = record.updated(writer=self._writer)
         paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
         self.store.write_text(paths.record, signed.to_json())
         return super().save(signed)

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.errors import UserInputError
+from study.lease import read_holder
 from study.lifecycle import OpenStudy, has_finished_search, load_study, read_passport
 from study.live_view import build_progress_table, compute_progress, describe_progress
 from study.paths import FINDINGS, REPORT_HTML, SPEC, Stage
@@ -21,6 +22,7 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
         "name": study.name,
         "root": study.store.root,
         "state": study_state(study),
+        "driver": _driver(study),
         "search": dataclasses.asdict(compute_progress(study, "search")),
         "confirmation": dataclasses.asdict(compute_progress(study, "confirmation")),
         "test_reads": count_test_reads(study.store),
@@ -45,9 +47,17 @@ def study_state(study: OpenStudy) -> str:
     return "searched" if has_finished_search(study) else "searching"
 
 
+def _driver(study: OpenStudy) -> dict[str, Any] | None:
+    holder = read_holder(study.store)
+    return holder.model_dump(include={"host", "pid", "since", "renewed"}) if holder is not None else None
+
+
 def print_status(study: OpenStudy, console: Console) -> None:
     """Print the study's state, stage by stage."""
     console.print(f"{study.name} at {study.store.root}: {study_state(study)}", soft_wrap=True)
+    holder = read_holder(study.store)
+    if holder is not None:
+        console.print(f"driven by process {holder.pid} on {holder.host} since {holder.since}", highlight=False)
     stages: tuple[Stage, ...] = ("search", "confirmation")
     for stage in stages:
         if study.book.of_stage(stage):

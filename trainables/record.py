@@ -91,7 +91,7 @@ class TrialRecord(_Strict):
         predictions: splits whose predictions are stored in best/.
         diverged: it failed because macro-F1 or the training loss was not a finite number.
         started, ended: ISO 8601, UTC; `ended_order` is on the counter of `suggested_order`.
-        writer: host and process that wrote the record last.
+        writer: host, process and fencing token of the driver that wrote the record last.
     """
 
     version: Literal[1] = 1
