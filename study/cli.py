@@ -44,6 +44,12 @@ AddressOption = Annotated[
     str | None,
     typer.Option(help="Address of a running Ray cluster, or 'auto'. Default: start Ray on this machine."),
 ]
+AllowChangedOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changed", help="Continue with other code or versions than it was launched with; noted for good."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -110,6 +116,7 @@ def resume(
         str | None,
         typer.Option(help="Extend a search whose budget is device-seconds: a total, or a growth such as +600."),
     ] = None,
+    allow_changed: AllowChangedOption = False,
     search_only: Annotated[bool, typer.Option("--search-only", help="Stop after the search.")] = False,
 ) -> None:
     """Continue a study that stopped, to its report. What has finished is not run again."""
@@ -121,6 +128,7 @@ def resume(
         address=address,
         num_trials=num_trials,
         device_seconds=device_seconds,
+        allow_changed=allow_changed,
         whole=not search_only,
         console=console,
     )
@@ -155,11 +163,16 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
 
 
 @app.command()
-def compare(study: StudyArgument, storage: StorageOption = None, address: AddressOption = None) -> None:
+def compare(
+    study: StudyArgument,
+    storage: StorageOption = None,
+    address: AddressOption = None,
+    allow_changed: AllowChangedOption = False,
+) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
     from study import commands
 
-    _finish(commands.confirm(study, storage=storage, address=address, console=console))
+    _finish(commands.confirm(study, storage=storage, address=address, allow_changed=allow_changed, console=console))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from study.lifecycle import (
     full_trial_seconds,
     load_study,
     open_to_drive,
+    prepare_again,
     prepare_resumed,
     require_finished_search,
     start_study,
@@ -61,7 +62,7 @@ def launch(
                 soft_wrap=True,
             )
             return None
-        start_study(store, loaded, text, prepared, cluster, full_trial_seconds=costs, warm_start=warm_start)
+        start_study(store, loaded, text, prepared, cluster, costs=costs, warm_start=warm_start)
         with open_to_drive(store) as opened:
             drive(opened, prepared, cluster, whole=whole, console=console)
     return opened
@@ -74,6 +75,7 @@ def resume(
     address: str | None,
     num_trials: str | None,
     device_seconds: str | None,
+    allow_changed: bool,
     whole: bool,
     console: Console,
 ) -> OpenStudy:
@@ -83,7 +85,7 @@ def resume(
     """
     with open_to_drive(open_study(study, storage)) as opened:
         extension = parse_extension(num_trials, device_seconds, opened.spec)
-        prepared = prepare_resumed(opened)
+        prepared = prepare_resumed(opened, allow_changed=allow_changed)
         if extension is not None:
             write_extension(opened.store, extension, len(opened.book.of_stage("search")))
             opened = replace(opened, spec=load_study(opened.store).spec)
@@ -141,7 +143,9 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
     return not result.difference
 
 
-def confirm(study: str, *, storage: str | None, address: str | None, console: Console) -> OpenStudy:
+def confirm(
+    study: str, *, storage: str | None, address: str | None, allow_changed: bool, console: Console
+) -> OpenStudy:
     """Run what is missing of the confirmation seeds and of the test predictions."""
     store = open_study(study, storage)
     opened = load_study(store)
@@ -149,7 +153,7 @@ def confirm(study: str, *, storage: str | None, address: str | None, console: Co
         return opened
     require_finished_search(opened)
     with open_to_drive(store) as opened:
-        prepared = prepare_resumed(opened)
+        prepared = prepare_resumed(opened, allow_changed=allow_changed)
         with connect_cluster(address) as cluster, LiveView(console) as view:
             Driver(opened, prepared, cluster, view.update).confirm()
     return opened
@@ -177,7 +181,7 @@ def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bo
 def analyze(study: str, *, storage: str | None, console: Console) -> None:
     """Compute and write the findings of a confirmed study."""
     opened = load_study(open_study(study, storage))
-    findings = compute_findings(opened, prepare_resumed(opened).image_set)
+    findings = compute_findings(opened, prepare_again(opened).image_set)
     console.print(
         f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures in {opened.store.root}/findings",
         soft_wrap=True,

@@ -20,6 +20,7 @@ from analysis.rungs import compute_rung_findings, compute_rung_scores
 from analysis.search_figures import plot_rungs
 from search_spaces.errors import UserInputError
 from study import paths
+from study.changes import describe_changes, read_changes
 from study.confirmation import Plan, read_plan
 from study.lifecycle import OpenStudy, planned_runs, read_passport
 from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
@@ -222,7 +223,7 @@ def _curves(study: OpenStudy) -> dict[str, list[tuple[list[int], list[float | No
 
 def _plan_warnings(study: OpenStudy, plan: Plan) -> list[str]:
     confirm = study.spec.confirm
-    warnings = []
+    warnings = describe_changes(read_changes(study.store))
     if (plan.margin, plan.alpha) != (confirm.margin, confirm.alpha):
         warnings.append("The spec's margin or alpha differs from the plan that was written before the test was read.")
     if len(plan.seeds) < confirm.num_seeds:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search_spaces.errors import UserInputError
+from study.changes import check_unchanged
 from study.cluster import Cluster, check_cluster, count_devices
 from study.confirmation import (
     ConfirmationDirector,
@@ -25,7 +26,7 @@ from study.extension import extended_spec
 from study.interruption import StudyInterrupted
 from study.lease import hold_lease
 from study.passport import make_passport
-from study.paths import PASSPORT, SPEC
+from study.paths import PASSPORT, SPEC, TRIAL_COSTS
 from study.preparation import Prepared, prepare
 from study.records import RecordBook
 from study.search import SearchDirector, is_search_finished
@@ -66,10 +67,18 @@ def check_is_new(store: Store, name: str) -> None:
 
 
 def create_study(
-    store: Store, spec: StudySpec, spec_text: str, passport: dict[str, Any], warm_start: WarmStart | None = None
+    store: Store,
+    spec: StudySpec,
+    spec_text: str,
+    passport: dict[str, Any],
+    *,
+    costs: dict[str, float] | None = None,
+    warm_start: WarmStart | None = None,
 ) -> OpenStudy:
-    """Write warm start, passport and spec of a new study."""
+    """Write a new study: what was measured of its trials' costs, what its samplers start from, passport and spec."""
     check_is_new(store, spec.name)
+    if costs is not None:
+        store.write_text(TRIAL_COSTS, json.dumps({"full_trial_device_seconds": costs}, indent=1) + "\n")
     if warm_start is not None:
         write_warm_start(store, warm_start)
     store.write_text(PASSPORT, json.dumps(passport, indent=1, sort_keys=True) + "\n")
@@ -103,8 +112,13 @@ def read_passport(store: Store) -> dict[str, Any]:
 
 def full_trial_seconds(store: Store) -> dict[str, float] | None:
     """Return the device-seconds that a full trial of each arm was measured to need; None where it was not measured."""
-    measured = read_passport(store).get("full_trial_device_seconds")
-    return {str(arm): float(seconds) for arm, seconds in measured.items()} if measured else None
+    if not store.exists(TRIAL_COSTS):
+        return None
+    try:
+        measured: dict[str, Any] = json.loads(store.read_text(TRIAL_COSTS))
+        return {str(arm): float(seconds) for arm, seconds in measured["full_trial_device_seconds"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{store.root}/{TRIAL_COSTS} is damaged: {error}") from None
 
 
 def has_finished_search(study: OpenStudy) -> bool:
@@ -225,7 +239,18 @@ def planned_runs(book: RecordBook, winner: TrialRecord, plan: Plan) -> list[Tria
     return [run for run in runs if run is not None]
 
 
-def prepare_resumed(study: OpenStudy) -> Prepared:
+def prepare_resumed(study: OpenStudy, *, allow_changed: bool = False) -> Prepared:
+    """Prepare a study's data again, to run more of its trials.
+
+    Raises UserInputError if data or weights are not those it was launched with, or, unless `allow_changed`, if code or
+    versions are not.
+    """
+    num_trials = len(study.book.of_stage("search"))
+    check_unchanged(study.store, read_passport(study.store), allow_changed=allow_changed, num_trials=num_trials)
+    return prepare_again(study)
+
+
+def prepare_again(study: OpenStudy) -> Prepared:
     """Prepare a study's data again; raise UserInputError if data or weights are not those it was launched with."""
     prepared = prepare(study.spec)
     passport = read_passport(study.store)
@@ -247,15 +272,13 @@ def start_study(
     prepared: Prepared,
     cluster: Cluster,
     *,
-    full_trial_seconds: dict[str, float] | None,
+    costs: dict[str, float] | None,
     warm_start: WarmStart | None,
 ) -> OpenStudy:
-    """Check the cluster, then write the new study."""
+    """Check the cluster, then write the new study; `costs` are device-seconds of a full trial per arm, where measured."""
     check_cluster(spec, cluster)
     passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster))
-    if full_trial_seconds is not None:
-        passport["full_trial_device_seconds"] = full_trial_seconds
-    return create_study(store, spec, spec_text, passport, warm_start)
+    return create_study(store, spec, spec_text, passport, costs=costs, warm_start=warm_start)
 
 
 def _run_with_seed(book: RecordBook, winner: TrialRecord, seed: int) -> TrialRecord | None:
