@@ -108,6 +108,8 @@ def describe_budget(spec: StudySpec) -> str:
 
 def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: bool, console: Console) -> None:
     """Run the stages that are left, showing them live; print each stage's table when it ends."""
+    for message in opened.book.recovered:
+        console.print(message, soft_wrap=True, highlight=False, markup=False)
     console.print(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", soft_wrap=True)
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, view.update)

@@ -50,6 +50,11 @@ class TrialPaths:
         """The trial's record."""
         return f"{self.folder}/record.json"
 
+    @property
+    def record_copy(self) -> str:
+        """Its copy, written right after it, for the day the record is damaged."""
+        return f"{self.folder}/record.copy.json"
+
 
 def default_storage() -> str:
     """Return the storage root: ``$STUDY_STORAGE``, or ``studies`` in the working folder."""

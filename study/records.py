@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from study.paths import STAGE_FOLDERS, Stage, TrialPaths
-from trainables.record import TrialRecord
+from trainables.record import DamagedFileError, TrialRecord
 from trainables.store import Store
 from trainables.trial_files import TrialFiles
 
@@ -46,22 +46,32 @@ class RecordBook(MemoryBook):
     """Every trial record of a study, in memory and on disk."""
 
     def __init__(self, store: Store) -> None:
-        """Read every record of the study below `store`; raise DamagedFileError naming one that is damaged."""
+        """Read every record of the study below `store`.
+
+        A damaged or missing record is taken from its copy, and named in `recovered`. Raises DamagedFileError naming a
+        record that is damaged and whose copy cannot help.
+        """
         super().__init__()
         self.store = store
+        self.recovered: tuple[str, ...] = ()
+        self._recovered_records: list[TrialRecord] = []
         self._check_lease: Callable[[], None] | None = None
         self._writer = f"{platform.node()}:{os.getpid()}"
         for stage, folder in STAGE_FOLDERS.items():
             for trial_id in store.list_folder(folder):
-                name = TrialPaths(stage=stage, trial_id=trial_id).record
-                if store.exists(name):
-                    record = TrialRecord.from_json(store.read_bytes(name), where=f"{store.root}/{name}")
-                    super().save(record)
+                paths = TrialPaths(stage=stage, trial_id=trial_id)
+                if store.exists(paths.record) or store.exists(paths.record_copy):
+                    super().save(self._read(paths))
 
     def fence(self, check_lease: Callable[[], None], token: int) -> None:
-        """Call `check_lease` before every write, and sign what is written with the lease's fencing token."""
+        """Take up writing under a lease, and write again what was recovered from copies.
+
+        `check_lease` is called before every write; what is written is signed with the lease's fencing token.
+        """
         self._check_lease = check_lease
         self._writer = f"{platform.node()}:{os.getpid()}#{token}"
+        for record in self._recovered_records:
+            self.save(record)
 
     def save(self, record: TrialRecord) -> TrialRecord:
         """Replace the record on disk, then in memory; return it with its writer.
@@ -72,8 +82,30 @@ class RecordBook(MemoryBook):
             self._check_lease()
         signed = record.updated(writer=self._writer)
         paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
-        self.store.write_text(paths.record, signed.to_json())
+        text = signed.to_json()
+        self.store.write_text(paths.record, text)
+        self.store.write_text(paths.record_copy, text)
         return super().save(signed)
+
+    def _read(self, paths: TrialPaths) -> TrialRecord:
+        try:
+            return self._parse(paths.record)
+        except (DamagedFileError, FileNotFoundError) as damage:
+            problem = (
+                str(damage) if isinstance(damage, DamagedFileError) else f"{self.store.root}/{paths.record} is missing"
+            )
+            try:
+                record = self._parse(paths.record_copy)
+            except (DamagedFileError, FileNotFoundError):
+                raise DamagedFileError(
+                    f"{problem}, and so is its copy; move the trial's folder away to go on without it"
+                ) from None
+        self.recovered = (*self.recovered, f"{problem}; it was recovered from its copy")
+        self._recovered_records.append(record)
+        return record
+
+    def _parse(self, name: str) -> TrialRecord:
+        return TrialRecord.from_json(self.store.read_bytes(name), where=f"{self.store.root}/{name}")
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoint of a trial that will not go on."""

@@ -26,6 +26,7 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
         "search": dataclasses.asdict(compute_progress(study, "search")),
         "confirmation": dataclasses.asdict(compute_progress(study, "confirmation")),
         "test_reads": count_test_reads(study.store),
+        "recovered": list(study.book.recovered),
         "failed": [
             {"stage": r.stage, "trial_id": r.trial_id, "reason": r.reason}
             for r in study.book
@@ -62,6 +63,8 @@ def print_status(study: OpenStudy, console: Console) -> None:
     for stage in stages:
         if study.book.of_stage(stage):
             print_stage(study, stage, console)
+    for message in study.book.recovered:
+        console.print(message, soft_wrap=True, highlight=False, markup=False)
     for record in study.book:
         if record.state is TrialState.FAILED:
             console.print(f"failed: {record.stage}/{record.trial_id}: {record.reason}", soft_wrap=True, markup=False)

@@ -1,5 +1,6 @@
 """`TrialRecord`: the truth about one trial. The state of a study is a function of its records alone."""
 
+import hashlib
 import json
 from enum import StrEnum
 from typing import Any, Literal
@@ -139,23 +140,36 @@ class TrialRecord(_Strict):
         return TrialRecord.model_validate({**dict(self), **changes})
 
     def to_json(self) -> str:
-        """Return record.json's text."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+        """Return record.json's text: the fields, and a checksum over all but `config`, which has its fingerprint."""
+        body = self.model_dump(mode="json")
+        return json.dumps({**body, "checksum": _compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "TrialRecord":
         """Rebuild from record.json's text.
 
-        Raises DamagedFileError, naming `where`, if it is no valid record.
+        A changed `config` is not refused: `is_altered` says it. Raises DamagedFileError, naming `where`, if it is no
+        valid record or anything else in it has changed since it was written.
         """
         try:
-            return cls.model_validate_json(text)
+            body: dict[str, Any] = json.loads(text)
+            checksum = body.pop("checksum", "")
+            record = cls.model_validate_json(json.dumps(body))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"]) or "the file"
             raise DamagedFileError(f"{where} is damaged: {place}: {first['msg']}") from None
-        except ValueError as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DamagedFileError(f"{where} is damaged: {error}") from None
+        if checksum != _compute_checksum(body):
+            raise DamagedFileError(f"{where} is damaged: its content does not match its checksum")
+        return record
+
+
+def _compute_checksum(body: dict[str, Any]) -> str:
+    """Return 32 hex digits of SHA-256 over the record's canonical JSON without its `config`."""
+    canonical = json.dumps({k: v for k, v in body.items() if k != "config"}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
 def config_model(config: TrialConfig) -> ConfigModel:
