@@ -31,6 +31,10 @@ class Director(Protocol):
     def is_exhausted(self) -> bool:
         """Whether no further trial will be started."""
 
+    @property
+    def problem(self) -> str:
+        """Why no further trial is started although some are left; "" if there is no reason."""
+
     def next_trial(self) -> TrialRecord | None:
         """Return the record of the trial to start now, or None if none is to be started now."""
 
@@ -53,6 +57,11 @@ class RecordKeeper:
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
+
+    @property
+    def problem(self) -> str:
+        """Why no further trial is started although some are left; "" if there is no reason."""
+        return ""
 
     def take_order(self) -> int:
         """Return the next number of the study's event counter."""

@@ -209,6 +209,11 @@ class Driver:
                 on_change=lambda: self._on_change(self.study, stage),
             ),
         )
+        if director.problem:
+            raise StudyInterrupted(
+                f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "
+                f"mend them and continue with `study resume {self.study.store.root}`"
+            )
         unfinished = [r for r in self.study.book if not r.state.is_finished]
         if not director.is_exhausted or unfinished:
             raise StudyInterrupted(

@@ -80,6 +80,7 @@ def replay_search(
     extension. The rest is as of `SearchDirector`.
     """
     fixed = dict(records[0].config.fixed) if records else {}
+    specs = {index: _never_stopping(spec) for index, spec in specs.items()}
     director = SearchDirector(MemoryBook(), specs[0], fixed, full_trial_seconds=full_trial_seconds, earlier=earlier)
     replayer = _Replayer(director)
     for _, event in sorted(_events(records, specs, replayer), key=lambda item: item[0]):
@@ -87,6 +88,11 @@ def replay_search(
         if replayer.replay.difference:
             break
     return replayer.replay
+
+
+def _never_stopping(spec: StudySpec) -> StudySpec:
+    """Return the spec under which trials that broke off end no search: it went on when it was resumed."""
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"max_failed_fraction": 1.0})})
 
 
 def _events(

@@ -14,6 +14,9 @@ from study.warm_start import EarlierTrial
 from trainables.record import EpochRecord, TrialRecord, TrialState, config_model
 from trainables.seeds import derive_seed
 
+# One trial that breaks off says nothing about the others.
+MIN_BROKEN_OFF = 3
+
 
 class SearchDirector(RecordKeeper):
     """Director of the search stage; its state is rebuilt from the records that it finds in the book."""
@@ -63,6 +66,7 @@ class SearchDirector(RecordKeeper):
         records = self.book.of_stage("search")
         self._num_suggested = len(records)
         self._waiting = [r.trial_id for r in records if not r.state.is_finished]
+        self._num_ended = self._num_broken_off = 0
         self._replay(records)
 
     def set_budget(self, spec: StudySpec) -> None:
@@ -73,16 +77,31 @@ class SearchDirector(RecordKeeper):
     @property
     def is_exhausted(self) -> bool:
         """Whether the budget, of trials or of device-seconds, is used up."""
+        if self.problem:
+            return True
         if self._waiting:
             return False
         num_trials = self._spec.search.num_trials
         return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
+
+    @property
+    def problem(self) -> str:
+        """Why no further trial is started although the budget is not used up; "" if there is no reason."""
+        allowed = self._spec.resources.max_failed_fraction
+        if self._num_broken_off < MIN_BROKEN_OFF or self._num_broken_off <= allowed * self._num_ended:
+            return ""
+        return (
+            f"{self._num_broken_off} of {self._num_ended} trials broke off, more than resources.max_failed_fraction = "
+            f"{allowed:g} allows"
+        )
 
     def next_trial(self) -> TrialRecord | None:
         """Return an interrupted trial if there is one, else a new one of the arm that is owed device time.
 
         None if the budget is used up, or is promised to the trials that are running.
         """
+        if self.problem:
+            return None
         if self._waiting:
             return self.restart(self.book.get("search", self._waiting.pop(0)))
         num_trials = self._spec.search.num_trials
@@ -129,6 +148,7 @@ class SearchDirector(RecordKeeper):
             record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
         record = self.book.save(record)
         if state.is_finished:
+            self._num_ended += 1
             self._tell_end(record)
             self.book.drop_checkpoint(record)
         return not state.is_finished
@@ -138,6 +158,8 @@ class SearchDirector(RecordKeeper):
         was_running = not self.book.get(self.stage, trial_id).state.is_finished
         super().on_gave_up(trial_id)
         if was_running:
+            self._num_ended += 1
+            self._num_broken_off += 1
             self._tell_end(self.book.get(self.stage, trial_id))
 
     def _decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> TrialState:

@@ -137,7 +137,9 @@ class AnalyzeSpec(_Section):
 class ResourcesSpec(_Section):
     """[resources]: what one trial holds (a number, or one per arm), and on which device it computes.
 
-    `device = "auto"` is CUDA for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster.
+    `device = "auto"` is CUDA for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial
+    whose process broke off is started again up to `retries` times; if more than `max_failed_fraction` of the search's trials
+    broke off for good, no further one is started.
     """
 
     cpu: PerArm = 1.0
@@ -145,6 +147,7 @@ class ResourcesSpec(_Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_concurrent: Annotated[int, Field(ge=0)] = 0
     retries: Annotated[int, Field(ge=0)] = 2
+    max_failed_fraction: Share = 0.5
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
         """Return the devices of one kind that a trial of `arm` holds."""

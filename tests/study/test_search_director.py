@@ -158,3 +158,38 @@ def test_orders_count_every_event_once(tmp_path: Path) -> None:
     orders = [r.suggested_order for r in book] + [e.order for r in book for e in r.epochs]
     orders += [r.ended_order for r in book if r.ended_order is not None]
     assert sorted(orders) == list(range(len(orders)))
+
+
+def test_search_stops_when_too_many_trials_break_off_and_goes_on_when_resumed(tmp_path: Path) -> None:
+    spec, book = make_spec(num_trials=20), RecordBook(Store(tmp_path))
+    director = SearchDirector(book, spec, FIXED)
+    for number in range(3):
+        assert director.problem == ""
+        record = director.next_trial()
+        assert record is not None
+        director.on_error(record.trial_id, f"OSError: {number}")
+        director.on_gave_up(record.trial_id)
+    assert director.problem == "3 of 3 trials broke off, more than resources.max_failed_fraction = 0.5 allows"
+    assert director.is_exhausted
+    assert director.next_trial() is None
+    assert len(book.of_stage("search")) == 3
+    again = SearchDirector(book, spec, FIXED)
+    drive(again)
+    assert len(book.of_stage("search")) == 20
+
+
+def test_fewer_trials_that_break_off_do_not_stop_the_search(tmp_path: Path) -> None:
+    spec = make_spec(num_trials=12)
+    director = SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED)
+    for number in range(9):
+        record = director.next_trial()
+        assert record is not None
+        if number % 3 == 2:
+            director.on_error(record.trial_id, "OSError: no")
+            director.on_gave_up(record.trial_id)
+        else:
+            for epoch in range(1, 7):
+                if not director.on_report(record.trial_id, make_report(epoch, 0.5, 1.0)):
+                    break
+    assert director.problem == ""
+    assert not director.is_exhausted
