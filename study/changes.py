@@ -1,6 +1,5 @@
 """A study continued with other code or other versions: refused unless it is meant, and then noted for good."""
 
-import json
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -9,7 +8,7 @@ from search_spaces.errors import UserInputError
 from study.passport import PACKAGES, describe_code, describe_platform, list_differences
 from study.paths import CHANGES
 from study.records import now_utc
-from trainables.record import DamagedFileError
+from study.sealed import read_sealed_json, write_sealed_json
 from trainables.store import Store
 
 MAX_NAMED = 4
@@ -53,7 +52,7 @@ def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bo
             "Restore them, or continue with --allow-changed, which the report will say"
         )
     note = {"time": now_utc(), "after_trials": num_trials, "changes": list(changes)}
-    store.write_text(f"{CHANGES}/{len(noted) + 1:04d}.json", json.dumps(note, indent=1) + "\n")
+    write_sealed_json(store, f"{CHANGES}/{len(noted) + 1:04d}.json", note)
     return changes
 
 
@@ -62,11 +61,8 @@ def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
     notes = []
     for file in store.list_folder(CHANGES):
         name = f"{CHANGES}/{file}"
-        try:
-            note: dict[str, Any] = json.loads(store.read_text(name))
-            notes.append({"changes": list(note["changes"]), "after_trials": int(note["after_trials"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFileError(f"{store.root}/{name} is damaged: {error}") from None
+        note = read_sealed_json(store, name)
+        notes.append({"changes": list(note["changes"]), "after_trials": int(note["after_trials"])})
     return tuple(notes)
 
 

@@ -11,7 +11,7 @@ from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison
 from study.conclusion import is_confirmed, write_report
 from study.confirmation import read_plan
-from study.extension import parse_extension, specs_over_time, write_extension
+from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
 from study.lifecycle import (
     Driver,
     OpenStudy,
@@ -25,10 +25,10 @@ from study.lifecycle import (
     start_study,
 )
 from study.live_view import LiveView
-from study.paths import SPEC, open_study, study_uri
+from study.paths import open_study, study_uri
 from study.preparation import Prepared, prepare
 from study.replay import replay_search
-from study.spec import StudySpec, load_spec, parse_spec
+from study.spec import StudySpec, load_spec
 from study.status import print_stage
 from study.trial_costs import measure_full_trials
 from study.warm_start import collect_warm_start, earlier_trials
@@ -131,7 +131,7 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
     opened = load_study(store)
     result = replay_search(
         opened.book.of_stage("search"),
-        specs_over_time(store, parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}")),
+        specs_over_time(store, launched_spec(store)),
         full_trial_seconds=full_trial_seconds(store),
         earlier=earlier_trials(store),
     )

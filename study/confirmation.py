@@ -1,9 +1,7 @@
 """Confirmation: the chosen configurations again, with fresh seeds, on all epochs, without pruning; then one look at the test."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,9 +10,10 @@ from search_spaces.errors import UserInputError
 from study.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.paths import PLAN
 from study.records import RecordBook, now_utc
+from study.sealed import read_sealed_json, write_sealed_json
 from study.search import best_trials
 from study.spec import StudySpec
-from trainables.record import DamagedFileError, TrialRecord, TrialState, config_model
+from trainables.record import TrialRecord, TrialState, config_model
 from trainables.seeds import derive_seed
 from trainables.store import Store
 
@@ -180,20 +179,17 @@ def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: 
 
 def write_plan(store: Store, plan: Plan) -> None:
     """Write the plan once."""
-    store.write_text(PLAN, json.dumps(asdict(plan), indent=1, sort_keys=True) + "\n")
+    write_sealed_json(store, PLAN, asdict(plan))
 
 
 def read_plan(store: Store) -> Plan | None:
     """Return the plan, or None if none has been written; raise DamagedFileError if it cannot be read."""
     if not store.exists(PLAN):
         return None
-    try:
-        data: dict[str, Any] = json.loads(store.read_text(PLAN))
-        data["rows"] = tuple((str(a), str(b)) for a, b in data["rows"])
-        data["seeds"] = tuple(int(s) for s in data["seeds"])
-        return Plan(**data)
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFileError(f"{store.root}/{PLAN} is damaged: {error}") from None
+    data = read_sealed_json(store, PLAN)
+    data["rows"] = tuple((str(a), str(b)) for a, b in data["rows"])
+    data["seeds"] = tuple(int(s) for s in data["seeds"])
+    return Plan(**data)
 
 
 def _mean_confirm(runs: list[TrialRecord]) -> float:

@@ -1,15 +1,14 @@
 """Growing a study: a larger budget is asked for in a file of its own, since spec.toml is never rewritten."""
 
-import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from search_spaces.errors import UserInputError
-from study.paths import EXTENSIONS
+from study.paths import EXTENSIONS, SPEC
 from study.records import now_utc
-from study.spec import StudySpec, with_overrides
-from trainables.record import DamagedFileError
+from study.sealed import read_sealed_json, read_sealed_toml, write_sealed_json
+from study.spec import StudySpec, parse_spec, with_overrides
 from trainables.store import Store
 
 BudgetKind = Literal["num_trials", "device_seconds"]
@@ -24,6 +23,11 @@ class Extension:
     total: float
 
 
+def launched_spec(store: Store) -> StudySpec:
+    """Return the spec that a study was launched with; raise UserInputError naming spec.toml if it cannot be used."""
+    return parse_spec(read_sealed_toml(store, SPEC), where=f"{store.root}/{SPEC}")
+
+
 def extended_spec(store: Store, spec: StudySpec) -> StudySpec:
     """Return the spec with the budget that the last extension asks for; unchanged without one."""
     return list(specs_over_time(store, spec).values())[-1]
@@ -34,14 +38,10 @@ def specs_over_time(store: Store, spec: StudySpec) -> dict[int, StudySpec]:
     specs = {0: spec}
     for file in store.list_folder(EXTENSIONS):
         name = f"{EXTENSIONS}/{file}"
-        try:
-            extension: dict[str, Any] = json.loads(store.read_text(name))
-            (kind,) = set(KINDS) & set(extension)
-            total = int(extension[kind]) if kind == "num_trials" else float(extension[kind])
-            after = int(extension["after_trials"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedFileError(f"{store.root}/{name} is damaged: {error}") from None
-        specs[after] = with_overrides(spec, [f"search.{kind}={total}"], name)
+        extension = read_sealed_json(store, name)
+        (kind,) = set(KINDS) & set(extension)
+        total = int(extension[kind]) if kind == "num_trials" else float(extension[kind])
+        specs[int(extension["after_trials"])] = with_overrides(spec, [f"search.{kind}={total}"], name)
     return specs
 
 
@@ -76,5 +76,5 @@ def write_extension(store: Store, extension: Extension, num_trials: int) -> None
     """Ask for a larger budget, after the study's search has started `num_trials` trials."""
     number = len(store.list_folder(EXTENSIONS)) + 1
     total = int(extension.total) if extension.kind == "num_trials" else extension.total
-    text = json.dumps({extension.kind: total, "after_trials": num_trials, "time": now_utc()}, indent=1) + "\n"
-    store.write_text(f"{EXTENSIONS}/{number:04d}.json", text)
+    content = {extension.kind: total, "after_trials": num_trials, "time": now_utc()}
+    write_sealed_json(store, f"{EXTENSIONS}/{number:04d}.json", content)

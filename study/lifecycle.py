@@ -1,6 +1,5 @@
 """The stages of a study's life, in order: create, search, confirm, conclude. Each can be entered again after a stop."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,19 +21,20 @@ from study.confirmation import (
     write_plan,
 )
 from study.director import Director
-from study.extension import extended_spec
+from study.extension import extended_spec, launched_spec
 from study.interruption import StudyInterrupted
 from study.lease import hold_lease
 from study.passport import make_passport
 from study.paths import PASSPORT, SPEC, TRIAL_COSTS
 from study.preparation import Prepared, prepare
 from study.records import RecordBook
+from study.sealed import read_sealed_json, write_sealed_json, write_sealed_toml
 from study.search import SearchDirector, is_search_finished
-from study.spec import StudySpec, parse_spec
+from study.spec import StudySpec
 from study.test_reading import read_test_split
 from study.tune_run import TuneRun, run_trials
 from study.warm_start import WarmStart, earlier_trials, write_warm_start
-from trainables.record import DamagedFileError, TrialRecord
+from trainables.record import TrialRecord
 from trainables.store import Store
 from trainables.tune_adapter import TrialSettings, make_trainable
 
@@ -78,18 +78,17 @@ def create_study(
     """Write a new study: what was measured of its trials' costs, what its samplers start from, passport and spec."""
     check_is_new(store, spec.name)
     if costs is not None:
-        store.write_text(TRIAL_COSTS, json.dumps({"full_trial_device_seconds": costs}, indent=1) + "\n")
+        write_sealed_json(store, TRIAL_COSTS, {"full_trial_device_seconds": costs})
     if warm_start is not None:
         write_warm_start(store, warm_start)
-    store.write_text(PASSPORT, json.dumps(passport, indent=1, sort_keys=True) + "\n")
-    store.write_text(SPEC, spec_text)
+    write_sealed_json(store, PASSPORT, passport)
+    write_sealed_toml(store, SPEC, spec_text)
     return OpenStudy(store=store, spec=spec, book=RecordBook(store))
 
 
 def load_study(store: Store) -> OpenStudy:
     """Read a study; raise UserInputError naming a file that cannot be read."""
-    spec = extended_spec(store, parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}"))
-    return OpenStudy(store=store, spec=spec, book=RecordBook(store))
+    return OpenStudy(store=store, spec=extended_spec(store, launched_spec(store)), book=RecordBook(store))
 
 
 @contextmanager
@@ -103,22 +102,15 @@ def open_to_drive(store: Store) -> Iterator[OpenStudy]:
 
 def read_passport(store: Store) -> dict[str, Any]:
     """Return the study's passport; raise DamagedFileError if it cannot be read."""
-    try:
-        passport: dict[str, Any] = json.loads(store.read_text(PASSPORT))
-    except (FileNotFoundError, ValueError) as error:
-        raise DamagedFileError(f"{store.root}/{PASSPORT} is damaged: {error}") from None
-    return passport
+    return read_sealed_json(store, PASSPORT)
 
 
 def full_trial_seconds(store: Store) -> dict[str, float] | None:
     """Return the device-seconds that a full trial of each arm was measured to need; None where it was not measured."""
     if not store.exists(TRIAL_COSTS):
         return None
-    try:
-        measured: dict[str, Any] = json.loads(store.read_text(TRIAL_COSTS))
-        return {str(arm): float(seconds) for arm, seconds in measured["full_trial_device_seconds"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError(f"{store.root}/{TRIAL_COSTS} is damaged: {error}") from None
+    measured: dict[str, float] = read_sealed_json(store, TRIAL_COSTS)["full_trial_device_seconds"]
+    return measured
 
 
 def has_finished_search(study: OpenStudy) -> bool:

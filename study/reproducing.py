@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
+from study.extension import launched_spec
 from study.lifecycle import OpenStudy, load_study
 from study.paths import SPEC
 from study.preparation import prepare
 from study.reproduction import Outcome, Reproduction, choose_trial, reproduce
-from study.spec import parse_spec, with_overrides
+from study.spec import with_overrides
 from trainables.store import Store
 
 RELOCATABLE = ("data.path", "model.weights", "resources.device")
@@ -27,7 +28,7 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
     opened = load_study(store)
     record = choose_trial(opened, trial, arm)
     where = f"{store.root}/{SPEC}"
-    spec = with_overrides(parse_spec(store.read_text(SPEC), where), overrides, where)
+    spec = with_overrides(launched_spec(store), overrides, where)
     opened = OpenStudy(store=store, spec=spec, book=opened.book)
     prepared = prepare(spec)
     console.print(

@@ -1,6 +1,5 @@
 """The test split: read in one place, counted, and only after the plan is written."""
 
-import json
 from collections.abc import Sequence
 
 import ray
@@ -9,6 +8,7 @@ import torch
 from study.confirmation import Plan
 from study.paths import TEST_READS, TrialPaths
 from study.records import RecordBook, now_utc
+from study.sealed import write_sealed_json
 from study.spec import StudySpec
 from trainables.devices import choose_device
 from trainables.evaluation import place_images, predict
@@ -55,7 +55,7 @@ def read_test_split(
         return
     number = len(book.store.list_folder(TEST_READS)) + 1
     note = {"time": now_utc(), "plan_created": plan.created, "runs": [r.trial_id for r in missing]}
-    book.store.write_text(f"{TEST_READS}/{number:04d}.json", json.dumps(note, indent=1) + "\n")
+    write_sealed_json(book.store, f"{TEST_READS}/{number:04d}.json", note)
     shared = ray.put(data)
     tasks = []
     for record in missing:

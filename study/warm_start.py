@@ -4,6 +4,7 @@ Only samplers learn from them. ASHA's brackets and the accounts of device time s
 trials wrongly. The copy makes the study independent of what becomes of the other one.
 """
 
+import json
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
-from study.extension import extended_spec
-from study.paths import SPEC, WARM_START, open_study
+from study.extension import extended_spec, launched_spec
+from study.paths import WARM_START, open_study
 from study.records import RecordBook
-from study.spec import StudySpec, parse_spec
+from study.sealed import read_sealed_json, write_sealed_json
+from study.spec import StudySpec
 from trainables.record import DamagedFileError, TrialRecord, TrialState
 from trainables.store import Store
 
@@ -64,7 +66,7 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
     if spec.search.warm_start is None:
         return None
     store = open_study(spec.search.warm_start, storage)
-    other = extended_spec(store, parse_spec(store.read_text(SPEC), where=f"{store.root}/{SPEC}"))
+    other = extended_spec(store, launched_spec(store))
     difference = describe_difference(other, spec)
     if difference:
         raise UserInputError(f"search.warm_start must name a study of the same space, but in {store.root} {difference}")
@@ -102,7 +104,7 @@ def describe_difference(other: StudySpec, spec: StudySpec) -> str:
 
 def write_warm_start(store: Store, warm_start: WarmStart) -> None:
     """Write warm_start.json of a new study."""
-    store.write_text(WARM_START, warm_start.model_dump_json(indent=1) + "\n")
+    write_sealed_json(store, WARM_START, warm_start.model_dump(mode="json"))
 
 
 def read_warm_start(store: Store) -> WarmStart | None:
@@ -110,7 +112,7 @@ def read_warm_start(store: Store) -> WarmStart | None:
     if not store.exists(WARM_START):
         return None
     try:
-        return WarmStart.model_validate_json(store.read_bytes(WARM_START))
+        return WarmStart.model_validate_json(json.dumps(read_sealed_json(store, WARM_START)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

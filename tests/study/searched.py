@@ -1,6 +1,5 @@
 """Studies on disk whose search, and confirmation, trained nothing: simulated curves, real records."""
 
-import json
 import math
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from study import paths
 from study.confirmation import ConfirmationDirector, make_plan, want, write_plan
 from study.lifecycle import OpenStudy
 from study.records import RecordBook
+from study.sealed import write_sealed_json, write_sealed_toml
 from study.search import SearchDirector, best_trials
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.predictions import Predictions
@@ -30,8 +30,8 @@ def curve_with_failures(record: TrialRecord, epoch: int) -> float | None:
 def simulate(folder: Path, max_events: int | None = None, **search: object) -> OpenStudy:
     """Return a searched study on disk, with weights of its complete trials that hold the trial's number."""
     store, spec = Store(folder), make_spec(**search)
-    store.write_text(paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
-    store.write_text(paths.PASSPORT, json.dumps({"data": {"class_names": ["cat", "dog"]}}))
+    write_sealed_toml(store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    write_sealed_json(store, paths.PASSPORT, {"data": {"class_names": ["cat", "dog"]}})
     book = RecordBook(store)
     drive(SearchDirector(book, spec, {**FIXED, "image_size": 32}), curve_with_failures, max_events=max_events)
     for record in book.of_stage("search"):

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
+from study.sealed import write_sealed_toml
 from tests.study.command_line import run_cli
+from trainables.store import Store
 
 SPEC = """
 name = "bad"
@@ -211,7 +213,7 @@ def test_study_name_that_exists_says_how_to_resume(tmp_path: Path) -> None:
 
 def test_unknown_study_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "spec.toml").write_text(SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
     outcome = run_cli("status", "demmo", "--storage", tmp_path)
     assert outcome.status == 2
     assert "'demo'" in outcome.errors
@@ -219,7 +221,7 @@ def test_unknown_study_names_the_nearest(tmp_path: Path) -> None:
 
 def test_reproduce_refuses_to_change_the_trial(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "spec.toml").write_text(SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
     outcome = run_cli("reproduce", "demo", "--storage", tmp_path, "--set", "train.batch_size=3")
     assert outcome.status == 2
     assert "train.batch_size" in outcome.errors
@@ -227,7 +229,7 @@ def test_reproduce_refuses_to_change_the_trial(tmp_path: Path) -> None:
 
 def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "spec.toml").write_text(SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
     outcome = run_cli("compare", "demo", "--storage", tmp_path)
     assert outcome.status == 2
     assert "0 of 4 trials" in outcome.errors
@@ -237,7 +239,7 @@ def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: 
 @pytest.mark.parametrize("command", ["analyze", "report"])
 def test_what_needs_an_earlier_stage_names_it(tmp_path: Path, command: str) -> None:
     (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "spec.toml").write_text(SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
     outcome = run_cli(command, "demo", "--storage", tmp_path)
     assert outcome.status == 2
     assert len(outcome.errors.strip().splitlines()) <= 2
@@ -246,7 +248,7 @@ def test_what_needs_an_earlier_stage_names_it(tmp_path: Path, command: str) -> N
 def test_damaged_record_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     (folder / "trials" / "00000").mkdir(parents=True)
-    (folder / "spec.toml").write_text(SPEC)
+    write_sealed_toml(Store(folder), "spec.toml", SPEC)
     (folder / "trials" / "00000" / "record.json").write_text('{"trial_id": "00000", ')
     outcome = run_cli("status", "demo", "--storage", tmp_path)
     assert outcome.status == 2
@@ -263,7 +265,7 @@ def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numb
 def test_warm_start_from_another_space_is_refused_with_what_differs(refuse: Callable[..., str], tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    (other / "spec.toml").write_text(
-        SPEC.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }")
+    write_sealed_toml(
+        Store(other), "spec.toml", SPEC.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }")
     )
     refuse(f"search.warm_start={other}", mentions=("same space", "max_lr is log [0.01, 0.1], here log [0.001, 1.0]"))

@@ -8,6 +8,7 @@ from rich.console import Console
 from study.lifecycle import OpenStudy
 from study.live_view import LiveView, build_progress_table, compute_progress, describe_progress, format_seconds
 from study.records import RecordBook
+from study.sealed import write_sealed_json
 from study.search import SearchDirector
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.store import Store
@@ -15,7 +16,7 @@ from trainables.store import Store
 
 def open_simulated(folder: Path, max_events: int | None = None) -> OpenStudy:
     store = Store(folder)
-    store.write_text("passport.json", '{"num_devices": 2}')
+    write_sealed_json(store, "passport.json", {"num_devices": 2})
     book = RecordBook(store)
     drive(SearchDirector(book, make_spec(), FIXED), max_events=max_events)
     return OpenStudy(store=store, spec=make_spec(), book=book)

@@ -8,6 +8,7 @@ import tomli_w
 from search_spaces.errors import UserInputError
 from study.paths import SPEC
 from study.records import MemoryBook, RecordBook
+from study.sealed import write_sealed_toml
 from study.search import SearchDirector
 from study.spec import StudySpec
 from study.warm_start import collect_warm_start, read_warm_start, write_warm_start
@@ -19,7 +20,7 @@ from trainables.store import Store
 def finished_study(folder: Path, **search: object) -> StudySpec:
     """Write a simulated study in which one trial diverged."""
     spec = make_spec(**search)
-    Store(folder).write_text(SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    write_sealed_toml(Store(folder), SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
 
     def curve(record: TrialRecord, epoch: int) -> float | None:
         return None if record.trial_id == "00004" and epoch == 2 else learning_curve(record, epoch)
@@ -76,8 +77,8 @@ def test_warm_start_is_recorded_and_read_back(tmp_path: Path) -> None:
     assert read_warm_start(store) is None
     write_warm_start(store, warm_start)
     assert read_warm_start(store) == warm_start
-    store.write_text("warm_start.json", '{"study": 3}')
-    with pytest.raises(DamagedFileError, match=r"warm_start\.json is damaged: study"):
+    store.write_text("warm_start.json", store.read_text("warm_start.json").replace("0.3", "0.4"))
+    with pytest.raises(DamagedFileError, match=r"warm_start\.json is damaged: .* checksum"):
         read_warm_start(store)
 
 
@@ -107,7 +108,7 @@ def test_missing_study_and_study_without_trials_are_refused(tmp_path: Path) -> N
     with pytest.raises(UserInputError, match="nowhere"):
         collect_warm_start(make_spec(warm_start=str(tmp_path / "nowhere")), None)
     spec = make_spec()
-    Store(tmp_path / "empty").write_text(SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    write_sealed_toml(Store(tmp_path / "empty"), SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
     with pytest.raises(UserInputError, match="no finished trial"):
         collect_warm_start(make_spec(warm_start=str(tmp_path / "empty")), None)
 
