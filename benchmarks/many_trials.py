@@ -141,7 +141,7 @@ def shared_files(*folders: Path) -> dict[str, tuple[int, float]]:
     return {p.name: (p.stat().st_size, p.stat().st_mtime) for p in files}
 
 
-def main(num_trials: int = 10_000, workers: int = 4, curves: Path = PARQUET) -> None:
+def main(num_trials: int = 10_000, workers: int = 2, curves: Path = PARQUET) -> None:
     """Run the trials and print the table; exit with status 1 if the goal is missed."""
     recorded = load_curves(curves)
     max_epochs = max(len(c) for arm in recorded.values() for c in arm)
