@@ -10,6 +10,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from study import paths
 from study.records import RecordBook
+from study.sealed import read_sealed_toml, write_sealed_toml
 from tests.study.command_line import Outcome, run_cli
 from trainables.record import TrialState
 from trainables.store import Store
@@ -108,7 +109,10 @@ def test_findings_agree_with_the_stored_predictions(study_folder: Path) -> None:
     for arm in findings["arms"]:
         scores = []
         for trial_id in arm["confirmation_ids"]:
-            stored = TrialFiles(Store(study_folder / "confirmation" / trial_id)).read_predictions("test")
+            record = RecordBook(Store(study_folder)).get("confirmation", trial_id)
+            stored = TrialFiles(Store(study_folder / "confirmation" / trial_id)).read_predictions(
+                "test", record.digests
+            )
             scores.append(f1_score(stored.labels, stored.predicted, average="macro"))
         assert arm["test_macro_f1"]["estimate"] == pytest.approx(sum(scores) / len(scores), abs=1e-12)
     (row,) = findings["rows"]
@@ -216,8 +220,9 @@ def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Pa
 
 def test_resume_with_other_data_is_refused(study_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(study_folder, tmp_path / "other")
-    spec = tmp_path / "other" / "spec.toml"
-    spec.write_text(spec.read_text().replace("num_images = 700", "num_images = 710"))
+    store = Store(tmp_path / "other")
+    text = read_sealed_toml(store, paths.SPEC)
+    write_sealed_toml(store, paths.SPEC, text.replace("num_images = 700", "num_images = 710"))
     outcome = run_cli("resume", tmp_path / "other")
     assert outcome.status == 2
     assert "other data" in outcome.errors
@@ -225,8 +230,8 @@ def test_resume_with_other_data_is_refused(study_folder: Path, tmp_path: Path) -
 
 def test_missed_gate_is_exit_status_1(study_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(study_folder, tmp_path / "gated")
-    spec = tmp_path / "gated" / "spec.toml"
-    spec.write_text(spec.read_text() + "\n[gate]\nmacro_f1 = 0.999\n")
+    store = Store(tmp_path / "gated")
+    write_sealed_toml(store, paths.SPEC, read_sealed_toml(store, paths.SPEC) + "\n[gate]\nmacro_f1 = 0.999\n")
     outcome = run_cli("compare", tmp_path / "gated")
     assert outcome.status == 1
     assert "gate missed: resnet18" in outcome.errors
