@@ -36,25 +36,30 @@ class TrialConfig:
         object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
 
     def __getitem__(self, name: str) -> Value:
-        """Return the hyperparameter or fixed setting `name`; raise KeyError if the config has neither."""
+        """Return the hyperparameter or fixed setting `name`; raise UserInputError if the config has neither."""
         if name in self.hyperparameters:
             return self.hyperparameters[name]
+        if name not in self.fixed:
+            raise UserInputError(f"the configuration of the arm {self.arm!r} has no {name!r}")
         return self.fixed[name]
 
     def get(self, name: str, default: Value) -> Value:
         """Return the hyperparameter or fixed setting `name`, or `default` where it does not apply."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
+        return self[name] if name in self.hyperparameters or name in self.fixed else default
 
     def number(self, name: str) -> float:
-        """Return `name` as a float."""
-        return float(self[name])
+        """Return `name` as a float; raise UserInputError if it is no number."""
+        value = self[name]
+        if isinstance(value, str):
+            raise UserInputError(f"{name} must be a number, but got {value[:40]!r}")
+        return float(value)
 
     def whole(self, name: str) -> int:
-        """Return `name` as an int."""
-        return int(self[name])
+        """Return `name` as an int; raise UserInputError if it is no whole number."""
+        number = self.number(name)
+        if not number.is_integer():
+            raise UserInputError(f"{name} must be a whole number, but got {number:g}")
+        return int(number)
 
     def word(self, name: str) -> str:
         """Return `name` as a str."""

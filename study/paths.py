@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.store import Store
+from trainables.store import Store, join_uri
+from trainables.trial_files import RECORD, RECORD_COPY
 
 Stage = Literal["search", "confirmation", "intervention"]
 STAGE_FOLDERS: dict[Stage, str] = {
@@ -48,12 +49,12 @@ class TrialPaths:
     @property
     def record(self) -> str:
         """The trial's record."""
-        return f"{self.folder}/record.json"
+        return f"{self.folder}/{RECORD}"
 
     @property
     def record_copy(self) -> str:
         """Its copy, written right after it, for the day the record is damaged."""
-        return f"{self.folder}/record.copy.json"
+        return f"{self.folder}/{RECORD_COPY}"
 
 
 def default_storage() -> str:
@@ -65,7 +66,7 @@ def study_uri(study: str, storage: str | None = None) -> str:
     """Return the root of STUDY, which is a path, a URI, or a name under the storage root."""
     if "://" in study or "/" in study or study in {".", ".."}:
         return study.rstrip("/")
-    return f"{(storage or default_storage()).rstrip('/')}/{study}"
+    return join_uri(storage or default_storage(), study)
 
 
 def open_study(study: str, storage: str | None = None) -> Store:

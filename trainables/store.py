@@ -2,28 +2,66 @@
 
 import contextlib
 import os
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pyarrow import fs
 
 from search_spaces.errors import UserInputError
+
+Result = TypeVar("Result")
+
+# Waits in seconds between tries of an object store; together about a minute.
+RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# What an object store answers when another try would get the same answer.
+_FINAL_ANSWERS = (
+    "ACCESS_DENIED",
+    "NO_SUCH_BUCKET",
+    "INVALID_ACCESS_KEY",
+    "SIGNATURE",
+    "UNRECOGNIZED_CLIENT",
+    "EXPIRED",
+)
+
+
+class StorageError(OSError):
+    """The store could not read or write: a full disk, a right that is missing, an object store that does not answer.
+
+    The message is complete in itself: what could not be done, and the store's reason.
+    """
+
+
+def join_uri(root: str, name: str) -> str:
+    """Return the path or URI of `name` below `root`; a query such as ``?endpoint_override=...`` stays at the end."""
+    base, mark, query = root.partition("?") if "://" in root else (root, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 class Store:
     """Read and replace files below a root: a local folder, or a URI such as ``s3://bucket/prefix``.
 
     Names are relative, with forward slashes. On a local path a write goes aside, is flushed to disk (fsync) and
-    takes the old file's place in one step; on an object store an upload is atomic by itself.
+    takes the old file's place in one step; on an object store an upload is atomic by itself, and what fails for a passing
+    reason (a 503, a reset, a time-out) is tried again for about a minute. Every method raises StorageError where the store
+    itself fails.
     """
 
     def __init__(self, root: str | Path) -> None:
         """Open the root; nothing is created until something is written.
 
-        Raises UserInputError for a URI that pyarrow cannot open.
+        Raises UserInputError for a URI that pyarrow cannot open, or that has a password in it: URIs stand in records.
         """
         self.root = str(root)
         if "://" in self.root:
+            if "@" in urlsplit(self.root).netloc:
+                raise UserInputError(
+                    "the storage's URI must not hold credentials; give them by the environment (AWS_ACCESS_KEY_ID, "
+                    "AWS_SECRET_ACCESS_KEY, or the machine's role)"
+                )
             try:
                 self._filesystem, self._base = fs.FileSystem.from_uri(self.root)
             except (OSError, ValueError) as error:
@@ -49,17 +87,20 @@ class Store:
 
     def child(self, name: str) -> "Store":
         """Return the store whose root is the folder `name` below this one."""
-        return Store(f"{self.root.rstrip('/')}/{_checked(name)}")
+        return Store(join_uri(self.root, _checked(name)))
 
     def exists(self, name: str = "") -> bool:
         """Return whether the file or folder exists."""
-        info = self._filesystem.get_file_info(self._path(name))
-        return bool(info.type != fs.FileType.NotFound)
+        return bool(self._type(name) != fs.FileType.NotFound)
 
     def read_bytes(self, name: str) -> bytes:
         """Return a file's content; raise FileNotFoundError if there is none."""
-        with self._filesystem.open_input_stream(self._path(name)) as stream:
-            return bytes(stream.read())
+
+        def read() -> bytes:
+            with self._filesystem.open_input_stream(self._path(name)) as stream:
+                return bytes(stream.read())
+
+        return self._try("read", name, read)
 
     def read_text(self, name: str) -> str:
         """Return a file's content as UTF-8 text."""
@@ -67,11 +108,15 @@ class Store:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Create or replace a file; a reader sees the old content or the new, never a part."""
-        if self.is_local:
-            _replace_local(Path(self._path(name)), data)
-            return
-        with self._filesystem.open_output_stream(self._path(name)) as stream:
-            stream.write(data)
+
+        def write() -> None:
+            if self.is_local:
+                _replace_local(Path(self._path(name)), data)
+                return
+            with self._filesystem.open_output_stream(self._path(name)) as stream:
+                stream.write(data)
+
+        self._try("written", name, write)
 
     def write_text(self, name: str, text: str) -> None:
         """Create or replace a file of UTF-8 text."""
@@ -80,22 +125,41 @@ class Store:
     def list_folder(self, name: str = "") -> tuple[str, ...]:
         """Return the names directly below a folder, sorted; empty if there is no such folder."""
         selector = fs.FileSelector(self._path(name), allow_not_found=True)
-        return tuple(sorted(i.base_name for i in self._filesystem.get_file_info(selector) if i.base_name))
+        infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
+        return tuple(sorted(i.base_name for i in infos if i.base_name))
 
     def list_files(self, name: str = "") -> tuple[str, ...]:
         """Return every file below a folder, at any depth, as names relative to that folder, sorted."""
         base = self._path(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
-        infos = self._filesystem.get_file_info(selector)
+        infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
         return tuple(sorted(i.path[len(base) + 1 :] for i in infos if i.type == fs.FileType.File))
 
     def delete(self, name: str) -> None:
         """Delete a file or a folder with what is in it; a missing one is fine."""
-        info = self._filesystem.get_file_info(self._path(name))
-        if info.type == fs.FileType.Directory:
-            self._filesystem.delete_dir(self._path(name))
-        elif info.type == fs.FileType.File:
-            self._filesystem.delete_file(self._path(name))
+        kind = self._type(name)
+        remove = self._filesystem.delete_dir if kind == fs.FileType.Directory else self._filesystem.delete_file
+        if kind != fs.FileType.NotFound:
+            with contextlib.suppress(FileNotFoundError):  # an earlier try may have done it before its answer got lost
+                self._try("deleted", name, lambda: remove(self._path(name)))
+
+    def _type(self, name: str) -> fs.FileType:
+        return self._try("read", name, lambda: self._filesystem.get_file_info(self._path(name)).type)
+
+    def _try(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
+        """Do `action`, on an object store several times if need be; raise StorageError if it does not succeed."""
+        waits = [] if self.is_local else list(RETRY_WAITS)
+        while True:
+            try:
+                return action()
+            except (FileNotFoundError, StorageError):
+                raise
+            except OSError as error:
+                reason = error.strerror or str(error).splitlines()[0]
+                if not waits or any(answer in reason for answer in _FINAL_ANSWERS):
+                    where = f"{self.root} / {name}" if "?" in self.root else f"{self.root}/{name}"
+                    raise StorageError(f"{where} could not be {verb}: {reason}") from None
+                time.sleep(waits.pop(0))
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{_checked(name)}" if name else self._base
