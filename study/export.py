@@ -153,7 +153,7 @@ def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:
     """Return macro-F1 of the stored test predictions; the test split itself is not read."""
     if TEST not in record.predictions:
         return None
-    stored = trial_files(study, record).read_predictions(TEST)
+    stored = trial_files(study, record).read_predictions(TEST, record.digests)
     num_classes = len(read_passport(study.store)["data"]["class_names"])
     return compute_macro_f1(stored.labels, stored.predicted, num_classes)
 

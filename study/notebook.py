@@ -67,7 +67,8 @@ class Study:
             raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
         config = ranked[0].trial_config()
         class_names = read_passport(self._opened.store)["data"]["class_names"]
-        model = trial_files(self._opened, ranked[0]).load_weights(build_model(config, len(class_names), weights="none"))
+        files = trial_files(self._opened, ranked[0])
+        model = files.load_weights(build_model(config, len(class_names), weights="none"), ranked[0].digests)
         return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())
 
 

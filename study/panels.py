@@ -42,7 +42,7 @@ def _arm_cams(study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, ids:
     record = evidence.runs[0]
     config = record.trial_config()
     files = TrialFiles(study.store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-    model = files.load_weights(build_model(config, image_set.num_classes, weights="none"))
+    model = files.load_weights(build_model(config, image_set.num_classes, weights="none"), record.digests)
     size = config.whole("image_size")
     inputs = prepare_batch(
         torch.from_numpy(image_set.images[ids]),

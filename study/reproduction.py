@@ -162,7 +162,7 @@ def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrainingRun) -> 
         return None
     largest = 0.0
     for split in record.predictions:
-        stored: Predictions = trial_files(study, record).read_predictions(split)
+        stored: Predictions = trial_files(study, record).read_predictions(split, record.digests)
         again = run.predict(split)
         if again is None or not np.array_equal(stored.sample_ids, again.sample_ids):
             return float("inf")

@@ -32,6 +32,7 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
             for r in study.book
             if r.state is TrialState.FAILED
         ],
+        "notes": [{"stage": r.stage, "trial_id": r.trial_id, "note": note} for r in study.book for note in r.notes],
         "retries": sum(r.attempts - 1 for r in study.book),
         "cluster": read_passport(study.store)["cluster"],
     }
@@ -66,6 +67,8 @@ def print_status(study: OpenStudy, console: Console) -> None:
     for message in study.book.recovered:
         console.print(message, soft_wrap=True, highlight=False, markup=False)
     for record in study.book:
+        for note in record.notes:
+            console.print(f"note: {record.stage}/{record.trial_id}: {note}", soft_wrap=True, markup=False)
         if record.state is TrialState.FAILED:
             console.print(f"failed: {record.stage}/{record.trial_id}: {record.reason}", soft_wrap=True, markup=False)
         elif record.retry_causes:

@@ -1,9 +1,10 @@
-"""`Checkpoint`: a trial at an epoch's boundary, as one safetensors blob. There is no pickle in it."""
+"""`Checkpoint`: a trial between two steps, as one safetensors blob. There is no pickle in it."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,9 +14,26 @@ from torch import Tensor
 from trainables.epoch_metrics import EpochMetrics
 from trainables.record import DamagedFileError
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 _METADATA_KEY = "abstudy_checkpoint"  # one key only: safetensors writes several in random order
-_MODEL, _OPTIMIZER = "model/", "optimizer/"
+_MODEL, _OPTIMIZER, _PARTIAL = "model/", "optimizer/", "partial/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PartialEpoch:
+    """An epoch that was left before its last step.
+
+    Attributes:
+        num_batches: steps done.
+        loss_sum: () float32, of those steps.
+        generator_state: of the augmentation's generator, uint8.
+        seconds: wall time of those steps.
+    """
+
+    num_batches: int
+    loss_sum: Tensor
+    generator_state: Tensor
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,7 +41,7 @@ class Checkpoint:
     """Everything that the next epoch depends on.
 
     The generators of shuffling and augmentation are derived anew for every epoch from the seed and the epoch's
-    number, so at a boundary there is no generator state to keep.
+    number, so at an epoch's boundary there is no generator state to keep.
 
     Attributes:
         fingerprint: of the trial's configuration.
@@ -33,6 +51,7 @@ class Checkpoint:
         num_steps: optimizer steps done, the schedule's position.
         learning_rates: of the next step, one per parameter group.
         history: one entry per epoch finished.
+        partial: the epoch that was left before its end; None at an epoch's boundary.
     """
 
     fingerprint: str
@@ -42,6 +61,7 @@ class Checkpoint:
     num_steps: int
     learning_rates: tuple[float, ...]
     history: tuple[EpochMetrics, ...]
+    partial: PartialEpoch | None = None
 
     def to_bytes(self) -> bytes:
         """Return one safetensors blob: the tensors, and as metadata a SHA-256 over everything and the rest as JSON."""
@@ -49,6 +69,11 @@ class Checkpoint:
             **{_MODEL + name: _portable(value) for name, value in self.model_state.items()},
             **{_OPTIMIZER + name: _portable(value) for name, value in self.optimizer_state.items()},
         }
+        partial = None
+        if self.partial is not None:
+            tensors[_PARTIAL + "loss_sum"] = _portable(self.partial.loss_sum)
+            tensors[_PARTIAL + "generator_state"] = _portable(self.partial.generator_state)
+            partial = {"num_batches": self.partial.num_batches, "seconds": self.partial.seconds}
         state = json.dumps(
             {
                 "version": CHECKPOINT_VERSION,
@@ -57,6 +82,7 @@ class Checkpoint:
                 "num_steps": self.num_steps,
                 "learning_rates": list(self.learning_rates),
                 "history": [metrics.to_dict() for metrics in self.history],
+                "partial": partial,
             },
             allow_nan=False,
         )
@@ -88,6 +114,7 @@ class Checkpoint:
             num_steps=state["num_steps"],
             learning_rates=tuple(state["learning_rates"]),
             history=tuple(EpochMetrics.from_dict(metrics) for metrics in state["history"]),
+            partial=_partial_epoch(tensors, state["partial"]),
         )
 
 
@@ -97,6 +124,17 @@ def _portable(tensor: Tensor) -> Tensor:
 
 def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _partial_epoch(tensors: Mapping[str, Tensor], values: dict[str, Any] | None) -> PartialEpoch | None:
+    if values is None:
+        return None
+    return PartialEpoch(
+        num_batches=values["num_batches"],
+        seconds=values["seconds"],
+        loss_sum=tensors[_PARTIAL + "loss_sum"],
+        generator_state=tensors[_PARTIAL + "generator_state"],
+    )
 
 
 def _read_metadata(data: bytes) -> str:

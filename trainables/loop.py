@@ -4,7 +4,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.augmentation import AugmentationSettings, augment_batch
-from trainables.checkpoint import Checkpoint
+from trainables.checkpoint import Checkpoint, PartialEpoch
 from trainables.class_weights import compute_class_weights, compute_weighted_cross_entropy
 from trainables.epoch_metrics import EpochMetrics
 from trainables.evaluation import (
@@ -75,6 +75,10 @@ class TrialData:
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+class EpochLeft(Exception):
+    """An epoch was left before its end, as was asked; `TrainingRun.checkpoint` holds it, and `run_epoch` goes on with it."""
+
+
 class TrainingRun:
     """One trial between its epochs.
 
@@ -118,6 +122,7 @@ class TrainingRun:
         self._optimizer = build_optimizer(self.model, config)
         self._schedule = build_schedule(self._optimizer, config, self._steps_per_epoch)
         self._history: tuple[EpochMetrics, ...] = ()
+        self._partial: PartialEpoch | None = None
         if checkpoint is not None:
             self._restore(checkpoint)
 
@@ -141,18 +146,18 @@ class TrainingRun:
         """Trainable parameters."""
         return count_parameters(self.model)
 
-    def run_epoch(self) -> EpochMetrics:
+    def run_epoch(self, *, must_leave: Callable[[], bool] = lambda: False) -> EpochMetrics:
         """Train one epoch, evaluate on the search split and return its metrics; NaN where it diverged.
 
-        Raises RuntimeError if every epoch has been run.
+        `must_leave` is asked between two steps. Raises EpochLeft where it says yes, and RuntimeError if every epoch has been
+        run.
         """
         if self.is_finished:
             raise RuntimeError(f"the trial has run its {self.epoch} epochs")
-        started = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        train_loss, head_lr, backbone_lr = self._train_epoch(self.epoch + 1)
-        trained = time.perf_counter()
+        train_loss, train_seconds, head_lr, backbone_lr = self._train_epoch(self.epoch + 1, must_leave)
+        started = time.perf_counter()
         search_loss, per_class_f1 = self._evaluate()
         metrics = EpochMetrics(
             epoch=self.epoch + 1,
@@ -162,9 +167,9 @@ class TrainingRun:
             per_class_f1=tuple(per_class_f1.tolist()),
             head_lr=head_lr,
             backbone_lr=backbone_lr,
-            train_seconds=trained - started,
-            evaluate_seconds=time.perf_counter() - trained,
-            train_images_per_second=self._steps_per_epoch * self._batch_size / (trained - started),
+            train_seconds=train_seconds,
+            evaluate_seconds=time.perf_counter() - started,
+            train_images_per_second=self._steps_per_epoch * self._batch_size / train_seconds,
             peak_memory_bytes=_peak_memory_bytes(self.device),
         )
         self._history = (*self._history, metrics)
@@ -199,6 +204,7 @@ class TrainingRun:
             num_steps=self._schedule.last_epoch,
             learning_rates=tuple(float(lr) for lr in self._schedule.get_last_lr()),
             history=self._history,
+            partial=self._partial,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -228,22 +234,38 @@ class TrainingRun:
             }
         )
         self._history = checkpoint.history
+        self._partial = checkpoint.partial
 
-    def _train_epoch(self, epoch: int) -> tuple[float, float, float]:
-        """Return the mean loss, and the learning rates of head and backbone in the last step."""
+    def _train_epoch(self, epoch: int, must_leave: Callable[[], bool]) -> tuple[float, float, float, float]:
+        """Return the mean loss, the seconds, and the learning rates of head and backbone in the last step."""
+        started = time.perf_counter()
         generator = torch_generator(self.config.seed, "augmentation", epoch, device=self.device)
         loss_sum = torch.zeros((), device=self.device)
+        num_before, seconds_before = 0, 0.0
+        if self._partial is not None:
+            num_before, seconds_before = self._partial.num_batches, self._partial.seconds
+            generator.set_state(self._partial.generator_state)
+            loss_sum.copy_(self._partial.loss_sum)
         head_lr = backbone_lr = 0.0
         set_training_mode(self.model, freeze=bool(self.config.get("freeze", False)))
         with deterministic_kernels(self.device):
-            for chosen in self._shuffled_batches(epoch):
+            for number, chosen in enumerate(self._shuffled_batches(epoch)[num_before:], start=num_before):
+                if number > num_before and must_leave():
+                    self._partial = PartialEpoch(
+                        num_batches=number,
+                        loss_sum=loss_sum.cpu(),
+                        generator_state=generator.get_state(),
+                        seconds=seconds_before + time.perf_counter() - started,
+                    )
+                    raise EpochLeft
                 loss_sum += self._compute_loss(chosen, generator)
                 head_lr, backbone_lr = find_lr(self._optimizer, HEAD), find_lr(self._optimizer, BACKBONE)
                 self._optimizer.step()
                 self._optimizer.zero_grad(set_to_none=True)
                 self._schedule.step()
             mean_loss = float(loss_sum) / self._steps_per_epoch
-        return mean_loss, head_lr, backbone_lr
+        self._partial = None
+        return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
 
     def _shuffled_batches(self, epoch: int) -> tuple[Tensor, ...]:
         train = np.array(self._data.splits.train, dtype=np.int64)

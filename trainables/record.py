@@ -30,7 +30,7 @@ class TrialState(StrEnum):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ConfigModel(_Strict):
@@ -90,6 +90,8 @@ class TrialRecord(_Strict):
         confirm_macro_f1: on the confirm split at the end; only in confirmation trials.
         source_trial_id: the search trial whose configuration a confirmation trial repeats.
         predictions: splits whose predictions are stored in best/.
+        digests: SHA-256 (hex) of the files stored in best/, by their names below the trial's folder.
+        notes: what befell the trial beside broken-off starts, such as a damaged checkpoint.
         diverged: it failed because macro-F1 or the training loss was not a finite number.
         started, ended: ISO 8601, UTC; `ended_order` is on the counter of `suggested_order`.
         writer: host, process and fencing token of the driver that wrote the record last.
@@ -115,6 +117,8 @@ class TrialRecord(_Strict):
     confirm_macro_f1: float | None = None
     source_trial_id: str = ""
     predictions: tuple[str, ...] = ()
+    digests: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     diverged: bool = False
     started: str = ""
     ended: str = ""
@@ -142,7 +146,7 @@ class TrialRecord(_Strict):
     def to_json(self) -> str:
         """Return record.json's text: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
-        return json.dumps({**body, "checksum": _compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
+        return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "TrialRecord":
@@ -161,12 +165,12 @@ class TrialRecord(_Strict):
             raise DamagedFileError(f"{where} is damaged: {place}: {first['msg']}") from None
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise DamagedFileError(f"{where} is damaged: {error}") from None
-        if checksum != _compute_checksum(body):
+        if checksum != compute_checksum(body):
             raise DamagedFileError(f"{where} is damaged: its content does not match its checksum")
         return record
 
 
-def _compute_checksum(body: dict[str, Any]) -> str:
+def compute_checksum(body: dict[str, Any]) -> str:
     """Return 32 hex digits of SHA-256 over the record's canonical JSON without its `config`."""
     canonical = json.dumps({k: v for k, v in body.items() if k != "config"}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]

@@ -2,17 +2,20 @@
 
 The study's own files are the truth: Tune's checkpoints are not used. A trial that is started again, by Tune's retry or by
 `study resume`, finds its last checkpoint in its own folder, reports again the epochs that it holds beyond
-`num_reported_epochs`, and trains on from there.
+`num_reported_epochs`, and trains on from there. Told to end (SIGTERM, as a machine that is taken away tells it), it leaves its
+epoch between two steps, stores a checkpoint there, and ends.
 """
 
 import json
 import platform
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 import torch
@@ -21,12 +24,11 @@ from sklearn.metrics import confusion_matrix
 
 from search_spaces.config import TrialConfig
 from search_spaces.space import Parameter
-from trainables.checkpoint import Checkpoint
 from trainables.devices import choose_device, device_name
 from trainables.epoch_metrics import EpochMetrics
 from trainables.evaluation import compute_per_class_f1
 from trainables.event_log import EventLog
-from trainables.loop import TrainingRun, TrialData
+from trainables.loop import EpochLeft, TrainingRun, TrialData
 from trainables.store import Store
 from trainables.trial_files import TrialFiles
 
@@ -56,6 +58,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     _num_reported: int
     _num_devices: float
     _counted_until: float
+    _attempt: int
+    _notes: tuple[str, ...]
 
     def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
         """Start the trial that `config` names.
@@ -71,6 +75,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._settings: TrialSettings = settings
         self._events: EventLog | None = None
         self._upload_from: Path | None = None
+        self._was_told_to_end = False
+        self._is_in_step = False
+        self._listen_for_notice()
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -81,13 +88,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train and evaluate one epoch, save it, and return it; or return one that the checkpoint already holds."""
-        num_held = len(self._run.history)
-        if self._num_reported < num_held:
-            metrics = self._run.history[self._num_reported]
-        else:
-            metrics = self._run.run_epoch()
-            self._write_events(metrics)
-            self._files.write_checkpoint(self._run.checkpoint())
+        self._is_in_step = True
+        held = self._run.history
+        metrics = held[self._num_reported] if self._num_reported < len(held) else self._run_epoch()
         self._num_reported += 1
         details: dict[str, Any] = {
             "device": device_name(self._run.device),
@@ -95,12 +98,14 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             "num_parameters": self._run.num_parameters,
             "num_threads": torch.get_num_threads(),
             "devices_per_trial": self._num_devices,
+            "notes": self._notes,
         }
         if self._run.is_finished and self._num_reported == len(self._run.history):
             details |= self._finish()
         now = time.perf_counter()
         device_seconds = (now - self._counted_until) * self._num_devices
         self._counted_until = now
+        self._is_in_step = False
         return {
             "epoch": metrics.epoch,
             "macro_f1": metrics.macro_f1,
@@ -110,6 +115,34 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 "details": details,
             },
         }
+
+    def _run_epoch(self) -> EpochMetrics:
+        try:
+            metrics = self._run.run_epoch(must_leave=lambda: self._was_told_to_end)
+        except EpochLeft:
+            self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+            self._end()
+        self._write_events(metrics)
+        self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+        if self._was_told_to_end:
+            self._end()
+        return metrics
+
+    def _listen_for_notice(self) -> None:
+        """Take SIGTERM as a notice: the process goes on until what it computes is stored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def take_notice(*_: object) -> None:
+            self._was_told_to_end = True
+            if not self._is_in_step:
+                self._end()
+
+        signal.signal(signal.SIGTERM, take_notice)
+
+    def _end(self) -> NoReturn:
+        self._close_events()
+        raise SystemExit("the process was told to end (SIGTERM); what it had computed is in the trial's checkpoint")
 
     def cleanup(self) -> None:
         """Close the event file."""
@@ -124,7 +157,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._folder = str(config["folder"])
         self._splits_to_predict = tuple(config["splits_to_predict"])
         self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
-        checkpoint: Checkpoint | None = self._files.read_checkpoint()
+        self._attempt = self._files.read_num_attempts()
+        checkpoint, self._notes = self._files.read_checkpoint()
         self._run = TrainingRun(
             self._trial_config,
             self._data,
@@ -141,11 +175,13 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         """
         if not self._run.history[-1].is_finite:
             return {}
+        self._files.check_attempt(self._attempt)
         details: dict[str, Any] = {"predictions": self._splits_to_predict}
+        digests: dict[str, str] = {}
         num_classes = len(self._data.class_names)
         for split in self._splits_to_predict:
             predictions = self._run.predict(split)
-            self._files.write_predictions(predictions)
+            digests |= self._files.write_predictions(predictions)
             if split == "confirm":
                 f1 = compute_per_class_f1(predictions.labels, predictions.predicted, num_classes)
                 details["confirm_macro_f1"] = float(f1.mean())
@@ -153,8 +189,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
                 self._events.write_confusion(counts, self._run.epoch)
                 self._upload_events()
-        self._files.write_weights(self._run.state_dict())
-        return details
+        digests |= self._files.write_weights(self._run.state_dict())
+        return details | {"digests": tuple(digests.items())}
 
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:

@@ -14,7 +14,7 @@ from search_spaces.errors import UserInputError
 from trainables.checkpoint import Checkpoint
 from trainables.epoch_metrics import EpochMetrics
 from trainables.evaluation import compute_logits, compute_macro_f1, place_images
-from trainables.loop import TrainingRun, TrialData, train
+from trainables.loop import EpochLeft, TrainingRun, TrialData, train
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
@@ -118,6 +118,35 @@ def test_same_seed_same_bits_also_after_a_checkpoint_in_the_middle(precision: st
     assert_same_run(whole, first)
     assert_same_run(whole, resumed)
     assert whole.checkpoint().to_bytes()[-10_000:] == resumed.checkpoint().to_bytes()[-10_000:]
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_an_epoch_left_between_two_steps_goes_on_with_the_same_bits(num_steps: int) -> None:
+    data = make_data(num_train=72)  # four steps an epoch
+    whole = start(data=data)
+    while not whole.is_finished:
+        whole.run_epoch()
+    left = start(data=data)
+    left.run_epoch()
+    answers = iter([False] * (num_steps - 1) + [True])
+    with pytest.raises(EpochLeft):
+        left.run_epoch(must_leave=lambda: next(answers))
+    blob = left.checkpoint().to_bytes()
+    resumed = start(data=data, checkpoint=Checkpoint.from_bytes(blob))
+    assert resumed.epoch == 1
+    assert resumed.checkpoint().to_bytes() == blob
+    for run in (left, resumed):
+        run.run_epoch()
+        assert_same_run(whole, run)
+        assert run.checkpoint().partial is None
+
+
+def test_an_epoch_is_not_left_before_its_first_step_or_after_its_last() -> None:
+    run = start()  # two steps an epoch: asked once
+    asked = []
+    run.run_epoch(must_leave=lambda: bool(asked.append(1)))
+    assert len(asked) == 1
+    assert run.epoch == 1
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
