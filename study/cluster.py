@@ -29,12 +29,15 @@ _ENVIRONMENT = {
 }
 
 
+LOCAL = "local"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """What a connected cluster has.
 
     Attributes:
-        address: "local", or the address that was given.
+        address: `LOCAL`, or the address that was given.
         num_nodes: nodes alive.
         cpus, gpus: totals over the nodes.
         node_cpus, node_gpus: of each node, in one order.
@@ -84,13 +87,18 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
 
 
 def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
-    """Return how many trials may run at once; raise UserInputError if one trial of some arm fits on no node."""
+    """Return how many trials may run at once; raise UserInputError if one trial of some arm fits on no node.
+
+    A cluster that grows on demand (`resources.autoscaling`) is not asked what it has now.
+    """
+    if spec.resources.autoscaling and cluster.address == LOCAL:
+        raise UserInputError("resources.autoscaling is for a cluster that grows; give its --address, or leave it out")
     capacities = []
     for arm in spec.arms():
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
         if cpu == 0 and gpu == 0:
             raise UserInputError("a trial must hold a CPU or a GPU; set resources.cpu or resources.gpu")
-        capacity = cluster.capacity(cpu, gpu)
+        capacity = spec.resources.max_concurrent if spec.resources.autoscaling else cluster.capacity(cpu, gpu)
         if capacity == 0:
             raise UserInputError(
                 f"one trial of the arm {arm.name!r} needs {cpu:g} CPUs and {gpu:g} GPUs on one node, but the cluster has "
@@ -106,6 +114,8 @@ def count_devices(spec: StudySpec, cluster: Cluster) -> float:
     most = check_cluster(spec, cluster)
     held = [spec.resources.of_arm("gpu", arm.name) or spec.resources.of_arm("cpu", arm.name) for arm in spec.arms()]
     uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
+    if spec.resources.autoscaling:
+        return most * max(held)
     return min(most * max(held), cluster.gpus if uses_gpu else cluster.cpus)
 
 
@@ -134,7 +144,7 @@ def _init_ray(address: str | None, scratch: str) -> None:
 def _describe_cluster(address: str | None, scratch: str) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Cluster(
-        address=address or "local",
+        address=address or LOCAL,
         num_nodes=len(nodes),
         cpus=sum(n.get("CPU", 0.0) for n in nodes),
         gpus=sum(n.get("GPU", 0.0) for n in nodes),

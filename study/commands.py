@@ -164,7 +164,8 @@ def confirm(
 def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bool:
     """Print the A/B table and the arms; return whether every arm clears the gate, and say on `errors` which does not."""
     comparison = compute_comparison(opened)
-    console.print(build_rich_table(comparison.rows))
+    if comparison.rows:
+        console.print(build_rich_table(comparison.rows))
     console.print(build_arm_rich_table(list(comparison.arms.values())))
     for row in comparison.rows:
         console.print(format_row(row), soft_wrap=True, highlight=False)

@@ -1,5 +1,6 @@
 """From a confirmed study to its table and findings: loading and writing; the arithmetic is in analysis."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
 from study.panels import draw_panels
 from study.pruning import compute_rungs
 from study.records import now_utc
+from study.sealed import read_sealed_json, write_sealed_json
 from study.test_reading import TEST, count_test_reads
 from trainables.images import ImageSet
 from trainables.record import DamagedFileError, TrialRecord
@@ -81,7 +83,7 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
             raise UserInputError(
                 f"confirmation runs {unread} have no test predictions yet; run `study compare {study.store.root}`"
             )
-        predictions = [trial_files(study, r).read_predictions(TEST) for r in runs]
+        predictions = [trial_files(study, r).read_predictions(TEST, r.digests) for r in runs]
         evidence[arm] = ArmEvidence(arm=arm, source=source, runs=runs, predictions=predictions)
     return evidence
 
@@ -117,7 +119,7 @@ def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     for name, png in pictures.items():
         study.store.write_bytes(f"{paths.FIGURES}/{name}", png)
     findings = replace(findings, figures={name.removesuffix(".png"): name for name in sorted(pictures)})
-    study.store.write_text(paths.FINDINGS, findings.to_json())
+    write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
     return findings
 
 
@@ -126,7 +128,7 @@ def load_findings(study: OpenStudy) -> Findings:
     if not study.store.exists(paths.FINDINGS):
         raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
     try:
-        return TypeAdapter(Findings).validate_json(study.store.read_bytes(paths.FINDINGS))
+        return TypeAdapter(Findings).validate_json(json.dumps(read_sealed_json(study.store, paths.FINDINGS)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -64,12 +64,12 @@ class ConfirmationDirector(RecordKeeper):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every wanted trial has been started."""
-        return not self._waiting
+        """Whether every wanted trial has been started, or none is to be started any more."""
+        return bool(self.problem) or not self._waiting
 
     def next_trial(self) -> TrialRecord | None:
         """Return the next wanted trial's record, or None when all are started."""
-        if not self._waiting:
+        if self.problem or not self._waiting:
             return None
         trial = self._waiting.pop(0)
         if isinstance(trial, TrialRecord):

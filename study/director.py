@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from study.paths import Stage
 from study.records import MemoryBook, now_utc
 from trainables.record import EpochRecord, TrialRecord, TrialState
+from trainables.store import StorageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,11 @@ class Director(Protocol):
 
 
 class RecordKeeper:
-    """The part that all directors share: turning reports into records."""
+    """The part that all directors share: turning reports into records.
+
+    A trial that breaks off because the storage failed is not to blame: no further trial is started, and it stays RUNNING,
+    for `study resume`.
+    """
 
     def __init__(self, book: MemoryBook, stage: Stage) -> None:
         self.book = book
@@ -57,11 +62,12 @@ class RecordKeeper:
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
+        self._storage_problem = ""
 
     @property
     def problem(self) -> str:
         """Why no further trial is started although some are left; "" if there is no reason."""
-        return ""
+        return self._storage_problem
 
     def take_order(self) -> int:
         """Return the next number of the study's event counter."""
@@ -82,7 +88,10 @@ class RecordKeeper:
                 "decision": "stop" if stop else "continue",
             }
         )
-        return record.updated(epochs=(*record.epochs, epoch), device_seconds=device_seconds, **report.details)
+        details = dict(report.details)
+        details["digests"] = {**record.digests, **dict(details.get("digests", ()))}
+        details["notes"] = (*record.notes, *(n for n in details.get("notes", ()) if n not in record.notes))
+        return record.updated(epochs=(*record.epochs, epoch), device_seconds=device_seconds, **details)
 
     def finish(self, record: TrialRecord, state: TrialState, reason: str, *, diverged: bool = False) -> TrialRecord:
         """Return the record in its final state (not saved yet)."""
@@ -96,11 +105,12 @@ class RecordKeeper:
         if not record.state.is_finished:
             causes = (*record.retry_causes, cause)
             self.book.save(record.updated(retry_causes=causes, attempts=record.attempts + 1))
+        self._storage_problem = self._storage_problem or _storage_problem(cause)
 
     def on_gave_up(self, trial_id: str) -> None:
         """Record that a trial broke off and was not started again."""
         record = self.book.get(self.stage, trial_id)
-        if not record.state.is_finished:
+        if not record.state.is_finished and not self._storage_problem:
             cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
             failed = self.finish(record, TrialState.FAILED, cause)
             # The start that `on_error` expected did not follow.
@@ -124,6 +134,12 @@ def non_finite_reason(report: Report) -> str:
         if value is None or not isinstance(value, int | float) or not math.isfinite(value):
             return f"{name} was not a finite number at epoch {epoch} (got {value})"
     return ""
+
+
+def _storage_problem(cause: str) -> str:
+    """Return what a trial's process said of its storage, or "" if that did not break it."""
+    lines = [line for line in cause.splitlines() if f"{StorageError.__name__}: " in line]
+    return lines[-1].partition(f"{StorageError.__name__}: ")[2] if lines else ""
 
 
 def _finite_or_none(value: Any) -> Any:

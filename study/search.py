@@ -60,6 +60,9 @@ class SearchDirector(RecordKeeper):
             )
             for name in self._arms
         }
+        self._epoch_cost = spec.search.epoch_cost
+        if self._epoch_cost is not None:
+            full_trial_seconds = {arm: cost * spec.search.max_epochs for arm, cost in self._epoch_cost.items()}
         self._ledger = DeviceTimeLedger(
             tuple(self._arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
         )
@@ -87,6 +90,8 @@ class SearchDirector(RecordKeeper):
     @property
     def problem(self) -> str:
         """Why no further trial is started although the budget is not used up; "" if there is no reason."""
+        if super().problem:
+            return super().problem
         allowed = self._spec.resources.max_failed_fraction
         if self._num_broken_off < MIN_BROKEN_OFF or self._num_broken_off <= allowed * self._num_ended:
             return ""
@@ -141,7 +146,7 @@ class SearchDirector(RecordKeeper):
         if not reason:
             state = self._decide(record, epoch, float(report.metrics["macro_f1"]))
         record = self.add_epoch(record, report, stop=state.is_finished)
-        self._ledger.spend(record.config.arm, trial_id, record.device_seconds)
+        self._spend(record, record.epochs[-1])
         if state is TrialState.PRUNED:
             reason = f"below the cutoff of ASHA's rung at epoch {epoch}"
         if state.is_finished:
@@ -157,7 +162,7 @@ class SearchDirector(RecordKeeper):
         """Record that the trial failed for good, and tell the sampler."""
         was_running = not self.book.get(self.stage, trial_id).state.is_finished
         super().on_gave_up(trial_id)
-        if was_running:
+        if was_running and self.book.get(self.stage, trial_id).state.is_finished:
             self._num_ended += 1
             self._num_broken_off += 1
             self._tell_end(self.book.get(self.stage, trial_id))
@@ -175,6 +180,13 @@ class SearchDirector(RecordKeeper):
         self._pruners[arm].add(trial_id)
         self._ledger.start(arm, trial_id)
         self._num_suggested = max(self._num_suggested, int(trial_id) + 1)
+
+    def _spend(self, record: TrialRecord, epoch: EpochRecord) -> None:
+        """Note what the trial has cost up to `epoch`."""
+        arm, cost = record.config.arm, epoch.device_seconds
+        if self._epoch_cost is not None:
+            cost = epoch.epoch * self._epoch_cost[arm]
+        self._ledger.spend(arm, record.trial_id, cost)
 
     def _tell_end(self, record: TrialRecord) -> None:
         last = record.epochs[-1].epoch if record.epochs else 0
@@ -200,7 +212,7 @@ class SearchDirector(RecordKeeper):
         self._start(arm, record.trial_id)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        self._ledger.spend(record.config.arm, record.trial_id, epoch.device_seconds)
+        self._spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
             self._decide(record, epoch.epoch, epoch.macro_f1)

@@ -87,7 +87,9 @@ class SearchSpec(_Section):
     The budget is a number of trials or, for all arms together, device-seconds (GPU-seconds, or core-seconds where trials hold
     no GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
     time; "pooled" is one ordinary search over the whole space, which ignores the factor and compares nothing.
-    `warm_start` names another study of the same space, whose finished trials the samplers start from.
+    `warm_start` names another study of the same space, whose finished trials the samplers start from. `epoch_cost`, a number
+    per arm, replaces the measured device-seconds of an epoch where arms are compared: with one trial at a time, which arm comes
+    next then no longer depends on how fast the machine happened to be.
     """
 
     space: str = "transfer_learning"
@@ -101,6 +103,7 @@ class SearchSpec(_Section):
     # stock 3.01), and in 1 of 40 where the arms differ by 0.5 pp (stock 14). Pooled: 6 to 16 wrong.
     sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
     warm_start: str | None = None
+    epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
     fixed: dict[str, Value] = Field(default_factory=dict)
@@ -141,15 +144,19 @@ class ResourcesSpec(_Section):
     """[resources]: what one trial holds (a number, or one per arm), and on which device it computes.
 
     `device = "auto"` is CUDA for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial
-    whose process broke off is started again up to `retries` times; if more than `max_failed_fraction` of the search's trials
-    broke off for good, no further one is started.
+    whose process broke off, or that did not report for `timeout_seconds`, is started again up to `retries` times in a row
+    without a new epoch; if more than `max_failed_fraction` of the search's trials broke off for good, no further one is started.
+    `autoscaling = true` says that the cluster grows on demand: up to `max_concurrent` trials, which must be given then, wait for
+    devices that are not there yet.
     """
 
     cpu: PerArm = 1.0
     gpu: PerArm = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_concurrent: Annotated[int, Field(ge=0)] = 0
+    autoscaling: bool = False
     retries: Annotated[int, Field(ge=0)] = 2
+    timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
     max_failed_fraction: Share = 0.5
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
@@ -213,16 +220,36 @@ class StudySpec(_Section):
                 f"confirm.num_ranking_seeds <= the last look ({self.confirm.num_seeds}) must hold, "
                 f"but got {self.confirm.num_ranking_seeds}"
             )
+        if self.resources.autoscaling and not self.resources.max_concurrent:
+            raise UserInputError(
+                "resources.autoscaling needs resources.max_concurrent >= 1, the trials that the cluster grows for"
+            )
+        names = [arm.name for arm in arms]
+        self._check_epoch_cost(names)
         for kind in ("cpu", "gpu"):
             value = getattr(self.resources, kind)
             if isinstance(value, dict):
-                names = [arm.name for arm in arms]
                 for arm in value:
                     if arm not in names:
                         raise UserInputError(f"resources.{kind} names the arm {arm!r}{nearest_name(arm, names)}")
             for arm_value in arms:
                 if self.resources.of_arm(kind, arm_value.name) < 0:
                     raise UserInputError(f"resources.{kind} must not be negative, but got {value}")
+
+    def _check_epoch_cost(self, arms: list[str]) -> None:
+        cost = self.search.epoch_cost
+        if cost is None:
+            return
+        if self.search.device_seconds is not None:
+            raise UserInputError(
+                "search.epoch_cost goes with search.num_trials: a budget of device-seconds is measured"
+            )
+        for arm in cost:
+            if arm not in arms:
+                raise UserInputError(f"search.epoch_cost names the arm {arm!r}{nearest_name(arm, arms)}")
+        missing = [arm for arm in arms if arm not in cost]
+        if missing:
+            raise UserInputError(f"search.epoch_cost must name every arm, but lacks {', '.join(missing)}")
 
     @property
     def first_rung(self) -> int:

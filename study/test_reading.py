@@ -1,6 +1,7 @@
 """The test split: read in one place, counted, and only after the plan is written."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 import torch
@@ -8,7 +9,7 @@ import torch
 from study.confirmation import Plan
 from study.paths import TEST_READS, TrialPaths
 from study.records import RecordBook, now_utc
-from study.sealed import write_sealed_json
+from study.sealed import read_sealed_json, write_sealed_json
 from study.spec import StudySpec
 from trainables.devices import choose_device
 from trainables.evaluation import place_images, predict
@@ -23,12 +24,12 @@ TEST = "test"
 
 def predict_stored_trial(
     study_uri: str, record: TrialRecord, data: TrialData, device: torch.device, split: str
-) -> None:
-    """Load a trial's final weights and store its predictions on `split` beside them."""
+) -> dict[str, str]:
+    """Load a trial's final weights, store its predictions on `split` beside them, and return their digest."""
     store = Store(study_uri)
     files = TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
     config = record.trial_config()
-    model = files.load_weights(build_model(config, len(data.class_names), weights="none"))
+    model = files.load_weights(build_model(config, len(data.class_names), weights="none"), record.digests)
     predictions = predict(
         place_model(model, config, device),
         place_images(data.images, device),
@@ -39,7 +40,7 @@ def predict_stored_trial(
         device,
         config.whole("batch_size"),
     )
-    files.write_predictions(predictions)
+    return files.write_predictions(predictions)
 
 
 def read_test_split(
@@ -49,32 +50,44 @@ def read_test_split(
     data: TrialData,
     spec: StudySpec,
 ) -> None:
-    """Store the test predictions of every planned run that has none, in parallel on the cluster; count it as one read."""
+    """Store the test predictions of every planned run that has none, in parallel on the cluster; count it as one read.
+
+    A read that was stopped before its end goes on as the same read.
+    """
     missing = [r for r in runs if TEST not in r.predictions]
     if not missing:
         return
-    number = len(book.store.list_folder(TEST_READS)) + 1
-    note = {"time": now_utc(), "plan_created": plan.created, "runs": [r.trial_id for r in missing]}
-    write_sealed_json(book.store, f"{TEST_READS}/{number:04d}.json", note)
+    _note_read(book.store, plan, [r.trial_id for r in missing])
     shared = ray.put(data)
     tasks = []
     for record in missing:
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
         remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=spec.resources.retries)(_predict_remotely)
         tasks.append(remote.remote(book.store.root, record, shared, spec.resources.device, cpu, gpu))
-    ray.get(tasks)
-    for record in missing:
+    for record, digests in zip(missing, ray.get(tasks), strict=True):
         current = book.get(record.stage, record.trial_id)
-        book.save(current.updated(predictions=(*current.predictions, TEST)))
+        book.save(current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}))
+
+
+def _note_read(store: Store, plan: Plan, trial_ids: list[str]) -> None:
+    notes = _read_notes(store)
+    if notes and notes[-1]["plan_created"] == plan.created and set(trial_ids) <= set(notes[-1]["runs"]):
+        return
+    note = {"time": now_utc(), "plan_created": plan.created, "runs": trial_ids}
+    write_sealed_json(store, f"{TEST_READS}/{len(notes) + 1:04d}.json", note)
+
+
+def _read_notes(store: Store) -> list[dict[str, Any]]:
+    return [read_sealed_json(store, f"{TEST_READS}/{name}") for name in store.list_folder(TEST_READS)]
 
 
 def count_test_reads(store: Store) -> int:
-    """Return how often the study has read the test split."""
-    return len(store.list_folder(TEST_READS))
+    """Return how often the study has read the test split; raise DamagedFileError naming a note that cannot be read."""
+    return len(_read_notes(store))
 
 
 def _predict_remotely(
     study_uri: str, record: TrialRecord, data: TrialData, device: str, cpu: float, gpu: float
-) -> None:
+) -> dict[str, str]:
     torch.set_num_threads(max(1, int(cpu)))
-    predict_stored_trial(study_uri, record, data, choose_device(device, gpu), TEST)
+    return predict_stored_trial(study_uri, record, data, choose_device(device, gpu), TEST)

@@ -1,7 +1,6 @@
 """One Ray Tune run: a director decides, Tune schedules. Everything Tune asks is answered by the director."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,12 @@ from ray.tune.search import Searcher
 
 from study.cluster import Cluster
 from study.director import Director, Report
+from study.hang_watch import HangWatch
+from study.interruption import StudyInterrupted
 from study.paths import TrialPaths
 from study.spec import StudySpec
 from trainables.record import TrialRecord
+from trainables.store import StorageError
 
 MAX_CAUSE_LINES = 12
 
@@ -50,25 +52,43 @@ class _NotKept:
         return {}
 
 
+class _Asker:
+    """Calls the director, and keeps the error that ends the run: Tune wraps or logs what its callbacks raise."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+        self.failure: StorageError | StudyInterrupted | None = None
+
+    def ask(self, question: Callable[[Director], Any]) -> Any:
+        """Return the director's answer; raise StorageError or StudyInterrupted where it could not write."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return question(self._director)
+        except (StorageError, StudyInterrupted) as error:
+            self.failure = error
+            raise
+
+
 class _DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
     """Asks the director for trials."""
 
-    def __init__(self, director: Director, run: TuneRun) -> None:
+    def __init__(self, asker: _Asker, run: TuneRun) -> None:
         super().__init__()
-        self._director = director
+        self._asker = asker
         self._run = run
         self.trial_ids: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        record = self._director.next_trial()
+        record = self._asker.ask(lambda director: director.next_trial())
         if record is None:
-            return str(Searcher.FINISHED) if self._director.is_exhausted else None
+            return str(Searcher.FINISHED) if self._asker.ask(lambda director: director.is_exhausted) else None
         self.trial_ids[trial_id] = record.trial_id
         return make_tune_config(record, self._run)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         if error:
-            self._director.on_gave_up(self.trial_ids[trial_id])
+            self._asker.ask(lambda director: director.on_gave_up(self.trial_ids[trial_id]))
 
     def save(self, checkpoint_path: str) -> None:
         """The records are the state; Tune's snapshot of a searcher is never read."""
@@ -78,11 +98,17 @@ class _DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
 
 
 class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
-    """Asks the director whether a trial goes on."""
+    """Asks the director whether a trial goes on; stops trials that hang."""
 
-    def __init__(self, director: Director) -> None:
+    def __init__(self, asker: _Asker, run: TuneRun) -> None:
         super().__init__()
-        self._director = director
+        self._asker = asker
+        self._retries = run.spec.resources.retries
+        self.watch = HangWatch(run.spec.resources.timeout_seconds)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self.watch.add(tune_controller, trial)
+        super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         report = Report(
@@ -90,36 +116,62 @@ class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
             device_seconds=float(result["report/device_seconds"]),
             details=_unflatten(result, "report/details/"),
         )
-        goes_on = self._director.on_report(trial.config["trial_id"], report)
+        self.watch.hear(trial)
+        # Retries are for starts in a row that bring no new epoch.
+        trial.max_failures = trial.num_failures + self._retries
+        goes_on = self._asker.ask(lambda director: director.on_report(trial.config["trial_id"], report))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._director.on_error(trial.config["trial_id"], _cause(trial))
+        cause = self.watch.take_verdict(trial) or _cause(trial)
+        self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
 
 
 class _Heartbeat(_NotKept, tune.Callback):  # type: ignore[misc]
-    """Calls `on_change` about once a second."""
+    """Calls `on_change` and looks for trials that hang, about once a second."""
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, on_change: Callable[[], None], watch: HangWatch) -> None:
         self._on_change = on_change
-        self._last = -math.inf
+        self._watch = watch
+        self._last = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if time.monotonic() - self._last >= 1.0:
             self._on_change()
+            self._watch.look()
             self._last = time.monotonic()
 
 
 def run_trials(director: Director, run: TuneRun) -> None:
-    """Run the director's trials until it is exhausted, or until an interrupt."""
+    """Run the director's trials until it is exhausted, or until an interrupt.
+
+    Raises StudyInterrupted if the study's records could not be written; what is on disk is whole, and can be resumed.
+    """
     if director.is_exhausted:
         return
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    tuner = tune.Tuner(
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    asker = _Asker(director)
+    try:
+        _make_tuner(asker, run).fit()
+    except Exception:
+        if isinstance(asker.failure, StorageError):
+            raise StudyInterrupted(
+                f"the study stopped: {asker.failure}; mend the storage, then continue with "
+                f"`study resume`, which loses nothing that has finished"
+            ) from None
+        if asker.failure is not None:
+            raise asker.failure from None
+        raise
+    run.on_change()
+
+
+def _make_tuner(asker: _Asker, run: TuneRun) -> tune.Tuner:
+    scheduler = _DirectedScheduler(asker, run)
+    return tune.Tuner(
         tune.with_resources(run.trainable, lambda config: _resources(config)),
         tune_config=tune.TuneConfig(
-            search_alg=_DirectedSearcher(director, run),
-            scheduler=_DirectedScheduler(director),
+            search_alg=_DirectedSearcher(asker, run),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=run.max_concurrent,
             reuse_actors=True,
@@ -132,11 +184,9 @@ def run_trials(director: Director, run: TuneRun) -> None:
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=run.spec.resources.retries),
-            callbacks=[_Heartbeat(run.on_change)],
+            callbacks=[_Heartbeat(run.on_change, scheduler.watch)],
         ),
     )
-    tuner.fit()
-    run.on_change()
 
 
 def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:

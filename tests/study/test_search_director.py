@@ -8,6 +8,7 @@ import pytest
 
 from study.records import RecordBook
 from study.search import SearchDirector, best_trials
+from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.record import TrialRecord, TrialState
 from trainables.store import Store
@@ -193,3 +194,42 @@ def test_fewer_trials_that_break_off_do_not_stop_the_search(tmp_path: Path) -> N
                     break
     assert director.problem == ""
     assert not director.is_exhausted
+
+
+def test_epoch_cost_makes_the_order_of_arms_independent_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = []
+    for number, seconds in enumerate((1.0, 5.0)):
+        monkeypatch.setattr(
+            simulated, "seconds_per_epoch", lambda record, s=seconds: s * (1 + len(record.trial_id) % 2)
+        )
+        book = RecordBook(Store(tmp_path / str(number)))
+        spec = make_spec(epoch_cost={"resnet18": 1.0, "resnet50": 3.0})
+        drive(SearchDirector(book, spec, FIXED), num_workers=1)
+        orders.append([r.config.arm for r in book])
+        spent = {arm: sum(len(r.epochs) for r in book if r.config.arm == arm) for arm in spec.search.epoch_cost or {}}
+        assert 0.45 <= 3 * spent["resnet50"] / (3 * spent["resnet50"] + spent["resnet18"]) <= 0.55
+    assert orders[0] == orders[1]
+
+
+def test_a_trial_that_broke_off_because_the_storage_failed_stays_for_resume(tmp_path: Path) -> None:
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, make_spec(), FIXED)
+    first, second = director.next_trial(), director.next_trial()
+    assert first is not None
+    assert second is not None
+    director.on_error(
+        first.trial_id, "ray.exceptions.RayTaskError\ntrainables.store.StorageError: x could not be written: full"
+    )
+    assert director.problem == "x could not be written: full"
+    assert director.is_exhausted
+    assert director.next_trial() is None
+    assert director.on_report(second.trial_id, make_report(1, 0.5, 1.0)), "what still runs goes on"
+    director.on_gave_up(first.trial_id)
+    assert book.get("search", first.trial_id).state is TrialState.RUNNING
+    resumed = SearchDirector(RecordBook(Store(tmp_path)), make_spec(), FIXED)
+    assert not resumed.problem
+    again = resumed.next_trial()
+    assert again is not None
+    assert (again.trial_id, again.attempts) == (first.trial_id, 3)

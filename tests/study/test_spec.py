@@ -48,3 +48,22 @@ def test_resources_per_arm() -> None:
     assert spec.resources.of_arm("cpu", "resnet50") == 1
     with pytest.raises(UserInputError, match="names no value for the arm 'resnet50'"):
         load_spec("demo", ["resources.gpu.resnet18=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.epoch_cost={resnet18=1.0, resnet5=2.0}"], r"names the arm 'resnet5' \(did you mean 'resnet50'"),
+        (["search.epoch_cost={resnet18=1.0}"], "must name every arm, but lacks resnet50"),
+        (["search.epoch_cost={resnet18=1.0, resnet50=0.0}"], "greater than 0"),
+        (
+            ["search.epoch_cost={resnet18=1.0, resnet50=2.0}", "search.device_seconds=100"],
+            "goes with search.num_trials",
+        ),
+        (["resources.autoscaling=true"], "needs resources.max_concurrent"),
+        (["resources.timeout_seconds=0"], "greater than 0"),
+    ],
+)
+def test_cost_autoscaling_and_timeout_are_checked(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        load_spec("demo", overrides)
