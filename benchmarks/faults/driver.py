@@ -1,0 +1,19 @@
+"""The command line `study`, with the judge's trainable in the place of the product's: ``python -m benchmarks.faults.driver``."""
+
+from typing import Any
+
+from ray import tune
+
+from benchmarks.faults.judge import JudgedTrainable
+from study import cli, lifecycle
+from trainables.loop import TrialData
+from trainables.tune_adapter import TrialSettings
+
+
+def _make_judged(data: TrialData, settings: TrialSettings) -> Any:
+    return tune.with_parameters(JudgedTrainable, data=data, settings=settings)
+
+
+if __name__ == "__main__":
+    lifecycle.make_trainable = _make_judged
+    cli.main()
