@@ -11,6 +11,7 @@ from rich.console import Console
 from search_spaces.errors import UserInputError
 from study.interruption import StudyInterrupted
 from study.paths import default_storage, open_study
+from trainables.store import StorageError
 
 if TYPE_CHECKING:
     from study.lifecycle import OpenStudy
@@ -288,7 +289,7 @@ def main() -> None:
     except UserInputError as error:
         errors.print(f"error: {error}", soft_wrap=True, markup=False, highlight=False)
         sys.exit(EXIT_INPUT)
-    except (StudyInterrupted, KeyboardInterrupt) as stop:
+    except (StudyInterrupted, StorageError, KeyboardInterrupt) as stop:
         message = str(stop) or "stopped; a launched study continues with `study resume`"
         errors.print(message, soft_wrap=True, markup=False, highlight=False)
         sys.exit(EXIT_STOPPED)

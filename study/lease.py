@@ -75,9 +75,9 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back; where the storage fails it runs out by itself."""
         self._released.set()
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             current = _read(self._store)
             if current is not None and current.holder == self._held.holder:
                 _write(self._store, self._held.model_copy(update={"holder": "", "renewed": now_utc()}))

@@ -104,6 +104,7 @@ class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         self._asker = asker
         self._retries = run.spec.resources.retries
+        self._furthest: dict[str, int] = {}
         self.watch = HangWatch(run.spec.resources.timeout_seconds)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -117,14 +118,21 @@ class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
             details=_unflatten(result, "report/details/"),
         )
         self.watch.hear(trial)
-        # Retries are for starts in a row that bring no new epoch.
-        trial.max_failures = trial.num_failures + self._retries
+        self._renew_retries(trial, int(result["epoch"]))
         goes_on = self._asker.ask(lambda director: director.on_report(trial.config["trial_id"], report))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         cause = self.watch.take_verdict(trial) or _cause(trial)
         self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
+        if self._asker.ask(lambda director: director.problem):
+            trial.max_failures = 0
+
+    def _renew_retries(self, trial: Trial, epoch: int) -> None:
+        """Retries are for starts in a row that bring no new epoch; what a start reports from its checkpoint is not new."""
+        if epoch > self._furthest.get(trial.trial_id, trial.config["num_reported_epochs"]):
+            self._furthest[trial.trial_id] = epoch
+            trial.max_failures = trial.num_failures + self._retries
 
 
 class _Heartbeat(_NotKept, tune.Callback):  # type: ignore[misc]

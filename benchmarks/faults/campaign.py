@@ -18,6 +18,7 @@ from trainables.store import Store, join_uri
 
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_DONE, EXIT_STOPPED = 0, 3
+LOG_NAME = "judge.log"
 SPEC = """
 name = "faulty"
 [data]
@@ -102,7 +103,7 @@ class Campaign:
     @property
     def log(self) -> Path:
         """The judge's log."""
-        return self.folder / "judge.log"
+        return self.folder / LOG_NAME
 
     @property
     def root(self) -> str:

@@ -209,10 +209,13 @@ def _leave_mark(marker: str) -> str:
     return marker
 
 
-def place_payloads(folder: Path, count: int) -> Outcome:
-    """R13: a pickle that leaves a mark, in five wrappings, in the place of every file that the product reads back."""
+def place_payloads(folder: Path, count: int, root: str = "") -> Outcome:
+    """R13: a pickle that leaves a mark, in six wrappings, in the place of every file that the product reads back.
+
+    `count` is not used: every file is tried. `root` is a whole study; without it one is made.
+    """
     del count
-    root = make_whole_study(folder)
+    root = root or make_whole_study(folder)
     marker = folder / "executed"
     store = Store(root)
     placed, executed, odd = 0, [], []

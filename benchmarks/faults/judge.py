@@ -53,7 +53,8 @@ class JudgedTrainable(TrialTrainable):
         return metrics
 
     def _end(self) -> Any:
-        self._log("left", steps=self._run.checkpoint().num_steps)
+        if self._is_in_step:
+            self._log("left", steps=self._run.checkpoint().num_steps)
         super()._end()
 
     def _log(self, event: str, **values: Any) -> None:

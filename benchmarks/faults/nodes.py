@@ -18,7 +18,19 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.faults.campaign import EXIT_DONE, ROOT, Campaign, Outcome, children, draw, is_alive, kill, kill_session
+from benchmarks.faults.campaign import (
+    EXIT_DONE,
+    LOG_NAME,
+    ROOT,
+    Campaign,
+    Outcome,
+    children,
+    draw,
+    is_alive,
+    kill,
+    kill_session,
+)
+from benchmarks.faults.judge import LOG
 from benchmarks.faults.processes import describe_end, find_restarted
 
 BIN = Path(sys.executable).parent
@@ -57,6 +69,10 @@ class LocalCluster:
         """Return the process of a node's raylet."""
         return next(pid for pid in children(worker.pid) if _command(pid).endswith("/raylet"))
 
+    def gcs(self) -> int:
+        """Return the process of the head's control store."""
+        return next(pid for pid in children(self.head.pid) if _command(pid).endswith("/gcs_server"))
+
     def worker_of(self, pid: int) -> subprocess.Popen[bytes] | None:
         """Return the node on which a process runs."""
         return next((worker for worker in self.workers if pid in children(worker.pid)), None)
@@ -74,8 +90,11 @@ def start_command(node: str, *, head_ip: str) -> list[str]:
 
 
 @contextmanager
-def local_cluster(num_workers: int) -> Iterator[LocalCluster]:
-    """Start a cluster with a token of its own; end it with everything that it started."""
+def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[LocalCluster]:
+    """Start a cluster with a token of its own; end it with everything that it started.
+
+    The trials of a campaign in `folder` write their log there: they inherit the nodes' environment, not the driver's.
+    """
     # Ray's sockets have paths of at most 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="abf-", dir="/tmp"))
     port = free_port()
@@ -87,6 +106,8 @@ def local_cluster(num_workers: int) -> Iterator[LocalCluster]:
         "PYTHONPATH": str(ROOT),
         "HOME": str(scratch),
     }
+    if folder is not None:
+        environment[LOG] = str(folder / LOG_NAME)
     address = f"127.0.0.1:{port}"
     options = [
         "--node-ip-address=127.0.0.1",
@@ -110,18 +131,12 @@ def local_cluster(num_workers: int) -> Iterator[LocalCluster]:
 
 def lose_nodes(folder: Path, count: int) -> Outcome:
     """R2: kill -9 of a raylet with all its children, while it computes a trial; another node takes its place."""
-    with local_cluster(2) as cluster:
-        campaign = _campaign(folder, cluster, num_trials=max(6, count), retries=10)
+    with local_cluster(2, folder) as cluster:
+        campaign = make_campaign(folder, cluster, num_trials=max(6, count), retries=10)
         campaign.start()
         struck = 0
-        while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
-            time.sleep(draw(struck, 0.5, 3.0))
-            pids = campaign.running_pids()
-            worker = cluster.worker_of(random.Random(struck).choice(pids)) if pids else None
-            if worker is not None:
-                cluster.drop_worker(worker)
-                cluster.add_worker()
-                struck += 1
+        while struck < count and lose_node(campaign, cluster, random.Random(struck)):
+            struck += 1
         status, output = campaign.end(600)
     retries = sum(r.attempts - 1 for r in campaign.records().values())
     return Outcome(
@@ -133,48 +148,72 @@ def lose_nodes(folder: Path, count: int) -> Outcome:
     )
 
 
+def lose_node(campaign: Campaign, cluster: LocalCluster, chooser: random.Random) -> bool:
+    """Kill a node that computes a trial, and start another; return False if the study ended before."""
+    while campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
+        time.sleep(chooser.uniform(0.5, 3.0))
+        pids = campaign.running_pids()
+        worker = cluster.worker_of(chooser.choice(pids)) if pids else None
+        if worker is not None:
+            cluster.drop_worker(worker)
+            cluster.add_worker()
+            return True
+    return False
+
+
 def orphan_trials(folder: Path, count: int) -> Outcome:
     """R3: the raylet alone is killed while its trial stands still; the trial, started elsewhere by then, wakes up again."""
-    refused = gone = 0
-    with local_cluster(2) as cluster:
-        campaign = _campaign(folder, cluster, num_trials=max(6, count), retries=10)
+    ends: list[str] = []
+    with local_cluster(2, folder) as cluster:
+        campaign = make_campaign(folder, cluster, num_trials=max(6, count), retries=10)
         campaign.start()
-        struck = 0
-        while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
-            time.sleep(draw(struck, 0.5, 2.0))
-            pids = campaign.running_pids()
-            pid = random.Random(struck).choice(pids) if pids else 0
-            worker = cluster.worker_of(pid) if pid else None
-            if worker is None:
-                continue
-            line = [x for x in campaign.lines() if x.pid == pid][-1]
-            kill(pid, signal.SIGSTOP)
-            kill(cluster.raylet(worker), signal.SIGKILL)
-            cluster.add_worker()
-            campaign.wait_for(
-                lambda seen=line: any(x.trial == seen.trial and x.attempt > seen.attempt for x in campaign.lines()), 240
-            )
-            kill(pid, signal.SIGCONT)
-            struck += 1
-            until = time.monotonic() + 20
-            while is_alive(pid) and time.monotonic() < until:
-                time.sleep(0.1)
-            was_refused = any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines())
-            refused += was_refused
-            gone += not was_refused and not is_alive(pid)
-            cluster.drop_worker(worker)
+        while len(ends) < count and (end := orphan_trial(campaign, cluster, random.Random(len(ends)))):
+            ends.append(end)
         status, output = campaign.end(600)
     return Outcome(
         fault="R3 orphan",
-        injected=struck,
-        survived=min(struck, refused + gone) if status == EXIT_DONE else 0,
+        injected=len(ends),
+        survived=len(ends) - ends.count("alive") if status == EXIT_DONE else 0,
         lost=(
             *campaign.find_losses(max_trained=99, expected=campaign.num_trials),
-            *_written_late(campaign),
+            *find_late_writes(campaign),
             *describe_end(status, output),
         ),
-        seen=f"{refused} orphans were refused their checkpoint, {gone} ended before they wrote",
+        seen=f"{ends.count('refused')} orphans were refused their checkpoint, {ends.count('gone')} ended before they wrote",
     )
+
+
+def orphan_trial(campaign: Campaign, cluster: LocalCluster, chooser: random.Random) -> str:
+    """Make one orphan.
+
+    Returns what became of it: "refused" (it came to write, and was not let), "gone" (it ended before), "alive"; "" if the
+    study ended before there was one.
+    """
+    while campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
+        time.sleep(chooser.uniform(0.5, 2.0))
+        pids = campaign.running_pids()
+        pid = chooser.choice(pids) if pids else 0
+        worker = cluster.worker_of(pid) if pid else None
+        if worker is None:
+            continue
+        line = [x for x in campaign.lines() if x.pid == pid][-1]
+        kill(pid, signal.SIGSTOP)
+        kill(cluster.raylet(worker), signal.SIGKILL)
+        cluster.add_worker()
+        campaign.wait_for(
+            lambda seen=line: any(x.trial == seen.trial and x.attempt > seen.attempt for x in campaign.lines()),  # type: ignore[misc]
+            240,
+        )
+        kill(pid, signal.SIGCONT)
+        until = time.monotonic() + 20
+        while is_alive(pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        end = "alive" if is_alive(pid) else "gone"
+        if any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines()):
+            end = "refused"
+        cluster.drop_worker(worker)
+        return end
+    return ""
 
 
 def lose_heads(folder: Path, count: int) -> Outcome:
@@ -183,7 +222,7 @@ def lose_heads(folder: Path, count: int) -> Outcome:
     struck, statuses = 0, []
     command = "launch"
     while struck < count:
-        with local_cluster(2) as cluster:
+        with local_cluster(2, folder) as cluster:
             campaign.address, campaign.environment = cluster.address, cluster.environment
             campaign.overrides = _OVERRIDES
             campaign.start(command)
@@ -192,9 +231,8 @@ def lose_heads(folder: Path, count: int) -> Outcome:
             if not campaign.wait_for(lambda known=known: len(campaign.lines()) > known + 1, 240):  # type: ignore[misc]
                 break
             time.sleep(draw(struck, 1.0, 6.0))
-            gcs = next(pid for pid in children(cluster.head.pid) if _command(pid).endswith("/gcs_server"))
             campaign.note_finished()
-            kill(gcs, signal.SIGKILL)
+            kill(cluster.gcs(), signal.SIGKILL)
             struck += 1
             try:
                 status, _ = campaign.end(120)
@@ -203,7 +241,7 @@ def lose_heads(folder: Path, count: int) -> Outcome:
                 statuses.append(-99)
                 campaign.kill_driver()
             campaign.note_finished()
-    with local_cluster(2) as cluster:
+    with local_cluster(2, folder) as cluster:
         campaign.address, campaign.environment = cluster.address, cluster.environment
         campaign.start("resume")
         status, output = campaign.end(600)
@@ -223,7 +261,8 @@ def lose_heads(folder: Path, count: int) -> Outcome:
 _OVERRIDES = ("resources.gpu=1", "resources.cpu=1", 'resources.device="cpu"')
 
 
-def _campaign(folder: Path, cluster: LocalCluster, *, num_trials: int, retries: int) -> Campaign:
+def make_campaign(folder: Path, cluster: LocalCluster, *, num_trials: int, retries: int) -> Campaign:
+    """Return the campaign of a small study whose trials hold one CPU and one logical GPU each."""
     return Campaign(
         folder,
         address=cluster.address,
@@ -235,7 +274,7 @@ def _campaign(folder: Path, cluster: LocalCluster, *, num_trials: int, retries: 
     )
 
 
-def _written_late(campaign: Campaign) -> tuple[str, ...]:
+def find_late_writes(campaign: Campaign) -> tuple[str, ...]:
     """Return the epochs that a start stored after a later start of its trial had begun."""
     lines = campaign.lines()
     begun = {(x.trial, x.attempt): x.time for x in lines if x.event == "start"}

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import logging
 import os
 import random
 import socket
@@ -34,9 +35,9 @@ from trainables.trial_files import TrialFiles
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
-def damage_files(folder: Path, count: int) -> Outcome:
-    """R6: cuts and flipped bits, `count` of them, spread over every state file of a whole study."""
-    root = make_whole_study(folder)
+def damage_files(folder: Path, count: int, root: str = "") -> Outcome:
+    """R6: cuts and flipped bits, `count` of them, over every state file of a whole study: the one at `root`, or a new one."""
+    root = root or make_whole_study(folder)
     store = Store(root)
     names = state_files(store)
     chooser = random.Random(6)
@@ -67,7 +68,7 @@ def damage_files(folder: Path, count: int) -> Outcome:
 
 
 def make_whole_study(folder: Path) -> str:
-    """Run a small study from its launch to its report, with one trial left in the middle; return its root."""
+    """Run a small study from its launch to its report; return its root."""
     campaign = Campaign(folder, num_trials=4, max_epochs=2)
     campaign.start("run")
     status, output = campaign.end(280)
@@ -146,7 +147,7 @@ def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
         struck, readable, statuses = 0, 0, []
         while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
             time.sleep(draw(struck, 0.5, 4.0))
-            _fill(disk / "filler")
+            fill(disk / "filler")
             struck += 1
             status, output = campaign.end(280)
             statuses.append(status)
@@ -188,7 +189,7 @@ def small_disk(path: Path, megabytes: int) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(path)], check=False)
 
 
-def _fill(path: Path) -> None:
+def fill(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as stream:
         block = b"\0" * (1 << 20)
         while stream.write(block):
@@ -239,7 +240,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
     draw_fault: ClassVar[Callable[[], str]]
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._read_body()
         fault = type(self).draw_fault()
         if fault == "503":
             answer = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
@@ -253,7 +254,10 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         if fault == "reset before":
             return self._reset()
         link = http.client.HTTPConnection("127.0.0.1", type(self).target, timeout=60)
-        link.request(self.command, self.path, body=body or None, headers=dict(self.headers.items()))
+        headers = {
+            k: v for k, v in self.headers.items() if k.lower() not in {"transfer-encoding", "content-length", "expect"}
+        }
+        link.request(self.command, self.path, body=body, headers={**headers, "Content-Length": str(len(body))})
         answer_from = link.getresponse()
         content = answer_from.read()
         if fault == "reset after":
@@ -271,6 +275,17 @@ class _ProxyHandler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
 
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return b"".join(parts)
+
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
@@ -285,6 +300,7 @@ def object_store() -> Iterator[int]:
     """Run moto as S3 with one bucket, "bucket"; yield its port. Sets this process's credentials."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     os.environ.update(CREDENTIALS)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -303,7 +319,7 @@ def object_store_uri(port: int) -> str:
     return f"s3://bucket/studies?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
 
 
-def fail_object_store(folder: Path, count: int) -> Outcome:
+def fail_object_store(folder: Path, count: int, num_trials: int = 0) -> Outcome:
     """R8: 503, resets before and after the answer, slow answers; the driver is killed once, and resumed elsewhere."""
     with object_store() as port:
         proxy = FaultyProxy(port, faults=count, probability=0.25)
@@ -312,7 +328,7 @@ def fail_object_store(folder: Path, count: int) -> Outcome:
             storage=object_store_uri(proxy.port),
             reading_storage=object_store_uri(port),
             environment=CREDENTIALS,
-            num_trials=max(6, count // 16),
+            num_trials=num_trials or max(6, count // 16),
             max_epochs=3,
             overrides=("search.max_epochs=3",),
         )

@@ -1,0 +1,126 @@
+"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers: tests/study/test_stop_and_resume.py."""
+
+import os
+import pickle
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import hostile, nodes, ports, processes, storage
+from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, is_alive, kill
+from study import paths
+from trainables.store import Store
+
+pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
+
+
+def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None:
+    campaign = Campaign(tmp_path, num_trials=4, max_epochs=4, retries=10, timeout_seconds=20.0)
+    campaign.start()
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
+        assert campaign.wait_for(lambda: bool(campaign.running_pids()))
+        time.sleep(0.7)
+        pids = campaign.running_pids()
+        assert pids, "every trial ended at once"
+        assert kill(pids[0], number)
+        if number is not signal.SIGSTOP:
+            assert campaign.wait_for(lambda pid=pids[0]: not is_alive(pid))  # type: ignore[misc]
+    status, output = campaign.end()
+    assert status == EXIT_DONE, output
+    assert campaign.find_losses(max_trained=2, expected=4) == ()
+    causes = [cause for record in campaign.records().values() for cause in record.retry_causes]
+    assert sum("no report for 20 s" in cause for cause in causes) == 1
+    assert len(causes) >= 3
+    assert any(line.event == "left" for line in campaign.lines())
+
+
+def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
+    """The cluster is started by the commands of cluster.yaml, with a token."""
+    with nodes.local_cluster(2, tmp_path) as cluster:
+        campaign = nodes.make_campaign(tmp_path, cluster, num_trials=6, retries=10)
+        campaign.start()
+        assert nodes.lose_node(campaign, cluster, random.Random(0))
+        assert nodes.orphan_trial(campaign, cluster, random.Random(1)) in {"refused", "gone"}
+        campaign.note_finished()
+        kill(cluster.gcs(), signal.SIGKILL)
+        campaign.end(150)
+    with nodes.local_cluster(1, tmp_path) as cluster:
+        campaign.address, campaign.environment = cluster.address, cluster.environment
+        campaign.start("resume")
+        status, output = campaign.end()
+    assert status == EXIT_DONE, output
+    assert campaign.find_losses(max_trained=4, expected=6) == ()
+    assert nodes.find_late_writes(campaign) == ()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a tmpfs, which only root may mount")
+def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    if subprocess.run(["mount", "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("there is no mount here")
+    with storage.small_disk(tmp_path / "disk", 700):
+        campaign = Campaign(tmp_path, storage=str(tmp_path / "disk"), num_trials=4, max_epochs=3)
+        campaign.start()
+        assert campaign.wait_for(lambda: any(line.event == "epoch" for line in campaign.lines()))
+        storage.fill(tmp_path / "disk" / "filler")
+        status, output = campaign.end()
+        assert status == EXIT_STOPPED, output
+        assert "No space left on device" in output
+        assert "study resume" in output
+        assert "Traceback" not in output
+        campaign.note_finished()
+        assert campaign.records()
+        (tmp_path / "disk" / "filler").unlink()
+        campaign.start("resume")
+        status, output = campaign.end()
+        assert status == EXIT_DONE, output
+        assert campaign.find_losses(max_trained=3, expected=4) == ()
+
+
+def test_study_on_a_failing_object_store_from_launch_to_report_on_two_machines(tmp_path: Path) -> None:
+    outcome = storage.fail_object_store(tmp_path, 25, num_trials=4)
+    assert outcome.is_met, outcome
+    assert outcome.injected >= 20
+
+
+def test_damage_and_payloads_in_every_file_of_a_study(tmp_path: Path) -> None:
+    root = storage.make_whole_study(tmp_path)
+    damaged = storage.damage_files(tmp_path, 400, root)
+    assert damaged.is_met, damaged
+    placed = hostile.place_payloads(tmp_path, 1, root)
+    assert placed.is_met, placed
+    assert Store(root).exists(paths.REPORT_HTML)
+
+
+def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    pickle.loads(hostile._wrappings(marker)["pickle"])
+    assert marker.exists()
+
+
+def test_hostile_input_is_refused_in_words(tmp_path: Path) -> None:
+    outcome = hostile.feed_hostile_input(tmp_path, 400)
+    assert outcome.is_met, outcome
+
+
+def test_no_port_answers_without_the_token(tmp_path: Path) -> None:
+    outcome = ports.knock_at_ports(tmp_path, 1)
+    assert outcome.is_met, outcome
+    assert outcome.injected >= 6
+
+
+def test_trial_without_memory_and_trial_with_nan_end_with_their_reasons(tmp_path: Path) -> None:
+    campaign = Campaign(
+        tmp_path, num_trials=5, max_epochs=2, retries=0, inside='{"trials/00001": "oom@2", "trials/00002": "inf@1"}'
+    )
+    campaign.start()
+    status, output = campaign.end()
+    assert status == EXIT_DONE, output
+    records = campaign.records()
+    assert "memory" in records["00001"].reason.lower()
+    assert "macro_f1 was not a finite number at epoch 1" in records["00002"].reason
+    assert sorted(r.state for r in records.values()).count("COMPLETE") == 3
+    assert processes.describe_end(status, output) == ()
