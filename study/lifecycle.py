@@ -228,6 +228,12 @@ def planned_runs(book: RecordBook, winner: TrialRecord, plan: Plan) -> list[Tria
     """Return a winner's confirmation runs in the order of the plan's seeds."""
     runs = [_run_with_seed(book, winner, seed) for seed in plan.seeds]
     missing = [seed for seed, run in zip(plan.seeds, runs, strict=True) if run is None]
+    altered = [f"{r.stage}/{r.trial_id}" for r in book if r.is_altered]
+    if missing and altered:
+        raise UserInputError(
+            f"the plan compares seeds {missing}, but trial {winner.trial_id} has no complete confirmation run with them: the "
+            f"configuration in the record of {', '.join(altered)} was changed after the study wrote it; restore record.json"
+        )
     if missing:
         raise UserInputError(
             f"the plan compares seeds {missing}, but trial {winner.trial_id} has no complete confirmation run with them; "

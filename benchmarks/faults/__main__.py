@@ -7,11 +7,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +21,7 @@ from benchmarks.faults import hostile, nodes, ports, processes, stock, storage
 from benchmarks.faults.campaign import Outcome
 
 FAULTS_PAGE = Path(__file__).resolve().parents[1] / "FAULTS.md"
+RESULTS = Path(__file__).with_name("results.json")
 # Number, campaign, full count.
 CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R1", processes.kill_trials, 50),
@@ -46,50 +49,80 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
 
 def main(
     only: Annotated[list[str] | None, typer.Argument(help="Numbers such as R4; all where none is given.")] = None,
-    scale: Annotated[float, typer.Option(help="Fraction of the full counts.", min=0.0, max=1.0)] = 1.0,
+    scale: Annotated[float, typer.Option(help="Fraction of the full counts; the page takes full ones only.")] = 1.0,
 ) -> None:
-    """Run the campaigns one after the other."""
+    """Run the campaigns one after the other; a row of the page is replaced when its campaign was run at full count."""
     console = Console()
     chosen = [c for c in CAMPAIGNS if not only or c[0].split()[0].rstrip("ab") in only or c[0] in only]
-    outcomes = []
+    rows = []
     for number, run, count in chosen:
         folder = Path(tempfile.mkdtemp(prefix="abstudy-faults-"))
         started = time.perf_counter()
         outcome = run(folder, max(1, round(count * scale)))
-        seconds = time.perf_counter() - started
-        shutil.rmtree(folder, ignore_errors=True)
-        outcomes.append((outcome, seconds))
-        verdict = "met" if outcome.is_met else "NOT MET"
-        console.print(
-            f"{number}: {outcome.injected} injected, {outcome.survived} survived, {len(outcome.lost)} lost, "
-            f"{verdict}, {seconds:.0f} s; {outcome.seen}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
+        row = Row(
+            outcome=outcome, seconds=time.perf_counter() - started, date=str(datetime.datetime.now(datetime.UTC).date())
         )
-        for line in outcome.lost[:10]:
-            console.print(f"    {line}", soft_wrap=True, highlight=False, markup=False)
-    console.print(build_table(outcomes))
-    if not only and scale == 1.0:
-        FAULTS_PAGE.write_text(build_page(outcomes))
-        console.print(str(FAULTS_PAGE))
-    ours = [outcome for outcome, _ in outcomes if not outcome.is_stock]
-    raise typer.Exit(0 if all(outcome.is_met for outcome in ours) else 1)
+        shutil.rmtree(folder, ignore_errors=True)
+        rows.append(row)
+        _print_row(console, number, row)
+        if scale == 1.0:
+            _keep(number, row)
+    console.print(build_table(rows))
+    raise typer.Exit(0 if all(row.outcome.is_met for row in rows if not row.outcome.is_stock) else 1)
 
 
-def build_table(outcomes: list[tuple[Outcome, float]]) -> Table:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One campaign's outcome, how long it took, and the day on which it ran."""
+
+    outcome: Outcome
+    seconds: float
+    date: str
+
+
+def _print_row(console: Console, number: str, row: Row) -> None:
+    outcome = row.outcome
+    verdict = "met" if outcome.is_met else "NOT MET"
+    lines = [
+        f"{number}: {outcome.injected} injected, {outcome.survived} survived, {len(outcome.lost)} lost, "
+        f"{verdict}, {row.seconds:.0f} s; {outcome.seen}",
+        *(f"    {line}" for line in outcome.lost[:10]),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _keep(number: str, row: Row) -> None:
+    """Replace one row of the results, and the page."""
+    rows = TypeAdapter(dict[str, Row])
+    kept = rows.validate_json(RESULTS.read_bytes()) if RESULTS.exists() else {}
+    kept[number] = row
+    order = [name for name, _, _ in CAMPAIGNS]
+    kept = {name: kept[name] for name in order if name in kept}
+    RESULTS.write_bytes(rows.dump_json(kept, indent=1) + b"\n")
+    FAULTS_PAGE.write_text(build_page(list(kept.values()), [name for name in order if name not in kept]))
+
+
+def build_table(rows: list[Row]) -> Table:
     """Return the table for the terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("fault", "injected", "survived", "lost", "seconds", ""):
         table.add_column(column)
-    for outcome, seconds in outcomes:
-        cells = (outcome.fault, str(outcome.injected), str(outcome.survived), str(len(outcome.lost)), f"{seconds:.0f}")
+    for row in rows:
+        outcome = row.outcome
+        cells = (
+            outcome.fault,
+            str(outcome.injected),
+            str(outcome.survived),
+            str(len(outcome.lost)),
+            f"{row.seconds:.0f}",
+        )
         table.add_row(*cells, "met" if outcome.is_met else "NOT MET")
     return table
 
 
-def build_page(outcomes: list[tuple[Outcome, float]]) -> str:
-    """Return FAULTS.md."""
+def build_page(rows: list[Row], missing: list[str]) -> str:
+    """Return FAULTS.md; `missing` are campaigns that were not run yet."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("ray", "torch", "optuna", "pyarrow"))
     lines = [
         "# Faults injected and survived",
@@ -99,17 +132,19 @@ def build_page(outcomes: list[tuple[Outcome, float]]) -> str:
         "every trial's process writes and flushes to disk itself, not the product's records. Stock rows are Ray Tune with",
         "OptunaSearch, ASHAScheduler and `Tuner.restore`, in the same harness.",
         "",
-        f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, {versions}.",
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.",
         "",
-        "| fault | injected | survived | lost | seen |",
-        "| --- | ---: | ---: | ---: | --- |",
+        "| fault | injected | survived | lost | seen | run | minutes |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: |",
     ]
-    for outcome, _ in outcomes:
-        seen = "; ".join([outcome.seen, *outcome.lost[:2]])
-        lines.append(f"| {outcome.fault} | {outcome.injected} | {outcome.survived} | {len(outcome.lost)} | {seen} |")
-    minutes = sum(seconds for _, seconds in outcomes) / 60
-    return "\n".join([*lines, "", f"The whole run took {minutes:.0f} minutes.", ""])
+    for row in rows:
+        outcome = row.outcome
+        seen = "; ".join([outcome.seen, *outcome.lost[:2]]).replace("|", "\\|")
+        counts = f"{outcome.injected} | {outcome.survived} | {len(outcome.lost)}"
+        lines.append(f"| {outcome.fault} | {counts} | {seen} | {row.date} | {row.seconds / 60:.1f} |")
+    if missing:
+        lines += ["", f"Not run at full count yet: {', '.join(missing)}."]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ from benchmarks.faults.storage import make_whole_study, state_files
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study import paths
-from study.conclusion import load_evidence, load_findings, require_plan, write_report
+from study.conclusion import load_evidence, load_findings, require_plan
 from study.lifecycle import load_study, read_passport
 from study.spec import load_spec, preset_names
 from study.status import status_json
 from study.warm_start import earlier_trials
 from trainables.augmentation import AugmentationSettings
+from trainables.checkpoint import Checkpoint
 from trainables.models import build_model
 from trainables.record import TrialRecord, compute_checksum
 from trainables.sources import load_image_set
@@ -225,7 +226,7 @@ def place_payloads(folder: Path, count: int, root: str = "") -> Outcome:
             Path(root, name).write_bytes(data)
             placed += 1
             try:
-                _read_everything(store)
+                _read_everything(store, name)
             except UserInputError:
                 pass
             except Exception as error:
@@ -275,7 +276,8 @@ def _wrappings(marker: Path) -> dict[str, bytes]:
     }
 
 
-def _read_everything(store: Store) -> None:
+def _read_everything(store: Store, placed: str) -> None:
+    """Read a study as the product does; of the large files, weights, only the one that was `placed`."""
     study = load_study(store)
     status_json(study)
     earlier_trials(store)
@@ -283,7 +285,7 @@ def _read_everything(store: Store) -> None:
     for record in study.book:
         files = TrialFiles(store.child(paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
         files.read_checkpoint()
-        if record.digests:
+        if record.digests and placed.startswith(paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder):
             # Digests that fit, as one who can write the study's files could make them.
             names = files.store.list_files("best")
             digests = {f"best/{name}": _sha256(files.store.read_bytes(f"best/{name}")) for name in names}
@@ -292,7 +294,6 @@ def _read_everything(store: Store) -> None:
             files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), digests)
     load_evidence(study, require_plan(study))
     load_findings(study)
-    write_report(study)
 
 
 def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:
@@ -322,6 +323,7 @@ def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:
             "cifar-10-batches-py/data_batch_1", lambda path: load_image_set("cifar10", str(path.parents[1]))
         ),
         "spec": in_file("spec.toml", lambda path: load_spec(str(path))),
+        "checkpoint": Checkpoint.from_bytes,
         "record": lambda data: TrialRecord.from_json(data, where="record.json"),
     }
 

@@ -30,7 +30,7 @@ from study.test_reading import count_test_reads
 from study.warm_start import earlier_trials
 from trainables.models import build_model
 from trainables.store import Store
-from trainables.trial_files import TrialFiles
+from trainables.trial_files import WEIGHTS, TrialFiles
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
@@ -42,7 +42,7 @@ def damage_files(folder: Path, count: int, root: str = "") -> Outcome:
     names = state_files(store)
     chooser = random.Random(6)
     kept = {name: store.read_bytes(name) for name in names}
-    before = _contents(store)
+    before = _contents(store, "")
     outcomes: dict[str, int] = {}
     lost = []
     for number in range(count):
@@ -86,8 +86,11 @@ def state_files(store: Store) -> list[str]:
     ]
 
 
-def _contents(store: Store) -> dict[str, Any]:
-    """Return everything that the product reads of a study, by file; raise UserInputError where it refuses one."""
+def _contents(store: Store, damaged: str) -> dict[str, Any]:
+    """Return what the product reads of a study, by file; raise UserInputError where it refuses one.
+
+    Of the large files, weights, only the damaged one is read.
+    """
     study = load_study(store)
     contents: dict[str, Any] = {
         paths.SPEC: study.spec.model_dump(),
@@ -110,9 +113,8 @@ def _contents(store: Store) -> dict[str, Any]:
             contents[f"{record.stage}/{record.trial_id} {split}"] = files.read_predictions(
                 split, record.digests
             ).logits.tobytes()
-        if record.digests and not record.is_altered:
-            model = build_model(record.trial_config(), len(class_names), weights="none")
-            files.load_weights(model, record.digests)
+        if damaged.endswith(WEIGHTS) and files.store.root == f"{store.root}/{damaged.removesuffix('/' + WEIGHTS)}":
+            files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), record.digests)
     return contents | {"recovered": study.book.recovered}
 
 
@@ -120,7 +122,7 @@ def _look(store: Store, name: str, before: dict[str, Any]) -> str:
     """Return what the product makes of a damaged file."""
     where = name.replace("record.copy.json", "record.json").removesuffix("/record.json")
     try:
-        now = _contents(store)
+        now = _contents(store, name)
     except UserInputError as error:
         return "refused by name" if where in str(error) else f"unnoticed: refused as {error}"
     if now.pop("recovered"):

@@ -81,14 +81,14 @@ def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: P
 
 
 def test_study_on_a_failing_object_store_from_launch_to_report_on_two_machines(tmp_path: Path) -> None:
-    outcome = storage.fail_object_store(tmp_path, 25, num_trials=4)
+    outcome = storage.fail_object_store(tmp_path, 25, num_trials=2)
     assert outcome.is_met, outcome
     assert outcome.injected >= 20
 
 
 def test_damage_and_payloads_in_every_file_of_a_study(tmp_path: Path) -> None:
     root = storage.make_whole_study(tmp_path)
-    damaged = storage.damage_files(tmp_path, 400, root)
+    damaged = storage.damage_files(tmp_path, 180, root)
     assert damaged.is_met, damaged
     placed = hostile.place_payloads(tmp_path, 1, root)
     assert placed.is_met, placed
