@@ -1,4 +1,4 @@
-"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers: tests/study/test_stop_and_resume.py."""
+"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers: test_stop_and_resume.py; damage: test_whole_study.py."""
 
 import os
 import pickle
@@ -12,8 +12,6 @@ import pytest
 
 from benchmarks.faults import hostile, nodes, ports, processes, storage
 from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, is_alive, kill
-from study import paths
-from trainables.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
@@ -84,15 +82,6 @@ def test_study_on_a_failing_object_store_from_launch_to_report_on_two_machines(t
     outcome = storage.fail_object_store(tmp_path, 25, num_trials=2)
     assert outcome.is_met, outcome
     assert outcome.injected >= 20
-
-
-def test_damage_and_payloads_in_every_file_of_a_study(tmp_path: Path) -> None:
-    root = storage.make_whole_study(tmp_path)
-    damaged = storage.damage_files(tmp_path, 180, root)
-    assert damaged.is_met, damaged
-    placed = hostile.place_payloads(tmp_path, 1, root)
-    assert placed.is_met, placed
-    assert Store(root).exists(paths.REPORT_HTML)
 
 
 def test_payload_would_leave_its_mark(tmp_path: Path) -> None:

@@ -35,10 +35,13 @@ fixed = { class_weighting = "none", backbone = "resnet18" }
 STUDY = Path(sys.executable).parent / "study"
 
 
-def launch(root: Path) -> subprocess.Popen[str]:
-    """Start the study in a session of its own, as a shell would."""
+def start(root: Path, command_name: str) -> subprocess.Popen[str]:
+    """Start or resume the study in a session of its own, as a shell would."""
     (root / "spec.toml").write_text(SPEC)
-    command = [str(STUDY), "launch", str(root / "spec.toml"), "--storage", str(root)]
+    options = [str(root / "spec.toml"), "--storage", str(root)]
+    if command_name == "resume":
+        options = [str(root / "stopped"), "--search-only"]
+    command = [str(STUDY), command_name, *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -59,33 +62,26 @@ def wait_for_finished(root: Path, number: int, process: subprocess.Popen[str]) -
     raise AssertionError("no trial finished in two minutes")
 
 
-def resume(root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(STUDY), "resume", str(root / "stopped"), "--search-only"],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_study_is_resumed_without_losing_or_repeating_a_finished_trial(
-    tmp_path: Path, stop: signal.Signals
-) -> None:
-    process = launch(tmp_path)
-    wait_for_finished(tmp_path, 2, process)
-    os.kill(process.pid, stop)
+def test_stopped_and_killed_study_is_resumed_without_losing_or_repeating_a_finished_trial(tmp_path: Path) -> None:
+    process = start(tmp_path, "launch")
+    wait_for_finished(tmp_path, 1, process)
+    os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=100)
-    before = finished(tmp_path)
-    if stop is signal.SIGINT:
-        assert process.returncode == 3, errors
-        assert "study resume" in errors
-        assert "Traceback" not in errors
-    assert len(before) < 6
-    done = resume(tmp_path)
-    assert done.returncode == 0, done.stderr + done.stdout
+    assert process.returncode == 3, errors
+    assert "study resume" in errors
+    assert "Traceback" not in errors
+    stopped = finished(tmp_path)
+    process = start(tmp_path, "resume")
+    wait_for_finished(tmp_path, len(stopped) + 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=100)
+    killed = finished(tmp_path)
+    assert len(stopped) < len(killed) < 6
+    process = start(tmp_path, "resume")
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors + output
     after = finished(tmp_path)
     assert len(after) == 6
-    assert {i: after[i] for i in before} == before
+    assert {i: killed[i] for i in stopped} == stopped
+    assert {i: after[i] for i in killed} == killed
     assert all([e.epoch for e in r.epochs] == [1, 2, 3] for r in after.values())

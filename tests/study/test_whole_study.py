@@ -8,6 +8,8 @@ import pytest
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from benchmarks.faults.hostile import place_payloads
+from benchmarks.faults.storage import damage_files
 from study import paths
 from study.records import RecordBook
 from study.sealed import read_sealed_toml, write_sealed_toml
@@ -269,3 +271,10 @@ def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path
         refused = run_cli("resume", tmp_path / "grown", "--num-trials", text, "--search-only")
         assert refused.status == 2
         assert "--num-trials" in refused.errors
+
+
+def test_damage_and_payloads_in_every_file_are_told_and_none_is_run(study_folder: Path, tmp_path: Path) -> None:
+    damaged = damage_files(tmp_path, 180, str(study_folder))
+    assert damaged.is_met, damaged
+    placed = place_payloads(tmp_path, 1, str(study_folder))
+    assert placed.is_met, placed
