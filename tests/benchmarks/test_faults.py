@@ -1,4 +1,4 @@
-"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers: test_stop_and_resume.py; damage: test_whole_study.py."""
+"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files: tests/study."""
 
 import os
 import pickle
