@@ -1,13 +1,16 @@
 """From records and predictions to `Findings`: each piece computed where it belongs, put together here."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 
+from analysis.anytime import compute_anytime_interval
+from analysis.bootstrap import compute_crossed_bootstrap
 from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
-from analysis.comparison import ArmPredictions, compare_arms, stack_predictions
+from analysis.comparison import ArmPredictions, compare_arms, compute_verdict, stack_predictions
 from analysis.confusion import compute_confusion
-from analysis.findings import ArmFinding, ComparisonRow, SearchArm
+from analysis.findings import ArmFinding, ComparisonRow, SearchArm, Verdict
+from analysis.per_class import compute_class_differences
 from analysis.rungs import compute_saved_device_seconds, ran_every_epoch
 from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState
@@ -22,14 +25,26 @@ class ArmEvidence:
     Attributes:
         arm: its name.
         source: the search trial whose configuration was confirmed.
-        runs: confirmation records, one per planned seed, in the order of the plan's seeds.
+        runs: confirmation records whose test predictions are there, in the order of the plan's seeds.
         predictions: test predictions of `runs`, in the same order.
+        failed_seeds: planned seeds whose run failed for good; no row can use them.
     """
 
     arm: str
     source: TrialRecord
     runs: Sequence[TrialRecord]
     predictions: Sequence[Predictions]
+    failed_seeds: frozenset[int] = frozenset()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of `runs`."""
+        return tuple(r.config.seed for r in self.runs)
+
+    def with_seeds(self, seeds: Collection[int]) -> "ArmEvidence":
+        """Return the part with these seeds."""
+        kept = [(r, p) for r, p in zip(self.runs, self.predictions, strict=True) if r.config.seed in seeds]
+        return replace(self, runs=[r for r, _ in kept], predictions=[p for _, p in kept])
 
     def stacked(self) -> ArmPredictions:
         """Return the test predictions as one (S, N) value; raise UserInputError if seeds do not share images."""
@@ -65,25 +80,76 @@ def compute_arm_finding(
     )
 
 
-def compute_rows(
-    evidence: Mapping[str, ArmEvidence],
-    pairs: Sequence[tuple[str, str]],
-    arms: Mapping[str, ArmFinding],
-    *,
-    margin: float,
-    alpha: float,
-) -> tuple[ComparisonRow, ...]:
-    """Return one row per (treatment, control) pair, with intervals that hold for all rows together."""
-    return tuple(
-        compare_arms(
-            evidence[treatment].stacked(),
-            evidence[control].stacked(),
-            margin=margin,
-            alpha=alpha,
-            num_rows=len(pairs),
-            cost_ratio=arms[treatment].device_seconds / arms[control].device_seconds,
-        )
-        for treatment, control in pairs
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRule:
+    """How rows are judged: the plan's seeds, looks, kind of intervals, margin, alpha and number of rows."""
+
+    seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    intervals: str
+    margin: float
+    alpha: float
+    num_rows: int
+
+
+def compute_row(treatment: ArmEvidence, control: ArmEvidence, rule: RowRule) -> ComparisonRow | None:
+    """Return the row at the first look that decides it, else at the last look whose runs are all there; None before the first.
+
+    A look that comes after the deciding one is not taken, though its runs may be there.
+    """
+    row = None
+    for number, look in enumerate(rule.looks, start=1):
+        seeds = set(rule.seeds[:look]) - treatment.failed_seeds - control.failed_seeds
+        if not (seeds <= set(treatment.seeds) and seeds <= set(control.seeds)):
+            break
+        row = _judge(treatment.with_seeds(seeds), control.with_seeds(seeds), rule, number)
+        if row.verdict is not Verdict.UNDECIDED:
+            break
+    return row
+
+
+def _judge(treatment: ArmEvidence, control: ArmEvidence, rule: RowRule, look: int) -> ComparisonRow:
+    one, other = treatment.stacked(), control.stacked()
+    seconds = [fmean(r.device_seconds for r in arm.runs) for arm in (treatment, control)]
+    is_anytime = rule.intervals == "anytime"
+    row = compare_arms(
+        one,
+        other,
+        margin=rule.margin,
+        alpha=rule.alpha,
+        num_rows=rule.num_rows,
+        cost_ratio=seconds[0] / seconds[1],
+        look=look,
+        num_looks=1 if is_anytime else len(rule.looks),
+    )
+    if not is_anytime:
+        return row
+    effect = compute_anytime_interval(one, other, row.confidence)
+    verdict, materiality = compute_verdict(effect, rule.margin)
+    return replace(
+        row,
+        effect=effect,
+        verdict=verdict,
+        materiality=materiality,
+        settles=""
+        if verdict is not Verdict.UNDECIDED
+        else row.settles or "more seeds: intervals that hold at every look are wider",
+        num_looks=len(rule.looks),
+        intervals=rule.intervals,
+    )
+
+
+def complete_row(
+    row: ComparisonRow, evidence: Mapping[str, ArmEvidence], rule: RowRule, class_names: Sequence[str]
+) -> ComparisonRow:
+    """Return the row with its cross-check and its class-by-class differences."""
+    seeds = set(rule.seeds[: rule.looks[row.look - 1]])
+    seeds -= evidence[row.treatment].failed_seeds | evidence[row.control].failed_seeds
+    one, other = (evidence[arm].with_seeds(seeds).stacked() for arm in (row.treatment, row.control))
+    return replace(
+        row,
+        bootstrap=compute_crossed_bootstrap(one, other, confidence=row.confidence).interval,
+        class_differences=compute_class_differences(one, other, class_names),
     )
 
 

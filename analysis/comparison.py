@@ -14,6 +14,7 @@ from analysis.intervals import (
     check_confidence,
     combine_variances,
     compute_crossed_interval,
+    compute_p_value,
     compute_t_quantile,
 )
 from analysis.metrics import FloatArray, IntArray, compute_macro_f1
@@ -116,21 +117,24 @@ def compare_arms(
     alpha: float,
     num_rows: int,
     cost_ratio: float | None,
+    look: int = 1,
+    num_looks: int = 1,
 ) -> ComparisonRow:
     """Return the row of the A/B table for treatment against control.
 
     Args:
         treatment, control: with the same seeds and images.
         margin: differences of macro-F1 below it do not matter; a fraction in (0, 1).
-        alpha: family-wise error rate of this look. With planned looks, divide it by their number beforehand:
-            testing at every look at the full alpha rejects too often.
-        num_rows: rows of the table; the interval's confidence is 1 - alpha / num_rows.
+        alpha: family-wise error rate over all rows and looks.
+        num_rows: rows of the table.
         cost_ratio: device-seconds per run, treatment / control; None where not measured.
+        look: number of this look, from 1.
+        num_looks: planned looks; the interval's confidence is 1 - alpha / (num_rows * num_looks).
 
     Raises UserInputError for settings out of range, for arms that do not pair and for one seed.
     """
     _check_settings(margin, alpha, num_rows, cost_ratio)
-    confidence = 1 - alpha / num_rows
+    confidence = 1 - alpha / (num_rows * num_looks)
     found = compute_difference(treatment, control, confidence)
     verdict, materiality = compute_verdict(found.interval, margin)
     num_seeds, num_images = treatment.predicted.shape
@@ -157,9 +161,11 @@ def compare_arms(
         num_images=num_images,
         # Bloom 1995, Evaluation Review 19:547: (t of the interval + t of the power) standard errors.
         minimum_detectable_effect=detectable * error,
-        p_value=_compute_p_value(found),
+        p_value=compute_p_value(found),
         seed_differences=tuple(compute_seed_differences(treatment, control).tolist()),
         cost_ratio=cost_ratio,
+        look=look,
+        num_looks=num_looks,
     )
 
 
@@ -248,14 +254,6 @@ def _check_same_images(what: str, one: tuple[IntArray, IntArray, int], other: tu
 
 def _macro_f1(arm: ArmPredictions) -> FloatArray:
     return compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
-
-
-def _compute_p_value(found: CrossedEstimate) -> float:
-    """Two-sided p of no difference; 1 for an exact zero, 0 for a difference without any variance."""
-    effect = abs(found.interval.estimate)
-    if found.standard_error == 0:
-        return 1.0 if effect == 0 else 0.0
-    return float(2 * special.stdtr(found.degrees_of_freedom, -effect / found.standard_error))
 
 
 def _find_num_seeds(

@@ -27,6 +27,25 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassDifference:
+    """F1 of one class, treatment minus control, a fraction; exploratory.
+
+    Attributes:
+        class_name: the class.
+        effect: mean over paired seeds with its 95 % interval for new seeds and new images, this class alone.
+        p_value: two-sided, of no difference.
+        p_adjusted: Benjamini-Hochberg over the classes of the row.
+        is_flagged: whether `p_adjusted` is at most the false discovery rate, 0.10.
+    """
+
+    class_name: str
+    effect: Interval
+    p_value: float
+    p_adjusted: float
+    is_flagged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRow:
     """One row of the A/B table. All effects are fractions of macro-F1 (0.01 is one percentage point).
 
@@ -50,6 +69,11 @@ class ComparisonRow:
         p_value: two-sided, of no difference.
         seed_differences: the S differences.
         cost_ratio: device-seconds per run, treatment / control; None where not measured.
+        look: number of the planned look that the row rests on, from 1; `num_looks` were planned.
+        intervals: "planned" (they hold at the planned looks) or "anytime" (they hold at every number of seeds).
+        bootstrap: the crossed bootstrap's interval at the same confidence, a cross-check; None where not computed.
+        class_differences: class by class, exploratory; empty where not computed.
+        plan_changed: whether the plan was changed after it was written.
     """
 
     treatment: str
@@ -71,6 +95,12 @@ class ComparisonRow:
     p_value: float
     seed_differences: tuple[float, ...]
     cost_ratio: float | None
+    look: int = 1
+    num_looks: int = 1
+    intervals: str = "planned"
+    bootstrap: Interval | None = None
+    class_differences: tuple[ClassDifference, ...] = ()
+    plan_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

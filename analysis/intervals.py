@@ -38,6 +38,14 @@ def compute_estimate(values: FloatArray) -> float:
     return float(np.mean(values))
 
 
+def compute_p_value(found: CrossedEstimate) -> float:
+    """Return the two-sided p of no difference; 1 for an exact zero, 0 for a difference without any variance."""
+    effect = abs(found.interval.estimate)
+    if found.standard_error == 0:
+        return 1.0 if effect == 0 else 0.0
+    return float(2 * special.stdtr(found.degrees_of_freedom, -effect / found.standard_error))
+
+
 def compute_t_quantile(confidence: float, degrees_of_freedom: NDArray[np.float64] | float) -> FloatArray:
     """Return the two-sided quantile t with P(|T| < t) = confidence; any shape of degrees of freedom."""
     return np.asarray(special.stdtrit(degrees_of_freedom, 0.5 + confidence / 2), dtype=np.float64)

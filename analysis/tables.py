@@ -15,6 +15,7 @@ from analysis.findings import ArmFinding, ComparisonRow, Interval, Verdict
 BAR_WIDTH = 33
 TERMINAL_BAR_WIDTH = 25
 MOST_DECIMALS = 5
+PLAN_CHANGED = "The plan was changed after it was written: intervals and verdicts do not hold as stated."
 HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
 ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "device-seconds", "images/s")
 VERDICT_STYLES = {
@@ -139,7 +140,8 @@ def format_row(row: ComparisonRow) -> str:
     words = build_table_rows([row])[0]
     effect = f"{words.effect} {words.interval}"
     parts = [words.comparison, effect, words.verdict, words.seeds, f"MDE {words.mde}", words.cost]
-    return " | ".join([*parts, words.settles] if words.settles else parts)
+    notes = [words.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    return " | ".join([*parts, *(note for note in notes if note)])
 
 
 def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
@@ -211,6 +213,12 @@ def build_csv(rows: Sequence[ComparisonRow]) -> str:
             "p_value": row.value.p_value,
             "p_holm": row.p_holm_value,
             "cost_ratio": row.value.cost_ratio,
+            "look": row.value.look,
+            "num_looks": row.value.num_looks,
+            "intervals": row.value.intervals,
+            "bootstrap_low_pp": None if row.value.bootstrap is None else 100 * row.value.bootstrap.low,
+            "bootstrap_high_pp": None if row.value.bootstrap is None else 100 * row.value.bootstrap.high,
+            "plan_changed": row.value.plan_changed,
             "settles": row.settles,
         }
         for row in build_table_rows(rows)
@@ -249,7 +257,9 @@ def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
 
 def build_latex(rows: Sequence[ComparisonRow]) -> str:
     """Return the A/B table as a LaTeX tabular; needs the package booktabs."""
-    return _to_latex(HEADER, [row.cells for row in build_table_rows(rows)])
+    words = build_table_rows(rows)
+    table = _to_latex(HEADER, [row.cells for row in words])
+    return f"{table}{_escape_latex(PLAN_CHANGED)}\n" if any(row.plan_changed for row in rows) else table
 
 
 def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
@@ -317,7 +327,22 @@ def _caption(rows: Sequence[TableRow]) -> str:
     levels = ", ".join(dict.fromkeys(row.confidence for row in rows))
     margins = ", ".join(dict.fromkeys(f"{100 * row.value.margin:g}" for row in rows))
     lines = [f"Intervals at {levels} for new seeds and new images; margin {margins} pp."] if rows else []
+    lines += [PLAN_CHANGED] if any(row.value.plan_changed for row in rows) else []
+    lines += [f"{row.comparison}: {describe_rule(row)}." for row in rows if describe_rule(row)]
     return " ".join([*lines, *(f"{row.comparison}: {row.settles}." for row in rows if row.settles)])
+
+
+def describe_rule(row: TableRow) -> str:
+    """Return at which look a row stands and what its cross-check says; "" where there is neither."""
+    parts = []
+    if row.value.num_looks > 1:
+        parts.append(f"look {row.value.look} of {row.value.num_looks}")
+    if row.value.intervals == "anytime":
+        parts.append("interval that holds at every number of seeds")
+    if row.value.bootstrap is not None:
+        low, high = (f"{100 * end:+.2f}" for end in (row.value.bootstrap.low, row.value.bootstrap.high))
+        parts.append(f"crossed bootstrap [{low}, {high}] pp")
+    return ", ".join(parts)
 
 
 def _to_csv(records: Sequence[Mapping[str, object]]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.findings import ArmFinding, CamView, Findings, Interval, RungFinding, Verdict
-from analysis.tables import TableRow
+from analysis.tables import TableRow, describe_rule
 
 _MARKDOWN_ESCAPES = str.maketrans(
     {
@@ -102,9 +102,21 @@ def describe_verdict(row: TableRow) -> str:
 
 def describe_evidence(row: TableRow) -> str:
     """Return how sure an A/B row is: seeds, images, and the smallest difference that it could have found."""
+    rule = describe_rule(row)
     return (
         f"{row.value.num_seeds} paired seeds, {format_count(row.value.num_images)} test images; interval at "
         f"{row.confidence}; a true difference of {row.mde} pp would be found with 80 % power (MDE)."
+        + (f" Also: {rule}." if rule else "")
+    )
+
+
+def describe_class_differences(row: TableRow) -> str:
+    """Return which classes the two arms differ on."""
+    flagged = [c for c in row.value.class_differences if c.is_flagged]
+    named = ", ".join(f"{c.class_name} ({100 * c.effect.estimate:+.1f} pp)" for c in flagged) or "none"
+    return (
+        f"Classes that differ in F1 at a false discovery rate of 10 % (exploratory, Benjamini-Hochberg over "
+        f"{len(row.value.class_differences)} classes): {named}."
     )
 
 
@@ -230,6 +242,7 @@ FILTERS: Mapping[str, Any] = {
     "value": format_value,
     "verdict": describe_verdict,
     "evidence": describe_evidence,
+    "class_differences": describe_class_differences,
     "gate": describe_gate,
     "view": describe_view,
     "correlation": format_correlation,

@@ -9,7 +9,7 @@ from analysis.tables import build_arm_rich_table, build_rich_table, format_row
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison
-from study.conclusion import is_confirmed, write_report
+from study.conclusion import find_undecided, is_confirmed, write_report
 from study.confirmation import read_plan
 from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
 from study.lifecycle import (
@@ -118,7 +118,7 @@ def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: boo
         if not whole:
             console.print(f"next: study compare {opened.store.root}", soft_wrap=True)
             return
-        driver.confirm()
+        driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
     compute_findings(opened, prepared.image_set)
     for name in write_report(opened):
@@ -157,7 +157,7 @@ def confirm(
     with open_to_drive(store) as opened:
         prepared = prepare_resumed(opened, allow_changed=allow_changed)
         with connect_cluster(address) as cluster, LiveView(console) as view:
-            Driver(opened, prepared, cluster, view.update).confirm()
+            Driver(opened, prepared, cluster, view.update).confirm(find_undecided)
     return opened
 
 

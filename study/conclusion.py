@@ -10,20 +10,22 @@ from analysis import figures as draw
 from analysis import tables
 from analysis.assembly import (
     ArmEvidence,
+    RowRule,
+    complete_row,
     compute_arm_finding,
-    compute_rows,
+    compute_row,
     compute_search_arms,
     compute_warnings,
 )
-from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance
+from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
 from analysis.report import build_html, build_markdown
 from analysis.rungs import compute_rung_findings, compute_rung_scores
 from analysis.search_figures import plot_rungs
 from search_spaces.errors import UserInputError
 from study import paths
 from study.changes import describe_changes, read_changes
-from study.confirmation import Plan, read_plan
-from study.lifecycle import OpenStudy, planned_runs, read_passport
+from study.confirmation import Plan, read_plan, runs_of
+from study.lifecycle import OpenStudy, failed_seeds, planned_runs, read_passport
 from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
 from study.panels import draw_panels
 from study.pruning import compute_rungs
@@ -61,30 +63,65 @@ def require_plan(study: OpenStudy) -> Plan:
 
 
 def is_confirmed(study: OpenStudy) -> bool:
-    """Whether every planned confirmation run has its test predictions."""
+    """Whether every confirmation run that the plan still asks for has its test predictions."""
     plan = read_plan(study.store)
-    if plan is None:
-        return False
-    for trial_id in plan.chosen.values():
-        runs = planned_runs(study.book, study.book.get("search", trial_id), plan)
-        if any(TEST not in run.predictions for run in runs):
-            return False
-    return True
+    return plan is not None and not find_undecided(study, plan)
+
+
+def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
+    """Return the arms of rows that the looks so far have not decided, and of which a look is left; all before the first look."""
+    evidence = _read_evidence(study, plan)
+    wanting: set[str] = set()
+    first = set(plan.seeds[: plan.looks[0]])
+    for arm, found in evidence.items():
+        if not first - found.failed_seeds <= set(found.seeds):
+            wanting.add(arm)
+    for treatment, control in plan.rows:
+        row = compute_row(evidence[treatment], evidence[control], _rule(plan))
+        if row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks)):
+            wanting |= {treatment, control}
+    return tuple(arm for arm in plan.chosen if arm in wanting)
+
+
+def _rule(plan: Plan) -> RowRule:
+    return RowRule(
+        seeds=plan.seeds,
+        looks=plan.looks,
+        intervals=plan.intervals,
+        margin=plan.margin,
+        alpha=plan.alpha,
+        num_rows=len(plan.rows),
+    )
 
 
 def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
-    """Return each arm's confirmation runs and their test predictions, as planned."""
-    evidence = {}
-    for arm, trial_id in plan.chosen.items():
-        source = study.book.get("search", trial_id)
-        runs = planned_runs(study.book, source, plan)
+    """Return each arm's confirmation runs and their test predictions, as planned.
+
+    Raises UserInputError where runs of the first look are missing, or have no test predictions yet.
+    """
+    for trial_id in plan.chosen.values():
+        runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
         unread = [r.trial_id for r in runs if TEST not in r.predictions]
         if unread:
             raise UserInputError(
                 f"confirmation runs {unread} have no test predictions yet; run `study compare {study.store.root}`"
             )
-        predictions = [trial_files(study, r).read_predictions(TEST, r.digests) for r in runs]
-        evidence[arm] = ArmEvidence(arm=arm, source=source, runs=runs, predictions=predictions)
+    return _read_evidence(study, plan)
+
+
+def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
+    evidence = {}
+    for arm, trial_id in plan.chosen.items():
+        source = study.book.get("search", trial_id)
+        by_seed = {r.config.seed: r for r in runs_of(study.book, source) if TEST in r.predictions}
+        runs = [by_seed[seed] for seed in plan.seeds if seed in by_seed]
+        evidence[arm] = ArmEvidence(
+            arm=arm,
+            source=source,
+            runs=runs,
+            predictions=[trial_files(study, r).read_predictions(TEST, r.digests) for r in runs],
+            failed_seeds=failed_seeds(study.book, source),
+        )
     return evidence
 
 
@@ -97,7 +134,9 @@ def compare(study: OpenStudy) -> Comparison:
     arms = {
         name: compute_arm_finding(e, class_names, confidence=1 - plan.alpha, gate=gate) for name, e in evidence.items()
     }
-    rows = compute_rows(evidence, plan.rows, arms, margin=plan.margin, alpha=plan.alpha)
+    judged = [compute_row(evidence[treatment], evidence[control], _rule(plan)) for treatment, control in plan.rows]
+    complete = [complete_row(row, evidence, _rule(plan), class_names) for row in judged if row is not None]
+    rows = tuple(replace(row, plan_changed=plan.is_changed) for row in complete)
     found = tuple(arms.values())
     study.store.write_text(paths.COMPARISON_CSV, tables.build_csv(rows))
     study.store.write_text(paths.ARMS_CSV, tables.build_arm_csv(found))
@@ -228,9 +267,11 @@ def _plan_warnings(study: OpenStudy, plan: Plan) -> list[str]:
     warnings = describe_changes(read_changes(study.store))
     if (plan.margin, plan.alpha) != (confirm.margin, confirm.alpha):
         warnings.append("The spec's margin or alpha differs from the plan that was written before the test was read.")
+    if plan.is_changed:
+        warnings.append(tables.PLAN_CHANGED)
     if len(plan.seeds) < confirm.num_seeds:
         warnings.append(f"Only {len(plan.seeds)} of {confirm.num_seeds} planned seeds were completed by every arm.")
     reads = count_test_reads(study.store)
-    if reads > 1:
-        warnings.append(f"The test split was read {reads} times.")
+    if reads > len(plan.looks):
+        warnings.append(f"The test split was read {reads} times; {len(plan.looks)} were planned.")
     return warnings

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.paths import PLAN
 from study.records import RecordBook, now_utc
-from study.sealed import read_sealed_json, write_sealed_json
+from study.sealed import read_changed_json, write_sealed_json
 from study.search import best_trials
 from study.spec import StudySpec
-from trainables.record import TrialRecord, TrialState, config_model
+from trainables.record import DamagedFileError, TrialRecord, TrialState, config_model
 from trainables.seeds import derive_seed
 from trainables.store import Store
 
@@ -34,17 +35,23 @@ class Plan:
         created: when.
         chosen: arm -> id of the search trial whose configuration represents it.
         rows: (treatment, control) pairs.
-        seeds: paired seeds of every arm.
+        seeds: paired seeds of every arm, in the order in which they are used.
+        looks: numbers of seeds after which rows are judged; a row that is decided asks for no more.
+        intervals: "planned" or "anytime", as the spec's.
         margin: equivalence margin in macro-F1.
-        alpha: family-wise error rate over the rows.
+        alpha: family-wise error rate over the rows and looks.
+        is_changed: whether the file was changed after it was written; every output says so.
     """
 
     created: str
     chosen: dict[str, str]
     rows: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    intervals: str
     margin: float
     alpha: float
+    is_changed: bool = False
 
 
 class ConfirmationDirector(RecordKeeper):
@@ -165,13 +172,20 @@ def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
 
 
 def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: Sequence[int]) -> Plan:
-    """Return the plan: every later arm against the first, which is the control."""
+    """Return the plan: every later arm against the first, which is the control.
+
+    `complete_seeds` are those of the first look that every arm has completed; the looks get smaller by those that are missing.
+    """
     control, *treatments = winners
+    first, *later = spec.confirm.looks
+    num_lost = first - len(complete_seeds)
     return Plan(
         created=now_utc(),
         chosen={arm: record.trial_id for arm, record in winners.items()},
         rows=tuple((arm, control) for arm in treatments),
-        seeds=tuple(complete_seeds),
+        seeds=(*complete_seeds, *confirmation_seeds(spec)[first:]),
+        looks=tuple(look - num_lost for look in (first, *later)),
+        intervals=spec.confirm.intervals,
         margin=spec.confirm.margin,
         alpha=spec.confirm.alpha,
     )
@@ -179,17 +193,25 @@ def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: 
 
 def write_plan(store: Store, plan: Plan) -> None:
     """Write the plan once."""
-    write_sealed_json(store, PLAN, asdict(plan))
+    content = asdict(plan)
+    del content["is_changed"]
+    write_sealed_json(store, PLAN, content)
 
 
 def read_plan(store: Store) -> Plan | None:
-    """Return the plan, or None if none has been written; raise DamagedFileError if it cannot be read."""
+    """Return the plan, or None if none has been written; raise DamagedFileError if it cannot be read.
+
+    A plan that was changed by hand is taken, and says so.
+    """
     if not store.exists(PLAN):
         return None
-    data = read_sealed_json(store, PLAN)
-    data["rows"] = tuple((str(a), str(b)) for a, b in data["rows"])
-    data["seeds"] = tuple(int(s) for s in data["seeds"])
-    return Plan(**data)
+    data, is_intact = read_changed_json(store, PLAN)
+    try:
+        return TypeAdapter(Plan).validate_python({**data, "is_changed": not is_intact})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DamagedFileError(f"{store.root}/{PLAN} is damaged: {place}: {first['msg']}") from None
 
 
 def _mean_confirm(runs: list[TrialRecord]) -> float:

@@ -113,7 +113,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     """
     plan = read_plan(study.store)
     if plan is not None and is_confirmed(study) and arm in plan.chosen:
-        return planned_runs(study.book, study.book.get("search", plan.chosen[arm]), plan)[0]
+        return planned_runs(study.book, study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]])[0]
     ranked = best_trials(study.book.of_stage("search"), arm, study.spec.search.max_epochs)
     return ranked[0] if ranked else None
 

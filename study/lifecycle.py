@@ -1,6 +1,6 @@
 """The stages of a study's life, in order: create, search, confirm, conclude. Each can be entered again after a stop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +34,7 @@ from study.spec import StudySpec
 from study.test_reading import read_test_split
 from study.tune_run import TuneRun, run_trials
 from study.warm_start import WarmStart, earlier_trials, write_warm_start
-from trainables.record import TrialRecord
+from trainables.record import TrialRecord, TrialState
 from trainables.store import Store
 from trainables.tune_adapter import TrialSettings, make_trainable
 
@@ -130,6 +130,9 @@ def require_finished_search(study: OpenStudy) -> None:
         )
 
 
+FindUndecided = Callable[[OpenStudy, Plan], tuple[str, ...]]
+
+
 class Driver:
     """Runs the stages of one study on one cluster."""
 
@@ -159,8 +162,11 @@ class Driver:
         )
         self._run(director, "search", ("search",))
 
-    def confirm(self) -> Plan:
-        """Run the confirmation to its end and read the test split as planned; return the plan."""
+    def confirm(self, find_undecided: FindUndecided) -> Plan:
+        """Run the confirmation to its end and read the test split as planned, look by look; return the plan.
+
+        `find_undecided` says which arms stand in rows that the looks so far have not decided: they alone get more seeds.
+        """
         study, spec = self.study, self.study.spec
         require_finished_search(study)
         chosen = candidates(study.book, spec)
@@ -173,13 +179,19 @@ class Driver:
             winners = choose_by_ranking(study.book, chosen, ranking)
         else:
             winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
-        self._confirm([(winner, seeds) for winner in winners.values()])
         if plan is None:
-            plan = make_plan(spec, winners, complete_seeds(study.book, winners, seeds))
+            first = seeds[: spec.confirm.looks[0]]
+            self._confirm([(winner, first) for winner in winners.values()])
+            plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
             write_plan(study.store, plan)
-        runs = [r for winner in winners.values() for r in planned_runs(study.book, winner, plan)]
-        self._on_change(study, "test")
-        read_test_split(study.book, plan, runs, self.prepared.data, spec)
+        wanting = tuple(winners)
+        for number, look in enumerate(plan.looks):
+            if number:
+                wanting = find_undecided(study, plan)
+            self._confirm([(winners[arm], plan.seeds[:look]) for arm in wanting])
+            runs = [r for arm in wanting for r in planned_runs(study.book, winners[arm], plan.seeds[:look])]
+            self._on_change(study, "test")
+            read_test_split(study.book, plan, runs, self.prepared.data, spec)
         return plan
 
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
@@ -224,10 +236,14 @@ def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tup
     return tuple(complete)
 
 
-def planned_runs(book: RecordBook, winner: TrialRecord, plan: Plan) -> list[TrialRecord]:
-    """Return a winner's confirmation runs in the order of the plan's seeds."""
-    runs = [_run_with_seed(book, winner, seed) for seed in plan.seeds]
-    missing = [seed for seed, run in zip(plan.seeds, runs, strict=True) if run is None]
+def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) -> list[TrialRecord]:
+    """Return a winner's complete confirmation runs in the order of the seeds; what failed for good is left out.
+
+    Raises UserInputError where a run is still to come.
+    """
+    failed = failed_seeds(book, winner)
+    runs = [_run_with_seed(book, winner, seed) for seed in seeds]
+    missing = [seed for seed, run in zip(seeds, runs, strict=True) if run is None and seed not in failed]
     altered = [f"{r.stage}/{r.trial_id}" for r in book if r.is_altered]
     if missing and altered:
         raise UserInputError(
@@ -240,6 +256,16 @@ def planned_runs(book: RecordBook, winner: TrialRecord, plan: Plan) -> list[Tria
             "run `study resume` first"
         )
     return [run for run in runs if run is not None]
+
+
+def failed_seeds(book: RecordBook, winner: TrialRecord) -> frozenset[int]:
+    """Return the seeds with which the winner's confirmation run failed for good."""
+    identity = winner.trial_config().configuration_fingerprint
+    return frozenset(
+        r.config.seed
+        for r in book.of_stage("confirmation")
+        if r.state is TrialState.FAILED and r.trial_config().configuration_fingerprint == identity
+    )
 
 
 def prepare_resumed(study: OpenStudy, *, allow_changed: bool = False) -> Prepared:

@@ -22,6 +22,17 @@ def read_sealed_json(store: Store, name: str) -> dict[str, Any]:
 
     Raises DamagedFileError, naming the file, if it is missing, is no JSON object, or has changed since it was written.
     """
+    content, is_intact = read_changed_json(store, name)
+    if not is_intact:
+        raise DamagedFileError(f"{store.root}/{name} is damaged: its content does not match its checksum")
+    return content
+
+
+def read_changed_json(store: Store, name: str) -> tuple[dict[str, Any], bool]:
+    """Return what a sealed file holds, and whether it is as `write_sealed_json` wrote it.
+
+    Raises DamagedFileError, naming the file, if it is missing or is no JSON object.
+    """
     where = f"{store.root}/{name}"
     try:
         content = json.loads(store.read_bytes(name))
@@ -30,9 +41,7 @@ def read_sealed_json(store: Store, name: str) -> dict[str, Any]:
         raise DamagedFileError(f"{where} is missing; restore it, or launch a new study") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{where} is damaged: {error}") from None
-    if checksum != _digest(_canonical(content)):
-        raise DamagedFileError(f"{where} is damaged: its content does not match its checksum")
-    return dict(content)
+    return dict(content), checksum == _digest(_canonical(content))
 
 
 def write_sealed_toml(store: Store, name: str, text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from search_spaces.arms import Arm, split_into_arms
 from search_spaces.config import Value
@@ -120,11 +120,17 @@ class SearchSpec(_Section):
 
 
 class ConfirmSpec(_Section):
-    """[confirm]: fresh seeds for the chosen configurations, and the rule of the verdict."""
+    """[confirm]: fresh seeds for the chosen configurations, and the rule of the verdict.
+
+    `looks` are numbers of paired seeds: after each, rows that are decided stop asking for seeds, and the others go on to the
+    next. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses intervals that hold at every number of
+    seeds, wider, for those who want to look in between.
+    """
 
     top_k: Count = 2
     num_ranking_seeds: Count = 1
-    looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=1)] = [5]
+    looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = [5]
+    intervals: Literal["planned", "anytime"] = "planned"
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
     alpha: Fraction = 0.05
 
@@ -132,6 +138,13 @@ class ConfirmSpec(_Section):
     def num_seeds(self) -> int:
         """Paired seeds at the last look."""
         return self.looks[-1]
+
+    @field_validator("looks")
+    @classmethod
+    def _increasing(cls, looks: list[int]) -> list[int]:
+        if sorted(set(looks)) != looks:
+            raise ValueError("looks must be increasing numbers of seeds, such as [6, 10, 20]")
+        return looks
 
 
 class AnalyzeSpec(_Section):
@@ -215,9 +228,9 @@ class StudySpec(_Section):
         first, last = self.first_rung, self.search.max_epochs
         if self.search.asha.enabled and first > last:
             raise UserInputError(f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}")
-        if self.confirm.num_ranking_seeds > self.confirm.num_seeds:
+        if self.confirm.num_ranking_seeds > self.confirm.looks[0]:
             raise UserInputError(
-                f"confirm.num_ranking_seeds <= the last look ({self.confirm.num_seeds}) must hold, "
+                f"confirm.num_ranking_seeds <= the first look ({self.confirm.looks[0]}) must hold, "
                 f"but got {self.confirm.num_ranking_seeds}"
             )
         if self.resources.autoscaling and not self.resources.max_concurrent:
