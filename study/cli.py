@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -165,14 +166,35 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
 
 @app.command()
 def compare(
-    study: StudyArgument,
+    study: Annotated[str | None, typer.Argument(help="A path, a URI, or a name under the storage root.")] = None,
     storage: StorageOption = None,
     address: AddressOption = None,
     allow_changed: AllowChangedOption = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of a study: a parquet file of models trained elsewhere, with the columns arm, seed, sample_id, label "
+            "and probabilities or logits (a list per row)."
+        ),
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="With --predictions: the control. Default: the first arm.")
+    ] = None,
+    margin: Annotated[float, typer.Option(help="With --predictions: the margin in macro-F1.")] = 0.005,
+    alpha: Annotated[float, typer.Option(help="With --predictions: the family-wise error rate.")] = 0.05,
+    to: Annotated[
+        Path | None, typer.Option(help="With --predictions: a folder for comparison.csv, .md and .tex.")
+    ] = None,
 ) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
     from study import commands
 
+    if (study is None) == (predictions is None):
+        raise UserInputError("compare takes a STUDY, or --predictions FILE")
+    if predictions is not None:
+        commands.compare_predictions(predictions, control=control, margin=margin, alpha=alpha, to=to, console=console)
+        return
+    assert study is not None
     _finish(commands.confirm(study, storage=storage, address=address, allow_changed=allow_changed, console=console))
 
 

@@ -2,10 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
-from analysis.tables import build_arm_rich_table, build_rich_table, format_row
+from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
+from analysis.tables import (
+    build_arm_rich_table,
+    build_csv,
+    build_latex,
+    build_markdown,
+    build_rich_table,
+    format_row,
+)
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison
@@ -179,6 +188,26 @@ def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bo
             soft_wrap=True,
         )
     return not missed
+
+
+def compare_predictions(
+    file: Path, *, control: str | None, margin: float, alpha: float, to: Path | None, console: Console
+) -> None:
+    """Print the A/B table of models trained elsewhere; write it below `to` where given.
+
+    Raises UserInputError, with the estimates, where an arm has one seed only.
+    """
+    rows, single = compare_outside_arms(read_predictions_file(file), control=control, margin=margin, alpha=alpha)
+    if single:
+        raise UserInputError(describe_single_seeds(single))
+    console.print(build_rich_table(rows))
+    for row in rows:
+        console.print(format_row(row), soft_wrap=True, highlight=False)
+    if to is not None:
+        store = Store(to)
+        for suffix, text in (("csv", build_csv(rows)), ("md", build_markdown(rows)), ("tex", build_latex(rows))):
+            store.write_text(f"comparison.{suffix}", text)
+            console.print(f"{to}/comparison.{suffix}", soft_wrap=True)
 
 
 def analyze(study: str, *, storage: str | None, console: Console) -> None:
