@@ -40,7 +40,8 @@ def read_predictions_file(path: Path) -> dict[str, ArmPredictions]:
     for arm in dict.fromkeys(table["arm"].astype(str)):
         own = table[table["arm"].astype(str) == arm]
         by_seed = {
-            int(seed): _to_predictions(part, kind, f"arm {arm!r}, seed {seed}") for seed, part in own.groupby("seed")
+            int(str(seed)): _to_predictions(part, kind, f"arm {arm!r}, seed {seed}")
+            for seed, part in own.groupby("seed")
         }
         arms[arm] = stack_predictions(arm, by_seed)
     num_classes = next(iter(arms.values())).num_classes
@@ -133,8 +134,8 @@ def _check_probabilities(scores: np.ndarray, ids: np.ndarray, where: str) -> Non
     bad = np.flatnonzero((np.abs(sums - 1) > SUM_TOLERANCE) | (scores < 0).any(axis=1))
     if len(bad):
         raise UserInputError(
-            f"{where}: probabilities must lie in [0, 1] and sum to one, but those of sample {ids[bad[0]]} sum to {sums[bad[0]]:.4f}; "
-            "give them as `logits` if they are not normalised"
+            f"{where}: probabilities must lie in [0, 1] and sum to one, but those of sample {ids[bad[0]]} sum to "
+            f"{sums[bad[0]]:.4f}; give them as `logits` if they are not normalised"
         )
 
 
@@ -142,6 +143,6 @@ def describe_single_seeds(found: Sequence[SingleSeed]) -> str:
     """Return the estimates of arms with one seed, and why there is no interval."""
     estimates = "; ".join(f"{f.treatment} vs {f.control} {100 * f.estimate:+.2f} pp" for f in found)
     return (
-        f"{estimates}: estimates only, from one seed. An interval for new seeds needs at least two per arm; one seed says nothing "
-        "about the next"
+        f"{estimates}: estimates only, from one seed. An interval for new seeds needs at least two per arm; one seed says "
+        "nothing about the next"
     )

@@ -15,6 +15,7 @@ from analysis.tables import (
     build_rich_table,
     format_row,
 )
+from search_spaces.errors import UserInputError
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison

@@ -81,7 +81,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Callable[[pd.DataFrame],
     assert "Traceback" not in outcome.errors
 
 
-def test_neither_or_both_of_study_and_predictions_is_refused(tmp_path: Path) -> None:
+def test_neither_or_both_of_study_and_predictions_is_refused() -> None:
     for arguments in (("compare",), ("compare", "x", "--predictions", "y")):
         outcome = run_cli(*arguments)
         assert outcome.status == 2
