@@ -24,8 +24,9 @@ demo: $(STAMP)
 	rm -rf studies/demo
 	$(BIN)/study run demo --storage studies
 
+# Two processes: the tests of faults wait more than they compute. Files stay whole, for what their tests share.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider
+	$(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ from study.extension import extended_spec, launched_spec
 from study.interruption import StudyInterrupted
 from study.lease import hold_lease
 from study.passport import make_passport
-from study.paths import PASSPORT, SPEC, TRIAL_COSTS
+from study.paths import PASSPORT, SPEC, TRIAL_COSTS, TrialPaths
 from study.preparation import Prepared, prepare
 from study.records import RecordBook
 from study.sealed import read_sealed_json, write_sealed_json, write_sealed_toml
@@ -244,11 +244,11 @@ def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) ->
     failed = failed_seeds(book, winner)
     runs = [_run_with_seed(book, winner, seed) for seed in seeds]
     missing = [seed for seed, run in zip(seeds, runs, strict=True) if run is None and seed not in failed]
-    altered = [f"{r.stage}/{r.trial_id}" for r in book if r.is_altered]
+    altered = [TrialPaths(stage=r.stage, trial_id=r.trial_id).record for r in book if r.is_altered]
     if missing and altered:
         raise UserInputError(
             f"the plan compares seeds {missing}, but trial {winner.trial_id} has no complete confirmation run with them: the "
-            f"configuration in the record of {', '.join(altered)} was changed after the study wrote it; restore record.json"
+            f"configuration in {', '.join(altered)} was changed after the study wrote it; restore it"
         )
     if missing:
         raise UserInputError(

@@ -60,6 +60,22 @@ class LocalCluster:
         self.workers.append(worker)
         return worker
 
+    def wait_for_workers(self, number: int) -> None:
+        """Wait until the head knows of this many workers; raise AssertionError after two minutes."""
+        program = (
+            "import ray, sys, time\n"
+            f"ray.init(address={self.address!r}, log_to_driver=False)\n"
+            "until = time.monotonic() + 120\n"
+            f"while sum(n['Alive'] and n['Resources'].get('CPU', 0) > 0 for n in ray.nodes()) < {number}:\n"
+            "    assert time.monotonic() < until, 'the workers did not come'\n"
+            "    time.sleep(0.2)\n"
+        )
+        environment = {**os.environ, **self.environment}
+        waited = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        )
+        assert waited.returncode == 0, waited.stderr
+
     def drop_worker(self, worker: subprocess.Popen[bytes]) -> None:
         """kill -9 of everything that the node runs."""
         _kill_node(worker)
@@ -122,6 +138,7 @@ def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[Loca
         _wait_for_port(port, head)
         for _ in range(num_workers):
             cluster.add_worker()
+        cluster.wait_for_workers(num_workers)
         yield cluster
     finally:
         for node in (*cluster.workers, head):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults import hostile, nodes, ports, processes, storage
+from benchmarks.faults import hostile, nodes, ports, storage
 from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, is_alive, kill
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
 
 def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None:
-    campaign = Campaign(tmp_path, num_trials=4, max_epochs=4, retries=10, timeout_seconds=20.0)
+    campaign = Campaign(tmp_path, num_trials=4, max_epochs=4, retries=10, timeout_seconds=40.0)
     campaign.start()
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
         assert campaign.wait_for(lambda: bool(campaign.running_pids()))
@@ -31,27 +31,29 @@ def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None
     assert status == EXIT_DONE, output
     assert campaign.find_losses(max_trained=2, expected=4) == ()
     causes = [cause for record in campaign.records().values() for cause in record.retry_causes]
-    assert sum("no report for 20 s" in cause for cause in causes) == 1
+    assert sum("no report for 40 s" in cause for cause in causes) == 1
     assert len(causes) >= 3
     assert any(line.event == "left" for line in campaign.lines())
 
 
 def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
-    """The cluster is started by the commands of cluster.yaml, with a token."""
+    """The cluster is started by the commands of cluster.yaml, with a token; what is left of the study goes on without it."""
     with nodes.local_cluster(2, tmp_path) as cluster:
-        campaign = nodes.make_campaign(tmp_path, cluster, num_trials=6, retries=10)
+        campaign = nodes.make_campaign(tmp_path, cluster, num_trials=4, retries=10)
         campaign.start()
-        assert nodes.lose_node(campaign, cluster, random.Random(0))
-        assert nodes.orphan_trial(campaign, cluster, random.Random(1)) in {"refused", "gone"}
-        campaign.note_finished()
-        kill(cluster.gcs(), signal.SIGKILL)
-        campaign.end(150)
+        try:
+            assert nodes.lose_node(campaign, cluster, random.Random(0))
+            assert nodes.orphan_trial(campaign, cluster, random.Random(1)) in {"refused", "gone"}
+            campaign.note_finished()
+            kill(cluster.gcs(), signal.SIGKILL)
+        finally:
+            campaign.end(150)
     with nodes.local_cluster(1, tmp_path) as cluster:
         campaign.address, campaign.environment = cluster.address, cluster.environment
         campaign.start("resume")
         status, output = campaign.end()
     assert status == EXIT_DONE, output
-    assert campaign.find_losses(max_trained=4, expected=6) == ()
+    assert campaign.find_losses(max_trained=4, expected=4) == ()
     assert nodes.find_late_writes(campaign) == ()
 
 
@@ -78,10 +80,10 @@ def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: P
         assert campaign.find_losses(max_trained=3, expected=4) == ()
 
 
-def test_study_on_a_failing_object_store_from_launch_to_report_on_two_machines(tmp_path: Path) -> None:
-    outcome = storage.fail_object_store(tmp_path, 25, num_trials=2)
+def test_search_on_a_failing_object_store_is_killed_and_resumed_with_its_uri_alone(tmp_path: Path) -> None:
+    outcome = storage.fail_object_store(tmp_path, 16, num_trials=3, whole=False)
     assert outcome.is_met, outcome
-    assert outcome.injected >= 20
+    assert outcome.injected >= 12
 
 
 def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
@@ -99,17 +101,3 @@ def test_no_port_answers_without_the_token(tmp_path: Path) -> None:
     outcome = ports.knock_at_ports(tmp_path, 1)
     assert outcome.is_met, outcome
     assert outcome.injected >= 6
-
-
-def test_trial_without_memory_and_trial_with_nan_end_with_their_reasons(tmp_path: Path) -> None:
-    campaign = Campaign(
-        tmp_path, num_trials=5, max_epochs=2, retries=0, inside='{"trials/00001": "oom@2", "trials/00002": "inf@1"}'
-    )
-    campaign.start()
-    status, output = campaign.end()
-    assert status == EXIT_DONE, output
-    records = campaign.records()
-    assert "memory" in records["00001"].reason.lower()
-    assert "macro_f1 was not a finite number at epoch 1" in records["00002"].reason
-    assert sorted(r.state for r in records.values()).count("COMPLETE") == 3
-    assert processes.describe_end(status, output) == ()

@@ -18,6 +18,7 @@ from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState
 from trainables.store import Store
+from trainables.trial_files import TrialFiles
 
 ARMS = ("resnet18", "resnet50")
 STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}
@@ -60,6 +61,5 @@ def confirm(study: OpenStudy, *, read_test: bool) -> None:
     for record in study.book.of_stage("confirmation"):
         write_weights(study.store, record)
         if read_test:
-            name = f"confirmation/{record.trial_id}/best/test.npz"
-            study.store.write_bytes(name, predictions.to_npz())
-            study.book.save(record.updated(predictions=("test",)))
+            digests = TrialFiles(study.store.child(f"confirmation/{record.trial_id}")).write_predictions(predictions)
+            study.book.save(record.updated(predictions=("test",), digests=digests))

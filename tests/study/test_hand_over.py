@@ -1,10 +1,12 @@
 """The hand-over through a real Ray run: trials that go wrong end at that report, and nothing waits for them."""
 
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray import tune
 
 from study.cluster import connect_cluster
@@ -19,12 +21,22 @@ from trainables.store import Store
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(240)]
 
 FAULTS: dict[str, float | None] = {"00001": math.nan, "00002": math.inf, "00004": None}
-CRASHES = "00005"
+CRASHES, EXHAUSTS = "00005", "00007"
 NUM_TRIALS = 12
 
 
 def make_trainable() -> type[tune.Trainable]:
-    """Return a trainable whose curve rises by trial; four trials go wrong at epoch 2. Made here so that it pickles by value."""
+    """Return a trainable whose curve rises by trial; five trials go wrong at epoch 2. Made here so that it pickles by value."""
+
+    def exhaust_memory() -> None:
+        """Leave the process no room for another tensor, then ask for one."""
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000, limits[1]))
+        try:
+            torch.zeros(100_000_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
 
     class Faulty(tune.Trainable):  # type: ignore[misc]
         def setup(self, config: dict[str, Any]) -> None:
@@ -39,6 +51,8 @@ def make_trainable() -> type[tune.Trainable]:
             value: float | None = 0.3 + 0.01 * int(self._trial_id) + 0.05 * self._epoch
             if self._epoch == 2 and self._trial_id == CRASHES:
                 raise ValueError("the image is not an image")
+            if self._epoch == 2 and self._trial_id == EXHAUSTS:
+                exhaust_memory()
             if self._epoch == 2 and self._trial_id in FAULTS:
                 value = FAULTS[self._trial_id]
             report = make_report(self._epoch, value, 1.0)
@@ -48,7 +62,7 @@ def make_trainable() -> type[tune.Trainable]:
     return Faulty
 
 
-def test_injected_faults_end_four_trials_and_the_study_ends_normally(tmp_path: Path) -> None:
+def test_injected_faults_end_five_trials_and_the_study_ends_normally(tmp_path: Path) -> None:
     spec = make_spec(num_trials=NUM_TRIALS)
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"retries": 0, "cpu": 0.5})})
     book = RecordBook(Store(tmp_path))
@@ -69,12 +83,13 @@ def test_injected_faults_end_four_trials_and_the_study_ends_normally(tmp_path: P
     assert director.is_exhausted
     assert len(records) == NUM_TRIALS
     failed = {r.trial_id: r for r in records if r.state is TrialState.FAILED}
-    assert set(failed) == {*FAULTS, CRASHES}
+    assert set(failed) == {*FAULTS, CRASHES, EXHAUSTS}
     for trial_id, value in FAULTS.items():
         assert failed[trial_id].reason == f"macro_f1 was not a finite number at epoch 2 (got {value})"
         assert len(failed[trial_id].epochs) == 2
     assert "ValueError: the image is not an image" in failed[CRASHES].reason
     assert len(failed[CRASHES].epochs) == 1
+    assert "memory" in failed[EXHAUSTS].reason
     for arm in ("resnet18", "resnet50"):
         assert not {r.trial_id for r in best_trials(records, arm, 6)} & set(failed)
         states = [t.state for t in director._samplers[arm].trials]
