@@ -1,4 +1,4 @@
-# make demo | test | check | bench | bench-search | bench-trials | faults; everything lives in .venv.
+# make demo | test | check | bench | bench-search | bench-trials | faults | validate-statistics; everything lives in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test check format bench bench-search bench-trials faults clean
+.PHONY: install demo test check format bench bench-search bench-trials faults validate-statistics clean
 
 install: $(STAMP)
 
@@ -45,6 +45,10 @@ bench-search: $(STAMP)
 # 10,000 trials that train nothing through the real Ray run. Under 15 minutes on two cores.
 bench-trials: $(STAMP)
 	$(BIN)/python -m benchmarks.many_trials
+
+# The simulations behind the comparison; writes benchmarks/STATISTICS.md. Under 20 minutes on two cores.
+validate-statistics: $(STAMP)
+	$(BIN)/python -m benchmarks.validate_statistics
 
 # Faults R1 to R14 at full counts, stock Ray Tune beside; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
 # or the full disk cannot be made.
