@@ -1,4 +1,4 @@
-# make demo | test | check | bench | bench-search | bench-trials | faults | validate-statistics; everything lives in .venv.
+# make demo | test | test-faults | check | bench | bench-search | bench-trials | faults | validate-statistics; everything lives in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test check format bench bench-search bench-trials faults validate-statistics clean
+.PHONY: install demo test test-faults check format bench bench-search bench-trials faults validate-statistics clean
 
 install: $(STAMP)
 
@@ -24,9 +24,12 @@ demo: $(STAMP)
 	rm -rf studies/demo
 	$(BIN)/study run demo --storage studies
 
-# Two processes: the tests of faults wait more than they compute. Files stay whole, for what their tests share.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider -n 2 --dist loadfile
+	$(BIN)/python -m pytest -p no:cacheprovider -m "not long_faults"
+
+# One sample each of lost nodes, heads and orphans, a full disk and a failing object store; ten minutes on two cores.
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

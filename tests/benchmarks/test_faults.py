@@ -36,6 +36,7 @@ def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None
     assert any(line.event == "left" for line in campaign.lines())
 
 
+@pytest.mark.long_faults
 def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
     """The cluster is started by the commands of cluster.yaml, with a token; what is left of the study goes on without it."""
     with nodes.local_cluster(2, tmp_path) as cluster:
@@ -57,6 +58,7 @@ def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
     assert nodes.find_late_writes(campaign) == ()
 
 
+@pytest.mark.long_faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a tmpfs, which only root may mount")
 def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
     if subprocess.run(["mount", "--version"], capture_output=True, check=False).returncode:
@@ -80,6 +82,7 @@ def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: P
         assert campaign.find_losses(max_trained=3, expected=4) == ()
 
 
+@pytest.mark.long_faults
 def test_search_on_a_failing_object_store_is_killed_and_resumed_with_its_uri_alone(tmp_path: Path) -> None:
     outcome = storage.fail_object_store(tmp_path, 16, num_trials=3, whole=False)
     assert outcome.is_met, outcome
