@@ -27,7 +27,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m "not long_faults"
 
-# One sample each of lost nodes, heads and orphans, a full disk and a failing object store; ten minutes on two cores.
+# One sample each of trials killed, told to end and hung, lost nodes, heads and orphans, a full disk, a failing object store; ten
+# minutes on two cores.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
 

@@ -16,6 +16,7 @@ from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, is_ali
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
 
+@pytest.mark.long_faults
 def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path, num_trials=4, max_epochs=4, retries=10, timeout_seconds=40.0)
     campaign.start()
