@@ -32,6 +32,11 @@ def compute_anytime_interval(treatment: ArmPredictions, control: ArmPredictions,
     return Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
 
 
+def compute_fewest_seeds(confidence: float) -> int:
+    """Return the smallest number of seeds at which `compute_anytime_interval` is finite."""
+    return next(n for n in range(2, 1000) if math.isfinite(compute_sequence_half_width(n, 1.0, (1 - confidence) / 2)))
+
+
 def compute_sequence_half_width(num_values: int, standard_deviation: float, error_rate: float) -> float:
     """Return the half-width around the mean of the first `num_values` >= 2 normal values.
 

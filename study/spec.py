@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from analysis.anytime import compute_fewest_seeds
 from search_spaces.arms import Arm, split_into_arms
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
@@ -233,6 +234,13 @@ class StudySpec(_Section):
                 f"confirm.num_ranking_seeds <= the first look ({self.confirm.looks[0]}) must hold, "
                 f"but got {self.confirm.num_ranking_seeds}"
             )
+        if self.confirm.intervals == "anytime" and len(arms) > 1:
+            fewest = compute_fewest_seeds(1 - self.confirm.alpha / (len(arms) - 1))
+            if self.confirm.looks[0] < fewest:
+                raise UserInputError(
+                    f"intervals that hold at every number of seeds are endless below {fewest} seeds here, but confirm.looks "
+                    f"begins at {self.confirm.looks[0]}; begin later, or set confirm.intervals to planned"
+                )
         if self.resources.autoscaling and not self.resources.max_concurrent:
             raise UserInputError(
                 "resources.autoscaling needs resources.max_concurrent >= 1, the trials that the cluster grows for"

@@ -60,6 +60,10 @@ def test_resources_per_arm() -> None:
             ["search.epoch_cost={resnet18=1.0, resnet50=2.0}", "search.device_seconds=100"],
             "goes with search.num_trials",
         ),
+        (
+            ["confirm.intervals=anytime", "confirm.looks=[2, 6]"],
+            "endless below 4 seeds here, but confirm.looks begins at 2",
+        ),
         (["resources.autoscaling=true"], "needs resources.max_concurrent"),
         (["resources.timeout_seconds=0"], "greater than 0"),
     ],
