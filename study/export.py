@@ -21,9 +21,8 @@ from study.search import best_trials
 from study.test_reading import TEST
 from trainables.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from trainables.evaluation import compute_macro_f1
-from trainables.record import DamagedFileError, TrialRecord
+from trainables.record import TrialRecord
 from trainables.store import Store
-from trainables.trial_files import WEIGHTS
 
 EXPORT_FOLDER = "export"
 TRIALS_CSV = "trials.csv"
@@ -162,10 +161,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
     record = choose_trial(study, arm)
     if record is None:
         return False
-    store = trial_files(study, record).store
-    if not store.exists(WEIGHTS):
-        raise DamagedFileError(f"{store.root}/{WEIGHTS} is missing")
-    (folder / f"{arm}.safetensors").write_bytes(store.read_bytes(WEIGHTS))
+    (folder / f"{arm}.safetensors").write_bytes(trial_files(study, record).read_weights(record.digests))
     text = json.dumps(describe_model(study, record), indent=1, sort_keys=True, allow_nan=False)
     (folder / f"{arm}.json").write_text(text + "\n", encoding="utf-8")
     return True

@@ -78,13 +78,17 @@ class TrialFiles:
         """Store the final weights, a state dict of contiguous CPU tensors under torchvision's names; return their digest."""
         return self._write(WEIGHTS, save(dict(state)))
 
+    def read_weights(self, digests: Mapping[str, str]) -> bytes:
+        """Return the file of the final weights; `digests` and errors as of `load_weights`."""
+        return self._read(WEIGHTS, digests)
+
     def load_weights(self, model: nn.Module, digests: Mapping[str, str]) -> nn.Module:
         """Load the final weights into `model` and return it.
 
         `digests` are the record's. Raises DamagedFileError naming a file that is missing, damaged or not what was stored.
         """
         try:
-            model.load_state_dict(load(self._read(WEIGHTS, digests)))
+            model.load_state_dict(load(self.read_weights(digests)))
         except (SafetensorError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise DamagedFileError(f"{self.store.root}/{WEIGHTS} is damaged: {first}") from None

@@ -42,8 +42,8 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R10b", processes.hang_trials, 10),
     ("R11", processes.tell_trials_to_end, 20),
     ("R12", hostile.feed_hostile_input, 1000),
-    ("R13", hostile.place_payloads, 1),
-    ("R14", ports.knock_at_ports, 1),
+    ("R13", lambda folder, _: hostile.place_payloads(folder), 1),
+    ("R14", lambda *_: ports.knock_at_ports(), 1),
 )
 
 

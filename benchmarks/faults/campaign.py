@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.faults.judge import INSIDE, LOG, Line, count_trained, find_contradictions, read_log
 from search_spaces.errors import UserInputError
+from study.paths import TrialPaths
 from study.records import RecordBook
 from trainables.record import TrialRecord, TrialState
 from trainables.store import Store, join_uri
@@ -152,7 +154,7 @@ class Campaign:
         )
         return self.driver
 
-    def end(self, timeout_seconds: float = 280.0) -> tuple[int, str]:
+    def end(self, timeout_seconds: float = 900.0) -> tuple[int, str]:
         """Wait for the driver; return its exit status and what it printed."""
         assert self.driver is not None
         output, _ = self.driver.communicate(timeout=timeout_seconds)
@@ -181,12 +183,16 @@ class Campaign:
             time.sleep(0.05)
         raise AssertionError(f"nothing happened in {timeout_seconds:g} s")
 
-    def records(self) -> dict[str, TrialRecord]:
-        """Return the records of the search; empty while there is no study."""
+    def book(self) -> list[TrialRecord]:
+        """Return the records of both stages; empty while there is no study."""
         try:
-            return {r.trial_id: r for r in RecordBook(Store(self.reading_root)).of_stage("search")}
+            return list(RecordBook(Store(self.reading_root)))
         except UserInputError:
-            return {}
+            return []
+
+    def records(self) -> dict[str, TrialRecord]:
+        """Return the records of the search by trial; empty while there is no study."""
+        return {r.trial_id: r for r in self.book() if r.stage == "search"}
 
     def note_finished(self) -> None:
         """Remember the finished records as they are now; `find_losses` compares."""
@@ -200,10 +206,11 @@ class Campaign:
         finished = {f"trials/{i}" for i, r in self.records().items() if r.state.is_finished}
         return sorted({line.pid for t, line in latest.items() if t not in finished and is_alive(line.pid)})
 
-    def find_losses(self, *, max_trained: int, expected: int | None = None) -> tuple[str, ...]:
+    def find_losses(self, *, expected: int | None = None, again_per_start: int = 1) -> tuple[str, ...]:
         """Return what was lost: finished records gone or changed, epochs trained too often or otherwise, trials missing.
 
-        `max_trained` is how often one epoch may have been trained: once, and once more per fault that can have hit it.
+        A start of a trial that broke off has cost at most the epoch that it was in: `again_per_start` epochs, 0 where it was
+        told before and could store its place.
         """
         records = self.records()
         lost = [f"trial {i} is gone" for i in self.finished_before if i not in records]
@@ -212,11 +219,7 @@ class Campaign:
             for i, text in self.finished_before.items()
             if i in records and _content(records[i]) != text
         ]
-        lost += [
-            f"{t} epoch {e} was trained {n} times"
-            for (t, e), n in count_trained(self.lines()).items()
-            if n > max_trained
-        ]
+        lost += self._find_trained_again(again_per_start)
         lost += [f"{where} came out otherwise" for where in find_contradictions(self.lines())]
         by_epoch = {(x.trial, x.epoch): x.macro_f1 for x in self.lines() if x.event == "epoch"}
         for record in records.values():
@@ -229,6 +232,15 @@ class Campaign:
             if complete != expected:
                 lost.append(f"{expected - complete} of {expected} trials did not complete")
         return tuple(lost)
+
+    def _find_trained_again(self, again_per_start: int) -> list[str]:
+        trained = Counter(trial for trial, _ in count_trained(self.lines()).elements())
+        return [
+            f"trial {r.trial_id} of {r.stage} trained {again} epochs again in {r.attempts} starts"
+            for r in self.book()
+            if (again := trained[TrialPaths(stage=r.stage, trial_id=r.trial_id).folder] - len(r.epochs))
+            > again_per_start * (r.attempts - 1)
+        ]
 
 
 def kill_session(session: int) -> None:

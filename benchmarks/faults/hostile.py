@@ -210,12 +210,11 @@ def _leave_mark(marker: str) -> str:
     return marker
 
 
-def place_payloads(folder: Path, count: int, root: str = "") -> Outcome:
+def place_payloads(folder: Path, root: str = "") -> Outcome:
     """R13: a pickle that leaves a mark, in six wrappings, in the place of every file that the product reads back.
 
-    `count` is not used: every file is tried. `root` is a whole study; without it one is made.
+    `root` is a whole study; without it one is made.
     """
-    del count
     root = root or make_whole_study(folder)
     marker = folder / "executed"
     store = Store(root)

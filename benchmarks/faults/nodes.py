@@ -160,7 +160,7 @@ def lose_nodes(folder: Path, count: int) -> Outcome:
         fault="R2 node lost",
         injected=struck,
         survived=struck if status == EXIT_DONE else 0,
-        lost=(*campaign.find_losses(max_trained=99, expected=campaign.num_trials), *describe_end(status, output)),
+        lost=(*campaign.find_losses(expected=campaign.num_trials), *describe_end(status, output)),
         seen=f"{retries} retries recorded",
     )
 
@@ -192,7 +192,7 @@ def orphan_trials(folder: Path, count: int) -> Outcome:
         injected=len(ends),
         survived=len(ends) - ends.count("alive") if status == EXIT_DONE else 0,
         lost=(
-            *campaign.find_losses(max_trained=99, expected=campaign.num_trials),
+            *campaign.find_losses(expected=campaign.num_trials),
             *find_late_writes(campaign),
             *describe_end(status, output),
         ),
@@ -267,7 +267,7 @@ def lose_heads(folder: Path, count: int) -> Outcome:
         injected=struck,
         survived=struck if status == EXIT_DONE else 0,
         lost=(
-            *campaign.find_losses(max_trained=1 + struck, expected=campaign.num_trials),
+            *campaign.find_losses(expected=campaign.num_trials),
             *find_restarted(campaign),
             *describe_end(status, output),
         ),

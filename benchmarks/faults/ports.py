@@ -58,9 +58,8 @@ class Knock:
     answer: str
 
 
-def knock_at_ports(folder: Path, count: int) -> Outcome:
+def knock_at_ports() -> Outcome:
     """R14: none of the cluster's ports does anything for one who has no token or a wrong one."""
-    del folder, count
     with local_cluster(1) as cluster, _actor_on(cluster) as driver:
         _wait_until_steady(cluster)
         ports = listening_ports(cluster, driver)

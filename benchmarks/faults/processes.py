@@ -26,14 +26,7 @@ def kill_trials(folder: Path, count: int) -> Outcome:
     struck = _strike(campaign, count, signal.SIGKILL, gap=(1.0, 3.0))
     status, output = campaign.end()
     records = campaign.records()
-    lost = campaign.find_losses(max_trained=99, expected=campaign.num_trials)
-    # An epoch is trained once more for each start of its trial that broke off, and no more.
-    lost += tuple(
-        f"trial {r.trial_id} trained {n - len(r.epochs)} epochs again in {r.attempts} starts"
-        for r in records.values()
-        if (n := sum(x.event == "epoch" and x.trial == f"trials/{r.trial_id}" for x in campaign.lines()))
-        > len(r.epochs) + r.attempts - 1
-    )
+    lost = campaign.find_losses(expected=campaign.num_trials)
     survived = count if status == EXIT_DONE else 0
     retries = sum(r.attempts - 1 for r in records.values())
     return Outcome(
@@ -66,7 +59,7 @@ def tell_trials_to_end(folder: Path, count: int, grace_seconds: float = 10.0) ->
         late += is_alive(pid) and kill(pid, signal.SIGKILL)
     status, output = campaign.end()
     # An epoch that was left is gone on with: none is ever trained twice.
-    lost = campaign.find_losses(max_trained=1, expected=campaign.num_trials)
+    lost = campaign.find_losses(again_per_start=0, expected=campaign.num_trials)
     left = sum(line.event == "left" for line in campaign.lines())
     return Outcome(
         fault="R11 preemption notice",
@@ -99,7 +92,7 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
         injected=struck,
         survived=struck if status == EXIT_DONE else 0,
         lost=(
-            *campaign.find_losses(max_trained=1 + struck, expected=campaign.num_trials),
+            *campaign.find_losses(expected=campaign.num_trials),
             *find_restarted(campaign),
             *refused,
         ),
@@ -140,7 +133,7 @@ def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:
     status, output = killed.end(1800)
     ends.append(describe_end(status, output))
     differences = find_differences(undisturbed.root, killed.root)
-    lost = killed.find_losses(max_trained=1 + struck)
+    lost = killed.find_losses()
     return Outcome(
         fault="R4 driver killed from launch to report" + (f" ({preset})" if preset else ""),
         injected=struck,
@@ -183,7 +176,7 @@ def spoil_metrics(folder: Path, count: int) -> Outcome:
         if i in records
     )
     sound = sum(r.state is TrialState.COMPLETE for r in records.values())
-    lost = campaign.find_losses(max_trained=1)
+    lost = campaign.find_losses(again_per_start=0)
     return Outcome(
         fault="R9 NaN, inf metric",
         injected=count,
@@ -214,7 +207,7 @@ def exhaust_memory(folder: Path, count: int) -> Outcome:
         fault="R10 out of memory",
         injected=count,
         survived=survived,
-        lost=(*campaign.find_losses(max_trained=1), *describe_end(status, output)),
+        lost=(*campaign.find_losses(again_per_start=0), *describe_end(status, output)),
         seen=f"each failed with that reason; the other {sound} of {num_trials - count} trials completed",
     )
 
@@ -231,7 +224,7 @@ def hang_trials(folder: Path, count: int, timeout_seconds: float = 30.0) -> Outc
         fault="R10 hang",
         injected=struck,
         survived=min(struck, timed_out) if status == EXIT_DONE else 0,
-        lost=(*campaign.find_losses(max_trained=99, expected=campaign.num_trials), *describe_end(status, output)),
+        lost=(*campaign.find_losses(expected=campaign.num_trials), *describe_end(status, output)),
         seen=f"{timed_out} processes ended after {timeout_seconds:g} s without a report",
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import sys
 import time
 from pathlib import Path
@@ -14,9 +15,9 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 MODE, PLACE = sys.argv[1], Path(sys.argv[2])
-NUM_TRIALS = int(os.environ.get("STOCK_TRIALS", "4" if "short" in MODE else "16"))
+NUM_TRIALS = int(os.environ.get("STOCK_TRIALS", "4" if "short" in MODE else "8"))
 SECONDS = 0.05 if "short" in MODE or "nan" in MODE else 0.8
-FAULTS = json.loads(os.environ.get("STOCK_FAULTS", "{}"))
+SPOILED_SHARE = float(os.environ.get("STOCK_SPOILED_SHARE", "0"))
 
 
 class Sleeper(tune.Trainable):  # type: ignore[misc]
@@ -24,20 +25,20 @@ class Sleeper(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         self._epoch = 0
+        # Tune's trials have random names, so which is spoiled, how and when, follows from its configuration.
+        chooser = random.Random(repr(config["lr"]))
+        self._spoiled_from = chooser.randint(1, 3) if chooser.random() < SPOILED_SHARE else 99
+        self._spoiled_value = float(chooser.choice(["nan", "inf", "-inf"]))
 
     def step(self) -> dict[str, Any]:
         time.sleep(SECONDS)
         self._epoch += 1
         value = 0.5 + self.config["lr"] * 0.1 + 0.02 * self._epoch
-        number = int(self.trial_name.rpartition("_")[2])
-        fault = FAULTS.get(str(number))
-        spoiled = fault is not None and self._epoch >= fault[1]
-        if spoiled:
-            value = float(fault[0])
-        first = fault is not None and self._epoch == fault[1]
-        self._log("epoch", number=number, epoch=self._epoch, spoiled=first)
+        if self._epoch >= self._spoiled_from:
+            value = self._spoiled_value
+        self._log("epoch", epoch=self._epoch, spoiled=self._epoch == self._spoiled_from)
         if self._epoch >= 6:
-            self._log("end", number=number, epoch=self._epoch, spoiled=False)
+            self._log("end", epoch=self._epoch, spoiled=False)
         return {"macro_f1": value, "epoch": self._epoch, "done": self._epoch >= 6}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, int]:
@@ -57,13 +58,13 @@ class Sleeper(tune.Trainable):  # type: ignore[misc]
 def main() -> None:
     """Fit or restore, then write down what the result grid says."""
     ray.init(include_dashboard=False, log_to_driver=False, num_cpus=2)
-    path = str(PLACE / "stock")
+    path, space = str(PLACE / "stock"), {"lr": tune.uniform(0.0, 1.0)}
     if MODE.startswith("restore"):
-        tuner = tune.Tuner.restore(path, Sleeper, resume_unfinished=True)
+        tuner = tune.Tuner.restore(path, Sleeper, resume_unfinished=True, param_space=space)
     else:
         tuner = tune.Tuner(
             Sleeper,
-            param_space={"lr": tune.uniform(0.0, 1.0)},
+            param_space=space,
             tune_config=tune.TuneConfig(
                 metric="macro_f1",
                 mode="max",

@@ -71,7 +71,7 @@ def make_whole_study(folder: Path) -> str:
     """Run a small study from its launch to its report; return its root."""
     campaign = Campaign(folder, num_trials=4, max_epochs=2)
     campaign.start("run")
-    status, output = campaign.end(280)
+    status, output = campaign.end()
     assert status == EXIT_DONE, output
     return campaign.root
 
@@ -133,11 +133,9 @@ def _look(store: Store, name: str, before: dict[str, Any]) -> str:
         )
     if now == {k: v for k, v in before.items() if k != "recovered"}:
         return "without effect"
-    return (
-        "told as an altered configuration"
-        if any(v is True for k, v in now.items() if k.endswith("altered"))
-        else "unnoticed"
-    )
+    if any(v is True for k, v in now.items() if k.endswith("altered")):
+        return "told as an altered configuration"
+    return "told as a changed plan" if now[paths.PLAN].is_changed else "unnoticed"
 
 
 def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
@@ -151,7 +149,7 @@ def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
             time.sleep(draw(struck, 0.5, 4.0))
             fill(disk / "filler")
             struck += 1
-            status, output = campaign.end(280)
+            status, output = campaign.end()
             statuses.append(status)
             campaign.note_finished()
             readable += bool(campaign.records()) and status in {EXIT_DONE, EXIT_STOPPED} and "Traceback" not in output
@@ -163,7 +161,7 @@ def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
             injected=struck,
             survived=readable if status == EXIT_DONE else 0,
             lost=(
-                *campaign.find_losses(max_trained=1 + 4 * struck, expected=campaign.num_trials),
+                *campaign.find_losses(expected=campaign.num_trials),
                 *find_restarted(campaign),
                 *describe_end(status, output),
             ),
@@ -352,7 +350,7 @@ def fail_object_store(folder: Path, count: int, num_trials: int = 0, *, whole: b
             fault="R8 object store faults",
             injected=injected,
             survived=injected if status == EXIT_DONE and has_report else 0,
-            lost=(*campaign.find_losses(max_trained=2, expected=campaign.num_trials), *describe_end(status, output)),
+            lost=(*campaign.find_losses(expected=campaign.num_trials), *describe_end(status, output)),
             seen=", ".join(f"{n} {what}" for what, n in proxy.counts.items())
             + "; driver killed once and resumed with the URI alone"
             + ("; report written" if whole else ""),

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 import torch
-from safetensors.torch import save
 
 from study import paths
 from study.confirmation import ConfirmationDirector, make_plan, want, write_plan
@@ -37,13 +36,15 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
     drive(SearchDirector(book, spec, {**FIXED, "image_size": 32}), curve_with_failures, max_events=max_events)
     for record in book.of_stage("search"):
         if record.state is TrialState.COMPLETE:
-            write_weights(store, record)
+            book.save(write_weights(store, record))
     return OpenStudy(store=store, spec=spec, book=book)
 
 
-def write_weights(store: Store, record: TrialRecord) -> None:
+def write_weights(store: Store, record: TrialRecord) -> TrialRecord:
+    """Store weights that hold the trial's number; return the record with their digest."""
     folder = paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
-    store.write_bytes(f"{folder}/best/weights.safetensors", save({"fc.bias": torch.tensor([record.config.seed])}))
+    digests = TrialFiles(store.child(folder)).write_weights({"fc.bias": torch.tensor([record.config.seed])})
+    return record.updated(digests=record.digests | digests)
 
 
 def confirm(study: OpenStudy, *, read_test: bool) -> None:
@@ -59,7 +60,7 @@ def confirm(study: OpenStudy, *, read_test: bool) -> None:
         split="test",
     )
     for record in study.book.of_stage("confirmation"):
-        write_weights(study.store, record)
+        stored = study.book.save(write_weights(study.store, record))
         if read_test:
             digests = TrialFiles(study.store.child(f"confirmation/{record.trial_id}")).write_predictions(predictions)
-            study.book.save(record.updated(predictions=("test",), digests=digests))
+            study.book.save(stored.updated(predictions=("test",), digests=stored.digests | digests))

@@ -18,6 +18,7 @@ from study.search import best_trials
 from tests.study.command_line import run_cli
 from tests.study.searched import ARMS, confirm, simulate
 from tests.study.simulated import make_spec
+from trainables.record import DamagedFileError
 from trainables.store import Store
 
 
@@ -156,3 +157,12 @@ def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     storage.remove_session()
     storage.engine.dispose()
     return trials
+
+
+def test_damaged_weights_are_named_and_nothing_is_left(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "study")
+    for weights in tmp_path.glob("study/trials/*/best/weights.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(DamagedFileError, match=r"weights\.safetensors is damaged"):
+        export_study(study)
+    assert not (tmp_path / "study" / "export").exists()

@@ -276,5 +276,5 @@ def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path
 def test_damage_and_payloads_in_every_file_are_told_and_none_is_run(study_folder: Path, tmp_path: Path) -> None:
     damaged = damage_files(tmp_path, 180, str(study_folder))
     assert damaged.is_met, damaged
-    placed = place_payloads(tmp_path, 1, str(study_folder))
+    placed = place_payloads(tmp_path, str(study_folder))
     assert placed.is_met, placed
