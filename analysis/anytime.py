@@ -11,14 +11,14 @@ import math
 import numpy as np
 from scipy import special
 
-from analysis.comparison import ArmPredictions, compute_difference, compute_seed_differences
+from analysis.comparison import Side, compute_difference, compute_seed_differences
 from analysis.findings import Interval
 
 # Standard deviation of the prior on (difference / standard deviation of a seed's difference): wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0
 
 
-def compute_anytime_interval(treatment: ArmPredictions, control: ArmPredictions, confidence: float) -> Interval:
+def compute_anytime_interval(treatment: Side, control: Side, confidence: float) -> Interval:
     """Return treatment minus control in macro-F1 with an interval that holds for all numbers of seeds together.
 
     With very few seeds it is infinitely wide: then no look can decide. Raises UserInputError as `compute_difference`.

@@ -7,11 +7,13 @@ from statistics import fmean, median
 from analysis.anytime import compute_anytime_interval
 from analysis.bootstrap import compute_crossed_bootstrap
 from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
-from analysis.comparison import ArmPredictions, compare_arms, compute_verdict, stack_predictions
+from analysis.comparison import ArmAverage, ArmPredictions, Side, compare_arms, compute_verdict, stack_predictions
 from analysis.confusion import compute_confusion
 from analysis.findings import ArmFinding, ComparisonRow, SearchArm, Verdict
 from analysis.per_class import compute_class_differences
 from analysis.rungs import compute_saved_device_seconds, ran_every_epoch
+from search_spaces.designs import Contrast
+from trainables.models import count_forward_flops
 from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState
 
@@ -46,6 +48,11 @@ class ArmEvidence:
         kept = [(r, p) for r, p in zip(self.runs, self.predictions, strict=True) if r.config.seed in seeds]
         return replace(self, runs=[r for r, _ in kept], predictions=[p for _, p in kept])
 
+    @property
+    def device_seconds(self) -> float:
+        """Mean per run."""
+        return fmean(r.device_seconds for r in self.runs)
+
     def stacked(self) -> ArmPredictions:
         """Return the test predictions as one (S, N) value; raise UserInputError if seeds do not share images."""
         by_seed = {r.config.seed: p for r, p in zip(self.runs, self.predictions, strict=True)}
@@ -53,9 +60,17 @@ class ArmEvidence:
 
 
 def compute_arm_finding(
-    evidence: ArmEvidence, class_names: Sequence[str], *, confidence: float, gate: float | None
+    evidence: ArmEvidence,
+    class_names: Sequence[str],
+    *,
+    confidence: float,
+    gate: float | None,
+    num_search_images: int,
 ) -> ArmFinding:
-    """Return what the confirmation runs say about one arm, with intervals at `confidence`."""
+    """Return what the confirmation runs say about one arm, with intervals at `confidence`.
+
+    `num_search_images` is the size of the search split, which every epoch predicts.
+    """
     stacked = evidence.stacked()
     macro_f1 = compute_macro_f1_interval(stacked, confidence).interval
     epochs = [epoch for run in evidence.runs for epoch in run.epochs]
@@ -73,8 +88,11 @@ def compute_arm_finding(
         confusion=compute_confusion(stacked, class_names, confidence),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
-        device_seconds=fmean(r.device_seconds for r in evidence.runs),
+        forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),
+        device_seconds=evidence.device_seconds,
         train_images_per_second=median(e.train_images_per_second for e in epochs),
+        predict_images_per_second=median(num_search_images / e.evaluate_seconds for e in epochs),
+        points_per_device_hour=100 * macro_f1.estimate / (evidence.device_seconds / 3600),
         peak_memory_bytes=max(e.peak_memory_bytes for e in epochs),
         device=first.device,
     )
@@ -92,25 +110,47 @@ class RowRule:
     num_rows: int
 
 
-def compute_row(treatment: ArmEvidence, control: ArmEvidence, rule: RowRule) -> ComparisonRow | None:
+def compute_row(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule) -> ComparisonRow | None:
     """Return the row at the first look that decides it, else at the last look whose runs are all there; None before the first.
 
     A look that comes after the deciding one is not taken, though its runs may be there.
     """
     row = None
-    for number, look in enumerate(rule.looks, start=1):
-        seeds = set(rule.seeds[:look]) - treatment.failed_seeds - control.failed_seeds
-        if not (seeds <= set(treatment.seeds) and seeds <= set(control.seeds)):
+    for number in range(1, len(rule.looks) + 1):
+        seeds = _seeds_of_look(contrast, evidence, rule, number)
+        if not all(seeds <= set(evidence[arm].seeds) for arm in contrast.arms):
             break
-        row = _judge(treatment.with_seeds(seeds), control.with_seeds(seeds), rule, number)
+        row = _judge(contrast, evidence, seeds, rule, number)
         if row.verdict is not Verdict.UNDECIDED:
             break
     return row
 
 
-def _judge(treatment: ArmEvidence, control: ArmEvidence, rule: RowRule, look: int) -> ComparisonRow:
-    one, other = treatment.stacked(), control.stacked()
-    seconds = [fmean(r.device_seconds for r in arm.runs) for arm in (treatment, control)]
+def _seeds_of_look(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule, look: int) -> set[int]:
+    failed = {seed for arm in contrast.arms for seed in evidence[arm].failed_seeds}
+    return set(rule.seeds[: rule.looks[look - 1]]) - failed
+
+
+def _sides(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int]) -> tuple[Side, Side]:
+    """Return the two sides of a contrast with these seeds: an arm, or the average of several."""
+    return (
+        _average(contrast.treatment, [evidence[arm].with_seeds(seeds).stacked() for arm in contrast.treatment_arms]),
+        _average(contrast.control, [evidence[arm].with_seeds(seeds).stacked() for arm in contrast.control_arms]),
+    )
+
+
+def _average(name: str, arms: Sequence[ArmPredictions]) -> Side:
+    return arms[0] if len(arms) == 1 else ArmAverage(name=name, members=tuple(arms))
+
+
+def _judge(
+    contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int], rule: RowRule, look: int
+) -> ComparisonRow:
+    one, other = _sides(contrast, evidence, seeds)
+    seconds = [
+        fmean(evidence[arm].with_seeds(seeds).device_seconds for arm in arms)
+        for arms in (contrast.treatment_arms, contrast.control_arms)
+    ]
     is_anytime = rule.intervals == "anytime"
     row = compare_arms(
         one,
@@ -140,12 +180,14 @@ def _judge(treatment: ArmEvidence, control: ArmEvidence, rule: RowRule, look: in
 
 
 def complete_row(
-    row: ComparisonRow, evidence: Mapping[str, ArmEvidence], rule: RowRule, class_names: Sequence[str]
+    row: ComparisonRow,
+    contrast: Contrast,
+    evidence: Mapping[str, ArmEvidence],
+    rule: RowRule,
+    class_names: Sequence[str],
 ) -> ComparisonRow:
     """Return the row with its cross-check and its class-by-class differences."""
-    seeds = set(rule.seeds[: rule.looks[row.look - 1]])
-    seeds -= evidence[row.treatment].failed_seeds | evidence[row.control].failed_seeds
-    one, other = (evidence[arm].with_seeds(seeds).stacked() for arm in (row.treatment, row.control))
+    one, other = _sides(contrast, evidence, _seeds_of_look(contrast, evidence, rule, row.look))
     return replace(
         row,
         bootstrap=compute_crossed_bootstrap(one, other, confidence=row.confidence).interval,

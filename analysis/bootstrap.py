@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison import ArmPredictions, compute_difference
+from analysis.comparison import Side, compute_difference
 from analysis.findings import Interval
 from analysis.intervals import compute_t_quantile
 from analysis.metrics import FloatArray, IntArray, compute_weighted_macro_f1
@@ -26,8 +26,8 @@ class CrossedBootstrap:
 
 
 def compute_crossed_bootstrap(
-    treatment: ArmPredictions,
-    control: ArmPredictions,
+    treatment: Side,
+    control: Side,
     *,
     confidence: float,
     random_seed: int = 0,
@@ -47,7 +47,7 @@ def compute_crossed_bootstrap(
         raise UserInputError(f"`num_draws >= 2` must hold, but got {num_draws}; 5000 is usual")
     found = compute_difference(treatment, control, confidence)
     generator = numpy_generator(random_seed, "crossed-bootstrap")
-    num_seeds, num_images = treatment.predicted.shape
+    num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
     chunk = max(1, CHUNK_WEIGHTS // num_images)
     draws = []
     for start in range(0, num_draws, chunk):
@@ -79,14 +79,16 @@ def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Ge
 
 
 def compute_bootstrap_differences(
-    treatment: ArmPredictions,
-    control: ArmPredictions,
+    treatment: Side,
+    control: Side,
     weights: NDArray[np.floating],
     seed_draws: NDArray[np.int64],
 ) -> FloatArray:
     """Return (B,) differences D* of macro-F1 for image weights (B, N) and drawn seed positions (B, S)."""
-    both = np.concatenate([treatment.predicted, control.predicted])
-    scores = compute_weighted_macro_f1(treatment.labels, both, weights, treatment.num_classes)
-    num_seeds = len(treatment.seeds)
-    differences = scores[:, :num_seeds] - scores[:, num_seeds:]
+    sides = (treatment, control)
+    predicted = np.concatenate([member.predicted for side in sides for member in side.members])
+    scores = compute_weighted_macro_f1(treatment.labels, predicted, weights, treatment.num_classes)
+    by_arm = scores.reshape(len(weights), -1, len(treatment.seeds))
+    split = len(treatment.members)
+    differences = by_arm[:, :split].mean(axis=1) - by_arm[:, split:].mean(axis=1)
     return np.asarray(np.take_along_axis(differences, seed_draws, axis=1).mean(axis=1))

@@ -1,7 +1,7 @@
 """Two arms over paired seeds and the same test images: difference, interval, verdict, and what would settle it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,58 @@ class ArmPredictions:
                 f"the seeds {self.seeds}"
             )
 
+    @property
+    def members(self) -> tuple["ArmPredictions"]:
+        """The arm alone, as the members of an `ArmAverage`."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmAverage:
+    """One side of a contrast: the average of several arms' macro-F1, seed by seed, such as all runs at one level of a factor.
+
+    Attributes:
+        name: of the side.
+        members: arms of the same seeds and images, at least one.
+    """
+
+    name: str
+    members: tuple[ArmPredictions, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise UserInputError(f"the average {self.name!r} needs an arm")
+        for other in self.members[1:]:
+            check_paired(self.members[0], other)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The members' seeds."""
+        return self.members[0].seeds
+
+    @property
+    def labels(self) -> IntArray:
+        """The members' labels, (N,)."""
+        return self.members[0].labels
+
+    @property
+    def sample_ids(self) -> IntArray:
+        """The members' images, (N,)."""
+        return self.members[0].sample_ids
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.members[0].num_classes
+
+
+Side = ArmPredictions | ArmAverage
+
+
+def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
+    """Return the mean over a side's arms of what `compute` gives for each."""
+    return np.asarray(np.mean([compute(member) for member in side.members], axis=0))
+
 
 def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmPredictions:
     """Return the arm `name` from one `Predictions` per seed.
@@ -88,30 +140,29 @@ def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmP
     )
 
 
-def compute_seed_differences(treatment: ArmPredictions, control: ArmPredictions) -> FloatArray:
+def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
     """Return (S,) macro-F1 of treatment minus control per paired seed, a fraction; one seed is enough.
 
     Raises UserInputError naming the first seed, image or label in which the arms differ.
     """
     check_paired(treatment, control)
-    return np.asarray(_macro_f1(treatment) - _macro_f1(control))
+    return np.asarray(average_members(treatment, _macro_f1) - average_members(control, _macro_f1))
 
 
-def compute_difference(treatment: ArmPredictions, control: ArmPredictions, confidence: float) -> CrossedEstimate:
+def compute_difference(treatment: Side, control: Side, confidence: float) -> CrossedEstimate:
     """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
 
     Raises UserInputError for arms that do not pair and for one seed.
     """
     differences = compute_seed_differences(treatment, control)
     labels, num_classes = treatment.labels, treatment.num_classes
-    influence = compute_macro_f1_influence(labels, treatment.predicted, num_classes)
-    influence = influence - compute_macro_f1_influence(labels, control.predicted, num_classes)
+    influence = average_members(treatment, _macro_f1_influence) - average_members(control, _macro_f1_influence)
     return compute_crossed_interval(differences, influence, labels, num_classes, confidence)
 
 
 def compare_arms(
-    treatment: ArmPredictions,
-    control: ArmPredictions,
+    treatment: Side,
+    control: Side,
     *,
     margin: float,
     alpha: float,
@@ -137,7 +188,7 @@ def compare_arms(
     confidence = 1 - alpha / (num_rows * num_looks)
     found = compute_difference(treatment, control, confidence)
     verdict, materiality = compute_verdict(found.interval, margin)
-    num_seeds, num_images = treatment.predicted.shape
+    num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
     df, error = found.degrees_of_freedom, found.standard_error
     detectable = float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER))
     settles = ""
@@ -217,7 +268,7 @@ def describe_what_settles(
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
 
 
-def check_paired(treatment: ArmPredictions, control: ArmPredictions) -> None:
+def check_paired(treatment: Side, control: Side) -> None:
     """Raise UserInputError naming the first seed, image or label in which the two arms differ."""
     names = f"arms {treatment.name!r} and {control.name!r}"
     unpaired = sorted(set(treatment.seeds) ^ set(control.seeds))
@@ -254,6 +305,10 @@ def _check_same_images(what: str, one: tuple[IntArray, IntArray, int], other: tu
 
 def _macro_f1(arm: ArmPredictions) -> FloatArray:
     return compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
+
+
+def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
+    return compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)
 
 
 def _find_num_seeds(

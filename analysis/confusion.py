@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.comparison import ArmPredictions
+from analysis.comparison import ArmPredictions, Side
 from analysis.findings import Confusion, Interval
 from analysis.influence import compute_rate_influence
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
@@ -69,7 +69,7 @@ def compute_excess(counts: FloatArray) -> FloatArray:
     return excess
 
 
-def check_class_names(arm: ArmPredictions, class_names: Sequence[str]) -> None:
+def check_class_names(arm: Side, class_names: Sequence[str]) -> None:
     """Raise UserInputError unless there is one name per class of the arm."""
     if len(class_names) != arm.num_classes:
         raise UserInputError(

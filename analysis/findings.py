@@ -147,8 +147,11 @@ class ArmFinding:
         confusion: the confusion matrix.
         gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
         num_parameters: trainable parameters.
+        forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
         device_seconds: mean per confirmation run.
         train_images_per_second: median over epochs of the confirmation runs.
+        predict_images_per_second: the same for predicting the search split, resizing included.
+        points_per_device_hour: percentage points of macro-F1 on the test split per device-hour of a run.
         peak_memory_bytes: highest of the runs.
         device: the device's name.
     """
@@ -165,8 +168,11 @@ class ArmFinding:
     confusion: Confusion
     gate_cleared: bool | None
     num_parameters: int
+    forward_flops: int
     device_seconds: float
     train_images_per_second: float
+    predict_images_per_second: float
+    points_per_device_hour: float
     peak_memory_bytes: int
     device: str
 
@@ -258,6 +264,31 @@ class RungFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TuningPoint:
+    """The best macro-F1 on the search split to be expected after `device_seconds` of search, with a band of 80 % of searches."""
+
+    device_seconds: float
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningCurve:
+    """One arm's best configuration over the device time of its search.
+
+    Attributes:
+        arm: name.
+        points: over searches made of the arm's own trials, drawn with replacement; empty where too few of them finish one.
+        observed: (device-seconds, best macro-F1 so far) of the search as it was, at the ends of its trials.
+    """
+
+    arm: str
+    points: tuple[TuningPoint, ...]
+    observed: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterImportance:
     """Share of one hyperparameter in telling an arm's best trials from the rest (PED-ANOVA); an arm's shares sum to 1."""
 
@@ -272,8 +303,8 @@ class Findings:
 
     Attributes that do not speak for themselves: `search_notes` are sentences about the search's plots and importances (what
     could not be drawn, what is inexact); `search_page` is the file name of the interactive plots beside the report, "" if
-    there is none; `allocation` is "per_arm" or "pooled"; `warm_start` is the study from whose trials the samplers started,
-    "" if none.
+    there is none; `allocation` is "per_arm", "pooled" or "given" (nothing was searched); `warm_start` is the study
+    from whose trials the samplers started, "" if none.
     """
 
     study: str
@@ -285,6 +316,7 @@ class Findings:
     rungs: tuple[int, ...]
     rung_findings: tuple[RungFinding, ...]
     importances: tuple[ParameterImportance, ...]
+    tuning_curves: tuple[TuningCurve, ...]
     search_notes: tuple[str, ...]
     search_page: str
     allocation: str

@@ -1,23 +1,24 @@
 """Which classes two arms differ on: an exploration beside the A/B row, with the false discovery rate held."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from scipy import stats
 
-from analysis.comparison import ArmPredictions, check_paired
+from analysis.comparison import ArmPredictions, Side, average_members, check_paired
 from analysis.confusion import check_class_names
 from analysis.findings import ClassDifference
 from analysis.influence import compute_f1_influence
 from analysis.intervals import compute_crossed_interval, compute_p_value
-from analysis.metrics import compute_confusion_counts, compute_f1_from_confusion
+from analysis.metrics import FloatArray, compute_confusion_counts, compute_f1_from_confusion
 
 FALSE_DISCOVERY_RATE = 0.10
 CONFIDENCE = 0.95
 
 
 def compute_class_differences(
-    treatment: ArmPredictions, control: ArmPredictions, class_names: Sequence[str]
+    treatment: Side, control: Side, class_names: Sequence[str]
 ) -> tuple[ClassDifference, ...]:
     """Return treatment minus control in F1, class by class, with 95 % intervals and Benjamini-Hochberg adjusted p.
 
@@ -27,15 +28,12 @@ def compute_class_differences(
     check_paired(treatment, control)
     check_class_names(treatment, class_names)
     labels, num_classes = treatment.labels, treatment.num_classes
-    f1 = [
-        compute_f1_from_confusion(compute_confusion_counts(labels, a.predicted, num_classes))
-        for a in (treatment, control)
-    ]
+    f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
     found = []
     for index in range(num_classes):
-        influence = compute_f1_influence(labels, treatment.predicted, index)
-        influence = influence - compute_f1_influence(labels, control.predicted, index)
-        values = np.ascontiguousarray((f1[0] - f1[1])[:, index])
+        compute = partial(_class_f1_influence, index=index)
+        influence = average_members(treatment, compute) - average_members(control, compute)
+        values = np.ascontiguousarray(f1[:, index])
         found.append(compute_crossed_interval(values, influence, labels, num_classes, CONFIDENCE))
     p_values = [compute_p_value(estimate) for estimate in found]
     adjusted = stats.false_discovery_control(p_values, method="bh")
@@ -49,3 +47,12 @@ def compute_class_differences(
         )
         for name, estimate, p_value, p_adjusted in zip(class_names, found, p_values, adjusted, strict=True)
     )
+
+
+def _class_f1(arm: ArmPredictions) -> FloatArray:
+    """Return (S, K) F1 of each class."""
+    return compute_f1_from_confusion(compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes))
+
+
+def _class_f1_influence(arm: ArmPredictions, index: int) -> FloatArray:
+    return compute_f1_influence(arm.labels, arm.predicted, index)

@@ -61,6 +61,12 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
     return _render("report.md.j2", findings, table_rows, sources)
 
 
+def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
+    """Return the A/B table of predictions from outside as one file that needs no network, no script and no other file."""
+    template = "comparison.html.j2"
+    return _environment(template).get_template(template).render(title=title, rows=table_rows)
+
+
 def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
     """Return search.html: one file with the interactive plots of a search, which needs no network and no other file.
 
@@ -108,7 +114,7 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
             )
         panels.append((panel, figures[key_of_file[panel.figure]]))
     confusions = [(arm.arm, figures[key]) for arm in findings.arms if (key := f"confusion_{arm.arm}") in figures]
-    placed = {"comparison", "arm_shares", "learning_curves", "class_f1", "rungs"}
+    placed = {"comparison", "arm_shares", "learning_curves", "tuning_curves", "class_f1", "rungs"}
     placed |= {f"confusion_{arm.arm}" for arm in findings.arms}
     search_keys = [k for k in search_plot_keys([arm.arm for arm in findings.search]) if k in figures]
     placed |= set(search_keys)

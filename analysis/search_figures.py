@@ -13,6 +13,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis.figures import ARM_COLORS, INK
+from analysis.findings import TuningCurve
 from analysis.rungs import RungScores
 from trainables.confusion_figure import literal_text
 
@@ -44,6 +45,34 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
     figure.suptitle("How the rungs foretold the last epoch", size=11)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
+    """Draw the expected best macro-F1 (percent) over device time with its band, and the best so far of the search as it was."""
+    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for index, curve in enumerate(curves):
+        color, line = ARM_COLORS[index % len(ARM_COLORS)], DASHES[index % len(DASHES)]
+        seconds = [p.device_seconds for p in curve.points]
+        low, high = [100 * p.low for p in curve.points], [100 * p.high for p in curve.points]
+        axes.fill_between(seconds, low, high, color=color, alpha=0.18, linewidth=0)
+        axes.plot(
+            seconds,
+            [100 * p.expected for p in curve.points],
+            color=color,
+            linestyle=line,
+            linewidth=2.2,
+            label=literal_text(f"{curve.arm}: expected best, band of 80 % of searches"),
+        )
+        ends, best = zip(*curve.observed, strict=True)
+        axes.step(ends, [100 * b for b in best], where="post", color=color, linewidth=0.9, marker=".", markersize=4)
+    axes.set_xlabel("device-seconds of the arm's search")
+    axes.set_ylabel("best macro-F1 on the search split (%)")
+    axes.set_title("What more search would have bought; thin steps: the search as it was", size=11)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

@@ -17,7 +17,8 @@ TERMINAL_BAR_WIDTH = 25
 MOST_DECIMALS = 5
 PLAN_CHANGED = "The plan was changed after it was written: intervals and verdicts do not hold as stated."
 HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
-ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "device-seconds", "images/s")
+# Speeds in images per second; pp/h: percentage points of macro-F1 per device-hour of a run.
+ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "GFLOPs", "device-s", "train/s", "predict/s", "pp/h")
 VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
@@ -97,15 +98,18 @@ class ArmTableRow:
     macro_f1: str
     interval: str
     parameters: str
+    gflops: str
     device_seconds: str
-    images_per_second: str
+    trained_per_second: str
+    predicted_per_second: str
+    points_per_device_hour: str
     value: ArmFinding
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The cells under `ARM_HEADER`."""
-        speed = (self.device_seconds, self.images_per_second)
-        return (self.arm, self.macro_f1, self.interval, self.parameters, *speed)
+        speed = (self.trained_per_second, self.predicted_per_second, self.points_per_device_hour)
+        return (self.arm, self.macro_f1, self.interval, self.parameters, self.gflops, self.device_seconds, *speed)
 
 
 def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
@@ -124,8 +128,11 @@ def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
             macro_f1=f"{arm.test_macro_f1.estimate:.4f}",
             interval=f"[{arm.test_macro_f1.low:.4f}, {arm.test_macro_f1.high:.4f}]",
             parameters=f"{arm.num_parameters / 1e6:.1f} M",
+            gflops=f"{arm.forward_flops / 1e9:.3g}",
             device_seconds=f"{arm.device_seconds:,.0f}",
-            images_per_second=f"{arm.train_images_per_second:,.0f}",
+            trained_per_second=f"{arm.train_images_per_second:,.0f}",
+            predicted_per_second=f"{arm.predict_images_per_second:,.0f}",
+            points_per_device_hour=f"{arm.points_per_device_hour:,.0f}",
             value=arm,
         )
         for arm in arms
@@ -185,11 +192,16 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
 def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
     """Return the table of arms for a terminal."""
     table = Table(title="Arms: macro-F1 on the test split, and cost", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ARM_HEADER:
-        table.add_column(name, no_wrap=True)
+    # The other forms' columns, two by two, so that 80 characters hold them.
+    for pair in _pair_up(ARM_HEADER):
+        table.add_column("\n".join(pair), no_wrap=True)
     for row in build_arm_table_rows(arms):
-        table.add_row(*(Text(cell) for cell in row.cells))
+        table.add_row(*(Text("\n".join(pair)) for pair in _pair_up(row.cells)))
     return table
+
+
+def _pair_up(cells: Sequence[str]) -> list[tuple[str, ...]]:
+    return [(cells[0],), *zip(cells[1::2], cells[2::2], strict=True)]
 
 
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
@@ -235,8 +247,12 @@ def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
             "macro_f1_low": row.value.test_macro_f1.low,
             "macro_f1_high": row.value.test_macro_f1.high,
             "num_parameters": row.value.num_parameters,
+            "forward_flops": row.value.forward_flops,
             "device_seconds": row.value.device_seconds,
             "train_images_per_second": row.value.train_images_per_second,
+            "predict_images_per_second": row.value.predict_images_per_second,
+            "points_per_device_hour": row.value.points_per_device_hour,
+            "peak_memory_bytes": row.value.peak_memory_bytes,
             "device": row.value.device,
         }
         for row in build_arm_table_rows(arms)

@@ -5,6 +5,8 @@ from typing import Any
 
 from analysis.findings import ArmFinding, CamView, Findings, Interval, RungFinding, Verdict
 from analysis.tables import TableRow, describe_rule
+from analysis.tuning_curves import find_lead_changes
+from search_spaces.designs import NO_INTERACTION
 
 _MARKDOWN_ESCAPES = str.maketrans(
     {
@@ -88,6 +90,13 @@ def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tup
 def describe_verdict(row: TableRow) -> str:
     """Return what an A/B row says, as a sentence without its numbers."""
     treatment, control, margin = row.value.treatment, row.value.control, format_pp(row.value.margin)
+    if control == NO_INTERACTION:
+        return {
+            Verdict.BETTER: f"{treatment}: the two changes together give more than the sum of what each gives.",
+            Verdict.WORSE: f"{treatment}: the two changes together give less than the sum of what each gives.",
+            Verdict.EQUIVALENT: f"{treatment}: the two effects add up, within the margin of {margin}.",
+            Verdict.UNDECIDED: f"{treatment}: undecided whether the two effects add up.",
+        }[row.value.verdict]
     size = {
         "material": f", and by more than the margin of {margin}",
         "negligible": f", but by less than the margin of {margin}",
@@ -151,8 +160,19 @@ def describe_search(findings: Findings) -> str:
     shared = {
         "per_arm": "Every arm had its own sampler and its own brackets, and an equal part of the device time was aimed at.",
         "pooled": "One sampler searched the whole space (allocation: pooled), so no two arms were compared.",
+        "given": "The configurations were given: nothing was searched, and each was trained once before its seeds.",
     }[findings.allocation]
     return f"{shared} The samplers started from the trials of {findings.warm_start}." if findings.warm_start else shared
+
+
+def describe_tuning(findings: Findings) -> str:
+    """Return which arm's search was ahead at which budget of device time, as a sentence; "" where there is nothing to compare."""
+    leaders = find_lead_changes(findings.tuning_curves)
+    if not leaders:
+        return ""
+    (_, first), *later = leaders
+    changes = "".join(f", then {arm} from {format_seconds(seconds)} of device time on" for seconds, arm in later)
+    return f"Expected best of the search, at equal device time: {first} is ahead{changes or ' throughout'}."
 
 
 def search_plot_keys(arms: Sequence[str]) -> list[str]:
@@ -184,6 +204,7 @@ def describe_figure(key: str, findings: Findings) -> str:
         "comparison": f"Intervals of the differences in macro-F1 over the margin band: {_say_rows(findings)}",
         "arm_shares": f"Bars of each arm's share of the search's device time and of its trials: {_say_shares(findings)}",
         "learning_curves": "Macro-F1 on the search split over epochs, one line per trial, pruned trials dashed.",
+        "tuning_curves": "Expected best macro-F1 on the search split over the device-seconds of each arm's search, with bands.",
         "rungs": "Macro-F1 at the last epoch over macro-F1 at the rung, one panel per rung and arm; its numbers stand in the "
         "table above.",
         "search_edf": "Cumulative distribution of macro-F1 over the trials that ran every epoch, one curve per arm.",
@@ -247,6 +268,7 @@ FILTERS: Mapping[str, Any] = {
     "view": describe_view,
     "correlation": format_correlation,
     "search": describe_search,
+    "tuning": describe_tuning,
     "sentence": format_sentence,
     "md": escape_markdown,
 }

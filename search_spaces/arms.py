@@ -1,7 +1,9 @@
 """Arms: the levels of the A/B factor, each with its own part of the space."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import CategoricalParameter, SearchSpace
 
@@ -32,3 +34,16 @@ def split_into_arms(space: SearchSpace, factor: str | None) -> tuple[Arm, ...]:
     if len(parameter.choices) < 2:
         raise UserInputError(f"the factor {factor!r} needs two levels, but has only {parameter.choices[0]!r}")
     return tuple(Arm(name=str(level), space=space.with_fixed({factor: level})) for level in parameter.choices)
+
+
+def make_fixed_arm(name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
+    """Return the arm that is one configuration.
+
+    Raises UserInputError naming the arm, and what is missing in `values`, unknown, out of range, or not the value at which the
+    space fixes it.
+    """
+    try:
+        space.check(values)
+        return Arm(name=name, space=space.with_fixed({n: v for n, v in values.items() if n not in dict(space.fixed)}))
+    except UserInputError as error:
+        raise UserInputError(f"the configuration {name!r}: {error}") from None

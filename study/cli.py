@@ -166,7 +166,25 @@ def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> 
 
 @app.command()
 def compare(
-    study: Annotated[str | None, typer.Argument(help="A path, a URI, or a name under the storage root.")] = None,
+    studies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY", help="A path, a URI, or a name under the storage root; with --arms, configuration files."
+        ),
+    ] = None,
+    arms: Annotated[
+        bool,
+        typer.Option(
+            "--arms",
+            help="In place of a study: JSON files of configurations (those of `study export`, or an object of hyperparameters "
+            "each), the control first. Launches the study that compares them under --spec.",
+        ),
+    ] = False,
+    spec: Annotated[
+        str | None, typer.Option(help="With --arms: a TOML file or a preset that says data, training and seeds.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="With --arms: name of the new study.")] = None,
+    overrides: SetOption = None,
     storage: StorageOption = None,
     address: AddressOption = None,
     allow_changed: AllowChangedOption = False,
@@ -183,19 +201,33 @@ def compare(
     margin: Annotated[float, typer.Option(help="With --predictions: the margin in macro-F1.")] = 0.005,
     alpha: Annotated[float, typer.Option(help="With --predictions: the family-wise error rate.")] = 0.05,
     to: Annotated[
-        Path | None, typer.Option(help="With --predictions: a folder for comparison.csv, .md and .tex.")
+        Path | None, typer.Option(help="With --predictions: a folder for comparison.html, .csv, .md and .tex.")
     ] = None,
 ) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
     from study import commands
 
-    if (study is None) == (predictions is None):
-        raise UserInputError("compare takes a STUDY, or --predictions FILE")
-    if predictions is not None:
+    given = studies or []
+    if predictions is not None and not given and not arms:
         commands.compare_predictions(predictions, control=control, margin=margin, alpha=alpha, to=to, console=console)
         return
-    assert study is not None
-    _finish(commands.confirm(study, storage=storage, address=address, allow_changed=allow_changed, console=console))
+    if predictions is not None or (not arms and len(given) != 1):
+        raise UserInputError("compare takes one STUDY, or --arms FILE FILE..., or --predictions FILE")
+    if not arms:
+        if spec is not None or name is not None or overrides:
+            raise UserInputError("--spec, --name and --set of compare go with --arms; a study has its own")
+        _finish(
+            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console)
+        )
+        return
+    if spec is None:
+        raise UserInputError("compare --arms needs --spec, which says data, training and seeds, such as --spec cifar10")
+    files = [Path(file) for file in given]
+    _finish(
+        commands.compare_configurations(
+            files, spec=spec, storage=storage, name=name, overrides=overrides or [], address=address, console=console
+        )
+    )
 
 
 @app.command()

@@ -7,12 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
+from analysis.report import build_comparison_page
 from analysis.tables import (
     build_arm_rich_table,
     build_csv,
     build_latex,
     build_markdown,
     build_rich_table,
+    build_table_rows,
     format_row,
 )
 from search_spaces.errors import UserInputError
@@ -22,6 +24,7 @@ from study.conclusion import compare as compute_comparison
 from study.conclusion import find_undecided, is_confirmed, write_report
 from study.confirmation import read_plan
 from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
+from study.given_arms import GivenConfiguration, default_name, describe_changed_settings, read_configurations
 from study.lifecycle import (
     Driver,
     OpenStudy,
@@ -55,13 +58,20 @@ def launch(
     whole: bool,
     dry_run: bool,
     console: Console,
+    configurations: Sequence[GivenConfiguration] = (),
 ) -> OpenStudy | None:
-    """Check everything, write the new study and run its search, or all of it where `whole`; None for a dry run."""
-    loaded, text = load_spec(spec, overrides, name)
+    """Check everything, write the new study and run its search, or all of it where `whole`; None for a dry run.
+
+    With `configurations` the arms are those, whatever the spec says of arms.
+    """
+    given = {c.name: c.hyperparameters for c in configurations} if configurations else None
+    loaded, text = load_spec(spec, overrides, name, given)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
     warm_start = collect_warm_start(loaded, storage)
     prepared = prepare(loaded)
+    for sentence in describe_changed_settings(configurations, prepared.fixed):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     with connect_cluster(address) as cluster:
         most = check_cluster(loaded, cluster)
         costs = measure_full_trials(loaded, prepared) if loaded.search.device_seconds is not None else None
@@ -111,8 +121,8 @@ def resume(
 
 def describe_budget(spec: StudySpec) -> str:
     """Return the search's budget in words."""
-    if spec.search.num_trials is not None:
-        return f"{spec.search.num_trials} trials"
+    if spec.num_trials is not None:
+        return f"{spec.num_trials} trials"
     return f"{spec.search.device_seconds:g} device-seconds"
 
 
@@ -191,6 +201,33 @@ def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bo
     return not missed
 
 
+def compare_configurations(
+    files: Sequence[Path],
+    *,
+    spec: str,
+    storage: str | None,
+    name: str | None,
+    overrides: Sequence[str],
+    address: str | None,
+    console: Console,
+) -> OpenStudy:
+    """Launch the study that compares configurations from outside, to its report."""
+    configurations = read_configurations(files)
+    opened = launch(
+        spec,
+        storage=storage,
+        name=name or default_name(configurations),
+        overrides=overrides,
+        address=address,
+        whole=True,
+        dry_run=False,
+        console=console,
+        configurations=configurations,
+    )
+    assert opened is not None
+    return opened
+
+
 def compare_predictions(
     file: Path, *, control: str | None, margin: float, alpha: float, to: Path | None, console: Console
 ) -> None:
@@ -206,7 +243,9 @@ def compare_predictions(
         console.print(format_row(row), soft_wrap=True, highlight=False)
     if to is not None:
         store = Store(to)
-        for suffix, text in (("csv", build_csv(rows)), ("md", build_markdown(rows)), ("tex", build_latex(rows))):
+        page = build_comparison_page(file.stem, build_table_rows(rows))
+        texts = {"html": page, "csv": build_csv(rows), "md": build_markdown(rows), "tex": build_latex(rows)}
+        for suffix, text in texts.items():
             store.write_text(f"comparison.{suffix}", text)
             console.print(f"{to}/comparison.{suffix}", soft_wrap=True)
 

@@ -20,7 +20,8 @@ from analysis.assembly import (
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
 from analysis.report import build_html, build_markdown
 from analysis.rungs import compute_rung_findings, compute_rung_scores
-from analysis.search_figures import plot_rungs
+from analysis.search_figures import plot_rungs, plot_tuning_curves
+from analysis.tuning_curves import compute_tuning_curves
 from search_spaces.errors import UserInputError
 from study import paths
 from study.changes import describe_changes, read_changes
@@ -76,10 +77,10 @@ def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
     for arm, found in evidence.items():
         if not first - found.failed_seeds <= set(found.seeds):
             wanting.add(arm)
-    for treatment, control in plan.rows:
-        row = compute_row(evidence[treatment], evidence[control], _rule(plan))
+    for contrast in plan.rows:
+        row = compute_row(contrast, evidence, _rule(plan))
         if row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks)):
-            wanting |= {treatment, control}
+            wanting |= set(contrast.arms)
     return tuple(arm for arm in plan.chosen if arm in wanting)
 
 
@@ -129,13 +130,17 @@ def compare(study: OpenStudy) -> Comparison:
     """Compute the arms' scores and the A/B rows, and write both tables as csv, markdown and LaTeX."""
     plan = require_plan(study)
     evidence = load_evidence(study, plan)
-    class_names = read_passport(study.store)["data"]["class_names"]
+    data = read_passport(study.store)["data"]
+    class_names = data["class_names"]
     gate = study.spec.gate.macro_f1 if study.spec.gate else None
     arms = {
-        name: compute_arm_finding(e, class_names, confidence=1 - plan.alpha, gate=gate) for name, e in evidence.items()
+        name: compute_arm_finding(
+            e, class_names, confidence=1 - plan.alpha, gate=gate, num_search_images=data["num_images"]["search"]
+        )
+        for name, e in evidence.items()
     }
-    judged = [compute_row(evidence[treatment], evidence[control], _rule(plan)) for treatment, control in plan.rows]
-    complete = [complete_row(row, evidence, _rule(plan), class_names) for row in judged if row is not None]
+    judged = [(contrast, compute_row(contrast, evidence, _rule(plan))) for contrast in plan.rows]
+    complete = [complete_row(row, contrast, evidence, _rule(plan), class_names) for contrast, row in judged if row]
     rows = tuple(replace(row, plan_changed=plan.is_changed) for row in complete)
     found = tuple(arms.values())
     study.store.write_text(paths.COMPARISON_CSV, tables.build_csv(rows))
@@ -199,7 +204,7 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
         study=study.name,
         created=now_utc(),
         class_names=tuple(passport["data"]["class_names"]),
-        factor=spec.factor or "",
+        factor=spec.factor,
         gate=spec.gate.macro_f1 if spec.gate else None,
         search=search,
         rungs=study_rungs(study),
@@ -209,9 +214,10 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
             for arm, found in view.importances.items()
             for name, importance in found.items()
         ),
+        tuning_curves=compute_tuning_curves(search_records, spec.search.max_epochs),
         search_notes=view.notes,
         search_page=SEARCH_PAGE,
-        allocation=spec.search.allocation,
+        allocation="given" if spec.has_given_arms else spec.search.allocation,
         warm_start=spec.search.warm_start or "",
         arms=tuple(comparison.arms.values()),
         rows=comparison.rows,
@@ -227,7 +233,7 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
 def study_rungs(study: OpenStudy) -> tuple[int, ...]:
     """Return the epochs at which ASHA decides; empty where it is off."""
     asha = study.spec.search.asha
-    if not asha.enabled:
+    if not asha.enabled or study.spec.has_given_arms:
         return ()
     return compute_rungs(
         first_rung=study.spec.first_rung,
@@ -243,6 +249,8 @@ def _draw_figures(study: OpenStudy, findings: Findings) -> dict[str, bytes]:
         "arm_shares.png": draw.plot_arm_shares(findings.search),
     }
     scores = compute_rung_scores(study.book.of_stage("search"), findings.rungs, study.spec.search.max_epochs)
+    if any(curve.points for curve in findings.tuning_curves):
+        figures["tuning_curves.png"] = plot_tuning_curves(findings.tuning_curves)
     if any(rung.completed or rung.stopped for rung in scores):
         figures["rungs.png"] = plot_rungs(scores)
     if findings.rows:

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.config import TrialConfig
+from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
 from study.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.paths import PLAN
@@ -34,7 +35,7 @@ class Plan:
     Attributes:
         created: when.
         chosen: arm -> id of the search trial whose configuration represents it.
-        rows: (treatment, control) pairs.
+        rows: what is compared with what.
         seeds: paired seeds of every arm, in the order in which they are used.
         looks: numbers of seeds after which rows are judged; a row that is decided asks for no more.
         intervals: "planned" or "anytime", as the spec's.
@@ -45,7 +46,7 @@ class Plan:
 
     created: str
     chosen: dict[str, str]
-    rows: tuple[tuple[str, str], ...]
+    rows: tuple[Contrast, ...]
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
     intervals: str
@@ -132,9 +133,11 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
     for arm in spec.arms():
         best = best_trials(book.of_stage("search"), arm.name, spec.search.max_epochs)
         if not best:
+            remedy = f"extend the search: study resume {growth_option(spec)}"
+            if spec.has_given_arms:
+                remedy = "`study status` shows why it failed; mend the configuration and compare again"
             raise UserInputError(
-                f"no trial of the arm {arm.name!r} ran every epoch, so there is nothing to confirm; "
-                f"extend the search: study resume {growth_option(spec)}"
+                f"no trial of the arm {arm.name!r} ran every epoch, so there is nothing to confirm; {remedy}"
             )
         chosen[arm.name] = best[: spec.confirm.top_k]
     return chosen
@@ -172,17 +175,16 @@ def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
 
 
 def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: Sequence[int]) -> Plan:
-    """Return the plan: every later arm against the first, which is the control.
+    """Return the plan, with the spec's rows: by default every later arm against the first, which is the control.
 
     `complete_seeds` are those of the first look that every arm has completed; the looks get smaller by those that are missing.
     """
-    control, *treatments = winners
     first, *later = spec.confirm.looks
     num_lost = first - len(complete_seeds)
     return Plan(
         created=now_utc(),
         chosen={arm: record.trial_id for arm, record in winners.items()},
-        rows=tuple((arm, control) for arm in treatments),
+        rows=spec.contrasts(),
         seeds=(*complete_seeds, *confirmation_seeds(spec)[first:]),
         looks=tuple(look - num_lost for look in (first, *later)),
         intervals=spec.confirm.intervals,

@@ -55,6 +55,10 @@ def parse_extension(num_trials: str | None, device_seconds: str | None, spec: St
     asked = [(kind, text) for kind, text in given.items() if text is not None]
     if not asked:
         return None
+    if spec.has_given_arms:
+        raise UserInputError(
+            "the study compares given configurations, each of which is trained once before its seeds; there is no search to grow"
+        )
     kind, text = asked[0]
     option = f"--{kind.replace('_', '-')}"
     current = getattr(spec.search, kind)

@@ -123,7 +123,7 @@ def require_finished_search(study: OpenStudy) -> None:
     """Raise UserInputError if trials of the search are still to be run."""
     if not has_finished_search(study):
         num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
-        planned = "" if study.spec.search.num_trials is None else f" of {study.spec.search.num_trials}"
+        planned = "" if study.spec.num_trials is None else f" of {study.spec.num_trials}"
         raise UserInputError(
             f"the search has finished {num_finished}{planned} trials and is not at its end; "
             f"run `study resume {study.store.root}` first"

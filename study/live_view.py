@@ -64,7 +64,7 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
     arms = [arm.name for arm in study.spec.arms()]
     finished = [r for r in records if r.state.is_finished]
     search = study.spec.search
-    num_planned = search.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
+    num_planned = study.spec.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
     budget = search.device_seconds if stage == "search" else None
     elapsed = _elapsed_seconds(records)
     total = sum(r.device_seconds for r in records)

@@ -78,7 +78,7 @@ def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -
         attributes = {
             "study": spec.name,
             "space": spec.search.space,
-            "factor": spec.factor or "",
+            "factor": spec.factor,
             "arm": arm_name,
         }
         for key, value in attributes.items():

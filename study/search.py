@@ -84,7 +84,7 @@ class SearchDirector(RecordKeeper):
             return True
         if self._waiting:
             return False
-        num_trials = self._spec.search.num_trials
+        num_trials = self._spec.num_trials
         return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
 
     @property
@@ -109,9 +109,12 @@ class SearchDirector(RecordKeeper):
             return None
         if self._waiting:
             return self.restart(self.book.get("search", self._waiting.pop(0)))
-        num_trials = self._spec.search.num_trials
-        arm = self._ledger.choose()
-        if arm is None or (num_trials is not None and self._num_suggested >= num_trials):
+        num_trials = self._spec.num_trials
+        if num_trials is not None and self._num_suggested >= num_trials:
+            return None
+        # Given configurations run once each; else the arms share the device time.
+        arm = list(self._arms)[self._num_suggested] if self._spec.has_given_arms else self._ledger.choose()
+        if arm is None:
             return None
         index, trial_id = self._num_suggested, f"{self._num_suggested:05d}"
         config = TrialConfig(
@@ -224,8 +227,8 @@ def is_search_finished(
     """Whether every trial of the search has ended and its budget is used up; arguments as of `SearchDirector`."""
     if any(not r.state.is_finished for r in records):
         return False
-    if spec.search.num_trials is not None:
-        return len(records) >= spec.search.num_trials
+    if spec.num_trials is not None:
+        return len(records) >= spec.num_trials
     ledger = DeviceTimeLedger(
         [arm.name for arm in spec.arms()],
         budget=spec.search.device_seconds,

@@ -1,196 +1,53 @@
 """`StudySpec`: what a person asks for, read from TOML and refused before anything starts if it cannot be done."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from analysis.anytime import compute_fewest_seeds
-from search_spaces.arms import Arm, split_into_arms
+from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
 from search_spaces.config import Value
+from search_spaces.designs import (
+    Contrast,
+    Design,
+    contrast_with_first,
+    make_factorial_design,
+    make_one_at_a_time_design,
+)
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import load_space
+from study.sections import (
+    AnalyzeSpec,
+    ConfirmSpec,
+    DataSpec,
+    DesignSpec,
+    GateSpec,
+    ModelSpec,
+    ResourcesSpec,
+    SearchSpec,
+    Section,
+    TrainSpec,
+)
 from trainables.optimization import compute_lr_peak_epoch
-from trainables.sources import SOURCES
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-PerArm = float | dict[str, float]
-
-DEFAULT_NUM_TRIALS = 20
+ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 
 # A budget given on the command line takes the place of the file's budget of the other kind.
 OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": "num_trials"}
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class StudySpec(Section):
+    """A whole study. Read it with `load_spec`.
 
-
-class DataSpec(_Section):
-    """[data]: where the images come from and how they are split."""
-
-    source: str
-    path: str | None = None
-    num_images: Count | None = None
-    num_test_images: Count | None = None
-    search_fraction: Fraction = 0.15
-    confirm_fraction: Fraction = 0.15
-    test_fraction: Fraction | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _known_source(self) -> "DataSpec":
-        if self.source not in SOURCES:
-            raise ValueError(f"there is no source {self.source!r}{nearest_name(self.source, SOURCES)}")
-        return self
-
-
-class ModelSpec(_Section):
-    """[model]: the weights that fine-tuning starts from."""
-
-    weights: str = "imagenet"
-    freeze: bool = False
-
-
-class TrainSpec(_Section):
-    """[train]: what every trial of the study shares."""
-
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    precision: Literal["bf16", "fp32"] = "bf16"
-    channels_last: bool = True
-    flip_probability: Share = 0.5
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
-    brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    lr_peak_fraction: Fraction = 0.3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weighted_group: str = ""
-
-
-class AshaSpec(_Section):
-    """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for "at the LR peak"."""
-
-    enabled: bool = True
-    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
-    first_rung: Annotated[int, Field(ge=0)] = 0
-
-
-class SearchSpec(_Section):
-    """[search]: the space, the A/B factor, the budget.
-
-    The budget is a number of trials or, for all arms together, device-seconds (GPU-seconds, or core-seconds where trials hold
-    no GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
-    time; "pooled" is one ordinary search over the whole space, which ignores the factor and compares nothing.
-    `warm_start` names another study of the same space, whose finished trials the samplers start from. `epoch_cost`, a number
-    per arm, replaces the measured device-seconds of an epoch where arms are compared: with one trial at a time, which arm comes
-    next then no longer depends on how fast the machine happened to be.
+    With `configurations`, by name, or with a `design`, the arms are those configurations: nothing is searched, each is trained
+    once and then compared over fresh seeds.
     """
-
-    space: str = "transfer_learning"
-    factor: str = "backbone"
-    allocation: Literal["per_arm", "pooled"] = "per_arm"
-    num_trials: Count | None = None
-    device_seconds: Annotated[float, Field(gt=0)] | None = None
-    max_epochs: Count = 10
-    # Chosen on recorded curves (benchmarks/SEARCH.md, 8 workers, 40 seeds): per arm, with ASHA, the joint TPE handed out the
-    # wrong arm in 0 studies (univariate TPE 4, GP 4, random 6, stock Ray Tune 5) at a regret as low as any with ASHA (2.28 pp,
-    # stock 3.01), and in 1 of 40 where the arms differ by 0.5 pp (stock 14). Pooled: 6 to 16 wrong.
-    sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
-    warm_start: str | None = None
-    epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    asha: AshaSpec = AshaSpec()
-    ranges: dict[str, list[Value]] = Field(default_factory=dict)
-    fixed: dict[str, Value] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_budget(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        given = [name for name in ("num_trials", "device_seconds") if data.get(name) is not None]
-        if len(given) == 2:
-            raise ValueError("a budget is num_trials or device_seconds, not both; remove one")
-        return data if given else {**data, "num_trials": DEFAULT_NUM_TRIALS}
-
-
-class ConfirmSpec(_Section):
-    """[confirm]: fresh seeds for the chosen configurations, and the rule of the verdict.
-
-    `looks` are numbers of paired seeds: after each, rows that are decided stop asking for seeds, and the others go on to the
-    next. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses intervals that hold at every number of
-    seeds, wider, for those who want to look in between.
-    """
-
-    top_k: Count = 2
-    num_ranking_seeds: Count = 1
-    looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = [5]
-    intervals: Literal["planned", "anytime"] = "planned"
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
-    alpha: Fraction = 0.05
-
-    @property
-    def num_seeds(self) -> int:
-        """Paired seeds at the last look."""
-        return self.looks[-1]
-
-    @field_validator("looks")
-    @classmethod
-    def _increasing(cls, looks: list[int]) -> list[int]:
-        if sorted(set(looks)) != looks:
-            raise ValueError("looks must be increasing numbers of seeds, such as [6, 10, 20]")
-        return looks
-
-
-class AnalyzeSpec(_Section):
-    """[analyze]: the pictures."""
-
-    num_panels: Annotated[int, Field(ge=0, le=50)] = 8
-
-
-class ResourcesSpec(_Section):
-    """[resources]: what one trial holds (a number, or one per arm), and on which device it computes.
-
-    `device = "auto"` is CUDA for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial
-    whose process broke off, or that did not report for `timeout_seconds`, is started again up to `retries` times in a row
-    without a new epoch; if more than `max_failed_fraction` of the search's trials broke off for good, no further one is started.
-    `autoscaling = true` says that the cluster grows on demand: up to `max_concurrent` trials, which must be given then, wait for
-    devices that are not there yet.
-    """
-
-    cpu: PerArm = 1.0
-    gpu: PerArm = 0.0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    max_concurrent: Annotated[int, Field(ge=0)] = 0
-    autoscaling: bool = False
-    retries: Annotated[int, Field(ge=0)] = 2
-    timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    max_failed_fraction: Share = 0.5
-
-    def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
-        """Return the devices of one kind that a trial of `arm` holds."""
-        value = self.cpu if kind == "cpu" else self.gpu
-        if isinstance(value, dict):
-            if arm not in value:
-                raise UserInputError(f"resources.{kind} names no value for the arm {arm!r}")
-            return float(value[arm])
-        return float(value)
-
-
-class GateSpec(_Section):
-    """[gate]: the lower confidence bound of each arm's macro-F1 on the test split must clear it."""
-
-    macro_f1: Fraction
-
-
-class StudySpec(_Section):
-    """A whole study. Read it with `load_spec`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -198,31 +55,80 @@ class StudySpec(_Section):
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
     search: SearchSpec = SearchSpec()
+    configurations: dict[ArmName, dict[str, Value]] = Field(default_factory=dict)
+    design: DesignSpec | None = None
     confirm: ConfirmSpec = ConfirmSpec()
     analyze: AnalyzeSpec = AnalyzeSpec()
     resources: ResourcesSpec = ResourcesSpec()
     gate: GateSpec | None = None
 
+    @model_validator(mode="after")
+    def _search_or_configurations(self) -> "StudySpec":
+        if self.configurations and self.design:
+            raise ValueError("the arms are [configurations] or those of [design], not both; remove one")
+        if not self.has_given_arms:
+            return self
+        if self.search.device_seconds is not None or self.search.warm_start is not None:
+            raise ValueError(
+                "given configurations are not searched; remove search.device_seconds and search.warm_start"
+            )
+        if self.search.allocation == "pooled":
+            raise ValueError("given configurations are arms of their own; remove search.allocation")
+        if len(self.configurations) == 1:
+            raise ValueError("a comparison needs two configurations, but [configurations] has one")
+        return self
+
+    @property
+    def has_given_arms(self) -> bool:
+        """Whether the arms are given configurations, so that nothing is searched."""
+        return bool(self.configurations) or self.design is not None
+
     def search_space(self) -> SearchSpace:
-        """Return the named space with the spec's ranges and fixed values."""
+        """Return the named space with the spec's ranges and fixed values; ranges do not bind given configurations."""
         space = load_space(self.search.space)
         for name, values in self.search.ranges.items():
-            space = space.with_range(name, values)
+            narrowed = space.with_range(name, values)
+            space = space if self.has_given_arms else narrowed
         return space.with_fixed(self.search.fixed)
 
     def arms(self) -> tuple[Arm, ...]:
-        """Return one arm per level of the factor, or the one arm of a pooled search."""
-        return split_into_arms(self.search_space(), self.factor)
+        """Return one arm per level of the factor or per given configuration, or the one arm of a pooled search."""
+        space = self.search_space()
+        if self.has_given_arms:
+            given = self._design().configurations
+            return tuple(make_fixed_arm(name, space, values) for name, values in given.items())
+        return split_into_arms(space, self.search.factor if self.search.allocation == "per_arm" else None)
+
+    def contrasts(self) -> tuple[Contrast, ...]:
+        """Return what the rows of the comparison compare."""
+        if self.has_given_arms:
+            return self._design().contrasts
+        return contrast_with_first([arm.name for arm in self.arms()])
+
+    def _design(self) -> Design:
+        if self.design is None:
+            return Design(configurations=self.configurations, contrasts=contrast_with_first(list(self.configurations)))
+        make = make_one_at_a_time_design if self.design.kind == "one_at_a_time" else make_factorial_design
+        return make(self.design.base, self.design.changes, self.search_space())
 
     @property
-    def factor(self) -> str | None:
-        """The A/B factor; None in a pooled search."""
-        return self.search.factor if self.search.allocation == "per_arm" else None
+    def num_trials(self) -> int | None:
+        """Trials of the search: the budget, or one of each given configuration; None for a budget of device-seconds."""
+        return len(self.arms()) if self.has_given_arms else self.search.num_trials
+
+    @property
+    def factor(self) -> str:
+        """What the arms differ in: the A/B factor, "configuration", the design's factors, or "" in a pooled search."""
+        if self.design is not None:
+            return ", ".join(self.design.changes)
+        if self.configurations:
+            return "configuration"
+        return self.search.factor if self.search.allocation == "per_arm" else ""
 
     def check(self) -> None:
         """Refuse what only shows when the sections are taken together; raise UserInputError."""
         arms = self.arms()
-        if self.search.num_trials is not None and self.search.num_trials < len(arms):
+        if self.num_trials is not None and self.num_trials < len(arms):
             raise UserInputError(
                 f"search.num_trials must be at least the number of arms ({len(arms)}), but got {self.search.num_trials}"
             )
@@ -235,7 +141,7 @@ class StudySpec(_Section):
                 f"but got {self.confirm.num_ranking_seeds}"
             )
         if self.confirm.intervals == "anytime" and len(arms) > 1:
-            fewest = compute_fewest_seeds(1 - self.confirm.alpha / (len(arms) - 1))
+            fewest = compute_fewest_seeds(1 - self.confirm.alpha / len(self.contrasts()))
             if self.confirm.looks[0] < fewest:
                 raise UserInputError(
                     f"intervals that hold at every number of seeds are endless below {fewest} seeds here, but confirm.looks "
@@ -286,13 +192,19 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
-def load_spec(spec: str, overrides: Sequence[str] = (), name: str | None = None) -> tuple[StudySpec, str]:
+def load_spec(
+    spec: str,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    configurations: Mapping[str, Mapping[str, Value]] | None = None,
+) -> tuple[StudySpec, str]:
     """Read and validate a spec.
 
     Args:
         spec: path of a TOML file, or a preset's name.
         overrides: ``section.key=value`` texts; the value is TOML, or a bare string.
         name: replaces the spec's name.
+        configurations: replaces the spec's configurations.
 
     Returns:
         The spec and its TOML text with the overrides written in: what spec.toml of the study holds.
@@ -302,6 +214,8 @@ def load_spec(spec: str, overrides: Sequence[str] = (), name: str | None = None)
         _apply_override(data, override)
     if name is not None:
         data["name"] = name
+    if configurations is not None:
+        data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
     validated = validate_spec(data, where=spec)
     return validated, tomli_w.dumps(data)
 

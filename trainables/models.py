@@ -8,6 +8,7 @@ from types import MappingProxyType
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
@@ -102,6 +103,17 @@ def set_training_mode(model: nn.Module, *, freeze: bool) -> None:
 def count_parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
+    """Return the floating-point operations of one image's forward pass; a multiplication and an addition are two.
+
+    Counted by torch on tensors without data; `config` reads `backbone` and `image_size`.
+    """
+    side = config.whole("image_size")
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        BACKBONES[config.word("backbone")](weights=None, num_classes=num_classes).eval()(torch.empty(1, 3, side, side))
+    return int(counter.get_total_flops())
 
 
 def _keep_where(seen: Tensor, gradient: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from analysis.findings import (
     ParameterImportance,
     RungFinding,
     SearchArm,
+    TuningCurve,
+    TuningPoint,
 )
 from analysis.panels import ArmCam
 from analysis.wording import search_plot_keys
@@ -45,7 +47,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         for (a, b), cost in zip(pairs, costs, strict=True)
     )
     panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
-    keys = ["arm_shares", "class_f1", "comparison", "learning_curves", "panel_01", "panel_02"]
+    keys = ["tuning_curves", "arm_shares", "class_f1", "comparison", "learning_curves", "panel_01", "panel_02"]
     keys += [f"confusion_{arm}" for arm in arms]
     keys += ["rungs", *search_plot_keys(list(arms))]
     return Findings(
@@ -58,6 +60,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         rungs=(3, 9),
         rung_findings=tuple(make_rung_finding(arm, epoch) for arm in arms for epoch in (3, 9)),
         importances=make_importances(list(arms)),
+        tuning_curves=tuple(make_tuning_curve(arm, scale) for arm, scale in zip(arms, (0.80, 0.84, 0.78), strict=True)),
         search_notes=("resnet18: some regimes for parameter class_weight_strength have less than 2 trials.",),
         search_page="search.html",
         allocation="per_arm",
@@ -110,8 +113,11 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         confusion=compute_confusion(arm, class_names, 0.95),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
+        forward_flops=8_178_368_512 if large else 3_628_146_688,
         device_seconds=412.7 if large else 179.4,
         train_images_per_second=1874.0,
+        predict_images_per_second=5210.0,
+        points_per_device_hour=612.0,
         peak_memory_bytes=3_221_225_472,
         device="NVIDIA A100",
     )
@@ -132,6 +138,16 @@ def make_search_arm(arm: str, share: float) -> SearchArm:
         saved_device_seconds=3600 * share,
         saved_fraction=1 / 3,
     )
+
+
+def make_tuning_curve(arm: str, scale: float) -> TuningCurve:
+    """Return a curve that rises towards `scale`, late where that is high."""
+    points = tuple(
+        TuningPoint(device_seconds=60.0 * i, expected=value, low=value - 0.02, high=min(value + 0.01, scale))
+        for i in range(1, 30)
+        for value in [scale * (1 - (2 * scale - 1) / (i + 1))]
+    )
+    return TuningCurve(arm=arm, points=points, observed=((60.0, 0.3), (300.0, 0.7), (1500.0, scale)))
 
 
 def make_rung_finding(arm: str, epoch: int) -> RungFinding:

@@ -13,11 +13,14 @@ from analysis.comparison import compute_difference
 from analysis.findings import Verdict
 from analysis.per_class import compute_class_differences
 from benchmarks.statistics_simulation import NUM_CLASSES, World, first_seeds
+from search_spaces.designs import Contrast, contrast_with_first
 from trainables.predictions import Predictions
 from trainables.record import ConfigModel, TrialRecord, TrialState
 
 NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
 RULE = RowRule(seeds=tuple(range(8)), looks=(3, 5, 8), intervals="planned", margin=0.005, alpha=0.05, num_rows=1)
+
+(CONTRAST,) = contrast_with_first(["control", "treatment"])
 
 
 def make_evidence(shift: float, num_seeds: int = 8, failed: tuple[int, ...] = ()) -> dict[str, ArmEvidence]:
@@ -57,7 +60,7 @@ def make_record(arm: str, seed: int) -> TrialRecord:
 
 
 def judge(evidence: dict[str, ArmEvidence], rule: RowRule = RULE):  # type: ignore[no-untyped-def]
-    return compute_row(evidence["treatment"], evidence["control"], rule)
+    return compute_row(CONTRAST, evidence, rule)
 
 
 def test_row_stands_at_the_first_look_that_decides_it_whatever_runs_there_are() -> None:
@@ -92,7 +95,7 @@ def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
 
 def test_row_is_completed_by_a_cross_check_and_classes_on_its_own_seeds() -> None:
     evidence = make_evidence(0.5)
-    row = complete_row(judge(evidence), evidence, RULE, NAMES)
+    row = complete_row(judge(evidence), CONTRAST, evidence, RULE, NAMES)
     assert row.bootstrap is not None
     assert row.bootstrap.estimate == row.effect.estimate
     assert [c.class_name for c in row.class_differences] == list(NAMES)
@@ -140,3 +143,35 @@ def test_only_the_class_that_was_spoilt_is_flagged() -> None:
     assert [c.p_adjusted for c in found] == pytest.approx(list(adjusted))
     assert found[0].effect.estimate == 0
     assert first_seeds(control, 2).predicted.shape[0] == 2
+
+
+def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> None:
+    evidence = make_evidence(0.5)
+    copies = {f"{name} {i}": evidence[name] for name in evidence for i in range(2)}
+    same = Contrast(
+        treatment="high",
+        control="low",
+        treatment_arms=("treatment 0", "treatment 1"),
+        control_arms=("control 0", "control 1"),
+    )
+    row, plain = compute_row(same, copies, RULE), judge(evidence)
+    assert row is not None
+    assert (row.treatment, row.control, row.look) == ("high", "low", plain.look)
+    assert row.effect == plain.effect
+    assert row.cost_ratio == plain.cost_ratio
+    assert (
+        complete_row(row, same, copies, RULE, NAMES).bootstrap
+        == complete_row(plain, CONTRAST, evidence, RULE, NAMES).bootstrap
+    )
+    mixed = replace(same, control_arms=("control 0", "treatment 1"))
+    half = compute_row(mixed, copies, replace(RULE, looks=(8,)))
+    whole = compute_row(same, copies, replace(RULE, looks=(8,)))
+    assert half is not None
+    assert whole is not None
+    assert half.effect.estimate == pytest.approx(whole.effect.estimate / 2)
+    completed = complete_row(half, mixed, copies, replace(RULE, looks=(8,)), NAMES)
+    assert completed.bootstrap is not None
+    assert completed.bootstrap.estimate == pytest.approx(half.effect.estimate)
+    assert sum(c.effect.estimate for c in completed.class_differences) / len(NAMES) == pytest.approx(
+        half.effect.estimate
+    )

@@ -69,6 +69,9 @@ ARM = ArmFinding(
     num_parameters=11_181_642,
     device_seconds=1234.5,
     train_images_per_second=2345.6,
+    forward_flops=3_628_146_688,
+    predict_images_per_second=9000.4,
+    points_per_device_hour=227.8,
     peak_memory_bytes=1,
     device="cpu",
 )
@@ -208,9 +211,14 @@ def test_no_rows_make_an_empty_table():
 
 def test_arm_table_in_every_form():
     (row,) = build_arm_table_rows([ARM])
-    assert row.cells == ("ResNet18", "0.7812", "[0.7700, 0.7900]", "11.2 M", "1,234", "2,346")
-    assert "| ResNet18 | 0.7812 | [0.7700, 0.7900] | 11.2 M | 1,234 | 2,346 |" in build_arm_markdown([ARM])
-    assert r"ResNet18 & 0.7812 & [0.7700, 0.7900] & 11.2 M & 1,234 & 2,346 \\" in build_arm_latex([ARM])
+    assert row.cells == ("ResNet18", "0.7812", "[0.7700, 0.7900]", "11.2 M", "3.63", "1,234", "2,346", "9,000", "228")
+    assert (
+        "| ResNet18 | 0.7812 | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
+        in build_arm_markdown([ARM])
+    )
+    assert r"ResNet18 & 0.7812 & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\" in build_arm_latex(
+        [ARM]
+    )
     table = pd.read_csv(io.StringIO(build_arm_csv([ARM])))
     assert table["macro_f1"][0] == ARM.test_macro_f1.estimate
     assert table["num_parameters"][0] == 11_181_642

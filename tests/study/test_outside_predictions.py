@@ -36,6 +36,11 @@ def test_table_is_printed_and_written(tmp_path: Path) -> None:
     written = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert written.loc[0, "num_seeds"] == 4
     assert "new vs old" in (tmp_path / "out" / "comparison.md").read_text()
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "new vs old" in page
+    assert page.count("<svg") == 1
+    assert "http-equiv" in page
+    assert "<script" not in page
     turned = compare(make_table(), tmp_path, "--control", "new")
     assert "old vs new" in turned.output
     assert "WORSE" in turned.output
@@ -85,7 +90,7 @@ def test_neither_or_both_of_study_and_predictions_is_refused() -> None:
     for arguments in (("compare",), ("compare", "x", "--predictions", "y")):
         outcome = run_cli(*arguments)
         assert outcome.status == 2
-        assert "STUDY, or --predictions" in outcome.errors
+        assert "takes one STUDY" in outcome.errors
 
 
 def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from search_spaces.errors import UserInputError
 from trainables.models import (
     BACKBONES,
     build_model,
+    count_forward_flops,
     count_parameters,
     set_training_mode,
     split_parameters,
@@ -198,3 +199,12 @@ def test_the_shortest_trials_have_a_schedule_too(num_epochs: int, steps_per_epoc
 def test_momentum_0_is_plain_sgd(model: nn.Module) -> None:
     optimizer = build_optimizer(model, change(momentum=0.0))
     assert all(group["momentum"] == 0 and not group["nesterov"] for group in optimizer.param_groups)
+
+
+def test_forward_flops_count_a_multiplication_and_an_addition_as_two() -> None:
+    """torchvision's documentation gives 1.81 and 4.09 G multiply-adds at 224 pixels."""
+    found = {}
+    for backbone in ("resnet18", "resnet50"):
+        config = TrialConfig(arm="a", seed=0, hyperparameters={"backbone": backbone}, fixed={"image_size": 224})
+        found[backbone] = count_forward_flops(config, 1000) / 2e9
+    assert found == {"resnet18": pytest.approx(1.81, abs=0.01), "resnet50": pytest.approx(4.09, abs=0.01)}

@@ -1,0 +1,89 @@
+"""Configurations that come from outside: JSON files that `study export` wrote, or that a person did."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces.config import Value
+from search_spaces.errors import UserInputError
+
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenConfiguration:
+    """One file.
+
+    Attributes:
+        name: of the arm, the file's stem.
+        hyperparameters: what the arm is.
+        settings: what the configuration was trained with before that is the same for all trials of a study, where the file says.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, Value]
+    settings: Mapping[str, Value]
+
+
+def read_configurations(paths: Sequence[Path]) -> tuple[GivenConfiguration, ...]:
+    """Return the configurations in the order of the files; the first is the control.
+
+    A file is `<arm>.json` of `study export`, or one object of hyperparameters. Raises UserInputError naming a file that is
+    neither, fewer than two files, and two files of one name.
+    """
+    if len(paths) < 2:
+        raise UserInputError(f"compare --arms takes two configuration files or more, but got {len(paths)}")
+    found = [_read_configuration(path) for path in paths]
+    names = [configuration.name for configuration in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserInputError(f"an arm is called as its file, but two files are called {twice[0]!r}; rename one")
+    return tuple(found)
+
+
+def default_name(configurations: Sequence[GivenConfiguration]) -> str:
+    """Return the name of a study that compares the configurations."""
+    words = "-vs-".join(c.name for c in configurations)
+    return re.sub(r"[^A-Za-z0-9._-]", "-", words)[:LONGEST_NAME]
+
+
+def describe_changed_settings(
+    configurations: Sequence[GivenConfiguration], settings: Mapping[str, Value]
+) -> tuple[str, ...]:
+    """Return a sentence per arm that was trained with other settings than `settings`, those that all arms get here."""
+    sentences = []
+    for configuration in configurations:
+        changed = [
+            f"{name} {value} (here {settings[name]})"
+            for name, value in sorted(configuration.settings.items())
+            if name in settings and settings[name] != value
+        ]
+        if changed:
+            sentences.append(f"{configuration.name} was trained before with {', '.join(changed)}")
+    return tuple(sentences)
+
+
+def _read_configuration(path: Path) -> GivenConfiguration:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserInputError(f"there is no configuration file {path}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserInputError(f"{path} is no JSON file that can be read: {error}") from None
+    if isinstance(data, dict) and isinstance(data.get("configuration"), dict):
+        data = data["configuration"]
+    settings: Any = {}
+    if isinstance(data, dict) and isinstance(data.get("hyperparameters"), dict):
+        settings, data = data.get("fixed", {}), data["hyperparameters"]
+    values = (float, int, str, bool)
+    if not isinstance(data, dict) or not data or not all(isinstance(v, values) for v in data.values()):
+        raise UserInputError(
+            f"{path} holds no configuration: it must be a file of `study export`, or an object of hyperparameters such as "
+            '{"backbone": "resnet18", "max_lr": 0.1, ...}'
+        )
+    return GivenConfiguration(
+        name=path.stem, hyperparameters=data, settings=settings if isinstance(settings, dict) else {}
+    )
