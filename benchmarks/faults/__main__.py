@@ -62,7 +62,10 @@ def main(
         row = Row(
             outcome=outcome, seconds=time.perf_counter() - started, date=str(datetime.datetime.now(datetime.UTC).date())
         )
-        shutil.rmtree(folder, ignore_errors=True)
+        if outcome.is_met or outcome.is_stock:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            console.print(f"what is left of {number} is kept in {folder}", soft_wrap=True, highlight=False)
         rows.append(row)
         _print_row(console, number, row)
         if scale == 1.0:

@@ -228,9 +228,10 @@ class Campaign:
                 if told is not None and epoch.macro_f1 is not None and told != epoch.macro_f1:
                     lost.append(f"trial {record.trial_id} epoch {epoch.epoch} is recorded otherwise than computed")
         if expected is not None:
-            complete = sum(r.state is TrialState.COMPLETE for r in records.values())
-            if complete != expected:
-                lost.append(f"{expected - complete} of {expected} trials did not complete")
+            incomplete = [r for r in records.values() if r.state is not TrialState.COMPLETE]
+            lost += [f"trial {r.trial_id} is {r.state}: {' '.join(r.reason.split())[-300:]}" for r in incomplete]
+            if len(records) != expected:
+                lost.append(f"there are {len(records)} trials, not {expected}")
         return tuple(lost)
 
     def _find_trained_again(self, again_per_start: int) -> list[str]:
