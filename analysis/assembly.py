@@ -4,12 +4,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.anytime import compute_anytime_interval
 from analysis.bootstrap import compute_crossed_bootstrap
 from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
+from analysis.clusters import find_clusters
 from analysis.comparison import ArmAverage, ArmPredictions, Side, compare_arms, compute_verdict, stack_predictions
 from analysis.confusion import compute_confusion
 from analysis.findings import ArmFinding, ComparisonRow, SearchArm, Verdict
+from analysis.pair_rates import compute_human_excess
 from analysis.per_class import compute_class_differences
 from analysis.rungs import compute_saved_device_seconds, ran_every_epoch
 from search_spaces.designs import Contrast
@@ -18,6 +23,7 @@ from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState
 
 LOW_SHARE_FRACTION = 0.8
+PAIR_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,8 @@ def compute_arm_finding(
         test_macro_f1=macro_f1,
         class_scores=compute_class_scores(stacked, class_names, confidence),
         confusion=compute_confusion(stacked, class_names, confidence),
+        confused_pairs=None,
+        clusters=(),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
         forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),
@@ -193,6 +201,29 @@ def complete_row(
         bootstrap=compute_crossed_bootstrap(one, other, confidence=row.confidence).interval,
         class_differences=compute_class_differences(one, other, class_names),
     )
+
+
+def complete_arm(
+    arm: ArmFinding, evidence: ArmEvidence, class_names: Sequence[str], human_shares: NDArray[np.float64] | None
+) -> ArmFinding:
+    """Return the arm with its confused pairs and clusters, against people's confusions where they are known.
+
+    `human_shares` are (N, K) by sample id.
+    """
+    stacked = evidence.stacked()
+    pairs, clusters = find_clusters(stacked, class_names)
+    if human_shares is not None:
+        human, index = human_shares[stacked.sample_ids], {name: i for i, name in enumerate(class_names)}
+        pairs = tuple(
+            replace(
+                pair,
+                human=compute_human_excess(
+                    stacked, index[pair.classes[0]], index[pair.classes[1]], human, PAIR_CONFIDENCE
+                ),
+            )
+            for pair in pairs
+        )
+    return replace(arm, confused_pairs=pairs, clusters=clusters)
 
 
 def compute_search_arms(records: Sequence[TrialRecord], max_epochs: int) -> tuple[SearchArm, ...]:

@@ -5,6 +5,7 @@ same a second time.
 """
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from analysis.assembly import LOW_SHARE_FRACTION
-from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Confusion, Interval, SearchArm
+from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Confusion, ConfusionCluster, Interval, SearchArm
 from analysis.panels import ArmCam
 from trainables.confusion_figure import literal_text, plot_rate_matrix
 
@@ -23,6 +25,8 @@ Curve = tuple[Sequence[int], Sequence[float | None], str]
 
 ARM_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 ARM_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
+FRAME_COLORS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+FRAME_LINES = ("-", "--", ":", "-.")
 BAND_COLOR = "#D9D9D9"
 INK = "#1A1A1A"
 STATE_STYLES: Mapping[str, Mapping[str, Any]] = {
@@ -42,15 +46,32 @@ def figure_to_png(figure: Figure, *, dots_per_inch: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def plot_confusion(confusion: Confusion, class_names: Sequence[str], title: str) -> Figure:
-    """Draw the rates of a confusion matrix in percent, each with the half width of its interval.
+def plot_confusion(
+    confusion: Confusion, class_names: Sequence[str], title: str, clusters: Sequence[ConfusionCluster] = ()
+) -> Figure:
+    """Draw the rates of a confusion matrix in percent, each with the half width of its interval, clusters framed.
 
     Cells whose rate is 0 carry only "0". Raises UserInputError if the names do not fit the matrix.
     """
     rates = np.array([[cell.estimate for cell in row] for row in confusion.rates])
     texts = [[_rate_text(cell) for cell in row] for row in confusion.rates]
     note = "rate in %, ± half width of its interval"
-    return plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")
+    if clusters:
+        note += "; framed: clusters of confused classes"
+    figure = plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")
+    for index, cluster in enumerate(clusters):
+        _frame_cells(figure.axes[0], [class_names.index(name) for name in cluster.classes], index)
+    return figure
+
+
+def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
+    """Frame the cells between the classes of one cluster."""
+    color, line = FRAME_COLORS[index % len(FRAME_COLORS)], FRAME_LINES[index % len(FRAME_LINES)]
+    for row, column in itertools.permutations(classes, 2):
+        frame = Rectangle(
+            (column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=color, linestyle=line, linewidth=2.2
+        )
+        axes.add_patch(frame)
 
 
 def plot_class_f1(arms: Sequence[ArmFinding]) -> Figure:

@@ -131,6 +131,64 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HumanExcess:
+    """How an arm's confusion of two classes compares with people's on the same images.
+
+    Attributes:
+        human_rate: share of people's answers on images of the two classes that name the other one.
+        excess: the arm's rate minus people's, with its interval for new seeds and new images.
+        word: "machine-specific", "ambiguous to people" or "undecided", by the interval's place against 0.
+    """
+
+    human_rate: float
+    excess: Interval
+    word: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfusedPair:
+    """Two classes that an arm takes for each other more often than chance would, over all pairs at once.
+
+    Attributes:
+        classes: the two.
+        rate: share of their images that is taken for the other class, with its interval for new seeds and new images.
+        expected_rate: the same by chance (`analysis.clusters`); the excess is `rate` minus this.
+        p_adjusted: of the permutation test, over all pairs.
+        human: against people's confusion; None without human counts.
+    """
+
+    classes: tuple[str, str]
+    rate: Interval
+    expected_rate: float
+    p_adjusted: float
+    human: HumanExcess | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfusionCluster:
+    """Classes that significant pairs hold together in at least 95 % of bootstraps over images, `stability` the lowest share."""
+
+    classes: tuple[str, ...]
+    stability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelIssue:
+    """An image whose label every seed of every arm contradicts and that cleanlab lists.
+
+    Attributes:
+        sample_id: index of the image in the image set.
+        label, suggested: names of its class, and of the one that the models say.
+        label_quality: cleanlab's score, 0 to 1; low is doubtful.
+    """
+
+    sample_id: int
+    label: str
+    suggested: str
+    label_quality: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFinding:
     """What the confirmation runs say about one arm.
 
@@ -145,6 +203,8 @@ class ArmFinding:
         test_macro_f1: over seeds and images of the test split.
         class_scores: one per class.
         confusion: the confusion matrix.
+        confused_pairs: pairs of classes that are confused more often than chance, the strongest first; None where not tested.
+        clusters: groups of classes that such pairs hold together.
         gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
         num_parameters: trainable parameters.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
@@ -166,6 +226,8 @@ class ArmFinding:
     test_macro_f1: Interval
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
+    confused_pairs: tuple[ConfusedPair, ...] | None
+    clusters: tuple[ConfusionCluster, ...]
     gate_cleared: bool | None
     num_parameters: int
     forward_flops: int
@@ -323,6 +385,8 @@ class Findings:
     warm_start: str
     arms: tuple[ArmFinding, ...]
     rows: tuple[ComparisonRow, ...]
+    human_note: str
+    label_issues: tuple[LabelIssue, ...]
     panels: tuple[CamPanel, ...]
     cam_note: str
     num_test_reads: int

@@ -178,7 +178,8 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     for row in words:
         verdict = Text(f"{row.verdict}\n")
         verdict.stylize(VERDICT_STYLES[row.value.verdict])
-        verdict.append(f"p {row.p_holm}\n{row.cost}", style="not bold default")
+        cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
+        verdict.append(f"p {row.p_holm}{cost}", style="not bold default")
         facts = f"{row.seeds}, MDE {row.mde}"
         table.add_row(
             Text(row.comparison.replace(" vs ", "\nvs ")),

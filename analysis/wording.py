@@ -129,6 +129,18 @@ def describe_class_differences(row: TableRow) -> str:
     )
 
 
+def describe_clusters(arm: ArmFinding) -> str:
+    """Return which classes an arm confuses as a group, and how stable that is."""
+    if not arm.confused_pairs:
+        return f"No pair of classes is confused more often than chance by {arm.arm}."
+    if not arm.clusters:
+        return "The pairs below are confused more often than chance, but no group of them stands in 95 % of the bootstraps."
+    named = "; ".join(
+        f"{', '.join(c.classes)} (together in {format_percent(c.stability, 0)} of the bootstraps)" for c in arm.clusters
+    )
+    return f"Clusters: {named}."
+
+
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm clears the gate, and the lower bound that decides it."""
     word = "clears" if arm.gate_cleared else "does not clear"
@@ -265,6 +277,7 @@ FILTERS: Mapping[str, Any] = {
     "evidence": describe_evidence,
     "class_differences": describe_class_differences,
     "gate": describe_gate,
+    "clusters": describe_clusters,
     "view": describe_view,
     "correlation": format_correlation,
     "search": describe_search,

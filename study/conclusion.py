@@ -11,6 +11,7 @@ from analysis import tables
 from analysis.assembly import (
     ArmEvidence,
     RowRule,
+    complete_arm,
     complete_row,
     compute_arm_finding,
     compute_row,
@@ -18,6 +19,7 @@ from analysis.assembly import (
     compute_warnings,
 )
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
+from analysis.label_issues import list_label_issues
 from analysis.report import build_html, build_markdown
 from analysis.rungs import compute_rung_findings, compute_rung_scores
 from analysis.search_figures import plot_rungs, plot_tuning_curves
@@ -26,6 +28,7 @@ from search_spaces.errors import UserInputError
 from study import paths
 from study.changes import describe_changes, read_changes
 from study.confirmation import Plan, read_plan, runs_of
+from study.human_counts import load_human_shares
 from study.lifecycle import OpenStudy, failed_seeds, planned_runs, read_passport
 from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
 from study.panels import draw_panels
@@ -40,6 +43,9 @@ from trainables.trial_files import TrialFiles
 CAM_NOTE = (
     "Heat maps illustrate; they are not admitted as evidence here, because the tests that would admit them "
     "(parameter randomisation, ROAD against random maps, agreement with swapped backgrounds) have not been run."
+)
+NO_HUMAN_COUNTS = (
+    "There are no human counts (analyze.human_counts), so nothing is known of how people confuse these classes."
 )
 
 
@@ -154,6 +160,11 @@ def compare(study: OpenStudy) -> Comparison:
 def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     """Compute the findings with their figures and write them below findings/, and the search's interactive page."""
     comparison = compare(study)
+    names, human = image_set.class_names, None
+    if study.spec.analyze.human_counts is not None:
+        human = load_human_shares(study.spec.analyze.human_counts, image_set)
+    arms = {name: complete_arm(arm, comparison.evidence[name], names, human) for name, arm in comparison.arms.items()}
+    comparison = replace(comparison, arms=arms)
     panels = draw_panels(study, comparison.evidence, image_set)
     view = view_search(study)
     findings = _make_findings(study, comparison, tuple(panel for panel, _ in panels), view)
@@ -221,6 +232,10 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
         warm_start=spec.search.warm_start or "",
         arms=tuple(comparison.arms.values()),
         rows=comparison.rows,
+        human_note="" if spec.analyze.human_counts is not None else NO_HUMAN_COUNTS,
+        label_issues=list_label_issues(
+            [p for e in comparison.evidence.values() for p in e.predictions], passport["data"]["class_names"]
+        ),
         panels=tuple(panels),
         cam_note=CAM_NOTE if panels else "",
         num_test_reads=count_test_reads(study.store),
@@ -257,7 +272,9 @@ def _draw_figures(study: OpenStudy, findings: Findings) -> dict[str, bytes]:
         figures["comparison.png"] = draw.plot_interval_bars(findings.rows)
     for arm in findings.arms:
         title = f"{arm.arm}: confusion on the test split, {len(arm.seeds)} seeds"
-        figures[f"confusion_{arm.arm}.png"] = draw.plot_confusion(arm.confusion, findings.class_names, title)
+        figures[f"confusion_{arm.arm}.png"] = draw.plot_confusion(
+            arm.confusion, findings.class_names, title, arm.clusters
+        )
     return {name: draw.figure_to_png(figure) for name, figure in figures.items()}
 
 

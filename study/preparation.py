@@ -8,6 +8,7 @@ import torch
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from study.human_counts import load_human_shares
 from study.spec import StudySpec
 from trainables.audit import check_image_set
 from trainables.class_weights import compute_class_weights
@@ -73,6 +74,8 @@ def prepare(spec: StudySpec) -> Prepared:
         data_fingerprint=compute_data_fingerprint(image_set),
     )
     check_models(spec, prepared)
+    if spec.analyze.human_counts is not None:
+        load_human_shares(spec.analyze.human_counts, image_set)
     return prepared
 
 

@@ -151,9 +151,13 @@ class DesignSpec(Section):
 
 
 class AnalyzeSpec(Section):
-    """[analyze]: the pictures."""
+    """[analyze]: the pictures, and people's answers on the test images to hold the models' confusions against.
+
+    `human_counts` is an .npy file of (test images, classes) counts, such as CIFAR-10H's.
+    """
 
     num_panels: Annotated[int, Field(ge=0, le=50)] = 8
+    human_counts: str | None = None
 
 
 class ResourcesSpec(Section):

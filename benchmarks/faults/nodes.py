@@ -136,9 +136,9 @@ def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[Loca
     cluster = LocalCluster(address=address, environment=environment, scratch=scratch, head=head)
     try:
         _wait_for_port(port, head)
-        for _ in range(num_workers):
+        for number in range(num_workers):
             cluster.add_worker()
-        cluster.wait_for_workers(num_workers)
+            cluster.wait_for_workers(number + 1)
         yield cluster
     finally:
         for node in (*cluster.workers, head):

@@ -12,8 +12,12 @@ from analysis.findings import (
     ArmFinding,
     CamPanel,
     CamView,
+    ConfusedPair,
+    ConfusionCluster,
     Findings,
+    HumanExcess,
     Interval,
+    LabelIssue,
     ParameterImportance,
     RungFinding,
     SearchArm,
@@ -67,6 +71,8 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         warm_start="an-earlier-study",
         arms=tuple(make_arm_finding(a, names, gate=0.65) for a in arms.values()),
         rows=rows,
+        human_note="" if num_classes == 10 else "There are no human counts.",
+        label_issues=(LabelIssue(sample_id=42, label=names[0], suggested=names[1], label_quality=0.0213),),
         panels=panels,
         cam_note="Heat maps illustrate; they are not admitted as evidence here: the tests were not run.",
         num_test_reads=1,
@@ -111,6 +117,8 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         test_macro_f1=macro_f1,
         class_scores=compute_class_scores(arm, class_names, 0.95),
         confusion=compute_confusion(arm, class_names, 0.95),
+        confused_pairs=make_pairs(class_names) if large else (),
+        clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
         forward_flops=8_178_368_512 if large else 3_628_146_688,
@@ -121,6 +129,15 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         peak_memory_bytes=3_221_225_472,
         device="NVIDIA A100",
     )
+
+
+def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
+    """Return one pair that was compared with people and one that was not."""
+    rate = Interval(estimate=0.123, low=0.101, high=0.149)
+    excess = Interval(estimate=0.071, low=0.043, high=0.098)
+    human = HumanExcess(human_rate=0.052, excess=excess, word="machine-specific")
+    first = ConfusedPair(classes=class_names[:2], rate=rate, expected_rate=0.04, p_adjusted=0.001, human=human)
+    return first, ConfusedPair(classes=class_names[1:3], rate=rate, expected_rate=0.06, p_adjusted=0.012)
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:

@@ -65,6 +65,8 @@ ARM = ArmFinding(
     test_macro_f1=Interval(estimate=0.78123, low=0.77, high=0.79),
     class_scores=(),
     confusion=Confusion(counts=(), rates=(), excess=()),
+    confused_pairs=None,
+    clusters=(),
     gate_cleared=True,
     num_parameters=11_181_642,
     device_seconds=1234.5,
@@ -157,7 +159,7 @@ def test_every_format_says_the_same_words():
             assert name in terminal
         for words_of_row in (words.effect.removesuffix(" pp"), words.interval, words.verdict, words.seeds, words.mde):
             assert words_of_row in terminal
-        assert words.cost in terminal
+        assert words.cost in terminal or words.value.cost_ratio is None
         assert f"p {words.p_holm}" in terminal
         assert words.effect.lstrip("-") in latex
         assert words.verdict in latex

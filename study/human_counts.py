@@ -1,0 +1,36 @@
+"""People's answers on the test images, such as CIFAR-10H: how often each class was named for each image."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.pair_rates import check_human_counts
+from search_spaces.errors import UserInputError
+from trainables.images import ImageSet
+
+
+def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
+    """Return (N, K) shares of people's answers for every image of the set, by sample id; NaN for images outside the test set.
+
+    `path` is an .npy file of (T, K) counts, a row for each image of the published test set in its order, or for every image where
+    the source has no test set. Raises UserInputError naming what does not fit.
+    """
+    file = Path(path).expanduser()
+    try:
+        counts = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserInputError(f"analyze.human_counts names {file}, but there is no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserInputError(f"analyze.human_counts: {file} is no .npy file of numbers: {error}") from None
+    if not isinstance(counts, np.ndarray) or counts.dtype.kind not in "iuf":
+        raise UserInputError(f"analyze.human_counts: {file} is no .npy file of numbers")
+    official = image_set.official_test
+    rows = np.arange(len(image_set)) if official is None else np.flatnonzero(official)
+    try:
+        shares = check_human_counts(counts, len(rows), image_set.class_names)
+    except UserInputError as error:
+        raise UserInputError(f"analyze.human_counts: {file}: {error}") from None
+    every = np.full((len(image_set), image_set.num_classes), np.nan)
+    every[rows] = shares
+    return every
