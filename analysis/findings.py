@@ -188,6 +188,67 @@ class LabelIssue:
     label_quality: float
 
 
+class AuditVerdict(StrEnum):
+    """What the Clever Hans audit says of a class or of an arm."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassAudit:
+    """The audit of one class at one width of the ring; accuracies are fractions.
+
+    Attributes:
+        class_name: the class.
+        gap: accuracy with a ring of the same class minus with one of another class; intervals hold over all classes at once.
+        verdict: FAIL, PASS or UNDECIDED against the tolerance.
+        object_free_gap: the same where the ring holds no object, at 95 %; None where there are too few such images.
+        is_confirmed: whether a FAIL also shows there; None where the class does not fail.
+        ring_only_accuracy: with nothing but the ring.
+    """
+
+    class_name: str
+    gap: Interval
+    verdict: AuditVerdict
+    object_free_gap: Interval | None
+    is_confirmed: bool | None
+    ring_only_accuracy: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingAudit:
+    """The audit of one arm at one width of the ring.
+
+    Attributes:
+        ring_pixels: width of the ring in pixels of the image set.
+        gap: over all classes, at 95 %.
+        ring_only_accuracy: over all classes, against `chance`, one over the number of classes.
+        classes: one each.
+        verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED.
+        object_free_by: how images without object in the ring are known; `num_object_free` were used.
+    """
+
+    ring_pixels: int
+    gap: Interval
+    ring_only_accuracy: Interval
+    chance: float
+    classes: tuple[ClassAudit, ...]
+    verdict: AuditVerdict
+    object_free_by: str
+    num_object_free: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairPull:
+    """P(ring's class | its ring) minus P(that class | a third class's ring), on images of `true_class`; a fraction, at 95 %."""
+
+    true_class: str
+    ring_class: str
+    pull: Interval
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFinding:
     """What the confirmation runs say about one arm.
