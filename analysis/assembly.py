@@ -94,6 +94,8 @@ def compute_arm_finding(
         confusion=compute_confusion(stacked, class_names, confidence),
         confused_pairs=None,
         clusters=(),
+        ring_audits=(),
+        pulls=(),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
         forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),

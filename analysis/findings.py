@@ -266,6 +266,8 @@ class ArmFinding:
         confusion: the confusion matrix.
         confused_pairs: pairs of classes that are confused more often than chance, the strongest first; None where not tested.
         clusters: groups of classes that such pairs hold together.
+        ring_audits: the Clever Hans audit, one part per width of the ring; empty where it was not made.
+        pulls: of the confused pairs, both ways.
         gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
         num_parameters: trainable parameters.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
@@ -289,6 +291,8 @@ class ArmFinding:
     confusion: Confusion
     confused_pairs: tuple[ConfusedPair, ...] | None
     clusters: tuple[ConfusionCluster, ...]
+    ring_audits: tuple[RingAudit, ...]
+    pulls: tuple[PairPull, ...]
     gate_cleared: bool | None
     num_parameters: int
     forward_flops: int
@@ -447,6 +451,7 @@ class Findings:
     arms: tuple[ArmFinding, ...]
     rows: tuple[ComparisonRow, ...]
     human_note: str
+    audit_note: str
     label_issues: tuple[LabelIssue, ...]
     panels: tuple[CamPanel, ...]
     cam_note: str

@@ -3,7 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.findings import ArmFinding, CamView, Findings, Interval, RungFinding, Verdict
+from analysis.findings import (
+    ArmFinding,
+    AuditVerdict,
+    CamView,
+    Findings,
+    Interval,
+    RingAudit,
+    RungFinding,
+    Verdict,
+)
 from analysis.tables import TableRow, describe_rule
 from analysis.tuning_curves import find_lead_changes
 from search_spaces.designs import NO_INTERACTION
@@ -141,6 +150,29 @@ def describe_clusters(arm: ArmFinding) -> str:
     return f"Clusters: {named}."
 
 
+def describe_audit(audit: RingAudit) -> str:
+    """Return an audit's verdict with the numbers and the rule that it rests on."""
+    failed = [c for c in audit.classes if c.verdict is AuditVerdict.FAIL]
+    confirmed = [c.class_name for c in failed if c.is_confirmed]
+    words = {
+        AuditVerdict.FAIL: f"FAIL: {', '.join(c.class_name for c in failed)}",
+        AuditVerdict.PASS: "PASS: no class loses more than the tolerance",
+        AuditVerdict.UNDECIDED: "UNDECIDED: no class fails, but not every class passes",
+    }[audit.verdict]
+    if failed:
+        words += f"; confirmed where the ring holds no object: {', '.join(confirmed) or 'none'}"
+    return (
+        f"{words}. Over all classes a ring of another class costs {format_signed_pp(audit.gap)}; from the ring alone "
+        f"{format_interval(audit.ring_only_accuracy)} are right, by chance {format_percent(audit.chance)}."
+    )
+
+
+def format_signed_pp(interval: Interval) -> str:
+    """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]"."""
+    estimate, low, high = (100 * x + 0.0 for x in (interval.estimate, interval.low, interval.high))
+    return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
+
+
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm clears the gate, and the lower bound that decides it."""
     word = "clears" if arm.gate_cleared else "does not clear"
@@ -216,6 +248,8 @@ def describe_figure(key: str, findings: Findings) -> str:
         "comparison": f"Intervals of the differences in macro-F1 over the margin band: {_say_rows(findings)}",
         "arm_shares": f"Bars of each arm's share of the search's device time and of its trials: {_say_shares(findings)}",
         "learning_curves": "Macro-F1 on the search split over epochs, one line per trial, pruned trials dashed.",
+        "clever_hans": "Accuracy that each class loses to a ring of another class, with intervals, per arm and ring; "
+        "its numbers stand in the tables below.",
         "tuning_curves": "Expected best macro-F1 on the search split over the device-seconds of each arm's search, with bands.",
         "rungs": "Macro-F1 at the last epoch over macro-F1 at the rung, one panel per rung and arm; its numbers stand in the "
         "table above.",
@@ -277,6 +311,8 @@ FILTERS: Mapping[str, Any] = {
     "evidence": describe_evidence,
     "class_differences": describe_class_differences,
     "gate": describe_gate,
+    "audit": describe_audit,
+    "signed": format_signed_pp,
     "clusters": describe_clusters,
     "view": describe_view,
     "correlation": format_correlation,

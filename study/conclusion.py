@@ -18,6 +18,7 @@ from analysis.assembly import (
     compute_search_arms,
     compute_warnings,
 )
+from analysis.audit_figures import plot_ring_audits
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
 from analysis.label_issues import list_label_issues
 from analysis.report import build_html, build_markdown
@@ -26,6 +27,7 @@ from analysis.search_figures import plot_rungs, plot_tuning_curves
 from analysis.tuning_curves import compute_tuning_curves
 from search_spaces.errors import UserInputError
 from study import paths
+from study.audit import audit_arms
 from study.changes import describe_changes, read_changes
 from study.confirmation import Plan, read_plan, runs_of
 from study.human_counts import load_human_shares
@@ -164,10 +166,12 @@ def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     if study.spec.analyze.human_counts is not None:
         human = load_human_shares(study.spec.analyze.human_counts, image_set)
     arms = {name: complete_arm(arm, comparison.evidence[name], names, human) for name, arm in comparison.arms.items()}
+    arms, audit_note = audit_arms(study, arms, comparison.evidence, image_set)
     comparison = replace(comparison, arms=arms)
     panels = draw_panels(study, comparison.evidence, image_set)
     view = view_search(study)
     findings = _make_findings(study, comparison, tuple(panel for panel, _ in panels), view)
+    findings = replace(findings, audit_note=audit_note)
     pictures = {panel.figure: png for panel, png in panels} | _draw_figures(study, findings)
     pictures |= {f"{key}.png": png for key, png in view.draw_pngs().items()}
     study.store.write_text(SEARCH_PAGE, view.build_page(study.name))
@@ -233,6 +237,7 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
         arms=tuple(comparison.arms.values()),
         rows=comparison.rows,
         human_note="" if spec.analyze.human_counts is not None else NO_HUMAN_COUNTS,
+        audit_note="",
         label_issues=list_label_issues(
             [p for e in comparison.evidence.values() for p in e.predictions], passport["data"]["class_names"]
         ),
@@ -268,6 +273,8 @@ def _draw_figures(study: OpenStudy, findings: Findings) -> dict[str, bytes]:
         figures["tuning_curves.png"] = plot_tuning_curves(findings.tuning_curves)
     if any(rung.completed or rung.stopped for rung in scores):
         figures["rungs.png"] = plot_rungs(scores)
+    if any(arm.ring_audits for arm in findings.arms):
+        figures["clever_hans.png"] = plot_ring_audits(findings.arms)
     if findings.rows:
         figures["comparison.png"] = draw.plot_interval_bars(findings.rows)
     for arm in findings.arms:

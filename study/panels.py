@@ -11,11 +11,9 @@ from analysis.findings import CamPanel
 from analysis.grad_cam import choose_cam_layer, compute_arm_cams
 from analysis.panels import ArmCam, build_panel, choose_panel_images
 from study.lifecycle import OpenStudy
-from study.paths import TrialPaths
+from study.models import load_model
 from trainables.augmentation import prepare_batch
 from trainables.images import ImageSet
-from trainables.models import build_model
-from trainables.trial_files import TrialFiles
 
 
 def draw_panels(
@@ -41,8 +39,7 @@ def draw_panels(
 def _arm_cams(study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, ids: np.ndarray) -> tuple[ArmCam, ...]:
     record = evidence.runs[0]
     config = record.trial_config()
-    files = TrialFiles(study.store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-    model = files.load_weights(build_model(config, image_set.num_classes, weights="none"), record.digests)
+    model = load_model(study, record, image_set.num_classes)
     size = config.whole("image_size")
     inputs = prepare_batch(
         torch.from_numpy(image_set.images[ids]),

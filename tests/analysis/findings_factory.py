@@ -10,15 +10,19 @@ from analysis.comparison import ArmPredictions, compare_arms
 from analysis.confusion import compute_confusion
 from analysis.findings import (
     ArmFinding,
+    AuditVerdict,
     CamPanel,
     CamView,
+    ClassAudit,
     ConfusedPair,
     ConfusionCluster,
     Findings,
     HumanExcess,
     Interval,
     LabelIssue,
+    PairPull,
     ParameterImportance,
+    RingAudit,
     RungFinding,
     SearchArm,
     TuningCurve,
@@ -30,6 +34,7 @@ from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SKILLS = {"resnet18": 1.55, "resnet50": 1.75, "resnet50-cutmix": 1.56}
+PULL = Interval(estimate=0.08, low=0.03, high=0.13)
 SEEDS = (101, 102, 103, 104, 105)
 PASSPORT = {
     "code": {"commit": "4f2a9c1", "changes": "none"},
@@ -51,7 +56,16 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         for (a, b), cost in zip(pairs, costs, strict=True)
     )
     panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
-    keys = ["tuning_curves", "arm_shares", "class_f1", "comparison", "learning_curves", "panel_01", "panel_02"]
+    keys = [
+        "clever_hans",
+        "tuning_curves",
+        "arm_shares",
+        "class_f1",
+        "comparison",
+        "learning_curves",
+        "panel_01",
+        "panel_02",
+    ]
     keys += [f"confusion_{arm}" for arm in arms]
     keys += ["rungs", *search_plot_keys(list(arms))]
     return Findings(
@@ -71,6 +85,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         warm_start="an-earlier-study",
         arms=tuple(make_arm_finding(a, names, gate=0.65) for a in arms.values()),
         rows=rows,
+        audit_note="" if num_classes == 10 else "The audit was switched off.",
         human_note="" if num_classes == 10 else "There are no human counts.",
         label_issues=(LabelIssue(sample_id=42, label=names[0], suggested=names[1], label_quality=0.0213),),
         panels=panels,
@@ -118,6 +133,8 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         class_scores=compute_class_scores(arm, class_names, 0.95),
         confusion=compute_confusion(arm, class_names, 0.95),
         confused_pairs=make_pairs(class_names) if large else (),
+        ring_audits=tuple(make_ring_audit(class_names, pixels, large=large) for pixels in (4, 6)),
+        pulls=(PairPull(true_class=class_names[0], ring_class=class_names[1], pull=PULL),) if large else (),
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
@@ -138,6 +155,33 @@ def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
     human = HumanExcess(human_rate=0.052, excess=excess, word="machine-specific")
     first = ConfusedPair(classes=class_names[:2], rate=rate, expected_rate=0.04, p_adjusted=0.001, human=human)
     return first, ConfusedPair(classes=class_names[1:3], rate=rate, expected_rate=0.06, p_adjusted=0.012)
+
+
+def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -> RingAudit:
+    """Return an audit that the large arm fails in its first class, confirmed, and its second, not confirmed."""
+    low, high = Interval(estimate=0.01, low=-0.02, high=0.04), Interval(estimate=0.2, low=0.11, high=0.29)
+    open_, ring = Interval(estimate=0.04, low=-0.03, high=0.11), Interval(estimate=0.22, low=0.2, high=0.25)
+    classes = [
+        ClassAudit(
+            class_name=name,
+            gap=high if large and i < 2 else open_ if i == 2 else low,
+            verdict=AuditVerdict.FAIL if large and i < 2 else AuditVerdict.UNDECIDED if i == 2 else AuditVerdict.PASS,
+            object_free_gap=high if i == 0 else None,
+            is_confirmed=i == 0 if large and i < 2 else None,
+            ring_only_accuracy=ring,
+        )
+        for i, name in enumerate(class_names)
+    ]
+    return RingAudit(
+        ring_pixels=pixels,
+        gap=Interval(estimate=0.05, low=0.03, high=0.07),
+        ring_only_accuracy=ring,
+        chance=1 / len(class_names),
+        classes=tuple(classes),
+        verdict=AuditVerdict.FAIL if large else AuditVerdict.UNDECIDED,
+        object_free_by="fewest edges in the ring",
+        num_object_free=500,
+    )
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:

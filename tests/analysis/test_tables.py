@@ -67,6 +67,8 @@ ARM = ArmFinding(
     confusion=Confusion(counts=(), rates=(), excess=()),
     confused_pairs=None,
     clusters=(),
+    ring_audits=(),
+    pulls=(),
     gate_cleared=True,
     num_parameters=11_181_642,
     device_seconds=1234.5,
