@@ -56,7 +56,7 @@ def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -
         (lambda file: np.save(file, np.array(["x"])), "no .npy file of numbers"),
         (lambda file: file.write_bytes(b"none"), "no .npy file of numbers"),
         (lambda file: file.write_bytes(b""), "no .npy file of numbers"),
-        (lambda file: None, "there is no such file"),
+        (lambda _: None, "there is no such file"),
     ],
 )
 def test_bad_human_counts_are_refused_by_name(tmp_path: Path, write, message: str) -> None:  # type: ignore[no-untyped-def]
