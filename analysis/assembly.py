@@ -96,6 +96,7 @@ def compute_arm_finding(
         clusters=(),
         ring_audits=(),
         pulls=(),
+        root_causes=(),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
         forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),

@@ -1,4 +1,4 @@
-"""Pictures of the forensics: what a ring from elsewhere costs each class."""
+"""Pictures of the forensics: what a ring from elsewhere costs each class, and which cue confuses a pair."""
 
 from collections.abc import Sequence
 
@@ -49,4 +49,32 @@ def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
     panels[0].set_yticks(range(len(names)), [literal_text(name) for name in names])
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
+    """Draw the cues' Shapley values of every confused pair that was measured, in logits, dark: the named cause."""
+    measured = [(arm.arm, cause) for arm in arms for cause in arm.root_causes if cause.effects]
+    columns = min(3, len(measured))
+    rows = -(-len(measured) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.6, 2.1 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for axes, (arm, cause) in zip(panels, measured, strict=False):
+        for place, found in enumerate(cause.effects):
+            value = found.effect
+            is_named = found.cue == cause.cause
+            axes.barh(
+                place, value.estimate, color=ARM_COLORS[0] if is_named else BAND_COLOR, edgecolor=INK, linewidth=0.6
+            )
+            error = [[value.estimate - value.low], [value.high - value.estimate]]
+            axes.errorbar(value.estimate, place, xerr=error, color=INK, capsize=2.5, linewidth=1.0)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(cause.effects)), [found.cue for found in cause.effects], size=9)
+        axes.invert_yaxis()
+        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{cause.cause}"), size=9)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    for axes in panels[len(measured) :]:
+        axes.set_axis_off()
+    figure.supxlabel("gain in the margin when the cue is taken away (logits, Shapley value)", size=10)
     return figure

@@ -250,6 +250,35 @@ class PairPull:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CueEffect:
+    """What taking one cue away gains in the margin between a confused pair, in logits, beyond what it does to other classes."""
+
+    cue: str
+    effect: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootCause:
+    """Why an arm takes two classes for each other (`analysis.root_cause`).
+
+    Attributes:
+        classes: the pair.
+        effects: one per cue, with intervals that hold over the four cues; empty where it could not be measured.
+        cause: the cue whose interval lies above 0 and that leads the next one beyond error, else "mixed".
+        lead: of the first cue over the second, at 95 %.
+        num_images: confused images that it rests on.
+        note: why it could not be measured, else "".
+    """
+
+    classes: tuple[str, str]
+    effects: tuple[CueEffect, ...]
+    cause: str
+    lead: Interval
+    num_images: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFinding:
     """What the confirmation runs say about one arm.
 
@@ -267,7 +296,8 @@ class ArmFinding:
         confused_pairs: pairs of classes that are confused more often than chance, the strongest first; None where not tested.
         clusters: groups of classes that such pairs hold together.
         ring_audits: the Clever Hans audit, one part per width of the ring; empty where it was not made.
-        pulls: of the confused pairs, both ways.
+        pulls: of the strongest confused pairs, both ways.
+        root_causes: of the same pairs.
         gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
         num_parameters: trainable parameters.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
@@ -293,6 +323,7 @@ class ArmFinding:
     clusters: tuple[ConfusionCluster, ...]
     ring_audits: tuple[RingAudit, ...]
     pulls: tuple[PairPull, ...]
+    root_causes: tuple[RootCause, ...]
     gate_cleared: bool | None
     num_parameters: int
     forward_flops: int

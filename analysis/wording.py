@@ -10,9 +10,11 @@ from analysis.findings import (
     Findings,
     Interval,
     RingAudit,
+    RootCause,
     RungFinding,
     Verdict,
 )
+from analysis.root_cause import MIXED
 from analysis.tables import TableRow, describe_rule
 from analysis.tuning_curves import find_lead_changes
 from search_spaces.designs import NO_INTERACTION
@@ -173,6 +175,23 @@ def format_signed_pp(interval: Interval) -> str:
     return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
 
 
+def describe_cause(cause: RootCause) -> str:
+    """Return the verdict on a confused pair with what it rests on."""
+    if cause.note:
+        return f"not measured: {cause.note}"
+    if cause.cause == MIXED:
+        return f"mixed: no cue leads beyond error ({cause.num_images} images)"
+    return f"{cause.cause}, ahead of the next cue by {cause.lead.estimate:.2f} [{cause.lead.low:.2f}, {cause.lead.high:.2f}]"
+
+
+def describe_effect(cause: RootCause, cue: str) -> str:
+    """Return one cue's Shapley value with its interval, in logits; a dash where it was not measured."""
+    for found in cause.effects:
+        if found.cue == cue:
+            return f"{found.effect.estimate:+.2f} [{found.effect.low:+.2f}, {found.effect.high:+.2f}]"
+    return "—"
+
+
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm clears the gate, and the lower bound that decides it."""
     word = "clears" if arm.gate_cleared else "does not clear"
@@ -250,6 +269,7 @@ def describe_figure(key: str, findings: Findings) -> str:
         "learning_curves": "Macro-F1 on the search split over epochs, one line per trial, pruned trials dashed.",
         "clever_hans": "Accuracy that each class loses to a ring of another class, with intervals, per arm and ring; "
         "its numbers stand in the tables below.",
+        "root_causes": "Bars of what taking each cue away gains for each confused pair; its numbers stand in the table.",
         "tuning_curves": "Expected best macro-F1 on the search split over the device-seconds of each arm's search, with bands.",
         "rungs": "Macro-F1 at the last epoch over macro-F1 at the rung, one panel per rung and arm; its numbers stand in the "
         "table above.",
@@ -312,6 +332,8 @@ FILTERS: Mapping[str, Any] = {
     "class_differences": describe_class_differences,
     "gate": describe_gate,
     "audit": describe_audit,
+    "cause": describe_cause,
+    "effect": describe_effect,
     "signed": format_signed_pp,
     "clusters": describe_clusters,
     "view": describe_view,

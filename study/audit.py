@@ -1,20 +1,24 @@
 """The Clever Hans audit of a confirmed study: which images, which models, and what cannot be audited."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from analysis.assembly import ArmEvidence
 from analysis.clever_hans import AuditImages, audit_rings, measure_pull
-from analysis.findings import ArmFinding, PairPull
+from analysis.findings import ArmFinding, PairPull, RootCause
+from analysis.metrics import IntArray
+from analysis.ring_swaps import Images
+from analysis.root_cause import find_root_cause, give_up
 from search_spaces.errors import UserInputError
 from study.lifecycle import OpenStudy
-from study.models import make_classifier
+from study.models import make_logits
 from trainables.images import ImageSet
 from trainables.seeds import numpy_generator
 
-MOST_PULLS = 6
+# Pairs whose pulls and causes are measured, the strongest first.
+MOST_PAIRS = 6
 
 
 def audit_arms(
@@ -41,14 +45,42 @@ def audit_arms(
 
 
 def _audit_arm(study: OpenStudy, arm: ArmFinding, evidence: ArmEvidence, what: AuditImages) -> ArmFinding:
-    classify = make_classifier(study, evidence.runs, len(what.class_names))
+    ask = make_logits(study, evidence.runs, len(what.class_names))
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(ask(images).argmax(axis=2), dtype=np.int64)
+
     index = {name: i for i, name in enumerate(what.class_names)}
-    pairs = [pair.classes for pair in arm.confused_pairs or ()][:MOST_PULLS]
-    directed = [way for one, other in pairs for way in ((one, other), (other, one))]
+    confused = [(index[pair.classes[0]], index[pair.classes[1]]) for pair in arm.confused_pairs or ()]
+    pairs = confused[:MOST_PAIRS]
     pulls: tuple[PairPull, ...] = ()
+    causes: tuple[RootCause, ...] = ()
     if len(what.class_names) > 2:
-        pulls = tuple(measure_pull(classify, what, index[one], index[other]) for one, other in directed)
-    return replace(arm, ring_audits=audit_rings(classify, what, seed=study.spec.seed), pulls=pulls)
+        directed = [way for one, other in pairs for way in ((one, other), (other, one))]
+        pulls = tuple(measure_pull(classify, what, one, other) for one, other in directed)
+        causes = _find_causes(study, evidence, what, pairs, confused)
+    rings = audit_rings(classify, what, seed=study.spec.seed)
+    return replace(arm, ring_audits=rings, pulls=pulls, root_causes=causes)
+
+
+def _find_causes(
+    study: OpenStudy,
+    evidence: ArmEvidence,
+    what: AuditImages,
+    pairs: Sequence[tuple[int, int]],
+    confused: Sequence[tuple[int, int]],
+) -> tuple[RootCause, ...]:
+    """Return the causes of `pairs`: the first half of the seeds chooses the images, the second half measures."""
+    names = what.class_names
+    half = len(evidence.runs) // 2
+    if half < 1 or len(evidence.runs) - half < 2:
+        note = "three seeds are needed: some choose the images, two at least measure"
+        return tuple(give_up((names[one], names[other]), 0, note) for one, other in pairs)
+    choosing, measuring = (
+        make_logits(study, runs, len(names)) for runs in (evidence.runs[:half], evidence.runs[half:])
+    )
+    said = np.asarray(choosing(what.images).argmax(axis=2), dtype=np.int64)
+    return tuple(find_root_cause(said, measuring, what, pair, confused, seed=study.spec.seed) for pair in pairs)
 
 
 def choose_audit_images(ids: np.ndarray, labels: np.ndarray, number: int, seed: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from analysis.assembly import (
     compute_search_arms,
     compute_warnings,
 )
-from analysis.audit_figures import plot_ring_audits
+from analysis.audit_figures import plot_ring_audits, plot_root_causes
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
 from analysis.label_issues import list_label_issues
 from analysis.report import build_html, build_markdown
@@ -275,6 +275,8 @@ def _draw_figures(study: OpenStudy, findings: Findings) -> dict[str, bytes]:
         figures["rungs.png"] = plot_rungs(scores)
     if any(arm.ring_audits for arm in findings.arms):
         figures["clever_hans.png"] = plot_ring_audits(findings.arms)
+    if any(cause.effects for arm in findings.arms for cause in arm.root_causes):
+        figures["root_causes.png"] = plot_root_causes(findings.arms)
     if findings.rows:
         figures["comparison.png"] = draw.plot_interval_bars(findings.rows)
     for arm in findings.arms:

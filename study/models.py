@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from analysis.clever_hans import Classify
+from analysis.root_cause import ComputeLogits
 from study.lifecycle import OpenStudy
 from study.paths import TrialPaths
 from trainables.evaluation import compute_logits
@@ -24,17 +24,18 @@ def load_model(study: OpenStudy, record: TrialRecord, num_classes: int) -> nn.Mo
     return files.load_weights(build_model(record.trial_config(), num_classes, weights="none"), record.digests)
 
 
-def make_classifier(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> Classify:
-    """Return the function that asks every run's model, on CUDA where there is a device: (n, H, W, 3) uint8 to (S, n) classes."""
+def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
+    """Return the function that asks every run's model, on CUDA where there is a device: (n, H, W, 3) to (S, n, K) logits."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = [place_model(load_model(study, r, num_classes), r.trial_config(), device).eval() for r in runs]
 
-    def classify(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def ask(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         tensor, indices = torch.from_numpy(images), np.arange(len(images))
-        said = [
-            compute_logits(model, tensor, indices, run.trial_config(), device, BATCH_SIZE).argmax(axis=1)
-            for model, run in zip(models, runs, strict=True)
-        ]
-        return np.asarray(said, dtype=np.int64)
+        return np.stack(
+            [
+                compute_logits(model, tensor, indices, run.trial_config(), device, BATCH_SIZE).astype(np.float64)
+                for model, run in zip(models, runs, strict=True)
+            ]
+        )
 
-    return classify
+    return ask

@@ -16,6 +16,7 @@ from analysis.findings import (
     ClassAudit,
     ConfusedPair,
     ConfusionCluster,
+    CueEffect,
     Findings,
     HumanExcess,
     Interval,
@@ -23,6 +24,7 @@ from analysis.findings import (
     PairPull,
     ParameterImportance,
     RingAudit,
+    RootCause,
     RungFinding,
     SearchArm,
     TuningCurve,
@@ -57,6 +59,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
     )
     panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
     keys = [
+        "root_causes",
         "clever_hans",
         "tuning_curves",
         "arm_shares",
@@ -135,6 +138,7 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         confused_pairs=make_pairs(class_names) if large else (),
         ring_audits=tuple(make_ring_audit(class_names, pixels, large=large) for pixels in (4, 6)),
         pulls=(PairPull(true_class=class_names[0], ring_class=class_names[1], pull=PULL),) if large else (),
+        root_causes=make_causes(class_names) if large else (),
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
@@ -182,6 +186,22 @@ def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -
         object_free_by="fewest edges in the ring",
         num_object_free=500,
     )
+
+
+def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
+    """Return a cause that is named, and one that could not be measured."""
+    strengths = {"texture": 1.2, "shape": 0.3, "colour": 0.1, "context": -0.2}
+    effects = tuple(
+        CueEffect(cue=cue, effect=Interval(estimate=value, low=value - 0.4, high=value + 0.4))
+        for cue, value in strengths.items()
+    )
+    lead = Interval(estimate=0.9, low=0.3, high=1.5)
+    named = RootCause(classes=class_names[:2], effects=effects, cause="texture", lead=lead, num_images=31, note="")
+    none = Interval(estimate=0.0, low=0.0, high=0.0)
+    too_few = RootCause(
+        classes=class_names[1:3], effects=(), cause="mixed", lead=none, num_images=3, note="too few images"
+    )
+    return named, too_few
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:

@@ -69,6 +69,7 @@ ARM = ArmFinding(
     clusters=(),
     ring_audits=(),
     pulls=(),
+    root_causes=(),
     gate_cleared=True,
     num_parameters=11_181_642,
     device_seconds=1234.5,
