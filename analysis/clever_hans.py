@@ -20,7 +20,6 @@ from trainables.seeds import numpy_generator
 # A gap that matters: 5 percentage points of accuracy.
 TOLERANCE = 0.05
 ALPHA = 0.05
-NUM_DRAWS = 2
 # Below this many images of a class without object in the ring, nothing is confirmed.
 FEWEST_QUIET = 10
 # Return (S, n) classes that the arm's S models say of (n, H, W, 3) images.
@@ -119,15 +118,18 @@ def measure_pull(
     generator = numpy_generator(seed, f"pull {one} {other}")
     own = np.flatnonzero(labels == one)
     towards, third = np.flatnonzero(labels == other), np.flatnonzero(~np.isin(labels, (one, other)))
-    pulls = []
-    for _ in range(2 * NUM_DRAWS):
-        said = [
-            classify(swap_ring(what.images[own], what.images[generator.choice(donors, len(own))], ring)) == other
-            for donors in (towards, third)
-        ]
-        pulls.append(np.asarray(said[0], dtype=np.float64) - said[1])
-    effect = _interval(np.mean(pulls, axis=0), labels[own], len(names), 1 - ALPHA)
+    said = [
+        classify(swap_ring(what.images[own], what.images[_draw_donors(donors, len(own), generator)], ring)) == other
+        for donors in (towards, third)
+    ]
+    effect = _interval(np.asarray(said[0], dtype=np.float64) - said[1], labels[own], len(names), 1 - ALPHA)
     return PairPull(true_class=names[one], ring_class=names[other], pull=effect)
+
+
+def _draw_donors(donors: IntArray, number: int, generator: np.random.Generator) -> IntArray:
+    """Return `number` of the donors in random order, each as seldom as possible."""
+    rounds = -(-number // len(donors))
+    return np.concatenate([generator.permutation(donors) for _ in range(rounds)])[:number]
 
 
 def _measure_gaps(
@@ -136,14 +138,12 @@ def _measure_gaps(
     """Return (S, n) right with a ring of the same class minus right with one of another class, images and donors in `subset`."""
     images, labels = what.images[subset], what.labels[subset]
     generator = numpy_generator(seed, f"ring {int(ring.sum())} {name}")
-    gaps = []
-    for _ in range(NUM_DRAWS):
-        right = [
-            classify(swap_ring(images, images[draw_partners(labels, generator, same_class=same)], ring)) == labels
-            for same in (True, False)
-        ]
-        gaps.append(np.asarray(right[0], dtype=np.float64) - right[1])
-    return np.asarray(np.mean(gaps, axis=0))
+    # One donor each: averaging over several would hide that they are a sample, too.
+    right = [
+        classify(swap_ring(images, images[draw_partners(labels, generator, same_class=same)], ring)) == labels
+        for same in (True, False)
+    ]
+    return np.asarray(np.asarray(right[0], dtype=np.float64) - right[1])
 
 
 def _find_object_free(what: AuditImages, ring: NDArray[np.bool_]) -> tuple[IntArray, str]:

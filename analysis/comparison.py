@@ -322,7 +322,7 @@ def _find_num_seeds(
     v_s = (found.seed_variance - both_s + both_s / growth) * shrink
     v_i = (found.image_variance - both_i) / growth + both_i / growth * shrink
     v_si = found.seed_image_variance / growth * shrink
-    variance, df = combine_variances(v_s, v_i, v_si, num_seeds=seeds, num_images=num_images)
+    variance, df = combine_variances(v_s, v_i, v_si, num_seeds=seeds, num_images=num_images, confidence=confidence)
     enough = np.flatnonzero(compute_t_quantile(confidence, df) * np.sqrt(variance) < needed)
     return int(seeds[enough[0]]) if len(enough) else None
 

@@ -36,26 +36,36 @@ def fill_centre(images: Images, ring: NDArray[np.bool_], color: NDArray[np.uint8
 
 
 def draw_partners(labels: IntArray, generator: np.random.Generator, *, same_class: bool) -> IntArray:
-    """Return (N,) indices of a random other image for each: of its own class, or of a random other class of those present.
+    """Return (N,) indices of a random other image for each: of its own class, or of another class.
 
-    Raises UserInputError where a class has one image only, or there is one class only.
+    Every image is the partner of exactly one, so that images with their partners vary like images alone; only where one class
+    has more than half of the images do those of other classes serve several times. Raises UserInputError where a class has one
+    image only, or there is one class only.
     """
-    classes = np.unique(labels)
-    members = {int(c): np.flatnonzero(labels == c) for c in classes}
-    single = [c for c, images in members.items() if len(images) < 2]
-    if single or len(classes) < 2:
-        what = f"class {single[0]} has one" if single else "there is one class only"
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2 or len(classes) < 2:
+        what = f"class {classes[counts.argmin()]} has one" if len(classes) > 1 else "there is one class only"
         raise UserInputError(f"ring swaps need two classes and two images of each, but {what}")
+    if not same_class:
+        return _match_other_classes(labels, generator, evenly=2 * counts.max() <= len(labels))
     partners = np.empty(len(labels), dtype=np.int64)
-    for index, label in enumerate(classes):
-        images = members[int(label)]
-        if same_class:
-            # Another position of a random order: never the image itself.
-            order = generator.permutation(images)
-            partners[order] = np.roll(order, int(generator.integers(1, len(images))))
-        else:
-            others = np.delete(classes, index)[generator.integers(len(classes) - 1, size=len(images))]
-            partners[images] = [generator.choice(members[int(other)]) for other in others]
+    for label in classes:
+        # Another position of a random order: never the image itself.
+        order = generator.permutation(np.flatnonzero(labels == label))
+        partners[order] = np.roll(order, int(generator.integers(1, len(order))))
+    return partners
+
+
+def _match_other_classes(labels: IntArray, generator: np.random.Generator, *, evenly: bool) -> IntArray:
+    """Return partners of other classes, each image once where `evenly`: a random order, mended by random exchanges."""
+    partners = generator.permutation(len(labels))
+    while len(clashes := np.flatnonzero(labels[partners] == labels)):
+        others = generator.integers(len(labels), size=len(clashes))
+        if not evenly:
+            partners[clashes] = others
+            continue
+        for one, other in zip(clashes.tolist(), others.tolist(), strict=True):
+            partners[[one, other]] = partners[[other, one]]
     return partners
 
 

@@ -129,6 +129,11 @@ def test_partners_are_other_images_of_the_class_that_is_asked_for() -> None:
         assert (same != np.arange(len(labels))).all()
         assert (labels[other] != labels).all()
         assert len(set(same.tolist())) == len(labels)
+    balanced = np.arange(60) % 3
+    for seed in range(20):
+        partners = draw_partners(balanced, np.random.default_rng(seed), same_class=False)
+        assert sorted(partners.tolist()) == list(range(60))
+        assert (balanced[partners] != balanced).all()
     with pytest.raises(UserInputError, match="class 1 has one"):
         draw_partners(np.array([0, 0, 1]), np.random.default_rng(0), same_class=True)
     with pytest.raises(UserInputError, match="one class only"):

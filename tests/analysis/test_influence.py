@@ -124,15 +124,16 @@ def test_components_are_as_the_protocol_writes_them():
     for g in groups:
         r[:, g] -= r[:, g].mean(axis=1, keepdims=True)
     v_si = (r**2).sum() / ((s - 1) * (n - NUM_CLASSES)) / (s * n)
-    variance = max(v_s + v_i - v_si, v_s, v_i)
-    nu = max(s - 1, variance**2 / (v_s**2 / (s - 1) + v_i**2 / (n - 1) + v_si**2 / ((s - 1) * (n - 1))))
-    half_width = stats.t.ppf(0.975, nu) * math.sqrt(variance)
+    only_images = max(v_i - v_si, 0)
+    parts = stats.t.ppf(0.975, s - 1) ** 2 * v_s, stats.t.ppf(0.975, n - 1) ** 2 * only_images
+    half_width = math.sqrt(sum(parts))
 
     found = crossed(labels, predicted)
     assert found.seed_variance == pytest.approx(v_s, rel=1e-10)
     assert found.image_variance == pytest.approx(v_i, rel=1e-10)
     assert found.seed_image_variance == pytest.approx(v_si, rel=1e-10)
-    assert found.degrees_of_freedom == pytest.approx(nu, rel=1e-10)
+    assert found.standard_error == pytest.approx(math.sqrt(v_s + only_images), rel=1e-10)
+    assert stats.t.ppf(0.975, found.degrees_of_freedom) == pytest.approx(half_width / found.standard_error, rel=1e-7)
     assert found.interval.low == pytest.approx(values.mean() - half_width, rel=1e-9)
     assert found.interval.high == pytest.approx(values.mean() + half_width, rel=1e-9)
 
@@ -153,7 +154,7 @@ def test_more_confidence_is_wider_and_standard_error_is_bounded_by_its_parts():
     low, high = crossed(labels, predicted, 0.8), crossed(labels, predicted, 0.99)
     assert high.interval.low < low.interval.low < low.interval.estimate < low.interval.high < high.interval.high
     squared = low.standard_error**2
-    assert max(low.seed_variance, low.image_variance) <= squared * (1 + 1e-12)
+    assert low.seed_variance <= squared * (1 + 1e-12)
     assert squared <= (low.seed_variance + low.image_variance) * (1 + 1e-12)
     assert low.degrees_of_freedom >= 3
 
@@ -167,9 +168,10 @@ def test_nothing_varies_means_a_point_and_no_nan():
 
 def test_combining_variances_works_over_arrays_as_over_numbers():
     v_s = np.array([1.0, 2.0, 0.0])
-    variances, df = combine_variances(v_s, 0.5, 0.25, num_seeds=np.array([3, 5, 9]), num_images=100)
+    settings = {"num_images": 100, "confidence": 0.95}
+    variances, df = combine_variances(v_s, 0.5, 0.25, num_seeds=np.array([3, 5, 9]), **settings)
     for i, seeds in enumerate((3, 5, 9)):
-        one = combine_variances(v_s[i], 0.5, 0.25, num_seeds=seeds, num_images=100)
+        one = combine_variances(v_s[i], 0.5, 0.25, num_seeds=seeds, **settings)
         assert (variances[i], df[i]) == (one[0], one[1])
 
 
