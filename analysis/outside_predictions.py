@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.comparison import ArmPredictions, compare_arms, compute_seed_differences, stack_predictions
+from analysis.comparison import compare_arms, compute_seed_differences, stack_predictions
 from analysis.findings import ComparisonRow
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.predictions import Predictions
@@ -27,8 +27,8 @@ class SingleSeed:
     estimate: float
 
 
-def read_predictions_file(path: Path) -> dict[str, ArmPredictions]:
-    """Return the arms of a parquet file, in the order in which they first appear.
+def read_predictions_file(path: Path) -> dict[str, dict[int, Predictions]]:
+    """Return the predictions of a parquet file by arm, in the order in which they first appear, and by seed.
 
     One row per arm, seed and image: the columns `arm` (text), `seed`, `sample_id` and `label` (whole numbers), and a list of K
     numbers, `probabilities` that sum to one or `logits`. Raises UserInputError naming what is missing, not finite, no
@@ -43,9 +43,11 @@ def read_predictions_file(path: Path) -> dict[str, ArmPredictions]:
             int(str(seed)): _to_predictions(part, kind, f"arm {arm!r}, seed {seed}")
             for seed, part in own.groupby("seed")
         }
-        arms[arm] = stack_predictions(arm, by_seed)
-    num_classes = next(iter(arms.values())).num_classes
-    for arm, found in arms.items():
+        stack_predictions(arm, by_seed)
+        arms[arm] = by_seed
+    for arm, by_seed in arms.items():
+        found = next(iter(by_seed.values()))
+        num_classes = found.logits.shape[1]
         absent = sorted(set(range(num_classes)) - set(found.labels.tolist()))
         if absent:
             raise UserInputError(
@@ -55,12 +57,13 @@ def read_predictions_file(path: Path) -> dict[str, ArmPredictions]:
 
 
 def compare_outside_arms(
-    arms: dict[str, ArmPredictions], *, control: str | None, margin: float, alpha: float
+    predictions: dict[str, dict[int, Predictions]], *, control: str | None, margin: float, alpha: float
 ) -> tuple[tuple[ComparisonRow, ...], tuple[SingleSeed, ...]]:
     """Return a row per arm against `control` (the first arm where None), or bare estimates where there is one seed only.
 
     Raises UserInputError for an unknown control, fewer than two arms, and arms that do not pair.
     """
+    arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.items()}
     names = list(arms)
     if len(names) < 2:
         raise UserInputError(f"a comparison needs two arms, but the file holds {len(names)}: {', '.join(names)}")

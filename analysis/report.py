@@ -9,6 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.findings import CamPanel, Findings
+from analysis.outside_forensics import OutsideFindings
 from analysis.tables import TableRow
 from analysis.wording import (
     FILTERS,
@@ -48,7 +49,7 @@ def build_html(findings: Findings, table_rows: Sequence[TableRow], figures: Mapp
     missing = sorted(set(findings.figures) - set(figures))
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
-    sources = {key: f"data:image/png;base64,{base64.b64encode(figures[key]).decode()}" for key in findings.figures}
+    sources = {key: _embed(figures[key]) for key in findings.figures}
     return _render("report.html.j2", findings, table_rows, sources)
 
 
@@ -65,6 +66,13 @@ def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     """Return the A/B table of predictions from outside as one file that needs no network, no script and no other file."""
     template = "comparison.html.j2"
     return _environment(template).get_template(template).render(title=title, rows=table_rows)
+
+
+def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mapping[str, bytes]) -> str:
+    """Return the forensics of predictions from outside as one file; `pictures` holds the PNG of each arm's confusion matrix."""
+    template = "forensics.html.j2"
+    sources = [(arm, _embed(png)) for arm, png in pictures.items()]
+    return _environment(template).get_template(template).render(title=title, findings=findings, pictures=sources)
 
 
 def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
@@ -87,6 +95,10 @@ def _render(template: str, findings: Findings, table_rows: Sequence[TableRow], s
         .get_template(template)
         .render(findings=findings, rows=table_rows, figures=figures, **_arrange(findings, figures))
     )
+
+
+def _embed(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _environment(template: str) -> Environment:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.comparison import compute_holm_adjusted
-from analysis.findings import ArmFinding, ComparisonRow, Interval, Verdict
+from analysis.findings import ArmFinding, ComparisonRow, ConfusedPair, Interval, Verdict
 
 BAR_WIDTH = 33
 TERMINAL_BAR_WIDTH = 25
@@ -203,6 +203,27 @@ def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
 
 def _pair_up(cells: Sequence[str]) -> list[tuple[str, ...]]:
     return [(cells[0],), *zip(cells[1::2], cells[2::2], strict=True)]
+
+
+def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
+    """Return the confused pairs of an arm for a terminal of 80 columns or more."""
+    table = Table(title="Confused more often than chance", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("classes", "taken for each other", "by chance", "p", "beyond people (pp)"):
+        table.add_column(name, no_wrap=True)
+    for pair in pairs:
+        human = "not compared"
+        if pair.human is not None:
+            low, high = (f"{100 * end:+.1f}" for end in (pair.human.excess.low, pair.human.excess.high))
+            human = f"[{low}, {high}]"
+        low, high = (f"{100 * end:.1f}" for end in (pair.rate.low, pair.rate.high))
+        table.add_row(
+            Text("\n".join(pair.classes)),
+            Text(f"{100 * pair.rate.estimate:.1f} %\n[{low}, {high}]"),
+            Text(f"{100 * pair.expected_rate:.1f} %"),
+            Text(f"{pair.p_adjusted:.3f}"),
+            Text(human),
+        )
+    return table
 
 
 def build_csv(rows: Sequence[ComparisonRow]) -> str:

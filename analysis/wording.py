@@ -14,6 +14,7 @@ from analysis.findings import (
     RungFinding,
     Verdict,
 )
+from analysis.outside_forensics import OutsideArm
 from analysis.root_cause import MIXED
 from analysis.tables import TableRow, describe_rule
 from analysis.tuning_curves import find_lead_changes
@@ -140,7 +141,7 @@ def describe_class_differences(row: TableRow) -> str:
     )
 
 
-def describe_clusters(arm: ArmFinding) -> str:
+def describe_clusters(arm: ArmFinding | OutsideArm) -> str:
     """Return which classes an arm confuses as a group, and how stable that is."""
     if not arm.confused_pairs:
         return f"No pair of classes is confused more often than chance by {arm.arm}."

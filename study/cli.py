@@ -231,10 +231,42 @@ def compare(
 
 
 @app.command()
-def analyze(study: StudyArgument, storage: StorageOption = None) -> None:
-    """Compute findings: confusion, class-wise scores, Grad-CAM panels of the confirmed configurations."""
+def analyze(
+    study: Annotated[str | None, typer.Argument(help="A path, a URI, or a name under the storage root.")] = None,
+    storage: StorageOption = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of a study: a parquet file of models trained elsewhere, as for compare --predictions."
+        ),
+    ] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="With --predictions: the classes' names, with commas between them.")
+    ] = None,
+    human_counts: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --predictions: an .npy file of people's answers, (images, classes), in the order of sample_id."
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="With --predictions: a folder for forensics.html and forensics.json.")
+    ] = None,
+) -> None:
+    """Compute findings: confusion, clusters, class-wise scores, audit, causes, Grad-CAM panels of what was confirmed."""
     from study import commands
 
+    if (study is None) == (predictions is None):
+        raise UserInputError("analyze takes a STUDY, or --predictions FILE")
+    if predictions is not None:
+        names = None if class_names is None else [name.strip() for name in class_names.split(",")]
+        commands.analyze_predictions(predictions, class_names=names, human_counts=human_counts, to=to, console=console)
+        return
+    assert study is not None
+    if class_names is not None or human_counts is not None or to is not None:
+        raise UserInputError(
+            "--class-names, --human-counts and --to of analyze go with --predictions; a study has its own"
+        )
     commands.analyze(study, storage=storage, console=console)
 
 

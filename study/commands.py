@@ -6,17 +6,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.figures import figure_to_png, plot_confusion
+from analysis.outside_forensics import analyze_outside_arms
 from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
-from analysis.report import build_comparison_page
+from analysis.report import build_comparison_page, build_forensics_page
 from analysis.tables import (
     build_arm_rich_table,
     build_csv,
     build_latex,
     build_markdown,
+    build_pair_table,
     build_rich_table,
     build_table_rows,
     format_row,
 )
+from analysis.wording import describe_clusters
 from search_spaces.errors import UserInputError
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
@@ -25,6 +29,7 @@ from study.conclusion import find_undecided, is_confirmed, write_report
 from study.confirmation import read_plan
 from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
 from study.given_arms import GivenConfiguration, default_name, describe_changed_settings, read_configurations
+from study.human_counts import read_counts
 from study.lifecycle import (
     Driver,
     OpenStudy,
@@ -248,6 +253,38 @@ def compare_predictions(
         for suffix, text in texts.items():
             store.write_text(f"comparison.{suffix}", text)
             console.print(f"{to}/comparison.{suffix}", soft_wrap=True)
+
+
+def analyze_predictions(
+    file: Path, *, class_names: Sequence[str] | None, human_counts: Path | None, to: Path | None, console: Console
+) -> None:
+    """Print the forensics of models trained elsewhere; write them below `to` where given."""
+    counts = None if human_counts is None else read_counts(human_counts)
+    found = analyze_outside_arms(read_predictions_file(file), class_names=class_names, human_counts=counts)
+    for arm in found.arms:
+        score = arm.test_macro_f1
+        console.print(
+            f"{arm.arm}: macro-F1 {score.estimate:.4f} [{score.low:.4f}, {score.high:.4f}], {len(arm.seeds)} seeds. "
+            f"{describe_clusters(arm)}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        if arm.confused_pairs:
+            console.print(build_pair_table(arm.confused_pairs))
+    console.print(f"{len(found.label_issues)} labels to look at first", highlight=False)
+    if to is not None:
+        pictures = {
+            arm.arm: figure_to_png(
+                plot_confusion(arm.confusion, found.class_names, f"{arm.arm}: confusion", arm.clusters)
+            )
+            for arm in found.arms
+        }
+        store = Store(to)
+        texts = {"html": build_forensics_page(file.stem, found, pictures), "json": found.to_json()}
+        for suffix, text in texts.items():
+            store.write_text(f"forensics.{suffix}", text)
+            console.print(f"{to}/forensics.{suffix}", soft_wrap=True)
 
 
 def analyze(study: str, *, storage: str | None, console: Console) -> None:

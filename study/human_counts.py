@@ -17,20 +17,26 @@ def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
     the source has no test set. Raises UserInputError naming what does not fit.
     """
     file = Path(path).expanduser()
-    try:
-        counts = np.load(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserInputError(f"analyze.human_counts names {file}, but there is no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserInputError(f"analyze.human_counts: {file} is no .npy file of numbers: {error}") from None
-    if not isinstance(counts, np.ndarray) or counts.dtype.kind not in "iuf":
-        raise UserInputError(f"analyze.human_counts: {file} is no .npy file of numbers")
+    counts = read_counts(file)
     official = image_set.official_test
     rows = np.arange(len(image_set)) if official is None else np.flatnonzero(official)
     try:
         shares = check_human_counts(counts, len(rows), image_set.class_names)
     except UserInputError as error:
-        raise UserInputError(f"analyze.human_counts: {file}: {error}") from None
+        raise UserInputError(f"{file}: {error}") from None
     every = np.full((len(image_set), image_set.num_classes), np.nan)
     every[rows] = shares
     return every
+
+
+def read_counts(file: Path) -> NDArray[np.generic]:
+    """Return the array of an .npy file; raise UserInputError if there is none, or it holds no numbers."""
+    try:
+        counts = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserInputError(f"human counts: there is no such file: {file}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserInputError(f"human counts: {file} is no .npy file of numbers: {error}") from None
+    if not isinstance(counts, np.ndarray) or counts.dtype.kind not in "iuf":
+        raise UserInputError(f"human counts: {file} is no .npy file of numbers")
+    return counts

@@ -1,5 +1,6 @@
 """`study compare --predictions`: models trained elsewhere get the same table, and bad files are named."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.statistics_simulation import NUM_CLASSES, World
-from tests.study.command_line import run_cli
+from tests.study.command_line import Outcome, run_cli
 
 
 def make_table(num_seeds: int = 4, shift: float = 0.6) -> pd.DataFrame:
@@ -99,3 +100,45 @@ def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         outcome = run_cli("compare", "--predictions", tmp_path / name)
         assert outcome.status == 2
         assert name in outcome.errors
+
+
+def analyze(table: pd.DataFrame, folder: Path, *options: str) -> Outcome:
+    table.to_parquet(folder / "predictions.parquet")
+    return run_cli("analyze", "--predictions", folder / "predictions.parquet", *options)
+
+
+def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
+    table = make_table()
+    num_images, num_classes = table["sample_id"].nunique(), len(table["probabilities"].iloc[0])
+    names = [f"name{i}" for i in range(num_classes)]
+    np.save(tmp_path / "people.npy", np.full((num_images, num_classes), 5))
+    options = ("--class-names", ",".join(names), "--human-counts", str(tmp_path / "people.npy"))
+    outcome = analyze(table, tmp_path, *options, "--to", str(tmp_path / "out"))
+    assert outcome.status == 0, outcome
+    assert "new: macro-F1" in outcome.output
+    found = json.loads((tmp_path / "out" / "forensics.json").read_text())
+    assert found["class_names"] == names
+    assert [arm["arm"] for arm in found["arms"]] == ["old", "new"]
+    page = (tmp_path / "out" / "forensics.html").read_text()
+    assert page.count("data:image/png") == 2
+    assert "<script" not in page
+
+
+def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
+    np.save(tmp_path / "people.npy", np.ones((3, 2)))
+    for options, message in (
+        (("--class-names", "a,b"), "need as many different names"),
+        (("--human-counts", str(tmp_path / "people.npy")), "human counts must be (images, classes)"),
+        (("--human-counts", str(tmp_path / "none.npy")), "there is no such file"),
+    ):
+        outcome = analyze(make_table(), tmp_path, *options)
+        assert outcome.status == 2
+        assert message in outcome.errors
+    assert "one seed only" in analyze(make_table(num_seeds=1), tmp_path).errors
+    for arguments, message in (
+        (("analyze",), "analyze takes a STUDY, or --predictions FILE"),
+        (("analyze", "x", "--to", "y"), "go with --predictions"),
+    ):
+        outcome = run_cli(*arguments)
+        assert outcome.status == 2
+        assert message in outcome.errors
