@@ -109,7 +109,15 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
     Raises UserInputError where runs of the first look are missing, or have no test predictions yet.
     """
     for trial_id in plan.chosen.values():
-        runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
+        try:
+            runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
+        except (UserInputError, KeyError) as error:
+            if not plan.is_changed:
+                raise
+            what = f"names the trial {error}" if isinstance(error, KeyError) else str(error)
+            raise DamagedFileError(
+                f"{study.store.root}/{paths.PLAN} was changed after it was written, and cannot be followed: {what}"
+            ) from None
         unread = [r.trial_id for r in runs if TEST not in r.predictions]
         if unread:
             raise UserInputError(

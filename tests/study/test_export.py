@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from search_spaces.errors import UserInputError
 from study import export
+from study.conclusion import load_evidence, require_plan
 from study.export import Exported, choose_trial, export_study
 from study.lifecycle import OpenStudy
 from study.records import RecordBook
@@ -166,3 +167,17 @@ def test_damaged_weights_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(DamagedFileError, match=r"weights\.safetensors is damaged"):
         export_study(study)
     assert not (tmp_path / "study" / "export").exists()
+
+
+def test_changed_plan_that_cannot_be_followed_is_named(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "study")
+    confirm(study, read_test=True)
+    plan = tmp_path / "study" / "confirmation" / "plan.json"
+    before = require_plan(study).chosen["resnet18"]
+    others = [r.trial_id for r in study.book.of_stage("search") if r.trial_id != before]
+    for other in (others[0], "99999"):
+        plan.write_text(plan.read_text().replace(f'"resnet18": "{before}"', f'"resnet18": "{other}"'))
+        with pytest.raises(DamagedFileError, match=r"confirmation/plan\.json was changed after it was written"):
+            load_evidence(study, require_plan(study))
+        plan.write_text(plan.read_text().replace(f'"resnet18": "{other}"', f'"resnet18": "{before}"'))
+    assert set(load_evidence(study, require_plan(study))) == set(ARMS)
