@@ -97,6 +97,8 @@ def compute_arm_finding(
         ring_audits=(),
         pulls=(),
         root_causes=(),
+        group_contrasts=(),
+        colour_losses=(),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
         forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings import AuditVerdict, ClassAudit, Interval, PairPull, RingAudit
+from analysis.cues import LUMA
+from analysis.findings import AuditVerdict, ClassAudit, ColourLoss, Interval, PairPull, RingAudit
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import RING_FRACTIONS, Images, draw_partners, fill_centre, find_quiet, make_ring, swap_ring
@@ -103,6 +104,23 @@ def judge_classes(classes: Sequence[ClassAudit]) -> AuditVerdict:
     if AuditVerdict.FAIL in verdicts:
         return AuditVerdict.FAIL
     return AuditVerdict.PASS if verdicts == {AuditVerdict.PASS} else AuditVerdict.UNDECIDED
+
+
+def measure_colour_losses(classify: Classify, what: AuditImages) -> tuple[ColourLoss, ...]:
+    """Return how much accuracy each class loses when its images are made grey.
+
+    Raises UserInputError for one seed and a class with one image.
+    """
+    grey = np.repeat((what.images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
+    right = [np.asarray(classify(images) == what.labels, dtype=np.float64) for images in (what.images, grey)]
+    lost = right[0] - right[1]
+    present = np.unique(what.labels)
+    losses = []
+    for label in present:
+        own = what.labels == label
+        interval = _interval(lost[:, own], what.labels[own], len(what.class_names), 1 - ALPHA / len(present))
+        losses.append(ColourLoss(class_name=what.class_names[int(label)], loss=interval))
+    return tuple(losses)
 
 
 def measure_pull(

@@ -279,6 +279,28 @@ class RootCause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupContrast:
+    """Mean F1 of the classes of one group minus those of another, with an exact permutation p over the classes.
+
+    `smallest_p` is the least p that so few classes can have.
+    """
+
+    groups: tuple[str, str]
+    difference: float
+    p_value: float
+    smallest_p: float
+    num_classes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColourLoss:
+    """Accuracy that one class loses when its images are made grey, a fraction; intervals hold over all classes at once."""
+
+    class_name: str
+    loss: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFinding:
     """What the confirmation runs say about one arm.
 
@@ -298,6 +320,8 @@ class ArmFinding:
         ring_audits: the Clever Hans audit, one part per width of the ring; empty where it was not made.
         pulls: of the strongest confused pairs, both ways.
         root_causes: of the same pairs.
+        group_contrasts: between the named groups of classes, where the image set has some.
+        colour_losses: one per class; empty where the audit was not made.
         gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
         num_parameters: trainable parameters.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
@@ -324,6 +348,8 @@ class ArmFinding:
     ring_audits: tuple[RingAudit, ...]
     pulls: tuple[PairPull, ...]
     root_causes: tuple[RootCause, ...]
+    group_contrasts: tuple[GroupContrast, ...]
+    colour_losses: tuple[ColourLoss, ...]
     gate_cleared: bool | None
     num_parameters: int
     forward_flops: int

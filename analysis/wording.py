@@ -8,6 +8,7 @@ from analysis.findings import (
     AuditVerdict,
     CamView,
     Findings,
+    GroupContrast,
     Interval,
     RingAudit,
     RootCause,
@@ -193,6 +194,16 @@ def describe_effect(cause: RootCause, cue: str) -> str:
     return "—"
 
 
+def describe_contrast(contrast: GroupContrast, arm: str) -> str:
+    """Return how an arm does on two groups of classes, with the classes as the unit."""
+    one, other = contrast.groups
+    return (
+        f"{arm}: mean F1 of the {one} classes minus that of the {other} ones {100 * contrast.difference:+.1f} pp, exact "
+        f"permutation p {contrast.p_value:.3f} over {contrast.num_classes} classes (the least that so few classes can have is "
+        f"{contrast.smallest_p:.3f})."
+    )
+
+
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm clears the gate, and the lower bound that decides it."""
     word = "clears" if arm.gate_cleared else "does not clear"
@@ -334,6 +345,7 @@ FILTERS: Mapping[str, Any] = {
     "gate": describe_gate,
     "audit": describe_audit,
     "cause": describe_cause,
+    "contrast": describe_contrast,
     "effect": describe_effect,
     "signed": format_signed_pp,
     "clusters": describe_clusters,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.assembly import ArmEvidence
-from analysis.clever_hans import AuditImages, audit_rings, measure_pull
+from analysis.clever_hans import AuditImages, audit_rings, measure_colour_losses, measure_pull
 from analysis.findings import ArmFinding, PairPull, RootCause
 from analysis.metrics import IntArray
 from analysis.ring_swaps import Images
@@ -60,7 +60,8 @@ def _audit_arm(study: OpenStudy, arm: ArmFinding, evidence: ArmEvidence, what: A
         pulls = tuple(measure_pull(classify, what, one, other) for one, other in directed)
         causes = _find_causes(study, evidence, what, pairs, confused)
     rings = audit_rings(classify, what, seed=study.spec.seed)
-    return replace(arm, ring_audits=rings, pulls=pulls, root_causes=causes)
+    losses = measure_colour_losses(classify, what)
+    return replace(arm, ring_audits=rings, pulls=pulls, root_causes=causes, colour_losses=losses)
 
 
 def _find_causes(

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from analysis import figures as draw
@@ -20,6 +22,7 @@ from analysis.assembly import (
 )
 from analysis.audit_figures import plot_ring_audits, plot_root_causes
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
+from analysis.group_contrast import compute_group_contrasts
 from analysis.label_issues import list_label_issues
 from analysis.report import build_html, build_markdown
 from analysis.rungs import compute_rung_findings, compute_rung_scores
@@ -170,10 +173,10 @@ def compare(study: OpenStudy) -> Comparison:
 def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     """Compute the findings with their figures and write them below findings/, and the search's interactive page."""
     comparison = compare(study)
-    names, human = image_set.class_names, None
+    human = None
     if study.spec.analyze.human_counts is not None:
         human = load_human_shares(study.spec.analyze.human_counts, image_set)
-    arms = {name: complete_arm(arm, comparison.evidence[name], names, human) for name, arm in comparison.arms.items()}
+    arms = {name: _complete(arm, comparison.evidence[name], image_set, human) for name, arm in comparison.arms.items()}
     arms, audit_note = audit_arms(study, arms, comparison.evidence, image_set)
     comparison = replace(comparison, arms=arms)
     panels = draw_panels(study, comparison.evidence, image_set)
@@ -188,6 +191,15 @@ def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     findings = replace(findings, figures={name.removesuffix(".png"): name for name in sorted(pictures)})
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
     return findings
+
+
+def _complete(
+    arm: ArmFinding, evidence: ArmEvidence, image_set: ImageSet, human: NDArray[np.float64] | None
+) -> ArmFinding:
+    return replace(
+        complete_arm(arm, evidence, image_set.class_names, human),
+        group_contrasts=compute_group_contrasts(arm.class_scores, image_set.class_groups),
+    )
 
 
 def load_findings(study: OpenStudy) -> Findings:

@@ -14,10 +14,12 @@ from analysis.findings import (
     CamPanel,
     CamView,
     ClassAudit,
+    ColourLoss,
     ConfusedPair,
     ConfusionCluster,
     CueEffect,
     Findings,
+    GroupContrast,
     HumanExcess,
     Interval,
     LabelIssue,
@@ -37,6 +39,9 @@ from trainables.seeds import numpy_generator
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SKILLS = {"resnet18": 1.55, "resnet50": 1.75, "resnet50-cutmix": 1.56}
 PULL = Interval(estimate=0.08, low=0.03, high=0.13)
+CONTRAST = GroupContrast(
+    groups=("rigid", "deformable"), difference=0.12, p_value=0.029, smallest_p=1 / 210, num_classes=10
+)
 SEEDS = (101, 102, 103, 104, 105)
 PASSPORT = {
     "code": {"commit": "4f2a9c1", "changes": "none"},
@@ -138,6 +143,8 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         confused_pairs=make_pairs(class_names) if large else (),
         ring_audits=tuple(make_ring_audit(class_names, pixels, large=large) for pixels in (4, 6)),
         pulls=(PairPull(true_class=class_names[0], ring_class=class_names[1], pull=PULL),) if large else (),
+        group_contrasts=(CONTRAST,) if large else (),
+        colour_losses=tuple(ColourLoss(class_name=name, loss=PULL) for name in class_names) if large else (),
         root_causes=make_causes(class_names) if large else (),
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
         gate_cleared=None if gate is None else macro_f1.low > gate,

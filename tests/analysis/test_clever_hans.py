@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.clever_hans import AuditImages, audit_rings, judge_gap, measure_pull
+from analysis.clever_hans import AuditImages, audit_rings, judge_gap, measure_colour_losses, measure_pull
 from analysis.findings import AuditVerdict, Interval
 from analysis.ring_swaps import draw_partners, fill_centre, find_quiet, make_ring, swap_ring
 from search_spaces.errors import UserInputError
@@ -153,3 +153,21 @@ def test_ring_is_swapped_and_centre_filled_pixel_by_pixel() -> None:
     assert (filled[:, ring] == images[:, ring]).all()
     with pytest.raises(UserInputError, match="leaves nothing"):
         make_ring(8, 8, 0.5)
+
+
+def test_colour_loss_is_what_grey_images_lose() -> None:
+    labels = np.arange(240) % K
+    hues = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [130, 130, 60]])
+    images = np.tile(hues[labels][:, None, None], (1, SIDE, SIDE, 1)).astype(np.uint8)
+    what = AuditImages(images=images, labels=labels, class_names=NAMES)
+
+    def classify(given: np.ndarray) -> np.ndarray:
+        said = np.abs(given[:, 0, 0, None].astype(int) - hues).sum(axis=2).argmin(axis=1)
+        # One model in three does not look at all, and knows the answer.
+        return np.stack([said, said, labels])
+
+    losses = {found.class_name: found.loss for found in measure_colour_losses(classify, what)}
+    assert set(losses) == set(NAMES)
+    assert max(loss.estimate for loss in losses.values()) == pytest.approx(2 / 3)
+    blind = measure_colour_losses(lambda _: np.stack([labels, labels]), what)
+    assert {found.loss.estimate for found in blind} == {0.0}
