@@ -1,4 +1,5 @@
-# make demo | test | test-faults | check | bench | bench-search | bench-trials | faults | validate-statistics; everything lives in .venv.
+# make demo | test | test-faults | check | bench | bench-search | bench-trials | faults | validate-statistics |
+# validate-forensics; everything lives in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-faults check format bench bench-search bench-trials faults validate-statistics clean
+.PHONY: install demo test test-faults check format bench bench-search bench-trials faults validate-statistics validate-forensics clean
 
 install: $(STAMP)
 
@@ -53,6 +54,10 @@ bench-trials: $(STAMP)
 # The simulations behind the comparison; writes benchmarks/STATISTICS.md. Under 20 minutes on two cores.
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validate_statistics
+
+# The level and power of the cluster test; writes benchmarks/FORENSICS.md. Minutes on two cores.
+validate-forensics: $(STAMP)
+	$(BIN)/python -m benchmarks.validate_forensics
 
 # Faults R1 to R14 at full counts, stock Ray Tune beside; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
 # or the full disk cannot be made.
