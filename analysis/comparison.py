@@ -12,8 +12,8 @@ from analysis.influence import compute_macro_f1_influence
 from analysis.intervals import (
     CrossedEstimate,
     check_confidence,
-    combine_variances,
     compute_crossed_interval,
+    compute_half_width,
     compute_p_value,
     compute_t_quantile,
 )
@@ -322,8 +322,8 @@ def _find_num_seeds(
     v_s = (found.seed_variance - both_s + both_s / growth) * shrink
     v_i = (found.image_variance - both_i) / growth + both_i / growth * shrink
     v_si = found.seed_image_variance / growth * shrink
-    variance, df = combine_variances(v_s, v_i, v_si, num_seeds=seeds, num_images=num_images, confidence=confidence)
-    enough = np.flatnonzero(compute_t_quantile(confidence, df) * np.sqrt(variance) < needed)
+    half_width = compute_half_width(v_s, v_i, v_si, num_seeds=seeds, num_images=num_images, confidence=confidence)
+    enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None
 
 

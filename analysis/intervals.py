@@ -19,7 +19,7 @@ class CrossedEstimate:
     Attributes:
         interval: estimate +- t * standard_error.
         standard_error: sqrt(V_S + max(V_I - V_SI, 0)).
-        degrees_of_freedom: those with which t * standard_error is the half-width (`combine_variances`), from S - 1 to N - 1.
+        degrees_of_freedom: those with which t * standard_error is the half-width, from S - 1 to N - 1.
         seed_variance: V_S, variance of the seeds' values over S.
         image_variance: V_I, class-stratified variance of the images' mean influence.
         seed_image_variance: V_SI, the seed x image noise that V_S and V_I both hold.
@@ -75,27 +75,31 @@ def compute_crossed_interval(
     """
     _check_crossed(values, influence, labels, num_classes, confidence)
     seed_variance, image_variance, seed_image_variance = _compute_variances(values, influence, labels)
-    variance, df = combine_variances(
-        seed_variance,
-        image_variance,
-        seed_image_variance,
-        num_seeds=len(values),
-        num_images=len(labels),
-        confidence=confidence,
+    half_width = float(
+        compute_half_width(
+            seed_variance,
+            image_variance,
+            seed_image_variance,
+            num_seeds=len(values),
+            num_images=len(labels),
+            confidence=confidence,
+        )
     )
-    estimate, standard_error = compute_estimate(values), math.sqrt(float(variance))
-    half_width = float(compute_t_quantile(confidence, df)) * standard_error
+    estimate = compute_estimate(values)
+    standard_error = math.sqrt(seed_variance + max(image_variance - seed_image_variance, 0.0))
     return CrossedEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
         standard_error=standard_error,
-        degrees_of_freedom=float(df),
+        degrees_of_freedom=compute_effective_df(
+            half_width, standard_error, confidence, len(values) - 1, len(labels) - 1
+        ),
         seed_variance=seed_variance,
         image_variance=image_variance,
         seed_image_variance=seed_image_variance,
     )
 
 
-def combine_variances(
+def compute_half_width(
     seed_variance: NDArray[np.float64] | float,
     image_variance: NDArray[np.float64] | float,
     seed_image_variance: NDArray[np.float64] | float,
@@ -103,24 +107,26 @@ def combine_variances(
     num_seeds: IntArray | int,
     num_images: int,
     confidence: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Return the squared standard error and the degrees of freedom with which t times it is the half-width at `confidence`.
+) -> FloatArray:
+    """Return the half-width of the interval; all arguments broadcast.
 
-    All arguments broadcast. SE^2 = V_S + (V_I - V_SI), the second part at least 0. The half-width is Banerjee's (1960, Sankhya
-    22:359): sqrt(t_{S-1}^2 V_S + t_{N-1}^2 (V_I - V_SI)), each part with the quantile of its own degrees of freedom.
-    Satterthwaite's for the sum would be too many where few seeds happen to agree: with three rows and three seeds up to 10 % of
-    tables without any difference claimed one (benchmarks/STATISTICS.md has the present rule's errors).
+    It is Banerjee's (1960, Sankhya 22:359): sqrt(t_{S-1}^2 V_S + t_{N-1}^2 (V_I - V_SI)), the second part at least 0, each with
+    the quantile of its own degrees of freedom. Satterthwaite's degrees of freedom for the sum would be too many where few seeds
+    happen to agree: with three rows and three seeds up to 10 % of tables without any difference claimed one
+    (benchmarks/STATISTICS.md has the present rule's errors).
     """
-    v_s, v_i, v_si = np.broadcast_arrays(seed_variance, image_variance, seed_image_variance)
-    only_images = np.maximum(v_i - v_si, 0.0)
-    variance = np.asarray(v_s + only_images)
-    fewest, most = np.asarray(num_seeds, dtype=np.float64) - 1, float(max(num_images - 1, 1))
-    squared = (
-        compute_t_quantile(confidence, fewest) ** 2 * v_s + compute_t_quantile(confidence, most) ** 2 * only_images
-    )
-    ratio = np.sqrt(np.divide(squared, variance, out=np.zeros(squared.shape), where=variance > 0))
-    df = np.where(variance > 0, special.stdtridf(0.5 + confidence / 2, np.where(variance > 0, ratio, 2.0)), fewest)
-    return variance, np.clip(np.nan_to_num(df, nan=most, posinf=most), fewest, np.maximum(fewest, most))
+    seeds = compute_t_quantile(confidence, np.asarray(num_seeds, dtype=np.float64) - 1)
+    images = compute_t_quantile(confidence, float(max(num_images - 1, 1)))
+    only_images = np.maximum(np.asarray(image_variance) - seed_image_variance, 0.0)
+    return np.sqrt(seeds**2 * seed_variance + images**2 * only_images)
+
+
+def compute_effective_df(half_width: float, standard_error: float, confidence: float, fewest: int, most: int) -> float:
+    """Return the degrees of freedom, from `fewest` to `most`, with which t times the standard error is the half-width."""
+    if standard_error == 0:
+        return float(fewest)
+    df = float(special.stdtridf(0.5 + confidence / 2, half_width / standard_error))
+    return float(max(fewest, most)) if not math.isfinite(df) else min(max(df, fewest), max(fewest, most))
 
 
 def compute_proportion_interval(

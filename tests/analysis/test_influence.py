@@ -15,9 +15,10 @@ from analysis.influence import (
 )
 from analysis.intervals import (
     CrossedEstimate,
-    combine_variances,
     compute_crossed_interval,
+    compute_effective_df,
     compute_estimate,
+    compute_half_width,
     compute_proportion_interval,
     compute_t_quantile,
 )
@@ -166,13 +167,21 @@ def test_nothing_varies_means_a_point_and_no_nan():
     assert found.degrees_of_freedom == 2.0
 
 
-def test_combining_variances_works_over_arrays_as_over_numbers():
+def test_half_width_works_over_arrays_as_over_numbers():
     v_s = np.array([1.0, 2.0, 0.0])
     settings = {"num_images": 100, "confidence": 0.95}
-    variances, df = combine_variances(v_s, 0.5, 0.25, num_seeds=np.array([3, 5, 9]), **settings)
+    widths = compute_half_width(v_s, 0.5, 0.25, num_seeds=np.array([3, 5, 9]), **settings)
     for i, seeds in enumerate((3, 5, 9)):
-        one = combine_variances(v_s[i], 0.5, 0.25, num_seeds=seeds, **settings)
-        assert (variances[i], df[i]) == (one[0], one[1])
+        assert widths[i] == compute_half_width(v_s[i], 0.5, 0.25, num_seeds=seeds, **settings)
+
+
+def test_effective_degrees_of_freedom_give_the_half_width_back():
+    for df in (2, 3.7, 40, 999):
+        half_width = stats.t.ppf(0.975, df) * 0.3
+        assert compute_effective_df(half_width, 0.3, 0.95, 2, 999) == pytest.approx(df, rel=1e-6)
+    assert compute_effective_df(0.1, 0.3, 0.95, 2, 999) == 999
+    assert compute_effective_df(9.0, 0.3, 0.95, 2, 999) == 2
+    assert compute_effective_df(0.0, 0.0, 0.95, 2, 999) == 2
 
 
 def test_t_quantile_equals_scipy():
