@@ -1,38 +1,27 @@
-"""The A/B table and the table of arms in words: terminal, csv, markdown and LaTeX, all from the same rows."""
+"""The A/B table in words: terminal, csv, markdown and LaTeX, all from the same rows."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
 from analysis.comparison import compute_holm_adjusted
-from analysis.findings import ArmFinding, ComparisonRow, ConfusedPair, Interval, Verdict
+from analysis.findings import ComparisonRow, Interval, Verdict
+from analysis.table_formats import escape_latex, to_csv, to_latex, to_markdown
 
 BAR_WIDTH = 33
 TERMINAL_BAR_WIDTH = 25
 MOST_DECIMALS = 5
 PLAN_CHANGED = "The plan was changed after it was written: intervals and verdicts do not hold as stated."
 HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
-# Speeds in images per second; pp/h: percentage points of macro-F1 per device-hour of a run.
-ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "GFLOPs", "device-s", "train/s", "predict/s", "pp/h")
 VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.UNDECIDED: "bold yellow",
 }
-_LATEX_ESCAPES = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,53 +79,12 @@ class TableRow:
         return (self.comparison, self.effect, self.interval, self.verdict, seeds, self.mde, cost, self.p_holm)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmTableRow:
-    """One arm in words; `cells` stand under `ARM_HEADER`, `value` is the finding that they say."""
-
-    arm: str
-    macro_f1: str
-    interval: str
-    parameters: str
-    gflops: str
-    device_seconds: str
-    trained_per_second: str
-    predicted_per_second: str
-    points_per_device_hour: str
-    value: ArmFinding
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The cells under `ARM_HEADER`."""
-        speed = (self.trained_per_second, self.predicted_per_second, self.points_per_device_hour)
-        return (self.arm, self.macro_f1, self.interval, self.parameters, self.gflops, self.device_seconds, *speed)
-
-
 def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
     """Return the rows of one A/B table in words; bars share an axis and p-values are Holm-adjusted over them."""
     adjusted = compute_holm_adjusted([row.p_value for row in rows])
     ends = [abs(end) for row in rows for end in (row.effect.low, row.effect.high, row.margin)]
     reach = 1.08 * max(ends, default=1.0)
     return tuple(_word_row(row, p_holm, reach) for row, p_holm in zip(rows, adjusted, strict=True))
-
-
-def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
-    """Return the rows of the table of arms in words."""
-    return tuple(
-        ArmTableRow(
-            arm=arm.arm,
-            macro_f1=f"{arm.test_macro_f1.estimate:.4f}",
-            interval=f"[{arm.test_macro_f1.low:.4f}, {arm.test_macro_f1.high:.4f}]",
-            parameters=f"{arm.num_parameters / 1e6:.1f} M",
-            gflops=f"{arm.forward_flops / 1e9:.3g}",
-            device_seconds=f"{arm.device_seconds:,.0f}",
-            trained_per_second=f"{arm.train_images_per_second:,.0f}",
-            predicted_per_second=f"{arm.predict_images_per_second:,.0f}",
-            points_per_device_hour=f"{arm.points_per_device_hour:,.0f}",
-            value=arm,
-        )
-        for arm in arms
-    )
 
 
 def format_row(row: ComparisonRow) -> str:
@@ -190,42 +138,6 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     return table
 
 
-def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
-    """Return the table of arms for a terminal."""
-    table = Table(title="Arms: macro-F1 on the test split, and cost", box=SIMPLE, padding=(0, 1, 0, 0))
-    # The other forms' columns, two by two, so that 80 characters hold them.
-    for pair in _pair_up(ARM_HEADER):
-        table.add_column("\n".join(pair), no_wrap=True)
-    for row in build_arm_table_rows(arms):
-        table.add_row(*(Text("\n".join(pair)) for pair in _pair_up(row.cells)))
-    return table
-
-
-def _pair_up(cells: Sequence[str]) -> list[tuple[str, ...]]:
-    return [(cells[0],), *zip(cells[1::2], cells[2::2], strict=True)]
-
-
-def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
-    """Return the confused pairs of an arm for a terminal of 80 columns or more."""
-    table = Table(title="Confused more often than chance", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("classes", "taken for each other", "by chance", "p", "beyond people (pp)"):
-        table.add_column(name, no_wrap=True)
-    for pair in pairs:
-        human = "not compared"
-        if pair.human is not None:
-            low, high = (f"{100 * end:+.1f}" for end in (pair.human.excess.low, pair.human.excess.high))
-            human = f"[{low}, {high}]"
-        low, high = (f"{100 * end:.1f}" for end in (pair.rate.low, pair.rate.high))
-        table.add_row(
-            Text("\n".join(pair.classes)),
-            Text(f"{100 * pair.rate.estimate:.1f} %\n[{low}, {high}]"),
-            Text(f"{100 * pair.expected_rate:.1f} %"),
-            Text(f"{pair.p_adjusted:.3f}"),
-            Text(human),
-        )
-    return table
-
-
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
     """Return the A/B table as csv with full-precision numbers; effects in percentage points (`_pp`)."""
     records = [
@@ -257,52 +169,20 @@ def build_csv(rows: Sequence[ComparisonRow]) -> str:
         }
         for row in build_table_rows(rows)
     ]
-    return _to_csv(records)
-
-
-def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
-    """Return the table of arms as csv with full-precision numbers; macro-F1 as fractions."""
-    records = [
-        {
-            "arm": row.value.arm,
-            "macro_f1": row.value.test_macro_f1.estimate,
-            "macro_f1_low": row.value.test_macro_f1.low,
-            "macro_f1_high": row.value.test_macro_f1.high,
-            "num_parameters": row.value.num_parameters,
-            "forward_flops": row.value.forward_flops,
-            "device_seconds": row.value.device_seconds,
-            "train_images_per_second": row.value.train_images_per_second,
-            "predict_images_per_second": row.value.predict_images_per_second,
-            "points_per_device_hour": row.value.points_per_device_hour,
-            "peak_memory_bytes": row.value.peak_memory_bytes,
-            "device": row.value.device,
-        }
-        for row in build_arm_table_rows(arms)
-    ]
-    return _to_csv(records)
+    return to_csv(records)
 
 
 def build_markdown(rows: Sequence[ComparisonRow]) -> str:
     """Return the A/B table as markdown, with a line below it on the confidence and on what settles what."""
     words = build_table_rows(rows)
-    return _to_markdown(HEADER, [row.cells for row in words]) + f"\n{_caption(words)}\n"
-
-
-def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
-    """Return the table of arms as markdown."""
-    return _to_markdown(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
+    return to_markdown(HEADER, [row.cells for row in words]) + f"\n{_caption(words)}\n"
 
 
 def build_latex(rows: Sequence[ComparisonRow]) -> str:
     """Return the A/B table as a LaTeX tabular; needs the package booktabs."""
     words = build_table_rows(rows)
-    table = _to_latex(HEADER, [row.cells for row in words])
-    return f"{table}{_escape_latex(PLAN_CHANGED)}\n" if any(row.plan_changed for row in rows) else table
-
-
-def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
-    """Return the table of arms as a LaTeX tabular; needs the package booktabs."""
-    return _to_latex(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
+    table = to_latex(HEADER, [row.cells for row in words])
+    return f"{table}{escape_latex(PLAN_CHANGED)}\n" if any(row.plan_changed for row in rows) else table
 
 
 def _word_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
@@ -381,29 +261,3 @@ def describe_rule(row: TableRow) -> str:
         low, high = (f"{100 * end:+.2f}" for end in (row.value.bootstrap.low, row.value.bootstrap.high))
         parts.append(f"crossed bootstrap [{low}, {high}] pp")
     return ", ".join(parts)
-
-
-def _to_csv(records: Sequence[Mapping[str, object]]) -> str:
-    return str(pd.DataFrame(list(records)).to_csv(index=False, lineterminator="\n"))
-
-
-def _to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
-
-    return line(header) + line(["---"] * len(header)) + "".join(line(row) for row in rows)
-
-
-def _to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(_escape_latex(cell) for cell in cells) + r" \\"
-
-    body = [line(header), r"\midrule", *(line(row) for row in rows)]
-    columns = "l" + "r" * (len(header) - 1)
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _escape_latex(text: str) -> str:
-    """Escape text for LaTeX; minus signs, < and > go into math mode."""
-    escaped = text.translate(_LATEX_ESCAPES).replace("<", "$<$").replace(">", "$>$")
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)

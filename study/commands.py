@@ -6,16 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.arm_tables import build_arm_rich_table, build_pair_table
 from analysis.figures import figure_to_png, plot_confusion
 from analysis.outside_forensics import analyze_outside_arms
 from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
 from analysis.report import build_comparison_page, build_forensics_page
 from analysis.tables import (
-    build_arm_rich_table,
     build_csv,
     build_latex,
     build_markdown,
-    build_pair_table,
     build_rich_table,
     build_table_rows,
     format_row,

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from analysis import arm_tables, tables
 from analysis import figures as draw
-from analysis import tables
 from analysis.assembly import (
     ArmEvidence,
     RowRule,
@@ -163,10 +163,10 @@ def compare(study: OpenStudy) -> Comparison:
     rows = tuple(replace(row, plan_changed=plan.is_changed) for row in complete)
     found = tuple(arms.values())
     study.store.write_text(paths.COMPARISON_CSV, tables.build_csv(rows))
-    study.store.write_text(paths.ARMS_CSV, tables.build_arm_csv(found))
-    markdown = f"{tables.build_markdown(rows)}\n{tables.build_arm_markdown(found)}"
+    study.store.write_text(paths.ARMS_CSV, arm_tables.build_arm_csv(found))
+    markdown = f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_markdown(found)}"
     study.store.write_text(paths.COMPARISON_MARKDOWN, markdown)
-    study.store.write_text(paths.COMPARISON_LATEX, f"{tables.build_latex(rows)}\n{tables.build_arm_latex(found)}")
+    study.store.write_text(paths.COMPARISON_LATEX, f"{tables.build_latex(rows)}\n{arm_tables.build_arm_latex(found)}")
     return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)
 
 

@@ -5,16 +5,18 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.findings import ArmFinding, ComparisonRow, Confusion, Interval, Verdict
-from analysis.tables import (
-    BAR_WIDTH,
-    HEADER,
-    TERMINAL_BAR_WIDTH,
+from analysis.arm_tables import (
     build_arm_csv,
     build_arm_latex,
     build_arm_markdown,
     build_arm_rich_table,
     build_arm_table_rows,
+)
+from analysis.findings import ArmFinding, ComparisonRow, Confusion, Interval, Verdict
+from analysis.tables import (
+    BAR_WIDTH,
+    HEADER,
+    TERMINAL_BAR_WIDTH,
     build_csv,
     build_latex,
     build_markdown,
