@@ -18,7 +18,7 @@ class CrossedEstimate:
 
     Attributes:
         interval: estimate +- t * standard_error.
-        standard_error: sqrt(V_S + max(V_I - V_SI, 0)).
+        standard_error: sqrt(max(V_S + V_I - V_SI, V_S, V_I)).
         degrees_of_freedom: those with which t * standard_error is the half-width, from S - 1 to N - 1.
         seed_variance: V_S, variance of the seeds' values over S.
         image_variance: V_I, class-stratified variance of the images' mean influence.
@@ -86,7 +86,8 @@ def compute_crossed_interval(
         )
     )
     estimate = compute_estimate(values)
-    standard_error = math.sqrt(seed_variance + max(image_variance - seed_image_variance, 0.0))
+    only_images = max(image_variance - seed_image_variance, 0.0)
+    standard_error = math.sqrt(max(seed_variance + only_images, image_variance))
     return CrossedEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
         standard_error=standard_error,
@@ -111,14 +112,16 @@ def compute_half_width(
     """Return the half-width of the interval; all arguments broadcast.
 
     It is Banerjee's (1960, Sankhya 22:359): sqrt(t_{S-1}^2 V_S + t_{N-1}^2 (V_I - V_SI)), the second part at least 0, each with
-    the quantile of its own degrees of freedom. Satterthwaite's degrees of freedom for the sum would be too many where few seeds
+    the quantile of its own degrees of freedom; and at least t_{N-1} sqrt(V_I), for three seeds that agree by chance say nothing
+    about new images. Satterthwaite's degrees of freedom for the sum would be too many where few seeds
     happen to agree: with three rows and three seeds up to 10 % of tables without any difference claimed one
     (benchmarks/STATISTICS.md has the present rule's errors).
     """
     seeds = compute_t_quantile(confidence, np.asarray(num_seeds, dtype=np.float64) - 1)
     images = compute_t_quantile(confidence, float(max(num_images - 1, 1)))
     only_images = np.maximum(np.asarray(image_variance) - seed_image_variance, 0.0)
-    return np.sqrt(seeds**2 * seed_variance + images**2 * only_images)
+    both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images
+    return np.asarray(np.sqrt(np.maximum(both, images**2 * np.asarray(image_variance))))
 
 
 def compute_effective_df(half_width: float, standard_error: float, confidence: float, fewest: int, most: int) -> float:
