@@ -114,6 +114,12 @@ class ConfirmationDirector(RecordKeeper):
             self.book.drop_checkpoint(record)
         return not record.state.is_finished
 
+    def put_back(self, trial_id: str) -> None:
+        """Let a trial wait that was dropped before it was started again."""
+        record = self.book.get("confirmation", trial_id)
+        if not record.state.is_finished:
+            self._waiting.insert(0, record)
+
 
 def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
     """Return the fresh seeds, the same for every arm."""

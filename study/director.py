@@ -48,6 +48,9 @@ class Director(Protocol):
     def on_gave_up(self, trial_id: str) -> None:
         """Take that a trial broke off and will not be tried again."""
 
+    def put_back(self, trial_id: str) -> None:
+        """Take that a trial was dropped before it was started again: it waits, and is started by `next_trial`."""
+
 
 class RecordKeeper:
     """The part that all directors share: turning reports into records.

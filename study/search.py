@@ -170,6 +170,11 @@ class SearchDirector(RecordKeeper):
             self._num_broken_off += 1
             self._tell_end(self.book.get(self.stage, trial_id))
 
+    def put_back(self, trial_id: str) -> None:
+        """Let a trial wait that was dropped before it was started again."""
+        if not self.book.get("search", trial_id).state.is_finished:
+            self._waiting.insert(0, trial_id)
+
     def _decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> TrialState:
         arm = record.config.arm
         self._samplers[arm].report(record.trial_id, epoch, macro_f1)

@@ -52,7 +52,7 @@ class _NotKept:
         return {}
 
 
-class _Asker:
+class Asker:
     """Calls the director, and keeps the error that ends the run: Tune wraps or logs what its callbacks raise."""
 
     def __init__(self, director: Director) -> None:
@@ -70,25 +70,34 @@ class _Asker:
             raise
 
 
-class _DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
-    """Asks the director for trials."""
+class DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
+    """Asks the director for trials.
 
-    def __init__(self, asker: _Asker, run: TuneRun) -> None:
+    `dropped` are Tune's trials that it ends as failed although they were to be started again (`DirectedScheduler`).
+    """
+
+    def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
         super().__init__()
         self._asker = asker
         self._run = run
-        self.trial_ids: dict[str, str] = {}
+        self._dropped = dropped
+        self._live: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         record = self._asker.ask(lambda director: director.next_trial())
         if record is None:
-            return str(Searcher.FINISHED) if self._asker.ask(lambda director: director.is_exhausted) else None
-        self.trial_ids[trial_id] = record.trial_id
+            # While trials run, one of them may come back to be started anew.
+            is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
+            return str(Searcher.FINISHED) if is_over else None
+        self._live[trial_id] = record.trial_id
         return make_tune_config(record, self._run)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        if error:
-            self._asker.ask(lambda director: director.on_gave_up(self.trial_ids[trial_id]))
+        record_id = self._live.pop(trial_id)
+        if trial_id in self._dropped:
+            self._asker.ask(lambda director: director.put_back(record_id))
+        elif error:
+            self._asker.ask(lambda director: director.on_gave_up(record_id))
 
     def save(self, checkpoint_path: str) -> None:
         """The records are the state; Tune's snapshot of a searcher is never read."""
@@ -97,12 +106,18 @@ class _DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
         raise NotImplementedError("a study resumes from its records")
 
 
-class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
-    """Asks the director whether a trial goes on; stops trials that hang."""
+class DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
+    """Asks the director whether a trial goes on; stops trials that hang.
 
-    def __init__(self, asker: _Asker, run: TuneRun) -> None:
+    When a node is lost, Tune 2.60 may hear of one broken start twice: by the task that failed and by the actor that died. The
+    first has queued the trial again; at the second it is pending, and Tune ends it as failed, whatever retries are left. Such
+    trials go to `dropped`, and the director has them started anew.
+    """
+
+    def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
         super().__init__()
         self._asker = asker
+        self._dropped = dropped
         self._retries = run.spec.resources.retries
         self._furthest: dict[str, int] = {}
         self.watch = HangWatch(run.spec.resources.timeout_seconds)
@@ -123,6 +138,9 @@ class _DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        if trial.status == Trial.PENDING:
+            self._dropped.add(trial.trial_id)
+            return
         cause = self.watch.take_verdict(trial) or _cause(trial)
         self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
         if self._asker.ask(lambda director: director.problem):
@@ -158,7 +176,7 @@ def run_trials(director: Director, run: TuneRun) -> None:
     if director.is_exhausted:
         return
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    asker = _Asker(director)
+    asker = Asker(director)
     try:
         _make_tuner(asker, run).fit()
     except Exception:
@@ -173,12 +191,13 @@ def run_trials(director: Director, run: TuneRun) -> None:
     run.on_change()
 
 
-def _make_tuner(asker: _Asker, run: TuneRun) -> tune.Tuner:
-    scheduler = _DirectedScheduler(asker, run)
+def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
+    dropped: set[str] = set()
+    scheduler = DirectedScheduler(asker, run, dropped)
     return tune.Tuner(
         tune.with_resources(run.trainable, lambda config: _resources(config)),
         tune_config=tune.TuneConfig(
-            search_alg=_DirectedSearcher(asker, run),
+            search_alg=DirectedSearcher(asker, run, dropped),
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=run.max_concurrent,
