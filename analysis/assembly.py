@@ -14,7 +14,7 @@ from analysis.clusters import find_clusters
 from analysis.comparison import ArmAverage, ArmPredictions, Side, compare_arms, compute_verdict, stack_predictions
 from analysis.confusion import compute_confusion
 from analysis.findings import ArmFinding, ComparisonRow, SearchArm, Verdict
-from analysis.pair_rates import compute_human_excess
+from analysis.pair_rates import compare_with_people
 from analysis.per_class import compute_class_differences
 from analysis.rungs import compute_saved_device_seconds, ran_every_epoch
 from search_spaces.designs import Contrast
@@ -217,17 +217,8 @@ def complete_arm(
     """
     stacked = evidence.stacked()
     pairs, clusters = find_clusters(stacked, class_names)
-    if human_shares is not None:
-        human, index = human_shares[stacked.sample_ids], {name: i for i, name in enumerate(class_names)}
-        pairs = tuple(
-            replace(
-                pair,
-                human=compute_human_excess(
-                    stacked, index[pair.classes[0]], index[pair.classes[1]], human, PAIR_CONFIDENCE
-                ),
-            )
-            for pair in pairs
-        )
+    human = None if human_shares is None else human_shares[stacked.sample_ids]
+    pairs = compare_with_people(stacked, pairs, class_names, human, PAIR_CONFIDENCE)
     return replace(arm, confused_pairs=pairs, clusters=clusters)
 
 

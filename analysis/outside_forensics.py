@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from analysis.comparison import ArmPredictions, stack_predictions
 from analysis.confusion import compute_confusion
 from analysis.findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, Interval, LabelIssue
 from analysis.label_issues import list_label_issues
-from analysis.pair_rates import check_human_counts, compute_human_excess
+from analysis.pair_rates import check_human_counts, compare_with_people
 from search_spaces.errors import UserInputError
 from trainables.predictions import Predictions
 
@@ -86,22 +86,12 @@ def analyze_outside_arms(
 
 def _analyze_arm(arm: ArmPredictions, names: tuple[str, ...], human: NDArray[np.float64] | None) -> OutsideArm:
     pairs, clusters = find_clusters(arm, names)
-    if human is not None:
-        pairs = tuple(
-            replace(
-                pair,
-                human=compute_human_excess(
-                    arm, names.index(pair.classes[0]), names.index(pair.classes[1]), human, CONFIDENCE
-                ),
-            )
-            for pair in pairs
-        )
     return OutsideArm(
         arm=arm.name,
         seeds=arm.seeds,
         test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
         class_scores=compute_class_scores(arm, names, CONFIDENCE),
         confusion=compute_confusion(arm, names, CONFIDENCE),
-        confused_pairs=pairs,
+        confused_pairs=compare_with_people(arm, pairs, names, human, CONFIDENCE),
         clusters=clusters,
     )

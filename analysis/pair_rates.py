@@ -1,12 +1,13 @@
 """How often two classes are taken for each other: by an arm, by people, and the difference."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison import ArmPredictions
-from analysis.findings import HumanExcess, Interval
+from analysis.findings import ConfusedPair, HumanExcess, Interval
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray
 from search_spaces.errors import UserInputError
@@ -48,6 +49,26 @@ def compute_human_excess(
     found = compute_crossed_interval(values, gaps - values[:, None], labels, arm.num_classes, confidence).interval
     word = MACHINE_SPECIFIC if found.low > 0 else AMBIGUOUS if found.high <= 0 else OPEN
     return HumanExcess(human_rate=float(people.mean()), excess=found, word=word)
+
+
+def compare_with_people(
+    arm: ArmPredictions,
+    pairs: Sequence[ConfusedPair],
+    class_names: Sequence[str],
+    human: NDArray[np.float64] | None,
+    confidence: float,
+) -> tuple[ConfusedPair, ...]:
+    """Return the pairs with people's confusions beside; as they are where `human`, (N, K) shares, is None."""
+    if human is None:
+        return tuple(pairs)
+    index = {name: i for i, name in enumerate(class_names)}
+    return tuple(
+        replace(
+            pair,
+            human=compute_human_excess(arm, index[pair.classes[0]], index[pair.classes[1]], human, confidence),
+        )
+        for pair in pairs
+    )
 
 
 def _mistaken(arm: ArmPredictions, one: int, other: int) -> tuple[NDArray[np.int64], FloatArray]:

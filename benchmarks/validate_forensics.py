@@ -5,23 +5,21 @@ import math
 import os
 import platform
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from joblib import Parallel, delayed
 from rich.console import Console
 
 from analysis.clusters import ALPHA, compute_pair_test, find_clusters
 from benchmarks.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.simulations import Table, build_page, repeat
 
 PAGE = Path(__file__).with_name("FORENSICS.md")
 USUAL_COUNT = 600
 NUM_PERMUTATIONS = 199
 NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
-Table = tuple[str, list[str], list[list[str]]]
 
 
 def tabulate_level(count: int, problems: list[str]) -> Table:
@@ -31,7 +29,7 @@ def tabulate_level(count: int, problems: list[str]) -> Table:
     for num_images in (300, 1000):
         for num_seeds in (1, 3, 6):
             arm = ConfusedArm(num_images=num_images, num_seeds=num_seeds)
-            rate = float(np.mean(_repeat(_finds_a_pair, arm, count)))
+            rate = float(np.mean(repeat(_finds_a_pair, arm, count)))
             rows.append([str(num_images), str(num_seeds), f"{rate:.3f}"])
             if rate > limit:
                 problems.append(f"family-wise error {rate:.3f} > {limit:.3f} at N = {num_images}, S = {num_seeds}")
@@ -45,7 +43,7 @@ def tabulate_power(count: int) -> Table:
     for num_images in (1000, 2000, 4000):
         for share in (0.15, 0.3, 0.5):
             arm = ConfusedArm(num_images=num_images, group=(2, 4, 7), share=share)
-            found = _repeat(_find_planted, arm, count // 6)
+            found = repeat(_find_planted, arm, count // 6)
             hits, wrong, whole = np.mean(found, axis=0)
             rows.append([str(num_images), f"{share:.2f}", f"{hits:.2f}", f"{whole:.2f}", f"{wrong:.3f}"])
     head = ["images", "share of the errors inside", "pairs found", "whole cluster stands", "a wrong pair beside"]
@@ -65,16 +63,6 @@ def _find_planted(arm: ConfusedArm, seed: int) -> tuple[float, float, float]:
     return len(inside) / 3, float(len(pairs) > len(inside)), float(whole)
 
 
-def _repeat(function, arm: ConfusedArm, count: int) -> list:  # type: ignore[no-untyped-def,type-arg]
-    blocks = np.array_split(np.arange(count), 2 * (os.cpu_count() or 1))
-    parts = Parallel(n_jobs=os.cpu_count())(delayed(_run_block)(function, arm, block.tolist()) for block in blocks)
-    return [value for part in parts for value in part]
-
-
-def _run_block(function, arm: ConfusedArm, seeds: list[int]) -> list:  # type: ignore[no-untyped-def,type-arg]
-    return [function(arm, seed) for seed in seeds]
-
-
 def main(
     count: Annotated[int, typer.Option(help="Simulated null arms per cell.", min=60)] = USUAL_COUNT,
 ) -> None:
@@ -82,29 +70,23 @@ def main(
     started = time.perf_counter()
     problems: list[str] = []
     page_tables = [tabulate_level(count, problems), tabulate_power(count)]
-    page = build_page(page_tables, problems, time.perf_counter() - started)
+    page = build_page(describe_run(time.perf_counter() - started), page_tables, problems)
     Console().print(page, soft_wrap=True, highlight=False, markup=False)
     if count == USUAL_COUNT:
         PAGE.write_text(page)
     raise typer.Exit(1 if problems else 0)
 
 
-def build_page(tables: Sequence[Table], problems: Sequence[str], seconds: float) -> str:
-    """Return FORENSICS.md."""
-    lines = [
+def describe_run(seconds: float) -> list[str]:
+    """Return the head of FORENSICS.md."""
+    return [
         "# The forensics where the truth is known",
         "",
         "Made by `make validate-forensics`. The audit and the root cause on planted scenes are not among these yet.",
         "",
         f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {os.cpu_count()} cores; "
         f"{seconds / 60:.1f} minutes.",
-        "",
     ]
-    for title, head, rows in tables:
-        lines += [f"## {title}", "", f"| {' | '.join(head)} |", "|" + " ---: |" * len(head)]
-        lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
-    lines += ["Goals missed: " + ("none." if not problems else "; ".join(problems) + "."), ""]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from joblib import Parallel, delayed
 from rich.console import Console
 from scipy import stats
 
@@ -24,6 +23,7 @@ from analysis.intervals import compute_t_quantile
 from analysis.metrics import compute_macro_f1, compute_weighted_macro_f1
 from benchmarks.bootstrap_speed import NUM_DRAWS as NUM_DRAWS_TIMED
 from benchmarks.bootstrap_speed import measure_bootstrap_speed
+from benchmarks.simulations import Table, build_page, repeat
 from benchmarks.statistics_simulation import REGIMES, World, first_seeds
 from trainables.seeds import numpy_generator
 
@@ -34,7 +34,6 @@ SEEDS = (3, 5, 10)
 LOOKS = (3, 6, 10)
 MOST_PEEKED = 20
 POWER_SEED_SD = 0.05
-Table = tuple[str, list[str], list[list[str]]]
 
 
 def measure_coverage(world: World, number: int) -> dict[str, tuple[float, float, float]]:
@@ -123,22 +122,12 @@ def measure_power(world: World, number: int) -> tuple[bool, float, float]:
     return row.effect.low > 0, row.minimum_detectable_effect, row.effect.estimate
 
 
-def _repeat(function: Callable[[World, int], object], world: World, count: int) -> list:  # type: ignore[type-arg]
-    blocks = np.array_split(np.arange(count), 2 * (os.cpu_count() or 1))
-    parts = Parallel(n_jobs=os.cpu_count())(delayed(_run_block)(function, world, block.tolist()) for block in blocks)
-    return [value for part in parts for value in part]
-
-
-def _run_block(function: Callable[[World, int], object], world: World, numbers: list[int]) -> list[object]:
-    return [function(world, number) for number in numbers]
-
-
 def tabulate_coverage(count: int, problems: list[str]) -> list[Table]:
     """Return the coverage of 95 % intervals, and their width against the product's, in every regime."""
     rows, widths = [], []
     for regime, seed_sd in REGIMES.items():
         for num_seeds in SEEDS:
-            found = _repeat(measure_coverage, World(seed_sd=seed_sd, num_seeds=num_seeds, shifts=(0.0, 0.0)), count)
+            found = repeat(measure_coverage, World(seed_sd=seed_sd, num_seeds=num_seeds, shifts=(0.0, 0.0)), count)
             names = list(found[0])
             covered = {n: np.mean([f[n][1] <= 0.0 <= f[n][2] for f in found]) for n in names}
             width = {n: np.mean([f[n][2] - f[n][1] for f in found]) for n in names}
@@ -166,18 +155,18 @@ def tabulate_errors(count: int, problems: list[str]) -> list[Table]:
         ):
             for num_seeds in (3, 10):
                 rate = float(
-                    np.mean(_repeat(function, World(seed_sd=seed_sd, num_seeds=num_seeds, shifts=shifts), count))
+                    np.mean(repeat(function, World(seed_sd=seed_sd, num_seeds=num_seeds, shifts=shifts), count))
                 )
                 cells.append(f"{rate:.3f}")
                 if rate > limit:
                     problems.append(
                         f"{function.__name__} {rate:.3f} > {limit:.3f} in the regime {regime} at S = {num_seeds}"
                     )
-        mcnemar = np.mean(_repeat(measure_mcnemar, World(seed_sd=seed_sd, num_seeds=1, shifts=(0.0, 0.0)), count))
+        mcnemar = np.mean(repeat(measure_mcnemar, World(seed_sd=seed_sd, num_seeds=1, shifts=(0.0, 0.0)), count))
         family.append([*cells, f"{mcnemar:.3f}"])
-        looks = _share(_repeat(measure_looks, World(seed_sd=seed_sd, num_seeds=LOOKS[-1], shifts=(0.0, 0.0)), count))
+        looks = _share(repeat(measure_looks, World(seed_sd=seed_sd, num_seeds=LOOKS[-1], shifts=(0.0, 0.0)), count))
         peeks = _share(
-            _repeat(measure_peeking, World(seed_sd=seed_sd, num_seeds=MOST_PEEKED, shifts=(0.0, 0.0)), count // 2)
+            repeat(measure_peeking, World(seed_sd=seed_sd, num_seeds=MOST_PEEKED, shifts=(0.0, 0.0)), count // 2)
         )
         sequential.append([regime, *(f"{rate:.3f}" for rate in (looks | peeks).values())])
         for name, rate in (looks | peeks).items():
@@ -224,10 +213,10 @@ def tabulate_power(count: int, problems: list[str]) -> list[Table]:
     """Return the power at a true difference of the MDE that the rows say."""
     rows = []
     for num_seeds in (5, 10):
-        pilot = _repeat(measure_power, World(seed_sd=POWER_SEED_SD, num_seeds=num_seeds, shifts=(0.0, 0.0)), 300)
+        pilot = repeat(measure_power, World(seed_sd=POWER_SEED_SD, num_seeds=num_seeds, shifts=(0.0, 0.0)), 300)
         detectable = float(np.mean([mde for _, mde, _ in pilot]))
         world = World(seed_sd=POWER_SEED_SD, num_seeds=num_seeds, shifts=(0.0, find_shift(detectable)))
-        found = _repeat(measure_power, world, count)
+        found = repeat(measure_power, world, count)
         power, true = np.mean([hit for hit, _, _ in found]), np.mean([estimate for _, _, estimate in found])
         rows.append([str(num_seeds), f"{100 * detectable:.2f}", f"{100 * true:.2f}", f"{power:.3f}"])
         if abs(power - 0.8) > 0.05:
@@ -268,16 +257,16 @@ def main(
         *tabulate_power(count, problems),
         *tabulate_bootstrap(problems),
     ]
-    page = build_page(tables, problems, time.perf_counter() - started)
+    page = build_page(describe_run(time.perf_counter() - started), tables, problems)
     Console().print(page, soft_wrap=True, highlight=False, markup=False)
     if count == 2000:
         PAGE.write_text(page)
     raise typer.Exit(1 if problems else 0)
 
 
-def build_page(tables: Sequence[Table], problems: Sequence[str], seconds: float) -> str:
-    """Return STATISTICS.md."""
-    lines = [
+def describe_run(seconds: float) -> list[str]:
+    """Return the head of STATISTICS.md."""
+    return [
         "# The statistics of the comparison, by simulation",
         "",
         "Made by `make validate-statistics` (benchmarks/statistics_simulation.py says what is simulated): N = 2,000 images,",
@@ -285,13 +274,7 @@ def build_page(tables: Sequence[Table], problems: Sequence[str], seconds: float)
         "",
         f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {os.cpu_count()} cores, NumPy "
         f"{metadata.version('numpy')}, SciPy {metadata.version('scipy')}; {seconds / 60:.1f} minutes.",
-        "",
     ]
-    for title, head, rows in tables:
-        lines += [f"## {title}", "", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-        lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
-    lines += ["Goals missed: " + ("none." if not problems else "; ".join(problems) + "."), ""]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

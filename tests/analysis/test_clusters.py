@@ -18,68 +18,25 @@ from analysis.pair_rates import (
     compute_human_excess,
     compute_pair_rate,
 )
+from benchmarks.cluster_simulation import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
 
-K = 10
+K = NUM_CLASSES
 NAMES = tuple("abcdefghij")
-POPULARITY = np.array([0.2, 0.16, 0.12, 0.1, 0.1, 0.08, 0.08, 0.06, 0.06, 0.04])
-ERROR_RATES = np.array([0.5, 0.1, 0.3, 0.2, 0.4, 0.05, 0.3, 0.25, 0.2, 0.35])
-
-
-def draw_arm(
-    seed: int,
-    *,
-    num_images: int = 600,
-    num_seeds: int = 3,
-    confused: tuple[tuple[int, ...], ...] = (),
-    share: float = 0.0,
-    stickiness: float = 0.8,
-) -> ArmPredictions:
-    """Return an arm whose errors fall on classes by popularity, unequal in rows and columns.
-
-    Where an image is wrong it is wrong in most seeds and mostly with the same label, so seeds are far from independent. Of the
-    errors of classes in a group of `confused`, `share` fall on the group's other classes.
-    """
-    rng = np.random.default_rng(seed)
-    labels = np.arange(num_images) % K
-    hard = rng.random(num_images) < ERROR_RATES[labels]
-    usual = np.array([draw_wrong(rng, label, confused, share) for label in labels])
-    predicted = np.tile(labels, (num_seeds, 1))
-    for s in range(num_seeds):
-        wrong = hard & (rng.random(num_images) < stickiness)
-        fresh = np.array([draw_wrong(rng, label, confused, share) for label in labels])
-        said = np.where(rng.random(num_images) < stickiness, usual, fresh)
-        predicted[s, wrong] = said[wrong]
-    return ArmPredictions(
-        name="arm",
-        seeds=tuple(range(num_seeds)),
-        labels=labels,
-        sample_ids=np.arange(num_images),
-        predicted=predicted,
-        num_classes=K,
-    )
-
-
-def draw_wrong(rng: np.random.Generator, label: int, confused: tuple[tuple[int, ...], ...], share: float) -> int:
-    for group in confused:
-        if label in group and rng.random() < share:
-            return int(rng.choice([c for c in group if c != label]))
-    weights = np.where(np.arange(K) == label, 0, POPULARITY)
-    return int(rng.choice(K, p=weights / weights.sum()))
 
 
 def test_family_wise_error_is_kept_with_unequal_margins_and_dependent_seeds() -> None:
     num = 120
     rejected = 0
     for seed in range(num):
-        arm = draw_arm(seed, num_images=300)
+        arm = ConfusedArm(num_images=300).draw(seed)
         test = compute_pair_test(arm, np.random.default_rng(seed), num_permutations=99)
         rejected += bool((test.p_adjusted <= ALPHA).any())
     assert rejected / num <= ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / num)
 
 
 def test_margins_are_kept_and_chance_is_near_quasi_independence() -> None:
-    arm = draw_arm(1)
+    arm = ConfusedArm(num_images=600).draw(1)
     test = compute_pair_test(arm, np.random.default_rng(0))
     wrong = np.zeros((K, K))
     for row in arm.predicted:
@@ -94,7 +51,7 @@ def test_margins_are_kept_and_chance_is_near_quasi_independence() -> None:
 
 
 def test_planted_cluster_is_found_and_stable_and_repeats() -> None:
-    arm = draw_arm(2, num_images=3000, confused=((2, 4, 7),), share=0.6)
+    arm = ConfusedArm(num_images=3000, group=(2, 4, 7), share=0.6).draw(2)
     pairs, clusters = find_clusters(arm, NAMES)
     assert {pair.classes for pair in pairs} == {("c", "e"), ("c", "h"), ("e", "h")}
     assert all(pair.rate.low > pair.expected_rate for pair in pairs)
@@ -103,11 +60,11 @@ def test_planted_cluster_is_found_and_stable_and_repeats() -> None:
     assert find_clusters(arm, NAMES) == (pairs, clusters)
 
 
-def test_two_pairs_are_two_clusters() -> None:
-    arm = draw_arm(3, num_images=3000, confused=((4, 9), (2, 3)), share=0.6)
-    pairs, clusters = find_clusters(arm, NAMES)
-    assert {pair.classes for pair in pairs} == {("e", "j"), ("c", "d")}
-    assert {cluster.classes for cluster in clusters} == {("e", "j"), ("c", "d")}
+def test_strong_pair_leaves_no_shadow_on_the_others() -> None:
+    """What two classes take of each other's errors is missing elsewhere, as the margins are kept; it makes no pair of its own."""
+    pairs, clusters = find_clusters(ConfusedArm(num_images=4000, group=(0, 4), share=0.8).draw(3), NAMES)
+    assert {pair.classes for pair in pairs} == {("a", "e")}
+    assert [cluster.classes for cluster in clusters] == [("a", "e")]
 
 
 def test_no_errors_no_clusters() -> None:
@@ -124,7 +81,7 @@ def test_no_errors_no_clusters() -> None:
 
 
 def test_human_excess_and_its_word() -> None:
-    arm = draw_arm(4, num_images=1800, confused=((0, 4),), share=0.9)
+    arm = ConfusedArm(num_images=1800, group=(0, 4), share=0.9).draw(4)
     n = len(arm.labels)
     clear = np.eye(K)[arm.labels]
     rate = compute_pair_rate(arm, 0, 4, 0.95)
