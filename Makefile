@@ -55,7 +55,8 @@ bench-trials: $(STAMP)
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validate_statistics
 
-# The level and power of the cluster test; writes benchmarks/FORENSICS.md. Minutes on two cores.
+# The level and power of the cluster test, and the audits and the root cause on models whose shortcut is known; writes
+# benchmarks/FORENSICS.md. Under 40 minutes on two cores.
 validate-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.validate_forensics
 

@@ -99,6 +99,8 @@ def compute_arm_finding(
         root_causes=(),
         group_contrasts=(),
         colour_losses=(),
+        frequency_audit=None,
+        cam_admission=None,
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
         forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.clever_hans import TOLERANCE
 from analysis.figures import ARM_COLORS, BAND_COLOR, INK
 from analysis.findings import ArmFinding
+from analysis.swap_effects import TOLERANCE
 from trainables.confusion_figure import literal_text
 
 MARKERS = ("o", "s", "D", "^", "v", "P")

@@ -5,8 +5,8 @@ carry the same seam. A ring holds object pixels too, so the gap is an upper boun
 confirmed where it also shows on images whose ring holds no object: by their masks, or where the ring has the fewest edges.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +15,21 @@ from analysis.cues import LUMA
 from analysis.findings import AuditVerdict, ClassAudit, ColourLoss, Interval, PairPull, RingAudit
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray, IntArray
-from analysis.ring_swaps import RING_FRACTIONS, Images, draw_partners, fill_centre, find_quiet, make_ring, swap_ring
+from analysis.ring_regions import find_region
+from analysis.ring_swaps import RING_FRACTIONS, fill_centre, find_quiet, make_ring, swap_ring
+from analysis.swap_effects import (
+    ALPHA,
+    TOLERANCE,
+    AuditImages,
+    Classify,
+    compute_mean_interval,
+    judge_gap,
+    measure_gaps,
+)
 from trainables.seeds import numpy_generator
 
-# A gap that matters: 5 percentage points of accuracy.
-TOLERANCE = 0.05
-ALPHA = 0.05
 # Below this many images of a class without object in the ring, nothing is confirmed.
 FEWEST_QUIET = 10
-# Return (S, n) classes that the arm's S models say of (n, H, W, 3) images.
-Classify = Callable[[Images], IntArray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditImages:
-    """What an audit looks at: (N, H, W, 3) images, (N,) labels, K class names, and (N, H, W) object masks or None."""
-
-    images: Images
-    labels: IntArray
-    class_names: tuple[str, ...]
-    masks: NDArray[np.bool_] | None = None
 
 
 def audit_rings(classify: Classify, what: AuditImages, *, seed: int = 0) -> tuple[RingAudit, ...]:
@@ -53,9 +48,9 @@ def audit_rings(classify: Classify, what: AuditImages, *, seed: int = 0) -> tupl
 def _audit_ring(classify: Classify, what: AuditImages, fraction: float, seed: int) -> RingAudit:
     labels, num_classes = what.labels, len(what.class_names)
     ring = make_ring(what.images.shape[1], what.images.shape[2], fraction)
-    gaps = _measure_gaps(classify, what, np.arange(len(labels)), ring, seed, "all")
+    gaps = _measure_ring_gaps(classify, what, ring, seed, "all")
     quiet, reason = _find_object_free(what, ring)
-    quiet_gaps = _measure_gaps(classify, what, quiet, ring, seed, "quiet") if len(quiet) else None
+    quiet_gaps = _measure_ring_gaps(classify, what.take(quiet), ring, seed, "quiet") if len(quiet) else None
     color = what.images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     ring_only = np.asarray(classify(fill_centre(what.images, ring, color)) == labels, dtype=np.float64)
     present = np.unique(labels)
@@ -63,11 +58,13 @@ def _audit_ring(classify: Classify, what: AuditImages, fraction: float, seed: in
     classes = []
     for label in present:
         own = labels == label
-        gap = _interval(gaps[:, own], labels[own], num_classes, confidence)
+        gap = compute_mean_interval(gaps[:, own], labels[own], num_classes, confidence)
         quiet_gap = None
         if quiet_gaps is not None and (labels[quiet] == label).sum() >= FEWEST_QUIET:
             quiet_own = labels[quiet] == label
-            quiet_gap = _interval(quiet_gaps[:, quiet_own], labels[quiet][quiet_own], num_classes, 1 - ALPHA)
+            quiet_gap = compute_mean_interval(
+                quiet_gaps[:, quiet_own], labels[quiet][quiet_own], num_classes, 1 - ALPHA
+            )
         verdict = judge_gap(gap)
         classes.append(
             ClassAudit(
@@ -79,23 +76,18 @@ def _audit_ring(classify: Classify, what: AuditImages, fraction: float, seed: in
                 ring_only_accuracy=_share(ring_only[:, own], labels[own], num_classes),
             )
         )
+    verdict = judge_classes(classes)
     return RingAudit(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
-        gap=_interval(gaps, labels, num_classes, 1 - ALPHA),
+        gap=compute_mean_interval(gaps, labels, num_classes, 1 - ALPHA),
         ring_only_accuracy=_share(ring_only, labels, num_classes),
         chance=1 / len(present),
         classes=tuple(classes),
-        verdict=judge_classes(classes),
+        verdict=verdict,
         object_free_by=reason,
         num_object_free=len(quiet),
+        region=find_region(classify, what, ring, seed=seed) if verdict is AuditVerdict.FAIL else "",
     )
-
-
-def judge_gap(gap: Interval) -> AuditVerdict:
-    """Return FAIL where the whole interval lies above the tolerance, PASS where it lies below, else UNDECIDED."""
-    if gap.low > TOLERANCE:
-        return AuditVerdict.FAIL
-    return AuditVerdict.PASS if gap.high < TOLERANCE else AuditVerdict.UNDECIDED
 
 
 def judge_classes(classes: Sequence[ClassAudit]) -> AuditVerdict:
@@ -118,7 +110,9 @@ def measure_colour_losses(classify: Classify, what: AuditImages) -> tuple[Colour
     losses = []
     for label in present:
         own = what.labels == label
-        interval = _interval(lost[:, own], what.labels[own], len(what.class_names), 1 - ALPHA / len(present))
+        interval = compute_mean_interval(
+            lost[:, own], what.labels[own], len(what.class_names), 1 - ALPHA / len(present)
+        )
         losses.append(ColourLoss(class_name=what.class_names[int(label)], loss=interval))
     return tuple(losses)
 
@@ -140,7 +134,7 @@ def measure_pull(
         classify(swap_ring(what.images[own], what.images[_draw_donors(donors, len(own), generator)], ring)) == other
         for donors in (towards, third)
     ]
-    effect = _interval(np.asarray(said[0], dtype=np.float64) - said[1], labels[own], len(names), 1 - ALPHA)
+    effect = compute_mean_interval(np.asarray(said[0], dtype=np.float64) - said[1], labels[own], len(names), 1 - ALPHA)
     return PairPull(true_class=names[one], ring_class=names[other], pull=effect)
 
 
@@ -150,18 +144,11 @@ def _draw_donors(donors: IntArray, number: int, generator: np.random.Generator) 
     return np.concatenate([generator.permutation(donors) for _ in range(rounds)])[:number]
 
 
-def _measure_gaps(
-    classify: Classify, what: AuditImages, subset: IntArray, ring: NDArray[np.bool_], seed: int, name: str
+def _measure_ring_gaps(
+    classify: Classify, what: AuditImages, ring: NDArray[np.bool_], seed: int, name: str
 ) -> FloatArray:
-    """Return (S, n) right with a ring of the same class minus right with one of another class, images and donors in `subset`."""
-    images, labels = what.images[subset], what.labels[subset]
     generator = numpy_generator(seed, f"ring {int(ring.sum())} {name}")
-    # One donor each: averaging over several would hide that they are a sample, too.
-    right = [
-        classify(swap_ring(images, images[draw_partners(labels, generator, same_class=same)], ring)) == labels
-        for same in (True, False)
-    ]
-    return np.asarray(np.asarray(right[0], dtype=np.float64) - right[1])
+    return measure_gaps(classify, what, partial(swap_ring, ring=ring), generator)
 
 
 def _find_object_free(what: AuditImages, ring: NDArray[np.bool_]) -> tuple[IntArray, str]:
@@ -178,11 +165,6 @@ def _find_object_free(what: AuditImages, ring: NDArray[np.bool_]) -> tuple[IntAr
 def _is_confirmed(gap: Interval | None) -> bool:
     """Whether a failure also shows without object in the ring: an effect for certain, and as large as matters."""
     return gap is not None and gap.low > 0 and gap.estimate > TOLERANCE
-
-
-def _interval(values: FloatArray, labels: IntArray, num_classes: int, confidence: float) -> Interval:
-    means = values.mean(axis=1)
-    return compute_crossed_interval(means, values - means[:, None], labels, num_classes, confidence).interval
 
 
 def _share(values: FloatArray, labels: IntArray, num_classes: int) -> Interval:

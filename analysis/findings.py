@@ -228,6 +228,7 @@ class RingAudit:
         classes: one each.
         verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED.
         object_free_by: how images without object in the ring are known; `num_object_free` were used.
+        region: where in the ring a failing arm reads: one of its corners or sides, "all around", or "" where it does not fail.
     """
 
     ring_pixels: int
@@ -238,6 +239,7 @@ class RingAudit:
     verdict: AuditVerdict
     object_free_by: str
     num_object_free: int
+    region: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +303,58 @@ class ColourLoss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CamTest:
+    """One of the tests that heat maps must pass before they count as evidence.
+
+    Attributes:
+        name: what is tested.
+        estimate: with its interval at 95 % for new seeds and new images.
+        rule: what must hold, in words.
+        is_passed: whether it does.
+    """
+
+    name: str
+    estimate: Interval
+    rule: str
+    is_passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamAdmission:
+    """Whether an arm's Grad-CAM maps are admitted as evidence (`analysis.cam_admission`).
+
+    Attributes:
+        layer: the layer of the maps; `map_size` is (height, width) of its output in cells.
+        num_images: tested.
+        tests: all of them must be passed.
+        is_admitted: whether they are.
+        object_focus: share of the maps' energy on the object minus that in other images' masks; None without masks.
+    """
+
+    layer: str
+    map_size: tuple[int, int]
+    num_images: int
+    tests: tuple[CamTest, ...]
+    is_admitted: bool
+    object_focus: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrequencyAudit:
+    """What an arm loses when the waves that tell classes apart come from another class (`analysis.frequency_audit`).
+
+    Attributes:
+        waves: (periods down, periods across the picture) of the waves that are exchanged; down is negative where they slant up.
+        gap: accuracy with waves of the same class minus with those of another class, at 95 %.
+        verdict: FAIL, PASS or UNDECIDED against the tolerance.
+    """
+
+    waves: tuple[tuple[int, int], ...]
+    gap: Interval
+    verdict: AuditVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmFinding:
     """What the confirmation runs say about one arm.
 
@@ -322,6 +376,8 @@ class ArmFinding:
         root_causes: of the same pairs.
         group_contrasts: between the named groups of classes, where the image set has some.
         colour_losses: one per class; empty where the audit was not made.
+        frequency_audit: None where the audit was not made.
+        cam_admission: whether the arm's heat maps are evidence; None where that was not tested.
         gate_cleared: lower bound of `test_macro_f1` > gate; None without a gate.
         num_parameters: trainable parameters.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
@@ -350,6 +406,8 @@ class ArmFinding:
     root_causes: tuple[RootCause, ...]
     group_contrasts: tuple[GroupContrast, ...]
     colour_losses: tuple[ColourLoss, ...]
+    frequency_audit: FrequencyAudit | None
+    cam_admission: CamAdmission | None
     gate_cleared: bool | None
     num_parameters: int
     forward_flops: int

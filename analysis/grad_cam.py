@@ -5,6 +5,7 @@ energy then reads like any other. Here the scaling is left out, so that such map
 means something.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +15,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam.grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam.metrics.road import ROADCombined
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget, ClassifierOutputTarget
+from scipy.special import softmax
 from torch import nn
 
 from analysis.findings import CamView
 from analysis.panels import ArmCam
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.seeds import derive_seed, numpy_generator
 
 CAM_LAYERS = ("layer4", "layer3", "layer2", "layer1")
+ROAD_PERCENTILES = (25, 50, 75)
+
+
+class NoCamLayerError(UserInputError):
+    """No layer's maps are large enough for a heat map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +45,7 @@ def choose_cam_layer(model: nn.Module, image_size: int, minimum_size: int = 4) -
     """Return the deepest of layer4 .. layer1 whose output is at least `minimum_size` cells high and wide.
 
     `image_size` is the side of the square network input in pixels; sizes are measured by a forward pass of zeros.
-    Raises UserInputError if the model lacks such layers or if none is large enough.
+    Raises UserInputError if the model lacks such layers, NoCamLayerError if none is large enough.
     """
     layers = {name: _find_layer(model, name) for name in CAM_LAYERS}
     sizes: dict[str, tuple[int, int]] = {}
@@ -57,7 +66,7 @@ def choose_cam_layer(model: nn.Module, image_size: int, minimum_size: int = 4) -
         if min(sizes[name]) >= minimum_size:
             return CamLayer(name=name, size=sizes[name])
     largest = sizes[CAM_LAYERS[-1]]
-    raise UserInputError(
+    raise NoCamLayerError(
         f"Grad-CAM needs a map of at least {minimum_size}x{minimum_size} cells, but at {image_size} px the largest "
         f"is {largest[0]}x{largest[1]} ({CAM_LAYERS[-1]}): raise train.image_size"
     )
@@ -129,7 +138,7 @@ def compute_arm_cams(
     """
     if not len(labels):
         return ()
-    probabilities = _compute_probabilities(model, inputs)
+    probabilities = softmax(ask_model(model, inputs), axis=1)
     predicted = probabilities.argmax(axis=1)
     predicted_cams = compute_cams(model, inputs, predicted, layer.name)
     true_cams = compute_cams(model, inputs, labels, layer.name)
@@ -151,13 +160,60 @@ def compute_arm_cams(
     )
 
 
-def _compute_probabilities(model: nn.Module, inputs: torch.Tensor) -> NDArray[np.float64]:
+def ask_model(model: nn.Module, inputs: torch.Tensor) -> NDArray[np.float64]:
+    """Return (N, K) logits for (N, 3, H, W) inputs, in evaluation mode; the model comes back as it was."""
     device = next(model.parameters()).device
     with _state_as_found(model), torch.no_grad():
         model.eval()
-        starts = range(0, len(inputs), 64)
-        logits = torch.cat([model(inputs[i : i + 64].to(device)).double().cpu() for i in starts])
-    return np.asarray(torch.softmax(logits, dim=1).numpy())
+        batches = torch.split(inputs, 64)
+        return np.asarray(torch.cat([model(batch.to(device)).double().cpu() for batch in batches]).numpy())
+
+
+def compute_road(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    cams: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    *,
+    seed: int,
+    percentiles: Sequence[int] = ROAD_PERCENTILES,
+) -> NDArray[np.float64]:
+    """Return each map's ROAD score (Rong et al. 2022): higher where it marks what the model needs.
+
+    It is half of the probability left after removing the least relevant pixels minus that after removing the most relevant
+    ones, a mean over `percentiles`. Only the order of a map's pixels counts; cells of the same energy are ordered at random.
+
+    Args:
+        model: computes in evaluation mode and comes back as it was.
+        inputs: (N, 3, H, W) float32, normalised.
+        cams: (N, h, w) raw maps, enlarged bilinearly to (H, W).
+        targets: (N,) classes whose probability is followed.
+        seed: of the order among equals and of the imputed pixels' noise; the global random state is left as it was.
+        percentiles: pixels kept (most relevant first) or removed (least relevant first), in per cent.
+    """
+    ranks = _rank_pixels(cams, tuple(inputs.shape[-2:]), numpy_generator(seed, "road order"))
+    road = ROADCombined(percentiles=list(percentiles))
+    wanted = [ClassifierOutputSoftmaxTarget(int(c)) for c in targets]
+    device = next(model.parameters()).device
+    # The library hands torch's tensors to numpy in a way that numpy 2 deprecates.
+    silence = warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+    with _state_as_found(model), torch.random.fork_rng(devices=[]), silence:
+        torch.manual_seed(derive_seed(seed, "road noise"))
+        model.eval()
+        return np.asarray(road(inputs.to(device), ranks, wanted, model), dtype=np.float64)
+
+
+def _rank_pixels(
+    cams: NDArray[np.float32], size: tuple[int, ...], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return (N, H, W) ranks in (0, 1) of the enlarged maps' pixels, without ties."""
+    large = torch.nn.functional.interpolate(torch.from_numpy(cams)[:, None], size=size, mode="bilinear")[:, 0]
+    flat = large.flatten(1).numpy()
+    order = np.lexsort((generator.random(flat.shape), flat), axis=1)
+    ranks = np.empty_like(flat)
+    steps = (np.arange(flat.shape[1], dtype=np.float32) + 0.5) / flat.shape[1]
+    np.put_along_axis(ranks, order, np.broadcast_to(steps, flat.shape), axis=1)
+    return ranks.reshape(len(cams), *size)
 
 
 def _find_layer(model: nn.Module, name: str) -> nn.Module:

@@ -11,7 +11,8 @@ from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
 from analysis.clusters import find_clusters
 from analysis.comparison import ArmPredictions, stack_predictions
 from analysis.confusion import compute_confusion
-from analysis.findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, Interval, LabelIssue
+from analysis.findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, GroupContrast, Interval, LabelIssue
+from analysis.group_contrast import compute_group_contrasts
 from analysis.label_issues import list_label_issues
 from analysis.pair_rates import check_human_counts, compare_with_people
 from search_spaces.errors import UserInputError
@@ -32,6 +33,7 @@ class OutsideArm:
     confusion: Confusion
     confused_pairs: tuple[ConfusedPair, ...]
     clusters: tuple[ConfusionCluster, ...]
+    group_contrasts: tuple[GroupContrast, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ def analyze_outside_arms(
     *,
     class_names: Sequence[str] | None = None,
     human_counts: NDArray[np.generic] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> OutsideFindings:
     """Return the forensics of arms whose predictions came from outside.
 
@@ -61,8 +64,9 @@ def analyze_outside_arms(
         arms: predictions by arm and seed, at least two seeds each, all on the same images.
         class_names: K names; "class 0" and so on where None.
         human_counts: (N, K) counts of people's answers, a row for each image in the order of the sample ids.
+        groups: named groups of classes whose F1 is contrasted.
 
-    Raises UserInputError for one seed, arms with different images, names or counts that do not fit.
+    Raises UserInputError for one seed, arms with different images, names, counts or groups that do not fit.
     """
     stacked = {arm: stack_predictions(arm, by_seed) for arm, by_seed in arms.items()}
     first = next(iter(stacked.values()))
@@ -78,20 +82,27 @@ def analyze_outside_arms(
     return OutsideFindings(
         class_names=names,
         num_images=len(first.labels),
-        arms=tuple(_analyze_arm(arm, names, human) for arm in stacked.values()),
+        arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked.values()),
         label_issues=list_label_issues([p for by_seed in arms.values() for p in by_seed.values()], names),
         human_note=NO_HUMAN_COUNTS if human is None else "",
     )
 
 
-def _analyze_arm(arm: ArmPredictions, names: tuple[str, ...], human: NDArray[np.float64] | None) -> OutsideArm:
+def _analyze_arm(
+    arm: ArmPredictions,
+    names: tuple[str, ...],
+    human: NDArray[np.float64] | None,
+    groups: Mapping[str, Sequence[str]],
+) -> OutsideArm:
     pairs, clusters = find_clusters(arm, names)
+    scores = compute_class_scores(arm, names, CONFIDENCE)
     return OutsideArm(
         arm=arm.name,
         seeds=arm.seeds,
         test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
-        class_scores=compute_class_scores(arm, names, CONFIDENCE),
+        class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
         confused_pairs=compare_with_people(arm, pairs, names, human, CONFIDENCE),
         clusters=clusters,
+        group_contrasts=compute_group_contrasts(scores, groups),
     )

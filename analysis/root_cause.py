@@ -1,6 +1,6 @@
 """Root cause of a confused pair: which cue, taken away, makes the models stop taking the two classes for each other.
 
-On images of the pair that one half of the seeds confuses, the other half measures the margin: logit of the true class minus that
+On images of the pair that some of the seeds confuse, the others measure the margin: logit of the true class minus that
 of the other one. Four cues are taken away in all sixteen combinations; each cue's Shapley value is its mean gain in margin over
 all orders (Shapley 1953). The same is measured on images of classes that are not confused, between their true class and a class
 that they are not confused with, and subtracted: what a removal does to every image is not a cause.
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.clever_hans import AuditImages
 from analysis.cues import CUES, prepare_removal, remove_cues
 from analysis.findings import CueEffect, Interval, RootCause
 from analysis.intervals import CrossedEstimate, compute_crossed_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import Images
+from analysis.swap_effects import AuditImages
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
@@ -50,8 +50,8 @@ def find_root_cause(
     """Return the Shapley value of each cue for a confused pair, and the cause if one cue is ahead beyond error.
 
     Args:
-        said: (S, N) classes that the models of one half of the seeds say of the images: they choose what is looked at.
-        measure: the models of the other half, at least two.
+        said: (S, N) classes that the models of some seeds say of the images: they choose what is looked at.
+        measure: the models of the other seeds, at least two.
         what: N images that no model was trained on.
         pair: the two classes.
         confused: every pair of the arm that is confused beyond chance; references come from outside them.

@@ -8,6 +8,7 @@ from analysis.findings import (
     AuditVerdict,
     CamView,
     Findings,
+    FrequencyAudit,
     GroupContrast,
     Interval,
     RingAudit,
@@ -165,10 +166,61 @@ def describe_audit(audit: RingAudit) -> str:
     }[audit.verdict]
     if failed:
         words += f"; confirmed where the ring holds no object: {', '.join(confirmed) or 'none'}"
+        words += f"; it is read {place_region(audit.region)}"
     return (
         f"{words}. Over all classes a ring of another class costs {format_signed_pp(audit.gap)}; from the ring alone "
         f"{format_interval(audit.ring_only_accuracy)} are right, by chance {format_percent(audit.chance)}."
     )
+
+
+def place_region(region: str) -> str:
+    """Return a part of the ring as a place: "in the top left corner", "on the left side", "all around"."""
+    return (
+        f"in the {region}" if region.endswith("corner") else f"on the {region}" if region.endswith("side") else region
+    )
+
+
+def describe_frequencies(audit: FrequencyAudit) -> str:
+    """Return the frequency test's verdict with the numbers that it rests on."""
+    words = {
+        AuditVerdict.FAIL: "FAIL: the arm reads waves that fill the whole picture",
+        AuditVerdict.PASS: "PASS: exchanging them costs less than the tolerance",
+        AuditVerdict.UNDECIDED: "UNDECIDED",
+    }[audit.verdict]
+    waves = ", ".join(f"{down}x{across}" for down, across in audit.waves)
+    return (
+        f"{words}. The waves of another class instead of the own one cost {format_signed_pp(audit.gap)} of accuracy. Exchanged "
+        f"were the waves whose power tells classes apart most beyond their neighbours' (periods down x across): {waves}."
+    )
+
+
+def describe_admission(arm: ArmFinding) -> str:
+    """Return whether an arm's heat maps count as evidence, and what failed where they do not."""
+    found = arm.cam_admission
+    if found is None:
+        return f"The heat maps of {arm.arm} were not tested, so they are not admitted as evidence."
+    failed = ", ".join(test.name for test in found.tests if not test.is_passed)
+    height, width = found.map_size
+    what = f"maps of {height}x{width} cells from {found.layer}, {format_count(found.num_images)} images"
+    if found.is_admitted:
+        return f"The heat maps of {arm.arm} are admitted as evidence: all four tests were passed ({what})."
+    return f"The heat maps of {arm.arm} are not admitted as evidence: {failed} ({what})."
+
+
+def describe_focus(arm: ArmFinding) -> str:
+    """Return how much of the maps' energy lies on the object beyond chance; "" where no masks are known."""
+    found = arm.cam_admission
+    if found is None or found.object_focus is None:
+        return ""
+    return (
+        f"Share of the maps' energy on the object, less that in other images' masks (which takes the bias to the centre away): "
+        f"{format_signed_pp(found.object_focus)}."
+    )
+
+
+def format_estimate(interval: Interval) -> str:
+    """Return a plain number with its interval: "0.12 [0.05, 0.19]"."""
+    return f"{interval.estimate + 0.0:.2f} [{interval.low + 0.0:.2f}, {interval.high + 0.0:.2f}]"
 
 
 def format_signed_pp(interval: Interval) -> str:
@@ -347,6 +399,10 @@ FILTERS: Mapping[str, Any] = {
     "cause": describe_cause,
     "contrast": describe_contrast,
     "effect": describe_effect,
+    "frequencies": describe_frequencies,
+    "admission": describe_admission,
+    "focus": describe_focus,
+    "estimate": format_estimate,
     "signed": format_signed_pp,
     "clusters": describe_clusters,
     "view": describe_view,

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from trainables.loop import TrainingRun, TrialData
 from trainables.sources import load_image_set
 from trainables.splits import make_splits
@@ -53,12 +53,12 @@ class ReferenceDataset(Dataset[tuple[torch.Tensor, int]]):
         return self._transform(Image.fromarray(self._images[index])), int(self._labels[index])
 
 
-def make_config(backbone: str, image_size: int) -> TrialConfig:
-    """Return the configuration that both sides train."""
+def make_config(backbone: str, image_size: int, *, max_lr: float = 0.05, **changes: Value) -> TrialConfig:
+    """Return the configuration that both sides train; `changes` replace fixed settings, for other benches."""
     return TrialConfig(
         arm=backbone,
         seed=0,
-        hyperparameters={"backbone": backbone, "max_lr": 0.05, "backbone_lr_ratio": 1.0, "cutmix_probability": 0.0},
+        hyperparameters={"backbone": backbone, "max_lr": max_lr, "backbone_lr_ratio": 1.0, "cutmix_probability": 0.0},
         fixed={
             "class_weighting": "none",
             "interpolation": "bicubic",
@@ -77,6 +77,7 @@ def make_config(backbone: str, image_size: int) -> TrialConfig:
             "lr_peak_fraction": 0.3,
             "weighted_group": "",
             "momentum": 0.9,
+            **changes,
         },
     )
 

@@ -6,14 +6,18 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.assembly import ArmEvidence
-from analysis.clever_hans import AuditImages, audit_rings, measure_colour_losses, measure_pull
-from analysis.findings import ArmFinding, PairPull, RootCause
+from analysis.cam_admission import admit_cams
+from analysis.clever_hans import audit_rings, measure_colour_losses, measure_pull
+from analysis.findings import ArmFinding, CamAdmission, PairPull, RootCause
+from analysis.frequency_audit import audit_frequencies
+from analysis.grad_cam import NoCamLayerError
 from analysis.metrics import IntArray
 from analysis.ring_swaps import Images
 from analysis.root_cause import find_root_cause, give_up
+from analysis.swap_effects import AuditImages
 from search_spaces.errors import UserInputError
 from study.lifecycle import OpenStudy
-from study.models import make_logits
+from study.models import load_cam_models, make_logits
 from trainables.images import ImageSet
 from trainables.seeds import numpy_generator
 
@@ -60,8 +64,24 @@ def _audit_arm(study: OpenStudy, arm: ArmFinding, evidence: ArmEvidence, what: A
         pulls = tuple(measure_pull(classify, what, one, other) for one, other in directed)
         causes = _find_causes(study, evidence, what, pairs, confused)
     rings = audit_rings(classify, what, seed=study.spec.seed)
-    losses = measure_colour_losses(classify, what)
-    return replace(arm, ring_audits=rings, pulls=pulls, root_causes=causes, colour_losses=losses)
+    return replace(
+        arm,
+        ring_audits=rings,
+        pulls=pulls,
+        root_causes=causes,
+        colour_losses=measure_colour_losses(classify, what),
+        frequency_audit=audit_frequencies(classify, what, seed=study.spec.seed),
+        cam_admission=_admit_cams(study, evidence, what),
+    )
+
+
+def _admit_cams(study: OpenStudy, evidence: ArmEvidence, what: AuditImages) -> CamAdmission | None:
+    """Return whether the arm's heat maps are evidence; None where its images are too small for any."""
+    try:
+        models = load_cam_models(study, evidence.runs, len(what.class_names))
+    except NoCamLayerError:
+        return None
+    return admit_cams(models, what, seed=study.spec.seed)
 
 
 def _find_causes(
@@ -71,14 +91,14 @@ def _find_causes(
     pairs: Sequence[tuple[int, int]],
     confused: Sequence[tuple[int, int]],
 ) -> tuple[RootCause, ...]:
-    """Return the causes of `pairs`: the first half of the seeds chooses the images, the second half measures."""
+    """Return the causes of `pairs`: a third of the seeds chooses the images, the others measure."""
     names = what.class_names
-    half = len(evidence.runs) // 2
-    if half < 1 or len(evidence.runs) - half < 2:
+    third = len(evidence.runs) // 3
+    if third < 1:
         note = "three seeds are needed: some choose the images, two at least measure"
         return tuple(give_up((names[one], names[other]), 0, note) for one, other in pairs)
     choosing, measuring = (
-        make_logits(study, runs, len(names)) for runs in (evidence.runs[:half], evidence.runs[half:])
+        make_logits(study, runs, len(names)) for runs in (evidence.runs[:third], evidence.runs[third:])
     )
     said = np.asarray(choosing(what.images).argmax(axis=2), dtype=np.int64)
     return tuple(find_root_cause(said, measuring, what, pair, confused, seed=study.spec.seed) for pair in pairs)

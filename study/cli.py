@@ -249,6 +249,10 @@ def analyze(
             help="With --predictions: an .npy file of people's answers, (images, classes), in the order of sample_id."
         ),
     ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="With --predictions, twice or more: a group of classes to contrast, NAME=CLASS,CLASS."),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="With --predictions: a folder for forensics.html and forensics.json.")
     ] = None,
@@ -260,14 +264,30 @@ def analyze(
         raise UserInputError("analyze takes a STUDY, or --predictions FILE")
     if predictions is not None:
         names = None if class_names is None else [name.strip() for name in class_names.split(",")]
-        commands.analyze_predictions(predictions, class_names=names, human_counts=human_counts, to=to, console=console)
+        commands.analyze_predictions(
+            predictions,
+            class_names=names,
+            human_counts=human_counts,
+            groups=dict(read_group(text) for text in group or ()),
+            to=to,
+            console=console,
+        )
         return
     assert study is not None
-    if class_names is not None or human_counts is not None or to is not None:
+    if class_names is not None or human_counts is not None or group is not None or to is not None:
         raise UserInputError(
-            "--class-names, --human-counts and --to of analyze go with --predictions; a study has its own"
+            "--class-names, --human-counts, --group and --to of analyze go with --predictions; a study has its own"
         )
     commands.analyze(study, storage=storage, console=console)
+
+
+def read_group(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name and the classes of "NAME=CLASS,CLASS"; raise UserInputError for another form."""
+    name, found, classes = text.partition("=")
+    names = tuple(word.strip() for word in classes.split(",") if word.strip())
+    if not found or not name.strip() or not names:
+        raise UserInputError(f"--group takes NAME=CLASS,CLASS, but got {text!r}")
+    return name.strip(), names
 
 
 @app.command()

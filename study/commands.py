@@ -1,6 +1,6 @@
 """What the commands of the command line do, given where to print. Imports torch and Ray; `study.cli` imports it late."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from analysis.tables import (
     build_table_rows,
     format_row,
 )
-from analysis.wording import describe_clusters
+from analysis.wording import describe_clusters, describe_contrast
 from search_spaces.errors import UserInputError
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
@@ -255,11 +255,19 @@ def compare_predictions(
 
 
 def analyze_predictions(
-    file: Path, *, class_names: Sequence[str] | None, human_counts: Path | None, to: Path | None, console: Console
+    file: Path,
+    *,
+    class_names: Sequence[str] | None,
+    human_counts: Path | None,
+    groups: Mapping[str, Sequence[str]],
+    to: Path | None,
+    console: Console,
 ) -> None:
     """Print the forensics of models trained elsewhere; write them below `to` where given."""
     counts = None if human_counts is None else read_counts(human_counts)
-    found = analyze_outside_arms(read_predictions_file(file), class_names=class_names, human_counts=counts)
+    found = analyze_outside_arms(
+        read_predictions_file(file), class_names=class_names, human_counts=counts, groups=groups
+    )
     for arm in found.arms:
         score = arm.test_macro_f1
         console.print(
@@ -271,6 +279,8 @@ def analyze_predictions(
         )
         if arm.confused_pairs:
             console.print(build_pair_table(arm.confused_pairs))
+        for contrast in arm.group_contrasts:
+            console.print(describe_contrast(contrast, arm.arm), soft_wrap=True, highlight=False, markup=False)
     console.print(f"{len(found.label_issues)} labels to look at first", highlight=False)
     if to is not None:
         pictures = {

@@ -22,6 +22,7 @@ from analysis.assembly import (
 )
 from analysis.audit_figures import plot_ring_audits, plot_root_causes
 from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
+from analysis.grad_cam import NoCamLayerError
 from analysis.group_contrast import compute_group_contrasts
 from analysis.label_issues import list_label_issues
 from analysis.report import build_html, build_markdown
@@ -46,8 +47,8 @@ from trainables.record import DamagedFileError, TrialRecord
 from trainables.trial_files import TrialFiles
 
 CAM_NOTE = (
-    "Heat maps illustrate; they are not admitted as evidence here, because the tests that would admit them "
-    "(parameter randomisation, ROAD against random maps, agreement with swapped backgrounds) have not been run."
+    "Heat maps illustrate; they are not admitted as evidence here, because the tests that would admit them were not made "
+    "(analyze.num_audit_images = 0)."
 )
 NO_HUMAN_COUNTS = (
     "There are no human counts (analyze.human_counts), so nothing is known of how people confuse these classes."
@@ -176,13 +177,14 @@ def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     human = None
     if study.spec.analyze.human_counts is not None:
         human = load_human_shares(study.spec.analyze.human_counts, image_set)
-    arms = {name: _complete(arm, comparison.evidence[name], image_set, human) for name, arm in comparison.arms.items()}
+    groups = study.spec.analyze.groups or image_set.class_groups
+    arms = {name: _complete(arm, comparison.evidence[name], groups, human) for name, arm in comparison.arms.items()}
     arms, audit_note = audit_arms(study, arms, comparison.evidence, image_set)
     comparison = replace(comparison, arms=arms)
-    panels = draw_panels(study, comparison.evidence, image_set)
+    panels, cam_note = _draw_panels(study, comparison, image_set)
     view = view_search(study)
     findings = _make_findings(study, comparison, tuple(panel for panel, _ in panels), view)
-    findings = replace(findings, audit_note=audit_note)
+    findings = replace(findings, audit_note=audit_note, cam_note=cam_note)
     pictures = {panel.figure: png for panel, png in panels} | _draw_figures(study, findings)
     pictures |= {f"{key}.png": png for key, png in view.draw_pngs().items()}
     study.store.write_text(SEARCH_PAGE, view.build_page(study.name))
@@ -193,12 +195,27 @@ def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
     return findings
 
 
+def _draw_panels(
+    study: OpenStudy, comparison: Comparison, image_set: ImageSet
+) -> tuple[list[tuple[CamPanel, bytes]], str]:
+    """Return the heat maps, and why there are none or why none of them is evidence."""
+    try:
+        panels = draw_panels(study, comparison.evidence, image_set)
+    except NoCamLayerError as error:
+        return [], f"No heat map is shown: {error}."
+    is_tested = any(arm.cam_admission for arm in comparison.arms.values())
+    return panels, CAM_NOTE if panels and not is_tested else ""
+
+
 def _complete(
-    arm: ArmFinding, evidence: ArmEvidence, image_set: ImageSet, human: NDArray[np.float64] | None
+    arm: ArmFinding,
+    evidence: ArmEvidence,
+    groups: Mapping[str, Sequence[str]],
+    human: NDArray[np.float64] | None,
 ) -> ArmFinding:
+    names = [score.class_name for score in arm.class_scores]
     return replace(
-        complete_arm(arm, evidence, image_set.class_names, human),
-        group_contrasts=compute_group_contrasts(arm.class_scores, image_set.class_groups),
+        complete_arm(arm, evidence, names, human), group_contrasts=compute_group_contrasts(arm.class_scores, groups)
     )
 
 
@@ -262,7 +279,7 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
             [p for e in comparison.evidence.values() for p in e.predictions], passport["data"]["class_names"]
         ),
         panels=tuple(panels),
-        cam_note=CAM_NOTE if panels else "",
+        cam_note="",
         num_test_reads=count_test_reads(study.store),
         warnings=compute_warnings(search, records, _plan_warnings(study, comparison.plan)),
         figures={},

@@ -7,12 +7,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from analysis.cam_admission import CamModels
+from analysis.grad_cam import choose_cam_layer
+from analysis.ring_swaps import Images
 from analysis.root_cause import ComputeLogits
+from search_spaces.config import TrialConfig
 from study.lifecycle import OpenStudy
 from study.paths import TrialPaths
+from trainables.augmentation import prepare_batch
 from trainables.evaluation import compute_logits
 from trainables.models import build_model, place_model
 from trainables.record import TrialRecord
+from trainables.seeds import derive_seed
 from trainables.trial_files import TrialFiles
 
 BATCH_SIZE = 256
@@ -24,9 +30,41 @@ def load_model(study: OpenStudy, record: TrialRecord, num_classes: int) -> nn.Mo
     return files.load_weights(build_model(record.trial_config(), num_classes, weights="none"), record.digests)
 
 
+def find_device() -> torch.device:
+    """Return the device that models are asked on: CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def prepare_inputs(images: Images, config: TrialConfig) -> torch.Tensor:
+    """Return (n, 3, S, S) network inputs for (n, H, W, 3) images, as the configuration's model is evaluated."""
+    return prepare_batch(
+        torch.from_numpy(images),
+        image_size=config.whole("image_size"),
+        interpolation=config.word("interpolation"),
+        channels_last=bool(config["channels_last"]),
+    )
+
+
+def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> CamModels:
+    """Return the runs' models and untrained ones of the same kind; UserInputError where no layer's maps are large enough."""
+    device = find_device()
+    config = runs[0].trial_config()
+    trained = [place_model(load_model(study, r, num_classes), r.trial_config(), device).eval() for r in runs]
+    randomised = []
+    for run in runs:
+        fresh = run.trial_config().with_seed(derive_seed(run.config.seed, "parameter randomisation"))
+        randomised.append(place_model(build_model(fresh, num_classes, weights="none"), fresh, device).eval())
+    return CamModels(
+        trained=trained,
+        randomised=randomised,
+        prepare=lambda images: prepare_inputs(images, config),
+        layer=choose_cam_layer(trained[0], config.whole("image_size")),
+    )
+
+
 def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
     """Return the function that asks every run's model, on CUDA where there is a device: (n, H, W, 3) to (S, n, K) logits."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device()
     models = [place_model(load_model(study, r, num_classes), r.trial_config(), device).eval() for r in runs]
 
     def ask(images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from analysis.assembly import ArmEvidence
 from analysis.figures import figure_to_png, plot_cam_panel
@@ -11,8 +10,7 @@ from analysis.findings import CamPanel
 from analysis.grad_cam import choose_cam_layer, compute_arm_cams
 from analysis.panels import ArmCam, build_panel, choose_panel_images
 from study.lifecycle import OpenStudy
-from study.models import load_model
-from trainables.augmentation import prepare_batch
+from study.models import load_model, prepare_inputs
 from trainables.images import ImageSet
 
 
@@ -40,18 +38,11 @@ def _arm_cams(study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, ids:
     record = evidence.runs[0]
     config = record.trial_config()
     model = load_model(study, record, image_set.num_classes)
-    size = config.whole("image_size")
-    inputs = prepare_batch(
-        torch.from_numpy(image_set.images[ids]),
-        image_size=size,
-        interpolation=config.word("interpolation"),
-        channels_last=bool(config["channels_last"]),
-    )
     return compute_arm_cams(
         model,
-        inputs,
+        prepare_inputs(image_set.images[ids], config),
         image_set.labels[ids],
         arm=evidence.arm,
         class_names=image_set.class_names,
-        layer=choose_cam_layer(model, size),
+        layer=choose_cam_layer(model, config.whole("image_size")),
     )

@@ -154,12 +154,14 @@ class AnalyzeSpec(Section):
     """[analyze]: the pictures, and people's answers on the test images to hold the models' confusions against.
 
     `num_audit_images` test images at most go through the Clever Hans audit; 0 switches it off.
-    `human_counts` is an .npy file of (test images, classes) counts, such as CIFAR-10H's.
+    `human_counts` is an .npy file of (test images, classes) counts, such as CIFAR-10H's. `groups` are named groups of classes
+    whose F1 is contrasted, such as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; empty: those of the data.
     """
 
     num_panels: Annotated[int, Field(ge=0, le=50)] = 8
     num_audit_images: Annotated[int, Field(ge=0)] = 2000
     human_counts: str | None = None
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class ResourcesSpec(Section):

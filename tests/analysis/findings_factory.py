@@ -11,7 +11,9 @@ from analysis.confusion import compute_confusion
 from analysis.findings import (
     ArmFinding,
     AuditVerdict,
+    CamAdmission,
     CamPanel,
+    CamTest,
     CamView,
     ClassAudit,
     ColourLoss,
@@ -19,6 +21,7 @@ from analysis.findings import (
     ConfusionCluster,
     CueEffect,
     Findings,
+    FrequencyAudit,
     GroupContrast,
     HumanExcess,
     Interval,
@@ -146,6 +149,8 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         group_contrasts=(CONTRAST,) if large else (),
         colour_losses=tuple(ColourLoss(class_name=name, loss=PULL) for name in class_names) if large else (),
         root_causes=make_causes(class_names) if large else (),
+        frequency_audit=FREQUENCIES if large else None,
+        cam_admission=ADMISSION if large else None,
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
@@ -157,6 +162,26 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         peak_memory_bytes=3_221_225_472,
         device="NVIDIA A100",
     )
+
+
+FREQUENCIES = FrequencyAudit(
+    waves=((0, 5), (31, 2)), gap=Interval(estimate=0.01, low=-0.01, high=0.03), verdict=AuditVerdict.PASS
+)
+ADMISSION = CamAdmission(
+    layer="layer2",
+    map_size=(4, 4),
+    num_images=640,
+    tests=(
+        CamTest(
+            name="empty maps", estimate=Interval(estimate=0.0, low=0.0, high=0.006), rule="under 1 %", is_passed=True
+        ),
+        CamTest(
+            name="ROAD", estimate=Interval(estimate=0.02, low=-0.01, high=0.05), rule="lies above 0", is_passed=False
+        ),
+    ),
+    is_admitted=False,
+    object_focus=Interval(estimate=0.12, low=0.08, high=0.16),
+)
 
 
 def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
@@ -192,6 +217,7 @@ def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -
         verdict=AuditVerdict.FAIL if large else AuditVerdict.UNDECIDED,
         object_free_by="fewest edges in the ring",
         num_object_free=500,
+        region="bottom side" if large else "",
     )
 
 

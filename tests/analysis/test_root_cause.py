@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.clever_hans import AuditImages
 from analysis.cues import CUES, prepare_removal, remove_cues
 from analysis.root_cause import MIXED, find_root_cause
+from analysis.swap_effects import AuditImages
 from search_spaces.errors import UserInputError
 
 K, SIDE = 4, 32

@@ -31,7 +31,7 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
     """Return a searched study on disk, with weights of its complete trials that hold the trial's number."""
     store, spec = Store(folder), make_spec(**search)
     write_sealed_toml(store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
-    write_sealed_json(store, paths.PASSPORT, {"data": {"class_names": ["cat", "dog"]}})
+    write_sealed_json(store, paths.PASSPORT, {"data": {"class_names": ["cat", "dog"], "num_images": {"search": 40}}})
     book = RecordBook(store)
     drive(SearchDirector(book, spec, {**FIXED, "image_size": 32}), curve_with_failures, max_events=max_events)
     for record in book.of_stage("search"):

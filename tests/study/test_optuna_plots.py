@@ -3,9 +3,9 @@
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import matplotlib
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from matplotlib import pyplot
@@ -18,6 +18,7 @@ from study.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
 from study.search import best_trials
 from study.spec import AnalyzeSpec
 from tests.study.searched import ARMS, STATES, confirm, simulate
+from trainables.images import ImageSet
 from trainables.record import TrialState
 
 
@@ -128,11 +129,12 @@ def test_findings_and_report_say_what_the_search_was(tmp_path: Path) -> None:
     confirm(study, read_test=True)
     study = OpenStudy(
         store=study.store,
-        spec=study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0)}),
+        spec=study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)}),
         book=study.book,
     )
-    no_images: Any = None  # there are no panels to draw
-    findings = analyze(study, no_images)
+    # Neither panels nor audits look at an image.
+    images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+    findings = analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert load_findings(study) == findings
     view = view_search(study)
     for arm in findings.search:

@@ -113,15 +113,19 @@ def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
     names = [f"name{i}" for i in range(num_classes)]
     np.save(tmp_path / "people.npy", np.full((num_images, num_classes), 5))
     options = ("--class-names", ",".join(names), "--human-counts", str(tmp_path / "people.npy"))
-    outcome = analyze(table, tmp_path, *options, "--to", str(tmp_path / "out"))
+    groups = ("--group", f"one={names[0]}, {names[1]}", "--group", f"other={','.join(names[2:])}")
+    outcome = analyze(table, tmp_path, *options, *groups, "--to", str(tmp_path / "out"))
     assert outcome.status == 0, outcome
     assert "new: macro-F1" in outcome.output
+    assert "mean F1 of the one classes minus that of the other ones" in outcome.output
     found = json.loads((tmp_path / "out" / "forensics.json").read_text())
     assert found["class_names"] == names
     assert [arm["arm"] for arm in found["arms"]] == ["old", "new"]
     page = (tmp_path / "out" / "forensics.html").read_text()
     assert page.count("data:image/png") == 2
     assert "<script" not in page
+    assert "minus that of the other ones" in page
+    assert found["arms"][0]["group_contrasts"][0]["groups"] == ["one", "other"]
 
 
 def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
@@ -130,6 +134,11 @@ def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
         (("--class-names", "a,b"), "need as many different names"),
         (("--human-counts", str(tmp_path / "people.npy")), "human counts must be (images, classes)"),
         (("--human-counts", str(tmp_path / "none.npy")), "there is no such file"),
+        (
+            ("--group", "hard=class 1,class 99", "--group", "easy=class 0"),
+            "the group 'hard' names the class 'class 99'",
+        ),
+        (("--group", "hard"), "--group takes NAME=CLASS,CLASS"),
     ):
         outcome = analyze(make_table(), tmp_path, *options)
         assert outcome.status == 2
