@@ -121,7 +121,7 @@ def _correlate(cam: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 def _test_road(models: CamModels, maps: _Maps, what: AuditImages, seed: int) -> CamTest:
     generator = numpy_generator(seed, "cam road")
-    chosen = _choose_evenly(what.labels, ROAD_IMAGES, generator)
+    chosen = what.thin(ROAD_IMAGES)
     inputs = models.prepare(what.images[chosen])
     order = generator.permutation(len(chosen))
     others = np.empty_like(order)
@@ -142,13 +142,6 @@ def _test_road(models: CamModels, maps: _Maps, what: AuditImages, seed: int) -> 
         "image's map: the interval lies above 0",
         is_passed=found.low > 0,
     )
-
-
-def _choose_evenly(labels: IntArray, number: int, generator: np.random.Generator) -> IntArray:
-    """Return indices of about `number` images, the same number of each class and at least two, sorted."""
-    classes = np.unique(labels)
-    each = max(2, number // len(classes))
-    return np.sort(np.concatenate([generator.permutation(np.flatnonzero(labels == c))[:each] for c in classes]))
 
 
 def _test_ring(models: CamModels, maps: _Maps, what: AuditImages, seed: int) -> CamTest:

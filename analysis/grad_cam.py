@@ -97,16 +97,18 @@ def compute_cams(
     maps = []
     with _state_as_found(model), torch.enable_grad(), deterministic:
         model.requires_grad_(False)
+        # The graph begins at the layer, so that nothing before it is differentiated.
+        cut = target_layer.register_forward_hook(lambda _module, _inputs, output: output.detach().requires_grad_(True))
         cam = _RawGradCam(model=model, target_layers=[target_layer])
         # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
         try:
             for start in range(0, len(classes), batch_size):
-                # With every parameter frozen, gradients reach the layer because the input asks for them.
-                batch = inputs[start : start + batch_size].detach().to(cam.device).requires_grad_(True)
+                batch = inputs[start : start + batch_size].detach().to(cam.device)
                 wanted = [ClassifierOutputTarget(c) for c in classes[start : start + batch_size]]
                 maps.append(cam(batch, wanted))
         finally:
             cam.activations_and_grads.release()
+            cut.remove()
     if not maps:
         return np.zeros((0, 0, 0), dtype=np.float32)
     return np.ascontiguousarray(np.concatenate(maps), dtype=np.float32)

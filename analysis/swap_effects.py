@@ -36,6 +36,12 @@ class AuditImages:
             images=self.images[indices], labels=self.labels[indices], class_names=self.class_names, masks=masks
         )
 
+    def thin(self, number: int) -> IntArray:
+        """Return the sorted indices of about `number` images: the first of each class, as many of each, two at least."""
+        classes = np.unique(self.labels)
+        each = max(2, number // len(classes))
+        return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
+
 
 def measure_gaps(classify: Classify, what: AuditImages, swap: Swap, generator: np.random.Generator) -> FloatArray:
     """Return (S, N): right with a part from the same class minus right with the part from another class; donors are of `what`.

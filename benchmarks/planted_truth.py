@@ -1,7 +1,7 @@
 """Models trained on planted scenes whose shortcut or confusing cue is known: what the audits and the root cause make of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,12 +17,15 @@ from analysis.swap_effects import AuditImages
 from benchmarks.throughput import make_config
 from search_spaces.config import Value
 from trainables.evaluation import compute_logits
+from trainables.images import ImageSet
 from trainables.loop import TrainingRun, TrialData
-from trainables.sources.planted import PlantedScenes, make_planted_scenes
+from trainables.seeds import numpy_generator
+from trainables.sources.planted import make_planted_scenes
+from trainables.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.splits import make_splits
 
 IMAGE_SIZE = 32
-NUM_TRAINING = 1200
+NUM_TRAINING = 1000
 NUM_AUDITED = 600
 # At this size float32 is the faster; four epochs are enough to read most of the cues.
 TRAINING: Mapping[str, Value] = {
@@ -88,18 +91,39 @@ class AuditOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedWorld:
-    """Scenes in which models learn `cue`, and are asked where it says nothing and another cue tells the class."""
+    """Scenes in which `cue` tells the class best and another one does too; asked are scenes where `cue` shows a partner class.
+
+    So models take each class for its partner, and the cue is why. Partners are five classes apart, which no cue makes look alike.
+    """
 
     cue: str
     num_models: int = 4
-    learnt: Mapping[str, float] = field(init=False)
-    asked: Mapping[str, float] = field(init=False)
 
-    def __post_init__(self) -> None:
-        anchor = "colour" if self.cue == "shape" else "shape"
-        nothing = dict.fromkeys(CAUSES, 0.0)
-        object.__setattr__(self, "learnt", {**nothing, self.cue: 0.9, anchor: 0.6})
-        object.__setattr__(self, "asked", {**nothing, anchor: 1.0})
+    @property
+    def anchor(self) -> str:
+        """The cue that tells the class where the planted one does not."""
+        return "colour" if self.cue == "shape" else "shape"
+
+    def draw_learnt(self, seed: int) -> ImageSet:
+        """Return scenes to train on."""
+        correlation = dict.fromkeys(CAUSES, 0.0) | {self.cue: 0.9, self.anchor: 0.6}
+        return make_planted_scenes(seed=seed, num_images=NUM_TRAINING, cue_correlation=correlation).image_set
+
+    def draw_asked(self, seed: int) -> AuditImages:
+        """Return scenes whose anchor shows the class and whose planted cue shows its partner."""
+        generator = numpy_generator(seed, "confused scenes")
+        labels = np.arange(NUM_AUDITED, dtype=np.int64) % NUM_VALUES
+        values = {cue: generator.integers(0, NUM_VALUES, NUM_AUDITED) for cue in CAUSES}
+        values |= {self.anchor: labels, self.cue: find_partner(labels)}
+        images, masks = draw_scenes(
+            values, image_size=IMAGE_SIZE, noise_std=10.0, num_distractors=3, generator=generator
+        )
+        return AuditImages(images=images, labels=labels, class_names=SHAPES, masks=masks)
+
+
+def find_partner(labels: IntArray) -> IntArray:
+    """Return the class that each class's planted cue shows."""
+    return (labels + NUM_VALUES // 2) % NUM_VALUES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +137,10 @@ class CauseOutcome:
 
 def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
     """Train the world's models and return what the audits say of them on scenes that they have not seen."""
-    ask = train_models(
-        make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, **world.describe()), world.num_models
-    )
-    what = _look_at(make_planted_scenes(seed=2 * seed + 1, num_images=NUM_AUDITED, **world.describe()))
+    learnt = make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, **world.describe()).image_set
+    ask = make_ask(train_runs(learnt, world.num_models))
+    seen = make_planted_scenes(seed=2 * seed + 1, num_images=NUM_AUDITED, **world.describe()).image_set
+    what = AuditImages(images=seen.images, labels=seen.labels, class_names=seen.class_names, masks=seen.masks)
 
     def classify(images: Images) -> IntArray:
         return np.asarray(ask(images).argmax(axis=2), dtype=np.int64)
@@ -135,30 +159,24 @@ def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
 
 
 def explain_world(world: ConfusedWorld, seed: int) -> tuple[CauseOutcome, ...]:
-    """Train the world's models and return the root cause of the pairs that they confuse most."""
-    learnt = make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, cue_correlation=dict(world.learnt))
-    what = _look_at(
-        make_planted_scenes(seed=2 * seed + 1, num_images=2 * NUM_AUDITED, cue_correlation=dict(world.asked))
-    )
-    ask = train_models(learnt, world.num_models)
-    choosing = world.num_models // 3
-    said = np.asarray(ask(what.images).argmax(axis=2), dtype=np.int64)[:choosing]
-
-    def measure(images: Images) -> FloatArray:
-        return ask(images)[choosing:]
-
+    """Train the world's models and return the root cause of some pairs of partners."""
+    runs = train_runs(world.draw_learnt(2 * seed), world.num_models)
+    what = world.draw_asked(2 * seed + 1)
+    third = world.num_models // 3
+    said = np.asarray(make_ask(runs[:third])(what.images).argmax(axis=2), dtype=np.int64)
+    measure = make_ask(runs[third:])
+    pairs = [(one, one + NUM_VALUES // 2) for one in range(NUM_VALUES // 2)]
     outcomes = []
-    for pair in _find_most_confused(said, what.labels):
-        found = find_root_cause(said, measure, what, pair, [pair], seed=seed)
+    for pair in pairs[:PAIRS_PER_WORLD]:
+        found = find_root_cause(said, measure, what, pair, pairs, seed=seed)
         if found.effects:
             first = max(found.effects, key=lambda e: e.effect.estimate).cue
             outcomes.append(CauseOutcome(first=first, named=found.cause, num_images=found.num_images))
     return tuple(outcomes)
 
 
-def train_runs(scenes: PlantedScenes, number: int) -> list[TrainingRun]:
+def train_runs(image_set: ImageSet, number: int) -> list[TrainingRun]:
     """Return `number` finished runs of ResNet18 on the scenes, from scratch, which differ in their seed."""
-    image_set = scenes.image_set
     splits = make_splits(image_set, seed=0, search_fraction=0.02, confirm_fraction=0.02, test_fraction=0.02)
     data = TrialData(images=image_set.images, labels=image_set.labels, splits=splits, class_names=image_set.class_names)
     config = make_config("resnet18", IMAGE_SIZE, max_lr=MAX_LR, **TRAINING)
@@ -169,11 +187,8 @@ def train_runs(scenes: PlantedScenes, number: int) -> list[TrainingRun]:
     return runs
 
 
-def train_models(scenes: PlantedScenes, number: int) -> Ask:
-    """Return the function that asks `number` models trained on the scenes: (n, H, W, 3) images to (S, n, 10) logits."""
-    # Worlds run beside each other, one on each core.
-    torch.set_num_threads(1)
-    runs = train_runs(scenes, number)
+def make_ask(runs: Sequence[TrainingRun]) -> Ask:
+    """Return the function that asks the runs' models: (n, H, W, 3) images to (S, n, 10) logits."""
 
     def ask(images: Images) -> FloatArray:
         tensor, indices = torch.from_numpy(images), np.arange(len(images))
@@ -181,21 +196,6 @@ def train_models(scenes: PlantedScenes, number: int) -> Ask:
         return np.stack(logits).astype(np.float64)
 
     return ask
-
-
-def _look_at(scenes: PlantedScenes) -> AuditImages:
-    found = scenes.image_set
-    return AuditImages(images=found.images, labels=found.labels, class_names=found.class_names, masks=found.masks)
-
-
-def _find_most_confused(said: IntArray, labels: IntArray) -> Sequence[tuple[int, int]]:
-    """Return the pairs of classes that the (S, N) answers exchange most."""
-    num_classes = int(labels.max()) + 1
-    counts = np.zeros((num_classes, num_classes))
-    np.add.at(counts, (np.tile(labels, (len(said), 1)), said), 1)
-    exchanged = np.triu(counts + counts.T, k=1)
-    order = np.argsort(-exchanged, axis=None, kind="stable")[:PAIRS_PER_WORLD]
-    return [(int(i), int(j)) for i, j in zip(*np.unravel_index(order, exchanged.shape), strict=True)]
 
 
 assert set(CAUSES.values()) == set(CUES)

@@ -1,7 +1,6 @@
-"""A cluster of two raylets with logical GPUs, started as a person would, with token authentication on."""
+"""A cluster of a head and two workers with logical GPUs, started by the commands of cluster.yaml, token and all."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults.nodes import local_cluster
 from study.records import RecordBook
 from trainables.record import TrialState
 from trainables.store import Store
@@ -39,12 +39,6 @@ device = "cpu"
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def call(*command: str | Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         list(map(str, command)), env=environment, capture_output=True, text=True, timeout=200, check=False
@@ -52,42 +46,10 @@ def call(*command: str | Path, environment: dict[str, str]) -> subprocess.Comple
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
-    """Address and environment of a head and a worker, each with one CPU and one logical GPU."""
-    port = free_port()
-    address = f"127.0.0.1:{port}"
-    scratch = tmp_path_factory.mktemp("r")
-    environment = {
-        **os.environ,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "HOME": str(scratch),
-    }
-    node = ("--num-cpus=1", "--num-gpus=1", "--object-store-memory=200000000", "--disable-usage-stats")
-    short = Path(f"/tmp/abstudy-test-{port}")
-    head = call(
-        BIN / "ray",
-        "start",
-        "--head",
-        "--node-ip-address=127.0.0.1",
-        f"--port={port}",
-        "--include-dashboard=false",
-        f"--temp-dir={short}",
-        *node,
-        environment=environment,
-    )
-    assert head.returncode == 0, head.stderr + head.stdout
-    try:
-        worker = call(
-            BIN / "ray", "start", f"--address={address}", "--node-ip-address=127.0.0.1", *node, environment=environment
-        )
-        assert worker.returncode == 0, worker.stderr + worker.stdout
-        yield address, environment
-    finally:
-        for pattern in (f"{short}/", f"gcs-address={address}"):
-            subprocess.run(["pkill", "-9", "-f", pattern], check=False)
-        subprocess.run(["rm", "-rf", str(short)], check=False)
+def cluster() -> Iterator[tuple[str, dict[str, str]]]:
+    """Address and environment of a head and two workers, which hold one CPU and one logical GPU each."""
+    with local_cluster(2) as started:
+        yield started.address, {**os.environ, **started.environment}
 
 
 def test_trials_hold_gpus_and_both_nodes_work(cluster: tuple[str, dict[str, str]], tmp_path: Path) -> None:
@@ -96,7 +58,7 @@ def test_trials_hold_gpus_and_both_nodes_work(cluster: tuple[str, dict[str, str]
     spec.write_text(SPEC)
     done = call(BIN / "study", "launch", spec, "--storage", tmp_path, "--address", address, environment=environment)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "2 node(s), 2 CPUs, 2 GPUs" in done.stdout
+    assert "3 node(s), 2 CPUs, 2 GPUs" in done.stdout
     records = RecordBook(Store(tmp_path / "two-nodes")).of_stage("search")
     assert [r.state for r in records] == [TrialState.COMPLETE] * 6
     assert len({r.node for r in records}) == 2

@@ -1,0 +1,170 @@
+"""P11: Grad-CAM and the audit against the model's own limit, and the whole forensics of 5,000 images, two arms, three seeds.
+
+The limit of the audit is the same forward pass on one fixed tensor; that of Grad-CAM is forward, and backward to the maps'
+layer, on one fixed tensor. Both sides take turns, five times. ResNet18 at 64 px with fresh weights, on which the time does not
+depend.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from analysis.cam_admission import CamModels, admit_cams
+from analysis.clever_hans import audit_rings, measure_colour_losses, measure_pull
+from analysis.frequency_audit import audit_frequencies
+from analysis.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
+from analysis.metrics import FloatArray, IntArray
+from analysis.ring_swaps import Images, make_ring, swap_ring
+from analysis.root_cause import find_root_cause
+from analysis.swap_effects import AuditImages
+from benchmarks.throughput import make_config
+from trainables.augmentation import prepare_batch
+from trainables.evaluation import autocast, compute_logits
+from trainables.models import build_model, place_model
+from trainables.sources.planted import make_planted_scenes
+
+IMAGE_SIZE = 64
+NUM_SEEDS = 3
+BATCH_SIZE = 256
+CAM_BATCH = 64
+GOAL = 0.7
+PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (0, 2))
+
+
+def compare_with_limits(num_images: int, repeats: int) -> list[tuple[str, list[float], list[float]]]:
+    """Return for the audit and for Grad-CAM: a name, images per second, and images per second of the limit."""
+    config = make_config("resnet18", IMAGE_SIZE)
+    model = place_model(build_model(config, 10), config, torch.device("cpu")).eval()
+    scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
+    images, labels = scenes.images, scenes.labels
+    ring = make_ring(IMAGE_SIZE, IMAGE_SIZE, 4 / 32)
+    donors = np.roll(images, 1, axis=0)
+    fixed = _prepare(images[:BATCH_SIZE])
+    layer = choose_cam_layer(model, IMAGE_SIZE).name
+
+    def audit() -> object:
+        tensor = torch.from_numpy(swap_ring(images, donors, ring))
+        return compute_logits(model, tensor, np.arange(num_images), config, torch.device("cpu"), BATCH_SIZE)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(num_images // BATCH_SIZE):
+                with autocast(config, torch.device("cpu")):
+                    model(fixed)
+
+    def cams() -> object:
+        return compute_cams(model, _prepare(images), labels, layer, batch_size=CAM_BATCH)
+
+    def both_ways() -> None:
+        for _ in range(num_images // CAM_BATCH):
+            _forward_and_backward(model, fixed[:CAM_BATCH], layer)
+
+    pairs = [("ring swaps", audit, forward), ("Grad-CAM", cams, both_ways)]
+    found = []
+    for name, ours, limit in pairs:
+        for side in (ours, limit):
+            side()
+        speeds = [(_measure(ours, num_images), _measure(limit, num_images)) for _ in range(repeats)]
+        found.append((name, [one for one, _ in speeds], [other for _, other in speeds]))
+    return found
+
+
+def _forward_and_backward(model: torch.nn.Module, inputs: torch.Tensor, layer: str) -> None:
+    """One pass there and back to the layer's output, which is what a map needs."""
+    with torch.no_grad():
+        x = model.maxpool(model.relu(model.bn1(model.conv1(inputs))))  # type: ignore[operator]
+        names = CAM_LAYERS[::-1]
+        for name in names[: names.index(layer) + 1]:
+            x = getattr(model, name)(x)
+    x.requires_grad_(True)
+    y = x
+    for name in names[names.index(layer) + 1 :]:
+        y = getattr(model, name)(y)
+    logits = model.fc(model.avgpool(y).flatten(1))  # type: ignore[operator]
+    torch.autograd.grad(logits[:, 0].sum(), x)
+
+
+def _measure(run: Callable[[], object], num_images: int) -> float:
+    started = time.perf_counter()
+    run()
+    return num_images / (time.perf_counter() - started)
+
+
+def _prepare(images: Images) -> torch.Tensor:
+    return prepare_batch(torch.from_numpy(images), image_size=IMAGE_SIZE, interpolation="bicubic", channels_last=True)
+
+
+def time_forensics(num_images: int) -> dict[str, float]:
+    """Return the seconds that each part of one arm's forensics takes, with three seeds."""
+    config = make_config("resnet18", IMAGE_SIZE)
+    device = torch.device("cpu")
+    scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
+    what = AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks)
+    models = [place_model(build_model(config.with_seed(s), 10), config, device).eval() for s in range(2 * NUM_SEEDS)]
+
+    def ask(images: Images) -> FloatArray:
+        tensor, indices = torch.from_numpy(images), np.arange(len(images))
+        logits = [compute_logits(m, tensor, indices, config, device, BATCH_SIZE) for m in models[:NUM_SEEDS]]
+        return np.stack(logits).astype(np.float64)
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(ask(images).argmax(axis=2), dtype=np.int64)
+
+    # Fresh networks say the same class of everything, so the confusion is made up: half of each class counts as its pair's other.
+    said = np.tile(what.labels, (1, 1))
+    partner = {a: b for pair in PAIRS[:5] for a, b in (pair, pair[::-1])}
+    said[0, ::2] = [partner[int(c)] for c in what.labels[::2]]
+    cam_models = CamModels(
+        trained=models[:NUM_SEEDS],
+        randomised=models[NUM_SEEDS:],
+        prepare=_prepare,
+        layer=choose_cam_layer(models[0], IMAGE_SIZE),
+    )
+    parts: dict[str, Callable[[], object]] = {
+        "ring swaps": lambda: audit_rings(classify, what),
+        "colour": lambda: measure_colour_losses(classify, what),
+        "waves": lambda: audit_frequencies(classify, what),
+        "pulls of six pairs": lambda: [measure_pull(classify, what, *pair) for pair in PAIRS],
+        "causes of six pairs": lambda: [find_root_cause(said, ask, what, pair, PAIRS) for pair in PAIRS],
+        "heat maps and their tests": lambda: admit_cams(cam_models, what),
+    }
+    return {name: num_images / _measure(part, num_images) for name, part in parts.items()}
+
+
+def main(
+    num_images: Annotated[int, typer.Option(help="Audited images of each arm.")] = 5000,
+    repeats: Annotated[int, typer.Option(help="Of the comparison with the limits.")] = 5,
+) -> None:
+    """Print both tables."""
+    table = Table(
+        title=f"P11, ResNet18 at {IMAGE_SIZE} px, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    for column in ("", "images/s", "limit", "ratio", "range", ""):
+        table.add_column(column)
+    for name, ours, limits in compare_with_limits(1024, repeats):
+        ratios = sorted(one / other for one, other in zip(ours, limits, strict=True))
+        ratio = statistics.median(ratios)
+        cells = [f"{statistics.median(ours):.0f}", f"{statistics.median(limits):.0f}", f"{ratio:.2f}"]
+        table.add_row(name, *cells, f"{ratios[0]:.2f} to {ratios[-1]:.2f}", "met" if ratio >= GOAL else "missed")
+    console = Console(width=120)
+    console.print(table)
+    seconds = time_forensics(num_images)
+    whole = Table(title=f"Forensics of {num_images} images, {NUM_SEEDS} seeds, one arm")
+    for column in ("part", "seconds"):
+        whole.add_column(column)
+    for name, spent in seconds.items():
+        whole.add_row(name, f"{spent:.0f}")
+    console.print(whole)
+    minutes = 2 * sum(seconds.values()) / 60
+    console.print(f"two arms: {minutes:.1f} minutes (goal 30); {'met' if minutes < 30 else 'missed'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
