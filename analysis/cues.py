@@ -5,21 +5,27 @@ same root mean square, that of the weakest full removal: no cue seems to matter 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from analysis.ring_swaps import RING_FRACTIONS, Images, make_ring
 from search_spaces.errors import UserInputError
 
 CUES = ("texture", "shape", "colour", "context")
-# Of the image's side: the blur's standard deviation, and the patches per side that are shuffled.
-BLUR_FRACTION = 1.5 / 32
+# The bilateral filter: its standard deviation in grey levels, in parts of the image's side, and its widest window in pixels.
+SMOOTHED_LEVELS = 60.0
+SMOOTHED_FRACTION = 2.0 / 32
+WIDEST_WINDOW = 15
 PATCHES = 4
-# ITU-R BT.601 luma.
+# By this angle the hue is turned; the pixels change as much as if the colour were taken away, but its edges stay.
+HUE_TURN = np.pi / 3
+# ITU-R BT.601 luma and blue and red chroma.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+YCBCR = np.stack([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).astype(np.float32)
+RGB = np.linalg.inv(YCBCR).astype(np.float32)
 Pixels = NDArray[np.float32]
 
 
@@ -30,11 +36,13 @@ class CueRemoval:
     Attributes:
         donors: (n, H, W, 3) uint8, whose ring replaces each image's; of third classes.
         orders: (n, PATCHES^2) the order in which each image's patches are laid out.
+        turns: (n,) +1 or -1, the way in which each image's hue is turned.
         doses: share of the full removal, by cue, in (0, 1].
     """
 
     donors: Images
     orders: NDArray[np.int64]
+    turns: NDArray[np.int64]
     doses: Mapping[str, float]
 
 
@@ -43,17 +51,18 @@ def prepare_removal(images: Images, donors: Images, generator: np.random.Generat
 
     Raises UserInputError for images that are too small for `PATCHES` patches a side.
     """
-    if min(images.shape[1:3]) < 2 * PATCHES:
+    if min(images.shape[1:3]) < 3 * PATCHES:
         raise UserInputError(
-            f"cues are removed from images of {2 * PATCHES} pixels a side at least, but these have {images.shape[1:3]}"
+            f"cues are removed from images of {3 * PATCHES} pixels a side at least, but these have {images.shape[1:3]}"
         )
     orders = generator.permuted(np.tile(np.arange(PATCHES**2), (len(images), 1)), axis=1)
-    full = CueRemoval(donors=donors, orders=orders, doses=dict.fromkeys(CUES, 1.0))
+    turns = generator.choice((-1, 1), size=len(images))
+    full = CueRemoval(donors=donors, orders=orders, turns=turns, doses=dict.fromkeys(CUES, 1.0))
     pixels = images.astype(np.float32)
     change = {cue: float(np.sqrt(np.mean((_remove_one(pixels, cue, full) - pixels) ** 2))) for cue in CUES}
     target = min(change.values())
     doses = {cue: target / rms if rms > 0 else 1.0 for cue, rms in change.items()}
-    return CueRemoval(donors=donors, orders=orders, doses=doses)
+    return replace(full, doses=doses)
 
 
 def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Images:
@@ -69,25 +78,42 @@ def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Im
 def _remove_one(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
     height, width = pixels.shape[1:3]
     if cue == "texture":
-        sigma = BLUR_FRACTION * min(height, width)
-        return np.asarray(gaussian_filter(pixels, (0, sigma, sigma, 0), mode="nearest"), dtype=np.float32)
+        return _smooth(pixels, SMOOTHED_FRACTION * min(height, width))
     if cue == "colour":
-        return np.repeat((pixels @ LUMA)[..., None], 3, axis=3)
+        return _turn_hue(pixels, removal.turns)
     if cue == "context":
         ring = make_ring(height, width, RING_FRACTIONS[0])
         return np.where(ring[None, :, :, None], removal.donors.astype(np.float32), pixels)
     return _shuffle_patches(pixels, removal.orders)
 
 
+def _smooth(pixels: Pixels, sigma: float) -> Pixels:
+    """Return the pixels smoothed within edges (Tomasi and Manduchi 1998): a blur would take the shape's edges away as well."""
+    window = min(2 * round(1.5 * sigma) + 1, WIDEST_WINDOW)
+    images = [cv2.bilateralFilter(np.ascontiguousarray(image), window, SMOOTHED_LEVELS, sigma) for image in pixels]
+    return np.stack(images)
+
+
+def _turn_hue(pixels: Pixels, turns: NDArray[np.int64]) -> Pixels:
+    """Return the pixels with their chroma turned, the luma as it was: grey would take away the edges that only colour shows."""
+    luma, blue, red = np.moveaxis(pixels @ YCBCR.T, -1, 0)
+    cosine, sine = np.float32(np.cos(HUE_TURN)), np.float32(np.sin(HUE_TURN)) * turns[:, None, None].astype(np.float32)
+    return np.stack([luma, cosine * blue - sine * red, sine * blue + cosine * red], axis=-1) @ RGB.T
+
+
 def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
-    """Return the pixels with their PATCHES x PATCHES patches in another order; what does not divide evenly stays in place."""
+    """Return the pixels with the PATCHES x PATCHES patches inside the ring in another order.
+
+    The ring stays, which is context; so does what does not divide evenly.
+    """
     n, height, width = pixels.shape[:3]
-    h, w = height // PATCHES, width // PATCHES
-    inside = pixels[:, : h * PATCHES, : w * PATCHES]
+    rows, columns = np.nonzero(~make_ring(height, width, RING_FRACTIONS[0]))
+    top, left = rows.min(), columns.min()
+    h, w = (rows.max() + 1 - top) // PATCHES, (columns.max() + 1 - left) // PATCHES
+    place = (slice(None), slice(top, top + h * PATCHES), slice(left, left + w * PATCHES))
+    inside = pixels[place]
     patches = inside.reshape(n, PATCHES, h, PATCHES, w, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, PATCHES**2, h, w, 3)
     moved = np.take_along_axis(patches, orders[:, :, None, None, None], axis=1)
     shuffled = pixels.copy()
-    shuffled[:, : h * PATCHES, : w * PATCHES] = (
-        moved.reshape(n, PATCHES, PATCHES, h, w, 3).transpose(0, 1, 3, 2, 4, 5).reshape(inside.shape)
-    )
+    shuffled[place] = moved.reshape(n, PATCHES, PATCHES, h, w, 3).transpose(0, 1, 3, 2, 4, 5).reshape(inside.shape)
     return shuffled

@@ -29,7 +29,9 @@ def what() -> AuditImages:
 
 @pytest.fixture(scope="module")
 def models() -> CamModels:
-    runs = train_runs(make_planted_scenes(seed=4, num_images=1200, cue_correlation=CORRELATION).image_set, 2)
+    runs = train_runs(
+        make_planted_scenes(seed=4, num_images=1200, cue_correlation=CORRELATION).image_set, 2, max_epochs=3
+    )
     trained = [run.model.eval() for run in runs]
     fresh = [build_model(run.config.with_seed(77 + i), 10, weights="none").eval() for i, run in enumerate(runs)]
 
