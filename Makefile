@@ -11,7 +11,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-faults check format bench bench-search bench-trials faults validate-statistics validate-forensics clean
+.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics faults validate-statistics validate-forensics clean
 
 install: $(STAMP)
 
@@ -65,8 +65,16 @@ validate-forensics: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python -m benchmarks.faults
 
+# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 30 minutes on two cores.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.bench
+
+bench-P%: $(STAMP)
+	$(BIN)/python -m benchmarks.bench P$*
+
+# The forensics of 5,000 images, two arms, three seeds. Under 30 minutes on two cores.
+bench-forensics: $(STAMP)
+	$(BIN)/python -m benchmarks.forensics_speed
 
 clean:
 	rm -rf $(VENV)

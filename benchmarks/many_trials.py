@@ -141,13 +141,36 @@ def shared_files(*folders: Path) -> dict[str, tuple[int, float]]:
     return {p.name: (p.stat().st_size, p.stat().st_mtime) for p in files}
 
 
-def main(num_trials: int = 10_000, workers: int = 2, curves: Path = PARQUET) -> None:
-    """Run the trials and print the table; exit with status 1 if the goal is missed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManyTrials:
+    """What a run of many trials cost.
+
+    Attributes:
+        every: trials between two marks.
+        costs: (wall, controller's CPU) milliseconds per trial, from mark to mark.
+        states: of all trials in the end.
+        rewritten: files beside the trials' folders that were written again.
+        seconds: in all.
+    """
+
+    every: int
+    costs: tuple[tuple[float, float], ...]
+    states: tuple[TrialState, ...]
+    rewritten: tuple[str, ...]
+    seconds: float
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Wall and CPU of the last part over those of the first."""
+        return tuple(last / first for first, last in zip(self.costs[0], self.costs[-1], strict=True))
+
+
+def run_many_trials(num_trials: int, workers: int, curves: Path = PARQUET) -> ManyTrials:
+    """Run trials that train nothing through the real Ray run; the costs are of ten parts."""
     recorded = load_curves(curves)
     max_epochs = max(len(c) for arm in recorded.values() for c in arm)
     every = max(1, num_trials // 10)
     spec = make_spec(num_trials, max_epochs, workers)
-    console = Console(width=100)
     with tempfile.TemporaryDirectory(prefix="many-trials-") as folder, connect_cluster(None) as cluster:
         search = SearchDirector(RecordBook(Store(folder)), spec, {"max_epochs": max_epochs})
         director = _TimedDirector(search, every, (Path(folder), Path(cluster.scratch, "tune")))
@@ -166,26 +189,35 @@ def main(num_trials: int = 10_000, workers: int = 2, curves: Path = PARQUET) -> 
         seconds = time.perf_counter() - started
         if len(director.marks) * every <= num_trials:
             director.mark()
-        states = [r.state for r in RecordBook(Store(folder))]
-    table = Table(title=f"{num_trials} trials, {workers} at once, {max_epochs} epochs with ASHA")
+        states = tuple(r.state for r in RecordBook(Store(folder)))
+    marks = zip(director.marks[:-1], director.marks[1:], strict=True)
+    costs = [tuple(1e3 * (b - a) / every for a, b in zip(before, after, strict=True)) for before, after in marks]
+    return ManyTrials(
+        every=every,
+        costs=tuple((wall, cpu) for wall, cpu in costs),
+        states=states,
+        rewritten=tuple(director.rewritten()),
+        seconds=seconds,
+    )
+
+
+def main(num_trials: int = 10_000, workers: int = 2, curves: Path = PARQUET) -> None:
+    """Run the trials and print the table; exit with status 1 if the goal is missed."""
+    console = Console(width=100)
+    found = run_many_trials(num_trials, workers, curves)
+    table = Table(title=f"{num_trials} trials, {workers} at once, with ASHA")
     for column in ("trials", "wall ms per trial", "controller's CPU ms per trial"):
         table.add_column(column, justify="right")
-    costs = []
-    for index, (before, after) in enumerate(zip(director.marks[:-1], director.marks[1:], strict=True)):
-        wall, cpu = (1e3 * (b - a) / every for a, b in zip(before, after, strict=True))
-        costs.append((wall, cpu))
-        table.add_row(f"{index * every + 1} to {(index + 1) * every}", f"{wall:.1f}", f"{cpu:.1f}")
+    for index, (wall, cpu) in enumerate(found.costs):
+        table.add_row(f"{index * found.every + 1} to {(index + 1) * found.every}", f"{wall:.1f}", f"{cpu:.1f}")
     console.print(table)
-    ratios = [last / first for first, last in zip(costs[0], costs[-1], strict=True)]
-    console.print(f"states: {', '.join(f'{states.count(s)} {s}' for s in TrialState)}")
-    console.print(
-        f"last / first: wall {ratios[0]:.2f}, CPU {ratios[1]:.2f}; goal <= {GOAL}: {'met' if max(ratios) <= GOAL else 'missed'}"
-    )
-    console.print(
-        f"files beside the trials' folders that were written again: {', '.join(director.rewritten()) or 'none'}"
-    )
-    console.print(f"{seconds:.0f} s in all; peak memory of the controller {peak_memory_mb():.0f} MB")
-    sys.exit(0 if max(ratios) <= GOAL and len(states) == num_trials and not director.rewritten() else 1)
+    console.print(f"states: {', '.join(f'{found.states.count(s)} {s}' for s in TrialState)}")
+    wall, cpu = found.ratios
+    is_met = max(wall, cpu) <= GOAL
+    console.print(f"last / first: wall {wall:.2f}, CPU {cpu:.2f}; goal <= {GOAL}: {'met' if is_met else 'missed'}")
+    console.print(f"files beside the trials' folders that were written again: {', '.join(found.rewritten) or 'none'}")
+    console.print(f"{found.seconds:.0f} s in all; peak memory of the controller {peak_memory_mb():.0f} MB")
+    sys.exit(0 if is_met and len(found.states) == num_trials and not found.rewritten else 1)
 
 
 def peak_memory_mb() -> float:

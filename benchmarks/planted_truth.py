@@ -16,7 +16,7 @@ from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import Images
 from analysis.root_cause import find_root_cause
 from analysis.swap_effects import AuditImages
-from benchmarks.throughput import make_config
+from benchmarks.reference_recipe import make_config
 from search_spaces.config import Value
 from trainables.evaluation import compute_logits
 from trainables.images import ImageSet

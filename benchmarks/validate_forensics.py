@@ -89,10 +89,10 @@ def describe_run(seconds: float) -> list[str]:
     return [
         "# The forensics where the truth is known",
         "",
-        "Made by `make validate-forensics`. Every planted world trains its own ResNet18s on scenes with a known shortcut or a known",
-        "cue (`trainables/sources/planted.py`), from scratch, or for texture, shape and the sinusoid from a backbone that has learnt",
-        "them; the control holds every shortcut at random. The audits see scenes that were not trained on, three models a world; the",
-        "root cause five, of which one chooses the images.",
+        "Made by `make validate-forensics`. Every planted world trains its own ResNet18s on scenes with a known shortcut or",
+        "a known cue (`trainables/sources/planted.py`), from scratch, or for texture, shape and the sinusoid from a backbone",
+        "that has learnt them; the control holds every shortcut at random. The audits ask three models a world about scenes",
+        "that were not trained on; the root cause five, of which one chooses the images.",
         "",
         f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {os.cpu_count()} cores; "
         f"{seconds / 60:.1f} minutes.",

@@ -193,6 +193,15 @@ def test_nothing_of_the_findings_is_left_out(build) -> None:
         assert value in text
     for row in findings.rows:
         assert row.settles[1:] in text
+    large = next(arm for arm in findings.arms if arm.cam_admission)
+    assert "The heat maps of resnet50 are not admitted as evidence: ROAD (maps of 4x4 cells from layer2" in text
+    assert large.cam_admission is not None
+    for test in large.cam_admission.tests:
+        assert test.rule in text
+    assert "+12.0 pp [+8.0, +16.0]" in text
+    assert "Waves over the whole picture: PASS" in text
+    assert "0x5, 31x2" in text
+    assert "it is read on the bottom side" in text
     for panel in findings.panels:
         assert f"Image {panel.sample_id}: {panel.true_class}, {panel.reason}" in text
     assert "layer3" in text

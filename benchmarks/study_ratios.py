@@ -1,0 +1,193 @@
+"""P1, P6, P8 and P9: what a study costs beside its trainings. With Ray."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+import torch
+from ray import tune
+
+from benchmarks.many_trials import RecordedTrainable, load_curves, run_many_trials
+from benchmarks.ratios import Ratio, measure_seconds
+from benchmarks.record_curves import PARQUET
+from benchmarks.reference_recipe import make_config
+from search_spaces.config import TrialConfig
+from study.cluster import connect_cluster
+from study.preparation import prepare
+from study.records import RecordBook
+from study.spec import parse_spec
+from trainables.loop import TrainingRun, TrialData
+from trainables.store import Store
+
+NUM_IMAGES = 2500
+NUM_TRIALS, MAX_EPOCHS = 14, 5
+NUM_STARTS = 12
+SPEC = f"""
+name = "bare"
+[data]
+source = "planted"
+num_images = {NUM_IMAGES}
+[model]
+weights = "none"
+[train]
+image_size = 32
+batch_size = 64
+[search]
+factor = "interpolation"
+num_trials = {NUM_TRIALS}
+max_epochs = {MAX_EPOCHS}
+asha = {{ enabled = false }}
+epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
+fixed = {{ class_weighting = "none", backbone = "resnet18" }}
+[resources]
+cpu = 1
+"""
+
+
+def measure_study() -> list[Ratio]:
+    """P1: the wall time of a whole search, Ray's start and all its files included, against its trainings as bare loops.
+
+    The bare loops are as many processes as trials ran at once, which take the recorded configurations one after the other.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-study-") as folder:
+        spec = Path(folder, "bare.toml")
+        spec.write_text(SPEC)
+        program = Path(sys.executable).with_name("study")
+        command = [str(program), "launch", str(spec), "--storage", folder]
+        study = measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+        configs = [
+            r.trial_config().canonical_json() for r in RecordBook(Store(folder).child("bare")).of_stage("search")
+        ]
+    bare = measure_seconds(lambda: _train_all(configs))
+    return [
+        Ratio(
+            number="P1",
+            what=f"wall time of a search of {NUM_TRIALS} trials / the same trainings as bare loops, {os.cpu_count()} at once",
+            goal=1.05,
+            is_at_most=True,
+            values=(study / bare,),
+            note=f"study {study:.0f} s, bare loops {bare:.0f} s; once",
+        )
+    ]
+
+
+def _train_all(configs: list[str]) -> None:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_load_data) as pool:
+        list(pool.map(_train_one, configs))
+
+
+_data: TrialData
+
+
+def _load_data() -> None:
+    global _data
+    torch.set_num_threads(1)
+    _data = prepare(parse_spec(SPEC, "bench")).data
+
+
+def _train_one(config: str) -> float:
+    run = TrainingRun(TrialConfig.from_dict(json.loads(config)), _data, device=torch.device("cpu"), weights="none")
+    while not run.is_finished:
+        run.run_epoch()
+    return run.history[-1].macro_f1
+
+
+def measure_starts() -> list[Ratio]:
+    """P6: the wall time of a trial that trains nothing, in the product's run, against stock Tune with a process per trial."""
+    ours = run_many_trials(20 * NUM_STARTS, workers=1)
+    mine = 1e-3 * min(wall for wall, _ in ours.costs)
+    trainable = tune.with_parameters(RecordedTrainable, curves=load_curves(PARQUET))
+    space = {
+        "config_json": json.dumps({"arm": "resnet18"}),
+        "trial_id": tune.grid_search([f"{i}" for i in range(NUM_STARTS)]),
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-starts-") as folder, connect_cluster(None):
+        tuner = tune.Tuner(
+            trainable,
+            param_space=space,
+            tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=False),
+            run_config=tune.RunConfig(storage_path=folder, stop={"training_iteration": 1}, verbose=0),
+        )
+        stock = measure_seconds(tuner.fit) / NUM_STARTS
+    return [
+        Ratio(
+            number="P6",
+            what="wall time of a trial that trains nothing / stock Tune without reuse of actors",
+            goal=0.1,
+            is_at_most=True,
+            values=(mine / stock,),
+            note=f"{1e3 * mine:.0f} ms (nine epochs), stock {1e3 * stock:.0f} ms (one epoch)",
+        )
+    ]
+
+
+def measure_many_trials() -> list[Ratio]:
+    """P8: what the controller costs per trial, the last thousand of 10,000 against the first."""
+    found = run_many_trials(10_000, workers=2)
+    return [
+        Ratio(
+            number="P8",
+            what=f"controller's {name} per trial, last / first thousand of 10,000",
+            goal=3.0,
+            is_at_most=True,
+            values=(value,),
+            note=f"{found.seconds:.0f} s in all (goal 900)",
+        )
+        for name, value in zip(("wall time", "CPU time"), found.ratios, strict=True)
+    ]
+
+
+@ray.remote(num_cpus=0)
+class _Holder:
+    """A trial's process: reads the images in place, trains two batches, and says how much memory is its own."""
+
+    def hold(self, images: np.ndarray, labels: np.ndarray) -> float:
+        indices = np.arange(300, dtype=np.int64)
+        splits: Any = SimpleNamespace(train=indices[:256], search=indices[256:], confirm=indices[:0], test=indices[:0])
+        data = TrialData(images=images, labels=labels, splits=splits, class_names=tuple("abcdefghij"))
+        torch.set_num_threads(1)
+        run = TrainingRun(make_config("resnet18", 32), data, device=torch.device("cpu"))
+        run.run_epoch()
+        # A pass over everything, as training makes in the end.
+        int(images[::7].max())
+        return float(psutil.Process().memory_full_info().uss)
+
+
+def measure_memory() -> list[Ratio]:
+    """P9: the memory of its own that a further trial needs because the dataset is large, as a part of the dataset."""
+    large, small = 200_000, 2_000
+    with connect_cluster(None):
+        own: dict[int, list[float]] = {}
+        for count in (small, large):
+            images = np.zeros((count, 32, 32, 3), dtype=np.uint8)
+            images[:, 0, 0, 0] = np.arange(count) % 251
+            data = ray.put(images), ray.put(np.arange(count, dtype=np.int64) % 10)
+            own[count] = []
+            for _ in range(5):
+                holder: Any = _Holder.remote()
+                own[count].append(ray.get(holder.hold.remote(*data)))
+                ray.kill(holder)
+                time.sleep(0.5)
+    size = large * 32 * 32 * 3
+    extra = [(a - b) / size for a, b in zip(own[large], own[small], strict=True)]
+    return [
+        Ratio(
+            number="P9",
+            what=f"memory of its own of a further trial due to the dataset / the dataset ({size / 2**20:.0f} MiB)",
+            goal=0.01,
+            is_at_most=True,
+            values=tuple(extra),
+            note=f"a trial's process has {np.median(own[large]) / 2**20:.0f} MiB of its own",
+        )
+    ]
