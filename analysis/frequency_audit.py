@@ -22,19 +22,23 @@ from analysis.swap_effects import AuditImages, Classify, compute_mean_interval, 
 from trainables.seeds import numpy_generator
 
 MOST_WAVES = 10
+# Of a class: two in either half.
+FEWEST_IMAGES = 4
 BLOCK = 512
 
 
-def audit_frequencies(classify: Classify, what: AuditImages, *, seed: int = 0) -> FrequencyAudit:
-    """Return what an arm of S >= 2 models loses when the tell-tale waves come from another class.
+def audit_frequencies(classify: Classify, what: AuditImages, *, seed: int = 0) -> FrequencyAudit | None:
+    """Return what an arm of S >= 2 models loses when the tell-tale waves come from another class; None for too few images.
 
     Args:
         classify: the arm's models.
-        what: images that no model was trained on; four of each class at least.
+        what: images that no model was trained on, `FEWEST_IMAGES` of each class at least.
         seed: of the halves and of the donors.
 
-    Raises UserInputError for one seed, and where a half has one image of a class only.
+    Raises UserInputError for one seed.
     """
+    if np.unique(what.labels, return_counts=True)[1].min() < FEWEST_IMAGES:
+        return None
     generator = numpy_generator(seed, "frequency audit")
     searched, measured = _split_evenly(what, generator)
     waves = find_waves(what.take(searched), MOST_WAVES)

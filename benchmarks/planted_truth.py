@@ -156,6 +156,7 @@ def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
 
     rings = audit_rings(classify, what, seed=seed)
     waves = audit_frequencies(classify, what, seed=seed)
+    assert waves is not None
     return AuditOutcome(
         accuracy=float(np.mean(classify(what.images) == what.labels)),
         gaps=tuple(ring.gap.estimate for ring in rings),

@@ -42,6 +42,9 @@ WarmStartOption = Annotated[
     str | None,
     typer.Option(help="Another study of the same space, whose finished trials the samplers start from."),
 ]
+ProfileOption = Annotated[
+    bool, typer.Option("--profile", help="Have every epoch say where its time went (resources.profile).")
+]
 AddressOption = Annotated[
     str | None,
     typer.Option(help="Address of a running Ray cluster, or 'auto'. Default: start Ray on this machine."),
@@ -63,6 +66,7 @@ def run(
     overrides: SetOption = None,
     warm_start: WarmStartOption = None,
     address: AddressOption = None,
+    profile: ProfileOption = False,
 ) -> None:
     """Search, confirm, compare, analyze and report, in one go."""
     from study import commands
@@ -71,7 +75,7 @@ def run(
         spec,
         storage=storage,
         name=name,
-        overrides=_with_warm_start(overrides, warm_start),
+        overrides=_with_options(overrides, warm_start, profile=profile),
         address=address,
         whole=True,
         dry_run=False,
@@ -89,6 +93,7 @@ def launch(
     overrides: SetOption = None,
     warm_start: WarmStartOption = None,
     address: AddressOption = None,
+    profile: ProfileOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, start and write nothing.")] = False,
 ) -> None:
     """Run the search."""
@@ -98,7 +103,7 @@ def launch(
         spec,
         storage=storage,
         name=name,
-        overrides=_with_warm_start(overrides, warm_start),
+        overrides=_with_options(overrides, warm_start, profile=profile),
         address=address,
         whole=False,
         dry_run=dry_run,
@@ -375,9 +380,10 @@ def inspect_spec(spec: SpecArgument, overrides: SetOption = None, address: Addre
     print_inspection(loaded, address, console)
 
 
-def _with_warm_start(overrides: list[str] | None, warm_start: str | None) -> list[str]:
-    """Return the overrides with ``--warm-start`` written as the spec's key, so that spec.toml records it."""
-    return [*(overrides or []), *([] if warm_start is None else [f"search.warm_start={json.dumps(warm_start)}"])]
+def _with_options(overrides: list[str] | None, warm_start: str | None, *, profile: bool) -> list[str]:
+    """Return the overrides with ``--warm-start`` and ``--profile`` written as the spec's keys, so that spec.toml records them."""
+    options = [] if warm_start is None else [f"search.warm_start={json.dumps(warm_start)}"]
+    return [*(overrides or []), *options, *(["resources.profile=true"] if profile else [])]
 
 
 def _finish(opened: "OpenStudy") -> None:

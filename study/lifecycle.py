@@ -148,6 +148,7 @@ class Driver:
             weights=prepared.weights,
             device=study.spec.resources.device,
             space=study.spec.search_space().parameters,
+            profile=study.spec.resources.profile,
         )
         self._trainable = make_trainable(prepared.data, settings)
 

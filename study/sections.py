@@ -170,6 +170,7 @@ class ResourcesSpec(Section):
     `device = "auto"` is CUDA for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial
     whose process broke off, or that did not report for `timeout_seconds`, is started again up to `retries` times in a row
     without a new epoch; if more than `max_failed_fraction` of the search's trials broke off for good, no further one is started.
+    `profile = true` has every epoch say where its time went; on a GPU this costs some speed.
     `autoscaling = true` says that the cluster grows on demand: up to `max_concurrent` trials, which must be given then, wait for
     devices that are not there yet.
     """
@@ -182,6 +183,7 @@ class ResourcesSpec(Section):
     retries: Annotated[int, Field(ge=0)] = 2
     timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
     max_failed_fraction: Share = 0.5
+    profile: bool = False
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
         """Return the devices of one kind that a trial of `arm` holds."""

@@ -1,11 +1,13 @@
 """Where a study stands, as words and as JSON; computed from its records alone."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from analysis.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.lease import read_holder
 from study.lifecycle import OpenStudy, has_finished_search, load_study, read_passport
@@ -85,6 +87,24 @@ def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
     progress = compute_progress(study, stage)
     console.print(describe_progress(progress), highlight=False, soft_wrap=True)
     console.print(build_progress_table(progress))
+    profiles = compute_epoch_profiles(study.book.of_stage(stage))
+    if profiles:
+        console.print(build_profile_table(profiles))
+
+
+def build_profile_table(profiles: Sequence[EpochProfile]) -> Table:
+    """Return the table of where an epoch's time goes, seconds and shares by arm."""
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="Where an epoch's time goes", title_justify="left"
+    )
+    table.add_column("part")
+    for profile in profiles:
+        table.add_column(f"{profile.arm}, mean of {profile.num_epochs} epochs", justify="right")
+    wholes = [sum(profile.seconds.values()) for profile in profiles]
+    for part in profiles[0].seconds:
+        values = [profile.seconds[part] for profile in profiles]
+        table.add_row(part, *(f"{v:.3f} s  {100 * v / w:4.1f} %" for v, w in zip(values, wholes, strict=True)))
+    return table
 
 
 def find_studies(root: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -24,6 +24,7 @@ class EpochMetrics:
         train_images_per_second: images trained on / `train_seconds`.
         peak_memory_bytes: on a CUDA device the epoch's highest allocation; on a CPU the highest resident size of the
             process so far.
+        part_seconds: where the epoch's time went, by part (`trainables.stopwatch.PARTS`); empty unless it was asked for.
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class EpochMetrics:
     evaluate_seconds: float
     train_images_per_second: float
     peak_memory_bytes: int
+    part_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_finite(self) -> bool:

@@ -32,6 +32,7 @@ from trainables.models import build_model, count_parameters, place_model, set_tr
 from trainables.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
 from trainables.predictions import Predictions
 from trainables.seeds import torch_generator
+from trainables.stopwatch import Stopwatch
 
 SPLIT_NAMES = ("train", "search", "confirm", "test")
 
@@ -95,8 +96,11 @@ class TrainingRun:
         device: torch.device,
         weights: str | None = None,
         checkpoint: Checkpoint | None = None,
+        profile: bool = False,
     ) -> None:
         """Build model, optimizer and schedule, or continue from `checkpoint`; `weights` as in `build_model`.
+
+        With `profile` the epochs' metrics say where their time went.
 
         Raises UserInputError for settings, weights or a checkpoint that cannot be used, and for fewer than two
         training images.
@@ -107,6 +111,7 @@ class TrainingRun:
             )
         self.config = config
         self.device = device
+        self.stopwatch = Stopwatch(device, enabled=profile)
         self._data = data
         self._settings = AugmentationSettings.from_config(config)
         self._images = place_images(data.images, device)
@@ -158,7 +163,8 @@ class TrainingRun:
             torch.cuda.reset_peak_memory_stats(self.device)
         train_loss, train_seconds, head_lr, backbone_lr = self._train_epoch(self.epoch + 1, must_leave)
         started = time.perf_counter()
-        search_loss, per_class_f1 = self._evaluate()
+        with self.stopwatch.part("evaluate"):
+            search_loss, per_class_f1 = self._evaluate()
         metrics = EpochMetrics(
             epoch=self.epoch + 1,
             train_loss=train_loss if math.isfinite(train_loss) else math.nan,
@@ -171,6 +177,7 @@ class TrainingRun:
             evaluate_seconds=time.perf_counter() - started,
             train_images_per_second=self._steps_per_epoch * self._batch_size / train_seconds,
             peak_memory_bytes=_peak_memory_bytes(self.device),
+            part_seconds=self.stopwatch.take(),
         )
         self._history = (*self._history, metrics)
         return metrics
@@ -260,9 +267,10 @@ class TrainingRun:
                     raise EpochLeft
                 loss_sum += self._compute_loss(chosen, generator)
                 head_lr, backbone_lr = find_lr(self._optimizer, HEAD), find_lr(self._optimizer, BACKBONE)
-                self._optimizer.step()
-                self._optimizer.zero_grad(set_to_none=True)
-                self._schedule.step()
+                with self.stopwatch.part("optimizer"):
+                    self._optimizer.step()
+                    self._optimizer.zero_grad(set_to_none=True)
+                    self._schedule.step()
             mean_loss = float(loss_sum) / self._steps_per_epoch
         self._partial = None
         return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
@@ -275,18 +283,24 @@ class TrainingRun:
 
     def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Forward and backward of one batch; return its loss, detached and still on the device."""
-        inputs, targets = augment_batch(
-            gather_images(self._images, chosen, self.device),
-            self._labels[chosen].to(self.device, non_blocking=True),
-            generator=generator,
-            settings=self._settings,
-            num_classes=len(self._data.class_names),
-        )
-        with autocast(self.config, self.device):
-            logits = self.model(inputs)
-        smoothing = self.config.number("label_smoothing")
-        loss = compute_weighted_cross_entropy(logits, targets, self._class_weights, smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with self.stopwatch.part("data"):
+            images = gather_images(self._images, chosen, self.device)
+            labels = self._labels[chosen].to(self.device, non_blocking=True)
+        with self.stopwatch.part("augment"):
+            inputs, targets = augment_batch(
+                images,
+                labels,
+                generator=generator,
+                settings=self._settings,
+                num_classes=len(self._data.class_names),
+            )
+        with self.stopwatch.part("forward"):
+            with autocast(self.config, self.device):
+                logits = self.model(inputs)
+            smoothing = self.config.number("label_smoothing")
+            loss = compute_weighted_cross_entropy(logits, targets, self._class_weights, smoothing)
+        with self.stopwatch.part("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _evaluate(self) -> tuple[float, NDArray[np.float64]]:

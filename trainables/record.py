@@ -50,7 +50,7 @@ class EpochRecord(_Strict):
     """One epoch as reported, with the order in which the study heard of it.
 
     A non-finite number stands as null; `device_seconds` is what the trial had spent until then, all its epochs together;
-    `decision` is what the scheduler answered.
+    `decision` is what the scheduler answered; `part_seconds` is empty unless the study was run with `profile`.
     """
 
     epoch: int
@@ -64,6 +64,7 @@ class EpochRecord(_Strict):
     evaluate_seconds: float
     train_images_per_second: float
     peak_memory_bytes: int
+    part_seconds: dict[str, float] = Field(default_factory=dict)
     device_seconds: float
     order: int
     decision: Literal["continue", "stop"]

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,12 +42,14 @@ class TrialSettings:
         weights: where the pretrained weights lie on every node ("none", "imagenet", a file or a folder).
         device: "auto" (CUDA where the trial holds a GPU, else CPU), "cpu" or "cuda".
         space: the searched parameters, for TensorBoard's HParams.
+        profile: whether epochs say where their time goes.
     """
 
     study_uri: str
     weights: str
     device: str
     space: tuple[Parameter, ...]
+    profile: bool = False
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
@@ -58,6 +60,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     _num_reported: int
     _num_devices: float
     _counted_until: float
+    _idle_since: float
     _attempt: int
     _notes: tuple[str, ...]
 
@@ -89,6 +92,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train and evaluate one epoch, save it, and return it; or return one that the checkpoint already holds."""
         self._is_in_step = True
+        self._run.stopwatch.add("idle", time.perf_counter() - self._idle_since)
         held = self._run.history
         metrics = held[self._num_reported] if self._num_reported < len(held) else self._run_epoch()
         self._num_reported += 1
@@ -104,13 +108,13 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             details |= self._finish()
         now = time.perf_counter()
         device_seconds = (now - self._counted_until) * self._num_devices
-        self._counted_until = now
+        self._counted_until = self._idle_since = now
         self._is_in_step = False
         return {
             "epoch": metrics.epoch,
             "macro_f1": metrics.macro_f1,
             "report": {
-                "metrics": metrics.to_dict(),
+                "metrics": self._with_parts(metrics).to_dict(),
                 "device_seconds": device_seconds,
                 "details": details,
             },
@@ -122,11 +126,17 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         except EpochLeft:
             self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
             self._end()
-        self._write_events(metrics)
-        self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+        with self._run.stopwatch.part("report"):
+            self._write_events(metrics)
+        with self._run.stopwatch.part("checkpoint"):
+            self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
         if self._was_told_to_end:
             self._end()
         return metrics
+
+    def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
+        """Return the metrics with what was measured outside of the training run, too."""
+        return replace(metrics, part_seconds={**metrics.part_seconds, **self._run.stopwatch.take()})
 
     def _listen_for_notice(self) -> None:
         """Take SIGTERM as a notice: the process goes on until what it computes is stored."""
@@ -165,8 +175,11 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             device=choose_device(self._settings.device, num_gpus),
             weights=self._settings.weights,
             checkpoint=checkpoint,
+            profile=self._settings.profile,
         )
         self._num_reported = int(config["num_reported_epochs"])
+        self._idle_since = time.perf_counter()
+        self._run.stopwatch.add("start", self._idle_since - self._counted_until)
 
     def _finish(self) -> dict[str, Any]:
         """Store the final weights and predictions; return what the record says of them.

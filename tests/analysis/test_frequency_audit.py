@@ -1,10 +1,12 @@
 """The frequency test on images with and without waves that tell the class, read by models that are known."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from analysis.clever_hans import audit_rings
-from analysis.findings import AuditVerdict
+from analysis.findings import AuditVerdict, FrequencyAudit
 from analysis.frequency_audit import audit_frequencies, find_waves, swap_waves
 from analysis.swap_effects import AuditImages
 from search_spaces.errors import UserInputError
@@ -37,13 +39,20 @@ def hear(images: np.ndarray) -> np.ndarray:
     return np.stack(answers)
 
 
+def audit(what: AuditImages, classify: Callable[[np.ndarray], np.ndarray] = hear) -> FrequencyAudit:
+    """Return the audit of images of which there are enough."""
+    found = audit_frequencies(classify, what)
+    assert found is not None
+    return found
+
+
 def test_the_waves_that_tell_classes_apart_are_found() -> None:
     chosen = find_waves(make_images(), 4)
     assert sorted(zip(*np.nonzero(chosen), strict=True)) == sorted((u % SIDE, 0) for p in PERIODS for u in (p, -p))
 
 
 def test_a_model_that_hears_waves_fails_and_the_ring_audit_sees_less() -> None:
-    found = audit_frequencies(hear, make_images())
+    found = audit(make_images())
     assert found.verdict is AuditVerdict.FAIL
     assert found.gap.low > 0.5
     assert {(int(p), 0) for p in PERIODS} <= set(found.waves)
@@ -55,7 +64,7 @@ def test_a_model_that_hears_nothing_passes_on_the_same_images() -> None:
         return np.tile(images[:, 0, 0, 0] % K, (3, 1)).astype(np.int64)
 
     # The corner pixel changes with the waves, but says nothing of the class.
-    gaps = [audit_frequencies(guess, make_images(seed=seed)).gap.estimate for seed in range(12)]
+    gaps = [audit(make_images(seed=seed), guess).gap.estimate for seed in range(12)]
     assert np.mean(gaps) == pytest.approx(0.0, abs=0.04)
 
 
@@ -77,6 +86,11 @@ def test_planted_sinusoids_are_found_among_objects() -> None:
     chosen = find_waves(what, 10)
     expected = {(p, 0) for p in (3, 5, 7, 9, 11)} | {(0, p) for p in (3, 5, 7, 9, 11)}
     assert sum(bool(chosen[u, v]) for u, v in expected) >= 9
+
+
+def test_too_few_images_are_not_audited() -> None:
+    assert audit_frequencies(hear, make_images(3 * K)) is None
+    assert audit_frequencies(hear, make_images(4 * K)) is not None
 
 
 def test_one_seed_is_refused() -> None:

@@ -15,6 +15,7 @@ from study.records import RecordBook
 from study.sealed import read_sealed_toml, write_sealed_toml
 from tests.study.command_line import Outcome, run_cli
 from trainables.record import TrialState
+from trainables.stopwatch import PARTS
 from trainables.store import Store
 
 pytestmark = pytest.mark.ray_cluster
@@ -54,10 +55,19 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was run to its report."""
     root = tmp_path_factory.mktemp("studies")
     (root / "spec.toml").write_text(SPEC)
-    outcome = run_cli("run", root / "spec.toml", "--storage", root)
+    outcome = run_cli("run", root / "spec.toml", "--storage", root, "--profile")
     assert outcome.status == 0, outcome
     assert "resnet50 vs resnet18" in outcome.output
+    assert "Where an epoch's time goes" in outcome.output
     return root / "small"
+
+
+def test_every_epoch_says_where_its_time_went(study_folder: Path) -> None:
+    epochs = [epoch for record in RecordBook(Store(study_folder)) for epoch in record.epochs]
+    assert epochs
+    assert all(set(PARTS) - {"start"} <= set(epoch.part_seconds) for epoch in epochs)
+    assert all(min(epoch.part_seconds.values()) >= 0 for epoch in epochs)
+    assert all("start" in record.epochs[0].part_seconds for record in RecordBook(Store(study_folder)))
 
 
 def test_layout_on_disk_is_the_documented_one(study_folder: Path) -> None:

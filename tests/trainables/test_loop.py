@@ -360,3 +360,17 @@ def test_a_gpu_repeats_its_bits_too(precision: str) -> None:
     resumed.run_epoch()
     assert_same_run(whole, resumed)
     assert whole.history[-1].peak_memory_bytes > 0
+
+
+def test_profile_changes_no_bit_and_says_where_the_time_goes() -> None:
+    plain, profiled = (TrainingRun(CONFIG, DATA, device=CPU, profile=profile) for profile in (False, True))
+    metrics = [run.run_epoch() for run in (plain, profiled)]
+    assert metrics[0].part_seconds == {}
+    parts = dict(metrics[1].part_seconds)
+    assert set(parts) == {"data", "augment", "forward", "backward", "optimizer", "evaluate"}
+    assert parts["evaluate"] == pytest.approx(metrics[1].evaluate_seconds, rel=0.2, abs=0.01)
+    assert sum(parts.values()) <= metrics[1].train_seconds + metrics[1].evaluate_seconds + 0.01
+    assert parts["backward"] > 0
+    states = [run.state_dict() for run in (plain, profiled)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert EpochMetrics.from_dict(metrics[1].to_dict()) == metrics[1]
