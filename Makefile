@@ -26,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/study run demo --storage studies
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider -m "not long_faults"
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -m "not long_faults"
 
 # One sample each of trials killed, told to end and hung, lost nodes, heads and orphans, a full disk, a failing object store; ten
 # minutes on two cores.
