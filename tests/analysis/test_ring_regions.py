@@ -62,3 +62,18 @@ def test_the_part_that_is_read_is_named(rows: slice, columns: slice, region: str
 def test_a_model_that_reads_the_whole_ring_reads_all_around() -> None:
     rows, columns = np.nonzero(RING)
     assert find_region(read_at(rows, columns), make_images(), RING) == ALL_AROUND
+
+
+def test_a_model_that_reads_one_side_first_but_the_rest_too_reads_all_around() -> None:
+    """It reads the top side, and where that is swapped alone it is lost; but a swap of all the rest confuses it as well."""
+    top, rest = read_at(slice(0, 4), slice(8, 24)), read_at(slice(8, 24), slice(0, 3))
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        draw = np.random.default_rng(7).random(len(images)) < 0.55
+        return np.where(draw, top(images), rest(images))
+
+    assert find_region(classify, make_images(), RING) == ALL_AROUND
+
+
+def test_swapping_the_rest_of_the_ring_costs_a_reader_of_one_corner_nothing() -> None:
+    assert find_region(read_at(slice(0, 4), slice(28, 32)), make_images(), RING) == "top right corner"
