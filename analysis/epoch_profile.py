@@ -29,7 +29,8 @@ def compute_epoch_profiles(records: Sequence[TrialRecord]) -> tuple[EpochProfile
         epochs = [e for r in records if r.config.arm == arm for e in r.epochs if e.part_seconds]
         if not epochs:
             continue
-        seconds = {part: fmean(e.part_seconds.get(part, 0.0) for e in epochs) for part in PARTS}
+        measured = [dict(e.part_seconds) for e in epochs]
+        seconds = {part: fmean(m.get(part, 0.0) for m in measured) for part in PARTS}
         whole = fmean(e.train_seconds + e.evaluate_seconds for e in epochs)
         inside = sum(seconds[part] for part in ("data", "augment", "forward", "backward", "optimizer", "evaluate"))
         profiles.append(

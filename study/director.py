@@ -82,6 +82,7 @@ class RecordKeeper:
         """Return the record with one more epoch (not saved yet)."""
         metrics = {name: _finite_or_none(value) for name, value in report.metrics.items()}
         metrics["per_class_f1"] = tuple(_finite_or_none(v) for v in report.metrics.get("per_class_f1") or ())
+        metrics["part_seconds"] = tuple((str(part), float(s)) for part, s in report.metrics.get("part_seconds") or ())
         device_seconds = record.device_seconds + report.device_seconds
         epoch = EpochRecord.model_validate(
             {

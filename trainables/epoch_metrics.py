@@ -46,8 +46,12 @@ class EpochMetrics:
         return all(map(math.isfinite, (self.train_loss, self.search_loss, self.macro_f1)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the strict JSON form: a list for the tuple, None for a number that is not finite."""
+        """Return the strict JSON form: lists for the tuple and the mapping, None for a number that is not finite.
+
+        The mapping is a list of pairs because Ray Tune flattens mappings inside of what a trial reports.
+        """
         values = dataclasses.asdict(self)
+        values["part_seconds"] = [[part, seconds] for part, seconds in self.part_seconds.items()]
         values["per_class_f1"] = [_number_or_none(value) for value in self.per_class_f1]
         return {name: _number_or_none(value) for name, value in values.items()}
 
@@ -56,7 +60,8 @@ class EpochMetrics:
         """Rebuild from `to_dict`'s form, None becoming NaN; raise TypeError on missing or unknown keys."""
         numbers: dict[str, Any] = {k: math.nan if value is None else value for k, value in values.items()}
         per_class_f1 = tuple(math.nan if value is None else value for value in values["per_class_f1"])
-        return cls(**{**numbers, "per_class_f1": per_class_f1})
+        part_seconds = dict(values.get("part_seconds", ()))
+        return cls(**{**numbers, "per_class_f1": per_class_f1, "part_seconds": part_seconds})
 
 
 def _number_or_none(value: Any) -> Any:

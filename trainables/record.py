@@ -50,7 +50,7 @@ class EpochRecord(_Strict):
     """One epoch as reported, with the order in which the study heard of it.
 
     A non-finite number stands as null; `device_seconds` is what the trial had spent until then, all its epochs together;
-    `decision` is what the scheduler answered; `part_seconds` is empty unless the study was run with `profile`.
+    `decision` is what the scheduler answered; `part_seconds` are pairs of a part and its seconds, none without `profile`.
     """
 
     epoch: int
@@ -64,7 +64,7 @@ class EpochRecord(_Strict):
     evaluate_seconds: float
     train_images_per_second: float
     peak_memory_bytes: int
-    part_seconds: dict[str, float] = Field(default_factory=dict)
+    part_seconds: tuple[tuple[str, float], ...] = ()
     device_seconds: float
     order: int
     decision: Literal["continue", "stop"]

@@ -11,7 +11,7 @@ from trainables.stopwatch import PARTS
 
 def make_record(arm: str, *parts: dict[str, float]) -> Any:
     """Return what is read of a record whose epochs took ten seconds and two more to evaluate."""
-    epochs = [SimpleNamespace(train_seconds=10.0, evaluate_seconds=2.0, part_seconds=p) for p in parts]
+    epochs = [SimpleNamespace(train_seconds=10.0, evaluate_seconds=2.0, part_seconds=tuple(p.items())) for p in parts]
     return SimpleNamespace(config=SimpleNamespace(arm=arm), epochs=epochs)
 
 
