@@ -1,6 +1,6 @@
 """The ratios P1 to P12 of the performance table: ``python -m benchmarks.bench [P2 P3]``; all of them write RESULTS.md.
 
-P2 to P5 and P11 need no Ray and use a GPU where torch finds one.
+P2 to P5, P10 and P11 need no Ray; P2 to P5 use a GPU where torch finds one, P10 and P11 are measured on the CPU.
 """
 
 import datetime
