@@ -27,6 +27,8 @@ from trainables.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.splits import make_splits
 
 IMAGE_SIZE = 32
+# Worlds below were looked at while the removals of cues and the rule of regions were chosen; they must not count.
+FIRST_WORLD = 100
 NUM_TRAINING = 800
 NUM_AUDITED = 500
 # At this size float32 is the faster.
@@ -146,6 +148,7 @@ class CauseOutcome:
 
 def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
     """Train the world's models and return what the audits say of them on scenes that they have not seen."""
+    seed += FIRST_WORLD
     learnt = make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, **world.describe()).image_set
     ask = make_ask(train_runs(learnt, world.num_models, world.weights))
     seen = make_planted_scenes(seed=2 * seed + 1, num_images=NUM_AUDITED, **world.describe()).image_set
@@ -170,6 +173,7 @@ def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
 
 def explain_world(world: ConfusedWorld, seed: int) -> tuple[CauseOutcome, ...]:
     """Train the world's models and return the root cause of some pairs of partners."""
+    seed += FIRST_WORLD
     runs = train_runs(world.draw_learnt(2 * seed), world.num_models, world.weights)
     what = world.draw_asked(2 * seed + 1)
     third = world.num_models // 3
