@@ -1,4 +1,5 @@
-# make demo | test | test-faults | check | bench | bench-search | bench-trials | faults | validate-statistics |
+# make demo | test | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
+# bench-memory | faults | validate-statistics |
 # validate-forensics; everything lives in .venv.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics faults validate-statistics validate-forensics clean
+.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics clean
 
 install: $(STAMP)
 
@@ -75,6 +76,10 @@ bench-P%: $(STAMP)
 # The forensics of 5,000 images, two arms, three seeds. Under 30 minutes on two cores.
 bench-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.forensics_speed
+
+# A study on images that need more memory than they may take, against the same in memory. Ten minutes on two cores.
+bench-memory: $(STAMP)
+	$(BIN)/python -m benchmarks.large_images
 
 clean:
 	rm -rf $(VENV)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,9 +15,10 @@ from trainables.audit import check_image_set
 from trainables.class_weights import compute_class_weights
 from trainables.images import ImageSet
 from trainables.loop import TrialData
+from trainables.mapped import ImageRoom
 from trainables.models import build_model
 from trainables.sources import load_image_set
-from trainables.splits import Splits, compute_data_fingerprint, make_splits
+from trainables.splits import Splits, make_splits
 from trainables.weights import find_weights_file
 
 DEFAULT_TEST_FRACTION = 0.2
@@ -68,10 +70,11 @@ def prepare(spec: StudySpec) -> Prepared:
             splits=splits,
             class_names=image_set.class_names,
             class_groups=image_set.class_groups,
+            reload=partial(load_images, spec),
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
-        data_fingerprint=compute_data_fingerprint(image_set),
+        data_fingerprint=splits.data_fingerprint,
     )
     check_models(spec, prepared)
     if spec.analyze.human_counts is not None:
@@ -79,12 +82,13 @@ def prepare(spec: StudySpec) -> Prepared:
     return prepared
 
 
-def load_images(spec: StudySpec) -> ImageSet:
-    """Return the spec's images; raise UserInputError if they cannot be had."""
+def load_images(spec: StudySpec, room: ImageRoom | None = None) -> ImageSet:
+    """Return the spec's images, in its own room or in the one given; raise UserInputError if they cannot be had."""
     options = dict(spec.data.options)
     if spec.data.num_images is not None:
         options["num_images"] = spec.data.num_images
-    return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, **options)
+    room = room or spec.resources.image_room
+    return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, room=room, **options)
 
 
 def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, Value]:

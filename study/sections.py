@@ -1,11 +1,13 @@
 """The sections of a spec, one class each."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.mapped import DEFAULT_SHARE, ImageRoom, default_folder, physical_memory
 from trainables.sources import SOURCES
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -173,6 +175,9 @@ class ResourcesSpec(Section):
     `profile = true` has every epoch say where its time went; on a GPU this costs some speed.
     `autoscaling = true` says that the cluster grows on demand: up to `max_concurrent` trials, which must be given then, wait for
     devices that are not there yet.
+    Images of a folder or of parquet files that need more than `image_memory_gb` decoded (a quarter of the machine's memory where
+    none is given) are mapped from a file in `image_folder` (the user's cache folder where none is given), which every node makes
+    for itself.
     """
 
     cpu: PerArm = 1.0
@@ -184,6 +189,16 @@ class ResourcesSpec(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
     max_failed_fraction: Share = 0.5
     profile: bool = False
+    image_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    image_folder: str = ""
+
+    @property
+    def image_room(self) -> ImageRoom:
+        """What decoded images may take."""
+        share = DEFAULT_SHARE * physical_memory()
+        memory = share if self.image_memory_gb is None else 1e9 * self.image_memory_gb
+        folder = Path(self.image_folder).expanduser().absolute() if self.image_folder else default_folder()
+        return ImageRoom(memory_bytes=int(memory), folder=folder)
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
         """Return the devices of one kind that a trial of `arm` holds."""

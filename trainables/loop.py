@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ from trainables.evaluation import (
     place_images,
     predict,
 )
+from trainables.mapped import ImageRoom, MappedImages
 from trainables.models import build_model, count_parameters, place_model, set_training_mode, zero_blind_taps
 from trainables.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
 from trainables.predictions import Predictions
@@ -67,6 +69,9 @@ class TrialData:
         splits: the indices of the four splits.
         class_names: K names.
         class_groups: named groups of class names.
+        reload: loads the images from their source into a given room; only asked on a node that lacks the file of mapped images.
+
+    It travels between processes by pickle; mapped images travel as their file's name.
     """
 
     images: NDArray[np.uint8]
@@ -74,6 +79,32 @@ class TrialData:
     splits: SplitIndices
     class_names: tuple[str, ...]
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reload: Callable[[ImageRoom], object] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
+        images: object = self.images
+        if isinstance(images, np.memmap):
+            images = MappedImages(Path(str(images.filename)), images.shape, self.reload)
+        values = (self.labels, self.splits, self.class_names, self.class_groups, self.reload)
+        return _unpack_data, (images, *values)
+
+
+def _unpack_data(
+    images: NDArray[np.uint8] | MappedImages,
+    labels: NDArray[np.int64],
+    splits: SplitIndices,
+    class_names: tuple[str, ...],
+    class_groups: Mapping[str, tuple[str, ...]],
+    reload: Callable[[ImageRoom], object] | None,
+) -> TrialData:
+    return TrialData(
+        images=images.open() if isinstance(images, MappedImages) else images,
+        labels=labels,
+        splits=splits,
+        class_names=class_names,
+        class_groups=class_groups,
+        reload=reload,
+    )
 
 
 class EpochLeft(Exception):

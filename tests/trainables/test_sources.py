@@ -27,6 +27,7 @@ from torchvision import datasets
 
 from search_spaces.errors import UserInputError
 from trainables.images import ImageSet
+from trainables.mapped import ImageRoom
 from trainables.sources import SOURCES, load_image_set, option_names
 from trainables.sources.decoding import FORMATS, EncodedImage, decode_images
 from trainables.sources.descriptions import load_descriptions
@@ -386,6 +387,7 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 # --- hostile bytes ---------------------------------------------------------------------------------------------------
 
+ROOM = ImageRoom(10**9, Path("unused"))
 VALID = {name: encode(make_pixels(5), name) for name in FORMATS}
 
 
@@ -393,7 +395,7 @@ VALID = {name: encode(make_pixels(5), name) for name in FORMATS}
 @settings(max_examples=100, deadline=None)
 def test_random_bytes_are_refused_and_named(data: bytes) -> None:
     with pytest.raises(UserInputError, match=r"hostile\.png"):
-        decode_images([EncodedImage("hostile.png", data)], 1, None)
+        decode_images([EncodedImage("hostile.png", data)], 1, None, ROOM)
 
 
 @given(
@@ -412,7 +414,7 @@ def test_damaged_images_decode_or_are_refused(
     damaged = valid[:at] + junk + (valid[at + len(junk) :] if keep_rest else b"")
     images, message = None, ""
     try:
-        images = decode_images([EncodedImage("damaged", damaged)], 1, native_size)
+        images = decode_images([EncodedImage("damaged", damaged)], 1, native_size, ROOM)
     except UserInputError as error:
         message = str(error)
     if images is None:

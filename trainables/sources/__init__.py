@@ -10,6 +10,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.images import ImageSet
+from trainables.mapped import DEFAULT_SHARE, ImageRoom, default_folder, physical_memory
 from trainables.sources.cifar10 import load_cifar10
 from trainables.sources.digits import load_digits
 from trainables.sources.fashion_mnist import load_fashion_mnist
@@ -29,18 +30,26 @@ SOURCES: Mapping[str, Callable[..., ImageSet]] = MappingProxyType(
 )
 
 
+# What a loader is told of memory; not for a spec's options.
+ROOM = "room"
+
+
 def option_names(source: str) -> tuple[str, ...]:
     """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
     parameters = inspect.signature(SOURCES[source]).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != ROOM)
 
 
-def load_image_set(source: str, path: str | os.PathLike[str] | None = None, **options: Any) -> ImageSet:
+def load_image_set(
+    source: str, path: str | os.PathLike[str] | None = None, *, room: ImageRoom | None = None, **options: Any
+) -> ImageSet:
     """Return the images of a source.
 
     Args:
         source: a key of `SOURCES`.
         path: where the files lie; "" is the same as None. The sources made on the spot take none.
+        room: what images of a folder or of parquet files may take in memory before they are mapped from a file; None for a
+            quarter of the machine's memory and the user's cache folder.
         options: what the source's loader takes. Every source takes `num_images` (how many images outside the test set,
             stratified; of planted scenes how many are made) and `seed` (of that draw, or of the scenes).
 
@@ -57,6 +66,8 @@ def load_image_set(source: str, path: str | os.PathLike[str] | None = None, **op
         raise UserInputError(
             f'the source {source!r} reads no files, but data.path is {os.fspath(path)!r}; remove it, or set it to ""'
         )
+    if ROOM in inspect.signature(SOURCES[source]).parameters:
+        arguments[ROOM] = room or ImageRoom(int(DEFAULT_SHARE * physical_memory()), default_folder())
     names = option_names(source)
     for name in options:
         if name not in names:

@@ -1,9 +1,8 @@
 """From encoded bytes to one uint8 array: every image decoded, checked and named if it cannot be used."""
 
 import io
-import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from search_spaces.errors import UserInputError
+from trainables.mapped import ImageRoom, physical_memory
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 64_000_000
@@ -25,10 +25,19 @@ class EncodedImage:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _First:
+    """The image that all others must be like."""
+
+    name: str
+    mode: str
+    size: tuple[int, int]
+
+
 def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return an uninitialised (N, H, W, 3) uint8 array; raise UserInputError if the machine has no room for it."""
     needed = num_images * height * width * 3
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = physical_memory()
     if needed > memory // 2:
         raise UserInputError(
             f"{num_images} images of {width}x{height} px take {needed / 1e9:.1f} GB, more than half of this machine's "
@@ -37,7 +46,9 @@ def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint
     return np.empty((num_images, height, width, 3), dtype=np.uint8)
 
 
-def decode_images(encoded: Iterable[EncodedImage], num_images: int, native_size: int | None) -> NDArray[np.uint8]:
+def decode_images(
+    encoded: Iterable[EncodedImage], num_images: int, native_size: int | None, room: ImageRoom
+) -> NDArray[np.uint8]:
     """Return the images as one array, in their order.
 
     A set that is grayscale throughout is replicated into three equal channels.
@@ -47,6 +58,7 @@ def decode_images(encoded: Iterable[EncodedImage], num_images: int, native_size:
         num_images: N.
         native_size: side in pixels to which every image is resized (Pillow's bicubic, antialiased, aspect not kept);
             None demands one size.
+        room: what the images may take in memory; if they need more, they are mapped from a file.
 
     Returns:
         (N, H, W, 3) uint8 RGB.
@@ -56,23 +68,32 @@ def decode_images(encoded: Iterable[EncodedImage], num_images: int, native_size:
             mode or another size than the first, or larger than `MAX_IMAGE_PIXELS`.
     """
     stack: NDArray[np.uint8] | None = None
-    first, first_mode = "", ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for position, item in enumerate(encoded):
-            image = decode_image(item)
-            if native_size is not None and image.size != (native_size, native_size):
-                image = image.resize((native_size, native_size), Image.Resampling.BICUBIC)
-            pixels = np.asarray(image)
+    try:
+        for position, (pixels, shape) in enumerate(_decode_alike(encoded, native_size)):
             if stack is None:
-                stack = allocate_images(num_images, *pixels.shape[:2])
-                first, first_mode = item.name, image.mode
-            _check_like_first(item.name, image, first, first_mode, stack)
-            stack[position] = pixels if image.mode == "RGB" else pixels[:, :, None]
+                stack = room.allocate(num_images, *shape)
+            stack[position] = pixels
+    except BaseException:
+        room.discard(stack)
+        raise
     if stack is None:
         raise UserInputError("there is no image to decode")
-    return stack
+    return room.settle(stack)
+
+
+def _decode_alike(
+    encoded: Iterable[EncodedImage], native_size: int | None
+) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]]]:
+    """Return each image's pixels, (H, W, 3) or (H, W, 1), with (H, W), which is that of the first."""
+    first: _First | None = None
+    for item in encoded:
+        image = decode_image(item)
+        if native_size is not None and image.size != (native_size, native_size):
+            image = image.resize((native_size, native_size), Image.Resampling.BICUBIC)
+        first = first or _First(name=item.name, mode=image.mode, size=image.size)
+        _check_like_first(item.name, image, first)
+        pixels = np.asarray(image)
+        yield (pixels if image.mode == "RGB" else pixels[:, :, None]), (image.height, image.width)
 
 
 def decode_image(item: EncodedImage) -> Image.Image:
@@ -80,11 +101,14 @@ def decode_image(item: EncodedImage) -> Image.Image:
     if not item.data:
         raise UserInputError(f"{item.name} is empty (0 bytes); replace or remove it")
     try:
-        image = Image.open(io.BytesIO(item.data), formats=FORMATS)
-        num_pixels = image.width * image.height
-        if num_pixels <= MAX_IMAGE_PIXELS:
-            image.load()
-        has_frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(item.data), formats=FORMATS)
+            num_pixels = image.width * image.height
+            if num_pixels <= MAX_IMAGE_PIXELS:
+                image.load()
+            has_frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserInputError(_too_large(item.name)) from None
     # Pillow's decoders raise nearly any class on hostile bytes: OSError, SyntaxError, struct.error, IndexError, ...
@@ -110,13 +134,13 @@ def _too_large(name: str) -> str:
     )
 
 
-def _check_like_first(name: str, image: Image.Image, first: str, first_mode: str, stack: NDArray[np.uint8]) -> None:
-    if image.mode != first_mode:
-        gray, colour = (name, first) if image.mode == "L" else (first, name)
+def _check_like_first(name: str, image: Image.Image, first: _First) -> None:
+    if image.mode != first.mode:
+        gray, colour = (name, first.name) if image.mode == "L" else (first.name, name)
         raise UserInputError(f"{gray} is grayscale in an RGB set ({colour} is RGB); convert it to RGB or remove it")
-    height, width = stack.shape[1:3]
-    if image.size != (width, height):
+    if image.size != first.size:
+        width, height = first.size
         raise UserInputError(
-            f"all images must have one size, but {first} has {width}x{height} px and {name} {image.width}x{image.height}; "
-            "set data.options.native_size to resize every image"
+            f"all images must have one size, but {first.name} has {width}x{height} px and {name} "
+            f"{image.width}x{image.height}; set data.options.native_size to resize every image"
         )

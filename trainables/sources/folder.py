@@ -10,6 +10,7 @@ from pydantic import Field
 
 from search_spaces.errors import UserInputError
 from trainables.images import ImageSet
+from trainables.mapped import ImageRoom
 from trainables.sources.decoding import EncodedImage, decode_images
 from trainables.sources.descriptions import resolve_groups
 from trainables.sources.subset import choose_subset
@@ -34,6 +35,7 @@ def load_folder(
     num_images: Annotated[int, Field(ge=1)] | None = None,
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
     class_groups: Mapping[str, Sequence[str]] | None = None,
+    room: ImageRoom,
 ) -> ImageSet:
     """Return the images under `path`, classes and files in sorted order.
 
@@ -47,6 +49,7 @@ def load_folder(
         native_size: resize every image to this side in pixels (bicubic, aspect not kept); without it all images must
             have one size.
         class_groups: named groups of classes, such as {rigid = ["ship"], deformable = ["cat", "dog"]}.
+        room: what the decoded images may take in memory; no option of a spec.
 
     Raises:
         UserInputError: naming the folder that is missing, empty or misplaced, or the file that cannot be used.
@@ -64,7 +67,7 @@ def load_folder(
     official_test = np.arange(len(files)) >= num_first if len(parts) == 2 else None
     kept = choose_subset(labels, official_test, num_images, seed)
     return ImageSet(
-        images=decode_images(_read_files([files[i][0] for i in kept], root), len(kept), native_size),
+        images=decode_images(_read_files([files[i][0] for i in kept], root), len(kept), native_size, room),
         labels=labels[kept],
         class_names=class_names,
         source="folder",

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.images import ImageSet
+from trainables.mapped import ImageRoom
 from trainables.sources.decoding import EncodedImage, decode_images
 from trainables.sources.descriptions import resolve_groups
 from trainables.sources.subset import choose_subset
@@ -45,6 +46,7 @@ def load_parquet(
     test_split: str = "test",
     class_names: Sequence[str] | None = None,
     class_groups: MappingType[str, Sequence[str]] | None = None,
+    room: ImageRoom,
 ) -> ImageSet:
     """Return the images of one parquet file, or of a folder with train-*.parquet and optionally test-*.parquet.
 
@@ -59,6 +61,7 @@ def load_parquet(
         class_names: K names, where the files' Hugging Face metadata has none.
         class_groups: named groups of classes; by default those of the described data set with the same classes
             (CIFAR-10's rigid and deformable).
+        room: what the decoded images may take in memory; no option of a spec.
 
     Raises:
         UserInputError: naming the file that is not parquet or lacks a column or the class names, or file and row of
@@ -74,7 +77,7 @@ def load_parquet(
     official_test = np.arange(len(labels)) >= num_train if test_files else None
     kept = choose_subset(labels, official_test, num_images, seed)
     return ImageSet(
-        images=decode_images(_read_images(shards, kept), len(kept), native_size),
+        images=decode_images(_read_images(shards, kept), len(kept), native_size, room),
         labels=labels[kept],
         class_names=names,
         source="parquet",
