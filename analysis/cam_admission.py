@@ -17,7 +17,14 @@ from scipy.stats import rankdata
 from torch import nn
 
 from analysis.findings import CamAdmission, CamTest, Interval
-from analysis.grad_cam import CamLayer, ask_model, compute_cams, compute_road, is_degenerate
+from analysis.grad_cam import (
+    CamLayer,
+    ask_model,
+    compute_cams,
+    compute_predicted_cams,
+    compute_road,
+    is_degenerate,
+)
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import RING_FRACTIONS, Images, make_ring, swap_ring
@@ -45,10 +52,11 @@ class CamModels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Maps:
-    """(S, N, h, w) maps for the predicted classes, and (S, N) those classes."""
+    """(S, N, h, w) maps for the predicted classes, (S, N) those classes and their logits."""
 
     cams: NDArray[np.float32]
     predicted: IntArray
+    logits: FloatArray
 
 
 def admit_cams(models: CamModels, what: AuditImages, *, seed: int = 0) -> CamAdmission:
@@ -75,9 +83,10 @@ def admit_cams(models: CamModels, what: AuditImages, *, seed: int = 0) -> CamAdm
 
 def _compute_maps(networks: Sequence[nn.Module], images: Images, models: CamModels) -> _Maps:
     inputs = models.prepare(images)
-    predicted = np.stack([ask_model(network, inputs).argmax(axis=1) for network in networks])
-    cams = [compute_cams(n, inputs, said, models.layer.name) for n, said in zip(networks, predicted, strict=True)]
-    return _Maps(cams=np.stack(cams), predicted=predicted.astype(np.int64))
+    logits, cams = zip(*(compute_predicted_cams(n, inputs, models.layer.name) for n in networks), strict=True)
+    predicted = np.stack([own.argmax(axis=1) for own in logits])
+    highest = np.stack([own.max(axis=1) for own in logits])
+    return _Maps(cams=np.stack(cams), predicted=predicted.astype(np.int64), logits=highest)
 
 
 def _test_degenerate(maps: _Maps, what: AuditImages) -> CamTest:
@@ -149,14 +158,13 @@ def _test_ring(models: CamModels, maps: _Maps, what: AuditImages, seed: int) -> 
     generator = numpy_generator(seed, "cam ring")
     donors = generator.permutation(len(what.labels))
     swapped = swap_ring(what.images, what.images[donors], ring)
-    inputs, changed = models.prepare(what.images), models.prepare(swapped)
+    changed = models.prepare(swapped)
     rows = np.arange(len(what.labels))
     values, influence = [], []
     for number, network in enumerate(models.trained):
-        said = maps.predicted[number]
-        before, after = (ask_model(network, x)[rows, said] for x in (inputs, changed))
+        after = ask_model(network, changed)[rows, maps.predicted[number]]
         energy = _share_inside(maps.cams[number], ring[None])[:, 0]
-        value, own = _rank_correlation(energy, before - after)
+        value, own = _rank_correlation(energy, maps.logits[number] - after)
         values.append(value)
         influence.append(own)
     found = compute_crossed_interval(

@@ -92,9 +92,23 @@ def compute_cams(
     classes = [int(target) for target in targets]
     if inputs.ndim != 4 or len(inputs) != len(classes):
         raise ValueError(f"inputs (N, 3, H, W) need N targets, but got {tuple(inputs.shape)}, {len(classes)}")
+    return _compute_maps(model, inputs, classes, layer, batch_size)[1]
+
+
+def compute_predicted_cams(
+    model: nn.Module, inputs: torch.Tensor, layer: str, *, batch_size: int = 64
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return (N, K) logits and (N, h, w) maps for the class of the highest, from one pass; otherwise as `compute_cams`."""
+    return _compute_maps(model, inputs, None, layer, batch_size)
+
+
+def _compute_maps(
+    model: nn.Module, inputs: torch.Tensor, classes: Sequence[int] | None, layer: str, batch_size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return logits and raw maps; without classes those of the predicted ones."""
     target_layer = _find_layer(model, layer)
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    maps = []
+    maps, logits = [], []
     with _state_as_found(model), torch.enable_grad(), deterministic:
         model.requires_grad_(False)
         # The graph begins at the layer, so that nothing before it is differentiated.
@@ -102,16 +116,17 @@ def compute_cams(
         cam = _RawGradCam(model=model, target_layers=[target_layer])
         # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
         try:
-            for start in range(0, len(classes), batch_size):
-                batch = inputs[start : start + batch_size].detach().to(cam.device)
-                wanted = [ClassifierOutputTarget(c) for c in classes[start : start + batch_size]]
-                maps.append(cam(batch, wanted))
+            for start in range(0, len(inputs), batch_size):
+                part = slice(start, start + batch_size)
+                wanted = None if classes is None else [ClassifierOutputTarget(c) for c in classes[part]]
+                maps.append(cam(inputs[part].detach().to(cam.device), wanted))
+                logits.append(cam.outputs.detach().double().cpu().numpy())
         finally:
             cam.activations_and_grads.release()
             cut.remove()
     if not maps:
-        return np.zeros((0, 0, 0), dtype=np.float32)
-    return np.ascontiguousarray(np.concatenate(maps), dtype=np.float32)
+        return np.zeros((0, 0)), np.zeros((0, 0, 0), dtype=np.float32)
+    return np.concatenate(logits), np.ascontiguousarray(np.concatenate(maps), dtype=np.float32)
 
 
 def is_degenerate(cam: NDArray[np.float32]) -> bool:
@@ -140,9 +155,9 @@ def compute_arm_cams(
     """
     if not len(labels):
         return ()
-    probabilities = softmax(ask_model(model, inputs), axis=1)
+    logits, predicted_cams = compute_predicted_cams(model, inputs, layer.name)
+    probabilities = softmax(logits, axis=1)
     predicted = probabilities.argmax(axis=1)
-    predicted_cams = compute_cams(model, inputs, predicted, layer.name)
     true_cams = compute_cams(model, inputs, labels, layer.name)
     return tuple(
         ArmCam(

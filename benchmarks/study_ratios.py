@@ -1,12 +1,15 @@
 """P1, P6, P8 and P9: what a study costs beside its trainings. With Ray."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +22,7 @@ import torch
 from ray import tune
 
 from benchmarks.many_trials import RecordedTrainable, load_curves, run_many_trials
-from benchmarks.ratios import Ratio, measure_seconds
+from benchmarks.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.record_curves import PARQUET
 from benchmarks.reference_recipe import make_config
 from search_spaces.config import TrialConfig
@@ -33,6 +36,7 @@ from trainables.store import Store
 NUM_IMAGES = 2500
 NUM_TRIALS, MAX_EPOCHS = 14, 5
 NUM_STARTS = 12
+NUM_TRIALS_OF_A_NODE = (1, 2, 4)
 SPEC = f"""
 name = "bare"
 [data]
@@ -150,37 +154,65 @@ def measure_many_trials() -> list[Ratio]:
 
 @ray.remote(num_cpus=0)
 class _Holder:
-    """A trial's process: reads the images in place, trains two batches, and says how much memory is its own."""
+    """A trial's process: reads the images in place and trains two batches."""
 
     def hold(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """Return the memory in bytes that is the process's own (USS)."""
         indices = np.arange(300, dtype=np.int64)
         splits: Any = SimpleNamespace(train=indices[:256], search=indices[256:], confirm=indices[:0], test=indices[:0])
         data = TrialData(images=images, labels=labels, splits=splits, class_names=tuple("abcdefghij"))
         torch.set_num_threads(1)
-        run = TrainingRun(make_config("resnet18", 32), data, device=torch.device("cpu"))
-        run.run_epoch()
+        self._run = TrainingRun(make_config("resnet18", 32), data, device=torch.device("cpu"))
+        self._run.run_epoch()
         # A pass over everything, as training makes in the end.
         int(images[::7].max())
         return float(psutil.Process().memory_full_info().uss)
 
 
+@contextmanager
+def _holding(number: int, data: tuple[Any, Any]) -> Iterator[list[float]]:
+    """Have `number` processes hold the data; give what each has of its own."""
+    holders: list[Any] = [_Holder.remote() for _ in range(number)]
+    try:
+        yield ray.get([holder.hold.remote(*data) for holder in holders])
+    finally:
+        for holder in holders:
+            ray.kill(holder)
+        time.sleep(1.0)
+
+
+def _put(count: int) -> tuple[Any, Any]:
+    images = np.zeros((count, 32, 32, 3), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(count) % 251
+    return ray.put(images), ray.put(np.arange(count, dtype=np.int64) % 10)
+
+
+def _measure_node() -> float:
+    """Return the memory in bytes of Ray's processes on this node, what they share counted once (PSS)."""
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return float(total)
+
+
 def measure_memory() -> list[Ratio]:
     """P9: the memory of its own that a further trial needs because the dataset is large, as a part of the dataset."""
     large, small = 200_000, 2_000
-    with connect_cluster(None):
-        own: dict[int, list[float]] = {}
-        for count in (small, large):
-            images = np.zeros((count, 32, 32, 3), dtype=np.uint8)
-            images[:, 0, 0, 0] = np.arange(count) % 251
-            data = ray.put(images), ray.put(np.arange(count, dtype=np.int64) % 10)
-            own[count] = []
-            for _ in range(5):
-                holder: Any = _Holder.remote()
-                own[count].append(ray.get(holder.hold.remote(*data)))
-                ray.kill(holder)
-                time.sleep(0.5)
     size = large * 32 * 32 * 3
+    with connect_cluster(None):
+        own: dict[int, list[float]] = {small: [], large: []}
+        data = {count: _put(count) for count in own}
+        for count in own:
+            for _ in range(REPEATS):
+                with _holding(1, data[count]) as held:
+                    own[count] += held
+        node = []
+        for number in NUM_TRIALS_OF_A_NODE:
+            with _holding(number, data[large]):
+                node.append(_measure_node() / 2**20)
     extra = [(a - b) / size for a, b in zip(own[large], own[small], strict=True)]
+    numbers = ", ".join(map(str, NUM_TRIALS_OF_A_NODE))
     return [
         Ratio(
             number="P9",
@@ -188,6 +220,8 @@ def measure_memory() -> list[Ratio]:
             goal=0.01,
             is_at_most=True,
             values=tuple(extra),
-            note=f"a trial's process has {np.median(own[large]) / 2**20:.0f} MiB of its own",
+            note=f"a trial's process has {np.median(own[large]) / 2**20:.0f} MiB of its own; a node with {numbers} trials has "
+            + ", ".join(f"{value:.0f}" for value in node)
+            + " MiB, Ray and the dataset included",
         )
     ]

@@ -10,10 +10,12 @@ from torchvision.models import resnet18, resnet50
 from analysis.grad_cam import (
     CAM_LAYERS,
     CamLayer,
+    ask_model,
     choose_cam_layer,
     compute_arm_cams,
     compute_cams,
     compute_degenerate_fraction,
+    compute_predicted_cams,
     is_degenerate,
 )
 from search_spaces.errors import UserInputError
@@ -100,6 +102,13 @@ def test_raw_maps_equal_a_hand_written_grad_cam(model: nn.Module, inputs: torch.
     assert cams.shape == expected.shape
     assert cams.max() > 0
     np.testing.assert_allclose(cams, expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
+def test_one_pass_gives_the_answers_and_their_maps(model: nn.Module, inputs: torch.Tensor) -> None:
+    logits, cams = compute_predicted_cams(model, inputs, "layer3", batch_size=2)
+    np.testing.assert_array_equal(logits, np.concatenate([ask_model(model, inputs[i : i + 2]) for i in (0, 2, 4)]))
+    expected = compute_cams(model, inputs, logits.argmax(axis=1), "layer3", batch_size=2)
+    np.testing.assert_array_equal(cams, expected)
 
 
 def test_energy_is_raw(model: nn.Module, inputs: torch.Tensor) -> None:
