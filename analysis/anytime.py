@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from analysis.comparison import Side, compute_difference, compute_seed_differences
-from analysis.findings import Interval
+from analysis.interval import Interval
 
 # Standard deviation of the prior on (difference / standard deviation of a seed's difference): wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0

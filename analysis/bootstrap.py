@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison import Side, compute_difference
-from analysis.findings import Interval
+from analysis.interval import Interval
 from analysis.intervals import compute_t_quantile
 from analysis.metrics import FloatArray, IntArray, compute_weighted_macro_f1
 from search_spaces.errors import UserInputError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
-from analysis.findings import CamAdmission, CamTest, Interval
+from analysis.forensic_findings import CamAdmission, CamTest
 from analysis.grad_cam import (
     CamLayer,
     ask_model,
@@ -25,6 +25,7 @@ from analysis.grad_cam import (
     compute_road,
     is_degenerate,
 )
+from analysis.interval import Interval
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import RING_FRACTIONS, Images, make_ring, swap_ring

@@ -7,12 +7,13 @@ import numpy as np
 
 from analysis.comparison import ArmPredictions
 from analysis.confusion import check_class_names, compute_rate_interval
-from analysis.findings import ClassScore, Interval
+from analysis.findings import ClassScore
 from analysis.influence import (
     compute_f1_influence,
     compute_macro_f1_influence,
     compute_precision_influence,
 )
+from analysis.interval import Interval
 from analysis.intervals import CrossedEstimate, compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import (
     FloatArray,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.cues import LUMA
-from analysis.findings import AuditVerdict, ClassAudit, ColourLoss, Interval, PairPull, RingAudit
+from analysis.forensic_findings import AuditVerdict, ClassAudit, ColourLoss, PairPull, RingAudit
+from analysis.interval import Interval
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_regions import find_region

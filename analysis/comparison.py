@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.findings import ComparisonRow, Interval, Verdict
+from analysis.findings import ComparisonRow, Verdict
 from analysis.influence import compute_macro_f1_influence
+from analysis.interval import Interval
 from analysis.intervals import (
     CrossedEstimate,
     check_confidence,

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.comparison import ArmPredictions, Side
-from analysis.findings import Confusion, Interval
+from analysis.findings import Confusion
 from analysis.influence import compute_rate_influence
+from analysis.interval import Interval
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray, compute_confusion_counts, divide_or_zero
 from search_spaces.errors import UserInputError

@@ -17,7 +17,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from analysis.assembly import LOW_SHARE_FRACTION
-from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Confusion, ConfusionCluster, Interval, SearchArm
+from analysis.findings import ArmFinding, ComparisonRow, Confusion, ConfusionCluster, SearchArm
+from analysis.forensic_findings import CamPanel
+from analysis.interval import Interval
 from analysis.panels import ArmCam
 from trainables.confusion_figure import literal_text, plot_rate_matrix
 

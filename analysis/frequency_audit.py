@@ -15,7 +15,7 @@ from scipy.ndimage import generic_filter
 from sklearn.feature_selection import f_classif
 
 from analysis.cues import LUMA
-from analysis.findings import FrequencyAudit
+from analysis.forensic_findings import FrequencyAudit
 from analysis.metrics import FloatArray
 from analysis.ring_swaps import Images
 from analysis.swap_effects import AuditImages, Classify, compute_mean_interval, judge_gap, measure_gaps

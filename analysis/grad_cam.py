@@ -20,7 +20,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget, 
 from scipy.special import softmax
 from torch import nn
 
-from analysis.findings import CamView
+from analysis.forensic_findings import CamView
 from analysis.panels import ArmCam
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.seeds import derive_seed, numpy_generator

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.findings import ClassScore, GroupContrast
+from analysis.findings import ClassScore
+from analysis.forensic_findings import GroupContrast
 from search_spaces.errors import UserInputError, nearest_name
 
 # Above this many ways to divide the classes, the exact test is not made.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.findings import Interval
+from analysis.interval import Interval
 from analysis.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 

@@ -11,8 +11,10 @@ from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
 from analysis.clusters import find_clusters
 from analysis.comparison import ArmPredictions, stack_predictions
 from analysis.confusion import compute_confusion
-from analysis.findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, GroupContrast, Interval, LabelIssue
+from analysis.findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
+from analysis.forensic_findings import GroupContrast
 from analysis.group_contrast import compute_group_contrasts
+from analysis.interval import Interval
 from analysis.label_issues import list_label_issues
 from analysis.pair_rates import check_human_counts, compare_with_people
 from search_spaces.errors import UserInputError

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison import ArmPredictions
-from analysis.findings import ConfusedPair, HumanExcess, Interval
+from analysis.findings import ConfusedPair, HumanExcess
+from analysis.interval import Interval
 from analysis.intervals import compute_crossed_interval, compute_proportion_interval
 from analysis.metrics import FloatArray
 from search_spaces.errors import UserInputError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings import CamPanel, CamView
+from analysis.forensic_findings import CamPanel, CamView
 from search_spaces.errors import UserInputError
 from trainables.predictions import Predictions
 

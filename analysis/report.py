@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.findings import CamPanel, Findings
+from analysis.findings import Findings
+from analysis.forensic_findings import CamPanel
 from analysis.outside_forensics import OutsideFindings
 from analysis.tables import TableRow
 from analysis.wording import (

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.cues import CUES, prepare_removal, remove_cues
-from analysis.findings import CueEffect, Interval, RootCause
+from analysis.forensic_findings import CueEffect, RootCause
+from analysis.interval import Interval
 from analysis.intervals import CrossedEstimate, compute_crossed_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import Images

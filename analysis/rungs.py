@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, spearmanr
 
-from analysis.findings import Interval, RungFinding
+from analysis.findings import RungFinding
+from analysis.interval import Interval
 from trainables.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95

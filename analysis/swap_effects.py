@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings import AuditVerdict, Interval
+from analysis.forensic_findings import AuditVerdict
+from analysis.interval import Interval
 from analysis.intervals import compute_crossed_interval
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import Images, draw_partners

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.comparison import compute_holm_adjusted
-from analysis.findings import ComparisonRow, Interval, Verdict
+from analysis.findings import ComparisonRow, Verdict
+from analysis.interval import Interval
 from analysis.table_formats import escape_latex, to_csv, to_latex, to_markdown
 
 BAR_WIDTH = 33

@@ -3,19 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.findings import (
-    ArmFinding,
-    AuditVerdict,
-    CamView,
-    Findings,
-    FrequencyAudit,
-    GroupContrast,
-    Interval,
-    RingAudit,
-    RootCause,
-    RungFinding,
-    Verdict,
-)
+from analysis.findings import ArmFinding, Findings, RungFinding, Verdict
+from analysis.forensic_findings import AuditVerdict, CamView, FrequencyAudit, GroupContrast, RingAudit, RootCause
+from analysis.interval import Interval
 from analysis.outside_forensics import OutsideArm
 from analysis.root_cause import MIXED
 from analysis.tables import TableRow, describe_rule

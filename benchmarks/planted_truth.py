@@ -10,7 +10,7 @@ import torch
 
 from analysis.clever_hans import audit_rings
 from analysis.cues import CUES
-from analysis.findings import AuditVerdict
+from analysis.forensic_findings import AuditVerdict
 from analysis.frequency_audit import audit_frequencies
 from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import Images

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from analysis.findings import Interval
+from analysis.interval import Interval
 from analysis.intervals import compute_t_quantile
 from benchmarks.replay_curves import FloatArray
 from benchmarks.replay_simulation import Landscape, Outcome

@@ -8,7 +8,8 @@ import numpy as np
 from analysis.assembly import ArmEvidence
 from analysis.cam_admission import admit_cams
 from analysis.clever_hans import audit_rings, measure_colour_losses, measure_pull
-from analysis.findings import ArmFinding, CamAdmission, PairPull, RootCause
+from analysis.findings import ArmFinding
+from analysis.forensic_findings import CamAdmission, PairPull, RootCause
 from analysis.frequency_audit import audit_frequencies
 from analysis.grad_cam import NoCamLayerError
 from analysis.metrics import IntArray

@@ -21,7 +21,8 @@ from analysis.assembly import (
     compute_warnings,
 )
 from analysis.audit_figures import plot_ring_audits, plot_root_causes
-from analysis.findings import ArmFinding, CamPanel, ComparisonRow, Findings, ParameterImportance, Verdict
+from analysis.findings import ArmFinding, ComparisonRow, Findings, ParameterImportance, Verdict
+from analysis.forensic_findings import CamPanel
 from analysis.grad_cam import NoCamLayerError
 from analysis.group_contrast import compute_group_contrasts
 from analysis.label_issues import list_label_issues

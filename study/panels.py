@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.assembly import ArmEvidence
 from analysis.figures import figure_to_png, plot_cam_panel
-from analysis.findings import CamPanel
+from analysis.forensic_findings import CamPanel
 from analysis.grad_cam import choose_cam_layer, compute_arm_cams
 from analysis.panels import ArmCam, build_panel, choose_panel_images
 from study.lifecycle import OpenStudy

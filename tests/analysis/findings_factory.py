@@ -10,6 +10,18 @@ from analysis.comparison import ArmPredictions, compare_arms
 from analysis.confusion import compute_confusion
 from analysis.findings import (
     ArmFinding,
+    ConfusedPair,
+    ConfusionCluster,
+    Findings,
+    HumanExcess,
+    LabelIssue,
+    ParameterImportance,
+    RungFinding,
+    SearchArm,
+    TuningCurve,
+    TuningPoint,
+)
+from analysis.forensic_findings import (
     AuditVerdict,
     CamAdmission,
     CamPanel,
@@ -17,24 +29,14 @@ from analysis.findings import (
     CamView,
     ClassAudit,
     ColourLoss,
-    ConfusedPair,
-    ConfusionCluster,
     CueEffect,
-    Findings,
     FrequencyAudit,
     GroupContrast,
-    HumanExcess,
-    Interval,
-    LabelIssue,
     PairPull,
-    ParameterImportance,
     RingAudit,
     RootCause,
-    RungFinding,
-    SearchArm,
-    TuningCurve,
-    TuningPoint,
 )
+from analysis.interval import Interval
 from analysis.panels import ArmCam
 from analysis.wording import search_plot_keys
 from trainables.seeds import numpy_generator

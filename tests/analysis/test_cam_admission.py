@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from analysis.cam_admission import CamModels, admit_cams
-from analysis.findings import CamTest
+from analysis.forensic_findings import CamTest
 from analysis.grad_cam import choose_cam_layer, compute_cams, compute_road
 from analysis.swap_effects import AuditImages
 from benchmarks.planted_truth import train_runs

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.clever_hans import audit_rings, measure_colour_losses, measure_pull
-from analysis.findings import AuditVerdict, Interval
+from analysis.forensic_findings import AuditVerdict
+from analysis.interval import Interval
 from analysis.ring_swaps import draw_partners, fill_centre, find_quiet, make_ring, swap_ring
 from analysis.swap_effects import AuditImages, judge_gap
 from search_spaces.errors import UserInputError

@@ -21,7 +21,8 @@ from analysis.comparison import (
     compute_verdict,
     stack_predictions,
 )
-from analysis.findings import Interval, Verdict
+from analysis.findings import Verdict
+from analysis.interval import Interval
 from search_spaces.errors import UserInputError
 from trainables.predictions import Predictions
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.clever_hans import audit_rings
-from analysis.findings import AuditVerdict, FrequencyAudit
+from analysis.forensic_findings import AuditVerdict, FrequencyAudit
 from analysis.frequency_audit import audit_frequencies, find_waves, swap_waves
 from analysis.swap_effects import AuditImages
 from search_spaces.errors import UserInputError

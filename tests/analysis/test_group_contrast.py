@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.findings import ClassScore, Interval
+from analysis.findings import ClassScore
 from analysis.group_contrast import compute_group_contrasts
+from analysis.interval import Interval
 from search_spaces.errors import UserInputError
 
 

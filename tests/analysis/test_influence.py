@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from analysis.findings import Interval
 from analysis.influence import (
     compute_f1_influence,
     compute_macro_f1_influence,
@@ -13,6 +12,7 @@ from analysis.influence import (
     compute_rate_influence,
     compute_recall_influence,
 )
+from analysis.interval import Interval
 from analysis.intervals import (
     CrossedEstimate,
     compute_crossed_interval,

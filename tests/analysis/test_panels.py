@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.findings import CamView
+from analysis.forensic_findings import CamView
 from analysis.panels import MOST_CONFUSED, ArmCam, build_panel, choose_panel_images
 from search_spaces.errors import UserInputError
 from trainables.predictions import Predictions

@@ -12,7 +12,8 @@ from analysis.arm_tables import (
     build_arm_rich_table,
     build_arm_table_rows,
 )
-from analysis.findings import ArmFinding, ComparisonRow, Confusion, Interval, Verdict
+from analysis.findings import ArmFinding, ComparisonRow, Confusion, Verdict
+from analysis.interval import Interval
 from analysis.tables import (
     BAR_WIDTH,
     HEADER,
