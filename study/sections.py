@@ -51,12 +51,16 @@ class ModelSpec(Section):
 
 
 class TrainSpec(Section):
-    """[train]: what every trial of the study shares."""
+    """[train]: what every trial of the study shares.
+
+    `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; it costs its start again in every trial.
+    """
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     batch_size: Annotated[int, Field(ge=2)] = 128
     precision: Literal["bf16", "fp32"] = "bf16"
     channels_last: bool = True
+    compile: Literal["none", "inductor", "cuda_graphs"] = "none"
     flip_probability: Share = 0.5
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2

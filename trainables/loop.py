@@ -30,7 +30,14 @@ from trainables.evaluation import (
     predict,
 )
 from trainables.mapped import ImageRoom, MappedImages
-from trainables.models import build_model, count_parameters, place_model, set_training_mode, zero_blind_taps
+from trainables.models import (
+    build_model,
+    compile_model,
+    count_parameters,
+    place_model,
+    set_training_mode,
+    zero_blind_taps,
+)
 from trainables.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
 from trainables.predictions import Predictions
 from trainables.seeds import torch_generator
@@ -153,6 +160,7 @@ class TrainingRun:
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         if device.type == "cpu" and config.word("precision") == "bf16":
             zero_blind_taps(self.model, self._settings.image_size)
+        self._forward = compile_model(self.model, config, device)
         self._batch_size = min(config.whole("batch_size"), len(data.splits.train))
         self._steps_per_epoch = len(data.splits.train) // self._batch_size
         self._optimizer = build_optimizer(self.model, config)
@@ -327,7 +335,7 @@ class TrainingRun:
             )
         with self.stopwatch.part("forward"):
             with autocast(self.config, self.device):
-                logits = self.model(inputs)
+                logits = self._forward(inputs)
             smoothing = self.config.number("label_smoothing")
             loss = compute_weighted_cross_entropy(logits, targets, self._class_weights, smoothing)
         with self.stopwatch.part("backward"):

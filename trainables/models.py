@@ -2,8 +2,11 @@
 
 import functools
 import math
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import cast
 
 import torch
 import torchvision
@@ -21,6 +24,7 @@ BACKBONES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "resnet50": torchvision.models.resnet50,
     }
 )
+COMPILERS = ("none", "inductor", "cuda_graphs")
 
 
 def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = None) -> nn.Module:
@@ -58,6 +62,34 @@ def place_model(model: nn.Module, config: TrialConfig, device: torch.device) -> 
     """Move `model` to `device` in the memory layout that `config` trains in; the layout decides about the last bits."""
     layout = torch.channels_last if config["channels_last"] else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+
+def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Return the model's forward pass, compiled where `config` says so; the parameters stay the model's own.
+
+    `compile` is "none", "inductor" (torch.compile), or "cuda_graphs" (the same, replayed as CUDA graphs). What is compiled costs
+    its start again in every trial, and rounds otherwise than the plain model.
+    Raises UserInputError for another word, CUDA graphs without CUDA, and a CPU without the C++ compiler that this needs.
+    """
+    kind = str(config.get("compile", "none"))
+    if kind not in COMPILERS:
+        raise UserInputError(f"there is no train.compile {kind!r}{nearest_name(kind, COMPILERS)}")
+    if kind == "none":
+        return model
+    if device.type != "cuda" and kind == "cuda_graphs":
+        raise UserInputError(
+            f'train.compile = "cuda_graphs" needs a CUDA device, but the trial is on {device.type}; use "inductor" or "none"'
+        )
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise UserInputError(
+            f'train.compile = "{kind}" on a CPU needs a C++ compiler, but there is no {compiler}; install one, set CXX, or '
+            'use "none"'
+        )
+    # An actor serves many trials, and torch gives up after a few models with one forward method.
+    torch.compiler.reset()
+    compiled = torch.compile(model, dynamic=False, mode="reduce-overhead" if kind == "cuda_graphs" else None)
+    return cast(Callable[[Tensor], Tensor], compiled)
 
 
 def zero_blind_taps(model: nn.Module, image_size: int) -> None:

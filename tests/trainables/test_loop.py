@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -330,6 +332,39 @@ def test_a_checkpoint_of_another_configuration_or_image_set_is_refused(finished:
     more_classes = dataclasses.replace(DATA, class_names=("a", "b", "c", "d"))
     with pytest.raises(UserInputError, match="4 classes"):
         start(data=more_classes, checkpoint=checkpoint)
+
+
+def test_a_compiled_model_is_what_trains(monkeypatch: pytest.MonkeyPatch, finished: TrainingRun) -> None:
+    passes = 0
+
+    def compile_nothing(model: torch.nn.Module, **_: object) -> Callable[[torch.Tensor], torch.Tensor]:
+        def forward(inputs: torch.Tensor) -> torch.Tensor:
+            nonlocal passes
+            passes += 1
+            return cast(torch.Tensor, model(inputs))
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    run = start(change(compile="inductor"))
+    while not run.is_finished:
+        run.run_epoch()
+    assert passes == run.epoch * (len(DATA.splits.train) // CONFIG.whole("batch_size"))
+    assert [m.train_loss for m in run.history] == [m.train_loss for m in finished.history]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("inducter", r"there is no train\.compile 'inducter' \(did you mean 'inductor'"),
+        ("cuda_graphs", r"needs a CUDA device, but the trial is on cpu"),
+        ("inductor", r"needs a C\+\+ compiler, but there is no nowhere-to-be-found"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch, word: str, message: str) -> None:
+    monkeypatch.setenv("CXX", "nowhere-to-be-found")
+    with pytest.raises(UserInputError, match=message):
+        start(change(compile=word))
 
 
 def test_bad_settings_are_refused_with_the_nearest_name() -> None:
