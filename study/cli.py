@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -353,21 +354,14 @@ def tensorboard(
     storage: StorageOption = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 6006,
 ) -> None:
-    """Show the study's events in TensorBoard."""
+    """Show the study's events in TensorBoard; those on an object store through a local copy that follows them."""
+    from study.event_mirror import mirrored_events
+
     store = open_study(study, storage)
-    root = str(store.local_path) if store.is_local else store.root
-    command = [
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        "--logdir",
-        root,
-        "--port",
-        str(port),
-        "--host",
-        "127.0.0.1",
-    ]
-    raise typer.Exit(subprocess.call(command))
+    with nullcontext(store.local_path) if store.is_local else mirrored_events(store) as folder:
+        options = ["--logdir", str(folder), "--port", str(port), "--host", "127.0.0.1"]
+        status = subprocess.call([sys.executable, "-m", "tensorboard.main", *options])
+    raise typer.Exit(status)
 
 
 @app.command("inspect")

@@ -130,10 +130,15 @@ class Store:
 
     def list_files(self, name: str = "") -> tuple[str, ...]:
         """Return every file below a folder, at any depth, as names relative to that folder, sorted."""
+        return tuple(self.list_sizes(name))
+
+    def list_sizes(self, name: str = "") -> dict[str, int]:
+        """Return the size in bytes of every file that `list_files` names, in its order."""
         base = self._path(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
         infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
-        return tuple(sorted(i.path[len(base) + 1 :] for i in infos if i.type == fs.FileType.File))
+        files = {i.path[len(base) + 1 :]: int(i.size) for i in infos if i.type == fs.FileType.File}
+        return dict(sorted(files.items()))
 
     def delete(self, name: str) -> None:
         """Delete a file or a folder with what is in it; a missing one is fine."""
