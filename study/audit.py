@@ -1,6 +1,6 @@
 """The Clever Hans audit of a confirmed study: which images, which models, and what cannot be audited."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +27,16 @@ MOST_PAIRS = 6
 
 
 def audit_arms(
-    study: OpenStudy, arms: Mapping[str, ArmFinding], evidence: Mapping[str, ArmEvidence], image_set: ImageSet
+    study: OpenStudy,
+    arms: Mapping[str, ArmFinding],
+    evidence: Mapping[str, ArmEvidence],
+    image_set: ImageSet,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, ArmFinding], str]:
-    """Return the arms with their audits and the pulls of their confused pairs, and why there is no audit where there is none."""
+    """Return the arms with their audits and the pulls of their confused pairs, and why there is no audit where there is none.
+
+    `say` is told each step as it begins.
+    """
     if not study.spec.analyze.num_audit_images:
         return dict(arms), "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
     first = next(iter(evidence.values())).predictions[0]
@@ -43,13 +50,16 @@ def audit_arms(
     audited = {}
     try:
         for name, arm in arms.items():
-            audited[name] = _audit_arm(study, arm, evidence[name], what)
+            audited[name] = _audit_arm(study, arm, evidence[name], what, say)
     except UserInputError as error:
         return dict(arms), f"The Clever Hans audit could not be made: {error}."
     return audited, ""
 
 
-def _audit_arm(study: OpenStudy, arm: ArmFinding, evidence: ArmEvidence, what: AuditImages) -> ArmFinding:
+def _audit_arm(
+    study: OpenStudy, arm: ArmFinding, evidence: ArmEvidence, what: AuditImages, say: Callable[[str], None]
+) -> ArmFinding:
+    about = f"{arm.arm}, {len(what.labels)} images:"
     ask = make_logits(study, evidence.runs, len(what.class_names))
 
     def classify(images: Images) -> IntArray:
@@ -61,17 +71,22 @@ def _audit_arm(study: OpenStudy, arm: ArmFinding, evidence: ArmEvidence, what: A
     pulls: tuple[PairPull, ...] = ()
     causes: tuple[RootCause, ...] = ()
     if len(what.class_names) > 2:
+        say(f"{about} what confuses {len(pairs)} pairs of classes")
         directed = [way for one, other in pairs for way in ((one, other), (other, one))]
         pulls = tuple(measure_pull(classify, what, one, other) for one, other in directed)
         causes = _find_causes(study, evidence, what, pairs, confused)
+    say(f"{about} swapped rings, colour and waves")
     rings = audit_rings(classify, what, seed=study.spec.seed)
+    colour_losses = measure_colour_losses(classify, what)
+    frequency_audit = audit_frequencies(classify, what, seed=study.spec.seed)
+    say(f"{about} the tests of the heat maps")
     return replace(
         arm,
         ring_audits=rings,
         pulls=pulls,
         root_causes=causes,
-        colour_losses=measure_colour_losses(classify, what),
-        frequency_audit=audit_frequencies(classify, what, seed=study.spec.seed),
+        colour_losses=colour_losses,
+        frequency_audit=frequency_audit,
         cam_admission=_admit_cams(study, evidence, what),
     )
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from analysis.arm_tables import build_arm_rich_table, build_pair_table
 from analysis.figures import figure_to_png, plot_confusion
+from analysis.findings import Findings
 from analysis.outside_forensics import analyze_outside_arms
 from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
 from analysis.report import build_comparison_page, build_forensics_page
@@ -144,9 +145,21 @@ def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: boo
             return
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
-    compute_findings(opened, prepared.image_set)
+    _analyze(opened, prepared, console)
     for name in write_report(opened):
         console.print(f"{opened.store.root}/{name}", soft_wrap=True)
+
+
+def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Findings:
+    """Compute the findings, which takes minutes, and say what is being done."""
+    with console.status("analysis") as status:
+
+        def say(step: str) -> None:
+            status.update(f"analysis: {step}")
+            if not console.is_terminal:
+                console.print(f"analysis: {step}", soft_wrap=True, highlight=False, markup=False)
+
+        return compute_findings(opened, prepared.image_set, say)
 
 
 def replay(study: str, *, storage: str | None, console: Console) -> bool:
@@ -299,7 +312,7 @@ def analyze_predictions(
 def analyze(study: str, *, storage: str | None, console: Console) -> None:
     """Compute and write the findings of a confirmed study."""
     opened = load_study(open_study(study, storage))
-    findings = compute_findings(opened, prepare_again(opened).image_set)
+    findings = _analyze(opened, prepare_again(opened), console)
     console.print(
         f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures in {opened.store.root}/findings",
         soft_wrap=True,

@@ -1,7 +1,7 @@
 """From a confirmed study to its table and findings: loading and writing; the arithmetic is in analysis."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -172,15 +172,20 @@ def compare(study: OpenStudy) -> Comparison:
     return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)
 
 
-def analyze(study: OpenStudy, image_set: ImageSet) -> Findings:
-    """Compute the findings with their figures and write them below findings/, and the search's interactive page."""
+def analyze(study: OpenStudy, image_set: ImageSet, say: Callable[[str], None] = lambda _: None) -> Findings:
+    """Compute the findings with their figures and write them below findings/, and the search's interactive page.
+
+    `say` is told each step as it begins, for those who wait.
+    """
+    say("comparison, confusions and clusters")
     comparison = compare(study)
     human = None
     if study.spec.analyze.human_counts is not None:
         human = load_human_shares(study.spec.analyze.human_counts, image_set)
     groups = study.spec.analyze.groups or image_set.class_groups
     arms = {name: _complete(arm, comparison.evidence[name], groups, human) for name, arm in comparison.arms.items()}
-    arms, audit_note = audit_arms(study, arms, comparison.evidence, image_set)
+    arms, audit_note = audit_arms(study, arms, comparison.evidence, image_set, say)
+    say("heat maps and figures")
     comparison = replace(comparison, arms=arms)
     panels, cam_note = _draw_panels(study, comparison, image_set)
     view = view_search(study)

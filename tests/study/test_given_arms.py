@@ -35,6 +35,7 @@ SMALL = (
     "search.ranges={}",
     "confirm.looks=[2]",
     "analyze.num_panels=1",
+    "analyze.num_audit_images=60",
     "train.batch_size=16",
 )
 
