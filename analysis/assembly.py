@@ -259,11 +259,11 @@ def _find_best(records: Sequence[TrialRecord], max_epochs: int) -> TrialRecord |
 
 
 def compute_warnings(
-    search: Sequence[SearchArm], records: Sequence[TrialRecord], extra: Sequence[str]
+    search: Sequence[SearchArm], records: Sequence[TrialRecord], extra: Sequence[str], *, shares_matter: bool
 ) -> tuple[str, ...]:
-    """Return what a reader must know before trusting the numbers."""
+    """Return what a reader must know before trusting the numbers; unequal shares of device time only where they matter."""
     warnings = list(extra)
-    equal = 1 / len(search) if search else 0.0
+    equal = 1 / len(search) if search and shares_matter else 0.0
     warnings.extend(
         f"The arm {arm.arm} got {arm.share:.0%} of the search's device time; equal would be {equal:.0%}."
         for arm in search

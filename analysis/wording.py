@@ -180,7 +180,9 @@ def describe_frequencies(audit: FrequencyAudit) -> str:
     waves = ", ".join(f"{down}x{across}" for down, across in audit.waves)
     return (
         f"{words}. The waves of another class instead of the own one cost {format_signed_pp(audit.gap)} of accuracy. Exchanged "
-        f"were the waves whose power tells classes apart most beyond their neighbours' (periods down x across): {waves}."
+        f"were the waves whose power tells classes apart most beyond their neighbours' (periods down x across): {waves}. "
+        "A wave of few periods is a part of the objects' coarse layout too, so the cost is an upper bound of what such a wave "
+        "alone is worth."
     )
 
 

@@ -287,7 +287,12 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
         panels=tuple(panels),
         cam_note="",
         num_test_reads=count_test_reads(study.store),
-        warnings=compute_warnings(search, records, _plan_warnings(study, comparison.plan)),
+        warnings=compute_warnings(
+            search,
+            records,
+            _plan_warnings(study, comparison.plan),
+            shares_matter=not spec.has_given_arms,
+        ),
         figures={},
         passport=passport,
     )
