@@ -117,7 +117,7 @@ def compute_pair_test(
 
 def _permute(
     labels: IntArray, forbidden: NDArray[np.bool_], generator: np.random.Generator, num_permutations: int
-) -> IntArray:
+) -> NDArray[np.int32]:
     """Return (B, n): which profile stands at which image after exchanges.
 
     From the observed state `NUM_SWEEPS` sweeps back to a hub, then from the hub as many sweeps forward, independently B times,
@@ -126,30 +126,31 @@ def _permute(
     n = len(labels)
     half = n // 2
     pairings = [generator.permutation(n) for _ in range(NUM_SWEEPS)]
-    state = np.arange(n)[None]
+    # Row by row, the B permutations side by side: whole rows are read and written.
+    state = np.arange(n, dtype=np.int32)[:, None]
     for pairing in reversed(pairings):
-        state = _sweep(state, pairing[:half], pairing[half : 2 * half], labels, forbidden, generator)
-    state = np.repeat(state, num_permutations, axis=0)
+        _sweep(state, pairing[:half], pairing[half : 2 * half], labels, forbidden, generator)
+    state = np.repeat(state, num_permutations, axis=1)
     for pairing in pairings:
-        state = _sweep(state, pairing[:half], pairing[half : 2 * half], labels, forbidden, generator)
-    return state
+        _sweep(state, pairing[:half], pairing[half : 2 * half], labels, forbidden, generator)
+    return state.T
 
 
 def _sweep(
-    state: NDArray[np.int64],
+    state: NDArray[np.int32],
     one: IntArray,
     other: IntArray,
     labels: IntArray,
     forbidden: NDArray[np.bool_],
     generator: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Exchange what stands at the slots `one` and `other`, each with probability 1/2 where neither becomes its own class."""
-    left, right = state[:, one], state[:, other]
-    swap = ~forbidden[labels[one], right] & ~forbidden[labels[other], left]
-    swap &= generator.random(left.shape, dtype=np.float32) < 0.5
-    moved = state.copy()
-    moved[:, one], moved[:, other] = np.where(swap, right, left), np.where(swap, left, right)
-    return moved
+) -> None:
+    """Exchange in (n, B) what stands at `one` and `other`, each with probability 1/2 where neither becomes its own class."""
+    n = forbidden.shape[1]
+    left, right = state[one], state[other]
+    flat, starts = forbidden.ravel(), (labels * n).astype(np.int32)
+    stays = flat.take(right + starts[one][:, None]) | flat.take(left + starts[other][:, None])
+    stays |= generator.integers(0, 2, size=left.shape, dtype=np.uint8).view(np.bool_)
+    state[one], state[other] = np.where(stays, left, right), np.where(stays, right, left)
 
 
 def _count(labels: IntArray, profiles: IntArray, num_classes: int) -> FloatArray:

@@ -46,11 +46,11 @@ def tabulate_power(count: int) -> Table:
     for num_images in (1000, 2000, 4000):
         for share in (0.15, 0.3, 0.5):
             arm = ConfusedArm(num_images=num_images, group=(2, 4, 7), share=share)
-            found = repeat(_find_planted, arm, count // 6)
+            found = repeat(_find_planted, arm, count // 10)
             hits, wrong, whole = np.mean(found, axis=0)
             rows.append([str(num_images), f"{share:.2f}", f"{hits:.2f}", f"{whole:.2f}", f"{wrong:.3f}"])
     head = ["images", "share of the errors inside", "pairs found", "whole cluster stands", "a wrong pair beside"]
-    return f"Cluster test, power for a group of three classes, three seeds, {count // 6} arms a row", head, rows
+    return f"Cluster test, power for a group of three classes, three seeds, {count // 10} arms a row", head, rows
 
 
 def _finds_a_pair(arm: ConfusedArm, seed: int) -> bool:
