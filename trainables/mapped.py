@@ -1,6 +1,7 @@
 """Images larger than memory: one file of pixels per node, mapped into memory and read in place by every trial there.
 
-The kernel keeps what is in use and drops the rest when memory is wanted for something else, so no process can be killed for it.
+The kernel keeps what is in use and drops the rest when memory is wanted for something else: mapped pixels alone get no
+process killed.
 """
 
 import contextlib
