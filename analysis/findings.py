@@ -351,7 +351,8 @@ class Findings:
     Attributes that do not speak for themselves: `search_notes` are sentences about the search's plots and importances (what
     could not be drawn, what is inexact); `search_page` is the file name of the interactive plots beside the report, "" if
     there is none; `allocation` is "per_arm", "pooled" or "given" (nothing was searched); `warm_start` is the study
-    from whose trials the samplers started, "" if none.
+    from whose trials the samplers started, "" if none; `basis` is a digest of what all this was computed from, with which code
+    and versions (`study.conclusion.digest_basis`).
     """
 
     study: str
@@ -379,6 +380,7 @@ class Findings:
     warnings: tuple[str, ...]
     figures: dict[str, str]
     passport: dict[str, Any]
+    basis: str = ""
 
     def to_json(self) -> str:
         """Return findings.json: sorted keys, two-space indent, no NaN (absent values are null)."""

@@ -1,11 +1,10 @@
 """A study continued with other code or other versions: refused unless it is meant, and then noted for good."""
 
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
 from search_spaces.errors import UserInputError
-from study.passport import PACKAGES, describe_code, describe_platform, list_differences
+from study.passport import describe_code, describe_platform, list_differences, package_versions
 from study.paths import CHANGES
 from study.records import now_utc
 from study.sealed import read_sealed_json, write_sealed_json
@@ -23,7 +22,7 @@ def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     }
     now = {
         "code": describe_code(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": package_versions(),
         "python": describe_platform()["python"],
     }
     return list_differences(then, now)

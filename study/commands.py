@@ -25,7 +25,7 @@ from search_spaces.errors import UserInputError
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings
 from study.conclusion import compare as compute_comparison
-from study.conclusion import find_undecided, is_confirmed, write_report
+from study.conclusion import find_undecided, is_concluded, is_confirmed, write_report
 from study.confirmation import read_plan
 from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
 from study.given_arms import GivenConfiguration, default_name, describe_changed_settings, read_configurations
@@ -119,6 +119,15 @@ def resume(
                     "the plan of the comparison was written before these trials and stands: they extend the search only",
                     soft_wrap=True,
                 )
+        elif whole and is_concluded(opened):
+            _say_recovered(opened, console)
+            console.print(
+                f"study {opened.name} at {opened.store.root} is finished, and its findings are of these records; "
+                "`study analyze` computes them again",
+                soft_wrap=True,
+            )
+            _write_report(opened, console)
+            return opened
         with connect_cluster(address) as cluster:
             drive(opened, prepared, cluster, whole=whole, console=console)
     return opened
@@ -133,8 +142,7 @@ def describe_budget(spec: StudySpec) -> str:
 
 def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: bool, console: Console) -> None:
     """Run the stages that are left, showing them live; print each stage's table when it ends."""
-    for message in opened.book.recovered:
-        console.print(message, soft_wrap=True, highlight=False, markup=False)
+    _say_recovered(opened, console)
     console.print(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", soft_wrap=True)
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, view.update)
@@ -146,6 +154,15 @@ def drive(opened: OpenStudy, prepared: Prepared, cluster: Cluster, *, whole: boo
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
     _analyze(opened, prepared, console)
+    _write_report(opened, console)
+
+
+def _say_recovered(opened: OpenStudy, console: Console) -> None:
+    for message in opened.book.recovered:
+        console.print(message, soft_wrap=True, highlight=False, markup=False)
+
+
+def _write_report(opened: OpenStudy, console: Console) -> None:
     for name in write_report(opened):
         console.print(f"{opened.store.root}/{name}", soft_wrap=True)
 
@@ -321,6 +338,4 @@ def analyze(study: str, *, storage: str | None, console: Console) -> None:
 
 def report(study: str, *, storage: str | None, console: Console) -> None:
     """Write the report of an analyzed study."""
-    opened = load_study(open_study(study, storage))
-    for name in write_report(opened):
-        console.print(f"{opened.store.root}/{name}", soft_wrap=True)
+    _write_report(load_study(open_study(study, storage)), console)

@@ -1,5 +1,6 @@
 """From a confirmed study to its table and findings: loading and writing; the arithmetic is in analysis."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,11 +35,12 @@ from search_spaces.errors import UserInputError
 from study import paths
 from study.audit import audit_arms
 from study.changes import describe_changes, read_changes
-from study.confirmation import Plan, read_plan, runs_of
+from study.confirmation import Plan, changed_plan_error, followed_plan, runs_of
 from study.human_counts import load_human_shares
-from study.lifecycle import OpenStudy, failed_seeds, planned_runs, read_passport
+from study.lifecycle import OpenStudy, failed_seeds, has_finished_search, planned_runs, read_passport
 from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
 from study.panels import draw_panels
+from study.passport import describe_code, package_versions
 from study.pruning import compute_rungs
 from study.records import now_utc
 from study.sealed import read_sealed_json, write_sealed_json
@@ -68,7 +70,7 @@ class Comparison:
 
 def require_plan(study: OpenStudy) -> Plan:
     """Return the plan; raise UserInputError if the study has not been confirmed yet."""
-    plan = read_plan(study.store)
+    plan = followed_plan(study.book, study.spec)
     if plan is None:
         raise UserInputError(
             f"the study {study.name!r} has no confirmation runs yet; run `study compare {study.store.root}` first"
@@ -78,7 +80,7 @@ def require_plan(study: OpenStudy) -> Plan:
 
 def is_confirmed(study: OpenStudy) -> bool:
     """Whether every confirmation run that the plan still asks for has its test predictions."""
-    plan = read_plan(study.store)
+    plan = followed_plan(study.book, study.spec)
     return plan is not None and not find_undecided(study, plan)
 
 
@@ -116,13 +118,10 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
     for trial_id in plan.chosen.values():
         try:
             runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
-        except (UserInputError, KeyError) as error:
+        except UserInputError as error:
             if not plan.is_changed:
                 raise
-            what = f"names the trial {error}" if isinstance(error, KeyError) else str(error)
-            raise DamagedFileError(
-                f"{study.store.root}/{paths.PLAN} was changed after it was written, and cannot be followed: {what}"
-            ) from None
+            raise DamagedFileError(changed_plan_error(study.store, str(error))) from None
         unread = [r.trial_id for r in runs if TEST not in r.predictions]
         if unread:
             raise UserInputError(
@@ -237,6 +236,33 @@ def load_findings(study: OpenStudy) -> Findings:
         raise DamagedFileError(f"{study.store.root}/{paths.FINDINGS} is damaged: {place}: {first['msg']}") from None
 
 
+def digest_basis(study: OpenStudy) -> str:
+    """Return a digest of what the findings are computed from: spec, plan, records with their files' digests, code, versions.
+
+    A file that the spec names (human counts) stands in it by its path alone.
+    """
+    basis = {
+        "spec": study.spec.model_dump(mode="json"),
+        "plan": study.store.read_text(paths.PLAN),
+        "records": [record.updated(writer="").to_json() for record in study.book],
+        "test reads": count_test_reads(study.store),
+        "changes": read_changes(study.store),
+        "code": describe_code(),
+        "versions": package_versions(),
+    }
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def is_concluded(study: OpenStudy) -> bool:
+    """Whether nothing of the study is left to run, and its findings are those of what lies there now."""
+    if not (has_finished_search(study) and is_confirmed(study) and study.store.exists(paths.FINDINGS)):
+        return False
+    try:
+        return load_findings(study).basis == digest_basis(study)
+    except DamagedFileError:
+        return False
+
+
 def write_report(study: OpenStudy) -> tuple[str, str]:
     """Write report.html and report.md from the findings; return their names."""
     findings = load_findings(study)
@@ -295,6 +321,7 @@ def _make_findings(study: OpenStudy, comparison: Comparison, panels: Sequence[Ca
         ),
         figures={},
         passport=passport,
+        basis=digest_basis(study),
     )
 
 

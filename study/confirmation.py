@@ -222,6 +222,46 @@ def read_plan(store: Store) -> Plan | None:
         raise DamagedFileError(f"{store.root}/{PLAN} is damaged: {place}: {first['msg']}") from None
 
 
+def followed_plan(book: RecordBook, spec: StudySpec) -> Plan | None:
+    """Return a study's plan, or None if none has been written.
+
+    Raises DamagedFileError if it cannot be read, or was changed by hand into one that this study cannot follow.
+    """
+    plan = read_plan(book.store)
+    if plan is not None and plan.is_changed:
+        problem = _find_misfit(plan, book, spec)
+        if problem:
+            raise DamagedFileError(changed_plan_error(book.store, problem))
+    return plan
+
+
+def changed_plan_error(store: Store, problem: str) -> str:
+    """Return the sentence about a plan that was changed and cannot be followed."""
+    return f"{store.root}/{PLAN} was changed after it was written, and cannot be followed: {problem}"
+
+
+def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
+    """Return what of a changed plan does not fit the study; "" if all does."""
+    searched = {record.trial_id for record in book.of_stage("search")}
+    planned, looks = confirmation_seeds(spec), list(plan.looks)
+    problems = {
+        "its arms are not the study's": {arm.name for arm in spec.arms()} != set(plan.chosen),
+        "it names trials that the search does not have": not set(plan.chosen.values()) <= searched,
+        "a row of it compares arms that are not there": not all(_has_arms(row, plan) for row in plan.rows),
+        "its seeds are not the study's": not set(plan.seeds) <= set(planned) or len(set(plan.seeds)) < len(plan.seeds),
+        "its looks are not increasing numbers of its seeds": looks != sorted(set(looks))
+        or not looks
+        or not 2 <= looks[0] <= looks[-1] <= len(plan.seeds),
+        "its margin, alpha or intervals are none": not (0 < plan.margin < 1 and 0 < plan.alpha < 1)
+        or plan.intervals not in {"planned", "anytime"},
+    }
+    return next((problem for problem, is_there in problems.items() if is_there), "")
+
+
+def _has_arms(row: Contrast, plan: Plan) -> bool:
+    return bool(row.treatment_arms and row.control_arms) and set(row.arms) <= set(plan.chosen)
+
+
 def _mean_confirm(runs: list[TrialRecord]) -> float:
     scores = [r.confirm_macro_f1 for r in runs if r.confirm_macro_f1 is not None]
     return float(np.mean(scores)) if scores else -1.0

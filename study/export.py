@@ -13,7 +13,7 @@ from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.conclusion import is_confirmed, trial_files
-from study.confirmation import read_plan
+from study.confirmation import followed_plan
 from study.lifecycle import OpenStudy, load_study, planned_runs, read_passport
 from study.notebook import Study
 from study.optuna_export import export_optuna, hide_password
@@ -110,7 +110,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     After the confirmation this is the confirmation run of the arm's winner with the plan's first seed, a seed that no score
     chose. Before, it is the best search trial, whose score is biased upward.
     """
-    plan = read_plan(study.store)
+    plan = followed_plan(study.book, study.spec)
     if plan is not None and is_confirmed(study) and arm in plan.chosen:
         return planned_runs(study.book, study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]])[0]
     ranked = best_trials(study.book.of_stage("search"), arm, study.spec.search.max_epochs)

@@ -14,8 +14,8 @@ from study.confirmation import (
     candidates,
     choose_by_ranking,
     confirmation_seeds,
+    followed_plan,
     make_plan,
-    read_plan,
     runs_of,
     want,
     write_plan,
@@ -172,7 +172,7 @@ class Driver:
         require_finished_search(study)
         chosen = candidates(study.book, spec)
         seeds = confirmation_seeds(spec)
-        plan = read_plan(study.store)
+        plan = followed_plan(study.book, spec)
         if plan is None:
             ranking = seeds[: spec.confirm.num_ranking_seeds]
             contested = [s for sources in chosen.values() if len(sources) > 1 for s in sources]

@@ -38,7 +38,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
     """
     return {
         "code": describe_code(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": package_versions(),
         "platform": describe_platform(),
         "cluster": cluster,
         "num_devices": num_devices,
@@ -53,6 +53,11 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
         },
         "weights": prepared.fixed["weights"],
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def describe_platform() -> dict[str, Any]:

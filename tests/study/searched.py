@@ -8,7 +8,7 @@ import tomli_w
 import torch
 
 from study import paths
-from study.confirmation import ConfirmationDirector, make_plan, want, write_plan
+from study.confirmation import ConfirmationDirector, confirmation_seeds, make_plan, want, write_plan
 from study.lifecycle import OpenStudy
 from study.records import RecordBook
 from study.sealed import write_sealed_json, write_sealed_toml
@@ -50,9 +50,10 @@ def write_weights(store: Store, record: TrialRecord) -> TrialRecord:
 def confirm(study: OpenStudy, *, read_test: bool) -> None:
     """Run the winners with two fresh seeds and write the plan; store test predictions where `read_test`."""
     winners = {arm: best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ARMS}
-    wanted = [trial for winner in winners.values() for trial in want(winner, (901, 902))]
+    seeds = confirmation_seeds(study.spec)[:2]
+    wanted = [trial for winner in winners.values() for trial in want(winner, seeds)]
     drive(ConfirmationDirector(study.book, wanted, 6))
-    write_plan(study.store, make_plan(study.spec, winners, (902, 901)))
+    write_plan(study.store, make_plan(study.spec, winners, seeds[::-1]))
     predictions = Predictions(
         sample_ids=np.arange(4),
         labels=np.array([0, 0, 1, 1]),

@@ -73,10 +73,11 @@ def test_weights_after_the_confirmation_are_the_run_with_the_plan_s_first_seed(t
     study = simulate(tmp_path / "study")
     confirm(study, read_test=True)
     folder = export_study(study, str(tmp_path / "out")).folder
+    seed = require_plan(study).seeds[0]
     for arm in ARMS:
         described = json.loads((folder / f"{arm}.json").read_text())
-        assert (described["stage"], described["configuration"]["seed"]) == ("confirmation", 902)
-        assert load_file(folder / f"{arm}.safetensors")["fc.bias"].tolist() == [902]
+        assert (described["stage"], described["configuration"]["seed"]) == ("confirmation", seed)
+        assert load_file(folder / f"{arm}.safetensors")["fc.bias"].tolist() == [seed]
         # Three of four right: F1 0.8 and 2/3.
         assert described["macro_f1"]["test"] == pytest.approx((0.8 + 2 / 3) / 2)
 
@@ -172,12 +173,25 @@ def test_damaged_weights_are_named_and_nothing_is_left(tmp_path: Path) -> None:
 def test_changed_plan_that_cannot_be_followed_is_named(tmp_path: Path) -> None:
     study = simulate(tmp_path / "study")
     confirm(study, read_test=True)
-    plan = tmp_path / "study" / "confirmation" / "plan.json"
-    before = require_plan(study).chosen["resnet18"]
-    others = [r.trial_id for r in study.book.of_stage("search") if r.trial_id != before]
-    for other in (others[0], "99999"):
-        plan.write_text(plan.read_text().replace(f'"resnet18": "{before}"', f'"resnet18": "{other}"'))
-        with pytest.raises(DamagedFileError, match=r"confirmation/plan\.json was changed after it was written"):
+    file = tmp_path / "study" / "confirmation" / "plan.json"
+    kept = file.read_text()
+    plan = json.loads(kept)
+    assert set(load_evidence(study, require_plan(study))) == set(ARMS)
+    before = plan["chosen"]["resnet18"]
+    other = next(r.trial_id for r in study.book.of_stage("search") if r.trial_id != before)
+    changes = {
+        "no complete confirmation run": {"chosen": {**plan["chosen"], "resnet18": other}},
+        "trials that the search does not have": {"chosen": {**plan["chosen"], "resnet18": "99999"}},
+        "arms are not the study's": {"chosen": {"resnet18": before}},
+        "arms that are not there": {"rows": [{**plan["rows"][0], "treatment_arms": ["resnet19"]}]},
+        "seeds are not the study's": {"seeds": [plan["seeds"][0], 7]},
+        "increasing numbers of its seeds": {"looks": [len(plan["seeds"]) + 1]},
+        "margin, alpha or intervals": {"alpha": 5.0},
+    }
+    for told, change in changes.items():
+        file.write_text(json.dumps({**plan, **change}))
+        with pytest.raises(DamagedFileError, match=rf"confirmation/plan\.json was changed after.*{told}"):
             load_evidence(study, require_plan(study))
-        plan.write_text(plan.read_text().replace(f'"resnet18": "{other}"', f'"resnet18": "{before}"'))
+        assert "no complete" in told or run_cli("compare", tmp_path / "study").errors.count(told) == 1
+    file.write_text(kept)
     assert set(load_evidence(study, require_plan(study))) == set(ARMS)

@@ -206,9 +206,12 @@ def test_reproduce_of_an_altered_record_says_different_and_names_the_epoch(study
 def test_launching_again_is_refused_and_resuming_a_finished_study_runs_nothing(study_folder: Path) -> None:
     again = run_cli("run", study_folder.parent / "spec.toml", "--storage", study_folder.parent)
     assert again.status == 2
-    before = {p: p.stat().st_mtime_ns for p in study_folder.rglob("record.json")}
-    assert run_cli("resume", study_folder).status == 0
-    assert {p: p.stat().st_mtime_ns for p in study_folder.rglob("record.json")} == before
+    kept = [*study_folder.rglob("record.json"), study_folder / paths.FINDINGS]
+    before = {p: p.stat().st_mtime_ns for p in kept}
+    resumed = run_cli("resume", study_folder)
+    assert resumed.status == 0
+    assert "is finished" in resumed.output
+    assert {p: p.stat().st_mtime_ns for p in kept} == before
 
 
 def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Path, tmp_path: Path) -> None:
@@ -286,7 +289,7 @@ def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path
 
 
 def test_damage_and_payloads_in_every_file_are_told_and_none_is_run(study_folder: Path, tmp_path: Path) -> None:
-    damaged = damage_files(tmp_path, 180, str(study_folder))
+    damaged = damage_files(tmp_path, 100, str(study_folder))
     assert damaged.is_met, damaged
     placed = place_payloads(tmp_path, str(study_folder))
     assert placed.is_met, placed
