@@ -2,6 +2,7 @@
 # bench-memory | faults | validate-statistics |
 # validate-forensics; everything lives in .venv.
 PYTHON ?= python3
+DEVICE ?= cpu
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -66,12 +67,13 @@ validate-forensics: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python -m benchmarks.faults
 
-# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 30 minutes on two cores.
+# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 30 minutes on two cores. DEVICE=cuda measures
+# P2 to P5 and P11 on a GPU.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.bench
+	$(BIN)/python -m benchmarks.bench --device $(DEVICE)
 
 bench-P%: $(STAMP)
-	$(BIN)/python -m benchmarks.bench P$*
+	$(BIN)/python -m benchmarks.bench P$* --device $(DEVICE)
 
 # The forensics of 5,000 images, two arms, three seeds. Under 30 minutes on two cores.
 bench-forensics: $(STAMP)

@@ -1,6 +1,7 @@
-"""The ratios P1 to P12 of the performance table: ``python -m benchmarks.bench [P2 P3]``; all of them write RESULTS.md.
+"""The ratios P1 to P12 of the performance table: ``python -m benchmarks.bench [P2 P3] [--device cuda]``.
 
-P2 to P5, P10 and P11 need no Ray; P2 to P5 use a GPU where torch finds one, P10 and P11 are measured on the CPU.
+All of them write RESULTS.md, or RESULTS-GPU.md. With --device cuda P2 to P5 and P11 are measured on the GPU; they and P10 need
+no Ray, and where there is none the others are not measured.
 """
 
 import datetime
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +19,10 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks import forensics_speed, training_ratios
+from benchmarks import training_ratios
 from benchmarks.ratios import Ratio
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = {"cpu": Path(__file__).with_name("RESULTS.md"), "cuda": Path(__file__).with_name("RESULTS-GPU.md")}
 HEAD = ("", "what", "goal", "median", "range", "", "")
 NOT_MEASURED = (
     "P12",
@@ -29,10 +31,11 @@ NOT_MEASURED = (
     "—",
     "—",
     "not measured here",
+    "",
 )
 
 
-def measure_bootstrap() -> list[Ratio]:
+def measure_bootstrap(_: torch.device) -> list[Ratio]:
     """P10: the crossed bootstrap against a loop over scikit-learn's f1_score."""
     from benchmarks.bootstrap_speed import measure_bootstrap_speed
 
@@ -49,8 +52,15 @@ def measure_bootstrap() -> list[Ratio]:
     ]
 
 
+def measure_forensics(device: torch.device) -> list[Ratio]:
+    """P11: audit and Grad-CAM against the model's limit. Needs grad-cam, P2 to P5 do not."""
+    from benchmarks.forensics_speed import measure_limits
+
+    return measure_limits(device)
+
+
 def measure_with_ray(name: str) -> list[Ratio]:
-    """Measure what needs Ray, which a GPU machine may not have."""
+    """Measure what needs Ray, on the CPU."""
     from benchmarks import search_ratio, study_ratios
 
     return {
@@ -62,56 +72,67 @@ def measure_with_ray(name: str) -> list[Ratio]:
     }[name]()
 
 
-BENCHES: dict[str, Callable[[], list[Ratio]]] = {
-    "P1": lambda: measure_with_ray("P1"),
+BENCHES: dict[str, Callable[[torch.device], list[Ratio]]] = {
+    "P1": lambda _: measure_with_ray("P1"),
     "P2": training_ratios.measure_reference,
     "P3": training_ratios.measure_augmentation,
     "P4": training_ratios.measure_fixed_tensor,
     "P5": training_ratios.measure_precision,
-    "P6": lambda: measure_with_ray("P6"),
-    "P7": lambda: measure_with_ray("P7"),
-    "P8": lambda: measure_with_ray("P8"),
-    "P9": lambda: measure_with_ray("P9"),
+    "P6": lambda _: measure_with_ray("P6"),
+    "P7": lambda _: measure_with_ray("P7"),
+    "P8": lambda _: measure_with_ray("P8"),
+    "P9": lambda _: measure_with_ray("P9"),
     "P10": measure_bootstrap,
-    "P11": forensics_speed.measure_limits,
+    "P11": measure_forensics,
 }
+NEED_RAY = frozenset({"P1", "P6", "P7", "P8", "P9"})
 
 
 def main(
     only: Annotated[list[str] | None, typer.Argument(help="Numbers such as P2; all where none is given.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5 and P11.")] = "cpu",
 ) -> None:
     """Measure, print a row as soon as it is there, and write RESULTS.md where all were measured."""
     unknown = sorted(set(only or ()) - set(BENCHES))
     if unknown:
         print(f"there is no {', '.join(unknown)}; there are {', '.join(BENCHES)}", file=sys.stderr)
         raise typer.Exit(2)
+    if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
+        print(f"--device is {device}, but torch finds no such device here", file=sys.stderr)
+        raise typer.Exit(2)
     console = Console()
     started = time.perf_counter()
-    rows = []
+    rows, missed = [], False
     for number in only or BENCHES:
-        for ratio in BENCHES[number]():
+        if number in NEED_RAY and find_spec("ray") is None:
+            rows.append((number, "needs Ray", "—", "—", "—", "not measured here", "Ray is not installed"))
+            continue
+        for ratio in BENCHES[number](torch.device(device)):
             console.print("  ".join(ratio.row()), soft_wrap=True, highlight=False, markup=False)
-            rows.append(ratio)
+            rows.append(ratio.row())
+            missed |= not ratio.is_met
     if not only:
-        RESULTS.write_text(build_page(rows, time.perf_counter() - started))
-    raise typer.Exit(0 if all(row.is_met for row in rows) else 1)
+        page = RESULTS[device]
+        page.write_text(build_page(rows, device, time.perf_counter() - started))
+        console.print(f"{page}")
+    raise typer.Exit(1 if missed else 0)
 
 
-def build_page(rows: list[Ratio], seconds: float) -> str:
+def build_page(rows: list[tuple[str, ...]], device: str, seconds: float) -> str:
     """Return RESULTS.md."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores, no GPU"
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "ray", "optuna"))
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores, no GPU used"
+    packages = [name for name in ("torch", "torchvision", "ray", "optuna") if find_spec(name)]
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     lines = [
         "# Performance, measured side by side",
         "",
         "Made by `make bench`. Each figure is a ratio with both sides in one run, in turn; medians and ranges of repetitions.",
         "",
-        f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {device}, {versions}; {seconds / 60:.1f} minutes.",
+        f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {machine}, {versions}; {seconds / 60:.1f} minutes.",
         "",
         f"| {' | '.join(HEAD)} |",
         "|" + " --- |" * len(HEAD),
-        *(f"| {' | '.join(row.row())} |" for row in rows),
-        f"| {' | '.join((*NOT_MEASURED, ''))} |",
+        *(f"| {' | '.join(row)} |" for row in [*rows, NOT_MEASURED]),
         "",
     ]
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from analysis.metrics import FloatArray, IntArray
 from analysis.ring_swaps import Images, make_ring, swap_ring
 from analysis.root_cause import find_root_cause
 from analysis.swap_effects import AuditImages
-from benchmarks.ratios import Ratio, describe_sides, measure_seconds, take_turns
+from benchmarks.ratios import Ratio, describe_sides, measure_seconds, synchronise, take_turns
 from benchmarks.reference_recipe import make_config
 from trainables.augmentation import prepare_batch
 from trainables.evaluation import autocast, compute_logits
@@ -38,27 +38,28 @@ NUM_COMPARED = 1024
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (0, 2))
 
 
-def measure_limits() -> list[Ratio]:
+def measure_limits(device: torch.device) -> list[Ratio]:
     """P11: the audit and Grad-CAM against passes of the same model over one fixed tensor."""
     num_images = NUM_COMPARED
     config = make_config("resnet18", IMAGE_SIZE)
-    model = place_model(build_model(config, 10), config, torch.device("cpu")).eval()
+    model = place_model(build_model(config, 10), config, device).eval()
     scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
     images, labels = scenes.images, scenes.labels
     ring = make_ring(IMAGE_SIZE, IMAGE_SIZE, 4 / 32)
     donors = np.roll(images, 1, axis=0)
-    fixed = _prepare(images[:BATCH_SIZE])
+    fixed = _prepare(images[:BATCH_SIZE]).to(device)
     layer = choose_cam_layer(model, IMAGE_SIZE).name
 
     def audit() -> object:
         tensor = torch.from_numpy(swap_ring(images, donors, ring))
-        return compute_logits(model, tensor, np.arange(num_images), config, torch.device("cpu"), BATCH_SIZE)
+        return compute_logits(model, tensor, np.arange(num_images), config, device, BATCH_SIZE)
 
     def forward() -> None:
         with torch.no_grad():
             for _ in range(num_images // BATCH_SIZE):
-                with autocast(config, torch.device("cpu")):
+                with autocast(config, device):
                     model(fixed)
+        synchronise(device)
 
     def cams() -> object:
         return compute_cams(model, _prepare(images), labels, layer, batch_size=CAM_BATCH)
@@ -66,6 +67,7 @@ def measure_limits() -> list[Ratio]:
     def both_ways() -> None:
         for _ in range(num_images // CAM_BATCH):
             _forward_and_backward(model, fixed[:CAM_BATCH], layer)
+        synchronise(device)
 
     sides = [("ring swaps / the forward pass", audit, forward), ("Grad-CAM / forward and backward", cams, both_ways)]
     rows = []

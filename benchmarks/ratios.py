@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 REPEATS = 5
 
 
@@ -50,6 +52,12 @@ class Ratio:
             "met" if self.is_met else "MISSED",
             self.note,
         )
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has computed what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def measure_seconds(run: Callable[[], object]) -> float:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from benchmarks.ratios import synchronise
 from search_spaces.config import TrialConfig, Value
 from trainables.loop import TrialData
 
@@ -100,8 +101,7 @@ def make_reference(
             loss.backward()
             optimizer.step()
             seen += len(labels)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(device)
         return seen / (time.perf_counter() - started)
 
     return train_epoch

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from benchmarks.ratios import REPEATS, Ratio, describe_sides, take_turns
+from benchmarks.ratios import REPEATS, Ratio, describe_sides, synchronise, take_turns
 from benchmarks.reference_recipe import BATCH_SIZE, make_config, make_reference
 from search_spaces.config import Value
 from trainables.augmentation import AugmentationSettings, augment_batch
@@ -24,11 +24,6 @@ CPU_CASES = (("resnet18", 32, 1.8), ("resnet18", 64, 1.8))
 GPU_CASES = (("resnet18", 224, 5.0),)
 
 
-def find_device() -> torch.device:
-    """Return CUDA where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def load_data(image_size: int) -> TrialData:
     """Return planted scenes of this size, so that nothing is resized."""
     image_set = load_image_set("planted", num_images=NUM_IMAGES, image_size=min(image_size, 512))
@@ -36,9 +31,8 @@ def load_data(image_size: int) -> TrialData:
     return TrialData(images=image_set.images, labels=image_set.labels, splits=splits, class_names=image_set.class_names)
 
 
-def measure_reference() -> list[Ratio]:
+def measure_reference(device: torch.device) -> list[Ratio]:
     """P2: images per second trained, against DataLoader, PIL transforms and fp32."""
-    device = find_device()
     rows = []
     for backbone, size, goal in GPU_CASES if device.type == "cuda" else CPU_CASES:
         data = load_data(size)
@@ -74,9 +68,8 @@ def _try_compilers(data: TrialData, plain: TrainingRun) -> str:
     return ", ".join(told)
 
 
-def measure_augmentation() -> list[Ratio]:
+def measure_augmentation(device: torch.device) -> list[Ratio]:
     """P3: the share of a step that gathering and augmenting takes, with every augmentation on."""
-    device = find_device()
     size = 224 if device.type == "cuda" else 32
     data = load_data(size)
     config = make_config("resnet18", size, rotation_degrees=15.0, cutmix=0.5)
@@ -91,7 +84,7 @@ def measure_augmentation() -> list[Ratio]:
         for chosen in batches:
             batch = gather_images(images, chosen, device)
             augment_batch(batch, labels[chosen].to(device), generator=generator, settings=settings, num_classes=10)
-        _synchronise(device)
+        synchronise(device)
         return (time.perf_counter() - started) / len(batches)
 
     def step() -> float:
@@ -110,9 +103,8 @@ def measure_augmentation() -> list[Ratio]:
     ]
 
 
-def measure_fixed_tensor() -> list[Ratio]:
+def measure_fixed_tensor(device: torch.device) -> list[Ratio]:
     """P4: images per second of the loop against the same model stepping on one fixed tensor."""
-    device = find_device()
     size = 224 if device.type == "cuda" else 32
     data = load_data(size)
     config = make_config("resnet18", size)
@@ -133,7 +125,7 @@ def measure_fixed_tensor() -> list[Ratio]:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        _synchronise(device)
+        synchronise(device)
         return num_steps * BATCH_SIZE / (time.perf_counter() - started)
 
     pairs = take_turns(lambda: run.run_epoch().train_images_per_second, step_on_one)
@@ -149,9 +141,8 @@ def measure_fixed_tensor() -> list[Ratio]:
     ]
 
 
-def measure_precision() -> list[Ratio]:
+def measure_precision(device: torch.device) -> list[Ratio]:
     """P5: bf16 and channels_last against fp32, and how far apart their macro-F1 lies over five seeds."""
-    device = find_device()
     size = 224 if device.type == "cuda" else 32
     data = load_data(size)
     plain: dict[str, Value] = {"precision": "fp32", "channels_last": False}
@@ -170,19 +161,19 @@ def measure_precision() -> list[Ratio]:
             goal=1.7,
             is_at_most=False,
             values=tuple(fast / plain for fast, plain in pairs),
-            note=f"{describe_sides(('bf16', 'fp32'), pairs, 'images/s')}; {_compare_scores(data, size, plain)}",
+            note=f"{describe_sides(('bf16', 'fp32'), pairs, 'images/s')}; {_compare_scores(data, size, plain, device)}",
         )
     ]
 
 
-def _compare_scores(data: TrialData, size: int, plain: dict[str, Value]) -> str:
+def _compare_scores(data: TrialData, size: int, plain: dict[str, Value], device: torch.device) -> str:
     """Return the mean difference in macro-F1 of bf16 and fp32 beside its spread over seeds, in percentage points."""
     scores: list[list[float]] = []
     for changes in ({}, plain):
         config = make_config("resnet18", size, max_lr=0.02, max_epochs=SCORED_EPOCHS, batch_size=64, **changes)
         own = []
         for seed in range(REPEATS):
-            run = TrainingRun(config.with_seed(seed), data, device=find_device())
+            run = TrainingRun(config.with_seed(seed), data, device=device)
             while not run.is_finished:
                 run.run_epoch()
             own.append(100 * run.history[-1].macro_f1)
@@ -192,8 +183,3 @@ def _compare_scores(data: TrialData, size: int, plain: dict[str, Value]) -> str:
         f"macro-F1 {statistics.fmean(differences):+.1f} pp in bf16, seed to seed "
         f"{statistics.stdev(scores[1]):.1f} pp ({REPEATS} seeds, {SCORED_EPOCHS} epochs)"
     )
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
