@@ -20,6 +20,7 @@ from search_spaces.errors import UserInputError
 from study.interruption import StudyInterrupted
 from study.paths import LEASE
 from study.records import now_utc
+from trainables.processes import is_alive
 from trainables.store import Store
 
 # A lease that was not renewed for this long is free to take; on the machine of its holder it is as soon as the process is gone.
@@ -152,20 +153,10 @@ def read_holder(store: Store) -> LeaseFile | None:
 def _is_held(lease: LeaseFile) -> bool:
     if not lease.holder:
         return False
-    if lease.host == platform.node() and not _is_alive(lease.pid):
+    if lease.host == platform.node() and not is_alive(lease.pid):
         return False
     age = datetime.fromisoformat(now_utc()) - datetime.fromisoformat(lease.renewed)
     return age.total_seconds() < LEASE_SECONDS
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _read(store: Store) -> LeaseFile | None:

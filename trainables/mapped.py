@@ -5,8 +5,10 @@ process killed.
 """
 
 import contextlib
+import glob
 import hashlib
 import os
+import platform
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.processes import is_alive
 
 # Of the machine's memory, what decoded images may take where nothing else is said.
 DEFAULT_SHARE = 0.25
@@ -54,9 +57,10 @@ class ImageRoom:
         size = num_images * height * width * 3
         if size <= self.memory_bytes:
             return np.empty(shape, dtype=np.uint8)
-        path = self.folder / f".{uuid.uuid4().hex}.partial"
+        path = self.folder / f".{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}.partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._delete_abandoned()
             with path.open("wb") as file:
                 # All of it now: a full disk would end the process later, when a page is written.
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -81,6 +85,12 @@ class ImageRoom:
         path = self.folder / f"{digest[:32]}.rgb"
         partial.replace(path)
         return _map(path, images.shape)
+
+    def _delete_abandoned(self) -> None:
+        """Delete what processes of this machine that have ended, killed, did not fill."""
+        for path in self.folder.glob(f".{glob.escape(platform.node())}-*.partial"):
+            if not is_alive(int(path.name.rsplit("-", 2)[1])):
+                path.unlink(missing_ok=True)
 
     def discard(self, images: NDArray[np.uint8] | None) -> None:
         """Delete the file of an array that will not be filled."""

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import platform
 import subprocess
 import sys
 from functools import partial
@@ -62,6 +63,19 @@ def test_mapped_images_are_the_same_and_are_kept_once(folder: Path, tmp_path: Pa
     np.testing.assert_array_equal(mapped.images, inside.images)
     assert mapped.images.filename == again.images.filename  # type: ignore[attr-defined]
     assert [p.suffix for p in (tmp_path / "mapped").iterdir()] == [".rgb"], "nothing else is left behind"
+
+
+def test_what_a_killed_process_left_is_deleted(folder: Path, tmp_path: Path) -> None:
+    room = ImageRoom(1000, tmp_path)
+    filling = room.allocate(80, 16, 16)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    abandoned = tmp_path / f".{platform.node()}-{ended.pid}-0.partial"
+    abandoned.touch()
+    load(folder, room)
+    assert not abandoned.exists()
+    assert len(list(tmp_path.glob("*.partial"))) == 1, "a process that is alive is still filling its own"
+    room.discard(filling)
 
 
 def test_training_gives_the_same_bits(folder: Path, tmp_path: Path) -> None:
