@@ -48,7 +48,10 @@ ProfileOption = Annotated[
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="Address of a running Ray cluster, or 'auto'. Default: start Ray on this machine."),
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="Address of a running Ray cluster, or 'auto'. Default, and 'local': start Ray on this machine.",
+    ),
 ]
 AllowChangedOption = Annotated[
     bool,

@@ -67,13 +67,14 @@ class Cluster:
 
 @contextlib.contextmanager
 def connect_cluster(address: str | None) -> Iterator[Cluster]:
-    """Start Ray here (`address` None), or connect to a running cluster; disconnect at the end.
+    """Start Ray here (`address` None or "local"), or connect to a running cluster; disconnect at the end.
 
     Raises UserInputError if no cluster answers at the address.
     """
+    address = address or LOCAL
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if address is None and not any(
+    if address == LOCAL and not any(
         os.environ.get(n) for n in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     ):
         # A token of this process alone: Ray would otherwise leave one in the user's home folder.
@@ -119,13 +120,15 @@ def count_devices(spec: StudySpec, cluster: Cluster) -> float:
     return min(most * max(held), cluster.gpus if uses_gpu else cluster.cpus)
 
 
-def _init_ray(address: str | None, scratch: str) -> None:
+def _init_ray(address: str, scratch: str) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if address is None:
+            if address == LOCAL:
+                # Said outright: without an address Ray connects to the one in RAY_ADDRESS.
                 ray.init(
+                    address=LOCAL,
                     include_dashboard=False,
                     logging_level=logging.ERROR,
                     log_to_driver=False,
@@ -135,16 +138,14 @@ def _init_ray(address: str | None, scratch: str) -> None:
             else:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            where = "here" if address is None else f"at {address}"
-            raise UserInputError(
-                f"Ray could not be {'started' if address is None else 'reached'} {where}: {str(error).splitlines()[0]}"
-            ) from None
+            what = "started here" if address == LOCAL else f"reached at {address}"
+            raise UserInputError(f"Ray could not be {what}: {str(error).splitlines()[0]}") from None
 
 
-def _describe_cluster(address: str | None, scratch: str) -> Cluster:
+def _describe_cluster(address: str, scratch: str) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Cluster(
-        address=address or LOCAL,
+        address=address,
         num_nodes=len(nodes),
         cpus=sum(n.get("CPU", 0.0) for n in nodes),
         gpus=sum(n.get("GPU", 0.0) for n in nodes),

@@ -84,6 +84,7 @@ class Campaign:
         address: of a running cluster; None starts Ray here.
         environment: more variables for the driver and what it starts.
         preset: name of a shipped spec, in the place of the small one.
+        resumed_in: working folder of the drivers that resume; the first driver's where it is None.
     """
 
     folder: Path
@@ -98,6 +99,7 @@ class Campaign:
     timeout_seconds: float = 600.0
     overrides: tuple[str, ...] = ()
     preset: str = ""
+    resumed_in: Path | None = None
     inside: str = ""
     finished_before: dict[str, str] = field(default_factory=dict)
     driver: subprocess.Popen[str] | None = None
@@ -139,7 +141,7 @@ class Campaign:
             arguments += ["--address", self.address]
         self.driver = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.faults.driver", command.removesuffix("-whole"), *arguments],
-            cwd=ROOT,
+            cwd=ROOT if command in {"launch", "run"} else self.resumed_in or ROOT,
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),

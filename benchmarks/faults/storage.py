@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -323,15 +324,17 @@ def object_store_uri(port: int) -> str:
 def fail_object_store(folder: Path, count: int, num_trials: int = 0, *, whole: bool = True) -> Outcome:
     """R8: 503, resets before and after the answer, slow answers; the driver is killed once, and resumed elsewhere.
 
-    Without `whole` the search alone is resumed, and there is no report.
+    Elsewhere is another Ray, started anew, and an empty working folder: what it knows of the study is the URI. Without `whole`
+    the search alone is resumed, and there is no report.
     """
-    with object_store() as port:
+    with object_store() as port, tempfile.TemporaryDirectory(prefix="abstudy-elsewhere-") as elsewhere:
         proxy = FaultyProxy(port, faults=count, probability=0.25)
         campaign = Campaign(
             folder,
             storage=object_store_uri(proxy.port),
             reading_storage=object_store_uri(port),
             environment=CREDENTIALS,
+            resumed_in=Path(elsewhere),
             num_trials=num_trials or max(6, count // 16),
             max_epochs=3,
             overrides=("search.max_epochs=3",),
@@ -352,6 +355,6 @@ def fail_object_store(folder: Path, count: int, num_trials: int = 0, *, whole: b
             survived=injected if status == EXIT_DONE and has_report else 0,
             lost=(*campaign.find_losses(expected=campaign.num_trials), *describe_end(status, output)),
             seen=", ".join(f"{n} {what}" for what, n in proxy.counts.items())
-            + "; driver killed once and resumed with the URI alone"
+            + "; driver killed once, and resumed with the URI alone by another Ray in an empty folder"
             + ("; report written" if whole else ""),
         )

@@ -76,9 +76,10 @@ def test_gpu_without_cuda_fails_with_its_reason_instead_of_computing_elsewhere(
     spec = tmp_path / "spec.toml"
     spec.write_text(SPEC)
     overrides = ["--set", "resources.device=auto", "--set", "resources.retries=0", "--set", "search.num_trials=2"]
-    call(
-        BIN / "study", "launch", spec, "--storage", tmp_path, "--address", address, *overrides, environment=environment
-    )
+    # As inside of a Ray job, where Ray sets the address.
+    inside = {**environment, "RAY_ADDRESS": address}
+    done = call(BIN / "study", "launch", spec, "--storage", tmp_path, *overrides, environment=inside)
+    assert "3 node(s)" in done.stdout, done.stderr + done.stdout
     records = RecordBook(Store(tmp_path / "two-nodes")).of_stage("search")
     assert [r.state for r in records] == [TrialState.FAILED] * 2
     assert all("torch finds no CUDA device" in r.reason for r in records)
