@@ -102,6 +102,7 @@ class Campaign:
     resumed_in: Path | None = None
     inside: str = ""
     finished_before: dict[str, str] = field(default_factory=dict)
+    finished_at: dict[str, float] = field(default_factory=dict)
     driver: subprocess.Popen[str] | None = None
 
     @property
@@ -197,10 +198,11 @@ class Campaign:
         return {r.trial_id: r for r in self.book() if r.stage == "search"}
 
     def note_finished(self) -> None:
-        """Remember the finished records as they are now; `find_losses` compares."""
+        """Remember the finished records as they are now, and when they were first seen; `find_losses` compares."""
         for trial_id, record in self.records().items():
             if record.state.is_finished:
                 self.finished_before[trial_id] = _content(record)
+                self.finished_at.setdefault(trial_id, time.time())
 
     def running_pids(self) -> list[int]:
         """Return the processes that compute a trial now."""

@@ -243,16 +243,15 @@ def _strike(campaign: Campaign, count: int, number: signal.Signals, gap: tuple[f
 
 
 def find_restarted(campaign: Campaign) -> tuple[str, ...]:
-    """Return trials of which an epoch was trained after their record had finished, by the judge's clock."""
-    first_seen = {
-        f"trials/{i}": r.epochs[-1].epoch for i, r in campaign.records().items() if i in campaign.finished_before
-    }
-    starts = [line for line in campaign.lines() if line.event == "start" and line.trial in first_seen]
-    ends = {(x.trial, x.epoch): x.time for x in campaign.lines() if x.event == "epoch"}
+    """Return trials that were started again after their record had been seen finished.
+
+    A trial that has trained its last epoch when the driver dies, but whose record is not finished, starts once more to finish it.
+    """
+    seen = {f"trials/{trial_id}": at for trial_id, at in campaign.finished_at.items()}
     return tuple(
-        f"{s.trial} was started again after its last epoch"
-        for s in starts
-        if (end := ends.get((s.trial, first_seen[s.trial]))) is not None and s.time > end + 5.0
+        f"{line.trial} was started again after it had finished"
+        for line in campaign.lines()
+        if line.event == "start" and line.time > seen.get(line.trial, float("inf"))
     )
 
 

@@ -270,9 +270,11 @@ class _ProxyHandler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         length = answer_from.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length or "0")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        # A client that waited too long has gone.
+        with contextlib.suppress(ConnectionError):
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
         return None
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815

@@ -1,5 +1,6 @@
 """A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files: tests/study."""
 
+import json
 import os
 import pickle
 import random
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import hostile, nodes, ports, storage
-from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, is_alive, kill
+from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, is_alive, kill
+from benchmarks.faults.processes import find_restarted
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
@@ -88,6 +90,15 @@ def test_search_on_a_failing_object_store_is_killed_and_resumed_with_its_uri_alo
     outcome = storage.fail_object_store(tmp_path, 16, num_trials=3, whole=False)
     assert outcome.is_met, outcome
     assert outcome.injected >= 12
+
+
+def test_judge_tells_a_trial_run_again_from_one_that_was_still_to_be_finished(tmp_path: Path) -> None:
+    starts = [{"trial": "trials/00000", "time": 100.0}, {"trial": "trials/00000", "time": 200.0}]
+    lines = [{"event": "start", "attempt": 1, "pid": 1, **start} for start in starts]
+    (tmp_path / LOG_NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert not find_restarted(Campaign(tmp_path, finished_at={"00000": 201.0}))
+    assert not find_restarted(Campaign(tmp_path, finished_at={"00001": 1.0}))
+    assert len(find_restarted(Campaign(tmp_path, finished_at={"00000": 199.0}))) == 1
 
 
 def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
