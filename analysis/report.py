@@ -10,15 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.findings import Findings
 from analysis.forensic_findings import CamPanel
+from analysis.formats import flatten_passport
 from analysis.outside_forensics import OutsideFindings
 from analysis.tables import TableRow
-from analysis.wording import (
-    FILTERS,
-    describe_figure,
-    describe_search_plot,
-    flatten_passport,
-    search_plot_keys,
-)
+from analysis.wording import FILTERS, describe_figure, describe_search_plot, search_plot_keys
 from search_spaces.errors import UserInputError
 
 FIGURE_FOLDER = "findings/figures"

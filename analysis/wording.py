@@ -1,94 +1,37 @@
-"""How the report says numbers and findings: text from values, nothing computed."""
+"""How the report says what was compared and searched: text from values, nothing computed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.findings import ArmFinding, Findings, RungFinding, Verdict
-from analysis.forensic_findings import AuditVerdict, CamView, FrequencyAudit, GroupContrast, RingAudit, RootCause
-from analysis.interval import Interval
-from analysis.outside_forensics import OutsideArm
-from analysis.root_cause import MIXED
+from analysis.findings import ArmFinding, Findings, Verdict
+from analysis.forensic_wording import (
+    describe_admission,
+    describe_audit,
+    describe_cause,
+    describe_clusters,
+    describe_contrast,
+    describe_effect,
+    describe_focus,
+    describe_frequencies,
+    describe_view,
+)
+from analysis.formats import (
+    escape_markdown,
+    format_bytes,
+    format_correlation,
+    format_count,
+    format_estimate,
+    format_interval,
+    format_percent,
+    format_pp,
+    format_seconds,
+    format_sentence,
+    format_signed_pp,
+    format_value,
+)
 from analysis.tables import TableRow, describe_rule
 from analysis.tuning_curves import find_lead_changes
 from search_spaces.designs import NO_INTERACTION
-
-_MARKDOWN_ESCAPES = str.maketrans(
-    {
-        "&": "&amp;",
-        "<": "&lt;",
-        ">": "&gt;",
-        "\n": " ",
-        "\r": " ",
-        **{character: f"\\{character}" for character in "\\`*_[]|#~$"},
-    }
-)
-
-
-def format_percent(fraction: float | None, decimals: int = 1) -> str:
-    """Return a fraction in percent: "65.3 %"; a dash where there is none."""
-    return "—" if fraction is None else f"{100 * fraction:.{decimals}f} %"
-
-
-def format_interval(interval: Interval, decimals: int = 1) -> str:
-    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]"."""
-    low, high = (f"{100 * end:.{decimals}f}" for end in (interval.low, interval.high))
-    return f"{format_percent(interval.estimate, decimals)} [{low}, {high}]"
-
-
-def format_pp(fraction: float) -> str:
-    """Return a difference of fractions in percentage points without sign: "0.5 pp"."""
-    return f"{100 * fraction:g} pp"
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration in the two units that matter: "7.4 s", "3 min 20 s", "2 h 5 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"
-
-
-def format_bytes(num_bytes: int) -> str:
-    """Return a size in binary units: "512 B", "1.2 GiB"; a dash for 0, which means not measured."""
-    if num_bytes == 0:
-        return "—"
-    size = float(num_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
-def format_count(count: float) -> str:
-    """Return a count: "950", "11.2 M" from a million on."""
-    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,.0f}"
-
-
-def format_value(value: Any) -> str:
-    """Return a setting: floats with four significant digits, lists with commas, the rest as it is."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(format_value(item) for item in value) or "none"
-    return "none" if value is None else str(value)
-
-
-def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
-    """Return (dotted key, text) for every leaf, in the passport's order."""
-    lines: list[tuple[str, str]] = []
-    for key, value in passport.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            lines.extend(flatten_passport(value, f"{name}."))
-        else:
-            lines.append((name, format_value(value)))
-    return tuple(lines)
 
 
 def describe_verdict(row: TableRow) -> str:
@@ -133,145 +76,11 @@ def describe_class_differences(row: TableRow) -> str:
     )
 
 
-def describe_clusters(arm: ArmFinding | OutsideArm) -> str:
-    """Return which classes an arm confuses as a group, and how stable that is."""
-    if not arm.confused_pairs:
-        return f"No pair of classes is confused more often than chance by {arm.arm}."
-    if not arm.clusters:
-        return "The pairs below are confused more often than chance, but no group of them stands in 95 % of the bootstraps."
-    named = "; ".join(
-        f"{', '.join(c.classes)} (together in {format_percent(c.stability, 0)} of the bootstraps)" for c in arm.clusters
-    )
-    return f"Clusters: {named}."
-
-
-def describe_audit(audit: RingAudit) -> str:
-    """Return an audit's verdict with the numbers and the rule that it rests on."""
-    failed = [c for c in audit.classes if c.verdict is AuditVerdict.FAIL]
-    confirmed = [c.class_name for c in failed if c.is_confirmed]
-    words = {
-        AuditVerdict.FAIL: f"FAIL: {', '.join(c.class_name for c in failed)}",
-        AuditVerdict.PASS: "PASS: no class loses more than the tolerance",
-        AuditVerdict.UNDECIDED: "UNDECIDED: no class fails, but not every class passes",
-    }[audit.verdict]
-    if failed:
-        words += f"; confirmed where the ring holds no object: {', '.join(confirmed) or 'none'}"
-        words += f"; it is read {place_region(audit.region)}"
-    return (
-        f"{words}. Over all classes a ring of another class costs {format_signed_pp(audit.gap)}; from the ring alone "
-        f"{format_interval(audit.ring_only_accuracy)} are right, by chance {format_percent(audit.chance)}."
-    )
-
-
-def place_region(region: str) -> str:
-    """Return a part of the ring as a place: "in the top left corner", "on the left side", "all around"."""
-    return (
-        f"in the {region}" if region.endswith("corner") else f"on the {region}" if region.endswith("side") else region
-    )
-
-
-def describe_frequencies(audit: FrequencyAudit) -> str:
-    """Return the frequency test's verdict with the numbers that it rests on."""
-    words = {
-        AuditVerdict.FAIL: "FAIL: the arm reads waves that fill the whole picture",
-        AuditVerdict.PASS: "PASS: exchanging them costs less than the tolerance",
-        AuditVerdict.UNDECIDED: "UNDECIDED",
-    }[audit.verdict]
-    waves = ", ".join(f"{down}x{across}" for down, across in audit.waves)
-    return (
-        f"{words}. The waves of another class instead of the own one cost {format_signed_pp(audit.gap)} of accuracy. Exchanged "
-        f"were the waves whose power tells classes apart most beyond their neighbours' (periods down x across): {waves}. "
-        "A wave of few periods is a part of the objects' coarse layout too, so the cost is an upper bound of what such a wave "
-        "alone is worth."
-    )
-
-
-def describe_admission(arm: ArmFinding) -> str:
-    """Return whether an arm's heat maps count as evidence, and what failed where they do not."""
-    found = arm.cam_admission
-    if found is None:
-        return f"The heat maps of {arm.arm} were not tested, so they are not admitted as evidence."
-    failed = ", ".join(test.name for test in found.tests if not test.is_passed)
-    height, width = found.map_size
-    what = f"maps of {height}x{width} cells from {found.layer}, {format_count(found.num_images)} images"
-    if found.is_admitted:
-        return f"The heat maps of {arm.arm} are admitted as evidence: all four tests were passed ({what})."
-    return f"The heat maps of {arm.arm} are not admitted as evidence: {failed} ({what})."
-
-
-def describe_focus(arm: ArmFinding) -> str:
-    """Return how much of the maps' energy lies on the object beyond chance; "" where no masks are known."""
-    found = arm.cam_admission
-    if found is None or found.object_focus is None:
-        return ""
-    return (
-        f"Share of the maps' energy on the object, less that in other images' masks (which takes the bias to the centre away): "
-        f"{format_signed_pp(found.object_focus)}."
-    )
-
-
-def format_estimate(interval: Interval) -> str:
-    """Return a plain number with its interval: "0.12 [0.05, 0.19]"."""
-    return f"{interval.estimate + 0.0:.2f} [{interval.low + 0.0:.2f}, {interval.high + 0.0:.2f}]"
-
-
-def format_signed_pp(interval: Interval) -> str:
-    """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]"."""
-    estimate, low, high = (100 * x + 0.0 for x in (interval.estimate, interval.low, interval.high))
-    return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
-
-
-def describe_cause(cause: RootCause) -> str:
-    """Return the verdict on a confused pair with what it rests on."""
-    if cause.note:
-        return f"not measured: {cause.note}"
-    if cause.cause == MIXED:
-        return f"mixed: no cue leads beyond error ({cause.num_images} images)"
-    return f"{cause.cause}, ahead of the next cue by {cause.lead.estimate:.2f} [{cause.lead.low:.2f}, {cause.lead.high:.2f}]"
-
-
-def describe_effect(cause: RootCause, cue: str) -> str:
-    """Return one cue's Shapley value with its interval, in logits; a dash where it was not measured."""
-    for found in cause.effects:
-        if found.cue == cue:
-            return f"{found.effect.estimate:+.2f} [{found.effect.low:+.2f}, {found.effect.high:+.2f}]"
-    return "—"
-
-
-def describe_contrast(contrast: GroupContrast, arm: str) -> str:
-    """Return how an arm does on two groups of classes, with the classes as the unit."""
-    one, other = contrast.groups
-    return (
-        f"{arm}: mean F1 of the {one} classes minus that of the {other} ones {100 * contrast.difference:+.1f} pp, exact "
-        f"permutation p {contrast.p_value:.3f} over {contrast.num_classes} classes (the least that so few classes can have is "
-        f"{contrast.smallest_p:.3f})."
-    )
-
-
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm clears the gate, and the lower bound that decides it."""
     word = "clears" if arm.gate_cleared else "does not clear"
     low = format_percent(arm.test_macro_f1.low, 2)
     return f"{arm.arm} {word} the gate: lower bound {low} of macro-F1, gate {format_percent(gate, 2)}."
-
-
-def describe_view(view: CamView) -> str:
-    """Return what one arm says of a panel's image, and from which layer its map comes."""
-    height, width = view.map_size
-    empty = "; degenerate map" if view.degenerate else ""
-    return (
-        f"{view.arm} says {view.predicted_class} ({format_percent(view.predicted_probability, 0)}; true class "
-        f"{format_percent(view.true_probability, 0)}), map of {height}x{width} cells from {view.layer}{empty}"
-    )
-
-
-def format_correlation(rung: RungFinding) -> str:
-    """Return a rung's rank correlation with its interval, "0.87 [0.55, 0.97]"; without where it has none; or a dash."""
-    if rung.rank_correlation is None:
-        return "—"
-    if rung.interval is None:
-        return f"{rung.rank_correlation:.2f}"
-    return f"{rung.rank_correlation:.2f} [{rung.interval.low:.2f}, {rung.interval.high:.2f}]"
 
 
 def describe_search(findings: Findings) -> str:
@@ -350,16 +159,6 @@ def describe_figure(key: str, findings: Findings) -> str:
             views = "; ".join(describe_view(view) for view in panel.views)
             return f"Grad-CAM panel of image {panel.sample_id}, true class {panel.true_class}: {views}."
     return known.get(key, key.replace("_", " "))
-
-
-def format_sentence(clause: str) -> str:
-    """Return a clause as a sentence: a capital first, a full stop last."""
-    return f"{clause[:1].upper()}{clause[1:]}."
-
-
-def escape_markdown(text: object) -> str:
-    """Return text that markdown shows as it is, on one line, also inside a table."""
-    return str(text).translate(_MARKDOWN_ESCAPES)
 
 
 def _say_rows(findings: Findings) -> str:

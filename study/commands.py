@@ -9,6 +9,7 @@ from rich.console import Console
 from analysis.arm_tables import build_arm_rich_table, build_pair_table
 from analysis.figures import figure_to_png, plot_confusion
 from analysis.findings import Findings
+from analysis.forensic_wording import describe_clusters, describe_contrast
 from analysis.outside_forensics import analyze_outside_arms
 from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
 from analysis.report import build_comparison_page, build_forensics_page
@@ -20,7 +21,6 @@ from analysis.tables import (
     build_table_rows,
     format_row,
 )
-from analysis.wording import describe_clusters, describe_contrast
 from search_spaces.errors import UserInputError
 from study.cluster import Cluster, check_cluster, connect_cluster
 from study.conclusion import analyze as compute_findings

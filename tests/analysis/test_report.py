@@ -9,10 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.findings import Findings, Verdict
-from analysis.report import PageSection, build_html, build_markdown, build_search_page
-from analysis.tables import build_table_rows
-from analysis.wording import (
-    describe_verdict,
+from analysis.formats import (
     escape_markdown,
     flatten_passport,
     format_bytes,
@@ -22,6 +19,9 @@ from analysis.wording import (
     format_seconds,
     format_value,
 )
+from analysis.report import PageSection, build_html, build_markdown, build_search_page
+from analysis.tables import build_table_rows
+from analysis.wording import describe_verdict
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_findings
 
