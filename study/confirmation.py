@@ -61,6 +61,7 @@ class ConfirmationDirector(RecordKeeper):
     def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
         super().__init__(book, "confirmation")
         self._max_epochs = max_epochs
+        self._wanted = {trial.config.fingerprint for trial in wanted}
         recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
         self._waiting: list[WantedTrial | TrialRecord] = []
         for trial in wanted:
@@ -74,6 +75,10 @@ class ConfirmationDirector(RecordKeeper):
     def is_exhausted(self) -> bool:
         """Whether every wanted trial has been started, or none is to be started any more."""
         return bool(self.problem) or not self._waiting
+
+    def unfinished(self) -> tuple[TrialRecord, ...]:
+        """Return the wanted trials' records that have not ended; others may be left from a driver that died later on."""
+        return tuple(record for record in super().unfinished() if record.fingerprint in self._wanted)
 
     def next_trial(self) -> TrialRecord | None:
         """Return the next wanted trial's record, or None when all are started."""

@@ -36,6 +36,9 @@ class Director(Protocol):
     def problem(self) -> str:
         """Why no further trial is started although some are left; "" if there is no reason."""
 
+    def unfinished(self) -> tuple[TrialRecord, ...]:
+        """Return the records of its own trials that have not ended."""
+
     def next_trial(self) -> TrialRecord | None:
         """Return the record of the trial to start now, or None if none is to be started now."""
 
@@ -71,6 +74,10 @@ class RecordKeeper:
     def problem(self) -> str:
         """Why no further trial is started although some are left; "" if there is no reason."""
         return self._storage_problem
+
+    def unfinished(self) -> tuple[TrialRecord, ...]:
+        """Return the stage's records that have not ended."""
+        return tuple(record for record in self.book.of_stage(self.stage) if not record.state.is_finished)
 
     def take_order(self) -> int:
         """Return the next number of the study's event counter."""

@@ -219,8 +219,7 @@ class Driver:
                 f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "
                 f"mend them and continue with `study resume {self.study.store.root}`"
             )
-        unfinished = [r for r in self.study.book if not r.state.is_finished]
-        if not director.is_exhausted or unfinished:
+        if not director.is_exhausted or director.unfinished():
             raise StudyInterrupted(
                 f"the study stopped during its {stage}; continue with `study resume {self.study.store.root}`"
             )

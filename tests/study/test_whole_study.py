@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from benchmarks.faults.hostile import place_payloads
 from benchmarks.faults.storage import damage_files
 from study import paths
+from study.paths import STAGE_FOLDERS
 from study.records import RecordBook
 from study.sealed import read_sealed_toml, write_sealed_toml
 from tests.study.command_line import Outcome, run_cli
@@ -217,18 +218,22 @@ def test_launching_again_is_refused_and_resuming_a_finished_study_runs_nothing(s
 def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Path, tmp_path: Path) -> None:
     """A driver that died leaves running trials, with a checkpoint or without; resume runs them and nothing else."""
     shutil.copytree(study_folder, tmp_path / "stopped")
-    for name in ("confirmation", "findings", "report.html", "report.md"):
+    for name in ("findings", "report.html", "report.md", paths.PLAN):
         path = tmp_path / "stopped" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     store = Store(tmp_path / "stopped")
-    last = RecordBook(store).of_stage("search")[-1]
-    running = last.updated(state=TrialState.RUNNING, epochs=(), ended_order=None, ended="", reason="")
-    RecordBook(store).save(running)
+    last, confirming = (RecordBook(store).of_stage(stage)[-1] for stage in STAGE_FOLDERS)
+    for record in (last, confirming):
+        RecordBook(store).save(
+            record.updated(state=TrialState.RUNNING, epochs=(), ended_order=None, ended="", reason="")
+        )
     others = {p: p.read_bytes() for p in (tmp_path / "stopped" / "trials").rglob("record.json")}
     others.pop(tmp_path / "stopped" / "trials" / last.trial_id / "record.json")
     outcome: Outcome = run_cli("resume", tmp_path / "stopped", "--search-only")
     assert outcome.status == 0, outcome
     assert {p: p.read_bytes() for p in others} == others
+    left = RecordBook(store).get("confirmation", confirming.trial_id)
+    assert left.state is TrialState.RUNNING, "it is the next command's"
     again = RecordBook(store).get("search", last.trial_id)
     assert [e.macro_f1 for e in again.epochs][: len(last.epochs)] == [e.macro_f1 for e in last.epochs][
         : len(again.epochs)
