@@ -145,6 +145,9 @@ def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:
 
 def find_differences(first: str, second: str) -> tuple[str, ...]:
     """Return where two studies' findings differ, leaving out what was measured of the machine rather than found."""
+    missing = [f"{root} has no findings" for root in (first, second) if not Store(root).exists(FINDINGS)]
+    if missing:
+        return tuple(missing)
     one, other = (_without_measurements(json.loads(Store(root).read_text(FINDINGS))) for root in (first, second))
     return tuple(f"findings differ in {name}" for name in sorted(one) if one[name] != other.get(name))
 
