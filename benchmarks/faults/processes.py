@@ -15,7 +15,8 @@ from trainables.store import Store
 # Of findings.json: what the clock and the machine say, and what holds it.
 MEASURED = frozenset({
     "checksum", "created", "passport", "study", "warnings", "device_seconds", "peak_memory_bytes", "train_images_per_second",
-    "predict_images_per_second", "points_per_device_hour", "cost_ratio", "saved_device_seconds", "saved_fraction", "share", "basis",
+    "predict_images_per_second", "points_per_device_hour", "cost_ratio", "saved_device_seconds", "saved_fraction", "share",
+    "basis",
 })  # fmt: skip
 
 
