@@ -12,11 +12,11 @@ from study.paths import FINDINGS, SPEC
 from trainables.record import TrialState
 from trainables.store import Store
 
-# Of findings.json: what the clock and the machine say, and what holds it.
+# Of findings.json: what the clock and the machine say, what follows from it alone (a tuning curve's points), and what holds it.
 MEASURED = frozenset({
     "checksum", "created", "passport", "study", "warnings", "device_seconds", "peak_memory_bytes", "train_images_per_second",
     "predict_images_per_second", "points_per_device_hour", "cost_ratio", "saved_device_seconds", "saved_fraction", "share",
-    "basis",
+    "points", "basis",
 })  # fmt: skip
 
 
@@ -155,7 +155,11 @@ def find_differences(first: str, second: str) -> tuple[str, ...]:
 
 def _without_measurements(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_measurements(v) for k, v in value.items() if k not in MEASURED}
+        kept = {k: v for k, v in value.items() if k not in MEASURED}
+        if "observed" in kept:
+            # Device-seconds beside scores.
+            kept["observed"] = [score for _, score in kept["observed"]]
+        return {k: _without_measurements(v) for k, v in kept.items()}
     return [_without_measurements(v) for v in value] if isinstance(value, list) else value
 
 

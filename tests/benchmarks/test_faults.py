@@ -13,7 +13,9 @@ import pytest
 
 from benchmarks.faults import hostile, nodes, ports, storage
 from benchmarks.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, is_alive, kill
-from benchmarks.faults.processes import find_restarted
+from benchmarks.faults.processes import find_differences, find_restarted
+from study.paths import FINDINGS
+from trainables.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
@@ -99,6 +101,25 @@ def test_judge_tells_a_trial_run_again_from_one_that_was_still_to_be_finished(tm
     assert not find_restarted(Campaign(tmp_path, finished_at={"00000": 201.0}))
     assert not find_restarted(Campaign(tmp_path, finished_at={"00001": 1.0}))
     assert len(find_restarted(Campaign(tmp_path, finished_at={"00000": 199.0}))) == 1
+
+
+def test_judge_tells_findings_that_differ_from_other_measured_times(tmp_path: Path) -> None:
+    curve = {"arm": "resnet18", "points": [{"expected": 0.81}], "observed": [[28.7, 0.79], [42.9, 0.8]]}
+    first = {"rows": [{"verdict": "BETTER", "cost_ratio": 2.1}], "tuning_curves": [curve]}
+    slower = {**curve, "points": [{"expected": 0.82}], "observed": [[29.1, 0.79], [41.9, 0.8]]}
+    changes = {
+        "slower": ({"rows": [{"verdict": "BETTER", "cost_ratio": 2.2}], "tuning_curves": [slower]}, ()),
+        "verdict": ({"rows": [{"verdict": "WORSE", "cost_ratio": 2.1}]}, ("findings differ in rows",)),
+        "score": (
+            {"tuning_curves": [{**curve, "observed": [[28.7, 0.79], [42.9, 0.81]]}]},
+            ("findings differ in tuning_curves",),
+        ),
+    }
+    Store(tmp_path / "first").write_text(FINDINGS, json.dumps(first))
+    for name, (change, told) in changes.items():
+        Store(tmp_path / name).write_text(FINDINGS, json.dumps({**first, **change}))
+        assert find_differences(str(tmp_path / "first"), str(tmp_path / name)) == told
+    assert "has no findings" in find_differences(str(tmp_path / "first"), str(tmp_path / "none"))[0]
 
 
 def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
