@@ -72,19 +72,24 @@ def tell_trials_to_end(folder: Path, count: int, grace_seconds: float = 10.0) ->
 
 
 def kill_drivers(folder: Path, count: int) -> Outcome:
-    """R4: kill -9 of the driver at seeded times, `study resume` each time."""
-    campaign = Campaign(folder, num_trials=max(6, 2 * count), max_epochs=3)
+    """R4: kill -9 of the driver at seeded times, `study resume` each time.
+
+    Two kills of three come after trials have begun to train, the third at any time of the start.
+    """
+    campaign = Campaign(folder, num_trials=max(6, 3 * count), max_epochs=3)
     campaign.start()
-    struck, refused = 0, []
+    struck, known, refused = 0, 0, []
     while struck < count:
-        alive = campaign.wait_for(lambda: bool(campaign.lines()) or bool(campaign.records()))
+        alive = campaign.wait_for(
+            lambda known=known, struck=struck: len(campaign.lines()) > known or (struck % 3 == 2)  # type: ignore[misc]
+        )
         time.sleep(draw(struck, 0.0, 12.0))
         campaign.note_finished()
         if not alive or campaign.driver is None or campaign.driver.poll() is not None:
             break
         campaign.kill_driver()
         campaign.note_finished()
-        struck += 1
+        struck, known = struck + 1, len(campaign.lines())
         campaign.start("resume")
     status, output = campaign.end()
     refused += describe_end(status, output)
