@@ -11,7 +11,6 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from benchmarks.faults.hostile import place_payloads
 from benchmarks.faults.storage import damage_files
 from study import paths
-from study.paths import STAGE_FOLDERS
 from study.records import RecordBook
 from study.sealed import read_sealed_toml, write_sealed_toml
 from tests.study.command_line import Outcome, run_cli
@@ -222,11 +221,10 @@ def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Pa
         path = tmp_path / "stopped" / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     store = Store(tmp_path / "stopped")
-    last, confirming = (RecordBook(store).of_stage(stage)[-1] for stage in STAGE_FOLDERS)
+    book = RecordBook(store)
+    last, confirming = book.of_stage("search")[-1], book.of_stage("confirmation")[-1]
     for record in (last, confirming):
-        RecordBook(store).save(
-            record.updated(state=TrialState.RUNNING, epochs=(), ended_order=None, ended="", reason="")
-        )
+        book.save(record.updated(state=TrialState.RUNNING, epochs=(), ended_order=None, ended="", reason=""))
     others = {p: p.read_bytes() for p in (tmp_path / "stopped" / "trials").rglob("record.json")}
     others.pop(tmp_path / "stopped" / "trials" / last.trial_id / "record.json")
     outcome: Outcome = run_cli("resume", tmp_path / "stopped", "--search-only")
