@@ -254,13 +254,15 @@ def digest_basis(study: OpenStudy) -> str:
 
 
 def is_concluded(study: OpenStudy) -> bool:
-    """Whether nothing of the study is left to run, and its findings are those of what lies there now."""
+    """Whether nothing of the study is left to run, and its findings, with every figure, are those of what lies there now."""
     if not (has_finished_search(study) and is_confirmed(study) and study.store.exists(paths.FINDINGS)):
         return False
     try:
-        return load_findings(study).basis == digest_basis(study)
+        findings = load_findings(study)
     except DamagedFileError:
         return False
+    figures = [f"{paths.FIGURES}/{name}" for name in findings.figures.values()]
+    return findings.basis == digest_basis(study) and all(map(study.store.exists, [SEARCH_PAGE, *figures]))
 
 
 def write_report(study: OpenStudy) -> tuple[str, str]:

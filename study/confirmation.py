@@ -257,7 +257,7 @@ def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
         "its looks are not increasing numbers of its seeds": looks != sorted(set(looks))
         or not looks
         or not 2 <= looks[0] <= looks[-1] <= len(plan.seeds),
-        "its margin, alpha or intervals are none": not (0 < plan.margin < 1 and 0 < plan.alpha < 1)
+        "its margin, alpha or intervals are not allowed values": not (0 < plan.margin < 1 and 0 < plan.alpha < 1)
         or plan.intervals not in {"planned", "anytime"},
     }
     return next((problem for problem, is_there in problems.items() if is_there), "")

@@ -5,7 +5,6 @@ process killed.
 """
 
 import contextlib
-import glob
 import hashlib
 import os
 import platform
@@ -88,8 +87,9 @@ class ImageRoom:
 
     def _delete_abandoned(self) -> None:
         """Delete what processes of this machine that have ended, killed, did not fill."""
-        for path in self.folder.glob(f".{glob.escape(platform.node())}-*.partial"):
-            if not is_alive(int(path.name.rsplit("-", 2)[1])):
+        for path in self.folder.glob(".*-*-*.partial"):
+            host, pid, _ = path.name.rsplit("-", 2)
+            if host == f".{platform.node()}" and not is_alive(int(pid)):
                 path.unlink(missing_ok=True)
 
     def discard(self, images: NDArray[np.uint8] | None) -> None:

@@ -11,6 +11,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from benchmarks.faults.hostile import place_payloads
 from benchmarks.faults.storage import damage_files
 from study import paths
+from study.conclusion import is_concluded
+from study.lifecycle import load_study
 from study.records import RecordBook
 from study.sealed import read_sealed_toml, write_sealed_toml
 from tests.study.command_line import Outcome, run_cli
@@ -203,7 +205,9 @@ def test_reproduce_of_an_altered_record_says_different_and_names_the_epoch(study
     assert "was changed after the study wrote it" in outcome.output
 
 
-def test_launching_again_is_refused_and_resuming_a_finished_study_runs_nothing(study_folder: Path) -> None:
+def test_launching_again_is_refused_and_resuming_a_finished_study_runs_nothing(
+    study_folder: Path, tmp_path: Path
+) -> None:
     again = run_cli("run", study_folder.parent / "spec.toml", "--storage", study_folder.parent)
     assert again.status == 2
     kept = [*study_folder.rglob("record.json"), study_folder / paths.FINDINGS]
@@ -212,6 +216,11 @@ def test_launching_again_is_refused_and_resuming_a_finished_study_runs_nothing(s
     assert resumed.status == 0
     assert "is finished" in resumed.output
     assert {p: p.stat().st_mtime_ns for p in kept} == before
+    shutil.copytree(study_folder, tmp_path / "incomplete")
+    incomplete = load_study(Store(tmp_path / "incomplete"))
+    assert is_concluded(incomplete)
+    (tmp_path / "incomplete" / paths.FIGURES / "class_f1.png").unlink()
+    assert not is_concluded(incomplete)
 
 
 def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Path, tmp_path: Path) -> None:
