@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Nothing is written outside .venv and the study's folder: byte code and font caches go there too.
-export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/cache/pycache
+# Font caches and those of the tools go into .venv. Byte code lies where every Python looks for it: that which pip compiled must
+# also serve .venv/bin/study, or each process, each worker of Ray's too, compiles torch and all the rest anew.
 export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy

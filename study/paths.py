@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.record import RECORD, RECORD_COPY
 from trainables.store import Store, join_uri
-from trainables.trial_files import RECORD, RECORD_COPY
 
 Stage = Literal["search", "confirmation", "intervention"]
 STAGE_FOLDERS: dict[Stage, str] = {

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 
+RECORD = "record.json"
+RECORD_COPY = "record.copy.json"
+
 
 class DamagedFileError(UserInputError):
     """A file on disk is not what the product wrote."""

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 
 from trainables.checkpoint import Checkpoint
 from trainables.predictions import Predictions
-from trainables.record import DamagedFileError, TrialRecord
+from trainables.record import RECORD, RECORD_COPY, DamagedFileError, TrialRecord
 from trainables.store import Store
 
 CHECKPOINTS = "checkpoint"
 WEIGHTS = "best/weights.safetensors"
-RECORD = "record.json"
-RECORD_COPY = "record.copy.json"
 NUM_CHECKPOINTS_KEPT = 2
 
 

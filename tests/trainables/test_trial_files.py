@@ -11,9 +11,9 @@ from torch import nn
 from tests.trainables.test_checkpoint import make_checkpoint
 from trainables.checkpoint import Checkpoint
 from trainables.predictions import Predictions
-from trainables.record import ConfigModel, DamagedFileError, TrialRecord, TrialState
+from trainables.record import RECORD, RECORD_COPY, ConfigModel, DamagedFileError, TrialRecord, TrialState
 from trainables.store import Store
-from trainables.trial_files import CHECKPOINTS, RECORD, RECORD_COPY, LostTrialError, TrialFiles
+from trainables.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
 
 
 def write_record(store: Store, *, attempts: int = 1, state: TrialState = TrialState.RUNNING) -> None:
