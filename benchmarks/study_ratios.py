@@ -7,9 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +34,7 @@ from trainables.store import Store
 NUM_IMAGES = 2500
 NUM_TRIALS, MAX_EPOCHS = 14, 5
 NUM_STARTS = 12
-NUM_TRIALS_OF_A_NODE = (1, 2, 4)
+NUM_TRIALS_OF_A_NODE = (1, 2, 4, REPEATS)
 SPEC = f"""
 name = "bare"
 [data]
@@ -169,16 +167,18 @@ class _Holder:
         return float(psutil.Process().memory_full_info().uss)
 
 
-@contextmanager
-def _holding(number: int, data: tuple[Any, Any]) -> Iterator[list[float]]:
-    """Have `number` processes hold the data; give what each has of its own."""
-    holders: list[Any] = [_Holder.remote() for _ in range(number)]
-    try:
-        yield ray.get([holder.hold.remote(*data) for holder in holders])
-    finally:
-        for holder in holders:
-            ray.kill(holder)
-        time.sleep(1.0)
+def _fill_node(data: tuple[Any, Any]) -> tuple[list[float], list[float]]:
+    """Have more and more processes hold the data: return what each has of its own, and the node at each number of them."""
+    holders: list[Any] = []
+    own, node = [], []
+    for number in NUM_TRIALS_OF_A_NODE:
+        more: list[Any] = [_Holder.remote() for _ in range(number - len(holders))]
+        own += ray.get([holder.hold.remote(*data) for holder in more])
+        holders += more
+        node.append(_measure_node())
+    for holder in holders:
+        ray.kill(holder)
+    return own, node
 
 
 def _put(count: int) -> tuple[Any, Any]:
@@ -201,17 +201,9 @@ def measure_memory() -> list[Ratio]:
     large, small = 200_000, 2_000
     size = large * 32 * 32 * 3
     with connect_cluster(None):
-        own: dict[int, list[float]] = {small: [], large: []}
-        data = {count: _put(count) for count in own}
-        for count in own:
-            for _ in range(REPEATS):
-                with _holding(1, data[count]) as held:
-                    own[count] += held
-        node = []
-        for number in NUM_TRIALS_OF_A_NODE:
-            with _holding(number, data[large]):
-                node.append(_measure_node() / 2**20)
-    extra = [(a - b) / size for a, b in zip(own[large], own[small], strict=True)]
+        few, _ = _fill_node(_put(small))
+        own, node = _fill_node(_put(large))
+    extra = [(a - b) / size for a, b in zip(own, few, strict=True)]
     numbers = ", ".join(map(str, NUM_TRIALS_OF_A_NODE))
     return [
         Ratio(
@@ -220,8 +212,8 @@ def measure_memory() -> list[Ratio]:
             goal=0.01,
             is_at_most=True,
             values=tuple(extra),
-            note=f"a trial's process has {np.median(own[large]) / 2**20:.0f} MiB of its own; a node with {numbers} trials has "
-            + ", ".join(f"{value:.0f}" for value in node)
+            note=f"a trial's process has {np.median(own) / 2**20:.0f} MiB of its own; a node with {numbers} trials has "
+            + ", ".join(f"{value / 2**20:.0f}" for value in node)
             + " MiB, Ray and the dataset included",
         )
     ]
