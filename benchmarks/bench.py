@@ -21,6 +21,7 @@ from rich.console import Console
 
 from benchmarks import training_ratios
 from benchmarks.ratios import Ratio
+from trainables.processes import keep_freed_memory
 
 RESULTS = {"cpu": Path(__file__).with_name("RESULTS.md"), "cuda": Path(__file__).with_name("RESULTS-GPU.md")}
 HEAD = ("", "what", "goal", "median", "range", "", "")
@@ -100,6 +101,7 @@ def main(
     if device not in {"cpu", "cuda"} or (device == "cuda" and not torch.cuda.is_available()):
         print(f"--device is {device}, but torch finds no such device here", file=sys.stderr)
         raise typer.Exit(2)
+    keep_freed_memory()  # as in a trial's process; the other sides run in this one, too
     console = Console()
     started = time.perf_counter()
     rows, missed = [], False

@@ -28,6 +28,7 @@ from study.preparation import prepare
 from study.records import RecordBook
 from study.spec import parse_spec
 from trainables.loop import TrainingRun, TrialData
+from trainables.processes import prepare_to_train
 from trainables.store import Store
 
 NUM_IMAGES = 2500
@@ -93,7 +94,7 @@ _data: TrialData
 
 def _load_data() -> None:
     global _data
-    torch.set_num_threads(1)
+    prepare_to_train(1)
     _data = prepare(parse_spec(SPEC, "bench")).data
 
 
@@ -158,7 +159,7 @@ class _Holder:
         indices = np.arange(300, dtype=np.int64)
         splits: Any = SimpleNamespace(train=indices[:256], search=indices[256:], confirm=indices[:0], test=indices[:0])
         data = TrialData(images=images, labels=labels, splits=splits, class_names=tuple("abcdefghij"))
-        torch.set_num_threads(1)
+        prepare_to_train(1)
         self._run = TrainingRun(make_config("resnet18", 32), data, device=torch.device("cpu"))
         self._run.run_epoch()
         # A pass over everything, as training makes in the end.
@@ -197,7 +198,7 @@ def _measure_node() -> float:
 
 def measure_memory() -> list[Ratio]:
     """P9: the memory of its own that a further trial needs because the dataset is large, as a part of the dataset."""
-    large, small = 200_000, 2_000
+    large, small = 500_000, 2_000
     size = large * 32 * 32 * 3
     with connect_cluster(None):
         few, _ = _fill_node(_put(small))

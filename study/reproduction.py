@@ -19,6 +19,7 @@ from trainables.devices import choose_device, device_name
 from trainables.epoch_metrics import EpochMetrics
 from trainables.loop import TrainingRun
 from trainables.predictions import Predictions
+from trainables.processes import prepare_to_train
 from trainables.record import TrialRecord, TrialState
 
 # Without two runs of the same configuration under other seeds, this stands in for the seed-to-seed spread of macro-F1:
@@ -98,7 +99,7 @@ def reproduce(
     """
     config = record.trial_config()
     if record.num_threads:
-        torch.set_num_threads(record.num_threads)
+        prepare_to_train(record.num_threads)
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
     run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)

@@ -15,6 +15,7 @@ from trainables.devices import choose_device
 from trainables.evaluation import place_images, predict
 from trainables.loop import TrialData
 from trainables.models import build_model, place_model
+from trainables.processes import prepare_to_train
 from trainables.record import TrialRecord
 from trainables.store import Store
 from trainables.trial_files import TrialFiles
@@ -89,5 +90,5 @@ def count_test_reads(store: Store) -> int:
 def _predict_remotely(
     study_uri: str, record: TrialRecord, data: TrialData, device: str, cpu: float, gpu: float
 ) -> dict[str, str]:
-    torch.set_num_threads(max(1, int(cpu)))
+    prepare_to_train(max(1, int(cpu)))
     return predict_stored_trial(study_uri, record, data, choose_device(device, gpu), TEST)

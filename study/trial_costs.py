@@ -1,7 +1,6 @@
 """A budget of device-seconds, checked before anything is written: what one full trial of each arm costs on the cluster."""
 
 import ray
-import torch
 
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
@@ -12,6 +11,7 @@ from study.sampling import ArmSampler
 from study.spec import StudySpec
 from trainables.devices import choose_device
 from trainables.loop import TrialData
+from trainables.processes import prepare_to_train
 from trainables.trial_cost import measure_full_trial_seconds
 
 
@@ -66,7 +66,7 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
 def _measure_remotely(
     config: dict[str, object], data: TrialData, weights: str, device: str, cpu: float, gpu: float
 ) -> float:
-    torch.set_num_threads(max(1, int(cpu)))
+    prepare_to_train(max(1, int(cpu)))
     return measure_full_trial_seconds(
         TrialConfig.from_dict(config), data, device=choose_device(device, gpu), weights=weights
     )

@@ -29,6 +29,7 @@ from trainables.epoch_metrics import EpochMetrics
 from trainables.evaluation import compute_per_class_f1
 from trainables.event_log import EventLog
 from trainables.loop import EpochLeft, TrainingRun, TrialData
+from trainables.processes import prepare_to_train
 from trainables.store import Store
 from trainables.trial_files import TrialFiles
 
@@ -162,7 +163,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._counted_until = time.perf_counter()
         num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
         self._num_devices = num_gpus or float(config["num_cpus"])
-        torch.set_num_threads(num_threads)
+        prepare_to_train(num_threads)
         self._trial_config = TrialConfig.from_dict(json.loads(config["config_json"]))
         self._folder = str(config["folder"])
         self._splits_to_predict = tuple(config["splits_to_predict"])

@@ -1,0 +1,38 @@
+"""What a process that trains keeps for itself."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import torch
+from trainables.processes import keep_freed_memory
+
+if sys.argv[1] == "kept" and not keep_freed_memory():
+    print(-1)
+    sys.exit()
+
+def step():
+    parts = [torch.ones(2**22) for _ in range(4)]  # 16 MiB each
+    return sum(float(part[0]) for part in parts)
+
+for _ in range(3):  # until the heap has its shape
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_a_step_finds_the_memory_that_the_step_before_it_freed() -> None:
+    faults = {}
+    for name in ("kept", "given back"):
+        done = subprocess.run([sys.executable, "-c", PROGRAM, name], capture_output=True, text=True, check=True)
+        faults[name] = int(done.stdout)
+    if faults["kept"] < 0:
+        pytest.skip("this system's allocator is not glibc's")
+    assert faults["given back"] > 10_000
+    assert faults["kept"] < 0.1 * faults["given back"]
