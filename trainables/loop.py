@@ -36,7 +36,6 @@ from trainables.models import (
     count_parameters,
     place_model,
     set_training_mode,
-    zero_blind_taps,
 )
 from trainables.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
 from trainables.predictions import Predictions
@@ -158,8 +157,6 @@ class TrainingRun:
             config, data.labels[data.splits.train], data.class_names, data.class_groups
         ).to(device)
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
-        if device.type == "cpu" and config.word("precision") == "bf16":
-            zero_blind_taps(self.model, self._settings.image_size)
         self._forward = compile_model(self.model, config, device)
         self._batch_size = min(config.whole("batch_size"), len(data.splits.train))
         self._steps_per_epoch = len(data.splits.train) // self._batch_size

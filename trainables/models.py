@@ -1,6 +1,5 @@
 """The backbones with a new head, initialised from the trial's seed alone."""
 
-import functools
 import math
 import os
 import shutil
@@ -15,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.convolutions import use_small_map_convolutions
 from trainables.seeds import derive_seed, torch_generator
 from trainables.weights import HEAD_PREFIX, load_backbone_weights
 
@@ -59,7 +59,12 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
 
 
 def place_model(model: nn.Module, config: TrialConfig, device: torch.device) -> nn.Module:
-    """Move `model` to `device` in the memory layout that `config` trains in; the layout decides about the last bits."""
+    """Move `model` to `device` in the memory layout that `config` trains in; the layout decides about the last bits.
+
+    On a CPU its convolutions become `SmallMapConv2d` over the same parameters.
+    """
+    if device.type == "cpu":
+        use_small_map_convolutions(model)
     layout = torch.channels_last if config["channels_last"] else torch.contiguous_format
     return model.to(device=device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
@@ -92,32 +97,6 @@ def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -
     return cast(Callable[[Tensor], Tensor], compiled)
 
 
-def zero_blind_taps(model: nn.Module, image_size: int) -> None:
-    """Keep the gradient 0 where a strided convolution's weights only ever meet padding, as it is by definition.
-
-    In bfloat16 on a CPU, oneDNN (torch 2.13) does not write those entries if the convolution's input is one pixel, which
-    happens in a ResNet at 16 px and below: they hold whatever was in memory, NaN at worst. The hooks stay on the model.
-    """
-    sides: dict[nn.Conv2d, int] = {}
-
-    def note_side(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(module, nn.Conv2d):
-            sides[module] = inputs[0].shape[-1]
-
-    was_training = model.training
-    handles = [module.register_forward_pre_hook(note_side) for module in model.modules()]
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, 3, image_size, image_size))
-    model.train(was_training)
-    for handle in handles:
-        handle.remove()
-    for convolution, side in sides.items():
-        if side == 1 and convolution.stride[0] > 1 and convolution.weight.requires_grad:
-            seen = torch.zeros(convolution.kernel_size, dtype=torch.bool)
-            seen[convolution.padding[0], convolution.padding[1]] = True  # type: ignore[index]
-            convolution.weight.register_hook(functools.partial(_keep_where, seen))  # type: ignore[no-untyped-call]
-
-
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return (backbone parameters, head parameters), each in the model's order; the head is `fc`."""
     backbone: list[nn.Parameter] = []
@@ -146,10 +125,6 @@ def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         BACKBONES[config.word("backbone")](weights=None, num_classes=num_classes).eval()(torch.empty(1, 3, side, side))
     return int(counter.get_total_flops())
-
-
-def _keep_where(seen: Tensor, gradient: Tensor) -> Tensor:
-    return torch.where(seen, gradient, 0.0)
 
 
 def _build_fresh(backbone: str, seed: int) -> nn.Module:
