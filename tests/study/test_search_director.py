@@ -41,7 +41,7 @@ def test_asha_prunes_at_rungs_only_and_the_first_lies_at_the_lr_peak(tmp_path: P
     pruned = [r for r in book if r.state is TrialState.PRUNED]
     assert len(pruned) >= 8
     assert spec.first_rung == math.ceil(spec.train.lr_peak_fraction * 6) == 2
-    assert {r.epochs[-1].epoch for r in pruned} <= {2}
+    assert {r.epochs[-1].epoch for r in pruned} <= {2, 4}
     assert all("rung" in r.reason and r.epochs[-1].decision == "stop" for r in pruned)
 
 
