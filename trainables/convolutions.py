@@ -27,6 +27,12 @@ class SmallMapConv2d(nn.Conv2d):
         seen, windows = self._find_windows(input.shape[-2], input.shape[-1])
         if not windows:
             return super().forward(input)
+        product: Tensor = self._multiply(input, seen, windows)
+        return product
+
+    # Inductor (torch 2.13) would compile the copies for minutes, in gigabytes.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _multiply(self, input: Tensor, seen: Window, windows: tuple[Window, ...]) -> Tensor:  # noqa: A002
         kind = input.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         matrix: Tensor = _Unfolded.apply(self.weight, windows, dtype)  # type: ignore[no-untyped-call]
