@@ -1,10 +1,11 @@
 """The ratios P1 to P12 of the performance table: ``python -m benchmarks.bench [P2 P3] [--device cuda]``.
 
-All of them write RESULTS.md, or RESULTS-GPU.md. With --device cuda P2 to P5 and P11 are measured on the GPU; they and P10 need
+What is measured is kept in results.json and told in RESULTS.md, or RESULTS-GPU.md, beside what was measured before. With --device cuda P2 to P5 and P11 are measured on the GPU; they and P10 need
 no Ray, and where there is none the others are not measured.
 """
 
 import datetime
+import json
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -24,7 +25,8 @@ from benchmarks.ratios import Ratio
 from trainables.processes import keep_freed_memory
 
 RESULTS = {"cpu": Path(__file__).with_name("RESULTS.md"), "cuda": Path(__file__).with_name("RESULTS-GPU.md")}
-HEAD = ("", "what", "goal", "median", "range", "", "")
+KEPT = Path(__file__).with_name("results.json")
+HEAD = ("", "what", "goal", "median", "range", "", "", "measured")
 NOT_MEASURED = (
     "P12",
     "packed trials per GPU / one after the other, at most 64 px",
@@ -32,6 +34,7 @@ NOT_MEASURED = (
     "—",
     "—",
     "not measured here",
+    "",
     "",
 )
 
@@ -93,7 +96,7 @@ def main(
     only: Annotated[list[str] | None, typer.Argument(help="Numbers such as P2; all where none is given.")] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5 and P11.")] = "cpu",
 ) -> None:
-    """Measure, print a row as soon as it is there, and write RESULTS.md where all were measured."""
+    """Measure; print a row and write it into the page as soon as it is there."""
     unknown = sorted(set(only or ()) - set(BENCHES))
     if unknown:
         print(f"there is no {', '.join(unknown)}; there are {', '.join(BENCHES)}", file=sys.stderr)
@@ -103,34 +106,59 @@ def main(
         raise typer.Exit(2)
     keep_freed_memory()  # as in a trial's process; the other sides run in this one, too
     console = Console()
-    started = time.perf_counter()
-    rows, missed = [], False
+    missed = False
     for number in only or BENCHES:
         if number in NEED_RAY and find_spec("ray") is None:
-            rows.append((number, "needs Ray", "—", "—", "—", "not measured here", "Ray is not installed"))
-            continue
-        for ratio in BENCHES[number](torch.device(device)):
-            console.print("  ".join(ratio.row()), soft_wrap=True, highlight=False, markup=False)
-            rows.append(ratio.row())
-            missed |= not ratio.is_met
-    if not only:
-        page = RESULTS[device]
-        page.write_text(build_page(rows, device, time.perf_counter() - started))
-        console.print(f"{page}")
+            rows = [(number, "needs Ray", "—", "—", "—", "not measured here", "Ray is not installed")]
+        else:
+            started = time.perf_counter()
+            ratios = BENCHES[number](torch.device(device))
+            rows = [ratio.row() for ratio in ratios]
+            missed |= not all(ratio.is_met for ratio in ratios)
+            keep_rows(device, number, rows, time.perf_counter() - started)
+        for row in rows:
+            console.print("  ".join(row), soft_wrap=True, highlight=False, markup=False)
+    RESULTS[device].write_text(build_page(device))
+    console.print(f"{RESULTS[device]}")
     raise typer.Exit(1 if missed else 0)
 
 
-def build_page(rows: list[tuple[str, ...]], device: str, seconds: float) -> str:
+def keep_rows(device: str, number: str, rows: list[tuple[str, ...]], seconds: float) -> None:
+    """Replace what is kept of one number on one kind of device."""
+    kept = read_kept()
+    today = datetime.datetime.now(datetime.UTC).date()
+    kept.setdefault(device, {})[number] = {
+        "rows": [list(row) for row in rows],
+        "measured": f"{today}, {seconds / 60:.1f} min, {describe_machine(device)}",
+    }
+    KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_kept() -> dict[str, dict[str, Any]]:
+    """Return what was measured, by kind of device and number."""
+    return cast(dict[str, dict[str, Any]], json.loads(KEPT.read_text())) if KEPT.exists() else {}
+
+
+def describe_machine(device: str) -> str:
+    """Return the machine and the versions that a figure belongs to."""
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
+    packages = [name for name in ("torch", "ray", "optuna") if find_spec(name)]
+    return f"{machine}, " + ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+
+
+def build_page(device: str) -> str:
     """Return RESULTS.md."""
-    machine = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores, no GPU used"
-    packages = [name for name in ("torch", "torchvision", "ray", "optuna") if find_spec(name)]
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    kept = read_kept().get(device, {})
+    rows: list[tuple[str, ...]] = []
+    for number in BENCHES:
+        missing = {"rows": [[number, *("—",) * 4, "not measured here", ""]], "measured": ""}
+        found = kept.get(number, missing)
+        rows += [(*row, found["measured"]) for row in found["rows"]]
     lines = [
         "# Performance, measured side by side",
         "",
-        "Made by `make bench`. Each figure is a ratio with both sides in one run, in turn; medians and ranges of repetitions.",
-        "",
-        f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {machine}, {versions}; {seconds / 60:.1f} minutes.",
+        "Made by `make bench`, or by `make bench-P2` and so on a number at a time. Each figure is a ratio with both sides in one run, in",
+        "turn; medians and ranges of repetitions.",
         "",
         f"| {' | '.join(HEAD)} |",
         "|" + " --- |" * len(HEAD),
