@@ -1,7 +1,8 @@
 """The ratios P1 to P12 of the performance table: ``python -m benchmarks.bench [P2 P3] [--device cuda]``.
 
-What is measured is kept in results.json and told in RESULTS.md, or RESULTS-GPU.md, beside what was measured before. With --device cuda P2 to P5 and P11 are measured on the GPU; they and P10 need
-no Ray, and where there is none the others are not measured.
+What is measured is kept in results.json and told in RESULTS.md, or RESULTS-GPU.md, beside what was measured before. With
+--device cuda P2 to P5 and P11 are measured on the GPU; they and P10 need no Ray, and where there is none the others are not
+measured.
 """
 
 import datetime
@@ -157,8 +158,8 @@ def build_page(device: str) -> str:
     lines = [
         "# Performance, measured side by side",
         "",
-        "Made by `make bench`, or by `make bench-P2` and so on a number at a time. Each figure is a ratio with both sides in one run, in",
-        "turn; medians and ranges of repetitions.",
+        "Made by `make bench`, or a number at a time by `make bench-P2` and so on. Each figure is a ratio with both sides in one",
+        "run, in turn; medians and ranges of repetitions.",
         "",
         f"| {' | '.join(HEAD)} |",
         "|" + " --- |" * len(HEAD),
