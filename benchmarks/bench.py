@@ -117,9 +117,9 @@ def main(
             rows = [ratio.row() for ratio in ratios]
             missed |= not all(ratio.is_met for ratio in ratios)
             keep_rows(device, number, rows, time.perf_counter() - started)
+            RESULTS[device].write_text(build_page(device))
         for row in rows:
             console.print("  ".join(row), soft_wrap=True, highlight=False, markup=False)
-    RESULTS[device].write_text(build_page(device))
     console.print(f"{RESULTS[device]}")
     raise typer.Exit(1 if missed else 0)
 

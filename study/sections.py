@@ -73,7 +73,7 @@ class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for "at the LR peak".
 
     With the peak at 0.3 of a trial, a factor of 3 would put the second rung at 0.9, where nothing is left to save; 2 puts it at
-    0.6. On recorded curves 2 brings the search to within 2 or 3 percentage points of the best in 0.75 to 0.82 of the device time.
+    0.6. On recorded curves 2 brings the search to within 2 or 3 percentage points of the best in 0.75 to 0.89 of the device time.
     """
 
     enabled: bool = True
