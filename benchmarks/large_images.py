@@ -1,6 +1,7 @@
 """A study on a folder of images that need more memory than they may take: ``python -m benchmarks.large_images``.
 
-The same small study runs three times: on a few images, on many in memory, and on as many mapped from a file. Memory is what the
+The same small study runs on a few images (twice: what the peak differs by itself), on many in memory, and on as many mapped from
+a file; one trial at a time, so that the peak does not depend on which of two processes reaches its own when. Memory is what the
 study's processes and Ray's hold that the kernel cannot take back: anonymous and shared memory, shared pages counted once.
 """
 
@@ -45,6 +46,7 @@ looks = [2]
 num_panels = 2
 num_audit_images = 200
 [resources]
+max_concurrent = 1
 image_memory_gb = {memory}
 image_folder = "{folder}"
 """
@@ -120,20 +122,21 @@ def main(
             write_images(folder / images, number)
         used = {
             "few images": run_study(folder, folder / "few", 8, "few"),
+            "few images again": run_study(folder, folder / "few", 8, "few-again"),
             "many, in memory": run_study(folder, folder / "many", 8, "inside"),
             "many, mapped": run_study(folder, folder / "many", memory, "mapped"),
         }
     table = Table(title=f"{num_images} images, {size:.2f} GB decoded; mapped where they may take {memory:g} GB")
     for column in ("study", "peak memory, GB", "more than with few, GB", "minutes", "exit status"):
         table.add_column(column)
-    least = used["few images"].peak
+    base = max(used["few images"].peak, used["few images again"].peak)
     for what, one in used.items():
-        row = (f"{one.peak / 1e9:.2f}", f"{(one.peak - least) / 1e9:.2f}", f"{one.seconds / 60:.1f}", f"{one.status}")
+        row = (f"{one.peak / 1e9:.2f}", f"{(one.peak - base) / 1e9:.2f}", f"{one.seconds / 60:.1f}", f"{one.status}")
         table.add_row(what, *row)
     console = Console(width=110)
     console.print(table)
     mapped = used["many, mapped"]
-    is_within = mapped.status == 0 and mapped.peak - least <= memory * 1e9
+    is_within = mapped.status == 0 and mapped.peak - base <= memory * 1e9
     console.print("within its memory" if is_within else f"MISSED\n{mapped.tail}")
     raise typer.Exit(0 if is_within else 1)
 
