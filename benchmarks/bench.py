@@ -70,6 +70,7 @@ def measure_with_ray(name: str) -> list[Ratio]:
 
     return {
         "P1": study_ratios.measure_study,
+        "P1-long": study_ratios.measure_long_study,
         "P6": study_ratios.measure_starts,
         "P7": search_ratio.measure_time_to_target,
         "P8": study_ratios.measure_many_trials,
@@ -79,6 +80,7 @@ def measure_with_ray(name: str) -> list[Ratio]:
 
 BENCHES: dict[str, Callable[[torch.device], list[Ratio]]] = {
     "P1": lambda _: measure_with_ray("P1"),
+    "P1-long": lambda _: measure_with_ray("P1-long"),
     "P2": training_ratios.measure_reference,
     "P3": training_ratios.measure_augmentation,
     "P4": training_ratios.measure_fixed_tensor,
@@ -90,11 +92,14 @@ BENCHES: dict[str, Callable[[torch.device], list[Ratio]]] = {
     "P10": measure_bootstrap,
     "P11": measure_forensics,
 }
-NEED_RAY = frozenset({"P1", "P6", "P7", "P8", "P9"})
+ONLY_BY_NAME = frozenset({"P1-long"})
+NEED_RAY = frozenset({"P1", "P1-long", "P6", "P7", "P8", "P9"})
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Argument(help="Numbers such as P2; all where none is given.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Argument(help="Numbers such as P2; all but P1-long where none is given.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5 and P11.")] = "cpu",
 ) -> None:
     """Measure; print a row and write it into the page as soon as it is there."""
@@ -108,7 +113,7 @@ def main(
     keep_freed_memory()  # as in a trial's process; the other sides run in this one, too
     console = Console()
     missed = False
-    for number in only or BENCHES:
+    for number in only or (name for name in BENCHES if name not in ONLY_BY_NAME):
         if number in NEED_RAY and find_spec("ray") is None:
             rows = [(number, "needs Ray", "—", "—", "—", "not measured here", "Ray is not installed")]
         else:
@@ -158,8 +163,8 @@ def build_page(device: str) -> str:
     lines = [
         "# Performance, measured side by side",
         "",
-        "Made by `make bench`, or a number at a time by `make bench-P2` and so on. Each figure is a ratio with both sides in one",
-        "run, in turn; medians and ranges of repetitions.",
+        "Made by `make bench`, or a number at a time by `make bench-P2` and so on; P1-long, of 20 minutes, by its name only.",
+        "Each figure is a ratio with both sides in one run, in turn; medians and ranges of repetitions.",
         "",
         f"| {' | '.join(HEAD)} |",
         "|" + " --- |" * len(HEAD),
