@@ -36,7 +36,7 @@ from study.tune_run import TuneRun, run_trials
 from study.warm_start import WarmStart, earlier_trials, write_warm_start
 from trainables.record import TrialRecord, TrialState
 from trainables.store import Store
-from trainables.tune_adapter import TrialSettings, make_trainable
+from trainables.tune_adapter import TrialSettings, make_trainable, share
 
 OnChange = Callable[["OpenStudy", str], None]
 
@@ -150,7 +150,8 @@ class Driver:
             space=study.spec.search_space().parameters,
             profile=study.spec.resources.profile,
         )
-        self._trainable = make_trainable(prepared.data, settings)
+        self._shared = share(prepared.data)
+        self._trainable = make_trainable(self._shared, settings)
 
     def search(self) -> None:
         """Run the search to its end; raise StudyInterrupted if it was stopped before."""
@@ -192,7 +193,7 @@ class Driver:
             self._confirm([(winners[arm], plan.seeds[:look]) for arm in wanting])
             runs = [r for arm in wanting for r in planned_runs(study.book, winners[arm], plan.seeds[:look])]
             self._on_change(study, "test")
-            read_test_split(study.book, plan, runs, self.prepared.data, spec)
+            read_test_split(study.book, plan, runs, self._shared, spec)
         return plan
 
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:

@@ -48,18 +48,18 @@ def read_test_split(
     book: RecordBook,
     plan: Plan,
     runs: Sequence[TrialRecord],
-    data: TrialData,
+    shared: Any,
     spec: StudySpec,
 ) -> None:
     """Store the test predictions of every planned run that has none, in parallel on the cluster; count it as one read.
 
-    A read that was stopped before its end goes on as the same read.
+    A read that was stopped before its end goes on as the same read. `shared` is the data in the object store, as
+    `trainables.tune_adapter.share` puts it there.
     """
     missing = [r for r in runs if TEST not in r.predictions]
     if not missing:
         return
     _note_read(book.store, plan, [r.trial_id for r in missing])
-    shared = ray.put(data)
     tasks = []
     for record in missing:
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))

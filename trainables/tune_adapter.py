@@ -241,6 +241,11 @@ def node_name() -> str:
     return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
-def make_trainable(data: TrialData, settings: TrialSettings) -> Any:
-    """Return the Trainable with the images put in Ray's object store once; each node reads them in place."""
-    return tune.with_parameters(TrialTrainable, data=data, settings=settings)
+def share(data: TrialData) -> Any:
+    """Put the data in Ray's object store and return its reference; each node reads it in place, whoever asks for it there."""
+    return ray.put(data)
+
+
+def make_trainable(shared: Any, settings: TrialSettings) -> Any:
+    """Return the Trainable of the data that `share` put in the object store."""
+    return tune.with_parameters(TrialTrainable, data=shared, settings=settings)

@@ -6,12 +6,11 @@ from ray import tune
 
 from benchmarks.faults.judge import JudgedTrainable
 from study import cli, lifecycle
-from trainables.loop import TrialData
 from trainables.tune_adapter import TrialSettings
 
 
-def _make_judged(data: TrialData, settings: TrialSettings) -> Any:
-    return tune.with_parameters(JudgedTrainable, data=data, settings=settings)
+def _make_judged(shared: Any, settings: TrialSettings) -> Any:
+    return tune.with_parameters(JudgedTrainable, data=shared, settings=settings)
 
 
 if __name__ == "__main__":
