@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pyarrow import fs
 
 from search_spaces.errors import UserInputError
+from trainables.durable import write_durably
 
 Result = TypeVar("Result")
 
@@ -189,10 +190,7 @@ def _replace_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        with aside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_durably(aside, data)
         aside.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
