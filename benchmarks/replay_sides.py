@@ -14,8 +14,8 @@ from search_spaces.arms import POOLED_ARM
 from search_spaces.distributions import suggest_hyperparameters
 from study.allocation import DeviceTimeLedger
 from study.director import Report
-from study.records import MemoryBook
-from study.search import SearchDirector, best_trials
+from study.records import MemoryBook, best_trials
+from study.search import SearchDirector
 from study.spec import StudySpec, validate_spec
 
 METRIC = "macro_f1"

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from study.spec import StudySpec
+from trainables.record import TrialRecord
+
 # Assumed for a trial of which nothing is known yet: equal for all arms, so that they alternate.
 UNMEASURED_DEVICE_SECONDS = 1.0
 
@@ -111,3 +114,26 @@ class DeviceTimeLedger:
             return (max(after.values()) - min(after.values()), committed[arm])
 
         return min(affordable, key=spread_after, default=None)
+
+
+def is_search_finished(
+    records: Sequence[TrialRecord], spec: StudySpec, full_trial_seconds: Mapping[str, float] | None
+) -> bool:
+    """Whether every trial of the search has ended and its budget is used up.
+
+    `full_trial_seconds` are device-seconds by arm, where they were measured.
+    """
+    if any(not r.state.is_finished for r in records):
+        return False
+    if spec.num_trials is not None:
+        return len(records) >= spec.num_trials
+    ledger = DeviceTimeLedger(
+        [arm.name for arm in spec.arms()],
+        budget=spec.search.device_seconds,
+        full_trial_seconds=full_trial_seconds,
+    )
+    for record in sorted(records, key=lambda r: r.ended_order or 0):
+        ledger.start(record.config.arm, record.trial_id)
+        ledger.spend(record.config.arm, record.trial_id, record.device_seconds)
+        ledger.finish(record.config.arm, record.trial_id)
+    return ledger.is_spent

@@ -17,8 +17,8 @@ from analysis.ring_swaps import Images
 from analysis.root_cause import find_root_cause, give_up
 from analysis.swap_effects import AuditImages
 from search_spaces.errors import UserInputError
-from study.lifecycle import OpenStudy
 from study.models import load_cam_models, make_logits
+from study.opening import OpenStudy
 from trainables.images import ImageSet
 from trainables.seeds import numpy_generator
 

@@ -17,7 +17,7 @@ from study.paths import default_storage, open_study
 from trainables.store import StorageError
 
 if TYPE_CHECKING:
-    from study.lifecycle import OpenStudy
+    from study.opening import OpenStudy
 
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
 # New objects until Python looks for cycles. Its default, 700, has it look through all of torch and Ray thousands of times while
@@ -154,7 +154,7 @@ def resume(
 @app.command()
 def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Say where a study stands, from its records."""
-    from study.lifecycle import load_study
+    from study.opening import load_study
     from study.status import print_status, status_json
 
     opened = load_study(open_study(study, storage))

@@ -30,19 +30,16 @@ from study.confirmation import read_plan
 from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
 from study.given_arms import GivenConfiguration, default_name, describe_changed_settings, read_configurations
 from study.human_counts import read_counts
-from study.lifecycle import (
-    Driver,
+from study.lifecycle import Driver, prepare_again, prepare_resumed, start_study
+from study.live_view import LiveView
+from study.opening import (
     OpenStudy,
     check_is_new,
     full_trial_seconds,
     load_study,
     open_to_drive,
-    prepare_again,
-    prepare_resumed,
     require_finished_search,
-    start_study,
 )
-from study.live_view import LiveView
 from study.paths import open_study, study_uri
 from study.preparation import Prepared, prepare
 from study.replay import replay_search

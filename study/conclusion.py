@@ -37,14 +37,16 @@ from study.audit import audit_arms
 from study.changes import describe_changes, read_changes
 from study.confirmation import Plan, changed_plan_error, followed_plan, runs_of
 from study.human_counts import load_human_shares
-from study.lifecycle import OpenStudy, failed_seeds, has_finished_search, planned_runs, read_passport
+from study.lifecycle import failed_seeds, planned_runs
+from study.opening import OpenStudy, has_finished_search, read_passport
 from study.optuna_plots import SEARCH_PAGE, SearchView, view_search
 from study.panels import draw_panels
 from study.passport import describe_code, package_versions
 from study.pruning import compute_rungs
 from study.records import now_utc
 from study.sealed import read_sealed_json, write_sealed_json
-from study.test_reading import TEST, count_test_reads
+from study.test_notes import count_test_reads
+from study.test_reading import TEST
 from trainables.images import ImageSet
 from trainables.record import DamagedFileError, TrialRecord
 from trainables.trial_files import TrialFiles

@@ -11,9 +11,8 @@ from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
 from study.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.paths import PLAN
-from study.records import RecordBook, now_utc
+from study.records import RecordBook, best_trials, now_utc
 from study.sealed import read_changed_json, write_sealed_json
-from study.search import best_trials
 from study.spec import StudySpec
 from trainables.record import DamagedFileError, TrialRecord, TrialState, config_model
 from trainables.seeds import derive_seed

@@ -14,10 +14,11 @@ from rich.console import Console
 from search_spaces.errors import UserInputError
 from study.conclusion import is_confirmed, trial_files
 from study.confirmation import followed_plan
-from study.lifecycle import OpenStudy, load_study, planned_runs, read_passport
+from study.lifecycle import planned_runs
 from study.notebook import Study
+from study.opening import OpenStudy, load_study, read_passport
 from study.optuna_export import export_optuna, hide_password
-from study.search import best_trials
+from study.records import best_trials
 from study.test_reading import TEST
 from trainables.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from trainables.evaluation import compute_macro_f1

@@ -1,9 +1,6 @@
-"""The stages of a study's life, in order: create, search, confirm, conclude. Each can be entered again after a stop."""
+"""The stages of a study's life, in order: create, search, confirm. Each can be entered again after a stop."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from search_spaces.errors import UserInputError
 from study.changes import check_unchanged
@@ -21,115 +18,22 @@ from study.confirmation import (
     write_plan,
 )
 from study.director import Director
-from study.extension import extended_spec, launched_spec
 from study.interruption import StudyInterrupted
-from study.lease import hold_lease
+from study.opening import OpenStudy, create_study, full_trial_seconds, read_passport, require_finished_search
 from study.passport import make_passport
-from study.paths import PASSPORT, SPEC, TRIAL_COSTS, TrialPaths
+from study.paths import TrialPaths
 from study.preparation import Prepared, prepare
 from study.records import RecordBook
-from study.sealed import read_sealed_json, write_sealed_json, write_sealed_toml
-from study.search import SearchDirector, is_search_finished
+from study.search import SearchDirector
 from study.spec import StudySpec
 from study.test_reading import read_test_split
 from study.tune_run import TuneRun, run_trials
-from study.warm_start import WarmStart, earlier_trials, write_warm_start
+from study.warm_start import WarmStart, earlier_trials
 from trainables.record import TrialRecord, TrialState
 from trainables.store import Store
 from trainables.tune_adapter import TrialSettings, make_trainable, share
 
-OnChange = Callable[["OpenStudy", str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenStudy:
-    """A study on disk: its store, its spec, its records."""
-
-    store: Store
-    spec: StudySpec
-    book: RecordBook
-
-    @property
-    def name(self) -> str:
-        """The name of the study."""
-        return self.spec.name
-
-
-def check_is_new(store: Store, name: str) -> None:
-    """Raise UserInputError if a study lies there already."""
-    if store.exists(SPEC):
-        raise UserInputError(
-            f"the study {name!r} exists at {store.root}; continue it with `study resume {store.root}`, "
-            "or give another --name"
-        )
-    if store.list_folder():
-        raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
-
-
-def create_study(
-    store: Store,
-    spec: StudySpec,
-    spec_text: str,
-    passport: dict[str, Any],
-    *,
-    costs: dict[str, float] | None = None,
-    warm_start: WarmStart | None = None,
-) -> OpenStudy:
-    """Write a new study: what was measured of its trials' costs, what its samplers start from, passport and spec."""
-    check_is_new(store, spec.name)
-    if costs is not None:
-        write_sealed_json(store, TRIAL_COSTS, {"full_trial_device_seconds": costs})
-    if warm_start is not None:
-        write_warm_start(store, warm_start)
-    write_sealed_json(store, PASSPORT, passport)
-    write_sealed_toml(store, SPEC, spec_text)
-    return OpenStudy(store=store, spec=spec, book=RecordBook(store))
-
-
-def load_study(store: Store) -> OpenStudy:
-    """Read a study; raise UserInputError naming a file that cannot be read."""
-    return OpenStudy(store=store, spec=extended_spec(store, launched_spec(store)), book=RecordBook(store))
-
-
-@contextmanager
-def open_to_drive(store: Store) -> Iterator[OpenStudy]:
-    """Read a study under its lease, so that no other driver writes it; raise UserInputError if one drives it now."""
-    with hold_lease(store) as lease:
-        opened = load_study(store)
-        opened.book.fence(lease.check, lease.token)
-        yield opened
-
-
-def read_passport(store: Store) -> dict[str, Any]:
-    """Return the study's passport; raise DamagedFileError if it cannot be read."""
-    return read_sealed_json(store, PASSPORT)
-
-
-def full_trial_seconds(store: Store) -> dict[str, float] | None:
-    """Return the device-seconds that a full trial of each arm was measured to need; None where it was not measured."""
-    if not store.exists(TRIAL_COSTS):
-        return None
-    measured: dict[str, float] = read_sealed_json(store, TRIAL_COSTS)["full_trial_device_seconds"]
-    return measured
-
-
-def has_finished_search(study: OpenStudy) -> bool:
-    """Whether every trial of the search has ended and its budget is used up."""
-    measured = full_trial_seconds(study.store) if study.spec.search.device_seconds is not None else None
-    return is_search_finished(study.book.of_stage("search"), study.spec, measured)
-
-
-def require_finished_search(study: OpenStudy) -> None:
-    """Raise UserInputError if trials of the search are still to be run."""
-    if not has_finished_search(study):
-        num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
-        planned = "" if study.spec.num_trials is None else f" of {study.spec.num_trials}"
-        raise UserInputError(
-            f"the search has finished {num_finished}{planned} trials and is not at its end; "
-            f"run `study resume {study.store.root}` first"
-        )
-
-
+OnChange = Callable[[OpenStudy, str], None]
 FindUndecided = Callable[[OpenStudy, Plan], tuple[str, ...]]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.confirmation import confirmation_seeds
-from study.lifecycle import OpenStudy, has_finished_search, read_passport
+from study.opening import OpenStudy, has_finished_search, read_passport
 from study.paths import Stage
 from trainables.record import TrialRecord, TrialState
 

@@ -12,7 +12,7 @@ from analysis.grad_cam import choose_cam_layer
 from analysis.ring_swaps import Images
 from analysis.root_cause import ComputeLogits
 from search_spaces.config import TrialConfig
-from study.lifecycle import OpenStudy
+from study.opening import OpenStudy
 from study.paths import TrialPaths
 from trainables.augmentation import prepare_batch
 from trainables.evaluation import compute_logits

@@ -9,9 +9,9 @@ from analysis.findings import ComparisonRow, Findings
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from study.conclusion import load_findings, trial_files
-from study.lifecycle import OpenStudy, load_study, read_passport
+from study.opening import OpenStudy, load_study, read_passport
 from study.paths import open_study
-from study.search import best_trials
+from study.records import best_trials
 from trainables.models import build_model
 from trainables.record import TrialRecord
 

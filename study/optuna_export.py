@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, create_trial
 from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
-from study.lifecycle import OpenStudy
+from study.opening import OpenStudy
 from trainables.record import DamagedFileError, TrialRecord, TrialState
 
 METRIC_NAME = "macro_f1"

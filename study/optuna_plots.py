@@ -20,7 +20,7 @@ from analysis.report import PageSection, build_search_page
 from analysis.search_figures import tidy_edf, tidy_importance, tidy_parallel_coordinate, tidy_slice, tidy_timeline
 from analysis.wording import describe_search_plot
 from search_spaces.arms import Arm
-from study.lifecycle import OpenStudy
+from study.opening import OpenStudy
 from study.optuna_export import assess_importances, build_optuna_study, negated_value
 
 SEARCH_PAGE = "search.html"

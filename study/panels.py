@@ -9,8 +9,8 @@ from analysis.figures import figure_to_png, plot_cam_panel
 from analysis.forensic_findings import CamPanel
 from analysis.grad_cam import choose_cam_layer, compute_arm_cams
 from analysis.panels import ArmCam, build_panel, choose_panel_images
-from study.lifecycle import OpenStudy
 from study.models import load_model, prepare_inputs
+from study.opening import OpenStudy
 from trainables.images import ImageSet
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.extension import launched_spec
-from study.lifecycle import OpenStudy, load_study
+from study.opening import OpenStudy, load_study
 from study.paths import SPEC
 from study.preparation import prepare
 from study.reproduction import Outcome, Reproduction, choose_trial, reproduce

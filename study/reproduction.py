@@ -11,10 +11,10 @@ import torch
 from search_spaces.errors import UserInputError, nearest_name
 from study.conclusion import trial_files
 from study.confirmation import runs_of
-from study.lifecycle import OpenStudy, read_passport
+from study.opening import OpenStudy, read_passport
 from study.passport import list_differences, make_passport
 from study.preparation import Prepared
-from study.search import best_trials
+from study.records import best_trials
 from trainables.devices import choose_device, device_name
 from trainables.epoch_metrics import EpochMetrics
 from trainables.loop import TrainingRun

@@ -224,36 +224,3 @@ class SearchDirector(RecordKeeper):
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
             self._decide(record, epoch.epoch, epoch.macro_f1)
-
-
-def is_search_finished(
-    records: Sequence[TrialRecord], spec: StudySpec, full_trial_seconds: Mapping[str, float] | None
-) -> bool:
-    """Whether every trial of the search has ended and its budget is used up; arguments as of `SearchDirector`."""
-    if any(not r.state.is_finished for r in records):
-        return False
-    if spec.num_trials is not None:
-        return len(records) >= spec.num_trials
-    ledger = DeviceTimeLedger(
-        [arm.name for arm in spec.arms()],
-        budget=spec.search.device_seconds,
-        full_trial_seconds=full_trial_seconds,
-    )
-    for record in sorted(records, key=lambda r: r.ended_order or 0):
-        ledger.start(record.config.arm, record.trial_id)
-        ledger.spend(record.config.arm, record.trial_id, record.device_seconds)
-        ledger.finish(record.config.arm, record.trial_id)
-    return ledger.is_spent
-
-
-def best_trials(records: tuple[TrialRecord, ...], arm: str, max_epochs: int) -> tuple[TrialRecord, ...]:
-    """Return the arm's trials that ran every epoch, highest last-epoch macro-F1 on the search split first."""
-    full = [
-        r
-        for r in records
-        if r.config.arm == arm
-        and r.state is TrialState.COMPLETE
-        and r.epochs[-1].epoch == max_epochs
-        and r.last_macro_f1 is not None
-    ]
-    return tuple(sorted(full, key=lambda r: (-(r.last_macro_f1 or 0.0), r.trial_id)))

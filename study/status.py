@@ -10,10 +10,10 @@ from rich.table import Table
 from analysis.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.lease import read_holder
-from study.lifecycle import OpenStudy, has_finished_search, load_study, read_passport
 from study.live_view import build_progress_table, compute_progress, describe_progress
+from study.opening import OpenStudy, has_finished_search, load_study, read_passport
 from study.paths import FINDINGS, REPORT_HTML, SPEC, Stage
-from study.test_reading import count_test_reads
+from study.test_notes import count_test_reads
 from trainables.record import TrialState
 from trainables.store import Store
 

@@ -7,10 +7,10 @@ import ray
 import torch
 
 from study.confirmation import Plan
-from study.paths import TEST_READS, TrialPaths
-from study.records import RecordBook, now_utc
-from study.sealed import read_sealed_json, write_sealed_json
+from study.paths import TrialPaths
+from study.records import RecordBook
 from study.spec import StudySpec
+from study.test_notes import note_test_read
 from trainables.devices import choose_device
 from trainables.evaluation import place_images, predict
 from trainables.loop import TrialData
@@ -59,7 +59,7 @@ def read_test_split(
     missing = [r for r in runs if TEST not in r.predictions]
     if not missing:
         return
-    _note_read(book.store, plan, [r.trial_id for r in missing])
+    note_test_read(book.store, plan, [r.trial_id for r in missing])
     tasks = []
     for record in missing:
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
@@ -68,23 +68,6 @@ def read_test_split(
     for record, digests in zip(missing, ray.get(tasks), strict=True):
         current = book.get(record.stage, record.trial_id)
         book.save(current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}))
-
-
-def _note_read(store: Store, plan: Plan, trial_ids: list[str]) -> None:
-    notes = _read_notes(store)
-    if notes and notes[-1]["plan_created"] == plan.created and set(trial_ids) <= set(notes[-1]["runs"]):
-        return
-    note = {"time": now_utc(), "plan_created": plan.created, "runs": trial_ids}
-    write_sealed_json(store, f"{TEST_READS}/{len(notes) + 1:04d}.json", note)
-
-
-def _read_notes(store: Store) -> list[dict[str, Any]]:
-    return [read_sealed_json(store, f"{TEST_READS}/{name}") for name in store.list_folder(TEST_READS)]
-
-
-def count_test_reads(store: Store) -> int:
-    """Return how often the study has read the test split; raise DamagedFileError naming a note that cannot be read."""
-    return len(_read_notes(store))
 
 
 def _predict_remotely(

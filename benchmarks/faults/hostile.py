@@ -23,7 +23,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study import paths
 from study.conclusion import load_evidence, load_findings, require_plan
-from study.lifecycle import load_study, read_passport
+from study.opening import load_study, read_passport
 from study.spec import load_spec, preset_names
 from study.status import status_json
 from study.warm_start import earlier_trials

@@ -26,8 +26,8 @@ from study import paths
 from study.changes import read_changes
 from study.conclusion import load_evidence, load_findings, require_plan
 from study.confirmation import read_plan
-from study.lifecycle import load_study, read_passport
-from study.test_reading import count_test_reads
+from study.opening import load_study, read_passport
+from study.test_notes import count_test_reads
 from study.warm_start import earlier_trials
 from trainables.models import build_model
 from trainables.store import Store

@@ -9,10 +9,10 @@ import torch
 
 from study import paths
 from study.confirmation import ConfirmationDirector, confirmation_seeds, make_plan, want, write_plan
-from study.lifecycle import OpenStudy
-from study.records import RecordBook
+from study.opening import OpenStudy
+from study.records import RecordBook, best_trials
 from study.sealed import write_sealed_json, write_sealed_toml
-from study.search import SearchDirector, best_trials
+from study.search import SearchDirector
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.predictions import Predictions
 from trainables.record import TrialRecord, TrialState

@@ -3,9 +3,9 @@
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.allocation import DeviceTimeLedger
+from study.allocation import DeviceTimeLedger, is_search_finished
 from study.records import MemoryBook
-from study.search import SearchDirector, is_search_finished
+from study.search import SearchDirector
 from study.trial_costs import check_budget
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.record import TrialRecord

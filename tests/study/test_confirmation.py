@@ -1,8 +1,8 @@
 """What a director of the confirmation runs, and what it leaves to the next one."""
 
 from study.confirmation import ConfirmationDirector, want
-from study.records import MemoryBook
-from study.search import SearchDirector, best_trials
+from study.records import MemoryBook, best_trials
+from study.search import SearchDirector
 from tests.study.simulated import FIXED, drive, make_spec
 
 

@@ -9,8 +9,8 @@ from ray.tune.search import Searcher
 
 from study.confirmation import ConfirmationDirector, want
 from study.director import Director
-from study.records import MemoryBook
-from study.search import SearchDirector, best_trials
+from study.records import MemoryBook, best_trials
+from study.search import SearchDirector
 from study.tune_run import Asker, DirectedScheduler, DirectedSearcher
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.record import TrialState

@@ -13,9 +13,8 @@ from search_spaces.errors import UserInputError
 from study import export
 from study.conclusion import load_evidence, require_plan
 from study.export import Exported, choose_trial, export_study
-from study.lifecycle import OpenStudy
-from study.records import RecordBook
-from study.search import best_trials
+from study.opening import OpenStudy
+from study.records import RecordBook, best_trials
 from tests.study.command_line import run_cli
 from tests.study.searched import ARMS, confirm, simulate
 from tests.study.simulated import make_spec

@@ -8,10 +8,11 @@ import pytest
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
+from study.allocation import is_search_finished
 from study.confirmation import make_plan, read_plan
-from study.lifecycle import load_study
+from study.opening import load_study
 from study.records import MemoryBook
-from study.search import SearchDirector, is_search_finished
+from study.search import SearchDirector
 from study.spec import StudySpec, validate_spec
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, drive

@@ -10,9 +10,9 @@ import torch
 from ray import tune
 
 from study.cluster import connect_cluster
-from study.records import RecordBook
+from study.records import RecordBook, best_trials
 from study.replay import replay_search
-from study.search import SearchDirector, best_trials
+from study.search import SearchDirector
 from study.tune_run import TuneRun, run_trials
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.record import TrialState

@@ -10,7 +10,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from search_spaces.errors import UserInputError
 from study.export import export_study
-from study.lifecycle import OpenStudy
+from study.opening import OpenStudy
 from study.optuna_export import (
     build_optuna_study,
     build_search_studies,
@@ -18,7 +18,7 @@ from study.optuna_export import (
     export_optuna,
     hide_password,
 )
-from study.search import best_trials
+from study.records import best_trials
 from tests.study.searched import ARMS, STATES, simulate
 from trainables.record import DamagedFileError, TrialState
 

@@ -12,10 +12,10 @@ from matplotlib import pyplot
 from matplotlib.collections import PathCollection
 
 from study.conclusion import analyze, load_findings, write_report
-from study.lifecycle import OpenStudy
+from study.opening import OpenStudy
 from study.optuna_export import assess_importances, build_optuna_study, build_search_studies, compute_importances
 from study.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
-from study.search import best_trials
+from study.records import best_trials
 from study.spec import AnalyzeSpec
 from tests.study.searched import ARMS, STATES, confirm, simulate
 from trainables.images import ImageSet

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.lifecycle import OpenStudy
 from study.live_view import LiveView, build_progress_table, compute_progress, describe_progress, format_seconds
+from study.opening import OpenStudy
 from study.records import RecordBook
 from study.sealed import write_sealed_json
 from study.search import SearchDirector

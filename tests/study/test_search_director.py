@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from study.records import RecordBook
-from study.search import SearchDirector, best_trials
+from study.records import RecordBook, best_trials
+from study.search import SearchDirector
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.record import TrialRecord, TrialState

@@ -12,7 +12,7 @@ from benchmarks.faults.hostile import place_payloads
 from benchmarks.faults.storage import damage_files
 from study import paths
 from study.conclusion import is_concluded
-from study.lifecycle import load_study
+from study.opening import load_study
 from study.records import RecordBook
 from study.sealed import read_sealed_toml, write_sealed_toml
 from tests.study.command_line import Outcome, run_cli
