@@ -163,7 +163,7 @@ def build_page(device: str) -> str:
     lines = [
         "# Performance, measured side by side",
         "",
-        "Made by `make bench`, or a number at a time by `make bench-P2` and so on; P1-long, of 20 minutes, by its name only.",
+        "Made by `make bench`, or a number at a time by `make bench-P2` and so on; P1-long, of 25 minutes, by its name only.",
         "Each figure is a ratio with both sides in one run, in turn; medians and ranges of repetitions.",
         "",
         f"| {' | '.join(HEAD)} |",

@@ -104,7 +104,7 @@ def _explain(records: Sequence[TrialRecord], wall: float) -> str:
 
 
 def measure_long_study() -> list[Ratio]:
-    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 20 minutes on two cores."""
+    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 25 minutes on two cores."""
     return measure_study("P1-long", NUM_IMAGES_LONG)
 
 
