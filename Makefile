@@ -47,41 +47,41 @@ format: $(STAMP)
 
 # The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. Under 10 minutes on two cores.
 bench-search: $(STAMP)
-	$(BIN)/python -m benchmarks.search_replay
+	$(BIN)/python -m benchmarks.search.search_replay
 
 # 10,000 trials that train nothing through the real Ray run. Under 15 minutes on two cores.
 bench-trials: $(STAMP)
-	$(BIN)/python -m benchmarks.many_trials
+	$(BIN)/python -m benchmarks.performance.many_trials
 
 # The simulations behind the comparison; writes benchmarks/STATISTICS.md. Under 20 minutes on two cores.
 validate-statistics: $(STAMP)
-	$(BIN)/python -m benchmarks.validate_statistics
+	$(BIN)/python -m benchmarks.validation.validate_statistics
 
 # The level and power of the cluster test, and the audits and the root cause on models whose shortcut is known; writes
 # benchmarks/FORENSICS.md. Under 40 minutes on two cores.
 validate-forensics: $(STAMP)
-	$(BIN)/python -m benchmarks.validate_forensics
+	$(BIN)/python -m benchmarks.validation.validate_forensics
 
 # Faults R1 to R14 at full counts, stock Ray Tune beside; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
 # or the full disk cannot be made.
 faults: $(STAMP)
-	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m tests.faults
 
 # The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 30 minutes on two cores. DEVICE=cuda measures
 # P2 to P5 and P11 on a GPU.
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.bench --device $(DEVICE)
+	$(BIN)/python -m benchmarks.performance.bench --device $(DEVICE)
 
 bench-P%: $(STAMP)
-	$(BIN)/python -m benchmarks.bench P$* --device $(DEVICE)
+	$(BIN)/python -m benchmarks.performance.bench P$* --device $(DEVICE)
 
 # The forensics of 5,000 images, two arms, three seeds. Under 30 minutes on two cores.
 bench-forensics: $(STAMP)
-	$(BIN)/python -m benchmarks.forensics_speed
+	$(BIN)/python -m benchmarks.performance.forensics_speed
 
 # A study on images that need more memory than they may take, against the same in memory. Ten minutes on two cores.
 bench-memory: $(STAMP)
-	$(BIN)/python -m benchmarks.large_images
+	$(BIN)/python -m benchmarks.performance.large_images
 
 clean:
 	rm -rf $(VENV)

@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
-from study.interruption import StudyInterrupted
-from study.paths import default_storage, open_study
-from trainables.store import StorageError
+from study.state.interruption import StudyInterrupted
+from study.state.paths import default_storage, open_study
+from trainables.records.store import StorageError
 
 if TYPE_CHECKING:
-    from study.opening import OpenStudy
+    from study.open_study import OpenStudy
 
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
 # New objects until Python looks for cycles. Its default, 700, has it look through all of torch and Ray thousands of times while
@@ -154,8 +154,8 @@ def resume(
 @app.command()
 def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Say where a study stands, from its records."""
-    from study.opening import load_study
-    from study.status import print_status, status_json
+    from study.open_study import load_study
+    from study.views.status import print_status, status_json
 
     opened = load_study(open_study(study, storage))
     if as_json:
@@ -167,7 +167,7 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
 @app.command("list")
 def list_studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List the studies under the storage root."""
-    from study.status import find_studies, print_studies
+    from study.views.status import find_studies, print_studies
 
     root = storage or default_storage()
     studies = find_studies(root)
@@ -323,7 +323,7 @@ def export(
     storage: StorageOption = None,
 ) -> None:
     """Write records as csv and parquet, the search as Optuna studies, and the winners' weights with their preprocessing."""
-    from study.export import run_export
+    from study.views.export import run_export
 
     run_export(open_study(study, storage), to, optuna, console)
 
@@ -340,7 +340,7 @@ def reproduce(
     ] = None,
 ) -> None:
     """Retrain one trial here and say MATCH, CLOSE or DIFFERENT."""
-    from study.reproducing import run_reproduction
+    from study.views.reproducing import run_reproduction
 
     matched = run_reproduction(open_study(study, storage), trial, arm, overrides or [], console)
     raise typer.Exit(EXIT_DONE if matched else EXIT_GATE)
@@ -362,7 +362,7 @@ def tensorboard(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 6006,
 ) -> None:
     """Show the study's events in TensorBoard; those on an object store through a local copy that follows them."""
-    from study.event_mirror import mirrored_events
+    from study.views.event_mirror import mirrored_events
 
     store = open_study(study, storage)
     with nullcontext(store.local_path) if store.is_local else mirrored_events(store) as folder:
@@ -374,8 +374,8 @@ def tensorboard(
 @app.command("inspect")
 def inspect_spec(spec: SpecArgument, overrides: SetOption = None, address: AddressOption = None) -> None:
     """Check data, weights and resources before money is spent. Writes nothing."""
-    from study.inspection import print_inspection
-    from study.spec import load_spec
+    from study.spec.study_spec import load_spec
+    from study.views.inspection import print_inspection
 
     loaded, _ = load_spec(spec, overrides or [])
     print_inspection(loaded, address, console)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.arm_tables import build_arm_rich_table, build_pair_table
-from analysis.figures import figure_to_png, plot_confusion
-from analysis.findings import Findings
-from analysis.forensic_wording import describe_clusters, describe_contrast
-from analysis.outside_forensics import analyze_outside_arms
-from analysis.outside_predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
-from analysis.report import build_comparison_page, build_forensics_page
-from analysis.tables import (
+from analysis.external.forensics import analyze_outside_arms
+from analysis.external.predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
+from analysis.findings.study_findings import Findings
+from analysis.report.arm_tables import build_arm_rich_table, build_pair_table
+from analysis.report.figures import figure_to_png, plot_confusion
+from analysis.report.forensic_sentences import describe_clusters, describe_contrast
+from analysis.report.pages import build_comparison_page, build_forensics_page
+from analysis.report.tables import (
     build_csv,
     build_latex,
     build_markdown,
@@ -22,17 +22,14 @@ from analysis.tables import (
     format_row,
 )
 from search_spaces.errors import UserInputError
-from study.cluster import Cluster, check_cluster, connect_cluster
-from study.conclusion import analyze as compute_findings
-from study.conclusion import compare as compute_comparison
-from study.conclusion import find_undecided, is_concluded, is_confirmed, write_report
-from study.confirmation import read_plan
-from study.extension import launched_spec, parse_extension, specs_over_time, write_extension
-from study.given_arms import GivenConfiguration, default_name, describe_changed_settings, read_configurations
-from study.human_counts import read_counts
-from study.lifecycle import Driver, prepare_again, prepare_resumed, start_study
-from study.live_view import LiveView
-from study.opening import (
+from study.cluster.connection import Cluster, check_cluster, connect_cluster
+from study.cluster.trial_costs import measure_full_trials
+from study.confirmation.evidence import find_undecided, is_confirmed
+from study.confirmation.plan import read_plan
+from study.driver import Driver, prepare_again, prepare_resumed, start_study
+from study.inputs.human_labels import read_counts
+from study.inputs.preparation import Prepared, prepare
+from study.open_study import (
     OpenStudy,
     check_is_new,
     full_trial_seconds,
@@ -40,14 +37,23 @@ from study.opening import (
     open_to_drive,
     require_finished_search,
 )
-from study.paths import open_study, study_uri
-from study.preparation import Prepared, prepare
-from study.replay import replay_search
-from study.spec import StudySpec, load_spec
-from study.status import print_stage
-from study.trial_costs import measure_full_trials
-from study.warm_start import collect_warm_start, earlier_trials
-from trainables.store import Store
+from study.results.findings import analyze as compute_findings
+from study.results.findings import compare as compute_comparison
+from study.results.findings import is_concluded, write_report
+from study.scheduling.replay import replay_search
+from study.scheduling.warm_start import collect_warm_start, earlier_trials
+from study.spec.configuration_files import (
+    GivenConfiguration,
+    default_name,
+    describe_changed_settings,
+    read_configurations,
+)
+from study.spec.study_spec import StudySpec, load_spec
+from study.state.budget_extensions import launched_spec, parse_extension, specs_over_time, write_extension
+from study.state.paths import open_study, study_uri
+from study.views.live_view import LiveView
+from study.views.status import print_stage
+from trainables.records.store import Store
 
 
 def launch(

@@ -25,13 +25,13 @@ from sklearn.metrics import confusion_matrix
 from search_spaces.config import TrialConfig
 from search_spaces.space import Parameter
 from trainables.devices import choose_device, device_name
-from trainables.epoch_metrics import EpochMetrics
-from trainables.evaluation import compute_per_class_f1
-from trainables.event_log import EventLog
-from trainables.loop import EpochLeft, TrainingRun, TrialData
 from trainables.processes import prepare_to_train
-from trainables.store import Store
-from trainables.trial_files import TrialFiles
+from trainables.records.event_log import EventLog
+from trainables.records.store import Store
+from trainables.records.trial_files import TrialFiles
+from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.evaluation import compute_per_class_f1
+from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +123,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _run_epoch(self) -> EpochMetrics:
         try:
-            metrics = self._run.run_epoch(must_leave=lambda: self._was_told_to_end)
-        except EpochLeft:
+            metrics = self._run.run_epoch(should_stop=lambda: self._was_told_to_end)
+        except EpochInterrupted:
             self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
             self._end()
         with self._run.stopwatch.part("report"):

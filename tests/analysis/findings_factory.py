@@ -5,23 +5,9 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.class_wise import compute_class_scores, compute_macro_f1_interval
-from analysis.comparison import ArmPredictions, compare_arms
-from analysis.confusion import compute_confusion
-from analysis.findings import (
-    ArmFinding,
-    ConfusedPair,
-    ConfusionCluster,
-    Findings,
-    HumanExcess,
-    LabelIssue,
-    ParameterImportance,
-    RungFinding,
-    SearchArm,
-    TuningCurve,
-    TuningPoint,
-)
-from analysis.forensic_findings import (
+from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.confusion_matrix import compute_confusion
+from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamAdmission,
     CamPanel,
@@ -36,9 +22,23 @@ from analysis.forensic_findings import (
     RingAudit,
     RootCause,
 )
-from analysis.interval import Interval
-from analysis.panels import ArmCam
-from analysis.wording import search_plot_keys
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import (
+    ArmFinding,
+    ConfusedPair,
+    ConfusionCluster,
+    Findings,
+    HumanExcess,
+    LabelIssue,
+    ParameterImportance,
+    RungFinding,
+    SearchArm,
+    TuningCurve,
+    TuningPoint,
+)
+from analysis.heat_maps.panels import ArmCam
+from analysis.report.sentences import search_plot_keys
+from analysis.statistics.comparison import ArmPredictions, compare_arms
 from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

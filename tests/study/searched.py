@@ -7,17 +7,18 @@ import numpy as np
 import tomli_w
 import torch
 
-from study import paths
-from study.confirmation import ConfirmationDirector, confirmation_seeds, make_plan, want, write_plan
-from study.opening import OpenStudy
-from study.records import RecordBook, best_trials
-from study.sealed import write_sealed_json, write_sealed_toml
-from study.search import SearchDirector
+from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
+from study.open_study import OpenStudy
+from study.scheduling.search_director import SearchDirector
+from study.state import paths
+from study.state.checksums import write_sealed_json, write_sealed_toml
+from study.state.record_book import RecordBook, best_trials
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
-from trainables.predictions import Predictions
-from trainables.record import TrialRecord, TrialState
-from trainables.store import Store
-from trainables.trial_files import TrialFiles
+from trainables.records.record import TrialRecord, TrialState
+from trainables.records.store import Store
+from trainables.records.trial_files import TrialFiles
+from trainables.training.predictions import Predictions
 
 ARMS = ("resnet18", "resnet50")
 STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAILED": "FAIL"}

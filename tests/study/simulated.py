@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from study.director import Director, Report
-from study.spec import StudySpec, validate_spec
-from trainables.record import TrialRecord
+from study.scheduling.director import Director, Report
+from study.spec.study_spec import StudySpec, validate_spec
+from trainables.records.record import TrialRecord
 
 Curve = Callable[[TrialRecord, int], float | None]
 FIXED: dict[str, float | int | str | bool] = {"max_epochs": 6}

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
-from study.sealed import write_sealed_toml
+from study.state.checksums import write_sealed_toml
 from tests.study.command_line import run_cli
-from trainables.store import Store
+from trainables.records.store import Store
 
 SPEC = """
 name = "bad"

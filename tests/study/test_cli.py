@@ -19,4 +19,4 @@ def test_the_command_line_loads_no_heavy_package_before_a_command_needs_it() -> 
 
 
 def test_where_a_study_stands_is_told_without_ray() -> None:
-    assert find_loaded("study.status", NOT_FOR_STATUS) == "[]"
+    assert find_loaded("study.views.status", NOT_FOR_STATUS) == "[]"

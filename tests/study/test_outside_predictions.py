@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.statistics_simulation import NUM_CLASSES, World
+from benchmarks.validation.statistics_simulation import NUM_CLASSES, World
 from tests.study.command_line import Outcome, run_cli
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from study.records import RecordBook
-from trainables.record import DamagedFileError, TrialRecord
-from trainables.store import Store
+from study.state.record_book import RecordBook
+from trainables.damaged_files import DamagedFileError
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(280)]
 

@@ -8,17 +8,17 @@ import pytest
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from benchmarks.faults.hostile import place_payloads
-from benchmarks.faults.storage import damage_files
-from study import paths
-from study.conclusion import is_concluded
-from study.opening import load_study
-from study.records import RecordBook
-from study.sealed import read_sealed_toml, write_sealed_toml
+from study.open_study import load_study
+from study.results.findings import is_concluded
+from study.state import paths
+from study.state.checksums import read_sealed_toml, write_sealed_toml
+from study.state.record_book import RecordBook
+from tests.faults.hostile import place_payloads
+from tests.faults.storage import damage_files
 from tests.study.command_line import Outcome, run_cli
-from trainables.record import TrialState
-from trainables.stopwatch import PARTS
-from trainables.store import Store
+from trainables.records.record import TrialState
+from trainables.records.store import Store
+from trainables.training.stopwatch import PARTS
 
 pytestmark = pytest.mark.ray_cluster
 
@@ -119,7 +119,7 @@ def test_test_split_is_predicted_by_confirmation_runs_only_and_read_once(study_f
 def test_findings_agree_with_the_stored_predictions(study_folder: Path) -> None:
     from sklearn.metrics import f1_score
 
-    from trainables.trial_files import TrialFiles
+    from trainables.records.trial_files import TrialFiles
 
     findings = json.loads((study_folder / paths.FINDINGS).read_text())
     for arm in findings["arms"]:

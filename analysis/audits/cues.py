@@ -1,0 +1,119 @@
+"""Taking a cue away from an image at its native size: texture, shape, colour, or what surrounds the object.
+
+Every removal is a blend between the image and its full removal. The shares are chosen so that all four change the pixels by the
+same root mean square, that of the weakest full removal: no cue seems to matter more only because its removal does more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.audits.ring_swaps import RING_FRACTIONS, Images, make_ring
+from search_spaces.errors import UserInputError
+
+CUES = ("texture", "shape", "colour", "context")
+# The bilateral filter: its standard deviation in grey levels, in parts of the image's side, and its widest window in pixels.
+SMOOTHED_LEVELS = 60.0
+SMOOTHED_FRACTION = 2.0 / 32
+WIDEST_WINDOW = 15
+PATCHES = 4
+# By this angle the hue is turned; the pixels change as much as if the colour were taken away, but its edges stay.
+HUE_TURN = np.pi / 3
+# ITU-R BT.601 luma and blue and red chroma.
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+YCBCR = np.stack([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).astype(np.float32)
+RGB = np.linalg.inv(YCBCR).astype(np.float32)
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CueRemoval:
+    """What the removals of a set of images need besides the images.
+
+    Attributes:
+        donors: (n, H, W, 3) uint8, whose ring replaces each image's; of third classes.
+        orders: (n, PATCHES^2) the order in which each image's patches are laid out.
+        turns: (n,) +1 or -1, the way in which each image's hue is turned.
+        doses: share of the full removal, by cue, in (0, 1].
+    """
+
+    donors: Images
+    orders: NDArray[np.int64]
+    turns: NDArray[np.int64]
+    doses: Mapping[str, float]
+
+
+def prepare_removal(images: Images, donors: Images, generator: np.random.Generator) -> CueRemoval:
+    """Return the removals for `images`, (n, H, W, 3) uint8, with doses that are equal in pixel RMS.
+
+    Raises UserInputError for images that are too small for `PATCHES` patches a side.
+    """
+    if min(images.shape[1:3]) < 3 * PATCHES:
+        raise UserInputError(
+            f"cues are removed from images of {3 * PATCHES} pixels a side at least, but these have {images.shape[1:3]}"
+        )
+    orders = generator.permuted(np.tile(np.arange(PATCHES**2), (len(images), 1)), axis=1)
+    turns = generator.choice((-1, 1), size=len(images))
+    full = CueRemoval(donors=donors, orders=orders, turns=turns, doses=dict.fromkeys(CUES, 1.0))
+    pixels = images.astype(np.float32)
+    change = {cue: float(np.sqrt(np.mean((_remove_one(pixels, cue, full) - pixels) ** 2))) for cue in CUES}
+    target = min(change.values())
+    doses = {cue: target / rms if rms > 0 else 1.0 for cue, rms in change.items()}
+    return replace(full, doses=doses)
+
+
+def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Images:
+    """Return `images` without the cues, always in one order: context, colour, texture, shape."""
+    pixels = images.astype(np.float32)
+    for cue in ("context", "colour", "texture", "shape"):
+        if cue in cues:
+            dose = removal.doses[cue]
+            pixels = pixels + dose * (_remove_one(pixels, cue, removal) - pixels)
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def _remove_one(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
+    height, width = pixels.shape[1:3]
+    if cue == "texture":
+        return _smooth(pixels, SMOOTHED_FRACTION * min(height, width))
+    if cue == "colour":
+        return _turn_hue(pixels, removal.turns)
+    if cue == "context":
+        ring = make_ring(height, width, RING_FRACTIONS[0])
+        return np.where(ring[None, :, :, None], removal.donors.astype(np.float32), pixels)
+    return _shuffle_patches(pixels, removal.orders)
+
+
+def _smooth(pixels: Pixels, sigma: float) -> Pixels:
+    """Return the pixels smoothed within edges (Tomasi and Manduchi 1998): a blur would take the shape's edges away as well."""
+    window = min(2 * round(1.5 * sigma) + 1, WIDEST_WINDOW)
+    images = [cv2.bilateralFilter(np.ascontiguousarray(image), window, SMOOTHED_LEVELS, sigma) for image in pixels]
+    return np.stack(images)
+
+
+def _turn_hue(pixels: Pixels, turns: NDArray[np.int64]) -> Pixels:
+    """Return the pixels with their chroma turned, the luma as it was: grey would take away the edges that only colour shows."""
+    luma, blue, red = np.moveaxis(pixels @ YCBCR.T, -1, 0)
+    cosine, sine = np.float32(np.cos(HUE_TURN)), np.float32(np.sin(HUE_TURN)) * turns[:, None, None].astype(np.float32)
+    return np.stack([luma, cosine * blue - sine * red, sine * blue + cosine * red], axis=-1) @ RGB.T
+
+
+def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
+    """Return the pixels with the PATCHES x PATCHES patches inside the ring in another order.
+
+    The ring stays, which is context; so does what does not divide evenly.
+    """
+    n, height, width = pixels.shape[:3]
+    rows, columns = np.nonzero(~make_ring(height, width, RING_FRACTIONS[0]))
+    top, left = rows.min(), columns.min()
+    h, w = (rows.max() + 1 - top) // PATCHES, (columns.max() + 1 - left) // PATCHES
+    place = (slice(None), slice(top, top + h * PATCHES), slice(left, left + w * PATCHES))
+    inside = pixels[place]
+    patches = inside.reshape(n, PATCHES, h, PATCHES, w, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, PATCHES**2, h, w, 3)
+    moved = np.take_along_axis(patches, orders[:, :, None, None, None], axis=1)
+    shuffled = pixels.copy()
+    shuffled[place] = moved.reshape(n, PATCHES, PATCHES, h, w, 3).transpose(0, 1, 3, 2, 4, 5).reshape(inside.shape)
+    return shuffled

@@ -1,0 +1,61 @@
+"""Groups of classes, such as rigid and deformable things: is an arm worse on one of them, with classes as the unit?"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from analysis.findings.forensic_findings import GroupContrast
+from analysis.findings.study_findings import ClassScore
+from search_spaces.errors import UserInputError, nearest_name
+
+# Above this many ways to divide the classes, the exact test is not made.
+MOST_DIVISIONS = 2_000_000
+
+
+def compute_group_contrasts(
+    scores: Sequence[ClassScore], groups: Mapping[str, Sequence[str]]
+) -> tuple[GroupContrast, ...]:
+    """Return, for each pair of groups, the difference of their mean F1 and its exact permutation p over the classes.
+
+    A group contrast has as many units as classes, however many images there are: every division of the two groups' classes into
+    groups of the same sizes is gone through (Fisher's exact permutation test, two-sided). `smallest_p` is the least p that such a
+    division can have. Raises UserInputError for a group with an unknown class, and for classes in both groups of a pair.
+    """
+    f1 = {score.class_name: score.f1.estimate for score in scores}
+    for group, classes in groups.items():
+        for name in classes:
+            if name not in f1:
+                raise UserInputError(f"the group {group!r} names the class {name!r}{nearest_name(name, list(f1))}")
+    found = []
+    for one, other in itertools.combinations(groups, 2):
+        both = set(groups[one]) & set(groups[other])
+        if both:
+            raise UserInputError(
+                f"the groups {one!r} and {other!r} must not share classes, but both have {min(both)!r}"
+            )
+        contrast = _compare(one, other, [f1[c] for c in groups[one]], [f1[c] for c in groups[other]])
+        if contrast is not None:
+            found.append(contrast)
+    return tuple(found)
+
+
+def _compare(one: str, other: str, first: list[float], second: list[float]) -> GroupContrast | None:
+    values = np.array(first + second)
+    total, size = len(values), len(first)
+    if not first or not second or math.comb(total, size) > MOST_DIVISIONS:
+        return None
+    chosen = np.array(list(itertools.combinations(range(total), size)))
+    means = values[chosen].mean(axis=1)
+    differences = means - (values.sum() - means * size) / (total - size)
+    observed = float(differences[0])
+    # A rounding error must not make a division look less extreme than itself.
+    p_value = float(np.mean(np.abs(differences) >= abs(observed) - 1e-12))
+    return GroupContrast(
+        groups=(one, other),
+        difference=observed,
+        p_value=p_value,
+        smallest_p=1 / len(chosen) if size * 2 != total else 2 / len(chosen),
+        num_classes=total,
+    )

@@ -1,0 +1,1 @@
+"""Models trained elsewhere: their predictions and their forensics."""

@@ -1,0 +1,110 @@
+"""Forensics of models that were trained elsewhere: what needs labels and probabilities, and no model."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.clusters import find_clusters
+from analysis.classes.confusion_matrix import compute_confusion
+from analysis.classes.group_contrasts import compute_group_contrasts
+from analysis.classes.label_issues import list_label_issues
+from analysis.classes.pair_rates import check_human_counts, compare_with_people
+from analysis.findings.forensic_findings import GroupContrast
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
+from analysis.statistics.comparison import ArmPredictions, stack_predictions
+from search_spaces.errors import UserInputError
+from trainables.training.predictions import Predictions
+
+CONFIDENCE = 0.95
+NO_HUMAN_COUNTS = "There are no human counts, so nothing is known of how people confuse these classes."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideArm:
+    """What predictions alone say of one arm; the fields are those of `ArmFinding`."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    test_macro_f1: Interval
+    class_scores: tuple[ClassScore, ...]
+    confusion: Confusion
+    confused_pairs: tuple[ConfusedPair, ...]
+    clusters: tuple[ConfusionCluster, ...]
+    group_contrasts: tuple[GroupContrast, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideFindings:
+    """What predictions alone say of some arms on the same images."""
+
+    class_names: tuple[str, ...]
+    num_images: int
+    arms: tuple[OutsideArm, ...]
+    label_issues: tuple[LabelIssue, ...]
+    human_note: str
+
+    def to_json(self) -> str:
+        """Return the findings as JSON with sorted keys."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def analyze_outside_arms(
+    arms: Mapping[str, Mapping[int, Predictions]],
+    *,
+    class_names: Sequence[str] | None = None,
+    human_counts: NDArray[np.generic] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> OutsideFindings:
+    """Return the forensics of arms whose predictions came from outside.
+
+    Args:
+        arms: predictions by arm and seed, at least two seeds each, all on the same images.
+        class_names: K names; "class 0" and so on where None.
+        human_counts: (N, K) counts of people's answers, a row for each image in the order of the sample ids.
+        groups: named groups of classes whose F1 is contrasted.
+
+    Raises UserInputError for one seed, arms with different images, names, counts or groups that do not fit.
+    """
+    stacked = {arm: stack_predictions(arm, by_seed) for arm, by_seed in arms.items()}
+    first = next(iter(stacked.values()))
+    for name, arm in stacked.items():
+        if not np.array_equal(arm.sample_ids, first.sample_ids) or not np.array_equal(arm.labels, first.labels):
+            raise UserInputError(f"arms {first.name!r} and {name!r} must predict the same images with the same labels")
+        if len(arm.seeds) < 2:
+            raise UserInputError(f"arm {name!r} has one seed only: an interval needs two. Add a seed")
+    names = tuple(class_names or (f"class {i}" for i in range(first.num_classes)))
+    if len(names) != first.num_classes or len(set(names)) != len(names):
+        raise UserInputError(f"{first.num_classes} classes need as many different names, but got {', '.join(names)}")
+    human = None if human_counts is None else check_human_counts(human_counts, len(first.labels), names)
+    return OutsideFindings(
+        class_names=names,
+        num_images=len(first.labels),
+        arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked.values()),
+        label_issues=list_label_issues([p for by_seed in arms.values() for p in by_seed.values()], names),
+        human_note=NO_HUMAN_COUNTS if human is None else "",
+    )
+
+
+def _analyze_arm(
+    arm: ArmPredictions,
+    names: tuple[str, ...],
+    human: NDArray[np.float64] | None,
+    groups: Mapping[str, Sequence[str]],
+) -> OutsideArm:
+    pairs, clusters = find_clusters(arm, names)
+    scores = compute_class_scores(arm, names, CONFIDENCE)
+    return OutsideArm(
+        arm=arm.name,
+        seeds=arm.seeds,
+        test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
+        class_scores=scores,
+        confusion=compute_confusion(arm, names, CONFIDENCE),
+        confused_pairs=compare_with_people(arm, pairs, names, human, CONFIDENCE),
+        clusters=clusters,
+        group_contrasts=compute_group_contrasts(scores, groups),
+    )

@@ -1,0 +1,275 @@
+"""Grad-CAM of a torchvision ResNet, as raw energy: the only file that knows pytorch_grad_cam.
+
+The library min-max scales every map to [0, 1] and resizes it to the input; a map of one cell or one without any
+energy then reads like any other. Here the scaling is left out, so that such maps can be counted, and summed energy
+means something.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam.grad_cam import GradCAM
+from pytorch_grad_cam.metrics.road import ROADCombined
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget, ClassifierOutputTarget
+from scipy.special import softmax
+from torch import nn
+
+from analysis.findings.forensic_findings import CamView
+from analysis.heat_maps.panels import ArmCam
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.seeds import derive_seed, numpy_generator
+
+CAM_LAYERS = ("layer4", "layer3", "layer2", "layer1")
+ROAD_PERCENTILES = (25, 50, 75)
+
+
+class NoCamLayerError(UserInputError):
+    """No layer's maps are large enough for a heat map."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamLayer:
+    """The layer whose maps are shown, and the (height, width) of its output in cells."""
+
+    name: str
+    size: tuple[int, int]
+
+
+def choose_cam_layer(model: nn.Module, image_size: int, minimum_size: int = 4) -> CamLayer:
+    """Return the deepest of layer4 .. layer1 whose output is at least `minimum_size` cells high and wide.
+
+    `image_size` is the side of the square network input in pixels; sizes are measured by a forward pass of zeros.
+    Raises UserInputError if the model lacks such layers, NoCamLayerError if none is large enough.
+    """
+    layers = {name: _find_layer(model, name) for name in CAM_LAYERS}
+    sizes: dict[str, tuple[int, int]] = {}
+
+    def record(name: str) -> Any:
+        return lambda _module, _inputs, output: sizes.__setitem__(name, tuple(output.shape[-2:]))
+
+    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
+    parameter = next(model.parameters())
+    try:
+        with _state_as_found(model), torch.no_grad():
+            model.eval()
+            model(torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name in CAM_LAYERS:
+        if min(sizes[name]) >= minimum_size:
+            return CamLayer(name=name, size=sizes[name])
+    largest = sizes[CAM_LAYERS[-1]]
+    raise NoCamLayerError(
+        f"Grad-CAM needs a map of at least {minimum_size}x{minimum_size} cells, but at {image_size} px the largest "
+        f"is {largest[0]}x{largest[1]} ({CAM_LAYERS[-1]}): raise train.image_size"
+    )
+
+
+def compute_cams(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    targets: Sequence[int] | NDArray[np.int64] | torch.Tensor,
+    layer: str,
+    *,
+    batch_size: int = 64,
+) -> NDArray[np.float32]:
+    """Return the raw Grad-CAM energy of each image for its target class (Selvaraju et al. 2017, equations 1 and 2).
+
+    Each map is ReLU(sum over channels of mean gradient x activation) at the layer's own resolution, unscaled.
+
+    Arguments: `inputs` (N, 3, H, W) float32, normalised; `targets` (N,) class indices; `layer` a name of CAM_LAYERS.
+    Returns (N, h, w) float32, >= 0. The model computes in evaluation mode and comes back as it was: training
+    modes, requires_grad, gradients and hooks.
+    Raises UserInputError on an unknown layer; ValueError if inputs and targets do not fit each other.
+    """
+    classes = [int(target) for target in targets]
+    if inputs.ndim != 4 or len(inputs) != len(classes):
+        raise ValueError(f"inputs (N, 3, H, W) need N targets, but got {tuple(inputs.shape)}, {len(classes)}")
+    return _compute_maps(model, inputs, classes, layer, batch_size)[1]
+
+
+def compute_predicted_cams(
+    model: nn.Module, inputs: torch.Tensor, layer: str, *, batch_size: int = 64
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return (N, K) logits and (N, h, w) maps for the class of the highest, from one pass; otherwise as `compute_cams`."""
+    return _compute_maps(model, inputs, None, layer, batch_size)
+
+
+def _compute_maps(
+    model: nn.Module, inputs: torch.Tensor, classes: Sequence[int] | None, layer: str, batch_size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return logits and raw maps; without classes those of the predicted ones."""
+    target_layer = _find_layer(model, layer)
+    deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    maps, logits = [], []
+    with _state_as_found(model), torch.enable_grad(), deterministic:
+        model.requires_grad_(False)
+        # The graph begins at the layer, so that nothing before it is differentiated.
+        cut = target_layer.register_forward_hook(lambda _module, _inputs, output: output.detach().requires_grad_(True))
+        cam = _RawGradCam(model=model, target_layers=[target_layer])
+        # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
+        try:
+            for start in range(0, len(inputs), batch_size):
+                part = slice(start, start + batch_size)
+                wanted = None if classes is None else [ClassifierOutputTarget(c) for c in classes[part]]
+                maps.append(cam(inputs[part].detach().to(cam.device), wanted))
+                logits.append(cam.outputs.detach().double().cpu().numpy())
+        finally:
+            cam.activations_and_grads.release()
+            cut.remove()
+    if not maps:
+        return np.zeros((0, 0)), np.zeros((0, 0, 0), dtype=np.float32)
+    return np.concatenate(logits), np.ascontiguousarray(np.concatenate(maps), dtype=np.float32)
+
+
+def is_degenerate(cam: NDArray[np.float32]) -> bool:
+    """Return whether a raw map (h, w) shows nothing: no positive or finite energy, or the same in every cell."""
+    return not np.isfinite(cam).all() or float(cam.max()) <= 0.0 or float(cam.max()) == float(cam.min())
+
+
+def compute_degenerate_fraction(cams: NDArray[np.float32]) -> float:
+    """Return the fraction of degenerate maps among (N, h, w) raw maps, N >= 1."""
+    return float(np.mean([is_degenerate(cam) for cam in cams]))
+
+
+def compute_arm_cams(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    labels: NDArray[np.int64],
+    *,
+    arm: str,
+    class_names: Sequence[str],
+    layer: CamLayer,
+) -> tuple[ArmCam, ...]:
+    """Return what `arm`'s model shows of each image: maps for the predicted and for the true class, probabilities.
+
+    Arguments: `inputs` (N, 3, H, W) float32, normalised; `labels` (N,) true classes, indices of `class_names`.
+    Returns N values, in the order of the inputs. `degenerate` is set if either of the two maps is.
+    """
+    if not len(labels):
+        return ()
+    logits, predicted_cams = compute_predicted_cams(model, inputs, layer.name)
+    probabilities = softmax(logits, axis=1)
+    predicted = probabilities.argmax(axis=1)
+    true_cams = compute_cams(model, inputs, labels, layer.name)
+    return tuple(
+        ArmCam(
+            view=CamView(
+                arm=arm,
+                layer=layer.name,
+                map_size=layer.size,
+                predicted_class=class_names[int(predicted[i])],
+                predicted_probability=float(probabilities[i, predicted[i]]),
+                true_probability=float(probabilities[i, labels[i]]),
+                degenerate=is_degenerate(predicted_cams[i]) or is_degenerate(true_cams[i]),
+            ),
+            predicted_cam=predicted_cams[i],
+            true_cam=true_cams[i],
+        )
+        for i in range(len(labels))
+    )
+
+
+def ask_model(model: nn.Module, inputs: torch.Tensor) -> NDArray[np.float64]:
+    """Return (N, K) logits for (N, 3, H, W) inputs, in evaluation mode; the model comes back as it was."""
+    device = next(model.parameters()).device
+    with _state_as_found(model), torch.no_grad():
+        model.eval()
+        batches = torch.split(inputs, 64)
+        return np.asarray(torch.cat([model(batch.to(device)).double().cpu() for batch in batches]).numpy())
+
+
+def compute_road(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    cams: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    *,
+    seed: int,
+    percentiles: Sequence[int] = ROAD_PERCENTILES,
+) -> NDArray[np.float64]:
+    """Return each map's ROAD score (Rong et al. 2022): higher where it marks what the model needs.
+
+    It is half of the probability left after removing the least relevant pixels minus that after removing the most relevant
+    ones, a mean over `percentiles`. Only the order of a map's pixels counts; cells of the same energy are ordered at random.
+
+    Args:
+        model: computes in evaluation mode and comes back as it was.
+        inputs: (N, 3, H, W) float32, normalised.
+        cams: (N, h, w) raw maps, enlarged bilinearly to (H, W).
+        targets: (N,) classes whose probability is followed.
+        seed: of the order among equals and of the imputed pixels' noise; the global random state is left as it was.
+        percentiles: pixels kept (most relevant first) or removed (least relevant first), in per cent.
+    """
+    ranks = _rank_pixels(cams, tuple(inputs.shape[-2:]), numpy_generator(seed, "road order"))
+    road = ROADCombined(percentiles=list(percentiles))
+    wanted = [ClassifierOutputSoftmaxTarget(int(c)) for c in targets]
+    device = next(model.parameters()).device
+    # The library hands torch's tensors to numpy in a way that numpy 2 deprecates.
+    silence = warnings.catch_warnings(action="ignore", category=DeprecationWarning)
+    with _state_as_found(model), torch.random.fork_rng(devices=[]), silence:
+        torch.manual_seed(derive_seed(seed, "road noise"))
+        model.eval()
+        return np.asarray(road(inputs.to(device), ranks, wanted, model), dtype=np.float64)
+
+
+def _rank_pixels(
+    cams: NDArray[np.float32], size: tuple[int, ...], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return (N, H, W) ranks in (0, 1) of the enlarged maps' pixels, without ties."""
+    large = torch.nn.functional.interpolate(torch.from_numpy(cams)[:, None], size=size, mode="bilinear")[:, 0]
+    flat = large.flatten(1).numpy()
+    order = np.lexsort((generator.random(flat.shape), flat), axis=1)
+    ranks = np.empty_like(flat)
+    steps = (np.arange(flat.shape[1], dtype=np.float32) + 0.5) / flat.shape[1]
+    np.put_along_axis(ranks, order, np.broadcast_to(steps, flat.shape), axis=1)
+    return ranks.reshape(len(cams), *size)
+
+
+def _find_layer(model: nn.Module, name: str) -> nn.Module:
+    if name not in CAM_LAYERS:
+        raise UserInputError(f"there is no Grad-CAM layer {name!r}{nearest_name(name, CAM_LAYERS)}")
+    layer = getattr(model, name, None)
+    if not isinstance(layer, nn.Module):
+        raise UserInputError(
+            f"Grad-CAM reads {', '.join(CAM_LAYERS)} of a torchvision ResNet, but {type(model).__name__} has no {name}"
+        )
+    return layer
+
+
+@contextmanager
+def _state_as_found(model: nn.Module) -> Iterator[None]:
+    """Put back every module's training mode and every parameter's requires_grad and gradient."""
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad, gradient in parameters:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = gradient
+
+
+class _RawGradCam(GradCAM):  # type: ignore[misc]
+    """Grad-CAM without the library's scaling, resizing and averaging over layers."""
+
+    def compute_cam_per_layer(
+        self, input_tensor: torch.Tensor, targets: list[Any], eigen_smooth: bool
+    ) -> list[NDArray[np.float32]]:
+        found = self.activations_and_grads
+        activations, gradients = (x[0].float().numpy() for x in (found.activations, found.gradients))
+        layer = self.target_layers[0]
+        cam = self.get_cam_image(input_tensor, layer, targets, activations, gradients, eigen_smooth)
+        return [np.maximum(cam, 0)]
+
+    def aggregate_multi_layers(self, cam_per_target_layer: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        return cam_per_target_layer[0]

@@ -1,0 +1,178 @@
+"""Which images the Grad-CAM panels show, and the values that one panel draws."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.findings.forensic_findings import CamPanel, CamView
+from search_spaces.errors import UserInputError
+from trainables.training.predictions import Predictions
+
+MOST_CONFUSED = "most confused pair"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmCam:
+    """What one arm's model does with one image, ready to be drawn.
+
+    Attributes:
+        view: the words and numbers of the panel.
+        predicted_cam: (h, w) float32 raw CAM energy for the class that the model predicts.
+        true_cam: (h, w) float32 raw CAM energy for the image's own class.
+    """
+
+    view: CamView
+    predicted_cam: NDArray[np.float32]
+    true_cam: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Agreement:
+    """One arm over its seeds: shares of seeds and mean probabilities, each (N,) or (N, K)."""
+
+    correct: NDArray[np.float64]
+    true_probability: NDArray[np.float64]
+    wrong_probability: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    probability: NDArray[np.float64]
+
+
+_Ranking = tuple[str, NDArray[np.float64], NDArray[np.float64]]
+
+
+def choose_panel_images(
+    predictions_by_arm: Mapping[str, Sequence[Predictions]], num_panels: int
+) -> tuple[tuple[int, str], ...]:
+    """Choose at most `num_panels` images and say why each was chosen.
+
+    An arm counts as correct on an image when more than half of its seeds are, as wrong when more than half are not.
+    The reasons take turns (most confused pair, both wrong, only one arm correct, both correct); within a reason the
+    images rank by the share of seeds that agree in the least agreeing arm, then by the mean probability behind it,
+    then by id. With three arms or more "both" reads "all"; with one arm it is dropped.
+
+    Arguments: `predictions_by_arm` has one Predictions per seed, all on the same images.
+    Returns (sample_id, reason) pairs without duplicates, grouped by reason; fewer where too few images qualify.
+    Raises UserInputError if there are no predictions, if they are on different images, or if num_panels < 0.
+    """
+    if num_panels < 0:
+        raise UserInputError(f"num_panels must be 0 or more, but got {num_panels}; 0 draws none")
+    ids, labels = _common_images(predictions_by_arm)
+    arms = {name: _compute_agreement(seeds) for name, seeds in predictions_by_arm.items()}
+    rankings = _rank_images(arms, labels)
+    queues = [(reason, _order(agreement, confidence)) for reason, agreement, confidence in rankings]
+    chosen = _take_turns(queues, num_panels)
+    display = [reason for reason, _, _ in reversed(rankings)]
+    chosen.sort(key=lambda pick: display.index(pick[1]))
+    return tuple((int(ids[index]), reason) for index, reason in chosen)
+
+
+def build_panel(sample_id: int, reason: str, true_class: str, cams: Sequence[ArmCam], figure: str) -> CamPanel:
+    """Return the panel's values for the findings; `cams` holds one entry per arm, in the findings' order."""
+    views = tuple(cam.view for cam in cams)
+    return CamPanel(sample_id=sample_id, true_class=true_class, reason=reason, views=views, figure=figure)
+
+
+def _common_images(
+    predictions_by_arm: Mapping[str, Sequence[Predictions]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ids (N,) and labels (N,) that all predictions share; raise UserInputError if they do not."""
+    empty = [arm for arm, seeds in predictions_by_arm.items() if not seeds]
+    if empty or not predictions_by_arm:
+        raise UserInputError(f"panels need predictions of every arm, but {empty or 'no arm'} has some: confirm first")
+    first = next(iter(predictions_by_arm.values()))[0]
+    for arm, seeds in predictions_by_arm.items():
+        for seed in seeds:
+            same = np.array_equal(seed.sample_ids, first.sample_ids) and np.array_equal(seed.labels, first.labels)
+            if not same or seed.logits.shape != first.logits.shape:
+                raise UserInputError(
+                    f"panels compare arms on the same images, but {arm!r} has predictions on others: "
+                    "pass the same split of every arm and seed"
+                )
+    return first.sample_ids, first.labels
+
+
+def _compute_agreement(seeds: Sequence[Predictions]) -> _Agreement:
+    labels = seeds[0].labels
+    probability = np.mean([s.probabilities for s in seeds], axis=0)
+    predicted = np.mean([np.eye(probability.shape[1])[s.predicted] for s in seeds], axis=0)
+    rows = np.arange(len(labels))
+    wrong = probability.copy()
+    wrong[rows, labels] = 0.0
+    return _Agreement(
+        correct=predicted[rows, labels],
+        true_probability=probability[rows, labels],
+        wrong_probability=wrong.max(axis=1, initial=0.0),
+        predicted=predicted,
+        probability=probability,
+    )
+
+
+def _rank_images(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> list[_Ranking]:
+    """Return (reason, agreement (N,), confidence (N,)) in the order of turns; agreement <= 1/2 disqualifies."""
+    both = {1: "", 2: "both "}.get(len(arms), "all ")
+    everybody = set(arms)
+    rankings = [
+        _rank_confused(arms, labels),
+        (f"{both}wrong", *_rank_correctness(arms, correct=set())),
+    ]
+    if len(arms) > 1:
+        rankings += [(f"only {name} correct", *_rank_correctness(arms, correct={name})) for name in arms]
+    rankings.append((f"{both}correct", *_rank_correctness(arms, correct=everybody)))
+    return rankings
+
+
+def _rank_correctness(
+    arms: Mapping[str, _Agreement], correct: set[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return agreement and confidence, each (N,), that exactly the arms in `correct` are correct."""
+    agreements, confidences = [], []
+    for name, arm in arms.items():
+        agreements.append(arm.correct if name in correct else 1.0 - arm.correct)
+        confidences.append(arm.true_probability if name in correct else arm.wrong_probability)
+    return np.min(agreements, axis=0), np.min(confidences, axis=0)
+
+
+def _rank_confused(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> _Ranking:
+    """Rank the images of the most confused pair of classes by how much they are taken for each other.
+
+    The pair is the one with the most images exchanged, pooled over arms and seeds; ties go to the lower classes.
+    """
+    predicted = np.mean([arm.predicted for arm in arms.values()], axis=0)
+    probability = np.mean([arm.probability for arm in arms.values()], axis=0)
+    num_classes = predicted.shape[1]
+    exchanged = np.zeros((num_classes, num_classes))
+    np.add.at(exchanged, labels, predicted)
+    exchanged = np.triu(exchanged + exchanged.T, k=1)
+    if not exchanged.max(initial=0.0) > 0:
+        nothing = np.zeros(len(labels))
+        return MOST_CONFUSED, nothing, nothing
+    first, second = np.unravel_index(exchanged.argmax(), exchanged.shape)
+    other = np.where(labels == first, second, first)
+    rows = np.arange(len(labels))
+    in_pair = np.isin(labels, [first, second])
+    # Any exchange at all qualifies here: half of the seeds is a high bar for a pair of good models.
+    share = np.where(in_pair, predicted[rows, other], 0.0)
+    return MOST_CONFUSED, np.where(share > 0, 0.5 + share / 2, 0.0), probability[rows, other]
+
+
+def _order(agreement: NDArray[np.float64], confidence: NDArray[np.float64]) -> list[int]:
+    """Return the qualified indices, best first; `lexsort` is stable and ids ascend, so ties go to the lower id."""
+    order = np.lexsort((-np.round(confidence, 12), -np.round(agreement, 12)))
+    return [int(index) for index in order if agreement[index] > 0.5]
+
+
+def _take_turns(queues: Sequence[tuple[str, list[int]]], num_panels: int) -> list[tuple[int, str]]:
+    """Take one image per reason in turn, skipping those already taken, until enough or none are left."""
+    chosen: dict[int, str] = {}
+    places = [iter(queue) for _, queue in queues]
+    active = set(range(len(queues)))
+    while active and len(chosen) < num_panels:
+        for turn, (reason, _) in enumerate(queues):
+            index = next((i for i in places[turn] if i not in chosen), None)
+            if index is None:
+                active.discard(turn)
+            elif len(chosen) < num_panels:
+                chosen[index] = reason
+    return list(chosen.items())

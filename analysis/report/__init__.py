@@ -1,0 +1,1 @@
+"""The report: pages, sentences, number formats, tables, figures, templates."""

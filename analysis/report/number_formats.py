@@ -1,0 +1,115 @@
+"""How numbers, intervals and names are written in reports."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import RungFinding
+
+_MARKDOWN_ESCAPES = str.maketrans(
+    {
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "\n": " ",
+        "\r": " ",
+        **{character: f"\\{character}" for character in "\\`*_[]|#~$"},
+    }
+)
+
+
+def format_percent(fraction: float | None, decimals: int = 1) -> str:
+    """Return a fraction in percent: "65.3 %"; a dash where there is none."""
+    return "—" if fraction is None else f"{100 * fraction:.{decimals}f} %"
+
+
+def format_interval(interval: Interval, decimals: int = 1) -> str:
+    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]"."""
+    low, high = (f"{100 * end:.{decimals}f}" for end in (interval.low, interval.high))
+    return f"{format_percent(interval.estimate, decimals)} [{low}, {high}]"
+
+
+def format_pp(fraction: float) -> str:
+    """Return a difference of fractions in percentage points without sign: "0.5 pp"."""
+    return f"{100 * fraction:g} pp"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration in the two units that matter: "7.4 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Return a size in binary units: "512 B", "1.2 GiB"; a dash for 0, which means not measured."""
+    if num_bytes == 0:
+        return "—"
+    size = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_count(count: float) -> str:
+    """Return a count: "950", "11.2 M" from a million on."""
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,.0f}"
+
+
+def format_value(value: Any) -> str:
+    """Return a setting: floats with four significant digits, lists with commas, the rest as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(format_value(item) for item in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """Return (dotted key, text) for every leaf, in the passport's order."""
+    lines: list[tuple[str, str]] = []
+    for key, value in passport.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            lines.extend(flatten_passport(value, f"{name}."))
+        else:
+            lines.append((name, format_value(value)))
+    return tuple(lines)
+
+
+def format_estimate(interval: Interval) -> str:
+    """Return a plain number with its interval: "0.12 [0.05, 0.19]"."""
+    return f"{interval.estimate + 0.0:.2f} [{interval.low + 0.0:.2f}, {interval.high + 0.0:.2f}]"
+
+
+def format_signed_pp(interval: Interval) -> str:
+    """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]"."""
+    estimate, low, high = (100 * x + 0.0 for x in (interval.estimate, interval.low, interval.high))
+    return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
+
+
+def format_correlation(rung: RungFinding) -> str:
+    """Return a rung's rank correlation with its interval, "0.87 [0.55, 0.97]"; without where it has none; or a dash."""
+    if rung.rank_correlation is None:
+        return "—"
+    if rung.interval is None:
+        return f"{rung.rank_correlation:.2f}"
+    return f"{rung.rank_correlation:.2f} [{rung.interval.low:.2f}, {rung.interval.high:.2f}]"
+
+
+def format_sentence(clause: str) -> str:
+    """Return a clause as a sentence: a capital first, a full stop last."""
+    return f"{clause[:1].upper()}{clause[1:]}."
+
+
+def escape_markdown(text: object) -> str:
+    """Return text that markdown shows as it is, on one line, also inside a table."""
+    return str(text).translate(_MARKDOWN_ESCAPES)

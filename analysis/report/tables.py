@@ -1,0 +1,264 @@
+"""The A/B table in words: terminal, csv, markdown and LaTeX, all from the same rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import ComparisonRow, Verdict
+from analysis.report.table_formats import escape_latex, to_csv, to_latex, to_markdown
+from analysis.statistics.comparison import compute_holm_adjusted
+
+BAR_WIDTH = 33
+TERMINAL_BAR_WIDTH = 25
+MOST_DECIMALS = 5
+PLAN_CHANGED = "The plan was changed after it was written: intervals and verdicts do not hold as stated."
+HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
+VERDICT_STYLES = {
+    Verdict.BETTER: "bold green",
+    Verdict.WORSE: "bold red",
+    Verdict.EQUIVALENT: "bold cyan",
+    Verdict.UNDECIDED: "bold yellow",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalBar:
+    """Where to draw an interval over its margin band: fractions 0..1 of an axis that all rows of a table share."""
+
+    low: float
+    estimate: float
+    high: float
+    margin_low: float
+    zero: float
+    margin_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRow:
+    """One A/B row in words; every format is made of it.
+
+    Attributes:
+        comparison: "ResNet50 vs ResNet18".
+        effect: "+0.42 pp".
+        interval: "[+0.11, +0.73]", in percentage points.
+        verdict: "BETTER", "BETTER (material)", ...
+        seeds: "10 seeds".
+        mde: "0.40", in percentage points.
+        cost: "2.3x cost", or "cost not measured".
+        p_value, p_holm: unadjusted, and Holm-adjusted over the rows of the table: "0.012", "<0.001".
+        confidence: "95 %", "98.3 %".
+        settles: what would settle an UNDECIDED row, else "".
+        bar: geometry of the interval over the margin band.
+        value: the row that the words say.
+        p_holm_value: the Holm-adjusted p as a number.
+    """
+
+    comparison: str
+    effect: str
+    interval: str
+    verdict: str
+    seeds: str
+    mde: str
+    cost: str
+    p_value: str
+    p_holm: str
+    confidence: str
+    settles: str
+    bar: IntervalBar
+    value: ComparisonRow
+    p_holm_value: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The cells under `HEADER`."""
+        cost = self.cost.removesuffix(" cost") if self.value.cost_ratio is not None else "not measured"
+        seeds = str(self.value.num_seeds)
+        return (self.comparison, self.effect, self.interval, self.verdict, seeds, self.mde, cost, self.p_holm)
+
+
+def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
+    """Return the rows of one A/B table in words; bars share an axis and p-values are Holm-adjusted over them."""
+    adjusted = compute_holm_adjusted([row.p_value for row in rows])
+    ends = [abs(end) for row in rows for end in (row.effect.low, row.effect.high, row.margin)]
+    reach = 1.08 * max(ends, default=1.0)
+    return tuple(_word_row(row, p_holm, reach) for row, p_holm in zip(rows, adjusted, strict=True))
+
+
+def format_row(row: ComparisonRow) -> str:
+    """Return one line: difference, interval in pp, verdict, seeds, MDE in pp, cost; and what settles it if undecided.
+
+    For example ``ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost``.
+    """
+    words = build_table_rows([row])[0]
+    effect = f"{words.effect} {words.interval}"
+    parts = [words.comparison, effect, words.verdict, words.seeds, f"MDE {words.mde}", words.cost]
+    notes = [words.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    return " | ".join([*parts, *(note for note in notes if note)])
+
+
+def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
+    """Return the bar in `width` characters: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●."""
+
+    def column(fraction: float) -> int:
+        return round(fraction * (width - 1))
+
+    cells = [" "] * width
+    for i in range(column(bar.margin_low), column(bar.margin_high) + 1):
+        cells[i] = "░"
+    for i in range(column(bar.low), column(bar.high) + 1):
+        cells[i] = "━" if cells[i] == " " else "▓"
+    cells[column(bar.zero)] = "│"
+    cells[column(bar.estimate)] = "●"
+    return "".join(cells)
+
+
+def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
+    """Return the A/B table for a terminal of 80 columns or more: a bar of each interval over the margin band."""
+    words = build_table_rows(rows)
+    table = Table(
+        title="A/B comparison: macro-F1 on the test split", caption=_caption(words), box=SIMPLE, pad_edge=False
+    )
+    for name in ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for row in words:
+        verdict = Text(f"{row.verdict}\n")
+        verdict.stylize(VERDICT_STYLES[row.value.verdict])
+        cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
+        verdict.append(f"p {row.p_holm}{cost}", style="not bold default")
+        facts = f"{row.seeds}, MDE {row.mde}"
+        table.add_row(
+            Text(row.comparison.replace(" vs ", "\nvs ")),
+            Text(f"{row.effect.removesuffix(' pp')}\n{row.interval}"),
+            Text(f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{facts}"),
+            verdict,
+        )
+    return table
+
+
+def build_csv(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as csv with full-precision numbers; effects in percentage points (`_pp`)."""
+    records = [
+        {
+            "treatment": row.value.treatment,
+            "control": row.value.control,
+            "effect_pp": 100 * row.value.effect.estimate,
+            "low_pp": 100 * row.value.effect.low,
+            "high_pp": 100 * row.value.effect.high,
+            "confidence": row.value.confidence,
+            "margin_pp": 100 * row.value.margin,
+            "verdict": row.value.verdict.value,
+            "materiality": row.value.materiality,
+            "num_seeds": row.value.num_seeds,
+            "num_images": row.value.num_images,
+            "minimum_detectable_effect_pp": 100 * row.value.minimum_detectable_effect,
+            "standard_error_pp": 100 * row.value.standard_error,
+            "degrees_of_freedom": row.value.degrees_of_freedom,
+            "p_value": row.value.p_value,
+            "p_holm": row.p_holm_value,
+            "cost_ratio": row.value.cost_ratio,
+            "look": row.value.look,
+            "num_looks": row.value.num_looks,
+            "intervals": row.value.intervals,
+            "bootstrap_low_pp": None if row.value.bootstrap is None else 100 * row.value.bootstrap.low,
+            "bootstrap_high_pp": None if row.value.bootstrap is None else 100 * row.value.bootstrap.high,
+            "plan_changed": row.value.plan_changed,
+            "settles": row.settles,
+        }
+        for row in build_table_rows(rows)
+    ]
+    return to_csv(records)
+
+
+def build_markdown(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as markdown, with a line below it on the confidence and on what settles what."""
+    words = build_table_rows(rows)
+    return to_markdown(HEADER, [row.cells for row in words]) + f"\n{_caption(words)}\n"
+
+
+def build_latex(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as a LaTeX tabular; needs the package booktabs."""
+    words = build_table_rows(rows)
+    table = to_latex(HEADER, [row.cells for row in words])
+    return f"{table}{escape_latex(PLAN_CHANGED)}\n" if any(row.plan_changed for row in rows) else table
+
+
+def _word_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
+    effect, decimals = row.effect, _choose_decimals(row)
+
+    def pp(fraction: float) -> str:
+        # Adding 0.0 after rounding turns -0.0 into 0.0.
+        return f"{round(100 * fraction, decimals) + 0.0:+.{decimals}f}"
+
+    return TableRow(
+        comparison=f"{row.treatment} vs {row.control}",
+        effect=f"{pp(effect.estimate)} pp",
+        interval=f"[{pp(effect.low)}, {pp(effect.high)}]",
+        verdict=f"{row.verdict} ({row.materiality})" if row.materiality else str(row.verdict),
+        seeds=f"{row.num_seeds} seeds",
+        mde=pp(row.minimum_detectable_effect).removeprefix("+"),
+        cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
+        p_value=_format_p(row.p_value),
+        p_holm=_format_p(p_holm),
+        confidence=f"{round(100 * row.confidence, 1):g} %",
+        settles=row.settles,
+        bar=_build_bar(effect, row.margin, reach),
+        value=row,
+        p_holm_value=p_holm,
+    )
+
+
+def _choose_decimals(row: ComparisonRow) -> int:
+    """Two decimals, or as many more as keep a bound from reading like the zero or margin that it clears or misses."""
+    for decimals in range(2, MOST_DECIMALS):
+        shown = [
+            (round(100 * bound, decimals), round(100 * mark, decimals), bound == mark)
+            for bound in (row.effect.low, row.effect.high)
+            for mark in (0.0, row.margin, -row.margin)
+        ]
+        if all(bound != mark or same for bound, mark, same in shown):
+            return decimals
+    return MOST_DECIMALS
+
+
+def _format_p(p_value: float) -> str:
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _build_bar(effect: Interval, margin: float, reach: float) -> IntervalBar:
+    def place(value: float) -> float:
+        return (value / reach + 1) / 2
+
+    return IntervalBar(
+        low=place(effect.low),
+        estimate=place(effect.estimate),
+        high=place(effect.high),
+        margin_low=place(-margin),
+        zero=place(0.0),
+        margin_high=place(margin),
+    )
+
+
+def _caption(rows: Sequence[TableRow]) -> str:
+    levels = ", ".join(dict.fromkeys(row.confidence for row in rows))
+    margins = ", ".join(dict.fromkeys(f"{100 * row.value.margin:g}" for row in rows))
+    lines = [f"Intervals at {levels} for new seeds and new images; margin {margins} pp."] if rows else []
+    lines += [PLAN_CHANGED] if any(row.value.plan_changed for row in rows) else []
+    lines += [f"{row.comparison}: {describe_rule(row)}." for row in rows if describe_rule(row)]
+    return " ".join([*lines, *(f"{row.comparison}: {row.settles}." for row in rows if row.settles)])
+
+
+def describe_rule(row: TableRow) -> str:
+    """Return at which look a row stands and what its cross-check says; "" where there is neither."""
+    parts = []
+    if row.value.num_looks > 1:
+        parts.append(f"look {row.value.look} of {row.value.num_looks}")
+    if row.value.intervals == "anytime":
+        parts.append("interval that holds at every number of seeds")
+    if row.value.bootstrap is not None:
+        low, high = (f"{100 * end:+.2f}" for end in (row.value.bootstrap.low, row.value.bootstrap.high))
+        parts.append(f"crossed bootstrap [{low}, {high}] pp")
+    return ", ".join(parts)

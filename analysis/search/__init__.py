@@ -1,0 +1,1 @@
+"""What the search shows: rungs, tuning curves, where an epoch's time goes."""

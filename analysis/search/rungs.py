@@ -1,0 +1,152 @@
+"""What early stopping cost and saved: how well each rung foretold the last epoch, and device time not spent."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, spearmanr
+
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import RungFinding
+from trainables.records.record import TrialRecord, TrialState
+
+CONFIDENCE = 0.95
+MIN_TRIALS_FOR_INTERVAL = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RungScores:
+    """Macro-F1 (fractions, search split) of one arm's trials at one rung.
+
+    Attributes:
+        arm: name.
+        epoch: of the rung.
+        completed: (at the rung, at the last epoch) of each trial that ran every epoch.
+        stopped: at the rung, of each trial that was stopped there.
+        num_reached: trials with a finite macro-F1 at the rung, those that failed later or still run included.
+    """
+
+    arm: str
+    epoch: int
+    completed: tuple[tuple[float, float], ...]
+    stopped: tuple[float, ...]
+    num_reached: int
+
+
+def ran_every_epoch(record: TrialRecord, max_epochs: int) -> bool:
+    """Whether the trial is COMPLETE and reported a finite macro-F1 at epoch `max_epochs`."""
+    return (
+        record.state is TrialState.COMPLETE
+        and record.last_macro_f1 is not None
+        and record.epochs[-1].epoch == max_epochs
+    )
+
+
+def compute_rung_scores(
+    records: Sequence[TrialRecord], rungs: Sequence[int], max_epochs: int
+) -> tuple[RungScores, ...]:
+    """Return the scores at every rung, arm by arm in the order of their names, rungs as given."""
+    found = []
+    for arm in sorted({r.config.arm for r in records}):
+        own = [r for r in records if r.config.arm == arm]
+        for epoch in rungs:
+            reached = [(r, score) for r in own if (score := _score_at(r, epoch)) is not None]
+            completed = [
+                (score, r.last_macro_f1)
+                for r, score in reached
+                if ran_every_epoch(r, max_epochs) and r.last_macro_f1 is not None
+            ]
+            found.append(
+                RungScores(
+                    arm=arm,
+                    epoch=epoch,
+                    completed=tuple(completed),
+                    stopped=tuple(s for r, s in reached if _was_stopped_at(r, epoch)),
+                    num_reached=len(reached),
+                )
+            )
+    return tuple(found)
+
+
+def compute_rung_findings(
+    records: Sequence[TrialRecord], rungs: Sequence[int], max_epochs: int
+) -> tuple[RungFinding, ...]:
+    """Return per arm and rung how many trials reached it and were stopped there, and how well it foretold the end.
+
+    The rank correlation is between macro-F1 at the rung and at the last epoch, over trials that ran every epoch. Trials
+    that the rung stopped have no last epoch, so only survivors count: the range of scores is cut off below, and the
+    correlation tends to understate what it would be over all trials. The interval shares that limit.
+
+    Args:
+        records: of the search.
+        rungs: epochs at which ASHA decides, each below `max_epochs`.
+        max_epochs: epochs of a full trial.
+    """
+    return tuple(_find(scores) for scores in compute_rung_scores(records, rungs, max_epochs))
+
+
+def compute_rank_interval(correlation: float, num_trials: int) -> Interval | None:
+    """Return the interval of a Spearman correlation at 95 %, or None where it has none.
+
+    Fisher's z with the standard error sqrt((1 + r^2 / 2) / (n - 3)): Bonett and Wright (2000), Psychometrika 65, 23-28.
+    There is none for fewer than four trials, nor for r = 1 or -1, where z is infinite and the interval would have no width.
+    """
+    if num_trials < MIN_TRIALS_FOR_INTERVAL or abs(correlation) >= 1:
+        return None
+    center = math.atanh(correlation)
+    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt((1 + correlation**2 / 2) / (num_trials - 3))
+    return Interval(estimate=correlation, low=math.tanh(center - half), high=math.tanh(center + half))
+
+
+def compute_saved_device_seconds(records: Sequence[TrialRecord], max_epochs: int) -> dict[str, float]:
+    """Return per arm the device-seconds that its stopped trials did not spend.
+
+    Each PRUNED trial counts the epochs that it did not run, at its own device-seconds per epoch; the first epoch, which
+    holds the set-up, counts only where there is no other. It does not say that running on would have been worth nothing.
+    """
+    saved = dict.fromkeys(sorted({r.config.arm for r in records}), 0.0)
+    for record in records:
+        if record.state is TrialState.PRUNED and record.epochs:
+            saved[record.config.arm] += (max_epochs - record.epochs[-1].epoch) * _seconds_per_epoch(record)
+    return saved
+
+
+def _seconds_per_epoch(record: TrialRecord) -> float:
+    first, last = record.epochs[0], record.epochs[-1]
+    if last.epoch == first.epoch:
+        return last.device_seconds / last.epoch
+    return (last.device_seconds - first.device_seconds) / (last.epoch - first.epoch)
+
+
+def _find(scores: RungScores) -> RungFinding:
+    correlation = _rank_correlation(scores.completed)
+    num_completed = len(scores.completed)
+    return RungFinding(
+        arm=scores.arm,
+        epoch=scores.epoch,
+        num_reached=scores.num_reached,
+        num_stopped=len(scores.stopped),
+        num_completed=num_completed,
+        rank_correlation=correlation,
+        interval=None if correlation is None else compute_rank_interval(correlation, num_completed),
+    )
+
+
+def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    if len(pairs) < 2:
+        return None
+    at_rung, at_end = np.array(pairs).T
+    if np.ptp(at_rung) == 0 or np.ptp(at_end) == 0:
+        return None
+    correlation = float(spearmanr(at_rung, at_end).statistic)
+    # Rounding may leave 0.9999999999999999 for ranks that agree.
+    return round(correlation, 12)
+
+
+def _score_at(record: TrialRecord, epoch: int) -> float | None:
+    return next((e.macro_f1 for e in record.epochs if e.epoch == epoch), None)
+
+
+def _was_stopped_at(record: TrialRecord, epoch: int) -> bool:
+    return record.state is TrialState.PRUNED and record.epochs[-1].epoch == epoch

@@ -1,0 +1,1 @@
+"""Metrics, influence functions, crossed intervals, the comparison, bootstrap, anytime-valid intervals."""

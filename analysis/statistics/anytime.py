@@ -1,0 +1,52 @@
+"""Intervals that hold at every number of seeds at once, for people who look whenever they like.
+
+The seeds' part is the confidence sequence of the t-mixture martingale: a normal prior on the standardised effect, the right Haar
+prior on the scale (Lai 1976, Ann. Stat. 4:265; Gonen et al. 2005, Am. Stat. 59:252; Wang and Ramdas 2023, arXiv:2310.03722).
+Given the test images it covers the difference that endless seeds would show on them. How far that lies from the difference on
+new images is drawn once, with the images, so an ordinary interval covers it at every look. Each part has half of the error rate.
+"""
+
+import math
+
+import numpy as np
+from scipy import special
+
+from analysis.findings.interval import Interval
+from analysis.statistics.comparison import Side, compute_difference, compute_seed_differences
+
+# Standard deviation of the prior on (difference / standard deviation of a seed's difference): wide, so that few seeds suffice.
+EFFECT_SCALE = 3.0
+
+
+def compute_anytime_interval(treatment: Side, control: Side, confidence: float) -> Interval:
+    """Return treatment minus control in macro-F1 with an interval that holds for all numbers of seeds together.
+
+    With very few seeds it is infinitely wide: then no look can decide. Raises UserInputError as `compute_difference`.
+    """
+    found = compute_difference(treatment, control, confidence)
+    differences = compute_seed_differences(treatment, control)
+    error_rate = (1 - confidence) / 2
+    seeds = compute_sequence_half_width(len(differences), float(np.std(differences, ddof=1)), error_rate)
+    images = -float(special.ndtri(error_rate / 2)) * math.sqrt(found.image_variance)
+    estimate = found.interval.estimate
+    return Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
+
+
+def compute_fewest_seeds(confidence: float) -> int:
+    """Return the smallest number of seeds at which `compute_anytime_interval` is finite."""
+    return next(n for n in range(2, 1000) if math.isfinite(compute_sequence_half_width(n, 1.0, (1 - confidence) / 2)))
+
+
+def compute_sequence_half_width(num_values: int, standard_deviation: float, error_rate: float) -> float:
+    """Return the half-width around the mean of the first `num_values` >= 2 normal values.
+
+    Over all numbers of values together, the true mean is outside with a probability of at most `error_rate`. It is the set of
+    means that the t-mixture martingale M does not reject, M < 1 / error_rate, with nu = n - 1, r = 1 / (1 + n * scale^2) and
+    M = sqrt(r) * ((1 + t^2 / nu) / (1 + r * t^2 / nu))^(n / 2).
+    """
+    shrink = 1 / (1 + num_values * EFFECT_SCALE**2)
+    bound = (1 / (error_rate * math.sqrt(shrink))) ** (2 / num_values)
+    if bound * shrink >= 1:
+        return math.inf
+    squared_t = (num_values - 1) * (bound - 1) / (1 - bound * shrink)
+    return math.sqrt(squared_t / num_values) * standard_deviation

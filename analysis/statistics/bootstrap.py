@@ -1,0 +1,94 @@
+"""The crossed bootstrap over seeds and images: an independent check of the comparison's interval."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.findings.interval import Interval
+from analysis.statistics.comparison import Side, compute_difference
+from analysis.statistics.crossed_interval import compute_t_quantile
+from analysis.statistics.metrics import FloatArray, IntArray, compute_weighted_macro_f1
+from search_spaces.errors import UserInputError
+from trainables.seeds import numpy_generator
+
+CHUNK_WEIGHTS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossedBootstrap:
+    """The crossed bootstrap's answer to the same question: estimate +- t * standard deviation of its draws."""
+
+    interval: Interval
+    standard_deviation: float
+    degrees_of_freedom: float
+    num_draws: int
+
+
+def compute_crossed_bootstrap(
+    treatment: Side,
+    control: Side,
+    *,
+    confidence: float,
+    random_seed: int = 0,
+    num_draws: int = 5000,
+) -> CrossedBootstrap:
+    """Return a cross-check of `compute_difference` that resamples seeds and images.
+
+    Each draw takes seeds with replacement, the same for both arms, and multinomial image weights within each class,
+    shared by arms and seeds; macro-F1 comes from weighted confusion counts (crossed bootstrap: Owen 2007, Ann. Appl.
+    Stat. 1:386). The interval is D +- t * SD(D*) with the degrees of freedom of `compute_difference`, because
+    percentiles are too narrow with fewer than ten seeds. Resampling both ways holds the seed x image noise three times
+    (SD^2 is near V_S (S-1)/S + V_I + V_SI), so this interval is the wider one where that noise is large.
+
+    Raises UserInputError for arms that do not pair, one seed, or fewer than two draws.
+    """
+    if num_draws < 2:
+        raise UserInputError(f"`num_draws >= 2` must hold, but got {num_draws}; 5000 is usual")
+    found = compute_difference(treatment, control, confidence)
+    generator = numpy_generator(random_seed, "crossed-bootstrap")
+    num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
+    chunk = max(1, CHUNK_WEIGHTS // num_images)
+    draws = []
+    for start in range(0, num_draws, chunk):
+        size = min(chunk, num_draws - start)
+        weights = draw_image_weights(treatment.labels, size, generator)
+        seed_draws = generator.integers(num_seeds, size=(size, num_seeds))
+        draws.append(compute_bootstrap_differences(treatment, control, weights, seed_draws))
+    deviation = float(np.std(np.concatenate(draws), ddof=1))
+    estimate = found.interval.estimate
+    half_width = float(compute_t_quantile(confidence, found.degrees_of_freedom)) * deviation
+    return CrossedBootstrap(
+        interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
+        standard_deviation=deviation,
+        degrees_of_freedom=found.degrees_of_freedom,
+        num_draws=num_draws,
+    )
+
+
+def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Return (B, N) float32 whole-number weights: per draw and class, a multinomial of as many images as it has."""
+    weights = np.empty((num_draws, len(labels)), dtype=np.float32)
+    rows = np.arange(num_draws)[:, None]
+    for label in np.unique(labels):
+        images = np.flatnonzero(labels == label)
+        picks = generator.integers(len(images), size=(num_draws, len(images))) + rows * len(images)
+        counts = np.bincount(picks.ravel(), minlength=picks.size)
+        weights[:, images] = counts.reshape(picks.shape)
+    return weights
+
+
+def compute_bootstrap_differences(
+    treatment: Side,
+    control: Side,
+    weights: NDArray[np.floating],
+    seed_draws: NDArray[np.int64],
+) -> FloatArray:
+    """Return (B,) differences D* of macro-F1 for image weights (B, N) and drawn seed positions (B, S)."""
+    sides = (treatment, control)
+    predicted = np.concatenate([member.predicted for side in sides for member in side.members])
+    scores = compute_weighted_macro_f1(treatment.labels, predicted, weights, treatment.num_classes)
+    by_arm = scores.reshape(len(weights), -1, len(treatment.seeds))
+    split = len(treatment.members)
+    differences = by_arm[:, :split].mean(axis=1) - by_arm[:, split:].mean(axis=1)
+    return np.asarray(np.take_along_axis(differences, seed_draws, axis=1).mean(axis=1))

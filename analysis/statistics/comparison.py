@@ -1,0 +1,348 @@
+"""Two arms over paired seeds and the same test images: difference, interval, verdict, and what would settle it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import ComparisonRow, Verdict
+from analysis.statistics.crossed_interval import (
+    CrossedEstimate,
+    check_confidence,
+    compute_crossed_interval,
+    compute_half_width,
+    compute_p_value,
+    compute_t_quantile,
+)
+from analysis.statistics.influence import compute_macro_f1_influence
+from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1
+from search_spaces.errors import UserInputError
+from trainables.training.predictions import Predictions
+
+POWER = 0.8
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmPredictions:
+    """The predicted classes of one arm's seeds on one split.
+
+    Attributes:
+        name: of the arm.
+        seeds: S different seeds, in increasing order.
+        labels: (N,) int64 in [0, K).
+        sample_ids: (N,) int64.
+        predicted: (S, N) int64 in [0, K).
+        num_classes: K.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    labels: IntArray
+    sample_ids: IntArray
+    predicted: IntArray
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        n = len(self.labels)
+        if self.predicted.shape != (len(self.seeds), n) or self.sample_ids.shape != (n,):
+            raise UserInputError(
+                f"arm {self.name!r} needs labels (N,), ids (N,), predicted (S, N), but got {self.labels.shape}, "
+                f"{self.sample_ids.shape}, {self.predicted.shape} for {len(self.seeds)} seeds"
+            )
+        if not n or list(self.seeds) != sorted(set(self.seeds)) or not self.seeds:
+            raise UserInputError(
+                f"arm {self.name!r} needs images and different seeds in increasing order, but has {n} images and "
+                f"the seeds {self.seeds}"
+            )
+
+    @property
+    def members(self) -> tuple["ArmPredictions"]:
+        """The arm alone, as the members of an `ArmAverage`."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmAverage:
+    """One side of a contrast: the average of several arms' macro-F1, seed by seed, such as all runs at one level of a factor.
+
+    Attributes:
+        name: of the side.
+        members: arms of the same seeds and images, at least one.
+    """
+
+    name: str
+    members: tuple[ArmPredictions, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise UserInputError(f"the average {self.name!r} needs an arm")
+        for other in self.members[1:]:
+            check_paired(self.members[0], other)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The members' seeds."""
+        return self.members[0].seeds
+
+    @property
+    def labels(self) -> IntArray:
+        """The members' labels, (N,)."""
+        return self.members[0].labels
+
+    @property
+    def sample_ids(self) -> IntArray:
+        """The members' images, (N,)."""
+        return self.members[0].sample_ids
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.members[0].num_classes
+
+
+Side = ArmPredictions | ArmAverage
+
+
+def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
+    """Return the mean over a side's arms of what `compute` gives for each."""
+    return np.asarray(np.mean([compute(member) for member in side.members], axis=0))
+
+
+def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmPredictions:
+    """Return the arm `name` from one `Predictions` per seed.
+
+    Raises UserInputError if there are none, or naming the first seed and image in which two seeds differ.
+    """
+    if not predictions:
+        raise UserInputError(f"arm {name!r} has no predictions; run its confirmation seeds first")
+    seeds = tuple(sorted(predictions))
+    first = predictions[seeds[0]]
+    for seed in seeds[1:]:
+        other = predictions[seed]
+        what = f"seeds {seeds[0]} and {seed} of arm {name!r}"
+        if other.split != first.split:
+            raise UserInputError(f"{what} must share one split, but predict {first.split!r} and {other.split!r}")
+        _check_same_images(
+            what,
+            (first.sample_ids, first.labels, first.logits.shape[1]),
+            (other.sample_ids, other.labels, other.logits.shape[1]),
+        )
+    return ArmPredictions(
+        name=name,
+        seeds=seeds,
+        labels=first.labels,
+        sample_ids=first.sample_ids,
+        predicted=np.stack([predictions[seed].predicted for seed in seeds]),
+        num_classes=first.logits.shape[1],
+    )
+
+
+def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
+    """Return (S,) macro-F1 of treatment minus control per paired seed, a fraction; one seed is enough.
+
+    Raises UserInputError naming the first seed, image or label in which the arms differ.
+    """
+    check_paired(treatment, control)
+    return np.asarray(average_members(treatment, _macro_f1) - average_members(control, _macro_f1))
+
+
+def compute_difference(treatment: Side, control: Side, confidence: float) -> CrossedEstimate:
+    """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
+
+    Raises UserInputError for arms that do not pair and for one seed.
+    """
+    differences = compute_seed_differences(treatment, control)
+    labels, num_classes = treatment.labels, treatment.num_classes
+    influence = average_members(treatment, _macro_f1_influence) - average_members(control, _macro_f1_influence)
+    return compute_crossed_interval(differences, influence, labels, num_classes, confidence)
+
+
+def compare_arms(
+    treatment: Side,
+    control: Side,
+    *,
+    margin: float,
+    alpha: float,
+    num_rows: int,
+    cost_ratio: float | None,
+    look: int = 1,
+    num_looks: int = 1,
+) -> ComparisonRow:
+    """Return the row of the A/B table for treatment against control.
+
+    Args:
+        treatment, control: with the same seeds and images.
+        margin: differences of macro-F1 below it do not matter; a fraction in (0, 1).
+        alpha: family-wise error rate over all rows and looks.
+        num_rows: rows of the table.
+        cost_ratio: device-seconds per run, treatment / control; None where not measured.
+        look: number of this look, from 1.
+        num_looks: planned looks; the interval's confidence is 1 - alpha / (num_rows * num_looks).
+
+    Raises UserInputError for settings out of range, for arms that do not pair and for one seed.
+    """
+    _check_settings(margin, alpha, num_rows, cost_ratio)
+    confidence = 1 - alpha / (num_rows * num_looks)
+    found = compute_difference(treatment, control, confidence)
+    verdict, materiality = compute_verdict(found.interval, margin)
+    num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
+    df, error = found.degrees_of_freedom, found.standard_error
+    detectable = float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER))
+    settles = ""
+    if verdict is Verdict.UNDECIDED:
+        settles = describe_what_settles(found, margin, confidence, num_seeds, num_images)
+    return ComparisonRow(
+        treatment=treatment.name,
+        control=control.name,
+        effect=found.interval,
+        standard_error=error,
+        degrees_of_freedom=df,
+        seed_variance=found.seed_variance,
+        image_variance=found.image_variance,
+        seed_image_variance=found.seed_image_variance,
+        confidence=confidence,
+        margin=margin,
+        verdict=verdict,
+        materiality=materiality,
+        settles=settles,
+        num_seeds=num_seeds,
+        num_images=num_images,
+        # Bloom 1995, Evaluation Review 19:547: (t of the interval + t of the power) standard errors.
+        minimum_detectable_effect=detectable * error,
+        p_value=compute_p_value(found),
+        seed_differences=tuple(compute_seed_differences(treatment, control).tolist()),
+        cost_ratio=cost_ratio,
+        look=look,
+        num_looks=num_looks,
+    )
+
+
+def compute_verdict(effect: Interval, margin: float) -> tuple[Verdict, str]:
+    """Return the verdict and its materiality ("material", "negligible" or "") for an interval and a margin > 0."""
+    if effect.low > 0:
+        word = "material" if effect.low > margin else "negligible" if effect.high < margin else ""
+        return Verdict.BETTER, word
+    if effect.high < 0:
+        word = "material" if effect.high < -margin else "negligible" if effect.low > -margin else ""
+        return Verdict.WORSE, word
+    if -margin < effect.low and effect.high < margin:
+        return Verdict.EQUIVALENT, ""
+    return Verdict.UNDECIDED, ""
+
+
+def compute_holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return Holm's step-down adjusted p-values, in the order given (Holm 1979, Scand. J. Statist. 6:65)."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return tuple(adjusted.tolist())
+
+
+def describe_what_settles(
+    found: CrossedEstimate, margin: float, confidence: float, num_seeds: int, num_images: int
+) -> str:
+    """Return in one line which numbers of seeds or test images would decide an UNDECIDED row.
+
+    It is a projection from the difference and variances estimated so far: the seeds' own part shrinks with the seeds,
+    the images' own part with the images, and the seed x image noise with both.
+    """
+    effect = abs(found.interval.estimate)
+    needed = max(effect, margin - effect)
+    seeds = _find_num_seeds(found, needed, confidence, num_seeds, 1.0, num_images)
+    if seeds is not None:
+        return f"about {seeds} seeds would settle it (now {num_seeds}), if the difference stays"
+    only_images = max(found.image_variance - found.seed_image_variance, 0.0)
+    squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
+    if squared_quantile * only_images < needed**2:
+        return f"more than {MOST_SEEDS} seeds would be needed at the present difference"
+    # Twice the images that would do with endless seeds, so that half of the squared error is left to the seeds.
+    growth = 2 * squared_quantile * only_images / needed**2
+    images = _round_up(growth * num_images)
+    seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images, images)
+    with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MOST_SEEDS} seeds"
+    return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
+
+
+def check_paired(treatment: Side, control: Side) -> None:
+    """Raise UserInputError naming the first seed, image or label in which the two arms differ."""
+    names = f"arms {treatment.name!r} and {control.name!r}"
+    unpaired = sorted(set(treatment.seeds) ^ set(control.seeds))
+    if unpaired:
+        owner, other = (treatment, control) if unpaired[0] in treatment.seeds else (control, treatment)
+        raise UserInputError(
+            f"{names} must have the same seeds, but {owner.name!r} has seed {unpaired[0]} and {other.name!r} has not; "
+            f"run it or leave it out"
+        )
+    _check_same_images(
+        names,
+        (treatment.sample_ids, treatment.labels, treatment.num_classes),
+        (control.sample_ids, control.labels, control.num_classes),
+    )
+
+
+def _check_same_images(what: str, one: tuple[IntArray, IntArray, int], other: tuple[IntArray, IntArray, int]) -> None:
+    if one[2] != other[2]:
+        raise UserInputError(f"{what} must have the same classes, but have {one[2]} and {other[2]}")
+    if not np.array_equal(one[0], other[0]):
+        first = sorted(set(one[0].tolist()) ^ set(other[0].tolist()))
+        detail = f"sample {first[0]} is only in one of them" if first else "their order differs"
+        raise UserInputError(
+            f"{what} must predict the same images, but {detail} ({len(one[0])} and {len(other[0])} images)"
+        )
+    differing = np.flatnonzero(one[1] != other[1])
+    if len(differing):
+        i = differing[0]
+        raise UserInputError(
+            f"{what} must agree on the labels, but sample {one[0][i]} is of class {one[1][i]} in one "
+            f"and {other[1][i]} in the other"
+        )
+
+
+def _macro_f1(arm: ArmPredictions) -> FloatArray:
+    return compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
+
+
+def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
+    return compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)
+
+
+def _find_num_seeds(
+    found: CrossedEstimate, needed: float, confidence: float, num_seeds: int, growth: float, num_images: int
+) -> int | None:
+    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MOST_SEEDS."""
+    seeds = np.arange(num_seeds, MOST_SEEDS + 1)
+    both_s = min(found.seed_image_variance, found.seed_variance)
+    both_i = min(found.seed_image_variance, found.image_variance)
+    shrink = num_seeds / seeds
+    v_s = (found.seed_variance - both_s + both_s / growth) * shrink
+    v_i = (found.image_variance - both_i) / growth + both_i / growth * shrink
+    v_si = found.seed_image_variance / growth * shrink
+    half_width = compute_half_width(v_s, v_i, v_si, num_seeds=seeds, num_images=num_images, confidence=confidence)
+    enough = np.flatnonzero(half_width < needed)
+    return int(seeds[enough[0]]) if len(enough) else None
+
+
+def _round_up(number: float) -> int:
+    """Round up to two significant digits."""
+    unit = int(10 ** max(math.floor(math.log10(number)) - 1, 0))
+    return math.ceil(number / unit) * unit
+
+
+def _check_settings(margin: float, alpha: float, num_rows: int, cost_ratio: float | None) -> None:
+    if not 0.0 < margin < 1.0:
+        raise UserInputError(
+            f"`0 < margin < 1` must hold (0.005 is half a percentage point of macro-F1), but got {margin}"
+        )
+    if num_rows < 1:
+        raise UserInputError(f"`num_rows >= 1` must hold, but got {num_rows}")
+    if not 0.0 < alpha < 1.0:
+        raise UserInputError(f"`0 < alpha < 1` must hold, but got {alpha}; 0.05 is usual")
+    check_confidence(1 - alpha / num_rows)
+    if cost_ratio is not None and not (math.isfinite(cost_ratio) and cost_ratio > 0):
+        raise UserInputError(f"`cost_ratio > 0` must hold, but got {cost_ratio}; leave it out where not measured")

@@ -1,0 +1,1 @@
+"""The ratios P1 to P11, both sides in one run."""

@@ -1,0 +1,165 @@
+"""P11: Grad-CAM and the audit against the model's own limit, and the whole forensics of 5,000 images, two arms, three seeds.
+
+The limit of the audit is the same forward pass on one fixed tensor; that of Grad-CAM is forward, and backward to the maps'
+layer, on one fixed tensor. Both sides take turns, five times. ResNet18 at 64 px with fresh weights, on which the time does not
+depend.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from analysis.audits.frequency_audit import audit_frequencies
+from analysis.audits.ring_audit import audit_rings, measure_colour_losses, measure_pull
+from analysis.audits.ring_swaps import Images, make_ring, swap_ring
+from analysis.audits.root_cause import find_root_cause
+from analysis.audits.swap_effects import AuditImages
+from analysis.heat_maps.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
+from analysis.heat_maps.validity_tests import CamModels, admit_cams
+from analysis.statistics.metrics import FloatArray, IntArray
+from benchmarks.performance.ratios import Ratio, describe_sides, measure_seconds, synchronise, take_turns
+from benchmarks.performance.reference_recipe import make_config
+from trainables.data.augmentation import prepare_batch
+from trainables.data.sources.planted import make_planted_scenes
+from trainables.models.backbones import build_model, place_model
+from trainables.training.evaluation import autocast, compute_logits
+
+IMAGE_SIZE = 64
+NUM_SEEDS = 3
+BATCH_SIZE = 256
+CAM_BATCH = 64
+GOAL_MINUTES = 30
+NUM_COMPARED = 1024
+PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (0, 2))
+
+
+def measure_limits(device: torch.device) -> list[Ratio]:
+    """P11: the audit and Grad-CAM against passes of the same model over one fixed tensor."""
+    num_images = NUM_COMPARED
+    config = make_config("resnet18", IMAGE_SIZE)
+    model = place_model(build_model(config, 10), config, device).eval()
+    scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
+    images, labels = scenes.images, scenes.labels
+    ring = make_ring(IMAGE_SIZE, IMAGE_SIZE, 4 / 32)
+    donors = np.roll(images, 1, axis=0)
+    fixed = _prepare(images[:BATCH_SIZE]).to(device)
+    layer = choose_cam_layer(model, IMAGE_SIZE).name
+
+    def audit() -> object:
+        tensor = torch.from_numpy(swap_ring(images, donors, ring))
+        return compute_logits(model, tensor, np.arange(num_images), config, device, BATCH_SIZE)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(num_images // BATCH_SIZE):
+                with autocast(config, device):
+                    model(fixed)
+        synchronise(device)
+
+    def cams() -> object:
+        return compute_cams(model, _prepare(images), labels, layer, batch_size=CAM_BATCH)
+
+    def both_ways() -> None:
+        for _ in range(num_images // CAM_BATCH):
+            _forward_and_backward(model, fixed[:CAM_BATCH], layer)
+        synchronise(device)
+
+    sides = [("ring swaps / the forward pass", audit, forward), ("Grad-CAM / forward and backward", cams, both_ways)]
+    rows = []
+    for what, ours, limit in sides:
+        pairs = take_turns(
+            lambda run=ours: num_images / measure_seconds(run), lambda run=limit: num_images / measure_seconds(run)
+        )
+        rows.append(
+            Ratio(
+                number="P11",
+                what=f"images/s of {what}, resnet18 at {IMAGE_SIZE} px",
+                goal=0.7,
+                is_at_most=False,
+                values=tuple(one / other for one, other in pairs),
+                note=describe_sides(("here", "limit"), pairs, "images/s"),
+            )
+        )
+    return rows
+
+
+def _forward_and_backward(model: torch.nn.Module, inputs: torch.Tensor, layer: str) -> None:
+    """One pass there and back to the layer's output, which is what a map needs."""
+    with torch.no_grad():
+        x = model.maxpool(model.relu(model.bn1(model.conv1(inputs))))  # type: ignore[operator]
+        names = CAM_LAYERS[::-1]
+        for name in names[: names.index(layer) + 1]:
+            x = getattr(model, name)(x)
+    x.requires_grad_(True)
+    y = x
+    for name in names[names.index(layer) + 1 :]:
+        y = getattr(model, name)(y)
+    logits = model.fc(model.avgpool(y).flatten(1))  # type: ignore[operator]
+    torch.autograd.grad(logits[:, 0].sum(), x)
+
+
+def _prepare(images: Images) -> torch.Tensor:
+    return prepare_batch(torch.from_numpy(images), image_size=IMAGE_SIZE, interpolation="bicubic", channels_last=True)
+
+
+def time_forensics(num_images: int) -> dict[str, float]:
+    """Return the seconds that each part of one arm's forensics takes, with three seeds."""
+    config = make_config("resnet18", IMAGE_SIZE)
+    device = torch.device("cpu")
+    scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
+    what = AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks)
+    models = [place_model(build_model(config.with_seed(s), 10), config, device).eval() for s in range(2 * NUM_SEEDS)]
+
+    def ask(images: Images) -> FloatArray:
+        tensor, indices = torch.from_numpy(images), np.arange(len(images))
+        logits = [compute_logits(m, tensor, indices, config, device, BATCH_SIZE) for m in models[:NUM_SEEDS]]
+        return np.stack(logits).astype(np.float64)
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(ask(images).argmax(axis=2), dtype=np.int64)
+
+    # Fresh networks say the same class of everything, so the confusion is made up: half of each class counts as its pair's other.
+    said = np.tile(what.labels, (1, 1))
+    partner = {a: b for pair in PAIRS[:5] for a, b in (pair, pair[::-1])}
+    said[0, ::2] = [partner[int(c)] for c in what.labels[::2]]
+    cam_models = CamModels(
+        trained=models[:NUM_SEEDS],
+        randomised=models[NUM_SEEDS:],
+        prepare=_prepare,
+        layer=choose_cam_layer(models[0], IMAGE_SIZE),
+    )
+    parts: dict[str, Callable[[], object]] = {
+        "ring swaps": lambda: audit_rings(classify, what),
+        "colour": lambda: measure_colour_losses(classify, what),
+        "waves": lambda: audit_frequencies(classify, what),
+        "pulls of six pairs": lambda: [measure_pull(classify, what, *pair) for pair in PAIRS],
+        "causes of six pairs": lambda: [find_root_cause(said, ask, what, pair, PAIRS) for pair in PAIRS],
+        "heat maps and their tests": lambda: admit_cams(cam_models, what),
+    }
+    return {name: measure_seconds(part) for name, part in parts.items()}
+
+
+def main(num_images: Annotated[int, typer.Option(help="Audited images of each arm.")] = 5000) -> None:
+    """Print the time of the whole forensics; exit with status 1 if it is over half an hour."""
+    seconds = time_forensics(num_images)
+    table = Table(title=f"Forensics of {num_images} images, {NUM_SEEDS} seeds, one arm, resnet18 at {IMAGE_SIZE} px")
+    for column in ("part", "seconds"):
+        table.add_column(column)
+    for name, spent in seconds.items():
+        table.add_row(name, f"{spent:.0f}")
+    console = Console(width=100)
+    console.print(table)
+    minutes = 2 * sum(seconds.values()) / 60
+    console.print(
+        f"two arms: {minutes:.1f} minutes (goal {GOAL_MINUTES}); {'met' if minutes < GOAL_MINUTES else 'missed'}"
+    )
+    raise typer.Exit(0 if minutes < GOAL_MINUTES else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,145 @@
+"""A study on a folder of images that need more memory than they may take: ``python -m benchmarks.performance.large_images``.
+
+The same small study runs on a few images (twice: what the peak differs by itself), on many in memory, and on as many mapped from
+a file; one trial at a time, so that the peak does not depend on which of two processes reaches its own when. Memory is what the
+study's processes and Ray's hold that the kernel cannot take back: anonymous and shared memory, shared pages counted once.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import psutil
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+SIDE = 128
+NUM_CLASSES = 4
+NUM_FEW = 400
+KEPT = re.compile(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
+SPEC = """
+name = "large"
+[data]
+source = "folder"
+path = "{path}"
+[model]
+weights = "none"
+[train]
+image_size = 16
+batch_size = 128
+[search]
+num_trials = 2
+max_epochs = 1
+asha = {{ enabled = false }}
+fixed = {{ class_weighting = "none" }}
+[confirm]
+looks = [2]
+[analyze]
+num_panels = 2
+num_audit_images = 200
+[resources]
+max_concurrent = 1
+image_memory_gb = {memory}
+image_folder = "{folder}"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Used:
+    """Peak memory in bytes, wall seconds, exit status, and the last lines of the output."""
+
+    peak: float
+    seconds: float
+    status: int
+    tail: str
+
+
+def write_images(root: Path, number: int) -> None:
+    """Write `number` different JPEG images: stripes whose direction tells the class."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.indices((SIDE, SIDE))
+    for label in range(NUM_CLASSES):
+        folder = root / f"stripes-{label}"
+        folder.mkdir(parents=True)
+        angle = np.pi * label / NUM_CLASSES
+        for index in range(number // NUM_CLASSES):
+            phase, period = generator.uniform(0, 2 * np.pi), generator.uniform(14, 22)
+            wave = np.sin(2 * np.pi * (columns * np.cos(angle) + rows * np.sin(angle)) / period + phase)
+            tint = generator.uniform(0.5, 1, size=3)
+            pixels = (wave[..., None] * 60 + 128) * tint
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:06d}.jpg", quality=90)
+
+
+def run_study(folder: Path, images: Path, memory: float, name: str) -> _Used:
+    """Run the study and watch its memory."""
+    spec = folder / f"{name}.toml"
+    spec.write_text(SPEC.format(path=images, memory=memory, folder=folder / "mapped"))
+    program = Path(sys.executable).with_name("study")
+    command = [str(program), "run", str(spec), "--storage", str(folder / "studies"), "--name", name]
+    started, peak = time.monotonic(), 0.0
+    with (folder / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak = max(peak, _measure(process.pid))
+            time.sleep(0.5)
+    lines = (folder / f"{name}.log").read_text().splitlines()
+    return _Used(peak=peak, seconds=time.monotonic() - started, status=process.returncode, tail="\n".join(lines[-12:]))
+
+
+def _measure(pid: int) -> float:
+    """Return the bytes that the process and its descendants hold."""
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    total = 0
+    for process in processes:
+        try:
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(kilobytes) * 1024 for kilobytes in KEPT.findall(rollup))
+    return float(total)
+
+
+def main(
+    num_images: Annotated[int, typer.Option(help="Of the large folder.")] = 40_000,
+    memory: Annotated[float, typer.Option(help="What images may take, in GB.")] = 0.2,
+) -> None:
+    """Print the peaks; exit with status 1 unless the mapped study kept to its memory and ended normally."""
+    size = num_images * SIDE * SIDE * 3 / 1e9
+    with tempfile.TemporaryDirectory(prefix="bench-large-") as name:
+        folder = Path(name)
+        for images, number in (("few", NUM_FEW), ("many", num_images)):
+            write_images(folder / images, number)
+        used = {
+            "few images": run_study(folder, folder / "few", 8, "few"),
+            "few images again": run_study(folder, folder / "few", 8, "few-again"),
+            "many, in memory": run_study(folder, folder / "many", 8, "inside"),
+            "many, mapped": run_study(folder, folder / "many", memory, "mapped"),
+        }
+    table = Table(title=f"{num_images} images, {size:.2f} GB decoded; mapped where they may take {memory:g} GB")
+    for column in ("study", "peak memory, GB", "more than with few, GB", "minutes", "exit status"):
+        table.add_column(column)
+    base = max(used["few images"].peak, used["few images again"].peak)
+    for what, one in used.items():
+        row = (f"{one.peak / 1e9:.2f}", f"{(one.peak - base) / 1e9:.2f}", f"{one.seconds / 60:.1f}", f"{one.status}")
+        table.add_row(what, *row)
+    console = Console(width=110)
+    console.print(table)
+    mapped = used["many, mapped"]
+    is_within = mapped.status == 0 and mapped.peak - base <= memory * 1e9
+    console.print("within its memory" if is_within else f"MISSED\n{mapped.tail}")
+    raise typer.Exit(0 if is_within else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,182 @@
+"""The two sides of the replay: this product's search director, and Ray Tune's OptunaSearch with ASHAScheduler."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from benchmarks.search.replay_curves import Hyperparameters
+from benchmarks.search.replay_simulation import Landscape, Outcome, Started, simulate
+from search_spaces.arms import POOLED_ARM
+from search_spaces.distributions import suggest_hyperparameters
+from study.scheduling.budget_ledger import DeviceTimeLedger
+from study.scheduling.director import Report
+from study.scheduling.search_director import SearchDirector
+from study.spec.study_spec import StudySpec, validate_spec
+from study.state.record_book import MemoryBook, best_trials
+
+METRIC = "macro_f1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One way to search.
+
+    Attributes:
+        side: "ours", or "stock" for Ray's OptunaSearch and ASHAScheduler with their defaults.
+        sampler, allocation: as in [search]; stock has Optuna's default TPE and one study for all arms.
+        asha: whether trials are pruned.
+    """
+
+    side: Literal["ours", "stock"]
+    sampler: str
+    allocation: str
+    asha: bool
+
+    @property
+    def label(self) -> str:
+        """The setting in a table's row."""
+        if self.side == "stock":
+            return "stock OptunaSearch + ASHAScheduler"
+        return f"{self.sampler}, {self.allocation}, {'ASHA' if self.asha else 'no ASHA'}"
+
+
+STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
+
+
+def full_trial_seconds(landscape: Landscape) -> dict[str, float]:
+    """Return the device-seconds of a full trial of each arm, and their mean under the name of a pooled search's arm."""
+    costs = {arm: float(landscape.seconds(arm).sum()) for arm in landscape.arms}
+    return {**costs, POOLED_ARM: sum(costs.values()) / len(costs)}
+
+
+class OurSide:
+    """The product's own search director, with records in memory."""
+
+    def __init__(self, spec: StudySpec, landscape: Landscape) -> None:
+        """Search as `spec.search` says."""
+        self.book = MemoryBook()
+        self._max_epochs = spec.search.max_epochs
+        self._director = SearchDirector(self.book, spec, {}, full_trial_seconds=full_trial_seconds(landscape))
+
+    def next_trial(self) -> Started | None:
+        """Return the director's next trial."""
+        record = self._director.next_trial()
+        return (
+            None if record is None else Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
+        )
+
+    def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
+        """Report one epoch to the director, in the form that a trial's actor sends."""
+        metrics: dict[str, Any] = {
+            "epoch": epoch,
+            "train_loss": 1.0,
+            "search_loss": 1.0,
+            "macro_f1": macro_f1,
+            "per_class_f1": [],
+            "head_lr": 0.1,
+            "backbone_lr": 0.1,
+            "train_seconds": device_seconds,
+            "evaluate_seconds": 0.0,
+            "train_images_per_second": 1.0,
+            "peak_memory_bytes": 0,
+        }
+        return self._director.on_report(trial_id, Report(metrics=metrics, device_seconds=device_seconds, details={}))
+
+    def choose(self) -> Hyperparameters | None:
+        """Return the best of the trials that ran every epoch, over all arms."""
+        records = self.book.of_stage("search")
+        arms = {record.config.arm for record in records}
+        best = [ranked[0] for arm in sorted(arms) if (ranked := best_trials(records, arm, self._max_epochs))]
+        return max(best, key=lambda r: r.last_macro_f1 or 0.0).config.hyperparameters if best else None
+
+
+@dataclass(frozen=True, slots=True)
+class _TrialHandle:
+    """What ASHAScheduler reads of a Ray trial."""
+
+    trial_id: str
+
+
+class StockSide:
+    """OptunaSearch and ASHAScheduler with their defaults, called as Ray's TuneController calls them.
+
+    `TuneController._process_trial_result` (Ray 2.60) asks the scheduler first; if the trial goes on, the searcher hears
+    the result; if it stops, `stop_trial` tells both that the trial is complete with that result, and the searcher does not
+    hear it as an intermediate value. The choice is `ResultGrid.get_best_result`'s: the first trial with the highest last
+    value, whether it was stopped or not. Tune has no budget of device-seconds; the ledger is this product's, with one account.
+    """
+
+    def __init__(self, spec: StudySpec, landscape: Landscape, *, budget_seconds: float) -> None:
+        """Search `spec`'s space with `spec.seed`."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        space = spec.search_space()
+
+        def define(trial: optuna.Trial) -> None:
+            suggest_hyperparameters(space, trial)
+
+        self.search = OptunaSearch(space=define, metric=METRIC, mode="max", seed=spec.seed)
+        self.asha = ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs)
+        self._ledger = DeviceTimeLedger(
+            (POOLED_ARM,), budget=budget_seconds, full_trial_seconds=full_trial_seconds(landscape)
+        )
+        self._hyperparameters: dict[str, Hyperparameters] = {}
+        self._last: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
+
+    def next_trial(self) -> Started | None:
+        """Ask the searcher for a configuration, if the budget has room for a trial."""
+        if self._ledger.choose() is None:
+            return None
+        trial_id = f"{len(self._hyperparameters):05d}"
+        suggested = self.search.suggest(trial_id)
+        assert suggested is not None
+        self._hyperparameters[trial_id] = suggested
+        self._spent[trial_id] = 0.0
+        self.asha.on_trial_add(None, _TrialHandle(trial_id))
+        self._ledger.start(POOLED_ARM, trial_id)
+        return Started(trial_id=trial_id, hyperparameters=suggested)
+
+    def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
+        """Do what TuneController does with one result."""
+        self._spent[trial_id] += device_seconds
+        self._ledger.spend(POOLED_ARM, trial_id, self._spent[trial_id])
+        self._last[trial_id] = macro_f1
+        result = {"training_iteration": epoch, METRIC: macro_f1}
+        if self.asha.on_trial_result(None, _TrialHandle(trial_id), result) != TrialScheduler.STOP:
+            self.search.on_trial_result(trial_id, result)
+            return True
+        self.asha.on_trial_complete(None, _TrialHandle(trial_id), result)
+        self.search.on_trial_complete(trial_id, result=result)
+        self._ledger.finish(POOLED_ARM, trial_id)
+        return False
+
+    def choose(self) -> Hyperparameters | None:
+        """Return the configuration of the trial with the highest finite last value."""
+        finite = {trial_id: value for trial_id, value in self._last.items() if np.isfinite(value)}
+        return self._hyperparameters[max(finite, key=lambda trial_id: finite[trial_id])] if finite else None
+
+
+def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, seed: int) -> StudySpec:
+    """Return the recorded study's spec with another seed, budget and way to search."""
+    data = recorded.model_dump(exclude_none=True)
+    search = data["search"]
+    search.pop("num_trials", None)
+    search["device_seconds"] = budget_seconds
+    if setting.side == "ours":
+        search |= {"sampler": setting.sampler, "allocation": setting.allocation}
+        search["asha"] = {**search["asha"], "enabled": setting.asha}
+    return validate_spec(data | {"seed": seed}, where="replay")
+
+
+def simulate_study(
+    landscape: Landscape, recorded: StudySpec, setting: Setting, *, num_workers: int, budget_seconds: float, seed: int
+) -> Outcome:
+    """Run one study of `setting`; everything random in it derives from `seed`."""
+    spec = make_spec(recorded, setting, budget_seconds=budget_seconds, seed=seed)
+    is_ours = setting.side == "ours"
+    side = OurSide(spec, landscape) if is_ours else StockSide(spec, landscape, budget_seconds=budget_seconds)
+    return simulate(side, landscape, num_workers=num_workers, seed=seed)

@@ -1,0 +1,127 @@
+"""Event simulation of whole searches on curves that cost nothing to compute.
+
+Workers share one simulated clock; each holds one trial, and the report that is due first comes first. A side starts a trial
+whenever a worker is free and its ledger says that the budget of device-seconds has room for another one.
+"""
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.search.replay_curves import FloatArray, Hyperparameters
+from trainables.seeds import numpy_generator
+
+
+class Landscape(Protocol):
+    """What trials find: curves, noise and costs, with a known best (`benchmarks.search.curve_surrogate.CurveSurrogate`)."""
+
+    factor: str
+    true_best: Mapping[str, float]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Levels of the factor."""
+
+    def mean_curve(self, hyperparameters: Hyperparameters) -> FloatArray:
+        """Return the (E,) noise-free macro-F1; NaN where training has diverged."""
+
+    def draw_curve(self, hyperparameters: Hyperparameters, generator: np.random.Generator) -> FloatArray:
+        """Return the (E,) macro-F1 of one noisy trial."""
+
+    def seconds(self, arm: str) -> FloatArray:
+        """Return the (E,) device-seconds of the epochs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A trial that a side starts."""
+
+    trial_id: str
+    hyperparameters: Hyperparameters
+
+
+class Side(Protocol):
+    """What the event loop needs of a search."""
+
+    def next_trial(self) -> Started | None:
+        """Return the trial to start now, or None if none is to be started now."""
+
+    def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
+        """Take one epoch; return whether the trial goes on."""
+
+    def choose(self) -> Hyperparameters | None:
+        """Return the configuration that the finished study hands out; None if it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A finished simulated study.
+
+    Attributes:
+        chosen: the configuration handed out.
+        device_seconds: spent, by arm.
+        num_trials: started.
+        num_peak_running: the most trials that ran at one time.
+        idle_seconds: of all workers together, until the last trial ended.
+    """
+
+    chosen: Hyperparameters | None
+    device_seconds: Mapping[str, float]
+    num_trials: int
+    num_peak_running: int
+    idle_seconds: float
+
+
+@dataclass(slots=True)
+class _Clock:
+    """The running trials of one simulated study: a heap of (time of the next report, order of starting, trial)."""
+
+    landscape: Landscape
+    seed: int
+    now: float = 0.0
+    num_started: int = 0
+    num_peak_running: int = 0
+    spent: dict[str, float] = field(default_factory=dict)
+    queue: list[tuple[float, int, int, Started, FloatArray]] = field(default_factory=list)
+
+    def start(self, trial: Started) -> None:
+        """Put a trial on a free worker; its noise depends on the study's seed and its number only."""
+        generator = numpy_generator(self.seed, "replay noise", self.num_started)
+        curve = self.landscape.draw_curve(trial.hyperparameters, generator)
+        self._push(self.num_started, 1, trial, curve)
+        self.num_started += 1
+        self.num_peak_running = max(self.num_peak_running, len(self.queue))
+
+    def step(self, side: Side) -> None:
+        """Let the next report arrive."""
+        self.now, order, epoch, trial, curve = heapq.heappop(self.queue)
+        arm = str(trial.hyperparameters[self.landscape.factor])
+        seconds = float(self.landscape.seconds(arm)[epoch - 1])
+        self.spent[arm] += seconds
+        if side.on_report(trial.trial_id, epoch, float(curve[epoch - 1]), seconds):
+            self._push(order, epoch + 1, trial, curve)
+
+    def _push(self, order: int, epoch: int, trial: Started, curve: FloatArray) -> None:
+        seconds = float(self.landscape.seconds(str(trial.hyperparameters[self.landscape.factor]))[epoch - 1])
+        heapq.heappush(self.queue, (self.now + seconds, order, epoch, trial, curve))
+
+
+def simulate(side: Side, landscape: Landscape, *, num_workers: int, seed: int) -> Outcome:
+    """Run a search to its end on `num_workers` simulated workers."""
+    clock = _Clock(landscape, seed, spent=dict.fromkeys(landscape.arms, 0.0))
+    while True:
+        while len(clock.queue) < num_workers and (trial := side.next_trial()) is not None:
+            clock.start(trial)
+        if not clock.queue:
+            break
+        clock.step(side)
+    return Outcome(
+        chosen=side.choose(),
+        device_seconds=clock.spent,
+        num_trials=clock.num_started,
+        num_peak_running=clock.num_peak_running,
+        idle_seconds=num_workers * clock.now - sum(clock.spent.values()),
+    )

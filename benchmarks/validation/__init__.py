@@ -1,0 +1,1 @@
+"""Simulations behind the statistics, and planted worlds behind the forensics."""

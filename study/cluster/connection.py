@@ -1,0 +1,155 @@
+"""Connecting to Ray: a local start, or a running cluster by address; and what it can run."""
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ray
+
+from search_spaces.errors import UserInputError
+from study.spec.study_spec import StudySpec
+
+# Read by Ray when it starts. The product keeps its own records, so Tune writes no loggers' files of its own.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "5",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What a connected cluster has.
+
+    Attributes:
+        address: `LOCAL`, or the address that was given.
+        num_nodes: nodes alive.
+        cpus, gpus: totals over the nodes.
+        node_cpus, node_gpus: of each node, in one order.
+        scratch: local folder for what Tune writes and nobody reads; deleted at the end.
+    """
+
+    address: str
+    num_nodes: int
+    cpus: float
+    gpus: float
+    node_cpus: tuple[float, ...]
+    node_gpus: tuple[float, ...]
+    scratch: str
+
+    def describe(self) -> str:
+        """Return one line for the terminal."""
+        return f"{self.address}: {self.num_nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+
+    def capacity(self, cpu: float, gpu: float) -> int:
+        """Return how many trials holding `cpu` CPUs and `gpu` GPUs each run at once; a trial lies on one node."""
+        total = 0
+        for node_cpu, node_gpu in zip(self.node_cpus, self.node_gpus, strict=True):
+            fits = [math.floor(have / need + 1e-9) for have, need in ((node_cpu, cpu), (node_gpu, gpu)) if need]
+            total += min(fits, default=0)
+        return total
+
+
+@contextlib.contextmanager
+def connect_cluster(address: str | None) -> Iterator[Cluster]:
+    """Start Ray here (`address` None or "local"), or connect to a running cluster; disconnect at the end.
+
+    Raises UserInputError if no cluster answers at the address.
+    """
+    address = address or LOCAL
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address == LOCAL and not any(
+        os.environ.get(n) for n in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    ):
+        # A token of this process alone: Ray would otherwise leave one in the user's home folder.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    with tempfile.TemporaryDirectory(prefix="abstudy-", ignore_cleanup_errors=True) as scratch:
+        _init_ray(address, scratch)
+        try:
+            yield _describe_cluster(address, scratch)
+        finally:
+            ray.shutdown()
+
+
+def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
+    """Return how many trials may run at once; raise UserInputError if one trial of some arm fits on no node.
+
+    A cluster that grows on demand (`resources.autoscaling`) is not asked what it has now.
+    """
+    if spec.resources.autoscaling and cluster.address == LOCAL:
+        raise UserInputError("resources.autoscaling is for a cluster that grows; give its --address, or leave it out")
+    capacities = []
+    for arm in spec.arms():
+        cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
+        if cpu == 0 and gpu == 0:
+            raise UserInputError("a trial must hold a CPU or a GPU; set resources.cpu or resources.gpu")
+        capacity = spec.resources.max_concurrent if spec.resources.autoscaling else cluster.capacity(cpu, gpu)
+        if capacity == 0:
+            raise UserInputError(
+                f"one trial of the arm {arm.name!r} needs {cpu:g} CPUs and {gpu:g} GPUs on one node, but the cluster has "
+                f"{cluster.describe()}; lower resources.cpu or resources.gpu, or give --address of a larger cluster"
+            )
+        capacities.append(capacity)
+    most = max(capacities)
+    return min(most, spec.resources.max_concurrent) if spec.resources.max_concurrent else most
+
+
+def count_devices(spec: StudySpec, cluster: Cluster) -> float:
+    """Return the devices that trials hold at most at once: GPUs where any arm's trials hold one, else CPU cores."""
+    most = check_cluster(spec, cluster)
+    held = [spec.resources.of_arm("gpu", arm.name) or spec.resources.of_arm("cpu", arm.name) for arm in spec.arms()]
+    uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
+    if spec.resources.autoscaling:
+        return most * max(held)
+    return min(most * max(held), cluster.gpus if uses_gpu else cluster.cpus)
+
+
+def _init_ray(address: str, scratch: str) -> None:
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if address == LOCAL:
+                # Said outright: without an address Ray connects to the one in RAY_ADDRESS.
+                ray.init(
+                    address=LOCAL,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    _temp_dir=scratch,
+                    configure_logging=False,
+                )
+            else:
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+            what = "started here" if address == LOCAL else f"reached at {address}"
+            raise UserInputError(f"Ray could not be {what}: {str(error).splitlines()[0]}") from None
+
+
+def _describe_cluster(address: str, scratch: str) -> Cluster:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Cluster(
+        address=address,
+        num_nodes=len(nodes),
+        cpus=sum(n.get("CPU", 0.0) for n in nodes),
+        gpus=sum(n.get("GPU", 0.0) for n in nodes),
+        node_cpus=tuple(n.get("CPU", 0.0) for n in nodes),
+        node_gpus=tuple(n.get("GPU", 0.0) for n in nodes),
+        scratch=scratch,
+    )

@@ -1,0 +1,72 @@
+"""A budget of device-seconds, checked before anything is written: what one full trial of each arm costs on the cluster."""
+
+import ray
+
+from search_spaces.arms import Arm
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from search_spaces.space import CategoricalParameter
+from study.inputs.preparation import Prepared
+from study.scheduling.sampler import ArmSampler
+from study.spec.study_spec import StudySpec
+from trainables.devices import choose_device
+from trainables.processes import prepare_to_train
+from trainables.training.loop import TrialData
+from trainables.training.trial_cost import measure_full_trial_seconds
+
+
+def measure_full_trials(spec: StudySpec, prepared: Prepared) -> dict[str, float]:
+    """Return the device-seconds of one full trial per arm, measured on the connected cluster with a trial's devices.
+
+    Where an arm's backbone is searched, its dearest backbone counts. Raises UserInputError if the spec's budget of
+    device-seconds gives some arm less than one full trial.
+    """
+    shared = ray.put(prepared.data)
+    costs = {}
+    for arm in spec.arms():
+        cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
+        remote = ray.remote(num_cpus=cpu, num_gpus=gpu)(_measure_remotely)
+        tasks = [
+            remote.remote(config.to_dict(), shared, prepared.weights, spec.resources.device, cpu, gpu)
+            for config in _representatives(spec, arm, prepared)
+        ]
+        costs[arm.name] = max(ray.get(tasks)) * (gpu or cpu)
+    check_budget(spec, costs)
+    return costs
+
+
+def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
+    """Raise UserInputError if the budget of device-seconds gives some arm less than one full trial."""
+    budget = spec.search.device_seconds
+    if budget is None:
+        return
+    needed = len(full_trial_seconds) * max(full_trial_seconds.values())
+    if budget < needed:
+        costs = ", ".join(f"{seconds:.0f} for {arm}" for arm, seconds in full_trial_seconds.items())
+        raise UserInputError(
+            f"search.device_seconds must give every arm one full trial, which needs {costs}, so {needed:.0f} in equal parts, "
+            f"but got {budget:g}; raise it, or lower search.max_epochs or data.num_images"
+        )
+
+
+def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[TrialConfig]:
+    """Return one configuration per backbone that the arm may use."""
+    chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
+    backbones = [chosen["backbone"]]
+    if "backbone" in arm.space.names:
+        parameter = arm.space["backbone"]
+        assert isinstance(parameter, CategoricalParameter)
+        backbones = list(parameter.choices)
+    return [
+        TrialConfig(arm=arm.name, seed=0, hyperparameters={**chosen, "backbone": b}, fixed=prepared.fixed)
+        for b in backbones
+    ]
+
+
+def _measure_remotely(
+    config: dict[str, object], data: TrialData, weights: str, device: str, cpu: float, gpu: float
+) -> float:
+    prepare_to_train(max(1, int(cpu)))
+    return measure_full_trial_seconds(
+        TrialConfig.from_dict(config), data, device=choose_device(device, gpu), weights=weights
+    )

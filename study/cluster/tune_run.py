@@ -1,0 +1,250 @@
+"""One Ray Tune run: a director decides, Tune schedules. Everything Tune asks is answered by the director."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from study.cluster.connection import Cluster
+from study.cluster.hang_watch import HangWatch
+from study.scheduling.director import Director, Report
+from study.spec.study_spec import StudySpec
+from study.state.interruption import StudyInterrupted
+from study.state.paths import TrialPaths
+from trainables.records.record import TrialRecord
+from trainables.records.store import StorageError
+
+MAX_CAUSE_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneRun:
+    """What one Tune run needs beside its director.
+
+    Attributes:
+        spec: the study's spec.
+        cluster: the connected cluster.
+        max_concurrent: trials at once.
+        trainable: from `trainables.tune_adapter.make_trainable`.
+        splits_to_predict: splits whose predictions a trial stores when it ends.
+        on_change: called about once a second and at the end, for a live view.
+    """
+
+    spec: StudySpec
+    cluster: Cluster
+    max_concurrent: int
+    trainable: Any
+    splits_to_predict: Sequence[str]
+    on_change: Callable[[], None]
+
+
+class _NotKept:
+    """Tune pickles what it is given, for a restore that the product never asks for: the records are the state."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Asker:
+    """Calls the director, and keeps the error that ends the run: Tune wraps or logs what its callbacks raise."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+        self.failure: StorageError | StudyInterrupted | None = None
+
+    def ask(self, question: Callable[[Director], Any]) -> Any:
+        """Return the director's answer; raise StorageError or StudyInterrupted where it could not write."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return question(self._director)
+        except (StorageError, StudyInterrupted) as error:
+            self.failure = error
+            raise
+
+
+class DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
+    """Asks the director for trials.
+
+    `dropped` are Tune's trials that it ends as failed although they were to be started again (`DirectedScheduler`).
+    """
+
+    def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
+        super().__init__()
+        self._asker = asker
+        self._run = run
+        self._dropped = dropped
+        self._live: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        record = self._asker.ask(lambda director: director.next_trial())
+        if record is None:
+            # While trials run, one of them may come back to be started anew.
+            is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
+            return str(Searcher.FINISHED) if is_over else None
+        self._live[trial_id] = record.trial_id
+        return make_tune_config(record, self._run)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        record_id = self._live.pop(trial_id)
+        if trial_id in self._dropped:
+            self._asker.ask(lambda director: director.requeue(record_id))
+        elif error:
+            self._asker.ask(lambda director: director.on_retries_exhausted(record_id))
+
+    def save(self, checkpoint_path: str) -> None:
+        """The records are the state; Tune's snapshot of a searcher is never read."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study resumes from its records")
+
+
+class DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
+    """Asks the director whether a trial goes on; stops trials that hang.
+
+    When a node is lost, Tune 2.60 may hear of one broken start twice: by the task that failed and by the actor that died. The
+    first has queued the trial again; at the second it is pending, and Tune ends it as failed, whatever retries are left. Such
+    trials go to `dropped`, and the director has them started anew.
+    """
+
+    def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
+        super().__init__()
+        self._asker = asker
+        self._dropped = dropped
+        self._retries = run.spec.resources.retries
+        self._furthest: dict[str, int] = {}
+        self.watch = HangWatch(run.spec.resources.timeout_seconds)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self.watch.add(tune_controller, trial)
+        super().on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        report = Report(
+            metrics=_unflatten(result, "report/metrics/"),
+            device_seconds=float(result["report/device_seconds"]),
+            details=_unflatten(result, "report/details/"),
+        )
+        self.watch.hear(trial)
+        self._renew_retries(trial, int(result["epoch"]))
+        goes_on = self._asker.ask(lambda director: director.on_report(trial.config["trial_id"], report))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        if trial.status == Trial.PENDING:
+            self._dropped.add(trial.trial_id)
+            return
+        cause = self.watch.take_verdict(trial) or _cause(trial)
+        self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
+        if self._asker.ask(lambda director: director.problem):
+            trial.max_failures = 0
+
+    def _renew_retries(self, trial: Trial, epoch: int) -> None:
+        """Retries are for starts in a row that bring no new epoch; what a start reports from its checkpoint is not new."""
+        if epoch > self._furthest.get(trial.trial_id, trial.config["num_reported_epochs"]):
+            self._furthest[trial.trial_id] = epoch
+            trial.max_failures = trial.num_failures + self._retries
+
+
+class _Heartbeat(_NotKept, tune.Callback):  # type: ignore[misc]
+    """Calls `on_change` and looks for trials that hang, about once a second."""
+
+    def __init__(self, on_change: Callable[[], None], watch: HangWatch) -> None:
+        self._on_change = on_change
+        self._watch = watch
+        self._last = time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if time.monotonic() - self._last >= 1.0:
+            self._on_change()
+            self._watch.look()
+            self._last = time.monotonic()
+
+
+def run_trials(director: Director, run: TuneRun) -> None:
+    """Run the director's trials until it is exhausted, or until an interrupt.
+
+    Raises StudyInterrupted if the study's records could not be written; what is on disk is whole, and can be resumed.
+    """
+    if director.is_exhausted:
+        return
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    asker = Asker(director)
+    try:
+        _make_tuner(asker, run).fit()
+    except Exception:
+        if isinstance(asker.failure, StorageError):
+            raise StudyInterrupted(
+                f"the study stopped: {asker.failure}; mend the storage, then continue with "
+                f"`study resume`, which loses nothing that has finished"
+            ) from None
+        if asker.failure is not None:
+            raise asker.failure from None
+        raise
+    run.on_change()
+
+
+def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
+    dropped: set[str] = set()
+    scheduler = DirectedScheduler(asker, run, dropped)
+    return tune.Tuner(
+        tune.with_resources(run.trainable, lambda config: _resources(config)),
+        tune_config=tune.TuneConfig(
+            search_alg=DirectedSearcher(asker, run, dropped),
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=run.max_concurrent,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.trial_id),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=run.cluster.scratch,
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=run.spec.resources.retries),
+            callbacks=[_Heartbeat(run.on_change, scheduler.watch)],
+        ),
+    )
+
+
+def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
+    """Return the flat dict that Tune hands to the trial's actor."""
+    resources = run.spec.resources
+    num_cpus = resources.of_arm("cpu", record.config.arm)
+    return {
+        "trial_id": record.trial_id,
+        "folder": TrialPaths(stage=record.stage, trial_id=record.trial_id).folder,
+        "config_json": record.trial_config().canonical_json(),
+        "num_cpus": num_cpus,
+        "num_gpus": resources.of_arm("gpu", record.config.arm),
+        "num_threads": max(1, int(num_cpus)),
+        "num_reported_epochs": len(record.epochs),
+        "splits_to_predict": list(run.splits_to_predict),
+    }
+
+
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
+    return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])
+
+
+def _unflatten(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
+
+
+def _cause(trial: Trial) -> str:
+    """Return the last lines of what Tune noted about the trial's error."""
+    path = trial.error_file
+    if not path or not Path(path).exists():
+        return "the trial's process ended without a message"
+    lines = [line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(lines[-MAX_CAUSE_LINES:])

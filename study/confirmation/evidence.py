@@ -1,0 +1,88 @@
+"""The evidence of the comparison: each arm's confirmation runs with their test predictions, and what they leave undecided."""
+
+from analysis.evidence import ArmEvidence, RowRule, compute_row
+from analysis.findings.study_findings import Verdict
+from search_spaces.errors import UserInputError
+from study.confirmation.plan import Plan, changed_plan_error, followed_plan
+from study.confirmation.runs import failed_seeds, planned_runs, runs_of
+from study.confirmation.test_split import TEST
+from study.open_study import OpenStudy, trial_files
+from trainables.damaged_files import DamagedFileError
+
+
+def require_plan(study: OpenStudy) -> Plan:
+    """Return the plan; raise UserInputError if the study has not been confirmed yet."""
+    plan = followed_plan(study.book, study.spec)
+    if plan is None:
+        raise UserInputError(
+            f"the study {study.name!r} has no confirmation runs yet; run `study compare {study.store.root}` first"
+        )
+    return plan
+
+
+def is_confirmed(study: OpenStudy) -> bool:
+    """Whether every confirmation run that the plan still asks for has its test predictions."""
+    plan = followed_plan(study.book, study.spec)
+    return plan is not None and not find_undecided(study, plan)
+
+
+def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
+    """Return the arms of rows that the looks so far have not decided, and of which a look is left; all before the first look."""
+    evidence = _read_evidence(study, plan)
+    wanting: set[str] = set()
+    first = set(plan.seeds[: plan.looks[0]])
+    for arm, found in evidence.items():
+        if not first - found.failed_seeds <= set(found.seeds):
+            wanting.add(arm)
+    for contrast in plan.rows:
+        row = compute_row(contrast, evidence, row_rule(plan))
+        if row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks)):
+            wanting |= set(contrast.arms)
+    return tuple(arm for arm in plan.chosen if arm in wanting)
+
+
+def row_rule(plan: Plan) -> RowRule:
+    return RowRule(
+        seeds=plan.seeds,
+        looks=plan.looks,
+        intervals=plan.intervals,
+        margin=plan.margin,
+        alpha=plan.alpha,
+        num_rows=len(plan.rows),
+    )
+
+
+def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
+    """Return each arm's confirmation runs and their test predictions, as planned.
+
+    Raises UserInputError where runs of the first look are missing, or have no test predictions yet.
+    """
+    for trial_id in plan.chosen.values():
+        try:
+            runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
+        except UserInputError as error:
+            if not plan.is_changed:
+                raise
+            raise DamagedFileError(changed_plan_error(study.store, str(error))) from None
+        unread = [r.trial_id for r in runs if TEST not in r.predictions]
+        if unread:
+            raise UserInputError(
+                f"confirmation runs {unread} have no test predictions yet; run `study compare {study.store.root}`"
+            )
+    return _read_evidence(study, plan)
+
+
+def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
+    evidence = {}
+    for arm, trial_id in plan.chosen.items():
+        source = study.book.get("search", trial_id)
+        by_seed = {r.config.seed: r for r in runs_of(study.book, source) if TEST in r.predictions}
+        runs = [by_seed[seed] for seed in plan.seeds if seed in by_seed]
+        evidence[arm] = ArmEvidence(
+            arm=arm,
+            source=source,
+            runs=runs,
+            predictions=[trial_files(study, r).read_predictions(TEST, r.digests) for r in runs],
+            failed_seeds=failed_seeds(study.book, source),
+        )
+    return evidence

@@ -1,0 +1,162 @@
+"""The stages of a study's life, in order: create, search, confirm. Each can be entered again after a stop."""
+
+from collections.abc import Callable
+
+from search_spaces.errors import UserInputError
+from study.cluster.connection import Cluster, check_cluster, count_devices
+from study.cluster.tune_run import TuneRun, run_trials
+from study.confirmation.candidates import candidates, choose_by_ranking
+from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, write_plan
+from study.confirmation.runs import complete_seeds, planned_runs
+from study.confirmation.test_split import read_test_split
+from study.inputs.environment_changes import check_unchanged
+from study.inputs.preparation import Prepared, prepare
+from study.inputs.provenance import make_passport
+from study.open_study import OpenStudy, create_study, full_trial_seconds, read_passport, require_finished_search
+from study.scheduling.director import Director
+from study.scheduling.search_director import SearchDirector
+from study.scheduling.warm_start import WarmStart, earlier_trials
+from study.spec.study_spec import StudySpec
+from study.state.interruption import StudyInterrupted
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
+from trainables.tune_adapter import TrialSettings, make_trainable, share
+
+OnChange = Callable[[OpenStudy, str], None]
+FindUndecided = Callable[[OpenStudy, Plan], tuple[str, ...]]
+
+
+class Driver:
+    """Runs the stages of one study on one cluster."""
+
+    def __init__(self, study: OpenStudy, prepared: Prepared, cluster: Cluster, on_change: OnChange) -> None:
+        """Check that the cluster can run the study's trials; raise UserInputError if not."""
+        self.study = study
+        self.prepared = prepared
+        self.cluster = cluster
+        self._max_concurrent = check_cluster(study.spec, cluster)
+        self._on_change = on_change
+        settings = TrialSettings(
+            study_uri=study.store.root if not study.store.is_local else str(study.store.local_path),
+            weights=prepared.weights,
+            device=study.spec.resources.device,
+            space=study.spec.search_space().parameters,
+            profile=study.spec.resources.profile,
+        )
+        self._shared = share(prepared.data)
+        self._trainable = make_trainable(self._shared, settings)
+
+    def search(self) -> None:
+        """Run the search to its end; raise StudyInterrupted if it was stopped before."""
+        director = SearchDirector(
+            self.study.book,
+            self.study.spec,
+            self.prepared.fixed,
+            full_trial_seconds=full_trial_seconds(self.study.store),
+            earlier=earlier_trials(self.study.store),
+        )
+        self._run(director, "search", ("search",))
+
+    def confirm(self, find_undecided: FindUndecided) -> Plan:
+        """Run the confirmation to its end and read the test split as planned, look by look; return the plan.
+
+        `find_undecided` says which arms stand in rows that the looks so far have not decided: they alone get more seeds.
+        """
+        study, spec = self.study, self.study.spec
+        require_finished_search(study)
+        chosen = candidates(study.book, spec)
+        seeds = confirmation_seeds(spec)
+        plan = followed_plan(study.book, spec)
+        if plan is None:
+            ranking = seeds[: spec.confirm.num_ranking_seeds]
+            contested = [s for sources in chosen.values() if len(sources) > 1 for s in sources]
+            self._confirm([(s, ranking) for s in contested])
+            winners = choose_by_ranking(study.book, chosen, ranking)
+        else:
+            winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
+        if plan is None:
+            first = seeds[: spec.confirm.looks[0]]
+            self._confirm([(winner, first) for winner in winners.values()])
+            plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
+            write_plan(study.store, plan)
+        wanting = tuple(winners)
+        for number, look in enumerate(plan.looks):
+            if number:
+                wanting = find_undecided(study, plan)
+            self._confirm([(winners[arm], plan.seeds[:look]) for arm in wanting])
+            runs = [r for arm in wanting for r in planned_runs(study.book, winners[arm], plan.seeds[:look])]
+            self._on_change(study, "test")
+            read_test_split(study.book, plan, runs, self._shared, spec)
+        return plan
+
+    def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
+        # Seed by seed, so that the arms' runs alternate and finish together.
+        wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
+        wanted.sort(key=lambda trial: confirmation_seeds(self.study.spec).index(trial.config.seed))
+        director = ConfirmationDirector(self.study.book, wanted, self.study.spec.search.max_epochs)
+        self._run(director, "confirmation", ("search", "confirm"))
+
+    def _run(self, director: Director, stage: str, splits: tuple[str, ...]) -> None:
+        run_trials(
+            director,
+            TuneRun(
+                spec=self.study.spec,
+                cluster=self.cluster,
+                max_concurrent=self._max_concurrent,
+                trainable=self._trainable,
+                splits_to_predict=splits,
+                on_change=lambda: self._on_change(self.study, stage),
+            ),
+        )
+        if director.problem:
+            raise StudyInterrupted(
+                f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "
+                f"mend them and continue with `study resume {self.study.store.root}`"
+            )
+        if not director.is_exhausted or director.unfinished():
+            raise StudyInterrupted(
+                f"the study stopped during its {stage}; continue with `study resume {self.study.store.root}`"
+            )
+
+
+def prepare_resumed(study: OpenStudy, *, allow_changed: bool = False) -> Prepared:
+    """Prepare a study's data again, to run more of its trials.
+
+    Raises UserInputError if data or weights are not those it was launched with, or, unless `allow_changed`, if code or
+    versions are not.
+    """
+    num_trials = len(study.book.of_stage("search"))
+    check_unchanged(study.store, read_passport(study.store), allow_changed=allow_changed, num_trials=num_trials)
+    return prepare_again(study)
+
+
+def prepare_again(study: OpenStudy) -> Prepared:
+    """Prepare a study's data again; raise UserInputError if data or weights are not those it was launched with."""
+    prepared = prepare(study.spec)
+    passport = read_passport(study.store)
+    now = {"data": prepared.splits.fingerprint, "weights": prepared.fixed["weights"]}
+    then = {"data": passport["data"]["splits"], "weights": passport["weights"]}
+    for what, value in now.items():
+        if value != then[what]:
+            raise UserInputError(
+                f"the study was launched with other {what} ({then[what]}) than are found now ({value}); "
+                "restore them, or launch a new study"
+            )
+    return prepared
+
+
+def start_study(
+    store: Store,
+    spec: StudySpec,
+    spec_text: str,
+    prepared: Prepared,
+    cluster: Cluster,
+    *,
+    costs: dict[str, float] | None,
+    warm_start: WarmStart | None,
+) -> OpenStudy:
+    """Check the cluster, then write the new study; `costs` are device-seconds of a full trial per arm, where measured."""
+    check_cluster(spec, cluster)
+    passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster))
+    return create_study(store, spec, spec_text, passport, costs=costs, warm_start=warm_start)

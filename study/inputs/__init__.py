@@ -1,0 +1,1 @@
+"""What a study starts from: prepared data, human labels, provenance, environment changes."""

@@ -1,0 +1,74 @@
+"""A study continued with other code or other versions: refused unless it is meant, and then noted for good."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from search_spaces.errors import UserInputError
+from study.inputs.provenance import describe_code, describe_platform, list_differences, package_versions
+from study.state.checksums import read_sealed_json, write_sealed_json
+from study.state.paths import CHANGES
+from study.state.record_book import now_utc
+from trainables.records.store import Store
+
+MAX_NAMED = 4
+
+
+def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
+    """Return what of code, package versions and Python is not as the passport says, a line each."""
+    then = {
+        "code": passport["code"],
+        "versions": passport["versions"],
+        "python": passport["platform"]["python"],
+    }
+    now = {
+        "code": describe_code(),
+        "versions": package_versions(),
+        "python": describe_platform()["python"],
+    }
+    return list_differences(then, now)
+
+
+def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bool, num_trials: int) -> tuple[str, ...]:
+    """Return what has changed since the study was launched or last continued, and note it in the study.
+
+    Args:
+        store: the study's root.
+        passport: its passport.
+        allow_changed: whether a change is meant.
+        num_trials: trials that the search has started, for the note.
+
+    Raises:
+        UserInputError: if something has changed and that is not meant.
+    """
+    changes = find_changes(passport)
+    noted = read_changes(store)
+    if not changes or (noted and tuple(noted[-1]["changes"]) == changes):
+        return changes
+    if not allow_changed:
+        named = "; ".join(changes[:MAX_NAMED]) + ("; ..." if len(changes) > MAX_NAMED else "")
+        raise UserInputError(
+            f"the study was launched with other code or versions: {named}. "
+            "Restore them, or continue with --allow-changed, which the report will say"
+        )
+    note = {"time": now_utc(), "after_trials": num_trials, "changes": list(changes)}
+    write_sealed_json(store, f"{CHANGES}/{len(noted) + 1:04d}.json", note)
+    return changes
+
+
+def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
+    """Return the notes of what had changed when the study was continued, oldest first."""
+    notes = []
+    for file in store.list_folder(CHANGES):
+        name = f"{CHANGES}/{file}"
+        note = read_sealed_json(store, name)
+        notes.append({"changes": list(note["changes"]), "after_trials": int(note["after_trials"])})
+    return tuple(notes)
+
+
+def describe_changes(notes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return one sentence for the report per note."""
+    return [
+        f"From trial {note['after_trials']} of the search on, the study ran with other code or versions: "
+        f"{'; '.join(note['changes'])}."
+        for note in notes
+    ]

@@ -1,0 +1,42 @@
+"""People's answers on the test images, such as CIFAR-10H: how often each class was named for each image."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.classes.pair_rates import check_human_counts
+from search_spaces.errors import UserInputError
+from trainables.data.images import ImageSet
+
+
+def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
+    """Return (N, K) shares of people's answers for every image of the set, by sample id; NaN for images outside the test set.
+
+    `path` is an .npy file of (T, K) counts, a row for each image of the published test set in its order, or for every image where
+    the source has no test set. Raises UserInputError naming what does not fit.
+    """
+    file = Path(path).expanduser()
+    counts = read_counts(file)
+    official = image_set.official_test
+    rows = np.arange(len(image_set)) if official is None else np.flatnonzero(official)
+    try:
+        shares = check_human_counts(counts, len(rows), image_set.class_names)
+    except UserInputError as error:
+        raise UserInputError(f"{file}: {error}") from None
+    every = np.full((len(image_set), image_set.num_classes), np.nan)
+    every[rows] = shares
+    return every
+
+
+def read_counts(file: Path) -> NDArray[np.generic]:
+    """Return the array of an .npy file; raise UserInputError if there is none, or it holds no numbers."""
+    try:
+        counts = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserInputError(f"human counts: there is no such file: {file}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserInputError(f"human counts: {file} is no .npy file of numbers: {error}") from None
+    if not isinstance(counts, np.ndarray) or counts.dtype.kind not in "iuf":
+        raise UserInputError(f"human counts: {file} is no .npy file of numbers")
+    return counts

@@ -1,0 +1,160 @@
+"""From a spec to what trials need: images, splits, weights, the fixed part of every configuration."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from search_spaces.config import TrialConfig, Value
+from search_spaces.errors import UserInputError
+from study.inputs.human_labels import load_human_shares
+from study.spec.study_spec import StudySpec
+from trainables.data.image_audit import check_image_set
+from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.images import ImageSet
+from trainables.data.sources import load_image_set
+from trainables.data.splits import Splits, make_splits
+from trainables.models.backbones import build_model
+from trainables.models.weights import find_weights_file
+from trainables.training.class_weights import compute_class_weights
+from trainables.training.loop import TrialData
+
+DEFAULT_TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A spec turned into data.
+
+    Attributes:
+        image_set: all images.
+        splits: train / search / confirm / test.
+        data: what is put into the object store.
+        fixed: `TrialConfig.fixed` of every trial.
+        weights: where pretrained weights lie, absolute, or "none" or "imagenet".
+        data_fingerprint: of images and labels.
+    """
+
+    image_set: ImageSet
+    splits: Splits
+    data: TrialData
+    fixed: dict[str, Value]
+    weights: str
+    data_fingerprint: str
+
+
+def prepare(spec: StudySpec) -> Prepared:
+    """Load and check everything that the spec names; raise UserInputError for the first thing that is wrong."""
+    weights = locate_weights(spec.model.weights)
+    image_set = load_images(spec)
+    test_fraction = spec.data.test_fraction
+    if test_fraction is None and image_set.official_test is None:
+        test_fraction = DEFAULT_TEST_FRACTION
+    splits = make_splits(
+        image_set,
+        seed=spec.seed,
+        search_fraction=spec.data.search_fraction,
+        confirm_fraction=spec.data.confirm_fraction,
+        test_fraction=test_fraction,
+        num_test_images=spec.data.num_test_images,
+    )
+    check_image_set(image_set, splits)
+    prepared = Prepared(
+        image_set=image_set,
+        splits=splits,
+        data=TrialData(
+            images=image_set.images,
+            labels=image_set.labels,
+            splits=splits,
+            class_names=image_set.class_names,
+            class_groups=image_set.class_groups,
+            reload=partial(load_images, spec),
+        ),
+        fixed=fixed_settings(spec, splits, weights),
+        weights=weights,
+        data_fingerprint=splits.data_fingerprint,
+    )
+    check_models(spec, prepared)
+    if spec.analyze.human_counts is not None:
+        load_human_shares(spec.analyze.human_counts, image_set)
+    return prepared
+
+
+def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None) -> ImageSet:
+    """Return the spec's images, in its own room or in the one given; raise UserInputError if they cannot be had."""
+    options = dict(spec.data.options)
+    if spec.data.num_images is not None:
+        options["num_images"] = spec.data.num_images
+    memory_budget = memory_budget or spec.resources.image_memory_budget
+    return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
+
+
+def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, Value]:
+    """Return what is the same for every trial: training settings, and the identity of data and weights."""
+    settings: dict[str, Value] = dict(spec.train.model_dump())
+    settings |= {
+        "max_epochs": spec.search.max_epochs,
+        "freeze": spec.model.freeze,
+        "weights": weights_identity(weights),
+        "data": splits.fingerprint,
+    }
+    return settings
+
+
+def locate_weights(weights: str) -> str:
+    """Return an absolute location for a local file or folder; raise UserInputError if there is none."""
+    if weights in {"none", "imagenet"}:
+        return weights
+    path = Path(weights.removeprefix("file://"))
+    if not path.exists():
+        raise UserInputError(
+            f'model.weights must be "imagenet", "none", a file, or a folder with one <backbone>.pt or .safetensors each, '
+            f"but there is no {path}"
+        )
+    return str(path.resolve())
+
+
+def weights_identity(weights: str) -> str:
+    """Return the same text for the same weights wherever they lie: a word, or a hash over the files' content."""
+    path = Path(weights)
+    if weights in {"none", "imagenet"}:
+        return weights
+    files = (
+        [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in {".pt", ".pth", ".safetensors"})
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() if path.is_dir() else b"")
+        digest.update(file.read_bytes())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def check_models(spec: StudySpec, prepared: Prepared) -> None:
+    """Build every backbone of the space once, with its weights and class weights; raise UserInputError if one cannot be."""
+    for arm in spec.arms():
+        values = dict(arm.space.fixed)
+        backbones = [values["backbone"]] if "backbone" in values else list(arm.space["backbone"].choices)  # type: ignore[union-attr]
+        for backbone in backbones:
+            find_weights_file(str(backbone), prepared.weights)
+            config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=prepared.fixed)
+            build_model(config, prepared.image_set.num_classes, weights=prepared.weights)
+        _check_class_weighting(arm.space.fixed, spec, prepared)
+
+
+def _check_class_weighting(fixed: tuple[tuple[str, Value], ...], spec: StudySpec, prepared: Prepared) -> None:
+    space = spec.search_space()
+    weighting = dict(fixed).get("class_weighting")
+    levels = [weighting] if weighting else list(space["class_weighting"].choices)  # type: ignore[union-attr]
+    if "group" not in levels:
+        return
+    config = TrialConfig(
+        arm="check",
+        seed=0,
+        hyperparameters={"class_weighting": "group", "class_weight_strength": 1.0},
+        fixed=prepared.fixed,
+    )
+    data = prepared.data
+    weights = compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)
+    assert isinstance(weights, torch.Tensor)

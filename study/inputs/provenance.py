@@ -1,0 +1,116 @@
+"""The passport of a study: which code, versions, machine, data and weights it ran with."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import search_spaces
+from study.inputs.preparation import Prepared
+
+PACKAGES = (
+    "abstudy",
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "numpy",
+    "scikit-learn",
+    "pandas",
+    "grad-cam",
+    "tensorboard",
+)
+
+
+def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[str, Any]:
+    """Return the passport as a JSON object: code, versions, platform, devices, data and split fingerprints.
+
+    Args:
+        prepared: the study's data.
+        cluster: one line about the cluster.
+        num_devices: devices that trials hold at most at once (GPUs, or CPU cores where trials hold no GPU).
+    """
+    return {
+        "code": describe_code(),
+        "versions": package_versions(),
+        "platform": describe_platform(),
+        "cluster": cluster,
+        "num_devices": num_devices,
+        "data": {
+            "source": prepared.image_set.source,
+            "fingerprint": prepared.data_fingerprint,
+            "splits": prepared.splits.fingerprint,
+            "class_names": list(prepared.image_set.class_names),
+            "num_images": {
+                name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")
+            },
+        },
+        "weights": prepared.fixed["weights"],
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def describe_platform() -> dict[str, Any]:
+    """Return operating system, processor, Python and the CUDA devices that torch sees."""
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processor": _processor_name(),
+        "python": platform.python_version(),
+        "num_cpus": os.cpu_count(),
+        "cuda_devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def describe_code() -> dict[str, str]:
+    """Return the commit of the checkout that the code runs from and a hash of its uncommitted changes.
+
+    An installed package has no checkout: then both are "" and the version in `versions` identifies the code.
+    """
+    folder = Path(search_spaces.__file__).resolve().parent.parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit or not (folder / "pyproject.toml").exists():
+        return {"commit": "", "diff": ""}
+    diff = _git(folder, "diff", "HEAD", "--", "*.py", "*.toml")
+    return {"commit": commit, "diff": hashlib.sha256(diff.encode()).hexdigest()[:16] if diff else ""}
+
+
+def list_differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> tuple[str, ...]:
+    """Return one line per leaf in which two passports differ: ``versions.torch: 2.9.0 -> 2.13.0``."""
+    lines: list[str] = []
+    for key in sorted({*then, *now}):
+        name, old, new = f"{prefix}{key}", then.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines.extend(list_differences(old, new, f"{name}."))
+        elif old != new:
+            lines.append(f"{name}: {json.dumps(old)} -> {json.dumps(new)}")
+    return tuple(lines)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

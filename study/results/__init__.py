@@ -1,0 +1,1 @@
+"""From a confirmed study to its comparison, findings, audits, heat maps and report."""

@@ -1,0 +1,211 @@
+"""A search as Optuna studies: built from records, for Optuna's own plots, importances and dashboard."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, create_trial
+
+from search_spaces.distributions import to_distribution
+from search_spaces.errors import UserInputError
+from search_spaces.space import SearchSpace
+from study.open_study import OpenStudy
+from trainables.damaged_files import DamagedFileError
+from trainables.records.record import TrialRecord, TrialState
+
+METRIC_NAME = "macro_f1"
+DIVERGED_NOTE = "diverged"
+MIN_TRIALS_FOR_IMPORTANCE = 2
+
+_STATES = {
+    TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
+    TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
+    TrialState.FAILED: optuna.trial.TrialState.FAIL,
+}
+
+
+def build_optuna_study(
+    records: Sequence[TrialRecord],
+    space: SearchSpace,
+    storage: BaseStorage | None = None,
+    study_name: str | None = None,
+) -> optuna.Study:
+    """Return an Optuna study (direction maximize) of finished search trials, in the order of their ids.
+
+    A complete trial has its last macro-F1, a pruned one its last and all intermediate values, a failed one (diverged or
+    crashed) is FAIL with the values that were finite. A record that is still RUNNING is left out: Optuna would show it as
+    running for ever. So a trial's number in Optuna may differ from its id, which is its user attribute `trial_id`.
+
+    Args:
+        records: of the search stage: of one arm, or of all.
+        space: what was searched; in a space with the factor, the factor is a parameter like the others.
+        storage: where to build it; None is in memory.
+        study_name: its name in Optuna; None lets Optuna choose one.
+
+    Raises:
+        UserInputError: naming the trial, if its hyperparameters do not lie in the space.
+        DamagedFileError: naming the trial, if its start or end is no time.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", storage=storage, study_name=study_name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([METRIC_NAME])
+    study.add_trials([_freeze(r, space) for r in sorted(records, key=lambda r: r.trial_id) if r.state.is_finished])
+    return study
+
+
+def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -> dict[str, optuna.Study]:
+    """Return one Optuna study per arm, "<study>/<arm>", and where there are several arms "<study>" with all trials.
+
+    The last has the factor as a categorical parameter. Every study says as user attributes whose it is.
+    """
+    records, spec = study.book.of_stage("search"), study.spec
+    arms = spec.arms()
+    built = {}
+    for arm in arms:
+        own = [r for r in records if r.config.arm == arm.name]
+        built[f"{study.name}/{arm.name}"] = (own, arm.space, arm.name)
+    if len(arms) > 1:
+        built[study.name] = (list(records), spec.search_space(), "")
+    studies = {}
+    for name, (own, space, arm_name) in built.items():
+        studies[name] = build_optuna_study(own, space, storage, name)
+        attributes = {
+            "study": spec.name,
+            "space": spec.search.space,
+            "factor": spec.factor,
+            "arm": arm_name,
+        }
+        for key, value in attributes.items():
+            studies[name].set_user_attr(key, value)
+    return studies
+
+
+def export_optuna(study: OpenStudy, url: str) -> list[str]:
+    """Write the search's Optuna studies into the relational database at `url` and return their names.
+
+    Args:
+        study: its search may still be running; running trials are left out.
+        url: an SQLAlchemy URL, such as ``sqlite:///optuna.db``; optuna-dashboard takes the same.
+
+    Raises:
+        UserInputError: if the database cannot be opened, or holds a study of one of the names already.
+    """
+    try:
+        storage = RDBStorage(url)
+    except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise errors of their own
+        raise UserInputError(f"--optuna {hide_password(url)!r} cannot be opened: {_first_line(error)}") from None
+    try:
+        arms = study.spec.arms()
+        names = [f"{study.name}/{arm.name}" for arm in arms] + ([study.name] if len(arms) > 1 else [])
+        taken = sorted(set(names) & set(optuna.get_all_study_names(storage)))
+        if taken:
+            raise UserInputError(
+                f"the database {hide_password(url)} holds the study {taken[0]!r} already; give another --optuna URL, or "
+                "delete it with `optuna delete-study`"
+            )
+        return list(build_search_studies(study, storage))
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def hide_password(url: str) -> str:
+    """Return a database URL with stars in place of its password."""
+    head, separator, rest = url.partition("://")
+    login, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    return f"{head}{separator}{login.partition(':')[0]}:***@{host}"
+
+
+def compute_importances(optuna_study: optuna.Study) -> dict[str, float] | None:
+    """Return each hyperparameter's importance (PED-ANOVA), most important first, summing to 1; None for too few trials.
+
+    The same call as in optuna-dashboard 0.21, so that both show the same numbers: evaluator with its defaults, target the
+    negated value (PED-ANOVA looks for low targets), equal shares where the evaluator has none. It compares the best tenth
+    of the complete trials with all of them, so below about 50 complete trials it is rough. Source:
+    https://arxiv.org/abs/2304.10255, and https://arxiv.org/abs/2601.20800 for conditional parameters.
+    """
+    return assess_importances(optuna_study)[0]
+
+
+def assess_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """Return `compute_importances`' result and what Optuna's evaluator warned of, as sentences."""
+    trials = optuna_study.get_trials(deepcopy=False)
+    if sum(t.state is optuna.trial.TrialState.COMPLETE for t in trials) < MIN_TRIALS_FOR_IMPORTANCE:
+        return None, ()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        importances = get_param_importances(optuna_study, target=negated_value, evaluator=PedAnovaImportanceEvaluator())
+    if not importances:
+        names = {n for t in trials if t.state is not optuna.trial.TrialState.FAIL for n in t.distributions}
+        importances = {name: 1 / len(names) for name in names}
+    # The evaluator goes through a set of names, so that equal importances come in any order.
+    ordered = dict(sorted(importances.items(), key=lambda item: (-item[1], item[0])))
+    notes = {
+        str(w.message) for w in caught if "computes the importances of params to achieve low" not in str(w.message)
+    }
+    return ordered or None, tuple(sorted(notes))
+
+
+def negated_value(trial: FrozenTrial) -> float:
+    """Return the target that PED-ANOVA takes for a study that maximizes: low is good."""
+    return -float(trial.values[0])
+
+
+def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
+    parameters = {p.name: p for p in space.parameters if p.name in record.config.hyperparameters}
+    scores = {e.epoch: e.macro_f1 for e in record.epochs if e.macro_f1 is not None and math.isfinite(e.macro_f1)}
+    state = _STATES[record.state]
+    has_value = record.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    try:
+        trial = create_trial(
+            state=state,
+            value=record.last_macro_f1 if has_value else None,
+            params={name: record.config.hyperparameters[name] for name in parameters},
+            distributions={name: to_distribution(parameter) for name, parameter in parameters.items()},
+            user_attrs=_describe(record),
+            intermediate_values=scores,
+        )
+    except ValueError as error:
+        raise UserInputError(
+            f"trial {record.trial_id} does not fit the space {space.name!r}: {_first_line(error)}"
+        ) from None
+    trial.datetime_start = _naive_utc(record.started, record)
+    trial.datetime_complete = _naive_utc(record.ended, record)
+    return trial
+
+
+def _describe(record: TrialRecord) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "trial_id": record.trial_id,
+        "arm": record.config.arm,
+        "seed": record.config.seed,
+        "device_seconds": record.device_seconds,
+    }
+    if record.reason:
+        attributes["reason"] = record.reason
+    if record.diverged:
+        attributes["note"] = DIVERGED_NOTE
+    return attributes
+
+
+def _naive_utc(text: str, record: TrialRecord) -> datetime:
+    """Return an ISO 8601 time in the form that Optuna holds: UTC, without a zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+    except ValueError:
+        raise DamagedFileError(
+            f"the record of trial {record.trial_id} is damaged: it has ended, but {text!r} is no time"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

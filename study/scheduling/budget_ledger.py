@@ -1,0 +1,139 @@
+"""Which arm the next trial belongs to: equal device time for every arm, within the search's budget."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from study.spec.study_spec import StudySpec
+from trainables.records.record import TrialRecord
+
+# Assumed for a trial of which nothing is known yet: equal for all arms, so that they alternate.
+UNMEASURED_DEVICE_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _ArmAccount:
+    """Device-seconds of one arm: of its finished trials together, and of each running one so far."""
+
+    num_finished: int = 0
+    finished_seconds: float = 0.0
+    max_trial_seconds: float = 0.0
+    running: dict[str, float] = field(default_factory=dict)
+
+
+class DeviceTimeLedger:
+    """Device-seconds spent and promised, arm by arm.
+
+    Committed is what finished trials spent and what running ones have spent and are still expected to spend.
+
+    The trials that end first are the ones that ASHA stopped, so the mean over ended trials alone would be too low for as long
+    as many run. A trial of an arm is therefore expected to cost all the device-seconds spent in the arm, running trials
+    included, per trial that has ended (the estimate of a mean life time under censoring, "total time on test"), but no more
+    than a full trial: `full_trial_seconds` where it was measured, else the dearest trial so far.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[str],
+        *,
+        budget: float | None = None,
+        full_trial_seconds: Mapping[str, float] | None = None,
+    ) -> None:
+        """Open an account per arm; `budget` is in device-seconds for all arms together, None for no limit."""
+        self._accounts = {arm: _ArmAccount() for arm in arms}
+        self._full_trial_seconds = dict(full_trial_seconds or {})
+        self.set_budget(budget)
+
+    def set_budget(self, budget: float | None) -> None:
+        """Set the device-seconds for all arms together; None for no limit."""
+        self._quota = None if budget is None else budget / len(self._accounts)
+
+    @property
+    def num_running(self) -> int:
+        """Trials that have started and not ended."""
+        return sum(len(account.running) for account in self._accounts.values())
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a budget is set, nothing is running, and no arm can afford another trial."""
+        return self._quota is not None and not self.num_running and self.choose() is None
+
+    def start(self, arm: str, trial_id: str) -> None:
+        """Take in a trial that starts."""
+        self._accounts[arm].running[trial_id] = 0.0
+
+    def spend(self, arm: str, trial_id: str, device_seconds: float) -> None:
+        """Note what a running trial has spent in all."""
+        self._accounts[arm].running[trial_id] = device_seconds
+
+    def finish(self, arm: str, trial_id: str) -> None:
+        """Move a trial's spending to the finished ones."""
+        account = self._accounts[arm]
+        seconds = account.running.pop(trial_id)
+        account.finished_seconds += seconds
+        account.max_trial_seconds = max(account.max_trial_seconds, seconds)
+        account.num_finished += 1
+
+    def expected(self, arm: str) -> float:
+        """Return the device-seconds that the arm's next trial is expected to cost."""
+        account = self._accounts[arm]
+        if account.finished_seconds > 0:
+            on_test = account.finished_seconds + sum(account.running.values())
+            return min(self._full(arm), on_test / account.num_finished)
+        if arm in self._full_trial_seconds:
+            return self._full_trial_seconds[arm]
+        seconds = sum(a.finished_seconds for a in self._accounts.values())
+        return seconds / sum(a.num_finished for a in self._accounts.values()) if seconds else UNMEASURED_DEVICE_SECONDS
+
+    def committed(self, arm: str) -> float:
+        """Return the arm's committed device-seconds."""
+        account, expected, full = self._accounts[arm], self.expected(arm), self._full(arm)
+        running = sum(max(spent, min(spent + expected, full)) for spent in account.running.values())
+        return account.finished_seconds + running
+
+    def _full(self, arm: str) -> float:
+        """Return what a full trial of the arm costs, as far as is known; infinite before anything is."""
+        account = self._accounts[arm]
+        dearest = max([account.max_trial_seconds, *account.running.values()])
+        measured = self._full_trial_seconds.get(arm, 0.0)
+        return max(dearest, measured) or math.inf
+
+    def choose(self) -> str | None:
+        """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal.
+
+        With equal costs this is the arm with the least; with unequal ones it does not overshoot by a dear arm's whole
+        trial. Under a budget every arm has an equal part of it, and an arm whose next trial would exceed its part is passed
+        over; None if that holds for all.
+        """
+        expected = {arm: self.expected(arm) for arm in self._accounts}
+        committed = {arm: self.committed(arm) for arm in self._accounts}
+        affordable = [a for a in self._accounts if self._quota is None or committed[a] + expected[a] <= self._quota]
+
+        def spread_after(arm: str) -> tuple[float, float]:
+            after = {a: c + (expected[a] if a == arm else 0.0) for a, c in committed.items()}
+            return (max(after.values()) - min(after.values()), committed[arm])
+
+        return min(affordable, key=spread_after, default=None)
+
+
+def is_search_finished(
+    records: Sequence[TrialRecord], spec: StudySpec, full_trial_seconds: Mapping[str, float] | None
+) -> bool:
+    """Whether every trial of the search has ended and its budget is used up.
+
+    `full_trial_seconds` are device-seconds by arm, where they were measured.
+    """
+    if any(not r.state.is_finished for r in records):
+        return False
+    if spec.num_trials is not None:
+        return len(records) >= spec.num_trials
+    ledger = DeviceTimeLedger(
+        [arm.name for arm in spec.arms()],
+        budget=spec.search.device_seconds,
+        full_trial_seconds=full_trial_seconds,
+    )
+    for record in sorted(records, key=lambda r: r.ended_order or 0):
+        ledger.start(record.config.arm, record.trial_id)
+        ledger.spend(record.config.arm, record.trial_id, record.device_seconds)
+        ledger.finish(record.config.arm, record.trial_id)
+    return ledger.is_spent

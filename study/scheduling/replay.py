@@ -1,0 +1,114 @@
+"""Replay: the search once more from its records, through a fresh director, to see that every decision comes out the same.
+
+Suggestions, choices of the arm and stops depend on the seed and on the reports in the order in which they arrived, and both
+stand in the records. What cannot be replayed is what came from outside: when a report arrived, and when a process broke off.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from study.scheduling.director import Report
+from study.scheduling.search_director import SearchDirector
+from study.scheduling.warm_start import EarlierTrial
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook
+from trainables.records.record import EpochRecord, TrialRecord, TrialState
+
+
+@dataclass(slots=True)
+class Replay:
+    """What came of replaying a search.
+
+    Attributes:
+        num_suggestions: suggestions that came out the same, in order.
+        num_reports: reports that were answered the same, "continue" or "stop", in order.
+        num_stops: of these, how many stopped a trial.
+        difference: the first decision that came out otherwise, in words; "" if none did.
+    """
+
+    num_suggestions: int = 0
+    num_reports: int = 0
+    num_stops: int = 0
+    difference: str = ""
+
+
+@dataclass(slots=True)
+class _Replayer:
+    """A fresh director, fed with the events of finished records."""
+
+    director: SearchDirector
+    replay: Replay = field(default_factory=Replay)
+
+    def suggest(self, record: TrialRecord) -> None:
+        """Ask for the trial that `record` was the answer to."""
+        suggested = self.director.next_trial()
+        if suggested is None:
+            self.replay.difference = f"trial {record.trial_id} was not suggested at all"
+        elif (suggested.trial_id, suggested.fingerprint) != (record.trial_id, record.fingerprint):
+            self.replay.difference = (
+                f"trial {record.trial_id} was {record.config.arm} {dict(record.config.hyperparameters)}, but is now "
+                f"{suggested.config.arm} {dict(suggested.config.hyperparameters)}"
+            )
+        self.replay.num_suggestions += not self.replay.difference
+
+    def report(self, record: TrialRecord, epoch: EpochRecord, device_seconds: float) -> None:
+        """Report an epoch as it was reported then."""
+        report = Report(
+            metrics=epoch.model_dump(exclude={"device_seconds", "order", "decision"}),
+            device_seconds=device_seconds,
+            details={},
+        )
+        decision = "continue" if self.director.on_report(record.trial_id, report) else "stop"
+        if decision != epoch.decision:
+            where = f"trial {record.trial_id} at epoch {epoch.epoch}"
+            self.replay.difference = f"{where} was told to {epoch.decision}, but is now told to {decision}"
+        self.replay.num_reports += not self.replay.difference
+        self.replay.num_stops += not self.replay.difference and decision == "stop"
+
+
+def replay_search(
+    records: Sequence[TrialRecord],
+    specs: Mapping[int, StudySpec],
+    *,
+    full_trial_seconds: Mapping[str, float] | None = None,
+    earlier: Sequence[EarlierTrial] = (),
+) -> Replay:
+    """Drive a fresh director through the events of the search's `records`, up to the first that comes out otherwise.
+
+    `specs` maps a number of trials to the spec that held from then on: the study's spec at 0, and one more for every
+    extension. The rest is as of `SearchDirector`.
+    """
+    fixed = dict(records[0].config.fixed) if records else {}
+    specs = {index: _never_stopping(spec) for index, spec in specs.items()}
+    director = SearchDirector(MemoryBook(), specs[0], fixed, full_trial_seconds=full_trial_seconds, earlier=earlier)
+    replayer = _Replayer(director)
+    for _, event in sorted(_events(records, specs, replayer), key=lambda item: item[0]):
+        event()
+        if replayer.replay.difference:
+            break
+    return replayer.replay
+
+
+def _never_stopping(spec: StudySpec) -> StudySpec:
+    """Return the spec under which trials that broke off end no search: it went on when it was resumed."""
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"max_failed_fraction": 1.0})})
+
+
+def _events(
+    records: Sequence[TrialRecord], specs: Mapping[int, StudySpec], replayer: _Replayer
+) -> list[tuple[int, Callable[[], None]]]:
+    """Return every event with its number on the study's counter."""
+    events: list[tuple[int, Callable[[], None]]] = []
+    for index, record in enumerate(records):
+        if index in specs:
+            events.append((record.suggested_order, partial(replayer.director.set_budget, specs[index])))
+        events.append((record.suggested_order, partial(replayer.suggest, record)))
+        spent = 0.0
+        for epoch in record.epochs:
+            events.append((epoch.order, partial(replayer.report, record, epoch, epoch.device_seconds - spent)))
+            spent = epoch.device_seconds
+        broke_off = record.state is TrialState.FAILED and not record.diverged
+        if broke_off and record.ended_order is not None:
+            events.append((record.ended_order, partial(replayer.director.on_retries_exhausted, record.trial_id)))
+    return events

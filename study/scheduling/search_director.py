@@ -1,0 +1,226 @@
+"""The search: every arm with its own sampler and its own ASHA bracket, and equal device time for all arms."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from search_spaces.config import TrialConfig, Value
+from study.scheduling.budget_ledger import DeviceTimeLedger
+from study.scheduling.director import RecordKeeper, Report, is_known, non_finite_reason
+from study.scheduling.pruner import ArmPruner
+from study.scheduling.sampler import ArmSampler
+from study.scheduling.warm_start import EarlierTrial
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook, now_utc
+from trainables.records.record import EpochRecord, TrialRecord, TrialState, config_model
+from trainables.seeds import derive_seed
+
+# One trial that breaks off says nothing about the others.
+MIN_BROKEN_OFF = 3
+
+
+class SearchDirector(RecordKeeper):
+    """Director of the search stage; its state is rebuilt from the records that it finds in the book."""
+
+    def __init__(
+        self,
+        book: MemoryBook,
+        spec: StudySpec,
+        fixed: dict[str, Value],
+        *,
+        full_trial_seconds: Mapping[str, float] | None = None,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
+        """Rebuild samplers, brackets and accounts from the book's search records, in the order of their events.
+
+        Args:
+            book: the study's records.
+            spec: the study's spec.
+            fixed: what `TrialConfig.fixed` holds for every trial of the study.
+            full_trial_seconds: device-seconds that one full trial of each arm was measured to need, where it was.
+            earlier: trials of another study that the samplers start from.
+        """
+        super().__init__(book, "search")
+        self._spec = spec
+        self._fixed = fixed
+        self._arms = {arm.name: arm for arm in spec.arms()}
+        self._samplers = {
+            name: ArmSampler(
+                arm,
+                sampler=spec.search.sampler,
+                seed=spec.seed,
+                earlier=[trial for trial in earlier if trial.arm == name],
+            )
+            for name, arm in self._arms.items()
+        }
+        self._pruners = {
+            name: ArmPruner(
+                first_rung=spec.first_rung,
+                max_epochs=spec.search.max_epochs,
+                reduction_factor=spec.search.asha.reduction_factor,
+            )
+            for name in self._arms
+        }
+        self._epoch_cost = spec.search.epoch_cost
+        if self._epoch_cost is not None:
+            full_trial_seconds = {arm: cost * spec.search.max_epochs for arm, cost in self._epoch_cost.items()}
+        self._ledger = DeviceTimeLedger(
+            tuple(self._arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
+        )
+        records = self.book.of_stage("search")
+        self._num_suggested = len(records)
+        self._waiting = [r.trial_id for r in records if not r.state.is_finished]
+        self._num_ended = self._num_broken_off = 0
+        self._replay(records)
+
+    def set_budget(self, spec: StudySpec) -> None:
+        """Take the budget of trials or of device-seconds from `spec`, which differs from the study's in nothing else."""
+        self._spec = spec
+        self._ledger.set_budget(spec.search.device_seconds)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the budget, of trials or of device-seconds, is used up."""
+        if self.problem:
+            return True
+        if self._waiting:
+            return False
+        num_trials = self._spec.num_trials
+        return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
+
+    @property
+    def problem(self) -> str:
+        """Why no further trial is started although the budget is not used up; "" if there is no reason."""
+        if super().problem:
+            return super().problem
+        allowed = self._spec.resources.max_failed_fraction
+        if self._num_broken_off < MIN_BROKEN_OFF or self._num_broken_off <= allowed * self._num_ended:
+            return ""
+        return (
+            f"{self._num_broken_off} of {self._num_ended} trials broke off, more than resources.max_failed_fraction = "
+            f"{allowed:g} allows"
+        )
+
+    def next_trial(self) -> TrialRecord | None:
+        """Return an interrupted trial if there is one, else a new one of the arm that is owed device time.
+
+        None if the budget is used up, or is promised to the trials that are running.
+        """
+        if self.problem:
+            return None
+        if self._waiting:
+            return self.restart(self.book.get("search", self._waiting.pop(0)))
+        num_trials = self._spec.num_trials
+        if num_trials is not None and self._num_suggested >= num_trials:
+            return None
+        # Given configurations run once each; else the arms share the device time.
+        arm = list(self._arms)[self._num_suggested] if self._spec.has_given_arms else self._ledger.choose()
+        if arm is None:
+            return None
+        index, trial_id = self._num_suggested, f"{self._num_suggested:05d}"
+        config = TrialConfig(
+            arm=arm,
+            seed=derive_seed(self._spec.seed, "search", index) % 2**31,
+            hyperparameters=self._samplers[arm].suggest(trial_id),
+            fixed=self._fixed,
+        )
+        self._start(arm, trial_id)
+        return self.book.save(
+            TrialRecord(
+                trial_id=trial_id,
+                stage="search",
+                config=config_model(config),
+                fingerprint=config.fingerprint,
+                state=TrialState.RUNNING,
+                suggested_order=self.take_order(),
+                started=now_utc(),
+            )
+        )
+
+    def on_report(self, trial_id: str, report: Report) -> bool:
+        """Record one epoch, tell sampler and bracket, and decide: complete, pruned, failed, or on."""
+        record = self.book.get("search", trial_id)
+        if record.state.is_finished:
+            return False
+        if is_known(record, report):
+            return True
+        reason = non_finite_reason(report)
+        state = TrialState.FAILED if reason else TrialState.RUNNING
+        epoch = int(report.metrics["epoch"])
+        if not reason:
+            state = self._decide(record, epoch, float(report.metrics["macro_f1"]))
+        record = self.add_epoch(record, report, stop=state.is_finished)
+        self._spend(record, record.epochs[-1])
+        if state is TrialState.PRUNED:
+            reason = f"below the cutoff of ASHA's rung at epoch {epoch}"
+        if state.is_finished:
+            record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
+        record = self.book.save(record)
+        if state.is_finished:
+            self._num_ended += 1
+            self._tell_end(record)
+            self.book.drop_checkpoint(record)
+        return not state.is_finished
+
+    def on_retries_exhausted(self, trial_id: str) -> None:
+        """Record that the trial failed for good, and tell the sampler."""
+        was_running = not self.book.get(self.stage, trial_id).state.is_finished
+        super().on_retries_exhausted(trial_id)
+        if was_running and self.book.get(self.stage, trial_id).state.is_finished:
+            self._num_ended += 1
+            self._num_broken_off += 1
+            self._tell_end(self.book.get(self.stage, trial_id))
+
+    def requeue(self, trial_id: str) -> None:
+        """Let a trial wait that was dropped before it was started again."""
+        if not self.book.get("search", trial_id).state.is_finished:
+            self._waiting.insert(0, trial_id)
+
+    def _decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> TrialState:
+        arm = record.config.arm
+        self._samplers[arm].report(record.trial_id, epoch, macro_f1)
+        if epoch >= self._spec.search.max_epochs:
+            return TrialState.COMPLETE
+        if self._spec.search.asha.enabled and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
+            return TrialState.PRUNED
+        return TrialState.RUNNING
+
+    def _start(self, arm: str, trial_id: str) -> None:
+        self._pruners[arm].add(trial_id)
+        self._ledger.start(arm, trial_id)
+        self._num_suggested = max(self._num_suggested, int(trial_id) + 1)
+
+    def _spend(self, record: TrialRecord, epoch: EpochRecord) -> None:
+        """Note what the trial has cost up to `epoch`."""
+        arm, cost = record.config.arm, epoch.device_seconds
+        if self._epoch_cost is not None:
+            cost = epoch.epoch * self._epoch_cost[arm]
+        self._ledger.spend(arm, record.trial_id, cost)
+
+    def _tell_end(self, record: TrialRecord) -> None:
+        last = record.epochs[-1].epoch if record.epochs else 0
+        self._samplers[record.config.arm].finish(
+            record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
+        )
+        self._ledger.finish(record.config.arm, record.trial_id)
+
+    def _replay(self, records: Sequence[TrialRecord]) -> None:
+        """Rebuild samplers, brackets and accounts by going through the records' events in their order."""
+        events: list[tuple[int, Callable[[], object]]] = []
+        for record in records:
+            events.append((record.suggested_order, partial(self._replay_suggestion, record)))
+            events.extend((epoch.order, partial(self._replay_epoch, record, epoch)) for epoch in record.epochs)
+            if record.ended_order is not None:
+                events.append((record.ended_order, partial(self._tell_end, record)))
+        for _, replay_event in sorted(events, key=lambda event: event[0]):
+            replay_event()
+
+    def _replay_suggestion(self, record: TrialRecord) -> None:
+        arm = record.config.arm
+        self._samplers[arm].restore(record.trial_id, record.config.hyperparameters)
+        self._start(arm, record.trial_id)
+
+    def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
+        self._spend(record, epoch)
+        diverged_here = record.diverged and epoch is record.epochs[-1]
+        if epoch.macro_f1 is not None and not diverged_here:
+            self._decide(record, epoch.epoch, epoch.macro_f1)

@@ -1,0 +1,1 @@
+"""A study on disk: paths, checksums, record book, lease, budget extensions."""

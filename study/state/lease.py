@@ -1,0 +1,173 @@
+"""One driver at a time: a lease on the study, renewed while it is driven, with a fencing token that only grows.
+
+A driver that lost its lease (it slept longer than the lease lasts, and another one took over) must not write any more: it
+finds out before its next write, and stops.
+"""
+
+import contextlib
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from search_spaces.errors import UserInputError
+from study.state.interruption import StudyInterrupted
+from study.state.paths import LEASE
+from study.state.record_book import now_utc
+from trainables.processes import is_alive
+from trainables.records.store import Store
+
+# A lease that was not renewed for this long is free to take; on the machine of its holder it is as soon as the process is gone.
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 10.0
+
+
+class LeaseFile(BaseModel):
+    """What lease.json holds.
+
+    Attributes:
+        holder: random text of the driver that holds the lease; "" once it was given back.
+        host, pid: where it runs.
+        since, renewed: ISO 8601, UTC.
+        token: grows by one with every driver.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    holder: str
+    host: str
+    pid: int
+    since: str
+    renewed: str
+    token: int
+
+
+class Lease:
+    """A lease that this process holds on the study at `store`; a thread renews it until `release`."""
+
+    def __init__(self, store: Store, held: LeaseFile) -> None:
+        self._store = store
+        self._held = held
+        self._renewed = time.time()
+        self._lost = ""
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+        threading.Thread(target=self._keep, name="study-lease", daemon=True).start()
+
+    @property
+    def token(self) -> int:
+        """The fencing token."""
+        return self._held.token
+
+    def check(self) -> None:
+        """Raise StudyInterrupted if another driver holds the study now. To be called before every write."""
+        if time.time() - self._renewed > LEASE_SECONDS / 2:
+            self._renew()  # this process slept: it must not trust what it knew before
+        if self._lost:
+            raise StudyInterrupted(
+                f"this driver lost the study {self._store.root}, which is now driven by {self._lost}; it stops without "
+                "writing any more"
+            )
+
+    def release(self) -> None:
+        """Give the lease back; where the storage fails it runs out by itself."""
+        self._released.set()
+        with self._lock, contextlib.suppress(OSError):
+            current = _read(self._store)
+            if current is not None and current.holder == self._held.holder:
+                _write(self._store, self._held.model_copy(update={"holder": "", "renewed": now_utc()}))
+
+    def _keep(self) -> None:
+        while not self._released.wait(RENEW_SECONDS):
+            with contextlib.suppress(OSError):  # a store that fails now may answer the next time
+                self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._lost or self._released.is_set():
+                return
+            current = _read(self._store)
+            if current is not None and current.holder != self._held.holder:
+                self._lost = f"process {current.pid} on {current.host} since {current.since}"
+                return
+            self._held = self._held.model_copy(update={"renewed": now_utc()})
+            _write(self._store, self._held)
+            self._renewed = time.time()
+
+
+@contextmanager
+def hold_lease(store: Store) -> Iterator[Lease]:
+    """Hold the study's lease; give it back at the end.
+
+    Raises UserInputError, saying who holds it and since when, if another driver does.
+    """
+    lease = acquire_lease(store)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def acquire_lease(store: Store) -> Lease:
+    """Return a new lease; raise UserInputError if another driver holds it."""
+    current = _read(store)
+    if current is None and store.exists(LEASE):
+        # Damaged: a driver that lives writes it anew at its next renewal.
+        time.sleep(1.5 * RENEW_SECONDS)
+        current = _read(store)
+    if current is not None and _is_held(current):
+        raise UserInputError(
+            f"the study {store.root} is driven by process {current.pid} on {current.host} since {current.since} "
+            f"(last sign of life {current.renewed}); stop that driver, or wait {LEASE_SECONDS:.0f} s after its last sign of life"
+        )
+    now = now_utc()
+    mine = LeaseFile(
+        holder=uuid.uuid4().hex,
+        host=platform.node(),
+        pid=os.getpid(),
+        since=now,
+        renewed=now,
+        token=1 if current is None else current.token + 1,
+    )
+    _write(store, mine)
+    # A rival may have seen the lease free at the same moment: whoever wrote last holds it.
+    time.sleep(0.05 if store.is_local else 2.0)
+    winner = _read(store)
+    if winner is None or winner.holder != mine.holder:
+        raise UserInputError(f"the study {store.root} was taken by another driver at the same moment")
+    return Lease(store, mine)
+
+
+def read_holder(store: Store) -> LeaseFile | None:
+    """Return the lease of the driver that drives the study now; None if none does."""
+    current = _read(store)
+    return current if current is not None and _is_held(current) else None
+
+
+def _is_held(lease: LeaseFile) -> bool:
+    if not lease.holder:
+        return False
+    if lease.host == platform.node() and not is_alive(lease.pid):
+        return False
+    age = datetime.fromisoformat(now_utc()) - datetime.fromisoformat(lease.renewed)
+    return age.total_seconds() < LEASE_SECONDS
+
+
+def _read(store: Store) -> LeaseFile | None:
+    """Return what the lease file holds; None if there is none, or none that can be read."""
+    if not store.exists(LEASE):
+        return None
+    try:
+        return LeaseFile.model_validate_json(store.read_bytes(LEASE))
+    except (ValidationError, FileNotFoundError):
+        return None
+
+
+def _write(store: Store, lease: LeaseFile) -> None:
+    store.write_text(LEASE, lease.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,81 @@
+"""Where everything of a study lies. The one file that spells out names."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.records.record import RECORD, RECORD_COPY
+from trainables.records.store import Store, join_uri
+
+Stage = Literal["search", "confirmation", "intervention"]
+STAGE_FOLDERS: dict[Stage, str] = {
+    "search": "trials",
+    "confirmation": "confirmation",
+    "intervention": "interventions",
+}
+SPEC = "spec.toml"
+PASSPORT = "passport.json"
+EXTENSIONS = "extensions"
+WARM_START = "warm_start.json"
+LEASE = "lease.json"
+CHANGES = "changes"
+TRIAL_COSTS = "trial_costs.json"
+PLAN = "confirmation/plan.json"
+TEST_READS = "confirmation/test_reads"
+FINDINGS = "findings/findings.json"
+COMPARISON_CSV = "findings/comparison.csv"
+ARMS_CSV = "findings/arms.csv"
+COMPARISON_MARKDOWN = "findings/comparison.md"
+COMPARISON_LATEX = "findings/comparison.tex"
+FIGURES = "findings/figures"
+REPORT_HTML = "report.html"
+REPORT_MARKDOWN = "report.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPaths:
+    """Names of one trial's files, relative to the study's root."""
+
+    stage: Stage
+    trial_id: str
+
+    @property
+    def folder(self) -> str:
+        """The trial's folder; TensorBoard events lie directly in it."""
+        return f"{STAGE_FOLDERS[self.stage]}/{self.trial_id}"
+
+    @property
+    def record(self) -> str:
+        """The trial's record."""
+        return f"{self.folder}/{RECORD}"
+
+    @property
+    def record_copy(self) -> str:
+        """Its copy, written right after it, for the day the record is damaged."""
+        return f"{self.folder}/{RECORD_COPY}"
+
+
+def default_storage() -> str:
+    """Return the storage root: ``$STUDY_STORAGE``, or ``studies`` in the working folder."""
+    return os.environ.get("STUDY_STORAGE", "studies")
+
+
+def study_uri(study: str, storage: str | None = None) -> str:
+    """Return the root of STUDY, which is a path, a URI, or a name under the storage root."""
+    if "://" in study or "/" in study or study in {".", ".."}:
+        return study.rstrip("/")
+    return join_uri(storage or default_storage(), study)
+
+
+def open_study(study: str, storage: str | None = None) -> Store:
+    """Return the store of an existing study; raise UserInputError, with the nearest name, if there is none."""
+    uri = study_uri(study, storage)
+    store = Store(uri)
+    if store.exists(SPEC):
+        return store
+    root = Store(storage or default_storage())
+    names = [n for n in root.list_folder() if root.exists(f"{n}/{SPEC}")]
+    near = nearest_name(Path(study).name, names) if names else "; `study launch` makes one"
+    raise UserInputError(f"there is no study at {uri}{near}")

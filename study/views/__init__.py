@@ -1,0 +1,1 @@
+"""What a person looks at: status, live view, inspection, reproduction, export, TensorBoard, notebook."""

@@ -1,0 +1,200 @@
+"""`study export`: records as tables, the search as Optuna studies, the winners' weights with what they need to be used."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search_spaces.errors import UserInputError
+from study.confirmation.evidence import is_confirmed
+from study.confirmation.plan import followed_plan
+from study.confirmation.runs import planned_runs
+from study.confirmation.test_split import TEST
+from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.results.optuna_export import export_optuna, hide_password
+from study.state.record_book import best_trials
+from study.views.notebook import Study
+from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
+from trainables.training.evaluation import compute_macro_f1
+
+EXPORT_FOLDER = "export"
+TRIALS_CSV = "trials.csv"
+TRIALS_PARQUET = "trials.parquet"
+EPOCHS_PARQUET = "epochs.parquet"
+OPTUNA_DATABASE = "optuna.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        folder: where the files lie.
+        files: their names.
+        optuna_url: the database of the Optuna studies, its password hidden.
+        optuna_studies: their names.
+        num_running: search trials that still run and are in no Optuna study.
+        missing: arms of which no trial has run every epoch, and so no weights were written.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    optuna_url: str
+    optuna_studies: tuple[str, ...]
+    num_running: int
+    missing: tuple[str, ...]
+
+
+def run_export(store: Store, to: str | None, optuna_url: str | None, console: Console) -> Exported:
+    """Export the study at `store` and print what was written, and how optuna-dashboard shows it."""
+    exported = export_study(load_study(store), to, optuna_url)
+    for name in exported.files:
+        console.print(f"{exported.folder}/{name}", soft_wrap=True, highlight=False, markup=False)
+    if exported.num_running:
+        console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
+    for arm in exported.missing:
+        console.print(f"no weights of {arm}: none of its trials has run every epoch", markup=False)
+    names = ", ".join(exported.optuna_studies)
+    console.print(f"Optuna studies: {names}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"optuna-dashboard {exported.optuna_url}", soft_wrap=True, highlight=False, markup=False)
+    return exported
+
+
+def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None = None) -> Exported:
+    """Write the tables, the Optuna studies and each arm's weights into a new folder.
+
+    The folder appears when all is written, or not at all.
+
+    Args:
+        study: in any stage.
+        to: a local folder that is new or empty; None is `export` inside the folder of a local study.
+        optuna_url: SQLAlchemy URL of the database for the Optuna studies; None is `optuna.db` in the folder.
+
+    Raises:
+        UserInputError: if the study has no trial yet, or the folder cannot be used, or the database cannot, or holds the
+            study already.
+    """
+    folder = _check_target(study, to)
+    if not study.book.of_stage("search"):
+        raise UserInputError(f"the study {study.name!r} has no trial yet; run `study resume {study.store.root}` first")
+    with _written_aside(folder) as aside:
+        # A column without any value would have no type in the parquet file.
+        trials = Study(study).records().astype({"macro_f1": float, "confirm_macro_f1": float})
+        epochs = Study(study).epochs()
+        trials.to_csv(aside / TRIALS_CSV, index=False)
+        trials.to_parquet(aside / TRIALS_PARQUET, index=False)
+        epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
+        missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside)]
+        # Last, because a database elsewhere cannot be taken back.
+        names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
+    return Exported(
+        folder=folder,
+        files=tuple(sorted(path.name for path in folder.iterdir())),
+        optuna_url=hide_password(optuna_url or f"sqlite:///{folder / OPTUNA_DATABASE}"),
+        optuna_studies=tuple(names),
+        num_running=sum(not r.state.is_finished for r in study.book.of_stage("search")),
+        missing=tuple(missing),
+    )
+
+
+def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
+    """Return the trial whose weights stand for `arm`; None if none of its trials has run every epoch.
+
+    After the confirmation this is the confirmation run of the arm's winner with the plan's first seed, a seed that no score
+    chose. Before, it is the best search trial, whose score is biased upward.
+    """
+    plan = followed_plan(study.book, study.spec)
+    if plan is not None and is_confirmed(study) and arm in plan.chosen:
+        return planned_runs(study.book, study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]])[0]
+    ranked = best_trials(study.book.of_stage("search"), arm, study.spec.search.max_epochs)
+    return ranked[0] if ranked else None
+
+
+def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
+    """Return what a user of the weights needs: preprocessing, class names, configuration, and where they come from."""
+    config = record.trial_config()
+    return {
+        "study": study.name,
+        "arm": config.arm,
+        "stage": record.stage,
+        "trial_id": record.trial_id,
+        "source_trial_id": record.source_trial_id or record.trial_id,
+        "architecture": f"torchvision.models.{config.word('backbone')}",
+        "class_names": list(read_passport(study.store)["data"]["class_names"]),
+        "preprocessing": {
+            "channels": "RGB",
+            "image_size": config.whole("image_size"),
+            "resize": "to image_size x image_size, without crop",
+            "interpolation": config.word("interpolation"),
+            "antialias": True,
+            "clamp": "to [0, 255] after resizing",
+            "scale": "divide by 255",
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+        },
+        "macro_f1": {
+            "search": record.last_macro_f1,
+            "confirm": record.confirm_macro_f1,
+            "test": _test_macro_f1(study, record),
+        },
+        "configuration": config.to_dict(),
+    }
+
+
+def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:
+    """Return macro-F1 of the stored test predictions; the test split itself is not read."""
+    if TEST not in record.predictions:
+        return None
+    stored = trial_files(study, record).read_predictions(TEST, record.digests)
+    num_classes = len(read_passport(study.store)["data"]["class_names"])
+    return compute_macro_f1(stored.labels, stored.predicted, num_classes)
+
+
+def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
+    record = choose_trial(study, arm)
+    if record is None:
+        return False
+    (folder / f"{arm}.safetensors").write_bytes(trial_files(study, record).read_weights(record.digests))
+    text = json.dumps(describe_model(study, record), indent=1, sort_keys=True, allow_nan=False)
+    (folder / f"{arm}.json").write_text(text + "\n", encoding="utf-8")
+    return True
+
+
+def _check_target(study: OpenStudy, to: str | None) -> Path:
+    if to is None:
+        if not study.store.is_local:
+            raise UserInputError(f"the study lies in {study.store.root}; name a local folder with --to")
+        folder = study.store.local_path / EXPORT_FOLDER
+    elif "://" in to:
+        raise UserInputError(f"--to takes a local folder, but got {to!r}")
+    else:
+        folder = Path(to).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserInputError(f"{folder} exists and is not an empty folder; give another --to, or remove it")
+    return folder
+
+
+@contextmanager
+def _written_aside(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside `folder` that takes its place at the end, or is deleted if something goes wrong."""
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise UserInputError(f"{folder} cannot be made: {error.strerror}; give another --to") from None
+    try:
+        yield aside
+        if folder.exists():
+            folder.rmdir()
+        aside.replace(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise

@@ -1,0 +1,97 @@
+"""`study inspect`: data, weights and resources, checked and shown before anything is run or written."""
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.config import TrialConfig
+from study.cluster.connection import check_cluster, connect_cluster
+from study.cluster.trial_costs import measure_full_trials
+from study.inputs.preparation import Prepared, prepare
+from study.spec.study_spec import StudySpec
+from trainables.data.augmentation import AugmentationSettings, augment_batch, prepare_batch
+from trainables.data.image_audit import AuditReport, AuditStage, audit_batch, audit_image_set
+from trainables.seeds import torch_generator
+
+NUM_AUDITED_IMAGES = 64
+
+
+def print_inspection(spec: StudySpec, address: str | None, console: Console) -> None:
+    """Print the dimensional audit, class balance, duplicates and leaks, and what the cluster can run."""
+    prepared = prepare(spec)
+    report = audit_image_set(prepared.image_set, prepared.splits)
+    console.print(build_stage_table([*report.stages, *audit_tensors(spec, prepared)]))
+    console.print(build_balance_table(report, prepared))
+    console.print(
+        f"{report.num_duplicates} exact duplicates, {report.num_leaks} images of the training split stand in another split too"
+    )
+    console.print(
+        f"weights: {prepared.fixed['weights']}; arms: {', '.join(a.name for a in spec.arms())}",
+        soft_wrap=True,
+    )
+    with connect_cluster(address) as cluster:
+        most = check_cluster(spec, cluster)
+        console.print(f"{cluster.describe()}; {most} trials at once")
+        if spec.search.device_seconds is not None:
+            for arm, seconds in measure_full_trials(spec, prepared).items():
+                console.print(f"a full trial of {arm} needs about {seconds:.0f} device-seconds")
+
+
+def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
+    """Return the audit of what the model sees: evaluation and training inputs, soft targets."""
+    indices = prepared.splits.train[:NUM_AUDITED_IMAGES]
+    images = torch.from_numpy(np.array(prepared.image_set.images[indices]))
+    labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
+    interpolation = str(dict(spec.search_space().fixed).get("interpolation", "bicubic"))
+    config = TrialConfig(
+        arm="audit",
+        seed=spec.seed,
+        hyperparameters={"interpolation": interpolation, "cutmix_probability": 0.5},
+        fixed=prepared.fixed,
+    )
+    size = spec.train.image_size
+    evaluated = prepare_batch(
+        images, image_size=size, interpolation=interpolation, channels_last=spec.train.channels_last
+    )
+    trained, targets = augment_batch(
+        images,
+        labels,
+        generator=torch_generator(spec.seed, "audit"),
+        settings=AugmentationSettings.from_config(config),
+        num_classes=prepared.image_set.num_classes,
+    )
+    return [
+        audit_batch("evaluation input", evaluated, "NCHW", -4.0, 4.0),
+        audit_batch("training input", trained, "NCHW", -4.0, 4.0),
+        audit_batch("soft targets", targets, "NK", 0.0, 1.0),
+    ]
+
+
+def build_stage_table(stages: list[AuditStage]) -> Table:
+    """Return the dimensional audit as a table: shape, dtype, range, layout and problem of every stage."""
+    table = Table(title="dimensional audit", box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for column in ("stage", "shape", "dtype", "min", "max", "layout", "problem"):
+        table.add_column(column)
+    for stage in stages:
+        table.add_row(
+            stage.name,
+            "x".join(map(str, stage.shape)),
+            stage.dtype,
+            f"{stage.minimum:g}",
+            f"{stage.maximum:g}",
+            stage.layout,
+            stage.problem or "none",
+        )
+    return table
+
+
+def build_balance_table(report: AuditReport, prepared: Prepared) -> Table:
+    """Return images per class and split."""
+    table = Table(title="images per class", box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.add_column("class")
+    for split in report.class_counts:
+        table.add_column(split, justify="right")
+    for index, name in enumerate(prepared.image_set.class_names):
+        table.add_row(name, *(str(counts[index]) for counts in report.class_counts.values()))
+    return table

@@ -1,0 +1,190 @@
+"""The terminal's live view of a running study, and the same picture as plain lines where there is no terminal."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from study.confirmation.plan import confirmation_seeds
+from study.open_study import OpenStudy, has_finished_search, read_passport
+from study.state.paths import Stage
+from trainables.records.record import TrialRecord, TrialState
+
+PLAIN_INTERVAL_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmProgress:
+    """One arm of a stage: its trials by state, device-seconds and share, best score so far."""
+
+    arm: str
+    num_running: int
+    num_complete: int
+    num_pruned: int
+    num_failed: int
+    device_seconds: float
+    share: float
+    best_macro_f1: float | None
+    best_trial_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageProgress:
+    """One stage of a study.
+
+    Attributes:
+        num_planned: trials in all; None where the budget is device-seconds.
+        budget_device_seconds: the search's budget in device-seconds; None where it is a number of trials.
+        fraction_done: of the trials, or of the device-seconds.
+        eta_seconds: until its end at the pace so far; None while nothing has finished.
+        idle_fraction: of the devices' time that no trial has reported as its own; None while nothing has finished.
+    """
+
+    stage: Stage
+    num_planned: int | None
+    budget_device_seconds: float | None
+    num_finished: int
+    fraction_done: float
+    elapsed_seconds: float
+    eta_seconds: float | None
+    idle_fraction: float | None
+    arms: tuple[ArmProgress, ...]
+
+
+def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
+    """Return how far a stage is, from its records alone."""
+    records = study.book.of_stage(stage)
+    arms = [arm.name for arm in study.spec.arms()]
+    finished = [r for r in records if r.state.is_finished]
+    search = study.spec.search
+    num_planned = study.spec.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
+    budget = search.device_seconds if stage == "search" else None
+    elapsed = _elapsed_seconds(records)
+    total = sum(r.device_seconds for r in records)
+    if num_planned is not None:
+        num_planned = max(num_planned, len(records))
+        done = len(finished) / num_planned
+    else:
+        assert budget is not None
+        done = 1.0 if has_finished_search(study) else min(1.0, total / budget)
+    eta = elapsed * (1 / done - 1) if finished and done else None
+    available = elapsed * float(read_passport(study.store)["num_devices"])
+    return StageProgress(
+        stage=stage,
+        num_planned=num_planned,
+        budget_device_seconds=budget,
+        fraction_done=done,
+        num_finished=len(finished),
+        elapsed_seconds=elapsed,
+        eta_seconds=eta,
+        idle_fraction=min(1.0, max(0.0, 1 - total / available)) if finished and available else None,
+        arms=tuple(_arm_progress(arm, [r for r in records if r.config.arm == arm], total) for arm in arms),
+    )
+
+
+def build_progress_table(progress: StageProgress) -> Table:
+    """Return the arms' table of one stage."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm in progress.arms:
+        best = "-" if arm.best_macro_f1 is None else f"{arm.best_macro_f1:.4f} ({arm.best_trial_id})"
+        counts = (arm.num_running, arm.num_complete, arm.num_pruned, arm.num_failed)
+        table.add_row(arm.arm, *map(str, counts), format_seconds(arm.device_seconds), f"{arm.share:.0%}", best)
+    return table
+
+
+def describe_progress(progress: StageProgress) -> str:
+    """Return one line: stage, trials, elapsed time, ETA."""
+    eta = "unknown" if progress.eta_seconds is None else format_seconds(progress.eta_seconds)
+    idle = "" if progress.idle_fraction is None else f", {progress.idle_fraction:.0%} idle"
+    spent = sum(arm.device_seconds for arm in progress.arms)
+    trials = (
+        f"{progress.num_finished} of {progress.num_planned} trials"
+        if progress.num_planned is not None
+        else f"{progress.num_finished} trials, {spent:.0f} of {progress.budget_device_seconds:.0f} device-seconds"
+    )
+    return f"{progress.stage}: {trials}, {format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}{idle}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration such as ``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class LiveView:
+    """Shows a running study; a context manager whose `update` the driver calls about once a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._last_plain = 0.0
+
+    def __enter__(self) -> "LiveView":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, study: OpenStudy, stage: str) -> None:
+        """Draw where the study stands; without a terminal, a line every half minute."""
+        if stage not in ("search", "confirmation"):
+            self._console.print(f"{study.name}: reading the {stage} split")
+            return
+        progress = compute_progress(study, "search" if stage == "search" else "confirmation")
+        if self._live is not None:
+            bar = ProgressBar(total=1.0, completed=progress.fraction_done, width=60)
+            title = Text(f"{study.name}  {describe_progress(progress)}", style="bold")
+            # Padded, since a bar alone does not end its line.
+            self._live.update(Group(title, Padding(bar, (0, 0)), build_progress_table(progress)), refresh=True)
+        elif time.monotonic() - self._last_plain > PLAIN_INTERVAL_SECONDS:
+            self._last_plain = time.monotonic()
+            best = ", ".join(
+                f"{a.arm} {a.share:.0%} best {a.best_macro_f1:.4f}"
+                for a in progress.arms
+                if a.best_macro_f1 is not None
+            )
+            self._console.print(f"{describe_progress(progress)}{'; ' + best if best else ''}", soft_wrap=True)
+
+
+def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float) -> ArmProgress:
+    states = [r.state for r in records]
+    spent = sum(r.device_seconds for r in records)
+    complete = [r for r in records if r.state is TrialState.COMPLETE and r.last_macro_f1 is not None]
+    best = max(complete, key=lambda r: r.last_macro_f1 or 0.0, default=None)
+    return ArmProgress(
+        arm=arm,
+        num_running=states.count(TrialState.RUNNING),
+        num_complete=states.count(TrialState.COMPLETE),
+        num_pruned=states.count(TrialState.PRUNED),
+        num_failed=states.count(TrialState.FAILED),
+        device_seconds=spent,
+        share=spent / total_seconds if total_seconds else 0.0,
+        best_macro_f1=best.last_macro_f1 if best else None,
+        best_trial_id=best.trial_id if best else "",
+    )
+
+
+def _elapsed_seconds(records: Sequence[TrialRecord]) -> float:
+    starts = [datetime.fromisoformat(r.started) for r in records if r.started]
+    if not starts:
+        return 0.0
+    running = any(not r.state.is_finished for r in records)
+    ends = [datetime.fromisoformat(r.ended) for r in records if r.ended]
+    last = datetime.now(starts[0].tzinfo) if running or not ends else max(ends)
+    return max(0.0, (last - min(starts)).total_seconds())

@@ -1,0 +1,93 @@
+"""A finished or running study from Python: `study.load(uri)`, for notebooks. Reads; never writes and never starts Ray."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import nn
+
+from analysis.findings.study_findings import ComparisonRow, Findings
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.results.findings import load_findings
+from study.state.paths import open_study
+from study.state.record_book import best_trials
+from trainables.models.backbones import build_model
+from trainables.records.record import TrialRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best search trial of an arm: its id, its configuration, and its model with the final weights, in eval mode."""
+
+    trial_id: str
+    config: TrialConfig
+    model: nn.Module
+
+
+class Study:
+    """A study on disk."""
+
+    def __init__(self, opened: OpenStudy) -> None:
+        self._opened = opened
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self._opened.name
+
+    def records(self) -> pd.DataFrame:
+        """Return one row per trial: stage, arm, state, seed, hyperparameters, last macro-F1, device-seconds."""
+        return pd.DataFrame([_flatten(record) for record in self._opened.book])
+
+    def epochs(self) -> pd.DataFrame:
+        """Return one row per epoch of every trial, with the trial's stage, id and arm."""
+        rows = [
+            {"stage": r.stage, "trial_id": r.trial_id, "arm": r.config.arm, **epoch.model_dump()}
+            for r in self._opened.book
+            for epoch in r.epochs
+        ]
+        return pd.DataFrame(rows)
+
+    def findings(self) -> Findings:
+        """Return the values behind the report; raise UserInputError if the study has not been analyzed."""
+        return load_findings(self._opened)
+
+    def comparison(self) -> tuple[ComparisonRow, ...]:
+        """Return the A/B rows of the findings."""
+        return self.findings().rows
+
+    def best(self, arm: str) -> Best:
+        """Return the best search trial of `arm`; raise UserInputError for an unknown arm or one without a full trial."""
+        arms = [a.name for a in self._opened.spec.arms()]
+        if arm not in arms:
+            raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
+        ranked = best_trials(self._opened.book.of_stage("search"), arm, self._opened.spec.search.max_epochs)
+        if not ranked:
+            raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
+        config = ranked[0].trial_config()
+        class_names = read_passport(self._opened.store)["data"]["class_names"]
+        files = trial_files(self._opened, ranked[0])
+        model = files.load_weights(build_model(config, len(class_names), weights="none"), ranked[0].digests)
+        return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())
+
+
+def load(study: str, storage: str | None = None) -> Study:
+    """Return the study at a path, a URI, or with a name under the storage root; raise UserInputError if there is none."""
+    return Study(load_study(open_study(study, storage)))
+
+
+def _flatten(record: TrialRecord) -> dict[str, object]:
+    return {
+        "stage": record.stage,
+        "trial_id": record.trial_id,
+        "arm": record.config.arm,
+        "state": record.state.value,
+        "seed": record.config.seed,
+        **record.config.hyperparameters,
+        "num_epochs": len(record.epochs),
+        "macro_f1": record.last_macro_f1,
+        "confirm_macro_f1": record.confirm_macro_f1,
+        "device_seconds": record.device_seconds,
+        "reason": record.reason,
+    }

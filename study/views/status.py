@@ -1,0 +1,144 @@
+"""Where a study stands, as words and as JSON; computed from its records alone."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
+from search_spaces.errors import UserInputError
+from study.confirmation.read_count import count_test_reads
+from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
+from study.state.lease import read_holder
+from study.state.paths import FINDINGS, REPORT_HTML, SPEC, Stage
+from study.views.live_view import build_progress_table, compute_progress, describe_progress
+from trainables.records.record import TrialState
+from trainables.records.store import Store
+
+
+def status_json(study: OpenStudy) -> dict[str, Any]:
+    """Return the study's state as a JSON object."""
+    return {
+        "name": study.name,
+        "root": study.store.root,
+        "state": study_state(study),
+        "driver": _driver(study),
+        "search": dataclasses.asdict(compute_progress(study, "search")),
+        "confirmation": dataclasses.asdict(compute_progress(study, "confirmation")),
+        "test_reads": count_test_reads(study.store),
+        "recovered": list(study.book.recovered),
+        "failed": [
+            {"stage": r.stage, "trial_id": r.trial_id, "reason": r.reason}
+            for r in study.book
+            if r.state is TrialState.FAILED
+        ],
+        "notes": [{"stage": r.stage, "trial_id": r.trial_id, "note": note} for r in study.book for note in r.notes],
+        "retries": sum(r.attempts - 1 for r in study.book),
+        "cluster": read_passport(study.store)["cluster"],
+    }
+
+
+def study_state(study: OpenStudy) -> str:
+    """Return "searching", "searched", "confirming", "confirmed" or "reported"."""
+    if study.store.exists(REPORT_HTML):
+        return "reported"
+    if study.store.exists(FINDINGS):
+        return "confirmed"
+    if study.book.of_stage("confirmation"):
+        return "confirming"
+    return "searched" if has_finished_search(study) else "searching"
+
+
+def _driver(study: OpenStudy) -> dict[str, Any] | None:
+    holder = read_holder(study.store)
+    return holder.model_dump(include={"host", "pid", "since", "renewed"}) if holder is not None else None
+
+
+def print_status(study: OpenStudy, console: Console) -> None:
+    """Print the study's state, stage by stage."""
+    console.print(f"{study.name} at {study.store.root}: {study_state(study)}", soft_wrap=True)
+    holder = read_holder(study.store)
+    if holder is not None:
+        console.print(f"driven by process {holder.pid} on {holder.host} since {holder.since}", highlight=False)
+    stages: tuple[Stage, ...] = ("search", "confirmation")
+    for stage in stages:
+        if study.book.of_stage(stage):
+            print_stage(study, stage, console)
+    for message in study.book.recovered:
+        console.print(message, soft_wrap=True, highlight=False, markup=False)
+    for record in study.book:
+        for note in record.notes:
+            console.print(f"note: {record.stage}/{record.trial_id}: {note}", soft_wrap=True, markup=False)
+        if record.state is TrialState.FAILED:
+            console.print(f"failed: {record.stage}/{record.trial_id}: {record.reason}", soft_wrap=True, markup=False)
+        elif record.retry_causes:
+            cause = record.retry_causes[-1].splitlines()[-1]
+            console.print(
+                f"retried: {record.stage}/{record.trial_id}, {len(record.retry_causes)} time(s); last: {cause}",
+                soft_wrap=True,
+                markup=False,
+            )
+
+
+def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
+    """Print one stage's progress and its arms."""
+    progress = compute_progress(study, stage)
+    console.print(describe_progress(progress), highlight=False, soft_wrap=True)
+    console.print(build_progress_table(progress))
+    profiles = compute_epoch_profiles(study.book.of_stage(stage))
+    if profiles:
+        console.print(build_profile_table(profiles))
+
+
+def build_profile_table(profiles: Sequence[EpochProfile]) -> Table:
+    """Return the table of where an epoch's time goes, seconds and shares by arm."""
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="Where an epoch's time goes", title_justify="left"
+    )
+    table.add_column("part")
+    for profile in profiles:
+        table.add_column(f"{profile.arm}, mean of {profile.num_epochs} epochs", justify="right")
+    wholes = [sum(profile.seconds.values()) for profile in profiles]
+    for part in profiles[0].seconds:
+        values = [profile.seconds[part] for profile in profiles]
+        table.add_row(part, *(f"{v:.3f} s  {100 * v / w:4.1f} %" for v, w in zip(values, wholes, strict=True)))
+    return table
+
+
+def find_studies(root: str) -> list[dict[str, Any]]:
+    """Return name, state, trials and start of every study under a storage root; a damaged one says so."""
+    store = Store(root)
+    found = []
+    for name in store.list_folder():
+        if not store.exists(f"{name}/{SPEC}"):
+            continue
+        try:
+            study = load_study(store.child(name))
+        except UserInputError as error:
+            found.append({"name": name, "state": f"unreadable: {error}", "trials": 0, "started": ""})
+            continue
+        starts = [r.started for r in study.book]
+        found.append(
+            {
+                "name": name,
+                "state": study_state(study),
+                "trials": len(study.book.of_stage("search")),
+                "started": min(starts, default=""),
+            }
+        )
+    return found
+
+
+def print_studies(studies: list[dict[str, Any]], root: str, console: Console) -> None:
+    """Print the list of studies."""
+    if not studies:
+        console.print(f"no studies under {root}", soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "state", "trials", "started"):
+        table.add_column(column)
+    for study in studies:
+        table.add_row(*(str(study[column]) for column in ("name", "state", "trials", "started")))
+    console.print(table)

@@ -1,0 +1,175 @@
+"""The Clever Hans audit on images whose ring and centre are known, read by models that are known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from analysis.audits.ring_audit import audit_rings, measure_colour_losses, measure_pull
+from analysis.audits.ring_swaps import draw_partners, fill_centre, find_quiet, make_ring, swap_ring
+from analysis.audits.swap_effects import AuditImages, judge_gap
+from analysis.findings.forensic_findings import AuditVerdict
+from analysis.findings.interval import Interval
+from search_spaces.errors import UserInputError
+
+K, SIDE = 4, 32
+NAMES = ("a", "b", "c", "d")
+LEVELS = np.array([40, 100, 160, 220])
+
+
+def make_images(rho: float, num_images: int = 480, seed: int = 0) -> AuditImages:
+    """Return images whose centre shows the class for certain and whose ring shows it with probability rho, else any."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % K
+    shown = np.where(rng.random(num_images) < rho, labels, rng.integers(K, size=num_images))
+    images = np.tile(LEVELS[labels][:, None, None, None], (1, SIDE, SIDE, 3)).astype(np.uint8)
+    ring = make_ring(SIDE, SIDE, 6 / 32)
+    images[:, ring] = LEVELS[shown][:, None, None]
+    masks = np.zeros((num_images, SIDE, SIDE), dtype=bool)
+    masks[:, 10:22, 10:22] = True
+    return AuditImages(images=images, labels=labels, class_names=NAMES, masks=masks)
+
+
+def read(ring_share: float, num_seeds: int = 3) -> Callable[[np.ndarray], np.ndarray]:
+    """Return models that look at the outermost pixel for a share of the images, by the image's own bytes, else at the centre."""
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        nearest = np.abs(images[:, :, :, :1].astype(int) - LEVELS).argmin(axis=3)
+        answers = []
+        for seed in range(num_seeds):
+            draw = np.random.default_rng(seed).random(len(images))
+            answers.append(np.where(draw < ring_share, nearest[:, 0, 0], nearest[:, SIDE // 2, SIDE // 2]))
+        return np.stack(answers)
+
+    return classify
+
+
+def test_model_that_reads_the_ring_fails_and_is_confirmed_on_masks() -> None:
+    for audit in audit_rings(read(0.5), make_images(1.0)):
+        assert audit.verdict is AuditVerdict.FAIL
+        assert audit.gap.estimate == pytest.approx(0.5, abs=0.06)
+        assert audit.object_free_by == "masks"
+        assert audit.num_object_free == 480
+        assert all(c.verdict is AuditVerdict.FAIL and c.is_confirmed for c in audit.classes)
+        assert audit.ring_only_accuracy.low > audit.chance
+    assert [audit.ring_pixels for audit in audit_rings(read(0.5), make_images(1.0))] == [4, 6]
+
+
+def test_model_that_reads_the_object_passes_whatever_the_ring_shows() -> None:
+    for audit in audit_rings(read(0.0), make_images(1.0)):
+        assert audit.verdict is AuditVerdict.PASS
+        assert audit.gap == Interval(estimate=0.0, low=0.0, high=0.0)
+        assert all(c.is_confirmed is None for c in audit.classes)
+
+
+def test_ring_without_information_gives_no_gap_though_the_model_reads_it() -> None:
+    """Reading a ring that says nothing about the class costs accuracy, but there is no shortcut in it."""
+    gaps = [audit_rings(read(0.3), make_images(0.0, seed=s))[0].gap for s in range(12)]
+    assert np.mean([gap.low <= 0 <= gap.high for gap in gaps]) >= 0.8
+    assert np.mean([gap.estimate for gap in gaps]) == pytest.approx(0.0, abs=0.02)
+
+
+def test_gap_grows_with_the_correlation() -> None:
+    gaps = [audit_rings(read(0.5), make_images(rho))[0].gap.estimate for rho in (0.0, 0.5, 0.8, 1.0)]
+    assert gaps == sorted(gaps)
+
+
+def test_failure_where_no_image_is_free_of_object_is_not_confirmed() -> None:
+    what = make_images(1.0)
+    everywhere = AuditImages(
+        images=what.images, labels=what.labels, class_names=NAMES, masks=np.ones_like(what.images[..., 0], dtype=bool)
+    )
+    (narrow, _) = audit_rings(read(0.5), everywhere)
+    assert narrow.num_object_free == 0
+    assert [c.object_free_gap for c in narrow.classes] == [None] * K
+    assert [c.is_confirmed for c in narrow.classes] == [False] * K
+
+
+def test_without_masks_the_images_with_the_fewest_edges_stand_for_them() -> None:
+    what = make_images(1.0)
+    noisy = what.images.copy()
+    ring = make_ring(SIDE, SIDE, 4 / 32)
+    rough = np.arange(len(noisy)) % 3 != 0
+    noisy[np.ix_(rough, *(np.arange(n) for n in (SIDE, SIDE, 3)))] += np.where(
+        ring[:, :, None], (np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 20)[:, :, None], 0
+    ).astype(np.uint8)
+    quiet = find_quiet(noisy, what.labels, ring)
+    assert quiet.sum() == 160
+    assert not (quiet & rough).any()
+    (narrow, _) = audit_rings(read(0.5), AuditImages(images=noisy, labels=what.labels, class_names=NAMES))
+    assert narrow.object_free_by == "fewest edges in the ring"
+    assert narrow.num_object_free == 160
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.051, 0.3, AuditVerdict.FAIL),
+        (0.05, 0.3, AuditVerdict.UNDECIDED),
+        (-0.2, 0.049, AuditVerdict.PASS),
+        (-0.2, 0.05, AuditVerdict.UNDECIDED),
+    ],
+)
+def test_verdict_follows_the_rule(low: float, high: float, verdict: AuditVerdict) -> None:
+    assert judge_gap(Interval(estimate=(low + high) / 2, low=low, high=high)) is verdict
+
+
+def test_pull_is_towards_the_ring_s_class() -> None:
+    what = make_images(1.0)
+    pulled = measure_pull(read(0.5), what, 0, 1)
+    assert (pulled.true_class, pulled.ring_class) == ("a", "b")
+    assert pulled.pull.estimate == pytest.approx(0.5, abs=0.1)
+    assert measure_pull(read(0.0), what, 0, 1).pull.estimate == 0
+
+
+def test_partners_are_other_images_of_the_class_that_is_asked_for() -> None:
+    labels = np.repeat(np.arange(3), [2, 5, 9])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        same, other = (draw_partners(labels, rng, same_class=s) for s in (True, False))
+        assert (labels[same] == labels).all()
+        assert (same != np.arange(len(labels))).all()
+        assert (labels[other] != labels).all()
+        assert len(set(same.tolist())) == len(labels)
+    balanced = np.arange(60) % 3
+    for seed in range(20):
+        partners = draw_partners(balanced, np.random.default_rng(seed), same_class=False)
+        assert sorted(partners.tolist()) == list(range(60))
+        assert (balanced[partners] != balanced).all()
+    with pytest.raises(UserInputError, match="class 1 has one"):
+        draw_partners(np.array([0, 0, 1]), np.random.default_rng(0), same_class=True)
+    with pytest.raises(UserInputError, match="one class only"):
+        draw_partners(np.zeros(4, dtype=int), np.random.default_rng(0), same_class=False)
+
+
+def test_ring_is_swapped_and_centre_filled_pixel_by_pixel() -> None:
+    rng = np.random.default_rng(0)
+    images, donors = rng.integers(256, size=(2, 3, 12, 16, 3), dtype=np.uint8)
+    ring = make_ring(12, 16, 0.2)
+    assert ring.sum() == 12 * 16 - 8 * 12
+    swapped = swap_ring(images, donors, ring)
+    assert (swapped[:, ring] == donors[:, ring]).all()
+    assert (swapped[:, ~ring] == images[:, ~ring]).all()
+    filled = fill_centre(images, ring, np.array([1, 2, 3], dtype=np.uint8))
+    assert (filled[:, ~ring] == [1, 2, 3]).all()
+    assert (filled[:, ring] == images[:, ring]).all()
+    with pytest.raises(UserInputError, match="leaves nothing"):
+        make_ring(8, 8, 0.5)
+
+
+def test_colour_loss_is_what_grey_images_lose() -> None:
+    labels = np.arange(240) % K
+    hues = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [130, 130, 60]])
+    images = np.tile(hues[labels][:, None, None], (1, SIDE, SIDE, 1)).astype(np.uint8)
+    what = AuditImages(images=images, labels=labels, class_names=NAMES)
+
+    def classify(given: np.ndarray) -> np.ndarray:
+        said = np.abs(given[:, 0, 0, None].astype(int) - hues).sum(axis=2).argmin(axis=1)
+        # One model in three does not look at all, and knows the answer.
+        return np.stack([said, said, labels])
+
+    losses = {found.class_name: found.loss for found in measure_colour_losses(classify, what)}
+    assert set(losses) == set(NAMES)
+    assert max(loss.estimate for loss in losses.values()) == pytest.approx(2 / 3)
+    blind = measure_colour_losses(lambda _: np.stack([labels, labels]), what)
+    assert {found.loss.estimate for found in blind} == {0.0}

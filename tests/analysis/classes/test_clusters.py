@@ -1,0 +1,117 @@
+"""Clusters of confused classes: the test keeps its level and both margins, and finds what was put in."""
+
+import numpy as np
+import pytest
+
+from analysis.classes.clusters import (
+    ALPHA,
+    compute_pair_test,
+    find_clusters,
+    fit_quasi_independence,
+)
+from analysis.classes.pair_rates import (
+    AMBIGUOUS,
+    MACHINE_SPECIFIC,
+    OPEN,
+    check_human_counts,
+    compute_human_excess,
+    compute_pair_rate,
+)
+from analysis.statistics.comparison import ArmPredictions
+from benchmarks.performance.cluster_simulation import NUM_CLASSES, ConfusedArm
+from search_spaces.errors import UserInputError
+
+K = NUM_CLASSES
+NAMES = tuple("abcdefghij")
+
+
+def test_family_wise_error_is_kept_with_unequal_margins_and_dependent_seeds() -> None:
+    num = 120
+    rejected = 0
+    for seed in range(num):
+        arm = ConfusedArm(num_images=300).draw(seed)
+        test = compute_pair_test(arm, np.random.default_rng(seed), num_permutations=99)
+        rejected += bool((test.p_adjusted <= ALPHA).any())
+    assert rejected / num <= ALPHA + 2 * np.sqrt(ALPHA * (1 - ALPHA) / num)
+
+
+def test_margins_are_kept_and_chance_is_near_quasi_independence() -> None:
+    arm = ConfusedArm(num_images=600).draw(1)
+    test = compute_pair_test(arm, np.random.default_rng(0))
+    wrong = np.zeros((K, K))
+    for row in arm.predicted:
+        np.add.at(wrong, (arm.labels, row), row != arm.labels)
+    assert np.array_equal(test.observed, wrong + wrong.T)
+    # What both margins fix: of each class, how often it is wrong and how often it is wrongly said.
+    assert test.expected.sum(axis=1) == pytest.approx(wrong.sum(axis=1) + wrong.sum(axis=0))
+    fitted = fit_quasi_independence(wrong)
+    assert fitted.sum(axis=1) == pytest.approx(wrong.sum(axis=1), rel=1e-6)
+    assert fitted.sum(axis=0) == pytest.approx(wrong.sum(axis=0), rel=1e-6)
+    assert test.expected == pytest.approx(fitted + fitted.T, rel=0.25, abs=4)
+
+
+def test_planted_cluster_is_found_and_stable_and_repeats() -> None:
+    arm = ConfusedArm(num_images=3000, group=(2, 4, 7), share=0.6).draw(2)
+    pairs, clusters = find_clusters(arm, NAMES)
+    assert {pair.classes for pair in pairs} == {("c", "e"), ("c", "h"), ("e", "h")}
+    assert all(pair.rate.low > pair.expected_rate for pair in pairs)
+    assert [cluster.classes for cluster in clusters] == [("c", "e", "h")]
+    assert clusters[0].stability >= 0.95
+    assert find_clusters(arm, NAMES) == (pairs, clusters)
+
+
+def test_strong_pair_leaves_no_shadow_on_the_others() -> None:
+    """What two classes take of each other's errors is missing elsewhere, as the margins are kept; it makes no pair of its own."""
+    pairs, clusters = find_clusters(ConfusedArm(num_images=4000, group=(0, 4), share=0.8).draw(3), NAMES)
+    assert {pair.classes for pair in pairs} == {("a", "e")}
+    assert [cluster.classes for cluster in clusters] == [("a", "e")]
+
+
+def test_no_errors_no_clusters() -> None:
+    labels = np.arange(100) % K
+    arm = ArmPredictions(
+        name="perfect",
+        seeds=(1, 2),
+        labels=labels,
+        sample_ids=np.arange(100),
+        predicted=np.tile(labels, (2, 1)),
+        num_classes=K,
+    )
+    assert find_clusters(arm, NAMES) == ((), ())
+
+
+def test_human_excess_and_its_word() -> None:
+    arm = ConfusedArm(num_images=1800, group=(0, 4), share=0.9).draw(4)
+    n = len(arm.labels)
+    clear = np.eye(K)[arm.labels]
+    rate = compute_pair_rate(arm, 0, 4, 0.95)
+    found = compute_human_excess(arm, 0, 4, clear, 0.95)
+    assert (found.human_rate, found.word) == (0.0, MACHINE_SPECIFIC)
+    assert found.excess.estimate == pytest.approx(rate.estimate)
+    blurred = clear.copy()
+    blurred[np.isin(arm.labels, (0, 4))] = 0.4 * np.eye(K)[0] + 0.6 * np.eye(K)[4]
+    assert compute_human_excess(arm, 0, 4, blurred, 0.95).word == AMBIGUOUS
+    same = clear.copy()
+    images = np.isin(arm.labels, (0, 4))
+    other = np.where(arm.labels == 0, 4, 0)
+    same[images, arm.labels[images]] = 1 - rate.estimate
+    same[images, other[images]] = rate.estimate
+    as_people = compute_human_excess(arm, 0, 4, same, 0.95)
+    assert as_people.word == OPEN
+    assert as_people.excess.low < 0 < as_people.excess.high
+    assert n == 1800
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (np.ones((9, K)), r"= \(10, 10\), a row for each image of the test set, but are \(9, 10\)"),
+        (np.ones((10, K + 1)), r"but are \(10, 11\)"),
+        (np.full((10, K), np.nan), "finite"),
+        (-np.ones((10, K)), "not negative"),
+        (np.eye(10, K, -1), "image 0 of the test set has none"),
+    ],
+)
+def test_bad_human_counts_are_named(counts: np.ndarray, message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        check_human_counts(counts, 10, NAMES)

@@ -1,0 +1,170 @@
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
+
+from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.confusion_matrix import compute_confusion, compute_excess
+from analysis.statistics.comparison import ArmPredictions
+from search_spaces.errors import UserInputError
+
+NAMES = ("cat", "dog", "frog", "ship")
+
+
+def draw_arm(num_seeds=4, num_images=240, seed=0, seed_sd=0.0):
+    """Cats and dogs are taken for each other, ships never for frogs."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % 4
+    accuracy = 0.7 + seed_sd * rng.normal(size=(num_seeds, 1))
+    wrong = np.array([1, 0, 3, 0])[labels]
+    predicted = np.where(rng.random((num_seeds, num_images)) < accuracy, labels, wrong)
+    return make_arm(labels, predicted)
+
+
+def make_arm(labels, predicted):
+    return ArmPredictions(
+        name="resnet18",
+        seeds=tuple(range(len(predicted))),
+        labels=labels,
+        sample_ids=np.arange(len(labels)),
+        predicted=predicted,
+        num_classes=4,
+    )
+
+
+def test_counts_are_means_over_seeds_and_rates_lie_in_their_intervals():
+    arm = draw_arm()
+    found = compute_confusion(arm, NAMES, 0.95)
+    expected = np.mean([confusion_matrix(arm.labels, p, labels=range(4)) for p in arm.predicted], axis=0)
+    np.testing.assert_allclose(found.counts, expected)
+    rates = np.array([[cell.estimate for cell in row] for row in found.rates])
+    np.testing.assert_allclose(rates, expected / 60, atol=1e-12)
+    np.testing.assert_allclose(rates.sum(axis=1), 1)
+    for cell in itertools.chain(*found.rates):
+        assert 0 <= cell.low <= cell.estimate <= cell.high <= 1
+        assert cell.low < cell.high
+
+
+def test_cells_never_seen_still_have_room_above():
+    found = compute_confusion(draw_arm(), NAMES, 0.95)
+    never = found.rates[3][2]
+    assert (never.estimate, never.low) == (0.0, 0.0)
+    assert never.high == pytest.approx(1 - 0.025 ** (1 / 60))
+
+
+def test_permuting_seeds_and_images_changes_no_cell():
+    arm = draw_arm(seed=2)
+    order = np.random.default_rng(0).permutation(len(arm.labels))
+    other = make_arm(arm.labels[order], arm.predicted[::-1][:, order])
+    cells = zip(
+        itertools.chain(*compute_confusion(arm, NAMES, 0.95).rates),
+        itertools.chain(*compute_confusion(other, NAMES, 0.95).rates),
+        strict=True,
+    )
+    for one, two in cells:
+        assert (two.low, two.high) == pytest.approx((one.low, one.high), abs=1e-9)
+
+
+def test_seed_noise_widens_the_cells():
+    def width(arm):
+        cell = compute_confusion(arm, NAMES, 0.95).rates[0][0]
+        return cell.high - cell.low
+
+    calm = np.mean([width(draw_arm(num_images=2000, seed=s)) for s in range(5)])
+    noisy = np.mean([width(draw_arm(num_images=2000, seed=s, seed_sd=0.1)) for s in range(5)])
+    assert noisy > 2 * calm
+
+
+def test_rate_intervals_cover_the_true_rate():
+    """True recall is 0.7 in every class; 300 matrices, four diagonal cells each."""
+    hits = []
+    for i in range(75):
+        rates = compute_confusion(draw_arm(num_images=160, seed=100 + i, seed_sd=0.03), NAMES, 0.95).rates
+        hits += [rates[c][c].low <= 0.7 <= rates[c][c].high for c in range(4)]
+    assert np.mean(hits) >= 0.92
+
+
+def test_excess_is_what_margins_do_not_explain():
+    counts = np.array([[6.0, 4.0, 0.0], [2.0, 7.0, 1.0], [3.0, 1.0, 6.0]])
+    excess = compute_excess(counts)
+    # Wrongly predicted as: 5, 5, 1. Row 0 errs at 0.4; by chance 5/6 of that falls on class 1.
+    assert excess[0, 1] == pytest.approx(0.4 - 0.4 * 5 / 6)
+    assert excess[1, 0] == pytest.approx(0.2 - 0.3 * 5 / 6)
+    assert excess[2, 1] == pytest.approx(0.1 - 0.4 * 5 / 10)
+    np.testing.assert_array_equal(np.diagonal(excess), 0)
+    np.testing.assert_allclose(excess.sum(axis=1), 0, atol=1e-15)
+
+
+def test_excess_is_zero_for_errors_by_chance_and_for_no_errors():
+    np.testing.assert_allclose(compute_excess(np.full((3, 3), 5.0)), 0, atol=1e-15)
+    np.testing.assert_array_equal(compute_excess(np.diag([1.0, 2.0, 3.0])), 0)
+    np.testing.assert_array_equal(compute_excess(np.zeros((3, 3))), 0)
+
+
+def test_class_scores_are_scikit_learns_and_lie_in_their_intervals():
+    arm = draw_arm()
+    scores = compute_class_scores(arm, NAMES, 0.95)
+    assert tuple(s.class_name for s in scores) == NAMES
+    assert [s.num_images for s in scores] == [60] * 4
+    for field, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+        expected = np.mean([score(arm.labels, p, average=None, zero_division=0) for p in arm.predicted], axis=0)
+        intervals = [getattr(s, field) for s in scores]
+        assert [i.estimate for i in intervals] == pytest.approx(expected)
+        for interval in intervals:
+            assert 0 < interval.low < interval.estimate <= interval.high <= 1
+            assert interval.estimate < interval.high or interval.estimate == 1
+    diagonal = [compute_confusion(arm, NAMES, 0.95).rates[c][c] for c in range(4)]
+    assert [s.recall for s in scores] == diagonal
+    mean_f1 = np.mean([s.f1.estimate for s in scores])
+    assert compute_macro_f1_interval(arm, 0.95).interval.estimate == pytest.approx(mean_f1)
+
+
+def test_a_class_never_predicted_has_an_unknown_precision():
+    labels = np.arange(40) % 4
+    predicted = np.tile(np.where(labels == 2, 0, labels), (2, 1))
+    frog = compute_class_scores(make_arm(labels, predicted), NAMES, 0.95)[2]
+    assert (frog.precision.estimate, frog.precision.low, frog.precision.high) == (0, 0, 1)
+    assert (frog.recall.estimate, frog.recall.low) == (0, 0)
+    assert 0 < frog.recall.high < 1
+
+
+def test_a_class_without_images_is_unknown_and_does_not_break_the_rest():
+    labels = np.arange(60) % 3
+    found = compute_confusion(make_arm(labels, np.stack([labels, labels])), NAMES, 0.95)
+    assert all((c.estimate, c.low, c.high) == (0, 0, 1) for c in found.rates[3])
+    assert found.rates[0][0].estimate == 1.0
+
+
+def test_perfect_predictions_are_not_called_certain():
+    labels = np.arange(80) % 4
+    arm = make_arm(labels, np.stack([labels] * 3))
+    found = compute_macro_f1_interval(arm, 0.95)
+    assert found.standard_error == 0
+    assert found.interval.estimate == found.interval.high == 1.0
+    assert 0.9 < found.interval.low < 1.0
+    for score in compute_class_scores(arm, NAMES, 0.95):
+        assert score.f1.estimate == score.f1.high == 1.0
+        assert 0.8 < score.f1.low < 1.0
+
+
+def test_macro_f1_interval_stays_inside_0_1():
+    labels = np.arange(24) % 4
+    wrong = labels.copy()
+    wrong[:4] = (labels[:4] + 1) % 4
+    interval = compute_macro_f1_interval(make_arm(labels, np.stack([labels, wrong])), 0.99).interval
+    assert 0 <= interval.low < interval.estimate < interval.high == 1.0
+
+
+@pytest.mark.parametrize("compute", [compute_confusion, compute_class_scores])
+def test_bad_input_is_refused(compute):
+    arm = draw_arm()
+    with pytest.raises(UserInputError, match="needs as many names, but got 3"):
+        compute(arm, NAMES[:3], 0.95)
+    with pytest.raises(UserInputError, match="confidence"):
+        compute(arm, NAMES, 95)
+    with pytest.raises(UserInputError, match="one seed only"):
+        compute(make_arm(arm.labels, arm.predicted[:1]), NAMES, 0.95)
+    lone = np.where(np.arange(240) == 0, 3, np.arange(240) % 3)
+    with pytest.raises(UserInputError, match="class 3 has 1"):
+        compute(make_arm(lone, arm.predicted), NAMES, 0.95)

@@ -1,0 +1,375 @@
+"""report.html stands alone and hides nothing; report.md says the same; names from outside cannot break either."""
+
+import base64
+import dataclasses
+import itertools
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from analysis.findings.study_findings import Findings, Verdict
+from analysis.report.number_formats import (
+    escape_markdown,
+    flatten_passport,
+    format_bytes,
+    format_count,
+    format_interval,
+    format_percent,
+    format_seconds,
+    format_value,
+)
+from analysis.report.pages import PageSection, build_html, build_markdown, build_search_page
+from analysis.report.sentences import describe_verdict
+from analysis.report.tables import build_table_rows
+from search_spaces.errors import UserInputError
+from tests.analysis.findings_factory import make_findings
+
+VOID = {"meta", "img", "link", "br", "hr", "rect", "line", "circle"}
+HOSTILE = '<script>alert("x")</script>|`*_[a](javascript:1)\n# b'
+
+
+class Page(HTMLParser):
+    """Collects elements, texts and resources, and checks that elements close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def fake_pictures(findings: Findings) -> dict[str, bytes]:
+    return {key: b"\x89PNG\r\n\x1a\n" + key.encode() for key in findings.figures}
+
+
+def html_of(findings: Findings) -> str:
+    return build_html(findings, build_table_rows(findings.rows), fake_pictures(findings))
+
+
+def markdown_of(findings: Findings) -> str:
+    return build_markdown(findings, build_table_rows(findings.rows))
+
+
+def rename_everything(findings: Findings, name: str) -> Findings:
+    """Put `name` wherever a name or a text comes from outside."""
+    arms = tuple(
+        dataclasses.replace(
+            arm,
+            arm=name,
+            device=name,
+            trial_id=name,
+            confirmation_ids=(name,),
+            hyperparameters={name: name},
+            class_scores=tuple(dataclasses.replace(s, class_name=name) for s in arm.class_scores),
+        )
+        for arm in findings.arms
+    )
+    panels = tuple(
+        dataclasses.replace(
+            panel,
+            true_class=name,
+            reason=name,
+            views=tuple(dataclasses.replace(v, arm=name, predicted_class=name, layer=name) for v in panel.views),
+        )
+        for panel in findings.panels
+    )
+    return dataclasses.replace(
+        findings,
+        study=name,
+        created=name,
+        factor=name,
+        class_names=(name,) * len(findings.class_names),
+        search=tuple(dataclasses.replace(a, arm=name, best_trial_id=name) for a in findings.search),
+        rung_findings=tuple(dataclasses.replace(r, arm=name) for r in findings.rung_findings),
+        importances=tuple(dataclasses.replace(i, arm=name, parameter=name) for i in findings.importances),
+        search_notes=(name,),
+        warm_start=name,
+        arms=arms,
+        rows=tuple(dataclasses.replace(r, treatment=name, control=name, settles=name) for r in findings.rows),
+        panels=panels,
+        cam_note=name,
+        warnings=(name,),
+        passport={name: {name: [name]}},
+    )
+
+
+def test_html_is_well_formed_and_needs_nothing_else() -> None:
+    findings = make_findings()
+    html = html_of(findings)
+    page = Page(html)
+    assert page.open == []
+    assert html.startswith("<!DOCTYPE html>")
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "base"}
+    assert "http:" not in html
+    assert "https:" not in html
+    assert not re.search(r"@import|url\(", html)
+    for tag, attributes in page.tags:
+        assert (attributes.get("src") or "data:image/png;base64,").startswith("data:image/png;base64,"), tag
+        assert (attributes.get("href") or "#").startswith("#") or attributes["href"] == findings.search_page, tag
+
+
+def test_links_lead_to_sections_and_to_the_interactive_plots() -> None:
+    findings = make_findings()
+    page = Page(html_of(findings))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {attributes["href"] for attributes in page.all("a")}
+    assert links <= {f"#{i}" for i in ids} | {findings.search_page}
+    assert findings.search_page in links
+    assert "interactive" not in Page(html_of(dataclasses.replace(findings, search_page=""))).text
+
+
+def test_every_picture_is_inside_once_and_has_a_text() -> None:
+    findings = make_findings()
+    images = Page(html_of(findings)).all("img")
+    inside = [base64.b64decode((image["src"] or "").split(",")[1]) for image in images]
+    assert sorted(inside) == sorted(fake_pictures(findings).values())
+    texts = [image["alt"] or "" for image in images]
+    assert all(len(text) > 20 for text in texts)
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("build", [html_of, markdown_of])
+def test_the_first_screen_has_the_verdicts_the_gate_and_the_arms(build) -> None:
+    findings = make_findings()
+    text = build(findings)
+    text = Page(text).text if build is html_of else text
+    top = text[: text.index("How sure", text.index("clears the gate"))].replace("\\", "")
+    for row in build_table_rows(findings.rows):
+        assert describe_verdict(row) in top
+        assert f"{row.effect} {row.interval}" in top
+    for arm in findings.arms:
+        assert f"{arm.arm} clears the gate" in top
+        assert format_interval(arm.test_macro_f1, 2) in top
+    assert "1 warning" in top
+
+
+@pytest.mark.parametrize("build", [html_of, markdown_of])
+def test_nothing_of_the_findings_is_left_out(build) -> None:
+    findings = make_findings()
+    text = build(findings)
+    text = (Page(text).text if build is html_of else text).replace("\\", "")
+    for arm in findings.arms:
+        for score in arm.class_scores:
+            assert format_interval(score.f1) in text
+        for value in (arm.num_parameters, arm.train_images_per_second):
+            assert format_count(value) in text
+        assert format_percent(arm.confirm_macro_f1, 2) in text
+        assert ", ".join(map(str, arm.seeds)) in text
+    for search in findings.search:
+        assert format_percent(search.share) in text
+        assert f"{format_seconds(search.saved_device_seconds)} (33 %)" in text
+        assert search.best_trial_id in text
+    for importance in findings.importances:
+        assert importance.parameter in text
+        assert format_percent(importance.importance) in text
+    assert "0.80 [-0.35, 0.99]" in text
+    assert findings.search_notes[0] in text
+    assert f"started from the trials of {findings.warm_start}" in text
+    for key, value in flatten_passport(findings.passport):
+        assert key in text
+        assert value in text
+    for row in findings.rows:
+        assert row.settles[1:] in text
+    large = next(arm for arm in findings.arms if arm.cam_admission)
+    assert "The heat maps of resnet50 are not admitted as evidence: ROAD (maps of 4x4 cells from layer2" in text
+    assert large.cam_admission is not None
+    for test in large.cam_admission.tests:
+        assert test.rule in text
+    assert "+12.0 pp [+8.0, +16.0]" in text
+    assert "Waves over the whole picture: PASS" in text
+    assert "0x5, 31x2" in text
+    assert "it is read on the bottom side" in text
+    for panel in findings.panels:
+        assert f"Image {panel.sample_id}: {panel.true_class}, {panel.reason}" in text
+    assert "layer3" in text
+    assert "degenerate map" in text
+    assert findings.cam_note in text
+    assert all(warning in text for warning in findings.warnings)
+
+
+def test_names_from_outside_cannot_inject_html() -> None:
+    findings = rename_everything(make_findings(), HOSTILE)
+    html = html_of(findings)
+    page = Page(html)
+    assert page.open == []
+    assert "<script" not in html
+    assert page.text.count('<script>alert("x")</script>') > 20
+    assert {tag for tag, _ in page.tags} == {tag for tag, _ in Page(html_of(make_findings())).tags}
+
+
+def test_names_from_outside_cannot_break_markdown() -> None:
+    findings = rename_everything(make_findings(), HOSTILE)
+    markdown = markdown_of(findings)
+    assert "<script" not in markdown
+    assert not re.search(r"(?<!\\)\]\(javascript", markdown)
+    assert "\n# b" not in markdown
+    header = 0
+    for line in markdown.splitlines():
+        if not line.startswith("|"):
+            header = 0
+            continue
+        bars = len(re.findall(r"(?<!\\)\|", line))
+        assert bars == (header or bars), line
+        header = bars
+
+
+def test_markdown_tables_and_figure_links() -> None:
+    findings = make_findings()
+    markdown = markdown_of(findings)
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
+    assert sorted(links) == sorted(f"findings/figures/{name}" for name in findings.figures.values())
+    assert markdown.endswith("\n")
+    lines = markdown.splitlines()
+    for before, line in itertools.pairwise(lines):
+        if re.fullmatch(r"\|( -{3}:? \|)+", line):
+            assert before.count("|") == line.count("|")
+    spaced = dataclasses.replace(findings, figures={**findings.figures, "class_f1": "class f1 (1).png"})
+    assert "(findings/figures/class%20f1%20%281%29.png)" in markdown_of(spaced)
+
+
+def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
+    findings = dataclasses.replace(
+        make_findings(),
+        factor="",
+        gate=None,
+        rows=(),
+        panels=(),
+        cam_note="",
+        rungs=(),
+        rung_findings=(),
+        importances=(),
+        search_notes=(),
+        search_page="",
+        allocation="pooled",
+        warm_start="",
+        warnings=(),
+        figures={},
+        arms=tuple(dataclasses.replace(arm, gate_cleared=None) for arm in make_findings().arms),
+    )
+    for text in (Page(html_of(findings)).text, markdown_of(findings)):
+        assert "no arms were compared" in text
+        assert "the gate" not in text
+        assert "No panels were drawn." in text
+        assert "Early stopping was off." in text
+        assert "allocation: pooled" in text
+        assert "PED-ANOVA" not in text
+        assert "rank correlation" not in text
+        assert "None" in text[text.rindex("Warnings") :]
+
+
+def test_rungs_and_importances_stand_in_rows_of_their_arm() -> None:
+    markdown = markdown_of(make_findings()).replace("\\", "")
+    assert "| resnet18 | 3 | 9 | 4 | 4 | 0.80 [-0.35, 0.99] |" in markdown
+    assert "| resnet18 | 9 | 5 | 1 | 4 | 1.00 |" in markdown
+    assert "| max_lr | 61.7 % | 61.7 % | 61.7 % |" in markdown
+    assert "| cutmix_probability | 38.3 % | 38.3 % | — |" in markdown
+    assert "understated" in markdown
+
+
+def test_search_page_holds_plots_and_escapes_names() -> None:
+    section = PageSection(title=HOSTILE, caption=HOSTILE, html="<div id='plot-1'></div>")
+    html = build_search_page(HOSTILE, [section], [HOSTILE], "const plotly = 1 < 2 && true;")
+    page = Page(html)
+    assert page.open == []
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "const plotly = 1 < 2 && true;" in html
+    assert "<div id='plot-1'></div>" in html
+    assert page.text.count('<script>alert("x")</script>') >= 4
+
+
+def test_a_failed_gate_is_said_and_marked() -> None:
+    findings = make_findings()
+    arms = (dataclasses.replace(findings.arms[0], gate_cleared=False), *findings.arms[1:])
+    html = html_of(dataclasses.replace(findings, arms=arms, gate=0.85))
+    assert "resnet18 does not clear the gate" in html
+    assert 'class="card failed"' in html
+    assert 'class="card failed"' not in html_of(findings)
+
+
+def test_missing_figures_are_refused_and_unknown_ones_are_shown() -> None:
+    findings = make_findings()
+    rows = build_table_rows(findings.rows)
+    pictures = fake_pictures(findings)
+    del pictures["class_f1"]
+    with pytest.raises(UserInputError, match=r"\['class_f1'\]"):
+        build_html(findings, rows, pictures)
+    figures = {key: name for key, name in findings.figures.items() if key != "panel_02"}
+    with pytest.raises(UserInputError, match=r"image 204 needs the figure 'panel_02\.png'"):
+        build_markdown(dataclasses.replace(findings, figures=figures), rows)
+    more = dataclasses.replace(findings, figures={**findings.figures, "energy_spectrum": "energy.png"})
+    assert "energy spectrum" in Page(html_of(more)).text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "materiality", "sentence"),
+    [
+        (Verdict.BETTER, "", "a is better than b."),
+        (Verdict.BETTER, "material", "a is better than b, and by more than the margin of 0.5 pp."),
+        (Verdict.WORSE, "negligible", "a is worse than b, but by less than the margin of 0.5 pp."),
+        (Verdict.EQUIVALENT, "", "a and b are equivalent within the margin of 0.5 pp."),
+        (Verdict.UNDECIDED, "", "Undecided: these runs do not tell a from b."),
+    ],
+)
+def test_verdicts_in_words(verdict: Verdict, materiality: str, sentence: str) -> None:
+    row = dataclasses.replace(
+        make_findings().rows[0], treatment="a", control="b", verdict=verdict, materiality=materiality
+    )
+    assert describe_verdict(build_table_rows([row])[0]) == sentence
+
+
+def test_numbers_in_words() -> None:
+    assert [format_seconds(s) for s in (0, 7.44, 59.96, 200, 3599.6, 7500)] == [
+        "0.0 s",
+        "7.4 s",
+        "1 min 0 s",
+        "3 min 20 s",
+        "1 h 0 min",
+        "2 h 5 min",
+    ]
+    assert [format_bytes(b) for b in (0, 512, 2048, 3 << 30, 5 << 40)] == [
+        "—",
+        "512 B",
+        "2.0 KiB",
+        "3.0 GiB",
+        "5.0 TiB",
+    ]
+    assert [format_count(c) for c in (950, 1874.4, 11_181_642)] == ["950", "1,874", "11.2 M"]
+    assert [format_value(v) for v in (True, 0.00316227, 3, "x", None, [], [1, 2.5])] == [
+        "yes",
+        "0.003162",
+        "3",
+        "x",
+        "none",
+        "none",
+        "1, 2.5",
+    ]
+    assert format_percent(None) == "—"
+    assert escape_markdown("a|b<c>\nd") == "a\\|b&lt;c&gt; d"
+
+
+def test_the_same_findings_give_the_same_report() -> None:
+    assert html_of(make_findings()) == html_of(make_findings())
+    assert markdown_of(make_findings()) == markdown_of(make_findings())

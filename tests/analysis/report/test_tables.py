@@ -1,0 +1,237 @@
+import dataclasses
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import ArmFinding, ComparisonRow, Confusion, Verdict
+from analysis.report.arm_tables import (
+    build_arm_csv,
+    build_arm_latex,
+    build_arm_markdown,
+    build_arm_rich_table,
+    build_arm_table_rows,
+)
+from analysis.report.tables import (
+    BAR_WIDTH,
+    HEADER,
+    TERMINAL_BAR_WIDTH,
+    build_csv,
+    build_latex,
+    build_markdown,
+    build_rich_table,
+    build_table_rows,
+    format_bar,
+    format_row,
+)
+
+ROW = ComparisonRow(
+    treatment="ResNet50",
+    control="ResNet18",
+    effect=Interval(estimate=0.0042, low=0.0011, high=0.0073),
+    standard_error=0.0014,
+    degrees_of_freedom=9.0,
+    seed_variance=1e-6,
+    image_variance=1e-6,
+    seed_image_variance=1e-7,
+    confidence=0.95,
+    margin=0.005,
+    verdict=Verdict.BETTER,
+    materiality="",
+    settles="",
+    num_seeds=10,
+    num_images=10_000,
+    minimum_detectable_effect=0.0040,
+    p_value=0.0123,
+    seed_differences=(0.004, 0.0044),
+    cost_ratio=2.3,
+)
+UNDECIDED = dataclasses.replace(
+    ROW,
+    treatment="cut_mix & 50%",
+    effect=Interval(estimate=-0.002, low=-0.009, high=0.005),
+    verdict=Verdict.UNDECIDED,
+    settles="about 24 seeds would settle it (now 10), if the difference stays",
+    p_value=0.0004,
+    cost_ratio=None,
+)
+ARM = ArmFinding(
+    arm="ResNet18",
+    trial_id="007",
+    confirmation_ids=("001", "002"),
+    seeds=(1, 2),
+    hyperparameters={"lr": 0.1},
+    search_macro_f1=0.8,
+    confirm_macro_f1=0.79,
+    test_macro_f1=Interval(estimate=0.78123, low=0.77, high=0.79),
+    class_scores=(),
+    confusion=Confusion(counts=(), rates=(), excess=()),
+    confused_pairs=None,
+    clusters=(),
+    ring_audits=(),
+    pulls=(),
+    root_causes=(),
+    group_contrasts=(),
+    colour_losses=(),
+    frequency_audit=None,
+    cam_admission=None,
+    gate_cleared=True,
+    num_parameters=11_181_642,
+    device_seconds=1234.5,
+    train_images_per_second=2345.6,
+    forward_flops=3_628_146_688,
+    predict_images_per_second=9000.4,
+    points_per_device_hour=227.8,
+    peak_memory_bytes=1,
+    device="cpu",
+)
+
+
+def test_one_row_reads_as_the_protocol_says():
+    assert (
+        format_row(ROW) == "ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost"
+    )
+
+
+def test_undecided_row_says_what_settles_it_and_material_is_said():
+    line = format_row(UNDECIDED)
+    assert "| -0.20 pp [-0.90, +0.50] | UNDECIDED |" in line
+    assert line.endswith(f"| cost not measured | {UNDECIDED.settles}")
+    assert "| BETTER (material) |" in format_row(dataclasses.replace(ROW, materiality="material"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.00002, 0.0073, "[+0.002, +0.730]"),
+        (0.0011, 0.004999, "[+0.1100, +0.4999]"),
+        (-0.0073, -0.00002, "[-0.730, -0.002]"),
+        (0.0, 0.0073, "[+0.00, +0.73]"),
+        (-0.0, 0.0, "[+0.00, +0.00]"),
+        (1e-12, 0.0073, "[+0.00000, +0.73000]"),
+    ],
+)
+def test_rounding_does_not_hide_why_a_bound_decides(low, high, shown):
+    row = dataclasses.replace(ROW, effect=Interval(estimate=(low + high) / 2, low=low, high=high))
+    assert build_table_rows([row])[0].interval == shown
+
+
+def test_bars_share_one_axis_and_keep_the_order_of_their_parts():
+    rows = build_table_rows([ROW, UNDECIDED])
+    for row in rows:
+        bar = row.bar
+        assert 0 <= bar.low <= bar.estimate <= bar.high <= 1
+        assert 0 <= bar.margin_low < bar.zero < bar.margin_high <= 1
+        assert bar.zero == 0.5
+    assert rows[0].bar.margin_low == rows[1].bar.margin_low
+    assert rows[0].bar.low > rows[0].bar.zero > rows[1].bar.low
+
+
+def test_text_bar_shows_interval_zero_and_estimate():
+    text = format_bar(build_table_rows([ROW])[0].bar)
+    assert len(text) == BAR_WIDTH
+    assert text[BAR_WIDTH // 2] == "│"
+    assert text.count("●") == 1
+    assert BAR_WIDTH // 2 < text.index("▓") < text.index("●") < text.rindex("━")
+    assert text.index("░") < BAR_WIDTH // 2
+
+
+def test_holm_p_is_over_the_rows_of_the_table():
+    first, second = build_table_rows([ROW, UNDECIDED])
+    assert first.p_holm_value == ROW.p_value
+    assert second.p_holm_value == 2 * UNDECIDED.p_value
+    assert (first.p_value, first.p_holm) == ("0.012", "0.012")
+    assert second.p_value == "<0.001"
+
+
+def test_csv_holds_the_numbers_in_full():
+    table = pd.read_csv(io.StringIO(build_csv([ROW, UNDECIDED])))
+    assert len(table) == 2
+    assert table["effect_pp"].tolist() == pytest.approx([0.42, -0.2])
+    assert table["low_pp"].tolist() == pytest.approx([0.11, -0.9])
+    assert table["verdict"].tolist() == ["BETTER", "UNDECIDED"]
+    assert table["treatment"][1] == UNDECIDED.treatment
+    assert table["cost_ratio"].isna().tolist() == [False, True]
+    assert table["settles"][1] == UNDECIDED.settles
+
+
+def test_every_format_says_the_same_words():
+    rows = [ROW, UNDECIDED]
+    console = Console(width=250, file=io.StringIO(), record=True)
+    console.print(build_rich_table(rows))
+    terminal, markdown, latex = console.export_text(), build_markdown(rows), build_latex(rows)
+    for words in build_table_rows(rows):
+        for cell in words.cells:
+            assert cell in markdown
+        for name in words.comparison.split(" vs "):
+            assert name in terminal
+        for words_of_row in (words.effect.removesuffix(" pp"), words.interval, words.verdict, words.seeds, words.mde):
+            assert words_of_row in terminal
+        assert words.cost in terminal or words.value.cost_ratio is None
+        assert f"p {words.p_holm}" in terminal
+        assert words.effect.lstrip("-") in latex
+        assert words.verdict in latex
+        assert format_bar(words.bar, TERMINAL_BAR_WIDTH) in terminal
+    assert UNDECIDED.settles in markdown
+    assert "Intervals at 95 %" in markdown
+
+
+def test_terminal_table_is_whole_at_80_columns():
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(build_rich_table([ROW]))
+    console.print(build_arm_rich_table([ARM]))
+    text = console.export_text()
+    assert "…" not in text
+    (words,) = build_table_rows([ROW])
+    assert words.interval in text
+    assert words.verdict in text
+
+
+def test_markdown_has_as_many_cells_in_each_line_and_escapes_bars():
+    lines = build_markdown([dataclasses.replace(ROW, treatment="a|b")]).splitlines()
+    assert {line.replace("\\|", "").count("|") for line in lines[:3]} == {len(HEADER) + 1}
+    assert "a\\|b vs ResNet18" in lines[2]
+
+
+def test_latex_is_booktabs_and_escaped():
+    latex = build_latex([ROW, UNDECIDED])
+    assert [latex.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert r"cut\_mix \& 50\% vs ResNet18" in latex
+    assert r"[$-$0.90, +0.50]" in latex
+    assert "$<$0.001" in latex
+    body = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in body} == {len(HEADER) - 1}
+
+
+def test_rich_markup_in_names_is_shown_and_not_obeyed():
+    console = Console(width=250, file=io.StringIO(), record=True)
+    console.print(build_rich_table([dataclasses.replace(ROW, treatment="[red]arm[/red]")]))
+    console.print(build_arm_rich_table([dataclasses.replace(ARM, arm="[bold]x[/bold]")]))
+    text = console.export_text()
+    assert "[red]arm[/red]" in text
+    assert "[bold]x[/bold]" in text
+
+
+def test_no_rows_make_an_empty_table():
+    assert build_table_rows([]) == ()
+    assert build_markdown([]).count("\n") >= 2
+    assert build_latex([]).count(r"\\") == 1
+    assert build_rich_table([]).row_count == 0
+
+
+def test_arm_table_in_every_form():
+    (row,) = build_arm_table_rows([ARM])
+    assert row.cells == ("ResNet18", "0.7812", "[0.7700, 0.7900]", "11.2 M", "3.63", "1,234", "2,346", "9,000", "228")
+    assert (
+        "| ResNet18 | 0.7812 | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
+        in build_arm_markdown([ARM])
+    )
+    assert r"ResNet18 & 0.7812 & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\" in build_arm_latex(
+        [ARM]
+    )
+    table = pd.read_csv(io.StringIO(build_arm_csv([ARM])))
+    assert table["macro_f1"][0] == ARM.test_macro_f1.estimate
+    assert table["num_parameters"][0] == 11_181_642
+    assert build_arm_rich_table([ARM, ARM]).row_count == 2

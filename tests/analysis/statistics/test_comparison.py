@@ -1,0 +1,338 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from analysis.classes.class_differences import compute_macro_f1_interval
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import Verdict
+from analysis.statistics.bootstrap import (
+    compute_bootstrap_differences,
+    compute_crossed_bootstrap,
+    draw_image_weights,
+)
+from analysis.statistics.comparison import (
+    ArmPredictions,
+    compare_arms,
+    compute_difference,
+    compute_holm_adjusted,
+    compute_seed_differences,
+    compute_verdict,
+    stack_predictions,
+)
+from search_spaces.errors import UserInputError
+from trainables.training.predictions import Predictions
+
+NUM_CLASSES = 4
+SETTINGS = {"margin": 0.005, "alpha": 0.05, "num_rows": 1, "cost_ratio": None}
+
+
+def make_arm(name, labels, predicted, seeds=None):
+    return ArmPredictions(
+        name=name,
+        seeds=tuple(range(len(predicted))) if seeds is None else seeds,
+        labels=labels,
+        sample_ids=np.arange(len(labels)),
+        predicted=predicted,
+        num_classes=NUM_CLASSES,
+    )
+
+
+def draw_arms(seed, num_seeds=5, num_images=400, shift=0.0, seed_sd=0.05):
+    """Two arms on shared images whose difficulty they share; treatment's margin lies `shift` higher."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % NUM_CLASSES
+    difficulty = rng.normal(size=num_images)
+    arms = []
+    for name, mean in (("resnet50", 0.8 + shift), ("resnet18", 0.8)):
+        margin = mean + difficulty + 0.3 * rng.normal(size=num_images)
+        margin = margin + seed_sd * rng.normal(size=(num_seeds, 1))
+        margin = margin + 0.5 * rng.normal(size=(num_seeds, num_images))
+        guess = rng.integers(0, NUM_CLASSES, (num_seeds, num_images))
+        arms.append(make_arm(name, labels, np.where(margin > 0, labels, guess)))
+    return arms
+
+
+def test_row_says_what_was_measured():
+    treatment, control = draw_arms(0, shift=0.4)
+    row = compare_arms(treatment, control, margin=0.005, alpha=0.05, num_rows=2, cost_ratio=2.3)
+    differences = [
+        f1_score(treatment.labels, a, average="macro") - f1_score(control.labels, b, average="macro")
+        for a, b in zip(treatment.predicted, control.predicted, strict=True)
+    ]
+    assert row.seed_differences == pytest.approx(differences, abs=1e-14)
+    assert row.effect.estimate == pytest.approx(np.mean(differences), abs=1e-14)
+    assert row.effect.low < row.effect.estimate < row.effect.high
+    assert row.verdict is Verdict.BETTER
+    assert row.settles == ""
+    assert (row.treatment, row.control, row.num_seeds, row.num_images) == ("resnet50", "resnet18", 5, 400)
+    assert row.confidence == 0.975
+    assert row.cost_ratio == 2.3
+    assert row.minimum_detectable_effect > row.effect.high - row.effect.estimate
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([-0.3, 0.0, 0.05, 0.3]), st.integers(2, 4))
+def test_swapping_arms_mirrors_the_row_and_p_agrees_with_the_interval(seed, shift, num_seeds):
+    treatment, control = draw_arms(seed, num_seeds=num_seeds, num_images=80, shift=shift)
+    row, mirror = compare_arms(treatment, control, **SETTINGS), compare_arms(control, treatment, **SETTINGS)
+    assert mirror.effect.low == -row.effect.high
+    assert mirror.effect.high == -row.effect.low
+    assert mirror.effect.estimate == -row.effect.estimate
+    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    assert mirror.verdict is opposite.get(row.verdict, row.verdict)
+    same = (
+        "materiality",
+        "settles",
+        "standard_error",
+        "p_value",
+        "minimum_detectable_effect",
+        "degrees_of_freedom",
+    )
+    assert [getattr(mirror, name) for name in same] == [getattr(row, name) for name in same]
+    assert (row.p_value < 1 - row.confidence) == (row.effect.low > 0 or row.effect.high < 0)
+    assert (row.settles != "") == (row.verdict is Verdict.UNDECIDED)
+
+
+def test_permuting_seeds_and_images_changes_nothing():
+    arms = draw_arms(1)
+    order = np.random.default_rng(2).permutation(len(arms[0].labels))
+    shuffled = [
+        dataclasses.replace(
+            arm,
+            labels=arm.labels[order],
+            sample_ids=arm.sample_ids[order],
+            predicted=arm.predicted[::-1][:, order],
+        )
+        for arm in arms
+    ]
+    row, other = compare_arms(*arms, **SETTINGS), compare_arms(*shuffled, **SETTINGS)
+    assert other.effect.estimate == pytest.approx(row.effect.estimate, abs=1e-13)
+    assert other.standard_error == pytest.approx(row.standard_error, rel=1e-9)
+    assert other.degrees_of_freedom == pytest.approx(row.degrees_of_freedom, rel=1e-9)
+    assert other.p_value == pytest.approx(row.p_value, rel=1e-9)
+
+
+def test_identical_arms_are_exactly_equal():
+    treatment, _ = draw_arms(3)
+    row = compare_arms(treatment, dataclasses.replace(treatment, name="copy"), **SETTINGS)
+    assert (row.effect.low, row.effect.estimate, row.effect.high) == (0.0, 0.0, 0.0)
+    assert row.standard_error == 0.0
+    assert row.minimum_detectable_effect == 0.0
+    assert row.p_value == 1.0
+    assert row.verdict is Verdict.EQUIVALENT
+    bootstrap = compute_crossed_bootstrap(
+        treatment, dataclasses.replace(treatment, name="copy"), confidence=0.95, num_draws=20
+    )
+    assert (bootstrap.interval.low, bootstrap.interval.high) == (0.0, 0.0)
+
+
+def test_more_rows_widen_the_interval():
+    arms = draw_arms(4)
+    widths = []
+    for num_rows in (1, 3, 10):
+        effect = compare_arms(*arms, margin=0.005, alpha=0.05, num_rows=num_rows, cost_ratio=None).effect
+        widths.append(effect.high - effect.low)
+    assert widths == sorted(set(widths))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict", "materiality"),
+    [
+        (0.006, 0.02, Verdict.BETTER, "material"),
+        (0.001, 0.004, Verdict.BETTER, "negligible"),
+        (0.001, 0.02, Verdict.BETTER, ""),
+        (-0.02, -0.006, Verdict.WORSE, "material"),
+        (-0.004, -0.001, Verdict.WORSE, "negligible"),
+        (-0.02, -0.001, Verdict.WORSE, ""),
+        (-0.004, 0.003, Verdict.EQUIVALENT, ""),
+        (0.0, 0.0, Verdict.EQUIVALENT, ""),
+        (0.0, 0.005, Verdict.UNDECIDED, ""),
+        (-0.005, 0.004, Verdict.UNDECIDED, ""),
+        (-0.02, 0.02, Verdict.UNDECIDED, ""),
+    ],
+)
+def test_verdict_follows_the_rule(low, high, verdict, materiality):
+    assert compute_verdict(Interval(estimate=(low + high) / 2, low=low, high=high), 0.005) == (
+        verdict,
+        materiality,
+    )
+
+
+def test_more_seeds_are_asked_for_where_seeds_are_the_noise():
+    """Every image of a seed moves together, so the seeds carry the variance; the number named must be enough."""
+    arms = draw_arms(11, num_seeds=5, num_images=4000, shift=0.12, seed_sd=0.15)
+    row = compare_arms(*arms, **SETTINGS)
+    assert row.verdict is Verdict.UNDECIDED
+    assert "seeds would settle it (now 5)" in row.settles
+    named = int(row.settles.split()[1])
+    assert 5 < named < 1000
+    # The same seeds again, as many as named, keep estimate and variances roughly: then the row is decided.
+    copies = -(-named // 5)
+    repeated = [make_arm(a.name, a.labels, np.tile(a.predicted, (copies, 1))) for a in arms]
+    assert compare_arms(*repeated, **SETTINGS).verdict is not Verdict.UNDECIDED
+
+
+def test_more_images_are_asked_for_where_images_are_the_noise():
+    """Seeds that agree on every image leave nothing for more seeds to settle."""
+    one = draw_arms(6, num_seeds=1, num_images=200, shift=0.02)
+    row = compare_arms(*[make_arm(a.name, a.labels, np.repeat(a.predicted, 4, axis=0)) for a in one], **SETTINGS)
+    assert row.verdict is Verdict.UNDECIDED
+    assert row.settles.startswith("more seeds cannot settle this; more test images are needed (about ")
+    named = int(row.settles.split("(about ")[1].split(" with")[0].replace(",", ""))
+    assert named > 200
+    copies = -(-named // 200)
+    tiled = [
+        make_arm(a.name, np.tile(a.labels, copies), np.repeat(np.tile(a.predicted, copies), 4, axis=0)) for a in one
+    ]
+    assert compare_arms(*tiled, **SETTINGS).verdict is not Verdict.UNDECIDED
+
+
+def test_bootstrap_draws_equal_scikit_learn():
+    treatment, control = draw_arms(7, num_seeds=3, num_images=120)
+    rng = np.random.default_rng(0)
+    weights, seed_draws = draw_image_weights(treatment.labels, 50, rng), rng.integers(3, size=(50, 3))
+    draws = compute_bootstrap_differences(treatment, control, weights, seed_draws)
+    for b in range(50):
+        differences = [
+            f1_score(treatment.labels, treatment.predicted[s], average="macro", sample_weight=weights[b])
+            - f1_score(control.labels, control.predicted[s], average="macro", sample_weight=weights[b])
+            for s in seed_draws[b]
+        ]
+        assert draws[b] == pytest.approx(np.mean(differences), abs=1e-12)
+
+
+def test_bootstrap_weights_are_multinomial_within_each_class():
+    labels = np.repeat([0, 1, 3], [10, 25, 2])
+    weights = draw_image_weights(labels, 2000, np.random.default_rng(1))
+    assert weights.min() >= 0
+    np.testing.assert_array_equal(weights, np.round(weights))
+    for label, size in ((0, 10), (1, 25), (3, 2)):
+        own = weights[:, labels == label]
+        np.testing.assert_array_equal(own.sum(axis=1), size)
+        assert own.mean() == 1.0
+        assert own.var() == pytest.approx(1 - 1 / size, rel=0.08)
+
+
+def test_bootstrap_agrees_with_the_interval_and_repeats():
+    arms = draw_arms(8, num_seeds=10, num_images=1000)
+    found = compute_difference(*arms, 0.95)
+    bootstrap = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=1, num_draws=1000)
+    assert bootstrap.interval.estimate == found.interval.estimate
+    # Owen 2007: resampling both ways holds the seed x image noise three times, the protocol's interval once.
+    owen = found.seed_variance * 9 / 10 + found.image_variance + found.seed_image_variance
+    assert bootstrap.standard_deviation == pytest.approx(owen**0.5, rel=0.06)
+    assert bootstrap.standard_deviation > found.standard_error
+    again = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=1, num_draws=1000)
+    other = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=2, num_draws=1000)
+    assert again == bootstrap
+    assert other.standard_deviation != bootstrap.standard_deviation
+
+
+@pytest.mark.parametrize(("num_seeds", "seed_sd"), [(3, 0.0), (6, 0.1)])
+def test_interval_covers_the_truth_and_not_by_being_endless(num_seeds, seed_sd):
+    """Exchangeable arms: the true difference is 0. 400 repetitions: 95 % +- 2.2 % (2 sigma)."""
+    intervals = [
+        compute_difference(*draw_arms(1000 + i, num_seeds=num_seeds, num_images=200, seed_sd=seed_sd), 0.95).interval
+        for i in range(400)
+    ]
+    coverage = np.mean([i.low <= 0 <= i.high for i in intervals])
+    assert 0.92 <= coverage <= 0.995
+    errors = np.std([i.estimate for i in intervals])
+    assert np.median([i.high - i.low for i in intervals]) < 2 * 2 * 1.96 * errors
+
+
+def test_one_arms_interval_covers_its_macro_f1():
+    large = [draw_arms(90_000 + i, num_images=20_000)[0] for i in range(20)]
+    truth = np.mean([compute_macro_f1_interval(arm, 0.95).interval.estimate for arm in large])
+    intervals = [compute_macro_f1_interval(draw_arms(5000 + i, num_images=200)[0], 0.95).interval for i in range(300)]
+    coverage = np.mean([i.low <= truth <= i.high for i in intervals])
+    assert 0.91 <= coverage <= 0.99
+
+
+def make_predictions(ids, labels, seed=0, split="test", num_classes=NUM_CLASSES):
+    logits = np.random.default_rng(seed).normal(size=(len(ids), num_classes)).astype(np.float32)
+    return Predictions(sample_ids=np.array(ids), labels=np.array(labels, dtype=np.int64), logits=logits, split=split)
+
+
+def test_stacking_pairs_by_sample_id_and_sorts_seeds():
+    one = make_predictions([5, 3, 9], [0, 1, 2], seed=1)
+    two = make_predictions([9, 5, 3], [2, 0, 1], seed=2)
+    arm = stack_predictions("a", {7: two, 2: one})
+    assert arm.seeds == (2, 7)
+    np.testing.assert_array_equal(arm.sample_ids, [3, 5, 9])
+    np.testing.assert_array_equal(arm.labels, [1, 0, 2])
+    np.testing.assert_array_equal(arm.predicted, [one.predicted, two.predicted])
+    assert arm.num_classes == NUM_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (make_predictions([1, 2, 4], [0, 1, 2]), "sample 3 is only in one of them"),
+        (make_predictions([1, 2, 3, 8], [0, 1, 2, 0]), "sample 8 is only in one of them"),
+        (make_predictions([1, 2, 3], [0, 3, 2]), "sample 2 is of class 1 in one and 3 in the other"),
+        (make_predictions([1, 2, 3], [0, 1, 2], split="confirm"), "'test' and 'confirm'"),
+        (make_predictions([1, 2, 3], [0, 1, 2], num_classes=5), "4 and 5"),
+    ],
+)
+def test_seeds_that_do_not_share_images_are_refused(other, message):
+    with pytest.raises(UserInputError, match=message):
+        stack_predictions("a", {0: make_predictions([1, 2, 3], [0, 1, 2]), 1: other})
+
+
+def test_no_predictions_are_refused():
+    with pytest.raises(UserInputError, match="no predictions"):
+        stack_predictions("a", {})
+
+
+def test_arms_that_do_not_pair_are_refused():
+    treatment, control = draw_arms(0, num_images=40)
+    other_seeds = dataclasses.replace(control, seeds=(0, 1, 2, 3, 9))
+    with pytest.raises(UserInputError, match="'resnet50' has seed 4 and 'resnet18' has not"):
+        compare_arms(treatment, other_seeds, **SETTINGS)
+    other_ids = dataclasses.replace(control, sample_ids=control.sample_ids + 1)
+    with pytest.raises(UserInputError, match="sample 0 is only in one"):
+        compare_arms(treatment, other_ids, **SETTINGS)
+    other_labels = dataclasses.replace(control, labels=np.where(np.arange(40) == 7, 0, control.labels))
+    with pytest.raises(UserInputError, match="sample 7 is of class 3 in one and 0"):
+        compare_arms(treatment, other_labels, **SETTINGS)
+
+
+def test_one_seed_is_refused_with_its_estimate():
+    arms = draw_arms(0, num_seeds=1)
+    estimate = compute_seed_differences(*arms)[0]
+    with pytest.raises(UserInputError, match=f"one seed only.*the estimate is {estimate:.4f}"):
+        compare_arms(*arms, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"margin": 0.0}, "margin"),
+        ({"margin": 1.5}, "margin"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"num_rows": 0}, "num_rows"),
+        ({"cost_ratio": 0.0}, "cost_ratio"),
+        ({"cost_ratio": float("inf")}, "cost_ratio"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changed, message):
+    with pytest.raises(UserInputError, match=message):
+        compare_arms(*draw_arms(0, num_images=40), **{**SETTINGS, **changed})
+
+
+@pytest.mark.parametrize("seeds", [(0, 0), (1, 0)])
+def test_an_arm_needs_different_seeds_in_order(seeds):
+    with pytest.raises(UserInputError, match="increasing order"):
+        make_arm("a", np.array([0, 1]), np.zeros((2, 2), dtype=np.int64), seeds=seeds)
+
+
+def test_holm_adjusts_as_by_hand():
+    assert compute_holm_adjusted([0.01, 0.04, 0.03, 0.5]) == pytest.approx((0.04, 0.09, 0.09, 0.5))
+    assert compute_holm_adjusted([0.9, 0.8]) == (1.0, 1.0)
+    assert compute_holm_adjusted([]) == ()

@@ -1,0 +1,177 @@
+"""Planned looks, looks at any time, and what differs class by class."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.classes.class_scores import compute_class_differences
+from analysis.evidence import ArmEvidence, RowRule, complete_row, compute_row
+from analysis.findings.study_findings import Verdict
+from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
+from analysis.statistics.comparison import compute_difference
+from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
+from search_spaces.designs import Contrast, contrast_with_first
+from trainables.records.record import ConfigModel, TrialRecord, TrialState
+from trainables.training.predictions import Predictions
+
+NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
+RULE = RowRule(seeds=tuple(range(8)), looks=(3, 5, 8), intervals="planned", margin=0.005, alpha=0.05, num_rows=1)
+
+(CONTRAST,) = contrast_with_first(["control", "treatment"])
+
+
+def make_evidence(shift: float, num_seeds: int = 8, failed: tuple[int, ...] = ()) -> dict[str, ArmEvidence]:
+    """Return two arms of one simulated world, the treatment shifted."""
+    arms = World(seed_sd=0.02, num_seeds=8, shifts=(0.0, shift), num_images=1000).draw(np.random.default_rng(3))
+    evidence = {}
+    for name, arm in zip(("control", "treatment"), arms, strict=True):
+        seeds = [s for s in range(num_seeds) if s not in failed]
+        evidence[name] = ArmEvidence(
+            arm=name,
+            source=make_record(name, 0),
+            runs=[make_record(name, s) for s in seeds],
+            predictions=[
+                Predictions(
+                    sample_ids=arm.sample_ids,
+                    labels=arm.labels,
+                    logits=np.eye(NUM_CLASSES, dtype=np.float32)[arm.predicted[s]],
+                    split="test",
+                )
+                for s in seeds
+            ],
+            failed_seeds=frozenset(failed),
+        )
+    return evidence
+
+
+def make_record(arm: str, seed: int) -> TrialRecord:
+    return TrialRecord(
+        trial_id=f"{seed:05d}",
+        stage="confirmation",
+        config=ConfigModel(arm=arm, seed=seed, hyperparameters={}, fixed={}),
+        fingerprint="x",
+        state=TrialState.COMPLETE,
+        suggested_order=0,
+        device_seconds=2.0,
+    )
+
+
+def judge(evidence: dict[str, ArmEvidence], rule: RowRule = RULE):  # type: ignore[no-untyped-def]
+    return compute_row(CONTRAST, evidence, rule)
+
+
+def test_row_stands_at_the_first_look_that_decides_it_whatever_runs_there_are() -> None:
+    row = judge(make_evidence(0.5))
+    assert (row.verdict, row.look, row.num_looks, row.num_seeds) == (Verdict.BETTER, 1, 3, 3)
+    assert row.confidence == pytest.approx(1 - 0.05 / 3)
+
+
+def test_undecided_row_goes_on_to_the_last_look_whose_runs_are_there() -> None:
+    for num_seeds, look in ((3, 1), (4, 1), (5, 2), (8, 3)):
+        row = judge(make_evidence(0.0, num_seeds))
+        assert (row.verdict, row.look) == (Verdict.UNDECIDED, look)
+    assert judge(make_evidence(0.0, 2)) is None
+
+
+def test_seed_that_failed_in_one_arm_is_left_out_of_both() -> None:
+    evidence = make_evidence(0.0, 5)
+    evidence["control"] = make_evidence(0.0, 5, failed=(1,))["control"]
+    row = judge(evidence)
+    assert (row.look, row.num_seeds) == (2, 4)
+
+
+def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
+    evidence = make_evidence(0.0)
+    row = judge(evidence, replace(RULE, intervals="anytime"))
+    assert row.confidence == pytest.approx(0.95)
+    assert (row.intervals, row.num_looks, row.look) == ("anytime", 3, 3)
+    plain = compute_difference(evidence["treatment"].stacked(), evidence["control"].stacked(), 0.95).interval
+    assert row.effect.low < plain.low < plain.high < row.effect.high
+    assert row.settles
+
+
+def test_row_is_completed_by_a_cross_check_and_classes_on_its_own_seeds() -> None:
+    evidence = make_evidence(0.5)
+    row = complete_row(judge(evidence), CONTRAST, evidence, RULE, NAMES)
+    assert row.bootstrap is not None
+    assert row.bootstrap.estimate == row.effect.estimate
+    assert [c.class_name for c in row.class_differences] == list(NAMES)
+
+
+@pytest.mark.parametrize("num_values", [4, 6, 10, 50])
+def test_the_edge_of_the_sequence_is_where_the_martingale_reaches_its_bound(num_values: int) -> None:
+    values = np.random.default_rng(num_values).normal(0.3, 2.0, num_values)
+    deviation = float(values.std(ddof=1))
+    half = compute_sequence_half_width(num_values, deviation, 0.05)
+
+    def log_density(mean: float) -> float:
+        """Log of the right Haar mixture over the scale, numerically."""
+        grid = np.exp(np.linspace(-8, 8, 4001))
+        terms = stats.norm.logpdf(values[:, None], mean, grid).sum(axis=0)
+        return float(np.log(np.trapezoid(np.exp(terms - terms.max()) / grid, grid)) + terms.max())
+
+    edge = float(values.mean()) - half
+    effects = np.linspace(-8 * EFFECT_SCALE, 8 * EFFECT_SCALE, 801)
+    grid = np.exp(np.linspace(-6, 6, 1201))
+    terms = stats.norm.logpdf(values[:, None, None], edge + effects[:, None] * grid, grid).sum(axis=0)
+    inner = np.trapezoid(np.exp(terms - terms.max()) / grid, grid, axis=1)
+    mixture = np.log(np.trapezoid(inner * stats.norm.pdf(effects, 0, EFFECT_SCALE), effects)) + terms.max()
+    assert math.exp(mixture - log_density(edge)) == pytest.approx(1 / 0.05, rel=0.02)
+
+
+def test_sequence_is_endless_with_too_few_values_and_narrows_with_more() -> None:
+    widths = [compute_sequence_half_width(n, 1.0, 0.025) for n in (2, 4, 8, 16, 64)]
+    assert math.isinf(widths[0])
+    assert widths == sorted(widths, reverse=True)
+    one, other = World(seed_sd=0.02, num_seeds=2, shifts=(0.0, 0.0), num_images=200).draw(np.random.default_rng(0))
+    assert math.isinf(compute_anytime_interval(one, other, 0.95).high)
+
+
+def test_only_the_class_that_was_spoilt_is_flagged() -> None:
+    control, _ = World(seed_sd=0.0, num_seeds=5, shifts=(0.0, 0.0), num_images=2000).draw(np.random.default_rng(1))
+    predicted = control.predicted.copy()
+    right = (control.predicted == control.labels).all(axis=0)
+    spoilt = np.flatnonzero((control.labels == 3) & right)[:60]
+    predicted[:, spoilt] = 4
+    treatment = replace(control, predicted=predicted)
+    found = compute_class_differences(treatment, control, NAMES)
+    assert {c.class_name for c in found if c.is_flagged} == {"class 3", "class 4"}
+    adjusted = stats.false_discovery_control([c.p_value for c in found], method="bh")
+    assert [c.p_adjusted for c in found] == pytest.approx(list(adjusted))
+    assert found[0].effect.estimate == 0
+    assert first_seeds(control, 2).predicted.shape[0] == 2
+
+
+def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> None:
+    evidence = make_evidence(0.5)
+    copies = {f"{name} {i}": evidence[name] for name in evidence for i in range(2)}
+    same = Contrast(
+        treatment="high",
+        control="low",
+        treatment_arms=("treatment 0", "treatment 1"),
+        control_arms=("control 0", "control 1"),
+    )
+    row, plain = compute_row(same, copies, RULE), judge(evidence)
+    assert row is not None
+    assert (row.treatment, row.control, row.look) == ("high", "low", plain.look)
+    assert row.effect == plain.effect
+    assert row.cost_ratio == plain.cost_ratio
+    assert (
+        complete_row(row, same, copies, RULE, NAMES).bootstrap
+        == complete_row(plain, CONTRAST, evidence, RULE, NAMES).bootstrap
+    )
+    mixed = replace(same, control_arms=("control 0", "treatment 1"))
+    half = compute_row(mixed, copies, replace(RULE, looks=(8,)))
+    whole = compute_row(same, copies, replace(RULE, looks=(8,)))
+    assert half is not None
+    assert whole is not None
+    assert half.effect.estimate == pytest.approx(whole.effect.estimate / 2)
+    completed = complete_row(half, mixed, copies, replace(RULE, looks=(8,)), NAMES)
+    assert completed.bootstrap is not None
+    assert completed.bootstrap.estimate == pytest.approx(half.effect.estimate)
+    assert sum(c.effect.estimate for c in completed.class_differences) / len(NAMES) == pytest.approx(
+        half.effect.estimate
+    )

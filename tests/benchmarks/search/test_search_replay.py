@@ -1,0 +1,382 @@
+"""The search replay: a fair simulation of both sides, right figures, and a surrogate that says how good it is."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from benchmarks.search.curve_surrogate import CurveSurrogate, Divergence, fit_arm
+from benchmarks.search.record_curves import write_parquet
+from benchmarks.search.replay_curves import (
+    Curves,
+    FloatArray,
+    Hyperparameters,
+    Recording,
+    encode,
+    encode_points,
+    load_curves,
+)
+from benchmarks.search.replay_measures import Measures, judge_goals, measure, summarise
+from benchmarks.search.replay_sides import STOCK, OurSide, Setting, StockSide, make_spec, simulate_study
+from benchmarks.search.replay_simulation import Outcome, Side, simulate
+from benchmarks.search.replay_tables import Grid
+from benchmarks.search.search_replay import Cell, default_setting, make_goal_grid, make_plan, make_result_grid
+from search_spaces.errors import UserInputError
+from study.spec.study_spec import StudySpec
+from tests.study.simulated import make_spec as make_simulated_spec
+from trainables.records.record import TrialState
+from trainables.seeds import numpy_generator
+
+NUM_EPOCHS = 6
+FULL_TRIAL_SECONDS = {"resnet18": 6.0, "resnet50": 18.0}
+OURS = Setting(side="ours", sampler="tpe_multivariate", allocation="per_arm", asha=True)
+
+
+@dataclass
+class Hill:
+    """A landscape with known optima: 0.8 for ResNet18 and 0.78 for ResNet50, at max_lr 0.05, whatever else is chosen."""
+
+    factor: str = "backbone"
+    noise_sd: float = 0.01
+    diverges_above: float = math.inf
+    true_best: Mapping[str, float] = field(default_factory=lambda: {"resnet18": 0.8, "resnet50": 0.78})
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        return tuple(self.true_best)
+
+    def mean_curve(self, hyperparameters: Hyperparameters) -> FloatArray:
+        lr = float(hyperparameters["max_lr"])
+        last = self.true_best[str(hyperparameters["backbone"])] - 0.15 * abs(math.log10(lr / 0.05))
+        epochs = np.arange(1, NUM_EPOCHS + 1)
+        curve = last * (1 - np.exp(-epochs)) / (1 - math.exp(-NUM_EPOCHS))
+        return np.where((lr > self.diverges_above) & (epochs >= 2), np.nan, curve)
+
+    def draw_curve(self, hyperparameters: Hyperparameters, generator: np.random.Generator) -> FloatArray:
+        return self.mean_curve(hyperparameters) + generator.normal(0.0, self.noise_sd)
+
+    def seconds(self, arm: str) -> FloatArray:
+        return np.full(NUM_EPOCHS, FULL_TRIAL_SECONDS[arm] / NUM_EPOCHS)
+
+
+def run(setting: Setting, landscape: Hill | None = None, *, num_workers: int = 4, seed: int = 0) -> Outcome:
+    """Simulate one study with a budget of 240 device-seconds: 20 full trials of mean cost."""
+    return simulate_study(
+        landscape or Hill(), make_simulated_spec(), setting, num_workers=num_workers, budget_seconds=240.0, seed=seed
+    )
+
+
+@pytest.mark.parametrize("setting", [STOCK, OURS, replace(OURS, allocation="pooled"), replace(OURS, sampler="random")])
+def test_both_sides_spend_the_budget_and_not_a_round_of_trials_more(setting: Setting) -> None:
+    outcome = run(setting)
+    spent = sum(outcome.device_seconds.values())
+    assert 0.75 * 240.0 <= spent <= 240.0 + 4 * FULL_TRIAL_SECONDS["resnet50"]
+    assert outcome.num_trials > 15
+
+
+def test_without_asha_the_budget_is_never_exceeded_and_trials_cost_what_the_landscape_says() -> None:
+    outcome = run(replace(OURS, asha=False))
+    num_small, num_large = outcome.device_seconds["resnet18"] / 6.0, outcome.device_seconds["resnet50"] / 18.0
+    assert (num_small, num_large) == (20, 6)
+    assert outcome.num_trials == 26
+
+
+@pytest.mark.parametrize("setting", [STOCK, OURS])
+@pytest.mark.parametrize("num_workers", [1, 3, 8])
+def test_workers_are_all_used_and_no_more_than_there_are(setting: Setting, num_workers: int) -> None:
+    outcome = run(setting, num_workers=num_workers)
+    assert outcome.num_peak_running == num_workers
+    assert outcome.idle_seconds >= 0.0
+    if num_workers == 1:
+        assert outcome.idle_seconds == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("setting", [STOCK, OURS])
+def test_a_study_is_a_function_of_its_seed(setting: Setting) -> None:
+    assert run(setting, seed=3) == run(setting, seed=3)
+    assert run(setting, seed=3).chosen != run(setting, seed=4).chosen
+
+
+def test_our_arms_get_equal_device_time() -> None:
+    spent = run(OURS).device_seconds
+    assert min(spent.values()) / sum(spent.values()) >= 0.45
+
+
+def make_stock(landscape: Hill, spec: StudySpec) -> StockSide:
+    return StockSide(spec, landscape, budget_seconds=240.0)
+
+
+def test_stock_tells_optuna_that_stopped_trials_are_complete_and_not_their_last_value() -> None:
+    """What Ray 2.60 does; `TuneController._process_trial_result` and `stop_trial`."""
+    landscape, spec = Hill(noise_sd=0.0), make_simulated_spec()
+    side = make_stock(landscape, spec)
+    simulate(side, landscape, num_workers=4, seed=0)
+    trials = side.search._ot_study.trials
+    assert {t.state for t in trials} == {optuna.trial.TrialState.COMPLETE}
+    lengths = Counter(len(t.intermediate_values) + 1 for t in trials)
+    assert set(lengths) == {1, 4, 6}, "rungs of grace period 1 and reduction factor 4, and the last epoch"
+    for trial in trials:
+        curve = landscape.mean_curve(trial.params)
+        reported = len(trial.intermediate_values)
+        assert trial.value == pytest.approx(curve[reported])
+        assert trial.intermediate_values == pytest.approx({e + 1: curve[e] for e in range(reported)})
+
+
+def test_stock_chooses_the_best_last_value_of_all_trials_stopped_or_not() -> None:
+    side = make_stock(Hill(), make_simulated_spec())
+    trials = [side.next_trial() for _ in range(3)]
+    first, second, third = (t for t in trials if t is not None)
+    assert side.on_report(first.trial_id, 1, 0.9, 1.0)
+    assert not side.on_report(second.trial_id, 1, 0.8, 1.0), "below the rung's cutoff"
+    assert side.choose() == first.hyperparameters
+    for epoch in range(2, NUM_EPOCHS + 1):
+        side.on_report(first.trial_id, epoch, 0.7, 1.0)
+    assert side.on_report(third.trial_id, 1, math.nan, 1.0)
+    assert side.choose() == second.hyperparameters
+
+
+def test_nan_stays_with_stock_and_fails_at_once_with_ours() -> None:
+    landscape, spec = Hill(diverges_above=0.1), make_simulated_spec()
+    stock = make_stock(landscape, spec)
+    simulate(stock, landscape, num_workers=4, seed=0)
+    states = Counter(t.state for t in stock.search._ot_study.trials)
+    assert states[optuna.trial.TrialState.RUNNING] >= 1, "tell() refuses NaN; Ray logs it and goes on"
+    ours = OurSide(make_spec(spec, OURS, budget_seconds=240.0, seed=0), landscape)
+    simulate(ours, landscape, num_workers=4, seed=0)
+    failed = [r for r in ours.book if r.state is TrialState.FAILED]
+    assert failed
+    assert all(len(r.epochs) == 2 for r in failed)
+    for side in (stock, ours):
+        chosen = side.choose()
+        assert chosen is not None
+        assert float(chosen["max_lr"]) <= 0.1
+
+
+def test_our_choice_ran_every_epoch_and_is_the_best_of_both_arms() -> None:
+    landscape, spec = Hill(), make_simulated_spec()
+    side: Side = OurSide(make_spec(spec, OURS, budget_seconds=240.0, seed=1), landscape)
+    outcome = simulate(side, landscape, num_workers=4, seed=1)
+    assert isinstance(side, OurSide)
+    complete = [r for r in side.book if r.state is TrialState.COMPLETE]
+    best = max(complete, key=lambda r: r.last_macro_f1 or 0.0)
+    assert {r.config.arm for r in complete} == {"resnet18", "resnet50"}
+    assert outcome.chosen == best.config.hyperparameters
+
+
+def make_outcome(backbone: str, max_lr: float) -> Outcome:
+    return Outcome(
+        chosen={"backbone": backbone, "max_lr": max_lr},
+        device_seconds={"resnet18": 60.0, "resnet50": 20.0},
+        num_trials=12,
+        num_peak_running=4,
+        idle_seconds=20.0,
+    )
+
+
+def test_measures_of_a_study_made_by_hand() -> None:
+    right = measure(make_outcome("resnet18", 0.5), Hill(), 100.0)
+    assert right.regret_pp == pytest.approx(15.0)
+    assert not right.is_wrong
+    assert (right.least_share, right.spent_fraction, right.idle_fraction) == (0.5, 0.8, 0.2)
+    wrong = measure(make_outcome("resnet50", 0.05), Hill(), 100.0)
+    assert wrong.regret_pp == pytest.approx(2.0)
+    assert wrong.is_wrong
+    assert measure(make_outcome("resnet18", 0.5), Hill(diverges_above=0.1), 100.0).regret_pp == pytest.approx(80.0)
+    with pytest.raises(ValueError, match="larger budget"):
+        measure(replace(make_outcome("resnet18", 0.5), chosen=None), Hill(), 100.0)
+
+
+def make_measures(regret_pp: float, *, is_wrong: bool, least_share: float = 1.0) -> Measures:
+    return Measures(
+        regret_pp=regret_pp,
+        is_wrong=is_wrong,
+        least_share=least_share,
+        spent_fraction=1.0,
+        num_trials=1,
+        idle_fraction=0.0,
+    )
+
+
+def test_goals_are_met_and_missed_by_the_figures() -> None:
+    good = summarise([make_measures(1.0, is_wrong=False), make_measures(2.0, is_wrong=True)])
+    bad = summarise(
+        [make_measures(2.0, is_wrong=True, least_share=0.5), make_measures(4.0, is_wrong=True, least_share=0.5)]
+    )
+    assert [goal.is_met for goal in judge_goals(good, bad)] == [True, True, True]
+    assert [goal.is_met for goal in judge_goals(bad, good)] == [False, False, False]
+    assert judge_goals(good, bad)[0].figures.startswith("-1.50 [")
+    faultless = summarise([make_measures(1.0, is_wrong=False)] * 2)
+    assert judge_goals(faultless, faultless)[1].is_met is None
+
+
+def test_intervals_hold_their_estimates() -> None:
+    summary = summarise([make_measures(float(i), is_wrong=i == 0) for i in range(10)])
+    assert summary.regret_pp.estimate == pytest.approx(4.5)
+    assert summary.regret_pp.low < 4.5 < summary.regret_pp.high
+    # Clopper and Pearson's interval for 1 of 10.
+    assert (summary.wrong.low, summary.wrong.high) == pytest.approx((0.00253, 0.44502), abs=1e-5)
+
+
+def test_plan_has_stock_and_the_default_in_every_table() -> None:
+    plan = make_plan(["random"], [4, 8, 64], [0.5, 1.0], whole=False)
+    assert len(plan) == len(set(plan))
+    tables = {(c.gap_pp, c.num_workers) for c in plan}
+    assert tables == {(None, 4), (None, 8), (None, 64), (0.5, 8), (1.0, 8)}
+    for gap_pp, num_workers in tables:
+        for setting in (STOCK, default_setting()):
+            assert Cell(setting=setting, num_workers=num_workers, gap_pp=gap_pp) in plan
+    samplers = ["random", "tpe_univariate", "tpe_multivariate", "gp"]
+    assert sum(c.gap_pp is None for c in make_plan(samplers, [4, 8, 64], [0.5], whole=True)) == 3 * (4 * 2 * 2 + 1)
+    with pytest.raises(UserInputError, match="did you mean 'random'"):
+        make_plan(["randon"], [4], [], whole=False)
+
+
+def test_tables_name_the_default_the_difference_and_the_verdict() -> None:
+    summary = summarise([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
+    cells = {Cell(setting=s, num_workers=8): summary for s in (STOCK, default_setting())}
+    grid = make_result_grid(cells, None, 8, "title")
+    text = grid.to_markdown()
+    assert "(default) | 2.00 [" in text
+    assert "| 0.00 [0.00, 0.00] | 1/2 [" in text
+    assert [row[-1] for row in make_goal_grid(cells).rows] == ["met", "MISSED", "met"]
+
+
+def test_markdown_table_has_a_line_per_row() -> None:
+    grid = Grid(title="T", columns=("a", "b"), rows=[("1", "2"), ("3", "4")])
+    assert grid.to_markdown().splitlines()[2:] == ["| a | b |", "| :-- | --: |", "| 1 | 2 |", "| 3 | 4 |"]
+
+
+def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]:
+    """Return curves of `Hill` with a little noise, at random configurations of one arm."""
+    spec = make_simulated_spec()
+    arm = spec.arms()[arm_index]
+    generator = numpy_generator(0, "test curves", arm_index)
+    hyperparameters: list[Hyperparameters] = []
+    for _ in range(num_trials):
+        weighting = str(generator.choice(["none", "inverse_frequency", "group"]))
+        strength = {} if weighting == "none" else {"class_weight_strength": float(generator.random())}
+        hyperparameters.append(
+            {
+                "backbone": arm.name,
+                "max_lr": 10 ** generator.uniform(-3, 0),
+                "backbone_lr_ratio": 10 ** generator.uniform(-3, 0),
+                "cutmix_probability": float(generator.random()),
+                "class_weighting": weighting,
+                "interpolation": str(generator.choice(["bicubic", "bilinear"])),
+                "weight_decay": 10 ** generator.uniform(-6, -2),
+                "label_smoothing": generator.uniform(0.0, 0.2),
+                **strength,
+            }
+        )
+    hill = Hill()
+    noise = generator.normal(0.0, 0.002, (num_trials, NUM_EPOCHS))
+    curves = Curves(
+        hyperparameters=tuple(hyperparameters),
+        macro_f1=np.array([hill.mean_curve(h) for h in hyperparameters]) + noise,
+        cpu_seconds=np.array([hill.seconds(arm.name)] * num_trials),
+    )
+    return Recording(spec=spec, arms={arm.name: curves}), curves
+
+
+def test_surrogate_finds_the_known_optimum_and_says_how_far_it_is_off() -> None:
+    recording, curves = make_curves(40)
+    surrogate = fit_arm(recording.spec.arms()[0], curves)
+    quality = surrogate.quality
+    assert (quality.num_trials, quality.num_diverged) == (40, 0)
+    assert quality.spearman > 0.8
+    assert 0.2 < quality.last_rmse_pp < 0.5 * quality.last_sd_pp
+    assert surrogate.residuals.shape == (40, NUM_EPOCHS)
+    assert surrogate.seconds.tolist() == [1.0] * NUM_EPOCHS
+    whole = CurveSurrogate({"resnet18": surrogate}, "backbone")
+    assert whole.true_best["resnet18"] == pytest.approx(0.8, abs=0.04)
+    near = whole.mean_curve(dict(curves.hyperparameters[0]))
+    assert near == pytest.approx(curves.macro_f1[0], abs=0.05)
+    noise = whole.draw_curve(curves.hyperparameters[0], numpy_generator(0, "x")) - near
+    assert any(noise == pytest.approx(residual) for residual in surrogate.residuals)
+
+
+def test_noise_is_that_of_trials_with_similar_curves() -> None:
+    recording, curves = make_curves(12)
+    surrogate = fit_arm(recording.spec.arms()[0], curves, "kernel_ridge")
+    is_low = np.arange(12) < 4
+    levels = np.where(is_low, 0.1, 0.9)[:, None]
+    marked = replace(
+        surrogate, predicted=levels + np.zeros((12, NUM_EPOCHS)), residuals=levels + np.zeros((12, NUM_EPOCHS))
+    )
+    drawn = [marked.draw_noise(np.full(NUM_EPOCHS, 0.2), numpy_generator(0, i))[0] for i in range(20)]
+    assert drawn == [0.1] * 20
+    shifted = replace(marked, shift=-0.6)
+    assert shifted.draw_noise(np.full(NUM_EPOCHS, 0.2), numpy_generator(0, "x"))[0] == 0.9
+
+
+def test_a_gap_is_exactly_what_was_asked_for() -> None:
+    arms = make_simulated_spec().arms()
+    surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1], "kernel_ridge") for i, arm in enumerate(arms)}
+    whole = CurveSurrogate(surrogates, "backbone")
+    strongest = max(whole.true_best, key=lambda name: whole.true_best[name])
+    shifted = whole.with_gap(0.02)
+    assert shifted.true_best[strongest] == whole.true_best[strongest]
+    assert min(shifted.true_best.values()) == pytest.approx(whole.true_best[strongest] - 0.02)
+
+
+def test_configurations_diverge_where_their_nearest_neighbour_did() -> None:
+    divergence = Divergence(features=np.array([[0.0, 0.0], [1.0, 1.0]]), first_epochs=np.array([6, 2]))
+    assert divergence.first_epoch(np.array([[0.1, 0.4], [0.9, 0.6]])).tolist() == [6, 2]
+    recording, curves = make_curves(20)
+    curves.macro_f1[3, 2:] = np.nan
+    surrogate = fit_arm(recording.spec.arms()[0], curves, "kernel_ridge")
+    assert (surrogate.quality.num_trials, surrogate.quality.num_diverged) == (19, 1)
+    predicted = surrogate.predict(np.array([encode(surrogate.arm.space, h) for h in curves.hyperparameters[3:5]]))
+    assert np.isnan(predicted).sum(axis=1).tolist() == [NUM_EPOCHS - 2, 0]
+
+
+def test_a_surrogate_of_too_few_trials_is_refused() -> None:
+    recording, curves = make_curves(9)
+    with pytest.raises(UserInputError, match="at least 10 finished trials per arm, but got 9"):
+        fit_arm(recording.spec.arms()[0], curves)
+
+
+def test_points_of_the_cube_and_configurations_have_the_same_features() -> None:
+    space = make_simulated_spec().arms()[0].space
+    names = space.names
+    point = np.full((2, len(names)), 0.5)
+    point[0, names.index("class_weighting")] = 0.1
+    features = encode_points(space, point)
+    chosen: dict[str, float | str] = {
+        "max_lr": 10**-1.5,
+        "backbone_lr_ratio": 10**-1.5,
+        "cutmix_probability": 0.5,
+        "class_weighting": "none",
+        "interpolation": "bilinear",
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.1,
+    }
+    assert features[0] == pytest.approx(encode(space, chosen))
+    weighted = {**chosen, "class_weighting": "inverse_frequency", "class_weight_strength": 0.5}
+    assert features[1] == pytest.approx(encode(space, weighted))
+
+
+def test_recorded_file_comes_back_with_absent_parameters_and_the_epochs_of_a_diverged_trial(tmp_path: Path) -> None:
+    _, curves = make_curves(4)
+    lines: list[dict[str, Any]] = [
+        {
+            "config": {"arm": "resnet18", "seed": 1, "hyperparameters": dict(hyperparameters)},
+            "epochs": [{"epoch": e + 1, "macro_f1": float(v), "cpu_seconds": 1.0} for e, v in enumerate(curve)],
+        }
+        for hyperparameters, curve in zip(curves.hyperparameters, curves.macro_f1, strict=True)
+    ]
+    lines[2]["epochs"] = [*lines[2]["epochs"][:1], {"epoch": 2, "macro_f1": None, "cpu_seconds": 1.0}]
+    toml = 'name = "x"\n[data]\nsource = "planted"\n[model]\nweights = "none"\n[search]\nmax_epochs = 6\n'
+    write_parquet(json.loads(json.dumps(lines)), {"spec": toml}, tmp_path / "curves.parquet")
+    loaded = load_curves(tmp_path / "curves.parquet").arms["resnet18"]
+    assert loaded.hyperparameters == curves.hyperparameters
+    assert np.isfinite(loaded.macro_f1).sum(axis=1).tolist() == [6, 6, 1, 6]
+    with pytest.raises(UserInputError, match="record_curves"):
+        load_curves(tmp_path / "nothing.parquet")

@@ -1,0 +1,19 @@
+"""The command line `study`, with the judge's trainable in the place of the product's: ``python -m tests.faults.driver``."""
+
+from typing import Any
+
+from ray import tune
+
+from study import cli
+from study import driver as lifecycle
+from tests.faults.judge import JudgedTrainable
+from trainables.tune_adapter import TrialSettings
+
+
+def _make_judged(shared: Any, settings: TrialSettings) -> Any:
+    return tune.with_parameters(JudgedTrainable, data=shared, settings=settings)
+
+
+if __name__ == "__main__":
+    lifecycle.make_trainable = _make_judged
+    cli.main()

@@ -1,0 +1,139 @@
+"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files: tests/study."""
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from study.state.paths import FINDINGS
+from tests.faults import hostile, nodes, ports, storage
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, is_alive, kill
+from tests.faults.processes import find_differences, find_restarted
+from trainables.records.store import Store
+
+pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
+
+
+@pytest.mark.long_faults
+def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None:
+    campaign = Campaign(tmp_path, num_trials=4, max_epochs=4, retries=10, timeout_seconds=40.0)
+    campaign.start()
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
+        assert campaign.wait_for(lambda: bool(campaign.running_pids()))
+        time.sleep(0.7)
+        pids = campaign.running_pids()
+        assert pids, "every trial ended at once"
+        assert kill(pids[0], number)
+        if number is not signal.SIGSTOP:
+            assert campaign.wait_for(lambda pid=pids[0]: not is_alive(pid))  # type: ignore[misc]
+    status, output = campaign.end()
+    assert status == EXIT_DONE, output
+    assert campaign.find_losses(expected=4) == ()
+    causes = [cause for record in campaign.records().values() for cause in record.retry_causes]
+    assert sum("no report for 40 s" in cause for cause in causes) == 1
+    assert len(causes) >= 3
+    assert any(line.event == "left" for line in campaign.lines())
+
+
+@pytest.mark.long_faults
+def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
+    """The cluster is started by the commands of cluster.yaml, with a token; what is left of the study goes on without it."""
+    with nodes.local_cluster(2, tmp_path) as cluster:
+        campaign = nodes.make_campaign(tmp_path, cluster, num_trials=4, retries=10)
+        campaign.start()
+        try:
+            assert nodes.lose_node(campaign, cluster, random.Random(0))
+            assert nodes.orphan_trial(campaign, cluster, random.Random(1)) in {"refused", "gone"}
+            campaign.note_finished()
+            kill(cluster.gcs(), signal.SIGKILL)
+        finally:
+            campaign.end(150)
+    with nodes.local_cluster(1, tmp_path) as cluster:
+        campaign.address, campaign.environment = cluster.address, cluster.environment
+        campaign.start("resume")
+        status, output = campaign.end()
+    assert status == EXIT_DONE, output
+    assert campaign.find_losses(expected=4) == ()
+    assert nodes.find_late_writes(campaign) == ()
+
+
+@pytest.mark.long_faults
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a tmpfs, which only root may mount")
+def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    if subprocess.run(["mount", "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("there is no mount here")
+    with storage.small_disk(tmp_path / "disk", 700):
+        campaign = Campaign(tmp_path, storage=str(tmp_path / "disk"), num_trials=4, max_epochs=3)
+        campaign.start()
+        assert campaign.wait_for(lambda: any(line.event == "epoch" for line in campaign.lines()))
+        storage.fill(tmp_path / "disk" / "filler")
+        status, output = campaign.end()
+        assert status == EXIT_STOPPED, output
+        assert "No space left on device" in output
+        assert "study resume" in output
+        assert "Traceback" not in output
+        campaign.note_finished()
+        assert campaign.records()
+        (tmp_path / "disk" / "filler").unlink()
+        campaign.start("resume")
+        status, output = campaign.end()
+        assert status == EXIT_DONE, output
+        assert campaign.find_losses(expected=4) == ()
+
+
+@pytest.mark.long_faults
+def test_search_on_a_failing_object_store_is_killed_and_resumed_with_its_uri_alone(tmp_path: Path) -> None:
+    outcome = storage.fail_object_store(tmp_path, 16, num_trials=3, whole=False)
+    assert outcome.is_met, outcome
+    assert outcome.injected >= 12
+
+
+def test_judge_tells_a_trial_run_again_from_one_that_was_still_to_be_finished(tmp_path: Path) -> None:
+    starts = [{"trial": "trials/00000", "time": 100.0}, {"trial": "trials/00000", "time": 200.0}]
+    lines = [{"event": "start", "attempt": 1, "pid": 1, **start} for start in starts]
+    (tmp_path / LOG_NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert not find_restarted(Campaign(tmp_path, finished_at={"00000": 201.0}))
+    assert not find_restarted(Campaign(tmp_path, finished_at={"00001": 1.0}))
+    assert len(find_restarted(Campaign(tmp_path, finished_at={"00000": 199.0}))) == 1
+
+
+def test_judge_tells_findings_that_differ_from_other_measured_times(tmp_path: Path) -> None:
+    curve = {"arm": "resnet18", "points": [{"expected": 0.81}], "observed": [[28.7, 0.79], [42.9, 0.8]]}
+    first = {"rows": [{"verdict": "BETTER", "cost_ratio": 2.1}], "tuning_curves": [curve]}
+    slower = {**curve, "points": [{"expected": 0.82}], "observed": [[29.1, 0.79], [41.9, 0.8]]}
+    changes = {
+        "slower": ({"rows": [{"verdict": "BETTER", "cost_ratio": 2.2}], "tuning_curves": [slower]}, ()),
+        "verdict": ({"rows": [{"verdict": "WORSE", "cost_ratio": 2.1}]}, ("findings differ in rows",)),
+        "score": (
+            {"tuning_curves": [{**curve, "observed": [[28.7, 0.79], [42.9, 0.81]]}]},
+            ("findings differ in tuning_curves",),
+        ),
+    }
+    Store(tmp_path / "first").write_text(FINDINGS, json.dumps(first))
+    for name, (change, told) in changes.items():
+        Store(tmp_path / name).write_text(FINDINGS, json.dumps({**first, **change}))
+        assert find_differences(str(tmp_path / "first"), str(tmp_path / name)) == told
+    assert "has no findings" in find_differences(str(tmp_path / "first"), str(tmp_path / "none"))[0]
+
+
+def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    pickle.loads(hostile._wrappings(marker)["pickle"])
+    assert marker.exists()
+
+
+def test_hostile_input_is_refused_in_words(tmp_path: Path) -> None:
+    outcome = hostile.feed_hostile_input(tmp_path, 400)
+    assert outcome.is_met, outcome
+
+
+def test_no_port_answers_without_the_token() -> None:
+    outcome = ports.knock_at_ports()
+    assert outcome.is_met, outcome
+    assert outcome.injected >= 6

@@ -1,0 +1,108 @@
+"""cluster.yaml and its Kubernetes sibling: valid for the installed Ray, and safe by default."""
+
+import json
+import re
+import time
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray
+import yaml
+from ray.autoscaler._private.loader import load_function_or_class
+from ray.autoscaler._private.node_provider_availability_tracker import NodeProviderAvailabilityTracker
+from ray.autoscaler._private.resource_demand_scheduler import get_nodes_for
+from ray.autoscaler.node_launch_exception import NodeLaunchException
+
+from tests.faults.nodes import start_command
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return (ROOT / "cluster.yaml").read_text()
+
+
+@pytest.fixture(scope="module")
+def cluster(text: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def kuberay() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "kuberay.yaml").read_text())
+    return loaded
+
+
+def test_it_passes_the_installed_rays_schema(cluster: dict[str, Any]) -> None:
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(cluster, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**cluster, "no_such_key": 1}, schema)
+
+
+def test_no_trial_runs_on_the_head_and_workers_hold_gpus(cluster: dict[str, Any]) -> None:
+    types = cluster["available_node_types"]
+    assert types[cluster["head_node_type"]]["resources"]["CPU"] == 0
+    workers = [t for name, t in types.items() if name != cluster["head_node_type"]]
+    assert all(worker["resources"]["GPU"] >= 1 and worker["min_workers"] == 0 for worker in workers)
+
+
+def choose_node_type(cluster: dict[str, Any], unavailable: tuple[str, ...] = ()) -> dict[str, int]:
+    """Ask the installed Ray's autoscaler which machine it starts for one trial with a GPU."""
+    types = {
+        name: {**kind, "resources": {**kind["resources"], "memory": 1}}
+        for name, kind in cluster["available_node_types"].items()
+    }
+    tracker = NodeProviderAvailabilityTracker()
+    for name in unavailable:
+        failure = NodeLaunchException("InsufficientInstanceCapacity", "no spot machines", None)
+        tracker.update_node_availability(name, int(time.time()), failure)
+    summary = tracker.summary()
+
+    (setting,) = [w for w in start_command("head", head_ip="") if w.startswith("RAY_AUTOSCALER_UTILIZATION_SCORER=")]
+    score = partial(load_function_or_class(setting.partition("=")[2]), node_availability_summary=summary)
+    chosen, _ = get_nodes_for(types, {}, cluster["head_node_type"], 8, [{"CPU": 4, "GPU": 1}], score)
+    return dict(chosen)
+
+
+def test_spot_comes_first_and_on_demand_where_there_is_none(cluster: dict[str, Any]) -> None:
+    market = cluster["available_node_types"]["gpu_spot"]["node_config"]["InstanceMarketOptions"]["MarketType"]
+    assert market == "spot"
+    assert choose_node_type(cluster) == {"gpu_spot": 1}
+    assert choose_node_type(cluster, unavailable=("gpu_spot",)) == {"gpu_on_demand": 1}
+
+
+def test_the_dashboard_listens_on_loopback_only(cluster: dict[str, Any]) -> None:
+    assert "--dashboard-host=127.0.0.1" in start_command("head", head_ip="10.0.0.1")
+    assert "--dashboard-host=0.0.0.0" not in json.dumps(cluster)
+
+
+def test_every_node_wants_the_token_and_no_secret_stands_in_the_file(cluster: dict[str, Any], text: str) -> None:
+    for node in ("head", "worker"):
+        assert "RAY_AUTH_MODE=token" in start_command(node, head_ip="10.0.0.1")
+    assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+    assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert not re.search(r"[0-9a-f]{32}|AKIA|SECRET_ACCESS|RAY_AUTH_TOKEN=", text)
+
+
+def test_versions_are_those_of_the_project(cluster: dict[str, Any], kuberay: dict[str, Any]) -> None:
+    version = metadata.version("ray")
+    assert cluster["docker"]["image"].startswith(f"rayproject/ray:{version}-py311")
+    assert kuberay["spec"]["rayVersion"] == version
+    assert f"rayproject/ray:{version}-py311-gpu" in (ROOT / "docs" / "cluster.md").read_text()
+
+
+def test_kuberay_cluster_wants_a_token_and_runs_no_trial_on_its_head(kuberay: dict[str, Any]) -> None:
+    assert kuberay["apiVersion"] == "ray.io/v1"
+    assert kuberay["spec"]["authOptions"] == {"mode": "token"}
+    assert kuberay["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    (workers,) = kuberay["spec"]["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert "auth_token" not in json.dumps(kuberay)

@@ -1,0 +1,59 @@
+"""Continuing a study with other code or versions: refused, unless it is meant; then the study says so for good."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.errors import UserInputError
+from study.inputs.environment_changes import check_unchanged, describe_changes, find_changes, read_changes
+from study.inputs.provenance import PACKAGES, describe_code, describe_platform
+from trainables.damaged_files import DamagedFileError
+from trainables.records.store import Store
+
+
+def make_passport(**versions: str) -> dict[str, Any]:
+    return {
+        "code": describe_code(),
+        "versions": {name: metadata.version(name) for name in PACKAGES} | versions,
+        "platform": describe_platform(),
+    }
+
+
+def test_nothing_changed_nothing_noted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert check_unchanged(store, make_passport(), allow_changed=False, num_trials=3) == ()
+    assert read_changes(store) == ()
+
+
+def test_other_version_is_refused_by_name_with_what_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    now = metadata.version("optuna")
+    with pytest.raises(UserInputError, match=rf'versions.optuna: "1.0" -> "{now}".*--allow-changed'):
+        check_unchanged(store, make_passport(optuna="1.0"), allow_changed=False, num_trials=3)
+    assert store.list_folder() == ()
+
+
+def test_allowed_change_is_noted_once_and_told_in_the_report(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    passport = make_passport(optuna="1.0")
+    for num_trials in (3, 5):
+        check_unchanged(store, passport, allow_changed=True, num_trials=num_trials)
+    # Once allowed, the same change needs no second word.
+    check_unchanged(store, passport, allow_changed=False, num_trials=7)
+    (note,) = read_changes(store)
+    assert note == {"changes": list(find_changes(passport)), "after_trials": 3}
+    (sentence,) = describe_changes(read_changes(store))
+    assert sentence.startswith(
+        "From trial 3 of the search on, the study ran with other code or versions: versions.optuna"
+    )
+    with pytest.raises(UserInputError, match=r"versions\.ray"):
+        check_unchanged(store, make_passport(optuna="1.0", ray="1.0"), allow_changed=False, num_trials=9)
+
+
+def test_damaged_note_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_text("changes/0001.json", "{")
+    with pytest.raises(DamagedFileError, match=r"changes/0001\.json is damaged"):
+        read_changes(store)

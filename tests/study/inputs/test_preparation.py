@@ -1,0 +1,53 @@
+"""From a spec to data: images that need more than their share of memory are mapped from a file."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from study.inputs.preparation import prepare
+from study.spec.study_spec import parse_spec
+
+SPEC = """
+name = "pictures"
+[data]
+source = "folder"
+path = "{path}"
+[model]
+weights = "none"
+[train]
+image_size = 16
+[search]
+fixed = {{ class_weighting = "none" }}
+[resources]
+{more}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog", "ship"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = generator.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None:
+    inside, mapped = (
+        prepare(parse_spec(SPEC.format(path=folder, more=more), "test"))
+        for more in ("", f'image_memory_gb = 1e-6\nimage_folder = "{tmp_path / "mapped"}"')
+    )
+    assert not isinstance(inside.data.images, np.memmap)
+    assert isinstance(mapped.data.images, np.memmap)
+    assert mapped.data_fingerprint == inside.data_fingerprint
+    assert mapped.fixed == inside.fixed
+    # Another machine has the source and its own disk.
+    packed = pickle.dumps(mapped.data)
+    for path in (tmp_path / "mapped").iterdir():
+        path.unlink()
+    np.testing.assert_array_equal(pickle.loads(packed).images, inside.data.images)

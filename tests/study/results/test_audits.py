@@ -1,0 +1,67 @@
+"""The audit of a study: which images, human counts, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search_spaces.errors import UserInputError
+from study.inputs.human_labels import load_human_shares
+from study.results.audits import choose_audit_images
+from trainables.data.images import ImageSet
+
+NAMES = ("a", "b", "c")
+
+
+def make_images(num_train: int = 4, num_test: int = 6) -> ImageSet:
+    total = num_train + num_test
+    return ImageSet(
+        images=np.zeros((total, 8, 8, 3), dtype=np.uint8),
+        labels=np.arange(total) % 3,
+        class_names=NAMES,
+        source="folder",
+        official_test=np.arange(total) >= num_train if num_train else None,
+    )
+
+
+def test_audit_images_keep_the_shares_of_the_classes() -> None:
+    ids, labels = np.arange(50, 350), np.repeat([0, 1, 2], [200, 60, 40])
+    chosen = choose_audit_images(ids, labels, 150, seed=1)
+    assert len(set(chosen.tolist())) == 150
+    assert (np.diff(chosen) > 0).all()
+    assert np.bincount(labels[chosen - 50]).tolist() == pytest.approx([100, 30, 20], abs=1)
+    assert np.array_equal(choose_audit_images(ids, labels, 150, seed=1), chosen)
+    assert not np.array_equal(choose_audit_images(ids, labels, 150, seed=2), chosen)
+    assert np.array_equal(choose_audit_images(ids, labels, 300, seed=1), ids)
+
+
+def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -> None:
+    counts = np.arange(18).reshape(6, 3) + 1
+    np.save(tmp_path / "counts.npy", counts)
+    shares = load_human_shares(str(tmp_path / "counts.npy"), make_images())
+    assert np.isnan(shares[:4]).all()
+    assert shares[4:] == pytest.approx(counts / counts.sum(axis=1, keepdims=True))
+    without = load_human_shares(str(tmp_path / "counts.npy"), make_images(0, 6))
+    assert np.isfinite(without).all()
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (
+            lambda file: np.save(file, np.ones((5, 3))),
+            r"\(6, 3\), a row for each image of the test set, but are \(5, 3\)",
+        ),
+        (lambda file: np.save(file, np.array([{}], dtype=object), allow_pickle=True), "no .npy file of numbers"),
+        (lambda file: np.save(file, np.array(["x"])), "no .npy file of numbers"),
+        (lambda file: file.write_bytes(b"none"), "no .npy file of numbers"),
+        (lambda file: file.write_bytes(b""), "no .npy file of numbers"),
+        (lambda _: None, "there is no such file"),
+    ],
+)
+def test_bad_human_counts_are_refused_by_name(tmp_path: Path, write, message: str) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "counts.npy"
+    write(file)
+    with pytest.raises(UserInputError, match=message) as caught:
+        load_human_shares(str(file), make_images())
+    assert "counts.npy" in str(caught.value)

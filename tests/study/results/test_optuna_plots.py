@@ -1,0 +1,192 @@
+"""Optuna's plots of a search: of the right trials, only where there is something to draw, and without a trace in pyplot."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from matplotlib import pyplot
+from matplotlib.collections import PathCollection
+
+from study.open_study import OpenStudy
+from study.results.findings import analyze, load_findings, write_report
+from study.results.optuna_export import (
+    assess_importances,
+    build_optuna_study,
+    build_search_studies,
+    compute_importances,
+)
+from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
+from study.spec.study_spec import AnalyzeSpec
+from study.state.record_book import best_trials
+from tests.study.searched import ARMS, STATES, confirm, simulate
+from trainables.data.images import ImageSet
+from trainables.records.record import TrialState
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> OpenStudy:
+    return simulate(tmp_path_factory.mktemp("searched"))
+
+
+def drawn(view: SearchView, key: str) -> go.Figure:
+    with _quiet():
+        return next(plot for plot in view.plots if plot.key == key).draw_page()
+
+
+def test_every_arm_has_its_plots_and_the_search_its_two(searched: OpenStudy) -> None:
+    keys = [plot.key for plot in view_search(searched).plots]
+    assert sorted(keys) == sorted(
+        [f"{kind}_{arm}" for arm in ARMS for kind in ("parallel", "slice", "importance")]
+        + ["search_edf", "search_timeline"]
+    )
+
+
+def test_pruned_and_failed_trials_are_drawn_as_such(searched: OpenStudy) -> None:
+    timeline = drawn(view_search(searched), "search_timeline")
+    counts = {bar.name: len(bar.y) for bar in timeline.data}
+    assert counts == dict(Counter(STATES[r.state] for r in searched.book.of_stage("search")))
+    assert set(counts) == {"COMPLETE", "PRUNED", "FAIL"}
+
+
+def test_plots_of_parameters_are_of_complete_trials(searched: OpenStudy) -> None:
+    view = view_search(searched)
+    for arm in ARMS:
+        num_complete = sum(r.config.arm == arm and r.state is TrialState.COMPLETE for r in searched.book)
+        (slices,) = {len(trace.x) for trace in drawn(view, f"slice_{arm}").data if trace.xaxis == "x"}
+        assert slices == num_complete
+        lines = [t for t in drawn(view, f"parallel_{arm}").data if t.mode == "lines"]
+        assert len(lines) == num_complete
+    assert [trace.name for trace in drawn(view, "search_edf").data] == list(ARMS)
+
+
+def test_importances_of_view_plot_and_database_are_one(searched: OpenStudy) -> None:
+    view, studies = view_search(searched), build_search_studies(searched)
+    for arm in ARMS:
+        (bars,) = drawn(view, f"importance_{arm}").data
+        assert view.importances[arm] == compute_importances(studies[f"simulated/{arm}"])
+        assert view.importances[arm] == pytest.approx(dict(zip(bars.y, bars.x, strict=True)))
+
+
+def test_pngs_are_drawn_without_a_trace_in_pyplot_and_always_the_same(searched: OpenStudy) -> None:
+    view = view_search(searched)
+    before = dict(matplotlib.rcParams)
+    open_before, backend = pyplot.get_fignums(), matplotlib.get_backend(auto_select=False)
+    pngs = view.draw_pngs()
+    assert set(pngs) == {plot.key for plot in view.plots}
+    assert all(png.startswith(b"\x89PNG") for png in pngs.values())
+    assert pyplot.get_fignums() == open_before
+    assert {k: v for k, v in matplotlib.rcParams.items() if k != "backend"} == {
+        k: v for k, v in before.items() if k != "backend"
+    }
+    assert backend is None or matplotlib.get_backend() == backend
+    assert view.draw_pngs() == pngs
+
+
+def test_the_page_has_every_plot_and_needs_no_network(searched: OpenStudy) -> None:
+    view = view_search(searched)
+    page = view.build_page("simulated")
+    assert all(page.count(f'id="plot-{plot.key}"') == 1 for plot in view.plots)
+    assert len(re.findall(r"plotly\.js v\d", page)) == 1
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+    assert "default-src 'none'" in page
+
+
+def test_a_search_with_hardly_a_full_trial_says_what_it_cannot_draw(tmp_path: Path) -> None:
+    study = simulate(tmp_path, max_events=9)
+    num_complete = Counter(r.config.arm for r in study.book if r.state is TrialState.COMPLETE)
+    assert sum(num_complete.values()) == 1
+    view = view_search(study)
+    assert [plot.key for plot in view.plots] == ["search_edf", "search_timeline"]
+    assert view.importances == {}
+    assert len(view.notes) == 2
+    for arm, note in zip(ARMS, view.notes, strict=True):
+        assert note.startswith(arm)
+        assert f"but it has {num_complete[arm]}" in note
+    assert set(view.draw_pngs()) == {"search_edf", "search_timeline"}
+
+
+def test_a_search_that_has_just_begun_has_sentences_and_no_plot(tmp_path: Path) -> None:
+    view = view_search(simulate(tmp_path, max_events=1))
+    assert view.plots == ()
+    assert len(view.notes) == 4
+    assert view.draw_pngs() == {}
+    assert view.notes[-1] in view.build_page("simulated")
+
+
+def test_what_optuna_warns_of_importances_is_noted(searched: OpenStudy) -> None:
+    """One trial with a conditional parameter and one without are enough for a number, and too few for a good one."""
+    complete = [r for r in searched.book if r.state is TrialState.COMPLETE]
+    by_presence = {"class_weight_strength" in r.config.hyperparameters: r for r in complete}
+    assert set(by_presence) == {True, False}
+    importances, notes = assess_importances(
+        build_optuna_study(list(by_presence.values()), searched.spec.search_space())
+    )
+    assert importances is not None
+    assert any("class_weight_strength" in note and "may be inaccurate" in note for note in notes)
+
+
+def test_findings_and_report_say_what_the_search_was(tmp_path: Path) -> None:
+    study = simulate(tmp_path)
+    confirm(study, read_test=True)
+    study = OpenStudy(
+        store=study.store,
+        spec=study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)}),
+        book=study.book,
+    )
+    # Neither panels nor audits look at an image.
+    images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+    findings = analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    assert load_findings(study) == findings
+    view = view_search(study)
+    for arm in findings.search:
+        assert arm.best_trial_id == best_trials(study.book.of_stage("search"), arm.arm, 6)[0].trial_id
+        own = {i.parameter: i.importance for i in findings.importances if i.arm == arm.arm}
+        assert own == pytest.approx(dict(view.importances[arm.arm]))
+        assert (arm.saved_fraction > 0) == (arm.num_pruned > 0)
+    assert [(r.arm, r.epoch) for r in findings.rung_findings] == [(arm, epoch) for arm in ARMS for epoch in (2, 4)]
+    for arm in findings.search:
+        assert sum(r.num_stopped for r in findings.rung_findings if r.arm == arm.arm) == arm.num_pruned
+    assert {"rungs", *(plot.key for plot in view.plots)} <= set(findings.figures)
+    assert study.store.read_text(findings.search_page) == view.build_page("simulated")
+    html, markdown = (study.store.read_text(name) for name in write_report(study))
+    assert 'href="search.html"' in html
+    assert html.count("data:image/png;base64,") == len(findings.figures)
+    assert markdown.count("](findings/figures/") == len(findings.figures)
+
+
+def test_one_colour_bar_is_right_for_every_slice(searched: OpenStudy) -> None:
+    plot = next(plot for plot in view_search(searched).plots if plot.key == "slice_resnet18")
+    with _private_pyplot(), _quiet():
+        plot.draw_axes()
+        figure = pyplot.gcf()
+        plot.tidy(figure, plot.title)
+        points = [
+            c
+            for axes in figure.axes
+            for c in axes.collections
+            if isinstance(c, PathCollection) and c.get_array() is not None
+        ]
+        scales = {c.get_clim() for c in points}
+        pyplot.close(figure)
+    assert len(points) > 4
+    assert len(scales) == 1
+
+
+@pytest.mark.parametrize("num_free", [1, 2])
+def test_a_space_of_one_or_two_hyperparameters_can_be_drawn(tmp_path: Path, num_free: int) -> None:
+    fixed = {
+        "cutmix_probability": 0.0,
+        "class_weighting": "none",
+        "interpolation": "bicubic",
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.0,
+        **({"backbone_lr_ratio": 0.1} if num_free == 1 else {}),
+    }
+    view = view_search(simulate(tmp_path, num_trials=8, fixed=fixed))
+    assert {len(found) for found in view.importances.values()} == {num_free}
+    assert set(view.draw_pngs()) == {plot.key for plot in view.plots}
+    assert view.build_page("simulated")

@@ -1,0 +1,78 @@
+"""Device time: equal for every arm, within a budget where there is one."""
+
+import pytest
+
+from search_spaces.errors import UserInputError
+from study.cluster.trial_costs import check_budget
+from study.scheduling.budget_ledger import DeviceTimeLedger, is_search_finished
+from study.scheduling.search_director import SearchDirector
+from study.state.record_book import MemoryBook
+from tests.study.simulated import FIXED, drive, make_spec
+from trainables.records.record import TrialRecord
+
+FULL = {"resnet18": 6.0, "resnet50": 18.0}
+
+
+def run_budget(
+    device_seconds: float, *, num_workers: int = 2, full: dict[str, float] | None = FULL, **search: object
+) -> tuple[TrialRecord, ...]:
+    spec = make_spec(num_trials=None, device_seconds=device_seconds, **search)
+    book = MemoryBook()
+    director = SearchDirector(book, spec, FIXED, full_trial_seconds=full)
+    drive(director, num_workers=num_workers)
+    assert director.is_exhausted
+    records = book.of_stage("search")
+    assert is_search_finished(records, spec, full)
+    return records
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 8, 16])
+@pytest.mark.parametrize("asha", [True, False])
+def test_budget_is_spent_in_equal_parts_and_never_exceeded_by_a_trial(num_workers: int, asha: bool) -> None:
+    records = run_budget(600.0, num_workers=num_workers, asha={"enabled": asha})
+    spent = {arm: sum(r.device_seconds for r in records if r.config.arm == arm) for arm in FULL}
+    # What is left over is less than a trial of the arm; what is too much is less than the running ones' surprise.
+    for arm, seconds in spent.items():
+        assert 300 - FULL[arm] <= seconds <= 300 + (0 if not asha else num_workers * FULL[arm] / 2)
+    if num_workers <= 8:
+        assert abs(spent["resnet50"] / sum(spent.values()) - 0.5) <= 0.05
+
+
+def test_unmeasured_costs_are_learnt_from_the_first_trials() -> None:
+    records = run_budget(300.0, full=None)
+    assert 240 <= sum(r.device_seconds for r in records) <= 318
+
+
+def test_arm_whose_part_is_used_up_waits_for_its_running_trials() -> None:
+    ledger = DeviceTimeLedger(["a", "b"], budget=20.0, full_trial_seconds={"a": 6.0, "b": 9.0})
+    for number, arm in enumerate(["a", "b"]):
+        assert ledger.choose() == arm
+        ledger.start(arm, str(number))
+    assert ledger.choose() is None
+    assert not ledger.is_spent
+    ledger.spend("a", "0", 2.0)
+    ledger.finish("a", "0")
+    assert ledger.choose() == "a"
+    ledger.spend("b", "1", 9.0)
+    ledger.finish("b", "1")
+    assert not ledger.is_spent
+
+
+def test_pooled_search_is_one_arm_over_the_whole_space() -> None:
+    spec, book = make_spec(allocation="pooled", num_trials=12), MemoryBook()
+    drive(SearchDirector(book, spec, FIXED))
+    records = book.of_stage("search")
+    assert {r.config.arm for r in records} == {"all"}
+    assert {r.config.hyperparameters["backbone"] for r in records} == {"resnet18", "resnet50"}
+
+
+def test_budget_below_one_full_trial_per_arm_is_refused_with_the_numbers() -> None:
+    spec = make_spec(num_trials=None, device_seconds=35.0)
+    with pytest.raises(UserInputError, match=r"6 for resnet18, 18 for resnet50, so 36 in equal parts, but got 35"):
+        check_budget(spec, FULL)
+    check_budget(make_spec(num_trials=None, device_seconds=36.0), FULL)
+
+
+def test_two_budgets_are_refused() -> None:
+    with pytest.raises(UserInputError, match="num_trials or device_seconds, not both"):
+        make_spec(num_trials=8, device_seconds=100.0)

@@ -1,0 +1,100 @@
+"""Replay: the records of a search decide the same once more, and a changed record is noticed."""
+
+import dataclasses
+import random
+
+import pytest
+
+from study.scheduling.replay import Replay, replay_search
+from study.scheduling.search_director import SearchDirector
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook
+from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from trainables.records.record import TrialRecord, TrialState
+
+
+def run_search(spec: StudySpec, **options: int) -> tuple[TrialRecord, ...]:
+    book = MemoryBook()
+    drive(SearchDirector(book, spec, FIXED), noisy_curve, **options)
+    return book.of_stage("search")
+
+
+def noisy_curve(record: TrialRecord, epoch: int) -> float | None:
+    """Return a curve with noise, which diverges for one trial in eight."""
+    noise = random.Random(f"{record.trial_id} {epoch}").uniform(-0.1, 0.1)
+    if int(record.trial_id) % 8 == 5 and epoch == 2:
+        return None
+    return learning_curve(record, epoch) + noise
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe_univariate", "tpe_multivariate", "gp"])
+def test_fresh_sampler_and_scheduler_decide_the_same_in_order(sampler: str) -> None:
+    spec = make_spec(num_trials=20, sampler=sampler)
+    records = run_search(spec, num_workers=3)
+    states = [r.state for r in records]
+    assert TrialState.FAILED in states
+    assert states.count(TrialState.PRUNED) >= 3
+    replay = replay_search(records, {0: spec})
+    assert replay == Replay(
+        num_suggestions=20,
+        num_reports=sum(len(r.epochs) for r in records),
+        num_stops=20,
+        difference="",
+    )
+
+
+def test_pooled_search_and_budget_of_device_seconds_replay() -> None:
+    for search in ({"allocation": "pooled", "num_trials": 16}, {"device_seconds": 150.0, "num_trials": None}):
+        spec = make_spec(**search)
+        records = run_search(spec)
+        replay = replay_search(records, {0: spec})
+        assert (replay.num_suggestions, replay.difference) == (len(records), "")
+
+
+def test_extended_budget_replays_with_the_budget_of_each_time() -> None:
+    small, large = (make_spec(device_seconds=s, num_trials=None) for s in (70.0, 150.0))
+    book = MemoryBook()
+    drive(SearchDirector(book, small, FIXED), noisy_curve)
+    num_before = len(book.of_stage("search"))
+    drive(SearchDirector(book, large, FIXED), noisy_curve)
+    records = book.of_stage("search")
+    assert len(records) > num_before
+    assert replay_search(records, {0: small, num_before: large}).difference == ""
+
+
+def test_interrupted_search_replays() -> None:
+    spec, book = make_spec(num_trials=16), MemoryBook()
+    drive(SearchDirector(book, spec, FIXED), noisy_curve, max_events=21)
+    drive(SearchDirector(book, spec, FIXED), noisy_curve)
+    assert replay_search(book.of_stage("search"), {0: spec}).difference == ""
+
+
+def test_trials_that_broke_off_and_ended_the_search_replay() -> None:
+    spec, book = make_spec(num_trials=12), MemoryBook()
+    director = SearchDirector(book, spec, FIXED)
+    while not director.problem:
+        record = director.next_trial()
+        assert record is not None
+        director.on_error(record.trial_id, "ValueError: no")
+        director.on_retries_exhausted(record.trial_id)
+    drive(SearchDirector(book, spec, FIXED), noisy_curve)
+    assert len(book.of_stage("search")) == 12
+    assert replay_search(book.of_stage("search"), {0: spec}).difference == ""
+
+
+def test_changed_score_changes_a_later_decision_and_is_named() -> None:
+    spec = make_spec(num_trials=20)
+    records = list(run_search(spec))
+    first = records[0]
+    worse = [e.model_copy(update={"macro_f1": 0.01}) for e in first.epochs]
+    records[0] = first.updated(epochs=tuple(worse))
+    replay = replay_search(records, {0: spec})
+    assert replay.difference
+    assert replay.num_suggestions < 20
+
+
+def test_another_sampler_suggests_otherwise() -> None:
+    records = run_search(make_spec(num_trials=20, sampler="random"))
+    replay = replay_search(records, {0: make_spec(num_trials=20, sampler="tpe_univariate")})
+    assert "was resnet" in replay.difference
+    assert dataclasses.asdict(replay)["num_suggestions"] >= 5

@@ -1,0 +1,235 @@
+"""The search without Ray: fair arms, honest hand-over to the sampler, a state that is a function of the records."""
+
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+
+from study.scheduling.search_director import SearchDirector
+from study.state.record_book import RecordBook, best_trials
+from tests.study import simulated
+from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
+from trainables.records.record import TrialRecord, TrialState
+from trainables.records.store import Store
+
+
+def run_study(folder: Path, **search: object) -> tuple[RecordBook, SearchDirector]:
+    book = RecordBook(Store(folder))
+    director = SearchDirector(book, make_spec(**search), FIXED)
+    drive(director)
+    return book, director
+
+
+def optuna_trials(director: SearchDirector, arm: str) -> list[optuna.trial.FrozenTrial]:
+    return director._samplers[arm].trials
+
+
+def test_arms_get_equal_device_time_though_one_costs_three_times_as_much(tmp_path: Path) -> None:
+    book, _ = run_study(tmp_path)
+    spent = {arm: sum(r.device_seconds for r in book if r.config.arm == arm) for arm in ("resnet18", "resnet50")}
+    share = spent["resnet50"] / sum(spent.values())
+    assert 0.45 <= share <= 0.55
+    counts = [sum(r.config.arm == arm for r in book) for arm in ("resnet18", "resnet50")]
+    assert sum(counts) == 24
+    assert counts[0] > counts[1]
+
+
+def test_asha_prunes_at_rungs_only_and_the_first_lies_at_the_lr_peak(tmp_path: Path) -> None:
+    spec = make_spec()
+    book, _ = run_study(tmp_path)
+    pruned = [r for r in book if r.state is TrialState.PRUNED]
+    assert len(pruned) >= 8
+    assert spec.first_rung == math.ceil(spec.train.lr_peak_fraction * 6) == 2
+    assert {r.epochs[-1].epoch for r in pruned} <= {2, 4}
+    assert all("rung" in r.reason and r.epochs[-1].decision == "stop" for r in pruned)
+
+
+def test_without_asha_every_trial_runs_every_epoch(tmp_path: Path) -> None:
+    book, _ = run_study(tmp_path, asha={"enabled": False})
+    assert {(r.state, len(r.epochs)) for r in book} == {(TrialState.COMPLETE, 6)}
+
+
+def test_sampler_hears_pruned_trials_as_pruned_with_every_value(tmp_path: Path) -> None:
+    book, director = run_study(tmp_path)
+    for arm in ("resnet18", "resnet50"):
+        told = optuna_trials(director, arm)
+        records = [r for r in book if r.config.arm == arm]
+        assert [t.state.name for t in told] == [r.state.value for r in records]
+        for trial, record in zip(told, records, strict=True):
+            assert trial.intermediate_values == {e.epoch: e.macro_f1 for e in record.epochs}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
+def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad: float | None) -> None:
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, make_spec(num_trials=12), FIXED)
+
+    def curve(record: TrialRecord, epoch: int) -> float | None:
+        return bad if record.trial_id == "00003" and epoch == 2 else learning_curve(record, epoch)
+
+    drive(director, curve)
+    failed = book.get("search", "00003")
+    assert (failed.state, failed.diverged, len(failed.epochs)) == (TrialState.FAILED, True, 2)
+    assert "macro_f1 was not a finite number at epoch 2" in failed.reason
+    assert failed.epochs[-1].macro_f1 is None
+    for arm in ("resnet18", "resnet50"):
+        assert all(t.state.is_finished() for t in optuna_trials(director, arm))
+        assert "00003" not in [r.trial_id for r in best_trials(book.of_stage("search"), arm, 6)]
+
+
+def test_diverged_region_is_told_as_worst_so_that_the_sampler_avoids_it(tmp_path: Path) -> None:
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, make_spec(num_trials=2), FIXED)
+    record = director.next_trial()
+    assert record is not None
+    assert not director.on_report(record.trial_id, make_report(1, 0.9, 1.0, train_loss=math.nan))
+    (told,) = optuna_trials(director, record.config.arm)
+    assert told.state is optuna.trial.TrialState.PRUNED
+    assert told.intermediate_values == {1: 0.0}
+
+
+def test_crashed_trial_is_failed_with_its_cause_and_not_left_running(tmp_path: Path) -> None:
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, make_spec(num_trials=2), FIXED)
+    record = director.next_trial()
+    assert record is not None
+    director.on_error(record.trial_id, "ValueError: first")
+    director.on_error(record.trial_id, "ValueError: second")
+    director.on_retries_exhausted(record.trial_id)
+    failed = book.get("search", record.trial_id)
+    assert (failed.state, failed.reason) == (TrialState.FAILED, "ValueError: second")
+    assert failed.retry_causes == ("ValueError: first", "ValueError: second")
+    assert failed.attempts == 2
+    (told,) = optuna_trials(director, record.config.arm)
+    assert told.state is optuna.trial.TrialState.FAIL
+
+
+def test_epoch_reported_twice_is_recorded_once(tmp_path: Path) -> None:
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, make_spec(num_trials=2), FIXED)
+    record = director.next_trial()
+    assert record is not None
+    for epoch in (1, 1):
+        assert director.on_report(record.trial_id, make_report(epoch, 0.5, 1.0))
+    assert [e.epoch for e in book.get("search", record.trial_id).epochs] == [1]
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 7, 20, 43])
+def test_killed_search_resumes_to_the_same_records(tmp_path: Path, stopped_after: int) -> None:
+    """With one trial at a time the order of arrival is fixed, so a killed and an undisturbed study agree."""
+    whole = RecordBook(Store(tmp_path / "whole"))
+    drive(SearchDirector(whole, make_spec(), FIXED), num_workers=1)
+    store = Store(tmp_path / "killed")
+    drive(SearchDirector(RecordBook(store), make_spec(), FIXED), num_workers=1, max_events=stopped_after)
+    drive(SearchDirector(RecordBook(store), make_spec(), FIXED), num_workers=1)
+    times = {"started", "ended", "writer", "attempts"}
+    expected = [r.model_dump(exclude=times) for r in whole]
+    assert [r.model_dump(exclude=times) for r in RecordBook(store)] == expected
+
+
+def test_finished_study_starts_nothing(tmp_path: Path) -> None:
+    run_study(tmp_path)
+    again = SearchDirector(RecordBook(Store(tmp_path)), make_spec(), FIXED)
+    assert again.is_exhausted
+    assert again.next_trial() is None
+
+
+def test_more_trials_extend_a_finished_study_by_exactly_that_many(tmp_path: Path) -> None:
+    run_study(tmp_path)
+    book = RecordBook(Store(tmp_path))
+    before = {r.trial_id: r for r in book}
+    drive(SearchDirector(book, make_spec(num_trials=32), FIXED))
+    assert len(book.of_stage("search")) == 32
+    assert {i: r for i, r in ((r.trial_id, r) for r in book) if i in before} == before
+
+
+def test_best_ran_every_epoch_and_is_ranked_by_the_last(tmp_path: Path) -> None:
+    book, _ = run_study(tmp_path)
+    for arm in ("resnet18", "resnet50"):
+        best = best_trials(book.of_stage("search"), arm, 6)
+        scores = [r.last_macro_f1 for r in best]
+        assert best
+        assert scores == sorted(scores, reverse=True)
+        assert all(len(r.epochs) == 6 and r.config.arm == arm for r in best)
+
+
+def test_orders_count_every_event_once(tmp_path: Path) -> None:
+    book, _ = run_study(tmp_path)
+    orders = [r.suggested_order for r in book] + [e.order for r in book for e in r.epochs]
+    orders += [r.ended_order for r in book if r.ended_order is not None]
+    assert sorted(orders) == list(range(len(orders)))
+
+
+def test_search_stops_when_too_many_trials_break_off_and_goes_on_when_resumed(tmp_path: Path) -> None:
+    spec, book = make_spec(num_trials=20), RecordBook(Store(tmp_path))
+    director = SearchDirector(book, spec, FIXED)
+    for number in range(3):
+        assert director.problem == ""
+        record = director.next_trial()
+        assert record is not None
+        director.on_error(record.trial_id, f"OSError: {number}")
+        director.on_retries_exhausted(record.trial_id)
+    assert director.problem == "3 of 3 trials broke off, more than resources.max_failed_fraction = 0.5 allows"
+    assert director.is_exhausted
+    assert director.next_trial() is None
+    assert len(book.of_stage("search")) == 3
+    again = SearchDirector(book, spec, FIXED)
+    drive(again)
+    assert len(book.of_stage("search")) == 20
+
+
+def test_fewer_trials_that_break_off_do_not_stop_the_search(tmp_path: Path) -> None:
+    spec = make_spec(num_trials=12)
+    director = SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED)
+    for number in range(9):
+        record = director.next_trial()
+        assert record is not None
+        if number % 3 == 2:
+            director.on_error(record.trial_id, "OSError: no")
+            director.on_retries_exhausted(record.trial_id)
+        else:
+            for epoch in range(1, 7):
+                if not director.on_report(record.trial_id, make_report(epoch, 0.5, 1.0)):
+                    break
+    assert director.problem == ""
+    assert not director.is_exhausted
+
+
+def test_epoch_cost_makes_the_order_of_arms_independent_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = []
+    for number, seconds in enumerate((1.0, 5.0)):
+        monkeypatch.setattr(
+            simulated, "seconds_per_epoch", lambda record, s=seconds: s * (1 + len(record.trial_id) % 2)
+        )
+        book = RecordBook(Store(tmp_path / str(number)))
+        spec = make_spec(epoch_cost={"resnet18": 1.0, "resnet50": 3.0})
+        drive(SearchDirector(book, spec, FIXED), num_workers=1)
+        orders.append([r.config.arm for r in book])
+        spent = {arm: sum(len(r.epochs) for r in book if r.config.arm == arm) for arm in spec.search.epoch_cost or {}}
+        assert 0.45 <= 3 * spent["resnet50"] / (3 * spent["resnet50"] + spent["resnet18"]) <= 0.55
+    assert orders[0] == orders[1]
+
+
+def test_a_trial_that_broke_off_because_the_storage_failed_stays_for_resume(tmp_path: Path) -> None:
+    book = RecordBook(Store(tmp_path))
+    director = SearchDirector(book, make_spec(), FIXED)
+    first, second = director.next_trial(), director.next_trial()
+    assert first is not None
+    assert second is not None
+    director.on_error(
+        first.trial_id, "ray.exceptions.RayTaskError\ntrainables.store.StorageError: x could not be written: full"
+    )
+    assert director.problem == "x could not be written: full"
+    assert director.is_exhausted
+    assert director.next_trial() is None
+    assert director.on_report(second.trial_id, make_report(1, 0.5, 1.0)), "what still runs goes on"
+    director.on_retries_exhausted(first.trial_id)
+    assert book.get("search", first.trial_id).state is TrialState.RUNNING
+    resumed = SearchDirector(RecordBook(Store(tmp_path)), make_spec(), FIXED)
+    assert not resumed.problem
+    again = resumed.next_trial()
+    assert again is not None
+    assert (again.trial_id, again.attempts) == (first.trial_id, 3)

@@ -1,0 +1,73 @@
+"""Specs: presets are valid, overrides are written in, what is launched can be read again."""
+
+import pytest
+
+from search_spaces.errors import UserInputError
+from study.spec.study_spec import load_spec, parse_spec, preset_names, with_overrides
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_valid_and_its_text_reads_back_equal(name: str) -> None:
+    spec, text = load_spec(name)
+    assert parse_spec(text, where=name) == spec
+    assert len(spec.arms()) == 2
+
+
+def test_presets_are_the_ones_promised() -> None:
+    assert preset_names() == ("cifar10", "cifar10-cpu", "demo")
+
+
+def test_overrides_and_name_are_written_into_the_text() -> None:
+    spec, text = load_spec(
+        "demo",
+        ["search.num_trials=4", "data.options.native_size=16", "model.weights=some/path"],
+        name="other",
+    )
+    assert (spec.name, spec.search.num_trials, spec.model.weights) == ("other", 4, "some/path")
+    assert parse_spec(text, where="text") == spec
+
+
+def test_override_of_a_value_as_if_it_were_a_section_is_refused() -> None:
+    with pytest.raises(UserInputError, match="not a section"):
+        load_spec("demo", ["seed.x=4"])
+
+
+def test_first_rung_is_the_lr_peak_unless_given() -> None:
+    spec, _ = load_spec("demo", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
+    assert spec.first_rung == 3
+    later = with_overrides(spec, ["search.asha.first_rung=5"], "test")
+    assert later.first_rung == 5
+    with pytest.raises(UserInputError, match=r"1\.\.max_epochs"):
+        with_overrides(spec, ["search.asha.first_rung=11"], "test")
+
+
+def test_resources_per_arm() -> None:
+    spec, _ = load_spec("demo", ["resources.gpu.resnet18=0.5", "resources.gpu.resnet50=1"])
+    assert spec.resources.of_arm("gpu", "resnet18") == 0.5
+    assert spec.resources.of_arm("gpu", "resnet50") == 1
+    assert spec.resources.of_arm("cpu", "resnet50") == 1
+    with pytest.raises(UserInputError, match="names no value for the arm 'resnet50'"):
+        load_spec("demo", ["resources.gpu.resnet18=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["search.epoch_cost={resnet18=1.0, resnet5=2.0}"], r"names the arm 'resnet5' \(did you mean 'resnet50'"),
+        (["search.epoch_cost={resnet18=1.0}"], "must name every arm, but lacks resnet50"),
+        (["search.epoch_cost={resnet18=1.0, resnet50=0.0}"], "greater than 0"),
+        (
+            ["search.epoch_cost={resnet18=1.0, resnet50=2.0}", "search.device_seconds=100"],
+            "goes with search.num_trials",
+        ),
+        (
+            ["confirm.intervals=anytime", "confirm.looks=[2, 6]"],
+            "endless below 4 seeds here, but confirm.looks begins at 2",
+        ),
+        (["resources.autoscaling=true"], "needs resources.max_concurrent"),
+        (["resources.timeout_seconds=0"], "greater than 0"),
+    ],
+)
+def test_cost_autoscaling_and_timeout_are_checked(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        load_spec("demo", overrides)

@@ -1,0 +1,117 @@
+"""Damage to a record: recovered from its copy and said, or refused by name; never unnoticed."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from study.scheduling.search_director import SearchDirector
+from study.state.record_book import RecordBook
+from tests.study.simulated import FIXED, drive, make_spec
+from trainables.damaged_files import DamagedFileError
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
+
+RECORD, COPY = "trials/00001/record.json", "trials/00001/record.copy.json"
+QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    drive(SearchDirector(RecordBook(store), make_spec(num_trials=4), FIXED))
+    store.write_bytes("whole.json", store.read_bytes(RECORD))
+    return store
+
+
+def damage(content: bytes, offset: int, bit: int | None) -> bytes:
+    """Cut the content off at the offset, or flip one bit there."""
+    if bit is None:
+        return content[:offset]
+    return content[:offset] + bytes([content[offset] ^ (1 << bit)]) + content[offset + 1 :]
+
+
+def says_the_same(damaged: bytes, whole: bytes) -> bool:
+    """Whether the JSON still holds the same values: white space, or the 17th digit of a number that rounds alike."""
+    try:
+        return bool(json.loads(damaged) == json.loads(whole))
+    except ValueError:
+        return False
+
+
+@QUICK
+@given(data=st.data(), bit=st.none() | st.integers(0, 7))
+def test_every_cut_and_flipped_bit_is_recovered_or_named(store: Store, data: st.DataObject, bit: int | None) -> None:
+    whole = store.read_bytes(COPY)
+    offset = data.draw(st.integers(0, len(whole) - 1))
+    store.write_bytes(RECORD, damage(whole, offset, bit))
+    expected = TrialRecord.from_json(whole, where="copy")
+    book = RecordBook(store)
+    record = book.get("search", "00001")
+    if record.is_altered:
+        # The configuration alone: the rest has its checksum.
+        assert record.model_copy(update={"config": expected.config}) == expected
+        return
+    assert record == expected
+    assert book.recovered or says_the_same(damage(whole, offset, bit), whole)
+
+
+@QUICK
+@given(data=st.data(), bit=st.none() | st.integers(0, 7))
+def test_damage_without_a_good_copy_is_refused_by_name(store: Store, data: st.DataObject, bit: int | None) -> None:
+    whole = store.read_bytes("whole.json")
+    place = whole.index(b'"fingerprint"')  # after the configuration
+    offset = data.draw(st.integers(place, len(whole) - 3))
+    damaged = damage(whole, offset, bit)
+    store.write_bytes(RECORD, damaged)
+    store.write_bytes(COPY, damaged)
+    if says_the_same(damaged, whole):
+        return
+    with pytest.raises(DamagedFileError, match=rf"{RECORD}.*and so is its copy"):
+        RecordBook(store)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_the_last_digit_of_a_number_is_the_same_number_or_named(store: Store, bit: int) -> None:
+    whole = store.read_bytes("whole.json")
+    for number in re.finditer(rb"[0-9]\.[0-9]{12,}", whole):
+        damaged = damage(whole, number.end() - 1, bit)
+        for name in (RECORD, COPY):
+            store.write_bytes(name, damaged)
+        try:
+            record = RecordBook(store).get("search", "00001")
+        except DamagedFileError:
+            assert not says_the_same(damaged, whole)
+        else:
+            assert record.is_altered or record == TrialRecord.from_json(whole, where="whole")
+
+
+def test_driver_writes_what_was_recovered_again_and_says_so(store: Store) -> None:
+    whole = store.read_bytes(COPY)
+    store.write_bytes(RECORD, whole[:100])
+    book = RecordBook(store)
+    (message,) = book.recovered
+    assert RECORD in message
+    assert message.endswith("it was recovered from its copy")
+    assert store.read_bytes(RECORD) == whole[:100], "reading alone changes nothing"
+    book.fence(lambda: None, 3)
+    assert RecordBook(store).recovered == ()
+    assert RecordBook(store).get("search", "00001").writer.endswith("#3")
+
+
+def test_missing_record_is_recovered_from_its_copy(store: Store) -> None:
+    store.delete(RECORD)
+    book = RecordBook(store)
+    assert "is missing; it was recovered from its copy" in book.recovered[0]
+    assert len(book.of_stage("search")) == 4
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b"3", b"null", b'{"a": NaN}', b"\xff\xfe"])
+def test_hostile_record_is_refused_by_name(store: Store, content: bytes) -> None:
+    for name in (RECORD, COPY):
+        store.write_bytes(name, content)
+    with pytest.raises(DamagedFileError, match=r"00001/record\.json is damaged"):
+        RecordBook(store)

@@ -1,0 +1,154 @@
+"""The audit sees what it should: duplicates, leaks, blank images, ranges, shapes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from search_spaces.errors import UserInputError
+from trainables.data.image_audit import audit_batch, audit_image_set, check_image_set
+from trainables.data.images import ImageSet
+from trainables.data.sources import load_image_set
+from trainables.data.splits import SPLIT_NAMES, Splits, make_splits
+
+
+@pytest.fixture
+def image_set() -> ImageSet:
+    """Planted scenes that a test may change: 200 images."""
+    return load_image_set("planted", num_images=200, image_size=24)
+
+
+@pytest.fixture
+def splits(image_set: ImageSet) -> Splits:
+    return make_splits(image_set, seed=0, search_fraction=0.2, confirm_fraction=0.2, test_fraction=0.2)
+
+
+def test_a_sound_set_has_no_problem(image_set: ImageSet, splits: Splits) -> None:
+    report = check_image_set(image_set, splits)
+    assert report == audit_image_set(image_set, splits)
+    assert (report.problems, report.num_duplicates, report.num_leaks, report.num_blank) == ((), 0, 0, 0)
+    stages = {stage.name: stage for stage in report.stages}
+    assert set(stages) == {"images", "labels", "masks", *SPLIT_NAMES}
+    assert stages["images"].shape == (200, 24, 24, 3)
+    assert (stages["images"].dtype, stages["images"].layout) == ("uint8", "NHWC")
+    assert (stages["labels"].minimum, stages["labels"].maximum) == (0, 9)
+    for name in SPLIT_NAMES:
+        indices = getattr(splits, name)
+        assert stages[name].shape == (len(indices), 24, 24, 3)
+        assert stages[name].minimum == image_set.images[indices].min()
+        assert stages[name].maximum == image_set.images[indices].max()
+        assert report.class_counts[name] == tuple(np.bincount(image_set.labels[indices], minlength=10))
+
+
+def test_duplicates_within_a_split_are_no_leak(image_set: ImageSet, splits: Splits) -> None:
+    image_set.images[splits.train[1]] = image_set.images[splits.train[0]]
+    image_set.images[splits.test[1]] = image_set.images[splits.test[0]]
+    report = audit_image_set(image_set, splits)
+    assert (report.num_duplicates, report.num_leaks) == (2, 0)
+    assert report.problems == ()
+
+
+@pytest.mark.parametrize("held_out", ["search", "confirm", "test"])
+def test_a_training_image_in_another_split_is_a_leak(image_set: ImageSet, splits: Splits, held_out: str) -> None:
+    image_set.images[splits.train[:3]] = image_set.images[getattr(splits, held_out)[0]]
+    report = audit_image_set(image_set, splits)
+    assert (report.num_duplicates, report.num_leaks) == (3, 3)
+    with pytest.raises(UserInputError, match=f"sample ids {splits.train[0]}, {splits.train[1]}, {splits.train[2]}"):
+        check_image_set(image_set, splits)
+
+
+def test_one_changed_pixel_is_no_duplicate(image_set: ImageSet, splits: Splits) -> None:
+    image_set.images[splits.train[0]] = image_set.images[splits.test[0]]
+    image_set.images[splits.train[0], 0, 0, 0] ^= 1
+    assert audit_image_set(image_set, splits).num_leaks == 0
+
+
+def test_duplicates_between_held_out_splits_are_no_training_leak(image_set: ImageSet, splits: Splits) -> None:
+    image_set.images[splits.search[0]] = image_set.images[splits.test[0]]
+    report = audit_image_set(image_set, splits)
+    assert (report.num_duplicates, report.num_leaks) == (1, 0)
+
+
+def test_images_outside_every_split_do_not_count(image_set: ImageSet, splits: Splits) -> None:
+    image_set.images[splits.test[-1]] = image_set.images[splits.train[0]]
+    smaller = dataclasses.replace(splits, test=splits.test[:-1])
+    assert audit_image_set(image_set, splits).num_leaks == 1
+    assert audit_image_set(image_set, smaller).num_leaks == 0
+    assert audit_image_set(image_set, smaller).num_duplicates == 0
+
+
+def test_blank_images_are_counted_and_named(image_set: ImageSet, splits: Splits) -> None:
+    for index in range(2):
+        image_set.images[index] = 10 + index
+    assert audit_image_set(image_set, splits).num_blank == 2
+    assert audit_image_set(image_set, splits).problems == ()
+    image_set.images[2] = 12
+    with pytest.raises(UserInputError, match=r"3 of 200 are \(sample ids 0, 1, 2\)"):
+        check_image_set(image_set, splits)
+
+
+def test_floats_rounded_to_bytes_are_recognised(image_set: ImageSet, splits: Splits) -> None:
+    dim = dataclasses.replace(image_set, images=(image_set.images > 128).astype(np.uint8))
+    with pytest.raises(UserInputError, match="no value is above 1"):
+        check_image_set(dim, splits)
+
+
+def test_classes_far_out_of_balance_are_named(image_set: ImageSet, splits: Splits) -> None:
+    labels = np.zeros(200, dtype=np.int64)
+    labels[splits.train[0]] = 1
+    skewed = dataclasses.replace(image_set, labels=labels, class_names=("many", "few"))
+    problems = audit_image_set(skewed, splits).problems
+    # 79 to 1 in the training split is allowed, 40 to 0 elsewhere is not.
+    assert not any(p.startswith("train: ") for p in problems)
+    assert any(p.startswith("search: ") and "'few' 0" in p for p in problems)
+
+
+def test_a_class_without_images_and_masks_without_objects(image_set: ImageSet, splits: Splits) -> None:
+    assert image_set.masks is not None
+    image_set.masks[5] = False
+    more = dataclasses.replace(image_set, class_names=(*image_set.class_names, "ghost"))
+    problems = audit_image_set(more, splits).problems
+    assert any("ghost" in p and p.startswith("labels: ") for p in problems)
+    assert any(p == "masks: 1 masks mark no object" for p in problems)
+    misfit = dataclasses.replace(image_set, masks=image_set.masks[:, :-1])
+    assert any("masks must have" in p for p in audit_image_set(misfit, splits).problems)
+
+
+SOUND = torch.linspace(-2, 2, 2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+
+
+def test_a_sound_batch() -> None:
+    stage = audit_batch("input", SOUND, "NCHW", -4.0, 4.0)
+    assert stage.problem is None
+    assert (stage.shape, stage.dtype, stage.layout) == ((2, 3, 4, 4), "float32", "NCHW")
+    assert (stage.minimum, stage.maximum) == (-2.0, 2.0)
+    assert audit_batch("input", SOUND.bfloat16(), "NCHW", -4.0, 4.0).problem is None
+
+
+def with_value(value: float) -> Tensor:
+    changed = SOUND.clone()
+    changed[1, 2, 3, 3] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layout", "words"),
+    [
+        (with_value(float("nan")), "NCHW", "1 of 96 values are NaN"),
+        (with_value(float("inf")), "NCHW", "1 of 96 values are NaN or infinite"),
+        (torch.full((1, 3, 2, 2), float("nan")), "NCHW", "12 of 12"),
+        (with_value(4.5), "NCHW", "4.5"),
+        (with_value(-5.0), "NCHW", "-5"),
+        (SOUND[0], "NCHW", "4 dimensions"),
+        (SOUND.permute(0, 2, 3, 1), "NCHW", "3 channels"),
+        (SOUND.double(), "NCHW", "float64"),
+        (SOUND.to(torch.uint8), "NCHW", "uint8"),
+        (SOUND[:0], "NCHW", "empty"),
+    ],
+)
+def test_a_batch_that_is_wrong(tensor: Tensor, layout: str, words: str) -> None:
+    problem = audit_batch("input", tensor, layout, -4.0, 4.0).problem
+    assert problem is not None
+    assert words in problem

@@ -1,0 +1,666 @@
+"""Every source keeps one contract; what a user can get wrong is refused in words that name the file."""
+
+import functools
+import gzip
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import datasets
+
+from search_spaces.errors import UserInputError
+from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.images import ImageSet
+from trainables.data.sources import SOURCES, load_image_set, option_names
+from trainables.data.sources.decoding import FORMATS, EncodedImage, decode_images
+from trainables.data.sources.descriptions import load_descriptions
+
+CLASSES = ("cat", "dog", "eel")
+SIZE = 12
+
+
+def make_pixels(seed: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def encode(pixels: np.ndarray, image_format: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def write_class_folders(root: Path, per_class: int = 4, first_seed: int = 0) -> Path:
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for i in range(per_class):
+            (root / name / f"{i}.png").write_bytes(encode(make_pixels(first_seed + 100 * label + i)))
+    return root
+
+
+def write_parquet(
+    file: Path,
+    images: Sequence[bytes | None],
+    labels: Sequence[int | None],
+    names: Sequence[str] | None = CLASSES,
+    image_column: str = "img",
+) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table(
+        {
+            image_column: pa.array(
+                [{"bytes": data, "path": None} for data in images],
+                type=pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+            ),
+            "label": pa.array(labels, type=pa.int64()),
+        }
+    )
+    if names is not None:
+        info = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, file, row_group_size=5)
+    return file
+
+
+def write_parquet_folder(root: Path) -> Path:
+    for part, per_class, seed in (("train", 4, 0), ("test", 2, 7000)):
+        labels = [label for _ in range(per_class) for label in range(3)]
+        images = [encode(make_pixels(seed + i)) for i in range(len(labels))]
+        half = len(labels) // 2
+        for shard, part_of in enumerate((slice(0, half), slice(half, None))):
+            write_parquet(root / f"{part}-{shard:05d}-of-00002.parquet", images[part_of], labels[part_of])
+    return root
+
+
+def refuse(*words: str, source: str, path: Path | str | None = None, **options: Any) -> str:
+    """Assert that loading is refused in one or two lines that hold `words`; return the message."""
+    with pytest.raises(UserInputError) as caught:
+        load_image_set(source, path, **options)
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert message.count("\n") <= 1
+    return message
+
+
+# --- the contract of every source ------------------------------------------------------------------------------------
+
+
+def write_idx(file: Path, values: np.ndarray) -> None:
+    header = struct.pack(">BBBB", 0, 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
+    file.write_bytes(header + values.astype(np.uint8).tobytes())
+
+
+def write_fashion_mnist(root: Path) -> Path:
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for part, count in (("train", 40), ("t10k", 20)):
+        write_idx(raw / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28)))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+    return root
+
+
+def make_folder_set(root: Path, name: str) -> tuple[str, Path | None]:
+    if name == "folder":
+        return "folder", write_class_folders(root / "images")
+    if name == "folder with test":
+        write_class_folders(root / "images" / "train")
+        write_class_folders(root / "images" / "test", per_class=2, first_seed=5000)
+        return "folder", root / "images"
+    if name == "parquet":
+        return "parquet", write_parquet_folder(root / "images")
+    if name == "fashion_mnist":
+        return "fashion_mnist", write_fashion_mnist(root / "data")
+    return name, None
+
+
+@pytest.fixture(scope="module", params=["digits", "planted", "folder", "folder with test", "parquet", "fashion_mnist"])
+def load(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ImageSet]:
+    """`load_image_set` for one source with its files made."""
+    source, path = make_folder_set(tmp_path_factory.mktemp("source"), request.param)
+    return functools.partial(load_image_set, source, path)
+
+
+def test_contract(load: Callable[..., ImageSet]) -> None:
+    image_set = load()
+    assert image_set.source == load.args[0]  # type: ignore[attr-defined]
+    assert image_set.images.dtype == np.uint8
+    assert image_set.images.shape[3] == 3
+    assert image_set.labels.dtype == np.int64
+    assert set(image_set.labels.tolist()) == set(range(image_set.num_classes))
+    assert len(set(image_set.class_names)) == image_set.num_classes >= 2
+    assert image_set.images.min() < 64
+    assert image_set.images.max() > 192
+    for members in image_set.class_groups.values():
+        assert set(members) < set(image_set.class_names)
+    if image_set.official_test is not None:
+        assert image_set.official_test.shape == image_set.labels.shape
+        assert 0 < image_set.official_test.sum() < len(image_set)
+
+
+def test_loading_is_deterministic(load: Callable[..., ImageSet]) -> None:
+    one, two = load(seed=3, num_images=12), load(seed=3, num_images=12)
+    np.testing.assert_array_equal(one.images, two.images)
+    np.testing.assert_array_equal(one.labels, two.labels)
+
+
+def test_num_images_keeps_a_stratified_part_and_the_whole_test_set(load: Callable[..., ImageSet]) -> None:
+    whole, part = load(), load(num_images=10, seed=1)
+    is_test = np.zeros(len(part), bool) if part.official_test is None else part.official_test
+    assert (~is_test).sum() == 10
+    counts = np.bincount(part.labels[~is_test], minlength=part.num_classes)
+    assert counts.max() - counts.min() <= 1
+    if whole.official_test is not None:
+        np.testing.assert_array_equal(part.images[is_test], whole.images[whole.official_test])
+        np.testing.assert_array_equal(part.labels[is_test], whole.labels[whole.official_test])
+    if whole.source != "planted":
+        known = {(image.tobytes(), int(label)) for image, label in zip(whole.images, whole.labels, strict=True)}
+        assert all((i.tobytes(), int(k)) in known for i, k in zip(part.images, part.labels, strict=True))
+        others = {load(num_images=10, seed=seed).images.tobytes() for seed in range(4)}
+        assert len(others) > 1
+
+
+def test_num_images_may_be_all_but_one(load: Callable[..., ImageSet]) -> None:
+    whole = load()
+    available = len(whole) if whole.official_test is None else int((~whole.official_test).sum())
+    for count in (available - 1, available):
+        assert len(load(num_images=count)) == len(whole) - available + count
+
+
+@pytest.mark.parametrize("num_images", [0, -1, 1, 1.5, "many", True, 10**9])
+def test_num_images_out_of_range_is_refused(load: Callable[..., ImageSet], num_images: Any) -> None:
+    with pytest.raises(UserInputError, match=r"num_images|memory|GB"):
+        load(num_images=num_images)
+
+
+# --- names, options, paths -------------------------------------------------------------------------------------------
+
+
+def test_unknown_source_names_the_nearest() -> None:
+    refuse("'cifar_10'", "did you mean 'cifar10'", source="cifar_10")
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES))
+def test_unknown_option_names_the_nearest(source: str) -> None:
+    refuse("'num_imagse'", "did you mean 'num_images'", source=source, num_imagse=3)
+    assert {"seed", "num_images"} <= set(option_names(source))
+
+
+def test_option_of_another_source_is_refused() -> None:
+    refuse("'cue_correlation'", source="digits", cue_correlation=0.5)
+
+
+def test_a_path_that_nobody_would_read_is_refused() -> None:
+    refuse("planted", "'somewhere'", source="planted", path="somewhere")
+    assert len(load_image_set("planted", "", num_images=10)) == 10
+
+
+@pytest.mark.parametrize(("source", "words"), [("folder", "data.path"), ("parquet", "data.path")])
+def test_a_missing_path_is_refused(source: str, words: str, tmp_path: Path) -> None:
+    refuse(words, source=source)
+    refuse(words, "nowhere", source=source, path=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("value", ["12", 4, 12.0, True, [8]])
+def test_an_option_of_the_wrong_type_is_refused(value: Any, tmp_path: Path) -> None:
+    refuse("native_size", repr(value), source="folder", path=write_class_folders(tmp_path / "set"), native_size=value)
+
+
+def test_the_described_groups_are_of_the_described_classes() -> None:
+    for description in load_descriptions().values():
+        for members in description.groups.values():
+            assert set(members) < set(description.class_names)
+    cifar10 = load_descriptions()["cifar10"]
+    assert set(cifar10.groups["rigid"]) | set(cifar10.groups["deformable"]) == set(cifar10.class_names)
+
+
+# --- digits ----------------------------------------------------------------------------------------------------------
+
+
+def test_digits_reach_the_whole_range_and_are_gray() -> None:
+    images = load_image_set("digits").images
+    assert (images.min(), images.max()) == (0, 255)
+    assert (images[..., 0] == images[..., 1]).all()
+    assert (images[..., 0] == images[..., 2]).all()
+    assert len(np.unique(images)) == 17
+
+
+# --- folder ----------------------------------------------------------------------------------------------------------
+
+
+def test_folder_keeps_pixels_and_labels(tmp_path: Path) -> None:
+    image_set = load_image_set("folder", write_class_folders(tmp_path / "set"))
+    assert image_set.class_names == CLASSES
+    assert image_set.official_test is None
+    for index, label in enumerate(image_set.labels):
+        np.testing.assert_array_equal(image_set.images[index], make_pixels(100 * int(label) + index % 4))
+
+
+def test_folder_with_train_and_test_marks_the_test_images(tmp_path: Path) -> None:
+    _, path = make_folder_set(tmp_path, "folder with test")
+    image_set = load_image_set("folder", path)
+    assert image_set.official_test is not None
+    assert image_set.official_test.sum() == 6
+    np.testing.assert_array_equal(image_set.images[image_set.official_test][0], make_pixels(5000))
+
+
+def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
+    for seed, name in enumerate(("train", "test")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(encode(make_pixels(seed)))
+    assert load_image_set("folder", tmp_path).class_names == ("test", "train")
+
+
+def test_hidden_files_do_not_matter(tmp_path: Path) -> None:
+    write_class_folders(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "cat" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "README.md").write_text("about")
+    assert len(load_image_set("folder", tmp_path)) == 12
+
+
+def test_class_groups_of_the_user(tmp_path: Path) -> None:
+    path = write_class_folders(tmp_path / "set")
+    image_set = load_image_set("folder", path, class_groups={"furry": ["cat", "dog"]})
+    assert image_set.class_groups == {"furry": ("cat", "dog")}
+    refuse("'dgo'", "did you mean 'dog'", source="folder", path=path, class_groups={"furry": ["dgo"]})
+    refuse("'furry'", source="folder", path=path, class_groups={"furry": []})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("empty.png", b"", ("0 bytes",)),
+        ("garbage.png", b"no image at all", ("cannot be decoded",)),
+        ("truncated.png", encode(make_pixels(1, 64))[:2000], ("cannot be decoded",)),
+        ("truncated.jpg", encode(make_pixels(1, 64), "JPEG")[:900], ("cannot be decoded",)),
+        ("gray.png", encode(make_pixels(1)[..., 0]), ("grayscale in an RGB set",)),
+        ("alpha.png", encode(np.zeros((SIZE, SIZE, 4), np.uint8)), ("'RGBA'", "convert it to RGB")),
+        ("deep.png", encode(np.zeros((SIZE, SIZE), np.uint16)), ("I;16",)),
+        ("other_size.png", encode(make_pixels(1, SIZE + 1)), ("12x12", "13x13", "native_size")),
+        ("notes.txt", b"notes", ("not an image",)),
+        ("pickled.png", pickle.dumps([1, 2, 3]), ("cannot be decoded",)),
+    ],
+)
+def test_folder_names_the_file_that_is_bad(tmp_path: Path, name: str, data: bytes, words: tuple[str, ...]) -> None:
+    path = write_class_folders(tmp_path / "set")
+    (path / "dog" / name).write_bytes(data)
+    refuse(f"dog/{name}", *words, source="folder", path=path)
+
+
+def test_the_gray_image_is_named_even_if_it_comes_first(tmp_path: Path) -> None:
+    path = write_class_folders(tmp_path / "set")
+    (path / "cat" / "0.png").write_bytes(encode(make_pixels(1)[..., 0]))
+    assert refuse("cat/0.png is grayscale", source="folder", path=path)
+
+
+def test_a_set_that_is_gray_throughout_is_replicated(tmp_path: Path) -> None:
+    for seed, name in enumerate(CLASSES):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(encode(make_pixels(seed)[..., 0]))
+    images = load_image_set("folder", tmp_path).images
+    for seed in range(3):
+        np.testing.assert_array_equal(images[seed], np.repeat(make_pixels(seed)[..., :1], 3, axis=2))
+
+
+def write_png_header(file: Path, width: int, height: int) -> None:
+    """A PNG that announces width x height pixels and holds none."""
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)))
+
+
+@pytest.mark.parametrize("side", [8_100, 10_000, 60_000])
+def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path, side: int) -> None:
+    path = write_class_folders(tmp_path / "set")
+    write_png_header(path / "dog" / "bomb.png", side, side)
+    start = time.perf_counter()
+    refuse("dog/bomb.png", "megapixels", source="folder", path=path)
+    assert time.perf_counter() - start < 1
+
+
+def test_native_size_resizes_with_bicubic(tmp_path: Path) -> None:
+    path = write_class_folders(tmp_path / "set")
+    (path / "dog" / "large.png").write_bytes(encode(make_pixels(1, 40)))
+    image_set = load_image_set("folder", path, native_size=16)
+    assert image_set.images.shape[1:] == (16, 16, 3)
+    expected = Image.fromarray(make_pixels(0)).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(image_set.images[0], np.asarray(expected))
+
+
+def test_folder_layouts_that_are_wrong(tmp_path: Path) -> None:
+    path = write_class_folders(tmp_path / "set")
+    (path / "fox").mkdir()
+    refuse("set/fox", "holds no image", source="folder", path=path)
+    (path / "fox" / "deeper").mkdir()
+    refuse("fox/deeper", source="folder", path=path)
+    stray = write_class_folders(tmp_path / "stray")
+    (stray / "lost.png").write_bytes(encode(make_pixels(1)))
+    refuse("lost.png", "outside", source="folder", path=stray)
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    refuse("at least two class folders", source="folder", path=tmp_path / "one")
+    refuse("no folder", source="folder", path=stray / "lost.png")
+
+
+def test_train_and_test_must_agree_and_stand_alone(tmp_path: Path) -> None:
+    _, path = make_folder_set(tmp_path, "folder with test")
+    assert path is not None
+    write_class_folders(path / "val")
+    refuse("val/", source="folder", path=path)
+    for file in (path / "val").rglob("*.png"):
+        file.unlink()
+    for folder in [*(path / "val").iterdir(), path / "val"]:
+        folder.rmdir()
+    for file in (path / "test" / "eel").iterdir():
+        file.unlink()
+    (path / "test" / "eel").rmdir()
+    refuse("'eel'", "test", source="folder", path=path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    path = write_class_folders(tmp_path / "set")
+    (path / "dog" / "0.png").chmod(0)
+    refuse("dog/0.png", "permissions", source="folder", path=path)
+
+
+# --- hostile bytes ---------------------------------------------------------------------------------------------------
+
+MEMORY_BUDGET = ImageMemoryBudget(10**9, Path("unused"))
+VALID = {name: encode(make_pixels(5), name) for name in FORMATS}
+
+
+@given(data=st.binary(max_size=300))
+@settings(max_examples=100, deadline=None)
+def test_random_bytes_are_refused_and_named(data: bytes) -> None:
+    with pytest.raises(UserInputError, match=r"hostile\.png"):
+        decode_images([EncodedImage("hostile.png", data)], 1, None, MEMORY_BUDGET)
+
+
+@given(
+    image_format=st.sampled_from(FORMATS),
+    position=st.floats(0, 1),
+    junk=st.binary(max_size=12),
+    keep_rest=st.booleans(),
+    native_size=st.sampled_from([None, 8]),
+)
+@settings(max_examples=400, deadline=None)
+def test_damaged_images_decode_or_are_refused(
+    image_format: str, position: float, junk: bytes, keep_rest: bool, native_size: int | None
+) -> None:
+    valid = VALID[image_format]
+    at = int(position * len(valid))
+    damaged = valid[:at] + junk + (valid[at + len(junk) :] if keep_rest else b"")
+    images, message = None, ""
+    try:
+        images = decode_images([EncodedImage("damaged", damaged)], 1, native_size, MEMORY_BUDGET)
+    except UserInputError as error:
+        message = str(error)
+    if images is None:
+        assert "damaged" in message
+        assert message.count("\n") <= 1
+    else:
+        assert images.shape[0] == 1
+        assert images.dtype == np.uint8
+
+
+@given(data=st.binary(max_size=200), magic=st.booleans())
+@settings(max_examples=50, deadline=None)
+def test_random_bytes_as_parquet_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, magic: bool
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "hostile.parquet"
+    file.write_bytes(b"PAR1" + data + b"PAR1" if magic else data)
+    refuse("hostile.parquet", source="parquet", path=file)
+
+
+@given(cut=st.integers(1, 400), position=st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_damaged_parquet_loads_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, position: float
+) -> None:
+    base = tmp_path_factory.getbasetemp()
+    whole = base / "whole.parquet"
+    if not whole.exists():
+        write_parquet(whole, [encode(make_pixels(i)) for i in range(12)], [i % 3 for i in range(12)])
+    data = whole.read_bytes()
+    at = int(position * len(data))
+    file = base / "damaged.parquet"
+    file.write_bytes(data[:at] + data[at + cut :])
+    message = "damaged.parquet"
+    try:
+        load_image_set("parquet", file)
+    except UserInputError as error:
+        message = str(error)
+    assert "damaged.parquet" in message
+
+
+# --- parquet ---------------------------------------------------------------------------------------------------------
+
+
+def test_parquet_keeps_rows_in_order_over_shards_and_row_groups(tmp_path: Path) -> None:
+    image_set = load_image_set("parquet", write_parquet_folder(tmp_path))
+    assert image_set.class_names == CLASSES
+    assert image_set.official_test is not None
+    for index in range(12):
+        np.testing.assert_array_equal(image_set.images[index], make_pixels(index))
+        assert image_set.labels[index] == index % 3
+    for index in range(6):
+        np.testing.assert_array_equal(image_set.images[12 + index], make_pixels(7000 + index))
+    assert image_set.official_test.tolist() == [False] * 12 + [True] * 6
+
+
+def test_one_parquet_file_has_no_official_test(tmp_path: Path) -> None:
+    folder = write_parquet_folder(tmp_path)
+    image_set = load_image_set("parquet", folder / "train-00000-of-00002.parquet")
+    assert image_set.official_test is None
+    assert len(image_set) == 6
+
+
+def test_cifar10_class_names_bring_the_groups(tmp_path: Path) -> None:
+    names = load_descriptions()["cifar10"].class_names
+    file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(10)], list(range(10)), names)
+    assert load_image_set("parquet", file).class_groups == load_descriptions()["cifar10"].groups
+    assert load_image_set("parquet", write_parquet_folder(tmp_path / "own")).class_groups == {}
+
+
+def test_parquet_without_class_names(tmp_path: Path) -> None:
+    images = [encode(make_pixels(i)) for i in range(6)]
+    file = write_parquet(tmp_path / "x.parquet", images, [0, 1, 2] * 2, names=None)
+    refuse("x.parquet", "without the class labels", "class_names", source="parquet", path=file)
+    assert load_image_set("parquet", file, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
+    refuse("[0, 2)", "row 2", source="parquet", path=file, class_names=["a", "b"])
+    refuse("distinct", source="parquet", path=file, class_names=["a", "b", "b"])
+    named = write_parquet(tmp_path / "y.parquet", images, [0, 1, 2] * 2)
+    refuse("y.parquet", "make them agree", source="parquet", path=named, class_names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"{", b"[]", b'{"info": null}', b"\xff", b'{"info": {"features": {"label": {}}}}']
+)
+def test_metadata_that_names_no_classes(tmp_path: Path, metadata: bytes) -> None:
+    file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(6)], [0, 1, 2] * 2)
+    pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": metadata}), file)
+    refuse("x.parquet", "without the class labels", source="parquet", path=file)
+
+
+def test_parquet_names_file_and_row_of_a_bad_image(tmp_path: Path) -> None:
+    images: list[bytes | None] = [encode(make_pixels(i)) for i in range(12)]
+    labels = [0, 1, 2] * 4
+    for row, bad, word in ((7, b"garbage", "decoded"), (11, None, "no image bytes"), (3, b"", "0 bytes")):
+        broken = [*images[:row], bad, *images[row + 1 :]]
+        file = write_parquet(tmp_path / "x.parquet", broken, labels)
+        refuse(f"x.parquet row {row}", word, source="parquet", path=file)
+
+
+def test_parquet_columns(tmp_path: Path) -> None:
+    images = [encode(make_pixels(i)) for i in range(6)]
+    file = write_parquet(tmp_path / "x.parquet", images, [0, 1, 2] * 2, image_column="picture")
+    refuse("x.parquet", "picture", "image_column", source="parquet", path=file)
+    refuse("'pictures'", "did you mean 'picture'", source="parquet", path=file, image_column="pictures")
+    refuse("encoded bytes", "int64", source="parquet", path=file, image_column="label")
+    refuse(
+        "'labels'", "did you mean 'label'", source="parquet", path=file, image_column="picture", label_column="labels"
+    )
+    np.testing.assert_array_equal(load_image_set("parquet", file, image_column="picture").images[2], make_pixels(2))
+    pq.write_table(
+        pa.table({"image": pa.array(images, pa.binary()), "fine": pa.array([0, 1] * 3, pa.uint8())}),
+        tmp_path / "plain.parquet",
+    )
+    plain = load_image_set("parquet", tmp_path / "plain.parquet", label_column="fine", class_names=["a", "b"])
+    assert plain.labels.tolist() == [0, 1] * 3
+    pq.write_table(pa.table({"image": pa.array(images), "label": ["a", "b"] * 3}), tmp_path / "words.parquet")
+    refuse("integers", "words.parquet", source="parquet", path=tmp_path / "words.parquet")
+
+
+def test_parquet_labels_that_are_wrong(tmp_path: Path) -> None:
+    images = [encode(make_pixels(i)) for i in range(4)]
+    refuse("row 3", "-1", source="parquet", path=write_parquet(tmp_path / "a.parquet", images, [0, 1, 2, -1]))
+    refuse("without a label", source="parquet", path=write_parquet(tmp_path / "b.parquet", images, [0, 1, 2, None]))
+    refuse("no rows", source="parquet", path=write_parquet(tmp_path / "c.parquet", [], []))
+
+
+def test_parquet_folders_that_are_wrong(tmp_path: Path) -> None:
+    refuse("train-*.parquet", source="parquet", path=tmp_path)
+    folder = write_parquet_folder(tmp_path / "set")
+    (folder / "train-00000-of-00002.parquet").write_bytes(pickle.dumps({"a": 1}))
+    refuse("train-00000-of-00002.parquet", "cannot be read as parquet", source="parquet", path=folder)
+
+
+def test_the_test_files_may_be_called_otherwise(tmp_path: Path) -> None:
+    folder = write_parquet_folder(tmp_path)
+    for file in folder.glob("test-*"):
+        file.rename(folder / file.name.replace("test-", "validation-"))
+    assert load_image_set("parquet", folder).official_test is None
+    image_set = load_image_set("parquet", folder, test_split="validation")
+    assert image_set.official_test is not None
+    assert image_set.official_test.sum() == 6
+
+
+@pytest.mark.shared_data
+def test_cifar10_as_parquet(shared_data: Path) -> None:
+    start = time.perf_counter()
+    image_set = load_image_set("parquet", shared_data / "data" / "cifar10", num_images=1000)
+    assert time.perf_counter() - start < 15
+    assert image_set.images.shape == (6000, 32, 32, 3)
+    assert image_set.official_test is not None
+    assert image_set.official_test.sum() == 5000
+    assert image_set.class_names == load_descriptions()["cifar10"].class_names
+    assert set(image_set.class_groups) == {"rigid", "deformable"}
+
+
+# --- CIFAR-10 and Fashion-MNIST as published -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_connection(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("Network is unreachable")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse_connection)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("cifar10", ("cifar-10-python.tar.gz", "https://www.cs.toronto.edu/~kriz/")),
+        ("fashion_mnist", ("train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz", "FashionMNIST/raw")),
+    ],
+)
+def test_without_files_and_network_the_archive_is_named(source: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    refuse(*words, str(root), "Network is unreachable", source=source, path=root)
+    assert not root.exists()
+
+
+class _Payload:
+    """Creates a file when it is unpickled."""
+
+    marker: ClassVar[str] = ""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, (self.marker, "w")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_tampered_cifar10_batch_is_not_unpickled(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    _Payload.marker = str(marker)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name, _ in [*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list, ["batches.meta", ""]]:
+        (folder / name).write_bytes(pickle.dumps(_Payload()))
+    refuse("CIFAR-10", "cifar-10-python.tar.gz", source="cifar10", path=tmp_path)
+    assert not marker.exists()
+
+
+def md5(data: bytes) -> str:
+    return hashlib.md5(data).hexdigest()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_cifar10_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pixels = {name: rng.integers(0, 256, (20, 3072), dtype=np.uint8) for name in ("data_batch_1", "test_batch")}
+    files = {name: pickle.dumps({"data": data, "labels": [i % 10 for i in range(20)]}) for name, data in pixels.items()}
+    files["batches.meta"] = pickle.dumps({"label_names": list(load_descriptions()["cifar10"].class_names)})
+    with tarfile.open(tmp_path / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", md5((tmp_path / "cifar-10-python.tar.gz").read_bytes()))
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", md5(files["data_batch_1"])]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", md5(files["test_batch"])]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5(files["batches.meta"])}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    image_set = load_image_set("cifar10", tmp_path)
+    assert image_set.official_test is not None
+    assert image_set.official_test.tolist() == [False] * 20 + [True] * 20
+    # The published rows are 1024 red, then 1024 green, then 1024 blue values.
+    np.testing.assert_array_equal(image_set.images[3, :, :, 1].ravel(), pixels["data_batch_1"][3, 1024:2048])
+    np.testing.assert_array_equal(image_set.images[20, :, :, 2].ravel(), pixels["test_batch"][0, 2048:])
+    assert image_set.labels.tolist() == [i % 10 for i in range(20)] * 2
+    part = load_image_set("cifar10", tmp_path, num_images=10)
+    assert len(part) == 30
+
+
+def test_fashion_mnist_is_replicated_gray(tmp_path: Path) -> None:
+    image_set = load_image_set("fashion_mnist", write_fashion_mnist(tmp_path))
+    raw = (tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").read_bytes()[16:]
+    assert image_set.images[:40, :, :, 0].tobytes() == raw
+    assert (image_set.images == image_set.images[..., :1]).all()
+    assert set(image_set.class_groups) == {"upper_body", "footwear"}
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", b"\0\0\x08\x03" + b"\xff" * 40, gzip.compress(b"x" * 99, mtime=0)]
+)
+def test_damaged_fashion_mnist_is_refused(tmp_path: Path, content: bytes) -> None:
+    write_fashion_mnist(tmp_path)
+    for name in ("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (tmp_path / "FashionMNIST" / "raw" / name).write_bytes(content)
+        refuse("Fashion-MNIST", "cannot be read", "t10k-labels-idx1-ubyte.gz", source="fashion_mnist", path=tmp_path)

@@ -1,0 +1,132 @@
+"""The store: whole replacement, names that stay below the root."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces.errors import UserInputError
+from trainables.records import store as store_module
+from trainables.records.store import StorageError, Store, join_uri
+
+
+def test_files_round_trip_and_are_listed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "study")
+    assert not store.exists("a/b.txt")
+    assert store.list_folder() == ()
+    store.write_text("a/b.txt", "one")
+    store.write_bytes("a/c.bin", b"\x00\xff")
+    store.write_text("a/b.txt", "two")
+    assert store.read_text("a/b.txt") == "two"
+    assert store.list_folder("a") == ("b.txt", "c.bin")
+    assert store.list_files() == ("a/b.txt", "a/c.bin")
+    assert store.child("a").read_bytes("c.bin") == b"\x00\xff"
+    store.delete("a")
+    store.delete("a")
+    assert not store.exists("a")
+
+
+def test_failed_write_leaves_the_old_content_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.write_text("record.json", "old")
+
+    def refuse(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(StorageError, match=r"record\.json could not be written: No space left on device"):
+        store.write_text("record.json", "new")
+    assert store.read_text("record.json") == "old"
+    assert store.list_folder() == ("record.json",)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "a\\b", "a\x00b"])
+def test_names_that_leave_the_root_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserInputError, match="below its root"):
+        Store(tmp_path / "root").write_text(name, "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.binary(max_size=4096))
+def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    store = Store(tmp_path_factory.mktemp("store"))
+    store.write_bytes("x", data)
+    assert store.read_bytes("x") == data
+
+
+def test_uri_of_a_local_folder_is_the_same_store(tmp_path: Path) -> None:
+    Store(tmp_path).write_text("x", "y")
+    assert Store(f"file://{tmp_path}").read_text("x") == "y"
+    assert Store(f"file://{tmp_path}").is_local
+
+
+def test_unknown_scheme_is_refused() -> None:
+    with pytest.raises(UserInputError, match="cannot be opened"):
+        Store("nowhere://bucket/study")
+
+
+@pytest.mark.parametrize(
+    ("root", "whole"),
+    [
+        ("studies", "studies/a"),
+        ("/mnt/x/", "/mnt/x/a"),
+        ("what?ever", "what?ever/a"),
+        ("s3://bucket/p", "s3://bucket/p/a"),
+        ("s3://bucket/p/?endpoint_override=h:1&scheme=http", "s3://bucket/p/a?endpoint_override=h:1&scheme=http"),
+    ],
+)
+def test_a_name_goes_before_the_query_of_a_uri(root: str, whole: str) -> None:
+    assert join_uri(root, "a") == whole
+
+
+def test_credentials_in_a_uri_are_refused() -> None:
+    with pytest.raises(UserInputError, match="must not hold credentials") as refused:
+        Store("s3://key:secret@bucket/studies")
+    assert "secret" not in str(refused.value).replace("AWS_SECRET", "")
+
+
+class Failing:
+    """A file system that fails some times before it answers."""
+
+    def __init__(self, filesystem: object, times: int, message: str) -> None:
+        self._filesystem, self.left, self._message = filesystem, times, message
+
+    def __getattr__(self, name: str) -> object:
+        def call(*arguments: object, **named: object) -> object:
+            if self.left:
+                self.left -= 1
+                raise OSError(self._message)
+            return getattr(self._filesystem, name)(*arguments, **named)
+
+        return call
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A folder that the store takes for an object store; waits take no time."""
+    store = Store(tmp_path)
+    monkeypatch.setattr(Store, "is_local", False)
+    monkeypatch.setattr(store_module.time, "sleep", lambda _: None)
+    return store
+
+
+def test_passing_fault_of_an_object_store_is_tried_again(remote: Store) -> None:
+    remote._filesystem = Failing(remote._filesystem, 3, "AWS Error SLOW_DOWN during PutObject operation")
+    remote.write_text("a", "x")
+    remote._filesystem.left = 8
+    assert remote.read_text("a") == "x"
+
+
+@pytest.mark.parametrize(("times", "message"), [(9, "AWS Error INTERNAL_FAILURE"), (1, "AWS Error ACCESS_DENIED")])
+def test_object_store_that_does_not_answer_is_named_with_its_reason(remote: Store, times: int, message: str) -> None:
+    remote._filesystem = Failing(remote._filesystem, times, message)
+    with pytest.raises(StorageError, match=rf"/a could not be written: {message}"):
+        remote.write_text("a", "x")
+    assert remote._filesystem.left == 0
+
+
+def test_missing_file_is_no_fault_of_the_store(remote: Store) -> None:
+    with pytest.raises(FileNotFoundError):
+        remote.read_bytes("missing")

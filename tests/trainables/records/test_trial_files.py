@@ -1,0 +1,118 @@
+"""A trial's files: each start writes under names of its own, damage is passed over or named, nothing is read unchecked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.trainables.training.test_checkpoint import make_checkpoint
+from trainables.damaged_files import DamagedFileError
+from trainables.records.record import RECORD, RECORD_COPY, ConfigModel, TrialRecord, TrialState
+from trainables.records.store import Store
+from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
+from trainables.training.checkpoint import Checkpoint
+from trainables.training.predictions import Predictions
+
+
+def write_record(store: Store, *, attempts: int = 1, state: TrialState = TrialState.RUNNING) -> None:
+    config = ConfigModel(arm="a", seed=0, hyperparameters={}, fixed={})
+    record = TrialRecord(
+        trial_id="00000",
+        stage="search",
+        config=config,
+        fingerprint="x",
+        state=state,
+        suggested_order=0,
+        attempts=attempts,
+    )
+    store.write_text(RECORD, record.to_json())
+    store.write_text(RECORD_COPY, record.to_json())
+
+
+def at_step(num_steps: int) -> Checkpoint:
+    return replace(make_checkpoint(), num_steps=num_steps)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> TrialFiles:
+    files = TrialFiles(Store(tmp_path))
+    write_record(files.store)
+    return files
+
+
+def test_the_last_two_checkpoints_are_kept_and_the_furthest_is_read(files: TrialFiles) -> None:
+    assert files.read_checkpoint() == (None, ())
+    for step in (7, 14, 21):
+        files.write_checkpoint(at_step(step), 1)
+    assert files.store.list_folder(CHECKPOINTS) == ("000000014-0001.safetensors", "000000021-0001.safetensors")
+    checkpoint, problems = files.read_checkpoint()
+    assert checkpoint is not None
+    assert (checkpoint.num_steps, problems) == (21, ())
+
+
+def test_two_starts_never_write_one_file(files: TrialFiles) -> None:
+    files.write_checkpoint(at_step(7), 1)
+    before = files.store.read_bytes(f"{CHECKPOINTS}/000000007-0001.safetensors")
+    write_record(files.store, attempts=2)
+    with pytest.raises(LostTrialError, match="start 1 of trial 00000 is over: the study is at start 2"):
+        files.write_checkpoint(at_step(14), 1)
+    files.write_checkpoint(at_step(7), files.read_num_attempts())
+    assert files.store.list_folder(CHECKPOINTS) == ("000000007-0001.safetensors", "000000007-0002.safetensors")
+    assert files.store.read_bytes(f"{CHECKPOINTS}/000000007-0001.safetensors") == before
+
+
+def test_trial_that_has_ended_takes_no_more(files: TrialFiles) -> None:
+    write_record(files.store, state=TrialState.PRUNED)
+    with pytest.raises(LostTrialError, match="PRUNED"):
+        files.check_attempt(1)
+
+
+def test_token_is_read_from_the_copy_where_the_record_is_damaged(files: TrialFiles) -> None:
+    write_record(files.store, attempts=5)
+    files.store.write_text(RECORD, "{")
+    assert files.read_num_attempts() == 5
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, None])
+def test_damaged_checkpoint_is_passed_over_and_named(files: TrialFiles, damage: bytes | None) -> None:
+    files.write_checkpoint(at_step(7), 1)
+    files.write_checkpoint(at_step(14), 1)
+    newest = f"{CHECKPOINTS}/000000014-0001.safetensors"
+    whole = files.store.read_bytes(newest)
+    files.store.write_bytes(newest, whole[:-1] + bytes([whole[-1] ^ 1]) if damage is None else damage)
+    checkpoint, problems = files.read_checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.num_steps == 7
+    assert len(problems) == 1
+    assert newest in problems[0]
+    assert problems[0].endswith("the trial went on from an earlier state")
+
+
+def test_where_every_checkpoint_is_damaged_the_trial_begins_anew_and_says_so(files: TrialFiles) -> None:
+    files.write_checkpoint(at_step(7), 1)
+    files.store.write_bytes(f"{CHECKPOINTS}/000000007-0001.safetensors", b"")
+    checkpoint, problems = files.read_checkpoint()
+    assert checkpoint is None
+    assert len(problems) == 1
+
+
+def test_what_is_not_what_the_record_says_is_refused_by_name(files: TrialFiles) -> None:
+    predictions = Predictions(
+        sample_ids=np.arange(3), labels=np.zeros(3, dtype=np.int64), logits=np.ones((3, 2), np.float32), split="test"
+    )
+    model = nn.Linear(2, 2)
+    digests = files.write_predictions(predictions) | files.write_weights(model.state_dict())
+    assert np.array_equal(files.read_predictions("test", digests).logits, predictions.logits)
+    assert torch.equal(files.load_weights(nn.Linear(2, 2), digests).weight, model.weight)  # type: ignore[arg-type]
+    other = Predictions(sample_ids=np.arange(3), labels=predictions.labels, logits=predictions.logits * 2, split="test")
+    files.write_predictions(other)
+    files.write_weights(nn.Linear(2, 2).state_dict())
+    with pytest.raises(DamagedFileError, match=r"best/test\.npz is damaged: it is not what"):
+        files.read_predictions("test", digests)
+    with pytest.raises(DamagedFileError, match=r"best/weights\.safetensors is damaged: it is not what"):
+        files.load_weights(nn.Linear(2, 2), digests)
+    with pytest.raises(DamagedFileError, match=r"best/search\.npz is missing"):
+        files.read_predictions("search", digests)

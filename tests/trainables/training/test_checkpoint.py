@@ -1,0 +1,130 @@
+"""Checkpoints: whole there and back, and refused when anything about them is not as written."""
+
+import dataclasses
+import json
+import math
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from trainables.damaged_files import DamagedFileError
+from trainables.training.checkpoint import Checkpoint
+from trainables.training.epoch_metrics import EpochMetrics
+
+METRICS = EpochMetrics(
+    epoch=1,
+    train_loss=0.1 + 0.2,
+    search_loss=1 / 3,
+    macro_f1=0.7,
+    per_class_f1=(0.6, 0.8),
+    head_lr=0.1,
+    backbone_lr=1e-7,
+    train_seconds=1.5,
+    evaluate_seconds=0.25,
+    train_images_per_second=100.0,
+    peak_memory_bytes=123_456_789,
+)
+DIVERGED = dataclasses.replace(
+    METRICS, epoch=2, train_loss=math.nan, search_loss=math.nan, macro_f1=math.nan, per_class_f1=(math.nan, math.nan)
+)
+
+
+def make_checkpoint() -> Checkpoint:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 3, 5, 5, generator=generator)
+    return Checkpoint(
+        fingerprint="0123456789abcdef",
+        epoch=2,
+        model_state={
+            "conv1.weight": weight.contiguous(memory_format=torch.channels_last),
+            "bn1.num_batches_tracked": torch.tensor(7),
+            "half": weight.half(),
+            "empty": torch.zeros(0, 3),
+        },
+        optimizer_state={"conv1.weight": -weight},
+        num_steps=14,
+        learning_rates=(0.1 + 0.2, 1e-9),
+        history=(METRICS, DIVERGED),
+    )
+
+
+@pytest.fixture(scope="module")
+def blob() -> bytes:
+    return make_checkpoint().to_bytes()
+
+
+def assert_equal(first: Checkpoint, second: Checkpoint) -> None:
+    for name in ("fingerprint", "epoch", "num_steps", "learning_rates"):
+        assert getattr(first, name) == getattr(second, name)
+    assert repr(first.history) == repr(second.history)  # NaN is not equal to itself
+    for name in ("model_state", "optimizer_state"):
+        tensors, others = getattr(first, name), getattr(second, name)
+        assert sorted(tensors) == sorted(others)
+        for key, tensor in tensors.items():
+            assert tensor.dtype == others[key].dtype
+            assert torch.equal(tensor, others[key])
+
+
+def test_there_and_back_is_the_same(blob: bytes) -> None:
+    assert_equal(make_checkpoint(), Checkpoint.from_bytes(blob))
+    assert_equal(make_checkpoint(), Checkpoint.from_bytes(Checkpoint.from_bytes(blob).to_bytes()))
+
+
+def test_equal_checkpoints_are_equal_bytes(blob: bytes) -> None:
+    for _ in range(10):
+        assert Checkpoint.from_bytes(blob).to_bytes() == make_checkpoint().to_bytes()
+
+
+def test_any_changed_byte_is_noticed(blob: bytes) -> None:
+    """Every byte of the header and of the tensors; a change may at most leave the meaning as it was."""
+    original = make_checkpoint()
+    for position in range(0, len(blob), 3):
+        changed = bytearray(blob)
+        changed[position] ^= 1
+        try:
+            read = Checkpoint.from_bytes(bytes(changed))
+        except DamagedFileError:
+            continue
+        assert_equal(original, read)
+
+
+def test_cut_off_extended_and_foreign_files_are_refused(blob: bytes) -> None:
+    foreign = [
+        b"",
+        b"\0" * 8,
+        b"garbage",
+        bytes(range(256)) * 10,
+        pickle.dumps({"model": 1}),
+        save({"weight": torch.zeros(3)}),
+        save({"weight": torch.zeros(3)}, metadata={"abstudy_checkpoint": "0 {}"}),
+        blob + b"x",
+        (10).to_bytes(8, "little") + b'["a", 1]  ',
+    ]
+    for data in [*foreign, *(blob[:length] for length in range(0, len(blob), 97))]:
+        with pytest.raises(DamagedFileError, match="the file x must"):
+            Checkpoint.from_bytes(data, where="the file x")
+
+
+def test_a_pickle_is_never_opened(monkeypatch: pytest.MonkeyPatch, blob: bytes) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a pickle was read or written")
+
+    for module in (pickle, torch):
+        for function in ("load", "save", "loads", "dumps"):
+            if hasattr(module, function):
+                monkeypatch.setattr(module, function, refuse)
+    assert Checkpoint.from_bytes(blob).to_bytes()
+
+
+def test_metrics_in_strict_json_there_and_back() -> None:
+    for metrics in (METRICS, DIVERGED):
+        text = json.dumps(metrics.to_dict(), allow_nan=False)
+        assert repr(EpochMetrics.from_dict(json.loads(text))) == repr(metrics)
+    assert METRICS.is_finite
+    assert not DIVERGED.is_finite
+    assert DIVERGED.to_dict()["macro_f1"] is None
+    with pytest.raises(TypeError):
+        EpochMetrics.from_dict({**METRICS.to_dict(), "unknown": 1})

@@ -1,0 +1,38 @@
+"""The stopwatch: parts add up, and switched off it measures nothing and changes nothing."""
+
+import time
+
+import pytest
+import torch
+
+from trainables.training.stopwatch import PARTS, Stopwatch
+
+CPU = torch.device("cpu")
+
+
+def test_parts_add_up_and_start_anew() -> None:
+    watch = Stopwatch(CPU, enabled=True)
+    for _ in range(2):
+        with watch.part("forward"):
+            time.sleep(0.02)
+    watch.add("idle", 1.5)
+    taken = watch.take()
+    assert set(taken) == {"forward", "idle"} <= set(PARTS)
+    assert 0.04 <= taken["forward"] < 0.5
+    assert taken["idle"] == 1.5
+    assert watch.take() == {}
+
+
+def test_a_part_that_breaks_off_counts_too() -> None:
+    watch = Stopwatch(CPU, enabled=True)
+    with pytest.raises(KeyError), watch.part("data"):
+        raise KeyError
+    assert watch.take()["data"] >= 0
+
+
+def test_switched_off_it_measures_nothing() -> None:
+    watch = Stopwatch(CPU, enabled=False)
+    with watch.part("forward"):
+        pass
+    watch.add("idle", 1.0)
+    assert watch.take() == {}

@@ -1,0 +1,142 @@
+"""Images larger than memory: one file of pixels per node, mapped into memory and read in place by every trial there.
+
+The kernel keeps what is in use and drops the rest when memory is wanted for something else: mapped pixels alone get no
+process killed.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+from trainables.processes import is_alive
+
+# Of the machine's memory, what decoded images may take where nothing else is said.
+DEFAULT_SHARE = 0.25
+
+
+def physical_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def default_folder() -> Path:
+    """Return where mapped files lie where nothing else is said: abstudy/images in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "abstudy" / "images"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMemoryBudget:
+    """How much memory a set of images may take, and where its pixels are written if they need more.
+
+    Attributes:
+        memory_bytes: up to this, images are held in memory.
+        folder: on a disk of this machine, not on a file system that lies in memory.
+    """
+
+    memory_bytes: int
+    folder: Path
+
+    def allocate(self, num_images: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return a (N, H, W, 3) uint8 array to be filled, in memory or in a new file; then give it to `finalize`.
+
+        Raises UserInputError if the disk has no room.
+        """
+        shape = (num_images, height, width, 3)
+        size = num_images * height * width * 3
+        if size <= self.memory_bytes:
+            return np.empty(shape, dtype=np.uint8)
+        path = self.folder / f".{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}.partial"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._delete_abandoned()
+            with path.open("wb") as file:
+                # All of it now: a full disk would end the process later, when a page is written.
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise UserInputError(
+                f"{num_images} images of {width}x{height} px take {size / 1e9:.1f} GB, more than the "
+                f"{self.memory_bytes / 1e9:.1f} GB that images may take in memory, and {self.folder} cannot take them "
+                f"({error.strerror}); set resources.image_folder to a folder with room, raise resources.image_memory_gb, or "
+                "lower data.num_images or the image size (data.options.native_size)"
+            ) from None
+        return np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
+
+    def finalize(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the filled array for reading; a file gets the name of its content, and equal content is kept once."""
+        if not isinstance(images, np.memmap):
+            return images
+        images.flush()
+        partial = Path(str(images.filename))
+        with partial.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        path = self.folder / f"{digest[:32]}.rgb"
+        partial.replace(path)
+        return _map(path, images.shape)
+
+    def _delete_abandoned(self) -> None:
+        """Delete what processes of this machine that have ended, killed, did not fill."""
+        for path in self.folder.glob(".*-*-*.partial"):
+            host, pid, _ = path.name.rsplit("-", 2)
+            if host == f".{platform.node()}" and not is_alive(int(pid)):
+                path.unlink(missing_ok=True)
+
+    def discard(self, images: NDArray[np.uint8] | None) -> None:
+        """Delete the file of an array that will not be filled."""
+        if isinstance(images, np.memmap):
+            with contextlib.suppress(FileNotFoundError):
+                Path(str(images.filename)).unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class MappedImages:
+    """What travels between processes and nodes in the place of mapped images.
+
+    Attributes:
+        path: of the file, the same on every node.
+        shape: (N, H, W, 3).
+        make: makes the file on a node that does not have it, from the images' source; None where that cannot be done.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    make: Callable[[ImageMemoryBudget], Any] | None
+
+    def open(self) -> NDArray[np.uint8]:
+        """Return the images; on a node without the file it is made first, by one process.
+
+        Raises UserInputError if it cannot be made, or comes out as something else.
+        """
+        if not self._is_there():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock")):
+                if not self._is_there() and self.make is not None:
+                    self.make(ImageMemoryBudget(memory_bytes=0, folder=self.path.parent))
+        if not self._is_there():
+            raise UserInputError(
+                f"this node has no {self.path}, and "
+                + (
+                    "the images read here are not those of the study; make their source the same on every node"
+                    if self.make is not None
+                    else "nothing says how to make it; copy the file from the node that has it"
+                )
+            )
+        return _map(self.path, self.shape)
+
+    def _is_there(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size == int(np.prod(self.shape))
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)

@@ -1,0 +1,89 @@
+"""Where images come from: one loader per source, and `load_image_set` that calls them by name."""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
+from trainables.data.images import ImageSet
+from trainables.data.sources.cifar10 import load_cifar10
+from trainables.data.sources.digits import load_digits
+from trainables.data.sources.fashion_mnist import load_fashion_mnist
+from trainables.data.sources.folder import load_folder
+from trainables.data.sources.parquet import load_parquet
+from trainables.data.sources.planted import load_planted
+
+SOURCES: Mapping[str, Callable[..., ImageSet]] = MappingProxyType(
+    {
+        "cifar10": load_cifar10,
+        "fashion_mnist": load_fashion_mnist,
+        "digits": load_digits,
+        "planted": load_planted,
+        "folder": load_folder,
+        "parquet": load_parquet,
+    }
+)
+
+
+# What a loader is told of memory; not for a spec's options.
+MEMORY_BUDGET = "memory_budget"
+
+
+def option_names(source: str) -> tuple[str, ...]:
+    """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
+    parameters = inspect.signature(SOURCES[source]).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != MEMORY_BUDGET)
+
+
+def load_image_set(
+    source: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    memory_budget: ImageMemoryBudget | None = None,
+    **options: Any,
+) -> ImageSet:
+    """Return the images of a source.
+
+    Args:
+        source: a key of `SOURCES`.
+        path: where the files lie; "" is the same as None. The sources made on the spot take none.
+        memory_budget: what images of a folder or of parquet files may take in memory before they are mapped from a file;
+            None for a quarter of the machine's memory and the user's cache folder.
+        options: what the source's loader takes. Every source takes `num_images` (how many images outside the test set,
+            stratified; of planted scenes how many are made) and `seed` (of that draw, or of the scenes).
+
+    Raises:
+        UserInputError: for an unknown source or option, a value of the wrong type or out of range, a path where none is
+            read, and whatever is wrong with the files.
+    """
+    if source not in SOURCES:
+        raise UserInputError(f"there is no source {source!r}{nearest_name(source, SOURCES)}")
+    arguments = dict(options)
+    if "path" in inspect.signature(SOURCES[source]).parameters:
+        arguments["path"] = os.fspath(path) if path else None
+    elif path:
+        raise UserInputError(
+            f'the source {source!r} reads no files, but data.path is {os.fspath(path)!r}; remove it, or set it to ""'
+        )
+    if MEMORY_BUDGET in inspect.signature(SOURCES[source]).parameters:
+        arguments[MEMORY_BUDGET] = memory_budget or ImageMemoryBudget(
+            int(DEFAULT_SHARE * physical_memory()), default_folder()
+        )
+    names = option_names(source)
+    for name in options:
+        if name not in names:
+            raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, names)}")
+    try:
+        image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(SOURCES[source])(**arguments)
+    except ValidationError as error:
+        # Where a number or a table is accepted, the problem inside the table is the one that helps.
+        problem = max(error.errors(), key=lambda p: len(p["loc"]))
+        raise UserInputError(
+            f"the source {source!r}, option {problem['loc'][0]}: {problem['msg']}, but got {problem['input']!r}"
+        ) from None
+    return image_set

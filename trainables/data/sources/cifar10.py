@@ -1,0 +1,58 @@
+"""CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images, 32x32 RGB, ten classes."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torchvision import datasets
+
+from trainables.data.images import ImageSet
+from trainables.data.sources.descriptions import load_descriptions
+from trainables.data.sources.published import DEFAULT_ROOT, Archive, check_reachable, load_published
+from trainables.data.sources.subset import choose_subset
+
+
+def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, Field(ge=1)] | None = None) -> ImageSet:
+    """Return CIFAR-10; the published test images are the official test set.
+
+    Args:
+        path: folder that holds cifar-10-python.tar.gz or cifar-10-batches-py/, or into which it is downloaded
+            (default "data").
+        seed: of the subset.
+        num_images: keep this many of the 50,000 training images, stratified.
+
+    Raises:
+        UserInputError: if it is not there and cannot be downloaded, with the archive's name, address and place.
+
+    The batches are pickles: torchvision opens them only if their MD5 is the published one.
+    """
+    root = Path(path or DEFAULT_ROOT).expanduser()
+    archive = Archive(title="CIFAR-10", urls=(datasets.CIFAR10.url,), folder=root)
+    if not (root / datasets.CIFAR10.base_folder).is_dir() and not (root / datasets.CIFAR10.filename).is_file():
+        check_reachable(archive)
+    (train, train_labels), (test, test_labels) = load_published(
+        archive, lambda: (_load_part(root, train=True), _load_part(root, train=False))
+    )
+    labels = np.concatenate([train_labels, test_labels])
+    official_test = np.arange(len(labels)) >= len(train_labels)
+    kept = choose_subset(labels, official_test, num_images, seed)
+    description = load_descriptions()["cifar10"]
+    return ImageSet(
+        images=np.concatenate([train[kept[kept < len(train)]], test]),
+        labels=labels[kept],
+        class_names=description.class_names,
+        source="cifar10",
+        official_test=official_test[kept],
+        class_groups=description.groups,
+    )
+
+
+def _load_part(root: Path, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    with warnings.catch_warnings():
+        # The published pickles hold arrays in an old form that newer NumPy warns about.
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        part = datasets.CIFAR10(root, train=train, download=True)
+    return np.asarray(part.data, dtype=np.uint8), np.asarray(part.targets, dtype=np.int64)

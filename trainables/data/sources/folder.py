@@ -1,0 +1,156 @@
+"""A user's own images: one folder per class, optionally under train/ and test/ (torchvision's ImageFolder layout)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from search_spaces.errors import UserInputError
+from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.images import ImageSet
+from trainables.data.sources.decoding import EncodedImage, decode_images
+from trainables.data.sources.descriptions import resolve_groups
+from trainables.data.sources.subset import choose_subset
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+DESKTOP_FILES = frozenset({"thumbs.db", "desktop.ini"})
+MAX_FILE_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The files of each class under one folder."""
+
+    root: Path
+    files: Mapping[str, Sequence[Path]]
+
+
+def load_folder(
+    path: str | None,
+    *,
+    seed: int = 0,
+    num_images: Annotated[int, Field(ge=1)] | None = None,
+    native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
+    class_groups: Mapping[str, Sequence[str]] | None = None,
+    memory_budget: ImageMemoryBudget,
+) -> ImageSet:
+    """Return the images under `path`, classes and files in sorted order.
+
+    Layouts: <path>/<class>/*.png|jpg|..., or <path>/train/<class>/... with <path>/test/<class>/..., which makes the
+    latter the official test set. A set that is grayscale throughout is replicated into three channels.
+
+    Args:
+        path: the folder.
+        seed: of the subset.
+        num_images: keep this many images outside the test set, stratified; only what is kept is decoded and checked.
+        native_size: resize every image to this side in pixels (bicubic, aspect not kept); without it all images must
+            have one size.
+        class_groups: named groups of classes, such as {rigid = ["ship"], deformable = ["cat", "dog"]}.
+        memory_budget: what the decoded images may take in memory; no option of a spec.
+
+    Raises:
+        UserInputError: naming the folder that is missing, empty or misplaced, or the file that cannot be used.
+    """
+    if not path:
+        raise UserInputError('the source "folder" needs data.path, a folder with one folder of images per class')
+    root = Path(path).expanduser()
+    parts = [_list_part(part) for part in _find_parts(root)]
+    class_names = tuple(parts[0].files)
+    for part in parts[1:]:
+        _check_same_classes(parts[0], part)
+    files = [(file, label) for part in parts for label, name in enumerate(class_names) for file in part.files[name]]
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    num_first = sum(len(members) for members in parts[0].files.values())
+    official_test = np.arange(len(files)) >= num_first if len(parts) == 2 else None
+    kept = choose_subset(labels, official_test, num_images, seed)
+    return ImageSet(
+        images=decode_images(_read_files([files[i][0] for i in kept], root), len(kept), native_size, memory_budget),
+        labels=labels[kept],
+        class_names=class_names,
+        source="folder",
+        official_test=None if official_test is None else official_test[kept],
+        class_groups=resolve_groups(class_groups, class_names),
+    )
+
+
+def _find_parts(root: Path) -> list[Path]:
+    """The folder itself, or its train/ and test/ where train/ holds folders."""
+    if not root.is_dir():
+        raise UserInputError(
+            f"data.path must be a folder with one folder of images per class, but there is no folder {root}"
+        )
+    train, test = root / "train", root / "test"
+    if not train.is_dir() or not _folders(train):
+        return [root]
+    others = [folder.name for folder in _folders(root) if folder not in (train, test)]
+    if others:
+        raise UserInputError(
+            f"{root} has train/ and so may have only test/ beside it, but it also has {others[0]}/; "
+            "merge it into train/ or move it away"
+        )
+    return [train, test] if test.is_dir() else [train]
+
+
+def _list_part(root: Path) -> _Part:
+    for entry in _entries(root):
+        if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+            raise UserInputError(f"{entry} lies outside every class folder; move it into one")
+    files = {folder.name: _image_files(folder) for folder in _folders(root)}
+    if len(files) < 2:
+        raise UserInputError(
+            f"{root} must hold at least two class folders with images, but it holds {', '.join(files) or 'none'}"
+        )
+    for name, members in files.items():
+        if not members:
+            raise UserInputError(f"the class folder {root / name} holds no image; add images or remove the folder")
+    return _Part(root, files)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    found = []
+    for entry in _entries(folder):
+        if entry.is_dir():
+            raise UserInputError(f"a class folder holds image files only, but {entry} is a folder; move its images up")
+        if entry.suffix.lower() not in IMAGE_SUFFIXES:
+            raise UserInputError(
+                f"{entry} is not an image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove it or give it its suffix"
+            )
+        found.append(entry)
+    return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Sorted content without hidden files and what desktops leave behind."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserInputError(f"the folder {folder} cannot be read ({error.strerror}); check its permissions") from None
+    return [e for e in entries if not e.name.startswith(".") and e.name.lower() not in DESKTOP_FILES]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in _entries(folder) if entry.is_dir()]
+
+
+def _check_same_classes(train: _Part, test: _Part) -> None:
+    for one, other in ((train, test), (test, train)):
+        missing = sorted(set(one.files) - set(other.files))
+        if missing:
+            raise UserInputError(
+                f"train/ and test/ must hold the same classes, but {other.root} has no folder {missing[0]!r}; add it, or "
+                f"remove {one.root / missing[0]}"
+            )
+
+
+def _read_files(files: Sequence[Path], root: Path) -> Iterator[EncodedImage]:
+    for file in files:
+        try:
+            if file.stat().st_size > MAX_FILE_BYTES:
+                raise UserInputError(f"{file} is larger than {MAX_FILE_BYTES / 1e6:.0f} MB; replace or remove it")
+            data = file.read_bytes()
+        except OSError as error:
+            raise UserInputError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
+        yield EncodedImage(str(file.relative_to(root.parent)), data)

@@ -1,0 +1,152 @@
+"""Planted scenes: small pictures whose cues and their correlation with the class are known, made on the spot.
+
+One object per scene on a background, among small distractors, under noise. Four cues take ten values each: the object's
+shape, its texture, its colour, and the background. Up to three shortcuts can be planted besides: a coloured patch in the
+corner, a coloured frame, a faint sinusoid over the whole picture. A cue with correlation rho copies the class with
+probability rho and is drawn uniformly from all ten values otherwise, independently of everything else: at rho = 0 it is
+independent of the class, and it agrees with the class with probability rho + (1 - rho) / 10.
+
+The pixels depend on the seed alone: only additions, products, square roots and table look-ups are used, which every
+machine rounds alike, so that data fingerprints agree between a cluster and a workstation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.images import ImageSet
+from trainables.data.sources.decoding import allocate_images
+from trainables.data.sources.descriptions import load_descriptions
+from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
+from trainables.seeds import numpy_generator
+
+CUES = ("shape", "texture", "colour", "background")
+SHORTCUTS = ("corner_patch", "frame", "sinusoid")
+DEFAULT_CORRELATION: Mapping[str, float] = {"shape": 0.85, "texture": 0.6, "colour": 0.5, "background": 0.4}
+IMAGES_PER_BLOCK = 500
+
+Correlation = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedScenes:
+    """Planted scenes with their ground truth.
+
+    Attributes:
+        image_set: images, labels, object masks.
+        cue_values: (N,) int64 in [0, 10) for every cue and planted shortcut; value k is the one that class k copies.
+    """
+
+    image_set: ImageSet
+    cue_values: Mapping[str, NDArray[np.int64]]
+
+
+def load_planted(
+    *,
+    seed: int = 0,
+    num_images: Annotated[int, Field(ge=NUM_VALUES)] = 2000,
+    image_size: Annotated[int, Field(ge=24, le=512)] = 32,
+    cue_correlation: Correlation | Mapping[str, Correlation] | None = None,
+    shortcuts: Mapping[str, Correlation] | None = None,
+    noise_std: Annotated[float, Field(ge=0, le=64)] = 10.0,
+    num_distractors: Annotated[int, Field(ge=0, le=20)] = 3,
+) -> ImageSet:
+    """Return planted scenes with object masks; classes are balanced to within one image.
+
+    Args:
+        seed: of everything.
+        num_images: how many are made.
+        image_size: native side in pixels.
+        cue_correlation: rho of each cue ("shape", "texture", "colour", "background"), or one number for all four. A cue
+            that is not named keeps its default: 0.85, 0.6, 0.5, 0.4.
+        shortcuts: rho of each shortcut that is planted ("corner_patch", "frame", "sinusoid"); none by default. One with
+            rho = 0 is drawn at random: the control.
+        noise_std: standard deviation of the pixel noise, in grey levels of 255.
+        num_distractors: small shapes per scene, behind the object.
+
+    Raises:
+        UserInputError: for an unknown cue or shortcut.
+    """
+    return make_planted_scenes(
+        seed=seed,
+        num_images=num_images,
+        image_size=image_size,
+        cue_correlation=cue_correlation,
+        shortcuts=shortcuts,
+        noise_std=noise_std,
+        num_distractors=num_distractors,
+    ).image_set
+
+
+def make_planted_scenes(
+    *,
+    seed: int,
+    num_images: int,
+    image_size: int = 32,
+    cue_correlation: float | Mapping[str, float] | None = None,
+    shortcuts: Mapping[str, float] | None = None,
+    noise_std: float = 10.0,
+    num_distractors: int = 3,
+) -> PlantedScenes:
+    """Return planted scenes and the value that every cue took; the arguments are those of `load_planted`."""
+    correlation = resolve_correlation(cue_correlation, shortcuts or {})
+    images = allocate_images(num_images, image_size, image_size)
+    labels = numpy_generator(seed, "planted", "labels").permutation(np.arange(num_images, dtype=np.int64) % NUM_VALUES)
+    cue_values = {
+        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", cue)) for cue, rho in correlation.items()
+    }
+    masks = np.empty((num_images, image_size, image_size), dtype=bool)
+    for block, start in enumerate(range(0, num_images, IMAGES_PER_BLOCK)):
+        part = slice(start, start + IMAGES_PER_BLOCK)
+        images[part], masks[part] = draw_scenes(
+            {cue: values[part] for cue, values in cue_values.items()},
+            image_size=image_size,
+            noise_std=noise_std,
+            num_distractors=num_distractors,
+            generator=numpy_generator(seed, "planted", "scenes", block),
+        )
+    description = load_descriptions()["planted"]
+    assert description.class_names == SHAPES
+    image_set = ImageSet(
+        images=images,
+        labels=labels,
+        class_names=description.class_names,
+        source="planted",
+        masks=masks,
+        class_groups=description.groups,
+    )
+    return PlantedScenes(image_set=image_set, cue_values=cue_values)
+
+
+def resolve_correlation(
+    cue_correlation: float | Mapping[str, float] | None, shortcuts: Mapping[str, float]
+) -> dict[str, float]:
+    """Return rho of the four cues and of the planted shortcuts; raise UserInputError for an unknown name or rho."""
+    if isinstance(cue_correlation, Mapping):
+        for cue in cue_correlation:
+            if cue not in CUES:
+                raise UserInputError(f"cue_correlation names the cue {cue!r}{nearest_name(cue, CUES)}")
+        of_cues = {**DEFAULT_CORRELATION, **cue_correlation}
+    elif cue_correlation is None:
+        of_cues = dict(DEFAULT_CORRELATION)
+    else:
+        of_cues = dict.fromkeys(CUES, cue_correlation)
+    for shortcut in shortcuts:
+        if shortcut not in SHORTCUTS:
+            raise UserInputError(f"shortcuts names {shortcut!r}{nearest_name(shortcut, SHORTCUTS)}")
+    correlation = of_cues | dict(shortcuts)
+    for name, rho in correlation.items():
+        if not 0 <= rho <= 1:
+            raise UserInputError(f"0 <= correlation <= 1 must hold, but {name} has {rho}; set it to, say, 0.5")
+    return correlation
+
+
+def draw_cue(labels: NDArray[np.int64], rho: float, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return (N,) int64 cue values: the label with probability `rho`, else uniform over all ten values."""
+    copies = generator.random(len(labels)) < rho
+    return np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels))).astype(np.int64)

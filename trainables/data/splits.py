@@ -1,0 +1,180 @@
+"""Train, search, confirm and test: disjoint, stratified, and the same for every trial of a study."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+from trainables.data.images import ImageSet
+from trainables.seeds import numpy_generator
+
+SPLIT_NAMES = ("train", "search", "confirm", "test")
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """Sample ids of the four splits.
+
+    Attributes:
+        train: (N_train,) int64, sorted; what a trial learns from.
+        search: (N_search,) int64, sorted; what the search selects on.
+        confirm: (N_confirm,) int64, sorted; what ranks the configurations that the search chose.
+        test: (N_test,) int64, sorted; read once.
+        data_fingerprint: of the images and labels that the ids refer to.
+    """
+
+    train: Indices
+    search: Indices
+    confirm: Indices
+    test: Indices
+    data_fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hex digits of SHA-256 over the data's fingerprint and the four index arrays."""
+        digest = hashlib.sha256(self.data_fingerprint.encode())
+        for name in SPLIT_NAMES:
+            indices: Indices = getattr(self, name)
+            digest.update(f"{name}:{len(indices)}:".encode())
+            digest.update(np.ascontiguousarray(indices, dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def compute_data_fingerprint(image_set: ImageSet) -> str:
+    """Return the first 16 hex digits of SHA-256 over the shape, the images, the labels and the class names."""
+    digest = hashlib.sha256(repr((image_set.images.shape, image_set.class_names)).encode())
+    digest.update(np.ascontiguousarray(image_set.images).data)
+    digest.update(np.ascontiguousarray(image_set.labels, dtype="<i8").data)
+    return digest.hexdigest()[:16]
+
+
+def make_splits(
+    image_set: ImageSet,
+    *,
+    seed: int,
+    search_fraction: float,
+    confirm_fraction: float,
+    test_fraction: float | None = None,
+    num_test_images: int | None = None,
+) -> Splits:
+    """Return stratified, disjoint splits, a pure function of the images' labels and `seed`.
+
+    Args:
+        image_set: the images; where the publisher marked a test set, that is the test split.
+        seed: of the draw.
+        search_fraction: share for the search split, of all images outside an official test set.
+        confirm_fraction: share for the confirm split, of the same images.
+        test_fraction: share for the test split, of the same images; only without an official test set.
+        num_test_images: stratified part of an official test set; None takes all of it.
+
+    Raises:
+        UserInputError: if a fraction or a number is out of range or does not apply, or if a split lacks a class.
+    """
+    _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
+    labels = image_set.labels
+    if image_set.official_test is None:
+        assert test_fraction is not None
+        pool = np.arange(len(labels), dtype=np.int64)
+        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test")
+        rest = np.setdiff1d(pool, test, assume_unique=True)
+    else:
+        pool = rest = np.flatnonzero(~image_set.official_test)
+        official = np.flatnonzero(image_set.official_test)
+        test = _draw(official, labels, num_test_images or len(official), seed, "test")
+    confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm")
+    rest = np.setdiff1d(rest, confirm, assume_unique=True)
+    search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search")
+    train = np.setdiff1d(rest, search, assume_unique=True)
+    splits = Splits(
+        train=train,
+        search=search,
+        confirm=confirm,
+        test=test,
+        data_fingerprint=compute_data_fingerprint(image_set),
+    )
+    _check_classes(image_set, splits)
+    return splits
+
+
+def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
+    """Return `count` positions into `labels`, sorted, with every class's share kept to within one image.
+
+    Args:
+        labels: (N,) int64 >= 0.
+        count: 0 <= count <= N. (scikit-learn's stratified split refuses a cut that leaves fewer images than classes.)
+        generator: which images of a class are taken.
+
+    Returns:
+        (count,) int64. Quotas are by largest remainder.
+    """
+    assert 0 <= count <= len(labels)
+    num_per_class = np.bincount(labels)
+    numerators = num_per_class * count
+    quotas = numerators // len(labels)
+    remainders = numerators - quotas * len(labels)
+    quotas[np.argsort(-remainders, kind="stable")[: count - quotas.sum()]] += 1
+    order = np.lexsort((generator.random(len(labels)), labels))
+    rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
+    return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
+
+
+def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str) -> Indices:
+    return pool[choose_stratified(labels[pool], count, numpy_generator(seed, "splits", split))].astype(np.int64)
+
+
+def _check_request(
+    image_set: ImageSet, search: float, confirm: float, test: float | None, num_test_images: int | None
+) -> None:
+    official = image_set.official_test
+    if official is None and test is None:
+        raise UserInputError(f"the source {image_set.source!r} has no test set of its own; set data.test_fraction")
+    if official is not None and test is not None:
+        raise UserInputError(
+            f"the source {image_set.source!r} has a test set of its own, so data.test_fraction does not apply, "
+            f"but got {test}; remove it (data.num_test_images limits the test set)"
+        )
+    if official is None and num_test_images is not None:
+        raise UserInputError(
+            f"data.num_test_images limits a published test set, but the source {image_set.source!r} has none; "
+            "set data.test_fraction instead"
+        )
+    for name, fraction in (("search", search), ("confirm", confirm), ("test", test)):
+        if fraction is not None and not 0 < fraction < 1:
+            raise UserInputError(f"0 < data.{name}_fraction < 1 must hold, but got {fraction}; set it to, say, 0.15")
+    total = search + confirm + (test or 0.0)
+    if total >= 1:
+        raise UserInputError(
+            f"the fractions of search, confirm and test must add up to less than 1, but they make {total:g} and leave "
+            "nothing to train on; lower one"
+        )
+    num_official = 0 if official is None else int(official.sum())
+    if num_test_images is not None and not 1 <= num_test_images <= num_official:
+        raise UserInputError(
+            f"1 <= data.num_test_images <= {num_official} must hold (the published test set), but got {num_test_images}"
+        )
+
+
+def _check_classes(image_set: ImageSet, splits: Splits) -> None:
+    """Raise UserInputError for the first split that lacks a class; macro-F1 is not defined on it."""
+    for split in SPLIT_NAMES:
+        counts = np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
+        missing = np.flatnonzero(counts == 0)
+        if len(missing):
+            name = image_set.class_names[missing[0]]
+            available = int((image_set.labels == missing[0]).sum())
+            raise UserInputError(
+                f"every split needs an image of every class, but {split!r} has none of {name!r} ({available} in all, "
+                f"{int(counts.sum())} images in the split); {_advice(image_set, split)}"
+            )
+
+
+def _advice(image_set: ImageSet, split: str) -> str:
+    if split == "test" and image_set.official_test is not None:
+        return "raise data.num_test_images, or drop the class"
+    if split == "train":
+        return "give more images of it, or lower the fractions of the other splits"
+    return f"raise data.{split}_fraction or data.num_images, give more images of it, or drop the class"

@@ -1,0 +1,1 @@
+"""Networks: backbones, their weights, convolutions that are fast on a CPU."""

@@ -1,0 +1,93 @@
+"""`EventLog`: one trial's TensorBoard events: scalars, HParams from the first epoch on, a confusion matrix."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.plugins.hparams import summary_v2
+from torch.utils.tensorboard import SummaryWriter
+
+from search_spaces.config import TrialConfig, Value
+from search_spaces.space import FloatParameter, IntParameter, Parameter
+from trainables.records.confusion_figure import plot_confusion_matrix
+from trainables.training.epoch_metrics import EpochMetrics
+
+METRIC_TAG = "macro_f1/search"
+
+
+class EventLog:
+    """Writes the events of one trial into a local folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: TrialConfig,
+        trial_id: str,
+        class_names: Sequence[str],
+        space: Sequence[Parameter],
+        first_epoch: int,
+    ) -> None:
+        """Open the log and write the trial's hyperparameters.
+
+        Args:
+            folder: the trial's folder.
+            config: the trial's configuration.
+            trial_id: shown as the session's name; must be unique in the study, so it names the stage too.
+            class_names: K names for the per-class tags.
+            space: the study's searched parameters, conditional ones included. Trials of one study give the same, so that
+                TensorBoard shows one table with a column for each.
+            first_epoch: events of this epoch and later ones that an interrupted attempt left are superseded.
+        """
+        self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+        self._class_names = tuple(class_names)
+        self._write_hyperparameters(config, trial_id, space)
+
+    def write_epoch(self, metrics: EpochMetrics) -> None:
+        """Write one epoch's scalars."""
+        scalars = {
+            METRIC_TAG: metrics.macro_f1,
+            "loss/train": metrics.train_loss,
+            "loss/search": metrics.search_loss,
+            "learning_rate/head": metrics.head_lr,
+            "learning_rate/backbone": metrics.backbone_lr,
+            "speed/train_images_per_second": metrics.train_images_per_second,
+            **{f"class_f1/{name}": value for name, value in zip(self._class_names, metrics.per_class_f1, strict=False)},
+        }
+        for tag, value in scalars.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(tag, value, metrics.epoch)
+        self._writer.flush()
+
+    def write_confusion(self, counts: NDArray[np.int64], epoch: int) -> None:
+        """Write the confusion matrix (K, K), row = true class, as an image."""
+        figure = plot_confusion_matrix(counts, self._class_names)
+        self._writer.add_figure("confusion_matrix/search", figure, epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._writer.close()
+
+    def _write_hyperparameters(self, config: TrialConfig, trial_id: str, space: Sequence[Parameter]) -> None:
+        columns = [summary_v2.HParam(parameter.name, _domain(parameter)) for parameter in space]
+        metrics = [summary_v2.Metric(METRIC_TAG, display_name="macro-F1 (search)")]
+        experiment = summary_v2.hparams_config_pb(hparams=columns, metrics=metrics, time_created_secs=0.0)
+        values: dict[str, Value] = {
+            p.name: config.hyperparameters[p.name] for p in space if p.name in config.hyperparameters
+        }
+        session = summary_v2.hparams_pb(values, trial_id=trial_id)
+        file_writer = self._writer._get_file_writer()
+        file_writer.add_summary(experiment, 0)
+        file_writer.add_summary(session, 0)
+        self._writer.flush()
+
+
+def _domain(parameter: Parameter) -> summary_v2.Domain:
+    if isinstance(parameter, FloatParameter):
+        return summary_v2.RealInterval(parameter.low, parameter.high)
+    if isinstance(parameter, IntParameter):
+        return summary_v2.IntInterval(parameter.low, parameter.high)
+    return summary_v2.Discrete(list(parameter.choices))

@@ -1,0 +1,203 @@
+"""`Store`: files below one root, on any pyarrow file system; a file is replaced whole or not at all."""
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from search_spaces.errors import UserInputError
+from trainables.records.durable import write_durably
+
+Result = TypeVar("Result")
+
+# Waits in seconds between tries of an object store; together about a minute.
+RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# What an object store answers when another try would get the same answer.
+_FINAL_ANSWERS = (
+    "ACCESS_DENIED",
+    "NO_SUCH_BUCKET",
+    "INVALID_ACCESS_KEY",
+    "SIGNATURE",
+    "UNRECOGNIZED_CLIENT",
+    "EXPIRED",
+)
+
+
+class StorageError(OSError):
+    """The store could not read or write: a full disk, a right that is missing, an object store that does not answer.
+
+    The message is complete in itself: what could not be done, and the store's reason.
+    """
+
+
+def join_uri(root: str, name: str) -> str:
+    """Return the path or URI of `name` below `root`; a query such as ``?endpoint_override=...`` stays at the end."""
+    base, mark, query = root.partition("?") if "://" in root else (root, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
+class Store:
+    """Read and replace files below a root: a local folder, or a URI such as ``s3://bucket/prefix``.
+
+    Names are relative, with forward slashes. On a local path a write goes aside, is flushed to disk (fsync) and
+    takes the old file's place in one step; on an object store an upload is atomic by itself, and what fails for a passing
+    reason (a 503, a reset, a time-out) is tried again for about a minute. Every method raises StorageError where the store
+    itself fails.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        """Open the root; nothing is created until something is written.
+
+        Raises UserInputError for a URI that pyarrow cannot open, or that has a password in it: URIs stand in records.
+        """
+        self.root = str(root)
+        if "://" in self.root:
+            if "@" in urlsplit(self.root).netloc:
+                raise UserInputError(
+                    "the storage's URI must not hold credentials; give them by the environment (AWS_ACCESS_KEY_ID, "
+                    "AWS_SECRET_ACCESS_KEY, or the machine's role)"
+                )
+            try:
+                self._filesystem, self._base = fs.FileSystem.from_uri(_with_options(self.root))
+            except (OSError, ValueError) as error:
+                raise UserInputError(
+                    f"the storage {self.root!r} cannot be opened: {str(error).splitlines()[0]}"
+                ) from None
+        else:
+            self._filesystem = fs.LocalFileSystem()
+            self._base = str(Path(self.root).absolute())
+        self._base = self._base.rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a folder of this machine (or a mounted one)."""
+        return isinstance(self._filesystem, fs.LocalFileSystem)
+
+    @property
+    def local_path(self) -> Path:
+        """The root as a local path; raise UserInputError for an object store."""
+        if not self.is_local:
+            raise UserInputError(f"this needs a local folder, but the storage is {self.root!r}")
+        return Path(self._base)
+
+    def child(self, name: str) -> "Store":
+        """Return the store whose root is the folder `name` below this one."""
+        return Store(join_uri(self.root, _checked(name)))
+
+    def exists(self, name: str = "") -> bool:
+        """Return whether the file or folder exists."""
+        return bool(self._type(name) != fs.FileType.NotFound)
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return a file's content; raise FileNotFoundError if there is none."""
+
+        def read() -> bytes:
+            with self._filesystem.open_input_stream(self._path(name)) as stream:
+                return bytes(stream.read())
+
+        return self._try("read", name, read)
+
+    def read_text(self, name: str) -> str:
+        """Return a file's content as UTF-8 text."""
+        return self.read_bytes(name).decode()
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Create or replace a file; a reader sees the old content or the new, never a part."""
+
+        def write() -> None:
+            if self.is_local:
+                _replace_local(Path(self._path(name)), data)
+                return
+            with self._filesystem.open_output_stream(self._path(name)) as stream:
+                stream.write(data)
+
+        self._try("written", name, write)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Create or replace a file of UTF-8 text."""
+        self.write_bytes(name, text.encode())
+
+    def list_folder(self, name: str = "") -> tuple[str, ...]:
+        """Return the names directly below a folder, sorted; empty if there is no such folder."""
+        selector = fs.FileSelector(self._path(name), allow_not_found=True)
+        infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
+        return tuple(sorted(i.base_name for i in infos if i.base_name))
+
+    def list_files(self, name: str = "") -> tuple[str, ...]:
+        """Return every file below a folder, at any depth, as names relative to that folder, sorted."""
+        return tuple(self.list_sizes(name))
+
+    def list_sizes(self, name: str = "") -> dict[str, int]:
+        """Return the size in bytes of every file that `list_files` names, in its order."""
+        base = self._path(name)
+        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
+        infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
+        files = {i.path[len(base) + 1 :]: int(i.size) for i in infos if i.type == fs.FileType.File}
+        return dict(sorted(files.items()))
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a folder with what is in it; a missing one is fine."""
+        kind = self._type(name)
+        remove = self._filesystem.delete_dir if kind == fs.FileType.Directory else self._filesystem.delete_file
+        if kind != fs.FileType.NotFound:
+            with contextlib.suppress(FileNotFoundError):  # an earlier try may have done it before its answer got lost
+                self._try("deleted", name, lambda: remove(self._path(name)))
+
+    def _type(self, name: str) -> fs.FileType:
+        return self._try("read", name, lambda: self._filesystem.get_file_info(self._path(name)).type)
+
+    def _try(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
+        """Do `action`, on an object store several times if need be; raise StorageError if it does not succeed."""
+        waits = [] if self.is_local else list(RETRY_WAITS)
+        while True:
+            try:
+                return action()
+            except (FileNotFoundError, StorageError):
+                raise
+            except OSError as error:
+                reason = error.strerror or str(error).splitlines()[0]
+                if not waits or any(answer in reason for answer in _FINAL_ANSWERS):
+                    where = f"{self.root} / {name}" if "?" in self.root else f"{self.root}/{name}"
+                    raise StorageError(f"{where} could not be {verb}: {reason}") from None
+                time.sleep(waits.pop(0))
+
+    def _path(self, name: str) -> str:
+        return f"{self._base}/{_checked(name)}" if name else self._base
+
+
+def _with_options(uri: str) -> str:
+    """Ask S3 for one request per small file instead of the three of a multi-part upload."""
+    if not uri.startswith("s3://") or "allow_delayed_open" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+
+
+def _checked(name: str) -> str:
+    """Refuse a name that would leave the root."""
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "\\" in name or "\x00" in name:
+        raise UserInputError(f"a name inside the storage stays below its root, but got {name!r}")
+    return name
+
+
+def _replace_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        write_durably(aside, data)
+        aside.replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,146 @@
+"""`TrialFiles`: the names and forms of what one trial stores: its checkpoints, final weights and predictions."""
+
+import hashlib
+from collections.abc import Mapping
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from trainables.damaged_files import DamagedFileError
+from trainables.records.record import RECORD, RECORD_COPY, TrialRecord
+from trainables.records.store import Store
+from trainables.training.checkpoint import Checkpoint
+from trainables.training.predictions import Predictions
+
+CHECKPOINTS = "checkpoint"
+WEIGHTS = "best/weights.safetensors"
+NUM_CHECKPOINTS_KEPT = 2
+
+
+class LostTrialError(Exception):
+    """The trial was started elsewhere, or has ended, while this process still computed it: it writes nothing more."""
+
+
+class TrialFiles:
+    """Reads and writes below one trial's folder.
+
+    Every start of a trial writes checkpoints under names of its own, so that a process that lives on after its node was
+    given up never writes what another one wrote; the last two are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def read_num_attempts(self) -> int:
+        """Return how often the study has started the trial: the fencing token of the start that reads it."""
+        return self._read_record().attempts
+
+    def check_attempt(self, attempt: int) -> None:
+        """Raise LostTrialError if the study has started the trial again since, or ended it."""
+        record = self._read_record()
+        if record.attempts != attempt or record.state.is_finished:
+            raise LostTrialError(
+                f"start {attempt} of trial {record.trial_id} is over: the study is at start {record.attempts}, "
+                f"{record.state}"
+            )
+
+    def write_checkpoint(self, checkpoint: Checkpoint, attempt: int) -> None:
+        """Store a checkpoint of the start `attempt`, then delete all but the last two of any start before or this one."""
+        self.check_attempt(attempt)
+        name = f"{checkpoint.num_steps:09d}-{attempt:04d}.safetensors"
+        self.store.write_bytes(f"{CHECKPOINTS}/{name}", checkpoint.to_bytes())
+        ours = [n for n in self._checkpoint_names() if _attempt_of(n) <= attempt and n <= name]
+        for old in ours[:-NUM_CHECKPOINTS_KEPT]:
+            self.store.delete(f"{CHECKPOINTS}/{old}")
+
+    def read_checkpoint(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
+        """Return the furthest sound checkpoint, or None if there is none, and a message for every damaged one."""
+        problems: list[str] = []
+        for name in reversed(self._checkpoint_names()):
+            where = f"{self.store.root}/{CHECKPOINTS}/{name}"
+            try:
+                return Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where), tuple(
+                    problems
+                )
+            except DamagedFileError as damage:
+                problems.append(f"{damage.args[0]}; the trial went on from an earlier state")
+            except FileNotFoundError:  # deleted since it was listed
+                continue
+        return None, tuple(problems)
+
+    def delete_checkpoint(self) -> None:
+        """Delete the checkpoints of a trial that will not go on."""
+        self.store.delete(CHECKPOINTS)
+
+    def write_weights(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+        """Store the final weights, a state dict of contiguous CPU tensors under torchvision's names; return their digest."""
+        return self._write(WEIGHTS, save(dict(state)))
+
+    def read_weights(self, digests: Mapping[str, str]) -> bytes:
+        """Return the file of the final weights; `digests` and errors as of `load_weights`."""
+        return self._read(WEIGHTS, digests)
+
+    def load_weights(self, model: nn.Module, digests: Mapping[str, str]) -> nn.Module:
+        """Load the final weights into `model` and return it.
+
+        `digests` are the record's. Raises DamagedFileError naming a file that is missing, damaged or not what was stored.
+        """
+        try:
+            model.load_state_dict(load(self.read_weights(digests)))
+        except (SafetensorError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise DamagedFileError(f"{self.store.root}/{WEIGHTS} is damaged: {first}") from None
+        return model
+
+    def write_predictions(self, predictions: Predictions) -> dict[str, str]:
+        """Store the predictions on one split; return their digest under the file's name."""
+        return self._write(predictions_name(predictions.split), predictions.to_npz())
+
+    def read_predictions(self, split: str, digests: Mapping[str, str]) -> Predictions:
+        """Return the predictions on one split; `digests` and errors as of `load_weights`."""
+        name = predictions_name(split)
+        data = self._read(name, digests)
+        try:
+            return Predictions.from_npz(data)
+        except Exception as error:
+            raise DamagedFileError(f"{self.store.root}/{name} is damaged: {error}") from None
+
+    def _write(self, name: str, data: bytes) -> dict[str, str]:
+        self.store.write_bytes(name, data)
+        return {name: _digest(data)}
+
+    def _read(self, name: str, digests: Mapping[str, str]) -> bytes:
+        try:
+            data = self.store.read_bytes(name)
+        except FileNotFoundError:
+            raise DamagedFileError(f"{self.store.root}/{name} is missing") from None
+        if _digest(data) != digests.get(name):
+            raise DamagedFileError(
+                f"{self.store.root}/{name} is damaged: it is not what the trial's record says was stored"
+            )
+        return data
+
+    def _checkpoint_names(self) -> list[str]:
+        """Return the names of checkpoints, furthest last."""
+        return [n for n in self.store.list_folder(CHECKPOINTS) if n.endswith(".safetensors") and not n.startswith(".")]
+
+    def _read_record(self) -> TrialRecord:
+        try:
+            return TrialRecord.from_json(self.store.read_bytes(RECORD), where=f"{self.store.root}/{RECORD}")
+        except (DamagedFileError, FileNotFoundError):
+            name = RECORD_COPY
+            return TrialRecord.from_json(self.store.read_bytes(name), where=f"{self.store.root}/{name}")
+
+
+def predictions_name(split: str) -> str:
+    """Return the file of the predictions on a split."""
+    return f"best/{split}.npz"
+
+
+def _attempt_of(name: str) -> int:
+    return int(name.removesuffix(".safetensors").rpartition("-")[2])
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

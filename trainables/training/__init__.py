@@ -1,0 +1,1 @@
+"""One trial's training: loop, optimization, evaluation, predictions, checkpoints."""

@@ -1,0 +1,137 @@
+"""From a model and a split to logits, predictions and F1 scores."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.augmentation import prepare_batch
+from trainables.training.predictions import Predictions
+
+PRECISIONS = ("bf16", "fp32")
+
+
+def predict(
+    model: nn.Module,
+    images: Tensor,
+    indices: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    split: str,
+    config: TrialConfig,
+    device: torch.device,
+    batch_size: int,
+) -> Predictions:
+    """Return the model's predictions on one split; the sample ids are `indices`.
+
+    Args:
+        model: on `device`.
+        images: (N, H, W, 3) uint8, the whole image set, on `device` or on the CPU.
+        indices: (M,) int64 into `images`.
+        labels: (N,) int64, of the whole image set.
+        split: the split's name.
+        config: reads `image_size`, `interpolation`, `channels_last` and `precision`.
+        device: to compute on.
+        batch_size: images per step.
+
+    Raises:
+        UserInputError: if the logits are not finite.
+    """
+    logits = compute_logits(model, images, indices, config, device, batch_size)
+    return Predictions(sample_ids=indices, labels=labels[indices], logits=logits, split=split)
+
+
+def compute_logits(
+    model: nn.Module,
+    images: Tensor,
+    indices: NDArray[np.int64],
+    config: TrialConfig,
+    device: torch.device,
+    batch_size: int,
+) -> NDArray[np.float32]:
+    """Return (M, K) float32 logits in the order of `indices`; arguments as in `predict`. The model's mode is kept."""
+    was_training = model.training
+    model.eval()
+    order = torch.from_numpy(np.array(indices, dtype=np.int64))
+    batches: list[Tensor] = []
+    try:
+        with torch.inference_mode(), deterministic_kernels(device), autocast(config, device):
+            for chosen in torch.split(order, batch_size):
+                inputs = prepare_batch(
+                    gather_images(images, chosen, device),
+                    image_size=config.whole("image_size"),
+                    interpolation=config.word("interpolation"),
+                    channels_last=bool(config["channels_last"]),
+                )
+                batches.append(model(inputs).float())
+            logits = torch.cat(batches).cpu().numpy()
+    finally:
+        model.train(was_training)
+    return np.asarray(logits, dtype=np.float32)
+
+
+def place_images(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Return (N, H, W, 3) uint8 images as a tensor that shares their memory, or as a copy on a CUDA device.
+
+    A CUDA device gets its copy if a quarter of its free memory holds it; else batches are copied as they are needed.
+    """
+    with warnings.catch_warnings():
+        # Nothing here writes to the images, so read-only memory is fine.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        tensor = torch.from_numpy(images)
+    if device.type == "cuda" and 4 * images.nbytes <= torch.cuda.mem_get_info(device)[0]:
+        return tensor.to(device)
+    return tensor
+
+
+def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """Return `images[indices]` on `device`, gathered where the images lie."""
+    chosen = images.index_select(0, indices.to(images.device, non_blocking=True))
+    return chosen.to(device, non_blocking=True)
+
+
+def compute_per_class_f1(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """Return (K,) F1 scores; 0 for a class that is neither present nor predicted.
+
+    Args:
+        labels: (N,) int64 in [0, K).
+        predicted: (N,) int64 in [0, K).
+        num_classes: K.
+    """
+    scores = f1_score(labels, predicted, labels=range(num_classes), average=None, zero_division=0)
+    return np.asarray(scores, dtype=np.float64)
+
+
+def compute_macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
+    """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; arguments as in `compute_per_class_f1`."""
+    return float(compute_per_class_f1(labels, predicted, num_classes).mean())
+
+
+def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[None]:
+    """Return the context of one forward pass: bfloat16 autocast, or float32.
+
+    It keeps the weights it has cast until it ends, so no optimizer step may lie inside. Raises UserInputError for an
+    unknown `precision`.
+    """
+    precision = config.word("precision")
+    if precision not in PRECISIONS:
+        raise UserInputError(f"there is no precision {precision!r}{nearest_name(precision, PRECISIONS)}")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def deterministic_kernels(device: torch.device) -> Iterator[None]:
+    """On a CUDA device have cuDNN choose deterministic algorithms without TF32; the settings are restored."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

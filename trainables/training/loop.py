@@ -1,0 +1,373 @@
+"""`TrainingRun`: one trial, epoch by epoch. It knows neither Ray nor TensorBoard nor where files lie."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.augmentation import AugmentationSettings, augment_batch
+from trainables.data.image_memory import ImageMemoryBudget, MappedImages
+from trainables.models.backbones import (
+    build_model,
+    compile_model,
+    count_parameters,
+    place_model,
+    set_training_mode,
+)
+from trainables.seeds import torch_generator
+from trainables.training.checkpoint import Checkpoint, PartialEpoch
+from trainables.training.class_weights import compute_class_weights, compute_weighted_cross_entropy
+from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.evaluation import (
+    autocast,
+    compute_logits,
+    compute_per_class_f1,
+    deterministic_kernels,
+    gather_images,
+    place_images,
+    predict,
+)
+from trainables.training.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
+from trainables.training.predictions import Predictions
+from trainables.training.stopwatch import Stopwatch
+
+SPLIT_NAMES = ("train", "search", "confirm", "test")
+
+
+class SplitIndices(Protocol):
+    """Four disjoint sets of indices into the images, each (M,) int64."""
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """What the model is fitted to."""
+
+    @property
+    def search(self) -> NDArray[np.int64]:
+        """What configurations are selected on."""
+
+    @property
+    def confirm(self) -> NDArray[np.int64]:
+        """What the selected ones are confirmed on."""
+
+    @property
+    def test(self) -> NDArray[np.int64]:
+        """What is read once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialData:
+    """What a trial learns from.
+
+    Attributes:
+        images: (N, H, W, 3) uint8; may be read-only or memory-mapped, is never copied as a whole on the CPU.
+        labels: (N,) int64 in [0, K).
+        splits: the indices of the four splits.
+        class_names: K names.
+        class_groups: named groups of class names.
+        reload: loads the images from their source into a given room; only asked on a node that lacks the file of mapped images.
+
+    It travels between processes by pickle; mapped images travel as their file's name.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    splits: SplitIndices
+    class_names: tuple[str, ...]
+    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reload: Callable[[ImageMemoryBudget], object] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
+        images: object = self.images
+        if isinstance(images, np.memmap):
+            images = MappedImages(Path(str(images.filename)), images.shape, self.reload)
+        values = (self.labels, self.splits, self.class_names, self.class_groups, self.reload)
+        return _unpack_data, (images, *values)
+
+
+def _unpack_data(
+    images: NDArray[np.uint8] | MappedImages,
+    labels: NDArray[np.int64],
+    splits: SplitIndices,
+    class_names: tuple[str, ...],
+    class_groups: Mapping[str, tuple[str, ...]],
+    reload: Callable[[ImageMemoryBudget], object] | None,
+) -> TrialData:
+    return TrialData(
+        images=images.open() if isinstance(images, MappedImages) else images,
+        labels=labels,
+        splits=splits,
+        class_names=class_names,
+        class_groups=class_groups,
+        reload=reload,
+    )
+
+
+class EpochInterrupted(Exception):
+    """An epoch was left before its end, as was asked; `TrainingRun.checkpoint` holds it, and `run_epoch` goes on with it."""
+
+
+class TrainingRun:
+    """One trial between its epochs.
+
+    Same configuration, data, device kind and number of threads: the same bits, also after `checkpoint` and a new run
+    from it. Global random state is left as it was. The last batch of an epoch is dropped if it is not full, unless
+    the training split is smaller than one batch; every epoch shuffles anew, so no image is left out for good.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: TrialData,
+        *,
+        device: torch.device,
+        weights: str | None = None,
+        checkpoint: Checkpoint | None = None,
+        profile: bool = False,
+    ) -> None:
+        """Build model, optimizer and schedule, or continue from `checkpoint`; `weights` as in `build_model`.
+
+        With `profile` the epochs' metrics say where their time went.
+
+        Raises UserInputError for settings, weights or a checkpoint that cannot be used, and for fewer than two
+        training images.
+        """
+        if len(data.splits.train) < 2:
+            raise UserInputError(
+                f"training needs at least 2 images, but the training split has {len(data.splits.train)}"
+            )
+        self.config = config
+        self.device = device
+        self.stopwatch = Stopwatch(device, enabled=profile)
+        self._data = data
+        self._settings = AugmentationSettings.from_config(config)
+        self._images = place_images(data.images, device)
+        self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
+        self._class_weights = compute_class_weights(
+            config, data.labels[data.splits.train], data.class_names, data.class_groups
+        ).to(device)
+        self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
+        self._forward = compile_model(self.model, config, device)
+        self._batch_size = min(config.whole("batch_size"), len(data.splits.train))
+        self._steps_per_epoch = len(data.splits.train) // self._batch_size
+        self._optimizer = build_optimizer(self.model, config)
+        self._schedule = build_schedule(self._optimizer, config, self._steps_per_epoch)
+        self._history: tuple[EpochMetrics, ...] = ()
+        self._partial: PartialEpoch | None = None
+        if checkpoint is not None:
+            self._restore(checkpoint)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self._history)
+
+    @property
+    def history(self) -> tuple[EpochMetrics, ...]:
+        """One entry per epoch finished."""
+        return self._history
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every epoch has been run."""
+        return self.epoch >= self.config.whole("max_epochs")
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable parameters."""
+        return count_parameters(self.model)
+
+    def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:
+        """Train one epoch, evaluate on the search split and return its metrics; NaN where it diverged.
+
+        `should_stop` is asked between two steps. Raises EpochInterrupted where it says yes, and RuntimeError if every
+        epoch has been run.
+        """
+        if self.is_finished:
+            raise RuntimeError(f"the trial has run its {self.epoch} epochs")
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        train_loss, train_seconds, head_lr, backbone_lr = self._train_epoch(self.epoch + 1, should_stop)
+        started = time.perf_counter()
+        with self.stopwatch.part("evaluate"):
+            search_loss, per_class_f1 = self._evaluate()
+        metrics = EpochMetrics(
+            epoch=self.epoch + 1,
+            train_loss=train_loss if math.isfinite(train_loss) else math.nan,
+            search_loss=search_loss,
+            macro_f1=float(per_class_f1.mean()),
+            per_class_f1=tuple(per_class_f1.tolist()),
+            head_lr=head_lr,
+            backbone_lr=backbone_lr,
+            train_seconds=train_seconds,
+            evaluate_seconds=time.perf_counter() - started,
+            train_images_per_second=self._steps_per_epoch * self._batch_size / train_seconds,
+            peak_memory_bytes=_peak_memory_bytes(self.device),
+            part_seconds=self.stopwatch.take(),
+        )
+        self._history = (*self._history, metrics)
+        return metrics
+
+    def predict(self, split: str) -> Predictions:
+        """Return predictions on "train", "search", "confirm" or "test"; raise UserInputError for another name."""
+        if split not in SPLIT_NAMES:
+            raise UserInputError(f"there is no split {split!r}{nearest_name(split, SPLIT_NAMES)}")
+        indices: NDArray[np.int64] = getattr(self._data.splits, split)
+        batch_size = self.config.whole("batch_size")
+        return predict(
+            self.model, self._images, indices, self._data.labels, split, self.config, self.device, batch_size
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return a copy of the model's state in torchvision's names, contiguous and on the CPU."""
+        return {name: _copy(value) for name, value in self.model.state_dict().items()}
+
+    def checkpoint(self) -> Checkpoint:
+        """Return a copy of everything that the next epoch depends on."""
+        momentum = {
+            name: _copy(self._optimizer.state[parameter]["momentum_buffer"])
+            for name, parameter in self.model.named_parameters()
+            if self._optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+        return Checkpoint(
+            fingerprint=self.config.fingerprint,
+            epoch=self.epoch,
+            model_state=self.state_dict(),
+            optimizer_state=momentum,
+            num_steps=self._schedule.last_epoch,
+            learning_rates=tuple(float(lr) for lr in self._schedule.get_last_lr()),
+            history=self._history,
+            partial=self._partial,
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.fingerprint != self.config.fingerprint:
+            raise UserInputError(
+                f"a checkpoint continues its own configuration ({self.config.fingerprint}), but it was written by "
+                f"{checkpoint.fingerprint}; start the trial without it"
+            )
+        try:
+            self.model.load_state_dict(dict(checkpoint.model_state))
+        except RuntimeError:
+            raise UserInputError(
+                f"the checkpoint must fit a model of {len(self._data.class_names)} classes, but does not; "
+                "continue with the image set it was trained on"
+            ) from None
+        parameters = dict(self.model.named_parameters())
+        for name, buffer in checkpoint.optimizer_state.items():
+            target = torch.empty_like(parameters[name], requires_grad=False)
+            self._optimizer.state[parameters[name]]["momentum_buffer"] = target.copy_(buffer)
+        for group, lr in zip(self._optimizer.param_groups, checkpoint.learning_rates, strict=True):
+            group["lr"] = lr
+        self._schedule.load_state_dict(
+            {
+                "last_epoch": checkpoint.num_steps,
+                "_step_count": checkpoint.num_steps + 1,
+                "_last_lr": list(checkpoint.learning_rates),
+            }
+        )
+        self._history = checkpoint.history
+        self._partial = checkpoint.partial
+
+    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> tuple[float, float, float, float]:
+        """Return the mean loss, the seconds, and the learning rates of head and backbone in the last step."""
+        started = time.perf_counter()
+        generator = torch_generator(self.config.seed, "augmentation", epoch, device=self.device)
+        loss_sum = torch.zeros((), device=self.device)
+        num_before, seconds_before = 0, 0.0
+        if self._partial is not None:
+            num_before, seconds_before = self._partial.num_batches, self._partial.seconds
+            generator.set_state(self._partial.generator_state)
+            loss_sum.copy_(self._partial.loss_sum)
+        head_lr = backbone_lr = 0.0
+        set_training_mode(self.model, freeze=bool(self.config.get("freeze", False)))
+        with deterministic_kernels(self.device):
+            for number, chosen in enumerate(self._shuffled_batches(epoch)[num_before:], start=num_before):
+                if number > num_before and should_stop():
+                    self._partial = PartialEpoch(
+                        num_batches=number,
+                        loss_sum=loss_sum.cpu(),
+                        generator_state=generator.get_state(),
+                        seconds=seconds_before + time.perf_counter() - started,
+                    )
+                    raise EpochInterrupted
+                loss_sum += self._compute_loss(chosen, generator)
+                head_lr, backbone_lr = find_lr(self._optimizer, HEAD), find_lr(self._optimizer, BACKBONE)
+                with self.stopwatch.part("optimizer"):
+                    self._optimizer.step()
+                    self._optimizer.zero_grad(set_to_none=True)
+                    self._schedule.step()
+            mean_loss = float(loss_sum) / self._steps_per_epoch
+        self._partial = None
+        return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
+
+    def _shuffled_batches(self, epoch: int) -> tuple[Tensor, ...]:
+        train = np.array(self._data.splits.train, dtype=np.int64)
+        order = torch.randperm(len(train), generator=torch_generator(self.config.seed, "shuffling", epoch))
+        used = self._steps_per_epoch * self._batch_size
+        return torch.split(torch.from_numpy(train)[order][:used], self._batch_size)
+
+    def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Forward and backward of one batch; return its loss, detached and still on the device."""
+        with self.stopwatch.part("data"):
+            images = gather_images(self._images, chosen, self.device)
+            labels = self._labels[chosen].to(self.device, non_blocking=True)
+        with self.stopwatch.part("augment"):
+            inputs, targets = augment_batch(
+                images,
+                labels,
+                generator=generator,
+                settings=self._settings,
+                num_classes=len(self._data.class_names),
+            )
+        with self.stopwatch.part("forward"):
+            with autocast(self.config, self.device):
+                logits = self._forward(inputs)
+            smoothing = self.config.number("label_smoothing")
+            loss = compute_weighted_cross_entropy(logits, targets, self._class_weights, smoothing)
+        with self.stopwatch.part("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _evaluate(self) -> tuple[float, NDArray[np.float64]]:
+        """Return cross-entropy and per-class F1 on the search split; all NaN if a logit is not finite."""
+        indices = self._data.splits.search
+        num_classes = len(self._data.class_names)
+        batch_size = self.config.whole("batch_size")
+        logits = compute_logits(self.model, self._images, indices, self.config, self.device, batch_size)
+        if not np.isfinite(logits).all():
+            return math.nan, np.full(num_classes, math.nan)
+        labels = self._data.labels[indices]
+        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+        predicted = logits.argmax(axis=1).astype(np.int64)
+        return float(loss), compute_per_class_f1(labels, predicted, num_classes)
+
+
+def train(
+    config: TrialConfig, data: TrialData, *, device: torch.device, checkpoint: Checkpoint | None = None
+) -> Iterator[EpochMetrics]:
+    """Yield the metrics of each remaining epoch of a `TrainingRun`, which has the same arguments and errors."""
+    run = TrainingRun(config, data, device=device, checkpoint=checkpoint)
+    while not run.is_finished:
+        yield run.run_epoch()
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
