@@ -22,6 +22,7 @@ from search_spaces.designs import (
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import SearchSpace
 from search_spaces.spaces import load_space
+from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
 from study.spec.sections import (
     AnalyzeSpec,
     ConfirmSpec,
@@ -45,12 +46,14 @@ OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": 
 class StudySpec(Section):
     """A whole study. Read it with `load_spec`.
 
+    `defaults_version` names the defaults that hold for what the spec leaves out (`study.spec.defaults`).
     With `configurations`, by name, or with a `design`, the arms are those configurations: nothing is searched, each is trained
     once and then compared over fresh seeds.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    defaults_version: int = CURRENT_VERSION
     data: DataSpec
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
@@ -216,6 +219,7 @@ def load_spec(
         data["name"] = name
     if configurations is not None:
         data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
+    data.setdefault(VERSION_KEY, CURRENT_VERSION)
     validated = validate_spec(data, where=spec)
     return validated, tomli_w.dumps(data)
 
@@ -229,14 +233,18 @@ def with_overrides(spec: StudySpec, overrides: Sequence[str], where: str) -> Stu
 
 
 def parse_spec(text: str, where: str) -> StudySpec:
-    """Validate the text of a study's spec.toml."""
-    return validate_spec(_parse_toml(text, where), where=where)
+    """Validate the text of a study's spec.toml; where it records no version of the defaults, it is as old as the first."""
+    data = _parse_toml(text, where)
+    data.setdefault(VERSION_KEY, FIRST_VERSION)
+    return validate_spec(data, where=where)
 
 
 def validate_spec(data: dict[str, Any], where: str) -> StudySpec:
     """Return the spec that `data` describes; raise UserInputError in one line for the first thing wrong."""
     try:
-        spec = StudySpec.model_validate(data)
+        spec = StudySpec.model_validate(fill_defaults(data, data.get(VERSION_KEY, CURRENT_VERSION)))
+    except UserInputError as error:
+        raise UserInputError(f"{where}: {error}") from None
     except ValidationError as error:
         raise UserInputError(f"{where}: {_first_problem(error)}") from None
     try:

@@ -1,0 +1,110 @@
+"""Default values of a spec, by version: a study goes on under the defaults that it was launched with.
+
+A study's spec.toml records `defaults_version`; one that records none was launched before versions were recorded, under version 1.
+To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`, and give the new version a table of its own:
+``2: {**DEFAULTS[1], "train.batch_size": 64}``. Tables of earlier versions never change.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from search_spaces.errors import UserInputError
+
+FIRST_VERSION = 1
+CURRENT_VERSION = 1
+VERSION_KEY = "defaults_version"
+
+# Of two keys that exclude each other, the second has no default where the first is given.
+EXCLUDED_BY = {"search.device_seconds": "search.num_trials"}
+
+DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
+    {
+        1: {
+            "seed": 0,
+            "data.search_fraction": 0.15,
+            "data.confirm_fraction": 0.15,
+            "model.weights": "imagenet",
+            "model.freeze": False,
+            "train.image_size": 224,
+            "train.batch_size": 128,
+            "train.precision": "bf16",
+            "train.channels_last": True,
+            "train.compile": "none",
+            "train.flip_probability": 0.5,
+            "train.rotation_degrees": 10.0,
+            "train.brightness_fraction": 0.2,
+            "train.lr_peak_fraction": 0.3,
+            "train.momentum": 0.9,
+            "train.weighted_group": "",
+            "search.space": "transfer_learning",
+            "search.factor": "backbone",
+            "search.allocation": "per_arm",
+            "search.num_trials": 20,
+            "search.max_epochs": 10,
+            "search.sampler": "tpe_multivariate",
+            "search.asha.enabled": True,
+            "search.asha.reduction_factor": 2.0,
+            "search.asha.first_rung": 0,
+            "confirm.top_k": 2,
+            "confirm.num_ranking_seeds": 1,
+            "confirm.looks": [5],
+            "confirm.intervals": "planned",
+            "confirm.margin": 0.005,
+            "confirm.alpha": 0.05,
+            "analyze.num_panels": 8,
+            "analyze.num_audit_images": 2000,
+            "resources.cpu": 1.0,
+            "resources.gpu": 0.0,
+            "resources.device": "auto",
+            "resources.max_concurrent": 0,
+            "resources.autoscaling": False,
+            "resources.retries": 2,
+            "resources.timeout_seconds": 3600.0,
+            "resources.max_failed_fraction": 0.5,
+            "resources.profile": False,
+            "resources.image_folder": "",
+        },
+    }
+)
+
+
+def fill_defaults(data: Mapping[str, Any], version: object) -> dict[str, Any]:
+    """Return a spec's data with the defaults of one version written into it.
+
+    Args:
+        data: the parsed TOML of a spec; keys that it gives keep their values.
+        version: a key of `DEFAULTS`.
+
+    Raises:
+        UserInputError: for a version that this installation does not know.
+    """
+    if version not in DEFAULTS:
+        raise UserInputError(
+            f"{VERSION_KEY} must be in 1..{CURRENT_VERSION}, but got {version!r}; "
+            "a study launched by a newer abstudy needs that one"
+        )
+    filled = {**data, VERSION_KEY: version}
+    excluded = {key for by, key in EXCLUDED_BY.items() if _get(data, by) is not None}
+    for key, value in DEFAULTS[version].items():  # type: ignore[index]
+        if key not in excluded:
+            _set_missing(filled, key.split("."), value)
+    return filled
+
+
+def _get(data: Mapping[str, Any], key: str) -> Any:
+    section, name = key.split(".")
+    found = data.get(section)
+    return found.get(name) if isinstance(found, Mapping) else None
+
+
+def _set_missing(data: dict[str, Any], parts: list[str], value: Any) -> None:
+    """Set a nested key unless it is there; whatever stands in the place of a section is left for the validation to refuse."""
+    name, *rest = parts
+    if not rest:
+        data.setdefault(name, value)
+        return
+    section = data.get(name, {})
+    if isinstance(section, dict):
+        data[name] = dict(section)
+        _set_missing(data[name], rest, value)

@@ -1,0 +1,82 @@
+"""Studies written by earlier commits (`make_golden.py`) still open, report, replay and resume."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study.open_study import load_study
+from study.spec.defaults import DEFAULTS, FIRST_VERSION
+from tests.study.command_line import run_cli
+from trainables.records.store import Store
+
+STUDIES = sorted(path for path in (Path(__file__).parent / "studies").iterdir() if path.is_dir())
+# Nothing of these was written by the first commit.
+WITHOUT_VERSION = {"325b7a6"}
+
+
+@pytest.fixture(params=STUDIES, ids=lambda path: path.name)
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of one commit's studies."""
+    return Path(shutil.copytree(request.param, tmp_path / request.param.name))
+
+
+def test_a_finished_study_opens_reports_and_replays(golden: Path) -> None:
+    status = json.loads(run_cli("status", golden / "finished", "--json").output)
+    assert (status["state"], status["search"]["num_finished"]) == ("confirmed", 6)
+    assert run_cli("report", golden / "finished").status == 0
+    findings = json.loads((golden / "finished" / "findings" / "findings.json").read_text())
+    (row,) = findings["rows"]
+    page = (golden / "finished" / "report.html").read_text()
+    assert f"{100 * row['effect']['estimate']:+.2f}" in page.replace("\N{MINUS SIGN}", "-")
+    assert row["verdict"] in page
+    replayed = run_cli("replay", golden / "finished")
+    assert replayed.status == 0
+    assert "6 suggestions" in replayed.output
+
+
+def test_the_comparison_of_a_finished_study_comes_out_as_it_was(golden: Path) -> None:
+    table = golden / "finished" / "findings" / "comparison.csv"
+    before = pd.read_csv(table)
+    table.unlink()
+    assert run_cli("compare", golden / "finished").status == 0
+    after = pd.read_csv(table)
+    assert len(before.columns) > 10
+    pd.testing.assert_frame_equal(after[before.columns], before)
+
+
+def test_what_needs_weights_names_the_file_that_is_missing(golden: Path) -> None:
+    for command in ("analyze", "export"):
+        outcome = run_cli(command, golden / "finished")
+        assert outcome.status == 2
+        assert outcome.errors.rstrip().endswith("best/weights.safetensors is missing")
+
+
+@pytest.mark.ray_cluster
+def test_a_study_killed_in_mid_search_resumes(golden: Path) -> None:
+    refused = run_cli("resume", golden / "killed", "--search-only")
+    assert refused.status == 2
+    assert "--allow-changed" in refused.errors
+    before = {path: path.read_text() for path in (golden / "killed").glob("trials/*/record.json")}
+    resumed = run_cli("resume", golden / "killed", "--search-only", "--allow-changed")
+    assert resumed.status == 0, resumed.errors
+    after = load_study(Store(golden / "killed"))
+    assert all(record.state.is_finished for record in after.book)
+    assert len(after.book.of_stage("search")) == 6
+    ended = [path for path, text in before.items() if json.loads(text)["state"] != "RUNNING"]
+    assert len(ended) == 2
+    assert all(path.read_text() == before[path] for path in ended)
+    replayed = run_cli("replay", golden / "killed")
+    assert replayed.status == 0, replayed.output
+
+
+def test_a_study_keeps_the_defaults_that_it_was_launched_with(golden: Path) -> None:
+    spec = load_study(Store(golden / "finished")).spec
+    recorded = "defaults_version" in (golden / "finished" / "spec.toml").read_text()
+    assert recorded == (golden.name not in WITHOUT_VERSION)
+    if not recorded:
+        assert spec.defaults_version == FIRST_VERSION
+    assert spec.train.momentum == DEFAULTS[spec.defaults_version]["train.momentum"]
+    assert spec.confirm.num_ranking_seeds == DEFAULTS[spec.defaults_version]["confirm.num_ranking_seeds"]
