@@ -1,1 +1,1 @@
-"""The report: pages, sentences, number formats, tables, figures, templates."""
+"""The report of a study: pages, sentences, number formats, tables, figures and templates."""

@@ -1,4 +1,4 @@
-"""How numbers, intervals and names are written in reports."""
+"""Formats of numbers, intervals and names in reports and terminals."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ _MARKDOWN_ESCAPES = str.maketrans(
 
 
 def format_percent(fraction: float | None, decimals: int = 1) -> str:
-    """Return a fraction in percent: "65.3 %"; a dash where there is none."""
+    """Return a fraction in percent: "65.3 %"; a dash for None."""
     return "—" if fraction is None else f"{100 * fraction:.{decimals}f} %"
 
 
@@ -35,18 +35,18 @@ def format_pp(fraction: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration in the two units that matter: "7.4 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a duration with two units at most: "7.4 s", "3 min 20 s", "2 h 05 min"."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"
+    return f"{hours} h {minutes:02d} min"
 
 
 def format_bytes(num_bytes: int) -> str:
-    """Return a size in binary units: "512 B", "1.2 GiB"; a dash for 0, which means not measured."""
+    """Return a size in binary units: "512 B", "1.2 GiB"; a dash for 0, which stands for "not measured"."""
     if num_bytes == 0:
         return "—"
     size = float(num_bytes)
@@ -58,12 +58,17 @@ def format_bytes(num_bytes: int) -> str:
 
 
 def format_count(count: float) -> str:
-    """Return a count: "950", "11.2 M" from a million on."""
+    """Return a count: "950", "1,874"; in millions from 1e6: "11.2 M"."""
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,.0f}"
 
 
+def format_gflops(flops: float) -> str:
+    """Return a number of floating-point operations in units of 1e9, with three significant digits: "3.63"."""
+    return f"{flops / 1e9:.3g}"
+
+
 def format_value(value: Any) -> str:
-    """Return a setting: floats with four significant digits, lists with commas, the rest as it is."""
+    """Return a setting as text: floats with four significant digits, lists separated by commas."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -74,7 +79,7 @@ def format_value(value: Any) -> str:
 
 
 def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:
-    """Return (dotted key, text) for every leaf, in the passport's order."""
+    """Return (dotted key, text) for every leaf of the passport, in its order."""
     lines: list[tuple[str, str]] = []
     for key, value in passport.items():
         name = f"{prefix}{key}"
@@ -97,7 +102,7 @@ def format_signed_pp(interval: Interval) -> str:
 
 
 def format_correlation(rung: RungFinding) -> str:
-    """Return a rung's rank correlation with its interval, "0.87 [0.55, 0.97]"; without where it has none; or a dash."""
+    """Return a rung's rank correlation, with its interval if it has one: "0.87 [0.55, 0.97]"; a dash for None."""
     if rung.rank_correlation is None:
         return "—"
     if rung.interval is None:
@@ -106,10 +111,10 @@ def format_correlation(rung: RungFinding) -> str:
 
 
 def format_sentence(clause: str) -> str:
-    """Return a clause as a sentence: a capital first, a full stop last."""
+    """Return a clause with a capital letter at the start and a period at the end."""
     return f"{clause[:1].upper()}{clause[1:]}."
 
 
 def escape_markdown(text: object) -> str:
-    """Return text that markdown shows as it is, on one line, also inside a table."""
+    """Return text that markdown shows literally and on one line, also inside a table."""
     return str(text).translate(_MARKDOWN_ESCAPES)

@@ -1,6 +1,7 @@
-"""report.html and report.md from `Findings`: every number was computed before, every word comes from `wording`."""
+"""Pages built from computed values: report.html and report.md share their sections, which templates/sections/ holds."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +11,39 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.external.forensics import OutsideFindings
 from analysis.findings.forensic_findings import CamPanel
-from analysis.findings.study_findings import Findings
-from analysis.report.number_formats import flatten_passport
+from analysis.findings.study_findings import ArmFinding, Findings
+from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value
 from analysis.report.sentences import FILTERS, describe_figure, describe_search_plot, search_plot_keys
-from analysis.report.tables import TableRow
+from analysis.report.tables import HEADER, TableRow
 from search_spaces.errors import UserInputError
 
 FIGURE_FOLDER = "findings/figures"
+# Anchor and title; the template of a section is sections/{anchor}.j2.
+SECTIONS = {
+    "verdict": "Verdict",
+    "certainty": "Statistical evidence",
+    "search": "Search",
+    "arms": "Arms",
+    "confusion": "Confusion matrices",
+    "classes": "Results per class",
+    "cleverhans": "Clever Hans audit",
+    "causes": "Root causes of confusion",
+    "cams": "Grad-CAM",
+    "others": "Further figures",
+    "provenance": "Provenance",
+    "warnings": "Warnings",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSection:
-    """One interactive plot of the search's page: its title, a caption, and plotly's HTML for it (without plotly.js)."""
+    """One interactive plot of search.html.
+
+    Attributes:
+        title: heading of the section.
+        caption: which trials the plot shows, and how to read it.
+        html: the plot as plotly writes it, without plotly.js.
+    """
 
     title: str
     caption: str
@@ -30,74 +52,91 @@ class PageSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFigure:
-    """A picture as the templates see it: where it comes from, and its alternative text."""
+    """A figure as the templates see it.
+
+    Attributes:
+        source: a data URI, or a path relative to the report.
+        alt: alternative text.
+    """
 
     source: str
     alt: str
 
 
 def build_html(findings: Findings, table_rows: Sequence[TableRow], figures: Mapping[str, bytes]) -> str:
-    """Return report.html: one file that needs no network, no script and no other file.
+    """Return report.html: a single file that needs no network, no script and no other file.
 
-    Arguments: `table_rows` are the words of `findings.rows`; `figures` holds a PNG for every key of
-    `findings.figures`. Raises UserInputError if one of them or a panel's figure is missing.
+    Args:
+        findings: everything that the report shows.
+        table_rows: `findings.rows` as text.
+        figures: a PNG for every key of `findings.figures`.
+
+    Raises:
+        UserInputError: if a figure is missing.
     """
     missing = sorted(set(findings.figures) - set(figures))
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
     sources = {key: _embed(figures[key]) for key in findings.figures}
-    return _render("report.html.j2", findings, table_rows, sources)
+    return _render_report("report.html.j2", findings, table_rows, sources)
 
 
 def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
-    """Return report.md, whose figures are links to findings/figures/ beside it.
+    """Return report.md, whose figures are links to findings/figures/ in the same folder.
 
-    Raises UserInputError if a panel's figure is not among `findings.figures`.
+    Args:
+        findings: everything that the report shows.
+        table_rows: `findings.rows` as text.
+
+    Raises:
+        UserInputError: if the figure of a heat-map panel is not among `findings.figures`.
     """
     sources = {key: f"{FIGURE_FOLDER}/{quote(name)}" for key, name in findings.figures.items()}
-    return _render("report.md.j2", findings, table_rows, sources)
+    text = _render_report("report.md.j2", findings, table_rows, sources)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
-    """Return the A/B table of predictions from outside as one file that needs no network, no script and no other file."""
-    template = "comparison.html.j2"
-    return _environment(template).get_template(template).render(title=title, rows=table_rows)
+    """Return the A/B table of externally trained models as a single HTML file without scripts."""
+    return _render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
 
 
 def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mapping[str, bytes]) -> str:
-    """Return the forensics of predictions from outside as one file; `pictures` holds the PNG of each arm's confusion matrix."""
-    template = "forensics.html.j2"
-    sources = [(arm, _embed(png)) for arm, png in pictures.items()]
-    return _environment(template).get_template(template).render(title=title, findings=findings, pictures=sources)
+    """Return the forensics of externally trained models as a single HTML file without scripts.
+
+    Args:
+        title: heading of the page.
+        findings: everything that the page shows.
+        pictures: the PNG of each arm's confusion matrix.
+    """
+    confusions = [
+        (arm, ReportFigure(source=_embed(png), alt=f"Confusion matrix of {arm}: rates with confidence intervals."))
+        for arm, png in pictures.items()
+    ]
+    return _render(
+        "forensics.html.j2",
+        title=title,
+        findings=findings,
+        confusions=confusions,
+        figures={},
+        color_losses=[],
+        sections=[(key, SECTIONS[key]) for key in ("confusion", "classes")],
+    )
 
 
 def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
-    """Return search.html: one file with the interactive plots of a search, which needs no network and no other file.
+    """Return search.html: a single file with the interactive plots of a search, which needs no network.
 
-    Arguments: `sections` in the order in which they are shown; `notes` are sentences on what is left out; `plotly_js` is the
-    text of plotly.js. Both scripts, it and those in the sections, stand in the page as they are.
+    Args:
+        study: name of the study.
+        sections: the plots, in the order in which they are shown.
+        notes: sentences on plots that are left out.
+        plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
-    return (
-        _environment("search.html.j2")
-        .get_template("search.html.j2")
-        .render(study=study, sections=sections, notes=notes, plotly_js=plotly_js)
-    )
+    return _render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
 
 
-def _render(template: str, findings: Findings, table_rows: Sequence[TableRow], sources: Mapping[str, str]) -> str:
-    figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
-    return (
-        _environment(template)
-        .get_template(template)
-        .render(findings=findings, rows=table_rows, figures=figures, **_arrange(findings, figures))
-    )
-
-
-def _embed(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _environment(template: str) -> Environment:
+def _render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("analysis.report"),
         autoescape=template.endswith(".html.j2"),
@@ -107,11 +146,33 @@ def _environment(template: str) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment
+    return environment.get_template(template).render(values)
+
+
+def _render_report(
+    template: str, findings: Findings, table_rows: Sequence[TableRow], sources: Mapping[str, str]
+) -> str:
+    figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
+    values = _arrange(findings, figures)
+    absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
+    absent |= set() if values["other_figures"] else {"others"}
+    return _render(
+        template,
+        findings=findings,
+        rows=table_rows,
+        comparison_header=HEADER,
+        figures=figures,
+        sections=[(key, title) for key, title in SECTIONS.items() if key not in absent],
+        **values,
+    )
+
+
+def _embed(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[str, Any]:
-    """Sort what the templates show into the order in which they show it."""
+    """Return the values of the templates that need an order or a lookup."""
     key_of_file = {name: key for key, name in findings.figures.items()}
     panels: list[tuple[CamPanel, ReportFigure]] = []
     for panel in findings.panels:
@@ -142,9 +203,30 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         "search_plots": [(figures[key], describe_search_plot(key)) for key in search_keys],
         "importances": _arrange_importances(findings),
         "other_figures": [figure for key, figure in sorted(figures.items()) if key not in placed],
-        "settings": sorted({name for arm in findings.arms for name in arm.hyperparameters}),
+        "settings": _arrange_settings(findings.arms),
+        "color_arms": [arm.arm for arm in findings.arms if arm.colour_losses],
+        "color_losses": _arrange_color_losses(findings),
         "passport": flatten_passport(findings.passport),
     }
+
+
+def _arrange_settings(arms: Sequence[ArmFinding]) -> list[tuple[str, list[str]]]:
+    """Return (hyperparameter, its value in each arm or a dash), by name."""
+    names = sorted({name for arm in arms for name in arm.hyperparameters})
+    return [
+        (name, [format_value(arm.hyperparameters[name]) if name in arm.hyperparameters else "—" for arm in arms])
+        for name in names
+    ]
+
+
+def _arrange_color_losses(findings: Findings) -> list[tuple[str, list[str]]]:
+    """Return (class, its accuracy loss on grayscale images in each arm where it was measured or a dash)."""
+    measured = [
+        {found.class_name: format_signed_pp(found.loss) for found in arm.colour_losses}
+        for arm in findings.arms
+        if arm.colour_losses
+    ]
+    return [(name, [losses.get(name, "—") for losses in measured]) for name in findings.class_names if measured]
 
 
 def _arrange_importances(findings: Findings) -> list[tuple[str, list[float | None]]]:

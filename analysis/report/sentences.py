@@ -1,4 +1,4 @@
-"""How the report says what was compared and searched: text from values, nothing computed."""
+"""Sentences on the comparison and the search, and the filters of the templates; nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,28 +21,36 @@ from analysis.report.number_formats import (
     format_correlation,
     format_count,
     format_estimate,
+    format_gflops,
     format_interval,
     format_percent,
     format_pp,
     format_seconds,
     format_sentence,
     format_signed_pp,
-    format_value,
 )
 from analysis.report.tables import TableRow, describe_rule
 from analysis.search.tuning_curves import find_lead_changes
 from search_spaces.designs import NO_INTERACTION
 
+_COMPLETED_ONLY = "Pruned and failed trials have no final score and are not shown."
+
+
+def describe_report(findings: Findings) -> str:
+    """Return when the report was created, and what the study compares."""
+    factor = f"Compared: {findings.factor}. " if findings.factor else ""
+    return f"Report created {findings.created}. {factor}{len(findings.class_names)} classes."
+
 
 def describe_verdict(row: TableRow) -> str:
-    """Return what an A/B row says, as a sentence without its numbers."""
+    """Return the verdict of an A/B row as a sentence, without its numbers."""
     treatment, control, margin = row.value.treatment, row.value.control, format_pp(row.value.margin)
     if control == NO_INTERACTION:
         return {
-            Verdict.BETTER: f"{treatment}: the two changes together give more than the sum of what each gives.",
-            Verdict.WORSE: f"{treatment}: the two changes together give less than the sum of what each gives.",
-            Verdict.EQUIVALENT: f"{treatment}: the two effects add up, within the margin of {margin}.",
-            Verdict.UNDECIDED: f"{treatment}: undecided whether the two effects add up.",
+            Verdict.BETTER: f"{treatment}: the combined effect is larger than the sum of the individual effects.",
+            Verdict.WORSE: f"{treatment}: the combined effect is smaller than the sum of the individual effects.",
+            Verdict.EQUIVALENT: f"{treatment}: the effects are additive within the margin of {margin}.",
+            Verdict.UNDECIDED: f"{treatment}: it is undecided whether the effects are additive.",
         }[row.value.verdict]
     size = {
         "material": f", and by more than the margin of {margin}",
@@ -52,137 +60,153 @@ def describe_verdict(row: TableRow) -> str:
         Verdict.BETTER: f"{treatment} is better than {control}{size}.",
         Verdict.WORSE: f"{treatment} is worse than {control}{size}.",
         Verdict.EQUIVALENT: f"{treatment} and {control} are equivalent within the margin of {margin}.",
-        Verdict.UNDECIDED: f"Undecided: these runs do not tell {treatment} from {control}.",
+        Verdict.UNDECIDED: f"Undecided: the data do not separate {treatment} from {control}.",
     }[row.value.verdict]
 
 
+def describe_numbers(row: TableRow) -> str:
+    """Return the numbers of an A/B row on one line."""
+    cost = [row.cost] if row.value.cost_ratio is not None else []
+    return " | ".join(
+        [row.comparison, f"{row.effect} {row.interval}", row.verdict, row.seeds, f"MDE {row.mde} pp", *cost]
+    )
+
+
 def describe_evidence(row: TableRow) -> str:
-    """Return how sure an A/B row is: seeds, images, and the smallest difference that it could have found."""
+    """Return the number of seeds and images, the confidence and the minimum detectable effect of an A/B row."""
     rule = describe_rule(row)
     return (
-        f"{row.value.num_seeds} paired seeds, {format_count(row.value.num_images)} test images; interval at "
-        f"{row.confidence}; a true difference of {row.mde} pp would be found with 80 % power (MDE)."
-        + (f" Also: {rule}." if rule else "")
+        f"{row.value.num_seeds} paired seeds, {format_count(row.value.num_images)} test images, {row.confidence} confidence "
+        f"interval. Minimum detectable effect (MDE) at 80 % power: {row.mde} pp." + (f" Also: {rule}." if rule else "")
     )
 
 
 def describe_class_differences(row: TableRow) -> str:
-    """Return which classes the two arms differ on."""
+    """Return the classes whose F1 differs between the two arms."""
     flagged = [c for c in row.value.class_differences if c.is_flagged]
     named = ", ".join(f"{c.class_name} ({100 * c.effect.estimate:+.1f} pp)" for c in flagged) or "none"
     return (
-        f"Classes that differ in F1 at a false discovery rate of 10 % (exploratory, Benjamini-Hochberg over "
+        "Classes with a difference in F1, at a false discovery rate of 10 % (exploratory; Benjamini-Hochberg over "
         f"{len(row.value.class_differences)} classes): {named}."
     )
 
 
 def describe_gate(arm: ArmFinding, gate: float) -> str:
-    """Return whether an arm clears the gate, and the lower bound that decides it."""
-    word = "clears" if arm.gate_cleared else "does not clear"
+    """Return whether an arm passes the gate, and the lower bound that decides it."""
+    verb = "passes" if arm.gate_cleared else "does not pass"
     low = format_percent(arm.test_macro_f1.low, 2)
-    return f"{arm.arm} {word} the gate: lower bound {low} of macro-F1, gate {format_percent(gate, 2)}."
+    return f"{arm.arm} {verb} the gate: the lower bound of macro-F1 is {low}, the gate is {format_percent(gate, 2)}."
 
 
 def describe_search(findings: Findings) -> str:
-    """Return how device time was shared out, and what the samplers knew before, as sentences."""
-    shared = {
-        "per_arm": "Every arm had its own sampler and its own brackets, and an equal part of the device time was aimed at.",
+    """Return how device time was allocated to the arms, and the study that the samplers were initialized from."""
+    allocation = {
+        "per_arm": "Each arm had its own sampler, its own brackets and an equal target share of the device time.",
         "pooled": "One sampler searched the whole space (allocation: pooled), so no two arms were compared.",
-        "given": "The configurations were given: nothing was searched, and each was trained once before its seeds.",
+        "given": "The configurations were given: there was no search, and each was trained once before its confirmation seeds.",
     }[findings.allocation]
-    return f"{shared} The samplers started from the trials of {findings.warm_start}." if findings.warm_start else shared
+    if not findings.warm_start:
+        return allocation
+    return f"{allocation} The samplers were initialized with the trials of {findings.warm_start}."
+
+
+def describe_pruning(findings: Findings) -> str:
+    """Return the epochs at which trials could be pruned, and the meaning of the time saved."""
+    if not findings.rungs:
+        return "Early stopping was disabled."
+    return (
+        f"Trials could be pruned after epochs {', '.join(map(str, findings.rungs))}. The time saved is an estimate: the device "
+        "time that the pruned trials would have needed to reach the last epoch, each at its own speed."
+    )
 
 
 def describe_tuning(findings: Findings) -> str:
-    """Return which arm's search was ahead at which budget of device time, as a sentence; "" where there is nothing to compare."""
+    """Return which arm leads at which search budget; "" if fewer than two arms have a tuning curve."""
     leaders = find_lead_changes(findings.tuning_curves)
     if not leaders:
         return ""
     (_, first), *later = leaders
-    changes = "".join(f", then {arm} from {format_seconds(seconds)} of device time on" for seconds, arm in later)
-    return f"Expected best of the search, at equal device time: {first} is ahead{changes or ' throughout'}."
+    changes = "".join(f", then {arm} from {format_seconds(seconds)} of device time" for seconds, arm in later)
+    return f"Highest expected best score at equal device time: {first}{changes or ' throughout'}."
 
 
 def search_plot_keys(arms: Sequence[str]) -> list[str]:
-    """Return the figures' names of Optuna's plots, in the order in which they are shown."""
+    """Return the keys of the figures that Optuna draws, in the order in which they are shown."""
     own = [f"{kind}_{arm}" for arm in arms for kind in ("importance", "parallel", "slice")]
     return [*own, "search_edf", "search_timeline"]
 
 
 def describe_search_plot(key: str) -> str:
-    """Return the caption of one of Optuna's plots: which trials are in it, and how to read it."""
+    """Return the caption of one of Optuna's plots: which trials it shows, and how to read it."""
     kind = key if key.startswith("search_") else key.partition("_")[0]
     return {
-        "parallel": "One line per trial that ran every epoch, darker where macro-F1 is higher. Stopped and failed trials have "
-        "no last score and are not in it.",
-        "slice": "One point per trial that ran every epoch, darker for later trials. Stopped and failed trials have no last "
-        "score and are not in it.",
-        "importance": "What told the best tenth of the trials that ran every epoch from all of them (PED-ANOVA); rough "
-        "below about 50 such trials.",
-        "search_edf": "Share of an arm's trials at or below a score, of those that ran every epoch.",
-        "search_timeline": "Every trial of the search from start to end: COMPLETE ran every epoch, PRUNED was stopped at a rung, "
-        "FAIL diverged or crashed.",
+        "parallel": f"One line per completed trial; darker lines have a higher macro-F1. {_COMPLETED_ONLY}",
+        "slice": f"One point per completed trial; darker points are later trials. {_COMPLETED_ONLY}",
+        "importance": "Importance for reaching the best 10 % of the completed trials (PED-ANOVA). The estimate is rough for "
+        "fewer than about 50 completed trials.",
+        "search_edf": "Fraction of the completed trials of each arm with a score at or below the value on the x axis.",
+        "search_timeline": "Start and end of every trial of the search. COMPLETE: reached the last epoch; PRUNED: stopped at a "
+        "rung; FAIL: diverged or crashed.",
     }[kind]
 
 
 def describe_figure(key: str, findings: Findings) -> str:
-    """Return the alternative text of a figure: what a reader who does not see it needs to know."""
-    arms = ", ".join(arm.arm for arm in findings.arms)
-    known = {
-        "comparison": f"Intervals of the differences in macro-F1 over the margin band: {_say_rows(findings)}",
-        "arm_shares": f"Bars of each arm's share of the search's device time and of its trials: {_say_shares(findings)}",
-        "learning_curves": "Macro-F1 on the search split over epochs, one line per trial, pruned trials dashed.",
-        "clever_hans": "Accuracy that each class loses to a ring of another class, with intervals, per arm and ring; "
-        "its numbers stand in the tables below.",
-        "root_causes": "Bars of what taking each cue away gains for each confused pair; its numbers stand in the table.",
-        "tuning_curves": "Expected best macro-F1 on the search split over the device-seconds of each arm's search, with bands.",
-        "rungs": "Macro-F1 at the last epoch over macro-F1 at the rung, one panel per rung and arm; its numbers stand in the "
-        "table above.",
-        "search_edf": "Cumulative distribution of macro-F1 over the trials that ran every epoch, one curve per arm.",
-        "search_timeline": "Bars from start to end of every trial of the search, coloured by final state.",
-        "class_f1": f"Bars of F1 per class with intervals for {arms}; the numbers stand in the table below.",
-    }
-    known |= {
-        f"confusion_{arm.arm}": f"Confusion matrix of {arm.arm} on the test split, rates with intervals; "
-        "its numbers are in findings.json."
-        for arm in findings.arms
-    }
-    for arm in findings.search:
-        known |= {
-            f"parallel_{arm.arm}": f"Parallel coordinates of {arm.arm}: hyperparameters and macro-F1 of its complete trials.",
-            f"slice_{arm.arm}": f"Slices of {arm.arm}: macro-F1 of its complete trials over each hyperparameter.",
-            f"importance_{arm.arm}": f"Bars of the importance of each hyperparameter of {arm.arm}: "
-            f"{_say_importances(findings, arm.arm)}",
-        }
+    """Return the alternative text of a figure."""
     for panel in findings.panels:
         if findings.figures.get(key) == panel.figure:
-            views = "; ".join(describe_view(view) for view in panel.views)
-            return f"Grad-CAM panel of image {panel.sample_id}, true class {panel.true_class}: {views}."
+            views = " ".join(describe_view(view) for view in panel.views)
+            return f"Grad-CAM panel of image {panel.sample_id}, true class {panel.true_class}. {views}"
+    known = _describe_known_figures(findings)
+    for arm in findings.arms:
+        known[f"confusion_{arm.arm}"] = (
+            f"Confusion matrix of {arm.arm} on the test split: rates with confidence intervals; findings.json has the numbers."
+        )
+    for searched in findings.search:
+        name = searched.arm
+        known[f"parallel_{name}"] = (
+            f"Parallel coordinates of {name}: hyperparameters and macro-F1 of its completed trials."
+        )
+        known[f"slice_{name}"] = f"Slice plots of {name}: macro-F1 of its completed trials against each hyperparameter."
+        known[f"importance_{name}"] = (
+            f"Bar chart of the hyperparameter importance in {name}: {_list_importances(findings, name)}"
+        )
     return known.get(key, key.replace("_", " "))
 
 
-def _say_rows(findings: Findings) -> str:
-    return "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows) + "."
+def _describe_known_figures(findings: Findings) -> dict[str, str]:
+    verdicts = "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows)
+    shares = ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search)
+    arms = ", ".join(arm.arm for arm in findings.arms)
+    return {
+        "comparison": f"Differences in macro-F1 with confidence intervals and the margin band: {verdicts}.",
+        "arm_shares": f"Bar charts of the device time and the trials of each arm. Shares of device time: {shares}.",
+        "learning_curves": "Macro-F1 on the search split against the epoch, one line per trial; pruned trials are dashed.",
+        "clever_hans": "Accuracy loss of each class with a ring of another class, with intervals, per arm and ring width; the "
+        "tables per class have the numbers.",
+        "root_causes": "Bar charts of the effect of removing each cue, one per confused pair; the table has the numbers.",
+        "tuning_curves": "Expected best macro-F1 on the search split against the search budget of each arm, with bands.",
+        "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
+        "search_edf": "Empirical distribution of macro-F1 over the completed trials, one curve per arm.",
+        "search_timeline": "Timeline of the search: one bar per trial from start to end, colored by its final state.",
+        "class_f1": f"Bar chart of F1 per class with confidence intervals for {arms}; the tables have the numbers.",
+    }
 
 
-def _say_importances(findings: Findings, arm: str) -> str:
+def _list_importances(findings: Findings, arm: str) -> str:
     own = [f"{i.parameter} {format_percent(i.importance, 0)}" for i in findings.importances if i.arm == arm]
     return ", ".join(own) + "."
-
-
-def _say_shares(findings: Findings) -> str:
-    return ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search) + "."
 
 
 FILTERS: Mapping[str, Any] = {
     "percent": format_percent,
     "interval": format_interval,
-    "pp": format_pp,
     "seconds": format_seconds,
     "bytes": format_bytes,
     "count": format_count,
-    "value": format_value,
+    "gflops": format_gflops,
+    "title": describe_report,
     "verdict": describe_verdict,
+    "numbers": describe_numbers,
     "evidence": describe_evidence,
     "class_differences": describe_class_differences,
     "gate": describe_gate,
@@ -199,6 +223,7 @@ FILTERS: Mapping[str, Any] = {
     "view": describe_view,
     "correlation": format_correlation,
     "search": describe_search,
+    "pruning": describe_pruning,
     "tuning": describe_tuning,
     "sentence": format_sentence,
     "md": escape_markdown,

@@ -141,6 +141,16 @@ def test_links_lead_to_sections_and_to_the_interactive_plots() -> None:
     assert "interactive" not in Page(html_of(dataclasses.replace(findings, search_page=""))).text
 
 
+def test_the_navigation_lists_every_section() -> None:
+    findings = make_findings()
+    figures = {**findings.figures, "energy_spectrum": "energy.png"}
+    html = html_of(dataclasses.replace(findings, figures=figures))
+    nav = Page(html[html.index("<nav") : html.index("</nav>") + len("</nav>")])
+    anchors = [link["href"] for link in nav.all("a")]
+    assert anchors == [f"#{section['id']}" for section in Page(html).all("section")]
+    assert {"#causes", "#others"} <= set(anchors)
+
+
 def test_every_picture_is_inside_once_and_has_a_text() -> None:
     findings = make_findings()
     images = Page(html_of(findings)).all("img")
@@ -156,12 +166,12 @@ def test_the_first_screen_has_the_verdicts_the_gate_and_the_arms(build) -> None:
     findings = make_findings()
     text = build(findings)
     text = Page(text).text if build is html_of else text
-    top = text[: text.index("How sure", text.index("clears the gate"))].replace("\\", "")
+    top = text[: text.index("Statistical evidence", text.index("passes the gate"))].replace("\\", "")
     for row in build_table_rows(findings.rows):
         assert describe_verdict(row) in top
         assert f"{row.effect} {row.interval}" in top
     for arm in findings.arms:
-        assert f"{arm.arm} clears the gate" in top
+        assert f"{arm.arm} passes the gate" in top
         assert format_interval(arm.test_macro_f1, 2) in top
     assert "1 warning" in top
 
@@ -187,21 +197,24 @@ def test_nothing_of_the_findings_is_left_out(build) -> None:
         assert format_percent(importance.importance) in text
     assert "0.80 [-0.35, 0.99]" in text
     assert findings.search_notes[0] in text
-    assert f"started from the trials of {findings.warm_start}" in text
+    assert f"initialized with the trials of {findings.warm_start}" in text
     for key, value in flatten_passport(findings.passport):
         assert key in text
         assert value in text
     for row in findings.rows:
         assert row.settles[1:] in text
     large = next(arm for arm in findings.arms if arm.cam_admission)
-    assert "The heat maps of resnet50 are not admitted as evidence: ROAD (maps of 4x4 cells from layer2" in text
+    assert (
+        "The heat maps of resnet50 are not admitted as evidence. Failed tests: ROAD (maps of 4x4 cells from layer2"
+        in text
+    )
     assert large.cam_admission is not None
     for test in large.cam_admission.tests:
         assert test.rule in text
     assert "+12.0 pp [+8.0, +16.0]" in text
-    assert "Waves over the whole picture: PASS" in text
+    assert "Frequency audit: PASS" in text
     assert "0x5, 31x2" in text
-    assert "it is read on the bottom side" in text
+    assert "location of the cue: bottom side" in text
     for panel in findings.panels:
         assert f"Image {panel.sample_id}: {panel.true_class}, {panel.reason}" in text
     assert "layer3" in text
@@ -273,7 +286,7 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         assert "no arms were compared" in text
         assert "the gate" not in text
         assert "No panels were drawn." in text
-        assert "Early stopping was off." in text
+        assert "Early stopping was disabled." in text
         assert "allocation: pooled" in text
         assert "PED-ANOVA" not in text
         assert "rank correlation" not in text
@@ -286,7 +299,7 @@ def test_rungs_and_importances_stand_in_rows_of_their_arm() -> None:
     assert "| resnet18 | 9 | 5 | 1 | 4 | 1.00 |" in markdown
     assert "| max_lr | 61.7 % | 61.7 % | 61.7 % |" in markdown
     assert "| cutmix_probability | 38.3 % | 38.3 % | — |" in markdown
-    assert "understated" in markdown
+    assert "underestimated" in markdown
 
 
 def test_search_page_holds_plots_and_escapes_names() -> None:
@@ -304,7 +317,7 @@ def test_a_failed_gate_is_said_and_marked() -> None:
     findings = make_findings()
     arms = (dataclasses.replace(findings.arms[0], gate_cleared=False), *findings.arms[1:])
     html = html_of(dataclasses.replace(findings, arms=arms, gate=0.85))
-    assert "resnet18 does not clear the gate" in html
+    assert "resnet18 does not pass the gate" in html
     assert 'class="card failed"' in html
     assert 'class="card failed"' not in html_of(findings)
 
@@ -330,7 +343,7 @@ def test_missing_figures_are_refused_and_unknown_ones_are_shown() -> None:
         (Verdict.BETTER, "material", "a is better than b, and by more than the margin of 0.5 pp."),
         (Verdict.WORSE, "negligible", "a is worse than b, but by less than the margin of 0.5 pp."),
         (Verdict.EQUIVALENT, "", "a and b are equivalent within the margin of 0.5 pp."),
-        (Verdict.UNDECIDED, "", "Undecided: these runs do not tell a from b."),
+        (Verdict.UNDECIDED, "", "Undecided: the data do not separate a from b."),
     ],
 )
 def test_verdicts_in_words(verdict: Verdict, materiality: str, sentence: str) -> None:
@@ -341,13 +354,16 @@ def test_verdicts_in_words(verdict: Verdict, materiality: str, sentence: str) ->
 
 
 def test_numbers_in_words() -> None:
-    assert [format_seconds(s) for s in (0, 7.44, 59.96, 200, 3599.6, 7500)] == [
+    assert [format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
         "0.0 s",
         "7.4 s",
-        "1 min 0 s",
+        "59.0 s",
+        "1 min 00 s",
+        "1 min 00 s",
         "3 min 20 s",
-        "1 h 0 min",
-        "2 h 5 min",
+        "1 h 00 min",
+        "1 h 00 min",
+        "2 h 05 min",
     ]
     assert [format_bytes(b) for b in (0, 512, 2048, 3 << 30, 5 << 40)] == [
         "—",

@@ -84,10 +84,10 @@ def test_change_of_the_lead_is_found_and_told() -> None:
     assert (start, first, second) == (0.0, "quick", "slow")
     assert change == pytest.approx(200 / 3, abs=100 / 39 + 0.01)
     findings = replace(make_findings(), tuning_curves=curves)
-    assert "quick is ahead, then slow from" in describe_tuning(findings)
+    assert "equal device time: quick, then slow from" in describe_tuning(findings)
     assert describe_tuning(replace(findings, tuning_curves=curves[:1])) == ""
     same = replace(findings, tuning_curves=(curves[0], make_line("low", 0.1, 0.2)))
-    assert describe_tuning(same).endswith("quick is ahead throughout.")
+    assert describe_tuning(same).endswith("quick throughout.")
 
 
 def test_figure_has_a_band_and_steps_per_arm() -> None:
