@@ -1,4 +1,4 @@
-"""The tables of arms in words: their scores and costs, and the pairs of classes that they confuse."""
+"""Tables of arms as text: scores and costs, and confused pairs of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,26 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.findings.study_findings import ArmFinding, ConfusedPair
+from analysis.report.number_formats import format_gflops
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
-# Speeds in images per second; pp/h: percentage points of macro-F1 per device-hour of a run.
-ARM_HEADER = ("arm", "macro-F1", "interval", "parameters", "GFLOPs", "device-s", "train/s", "predict/s", "pp/h")
+# The last column is in percentage points of macro-F1.
+ARM_HEADER = (
+    "arm",
+    "macro-F1",
+    "interval",
+    "parameters",
+    "GFLOPs",
+    "device (s)",
+    "train (img/s)",
+    "predict (img/s)",
+    "pp/device-hour",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmTableRow:
-    """One arm in words; `cells` stand under `ARM_HEADER`, `value` is the finding that they say."""
+    """One arm as text; `value` is the finding itself."""
 
     arm: str
     macro_f1: str
@@ -31,20 +42,20 @@ class ArmTableRow:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The cells under `ARM_HEADER`."""
+        """Cells of the row in the order of `ARM_HEADER`."""
         speed = (self.trained_per_second, self.predicted_per_second, self.points_per_device_hour)
         return (self.arm, self.macro_f1, self.interval, self.parameters, self.gflops, self.device_seconds, *speed)
 
 
 def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
-    """Return the rows of the table of arms in words."""
+    """Return the rows of the table of arms as text."""
     return tuple(
         ArmTableRow(
             arm=arm.arm,
             macro_f1=f"{arm.test_macro_f1.estimate:.4f}",
             interval=f"[{arm.test_macro_f1.low:.4f}, {arm.test_macro_f1.high:.4f}]",
             parameters=f"{arm.num_parameters / 1e6:.1f} M",
-            gflops=f"{arm.forward_flops / 1e9:.3g}",
+            gflops=format_gflops(arm.forward_flops),
             device_seconds=f"{arm.device_seconds:,.0f}",
             trained_per_second=f"{arm.train_images_per_second:,.0f}",
             predicted_per_second=f"{arm.predict_images_per_second:,.0f}",
@@ -57,8 +68,8 @@ def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
 
 def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
     """Return the table of arms for a terminal."""
-    table = Table(title="Arms: macro-F1 on the test split, and cost", box=SIMPLE, padding=(0, 1, 0, 0))
-    # The other forms' columns, two by two, so that 80 characters hold them.
+    table = Table(title="Arms: macro-F1 on the test split and cost", box=SIMPLE, padding=(0, 1, 0, 0))
+    # Two cells share a column, so that the table fits into 80 characters.
     for pair in _pair_up(ARM_HEADER):
         table.add_column("\n".join(pair), no_wrap=True)
     for row in build_arm_table_rows(arms):
@@ -67,9 +78,9 @@ def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
 
 
 def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
-    """Return the confused pairs of an arm for a terminal of 80 columns or more."""
-    table = Table(title="Confused more often than chance", box=SIMPLE, padding=(0, 1, 0, 0))
-    for name in ("classes", "taken for each other", "by chance", "p", "beyond people (pp)"):
+    """Return the confused pairs of an arm for a terminal of at least 80 columns."""
+    table = Table(title="Pairs confused more often than expected by chance", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("classes", "confusion rate", "expected\nby chance", "adjusted\np", "excess over\nhumans (pp)"):
         table.add_column(name, no_wrap=True)
     for pair in pairs:
         human = "not compared"
@@ -88,7 +99,7 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
 
 
 def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
-    """Return the table of arms as csv with full-precision numbers; macro-F1 as fractions."""
+    """Return the table of arms as csv with numbers in full precision; macro-F1 is a fraction."""
     records = [
         {
             "arm": row.value.arm,
@@ -115,7 +126,7 @@ def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
 
 
 def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
-    """Return the table of arms as a LaTeX tabular; needs the package booktabs."""
+    """Return the table of arms as a LaTeX tabular, which needs the package booktabs."""
     return to_latex(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
 
 

@@ -1,22 +1,13 @@
-"""Rows of text as csv, markdown and LaTeX."""
+"""Tables as csv, markdown and LaTeX."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-_LATEX_ESCAPES = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-    }
-)
-
 
 def to_csv(records: Sequence[Mapping[str, object]]) -> str:
-    """Return records as csv, a column per key of the first."""
+    """Return records as csv, with a column per key of the first."""
     return str(pd.DataFrame(list(records)).to_csv(index=False, lineterminator="\n"))
 
 
@@ -30,17 +21,7 @@ def to_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def to_latex(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a LaTeX tabular; needs the package booktabs."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(escape_latex(cell) for cell in cells) + r" \\"
-
-    body = [line(header), r"\midrule", *(line(row) for row in rows)]
-    columns = "l" + "r" * (len(header) - 1)
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def escape_latex(text: str) -> str:
-    """Escape text for LaTeX; minus signs, < and > go into math mode."""
-    escaped = text.translate(_LATEX_ESCAPES).replace("<", "$<$").replace(">", "$>$")
-    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
+    """Return an escaped LaTeX tabular, which needs the package booktabs; minus signs, < and > are in math mode."""
+    table = pd.DataFrame(list(rows), columns=list(header), dtype="str")
+    text = table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(header) - 1))
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", text.replace("<", "$<$").replace(">", "$>$"))

@@ -1,4 +1,4 @@
-"""The A/B table in words: terminal, csv, markdown and LaTeX, all from the same rows."""
+"""The A/B table for the terminal and as csv, markdown and LaTeX, all from the same rows of text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from rich.text import Text
 
 from analysis.findings.interval import Interval
 from analysis.findings.study_findings import ComparisonRow, Verdict
-from analysis.report.table_formats import escape_latex, to_csv, to_latex, to_markdown
+from analysis.report.table_formats import to_csv, to_latex, to_markdown
 from analysis.statistics.comparison import compute_holm_adjusted
 
 BAR_WIDTH = 33
-TERMINAL_BAR_WIDTH = 25
+TERMINAL_BAR_WIDTH = 23
 MOST_DECIMALS = 5
-PLAN_CHANGED = "The plan was changed after it was written: intervals and verdicts do not hold as stated."
-HEADER = ("comparison", "difference", "interval", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
+PLAN_CHANGED = "The plan was changed after it was written, so the intervals and verdicts are not valid as stated."
+HEADER = ("comparison", "difference", "interval (pp)", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
 VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
@@ -27,7 +27,7 @@ VERDICT_STYLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalBar:
-    """Where to draw an interval over its margin band: fractions 0..1 of an axis that all rows of a table share."""
+    """Positions of an interval and its margin band as fractions in [0, 1] of the axis that all rows of a table share."""
 
     low: float
     estimate: float
@@ -39,7 +39,7 @@ class IntervalBar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRow:
-    """One A/B row in words; every format is made of it.
+    """One A/B row as text, from which every format is built.
 
     Attributes:
         comparison: "ResNet50 vs ResNet18".
@@ -49,11 +49,12 @@ class TableRow:
         seeds: "10 seeds".
         mde: "0.40", in percentage points.
         cost: "2.3x cost", or "cost not measured".
-        p_value, p_holm: unadjusted, and Holm-adjusted over the rows of the table: "0.012", "<0.001".
+        p_value: unadjusted: "0.012", "<0.001".
+        p_holm: Holm-adjusted over the rows of the table.
         confidence: "95 %", "98.3 %".
-        settles: what would settle an UNDECIDED row, else "".
-        bar: geometry of the interval over the margin band.
-        value: the row that the words say.
+        settles: what would decide an UNDECIDED row, otherwise "".
+        bar: positions of the interval and the margin band.
+        value: the row itself.
         p_holm_value: the Holm-adjusted p as a number.
     """
 
@@ -74,34 +75,39 @@ class TableRow:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The cells under `HEADER`."""
+        """Cells of the row in the order of `HEADER`."""
         cost = self.cost.removesuffix(" cost") if self.value.cost_ratio is not None else "not measured"
         seeds = str(self.value.num_seeds)
         return (self.comparison, self.effect, self.interval, self.verdict, seeds, self.mde, cost, self.p_holm)
 
 
 def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
-    """Return the rows of one A/B table in words; bars share an axis and p-values are Holm-adjusted over them."""
+    """Return the rows of one A/B table as text; they share the axis of the bars and the Holm adjustment of the p-values."""
     adjusted = compute_holm_adjusted([row.p_value for row in rows])
     ends = [abs(end) for row in rows for end in (row.effect.low, row.effect.high, row.margin)]
     reach = 1.08 * max(ends, default=1.0)
-    return tuple(_word_row(row, p_holm, reach) for row, p_holm in zip(rows, adjusted, strict=True))
+    return tuple(_build_row(row, p_holm, reach) for row, p_holm in zip(rows, adjusted, strict=True))
 
 
 def format_row(row: ComparisonRow) -> str:
-    """Return one line: difference, interval in pp, verdict, seeds, MDE in pp, cost; and what settles it if undecided.
+    """Return one line: difference, interval and MDE in pp, verdict, seeds, cost; for an undecided row what would decide it.
 
-    For example ``ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost``.
+    Example: ``ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost``.
     """
-    words = build_table_rows([row])[0]
-    effect = f"{words.effect} {words.interval}"
-    parts = [words.comparison, effect, words.verdict, words.seeds, f"MDE {words.mde}", words.cost]
-    notes = [words.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    text = build_table_rows([row])[0]
+    effect = f"{text.effect} {text.interval}"
+    parts = [text.comparison, effect, text.verdict, text.seeds, f"MDE {text.mde}", text.cost]
+    notes = [text.settles, "PLAN CHANGED" if row.plan_changed else ""]
     return " | ".join([*parts, *(note for note in notes if note)])
 
 
 def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
-    """Return the bar in `width` characters: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●."""
+    """Draw an interval with text: margin band ░, interval ━ (▓ inside the band), zero │, estimate ●.
+
+    Args:
+        bar: positions of the interval and the margin band.
+        width: length of the result in characters.
+    """
 
     def column(fraction: float) -> int:
         return round(fraction * (width - 1))
@@ -117,14 +123,17 @@ def format_bar(bar: IntervalBar, width: int = BAR_WIDTH) -> str:
 
 
 def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
-    """Return the A/B table for a terminal of 80 columns or more: a bar of each interval over the margin band."""
-    words = build_table_rows(rows)
+    """Return the A/B table for a terminal of at least 80 columns, with a bar for each interval."""
+    table_rows = build_table_rows(rows)
     table = Table(
-        title="A/B comparison: macro-F1 on the test split", caption=_caption(words), box=SIMPLE, pad_edge=False
+        title="A/B comparison: macro-F1 on the test split",
+        caption=_caption(table_rows),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
     )
     for name in ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict"):
         table.add_column(name, no_wrap=True)
-    for row in words:
+    for row in table_rows:
         verdict = Text(f"{row.verdict}\n")
         verdict.stylize(VERDICT_STYLES[row.value.verdict])
         cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
@@ -140,7 +149,7 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
 
 
 def build_csv(rows: Sequence[ComparisonRow]) -> str:
-    """Return the A/B table as csv with full-precision numbers; effects in percentage points (`_pp`)."""
+    """Return the A/B table as csv with numbers in full precision; effects are in percentage points (`_pp`)."""
     records = [
         {
             "treatment": row.value.treatment,
@@ -174,23 +183,23 @@ def build_csv(rows: Sequence[ComparisonRow]) -> str:
 
 
 def build_markdown(rows: Sequence[ComparisonRow]) -> str:
-    """Return the A/B table as markdown, with a line below it on the confidence and on what settles what."""
-    words = build_table_rows(rows)
-    return to_markdown(HEADER, [row.cells for row in words]) + f"\n{_caption(words)}\n"
+    """Return the A/B table as markdown, with its caption below."""
+    table_rows = build_table_rows(rows)
+    return to_markdown(HEADER, [row.cells for row in table_rows]) + f"\n{_caption(table_rows)}\n"
 
 
 def build_latex(rows: Sequence[ComparisonRow]) -> str:
-    """Return the A/B table as a LaTeX tabular; needs the package booktabs."""
-    words = build_table_rows(rows)
-    table = to_latex(HEADER, [row.cells for row in words])
-    return f"{table}{escape_latex(PLAN_CHANGED)}\n" if any(row.plan_changed for row in rows) else table
+    """Return the A/B table as a LaTeX tabular, which needs the package booktabs."""
+    table_rows = build_table_rows(rows)
+    table = to_latex(HEADER, [row.cells for row in table_rows])
+    return f"{table}{PLAN_CHANGED}\n" if any(row.plan_changed for row in rows) else table
 
 
-def _word_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
+def _build_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
     effect, decimals = row.effect, _choose_decimals(row)
 
     def pp(fraction: float) -> str:
-        # Adding 0.0 after rounding turns -0.0 into 0.0.
+        # Adding 0.0 turns -0.0 into 0.0.
         return f"{round(100 * fraction, decimals) + 0.0:+.{decimals}f}"
 
     return TableRow(
@@ -212,7 +221,7 @@ def _word_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
 
 
 def _choose_decimals(row: ComparisonRow) -> int:
-    """Two decimals, or as many more as keep a bound from reading like the zero or margin that it clears or misses."""
+    """Return 2, or the number of decimals that distinguishes the bounds from zero and from the margin."""
     for decimals in range(2, MOST_DECIMALS):
         shown = [
             (round(100 * bound, decimals), round(100 * mark, decimals), bound == mark)
@@ -245,19 +254,19 @@ def _build_bar(effect: Interval, margin: float, reach: float) -> IntervalBar:
 def _caption(rows: Sequence[TableRow]) -> str:
     levels = ", ".join(dict.fromkeys(row.confidence for row in rows))
     margins = ", ".join(dict.fromkeys(f"{100 * row.value.margin:g}" for row in rows))
-    lines = [f"Intervals at {levels} for new seeds and new images; margin {margins} pp."] if rows else []
+    lines = [f"Intervals at {levels} confidence over seeds and test images; margin {margins} pp."] if rows else []
     lines += [PLAN_CHANGED] if any(row.value.plan_changed for row in rows) else []
     lines += [f"{row.comparison}: {describe_rule(row)}." for row in rows if describe_rule(row)]
     return " ".join([*lines, *(f"{row.comparison}: {row.settles}." for row in rows if row.settles)])
 
 
 def describe_rule(row: TableRow) -> str:
-    """Return at which look a row stands and what its cross-check says; "" where there is neither."""
+    """Return the look at which a row was decided, the kind of interval and the bootstrap interval; "" if none applies."""
     parts = []
     if row.value.num_looks > 1:
         parts.append(f"look {row.value.look} of {row.value.num_looks}")
     if row.value.intervals == "anytime":
-        parts.append("interval that holds at every number of seeds")
+        parts.append("interval valid at every number of seeds")
     if row.value.bootstrap is not None:
         low, high = (f"{100 * end:+.2f}" for end in (row.value.bootstrap.low, row.value.bootstrap.high))
         parts.append(f"crossed bootstrap [{low}, {high}] pp")

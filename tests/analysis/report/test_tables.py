@@ -13,6 +13,7 @@ from analysis.report.arm_tables import (
     build_arm_markdown,
     build_arm_rich_table,
     build_arm_table_rows,
+    build_pair_table,
 )
 from analysis.report.tables import (
     BAR_WIDTH,
@@ -26,6 +27,7 @@ from analysis.report.tables import (
     format_bar,
     format_row,
 )
+from tests.analysis.findings_factory import make_pairs
 
 ROW = ComparisonRow(
     treatment="ResNet50",
@@ -180,11 +182,13 @@ def test_every_format_says_the_same_words():
 
 def test_terminal_table_is_whole_at_80_columns():
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(build_rich_table([ROW]))
+    row = dataclasses.replace(ROW, treatment="resnet50-cutmix", materiality="material")
+    console.print(build_rich_table([row]))
     console.print(build_arm_rich_table([ARM]))
+    console.print(build_pair_table(make_pairs(("caterpillar", "butterfly", "beetle"))))
     text = console.export_text()
     assert "…" not in text
-    (words,) = build_table_rows([ROW])
+    (words,) = build_table_rows([row])
     assert words.interval in text
     assert words.verdict in text
 
