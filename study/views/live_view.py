@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from analysis.report.number_formats import format_seconds
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
@@ -112,16 +113,6 @@ def describe_progress(progress: StageProgress) -> str:
         else f"{progress.num_finished} trials, {spent:.0f} of {progress.budget_device_seconds:.0f} device-seconds"
     )
     return f"{progress.stage}: {trials}, {format_seconds(progress.elapsed_seconds)} elapsed, ETA {eta}{idle}"
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration such as ``42 s``, ``3 min 20 s`` or ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class LiveView:
