@@ -1,4 +1,4 @@
-"""Pictures of the forensics: what a ring from elsewhere costs each class, and which cue confuses a pair."""
+"""Figures of the forensics: accuracy loss per class with swapped rings, and the effect of each cue on confused pairs."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from analysis.audits.swap_effects import TOLERANCE
 from analysis.findings.study_findings import ArmFinding
 from analysis.report.figures import ARM_COLORS, BAND_COLOR, INK
+from analysis.report.forensic_sentences import format_cue
 from trainables.records.confusion_figure import literal_text
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
-    """Draw each class's background gap with its interval, one panel per width of the ring; filled: confirmed failures."""
+    """Draw the accuracy loss of each class with its interval, one panel per ring width; confirmed failures are filled."""
     audited = [arm for arm in arms if arm.ring_audits]
     widths = len(audited[0].ring_audits)
     names = [c.class_name for c in audited[0].ring_audits[0].classes]
@@ -42,8 +43,8 @@ def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
                     markersize=5.5,
                     label=literal_text(arm.arm) if place == places[0] and width == 0 else None,
                 )
-        axes.set_title(f"ring of {audited[0].ring_audits[width].ring_pixels} pixels", size=10)
-        axes.set_xlabel("accuracy lost to another class's ring (pp)")
+        axes.set_title(f"ring width: {audited[0].ring_audits[width].ring_pixels} pixels", size=10)
+        axes.set_xlabel("accuracy loss with another class's ring (pp)")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     panels[0].set_yticks(range(len(names)), [literal_text(name) for name in names])
@@ -53,7 +54,7 @@ def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
 
 
 def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
-    """Draw the cues' Shapley values of every confused pair that was measured, in logits, dark: the named cause."""
+    """Draw the Shapley values of the cues in logits, one panel per measured pair; the named cause is dark."""
     measured = [(arm.arm, cause) for arm in arms for cause in arm.root_causes if cause.effects]
     columns = min(3, len(measured))
     rows = -(-len(measured) // columns)
@@ -69,12 +70,12 @@ def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
             error = [[value.estimate - value.low], [value.high - value.estimate]]
             axes.errorbar(value.estimate, place, xerr=error, color=INK, capsize=2.5, linewidth=1.0)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(cause.effects)), [found.cue for found in cause.effects], size=9)
+        axes.set_yticks(range(len(cause.effects)), [format_cue(found.cue) for found in cause.effects], size=9)
         axes.invert_yaxis()
-        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{cause.cause}"), size=9)
+        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{format_cue(cause.cause)}"), size=9)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     for axes in panels[len(measured) :]:
         axes.set_axis_off()
-    figure.supxlabel("gain in the margin when the cue is taken away (logits, Shapley value)", size=10)
+    figure.supxlabel("increase in the margin when the cue is removed (logits, Shapley value)", size=10)
     return figure

@@ -1,7 +1,7 @@
-"""Every picture of the report, as free-standing matplotlib figures: no pyplot, no global state, nothing computed.
+"""Figures of the report as matplotlib figures, without pyplot and global state.
 
-Colours are Okabe and Ito's, told apart by people with any colour vision; line styles, markers and hatches say the
-same a second time.
+The palette is that of Okabe and Ito (2008), which is safe for color-blind readers; line styles, markers and hatches encode
+the same information redundantly.
 """
 
 import io
@@ -42,7 +42,7 @@ STATE_COLORS = {"completed": "#0072B2", "pruned": "#BDBDBD", "failed": "#D55E00"
 
 
 def figure_to_png(figure: Figure, *, dots_per_inch: int = 120) -> bytes:
-    """Return the figure as PNG bytes; figures drawn anew from the same values give the same bytes."""
+    """Return the figure as PNG bytes, which are equal for figures drawn from equal values."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
@@ -51,15 +51,22 @@ def figure_to_png(figure: Figure, *, dots_per_inch: int = 120) -> bytes:
 def plot_confusion(
     confusion: Confusion, class_names: Sequence[str], title: str, clusters: Sequence[ConfusionCluster] = ()
 ) -> Figure:
-    """Draw the rates of a confusion matrix in percent, each with the half width of its interval, clusters framed.
+    """Draw the rates of a confusion matrix in percent, each with the half-width of its interval.
 
-    Cells whose rate is 0 carry only "0". Raises UserInputError if the names do not fit the matrix.
+    Args:
+        confusion: rates of K classes; a cell with rate 0 shows "0" alone.
+        class_names: K names.
+        title: of the figure.
+        clusters: groups of classes whose cells get a frame.
+
+    Raises:
+        UserInputError: if the names do not fit the matrix.
     """
     rates = np.array([[cell.estimate for cell in row] for row in confusion.rates])
     texts = [[_rate_text(cell) for cell in row] for row in confusion.rates]
-    note = "rate in %, ± half width of its interval"
+    note = "rate in % ± half-width of its interval"
     if clusters:
-        note += "; framed: clusters of confused classes"
+        note += "; frames: clusters of confused classes"
     figure = plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")
     for index, cluster in enumerate(clusters):
         _frame_cells(figure.axes[0], [class_names.index(name) for name in cluster.classes], index)
@@ -67,7 +74,7 @@ def plot_confusion(
 
 
 def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
-    """Frame the cells between the classes of one cluster."""
+    """Draw a frame around each off-diagonal cell of one cluster."""
     color, line = FRAME_COLORS[index % len(FRAME_COLORS)], FRAME_LINES[index % len(FRAME_LINES)]
     for row, column in itertools.permutations(classes, 2):
         frame = Rectangle(
@@ -77,7 +84,7 @@ def _frame_cells(axes: Axes, classes: Sequence[int], index: int) -> None:
 
 
 def plot_class_f1(arms: Sequence[ArmFinding]) -> Figure:
-    """Draw F1 per class and arm as bars with intervals, and each arm's macro-F1 as a line; F1 in percent."""
+    """Draw F1 in percent per class and arm as bars with intervals, and the macro-F1 of each arm as a line."""
     names = [literal_text(score.class_name) for score in arms[0].class_scores] if arms else []
     figure = Figure(figsize=(8.0, 1.8 + 0.26 * len(names) * max(len(arms), 1.5)), layout="constrained")
     axes = figure.add_subplot()
@@ -106,14 +113,14 @@ def plot_class_f1(arms: Sequence[ArmFinding]) -> Figure:
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlim(0, 100)
     axes.set_xlabel("F1 on the test split (%)")
-    axes.set_title("F1 per class, with intervals; lines: macro-F1 of each arm", size=11)
+    axes.set_title("F1 per class with confidence intervals; lines: macro-F1 of each arm", size=11)
     _tidy(axes)
     _legend_below(figure, axes)
     return figure
 
 
 def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
-    """Draw each A/B row's interval over its band of +-margin, with the seeds' differences; x in percentage points."""
+    """Draw the interval, the margin band and the differences per seed of each A/B row, in percentage points."""
     figure = Figure(figsize=(8.0, 1.5 + 0.8 * max(len(rows), 1)), layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
@@ -138,17 +145,19 @@ def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
     axes.use_sticky_edges = False
     axes.margins(x=0.06)
     axes.autoscale_view(scaley=False)
-    axes.set_xlabel("difference in macro-F1, first minus second (percentage points)")
-    axes.set_title("Difference between arms: point and interval, band of ± margin, ticks: seeds", size=11)
+    axes.set_xlabel("difference in macro-F1, first arm minus second (percentage points)")
+    axes.set_title("Differences with confidence intervals; gray band: ± margin; ticks: seeds", size=11)
     _tidy(axes)
     return figure
 
 
 def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[int] = ()) -> Figure:
-    """Draw macro-F1 on the search split over epochs, one panel per arm, each trial in the style of its end.
+    """Draw macro-F1 on the search split against the epoch, one panel per arm; line styles show the states of the trials.
 
-    Arguments: `curves` maps an arm to (epochs, macro_f1 as fractions or None, state) per trial, where state is
-    COMPLETE, PRUNED, FAILED or RUNNING; a missing value breaks the line. `rungs` are ASHA's epochs.
+    Args:
+        curves: per arm and trial (epochs, macro-F1 as fractions or None, state); the state is COMPLETE, PRUNED, FAILED or
+            RUNNING, and None interrupts the line.
+        rungs: epochs at which ASHA may prune.
     """
     figure = Figure(figsize=(4.2 * max(len(curves), 1) + 0.6, 4.0), layout="constrained")
     panels = figure.subplots(1, max(len(curves), 1), sharex=True, sharey=True, squeeze=False)[0]
@@ -175,7 +184,7 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[
 
 
 def plot_arm_shares(search: Sequence[SearchArm]) -> Figure:
-    """Draw each arm's share of the search's device time in percent, and its trials by how they ended."""
+    """Draw the share of device time in percent and the number of trials per final state of each arm."""
     figure = Figure(figsize=(8.0, 1.9 + 0.45 * max(len(search), 1)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [literal_text(arm.arm) for arm in search]
@@ -183,7 +192,7 @@ def plot_arm_shares(search: Sequence[SearchArm]) -> Figure:
     if search:
         equal = 100 / len(search)
         left.axvline(equal, color=INK, label="equal share")
-        warn = f"{LOW_SHARE_FRACTION:g} of equal"
+        warn = f"{100 * LOW_SHARE_FRACTION:.0f} % of the equal share"
         left.axvline(LOW_SHARE_FRACTION * equal, color=ARM_COLORS[5], linestyle="--", label=warn)
         left.invert_yaxis()
     left.set_xlim(0, 100)
@@ -206,11 +215,15 @@ def plot_arm_shares(search: Sequence[SearchArm]) -> Figure:
 
 
 def plot_cam_panel(image: NDArray[np.uint8], panel: CamPanel, cams: Sequence[ArmCam]) -> Figure:
-    """Draw the input once, then per arm its heat maps above their overlays, for the predicted and the true class.
+    """Draw an image, and the heat maps and overlays of each arm for the predicted and the true class.
 
-    Each map is coloured from 0 to its own maximum, which stands below it; heat maps show the cells as they are,
-    overlays the same map resized bilinearly. An arm that is right has one column, since both classes are one.
-    Arguments: `image` (H, W, 3) uint8; `panel` its words; `cams` the maps, one entry per arm.
+    Each map is scaled from 0 to its own maximum, which is written below it. Heat maps show the cells of the map; overlays
+    resize it bilinearly. An arm with a correct prediction has one column.
+
+    Args:
+        image: (H, W, 3) uint8.
+        panel: class names and texts of the panel.
+        cams: the maps, one entry per arm.
     """
     true_class = panel.true_class
     columns = []
@@ -241,12 +254,12 @@ def _draw_cam(top: Axes, bottom: Axes, image: NDArray[np.uint8], energy: NDArray
     bottom.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
     if peak <= 0 or peak == float(energy.min()):
         top.imshow(np.full(energy.shape, 0.85), cmap="gray", vmin=0, vmax=1)
-        top.set_xlabel("degenerate: nothing to show", size=8)
+        top.set_xlabel("degenerate map", size=8)
         return
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     top.imshow(energy / peak, cmap="inferno", vmin=0, vmax=1, extent=extent)
     top.set_xlabel(f"maximum {peak:.3g}", size=8)
-    # The stronger the energy, the more it covers: where there is none, the image shows.
+    # The opacity grows with the energy.
     shown = np.clip(energy / peak, 0, 1)
     bottom.imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=0.75 * shown, interpolation="bilinear", extent=extent)
 
@@ -285,7 +298,7 @@ def _tidy(axes: Axes) -> None:
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
-    """Put one column per arm below the axes: its bars above its line."""
+    """Draw the legend below the axes, with one column per arm: its bars above its line."""
     handles, labels = axes.get_legend_handles_labels()
     half = len(handles) // 2
     # matplotlib lists lines before bars and fills a legend column by column.

@@ -1,4 +1,4 @@
-"""Pictures of the search: the rung plot, and room for what Optuna's own matplotlib plots cut off or lay over each other."""
+"""Figures of the search: rung scores, tuning curves, and the layout of the plots that Optuna draws with matplotlib."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ DASHES = ("-", "--", ":", "-.")
 
 
 def plot_rungs(scores: Sequence[RungScores]) -> Figure:
-    """Draw macro-F1 (percent) at the last epoch over macro-F1 at the rung, one panel per rung and arm.
+    """Draw macro-F1 in percent at the last epoch against macro-F1 at the rung, one panel per rung and arm.
 
-    Trials that the rung stopped have no last epoch: a tick at the lower edge marks their score at the rung.
+    Pruned trials have no score at the last epoch; ticks at the lower edge mark their scores at the rung.
     """
     arms = list(dict.fromkeys(s.arm for s in scores))
     rungs = list(dict.fromkeys(s.epoch for s in scores))
@@ -36,20 +36,20 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
         axes = panels[rungs.index(place.epoch), arms.index(place.arm)]
         color = ARM_COLORS[arms.index(place.arm) % len(ARM_COLORS)]
         _draw_rung(axes, place, color)
-    # Room at the lower edge for the ticks of stopped trials.
+    # Space at the lower edge for the ticks of pruned trials.
     panels[0, 0].margins(y=0.12)
     for axes in panels[:, 0]:
         axes.set_ylabel("macro-F1 at the\nlast epoch (%)")
     for axes in panels[-1]:
         axes.set_xlabel("macro-F1 at the rung (%)")
-    figure.suptitle("How the rungs foretold the last epoch", size=11)
+    figure.suptitle("Rung score vs. final score", size=11)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
 def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
-    """Draw the expected best macro-F1 (percent) over device time with its band, and the best so far of the search as it was."""
+    """Draw the expected best macro-F1 in percent against device time with its band, and the best so far in the actual search."""
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for index, curve in enumerate(curves):
@@ -63,13 +63,13 @@ def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
             color=color,
             linestyle=line,
             linewidth=2.2,
-            label=literal_text(f"{curve.arm}: expected best, band of 80 % of searches"),
+            label=literal_text(f"{curve.arm}: expected best, band of 80 % of simulated searches"),
         )
         ends, best = zip(*curve.observed, strict=True)
         axes.step(ends, [100 * b for b in best], where="post", color=color, linewidth=0.9, marker=".", markersize=4)
-    axes.set_xlabel("device-seconds of the arm's search")
+    axes.set_xlabel("search budget of the arm (device-seconds)")
     axes.set_ylabel("best macro-F1 on the search split (%)")
-    axes.set_title("What more search would have bought; thin steps: the search as it was", size=11)
+    axes.set_title("Expected best score vs. search budget; thin steps: actual search", size=11)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
@@ -77,7 +77,7 @@ def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
 
 
 def tidy_parallel_coordinate(figure: Figure, title: str) -> None:
-    """Widen Optuna's parallel coordinates with the number of axes, and take the tick labels out of the lines' way."""
+    """Fit the width of Optuna's parallel coordinates to the number of axes, and make the tick labels readable."""
     main, *others = _redraw_colorbar(figure, "macro-F1")
     figure.set_size_inches(1.35 * (len(others) + 1) + 2.0, 5.0)
     main.set_title(literal_text(title), size=11, pad=12)
@@ -93,8 +93,8 @@ def tidy_parallel_coordinate(figure: Figure, title: str) -> None:
 
 
 def tidy_slice(figure: Figure, title: str) -> None:
-    """Put Optuna's row of slices into rows of four, with macro-F1 written beside the first of each row."""
-    slices = _redraw_colorbar(figure, "trial, in the order of the search", whole_numbers=True)
+    """Arrange Optuna's slice plots in rows of four, with the label "macro-F1" at the first of each row."""
+    slices = _redraw_colorbar(figure, "trial number in search order", whole_numbers=True)
     columns = min(SLICES_PER_ROW, len(slices))
     rows = -(-len(slices) // columns)
     figure.set_size_inches(3.0 * columns + 1.2, 2.9 * rows + 0.8)
@@ -112,7 +112,7 @@ def tidy_slice(figure: Figure, title: str) -> None:
 
 
 def tidy_importance(figure: Figure, title: str) -> None:
-    """Give every bar of Optuna's importances its line, and drop the legend that says one thing."""
+    """Fit the height of Optuna's importance plot to the number of bars, and remove its redundant legend."""
     (axes,) = figure.axes
     figure.set_size_inches(7.5, 1.2 + 0.34 * max(len(axes.get_yticks()), 2))
     axes.set_title("", loc="left")
@@ -126,7 +126,7 @@ def tidy_importance(figure: Figure, title: str) -> None:
 
 
 def tidy_edf(figure: Figure, title: str) -> None:
-    """Give the arms' curves the report's colours and line styles, and the legend a place beside them."""
+    """Draw the curves of Optuna's EDF plot in the report's colors and line styles, with the legend beside the axes."""
     (axes,) = figure.axes
     figure.set_size_inches(7.5, 4.0)
     for index, line in enumerate(axes.get_lines()):
@@ -139,20 +139,20 @@ def tidy_edf(figure: Figure, title: str) -> None:
         )
     axes.set_title(literal_text(title), size=11)
     axes.set_xlabel("macro-F1 at the last epoch", size=9)
-    axes.set_ylabel("share of complete trials at or below", size=9)
+    axes.set_ylabel("fraction of completed trials at or below", size=9)
     axes.set_ylim(0, 1.02)
     axes.tick_params(labelsize=9)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
 
 
 def tidy_timeline(figure: Figure, title: str) -> None:
-    """Write dates and hours as the search's length asks for, and let the height grow with the trials."""
+    """Fit the date format of Optuna's timeline to the duration of the search, and its height to the number of trials."""
     (axes,) = figure.axes
     num_trials = len(axes.patches)
     figure.set_size_inches(9.0, float(np.clip(1.6 + 0.07 * num_trials, 3.0, 8.0)))
     figure.set_layout_engine("constrained")
     for bar in axes.patches:
-        # Times are to the second: without an edge a trial that was shorter would not be seen.
+        # Times are in whole seconds: the edge keeps shorter trials visible.
         bar.set(edgecolor=bar.get_facecolor(), linewidth=1.0)
     locator = AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
@@ -163,26 +163,26 @@ def tidy_timeline(figure: Figure, title: str) -> None:
     axes.tick_params(axis="y", labelsize=9)
     axes.set_title(literal_text(title), size=11)
     axes.set_xlabel("time (UTC)", size=9)
-    axes.set_ylabel("trial, in the order of the search", size=9)
+    axes.set_ylabel("trial number in search order", size=9)
     axes.invert_yaxis()
 
 
 def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
     at_rung = [100 * rung for rung, _ in scores.completed]
     at_end = [100 * end for _, end in scores.completed]
-    stopped = [100 * score for score in scores.stopped]
-    axes.plot(at_rung, at_end, "o", color=color, markersize=5, alpha=0.8, label="ran every epoch")
-    # Height in parts of the axes: the mark says where on the x axis, and nothing about the last epoch.
+    pruned = [100 * score for score in scores.stopped]
+    axes.plot(at_rung, at_end, "o", color=color, markersize=5, alpha=0.8, label="completed")
+    # The y coordinate is a fraction of the axes: pruned trials have no final score.
     axes.plot(
-        stopped,
-        [0.03] * len(stopped),
+        pruned,
+        [0.03] * len(pruned),
         "|",
         color=INK,
         markersize=9,
         transform=axes.get_xaxis_transform(),
-        label="stopped at this rung",
+        label="pruned at this rung",
     )
-    counts = f"{len(at_rung)} ran on to the end, {len(stopped)} stopped"
+    counts = f"{len(at_rung)} completed, {len(pruned)} pruned"
     axes.set_title(literal_text(f"{scores.arm}, epoch {scores.epoch}\n{counts}"), size=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E5E5E5", linewidth=0.8)
@@ -190,7 +190,7 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
 
 
 def _spread_categories(axes: Axes) -> None:
-    """Keep points of a categorical parameter off the frame, also where one level was left."""
+    """Keep the points of a categorical hyperparameter away from the frame."""
     categories = [label.get_text() for label in axes.get_xticklabels()]
     if categories and all(text.startswith(("'", '"')) for text in categories):
         axes.set_xlim(-0.5, len(categories) - 0.5)
@@ -198,16 +198,16 @@ def _spread_categories(axes: Axes) -> None:
 
 
 def _redraw_colorbar(figure: Figure, text: str, *, whole_numbers: bool = False) -> list[Axes]:
-    """Put one colour bar beside all other axes, in the place of Optuna's, which belongs to the first; return the others."""
+    """Replace Optuna's color bar, which belongs to the first axes, by one for all other axes; return those."""
     mappable, old = next((c, c.colorbar) for axes in figure.axes for c in axes.collections if c.colorbar is not None)
     old.remove()
-    # From the middle of Optuna's colours on: its lightest is white, and the lowest value could not be seen.
+    # The lightest color of Optuna's map is white, on which the lowest value would be invisible.
     visible = LinearSegmentedColormap.from_list("visible", mappable.get_cmap()(np.linspace(0.25, 1.0, 256)))
-    # Optuna scales the colours of every slice anew; one bar needs one scale.
+    # Optuna scales the colors of each slice separately; one color bar needs one scale.
     arrays = [(c, c.get_array()) for axes in figure.axes for c in axes.collections]
-    coloured = [(c, array) for c, array in arrays if array is not None and array.size]
-    values = np.concatenate([array for _, array in coloured])
-    for collection, _ in coloured:
+    colored = [(c, array) for c, array in arrays if array is not None and array.size]
+    values = np.concatenate([array for _, array in colored])
+    for collection, _ in colored:
         collection.set_cmap(visible)
         collection.set_clim(values.min(), values.max())
     others = list(figure.axes)
@@ -220,7 +220,7 @@ def _redraw_colorbar(figure: Figure, text: str, *, whole_numbers: bool = False) 
 
 
 def _set_log_ticks(axis: Axis, limits: tuple[float, float]) -> None:
-    """Label a log axis at 1, 2 and 5 times powers of ten, at powers alone where there are many."""
+    """Label a log axis at 1, 2 and 5 times powers of ten, or at the powers alone if there are many."""
     low, high = limits
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     inside = [f * 10.0**d for d in decades for f in (1, 2, 5) if low <= f * 10.0**d <= high]
