@@ -1,4 +1,4 @@
-"""Every figure is drawn, says what it shows, and is no blank picture."""
+"""Figures: they are drawn, labeled and not blank, and show the values that they are given."""
 
 import dataclasses
 import io
@@ -57,7 +57,7 @@ def read_png(data: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("num_classes", [2, 10])
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_a_figure_is_a_png_with_something_on_it(name: str, num_classes: int) -> None:
+def test_figures_are_reproducible_pngs_and_not_blank(name: str, num_classes: int) -> None:
     figure = DRAWINGS[name](num_classes)
     data = figure_to_png(figure, dots_per_inch=60)
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
@@ -71,7 +71,7 @@ def test_a_figure_is_a_png_with_something_on_it(name: str, num_classes: int) -> 
 
 
 @pytest.mark.parametrize("name", sorted(set(DRAWINGS) - {"cam_panel"}))
-def test_titles_and_axes_say_what_they_show(name: str) -> None:
+def test_axes_have_titles_and_labels(name: str) -> None:
     figure = DRAWINGS[name](2)
     main = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
     assert all(axes.get_title() for axes in main)
@@ -92,7 +92,7 @@ def test_a_confusion_cell_carries_rate_and_half_width() -> None:
             assert float(half) == pytest.approx(50 * (cell.high - cell.low), abs=0.051)
 
 
-def test_counts_are_coloured_by_the_share_of_their_row() -> None:
+def test_counts_are_colored_by_the_fraction_of_their_row() -> None:
     figure = plot_confusion_matrix([[8, 2], [0, 0]], ["a", "b"])
     rates = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(rates, [[0.8, 0.2], [0, 0]])
@@ -101,7 +101,7 @@ def test_counts_are_coloured_by_the_share_of_their_row() -> None:
         plot_confusion_matrix([[8, 2], [0, 0]], ["a", "b", "c"])
 
 
-def test_many_classes_lose_their_numbers_but_not_their_names() -> None:
+def test_many_classes_have_names_but_no_numbers() -> None:
     names = [f"class {i}" for i in range(60)]
     figure = plot_confusion_matrix(np.eye(60), names)
     assert not figure.axes[0].texts
@@ -109,7 +109,7 @@ def test_many_classes_lose_their_numbers_but_not_their_names() -> None:
     assert max(figure.get_size_inches()) < 18
 
 
-def test_dollars_and_angle_brackets_are_drawn_as_they_are() -> None:
+def test_dollars_and_angle_brackets_are_drawn_literally() -> None:
     findings = make_findings(2)
     names = ("a$b$c", "<$>_\\frac")
     scores = tuple(
@@ -127,7 +127,7 @@ def test_dollars_and_angle_brackets_are_drawn_as_they_are() -> None:
         assert figure_to_png(figure, dots_per_inch=40)
 
 
-def test_class_f1_draws_estimates_intervals_and_the_mean() -> None:
+def test_class_f1_shows_estimates_intervals_and_macro_f1() -> None:
     arms = make_findings(10).arms
     axes = plot_class_f1(arms).axes[0]
     widths = [bar.get_width() for bar in axes.patches]
@@ -154,7 +154,7 @@ def test_interval_bars_show_margin_interval_and_seeds() -> None:
             assert np.isclose(drawn, 100 * difference).any()
 
 
-def test_a_pruned_trial_is_drawn_as_pruned() -> None:
+def test_line_styles_show_the_states_of_trials() -> None:
     figure = plot_learning_curves(CURVES, rungs=(2,))
     first, second = figure.axes
     lines = {(line.get_linestyle(), len(line.get_xdata())) for line in first.lines}
@@ -165,7 +165,7 @@ def test_a_pruned_trial_is_drawn_as_pruned() -> None:
     assert legend == ["complete", "pruned", "failed", "running", "rung"]
 
 
-def test_a_right_arm_has_one_map_and_a_wrong_arm_two() -> None:
+def test_a_correct_arm_has_one_map_and_an_incorrect_arm_two() -> None:
     panel = make_panel(17, "only resnet18 correct")
     figure = plot_cam_panel(make_image(0), panel, make_arm_cams(panel))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
@@ -175,7 +175,7 @@ def test_a_right_arm_has_one_map_and_a_wrong_arm_two() -> None:
     assert any("resnet50\nfor true: cat (31 %)" in title for title in titles)
 
 
-def test_a_degenerate_map_is_named_and_maps_are_not_stretched() -> None:
+def test_degenerate_maps_are_labeled_and_others_scaled_to_their_maximum() -> None:
     panel = make_panel(204, "both wrong")
     cams = make_arm_cams(panel)
     figure = plot_cam_panel(make_image(0), panel, cams)
@@ -187,6 +187,6 @@ def test_a_degenerate_map_is_named_and_maps_are_not_stretched() -> None:
     assert heat.get_clim() == (0, 1)
 
 
-def test_nothing_to_draw_is_still_a_figure() -> None:
+def test_figures_without_data_can_be_drawn() -> None:
     for figure in (plot_class_f1([]), plot_interval_bars([]), plot_learning_curves({}), plot_arm_shares([])):
         assert figure_to_png(figure, dots_per_inch=40).startswith(b"\x89PNG")

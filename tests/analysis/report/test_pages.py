@@ -1,4 +1,4 @@
-"""report.html stands alone and hides nothing; report.md says the same; names from outside cannot break either."""
+"""report.html is self-contained and complete, report.md has the same content, and names from outside are escaped in both."""
 
 import base64
 import dataclasses
@@ -30,7 +30,7 @@ HOSTILE = '<script>alert("x")</script>|`*_[a](javascript:1)\n# b'
 
 
 class Page(HTMLParser):
-    """Collects elements, texts and resources, and checks that elements close in order."""
+    """Collects the elements and the text of a page, and checks that elements are closed in order."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -59,20 +59,20 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def fake_pictures(findings: Findings) -> dict[str, bytes]:
+def make_pngs(findings: Findings) -> dict[str, bytes]:
     return {key: b"\x89PNG\r\n\x1a\n" + key.encode() for key in findings.figures}
 
 
-def html_of(findings: Findings) -> str:
-    return build_html(findings, build_table_rows(findings.rows), fake_pictures(findings))
+def render_html(findings: Findings) -> str:
+    return build_html(findings, build_table_rows(findings.rows), make_pngs(findings))
 
 
-def markdown_of(findings: Findings) -> str:
+def render_markdown(findings: Findings) -> str:
     return build_markdown(findings, build_table_rows(findings.rows))
 
 
 def rename_everything(findings: Findings, name: str) -> Findings:
-    """Put `name` wherever a name or a text comes from outside."""
+    """Replace every name and text that comes from outside by `name`."""
     arms = tuple(
         dataclasses.replace(
             arm,
@@ -114,9 +114,9 @@ def rename_everything(findings: Findings, name: str) -> Findings:
     )
 
 
-def test_html_is_well_formed_and_needs_nothing_else() -> None:
+def test_html_is_well_formed_and_self_contained() -> None:
     findings = make_findings()
-    html = html_of(findings)
+    html = render_html(findings)
     page = Page(html)
     assert page.open == []
     assert html.startswith("<!DOCTYPE html>")
@@ -130,42 +130,42 @@ def test_html_is_well_formed_and_needs_nothing_else() -> None:
         assert (attributes.get("href") or "#").startswith("#") or attributes["href"] == findings.search_page, tag
 
 
-def test_links_lead_to_sections_and_to_the_interactive_plots() -> None:
+def test_links_point_to_sections_and_to_the_interactive_plots() -> None:
     findings = make_findings()
-    page = Page(html_of(findings))
+    page = Page(render_html(findings))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = {attributes["href"] for attributes in page.all("a")}
     assert links <= {f"#{i}" for i in ids} | {findings.search_page}
     assert findings.search_page in links
-    assert "interactive" not in Page(html_of(dataclasses.replace(findings, search_page=""))).text
+    assert "interactive" not in Page(render_html(dataclasses.replace(findings, search_page=""))).text
 
 
 def test_the_navigation_lists_every_section() -> None:
     findings = make_findings()
     figures = {**findings.figures, "energy_spectrum": "energy.png"}
-    html = html_of(dataclasses.replace(findings, figures=figures))
+    html = render_html(dataclasses.replace(findings, figures=figures))
     nav = Page(html[html.index("<nav") : html.index("</nav>") + len("</nav>")])
     anchors = [link["href"] for link in nav.all("a")]
     assert anchors == [f"#{section['id']}" for section in Page(html).all("section")]
     assert {"#causes", "#others"} <= set(anchors)
 
 
-def test_every_picture_is_inside_once_and_has_a_text() -> None:
+def test_every_figure_is_embedded_once_with_an_alternative_text() -> None:
     findings = make_findings()
-    images = Page(html_of(findings)).all("img")
+    images = Page(render_html(findings)).all("img")
     inside = [base64.b64decode((image["src"] or "").split(",")[1]) for image in images]
-    assert sorted(inside) == sorted(fake_pictures(findings).values())
+    assert sorted(inside) == sorted(make_pngs(findings).values())
     texts = [image["alt"] or "" for image in images]
     assert all(len(text) > 20 for text in texts)
     assert len(set(texts)) == len(texts)
 
 
-@pytest.mark.parametrize("build", [html_of, markdown_of])
-def test_the_first_screen_has_the_verdicts_the_gate_and_the_arms(build) -> None:
+@pytest.mark.parametrize("build", [render_html, render_markdown])
+def test_the_verdicts_the_gate_and_the_arms_come_first(build) -> None:
     findings = make_findings()
     text = build(findings)
-    text = Page(text).text if build is html_of else text
+    text = Page(text).text if build is render_html else text
     top = text[: text.index("Statistical evidence", text.index("passes the gate"))].replace("\\", "")
     for row in build_table_rows(findings.rows):
         assert describe_verdict(row) in top
@@ -176,11 +176,11 @@ def test_the_first_screen_has_the_verdicts_the_gate_and_the_arms(build) -> None:
     assert "1 warning" in top
 
 
-@pytest.mark.parametrize("build", [html_of, markdown_of])
-def test_nothing_of_the_findings_is_left_out(build) -> None:
+@pytest.mark.parametrize("build", [render_html, render_markdown])
+def test_the_report_contains_all_findings(build) -> None:
     findings = make_findings()
     text = build(findings)
-    text = (Page(text).text if build is html_of else text).replace("\\", "")
+    text = (Page(text).text if build is render_html else text).replace("\\", "")
     for arm in findings.arms:
         for score in arm.class_scores:
             assert format_interval(score.f1) in text
@@ -223,19 +223,19 @@ def test_nothing_of_the_findings_is_left_out(build) -> None:
     assert all(warning in text for warning in findings.warnings)
 
 
-def test_names_from_outside_cannot_inject_html() -> None:
+def test_names_are_escaped_in_html() -> None:
     findings = rename_everything(make_findings(), HOSTILE)
-    html = html_of(findings)
+    html = render_html(findings)
     page = Page(html)
     assert page.open == []
     assert "<script" not in html
     assert page.text.count('<script>alert("x")</script>') > 20
-    assert {tag for tag, _ in page.tags} == {tag for tag, _ in Page(html_of(make_findings())).tags}
+    assert {tag for tag, _ in page.tags} == {tag for tag, _ in Page(render_html(make_findings())).tags}
 
 
-def test_names_from_outside_cannot_break_markdown() -> None:
+def test_names_are_escaped_in_markdown() -> None:
     findings = rename_everything(make_findings(), HOSTILE)
-    markdown = markdown_of(findings)
+    markdown = render_markdown(findings)
     assert "<script" not in markdown
     assert not re.search(r"(?<!\\)\]\(javascript", markdown)
     assert "\n# b" not in markdown
@@ -251,7 +251,7 @@ def test_names_from_outside_cannot_break_markdown() -> None:
 
 def test_markdown_tables_and_figure_links() -> None:
     findings = make_findings()
-    markdown = markdown_of(findings)
+    markdown = render_markdown(findings)
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
     assert sorted(links) == sorted(f"findings/figures/{name}" for name in findings.figures.values())
     assert markdown.endswith("\n")
@@ -260,7 +260,7 @@ def test_markdown_tables_and_figure_links() -> None:
         if re.fullmatch(r"\|( -{3}:? \|)+", line):
             assert before.count("|") == line.count("|")
     spaced = dataclasses.replace(findings, figures={**findings.figures, "class_f1": "class f1 (1).png"})
-    assert "(findings/figures/class%20f1%20%281%29.png)" in markdown_of(spaced)
+    assert "(findings/figures/class%20f1%20%281%29.png)" in render_markdown(spaced)
 
 
 def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
@@ -282,7 +282,7 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         figures={},
         arms=tuple(dataclasses.replace(arm, gate_cleared=None) for arm in make_findings().arms),
     )
-    for text in (Page(html_of(findings)).text, markdown_of(findings)):
+    for text in (Page(render_html(findings)).text, render_markdown(findings)):
         assert "no arms were compared" in text
         assert "the gate" not in text
         assert "No panels were drawn." in text
@@ -293,8 +293,8 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         assert "None" in text[text.rindex("Warnings") :]
 
 
-def test_rungs_and_importances_stand_in_rows_of_their_arm() -> None:
-    markdown = markdown_of(make_findings()).replace("\\", "")
+def test_rungs_and_importances_are_listed_per_arm() -> None:
+    markdown = render_markdown(make_findings()).replace("\\", "")
     assert "| resnet18 | 3 | 9 | 4 | 4 | 0.80 [-0.35, 0.99] |" in markdown
     assert "| resnet18 | 9 | 5 | 1 | 4 | 1.00 |" in markdown
     assert "| max_lr | 61.7 % | 61.7 % | 61.7 % |" in markdown
@@ -302,7 +302,7 @@ def test_rungs_and_importances_stand_in_rows_of_their_arm() -> None:
     assert "underestimated" in markdown
 
 
-def test_search_page_holds_plots_and_escapes_names() -> None:
+def test_search_page_contains_plots_and_escapes_names() -> None:
     section = PageSection(title=HOSTILE, caption=HOSTILE, html="<div id='plot-1'></div>")
     html = build_search_page(HOSTILE, [section], [HOSTILE], "const plotly = 1 < 2 && true;")
     page = Page(html)
@@ -313,27 +313,27 @@ def test_search_page_holds_plots_and_escapes_names() -> None:
     assert page.text.count('<script>alert("x")</script>') >= 4
 
 
-def test_a_failed_gate_is_said_and_marked() -> None:
+def test_a_failed_gate_is_reported_and_highlighted() -> None:
     findings = make_findings()
     arms = (dataclasses.replace(findings.arms[0], gate_cleared=False), *findings.arms[1:])
-    html = html_of(dataclasses.replace(findings, arms=arms, gate=0.85))
+    html = render_html(dataclasses.replace(findings, arms=arms, gate=0.85))
     assert "resnet18 does not pass the gate" in html
     assert 'class="card failed"' in html
-    assert 'class="card failed"' not in html_of(findings)
+    assert 'class="card failed"' not in render_html(findings)
 
 
-def test_missing_figures_are_refused_and_unknown_ones_are_shown() -> None:
+def test_missing_figures_are_rejected_and_unknown_ones_are_shown() -> None:
     findings = make_findings()
     rows = build_table_rows(findings.rows)
-    pictures = fake_pictures(findings)
-    del pictures["class_f1"]
+    pngs = make_pngs(findings)
+    del pngs["class_f1"]
     with pytest.raises(UserInputError, match=r"\['class_f1'\]"):
-        build_html(findings, rows, pictures)
+        build_html(findings, rows, pngs)
     figures = {key: name for key, name in findings.figures.items() if key != "panel_02"}
     with pytest.raises(UserInputError, match=r"image 204 needs the figure 'panel_02\.png'"):
         build_markdown(dataclasses.replace(findings, figures=figures), rows)
     more = dataclasses.replace(findings, figures={**findings.figures, "energy_spectrum": "energy.png"})
-    assert "energy spectrum" in Page(html_of(more)).text
+    assert "energy spectrum" in Page(render_html(more)).text
 
 
 @pytest.mark.parametrize(
@@ -346,14 +346,14 @@ def test_missing_figures_are_refused_and_unknown_ones_are_shown() -> None:
         (Verdict.UNDECIDED, "", "Undecided: the data do not separate a from b."),
     ],
 )
-def test_verdicts_in_words(verdict: Verdict, materiality: str, sentence: str) -> None:
+def test_sentences_of_verdicts(verdict: Verdict, materiality: str, sentence: str) -> None:
     row = dataclasses.replace(
         make_findings().rows[0], treatment="a", control="b", verdict=verdict, materiality=materiality
     )
     assert describe_verdict(build_table_rows([row])[0]) == sentence
 
 
-def test_numbers_in_words() -> None:
+def test_formats_of_numbers() -> None:
     assert [format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
         "0.0 s",
         "7.4 s",
@@ -387,5 +387,5 @@ def test_numbers_in_words() -> None:
 
 
 def test_the_same_findings_give_the_same_report() -> None:
-    assert html_of(make_findings()) == html_of(make_findings())
-    assert markdown_of(make_findings()) == markdown_of(make_findings())
+    assert render_html(make_findings()) == render_html(make_findings())
+    assert render_markdown(make_findings()) == render_markdown(make_findings())

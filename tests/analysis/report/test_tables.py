@@ -1,3 +1,5 @@
+"""The A/B table and the table of arms: the same text in every format, numbers in full in csv."""
+
 import dataclasses
 import io
 
@@ -91,13 +93,13 @@ ARM = ArmFinding(
 )
 
 
-def test_one_row_reads_as_the_protocol_says():
+def test_format_of_one_row():
     assert (
         format_row(ROW) == "ResNet50 vs ResNet18 | +0.42 pp [+0.11, +0.73] | BETTER | 10 seeds | MDE 0.40 | 2.3x cost"
     )
 
 
-def test_undecided_row_says_what_settles_it_and_material_is_said():
+def test_one_row_shows_what_decides_it_and_its_materiality():
     line = format_row(UNDECIDED)
     assert "| -0.20 pp [-0.90, +0.50] | UNDECIDED |" in line
     assert line.endswith(f"| cost not measured | {UNDECIDED.settles}")
@@ -115,12 +117,12 @@ def test_undecided_row_says_what_settles_it_and_material_is_said():
         (1e-12, 0.0073, "[+0.00000, +0.73000]"),
     ],
 )
-def test_rounding_does_not_hide_why_a_bound_decides(low, high, shown):
+def test_rounding_keeps_bounds_apart_from_zero_and_margin(low, high, shown):
     row = dataclasses.replace(ROW, effect=Interval(estimate=(low + high) / 2, low=low, high=high))
     assert build_table_rows([row])[0].interval == shown
 
 
-def test_bars_share_one_axis_and_keep_the_order_of_their_parts():
+def test_bars_share_one_axis_and_are_ordered():
     rows = build_table_rows([ROW, UNDECIDED])
     for row in rows:
         bar = row.bar
@@ -148,7 +150,7 @@ def test_holm_p_is_over_the_rows_of_the_table():
     assert second.p_value == "<0.001"
 
 
-def test_csv_holds_the_numbers_in_full():
+def test_csv_has_full_precision():
     table = pd.read_csv(io.StringIO(build_csv([ROW, UNDECIDED])))
     assert len(table) == 2
     assert table["effect_pp"].tolist() == pytest.approx([0.42, -0.2])
@@ -159,28 +161,28 @@ def test_csv_holds_the_numbers_in_full():
     assert table["settles"][1] == UNDECIDED.settles
 
 
-def test_every_format_says_the_same_words():
+def test_every_format_contains_the_same_text():
     rows = [ROW, UNDECIDED]
     console = Console(width=250, file=io.StringIO(), record=True)
     console.print(build_rich_table(rows))
     terminal, markdown, latex = console.export_text(), build_markdown(rows), build_latex(rows)
-    for words in build_table_rows(rows):
-        for cell in words.cells:
+    for row in build_table_rows(rows):
+        for cell in row.cells:
             assert cell in markdown
-        for name in words.comparison.split(" vs "):
+        for name in row.comparison.split(" vs "):
             assert name in terminal
-        for words_of_row in (words.effect.removesuffix(" pp"), words.interval, words.verdict, words.seeds, words.mde):
-            assert words_of_row in terminal
-        assert words.cost in terminal or words.value.cost_ratio is None
-        assert f"p {words.p_holm}" in terminal
-        assert words.effect.lstrip("-") in latex
-        assert words.verdict in latex
-        assert format_bar(words.bar, TERMINAL_BAR_WIDTH) in terminal
+        for cell in (row.effect.removesuffix(" pp"), row.interval, row.verdict, row.seeds, row.mde):
+            assert cell in terminal
+        assert row.cost in terminal or row.value.cost_ratio is None
+        assert f"p {row.p_holm}" in terminal
+        assert row.effect.lstrip("-") in latex
+        assert row.verdict in latex
+        assert format_bar(row.bar, TERMINAL_BAR_WIDTH) in terminal
     assert UNDECIDED.settles in markdown
     assert "Intervals at 95 %" in markdown
 
 
-def test_terminal_table_is_whole_at_80_columns():
+def test_terminal_tables_fit_into_80_columns():
     console = Console(width=80, file=io.StringIO(), record=True)
     row = dataclasses.replace(ROW, treatment="resnet50-cutmix", materiality="material")
     console.print(build_rich_table([row]))
@@ -188,9 +190,9 @@ def test_terminal_table_is_whole_at_80_columns():
     console.print(build_pair_table(make_pairs(("caterpillar", "butterfly", "beetle"))))
     text = console.export_text()
     assert "…" not in text
-    (words,) = build_table_rows([row])
-    assert words.interval in text
-    assert words.verdict in text
+    (table_row,) = build_table_rows([row])
+    assert table_row.interval in text
+    assert table_row.verdict in text
 
 
 def test_markdown_has_as_many_cells_in_each_line_and_escapes_bars():
@@ -209,7 +211,7 @@ def test_latex_is_booktabs_and_escaped():
     assert {line.replace(r"\&", "").count("&") for line in body} == {len(HEADER) - 1}
 
 
-def test_rich_markup_in_names_is_shown_and_not_obeyed():
+def test_rich_markup_in_names_is_not_interpreted():
     console = Console(width=250, file=io.StringIO(), record=True)
     console.print(build_rich_table([dataclasses.replace(ROW, treatment="[red]arm[/red]")]))
     console.print(build_arm_rich_table([dataclasses.replace(ARM, arm="[bold]x[/bold]")]))
@@ -218,14 +220,14 @@ def test_rich_markup_in_names_is_shown_and_not_obeyed():
     assert "[bold]x[/bold]" in text
 
 
-def test_no_rows_make_an_empty_table():
+def test_tables_without_rows():
     assert build_table_rows([]) == ()
     assert build_markdown([]).count("\n") >= 2
     assert build_latex([]).count(r"\\") == 1
     assert build_rich_table([]).row_count == 0
 
 
-def test_arm_table_in_every_form():
+def test_arm_table_in_every_format():
     (row,) = build_arm_table_rows([ARM])
     assert row.cells == ("ResNet18", "0.7812", "[0.7700, 0.7900]", "11.2 M", "3.63", "1,234", "2,346", "9,000", "228")
     assert (
