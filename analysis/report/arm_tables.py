@@ -1,7 +1,6 @@
 """Tables of arms as text: scores and costs, and confused pairs of classes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -25,44 +24,19 @@ ARM_HEADER = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmTableRow:
-    """One arm as text; `value` is the finding itself."""
-
-    arm: str
-    macro_f1: str
-    interval: str
-    parameters: str
-    gflops: str
-    device_seconds: str
-    trained_per_second: str
-    predicted_per_second: str
-    points_per_device_hour: str
-    value: ArmFinding
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """Cells of the row in the order of `ARM_HEADER`."""
-        speed = (self.trained_per_second, self.predicted_per_second, self.points_per_device_hour)
-        return (self.arm, self.macro_f1, self.interval, self.parameters, self.gflops, self.device_seconds, *speed)
-
-
-def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
-    """Return the rows of the table of arms as text."""
-    return tuple(
-        ArmTableRow(
-            arm=arm.arm,
-            macro_f1=f"{arm.test_macro_f1.estimate:.4f}",
-            interval=f"[{arm.test_macro_f1.low:.4f}, {arm.test_macro_f1.high:.4f}]",
-            parameters=f"{arm.num_parameters / 1e6:.1f} M",
-            gflops=format_gflops(arm.forward_flops),
-            device_seconds=f"{arm.device_seconds:,.0f}",
-            trained_per_second=f"{arm.train_images_per_second:,.0f}",
-            predicted_per_second=f"{arm.predict_images_per_second:,.0f}",
-            points_per_device_hour=f"{arm.points_per_device_hour:,.0f}",
-            value=arm,
-        )
-        for arm in arms
+def format_arm(arm: ArmFinding) -> tuple[str, ...]:
+    """Return the cells of one arm in the order of `ARM_HEADER`."""
+    macro_f1 = arm.test_macro_f1
+    return (
+        arm.arm,
+        f"{macro_f1.estimate:.4f}",
+        f"[{macro_f1.low:.4f}, {macro_f1.high:.4f}]",
+        f"{arm.num_parameters / 1e6:.1f} M",
+        format_gflops(arm.forward_flops),
+        f"{arm.device_seconds:,.0f}",
+        f"{arm.train_images_per_second:,.0f}",
+        f"{arm.predict_images_per_second:,.0f}",
+        f"{arm.points_per_device_hour:,.0f}",
     )
 
 
@@ -72,8 +46,8 @@ def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
     # Two cells share a column, so that the table fits into 80 characters.
     for pair in _pair_up(ARM_HEADER):
         table.add_column("\n".join(pair), no_wrap=True)
-    for row in build_arm_table_rows(arms):
-        table.add_row(*(Text("\n".join(pair)) for pair in _pair_up(row.cells)))
+    for arm in arms:
+        table.add_row(*(Text("\n".join(pair)) for pair in _pair_up(format_arm(arm))))
     return table
 
 
@@ -102,32 +76,32 @@ def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
     """Return the table of arms as csv with numbers in full precision; macro-F1 is a fraction."""
     records = [
         {
-            "arm": row.value.arm,
-            "macro_f1": row.value.test_macro_f1.estimate,
-            "macro_f1_low": row.value.test_macro_f1.low,
-            "macro_f1_high": row.value.test_macro_f1.high,
-            "num_parameters": row.value.num_parameters,
-            "forward_flops": row.value.forward_flops,
-            "device_seconds": row.value.device_seconds,
-            "train_images_per_second": row.value.train_images_per_second,
-            "predict_images_per_second": row.value.predict_images_per_second,
-            "points_per_device_hour": row.value.points_per_device_hour,
-            "peak_memory_bytes": row.value.peak_memory_bytes,
-            "device": row.value.device,
+            "arm": arm.arm,
+            "macro_f1": arm.test_macro_f1.estimate,
+            "macro_f1_low": arm.test_macro_f1.low,
+            "macro_f1_high": arm.test_macro_f1.high,
+            "num_parameters": arm.num_parameters,
+            "forward_flops": arm.forward_flops,
+            "device_seconds": arm.device_seconds,
+            "train_images_per_second": arm.train_images_per_second,
+            "predict_images_per_second": arm.predict_images_per_second,
+            "points_per_device_hour": arm.points_per_device_hour,
+            "peak_memory_bytes": arm.peak_memory_bytes,
+            "device": arm.device,
         }
-        for row in build_arm_table_rows(arms)
+        for arm in arms
     ]
     return to_csv(records)
 
 
 def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
     """Return the table of arms as markdown."""
-    return to_markdown(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
+    return to_markdown(ARM_HEADER, [format_arm(arm) for arm in arms])
 
 
 def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
     """Return the table of arms as a LaTeX tabular, which needs the package booktabs."""
-    return to_latex(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
+    return to_latex(ARM_HEADER, [format_arm(arm) for arm in arms])
 
 
 def _pair_up(cells: Sequence[str]) -> list[tuple[str, ...]]:

@@ -45,8 +45,7 @@ def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
                 )
         axes.set_title(f"ring width: {audited[0].ring_audits[width].ring_pixels} pixels", size=10)
         axes.set_xlabel("accuracy loss with another class's ring (pp)")
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), [literal_text(name) for name in names])
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
@@ -73,8 +72,7 @@ def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
         axes.set_yticks(range(len(cause.effects)), [format_cue(found.cue) for found in cause.effects], size=9)
         axes.invert_yaxis()
         axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{format_cue(cause.cause)}"), size=9)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(measured) :]:
         axes.set_axis_off()
     figure.supxlabel("increase in the margin when the cue is removed (logits, Shapley value)", size=10)

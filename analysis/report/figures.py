@@ -305,7 +305,7 @@ def _legend_below(figure: Figure, axes: Axes) -> None:
     order = [place for pair in zip(range(half, 2 * half), range(half), strict=True) for place in pair]
     if order:
         ordered = [handles[i] for i in order], [labels[i] for i in order]
-        figure.legend(*ordered, loc="outside lower center", ncols=min(half, 3), frameon=False, fontsize=9)
+        figure.legend(*ordered, loc="outside lower center", ncols=min(half, 3), frameon=False, fontsize=8)
 
 
 def _state_legend(curves: Mapping[str, Sequence[Curve]], rungs: Sequence[int]) -> list[Line2D]:

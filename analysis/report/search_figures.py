@@ -63,16 +63,18 @@ def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
             color=color,
             linestyle=line,
             linewidth=2.2,
-            label=literal_text(f"{curve.arm}: expected best, band of 80 % of simulated searches"),
+            label=literal_text(curve.arm),
         )
         ends, best = zip(*curve.observed, strict=True)
         axes.step(ends, [100 * b for b in best], where="post", color=color, linewidth=0.9, marker=".", markersize=4)
     axes.set_xlabel("search budget of the arm (device-seconds)")
     axes.set_ylabel("best macro-F1 on the search split (%)")
-    axes.set_title("Expected best score vs. search budget; thin steps: actual search", size=11)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    axes.set_title(
+        "Expected best score vs. search budget\nband: 80 % of the simulated searches; thin steps: actual search",
+        size=11,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 

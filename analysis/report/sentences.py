@@ -103,7 +103,7 @@ def describe_search(findings: Findings) -> str:
     allocation = {
         "per_arm": "Each arm had its own sampler, its own brackets and an equal target share of the device time.",
         "pooled": "One sampler searched the whole space (allocation: pooled), so no two arms were compared.",
-        "given": "The configurations were given: there was no search, and each was trained once before its confirmation seeds.",
+        "given": "The configurations were given, so nothing was searched; each was trained once before its confirmation seeds.",
     }[findings.allocation]
     if not findings.warm_start:
         return allocation

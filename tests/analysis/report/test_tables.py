@@ -14,8 +14,8 @@ from analysis.report.arm_tables import (
     build_arm_latex,
     build_arm_markdown,
     build_arm_rich_table,
-    build_arm_table_rows,
     build_pair_table,
+    format_arm,
 )
 from analysis.report.tables import (
     BAR_WIDTH,
@@ -228,8 +228,17 @@ def test_tables_without_rows():
 
 
 def test_arm_table_in_every_format():
-    (row,) = build_arm_table_rows([ARM])
-    assert row.cells == ("ResNet18", "0.7812", "[0.7700, 0.7900]", "11.2 M", "3.63", "1,234", "2,346", "9,000", "228")
+    assert format_arm(ARM) == (
+        "ResNet18",
+        "0.7812",
+        "[0.7700, 0.7900]",
+        "11.2 M",
+        "3.63",
+        "1,234",
+        "2,346",
+        "9,000",
+        "228",
+    )
     assert (
         "| ResNet18 | 0.7812 | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
         in build_arm_markdown([ARM])
