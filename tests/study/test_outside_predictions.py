@@ -117,14 +117,14 @@ def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
     outcome = analyze(table, tmp_path, *options, *groups, "--to", str(tmp_path / "out"))
     assert outcome.status == 0, outcome
     assert "new: macro-F1" in outcome.output
-    assert "mean F1 of the one classes minus that of the other ones" in outcome.output
+    assert "mean F1 of the one classes minus mean F1 of the other classes" in outcome.output
     found = json.loads((tmp_path / "out" / "forensics.json").read_text())
     assert found["class_names"] == names
     assert [arm["arm"] for arm in found["arms"]] == ["old", "new"]
     page = (tmp_path / "out" / "forensics.html").read_text()
     assert page.count("data:image/png") == 2
     assert "<script" not in page
-    assert "minus that of the other ones" in page
+    assert "minus mean F1 of the other classes" in page
     assert found["arms"][0]["group_contrasts"][0]["groups"] == ["one", "other"]
 
 
