@@ -183,17 +183,8 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
             )
         panels.append((panel, figures[key_of_file[panel.figure]]))
     confusions = [(arm.arm, figures[key]) for arm in findings.arms if (key := f"confusion_{arm.arm}") in figures]
-    placed = {
-        "comparison",
-        "arm_shares",
-        "learning_curves",
-        "tuning_curves",
-        "clever_hans",
-        "root_causes",
-        "class_f1",
-        "rungs",
-    }
-    placed |= {f"confusion_{arm.arm}" for arm in findings.arms}
+    placed = {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1"}
+    placed |= {"rungs", *(f"confusion_{arm.arm}" for arm in findings.arms)}
     search_keys = [k for k in search_plot_keys([arm.arm for arm in findings.search]) if k in figures]
     placed |= set(search_keys)
     placed |= {key_of_file[panel.figure] for panel in findings.panels}
