@@ -1,6 +1,6 @@
 """Write the golden studies of one commit: a finished study, and one whose driver was killed in the middle of its search.
 
-    python tests/golden/make_golden.py --study OTHER_CHECKOUT/.venv/bin/study --to tests/golden/studies/COMMIT
+    python tests/golden/make_golden.py --study OTHER_CHECKOUT/.venv/bin/study --to tests/golden/commits/COMMIT
 
 The studies are small and stay so: weights, checkpoints, TensorBoard events and pages are removed, figures are shrunk.
 """

@@ -12,7 +12,7 @@ from study.spec.defaults import DEFAULTS, FIRST_VERSION
 from tests.study.command_line import run_cli
 from trainables.records.store import Store
 
-STUDIES = sorted(path for path in (Path(__file__).parent / "studies").iterdir() if path.is_dir())
+STUDIES = sorted(path for path in (Path(__file__).parent / "commits").iterdir() if path.is_dir())
 # Nothing of these was written by the first commit.
 WITHOUT_VERSION = {"325b7a6"}
 
