@@ -29,7 +29,7 @@ def split_into_arms(space: SearchSpace, factor: str | None) -> tuple[Arm, ...]:
     if not isinstance(parameter, CategoricalParameter):
         raise UserInputError(
             f"the factor must be a categorical parameter, but {factor!r} is a range of numbers; "
-            "compare fixed levels through search.ranges instead"
+            "to compare values of it, use a [design] or [configurations]"
         )
     if len(parameter.choices) < 2:
         raise UserInputError(f"the factor {factor!r} needs two levels, but has only {parameter.choices[0]!r}")

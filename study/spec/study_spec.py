@@ -20,8 +20,8 @@ from search_spaces.designs import (
     make_one_at_a_time_design,
 )
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.named_spaces import load_space
 from search_spaces.space import SearchSpace
-from search_spaces.spaces import load_space
 from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
 from study.spec.sections import (
     AnalyzeSpec,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from search_spaces.arms import make_fixed_arm
+from search_spaces.arms import make_fixed_arm, split_into_arms
 from search_spaces.designs import (
     Contrast,
     contrast_with_first,
@@ -13,7 +13,7 @@ from search_spaces.designs import (
     make_one_at_a_time_design,
 )
 from search_spaces.errors import UserInputError
-from search_spaces.spaces import TRANSFER_LEARNING
+from search_spaces.named_spaces import TRANSFER_LEARNING
 
 BASE = {
     "backbone": "resnet18",
@@ -115,6 +115,14 @@ def test_bad_changes_are_refused(changes: dict[str, float | str], message: str) 
 def test_configuration_that_does_not_fit_the_space_is_named(changed: dict[str, float | str], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         make_fixed_arm("x", TRANSFER_LEARNING, {**BASE, **changed})
+
+
+def test_values_of_a_number_are_compared_by_the_design_that_the_refusal_names() -> None:
+    with pytest.raises(UserInputError, match=r"'max_lr' is a range of numbers; .* use a \[design\]"):
+        split_into_arms(TRANSFER_LEARNING, "max_lr")
+    design = make_one_at_a_time_design(BASE, {"max_lr": 0.1}, TRANSFER_LEARNING)
+    arms = [make_fixed_arm(name, TRANSFER_LEARNING, values) for name, values in design.configurations.items()]
+    assert [dict(arm.space.fixed)["max_lr"] for arm in arms] == [0.05, 0.1]
 
 
 def test_value_that_the_space_fixes_may_be_given_again() -> None:

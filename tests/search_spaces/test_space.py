@@ -13,6 +13,7 @@ from search_spaces.distributions import (
     to_distribution,
 )
 from search_spaces.errors import UserInputError
+from search_spaces.named_spaces import SPACES, load_space
 from search_spaces.space import (
     CategoricalParameter,
     Condition,
@@ -20,7 +21,6 @@ from search_spaces.space import (
     IntParameter,
     SearchSpace,
 )
-from search_spaces.spaces import SPACES, load_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE_NAMES = sorted(SPACES)
