@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -10,30 +9,43 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pyarrow import fs
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    stop_after_attempt,
+    wait_chain,
+    wait_fixed,
+)
 
 from search_spaces.errors import UserInputError
 from trainables.records.durable import write_durably
 
 Result = TypeVar("Result")
 
-# Waits in seconds between tries of an object store; together about a minute.
+# Seconds between the attempts at a request to an object store; together about a minute.
 RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-# What an object store answers when another try would get the same answer.
-_FINAL_ANSWERS = (
-    "ACCESS_DENIED",
-    "NO_SUCH_BUCKET",
-    "INVALID_ACCESS_KEY",
-    "SIGNATURE",
-    "UNRECOGNIZED_CLIENT",
-    "EXPIRED",
-)
+# pyarrow raises OSError alike for every answer of an object store; these parts of its text mean a refusal.
+_REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "UNRECOGNIZED_CLIENT", "EXPIRED")
 
 
 class StorageError(OSError):
-    """The store could not read or write: a full disk, a right that is missing, an object store that does not answer.
+    """The store failed to read or write: a full disk, a missing permission, an object store that does not answer.
 
-    The message is complete in itself: what could not be done, and the store's reason.
+    The message is complete: the file, the operation, and the reason that the store gave.
     """
+
+
+class StorageRefusedError(StorageError):
+    """The store refused the request, and would refuse it again."""
+
+
+_RETRYING = Retrying(
+    retry=retry_if_exception_type(StorageError) & retry_if_not_exception_type(StorageRefusedError),
+    wait=wait_chain(*map(wait_fixed, RETRY_WAITS)),
+    stop=stop_after_attempt(1 + len(RETRY_WAITS)),
+    reraise=True,
+)
 
 
 def join_uri(root: str, name: str) -> str:
@@ -153,19 +165,20 @@ class Store:
         return self._try("read", name, lambda: self._filesystem.get_file_info(self._path(name)).type)
 
     def _try(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
-        """Do `action`, on an object store several times if need be; raise StorageError if it does not succeed."""
-        waits = [] if self.is_local else list(RETRY_WAITS)
-        while True:
+        """Return the result of `action`, which an object store is asked for several times before StorageError is raised."""
+
+        def attempt() -> Result:
             try:
                 return action()
-            except (FileNotFoundError, StorageError):
+            except FileNotFoundError:
                 raise
             except OSError as error:
                 reason = error.strerror or str(error).splitlines()[0]
-                if not waits or any(answer in reason for answer in _FINAL_ANSWERS):
-                    where = f"{self.root} / {name}" if "?" in self.root else f"{self.root}/{name}"
-                    raise StorageError(f"{where} could not be {verb}: {reason}") from None
-                time.sleep(waits.pop(0))
+                where = f"{self.root} / {name}" if "?" in self.root else f"{self.root}/{name}"
+                kind = StorageRefusedError if any(answer in reason for answer in _REFUSALS) else StorageError
+                raise kind(f"{where} could not be {verb}: {reason}") from None
+
+        return attempt() if self.is_local else _RETRYING(attempt)
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{_checked(name)}" if name else self._base

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import UserInputError
-from trainables.records import store as store_module
 from trainables.records.store import StorageError, Store, join_uri
 
 
@@ -108,7 +107,7 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A folder that the store takes for an object store; waits take no time."""
     store = Store(tmp_path)
     monkeypatch.setattr(Store, "is_local", False)
-    monkeypatch.setattr(store_module.time, "sleep", lambda _: None)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     return store
 
 
