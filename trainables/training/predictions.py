@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from search_spaces.errors import UserInputError
 
@@ -54,9 +55,7 @@ class Predictions:
     @property
     def probabilities(self) -> NDArray[np.float64]:
         """(N, K) float64, softmax of the logits."""
-        z = self.logits.astype(np.float64)
-        e = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(e / e.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(self.logits.astype(np.float64), axis=1))
 
     def to_npz(self) -> bytes:
         """Return an npz archive (no pickle in it)."""
