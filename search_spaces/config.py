@@ -5,38 +5,48 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, PlainSerializer, TypeAdapter
 
 from search_spaces.errors import UserInputError
 
 Value = float | int | str | bool
+Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialConfig:
-    """One trial, as data.
+    """The configuration of one trial: immutable, and the same in memory and in files.
 
     Attributes:
-        arm: name of the arm (a level of the study's A/B factor, or "all" in a pooled study).
-        seed: determines initialisation of the head, shuffling and augmentation.
-        hyperparameters: what the search varies; a conditional parameter that does not apply is absent.
-        fixed: what is the same for every trial of the study (image size, epochs, batch size, ...).
+        arm: Name of the arm (a level of the study's A/B factor, or "all" in a pooled study).
+        seed: Determines the initialization of the head, shuffling and augmentation.
+        hyperparameters: The values that the search varies. A conditional parameter that does not apply is absent.
+        fixed: The settings that all trials of the study share (image size, epochs, batch size, ...).
+
+    Raises:
+        UserInputError: If a name occurs in both `hyperparameters` and `fixed`.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
     arm: str
     seed: int
-    hyperparameters: Mapping[str, Value]
-    fixed: Mapping[str, Value]
+    hyperparameters: Values
+    fixed: Values
 
     def __post_init__(self) -> None:
         overlap = set(self.hyperparameters) & set(self.fixed)
         if overlap:
-            raise UserInputError(f"a name is either a hyperparameter or fixed, but both hold {sorted(overlap)}")
+            raise UserInputError(
+                f"a name is either a hyperparameter or a fixed setting, but {sorted(overlap)} occur in both"
+            )
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
         object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
 
     def __getitem__(self, name: str) -> Value:
-        """Return the hyperparameter or fixed setting `name`; raise UserInputError if the config has neither."""
+        """Return the hyperparameter or fixed setting `name`; raise UserInputError if there is neither."""
         if name in self.hyperparameters:
             return self.hyperparameters[name]
         if name not in self.fixed:
@@ -48,14 +58,14 @@ class TrialConfig:
         return self[name] if name in self.hyperparameters or name in self.fixed else default
 
     def number(self, name: str) -> float:
-        """Return `name` as a float; raise UserInputError if it is no number."""
+        """Return `name` as a float; raise UserInputError if it is not a number."""
         value = self[name]
         if isinstance(value, str):
             raise UserInputError(f"{name} must be a number, but got {value[:40]!r}")
         return float(value)
 
     def whole(self, name: str) -> int:
-        """Return `name` as an int; raise UserInputError if it is no whole number."""
+        """Return `name` as an int; raise UserInputError if it is not a whole number."""
         number = self.number(name)
         if not number.is_integer():
             raise UserInputError(f"{name} must be a whole number, but got {number:g}")
@@ -70,37 +80,39 @@ class TrialConfig:
         return replace(self, seed=seed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form as plain dicts, keys sorted."""
+        """Return the configuration as nested plain dicts."""
         return {
             "arm": self.arm,
-            "fixed": dict(sorted(self.fixed.items())),
-            "hyperparameters": dict(sorted(self.hyperparameters.items())),
             "seed": self.seed,
+            "hyperparameters": dict(self.hyperparameters),
+            "fixed": dict(self.fixed),
         }
 
+    @classmethod
+    def from_json(cls, text: str) -> "TrialConfig":
+        """Rebuild a configuration from the JSON text of `to_dict`.
+
+        Raises:
+            pydantic.ValidationError: On a missing or unknown key, or a value of another type.
+        """
+        return _ADAPTER.validate_json(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrialConfig.from_json, (json.dumps(self.to_dict()),)
+
     def canonical_json(self) -> str:
-        """Return the one JSON text of this configuration: sorted keys, no spaces, shortest float form."""
+        """Return the unique JSON text of this configuration: sorted keys, no spaces, shortest float form."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of SHA-256 over the canonical JSON; equal fingerprints are the same experiment."""
+        """First 16 hex digits of SHA-256 over the canonical JSON. Trials with equal fingerprints are equal."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
     @property
     def configuration_fingerprint(self) -> str:
-        """Fingerprint without the seed: equal for trials that differ only in their seed."""
+        """Fingerprint without the seed: equal for trials that differ in their seed alone."""
         return self.with_seed(0).fingerprint
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "TrialConfig":
-        """Rebuild from `to_dict`'s form; raise UserInputError on missing or unknown keys."""
-        expected = {"arm", "fixed", "hyperparameters", "seed"}
-        if set(data) != expected:
-            raise UserInputError(f"a trial configuration has the keys {sorted(expected)}, but got {sorted(data)}")
-        return cls(
-            arm=str(data["arm"]),
-            seed=int(data["seed"]),
-            hyperparameters=data["hyperparameters"],
-            fixed=data["fixed"],
-        )
+
+_ADAPTER = TypeAdapter(TrialConfig)

@@ -1,7 +1,43 @@
-"""`DamagedFileError`: what is raised, with its name in the message, for a file that is not what the product wrote."""
+"""`DamagedFileError`, and the context manager that raises it for whatever a decoder raises."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
 
 from search_spaces.errors import UserInputError
 
 
 class DamagedFileError(UserInputError):
-    """A file on disk is not what the product wrote."""
+    """The content of a file on disk is not what the product wrote. The message names the file."""
+
+
+@contextmanager
+def decoding(where: str, *errors: type[Exception]) -> Iterator[None]:
+    """Raise DamagedFileError, naming the file and the place inside it, for what decoding the file raises.
+
+    FileNotFoundError passes through.
+
+    Args:
+        where: Path or URI of the file.
+        errors: Errors of the decoder besides ValueError, TypeError, LookupError, AttributeError and RecursionError.
+    """
+    expected: tuple[type[Exception], ...] = (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        *errors,
+    )
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise DamagedFileError(f"{where} is damaged: {place}: {first['msg']}") from None
+    except expected as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedFileError(f"{where} is damaged: {reason}") from None

@@ -6,14 +6,13 @@ The study's own files are the truth: Tune's checkpoints are not used. A trial th
 epoch between two steps, stores a checkpoint there, and ends.
 """
 
-import json
 import platform
 import shutil
 import signal
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -115,7 +114,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             "epoch": metrics.epoch,
             "macro_f1": metrics.macro_f1,
             "report": {
-                "metrics": self._with_parts(metrics).to_dict(),
+                "metrics": self._with_parts(metrics).model_dump_json(),
                 "device_seconds": device_seconds,
                 "details": details,
             },
@@ -137,7 +136,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
         """Return the metrics with what was measured outside of the training run, too."""
-        return replace(metrics, part_seconds={**metrics.part_seconds, **self._run.stopwatch.take()})
+        seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
+        return metrics.model_copy(update={"part_seconds": tuple(seconds.items())})
 
     def _listen_for_notice(self) -> None:
         """Take SIGTERM as a notice: the process goes on until what it computes is stored."""
@@ -164,7 +164,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
         self._num_devices = num_gpus or float(config["num_cpus"])
         prepare_to_train(num_threads)
-        self._trial_config = TrialConfig.from_dict(json.loads(config["config_json"]))
+        self._trial_config = TrialConfig.from_json(config["config_json"])
         self._folder = str(config["folder"])
         self._splits_to_predict = tuple(config["splits_to_predict"])
         self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))

@@ -29,6 +29,7 @@ from study.spec.study_spec import StudySpec, validate_spec
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
+from trainables.training.epoch_metrics import EpochMetrics
 
 GOAL = 3.0
 NUM_CLASSES = 10
@@ -50,20 +51,21 @@ class RecordedTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         epoch = self._curve[self._epoch]
         self._epoch += 1
+        metrics = EpochMetrics(
+            **{name: epoch[name] for name in ("epoch", "macro_f1", "train_loss", "search_loss")},
+            per_class_f1=(epoch["macro_f1"],) * NUM_CLASSES,
+            head_lr=0.1,
+            backbone_lr=0.01,
+            train_seconds=epoch["cpu_seconds"],
+            evaluate_seconds=0.0,
+            train_images_per_second=1.0,
+            peak_memory_bytes=1,
+        )
         return {
             "epoch": epoch["epoch"],
             "macro_f1": epoch["macro_f1"],
             "report": {
-                "metrics": {
-                    **{name: epoch[name] for name in ("epoch", "macro_f1", "train_loss", "search_loss")},
-                    "per_class_f1": [epoch["macro_f1"]] * NUM_CLASSES,
-                    "head_lr": 0.1,
-                    "backbone_lr": 0.01,
-                    "train_seconds": epoch["cpu_seconds"],
-                    "evaluate_seconds": 0.0,
-                    "train_images_per_second": 1.0,
-                    "peak_memory_bytes": 1,
-                },
+                "metrics": metrics.model_dump_json(),
                 "device_seconds": epoch["cpu_seconds"],
                 "details": {"device": "recorded"},
             },

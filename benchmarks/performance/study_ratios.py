@@ -73,7 +73,7 @@ def measure_study(number: str = "P1", num_images: int = NUM_IMAGES) -> list[Rati
         command = [str(program), "launch", str(spec), "--storage", folder, "--profile"]
         study = measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
         records = RecordBook(Store(folder).child("bare")).of_stage("search")
-    configs = [record.trial_config().canonical_json() for record in records]
+    configs = [record.config.canonical_json() for record in records]
     bare = measure_seconds(lambda: _train_all(configs, num_images))
     epoch = statistics.median(epoch.train_seconds for record in records for epoch in record.epochs)
     return [
@@ -125,7 +125,7 @@ def _load_data(num_images: int) -> None:
 
 
 def _train_one(config: str) -> float:
-    run = TrainingRun(TrialConfig.from_dict(json.loads(config)), _data, device=torch.device("cpu"), weights="none")
+    run = TrainingRun(TrialConfig.from_json(config), _data, device=torch.device("cpu"), weights="none")
     while not run.is_finished:
         run.run_epoch()
     return run.history[-1].macro_f1

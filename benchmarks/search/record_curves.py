@@ -86,7 +86,7 @@ def _start_worker(spec: StudySpec) -> None:
 
 def _record_curve(config_json: str) -> dict[str, Any]:
     """Train one configuration to the end, or until it diverges; seconds are CPU seconds of one thread."""
-    config = TrialConfig.from_dict(json.loads(config_json))
+    config = TrialConfig.from_json(config_json)
     started = time.process_time()
     run = TrainingRun(config, _prepared.data, device=torch.device("cpu"), weights=_prepared.weights)
     epochs = []

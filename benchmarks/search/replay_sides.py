@@ -1,7 +1,7 @@
 """The two sides of the replay: this product's search director, and Ray Tune's OptunaSearch with ASHAScheduler."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import optuna
@@ -17,6 +17,7 @@ from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec, validate_spec
 from study.state.record_book import MemoryBook, best_trials
+from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"
 
@@ -71,19 +72,19 @@ class OurSide:
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
         """Report one epoch to the director, in the form that a trial's actor sends."""
-        metrics: dict[str, Any] = {
-            "epoch": epoch,
-            "train_loss": 1.0,
-            "search_loss": 1.0,
-            "macro_f1": macro_f1,
-            "per_class_f1": [],
-            "head_lr": 0.1,
-            "backbone_lr": 0.1,
-            "train_seconds": device_seconds,
-            "evaluate_seconds": 0.0,
-            "train_images_per_second": 1.0,
-            "peak_memory_bytes": 0,
-        }
+        metrics = EpochMetrics(
+            epoch=epoch,
+            train_loss=1.0,
+            search_loss=1.0,
+            macro_f1=macro_f1,
+            per_class_f1=(),
+            head_lr=0.1,
+            backbone_lr=0.1,
+            train_seconds=device_seconds,
+            evaluate_seconds=0.0,
+            train_images_per_second=1.0,
+            peak_memory_bytes=0,
+        )
         return self._director.on_report(trial_id, Report(metrics=metrics, device_seconds=device_seconds, details={}))
 
     def choose(self) -> Hyperparameters | None:

@@ -27,7 +27,7 @@ def measure_full_trials(spec: StudySpec, prepared: Prepared) -> dict[str, float]
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
         remote = ray.remote(num_cpus=cpu, num_gpus=gpu)(_measure_remotely)
         tasks = [
-            remote.remote(config.to_dict(), shared, prepared.weights, spec.resources.device, cpu, gpu)
+            remote.remote(config, shared, prepared.weights, spec.resources.device, cpu, gpu)
             for config in _representatives(spec, arm, prepared)
         ]
         costs[arm.name] = max(ray.get(tasks)) * (gpu or cpu)
@@ -63,10 +63,6 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
     ]
 
 
-def _measure_remotely(
-    config: dict[str, object], data: TrialData, weights: str, device: str, cpu: float, gpu: float
-) -> float:
+def _measure_remotely(config: TrialConfig, data: TrialData, weights: str, device: str, cpu: float, gpu: float) -> float:
     prepare_to_train(max(1, int(cpu)))
-    return measure_full_trial_seconds(
-        TrialConfig.from_dict(config), data, device=choose_device(device, gpu), weights=weights
-    )
+    return measure_full_trial_seconds(config, data, device=choose_device(device, gpu), weights=weights)

@@ -20,6 +20,7 @@ from study.state.interruption import StudyInterrupted
 from study.state.paths import TrialPaths
 from trainables.records.record import TrialRecord
 from trainables.records.store import StorageError
+from trainables.training.epoch_metrics import EpochMetrics
 
 MAX_CAUSE_LINES = 12
 
@@ -128,7 +129,7 @@ class DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         report = Report(
-            metrics=_unflatten(result, "report/metrics/"),
+            metrics=EpochMetrics.model_validate_json(result["report/metrics"]),
             device_seconds=float(result["report/device_seconds"]),
             details=_unflatten(result, "report/details/"),
         )
@@ -223,7 +224,7 @@ def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
     return {
         "trial_id": record.trial_id,
         "folder": TrialPaths(stage=record.stage, trial_id=record.trial_id).folder,
-        "config_json": record.trial_config().canonical_json(),
+        "config_json": record.config.canonical_json(),
         "num_cpus": num_cpus,
         "num_gpus": resources.of_arm("gpu", record.config.arm),
         "num_threads": max(1, int(num_cpus)),

@@ -1,6 +1,5 @@
 """Directors decide which trial comes next and which goes on. They know records, not Ray: Ray only calls them."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,6 +7,7 @@ from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.records.store import StorageError
+from trainables.training.epoch_metrics import EpochMetrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,12 +15,12 @@ class Report:
     """One epoch of one trial, as its actor reports it.
 
     Attributes:
-        metrics: `EpochMetrics.to_dict()`; a non-finite number may stand as NaN, inf or None.
-        device_seconds: spent by this attempt since the last report (set-up and checkpoint included).
-        details: record fields that the actor knows (device, num_parameters, num_threads, confirm_macro_f1, ...).
+        metrics: The epoch's measurements.
+        device_seconds: Device-seconds that this attempt spent since its last report, set-up and checkpoint included.
+        details: Record fields that the actor knows (device, num_parameters, num_threads, confirm_macro_f1, ...).
     """
 
-    metrics: dict[str, Any]
+    metrics: EpochMetrics
     device_seconds: float
     details: dict[str, Any]
 
@@ -87,18 +87,13 @@ class RecordKeeper:
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
-        metrics = {name: _finite_or_none(value) for name, value in report.metrics.items()}
-        metrics["per_class_f1"] = tuple(_finite_or_none(v) for v in report.metrics.get("per_class_f1") or ())
-        metrics["part_seconds"] = tuple((str(part), float(s)) for part, s in report.metrics.get("part_seconds") or ())
         device_seconds = record.device_seconds + report.device_seconds
-        epoch = EpochRecord.model_validate(
-            {
-                **metrics,
-                "device_seconds": device_seconds,
-                "order": self.take_order(),
-                "decision": "stop" if stop else "continue",
-            }
-        )
+        own = {
+            "device_seconds": device_seconds,
+            "order": self.take_order(),
+            "decision": "stop" if stop else "continue",
+        }
+        epoch = EpochRecord.model_validate({**dict(report.metrics), **own})
         details = dict(report.details)
         details["digests"] = {**record.digests, **dict(details.get("digests", ()))}
         details["notes"] = (*record.notes, *(n for n in details.get("notes", ()) if n not in record.notes))
@@ -133,17 +128,15 @@ class RecordKeeper:
 
 
 def is_known(record: TrialRecord, report: Report) -> bool:
-    """Whether the record already holds this epoch (a restarted trial reports from its checkpoint)."""
-    return bool(record.epochs) and int(report.metrics["epoch"]) <= record.epochs[-1].epoch
+    """Whether the record already holds this epoch (a restarted trial reports the epochs of its checkpoint again)."""
+    return bool(record.epochs) and report.metrics.epoch <= record.epochs[-1].epoch
 
 
 def non_finite_reason(report: Report) -> str:
     """Return why this report ends its trial, or "" if its macro-F1 and training loss are finite numbers."""
-    epoch = report.metrics["epoch"]
     for name in ("macro_f1", "train_loss"):
-        value = report.metrics.get(name)
-        if value is None or not isinstance(value, int | float) or not math.isfinite(value):
-            return f"{name} was not a finite number at epoch {epoch} (got {value})"
+        if getattr(report.metrics, name) is None:
+            return f"{name} was not a finite number at epoch {report.metrics.epoch}"
     return ""
 
 
@@ -151,9 +144,3 @@ def _storage_problem(cause: str) -> str:
     """Return what a trial's process said of its storage, or "" if that did not break it."""
     lines = [line for line in cause.splitlines() if f"{StorageError.__name__}: " in line]
     return lines[-1].partition(f"{StorageError.__name__}: ")[2] if lines else ""
-
-
-def _finite_or_none(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -11,7 +11,7 @@ from study.scheduling.sampler import ArmSampler
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook, now_utc
-from trainables.records.record import EpochRecord, TrialRecord, TrialState, config_model
+from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
 # One trial that breaks off says nothing about the others.
@@ -128,7 +128,7 @@ class SearchDirector(RecordKeeper):
             TrialRecord(
                 trial_id=trial_id,
                 stage="search",
-                config=config_model(config),
+                config=config,
                 fingerprint=config.fingerprint,
                 state=TrialState.RUNNING,
                 suggested_order=self.take_order(),
@@ -145,9 +145,9 @@ class SearchDirector(RecordKeeper):
             return True
         reason = non_finite_reason(report)
         state = TrialState.FAILED if reason else TrialState.RUNNING
-        epoch = int(report.metrics["epoch"])
-        if not reason:
-            state = self._decide(record, epoch, float(report.metrics["macro_f1"]))
+        epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
+        if macro_f1 is not None and not reason:
+            state = self._decide(record, epoch, macro_f1)
         record = self.add_epoch(record, report, stop=state.is_finished)
         self._spend(record, record.epochs[-1])
         if state is TrialState.PRUNED:

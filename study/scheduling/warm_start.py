@@ -131,7 +131,7 @@ def _earlier(record: TrialRecord) -> EarlierTrial:
     return EarlierTrial(
         trial_id=record.trial_id,
         arm=record.config.arm,
-        hyperparameters=record.config.hyperparameters,
+        hyperparameters=dict(record.config.hyperparameters),
         state=record.state,
         diverged=record.diverged,
         num_epochs=len(record.epochs),

@@ -1,10 +1,12 @@
-"""Seals: a checksum inside a file of the study's state, so that a cut or a changed bit is noticed and named."""
+"""Seals: a checksum inside each state file of a study, so that truncation and changed bits are detected."""
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from trainables.damaged_files import DamagedFileError
+from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.store import Store
 
 CHECKSUM = "checksum"
@@ -12,15 +14,16 @@ _TOML_SEAL = "# checksum: "
 
 
 def write_sealed_json(store: Store, name: str, content: dict[str, Any]) -> None:
-    """Create or replace a JSON file with its checksum in it."""
+    """Create or replace a JSON file that contains its checksum."""
     text = json.dumps({**content, CHECKSUM: _digest(_canonical(content))}, indent=1, sort_keys=True, allow_nan=False)
     store.write_text(name, text + "\n")
 
 
 def read_sealed_json(store: Store, name: str) -> dict[str, Any]:
-    """Return what `write_sealed_json` wrote.
+    """Return the content that `write_sealed_json` wrote.
 
-    Raises DamagedFileError, naming the file, if it is missing, is no JSON object, or has changed since it was written.
+    Raises:
+        DamagedFileError: If the file is missing, is not a JSON object, or has changed since it was written.
     """
     content, is_intact = read_changed_json(store, name)
     if not is_intact:
@@ -29,18 +32,14 @@ def read_sealed_json(store: Store, name: str) -> dict[str, Any]:
 
 
 def read_changed_json(store: Store, name: str) -> tuple[dict[str, Any], bool]:
-    """Return what a sealed file holds, and whether it is as `write_sealed_json` wrote it.
+    """Return the content of a sealed file, and whether it is unchanged since `write_sealed_json` wrote it.
 
-    Raises DamagedFileError, naming the file, if it is missing or is no JSON object.
+    Raises:
+        DamagedFileError: If the file is missing or is not a JSON object.
     """
-    where = f"{store.root}/{name}"
-    try:
+    with _reading(store, name):
         content = json.loads(store.read_bytes(name))
         checksum = content.pop(CHECKSUM, "")
-    except FileNotFoundError:
-        raise DamagedFileError(f"{where} is missing; restore it, or launch a new study") from None
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFileError(f"{where} is damaged: {error}") from None
     return dict(content), checksum == _digest(_canonical(content))
 
 
@@ -51,22 +50,28 @@ def write_sealed_toml(store: Store, name: str, text: str) -> None:
 
 
 def read_sealed_toml(store: Store, name: str) -> str:
-    """Return the text that `write_sealed_toml` was given, with one line break at its end.
+    """Return the text that `write_sealed_toml` wrote, with one line break at its end.
 
-    Raises DamagedFileError, naming the file, if it is missing or has changed since it was written.
+    Raises:
+        DamagedFileError: If the file is missing or has changed since it was written.
     """
+    with _reading(store, name):
+        body, separator, checksum = store.read_text(name).rpartition(_TOML_SEAL)
+        if not separator or checksum != f"{_digest(body)}\n":
+            raise ValueError(
+                "its content does not match the checksum in its last line; was it edited after the launch?"
+            )
+    return body
+
+
+@contextmanager
+def _reading(store: Store, name: str) -> Iterator[None]:
     where = f"{store.root}/{name}"
     try:
-        body, separator, checksum = store.read_text(name).rpartition(_TOML_SEAL)
+        with decoding(where):
+            yield
     except FileNotFoundError:
         raise DamagedFileError(f"{where} is missing; restore it, or launch a new study") from None
-    except UnicodeDecodeError as error:
-        raise DamagedFileError(f"{where} is damaged: {error}") from None
-    if not separator or checksum != f"{_digest(body)}\n":
-        raise DamagedFileError(
-            f"{where} is damaged, or was changed after the launch: its content does not match the checksum in its last line"
-        )
-    return body
 
 
 def _canonical(content: dict[str, Any]) -> str:

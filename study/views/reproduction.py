@@ -96,20 +96,20 @@ def reproduce(
     `on_epoch(epoch, recorded, reproduced)` is called after each epoch. A trial that held a GPU is retrained on the CPU
     where there is none; the list of differences then names both devices.
     """
-    config = record.trial_config()
+    config = record.config
     if record.num_threads:
         prepare_to_train(record.num_threads)
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
     run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)
     reproduced: list[float] = []
-    recorded = [e.macro_f1 if e.macro_f1 is not None else float("nan") for e in record.epochs]
-    losses: list[tuple[float | None, float]] = []
+    recorded = [_nan_if_none(epoch.macro_f1) for epoch in record.epochs]
+    losses: list[tuple[float | None, float | None]] = []
     for epoch in record.epochs:
         metrics: EpochMetrics = run.run_epoch()
-        reproduced.append(metrics.macro_f1)
+        reproduced.append(_nan_if_none(metrics.macro_f1))
         losses.append((epoch.train_loss, metrics.train_loss))
-        on_epoch(epoch.epoch, recorded[metrics.epoch - 1], metrics.macro_f1)
+        on_epoch(epoch.epoch, recorded[metrics.epoch - 1], reproduced[-1])
     first = _first_difference(recorded, reproduced, losses)
     logit_difference = _compare_logits(study, record, run)
     spread, source = _seed_spread(study, record)
@@ -146,13 +146,16 @@ def list_environment_differences(
     return tuple(lines)
 
 
+def _nan_if_none(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
 def _first_difference(
-    recorded: Sequence[float], reproduced: Sequence[float], losses: Sequence[tuple[float | None, float]]
+    recorded: Sequence[float], reproduced: Sequence[float], losses: Sequence[tuple[float | None, float | None]]
 ) -> int | None:
     for index, (old, new) in enumerate(zip(recorded, reproduced, strict=True)):
         old_loss, new_loss = losses[index]
-        same_loss = old_loss == new_loss or (old_loss is None and not np.isfinite(new_loss))
-        if not (old == new or (np.isnan(old) and np.isnan(new))) or not same_loss:
+        if not (old == new or (np.isnan(old) and np.isnan(new))) or old_loss != new_loss:
             return index + 1
     return None
 

@@ -4,7 +4,6 @@ The product's records play no part in it. `JudgedTrainable` is the product's tra
 must come from inside the process, with the fault.
 """
 
-import dataclasses
 import json
 import math
 import os
@@ -48,7 +47,7 @@ class JudgedTrainable(TrialTrainable):
                 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         self._log("epoch", epoch=metrics.epoch, macro_f1=metrics.macro_f1, loss=metrics.train_loss)
         if fault in {"nan", "inf", "-inf"}:
-            self._run._history = (*self._run.history[:-1], dataclasses.replace(metrics, macro_f1=float(fault)))
+            self._run._history = (*self._run.history[:-1], EpochMetrics(**{**dict(metrics), "macro_f1": float(fault)}))
             return self._run.history[-1]
         return metrics
 

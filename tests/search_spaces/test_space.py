@@ -1,5 +1,7 @@
 """Spaces: inclusive bounds, real conditional parameters, the way to Optuna and back."""
 
+import pickle
+
 import optuna
 import pytest
 from hypothesis import given, settings
@@ -163,9 +165,36 @@ def test_config_goes_to_json_and_back_with_the_same_fingerprint(
 ) -> None:
     fixed = {k: v for k, v in fixed.items() if k not in hyperparameters}
     config = TrialConfig(arm="a", seed=seed, hyperparameters=hyperparameters, fixed=fixed)
-    back = TrialConfig.from_dict(config.to_dict())
-    assert back.fingerprint == config.fingerprint
-    assert back.canonical_json() == config.canonical_json()
+    for back in (TrialConfig.from_json(config.canonical_json()), pickle.loads(pickle.dumps(config))):
+        assert back == config
+        assert back.fingerprint == config.fingerprint
+        assert back.canonical_json() == config.canonical_json()
+
+
+def test_fingerprints_stay_those_of_the_first_release() -> None:
+    config = TrialConfig(
+        arm="resnet18",
+        seed=7,
+        hyperparameters={"max_lr": 0.05, "backbone": "resnet18", "label_smoothing": 1e-05, "cutmix_probability": 0.0},
+        fixed={"max_epochs": 6, "channels_last": True, "weights": "none", "weighted_group": "", "image_size": 32},
+    )
+    assert (config.fingerprint, config.configuration_fingerprint) == ("92b7a5ff99585b64", "ffe6a8c940b17684")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"arm": "a", "seed": 1, "hyperparameters": {}}',
+        '{"arm": "a", "seed": 1, "hyperparameters": {}, "fixed": {}, "x": 1}',
+        '{"arm": "a", "seed": 1.5, "hyperparameters": {}, "fixed": {}}',
+        '{"arm": "a", "seed": 1, "hyperparameters": {"x": null}, "fixed": {}}',
+        '{"arm": "a", "seed": 1, "hyperparameters": {"x": 1}, "fixed": {"x": 2}}',
+    ],
+)
+def test_other_json_is_not_a_configuration(text: str) -> None:
+    with pytest.raises(ValueError, match="TrialConfig"):
+        TrialConfig.from_json(text)
 
 
 def test_fingerprint_tells_seed_and_values_apart_but_not_the_order_of_keys() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from study.scheduling.director import Director, Report
 from study.spec.study_spec import StudySpec, validate_spec
 from trainables.records.record import TrialRecord
+from trainables.training.epoch_metrics import EpochMetrics
 
 Curve = Callable[[TrialRecord, int], float | None]
 FIXED: dict[str, float | int | str | bool] = {"max_epochs": 6}
@@ -27,19 +28,19 @@ def make_spec(**search: Any) -> StudySpec:
 
 def make_report(epoch: int, macro_f1: float | None, device_seconds: float, train_loss: float | None = 1.0) -> Report:
     """Return a report as a trial's actor sends it."""
-    metrics = {
-        "epoch": epoch,
-        "train_loss": train_loss,
-        "search_loss": 1.0,
-        "macro_f1": macro_f1,
-        "per_class_f1": [macro_f1] * 2,
-        "head_lr": 0.1,
-        "backbone_lr": 0.01,
-        "train_seconds": device_seconds,
-        "evaluate_seconds": 0.25,
-        "train_images_per_second": 100.0,
-        "peak_memory_bytes": 1,
-    }
+    metrics = EpochMetrics(
+        epoch=epoch,
+        train_loss=train_loss,
+        search_loss=1.0,
+        macro_f1=macro_f1,
+        per_class_f1=(macro_f1,) * 2,
+        head_lr=0.1,
+        backbone_lr=0.01,
+        train_seconds=device_seconds,
+        evaluate_seconds=0.25,
+        train_images_per_second=100.0,
+        peak_memory_bytes=1,
+    )
     return Report(metrics=metrics, device_seconds=device_seconds, details={"device": "simulated"})
 
 

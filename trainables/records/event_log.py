@@ -1,6 +1,5 @@
 """`EventLog`: one trial's TensorBoard events: scalars, HParams from the first epoch on, a confusion matrix."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +56,7 @@ class EventLog:
             **{f"class_f1/{name}": value for name, value in zip(self._class_names, metrics.per_class_f1, strict=False)},
         }
         for tag, value in scalars.items():
-            if math.isfinite(value):
+            if value is not None:
                 self._writer.add_scalar(tag, value, metrics.epoch)
         self._writer.flush()
 

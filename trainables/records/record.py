@@ -1,21 +1,22 @@
-"""`TrialRecord`: the truth about one trial. The state of a study is a function of its records alone."""
+"""`TrialRecord`: the authoritative state of one trial. The state of a study is a function of its records alone."""
 
 import hashlib
 import json
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.config import TrialConfig, Value
-from trainables.damaged_files import DamagedFileError
+from search_spaces.config import TrialConfig
+from trainables.damaged_files import DamagedFileError, decoding
+from trainables.training.epoch_metrics import EpochMetrics
 
 RECORD = "record.json"
 RECORD_COPY = "record.copy.json"
 
 
 class TrialState(StrEnum):
-    """Where a trial stands."""
+    """State of a trial."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -24,83 +25,63 @@ class TrialState(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the trial will never run again."""
+        """Whether the trial has ended."""
         return self is not TrialState.RUNNING
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+class EpochRecord(EpochMetrics):
+    """One epoch as the study recorded it.
 
-
-class ConfigModel(_Strict):
-    """`TrialConfig` as it stands in a file."""
-
-    arm: str
-    seed: int
-    hyperparameters: dict[str, float | int | str | bool]
-    fixed: dict[str, float | int | str | bool]
-
-    def to_config(self) -> TrialConfig:
-        """Return the value used inside the product."""
-        return TrialConfig(arm=self.arm, seed=self.seed, hyperparameters=self.hyperparameters, fixed=self.fixed)
-
-
-class EpochRecord(_Strict):
-    """One epoch as reported, with the order in which the study heard of it.
-
-    A non-finite number stands as null; `device_seconds` is what the trial had spent until then, all its epochs together;
-    `decision` is what the scheduler answered; `part_seconds` are pairs of a part and its seconds, none without `profile`.
+    Attributes:
+        device_seconds: Device-seconds that the trial had spent by then, all its epochs together.
+        order: Position of the report on the study's event counter.
+        decision: Answer of the scheduler.
     """
 
-    epoch: int
-    train_loss: float | None
-    search_loss: float | None
-    macro_f1: float | None
-    per_class_f1: tuple[float | None, ...]
-    head_lr: float
-    backbone_lr: float
-    train_seconds: float
-    evaluate_seconds: float
-    train_images_per_second: float
-    peak_memory_bytes: int
-    part_seconds: tuple[tuple[str, float], ...] = ()
     device_seconds: float
     order: int
     decision: Literal["continue", "stop"]
 
 
-class TrialRecord(_Strict):
-    """One trial, as its record.json holds it.
+class TrialRecord(BaseModel):
+    """One trial, as record.json holds it.
 
     Attributes:
-        trial_id: zero-padded id, the name of the trial's folder.
+        version: Version of the file's form.
+        trial_id: Zero-padded id, the name of the trial's folder.
         stage: "search", "confirmation" or "intervention".
-        config: everything that determines the trial.
-        fingerprint: of `config` as the study suggested it; `is_altered` says whether `config` still has it.
-        state: where it stands; `reason` says why it failed or was pruned.
-        suggested_order: when the study asked for it, on the same counter as the epochs' `order`.
-        epochs: every epoch reported, first to last.
-        device_seconds: seconds of training and evaluation x devices held.
-        devices_per_trial: number of devices (GPUs, or CPU cores where it holds no GPU).
-        device: name of the device.
-        node: host and Ray node on which the last epoch ran.
-        num_parameters: trainable parameters of the model; 0 until it is built.
+        config: The trial's configuration, which determines its result.
+        fingerprint: Fingerprint of `config` as the study suggested it. `is_altered` compares the two.
+        state: State of the trial.
+        reason: Why the trial failed or was pruned.
+        suggested_order: Position of the suggestion on the study's event counter, which the epochs' `order` shares.
+        epochs: Every reported epoch, first to last.
+        device_seconds: Seconds of training and evaluation x devices held.
+        devices_per_trial: Number of devices (GPUs, or CPU cores if the trial holds no GPU).
+        device: Name of the device.
+        node: Host and Ray node on which the last epoch ran.
+        num_parameters: Trainable parameters of the model; 0 until it is built.
         num_threads: CPU threads that the trial computed with.
-        attempts: how often the trial was started; `retry_causes` has one entry per start that broke off with an error.
-        confirm_macro_f1: on the confirm split at the end; only in confirmation trials.
-        source_trial_id: the search trial whose configuration a confirmation trial repeats.
-        predictions: splits whose predictions are stored in best/.
+        attempts: Number of attempts: 1, plus 1 for each time that the trial was started again.
+        retry_causes: Error of each attempt that failed.
+        confirm_macro_f1: Macro-F1 on the confirm split at the end; only in confirmation trials.
+        source_trial_id: Search trial whose configuration a confirmation trial repeats.
+        predictions: Splits whose predictions are stored in best/.
         digests: SHA-256 (hex) of the files stored in best/, by their names below the trial's folder.
-        notes: what befell the trial beside broken-off starts, such as a damaged checkpoint.
-        diverged: it failed because macro-F1 or the training loss was not a finite number.
-        started, ended: ISO 8601, UTC; `ended_order` is on the counter of `suggested_order`.
-        writer: host, process and fencing token of the driver that wrote the record last.
+        notes: Other events, such as a damaged checkpoint.
+        diverged: Whether the trial failed because macro-F1 or the training loss was not a finite number.
+        started: ISO 8601, UTC.
+        ended: ISO 8601, UTC; "" while the trial is running.
+        ended_order: Position of the end on the study's event counter.
+        writer: Host, process and fencing token of the driver that last wrote the record.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     version: Literal[1] = 1
     trial_id: str
     stage: Literal["search", "confirmation", "intervention"]
-    config: ConfigModel
+    config: TrialConfig
     fingerprint: str
     state: TrialState = Field(strict=False)
     reason: str = ""
@@ -127,17 +108,17 @@ class TrialRecord(_Strict):
 
     @property
     def last_macro_f1(self) -> float | None:
-        """Macro-F1 on the search split at the last epoch reported; None if there is none or it is not finite."""
+        """Macro-F1 on the search split at the last reported epoch; None if there is none or it is not finite."""
         return self.epochs[-1].macro_f1 if self.epochs else None
 
     @property
     def is_altered(self) -> bool:
-        """Whether somebody changed the configuration after the study wrote it."""
-        return self.trial_config().fingerprint != self.fingerprint
+        """Whether the configuration was changed after the study wrote it."""
+        return self.config.fingerprint != self.fingerprint
 
     def trial_config(self) -> TrialConfig:
         """Return the trial's configuration."""
-        return self.config.to_config()
+        return self.config
 
     def updated(self, **changes: Any) -> "TrialRecord":
         """Return a copy with `changes`, validated."""
@@ -152,19 +133,19 @@ class TrialRecord(_Strict):
     def from_json(cls, text: str | bytes, *, where: str) -> "TrialRecord":
         """Rebuild from record.json's text.
 
-        A changed `config` is not refused: `is_altered` says it. Raises DamagedFileError, naming `where`, if it is no
-        valid record or anything else in it has changed since it was written.
+        A record whose `config` alone was changed is accepted; `is_altered` is then true.
+
+        Args:
+            text: Content of the file.
+            where: Path or URI of the file, for messages.
+
+        Raises:
+            DamagedFileError: If it is not a valid record, or if any other part has changed since it was written.
         """
-        try:
+        with decoding(where):
             body: dict[str, Any] = json.loads(text)
             checksum = body.pop("checksum", "")
             record = cls.model_validate_json(json.dumps(body))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(p) for p in first["loc"]) or "the file"
-            raise DamagedFileError(f"{where} is damaged: {place}: {first['msg']}") from None
-        except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise DamagedFileError(f"{where} is damaged: {error}") from None
         if checksum != compute_checksum(body):
             raise DamagedFileError(f"{where} is damaged: its content does not match its checksum")
         return record
@@ -174,9 +155,3 @@ def compute_checksum(body: dict[str, Any]) -> str:
     """Return 32 hex digits of SHA-256 over the record's canonical JSON without its `config`."""
     canonical = json.dumps({k: v for k, v in body.items() if k != "config"}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
-def config_model(config: TrialConfig) -> ConfigModel:
-    """Return `config` in the form that a record holds."""
-    hyperparameters: dict[str, Value] = dict(config.hyperparameters)
-    return ConfigModel(arm=config.arm, seed=config.seed, hyperparameters=hyperparameters, fixed=dict(config.fixed))

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trainables.damaged_files import DamagedFileError
+from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord
 from trainables.records.store import Store
 from trainables.training.checkpoint import Checkpoint
@@ -86,11 +86,8 @@ class TrialFiles:
 
         `digests` are the record's. Raises DamagedFileError naming a file that is missing, damaged or not what was stored.
         """
-        try:
+        with decoding(f"{self.store.root}/{WEIGHTS}", SafetensorError, RuntimeError):
             model.load_state_dict(load(self.read_weights(digests)))
-        except (SafetensorError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise DamagedFileError(f"{self.store.root}/{WEIGHTS} is damaged: {first}") from None
         return model
 
     def write_predictions(self, predictions: Predictions) -> dict[str, str]:
@@ -101,10 +98,8 @@ class TrialFiles:
         """Return the predictions on one split; `digests` and errors as of `load_weights`."""
         name = predictions_name(split)
         data = self._read(name, digests)
-        try:
+        with decoding(f"{self.store.root}/{name}", Exception):  # NumPy and zipfile raise almost any class here
             return Predictions.from_npz(data)
-        except Exception as error:
-            raise DamagedFileError(f"{self.store.root}/{name} is damaged: {error}") from None
 
     def _write(self, name: str, data: bytes) -> dict[str, str]:
         self.store.write_bytes(name, data)

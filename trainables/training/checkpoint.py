@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trainables.damaged_files import DamagedFileError
+from trainables.damaged_files import decoding
 from trainables.training.epoch_metrics import EpochMetrics
 
 CHECKPOINT_VERSION = 2
@@ -81,7 +81,7 @@ class Checkpoint:
                 "epoch": self.epoch,
                 "num_steps": self.num_steps,
                 "learning_rates": list(self.learning_rates),
-                "history": [metrics.to_dict() for metrics in self.history],
+                "history": [metrics.model_dump(mode="json") for metrics in self.history],
                 "partial": partial,
             },
             allow_nan=False,
@@ -90,22 +90,23 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str = "the checkpoint") -> "Checkpoint":
-        """Rebuild from `to_bytes`; raise DamagedFileError, naming `where`, for anything else or a changed bit."""
-        advice = "delete it to start the trial from its beginning"
-        try:
+        """Rebuild a checkpoint from `to_bytes`.
+
+        Args:
+            data: The blob.
+            where: Path or URI of the file, for messages.
+
+        Raises:
+            DamagedFileError: If it is not a checkpoint of this version, or if any bit of it has changed.
+        """
+        with decoding(where, SafetensorError):
             checksum, _, state_text = _read_metadata(data).partition(" ")
             tensors = load(data)
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
-            raise DamagedFileError(
-                f"{where} must be a checkpoint of a trial, but is not or is cut off; {advice}"
-            ) from None
-        if _compute_checksum(state_text, tensors) != checksum:
-            raise DamagedFileError(f"{where} must match its checksum, but its content has changed; {advice}")
-        state = json.loads(state_text)
-        if state["version"] != CHECKPOINT_VERSION:
-            raise DamagedFileError(
-                f"{where} must have version {CHECKPOINT_VERSION}, but has {state['version']}; {advice}"
-            )
+            if _compute_checksum(state_text, tensors) != checksum:
+                raise ValueError("its content does not match its checksum")
+            state = json.loads(state_text)
+            if state["version"] != CHECKPOINT_VERSION:
+                raise ValueError(f"its version is {state['version']}, but must be {CHECKPOINT_VERSION}")
         return cls(
             fingerprint=state["fingerprint"],
             epoch=state["epoch"],
@@ -113,7 +114,7 @@ class Checkpoint:
             optimizer_state=_select(tensors, _OPTIMIZER),
             num_steps=state["num_steps"],
             learning_rates=tuple(state["learning_rates"]),
-            history=tuple(EpochMetrics.from_dict(metrics) for metrics in state["history"]),
+            history=tuple(EpochMetrics.model_validate(metrics, strict=False) for metrics in state["history"]),
             partial=_partial_epoch(tensors, state["partial"]),
         )
 

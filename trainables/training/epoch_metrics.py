@@ -1,68 +1,54 @@
-"""`EpochMetrics`: what one epoch of one trial measured."""
+"""`EpochMetrics`: the measurements of one epoch of one trial, in memory, in checkpoints and in records."""
 
-import dataclasses
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochMetrics:
-    """One epoch. A trial that diverged reports NaN, never an exception.
+def _null_if_not_finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_null_if_not_finite)]
+
+
+class EpochMetrics(BaseModel):
+    """One epoch. A trial that diverges reports None for each number that is not finite; it raises no exception.
 
     Attributes:
         epoch: 1-based.
-        train_loss: mean over the epoch's batches of the loss that was minimised (weighted, smoothed, mixed).
-        search_loss: plain cross-entropy on the search split, in nats.
-        macro_f1: on the search split, in [0, 1].
+        train_loss: Mean over the epoch's batches of the loss that was minimized (weighted, smoothed, mixed).
+        search_loss: Plain cross-entropy on the search split, in nats.
+        macro_f1: On the search split, in [0, 1].
         per_class_f1: K values on the search split, in [0, 1].
-        head_lr: learning rate of the head in the epoch's last step.
-        backbone_lr: the same of the backbone; 0 if it is frozen.
-        train_seconds: wall time of the epoch's steps.
-        evaluate_seconds: wall time of the evaluation on the search split.
-        train_images_per_second: images trained on / `train_seconds`.
-        peak_memory_bytes: on a CUDA device the epoch's highest allocation; on a CPU the highest resident size of the
+        head_lr: Learning rate of the head in the epoch's last step.
+        backbone_lr: Learning rate of the backbone in the epoch's last step; 0 if the backbone is frozen.
+        train_seconds: Wall time of the epoch's steps.
+        evaluate_seconds: Wall time of the evaluation on the search split.
+        train_images_per_second: Images trained on / `train_seconds`.
+        peak_memory_bytes: On a CUDA device the epoch's highest allocation; on a CPU the highest resident size of the
             process so far.
-        part_seconds: where the epoch's time went, by part (`trainables.training.stopwatch.PARTS`); empty unless it was asked for.
+        part_seconds: Pairs of a part of the epoch (`trainables.training.stopwatch.PARTS`) and its seconds; empty unless
+            profiling is on.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
     epoch: int
-    train_loss: float
-    search_loss: float
-    macro_f1: float
-    per_class_f1: tuple[float, ...]
+    train_loss: Number
+    search_loss: Number
+    macro_f1: Number
+    per_class_f1: tuple[Number, ...]
     head_lr: float
     backbone_lr: float
     train_seconds: float
     evaluate_seconds: float
     train_images_per_second: float
     peak_memory_bytes: int
-    part_seconds: Mapping[str, float] = field(default_factory=dict)
+    part_seconds: tuple[tuple[str, float], ...] = ()
 
     @property
     def is_finite(self) -> bool:
-        """Whether training and evaluation gave finite numbers."""
-        return all(map(math.isfinite, (self.train_loss, self.search_loss, self.macro_f1)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the strict JSON form: lists for the tuple and the mapping, None for a number that is not finite.
-
-        The mapping is a list of pairs because Ray Tune flattens mappings inside of what a trial reports.
-        """
-        values = dataclasses.asdict(self)
-        values["part_seconds"] = [[part, seconds] for part, seconds in self.part_seconds.items()]
-        values["per_class_f1"] = [_number_or_none(value) for value in self.per_class_f1]
-        return {name: _number_or_none(value) for name, value in values.items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "EpochMetrics":
-        """Rebuild from `to_dict`'s form, None becoming NaN; raise TypeError on missing or unknown keys."""
-        numbers: dict[str, Any] = {k: math.nan if value is None else value for k, value in values.items()}
-        per_class_f1 = tuple(math.nan if value is None else value for value in values["per_class_f1"])
-        part_seconds = dict(values.get("part_seconds", ()))
-        return cls(**{**numbers, "per_class_f1": per_class_f1, "part_seconds": part_seconds})
-
-
-def _number_or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        """Whether macro-F1 and both losses are finite numbers."""
+        return None not in (self.train_loss, self.search_loss, self.macro_f1)

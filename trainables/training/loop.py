@@ -18,6 +18,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
+from trainables.data.splits import SPLIT_NAMES
 from trainables.models.backbones import (
     build_model,
     compile_model,
@@ -41,8 +42,6 @@ from trainables.training.evaluation import (
 from trainables.training.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
 from trainables.training.predictions import Predictions
 from trainables.training.stopwatch import Stopwatch
-
-SPLIT_NAMES = ("train", "search", "confirm", "test")
 
 
 class SplitIndices(Protocol):
@@ -203,7 +202,7 @@ class TrainingRun:
             search_loss, per_class_f1 = self._evaluate()
         metrics = EpochMetrics(
             epoch=self.epoch + 1,
-            train_loss=train_loss if math.isfinite(train_loss) else math.nan,
+            train_loss=train_loss,
             search_loss=search_loss,
             macro_f1=float(per_class_f1.mean()),
             per_class_f1=tuple(per_class_f1.tolist()),
@@ -213,7 +212,7 @@ class TrainingRun:
             evaluate_seconds=time.perf_counter() - started,
             train_images_per_second=self._steps_per_epoch * self._batch_size / train_seconds,
             peak_memory_bytes=_peak_memory_bytes(self.device),
-            part_seconds=self.stopwatch.take(),
+            part_seconds=tuple(self.stopwatch.take().items()),
         )
         self._history = (*self._history, metrics)
         return metrics

@@ -15,7 +15,8 @@ from analysis.search.rungs import (
     compute_rung_scores,
     compute_saved_device_seconds,
 )
-from trainables.records.record import ConfigModel, EpochRecord, TrialRecord, TrialState
+from search_spaces.config import TrialConfig
+from trainables.records.record import EpochRecord, TrialRecord, TrialState
 
 MAX_EPOCHS = 4
 
@@ -51,7 +52,7 @@ def make_record(
     return TrialRecord(
         trial_id=f"{index:05d}",
         stage="search",
-        config=ConfigModel(arm=arm, seed=index, hyperparameters={}, fixed={}),
+        config=TrialConfig(arm=arm, seed=index, hyperparameters={}, fixed={}),
         fingerprint="",
         state=state,
         suggested_order=10 * index,

@@ -13,8 +13,9 @@ from analysis.findings.study_findings import Verdict
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
+from search_spaces.config import TrialConfig
 from search_spaces.designs import Contrast, contrast_with_first
-from trainables.records.record import ConfigModel, TrialRecord, TrialState
+from trainables.records.record import TrialRecord, TrialState
 from trainables.training.predictions import Predictions
 
 NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
@@ -51,7 +52,7 @@ def make_record(arm: str, seed: int) -> TrialRecord:
     return TrialRecord(
         trial_id=f"{seed:05d}",
         stage="confirmation",
-        config=ConfigModel(arm=arm, seed=seed, hyperparameters={}, fixed={}),
+        config=TrialConfig(arm=arm, seed=seed, hyperparameters={}, fixed={}),
         fingerprint="x",
         state=TrialState.COMPLETE,
         suggested_order=0,

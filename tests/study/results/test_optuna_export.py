@@ -1,6 +1,7 @@
 """A search as Optuna studies: what stands there is what stands in the records."""
 
 import warnings
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_a_running_trial_is_left_out(tmp_path: Path) -> None:
 
 def test_a_configuration_outside_the_space_is_named(searched: OpenStudy) -> None:
     record = searched.book.of_stage("search")[0]
-    config = record.config.model_copy(update={"hyperparameters": {**record.config.hyperparameters, "max_lr": 7.0}})
+    config = replace(record.config, hyperparameters={**record.config.hyperparameters, "max_lr": 7.0})
     arm = next(a for a in searched.spec.arms() if a.name == record.config.arm)
     with pytest.raises(UserInputError, match=r"trial 00000 does not fit the space 'transfer_learning'"):
         build_optuna_study([record.updated(config=config)], arm.space)

@@ -1,5 +1,6 @@
 """Warm start: another study's finished trials change the first suggestions; what does not fit is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,5 +119,5 @@ def _record(spec: StudySpec, hyperparameters: dict[str, object]) -> TrialRecord:
     director = SearchDirector(MemoryBook(), spec, FIXED)
     record = director.next_trial()
     assert record is not None
-    config = record.config.model_copy(update={"hyperparameters": hyperparameters})
+    config = replace(record.config, hyperparameters=hyperparameters)
     return record.model_copy(update={"config": config})

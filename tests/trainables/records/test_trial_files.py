@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from search_spaces.config import TrialConfig
 from tests.trainables.training.test_checkpoint import make_checkpoint
 from trainables.damaged_files import DamagedFileError
-from trainables.records.record import RECORD, RECORD_COPY, ConfigModel, TrialRecord, TrialState
+from trainables.records.record import RECORD, RECORD_COPY, TrialRecord, TrialState
 from trainables.records.store import Store
 from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
 from trainables.training.checkpoint import Checkpoint
@@ -18,7 +19,7 @@ from trainables.training.predictions import Predictions
 
 
 def write_record(store: Store, *, attempts: int = 1, state: TrialState = TrialState.RUNNING) -> None:
-    config = ConfigModel(arm="a", seed=0, hyperparameters={}, fixed={})
+    config = TrialConfig(arm="a", seed=0, hyperparameters={}, fixed={})
     record = TrialRecord(
         trial_id="00000",
         stage="search",

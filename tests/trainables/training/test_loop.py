@@ -86,7 +86,7 @@ def start(config: TrialConfig = CONFIG, data: TrialData = DATA, checkpoint: Chec
 
 
 def without_timings(history: tuple[EpochMetrics, ...]) -> list[EpochMetrics]:
-    return [dataclasses.replace(metrics, **TIMINGS) for metrics in history]
+    return [metrics.model_copy(update=TIMINGS) for metrics in history]
 
 
 def assert_same_run(first: TrainingRun, second: TrainingRun) -> None:
@@ -275,11 +275,11 @@ def test_read_only_images_are_not_copied() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_divergence_is_reported_as_nan_and_raises_nothing(precision: str) -> None:
+def test_divergence_is_reported_as_none_and_raises_nothing(precision: str) -> None:
     run = start(change(max_lr=1e30, precision=precision, max_epochs=1))
     metrics = run.run_epoch()
     values = (metrics.train_loss, metrics.search_loss, metrics.macro_f1, *metrics.per_class_f1)
-    assert all(math.isnan(value) for value in values)
+    assert set(values) == {None}
     assert not metrics.is_finite
     assert run.is_finished
     resumed = start(run.config, checkpoint=Checkpoint.from_bytes(run.checkpoint().to_bytes()))
@@ -400,7 +400,7 @@ def test_a_gpu_repeats_its_bits_too(precision: str) -> None:
 def test_profile_changes_no_bit_and_says_where_the_time_goes() -> None:
     plain, profiled = (TrainingRun(CONFIG, DATA, device=CPU, profile=profile) for profile in (False, True))
     metrics = [run.run_epoch() for run in (plain, profiled)]
-    assert metrics[0].part_seconds == {}
+    assert metrics[0].part_seconds == ()
     parts = dict(metrics[1].part_seconds)
     assert set(parts) == {"data", "augment", "forward", "backward", "optimizer", "evaluate"}
     assert parts["evaluate"] == pytest.approx(metrics[1].evaluate_seconds, rel=0.2, abs=0.01)
@@ -408,4 +408,4 @@ def test_profile_changes_no_bit_and_says_where_the_time_goes() -> None:
     assert parts["backward"] > 0
     states = [run.state_dict() for run in (plain, profiled)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert EpochMetrics.from_dict(metrics[1].to_dict()) == metrics[1]
+    assert EpochMetrics.model_validate_json(metrics[1].model_dump_json()) == metrics[1]
