@@ -1,1 +1,1 @@
-"""What may vary: trial configurations, search spaces, arms and factors."""
+"""Trial configurations, search spaces, arms and designs."""

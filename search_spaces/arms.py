@@ -1,4 +1,4 @@
-"""Arms: the levels of the A/B factor, each with its own part of the space."""
+"""Arms: the levels of the A/B factor, each with its part of the search space."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +12,22 @@ POOLED_ARM = "all"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One level of the factor, with the space that is left to search inside it."""
+    """One arm.
+
+    Attributes:
+        name: Level of the factor, name of a given configuration, or "all".
+        space: Search space within the arm; what is fixed there has one value in all its trials.
+    """
 
     name: str
     space: SearchSpace
 
 
 def split_into_arms(space: SearchSpace, factor: str | None) -> tuple[Arm, ...]:
-    """Return one arm per level of `factor`, or the single arm "all" where `factor` is None.
+    """Return one arm per level of `factor`, or the single arm "all" if `factor` is None.
 
-    Raises UserInputError if the factor is not in the space, is no categorical parameter, or has one level only.
+    Raises:
+        UserInputError: If the space has no such parameter, it is not categorical, or it has fewer than two levels.
     """
     if factor is None:
         return (Arm(name=POOLED_ARM, space=space),)
@@ -37,10 +43,15 @@ def split_into_arms(space: SearchSpace, factor: str | None) -> tuple[Arm, ...]:
 
 
 def make_fixed_arm(name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
-    """Return the arm that is one configuration.
+    """Return an arm that consists of one configuration.
 
-    Raises UserInputError naming the arm, and what is missing in `values`, unknown, out of range, or not the value at which the
-    space fixes it.
+    Args:
+        name: Name of the arm.
+        space: Space that the configuration must fit.
+        values: The configuration; values that the space fixes may be repeated or left out.
+
+    Raises:
+        UserInputError: Naming the arm, and the parameter that is missing, unknown, out of range or fixed at another value.
     """
     try:
         space.check(values)

@@ -1,4 +1,4 @@
-"""`TrialConfig`: everything that determines one trial, with a canonical JSON form and a fingerprint."""
+"""`TrialConfig`: all that determines the result of one trial, with a canonical JSON form and a fingerprint."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ class TrialConfig:
         if name in self.hyperparameters:
             return self.hyperparameters[name]
         if name not in self.fixed:
-            raise UserInputError(f"the configuration of the arm {self.arm!r} has no {name!r}")
+            raise UserInputError(f"the configuration of the arm {self.arm!r} has no value of {name!r}")
         return self.fixed[name]
 
     def get(self, name: str, default: Value) -> Value:

@@ -1,7 +1,7 @@
-"""Designs: which configurations are run, and which contrasts between them are the rows of the comparison.
+"""Designs of experiments: the configurations to train, and the contrasts that are the rows of the comparison.
 
-Two-level fractional factorial designs of resolution V: Box, Hunter and Hunter 2005, Statistics for Experimenters, chapter 6. No
-effect of a factor or of a pair of factors is mixed up with another one.
+The two-level fractional factorial designs have resolution V (Box, Hunter and Hunter 2005, Statistics for Experimenters,
+chapter 6): no main effect and no two-factor interaction is confounded with another.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from search_spaces.space import SearchSpace
 BASE = "base"
 NO_INTERACTION = "no interaction"
 MOST_FACTORS = 8
-# Number of factors -> factors whose level is the product of those of earlier ones, by position.
+# Number of factors -> position of a generated factor -> positions of the factors whose levels are multiplied.
 GENERATORS: Mapping[int, Mapping[int, tuple[int, ...]]] = {
     5: {4: (0, 1, 2, 3)},
     6: {5: (0, 1, 2, 3, 4)},
@@ -31,8 +31,10 @@ class Contrast:
     """One row of the comparison: the mean over some arms minus the mean over others.
 
     Attributes:
-        treatment, control: what the two sides are called.
-        treatment_arms, control_arms: the arms that are averaged; one each in a plain A/B row.
+        treatment: Label of the first side.
+        control: Label of the second side.
+        treatment_arms: Arms averaged on the first side; one in a plain A/B row.
+        control_arms: Arms averaged on the second side; one in a plain A/B row.
     """
 
     treatment: str
@@ -42,29 +44,40 @@ class Contrast:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Every arm of the row."""
+        """All arms of the row, those of the treatment first."""
         return (*self.treatment_arms, *self.control_arms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """Configurations by the name of their arm, and the rows that compare them."""
+    """Configurations to train and how to compare them.
+
+    Attributes:
+        configurations: Hyperparameters by the name of the arm.
+        contrasts: Rows of the comparison.
+    """
 
     configurations: Mapping[str, Mapping[str, Value]]
     contrasts: tuple[Contrast, ...]
 
 
 def contrast_with_first(arms: Sequence[str]) -> tuple[Contrast, ...]:
-    """Return every later arm against the first, which is the control."""
+    """Return one contrast for each arm after the first, which is the control."""
     return tuple(
         Contrast(treatment=arm, control=arms[0], treatment_arms=(arm,), control_arms=(arms[0],)) for arm in arms[1:]
     )
 
 
 def make_one_at_a_time_design(base: Mapping[str, Value], changes: Mapping[str, Value], space: SearchSpace) -> Design:
-    """Return the base and, for each factor, the base with that factor changed, each against the base.
+    """Return the base and one variant per factor, each of which is compared with the base.
 
-    Raises UserInputError for a factor that the base does not have, or whose other value is the base's.
+    Args:
+        base: Hyperparameters of the base configuration.
+        changes: Second level of each factor.
+        space: Space of the configurations; decides which conditional parameters apply.
+
+    Raises:
+        UserInputError: If the base has no value of a factor, or the same value as `changes`.
     """
     _check_changes(base, changes)
     names = {name: f"{name}={value}" for name, value in changes.items()}
@@ -74,16 +87,23 @@ def make_one_at_a_time_design(base: Mapping[str, Value], changes: Mapping[str, V
 
 
 def make_factorial_design(base: Mapping[str, Value], changes: Mapping[str, Value], space: SearchSpace) -> Design:
-    """Return the runs of a two-level design, and a contrast per factor and per pair of factors.
+    """Return a two-level factorial design, with one contrast per factor and one per pair of factors.
 
-    Runs are called by the factors that they change: "run-1" changes none, "run-ac" the first and the third. The contrast of a
-    pair is half the difference between the effects of one factor at the two levels of the other. Raises UserInputError as
-    `make_one_at_a_time_design`, and for fewer than two factors or more than `MOST_FACTORS`.
+    An arm is named after the factors that it changes: "run-1" changes none, "run-ac" the first and the third. The contrast
+    of a pair is half the difference between the effects of one factor at the two levels of the other.
+
+    Args:
+        base: Hyperparameters of the base configuration.
+        changes: Second level of each of the 2 to `MOST_FACTORS` factors.
+        space: Space of the configurations; decides which conditional parameters apply.
+
+    Raises:
+        UserInputError: As in `make_one_at_a_time_design`, and for another number of factors.
     """
     _check_changes(base, changes)
     factors = list(changes)
     if not 2 <= len(factors) <= MOST_FACTORS:
-        raise UserInputError(f"a factorial design has 2 to {MOST_FACTORS} factors, but got {len(factors)}")
+        raise UserInputError(f"a factorial design must have 2 to {MOST_FACTORS} factors, but got {len(factors)}")
     signs = {_name_run(run): run for run in _list_runs(len(factors))}
     configurations = {
         name: _change(base, {f: changes[f] for f, sign in zip(factors, run, strict=True) if sign > 0}, space)
@@ -103,14 +123,14 @@ def make_factorial_design(base: Mapping[str, Value], changes: Mapping[str, Value
 
 
 def _list_runs(num_factors: int) -> list[tuple[int, ...]]:
-    """Return the runs' levels, -1 for the base's and +1 for the other, the run without a change first."""
+    """Return each arm's levels, -1 for the base's and +1 for the other; the base comes first."""
     generated = GENERATORS.get(num_factors, {})
     free = [i for i in range(num_factors) if i not in generated]
     runs = []
     for levels in itertools.product((-1, 1), repeat=len(free)):
         run = dict(zip(free, levels, strict=True))
         for factor, parents in generated.items():
-            # With the sign that leaves the base among the runs.
+            # This sign keeps the base (all factors at -1) in the design.
             run[factor] = math.prod(run[i] for i in parents) * (-1) ** (len(parents) + 1)
         runs.append(tuple(run[i] for i in range(num_factors)))
     return runs
@@ -131,7 +151,7 @@ def _make_contrast(treatment: str, control: str, signs: Mapping[str, int]) -> Co
 
 
 def _change(base: Mapping[str, Value], changes: Mapping[str, Value], space: SearchSpace) -> dict[str, Value]:
-    """Return the base with other values, and without what no longer applies then."""
+    """Return the base with `changes`, without conditional parameters that no longer apply."""
     changed = {**base, **changes}
     conditions = {p.name: p.condition for p in space.parameters if p.condition is not None}
     known = dict(space.fixed) | changed
@@ -141,6 +161,6 @@ def _change(base: Mapping[str, Value], changes: Mapping[str, Value], space: Sear
 def _check_changes(base: Mapping[str, Value], changes: Mapping[str, Value]) -> None:
     for name, value in changes.items():
         if name not in base:
-            raise UserInputError(f"design.changes names {name!r}, of which design.base has no value")
+            raise UserInputError(f"design.changes names {name!r}, but design.base has no value of it")
         if base[name] == value:
-            raise UserInputError(f"design.changes gives {name} the value that it has in design.base, {value!r}")
+            raise UserInputError(f"design.changes must change {name}, but it is {value!r} in design.base too")

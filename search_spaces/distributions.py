@@ -1,4 +1,4 @@
-"""The only place that turns a space into Optuna distributions, and back. Both include their upper bounds."""
+"""Conversion between parameters and Optuna distributions, both of which include their upper bounds."""
 
 import optuna
 from optuna.distributions import (
@@ -28,18 +28,18 @@ def to_distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def from_distribution(name: str, distribution: BaseDistribution) -> Parameter:
-    """Return the parameter with the same values as an Optuna distribution; raise TypeError for another kind."""
+    """Return the parameter with the same values as `distribution`; raise TypeError for a kind without a counterpart."""
     if isinstance(distribution, FloatDistribution):
         return FloatParameter(name=name, low=distribution.low, high=distribution.high, log=distribution.log)
     if isinstance(distribution, IntDistribution):
         return IntParameter(name=name, low=distribution.low, high=distribution.high)
     if isinstance(distribution, CategoricalDistribution):
         return CategoricalParameter(name=name, choices=tuple(c for c in distribution.choices if c is not None))
-    raise TypeError(f"{name}: no parameter for {distribution}")
+    raise TypeError(f"no parameter corresponds to {distribution}, the distribution of {name!r}")
 
 
 def suggest_hyperparameters(space: SearchSpace, trial: optuna.Trial) -> dict[str, Value]:
-    """Ask `trial` for every parameter that applies, parents first; fixed values are included unasked."""
+    """Return the fixed values of `space` and the suggestions of `trial` for the parameters that apply, parents first."""
     chosen: dict[str, Value] = dict(space.fixed)
     for parameter in space.parameters:
         if parameter.condition is not None and not parameter.condition.holds(chosen):

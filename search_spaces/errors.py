@@ -1,11 +1,11 @@
-"""The one error that means "the user's input is wrong"; the command line turns it into exit status 2."""
+"""`UserInputError`, which the command line turns into exit status 2."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserInputError(ValueError):
-    """What the user gave cannot be used. The message names what, where, and the next action, in one or two lines."""
+    """The user's input cannot be used. The message states the rule, the value, its place and the next action."""
 
 
 def nearest_name(name: str, valid_names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The named spaces. `transfer_learning` is the one the product was made for."""
+"""The search spaces that a spec can name."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ TRANSFER_LEARNING = SearchSpace(
     name="transfer_learning",
     parameters=(
         CategoricalParameter(name="backbone", choices=("resnet18", "resnet50")),
-        # Learning rate of the head at the peak of OneCycle (SGD with Nesterov momentum).
+        # Learning rate of the head at the peak of OneCycle.
         FloatParameter(name="max_lr", low=1e-3, high=1.0, log=True),
-        # Learning rate of the backbone, as a fraction of the head's.
+        # Learning rate of the backbone / learning rate of the head.
         FloatParameter(name="backbone_lr_ratio", low=1e-3, high=1.0, log=True),
         FloatParameter(name="cutmix_probability", low=0.0, high=1.0),
         CategoricalParameter(name="class_weighting", choices=("none", "inverse_frequency", "group")),
@@ -31,7 +31,7 @@ SPACES: Mapping[str, SearchSpace] = {TRANSFER_LEARNING.name: TRANSFER_LEARNING}
 
 
 def load_space(name: str) -> SearchSpace:
-    """Return the named space; raise UserInputError with the nearest name if there is none."""
+    """Return the space called `name`; raise UserInputError with the nearest name if there is none."""
     if name not in SPACES:
         raise UserInputError(f"there is no search space {name!r}{nearest_name(name, SPACES)}")
     return SPACES[name]

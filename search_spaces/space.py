@@ -1,4 +1,4 @@
-"""`SearchSpace`: what may vary, with inclusive bounds and real conditional parameters."""
+"""`SearchSpace`: parameters with inclusive bounds, some of which exist only under a condition."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,19 @@ from search_spaces.errors import UserInputError, nearest_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A parameter exists only where `parent` takes one of `values`."""
+    """The condition that the parameter `parent` has one of `values`."""
 
     parent: str
     values: tuple[Value, ...]
 
     def holds(self, chosen: Mapping[str, Value]) -> bool:
-        """Return whether the parameter exists, given the values chosen so far."""
+        """Return whether the condition holds, given the values chosen so far."""
         return self.parent in chosen and chosen[self.parent] in self.values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatParameter:
-    """A real number in [low, high], both ends included; log-uniform where `log`."""
+    """A real number in [low, high], both ends included; sampled log-uniformly if `log`."""
 
     name: str
     low: float
@@ -37,7 +37,7 @@ class FloatParameter:
             raise UserInputError(f"{self.name}: a log range needs low > 0, but got {self.low}")
 
     def check(self, value: Value) -> float:
-        """Return `value` as a float; raise UserInputError outside [low, high]."""
+        """Return `value` as a float; raise UserInputError if it is not a number in [low, high]."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UserInputError(f"{self.name} must be a number, but got {value!r}")
         if not self.low <= value <= self.high:
@@ -47,7 +47,7 @@ class FloatParameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntParameter:
-    """A whole number in [low, high], both ends included."""
+    """An integer in [low, high], both ends included."""
 
     name: str
     low: int
@@ -59,7 +59,7 @@ class IntParameter:
             raise UserInputError(f"{self.name}: low <= high must hold, but got [{self.low}, {self.high}]")
 
     def check(self, value: Value) -> int:
-        """Return `value`; raise UserInputError if it is no int or outside [low, high]."""
+        """Return `value`; raise UserInputError if it is not an int in [low, high]."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise UserInputError(f"{self.name} must be a whole number, but got {value!r}")
         if not self.low <= value <= self.high:
@@ -80,7 +80,7 @@ class CategoricalParameter:
             raise UserInputError(f"{self.name} needs distinct choices, but got {list(self.choices)}")
 
     def check(self, value: Value) -> Value:
-        """Return `value`; raise UserInputError, with the nearest choice, if it is none of them."""
+        """Return `value`; raise UserInputError with the nearest choice if it is not among the choices."""
         if value not in self.choices:
             near = nearest_name(str(value), [str(c) for c in self.choices])
             raise UserInputError(f"{self.name} has no level {value!r}{near}")
@@ -92,9 +92,15 @@ Parameter = FloatParameter | IntParameter | CategoricalParameter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
-    """Named parameters, parents before their children, and values that are fixed instead of searched.
+    """A named search space.
 
-    Raises UserInputError on a repeated name, or on a condition whose parent does not come earlier.
+    Attributes:
+        name: Name of the space.
+        parameters: Searched parameters; the parent of a condition comes before the parameters that depend on it.
+        fixed: Names and values of the parameters that are fixed instead of searched.
+
+    Raises:
+        UserInputError: If a name is repeated, or a parameter's parent does not come before it.
     """
 
     name: str
@@ -106,7 +112,7 @@ class SearchSpace:
         fixed = dict(self.fixed)
         for parameter in self.parameters:
             if parameter.name in domains or parameter.name in fixed:
-                raise UserInputError(f"{self.name}: the parameter {parameter.name!r} stands twice")
+                raise UserInputError(f"{self.name}: the parameter {parameter.name!r} is defined twice")
             condition = parameter.condition
             if condition is not None and condition.parent not in domains and condition.parent not in fixed:
                 raise UserInputError(
@@ -116,7 +122,7 @@ class SearchSpace:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the searched parameters, in order."""
+        """Names of the searched parameters, in their order."""
         return tuple(p.name for p in self.parameters)
 
     def __getitem__(self, name: str) -> Parameter:
@@ -127,9 +133,16 @@ class SearchSpace:
         raise UserInputError(f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, self.names)}")
 
     def with_fixed(self, values: Mapping[str, Value]) -> "SearchSpace":
-        """Return the space with `values` fixed instead of searched; each must lie inside its parameter's range.
+        """Return the space with some parameters fixed instead of searched.
 
-        A conditional parameter whose condition can no longer hold is dropped.
+        Conditional parameters whose condition can no longer hold are dropped.
+
+        Args:
+            values: Values by the parameters' names.
+
+        Raises:
+            UserInputError: For an unknown name, a value outside its parameter's range, or a conditional parameter whose
+                condition does not hold.
         """
         fixed = dict(self.fixed)
         for name, value in values.items():
@@ -146,14 +159,22 @@ class SearchSpace:
         return replace(self, parameters=alive, fixed=tuple(sorted(fixed.items())))
 
     def with_range(self, name: str, values: Sequence[Value]) -> "SearchSpace":
-        """Return the space with `name` narrowed: [low, high] for numbers, a list of levels for a categorical."""
+        """Return the space with a narrower range of the parameter `name`.
+
+        Args:
+            name: Name of the parameter.
+            values: [low, high] for a numeric parameter, the remaining choices for a categorical one.
+
+        Raises:
+            UserInputError: For an unknown name, a value outside the present range, or a range that is not a pair.
+        """
         old = self[name]
         new: Parameter
         if isinstance(old, CategoricalParameter):
             new = replace(old, choices=tuple(old.check(v) for v in values))
         else:
             if len(values) != 2:
-                raise UserInputError(f"{name}: a range is [low, high], but got {list(values)}")
+                raise UserInputError(f"the range of {name} must be [low, high], but got {list(values)}")
             low, high = old.check(values[0]), old.check(values[1])
             new = (
                 replace(old, low=float(low), high=float(high))
@@ -165,10 +186,11 @@ class SearchSpace:
         return replace(self, parameters=tuple(p for p in narrowed if _can_apply(p, narrowed, fixed)))
 
     def check(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
-        """Return `hyperparameters` validated against the space, fixed values included.
+        """Return `hyperparameters`, validated, together with the space's fixed values.
 
-        Raises UserInputError on an unknown name, a missing one, a value outside its range, or a conditional
-        parameter given where it does not apply.
+        Raises:
+            UserInputError: For an unknown or missing name, a value outside its parameter's range, or a conditional parameter
+                that does not apply.
         """
         chosen: dict[str, Value] = dict(self.fixed)
         for parameter in self.parameters:
@@ -189,7 +211,7 @@ class SearchSpace:
 
 
 def _can_apply(parameter: Parameter, parameters: Sequence[Parameter], fixed: Mapping[str, Value]) -> bool:
-    """Whether some choice of the parent's remaining values makes the parameter exist."""
+    """Return whether the parameter's condition holds for a remaining value of its parent."""
     condition = parameter.condition
     if condition is None:
         return True

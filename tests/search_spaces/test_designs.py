@@ -1,4 +1,4 @@
-"""Designs: the runs, and that every row is estimated apart from every other."""
+"""Designs: their configurations, and that no row of the comparison is confounded with another."""
 
 import itertools
 
@@ -63,7 +63,7 @@ def test_factorial_designs_separate_every_factor_and_pair(num_factors: int, num_
     assert len(design.contrasts) == num_factors * (num_factors + 1) // 2
     signs = np.array([sign_runs(contrast, runs) for contrast in design.contrasts])
     assert (np.abs(signs) == 1).all()
-    # Orthogonal columns: no row's estimate holds a part of another's.
+    # Orthogonal columns: no row is confounded with another.
     assert np.array_equal(signs @ signs.T, num_runs * np.eye(len(signs)))
     for row, (name, value) in zip(design.contrasts[:num_factors], changes.items(), strict=True):
         assert row.treatment == f"{name}={value}"
@@ -71,7 +71,7 @@ def test_factorial_designs_separate_every_factor_and_pair(num_factors: int, num_
         assert all(design.configurations[arm][name] == BASE[name] for arm in row.control_arms)
 
 
-def test_eight_factors_are_a_quarter_of_all_runs() -> None:
+def test_eight_factors_take_a_quarter_of_all_combinations() -> None:
     base = {**BASE, "class_weighting": "inverse_frequency", "class_weight_strength": 0.5}
     design = make_factorial_design(base, CHANGES, TRANSFER_LEARNING)
     signs = np.array([sign_runs(contrast, list(design.configurations)) for contrast in design.contrasts])
@@ -83,7 +83,7 @@ def sign_runs(contrast: Contrast, runs: list[str]) -> list[int]:
     return [(run in contrast.treatment_arms) - (run in contrast.control_arms) for run in runs]
 
 
-def test_what_no_longer_applies_leaves_the_configuration() -> None:
+def test_parameters_that_no_longer_apply_are_removed() -> None:
     base = {**BASE, "class_weighting": "group", "class_weight_strength": 0.5}
     design = make_one_at_a_time_design(base, {"class_weighting": "none"}, TRANSFER_LEARNING)
     changed = design.configurations["class_weighting=none"]
@@ -94,8 +94,8 @@ def test_what_no_longer_applies_leaves_the_configuration() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_lr": 0.05, "backbone": "resnet50"}, "gives max_lr the value that it has in design.base, 0.05"),
-        ({"maxlr": 0.1, "backbone": "resnet50"}, "names 'maxlr', of which design.base has no value"),
+        ({"max_lr": 0.05, "backbone": "resnet50"}, "must change max_lr, but it is 0.05 in design.base too"),
+        ({"maxlr": 0.1, "backbone": "resnet50"}, "names 'maxlr', but design.base has no value of it"),
         ({"max_lr": 0.1}, "2 to 8 factors, but got 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Spaces: inclusive bounds, real conditional parameters, the way to Optuna and back."""
+"""Spaces: inclusive bounds, conditional parameters, conversion to Optuna and back; configurations and fingerprints."""
 
 import pickle
 
@@ -42,7 +42,7 @@ def test_every_suggestion_is_valid_in_its_space(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", SPACE_NAMES)
-def test_every_parameter_goes_to_optuna_and_back(name: str) -> None:
+def test_every_parameter_survives_conversion_to_optuna_and_back(name: str) -> None:
     for parameter in load_space(name).parameters:
         back = from_distribution(parameter.name, to_distribution(parameter))
         assert (back.name, back) == (
@@ -197,7 +197,7 @@ def test_other_json_is_not_a_configuration(text: str) -> None:
         TrialConfig.from_json(text)
 
 
-def test_fingerprint_tells_seed_and_values_apart_but_not_the_order_of_keys() -> None:
+def test_fingerprint_depends_on_seed_and_values_but_not_on_the_order_of_keys() -> None:
     one = TrialConfig(arm="a", seed=1, hyperparameters={"x": 1.0, "y": 2}, fixed={})
     assert one.fingerprint == TrialConfig(arm="a", seed=1, hyperparameters={"y": 2, "x": 1.0}, fixed={}).fingerprint
     assert one.fingerprint != one.with_seed(2).fingerprint
