@@ -1,1 +1,1 @@
-"""What a trial leaves behind: its record, its files, its TensorBoard events, and the store they lie in."""
+"""A trial's record, files and TensorBoard events, and the store that holds them."""

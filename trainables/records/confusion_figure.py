@@ -1,4 +1,4 @@
-"""The drawing of a confusion matrix, for TensorBoard during a trial and for the report after the study."""
+"""Figures of confusion matrices, for TensorBoard and the report."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,17 @@ MOST_ANNOTATED_CLASSES = 25
 
 
 def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, title: str = "Confusion matrix") -> Figure:
-    """Draw a confusion matrix of counts, coloured by the rate in each row; cells carry the counts.
+    """Draw a confusion matrix of counts; the color of a cell is its rate within the row.
 
-    Arguments: `counts` (K, K), row = true class, column = predicted class; K `class_names`.
-    A class without images has an uncoloured row. Raises UserInputError if the shapes do not fit.
+    The row of a class without images stays blank.
+
+    Args:
+        counts: (K, K), row = true class, column = predicted class.
+        class_names: K names.
+        title: Title of the figure.
+
+    Raises:
+        UserInputError: If the shapes do not match.
     """
     matrix = np.asarray(counts, dtype=np.float64)
     totals = matrix.sum(axis=-1, keepdims=True)
@@ -29,10 +36,19 @@ def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, titl
 def plot_rate_matrix(
     rates: NDArray[np.float64], texts: Sequence[Sequence[str]], class_names: Sequence[str], *, title: str
 ) -> Figure:
-    """Draw a (K, K) matrix of rates in [0, 1] with a text in each cell, as a free-standing figure.
+    """Draw a matrix of rates with a text in each cell.
 
-    The colour grows with the square root of the rate, so that a confusion of a few percent shows beside a diagonal
-    near one. Cells carry no text above 25 classes. Raises UserInputError if the shapes do not fit.
+    The color scale follows the square root of the rate, so that a confusion of a few percent remains visible beside a
+    diagonal close to one. With more than `MOST_ANNOTATED_CLASSES` classes the cells have no text.
+
+    Args:
+        rates: (K, K) in [0, 1], row = true class, column = predicted class.
+        texts: K x K texts.
+        class_names: K names.
+        title: Title of the figure.
+
+    Raises:
+        UserInputError: If the shapes do not match.
     """
     num_classes = len(class_names)
     names = [literal_text(name) for name in class_names]
@@ -63,7 +79,7 @@ def plot_rate_matrix(
 
 
 def literal_text(text: str) -> str:
-    """Return `text` such that matplotlib draws its dollar signs and does not read mathematics between them."""
+    """Return `text` with dollar signs escaped, which matplotlib would take for mathematics."""
     return text.replace("$", r"\$")
 
 

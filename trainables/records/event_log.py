@@ -1,4 +1,4 @@
-"""`EventLog`: one trial's TensorBoard events: scalars, HParams from the first epoch on, a confusion matrix."""
+"""`EventLog`: one trial's TensorBoard events (scalars, HParams, confusion matrix)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ METRIC_TAG = "macro_f1/search"
 
 
 class EventLog:
-    """Writes the events of one trial into a local folder."""
+    """Writes one trial's TensorBoard events into a local folder."""
 
     def __init__(
         self,
@@ -32,20 +32,20 @@ class EventLog:
         """Open the log and write the trial's hyperparameters.
 
         Args:
-            folder: the trial's folder.
-            config: the trial's configuration.
-            trial_id: shown as the session's name; must be unique in the study, so it names the stage too.
+            folder: Folder of the trial.
+            config: Configuration of the trial.
+            trial_id: Name of the session in TensorBoard; unique in the study, so it includes the stage.
             class_names: K names for the per-class tags.
-            space: the study's searched parameters, conditional ones included. Trials of one study give the same, so that
-                TensorBoard shows one table with a column for each.
-            first_epoch: events of this epoch and later ones that an interrupted attempt left are superseded.
+            space: All searched parameters of the study, conditional ones included, so that TensorBoard shows all trials
+                in one table.
+            first_epoch: Earlier events of this epoch and later ones, from an interrupted attempt, are superseded.
         """
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
         self._class_names = tuple(class_names)
         self._write_hyperparameters(config, trial_id, space)
 
     def write_epoch(self, metrics: EpochMetrics) -> None:
-        """Write one epoch's scalars."""
+        """Write the scalars of one epoch; numbers that were not finite are left out."""
         scalars = {
             METRIC_TAG: metrics.macro_f1,
             "loss/train": metrics.train_loss,
@@ -61,7 +61,7 @@ class EventLog:
         self._writer.flush()
 
     def write_confusion(self, counts: NDArray[np.int64], epoch: int) -> None:
-        """Write the confusion matrix (K, K), row = true class, as an image."""
+        """Write a confusion matrix, (K, K) with row = true class, as an image."""
         figure = plot_confusion_matrix(counts, self._class_names)
         self._writer.add_figure("confusion_matrix/search", figure, epoch)
         self._writer.flush()

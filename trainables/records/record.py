@@ -121,17 +121,17 @@ class TrialRecord(BaseModel):
         return self.config
 
     def updated(self, **changes: Any) -> "TrialRecord":
-        """Return a copy with `changes`, validated."""
+        """Return a validated copy with `changes`."""
         return TrialRecord.model_validate({**dict(self), **changes})
 
     def to_json(self) -> str:
-        """Return record.json's text: the fields, and a checksum over all but `config`, which has its fingerprint."""
+        """Return the text of record.json: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
         return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "TrialRecord":
-        """Rebuild from record.json's text.
+        """Rebuild a record from the text of record.json.
 
         A record whose `config` alone was changed is accepted; `is_altered` is then true.
 

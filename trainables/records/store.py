@@ -1,4 +1,4 @@
-"""`Store`: files below one root, on any pyarrow file system; a file is replaced whole or not at all."""
+"""`Store`: files below one root, on any file system of pyarrow. Files are replaced atomically."""
 
 import contextlib
 import os
@@ -55,25 +55,25 @@ def join_uri(root: str, name: str) -> str:
 
 
 class Store:
-    """Read and replace files below a root: a local folder, or a URI such as ``s3://bucket/prefix``.
+    """Reads and replaces files below a root: a local folder, or a URI such as ``s3://bucket/prefix``.
 
-    Names are relative, with forward slashes. On a local path a write goes aside, is flushed to disk (fsync) and
-    takes the old file's place in one step; on an object store an upload is atomic by itself, and what fails for a passing
-    reason (a 503, a reset, a time-out) is tried again for about a minute. Every method raises StorageError where the store
-    itself fails.
+    Names are relative, with forward slashes. On a local path a file is written under another name, flushed to disk (fsync)
+    and renamed. On an object store an upload is atomic, and a request that fails temporarily (503, connection reset,
+    time-out) is retried for about a minute. Every method raises StorageError if the store itself fails.
     """
 
     def __init__(self, root: str | Path) -> None:
-        """Open the root; nothing is created until something is written.
+        """Open the root, which is created by the first write.
 
-        Raises UserInputError for a URI that pyarrow cannot open, or that has a password in it: URIs stand in records.
+        Raises:
+            UserInputError: For a URI that pyarrow cannot open or that contains credentials, since URIs are recorded.
         """
         self.root = str(root)
         if "://" in self.root:
             if "@" in urlsplit(self.root).netloc:
                 raise UserInputError(
-                    "the storage's URI must not hold credentials; give them by the environment (AWS_ACCESS_KEY_ID, "
-                    "AWS_SECRET_ACCESS_KEY, or the machine's role)"
+                    "the storage's URI must not hold credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the "
+                    "environment, or use the machine's role"
                 )
             try:
                 self._filesystem, self._base = fs.FileSystem.from_uri(_with_options(self.root))
@@ -88,14 +88,14 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether the root is a folder of this machine (or a mounted one)."""
+        """Whether the root is a local or mounted folder."""
         return isinstance(self._filesystem, fs.LocalFileSystem)
 
     @property
     def local_path(self) -> Path:
         """The root as a local path; raise UserInputError for an object store."""
         if not self.is_local:
-            raise UserInputError(f"this needs a local folder, but the storage is {self.root!r}")
+            raise UserInputError(f"this operation needs a local folder, but the storage is {self.root!r}")
         return Path(self._base)
 
     def child(self, name: str) -> "Store":
@@ -120,7 +120,7 @@ class Store:
         return self.read_bytes(name).decode()
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Create or replace a file; a reader sees the old content or the new, never a part."""
+        """Create or replace a file atomically."""
 
         def write() -> None:
             if self.is_local:
@@ -154,18 +154,18 @@ class Store:
         return dict(sorted(files.items()))
 
     def delete(self, name: str) -> None:
-        """Delete a file or a folder with what is in it; a missing one is fine."""
+        """Delete a file, or a folder and its content; do nothing if it is missing."""
         kind = self._type(name)
         remove = self._filesystem.delete_dir if kind == fs.FileType.Directory else self._filesystem.delete_file
         if kind != fs.FileType.NotFound:
-            with contextlib.suppress(FileNotFoundError):  # an earlier try may have done it before its answer got lost
+            with contextlib.suppress(FileNotFoundError):  # deleted by an attempt whose answer was lost
                 self._try("deleted", name, lambda: remove(self._path(name)))
 
     def _type(self, name: str) -> fs.FileType:
         return self._try("read", name, lambda: self._filesystem.get_file_info(self._path(name)).type)
 
     def _try(self, verb: str, name: str, action: Callable[[], Result]) -> Result:
-        """Return the result of `action`, which an object store is asked for several times before StorageError is raised."""
+        """Return the result of `action`, retried on an object store; raise StorageError if it fails."""
 
         def attempt() -> Result:
             try:
@@ -185,17 +185,17 @@ class Store:
 
 
 def _with_options(uri: str) -> str:
-    """Ask S3 for one request per small file instead of the three of a multi-part upload."""
+    """Make S3 take a small file in one request instead of the three of a multi-part upload."""
     if not uri.startswith("s3://") or "allow_delayed_open" in uri:
         return uri
     return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
 
 
 def _checked(name: str) -> str:
-    """Refuse a name that would leave the root."""
+    """Return `name`; raise UserInputError if it would leave the root."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or "\x00" in name:
-        raise UserInputError(f"a name inside the storage stays below its root, but got {name!r}")
+        raise UserInputError(f"a name inside the storage must stay below its root, but got {name!r}")
     return name
 
 

@@ -1,4 +1,4 @@
-"""`TrialFiles`: the names and forms of what one trial stores: its checkpoints, final weights and predictions."""
+"""`TrialFiles`: the files of one trial (checkpoints, final weights, predictions), their names and formats."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,34 +19,34 @@ NUM_CHECKPOINTS_KEPT = 2
 
 
 class LostTrialError(Exception):
-    """The trial was started elsewhere, or has ended, while this process still computed it: it writes nothing more."""
+    """The trial has ended or has a newer attempt, so this process may not write its files any more."""
 
 
 class TrialFiles:
-    """Reads and writes below one trial's folder.
+    """Reads and writes the files below one trial's folder.
 
-    Every start of a trial writes checkpoints under names of its own, so that a process that lives on after its node was
-    given up never writes what another one wrote; the last two are kept.
+    Each attempt writes checkpoints under its own names, so that a process that survives the loss of its node never overwrites
+    a newer attempt's files. The last two checkpoints are kept.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def read_num_attempts(self) -> int:
-        """Return how often the study has started the trial: the fencing token of the start that reads it."""
+        """Return the number of the current attempt, which serves as its fencing token."""
         return self._read_record().attempts
 
     def check_attempt(self, attempt: int) -> None:
-        """Raise LostTrialError if the study has started the trial again since, or ended it."""
+        """Raise LostTrialError if `attempt` is not the current attempt or the trial has ended."""
         record = self._read_record()
         if record.attempts != attempt or record.state.is_finished:
             raise LostTrialError(
-                f"start {attempt} of trial {record.trial_id} is over: the study is at start {record.attempts}, "
+                f"attempt {attempt} of trial {record.trial_id} is over: the study is at attempt {record.attempts}, "
                 f"{record.state}"
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint, attempt: int) -> None:
-        """Store a checkpoint of the start `attempt`, then delete all but the last two of any start before or this one."""
+        """Store a checkpoint of `attempt`, then delete all but the last two checkpoints of this and earlier attempts."""
         self.check_attempt(attempt)
         name = f"{checkpoint.num_steps:09d}-{attempt:04d}.safetensors"
         self.store.write_bytes(f"{CHECKPOINTS}/{name}", checkpoint.to_bytes())
@@ -55,7 +55,7 @@ class TrialFiles:
             self.store.delete(f"{CHECKPOINTS}/{old}")
 
     def read_checkpoint(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """Return the furthest sound checkpoint, or None if there is none, and a message for every damaged one."""
+        """Return the latest intact checkpoint, or None if there is none, and a message for each damaged one."""
         problems: list[str] = []
         for name in reversed(self._checkpoint_names()):
             where = f"{self.store.root}/{CHECKPOINTS}/{name}"
@@ -64,38 +64,50 @@ class TrialFiles:
                     problems
                 )
             except DamagedFileError as damage:
-                problems.append(f"{damage.args[0]}; the trial went on from an earlier state")
+                problems.append(f"{damage.args[0]}; the trial continued from an earlier state")
             except FileNotFoundError:  # deleted since it was listed
                 continue
         return None, tuple(problems)
 
     def delete_checkpoint(self) -> None:
-        """Delete the checkpoints of a trial that will not go on."""
+        """Delete all checkpoints, of a trial that has ended."""
         self.store.delete(CHECKPOINTS)
 
     def write_weights(self, state: Mapping[str, Tensor]) -> dict[str, str]:
-        """Store the final weights, a state dict of contiguous CPU tensors under torchvision's names; return their digest."""
+        """Store the final weights.
+
+        Args:
+            state: State dict of contiguous CPU tensors under torchvision's names.
+
+        Returns:
+            The digest, by the name of the file.
+        """
         return self._write(WEIGHTS, save(dict(state)))
 
     def read_weights(self, digests: Mapping[str, str]) -> bytes:
-        """Return the file of the final weights; `digests` and errors as of `load_weights`."""
+        """Return the content of the file of the final weights; see `load_weights` for `digests` and errors."""
         return self._read(WEIGHTS, digests)
 
     def load_weights(self, model: nn.Module, digests: Mapping[str, str]) -> nn.Module:
         """Load the final weights into `model` and return it.
 
-        `digests` are the record's. Raises DamagedFileError naming a file that is missing, damaged or not what was stored.
+        Args:
+            model: Model of the trial's architecture.
+            digests: Digests from the trial's record, by the names of the files.
+
+        Raises:
+            DamagedFileError: If the file is missing, or is not the one that the trial stored.
         """
         with decoding(f"{self.store.root}/{WEIGHTS}", SafetensorError, RuntimeError):
             model.load_state_dict(load(self.read_weights(digests)))
         return model
 
     def write_predictions(self, predictions: Predictions) -> dict[str, str]:
-        """Store the predictions on one split; return their digest under the file's name."""
+        """Store the predictions on one split; return the digest, by the name of the file."""
         return self._write(predictions_name(predictions.split), predictions.to_npz())
 
     def read_predictions(self, split: str, digests: Mapping[str, str]) -> Predictions:
-        """Return the predictions on one split; `digests` and errors as of `load_weights`."""
+        """Return the predictions on one split; see `load_weights` for `digests` and errors."""
         name = predictions_name(split)
         data = self._read(name, digests)
         with decoding(f"{self.store.root}/{name}", Exception):  # NumPy and zipfile raise almost any class here
@@ -112,12 +124,12 @@ class TrialFiles:
             raise DamagedFileError(f"{self.store.root}/{name} is missing") from None
         if _digest(data) != digests.get(name):
             raise DamagedFileError(
-                f"{self.store.root}/{name} is damaged: it is not what the trial's record says was stored"
+                f"{self.store.root}/{name} is damaged: its digest is not the one in the trial's record"
             )
         return data
 
     def _checkpoint_names(self) -> list[str]:
-        """Return the names of checkpoints, furthest last."""
+        """Return the names of the checkpoints, latest last."""
         return [n for n in self.store.list_folder(CHECKPOINTS) if n.endswith(".safetensors") and not n.startswith(".")]
 
     def _read_record(self) -> TrialRecord:
@@ -129,7 +141,7 @@ class TrialFiles:
 
 
 def predictions_name(split: str) -> str:
-    """Return the file of the predictions on a split."""
+    """Return the name of the file that holds the predictions on `split`."""
     return f"best/{split}.npz"
 
 

@@ -1,4 +1,4 @@
-"""`Checkpoint`: a trial between two steps, as one safetensors blob. There is no pickle in it."""
+"""`Checkpoint`: the state of a trial between two steps, as one safetensors blob without pickles."""
 
 import hashlib
 import json
@@ -15,19 +15,19 @@ from trainables.damaged_files import decoding
 from trainables.training.epoch_metrics import EpochMetrics
 
 CHECKPOINT_VERSION = 2
-_METADATA_KEY = "abstudy_checkpoint"  # one key only: safetensors writes several in random order
+_METADATA_KEY = "abstudy_checkpoint"  # a single key, since safetensors writes several in random order
 _MODEL, _OPTIMIZER, _PARTIAL = "model/", "optimizer/", "partial/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartialEpoch:
-    """An epoch that was left before its last step.
+    """An epoch that was interrupted before its last step.
 
     Attributes:
-        num_batches: steps done.
-        loss_sum: () float32, of those steps.
-        generator_state: of the augmentation's generator, uint8.
-        seconds: wall time of those steps.
+        num_batches: Steps done.
+        loss_sum: () float32, sum of the losses of those steps.
+        generator_state: uint8, state of the augmentation's generator.
+        seconds: Wall time of those steps.
     """
 
     num_batches: int
@@ -38,20 +38,20 @@ class PartialEpoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """Everything that the next epoch depends on.
+    """The complete state that the next epoch depends on.
 
-    The generators of shuffling and augmentation are derived anew for every epoch from the seed and the epoch's
-    number, so at an epoch's boundary there is no generator state to keep.
+    The generators of shuffling and augmentation are derived from the seed and the number of the epoch, so there is no
+    generator state between two epochs.
 
     Attributes:
-        fingerprint: of the trial's configuration.
-        epoch: epochs finished.
-        model_state: the model's state dict.
-        optimizer_state: momentum buffers by parameter name; empty before the first step and for momentum 0.
-        num_steps: optimizer steps done, the schedule's position.
-        learning_rates: of the next step, one per parameter group.
-        history: one entry per epoch finished.
-        partial: the epoch that was left before its end; None at an epoch's boundary.
+        fingerprint: Fingerprint of the trial's configuration.
+        epoch: Number of finished epochs.
+        model_state: State dict of the model.
+        optimizer_state: Momentum buffers by parameter name; empty before the first step and for momentum 0.
+        num_steps: Optimizer steps done, which is the position in the schedule.
+        learning_rates: Learning rates of the next step, one per parameter group.
+        history: One entry per finished epoch.
+        partial: The interrupted epoch; None between two epochs.
     """
 
     fingerprint: str
@@ -64,7 +64,7 @@ class Checkpoint:
     partial: PartialEpoch | None = None
 
     def to_bytes(self) -> bytes:
-        """Return one safetensors blob: the tensors, and as metadata a SHA-256 over everything and the rest as JSON."""
+        """Return one safetensors blob: the tensors, and in its metadata a SHA-256 of everything and the other state as JSON."""
         tensors = {
             **{_MODEL + name: _portable(value) for name, value in self.model_state.items()},
             **{_OPTIMIZER + name: _portable(value) for name, value in self.optimizer_state.items()},
@@ -139,14 +139,14 @@ def _partial_epoch(tensors: Mapping[str, Tensor], values: dict[str, Any] | None)
 
 
 def _read_metadata(data: bytes) -> str:
-    """Return our entry in the header of a safetensors blob: 8 bytes little-endian length, then the JSON header."""
+    """Return the product's entry in the header of a safetensors blob (8 bytes little-endian length, then JSON)."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     return str(header["__metadata__"][_METADATA_KEY])
 
 
 def _compute_checksum(state: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return SHA-256 (hex) over the JSON text and every tensor's name, dtype, shape and bytes, by name."""
+    """Return SHA-256 (hex) of the JSON text and of each tensor's name, dtype, shape and bytes, in the order of the names."""
     digest = hashlib.sha256(state.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())

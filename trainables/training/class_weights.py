@@ -22,15 +22,15 @@ def compute_class_weights(
     """Return (K,) float32 weights with mean 1.
 
     Args:
-        config: reads `class_weighting` and, where it applies, `class_weight_strength` s and `weighted_group`.
-            "none": all 1. "inverse_frequency": count^-s, so s = 0 changes nothing and s = 1 gives every class the
-            same total weight. "group": the classes of the group weigh 1 + s times the others.
-        train_labels: (N,) int64 in [0, K), of the training split.
+        config: Reads `class_weighting` and, if it applies, `class_weight_strength` s and `weighted_group`.
+            "none": all weights are 1. "inverse_frequency": count^-s, so that s = 0 changes nothing and s = 1 gives all
+            classes the same total weight. "group": classes of the group weigh 1 + s times as much as the others.
+        train_labels: (N,) int64 in [0, K), labels of the training split.
         class_names: K names.
-        class_groups: named groups of class names.
+        class_groups: Named groups of class names.
 
     Raises:
-        UserInputError: for an unknown weighting, group or class, or a class without training images.
+        UserInputError: For an unknown weighting, group or class, or a class without training images.
     """
     weighting = config.word("class_weighting")
     if weighting not in CLASS_WEIGHTINGS:
@@ -43,7 +43,7 @@ def compute_class_weights(
         for name, count in zip(class_names, counts, strict=True):
             if not count:
                 raise UserInputError(
-                    f"inverse_frequency needs a training image of every class, but {name!r} has none; "
+                    f"inverse_frequency needs a training image of each class, but {name!r} has none; "
                     "drop the class or use another class_weighting"
                 )
         weights = counts.astype(np.float64) ** -strength
@@ -58,15 +58,15 @@ def compute_weighted_cross_entropy(
 ) -> Tensor:
     """Return the scalar mean cross-entropy in nats.
 
-    Each image's loss is sum_k w_k t_k (-log p_k) with smoothed targets t; the mean divides by the targets' total
-    weight, so that weights shift attention between classes and not the step size. For hard targets this is
+    The loss of an image is sum_k w_k t_k (-log p_k) with smoothed targets t. The mean divides by the total weight of the
+    targets, so that weights do not change the step size. For hard targets it equals
     `torch.nn.functional.cross_entropy(logits, labels, weight, label_smoothing=...)`.
 
     Args:
         logits: (B, K).
-        targets: (B, K) float32, rows sum to 1.
+        targets: (B, K) float32; rows sum to 1.
         class_weights: (K,) float32.
-        label_smoothing: in [0, 1).
+        label_smoothing: In [0, 1).
     """
     log_probabilities = torch.log_softmax(logits.float(), dim=1)
     smoothed = targets * (1.0 - label_smoothing) + label_smoothing / targets.shape[1]

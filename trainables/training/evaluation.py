@@ -1,4 +1,4 @@
-"""From a model and a split to logits, predictions and F1 scores."""
+"""Logits, predictions and F1 scores of a model on a split."""
 
 import warnings
 from collections.abc import Iterator
@@ -31,17 +31,17 @@ def predict(
     """Return the model's predictions on one split; the sample ids are `indices`.
 
     Args:
-        model: on `device`.
+        model: Model on `device`.
         images: (N, H, W, 3) uint8, the whole image set, on `device` or on the CPU.
-        indices: (M,) int64 into `images`.
-        labels: (N,) int64, of the whole image set.
-        split: the split's name.
-        config: reads `image_size`, `interpolation`, `channels_last` and `precision`.
-        device: to compute on.
-        batch_size: images per step.
+        indices: (M,) int64, indices of the split into `images`.
+        labels: (N,) int64, labels of the whole image set.
+        split: Name of the split.
+        config: Reads `image_size`, `interpolation`, `channels_last` and `precision`.
+        device: Device to compute on.
+        batch_size: Images per step.
 
     Raises:
-        UserInputError: if the logits are not finite.
+        UserInputError: If the logits are not finite.
     """
     logits = compute_logits(model, images, indices, config, device, batch_size)
     return Predictions(sample_ids=indices, labels=labels[indices], logits=logits, split=split)
@@ -55,7 +55,7 @@ def compute_logits(
     device: torch.device,
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """Return (M, K) float32 logits in the order of `indices`; arguments as in `predict`. The model's mode is kept."""
+    """Return (M, K) float32 logits in the order of `indices`; see `predict` for the arguments. The model's mode is kept."""
     was_training = model.training
     model.eval()
     order = torch.from_numpy(np.array(indices, dtype=np.int64))
@@ -79,10 +79,10 @@ def compute_logits(
 def place_images(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Return (N, H, W, 3) uint8 images as a tensor that shares their memory, or as a copy on a CUDA device.
 
-    A CUDA device gets its copy if a quarter of its free memory holds it; else batches are copied as they are needed.
+    The images are copied to a CUDA device if they fit into a quarter of its free memory; otherwise each batch is copied.
     """
     with warnings.catch_warnings():
-        # Nothing here writes to the images, so read-only memory is fine.
+        # Nothing writes to the images.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         tensor = torch.from_numpy(images)
     if device.type == "cuda" and 4 * images.nbytes <= torch.cuda.mem_get_info(device)[0]:
@@ -91,7 +91,7 @@ def place_images(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-    """Return `images[indices]` on `device`, gathered where the images lie."""
+    """Return `images[indices]` on `device`, gathered on the device that holds the images."""
     chosen = images.index_select(0, indices.to(images.device, non_blocking=True))
     return chosen.to(device, non_blocking=True)
 
@@ -111,15 +111,21 @@ def compute_per_class_f1(
 
 
 def compute_macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
-    """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; arguments as in `compute_per_class_f1`."""
+    """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; see `compute_per_class_f1` for the arguments."""
     return float(compute_per_class_f1(labels, predicted, num_classes).mean())
 
 
 def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[None]:
     """Return the context of one forward pass: bfloat16 autocast, or float32.
 
-    It keeps the weights it has cast until it ends, so no optimizer step may lie inside. Raises UserInputError for an
-    unknown `precision`.
+    The context caches cast weights until it ends, so it must not span an optimizer step.
+
+    Args:
+        config: Reads `precision`.
+        device: Device of the forward pass.
+
+    Raises:
+        UserInputError: For an unknown `precision`.
     """
     precision = config.word("precision")
     if precision not in PRECISIONS:
@@ -129,7 +135,7 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
 
 @contextmanager
 def deterministic_kernels(device: torch.device) -> Iterator[None]:
-    """On a CUDA device have cuDNN choose deterministic algorithms without TF32; the settings are restored."""
+    """Make cuDNN use deterministic algorithms without TF32 on a CUDA device, and restore its settings afterwards."""
     if device.type != "cuda":
         yield
         return

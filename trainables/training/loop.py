@@ -1,4 +1,4 @@
-"""`TrainingRun`: one trial, epoch by epoch. It knows neither Ray nor TensorBoard nor where files lie."""
+"""`TrainingRun`: the training of one trial, epoch by epoch, independent of Ray, TensorBoard and storage."""
 
 import math
 import resource
@@ -49,34 +49,32 @@ class SplitIndices(Protocol):
 
     @property
     def train(self) -> NDArray[np.int64]:
-        """What the model is fitted to."""
+        """The images that the model is fitted to."""
 
     @property
     def search(self) -> NDArray[np.int64]:
-        """What configurations are selected on."""
+        """The images that configurations are selected on."""
 
     @property
     def confirm(self) -> NDArray[np.int64]:
-        """What the selected ones are confirmed on."""
+        """The images that rank the selected configurations."""
 
     @property
     def test(self) -> NDArray[np.int64]:
-        """What is read once."""
+        """The images of the final comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialData:
-    """What a trial learns from.
+    """The images and splits of a study's trials. Pickles memory-mapped images as the name of their file.
 
     Attributes:
-        images: (N, H, W, 3) uint8; may be read-only or memory-mapped, is never copied as a whole on the CPU.
+        images: (N, H, W, 3) uint8; may be read-only or memory-mapped. They are not copied on the CPU.
         labels: (N,) int64 in [0, K).
-        splits: the indices of the four splits.
+        splits: Indices of the four splits.
         class_names: K names.
-        class_groups: named groups of class names.
-        reload: loads the images from their source into a given room; only asked on a node that lacks the file of mapped images.
-
-    It travels between processes by pickle; mapped images travel as their file's name.
+        class_groups: Named groups of class names.
+        reload: Loads the images from their source within a memory budget; called on a node without the mapped file.
     """
 
     images: NDArray[np.uint8]
@@ -113,15 +111,15 @@ def _unpack_data(
 
 
 class EpochInterrupted(Exception):
-    """An epoch was left before its end, as was asked; `TrainingRun.checkpoint` holds it, and `run_epoch` goes on with it."""
+    """An epoch was interrupted on request. `TrainingRun.checkpoint` contains it, and `run_epoch` continues it."""
 
 
 class TrainingRun:
-    """One trial between its epochs.
+    """The training of one trial.
 
-    Same configuration, data, device kind and number of threads: the same bits, also after `checkpoint` and a new run
-    from it. Global random state is left as it was. The last batch of an epoch is dropped if it is not full, unless
-    the training split is smaller than one batch; every epoch shuffles anew, so no image is left out for good.
+    Equal configuration, data, kind of device and number of threads give bitwise equal results, whether or not the training
+    was resumed from a checkpoint. Global random state is not changed. The last batch of an epoch is dropped if it is not
+    full, unless the training split is smaller than one batch. Each epoch shuffles the images again.
     """
 
     def __init__(
@@ -134,12 +132,18 @@ class TrainingRun:
         checkpoint: Checkpoint | None = None,
         profile: bool = False,
     ) -> None:
-        """Build model, optimizer and schedule, or continue from `checkpoint`; `weights` as in `build_model`.
+        """Build model, optimizer and schedule, or restore them from a checkpoint.
 
-        With `profile` the epochs' metrics say where their time went.
+        Args:
+            config: Configuration of the trial.
+            data: Images and splits.
+            device: Device to compute on.
+            weights: As in `trainables.models.backbones.build_model`.
+            checkpoint: State to continue from.
+            profile: Whether the metrics include `part_seconds`.
 
-        Raises UserInputError for settings, weights or a checkpoint that cannot be used, and for fewer than two
-        training images.
+        Raises:
+            UserInputError: For settings, weights or a checkpoint that cannot be used, or fewer than two training images.
         """
         if len(data.splits.train) < 2:
             raise UserInputError(
@@ -168,32 +172,36 @@ class TrainingRun:
 
     @property
     def epoch(self) -> int:
-        """Epochs finished."""
+        """Number of finished epochs."""
         return len(self._history)
 
     @property
     def history(self) -> tuple[EpochMetrics, ...]:
-        """One entry per epoch finished."""
+        """Metrics of the finished epochs."""
         return self._history
 
     @property
     def is_finished(self) -> bool:
-        """Whether every epoch has been run."""
+        """Whether all epochs are finished."""
         return self.epoch >= self.config.whole("max_epochs")
 
     @property
     def num_parameters(self) -> int:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return count_parameters(self.model)
 
     def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:
-        """Train one epoch, evaluate on the search split and return its metrics; NaN where it diverged.
+        """Train one epoch, evaluate on the search split and return the epoch's metrics.
 
-        `should_stop` is asked between two steps. Raises EpochInterrupted where it says yes, and RuntimeError if every
-        epoch has been run.
+        Args:
+            should_stop: Called between two steps; the epoch is interrupted if it returns true.
+
+        Raises:
+            EpochInterrupted: If `should_stop` returned true.
+            RuntimeError: If all epochs are finished.
         """
         if self.is_finished:
-            raise RuntimeError(f"the trial has run its {self.epoch} epochs")
+            raise RuntimeError(f"the trial has finished its {self.epoch} epochs")
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         train_loss, train_seconds, head_lr, backbone_lr = self._train_epoch(self.epoch + 1, should_stop)
@@ -218,7 +226,11 @@ class TrainingRun:
         return metrics
 
     def predict(self, split: str) -> Predictions:
-        """Return predictions on "train", "search", "confirm" or "test"; raise UserInputError for another name."""
+        """Return predictions on "train", "search", "confirm" or "test".
+
+        Raises:
+            UserInputError: For another name, or if the logits are not finite.
+        """
         if split not in SPLIT_NAMES:
             raise UserInputError(f"there is no split {split!r}{nearest_name(split, SPLIT_NAMES)}")
         indices: NDArray[np.int64] = getattr(self._data.splits, split)
@@ -228,11 +240,11 @@ class TrainingRun:
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a copy of the model's state in torchvision's names, contiguous and on the CPU."""
+        """Return a contiguous copy of the model's state dict on the CPU, under torchvision's names."""
         return {name: _copy(value) for name, value in self.model.state_dict().items()}
 
     def checkpoint(self) -> Checkpoint:
-        """Return a copy of everything that the next epoch depends on."""
+        """Return a copy of the state that the next epoch depends on."""
         momentum = {
             name: _copy(self._optimizer.state[parameter]["momentum_buffer"])
             for name, parameter in self.model.named_parameters()
@@ -252,7 +264,7 @@ class TrainingRun:
     def _restore(self, checkpoint: Checkpoint) -> None:
         if checkpoint.fingerprint != self.config.fingerprint:
             raise UserInputError(
-                f"a checkpoint continues its own configuration ({self.config.fingerprint}), but it was written by "
+                f"the checkpoint must belong to the configuration {self.config.fingerprint}, but belongs to "
                 f"{checkpoint.fingerprint}; start the trial without it"
             )
         try:
@@ -260,7 +272,7 @@ class TrainingRun:
         except RuntimeError:
             raise UserInputError(
                 f"the checkpoint must fit a model of {len(self._data.class_names)} classes, but does not; "
-                "continue with the image set it was trained on"
+                "continue with the image set that it was trained on"
             ) from None
         parameters = dict(self.model.named_parameters())
         for name, buffer in checkpoint.optimizer_state.items():
@@ -317,7 +329,7 @@ class TrainingRun:
         return torch.split(torch.from_numpy(train)[order][:used], self._batch_size)
 
     def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Forward and backward of one batch; return its loss, detached and still on the device."""
+        """Run forward and backward pass of one batch; return its loss, detached, on the device."""
         with self.stopwatch.part("data"):
             images = gather_images(self._images, chosen, self.device)
             labels = self._labels[chosen].to(self.device, non_blocking=True)
@@ -339,7 +351,7 @@ class TrainingRun:
         return loss.detach()
 
     def _evaluate(self) -> tuple[float, NDArray[np.float64]]:
-        """Return cross-entropy and per-class F1 on the search split; all NaN if a logit is not finite."""
+        """Return cross-entropy and per-class F1 on the search split; NaN if a logit is not finite."""
         indices = self._data.splits.search
         num_classes = len(self._data.class_names)
         batch_size = self.config.whole("batch_size")
@@ -355,7 +367,7 @@ class TrainingRun:
 def train(
     config: TrialConfig, data: TrialData, *, device: torch.device, checkpoint: Checkpoint | None = None
 ) -> Iterator[EpochMetrics]:
-    """Yield the metrics of each remaining epoch of a `TrainingRun`, which has the same arguments and errors."""
+    """Yield the metrics of each remaining epoch; see `TrainingRun` for arguments and errors."""
     run = TrainingRun(config, data, device=device, checkpoint=checkpoint)
     while not run.is_finished:
         yield run.run_epoch()

@@ -14,11 +14,14 @@ BACKBONE, HEAD = "backbone", "head"
 
 
 def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.SGD:
-    """Return Nesterov SGD over the trainable parameters, fused.
+    """Return fused SGD with Nesterov momentum over the trainable parameters.
 
-    The head learns at `max_lr`, the backbone at `max_lr * backbone_lr_ratio`; weight decay spares biases and BatchNorm
-    (every parameter of one dimension). Each parameter group says in "part" whether it is "backbone" or "head".
-    Reads `max_lr`, `backbone_lr_ratio`, `weight_decay` and `momentum` of `config`.
+    The learning rate is `max_lr` for the head and `max_lr * backbone_lr_ratio` for the backbone. Weight decay excludes
+    parameters of one dimension (biases and BatchNorm). The entry "part" of a parameter group is "backbone" or "head".
+
+    Args:
+        model: Model of `build_model`.
+        config: Reads `max_lr`, `backbone_lr_ratio`, `weight_decay` and `momentum`.
     """
     max_lr, ratio = config.number("max_lr"), config.number("backbone_lr_ratio")
     backbone, head = split_parameters(model)
@@ -35,14 +38,19 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.SGD:
 
 
 def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_epoch: int) -> OneCycleLR:
-    """Return OneCycleLR over every step of every epoch, to be stepped after each batch.
+    """Return OneCycleLR over all steps of all epochs, to be stepped after each batch.
 
-    The cycle is that of the whole trial whatever pruning does later. From max_lr / 25 up to max_lr over the first
-    `lr_peak_fraction` of the steps, then down to max_lr / 250,000, both along a cosine; momentum stays fixed.
+    The cycle spans the whole trial even if the trial is pruned later. The learning rate rises from max_lr / 25 to max_lr
+    over the first `lr_peak_fraction` of the steps and falls to max_lr / 250,000, both along a cosine. Momentum is constant.
+
+    Args:
+        optimizer: Optimizer of `build_optimizer`.
+        config: Reads `max_epochs` and `lr_peak_fraction`.
+        steps_per_epoch: Batches per epoch.
     """
     total_steps = steps_per_epoch * config.whole("max_epochs")
     peak_fraction = _peak_fraction(config)
-    if peak_fraction * total_steps == 1.0:  # a rise of no steps: torch divides by its length
+    if peak_fraction * total_steps == 1.0:  # torch divides by the number of steps before the peak, here 0
         peak_fraction *= 1.0 - 1e-9
     return OneCycleLR(
         optimizer,
@@ -55,12 +63,12 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
 
 def compute_lr_peak_epoch(lr_peak_fraction: float, max_epochs: int) -> int:
     """Return the 1-based epoch in which the learning rate of `build_schedule` reaches its peak."""
-    # Rounded first, since 0.3 * 10 must not end in epoch 4.
+    # Rounded first, since 0.3 * 10 > 3.
     return max(1, math.ceil(round(lr_peak_fraction * max_epochs, 9)))
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:
-    """Return the learning rate that the next step uses for "backbone" or "head"; 0.0 for a part that is frozen."""
+    """Return the learning rate of "backbone" or "head" in the next step; 0.0 for a frozen part."""
     return next((float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0)
 
 

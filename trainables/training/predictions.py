@@ -1,4 +1,4 @@
-"""`Predictions`: what a model says about one split, sorted by sample id so that arms and seeds pair."""
+"""`Predictions`: a model's logits on one split, sorted by sample id so that arms and seeds can be paired."""
 
 import io
 from dataclasses import dataclass
@@ -12,13 +12,16 @@ from search_spaces.errors import UserInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictions:
-    """Logits of one trial on one split.
+    """Logits of one trial on one split; constructed in any order, held by ascending sample id.
 
     Attributes:
         sample_ids: (N,) int64, strictly increasing.
         labels: (N,) int64 in [0, K).
         logits: (N, K) float32, finite.
-        split: name of the split ("search", "confirm" or "test").
+        split: Name of the split ("search", "confirm" or "test").
+
+    Raises:
+        UserInputError: If the shapes do not match, ids repeat, logits are not finite, or labels are out of range.
     """
 
     sample_ids: NDArray[np.int64]
@@ -30,7 +33,7 @@ class Predictions:
         n = len(self.sample_ids)
         if self.logits.ndim != 2 or len(self.logits) != n or len(self.labels) != n:
             raise UserInputError(
-                f"predictions on {self.split!r} need ids (N,), labels (N,), logits (N, K), but got "
+                f"predictions on {self.split!r} need ids (N,), labels (N,) and logits (N, K), but got "
                 f"{self.sample_ids.shape}, {self.labels.shape}, {self.logits.shape}"
             )
         order = np.argsort(self.sample_ids, kind="stable")
@@ -43,13 +46,13 @@ class Predictions:
             raise UserInputError(f"logits on {self.split!r} must be finite, but hold NaN or inf")
         if n and (self.labels.min() < 0 or self.labels.max() >= self.logits.shape[1]):
             raise UserInputError(
-                f"labels on {self.split!r} must lie in [0, {self.logits.shape[1]}), "
-                f"but reach from {self.labels.min()} to {self.labels.max()}"
+                f"labels on {self.split!r} must be in [0, {self.logits.shape[1]}), "
+                f"but range from {self.labels.min()} to {self.labels.max()}"
             )
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """(N,) int64, the class of the highest logit."""
+        """(N,) int64, class of the highest logit."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @property
@@ -58,7 +61,7 @@ class Predictions:
         return np.asarray(softmax(self.logits.astype(np.float64), axis=1))
 
     def to_npz(self) -> bytes:
-        """Return an npz archive (no pickle in it)."""
+        """Return an npz archive without pickles."""
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -71,7 +74,7 @@ class Predictions:
 
     @classmethod
     def from_npz(cls, data: bytes) -> "Predictions":
-        """Rebuild from `to_npz`; `allow_pickle` is off, so an archive of objects is refused with ValueError."""
+        """Rebuild predictions from `to_npz`; an archive that contains pickles is refused with ValueError."""
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return cls(
                 sample_ids=archive["sample_ids"],

@@ -1,4 +1,4 @@
-"""Where an epoch's time goes: seconds by part, measured only where it is asked for."""
+"""Profile of an epoch: seconds by part."""
 
 import contextlib
 import time
@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager
 
 import torch
 
-# In the order in which an epoch goes through them. "start" builds model and optimizer, in a trial's first epoch; "idle" is the
-# time in which the trial waits to be told to go on.
+# In their order within an epoch. "start" builds model and optimizer, in a trial's first epoch; "idle" is the time between a
+# report and the next step.
 PARTS = ("start", "data", "augment", "forward", "backward", "optimizer", "evaluate", "checkpoint", "report", "idle")
 
 
 class Stopwatch:
-    """Adds up wall seconds by part.
+    """Adds up wall seconds by part, if enabled.
 
-    On a CUDA device it waits for the device at both ends of a part, so that the seconds fall where they are spent; this costs
-    some speed, which is why it is off unless asked for. Switched off it measures nothing.
+    On a CUDA device it synchronizes at both ends of a part, so that seconds are attributed to the part that spends them.
+    This slows training down, so it is disabled by default.
     """
 
     def __init__(self, device: torch.device, *, enabled: bool) -> None:
@@ -25,16 +25,16 @@ class Stopwatch:
         self._seconds: dict[str, float] = {}
 
     def part(self, name: str) -> AbstractContextManager[None]:
-        """Return the context whose time counts as `name`, one of `PARTS`."""
+        """Return a context whose duration is added to the part `name`, one of `PARTS`."""
         return self._measure(name) if self.enabled else contextlib.nullcontext()
 
     def add(self, name: str, seconds: float) -> None:
-        """Count seconds that were measured elsewhere."""
+        """Add seconds that were measured elsewhere."""
         if self.enabled:
             self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def take(self) -> dict[str, float]:
-        """Return the seconds by part since the last call, and start anew; empty where switched off."""
+        """Return the seconds by part since the last call, and reset them; empty if disabled."""
         taken, self._seconds = self._seconds, {}
         return taken
 

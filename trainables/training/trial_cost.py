@@ -1,4 +1,4 @@
-"""What a full trial costs, from a few of its batches."""
+"""The cost of a full trial, estimated from a few of its batches."""
 
 import time
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ NUM_MEASURED_BATCHES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FewIndices:
-    """Splits cut down to what is timed."""
+    """Splits reduced to the timed images."""
 
     train: NDArray[np.int64]
     search: NDArray[np.int64]
@@ -26,10 +26,15 @@ class _FewIndices:
 def measure_full_trial_seconds(
     config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None
 ) -> float:
-    """Return the seconds that all epochs of `config` are expected to take here, evaluation and set-up included.
+    """Return the expected seconds of a full trial on this machine, including set-up and evaluation.
 
-    Trains and evaluates `NUM_MEASURED_BATCHES` batches, once to warm up (where the trial has a second epoch) and once to be
-    timed.
+    Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch.
+
+    Args:
+        config: Configuration of the trial.
+        data: The study's images and splits.
+        device: Device to compute on.
+        weights: As in `trainables.models.backbones.build_model`.
     """
     batch = config.whole("batch_size")
     full = data.splits

@@ -1,4 +1,4 @@
-"""Files that are on the disk when the call returns, through the page cache and around it."""
+"""Durable writes, through the page cache and around it."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ PAGE = 4096
 @pytest.mark.parametrize(
     "size", [0, 1, DIRECT_FROM_BYTES - 1, DIRECT_FROM_BYTES, DIRECT_FROM_BYTES + 1, 3 * DIRECT_FROM_BYTES + PAGE + 7]
 )
-def test_every_byte_is_there_and_none_beyond(tmp_path: Path, size: int) -> None:
+def test_a_file_has_exactly_the_bytes_that_were_written(tmp_path: Path, size: int) -> None:
     data = os.urandom(size)
     path = tmp_path / "file"
     path.write_bytes(b"x" * (size + 3 * PAGE))
@@ -24,16 +24,16 @@ def test_every_byte_is_there_and_none_beyond(tmp_path: Path, size: int) -> None:
 
 @pytest.fixture
 def direct(tmp_path: Path) -> Path:
-    """A folder on a file system that can be written around the page cache."""
+    """A folder on a file system that supports O_DIRECT."""
     try:
         os.close(os.open(tmp_path / "probe", os.O_WRONLY | os.O_CREAT | os.O_DIRECT))
     except (AttributeError, OSError) as error:
-        pytest.skip(f"{tmp_path} cannot be written around the page cache: {error}")
+        pytest.skip(f"{tmp_path} does not support O_DIRECT: {error}")
     return tmp_path
 
 
 def refuse(number: int, times: int, calls: list[int]):  # type: ignore[no-untyped-def]
-    """Return an os.write that writes so many times, each time less than it was given, and then fails."""
+    """Return an os.write that writes `times` times, at most one page each, and then fails."""
     write = os.write
 
     def fail(handle: int, data: memoryview) -> int:
@@ -46,7 +46,7 @@ def refuse(number: int, times: int, calls: list[int]):  # type: ignore[no-untype
 
 
 @pytest.mark.parametrize("times", [0, 5])
-def test_where_the_file_system_cannot_write_around_the_cache_it_writes_through_it(
+def test_without_support_of_the_file_system_the_page_cache_is_used(
     direct: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     data, calls = os.urandom(DIRECT_FROM_BYTES + 5), list[int]()
@@ -56,9 +56,7 @@ def test_where_the_file_system_cannot_write_around_the_cache_it_writes_through_i
     assert (direct / "file").read_bytes() == data
 
 
-def test_a_write_that_takes_less_than_it_was_given_goes_on_where_it_ended(
-    direct: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_partial_write_continues_where_it_ended(direct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, calls = os.urandom(DIRECT_FROM_BYTES + 5), list[int]()
     monkeypatch.setattr(os, "write", refuse(errno.EIO, 10**6, calls))
     write_durably(direct / "file", data)
@@ -66,7 +64,7 @@ def test_a_write_that_takes_less_than_it_was_given_goes_on_where_it_ended(
     assert (direct / "file").read_bytes() == data
 
 
-def test_a_full_disk_is_told(direct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error(direct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", refuse(errno.ENOSPC, 1, []))
     with pytest.raises(OSError, match="No space left"):
         write_durably(direct / "file", os.urandom(DIRECT_FROM_BYTES))

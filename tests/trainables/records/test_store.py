@@ -1,4 +1,4 @@
-"""The store: whole replacement, names that stay below the root."""
+"""The store: atomic replacement, names below the root, retries."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_files_round_trip_and_are_listed(tmp_path: Path) -> None:
     assert not store.exists("a")
 
 
-def test_failed_write_leaves_the_old_content_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_the_old_content_and_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.write_text("record.json", "old")
 
@@ -49,7 +49,7 @@ def test_names_that_leave_the_root_are_refused(tmp_path: Path, name: str) -> Non
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.binary(max_size=4096))
-def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_survive(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
     store.write_bytes("x", data)
     assert store.read_bytes("x") == data
@@ -87,7 +87,7 @@ def test_credentials_in_a_uri_are_refused() -> None:
 
 
 class Failing:
-    """A file system that fails some times before it answers."""
+    """A file system that fails a number of times before it answers."""
 
     def __init__(self, filesystem: object, times: int, message: str) -> None:
         self._filesystem, self.left, self._message = filesystem, times, message
@@ -104,14 +104,14 @@ class Failing:
 
 @pytest.fixture
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A folder that the store takes for an object store; waits take no time."""
+    """A folder that the store treats as an object store, without waiting between attempts."""
     store = Store(tmp_path)
     monkeypatch.setattr(Store, "is_local", False)
     monkeypatch.setattr("time.sleep", lambda _: None)
     return store
 
 
-def test_passing_fault_of_an_object_store_is_tried_again(remote: Store) -> None:
+def test_temporary_fault_of_an_object_store_is_retried(remote: Store) -> None:
     remote._filesystem = Failing(remote._filesystem, 3, "AWS Error SLOW_DOWN during PutObject operation")
     remote.write_text("a", "x")
     remote._filesystem.left = 8
@@ -119,13 +119,13 @@ def test_passing_fault_of_an_object_store_is_tried_again(remote: Store) -> None:
 
 
 @pytest.mark.parametrize(("times", "message"), [(9, "AWS Error INTERNAL_FAILURE"), (1, "AWS Error ACCESS_DENIED")])
-def test_object_store_that_does_not_answer_is_named_with_its_reason(remote: Store, times: int, message: str) -> None:
+def test_lasting_fault_of_an_object_store_is_named_with_its_reason(remote: Store, times: int, message: str) -> None:
     remote._filesystem = Failing(remote._filesystem, times, message)
     with pytest.raises(StorageError, match=rf"/a could not be written: {message}"):
         remote.write_text("a", "x")
     assert remote._filesystem.left == 0
 
 
-def test_missing_file_is_no_fault_of_the_store(remote: Store) -> None:
+def test_missing_file_is_not_a_fault_of_the_store(remote: Store) -> None:
     with pytest.raises(FileNotFoundError):
         remote.read_bytes("missing")

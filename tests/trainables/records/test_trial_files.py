@@ -1,4 +1,4 @@
-"""A trial's files: each start writes under names of its own, damage is passed over or named, nothing is read unchecked."""
+"""A trial's files: attempts do not overwrite each other, and damage is always detected."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def files(tmp_path: Path) -> TrialFiles:
     return files
 
 
-def test_the_last_two_checkpoints_are_kept_and_the_furthest_is_read(files: TrialFiles) -> None:
+def test_the_last_two_checkpoints_are_kept_and_the_latest_is_read(files: TrialFiles) -> None:
     assert files.read_checkpoint() == (None, ())
     for step in (7, 14, 21):
         files.write_checkpoint(at_step(step), 1)
@@ -54,18 +54,18 @@ def test_the_last_two_checkpoints_are_kept_and_the_furthest_is_read(files: Trial
     assert (checkpoint.num_steps, problems) == (21, ())
 
 
-def test_two_starts_never_write_one_file(files: TrialFiles) -> None:
+def test_two_attempts_never_write_the_same_file(files: TrialFiles) -> None:
     files.write_checkpoint(at_step(7), 1)
     before = files.store.read_bytes(f"{CHECKPOINTS}/000000007-0001.safetensors")
     write_record(files.store, attempts=2)
-    with pytest.raises(LostTrialError, match="start 1 of trial 00000 is over: the study is at start 2"):
+    with pytest.raises(LostTrialError, match="attempt 1 of trial 00000 is over: the study is at attempt 2"):
         files.write_checkpoint(at_step(14), 1)
     files.write_checkpoint(at_step(7), files.read_num_attempts())
     assert files.store.list_folder(CHECKPOINTS) == ("000000007-0001.safetensors", "000000007-0002.safetensors")
     assert files.store.read_bytes(f"{CHECKPOINTS}/000000007-0001.safetensors") == before
 
 
-def test_trial_that_has_ended_takes_no_more(files: TrialFiles) -> None:
+def test_trial_that_has_ended_accepts_no_more_files(files: TrialFiles) -> None:
     write_record(files.store, state=TrialState.PRUNED)
     with pytest.raises(LostTrialError, match="PRUNED"):
         files.check_attempt(1)
@@ -78,7 +78,7 @@ def test_token_is_read_from_the_copy_where_the_record_is_damaged(files: TrialFil
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 100, None])
-def test_damaged_checkpoint_is_passed_over_and_named(files: TrialFiles, damage: bytes | None) -> None:
+def test_damaged_checkpoint_is_skipped_and_named(files: TrialFiles, damage: bytes | None) -> None:
     files.write_checkpoint(at_step(7), 1)
     files.write_checkpoint(at_step(14), 1)
     newest = f"{CHECKPOINTS}/000000014-0001.safetensors"
@@ -89,10 +89,10 @@ def test_damaged_checkpoint_is_passed_over_and_named(files: TrialFiles, damage: 
     assert checkpoint.num_steps == 7
     assert len(problems) == 1
     assert newest in problems[0]
-    assert problems[0].endswith("the trial went on from an earlier state")
+    assert problems[0].endswith("the trial continued from an earlier state")
 
 
-def test_where_every_checkpoint_is_damaged_the_trial_begins_anew_and_says_so(files: TrialFiles) -> None:
+def test_without_an_intact_checkpoint_the_trial_starts_over_with_a_message(files: TrialFiles) -> None:
     files.write_checkpoint(at_step(7), 1)
     files.store.write_bytes(f"{CHECKPOINTS}/000000007-0001.safetensors", b"")
     checkpoint, problems = files.read_checkpoint()
@@ -100,7 +100,7 @@ def test_where_every_checkpoint_is_damaged_the_trial_begins_anew_and_says_so(fil
     assert len(problems) == 1
 
 
-def test_what_is_not_what_the_record_says_is_refused_by_name(files: TrialFiles) -> None:
+def test_files_that_do_not_match_the_record_are_refused_by_name(files: TrialFiles) -> None:
     predictions = Predictions(
         sample_ids=np.arange(3), labels=np.zeros(3, dtype=np.int64), logits=np.ones((3, 2), np.float32), split="test"
     )
@@ -111,9 +111,9 @@ def test_what_is_not_what_the_record_says_is_refused_by_name(files: TrialFiles) 
     other = Predictions(sample_ids=np.arange(3), labels=predictions.labels, logits=predictions.logits * 2, split="test")
     files.write_predictions(other)
     files.write_weights(nn.Linear(2, 2).state_dict())
-    with pytest.raises(DamagedFileError, match=r"best/test\.npz is damaged: it is not what"):
+    with pytest.raises(DamagedFileError, match=r"best/test\.npz is damaged: its digest is not the one"):
         files.read_predictions("test", digests)
-    with pytest.raises(DamagedFileError, match=r"best/weights\.safetensors is damaged: it is not what"):
+    with pytest.raises(DamagedFileError, match=r"best/weights\.safetensors is damaged: its digest is not the one"):
         files.load_weights(nn.Linear(2, 2), digests)
     with pytest.raises(DamagedFileError, match=r"best/search\.npz is missing"):
         files.read_predictions("search", digests)

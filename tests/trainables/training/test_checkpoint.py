@@ -1,4 +1,4 @@
-"""Checkpoints: whole there and back, and refused when anything about them is not as written."""
+"""Checkpoints survive serialization, and any change to them is refused."""
 
 import hashlib
 import json
@@ -77,7 +77,7 @@ def assert_equal(first: Checkpoint, second: Checkpoint) -> None:
             assert torch.equal(tensor, others[key])
 
 
-def test_there_and_back_is_the_same(blob: bytes) -> None:
+def test_serialization_preserves_everything(blob: bytes) -> None:
     assert_equal(make_checkpoint(), Checkpoint.from_bytes(blob))
     assert_equal(make_checkpoint(), Checkpoint.from_bytes(Checkpoint.from_bytes(blob).to_bytes()))
 
@@ -87,8 +87,8 @@ def test_equal_checkpoints_are_equal_bytes(blob: bytes) -> None:
         assert Checkpoint.from_bytes(blob).to_bytes() == make_checkpoint().to_bytes()
 
 
-def test_any_changed_byte_is_noticed(blob: bytes) -> None:
-    """Every byte of the header and of the tensors; a change may at most leave the meaning as it was."""
+def test_any_changed_byte_is_detected(blob: bytes) -> None:
+    """A flipped bit is refused or changes nothing."""
     original = make_checkpoint()
     for position in range(0, len(blob), 3):
         changed = bytearray(blob)
@@ -100,7 +100,7 @@ def test_any_changed_byte_is_noticed(blob: bytes) -> None:
         assert_equal(original, read)
 
 
-def test_cut_off_extended_and_foreign_files_are_refused(blob: bytes) -> None:
+def test_truncated_extended_and_foreign_files_are_refused(blob: bytes) -> None:
     foreign = [
         b"",
         b"\0" * 8,
@@ -141,7 +141,7 @@ def test_metrics_survive_strict_json_and_numbers_that_are_not_finite_become_null
 
 
 def test_checkpoint_of_the_first_release_has_the_same_bytes() -> None:
-    """The digest was computed before `EpochMetrics` became the type of records too."""
+    """The digest is that of the first release's code."""
     values = {**dict(METRICS), "epoch": 2, "train_loss": None, "search_loss": None, "macro_f1": None}
     diverged = EpochMetrics.model_validate({**values, "per_class_f1": (None, None)})
     data = replace(make_checkpoint(), history=(METRICS, diverged)).to_bytes()

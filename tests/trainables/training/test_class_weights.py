@@ -36,7 +36,7 @@ def test_weights_are_float32_positive_with_mean_1(weighting: str, strength: floa
     assert float(weights.mean()) == pytest.approx(1, abs=1e-6)
 
 
-def test_none_and_strength_0_weigh_all_classes_alike() -> None:
+def test_none_and_strength_0_weigh_all_classes_equally() -> None:
     for config in (make_config("none"), make_config("inverse_frequency", 0.0), make_config("group", 0.0)):
         assert torch.equal(compute(config), torch.ones(4))
 
@@ -46,7 +46,7 @@ def test_inverse_frequency_at_strength_1_gives_every_class_the_same_total() -> N
     np.testing.assert_allclose(totals, totals[0], rtol=1e-6)
 
 
-def test_inverse_frequency_at_half_strength_goes_with_the_square_root() -> None:
+def test_inverse_frequency_at_strength_one_half_uses_the_square_root() -> None:
     weights = compute(make_config("inverse_frequency", 0.5))
     assert float(weights[1] / weights[0]) == pytest.approx(2.0, rel=1e-6)  # counts 10 and 40
 

@@ -1,4 +1,4 @@
-"""The training loop: the same bits every time, resumable in the middle, honest when it diverges."""
+"""The training loop: bitwise reproducible, resumable within an epoch, and divergence is reported."""
 
 import dataclasses
 import math
@@ -64,7 +64,7 @@ def change(**changes: Value) -> TrialConfig:
 
 
 def make_data(num_train: int = 40, size: int = 12) -> TrialData:
-    """Random images, one colour per class, in read-only memory as an object store gives it."""
+    """Random images, one color per class, in read-only memory as in Ray's object store."""
     generator = np.random.default_rng(0)
     n = num_train + 36
     labels = np.arange(n) % 3
@@ -123,8 +123,8 @@ def test_same_seed_same_bits_also_after_a_checkpoint_in_the_middle(precision: st
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
-def test_an_epoch_left_between_two_steps_goes_on_with_the_same_bits(num_steps: int) -> None:
-    data = make_data(num_train=72)  # four steps an epoch
+def test_an_epoch_interrupted_between_two_steps_continues_with_the_same_bits(num_steps: int) -> None:
+    data = make_data(num_train=72)  # four steps per epoch
     whole = start(data=data)
     while not whole.is_finished:
         whole.run_epoch()
@@ -143,8 +143,8 @@ def test_an_epoch_left_between_two_steps_goes_on_with_the_same_bits(num_steps: i
         assert run.checkpoint().partial is None
 
 
-def test_an_epoch_is_not_left_before_its_first_step_or_after_its_last() -> None:
-    run = start()  # two steps an epoch: asked once
+def test_an_epoch_is_not_interrupted_before_its_first_step_or_after_its_last() -> None:
+    run = start()  # two steps per epoch: one call
     asked = []
     run.run_epoch(should_stop=lambda: bool(asked.append(1)))
     assert len(asked) == 1
@@ -194,7 +194,7 @@ def test_another_seed_gives_another_run(finished: TrainingRun) -> None:
     assert other.run_epoch().train_loss != finished.history[0].train_loss
 
 
-def test_global_random_state_is_left_alone_and_plays_no_part(finished: TrainingRun) -> None:
+def test_global_random_state_is_neither_changed_nor_used(finished: TrainingRun) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(12345)
         before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -297,7 +297,7 @@ def test_a_training_split_below_one_batch_is_one_batch() -> None:
         start(data=make_data(num_train=1))
 
 
-def test_every_epoch_has_its_own_order_and_every_image_its_turn() -> None:
+def test_each_epoch_shuffles_again_and_every_image_is_used() -> None:
     run = start(change(max_epochs=30))
     epochs = [torch.cat(run._shuffled_batches(epoch)).tolist() for epoch in range(1, 31)]
     for order in epochs:
@@ -327,7 +327,7 @@ def test_without_freezing_every_tensor_changes() -> None:
 
 def test_a_checkpoint_of_another_configuration_or_image_set_is_refused(finished: TrainingRun) -> None:
     checkpoint = finished.checkpoint()
-    with pytest.raises(UserInputError, match="its own configuration"):
+    with pytest.raises(UserInputError, match="must belong to the configuration"):
         start(CONFIG.with_seed(9), checkpoint=checkpoint)
     more_classes = dataclasses.replace(DATA, class_names=("a", "b", "c", "d"))
     with pytest.raises(UserInputError, match="4 classes"):
@@ -361,7 +361,7 @@ def test_a_compiled_model_is_what_trains(monkeypatch: pytest.MonkeyPatch, finish
         ("inductor", r"needs a C\+\+ compiler, but there is no nowhere-to-be-found"),
     ],
 )
-def test_what_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch, word: str, message: str) -> None:
+def test_impossible_compilation_is_refused(monkeypatch: pytest.MonkeyPatch, word: str, message: str) -> None:
     monkeypatch.setenv("CXX", "nowhere-to-be-found")
     with pytest.raises(UserInputError, match=message):
         start(change(compile=word))
@@ -397,7 +397,7 @@ def test_a_gpu_repeats_its_bits_too(precision: str) -> None:
     assert whole.history[-1].peak_memory_bytes > 0
 
 
-def test_profile_changes_no_bit_and_says_where_the_time_goes() -> None:
+def test_profiling_changes_no_bit_and_measures_the_parts() -> None:
     plain, profiled = (TrainingRun(CONFIG, DATA, device=CPU, profile=profile) for profile in (False, True))
     metrics = [run.run_epoch() for run in (plain, profiled)]
     assert metrics[0].part_seconds == ()

@@ -1,4 +1,4 @@
-"""The stopwatch: parts add up, and switched off it measures nothing and changes nothing."""
+"""The stopwatch adds up parts, and measures nothing if disabled."""
 
 import time
 
@@ -10,7 +10,7 @@ from trainables.training.stopwatch import PARTS, Stopwatch
 CPU = torch.device("cpu")
 
 
-def test_parts_add_up_and_start_anew() -> None:
+def test_parts_add_up_and_are_reset() -> None:
     watch = Stopwatch(CPU, enabled=True)
     for _ in range(2):
         with watch.part("forward"):
@@ -23,14 +23,14 @@ def test_parts_add_up_and_start_anew() -> None:
     assert watch.take() == {}
 
 
-def test_a_part_that_breaks_off_counts_too() -> None:
+def test_a_part_that_raises_counts_too() -> None:
     watch = Stopwatch(CPU, enabled=True)
     with pytest.raises(KeyError), watch.part("data"):
         raise KeyError
     assert watch.take()["data"] >= 0
 
 
-def test_switched_off_it_measures_nothing() -> None:
+def test_disabled_it_measures_nothing() -> None:
     watch = Stopwatch(CPU, enabled=False)
     with watch.part("forward"):
         pass
