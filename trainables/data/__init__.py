@@ -1,1 +1,1 @@
-"""Images: sources, decoding, splits, the dimensional audit, augmentation on the device."""
+"""Images: sources, decoding, splits, audit and augmentation."""

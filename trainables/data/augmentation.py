@@ -1,4 +1,4 @@
-"""Resize, flip, rotate, brightness and CutMix as batched tensor operations, per sample, on the images' own device."""
+"""Resizing, flips, rotation, brightness and CutMix as batched tensor operations on the images' device."""
 
 import functools
 import math
@@ -18,16 +18,16 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationSettings:
-    """What happens to a training image.
+    """Settings of the preprocessing and augmentation of training images.
 
     Attributes:
-        image_size: side S of the model's input, in pixels.
+        image_size: Side S of the model's input, in pixels.
         interpolation: "bicubic" or "bilinear".
-        channels_last: memory layout of the result.
-        flip_probability: of a horizontal flip.
-        rotation_degrees: the angle is uniform in +- this; 0 switches rotation off.
-        brightness_fraction: the factor is uniform in 1 +- this; 0 switches it off.
-        cutmix_probability: share of the images that get a box from another image; 0 switches CutMix off.
+        channels_last: Memory layout of the result.
+        flip_probability: Probability of a horizontal flip.
+        rotation_degrees: The angle is uniform in +- this value; 0 disables rotation.
+        brightness_fraction: The factor is uniform in 1 +- this value; 0 disables brightness changes.
+        cutmix_probability: Share of the images that get a box from another image; 0 disables CutMix.
     """
 
     image_size: int
@@ -53,19 +53,19 @@ class AugmentationSettings:
 
 
 def prepare_batch(images: Tensor, *, image_size: int, interpolation: str, channels_last: bool) -> Tensor:
-    """Return (B, 3, S, S) float32 inputs for evaluation: resized with antialiasing, ImageNet-normalised.
+    """Return (B, 3, S, S) float32 inputs for evaluation: resized with antialiasing and normalized as for ImageNet.
 
     Args:
         images: (B, H, W, 3) uint8.
         image_size: S in pixels; images of this size are not resampled.
         interpolation: "bicubic" (clamped to [0, 255], which it may overshoot) or "bilinear".
-        channels_last: memory layout of the result.
+        channels_last: Memory layout of the result.
 
     Raises:
-        UserInputError: for an unknown interpolation.
+        UserInputError: For an unknown interpolation.
     """
     pixels = _resize(images, image_size, interpolation)
-    return _layout(_normalise(pixels), channels_last)
+    return _layout(_normalize(pixels), channels_last)
 
 
 def augment_batch(
@@ -76,23 +76,23 @@ def augment_batch(
     settings: AugmentationSettings,
     num_classes: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return randomly changed inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, rows summing to 1.
+    """Return augmented inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, whose rows sum to 1.
 
-    Every image has its own draws, and each kind of change its own, so switching one off leaves the others' as they
-    are. Rotation mirrors the image at its border instead of inventing black corners. CutMix is Yun et al. 2019
+    Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the
+    others. Rotation mirrors the image at its border, which avoids black corners. CutMix follows Yun et al. 2019
     (https://arxiv.org/abs/1905.04899, section 3.1 and algorithm A1), decided per image: a box of area fraction
-    1 - lambda, lambda ~ Beta(1, 1), comes from the image's partner under a random permutation, and lambda is taken
-    again from the box as clipped at the border.
+    1 - lambda, lambda ~ Beta(1, 1), is copied from the image's partner under a random permutation, and lambda is
+    recomputed from the box as clipped at the border.
 
     Args:
         images: (B, H, W, 3) uint8.
         labels: (B,) int64 in [0, K).
-        generator: on the images' device; the only source of randomness.
-        settings: what to do.
+        generator: Generator on the images' device, the only source of randomness.
+        settings: Transformations to apply.
         num_classes: K.
 
     Raises:
-        UserInputError: for an unknown interpolation.
+        UserInputError: For an unknown interpolation.
     """
     draws = torch.rand((7, len(images)), generator=generator, device=images.device)
     flip, angle, brightness, mix = draws[0], draws[1], draws[2], draws[3:]
@@ -106,7 +106,7 @@ def augment_batch(
     if settings.brightness_fraction > 0:
         factors = 1 + (2 * brightness - 1) * settings.brightness_fraction
         pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
-    inputs = _normalise(pixels)
+    inputs = _normalize(pixels)
     targets = functional.one_hot(labels, num_classes).to(torch.float32)
     if settings.cutmix_probability > 0:
         partner = torch.randperm(len(images), generator=generator, device=images.device)
@@ -129,8 +129,8 @@ def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
     return resized.clamp_(0.0, 255.0) if interpolation == "bicubic" else resized
 
 
-def _normalise(pixels: Tensor) -> Tensor:
-    """Map [0, 255] to ImageNet-normalised values, in place."""
+def _normalize(pixels: Tensor) -> Tensor:
+    """Normalize values in [0, 255] as for ImageNet, in place."""
     mean, std = _mean_and_std(pixels.device)
     return pixels.sub_(mean).div_(std)
 
@@ -149,7 +149,7 @@ def _layout(inputs: Tensor, channels_last: bool) -> Tensor:
 
 
 def _rotate(pixels: Tensor, radians: Tensor, flipped: Tensor) -> Tensor:
-    """Rotate (and flip, where `flipped`) each image about its centre, bilinearly, in one pass."""
+    """Rotate (and flip, where `flipped`) each image about its center, bilinearly, in one pass."""
     sign = 1.0 - 2.0 * flipped.to(torch.float32)
     cosine, sine = torch.cos(radians), torch.sin(radians)
     theta = pixels.new_zeros((len(pixels), 2, 3))
@@ -162,7 +162,7 @@ def _rotate(pixels: Tensor, radians: Tensor, flipped: Tensor) -> Tensor:
 def _cutmix(
     inputs: Tensor, targets: Tensor, partner: Tensor, draws: Tensor, probability: float
 ) -> tuple[Tensor, Tensor]:
-    """Paste a box of each chosen image's partner, in place; draws (4, B): whether, lambda, centre x, centre y."""
+    """Paste a box of each chosen image's partner, in place; draws (4, B): decision, lambda, center x, center y."""
     size = inputs.shape[-1]
     side = (size * torch.sqrt(1.0 - draws[1])).floor()
     side = torch.where(draws[0] < probability, side, 0.0)
@@ -170,14 +170,14 @@ def _cutmix(
     inside_y = _inside_box((draws[3] * size).floor(), side, size)
     box = (inside_y[:, :, None] & inside_x[:, None, :]).to(inputs.dtype)[..., None]
     fraction = inside_x.sum(1, keepdim=True) * inside_y.sum(1, keepdim=True) / size**2
-    # In the memory's own order, and as a lerp by 0 or 1, which is exact: several times faster than `where` on NCHW.
+    # A lerp by 0 or 1 is exact, and in the memory's own order it is several times faster than `where` on NCHW.
     pixels = inputs.permute(0, 2, 3, 1)
     mixed = pixels.lerp_(pixels.index_select(0, partner), box).permute(0, 3, 1, 2)
     return mixed, targets * (1.0 - fraction) + targets[partner] * fraction
 
 
-def _inside_box(centre: Tensor, side: Tensor, size: int) -> Tensor:
-    """Return (B, S) bool: the positions of an interval of length `side` around `centre` that lie in the image."""
-    position = torch.arange(size, device=centre.device)[None]
-    start = centre - (side / 2).floor()
+def _inside_box(center: Tensor, side: Tensor, size: int) -> Tensor:
+    """Return (B, S) bool: the positions of an interval of length `side` around `center` that lie in the image."""
+    position = torch.arange(size, device=center.device)[None]
+    start = center - (side / 2).floor()
     return (position >= start[:, None]) & (position < (start + side)[:, None])

@@ -1,4 +1,4 @@
-"""The dimensional audit: shape, dtype, range and layout of every stage; duplicates, leaks and class balance."""
+"""Audit of an image set: shape, dtype, range and layout of each stage; duplicates, leaks and class balance."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ NUM_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class AuditStage:
-    """What one stage of the data looks like.
+    """One stage of the data.
 
     Attributes:
-        name: of the stage ("images", "labels", a split's name, "evaluation input", ...).
-        shape: of the array.
-        dtype: name of its dtype, without the library's prefix.
-        minimum: lowest value; NaN if there is none.
-        maximum: highest value; NaN if there is none.
-        layout: one letter per dimension: N images, C channels, H rows, W columns, K classes.
-        problem: what is wrong, or None.
+        name: Name of the stage ("images", "labels", a split's name, "evaluation input", ...).
+        shape: Shape of the array.
+        dtype: Name of its dtype, without the library's prefix.
+        minimum: Lowest value; NaN if there is none.
+        maximum: Highest value; NaN if there is none.
+        layout: One letter per dimension: N images, C channels, H rows, W columns, K classes.
+        problem: Description of a problem, or None.
     """
 
     name: str
@@ -47,12 +47,12 @@ class AuditReport:
     """The audit of an image set and its splits.
 
     Attributes:
-        stages: the whole set, then one stage per split.
-        num_blank: images of one constant colour, of those in a split.
-        num_duplicates: images of a split whose bytes equal those of an earlier one, in any split.
-        num_leaks: images of the training split whose bytes also occur in another split.
-        class_counts: images per class, in the order of the class names, by split.
-        problems: everything that is wrong, in words; empty if nothing is.
+        stages: The whole set, then one stage per split.
+        num_blank: Images of the splits that have one constant color.
+        num_duplicates: Images of the splits whose bytes equal those of another one, not counting the first of each kind.
+        num_leaks: Images of the training split whose bytes also occur in another split.
+        class_counts: Images per class, in the order of the class names, by split.
+        problems: Descriptions of all problems.
     """
 
     stages: tuple[AuditStage, ...]
@@ -64,7 +64,7 @@ class AuditReport:
 
 
 def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
-    """Return the audit of `image_set` under `splits`; nothing is raised, see `check_image_set`."""
+    """Return the audit of `image_set` under `splits`; `check_image_set` raises for its problems."""
     flat = image_set.images.reshape(len(image_set), -1)
     lowest, highest = flat.min(axis=1), flat.max(axis=1)
     used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
@@ -97,10 +97,12 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
 
 
 def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
-    """Return the audit; raise UserInputError with its first problem if it has one.
+    """Return the audit of an image set without problems.
 
-    Problems are: more than 1 % blank images, training images in another split that are more than 1 % of the images held
-    out, a class with over 100 times the images of another, a range that cannot be that of 8-bit images.
+    Raises:
+        UserInputError: With the first problem: more than 1 % blank images, training images in other splits amounting to more
+            than 1 % of the held-out images, a class with over 100 times the images of another, or values that are not
+            those of 8-bit images.
     """
     report = audit_image_set(image_set, splits)
     if report.problems:
@@ -109,18 +111,18 @@ def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
 
 
 def audit_batch(name: str, tensor: Tensor, layout: str, low: float, high: float) -> AuditStage:
-    """Return the audit of a tensor that a model sees.
+    """Return the audit of a model's input tensor.
 
     Args:
-        name: of the stage.
-        tensor: any shape; float32 or bfloat16 is expected.
-        layout: one letter per dimension; "C" must have 3 channels.
-        low: lowest value allowed.
-        high: highest value allowed.
+        name: Name of the stage.
+        tensor: Any shape; float32 or bfloat16 is expected.
+        layout: One letter per dimension; "C" must have 3 channels.
+        low: Lowest allowed value.
+        high: Highest allowed value.
 
     Returns:
-        The stage; `problem` names a wrong number of dimensions or channels, a wrong dtype, NaN or inf, or a value out
-        of [low, high].
+        The stage; `problem` names a wrong number of dimensions or channels, a wrong dtype, NaN or inf, or a value
+        outside [low, high].
     """
     values = tensor.detach().float()
     finite = values[torch.isfinite(values)]
@@ -148,23 +150,23 @@ def _describe_batch(
     if tensor.dtype not in (torch.float32, torch.bfloat16):
         return f"float32 or bfloat16 is expected, but the dtype is {str(tensor.dtype).removeprefix('torch.')}"
     if tensor.numel() == 0:
-        return "it is empty"
+        return "there are no values"
     if num_not_finite:
         return f"{num_not_finite} of {tensor.numel()} values are NaN or infinite"
     if minimum < low or maximum > high:
-        return f"values must lie in [{low:g}, {high:g}], but reach from {minimum:g} to {maximum:g}"
+        return f"values must be in [{low:g}, {high:g}], but range from {minimum:g} to {maximum:g}"
     return None
 
 
 def _hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int, bytes]:
-    """Digest of each used image's bytes, by sample id."""
+    """Return the digest of each used image's bytes, by sample id."""
     return {
         int(i): hashlib.blake2b(np.ascontiguousarray(images[i]).data, digest_size=16).digest() for i in np.sort(used)
     }
 
 
 def _find_leaks(digests: Mapping[int, bytes], splits: Splits) -> list[int]:
-    """Sorted training ids whose bytes occur in another split."""
+    """Return the sorted training ids whose images occur in another split."""
     held_out = {digests[int(i)] for name in SPLIT_NAMES if name != "train" for i in getattr(splits, name)}
     return [int(i) for i in splits.train if digests[int(i)] in held_out]
 
@@ -176,7 +178,9 @@ def _images_stage(
     maximum = float(highest.max()) if len(highest) else float("nan")
     if maximum <= 1:
         problem = f"8-bit images are expected, but no value is above {maximum:g}; were floats in [0, 1] rounded?"
-    return AuditStage(name, tuple(shape), "uint8", minimum, maximum, "NHWC", problem if shape[0] else "it is empty")
+    return AuditStage(
+        name, tuple(shape), "uint8", minimum, maximum, "NHWC", problem if shape[0] else "there are no images"
+    )
 
 
 def _labels_stage(image_set: ImageSet) -> AuditStage:
@@ -203,7 +207,7 @@ def _describe_blank(blank: NDArray[np.int64], num_used: int) -> str | None:
     if len(blank) <= MAX_BLANK_FRACTION * num_used:
         return None
     return (
-        f"at most {MAX_BLANK_FRACTION:.0%} of the images may be blank (one constant colour), but {len(blank)} of "
+        f"at most {MAX_BLANK_FRACTION:.0%} of the images may be blank (one constant color), but {len(blank)} of "
         f"{num_used} are (sample ids {_name_some(blank.tolist())}); remove them"
     )
 
@@ -212,8 +216,8 @@ def _describe_leaks(leaks: list[int], num_held_out: int) -> str | None:
     if len(leaks) <= MAX_LEAK_FRACTION * num_held_out:
         return None
     return (
-        f"training images that stand in another split too may be at most {MAX_LEAK_FRACTION:.0%} of the {num_held_out} "
-        f"images held out, but are {len(leaks)} (sample ids {_name_some(leaks)}); remove duplicates from the source"
+        f"training images that also occur in another split may be at most {MAX_LEAK_FRACTION:.0%} of the {num_held_out} "
+        f"held-out images, but there are {len(leaks)} (sample ids {_name_some(leaks)}); remove duplicates from the source"
     )
 
 

@@ -1,7 +1,6 @@
-"""Images larger than memory: one file of pixels per node, mapped into memory and read in place by every trial there.
+"""Images larger than memory: one file of pixels per node, mapped into the memory of every trial on the node.
 
-The kernel keeps what is in use and drops the rest when memory is wanted for something else: mapped pixels alone get no
-process killed.
+Mapped pages are clean, so the kernel drops them when memory is short: mapped images alone never cause an out-of-memory kill.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import UserInputError
 from trainables.processes import is_alive
 
-# Of the machine's memory, what decoded images may take where nothing else is said.
+# Default share of the machine's memory that decoded images may take.
 DEFAULT_SHARE = 0.25
 
 
@@ -31,26 +30,27 @@ def physical_memory() -> int:
 
 
 def default_folder() -> Path:
-    """Return where mapped files lie where nothing else is said: abstudy/images in the user's cache folder."""
+    """Return the default folder of mapped files: abstudy/images in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "abstudy" / "images"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMemoryBudget:
-    """How much memory a set of images may take, and where its pixels are written if they need more.
+    """The memory that a set of images may take, and the folder of its pixels if they need more.
 
     Attributes:
-        memory_bytes: up to this, images are held in memory.
-        folder: on a disk of this machine, not on a file system that lies in memory.
+        memory_bytes: Images of at most this size are held in memory.
+        folder: Folder on a disk of this machine, not on a file system in memory.
     """
 
     memory_bytes: int
     folder: Path
 
     def allocate(self, num_images: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return a (N, H, W, 3) uint8 array to be filled, in memory or in a new file; then give it to `finalize`.
+        """Return an uninitialized (N, H, W, 3) uint8 array, in memory or in a new file; pass it to `finalize` when filled.
 
-        Raises UserInputError if the disk has no room.
+        Raises:
+            UserInputError: If the disk lacks space.
         """
         shape = (num_images, height, width, 3)
         size = num_images * height * width * 3
@@ -61,20 +61,20 @@ class ImageMemoryBudget:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._delete_abandoned()
             with path.open("wb") as file:
-                # All of it now: a full disk would end the process later, when a page is written.
+                # All of it now: on a full disk the process would be killed later, when a page is written.
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise UserInputError(
                 f"{num_images} images of {width}x{height} px take {size / 1e9:.1f} GB, more than the "
-                f"{self.memory_bytes / 1e9:.1f} GB that images may take in memory, and {self.folder} cannot take them "
-                f"({error.strerror}); set resources.image_folder to a folder with room, raise resources.image_memory_gb, or "
+                f"{self.memory_bytes / 1e9:.1f} GB that images may take in memory, and {self.folder} cannot hold them "
+                f"({error.strerror}); set resources.image_folder to a folder with space, raise resources.image_memory_gb, or "
                 "lower data.num_images or the image size (data.options.native_size)"
             ) from None
         return np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
 
     def finalize(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the filled array for reading; a file gets the name of its content, and equal content is kept once."""
+        """Return the filled array; a file becomes read-only and is named after its content, which is thus stored once."""
         if not isinstance(images, np.memmap):
             return images
         images.flush()
@@ -86,14 +86,14 @@ class ImageMemoryBudget:
         return _map(path, images.shape)
 
     def _delete_abandoned(self) -> None:
-        """Delete what processes of this machine that have ended, killed, did not fill."""
+        """Delete the partial files of this machine's processes that were killed."""
         for path in self.folder.glob(".*-*-*.partial"):
             host, pid, _ = path.name.rsplit("-", 2)
             if host == f".{platform.node()}" and not is_alive(int(pid)):
                 path.unlink(missing_ok=True)
 
     def discard(self, images: NDArray[np.uint8] | None) -> None:
-        """Delete the file of an array that will not be filled."""
+        """Delete the file, if any, of an array that will not be filled."""
         if isinstance(images, np.memmap):
             with contextlib.suppress(FileNotFoundError):
                 Path(str(images.filename)).unlink()
@@ -101,12 +101,12 @@ class ImageMemoryBudget:
 
 @dataclass(frozen=True, slots=True)
 class MappedImages:
-    """What travels between processes and nodes in the place of mapped images.
+    """Reference to mapped images, which is sent to other processes and nodes instead of the pixels.
 
     Attributes:
-        path: of the file, the same on every node.
+        path: Path of the file, the same on every node.
         shape: (N, H, W, 3).
-        make: makes the file on a node that does not have it, from the images' source; None where that cannot be done.
+        make: Makes the file from the images' source on a node without it; None if that is impossible.
     """
 
     path: Path
@@ -114,9 +114,10 @@ class MappedImages:
     make: Callable[[ImageMemoryBudget], Any] | None
 
     def open(self) -> NDArray[np.uint8]:
-        """Return the images; on a node without the file it is made first, by one process.
+        """Return the images; on a node without the file, one process makes it first.
 
-        Raises UserInputError if it cannot be made, or comes out as something else.
+        Raises:
+            UserInputError: If the file cannot be made, or its content differs from the study's images.
         """
         if not self._is_there():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,9 +128,9 @@ class MappedImages:
             raise UserInputError(
                 f"this node has no {self.path}, and "
                 + (
-                    "the images read here are not those of the study; make their source the same on every node"
+                    "the images read here are not those of the study; make their source the same on all nodes"
                     if self.make is not None
-                    else "nothing says how to make it; copy the file from the node that has it"
+                    else "it cannot be made here; copy the file from the node that has it"
                 )
             )
         return _map(self.path, self.shape)

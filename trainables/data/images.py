@@ -1,4 +1,4 @@
-"""`ImageSet`: a labelled image set in memory, one uint8 array that every trial of a node reads in place."""
+"""`ImageSet`: labeled images as one uint8 array, which all trials of a node read in place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,18 +11,20 @@ from search_spaces.errors import UserInputError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """Labelled images.
+    """Labeled images. The sample id of an image is its index.
 
     Attributes:
         images: (N, H, W, 3) uint8, RGB, channels last.
         labels: (N,) int64 in [0, K).
-        class_names: K names; a label indexes them.
-        source: the source's name ("cifar10", "planted", ...), for records and reports.
-        official_test: (N,) bool, True where the publisher put the image into a test set; None if there is none.
-        masks: (N, H, W) bool, True on the object; None where the source has none.
-        class_groups: named groups of classes from the dataset's description, such as
-            {"rigid": (...), "deformable": (...)}; empty where there are none.
-    The sample id of an image is its index.
+        class_names: K names, indexed by the labels.
+        source: Name of the source ("cifar10", "planted", ...), for records and reports.
+        official_test: (N,) bool, True for images of the published test set; None if there is none.
+        masks: (N, H, W) bool, True on the object; None if the source has no masks.
+        class_groups: Named groups of classes from the data set's description, such as
+            {"rigid": (...), "deformable": (...)}.
+
+    Raises:
+        UserInputError: If shapes or dtype do not match, or a label is out of range.
     """
 
     images: NDArray[np.uint8]
@@ -41,7 +43,7 @@ class ImageSet:
             raise UserInputError(f"{n} images need {n} labels, but got shape {self.labels.shape}")
         if n and (self.labels.min() < 0 or self.labels.max() >= self.num_classes):
             raise UserInputError(
-                f"labels must lie in [0, {self.num_classes}), but reach from {self.labels.min()} to {self.labels.max()}"
+                f"labels must be in [0, {self.num_classes}), but range from {self.labels.min()} to {self.labels.max()}"
             )
 
     def __len__(self) -> int:

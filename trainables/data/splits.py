@@ -1,4 +1,4 @@
-"""Train, search, confirm and test: disjoint, stratified, and the same for every trial of a study."""
+"""The splits train, search, confirm and test: disjoint, stratified, and the same for all trials of a study."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Splits:
     """Sample ids of the four splits.
 
     Attributes:
-        train: (N_train,) int64, sorted; what a trial learns from.
-        search: (N_search,) int64, sorted; what the search selects on.
-        confirm: (N_confirm,) int64, sorted; what ranks the configurations that the search chose.
-        test: (N_test,) int64, sorted; read once.
-        data_fingerprint: of the images and labels that the ids refer to.
+        train: (N_train,) int64, sorted; the images that models are fitted to.
+        search: (N_search,) int64, sorted; the images that the search selects configurations on.
+        confirm: (N_confirm,) int64, sorted; the images that rank the selected configurations.
+        test: (N_test,) int64, sorted; the images of the final comparison.
+        data_fingerprint: Fingerprint of the images and labels.
     """
 
     train: Indices
@@ -35,7 +35,7 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of SHA-256 over the data's fingerprint and the four index arrays."""
+        """First 16 hex digits of SHA-256 of the data's fingerprint and the four index arrays."""
         digest = hashlib.sha256(self.data_fingerprint.encode())
         for name in SPLIT_NAMES:
             indices: Indices = getattr(self, name)
@@ -45,7 +45,7 @@ class Splits:
 
 
 def compute_data_fingerprint(image_set: ImageSet) -> str:
-    """Return the first 16 hex digits of SHA-256 over the shape, the images, the labels and the class names."""
+    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels and the class names."""
     digest = hashlib.sha256(repr((image_set.images.shape, image_set.class_names)).encode())
     digest.update(np.ascontiguousarray(image_set.images).data)
     digest.update(np.ascontiguousarray(image_set.labels, dtype="<i8").data)
@@ -61,18 +61,18 @@ def make_splits(
     test_fraction: float | None = None,
     num_test_images: int | None = None,
 ) -> Splits:
-    """Return stratified, disjoint splits, a pure function of the images' labels and `seed`.
+    """Return stratified, disjoint splits, which depend on the images' labels and `seed` alone.
 
     Args:
-        image_set: the images; where the publisher marked a test set, that is the test split.
-        seed: of the draw.
-        search_fraction: share for the search split, of all images outside an official test set.
-        confirm_fraction: share for the confirm split, of the same images.
-        test_fraction: share for the test split, of the same images; only without an official test set.
-        num_test_images: stratified part of an official test set; None takes all of it.
+        image_set: Images; a published test set becomes the test split.
+        seed: Seed of the draw.
+        search_fraction: Share of the search split in the images outside a published test set.
+        confirm_fraction: Share of the confirm split in the same images.
+        test_fraction: Share of the test split in the same images; only without a published test set.
+        num_test_images: Size of a stratified part of the published test set; None takes all of it.
 
     Raises:
-        UserInputError: if a fraction or a number is out of range or does not apply, or if a split lacks a class.
+        UserInputError: If a fraction or a number is out of range or does not apply, or if a split lacks a class.
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
     labels = image_set.labels
@@ -101,15 +101,18 @@ def make_splits(
 
 
 def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
-    """Return `count` positions into `labels`, sorted, with every class's share kept to within one image.
+    """Return `count` positions in `labels`, sorted, which preserve the share of each class to within one image.
+
+    Quotas of the classes follow the largest-remainder method. Unlike scikit-learn's stratified split, a part may hold fewer
+    images than there are classes.
 
     Args:
         labels: (N,) int64 >= 0.
-        count: 0 <= count <= N. (scikit-learn's stratified split refuses a cut that leaves fewer images than classes.)
-        generator: which images of a class are taken.
+        count: 0 <= count <= N.
+        generator: Draws the images of each class.
 
     Returns:
-        (count,) int64. Quotas are by largest remainder.
+        (count,) int64.
     """
     assert 0 <= count <= len(labels)
     num_per_class = np.bincount(labels)
@@ -144,12 +147,14 @@ def _check_request(
         )
     for name, fraction in (("search", search), ("confirm", confirm), ("test", test)):
         if fraction is not None and not 0 < fraction < 1:
-            raise UserInputError(f"0 < data.{name}_fraction < 1 must hold, but got {fraction}; set it to, say, 0.15")
+            raise UserInputError(
+                f"0 < data.{name}_fraction < 1 must hold, but got {fraction}; set it to 0.15, for example"
+            )
     total = search + confirm + (test or 0.0)
     if total >= 1:
         raise UserInputError(
-            f"the fractions of search, confirm and test must add up to less than 1, but they make {total:g} and leave "
-            "nothing to train on; lower one"
+            f"the fractions of search, confirm and test must add up to less than 1, but add up to {total:g} and leave no "
+            "images to train on; lower one"
         )
     num_official = 0 if official is None else int(official.sum())
     if num_test_images is not None and not 1 <= num_test_images <= num_official:
@@ -159,7 +164,7 @@ def _check_request(
 
 
 def _check_classes(image_set: ImageSet, splits: Splits) -> None:
-    """Raise UserInputError for the first split that lacks a class; macro-F1 is not defined on it."""
+    """Raise UserInputError for the first split that lacks a class, on which macro-F1 is not defined."""
     for split in SPLIT_NAMES:
         counts = np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
         missing = np.flatnonzero(counts == 0)
@@ -167,7 +172,7 @@ def _check_classes(image_set: ImageSet, splits: Splits) -> None:
             name = image_set.class_names[missing[0]]
             available = int((image_set.labels == missing[0]).sum())
             raise UserInputError(
-                f"every split needs an image of every class, but {split!r} has none of {name!r} ({available} in all, "
+                f"each split needs an image of each class, but {split!r} has none of {name!r} ({available} in all, "
                 f"{int(counts.sum())} images in the split); {_advice(image_set, split)}"
             )
 

@@ -1,4 +1,4 @@
-"""Batched augmentation: what each change does, that images do not influence each other, and that targets are honest."""
+"""Batched augmentation: effect of each transformation, independence of images, correct targets."""
 
 import dataclasses
 
@@ -57,14 +57,14 @@ def to_pixels(inputs: Tensor) -> Tensor:
     return (inputs * std + mean) * 255
 
 
-def test_native_size_is_only_normalised() -> None:
+def test_native_size_is_only_normalized() -> None:
     images = make_images()
     torch.testing.assert_close(to_pixels(prepare(images)), images.permute(0, 3, 1, 2).float(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("size", [SIZE, 24])
-def test_layout_shape_and_dtype_are_as_asked(channels_last: bool, size: int) -> None:
+def test_layout_shape_and_dtype_match_the_settings(channels_last: bool, size: int) -> None:
     evaluated = prepare(make_images(), size, channels_last=channels_last)
     changes = dataclasses.replace(EVERYTHING, channels_last=channels_last, image_size=size)
     trained, targets = augment(make_images(), changes)
@@ -104,14 +104,14 @@ def test_interpolations_differ_and_unknown_ones_are_refused() -> None:
         prepare(images, 24, "bicubik")
 
 
-def test_without_changes_training_equals_evaluation() -> None:
+def test_without_augmentation_training_inputs_equal_evaluation_inputs() -> None:
     images = make_images()
     inputs, targets = augment(images, dataclasses.replace(OFF, image_size=24))
     assert torch.equal(inputs, prepare(images, 24))
     assert torch.equal(targets, torch.nn.functional.one_hot(make_labels(), NUM_CLASSES).float())
 
 
-def test_input_images_and_labels_are_left_alone() -> None:
+def test_input_images_and_labels_are_not_changed() -> None:
     images = make_images()
     before = images.clone()
     augment(images, EVERYTHING)
@@ -145,9 +145,9 @@ def test_flip_with_rotation_is_the_same_flip() -> None:
 
 
 @pytest.mark.parametrize("flip_probability", [0.0, 0.5, 1.0])
-def test_rotation_turns_each_image_by_its_own_angle_about_the_centre(flip_probability: float) -> None:
+def test_rotation_turns_each_image_by_its_own_angle_about_the_center(flip_probability: float) -> None:
     dot = torch.zeros(200, 33, 33, 3, dtype=torch.uint8)
-    dot[:, 15:18, 26:29] = 255  # 11 px right of the centre
+    dot[:, 15:18, 26:29] = 255  # 11 px right of the center
     inputs, _ = augment(
         dot, dataclasses.replace(OFF, image_size=33, rotation_degrees=30.0, flip_probability=flip_probability)
     )
@@ -165,7 +165,7 @@ def test_rotation_turns_each_image_by_its_own_angle_about_the_centre(flip_probab
     assert len(angles.round().unique()) > 30
 
 
-def test_rotation_invents_no_black_corners() -> None:
+def test_rotation_leaves_no_black_corners() -> None:
     white = torch.full((20, SIZE, SIZE, 3), 255, dtype=torch.uint8)
     inputs, _ = augment(white, dataclasses.replace(OFF, rotation_degrees=45.0))
     torch.testing.assert_close(to_pixels(inputs), torch.full((20, 3, SIZE, SIZE), 255.0), rtol=0, atol=1e-2)
@@ -200,7 +200,7 @@ def test_images_do_not_influence_each_other_without_cutmix() -> None:
 @given(size=st.sampled_from([8, 15, 32]), probability=st.sampled_from([0.3, 1.0]), seed=st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
 def test_cutmix_label_fraction_is_the_pixel_fraction(size: int, probability: float, seed: int) -> None:
-    """Image i is painted in colour i, so every pixel says where it comes from."""
+    """Image i has the color i, which identifies the source of each pixel."""
     num_images = 24
     images = torch.arange(num_images, dtype=torch.uint8)[:, None, None, None].expand(-1, size, size, 3) * 10
     changes = dataclasses.replace(OFF, image_size=size, cutmix_probability=probability)
@@ -219,7 +219,7 @@ def test_cutmix_label_fraction_is_the_pixel_fraction(size: int, probability: flo
         assert len(origin[i][foreign].unique()) <= 1, "a box comes from one image"
 
 
-def test_cutmix_mixes_the_stated_share_of_images() -> None:
+def test_cutmix_mixes_the_configured_share_of_images() -> None:
     images = make_images(2000, size=8)
     changes = dataclasses.replace(OFF, image_size=8, cutmix_probability=0.25)
     inputs, _ = augment(images, changes)
@@ -228,7 +228,7 @@ def test_cutmix_mixes_the_stated_share_of_images() -> None:
 
 
 def test_cutmix_area_follows_beta_1_1_clipped_at_the_border() -> None:
-    """Lambda is uniform; a centre anywhere clips the box, so its mean area lies below one half."""
+    """Lambda is uniform, but boxes are clipped at the border, so their mean area is below one half."""
     images = make_images(4000, size=32)
     _, targets = augment_batch(
         images,
@@ -243,7 +243,7 @@ def test_cutmix_area_follows_beta_1_1_clipped_at_the_border() -> None:
     assert float(area.mean()) == pytest.approx(expected, abs=0.03)
 
 
-def test_same_generator_same_result_other_generator_another() -> None:
+def test_results_depend_on_the_generator_alone() -> None:
     images = make_images()
     first, second, other = augment(images, EVERYTHING), augment(images, EVERYTHING), augment(images, EVERYTHING, 1)
     assert torch.equal(first[0], second[0])
@@ -251,14 +251,14 @@ def test_same_generator_same_result_other_generator_another() -> None:
     assert not torch.equal(first[0], other[0])
 
 
-def test_switching_one_change_off_keeps_the_draws_of_the_others() -> None:
+def test_disabling_one_transformation_keeps_the_draws_of_the_others() -> None:
     images = make_images(64)
     without, _ = augment(images, dataclasses.replace(OFF, flip_probability=0.5))
     mixed, _ = augment(images, dataclasses.replace(OFF, flip_probability=0.5, cutmix_probability=0.2))
     assert (mixed == without).flatten(1).all(1).sum() > 40
 
 
-def test_global_random_state_is_left_alone() -> None:
+def test_global_random_state_is_not_changed() -> None:
     before = torch.get_rng_state()
     augment(make_images(), EVERYTHING)
     assert torch.equal(torch.get_rng_state(), before)

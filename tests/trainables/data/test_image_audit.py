@@ -1,4 +1,4 @@
-"""The audit sees what it should: duplicates, leaks, blank images, ranges, shapes."""
+"""The audit finds duplicates, leaks, blank images, and wrong ranges and shapes."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from trainables.data.splits import SPLIT_NAMES, Splits, make_splits
 
 @pytest.fixture
 def image_set() -> ImageSet:
-    """Planted scenes that a test may change: 200 images."""
+    """200 planted scenes that a test may modify."""
     return load_image_set("planted", num_images=200, image_size=24)
 
 
@@ -25,7 +25,7 @@ def splits(image_set: ImageSet) -> Splits:
     return make_splits(image_set, seed=0, search_fraction=0.2, confirm_fraction=0.2, test_fraction=0.2)
 
 
-def test_a_sound_set_has_no_problem(image_set: ImageSet, splits: Splits) -> None:
+def test_a_valid_set_has_no_problem(image_set: ImageSet, splits: Splits) -> None:
     report = check_image_set(image_set, splits)
     assert report == audit_image_set(image_set, splits)
     assert (report.problems, report.num_duplicates, report.num_leaks, report.num_blank) == ((), 0, 0, 0)
@@ -89,18 +89,18 @@ def test_blank_images_are_counted_and_named(image_set: ImageSet, splits: Splits)
         check_image_set(image_set, splits)
 
 
-def test_floats_rounded_to_bytes_are_recognised(image_set: ImageSet, splits: Splits) -> None:
+def test_floats_rounded_to_bytes_are_recognized(image_set: ImageSet, splits: Splits) -> None:
     dim = dataclasses.replace(image_set, images=(image_set.images > 128).astype(np.uint8))
     with pytest.raises(UserInputError, match="no value is above 1"):
         check_image_set(dim, splits)
 
 
-def test_classes_far_out_of_balance_are_named(image_set: ImageSet, splits: Splits) -> None:
+def test_heavily_imbalanced_classes_are_named(image_set: ImageSet, splits: Splits) -> None:
     labels = np.zeros(200, dtype=np.int64)
     labels[splits.train[0]] = 1
     skewed = dataclasses.replace(image_set, labels=labels, class_names=("many", "few"))
     problems = audit_image_set(skewed, splits).problems
-    # 79 to 1 in the training split is allowed, 40 to 0 elsewhere is not.
+    # 79 to 1 in the training split is allowed, 40 to 0 in another split is not.
     assert not any(p.startswith("train: ") for p in problems)
     assert any(p.startswith("search: ") and "'few' 0" in p for p in problems)
 
@@ -119,7 +119,7 @@ def test_a_class_without_images_and_masks_without_objects(image_set: ImageSet, s
 SOUND = torch.linspace(-2, 2, 2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
 
 
-def test_a_sound_batch() -> None:
+def test_a_valid_batch() -> None:
     stage = audit_batch("input", SOUND, "NCHW", -4.0, 4.0)
     assert stage.problem is None
     assert (stage.shape, stage.dtype, stage.layout) == ((2, 3, 4, 4), "float32", "NCHW")
@@ -145,10 +145,10 @@ def with_value(value: float) -> Tensor:
         (SOUND.permute(0, 2, 3, 1), "NCHW", "3 channels"),
         (SOUND.double(), "NCHW", "float64"),
         (SOUND.to(torch.uint8), "NCHW", "uint8"),
-        (SOUND[:0], "NCHW", "empty"),
+        (SOUND[:0], "NCHW", "no values"),
     ],
 )
-def test_a_batch_that_is_wrong(tensor: Tensor, layout: str, words: str) -> None:
+def test_invalid_batches(tensor: Tensor, layout: str, words: str) -> None:
     problem = audit_batch("input", tensor, layout, -4.0, 4.0).problem
     assert problem is not None
     assert words in problem

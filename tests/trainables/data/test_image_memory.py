@@ -1,4 +1,4 @@
-"""Images larger than their share of memory: the same pixels and the same training from a mapped file."""
+"""Images larger than the memory budget: equal pixels and equal training from a mapped file."""
 
 import json
 import pickle
@@ -55,7 +55,7 @@ def test_small_images_stay_in_memory(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "mapped").exists()
 
 
-def test_mapped_images_are_the_same_and_are_kept_once(folder: Path, tmp_path: Path) -> None:
+def test_mapped_images_are_equal_and_stored_once(folder: Path, tmp_path: Path) -> None:
     inside = load(folder, ImageMemoryBudget(10**9, tmp_path))
     mapped, again = (load(folder, ImageMemoryBudget(1000, tmp_path / "mapped")) for _ in range(2))
     assert isinstance(mapped.images, np.memmap)
@@ -65,7 +65,7 @@ def test_mapped_images_are_the_same_and_are_kept_once(folder: Path, tmp_path: Pa
     assert [p.suffix for p in (tmp_path / "mapped").iterdir()] == [".rgb"], "nothing else is left behind"
 
 
-def test_what_a_killed_process_left_is_deleted(folder: Path, tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_deleted(folder: Path, tmp_path: Path) -> None:
     memory_budget = ImageMemoryBudget(1000, tmp_path)
     filling = memory_budget.allocate(80, 16, 16)
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
@@ -94,7 +94,7 @@ def test_training_gives_the_same_bits(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(scores[0][2][name], scores[1][2][name]) for name in scores[0][2])
 
 
-def test_only_the_files_name_travels_and_a_node_without_it_makes_it(folder: Path, tmp_path: Path) -> None:
+def test_only_the_files_name_is_pickled_and_a_node_without_it_makes_it(folder: Path, tmp_path: Path) -> None:
     memory_budget = ImageMemoryBudget(1000, tmp_path / "mapped")
     data = make_data(load(folder, memory_budget), folder)
     packed = pickle.dumps(data)
@@ -106,7 +106,7 @@ def test_only_the_files_name_travels_and_a_node_without_it_makes_it(folder: Path
     assert path.exists()
 
 
-def test_images_in_memory_travel_as_they_are(folder: Path, tmp_path: Path) -> None:
+def test_images_in_memory_are_pickled_as_they_are(folder: Path, tmp_path: Path) -> None:
     data = make_data(load(folder, ImageMemoryBudget(10**9, tmp_path)), folder)
     buffers: list[pickle.PickleBuffer] = []
     packed = pickle.dumps(data, protocol=5, buffer_callback=buffers.append)
@@ -114,7 +114,7 @@ def test_images_in_memory_travel_as_they_are(folder: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(pickle.loads(packed, buffers=buffers).images, data.images)
 
 
-def test_a_node_whose_source_is_another_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_node_with_another_source_is_refused(folder: Path, tmp_path: Path) -> None:
     memory_budget = ImageMemoryBudget(1000, tmp_path / "mapped")
     data = make_data(load(folder, memory_budget), folder)
     other = tmp_path / "other"
@@ -136,7 +136,7 @@ def test_a_node_whose_source_is_another_is_told(folder: Path, tmp_path: Path) ->
         pickle.loads(packed)
 
 
-def test_a_full_disk_is_told_before_anything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_before_anything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -160,7 +160,7 @@ def test_a_damaged_image_leaves_no_file(folder: Path, tmp_path: Path) -> None:
 MEASURE = """
 import json, re, sys
 from pathlib import Path
-from trainables.data.image_memory import ImageRoom
+from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import load_image_set
 def read(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -168,8 +168,8 @@ load_image_set("digits")
 taken, kept = [], []
 for allowed in (10**6, 10**9):
     before = read("RssAnon")
-    room = ImageRoom(allowed, Path(sys.argv[2]))
-    kept.append(load_image_set("folder", sys.argv[1], native_size=512, room=room).images)
+    budget = ImageMemoryBudget(allowed, Path(sys.argv[2]))
+    kept.append(load_image_set("folder", sys.argv[1], native_size=512, memory_budget=budget).images)
     int(kept[-1][:, ::64].sum())
     taken.append((read("RssAnon") - before) / kept[-1].nbytes)
 print(json.dumps(taken))

@@ -1,4 +1,4 @@
-"""Planted scenes are what they claim to be: each cue copies the class as often as it should, and lies where it should."""
+"""Planted scenes: the correlation of each cue with the class, and its place in the image."""
 
 import hashlib
 import itertools
@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert sets[0].labels.tobytes() == sets[1].labels.tobytes() != sets[2].labels.tobytes()
 
 
-def test_the_bytes_are_those_of_every_other_machine() -> None:
+def test_the_bytes_are_equal_on_all_machines() -> None:
     scenes = make_planted_scenes(seed=0, num_images=600, shortcuts=ALL_SHORTCUTS)
     assert hashlib.sha256(scenes.image_set.images.tobytes()).hexdigest()[:16] == "3baf7b256f99e044"
 
@@ -42,7 +42,7 @@ def test_classes_are_balanced_and_named_after_the_shapes() -> None:
 
 
 @pytest.mark.parametrize("cue", [*CUES, "frame"])
-def test_a_cue_agrees_with_the_class_as_often_as_it_should(scenes: PlantedScenes, cue: str) -> None:
+def test_a_cue_agrees_with_the_class_at_the_expected_rate(scenes: PlantedScenes, cue: str) -> None:
     rho = {**DEFAULT_CORRELATION, "frame": 0.7}[cue]
     labels, values = scenes.image_set.labels, scenes.cue_values[cue]
     expected = rho + (1 - rho) / 10
@@ -76,12 +76,12 @@ def test_the_object_never_reaches_the_outer_eighth() -> None:
 
 
 def render(seed: int = 3, **changes: float) -> tuple[NDArray[np.int64], PlantedScenes]:
-    """Scenes without noise, as differences are looked at."""
+    """Scenes without noise, for comparisons."""
     scenes = make_planted_scenes(seed=seed, num_images=100, noise_std=0.0, cue_correlation={**changes})
     return scenes.image_set.images.astype(np.int64), scenes
 
 
-def test_the_colour_cue_leaves_the_luma_alone() -> None:
+def test_the_color_cue_does_not_change_the_luma() -> None:
     (one, a), (two, b) = render(colour=1.0), render(colour=0.0)
     changed = a.cue_values["colour"] != b.cue_values["colour"]
     assert 50 < changed.sum() < 100
@@ -143,17 +143,17 @@ def test_the_sinusoid_is_faint_and_everywhere() -> None:
 
 
 def test_every_pattern_is_the_same_after_a_flip() -> None:
-    """Else the flips of the augmentation would exchange cue values."""
+    """Otherwise the augmentation's flips would change cue values."""
     values = np.arange(10, dtype=np.int64)
     axis = ((2 * np.arange(32) + 1) / 32 - 1).astype(np.float32)
     x, y = (np.broadcast_to(a, (10, 32, 32)).astype(np.float32) for a in (axis[None, None, :], axis[None, :, None]))
     shapes = draw_shape(values, x, y)
     chiral = [name for name in range(10) if not np.allclose(shapes[name], shapes[name][:, ::-1], atol=1e-5)]
-    # Only the crescent, and it is drawn on either side.
+    # Only the crescent changes, and it is drawn on either side.
     assert chiral == [3]
     speckle = np.zeros_like(x)
     for scale, of_scale in ((1.0, [0, 1, 3, 5, 7]), (1.8, [2, 4, 6, 8])):
-        # A crest at x = 0: whatever the phase, the flipped pattern is the pattern in another phase.
+        # A crest at x = 0: the flipped pattern is the pattern with another phase.
         textures = draw_texture(values, 3 * x + np.float32(0.25 / scale), 3 * y, speckle)[of_scale]
         np.testing.assert_allclose(textures, textures[:, :, ::-1], atol=4e-3)
     rows = axis[None, :, None]
@@ -191,14 +191,14 @@ def frame_features(rho: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     return (image_set.images[:, :2].mean(axis=(1, 2)) - 128) / 10, image_set.labels
 
 
-def test_a_reader_of_the_frame_is_as_right_as_its_correlation() -> None:
+def test_the_accuracy_from_the_frame_alone_follows_its_correlation() -> None:
     accuracy = {rho: macro_accuracy(*frame_features(rho)) for rho in (0.0, 0.5, 1.0)}
     assert accuracy[0.0] < 0.2
     assert 0.4 < accuracy[0.5] < 0.7
     assert accuracy[1.0] > 0.95
 
 
-def test_the_default_scenes_are_neither_trivial_nor_hopeless() -> None:
+def test_the_default_scenes_are_neither_trivial_nor_impossible() -> None:
     image_set = load_image_set("planted", num_images=1500)
     pixels = image_set.images.reshape(1500, 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(1500, -1) / 64 - 2
     assert 0.13 < macro_accuracy(pixels, image_set.labels) < 0.6
@@ -225,7 +225,7 @@ def test_ten_thousand_images_take_seconds() -> None:
         ({"seed": "x"}, "seed"),
     ],
 )
-def test_options_that_are_wrong(options: dict[str, object], words: str) -> None:
+def test_invalid_options(options: dict[str, object], words: str) -> None:
     with pytest.raises(UserInputError, match=words) as caught:
         load_image_set("planted", **options)
     assert "\n" not in str(caught.value)

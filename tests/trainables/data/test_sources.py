@@ -1,4 +1,4 @@
-"""Every source keeps one contract; what a user can get wrong is refused in words that name the file."""
+"""All sources fulfill one contract; invalid input is refused with a message that names the file."""
 
 import functools
 import gzip
@@ -89,7 +89,7 @@ def write_parquet_folder(root: Path) -> Path:
 
 
 def refuse(*words: str, source: str, path: Path | str | None = None, **options: Any) -> str:
-    """Assert that loading is refused in one or two lines that hold `words`; return the message."""
+    """Assert that loading is refused in one or two lines that contain `words`; return the message."""
     with pytest.raises(UserInputError) as caught:
         load_image_set(source, path, **options)
     message = str(caught.value)
@@ -206,7 +206,7 @@ def test_option_of_another_source_is_refused() -> None:
     refuse("'cue_correlation'", source="digits", cue_correlation=0.5)
 
 
-def test_a_path_that_nobody_would_read_is_refused() -> None:
+def test_a_path_for_a_source_without_files_is_refused() -> None:
     refuse("planted", "'somewhere'", source="planted", path="somewhere")
     assert len(load_image_set("planted", "", num_images=10)) == 10
 
@@ -267,7 +267,7 @@ def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
     assert load_image_set("folder", tmp_path).class_names == ("test", "train")
 
 
-def test_hidden_files_do_not_matter(tmp_path: Path) -> None:
+def test_hidden_files_are_ignored(tmp_path: Path) -> None:
     write_class_folders(tmp_path)
     (tmp_path / ".git").mkdir()
     (tmp_path / "cat" / ".DS_Store").write_bytes(b"x")
@@ -311,7 +311,7 @@ def test_the_gray_image_is_named_even_if_it_comes_first(tmp_path: Path) -> None:
     assert refuse("cat/0.png is grayscale", source="folder", path=path)
 
 
-def test_a_set_that_is_gray_throughout_is_replicated(tmp_path: Path) -> None:
+def test_a_grayscale_set_is_replicated(tmp_path: Path) -> None:
     for seed, name in enumerate(CLASSES):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.png").write_bytes(encode(make_pixels(seed)[..., 0]))
@@ -321,7 +321,7 @@ def test_a_set_that_is_gray_throughout_is_replicated(tmp_path: Path) -> None:
 
 
 def write_png_header(file: Path, width: int, height: int) -> None:
-    """A PNG that announces width x height pixels and holds none."""
+    """Return a PNG whose header declares width x height pixels, without data."""
     import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -349,7 +349,7 @@ def test_native_size_resizes_with_bicubic(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image_set.images[0], np.asarray(expected))
 
 
-def test_folder_layouts_that_are_wrong(tmp_path: Path) -> None:
+def test_invalid_folder_layouts(tmp_path: Path) -> None:
     path = write_class_folders(tmp_path / "set")
     (path / "fox").mkdir()
     refuse("set/fox", "holds no image", source="folder", path=path)
@@ -357,7 +357,7 @@ def test_folder_layouts_that_are_wrong(tmp_path: Path) -> None:
     refuse("fox/deeper", source="folder", path=path)
     stray = write_class_folders(tmp_path / "stray")
     (stray / "lost.png").write_bytes(encode(make_pixels(1)))
-    refuse("lost.png", "outside", source="folder", path=stray)
+    refuse("lost.png", "not in a class folder", source="folder", path=stray)
     (tmp_path / "one" / "cat").mkdir(parents=True)
     refuse("at least two class folders", source="folder", path=tmp_path / "one")
     refuse("no folder", source="folder", path=stray / "lost.png")
@@ -478,7 +478,7 @@ def test_one_parquet_file_has_no_official_test(tmp_path: Path) -> None:
     assert len(image_set) == 6
 
 
-def test_cifar10_class_names_bring_the_groups(tmp_path: Path) -> None:
+def test_cifar10_class_names_imply_the_groups(tmp_path: Path) -> None:
     names = load_descriptions()["cifar10"].class_names
     file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(10)], list(range(10)), names)
     assert load_image_set("parquet", file).class_groups == load_descriptions()["cifar10"].groups
@@ -488,7 +488,7 @@ def test_cifar10_class_names_bring_the_groups(tmp_path: Path) -> None:
 def test_parquet_without_class_names(tmp_path: Path) -> None:
     images = [encode(make_pixels(i)) for i in range(6)]
     file = write_parquet(tmp_path / "x.parquet", images, [0, 1, 2] * 2, names=None)
-    refuse("x.parquet", "without the class labels", "class_names", source="parquet", path=file)
+    refuse("x.parquet", "does not name the classes", "class_names", source="parquet", path=file)
     assert load_image_set("parquet", file, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     refuse("[0, 2)", "row 2", source="parquet", path=file, class_names=["a", "b"])
     refuse("distinct", source="parquet", path=file, class_names=["a", "b", "b"])
@@ -502,7 +502,7 @@ def test_parquet_without_class_names(tmp_path: Path) -> None:
 def test_metadata_that_names_no_classes(tmp_path: Path, metadata: bytes) -> None:
     file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(6)], [0, 1, 2] * 2)
     pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": metadata}), file)
-    refuse("x.parquet", "without the class labels", source="parquet", path=file)
+    refuse("x.parquet", "does not name the classes", source="parquet", path=file)
 
 
 def test_parquet_names_file_and_row_of_a_bad_image(tmp_path: Path) -> None:
@@ -534,21 +534,21 @@ def test_parquet_columns(tmp_path: Path) -> None:
     refuse("integers", "words.parquet", source="parquet", path=tmp_path / "words.parquet")
 
 
-def test_parquet_labels_that_are_wrong(tmp_path: Path) -> None:
+def test_invalid_parquet_labels(tmp_path: Path) -> None:
     images = [encode(make_pixels(i)) for i in range(4)]
     refuse("row 3", "-1", source="parquet", path=write_parquet(tmp_path / "a.parquet", images, [0, 1, 2, -1]))
     refuse("without a label", source="parquet", path=write_parquet(tmp_path / "b.parquet", images, [0, 1, 2, None]))
     refuse("no rows", source="parquet", path=write_parquet(tmp_path / "c.parquet", [], []))
 
 
-def test_parquet_folders_that_are_wrong(tmp_path: Path) -> None:
+def test_invalid_parquet_folders(tmp_path: Path) -> None:
     refuse("train-*.parquet", source="parquet", path=tmp_path)
     folder = write_parquet_folder(tmp_path / "set")
     (folder / "train-00000-of-00002.parquet").write_bytes(pickle.dumps({"a": 1}))
     refuse("train-00000-of-00002.parquet", "cannot be read as parquet", source="parquet", path=folder)
 
 
-def test_the_test_files_may_be_called_otherwise(tmp_path: Path) -> None:
+def test_the_test_files_may_have_another_name(tmp_path: Path) -> None:
     folder = write_parquet_folder(tmp_path)
     for file in folder.glob("test-*"):
         file.rename(folder / file.name.replace("test-", "validation-"))

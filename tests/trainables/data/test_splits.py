@@ -17,7 +17,7 @@ FRACTIONS: dict[str, Any] = {"search_fraction": 0.2, "confirm_fraction": 0.1}
 
 
 def make_set(counts: list[int], test_counts: list[int] | None = None, seed: int = 0) -> ImageSet:
-    """An image set with so many images per class, shuffled."""
+    """Return a shuffled image set with the given numbers of images per class."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(counts)), counts)
     is_test = np.zeros(len(labels), dtype=bool)
@@ -92,7 +92,7 @@ def test_splits_depend_on_the_seed_alone() -> None:
     assert not np.array_equal(one.train, other.train)
 
 
-def test_the_fingerprint_sees_every_change() -> None:
+def test_any_change_alters_the_fingerprint() -> None:
     image_set = make_set([50, 50])
     splits = make_splits(image_set, seed=5, test_fraction=0.2, **FRACTIONS)
     seen = {splits.fingerprint}
@@ -104,7 +104,7 @@ def test_the_fingerprint_sees_every_change() -> None:
     assert all(len(f) == 16 and int(f, 16) >= 0 for f in seen)
 
 
-def test_the_data_fingerprint_sees_every_change() -> None:
+def test_any_change_alters_the_data_fingerprint() -> None:
     image_set = make_set([5, 5])
     images, labels = image_set.images.copy(), image_set.labels.copy()
     images[3, 2, 1, 0] ^= 1
@@ -154,7 +154,7 @@ def test_every_image_can_be_chosen() -> None:
         ({"num_test_images": 5}, "data.num_test_images"),
     ],
 )
-def test_requests_that_are_wrong(changes: dict[str, Any], words: str) -> None:
+def test_invalid_requests(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserInputError, match=words):
         make_splits(make_set([50, 50]), **{"seed": 0, "test_fraction": 0.2, **FRACTIONS, **changes})
 
@@ -167,7 +167,7 @@ def test_requests_that_are_wrong(changes: dict[str, Any], words: str) -> None:
         ({"num_test_images": 31}, "num_test_images <= 30"),
     ],
 )
-def test_requests_that_are_wrong_with_an_official_test(changes: dict[str, Any], words: str) -> None:
+def test_invalid_requests_with_an_official_test(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserInputError, match=words):
         make_splits(make_set([50, 50], test_counts=[15, 15]), seed=0, **FRACTIONS, **changes)
 

@@ -1,4 +1,4 @@
-"""Where images come from: one loader per source, and `load_image_set` that calls them by name."""
+"""Image sources: one loader per source, and `load_image_set`, which calls them by name."""
 
 import inspect
 import os
@@ -29,13 +29,12 @@ SOURCES: Mapping[str, Callable[..., ImageSet]] = MappingProxyType(
     }
 )
 
-
-# What a loader is told of memory; not for a spec's options.
+# Parameter of a loader that is not an option of a spec.
 MEMORY_BUDGET = "memory_budget"
 
 
 def option_names(source: str) -> tuple[str, ...]:
-    """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
+    """Return the names of the options of `source`, which its loader documents."""
     parameters = inspect.signature(SOURCES[source]).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != MEMORY_BUDGET)
 
@@ -50,16 +49,16 @@ def load_image_set(
     """Return the images of a source.
 
     Args:
-        source: a key of `SOURCES`.
-        path: where the files lie; "" is the same as None. The sources made on the spot take none.
-        memory_budget: what images of a folder or of parquet files may take in memory before they are mapped from a file;
+        source: Key of `SOURCES`.
+        path: Location of the files; "" is the same as None. Sources that generate their images take none.
+        memory_budget: Memory that images of a folder or of parquet files may take before they are mapped from a file;
             None for a quarter of the machine's memory and the user's cache folder.
-        options: what the source's loader takes. Every source takes `num_images` (how many images outside the test set,
-            stratified; of planted scenes how many are made) and `seed` (of that draw, or of the scenes).
+        options: Options of the source's loader. Every source has `num_images` (size of a stratified part of the images
+            outside the test set, or the number of planted scenes) and `seed` (of that draw, or of the scenes).
 
     Raises:
-        UserInputError: for an unknown source or option, a value of the wrong type or out of range, a path where none is
-            read, and whatever is wrong with the files.
+        UserInputError: For an unknown source or option, a value of the wrong type or out of range, a path for a source that
+            reads none, or files that cannot be used.
     """
     if source not in SOURCES:
         raise UserInputError(f"there is no source {source!r}{nearest_name(source, SOURCES)}")
@@ -81,7 +80,7 @@ def load_image_set(
     try:
         image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(SOURCES[source])(**arguments)
     except ValidationError as error:
-        # Where a number or a table is accepted, the problem inside the table is the one that helps.
+        # If a number or a table is accepted, the problem inside the table is the informative one.
         problem = max(error.errors(), key=lambda p: len(p["loc"]))
         raise UserInputError(
             f"the source {source!r}, option {problem['loc'][0]}: {problem['msg']}, but got {problem['input']!r}"

@@ -19,15 +19,15 @@ def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, 
     """Return CIFAR-10; the published test images are the official test set.
 
     Args:
-        path: folder that holds cifar-10-python.tar.gz or cifar-10-batches-py/, or into which it is downloaded
+        path: Folder that holds cifar-10-python.tar.gz or cifar-10-batches-py/, or into which it is downloaded
             (default "data").
-        seed: of the subset.
-        num_images: keep this many of the 50,000 training images, stratified.
+        seed: Seed of the subset.
+        num_images: Keep this many of the 50,000 training images, stratified.
 
     Raises:
-        UserInputError: if it is not there and cannot be downloaded, with the archive's name, address and place.
+        UserInputError: If the archive is missing and cannot be downloaded, with its name, URL and folder.
 
-    The batches are pickles: torchvision opens them only if their MD5 is the published one.
+    The batches are pickles, which torchvision opens only if their MD5 is the published one.
     """
     root = Path(path or DEFAULT_ROOT).expanduser()
     archive = Archive(title="CIFAR-10", urls=(datasets.CIFAR10.url,), folder=root)
@@ -52,7 +52,7 @@ def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, 
 
 def _load_part(root: Path, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     with warnings.catch_warnings():
-        # The published pickles hold arrays in an old form that newer NumPy warns about.
+        # The published pickles hold arrays in an old format that newer NumPy warns about.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
         part = datasets.CIFAR10(root, train=train, download=True)
     return np.asarray(part.data, dtype=np.uint8), np.asarray(part.targets, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""From encoded bytes to one uint8 array: every image decoded, checked and named if it cannot be used."""
+"""Decoding of image files into one uint8 array, with an error that names the first file that cannot be used."""
 
 import io
 import warnings
@@ -19,7 +19,7 @@ CHANNELS = {"RGB": 3, "L": 1}
 
 @dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """One image file's bytes and the words that name it in an error ("cats/7.png", "train.parquet row 12")."""
+    """The bytes of an image file and its name in errors ("cats/7.png", "train.parquet row 12")."""
 
     name: str
     data: bytes
@@ -27,7 +27,7 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _First:
-    """The image that all others must be like."""
+    """The first image, whose mode and size all others must have."""
 
     name: str
     mode: str
@@ -35,7 +35,7 @@ class _First:
 
 
 def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Return an uninitialised (N, H, W, 3) uint8 array; raise UserInputError if the machine has no room for it."""
+    """Return an uninitialized (N, H, W, 3) uint8 array; raise UserInputError if it exceeds half of the machine's memory."""
     needed = num_images * height * width * 3
     memory = physical_memory()
     if needed > memory // 2:
@@ -49,23 +49,21 @@ def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint
 def decode_images(
     encoded: Iterable[EncodedImage], num_images: int, native_size: int | None, memory_budget: ImageMemoryBudget
 ) -> NDArray[np.uint8]:
-    """Return the images as one array, in their order.
-
-    A set that is grayscale throughout is replicated into three equal channels.
+    """Return the images as one array, in their order. A grayscale set is replicated into three equal channels.
 
     Args:
         encoded: `num_images` encoded images.
         num_images: N.
-        native_size: side in pixels to which every image is resized (Pillow's bicubic, antialiased, aspect not kept);
-            None demands one size.
-        memory_budget: what the images may take in memory; if they need more, they are mapped from a file.
+        native_size: Side in pixels to which all images are resized (Pillow's bicubic, antialiased, without preserving the
+            aspect ratio); None requires images of equal size.
+        memory_budget: Memory that the images may take; if they need more, they are mapped from a file.
 
     Returns:
         (N, H, W, 3) uint8 RGB.
 
     Raises:
-        UserInputError: naming the first image that is undecodable, of a mode other than RGB or grayscale, of another
-            mode or another size than the first, or larger than `MAX_IMAGE_PIXELS`.
+        UserInputError: Naming the first image that cannot be decoded, is neither RGB nor grayscale, differs from the first
+            image in mode or size, or has more than `MAX_IMAGE_PIXELS`.
     """
     stack: NDArray[np.uint8] | None = None
     try:
@@ -84,7 +82,7 @@ def decode_images(
 def _decode_alike(
     encoded: Iterable[EncodedImage], native_size: int | None
 ) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]]]:
-    """Return each image's pixels, (H, W, 3) or (H, W, 1), with (H, W), which is that of the first."""
+    """Yield the pixels of each image, (H, W, 3) or (H, W, 1), and (H, W), which equals that of the first."""
     first: _First | None = None
     for item in encoded:
         image = decode_image(item)
@@ -97,7 +95,7 @@ def _decode_alike(
 
 
 def decode_image(item: EncodedImage) -> Image.Image:
-    """Return the decoded image, mode RGB or L; raise UserInputError naming it if it cannot be used."""
+    """Return the decoded image, of mode RGB or L; raise UserInputError naming it if it cannot be used."""
     if not item.data:
         raise UserInputError(f"{item.name} is empty (0 bytes); replace or remove it")
     try:
@@ -111,7 +109,7 @@ def decode_image(item: EncodedImage) -> Image.Image:
             has_frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise UserInputError(_too_large(item.name)) from None
-    # Pillow's decoders raise nearly any class on hostile bytes: OSError, SyntaxError, struct.error, IndexError, ...
+    # Pillow's decoders raise almost any class on hostile bytes: OSError, SyntaxError, struct.error, IndexError, ...
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
@@ -120,7 +118,7 @@ def decode_image(item: EncodedImage) -> Image.Image:
     if num_pixels > MAX_IMAGE_PIXELS:
         raise UserInputError(_too_large(item.name))
     if has_frames:
-        raise UserInputError(f"{item.name} holds several frames; save the one that is meant")
+        raise UserInputError(f"{item.name} holds several frames; save one of them as an image")
     if image.mode not in CHANNELS:
         raise UserInputError(
             f"images must be 8-bit RGB or grayscale, but {item.name} has Pillow's mode {image.mode!r}; convert it to RGB"
@@ -130,17 +128,17 @@ def decode_image(item: EncodedImage) -> Image.Image:
 
 def _too_large(name: str) -> str:
     return (
-        f"an image may have {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels at most, but {name} has more; replace or remove it"
+        f"an image may have at most {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels, but {name} has more; replace or remove it"
     )
 
 
 def _check_like_first(name: str, image: Image.Image, first: _First) -> None:
     if image.mode != first.mode:
-        gray, colour = (name, first.name) if image.mode == "L" else (first.name, name)
-        raise UserInputError(f"{gray} is grayscale in an RGB set ({colour} is RGB); convert it to RGB or remove it")
+        gray, color = (name, first.name) if image.mode == "L" else (first.name, name)
+        raise UserInputError(f"{gray} is grayscale in an RGB set ({color} is RGB); convert it to RGB or remove it")
     if image.size != first.size:
         width, height = first.size
         raise UserInputError(
-            f"all images must have one size, but {first.name} has {width}x{height} px and {name} "
+            f"all images must have the same size, but {first.name} has {width}x{height} px and {name} "
             f"{image.width}x{image.height}; set data.options.native_size to resize every image"
         )

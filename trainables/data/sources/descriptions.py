@@ -1,4 +1,4 @@
-"""What is known about a data set beyond its images: class names and named groups of classes (descriptions.toml)."""
+"""Descriptions of data sets: class names and named groups of classes (descriptions.toml)."""
 
 import functools
 import tomllib
@@ -13,11 +13,11 @@ ClassGroups = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """One data set.
+    """Description of one data set.
 
     Attributes:
         class_names: K names in the order of the labels.
-        groups: named groups of class names.
+        groups: Named groups of class names.
     """
 
     class_names: tuple[str, ...]
@@ -26,7 +26,7 @@ class Description:
 
 @functools.cache
 def load_descriptions() -> Mapping[str, Description]:
-    """Return the shipped descriptions by the data set's name."""
+    """Return the shipped descriptions, by the name of the data set."""
     text = (resources.files("trainables.data.sources") / "descriptions.toml").read_text(encoding="utf-8")
     return {
         name: Description(
@@ -38,7 +38,7 @@ def load_descriptions() -> Mapping[str, Description]:
 
 
 def find_groups(class_names: Sequence[str]) -> ClassGroups:
-    """Return the groups of the described data set that has exactly these classes in any order; empty if there is none."""
+    """Return the groups of the described data set with exactly these classes, in any order; empty if there is none."""
     for description in load_descriptions().values():
         if sorted(description.class_names) == sorted(class_names):
             return description.groups
@@ -46,16 +46,20 @@ def find_groups(class_names: Sequence[str]) -> ClassGroups:
 
 
 def resolve_groups(class_groups: Mapping[str, Sequence[str]] | None, class_names: Sequence[str]) -> ClassGroups:
-    """Return the user's groups, or those of the described data set with these classes where the user gave none.
+    """Return the user's groups, or by default those of the described data set with the same classes.
+
+    Args:
+        class_groups: The user's groups, or None.
+        class_names: K names.
 
     Raises:
-        UserInputError: if a group is empty or names a class that does not exist.
+        UserInputError: If a group is empty or names a class that does not exist.
     """
     if class_groups is None:
         return find_groups(class_names)
     for group, members in class_groups.items():
         if not members:
-            raise UserInputError(f"the group {group!r} in data.options.class_groups names no class; remove it")
+            raise UserInputError(f"the group {group!r} in data.options.class_groups is empty; remove it")
         for member in members:
             if member not in class_names:
                 raise UserInputError(

@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits that scikit-learn carries: 8x8 grayscale, ten classes; nothing is downloaded."""
+"""The 1,797 handwritten digits of scikit-learn: 8x8 grayscale, ten classes, without a download."""
 
 from typing import Annotated
 
@@ -14,14 +14,14 @@ HIGHEST_LEVEL = 16
 
 
 def load_digits(*, seed: int = 0, num_images: Annotated[int, Field(ge=1)] | None = None) -> ImageSet:
-    """Return the digits: grey levels 0..16 scaled to 0..255 and replicated into three equal channels.
+    """Return the digits: gray levels 0..16 scaled to 0..255 and replicated into three equal channels.
 
     Args:
-        seed: of the subset.
-        num_images: keep this many of the 1,797 images, stratified.
+        seed: Seed of the subset.
+        num_images: Keep this many of the 1,797 images, stratified.
 
     Raises:
-        UserInputError: if `num_images` is out of range.
+        UserInputError: If `num_images` is out of range.
     """
     bunch = load_sklearn_digits()
     labels = np.asarray(bunch.target, dtype=np.int64)

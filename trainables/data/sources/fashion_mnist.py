@@ -16,7 +16,7 @@ from trainables.data.sources.descriptions import load_descriptions
 from trainables.data.sources.published import DEFAULT_ROOT, Archive, check_reachable, load_published
 from trainables.data.sources.subset import choose_subset
 
-# torchvision's IDX reader on files that are not IDX.
+# Raised by torchvision's IDX reader for files that are not IDX.
 MALFORMED = (AssertionError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 
 
@@ -25,16 +25,16 @@ def load_fashion_mnist(
 ) -> ImageSet:
     """Return Fashion-MNIST; the published test images are the official test set.
 
-    The images are grayscale: each is replicated into three equal channels, so that an RGB backbone takes them.
+    The grayscale images are replicated into three equal channels.
 
     Args:
-        path: folder that holds FashionMNIST/raw/ with the four files (packed or not), or into which they are
+        path: Folder that holds FashionMNIST/raw/ with the four files (compressed or not), or into which they are
             downloaded (default "data").
-        seed: of the subset.
-        num_images: keep this many of the 60,000 training images, stratified.
+        seed: Seed of the subset.
+        num_images: Keep this many of the 60,000 training images, stratified.
 
     Raises:
-        UserInputError: if it is not there and cannot be downloaded, with the archives' names, address and place.
+        UserInputError: If the files are missing and cannot be downloaded, with their names, URL and folder.
     """
     root = Path(path or DEFAULT_ROOT).expanduser()
     folder = root / "FashionMNIST" / "raw"
@@ -48,7 +48,7 @@ def load_fashion_mnist(
         archive, lambda: (_load_part(root, train=True), _load_part(root, train=False)), MALFORMED
     )
     if train.shape[1:] != test.shape[1:]:
-        raise UserInputError(f"Fashion-MNIST's files in {folder} hold images of two sizes; {archive.advice}")
+        raise UserInputError(f"Fashion-MNIST's files in {folder} hold images of different sizes; {archive.advice}")
     labels = np.concatenate([train_labels, test_labels])
     official_test = np.arange(len(labels)) >= len(train_labels)
     kept = choose_subset(labels, official_test, num_images, seed)

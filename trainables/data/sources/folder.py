@@ -1,4 +1,4 @@
-"""A user's own images: one folder per class, optionally under train/ and test/ (torchvision's ImageFolder layout)."""
+"""A user's images: one folder per class, optionally under train/ and test/ (torchvision's ImageFolder layout)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,22 +37,22 @@ def load_folder(
     class_groups: Mapping[str, Sequence[str]] | None = None,
     memory_budget: ImageMemoryBudget,
 ) -> ImageSet:
-    """Return the images under `path`, classes and files in sorted order.
+    """Return the images below `path`, with classes and files in sorted order.
 
-    Layouts: <path>/<class>/*.png|jpg|..., or <path>/train/<class>/... with <path>/test/<class>/..., which makes the
-    latter the official test set. A set that is grayscale throughout is replicated into three channels.
+    The layout is <path>/<class>/*.png|jpg|..., or <path>/train/<class>/... with the official test set in
+    <path>/test/<class>/... A grayscale set is replicated into three equal channels.
 
     Args:
-        path: the folder.
-        seed: of the subset.
-        num_images: keep this many images outside the test set, stratified; only what is kept is decoded and checked.
-        native_size: resize every image to this side in pixels (bicubic, aspect not kept); without it all images must
-            have one size.
-        class_groups: named groups of classes, such as {rigid = ["ship"], deformable = ["cat", "dog"]}.
-        memory_budget: what the decoded images may take in memory; no option of a spec.
+        path: The folder.
+        seed: Seed of the subset.
+        num_images: Keep this many images outside the test set, stratified; only these are decoded and checked.
+        native_size: Resize all images to this side in pixels (bicubic, without preserving the aspect ratio); without it
+            all images must have the same size.
+        class_groups: Named groups of classes, such as {rigid = ["ship"], deformable = ["cat", "dog"]}.
+        memory_budget: Memory that the decoded images may take; not an option of a spec.
 
     Raises:
-        UserInputError: naming the folder that is missing, empty or misplaced, or the file that cannot be used.
+        UserInputError: Naming the folder that is missing, empty or misplaced, or the file that cannot be used.
     """
     if not path:
         raise UserInputError('the source "folder" needs data.path, a folder with one folder of images per class')
@@ -77,7 +77,7 @@ def load_folder(
 
 
 def _find_parts(root: Path) -> list[Path]:
-    """The folder itself, or its train/ and test/ where train/ holds folders."""
+    """Return the folder itself, or its train/ and test/ if train/ holds folders."""
     if not root.is_dir():
         raise UserInputError(
             f"data.path must be a folder with one folder of images per class, but there is no folder {root}"
@@ -88,7 +88,7 @@ def _find_parts(root: Path) -> list[Path]:
     others = [folder.name for folder in _folders(root) if folder not in (train, test)]
     if others:
         raise UserInputError(
-            f"{root} has train/ and so may have only test/ beside it, but it also has {others[0]}/; "
+            f"{root} has train/, so the only other folder may be test/, but it also has {others[0]}/; "
             "merge it into train/ or move it away"
         )
     return [train, test] if test.is_dir() else [train]
@@ -97,7 +97,7 @@ def _find_parts(root: Path) -> list[Path]:
 def _list_part(root: Path) -> _Part:
     for entry in _entries(root):
         if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-            raise UserInputError(f"{entry} lies outside every class folder; move it into one")
+            raise UserInputError(f"{entry} is not in a class folder; move it into one")
     files = {folder.name: _image_files(folder) for folder in _folders(root)}
     if len(files) < 2:
         raise UserInputError(
@@ -113,17 +113,19 @@ def _image_files(folder: Path) -> list[Path]:
     found = []
     for entry in _entries(folder):
         if entry.is_dir():
-            raise UserInputError(f"a class folder holds image files only, but {entry} is a folder; move its images up")
+            raise UserInputError(
+                f"a class folder may hold image files only, but {entry} is a folder; move its images up"
+            )
         if entry.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserInputError(
-                f"{entry} is not an image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove it or give it its suffix"
+                f"{entry} is not an image ({', '.join(sorted(IMAGE_SUFFIXES))}); remove it or correct its suffix"
             )
         found.append(entry)
     return found
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Sorted content without hidden files and what desktops leave behind."""
+    """Return the sorted content without hidden files and files of desktop environments."""
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Images in Hugging Face's parquet layout: a column of encoded images and a column of integer labels."""
+"""Images in the parquet layout of Hugging Face: a column of encoded images and a column of integer labels."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ ARROW_ERRORS = (pa.ArrowException, OSError)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shard:
-    """One parquet file, opened: its labels are read, its images are not."""
+    """A parquet file whose labels have been read, but not its images."""
 
     path: Path
     image_column: str
@@ -51,20 +51,20 @@ def load_parquet(
     """Return the images of one parquet file, or of a folder with train-*.parquet and optionally test-*.parquet.
 
     Args:
-        path: a .parquet file (no official test set), or the folder; its test-* files are the official test set.
-        seed: of the subset.
-        num_images: keep this many images outside the test set, stratified; only what is kept is decoded and checked.
-        native_size: resize every image to this side in pixels (bicubic, aspect not kept).
-        image_column: a struct with `bytes`, or binary; by default the column `img` or `image`.
-        label_column: integers in [0, K).
-        test_split: first word of the test files' names, such as "validation".
-        class_names: K names, where the files' Hugging Face metadata has none.
-        class_groups: named groups of classes; by default those of the described data set with the same classes
+        path: A .parquet file (without an official test set), or a folder whose test-* files are the official test set.
+        seed: Seed of the subset.
+        num_images: Keep this many images outside the test set, stratified; only these are decoded and checked.
+        native_size: Resize all images to this side in pixels (bicubic, without preserving the aspect ratio).
+        image_column: Column of type binary, or struct with `bytes`; by default `img` or `image`.
+        label_column: Column of integers in [0, K).
+        test_split: First word of the test files' names, such as "validation".
+        class_names: K names, if the files have no Hugging Face metadata with the names.
+        class_groups: Named groups of classes; by default those of the described data set with the same classes
             (CIFAR-10's rigid and deformable).
-        memory_budget: what the decoded images may take in memory; no option of a spec.
+        memory_budget: Memory that the decoded images may take; not an option of a spec.
 
     Raises:
-        UserInputError: naming the file that is not parquet or lacks a column or the class names, or file and row of
+        UserInputError: Naming the file that is not parquet or lacks a column or the class names, or the file and row of
             an image that cannot be used.
     """
     train_files, test_files = _find_files(path, test_split)
@@ -158,7 +158,7 @@ def _choose_image_column(path: Path, schema: Any, image_column: str | None) -> s
 
 
 def _read_class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
-    """The names in Hugging Face's schema metadata; None where it has none."""
+    """Return the names in the schema's Hugging Face metadata; None if there are none."""
     try:
         names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_column]["names"]
     except (KeyError, TypeError, ValueError):
@@ -173,17 +173,15 @@ def _resolve_class_names(shards: Sequence[_Shard], given: Sequence[str] | None) 
         if shard.class_names is None:
             continue
         if names is not None and names != shard.class_names:
-            raise UserInputError(f"{shard.path} names its classes otherwise than {origin}; make them agree")
+            raise UserInputError(f"the class names in {shard.path} differ from those in {origin}; make them agree")
         names, origin = shard.class_names, str(shard.path)
     if names is None:
         raise UserInputError(
-            f"{shards[0].path} is a source without the class labels: its metadata does not name the classes; "
-            'pass data.options.class_names, such as ["cat", "dog"], in the order of the labels'
+            f"the metadata of {shards[0].path} does not name the classes; "
+            'set data.options.class_names, such as ["cat", "dog"], in the order of the labels'
         )
     if len(names) < 2 or len(set(names)) != len(names) or not all(names):
-        raise UserInputError(
-            f"a source needs two or more classes with distinct names, but {origin} names {list(names)}"
-        )
+        raise UserInputError(f"a source needs at least two classes with distinct names, but {origin} has {list(names)}")
     return names
 
 
@@ -197,7 +195,7 @@ def _check_labels(shard: _Shard, label_column: str, names: tuple[str, ...]) -> N
 
 
 def _read_images(shards: Sequence[_Shard], kept: NDArray[np.int64]) -> Iterator[EncodedImage]:
-    """The encoded images at the sorted global rows `kept`."""
+    """Yield the encoded images at the sorted global rows `kept`."""
     start = 0
     for shard in shards:
         rows = kept[(kept >= start) & (kept < start + len(shard.labels))] - start

@@ -1,13 +1,13 @@
-"""Planted scenes: small pictures whose cues and their correlation with the class are known, made on the spot.
+"""Planted scenes: generated images whose cues have a known correlation with the class.
 
-One object per scene on a background, among small distractors, under noise. Four cues take ten values each: the object's
-shape, its texture, its colour, and the background. Up to three shortcuts can be planted besides: a coloured patch in the
-corner, a coloured frame, a faint sinusoid over the whole picture. A cue with correlation rho copies the class with
-probability rho and is drawn uniformly from all ten values otherwise, independently of everything else: at rho = 0 it is
-independent of the class, and it agrees with the class with probability rho + (1 - rho) / 10.
+A scene has one object on a background, small distractors, and noise. Four cues have ten values each: shape, texture and color
+of the object, and the background. Up to three shortcuts can be added: a colored patch in the corner, a colored frame, and
+a faint sinusoid over the whole image. A cue with correlation rho copies the class with probability rho and is otherwise
+drawn uniformly from all ten values, independently of everything else. So it agrees with the class with probability
+rho + (1 - rho) / 10, and is independent of the class at rho = 0.
 
-The pixels depend on the seed alone: only additions, products, square roots and table look-ups are used, which every
-machine rounds alike, so that data fingerprints agree between a cluster and a workstation.
+The pixels depend on the seed alone: only additions, products, square roots and table look-ups are used, which all machines
+round equally, so that data fingerprints agree between a cluster and a workstation.
 """
 
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ class PlantedScenes:
     """Planted scenes with their ground truth.
 
     Attributes:
-        image_set: images, labels, object masks.
-        cue_values: (N,) int64 in [0, 10) for every cue and planted shortcut; value k is the one that class k copies.
+        image_set: Images, labels and object masks.
+        cue_values: (N,) int64 in [0, 10) for each cue and shortcut; class k copies value k.
     """
 
     image_set: ImageSet
@@ -59,18 +59,18 @@ def load_planted(
     """Return planted scenes with object masks; classes are balanced to within one image.
 
     Args:
-        seed: of everything.
-        num_images: how many are made.
-        image_size: native side in pixels.
-        cue_correlation: rho of each cue ("shape", "texture", "colour", "background"), or one number for all four. A cue
-            that is not named keeps its default: 0.85, 0.6, 0.5, 0.4.
-        shortcuts: rho of each shortcut that is planted ("corner_patch", "frame", "sinusoid"); none by default. One with
-            rho = 0 is drawn at random: the control.
-        noise_std: standard deviation of the pixel noise, in grey levels of 255.
-        num_distractors: small shapes per scene, behind the object.
+        seed: Seed of everything random.
+        num_images: Number of scenes.
+        image_size: Native side in pixels.
+        cue_correlation: rho of each cue ("shape", "texture", "colour", "background"), or one number for all four. The
+            defaults are 0.85, 0.6, 0.5 and 0.4.
+        shortcuts: rho of each shortcut ("corner_patch", "frame", "sinusoid"); none by default. A shortcut with rho = 0 is
+            random, and serves as a control.
+        noise_std: Standard deviation of the pixel noise, in gray levels of 255.
+        num_distractors: Small shapes per scene, behind the object.
 
     Raises:
-        UserInputError: for an unknown cue or shortcut.
+        UserInputError: For an unknown cue or shortcut.
     """
     return make_planted_scenes(
         seed=seed,
@@ -93,7 +93,7 @@ def make_planted_scenes(
     noise_std: float = 10.0,
     num_distractors: int = 3,
 ) -> PlantedScenes:
-    """Return planted scenes and the value that every cue took; the arguments are those of `load_planted`."""
+    """Return planted scenes and the values of their cues; see `load_planted` for the arguments."""
     correlation = resolve_correlation(cue_correlation, shortcuts or {})
     images = allocate_images(num_images, image_size, image_size)
     labels = numpy_generator(seed, "planted", "labels").permutation(np.arange(num_images, dtype=np.int64) % NUM_VALUES)
@@ -126,7 +126,15 @@ def make_planted_scenes(
 def resolve_correlation(
     cue_correlation: float | Mapping[str, float] | None, shortcuts: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return rho of the four cues and of the planted shortcuts; raise UserInputError for an unknown name or rho."""
+    """Return rho of the four cues and of the shortcuts.
+
+    Args:
+        cue_correlation: As in `load_planted`.
+        shortcuts: As in `load_planted`.
+
+    Raises:
+        UserInputError: For an unknown name, or rho outside [0, 1].
+    """
     if isinstance(cue_correlation, Mapping):
         for cue in cue_correlation:
             if cue not in CUES:
@@ -142,11 +150,11 @@ def resolve_correlation(
     correlation = of_cues | dict(shortcuts)
     for name, rho in correlation.items():
         if not 0 <= rho <= 1:
-            raise UserInputError(f"0 <= correlation <= 1 must hold, but {name} has {rho}; set it to, say, 0.5")
+            raise UserInputError(f"0 <= correlation <= 1 must hold, but {name} has {rho}; set it to 0.5, for example")
     return correlation
 
 
 def draw_cue(labels: NDArray[np.int64], rho: float, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return (N,) int64 cue values: the label with probability `rho`, else uniform over all ten values."""
+    """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values."""
     copies = generator.random(len(labels)) < rho
     return np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels))).astype(np.int64)

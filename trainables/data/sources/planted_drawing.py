@@ -1,8 +1,8 @@
-"""How planted scenes are drawn: every cue a function of its value, vectorised over images.
+"""Drawing of planted scenes: each cue is a function of its value, vectorized over images.
 
-Pictures are composed in luma and chroma (Rec. 601), so that a cue in colour leaves the luma untouched and a cue in luma
-leaves the colour: grayscale removes exactly the colour cue. All patterns are the same after a horizontal flip, so that
-flipping keeps every cue's value. Coordinates run from -1 to 1 across the picture, +y downwards.
+Scenes are composed in luma and chroma (Rec. 601), so that the color cue does not change the luma and the other cues do not
+change the chroma: conversion to grayscale removes exactly the color cue. All patterns are invariant under a horizontal flip,
+so that flips preserve the cues' values. Coordinates range from -1 to 1 across the image, +y downwards.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ NUM_VALUES = len(SHAPES)
 
 MID_LUMA = 128.0
 CHROMA = 40.0
-# Centre and radius of the object: the outer eighth of the picture never holds a part of it.
+# Offset and radius of the object, which never reaches the outer eighth of the image.
 MAX_OFFSET = 0.13
 RADIUS = (0.42, 0.6)
 
-# Sines come from one rounded table: libraries differ in the last bit, and a data fingerprint must not.
+# Sines come from a rounded table, since libraries differ in the last bit and data fingerprints must not.
 _TABLE_SIZE = 4096
 _SINE = (np.rint(np.sin(2 * np.pi * np.arange(_TABLE_SIZE) / _TABLE_SIZE) * 2**14) / 2**14).astype(np.float32)
 
@@ -31,14 +31,14 @@ Generator = np.random.Generator
 def draw_scenes(
     cue_values: Mapping[str, Values], *, image_size: int, noise_std: float, num_distractors: int, generator: Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return (N, S, S, 3) uint8 scenes and (N, S, S) bool masks of every pixel that the object touches.
+    """Return (N, S, S, 3) uint8 scenes and (N, S, S) bool masks of the pixels that the object touches.
 
     Args:
-        cue_values: (N,) int64 in [0, 10) for shape, texture, colour, background and for each planted shortcut.
+        cue_values: (N,) int64 in [0, 10) for shape, texture, colour, background and each shortcut.
         image_size: S in pixels.
-        noise_std: of the pixel noise, in grey levels.
-        num_distractors: per scene.
-        generator: everything else that varies.
+        noise_std: Standard deviation of the pixel noise, in gray levels.
+        num_distractors: Distractors per scene.
+        generator: Draws everything else that varies.
     """
     n = len(cue_values["shape"])
     axis = ((2 * np.arange(image_size) + 1) / image_size - 1).astype(np.float32)
@@ -61,12 +61,12 @@ def draw_scenes(
 
 
 def draw_shape(values: Values, x: Field, y: Field) -> Field:
-    """Return signed distances, about, to each image's shape in units of its radius: negative inside.
+    """Return approximate signed distances to each image's shape in units of its radius, negative inside.
 
     Args:
         values: (N,) int64, indices into `SHAPES`.
-        x: (N, S, S) object coordinates, the shape within the unit circle.
-        y: likewise.
+        x: (N, S, S) object coordinates; the shape lies within the unit circle.
+        y: As `x`.
     """
     distance = np.empty_like(x)
     for value in range(NUM_VALUES):
@@ -106,13 +106,13 @@ def _shape_distance(shape: str, x: Field, y: Field) -> Field:
 def draw_texture(values: Values, u: Field, v: Field, speckle: Field) -> Field:
     """Return (N, S, S) textures in [-1, 1].
 
-    Value 0 is plain; 1 to 4 stripes (horizontal coarse, fine, vertical coarse, fine); 5 and 6 checks (coarse, fine); 7 and
-    8 dots (coarse, fine); 9 speckle.
+    Value 0 is plain; 1 to 4 are stripes (horizontal coarse and fine, vertical coarse and fine); 5 and 6 checks (coarse, fine);
+    7 and 8 dots (coarse, fine); 9 is speckle.
 
     Args:
         values: (N,) int64.
-        u: (N, S, S) horizontal texture coordinate in periods of the coarse patterns.
-        v: likewise, vertical.
+        u: (N, S, S) horizontal texture coordinate, in periods of the coarse patterns.
+        v: (N, S, S) vertical texture coordinate, in the same unit.
         speckle: (N, S, S) in [-1, 1], independent per pixel.
     """
     texture = np.zeros_like(u)
@@ -135,10 +135,16 @@ def draw_texture(values: Values, u: Field, v: Field, speckle: Field) -> Field:
 
 
 def draw_background(values: Values, x: Field, y: Field, generator: Generator) -> Field:
-    """Return (N, S, S) luma in grey levels: smooth patterns that a low-pass filter leaves.
+    """Return (N, S, S) luma in gray levels: smooth patterns that pass a low-pass filter.
 
-    Value 0 dark; 1 bright; 2 lighter towards the top; 3 towards the bottom; 4 towards the centre; 5 away from it; 6 wide
-    horizontal bands; 7 wide vertical bands; 8 lighter at the sides; 9 lighter at top and bottom.
+    Value 0 is dark; 1 bright; 2 lighter towards the top; 3 towards the bottom; 4 towards the center; 5 away from it; 6 has
+    wide horizontal bands; 7 wide vertical bands; 8 is lighter at the sides; 9 lighter at top and bottom.
+
+    Args:
+        values: (N,) int64.
+        x: (1, 1, S) coordinates.
+        y: (1, S, 1) coordinates.
+        generator: Draws phase, contrast and level.
     """
     n = len(values)
     phase = generator.random((n, 1, 1), dtype=np.float32)
@@ -158,7 +164,7 @@ def draw_background(values: Values, x: Field, y: Field, generator: Generator) ->
 
 
 def draw_sinusoid(values: Values, x: Field, y: Field, generator: Generator) -> Field:
-    """Return (N, S, S) waves in [-1, 1] with 3, 5, 7, 9 or 11 periods, down the picture (values 0-4) or across (5-9)."""
+    """Return (N, S, S) waves in [-1, 1] with 3, 5, 7, 9 or 11 periods, down the image (values 0-4) or across (5-9)."""
     n = len(values)
     periods = (3 + 2 * (values % 5)).astype(np.float32)[:, None, None]
     across = (values >= 5)[:, None, None]
@@ -166,13 +172,13 @@ def draw_sinusoid(values: Values, x: Field, y: Field, generator: Generator) -> F
 
 
 def sine(periods: NDArray[np.floating]) -> Field:
-    """Return sin(2 pi t) of t in periods, from the table."""
+    """Return sin(2 pi t) for t in periods, from the table."""
     index = np.floor(periods * _TABLE_SIZE).astype(np.int64) & (_TABLE_SIZE - 1)
     return np.asarray(_SINE[index], dtype=np.float32)
 
 
 def cue_chroma(values: Values) -> tuple[Field, Field]:
-    """Return (N, 1, 1) blue and red chroma of colour values: ten hues on a circle, of one strength."""
+    """Return the (N, 1, 1) blue and red chroma of color values: ten equally strong hues on a circle."""
     turns = values.astype(np.float32)[:, None, None] / NUM_VALUES
     return CHROMA * sine(turns + np.float32(0.25)), CHROMA * sine(turns)
 
@@ -188,7 +194,7 @@ def _add_object(
     n, size = len(cue_values["shape"]), y.shape[1]
     radius = _uniform(n, *RADIUS, generator)
     dx, dy = (x - _uniform(n, -MAX_OFFSET, MAX_OFFSET, generator), y - _uniform(n, -MAX_OFFSET, MAX_OFFSET, generator))
-    # Up to 15 degrees; the sine is drawn, the cosine follows.
+    # Up to 15 degrees, drawn as the sine.
     turn = _uniform(n, -0.26, 0.26, generator)
     cosine = np.sqrt(1 - turn * turn)
     side = np.where(generator.random((n, 1, 1)) < 0.5, np.float32(-1), np.float32(1))
@@ -197,7 +203,7 @@ def _add_object(
     )
     pixel = 2 / size / radius
     coverage = np.clip(0.5 - distance / pixel, 0, 1)
-    # Textures have a period of 5.8 px of 32; the phase is free and they do not turn with the object.
+    # Textures have a period of 5.8 of 32 px and a random phase, and do not rotate with the object.
     shift = generator.random((2, n, 1, 1), dtype=np.float32)
     zero = np.zeros_like(distance)
     speckle = generator.integers(0, 256, distance.shape, dtype=np.uint8).astype(np.float32) / 127.5 - 1
@@ -205,14 +211,14 @@ def _add_object(
     rim = np.clip(1 + (distance / pixel + 0.5) / 1.5, 0, 1)
     luma = _uniform(n, MID_LUMA - 20, MID_LUMA + 20, generator) + 30 * texture - 45 * rim
     blue, red = cue_chroma(cue_values["colour"])
-    # Paler where the rim is dark, so that no channel is clipped and the luma stays what it is.
+    # Paler where the rim is dark, so that no channel is clipped, which would change the luma.
     strength = _uniform(n, 0.7, 1.1, generator) * (1 - 0.6 * rim)
     _blend(picture, coverage, (luma, strength * blue, strength * red))
     return np.asarray(coverage > 0)
 
 
 def _add_distractor(picture: list[Field], x: Field, y: Field, generator: Generator) -> None:
-    """Draw one small disc or square per scene, of a colour and at a place that say nothing."""
+    """Draw one small disc or square per scene, of random color and position."""
     n, size = len(picture[0]), y.shape[1]
     radius = _uniform(n, 0.08, 0.17, generator)
     dx, dy = x - _uniform(n, -1, 1, generator), y - _uniform(n, -1, 1, generator)
@@ -223,13 +229,13 @@ def _add_distractor(picture: list[Field], x: Field, y: Field, generator: Generat
     _blend(picture, np.clip(0.5 - distance * (size / 2), 0, 1), (luma, 0.6 * blue, 0.6 * red))
 
 
-def _blend(picture: list[Field], coverage: Field, colour: tuple[Field, Field, Field]) -> None:
-    for channel, value in zip(picture, colour, strict=True):
+def _blend(picture: list[Field], coverage: Field, color: tuple[Field, Field, Field]) -> None:
+    for channel, value in zip(picture, color, strict=True):
         channel += coverage * (value - channel)
 
 
 def _paint(picture: list[Field], region: NDArray[np.bool_], values: Values) -> None:
-    """Fill a fixed region of every scene with the colour of the scene's value."""
+    """Fill a fixed region of each scene with the color of the scene's value."""
     blue, red = cue_chroma(values)
     for channel, value in zip(picture, (np.full_like(blue, MID_LUMA), blue, red), strict=True):
         channel[:, region] = value[:, 0]
@@ -249,7 +255,7 @@ def _corner(size: int) -> NDArray[np.bool_]:
 
 
 def _to_rgb(picture: list[Field], noise_std: float, generator: Generator) -> NDArray[np.uint8]:
-    """(N, S, S, 3) uint8; the noise is the difference of two uniform bytes, scaled to `noise_std`."""
+    """Return (N, S, S, 3) uint8; the noise is the difference of two uniform bytes, scaled to `noise_std`."""
     luma, blue, red = picture
     rgb = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], axis=-1)
     if noise_std > 0:

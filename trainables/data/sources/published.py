@@ -1,4 +1,4 @@
-"""Data sets that torchvision downloads: where their archives belong, and what to do where there is no network."""
+"""Data sets that torchvision downloads: their archives, and advice for machines without network access."""
 
 import http.client
 import urllib.error
@@ -22,9 +22,9 @@ class Archive:
     """The published files of one data set.
 
     Attributes:
-        title: name for messages.
-        urls: where each file is published.
-        folder: where the files belong.
+        title: Name in messages.
+        urls: URLs of the files.
+        folder: Folder of the files.
     """
 
     title: str
@@ -33,16 +33,17 @@ class Archive:
 
     @property
     def advice(self) -> str:
-        """What to do by hand."""
+        """Advice on fetching the files by hand."""
         names = ", ".join(url.rsplit("/", 1)[-1] for url in self.urls)
         base = self.urls[0].rsplit("/", 1)[0]
         return f"fetch {names} from {base}/ and put {'it' if len(self.urls) == 1 else 'them'} into {self.folder}"
 
 
 def check_reachable(archive: Archive) -> None:
-    """Raise UserInputError with the advice if the archive's server does not answer; nothing is written.
+    """Check that the archive's server answers, since torchvision has no time-out and leaves empty folders behind.
 
-    torchvision itself waits without a limit and leaves empty folders behind.
+    Raises:
+        UserInputError: With advice, if the server does not answer.
     """
     request = urllib.request.Request(archive.urls[0], method="HEAD", headers={"User-Agent": "abstudy"})
     try:
@@ -51,21 +52,21 @@ def check_reachable(archive: Archive) -> None:
     except NETWORK_ERRORS as error:
         reason = getattr(error, "reason", None) or error
         raise UserInputError(
-            f"{archive.title} is not there and cannot be downloaded ({_one_line(reason)}); {archive.advice}"
+            f"{archive.title} is missing and cannot be downloaded ({_one_line(reason)}); {archive.advice}"
         ) from None
 
 
 def load_published(archive: Archive, load: Callable[[], Loaded], malformed: tuple[type[Exception], ...] = ()) -> Loaded:
-    """Return what `load` returns.
+    """Return the result of `load`.
 
     Args:
-        archive: named in the error.
-        load: calls torchvision, which checks the files' MD5, unpacks archives and downloads what is missing.
-        malformed: what `load` raises besides on files that are not what they should be.
+        archive: Archive to name in the error.
+        load: Calls torchvision, which checks the files' MD5, unpacks archives and downloads missing files.
+        malformed: Further errors that `load` raises for damaged files.
 
     Raises:
-        UserInputError: if files are damaged and cannot be downloaded again (torchvision raises RuntimeError for a
-            wrong MD5, URLError or another OSError for the network).
+        UserInputError: If files are damaged and cannot be downloaded again. (torchvision raises RuntimeError for a wrong
+            MD5 and OSError for the network.)
     """
     expected: tuple[type[Exception], ...] = (RuntimeError, *NETWORK_ERRORS, *malformed)
     try:

@@ -1,4 +1,4 @@
-"""A smaller image set: which images are kept when `num_images` is given. Images of an official test set always are."""
+"""Subsets of image sets."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,11 @@ def choose_subset(
     Args:
         labels: (N,) int64 >= 0.
         official_test: (N,) bool, or None.
-        num_images: how many images outside the official test set, stratified; None keeps all.
-        seed: of the draw.
+        num_images: Number of images to keep outside the official test set, stratified; None keeps all.
+        seed: Seed of the draw.
 
     Raises:
-        UserInputError: if there are fewer than `num_images`, or `num_images` is less than the number of classes.
+        UserInputError: If there are fewer than `num_images`, or `num_images` is less than the number of classes.
     """
     n = len(labels)
     if num_images is None:
@@ -29,7 +29,7 @@ def choose_subset(
     others = np.flatnonzero(~is_test)
     if num_images > len(others):
         raise UserInputError(
-            f"data.num_images <= {len(others)} must hold (the images outside the test set), but got {num_images}"
+            f"data.num_images <= {len(others)} must hold (the number of images outside the test set), but got {num_images}"
         )
     num_classes = len(np.unique(labels[others]))
     if num_images < num_classes:
