@@ -1,1 +1,1 @@
-"""One trial: image sources, audit, splits, augmentation, models, the training loop and its record."""
+"""One trial: image sources, audit, splits, augmentation, models, training and records."""

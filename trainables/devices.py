@@ -1,4 +1,4 @@
-"""Which device a trial computes on, and what it is called."""
+"""The device of a trial and its name."""
 
 import torch
 
@@ -6,10 +6,14 @@ from search_spaces.errors import UserInputError
 
 
 def choose_device(device: str, num_gpus: float) -> torch.device:
-    """Return the device a trial computes on.
+    """Return the device that a trial computes on.
 
-    Raises UserInputError where the trial holds a GPU that torch cannot use: computing on the CPU instead would be slow
-    and silent. `resources.device = "cpu"` says that it is meant.
+    Args:
+        device: "auto" (CUDA if the trial holds a GPU, else CPU), "cpu" or "cuda".
+        num_gpus: GPUs that the trial holds.
+
+    Raises:
+        UserInputError: If the trial holds a GPU but torch finds no CUDA device. There is no silent fallback to the CPU.
     """
     if device == "cpu" or (device == "auto" and num_gpus == 0):
         return torch.device("cpu")
@@ -22,7 +26,7 @@ def choose_device(device: str, num_gpus: float) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the device's name for records: the GPU's model, or "cpu"."""
+    """Return the device's name in records: the GPU's model, or "cpu"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "cpu"

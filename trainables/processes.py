@@ -1,4 +1,4 @@
-"""Processes of this machine."""
+"""Settings and state of operating-system processes."""
 
 import ctypes
 import os
@@ -6,23 +6,23 @@ import sys
 
 import torch
 
-# Of glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
 
 
 def prepare_to_train(num_threads: int) -> None:
-    """Have this process compute with so many threads, and keep the memory that it frees for its next step."""
+    """Set the number of CPU threads of this process, and make its allocator keep freed memory."""
     torch.set_num_threads(num_threads)
     keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
-    """Have this process's allocator keep what is freed; return whether it is one that can, which glibc's is.
+    """Make this process's allocator keep freed memory; return whether it could, which is true of glibc.
 
-    A step on the CPU frees its activations and the next one asks for as many bytes again. By default glibc hands large blocks
-    back to the kernel, which then has to clear every page anew: measured at 6 % of a step of ResNet18 at 64 px, batch 128. The
-    process's peak stays what it was. Results do not change.
+    A training step on the CPU frees its activations, and the next step allocates as many bytes again. By default glibc returns
+    large blocks to the kernel, which then clears every page again: 6 % of a step of ResNet18 at 64 px, batch 128. Neither
+    the process's peak memory nor any result changes.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -33,7 +33,7 @@ def keep_freed_memory() -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process of this machine has this number."""
+    """Return whether this machine has a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""One random generator per purpose, derived from the seed and a name; nothing draws from global random state."""
+"""One random generator per purpose, derived from a seed and the purpose's name, instead of global random state."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Return a 63-bit seed that is a pure function of `seed` and the purpose's `names` (SHA-256)."""
+    """Return a 63-bit seed derived from `seed` and the purpose's `names` by SHA-256."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

@@ -1,9 +1,9 @@
-"""The one place where a training run becomes a Ray Tune Trainable. The only file of this room that knows Ray.
+"""`TrialTrainable`: the training of a trial as a Ray Tune Trainable. No other module of this package imports Ray.
 
-The study's own files are the truth: Tune's checkpoints are not used. A trial that is started again, by Tune's retry or by
-`study resume`, finds its last checkpoint in its own folder, reports again the epochs that it holds beyond
-`num_reported_epochs`, and trains on from there. Told to end (SIGTERM, as a machine that is taken away tells it), it leaves its
-epoch between two steps, stores a checkpoint there, and ends.
+The study's files are authoritative; Tune's checkpoints are not used. A new attempt of a trial, started by Tune's retry or by
+`study resume`, loads the last checkpoint from the trial's folder, reports the checkpoint's epochs beyond
+`num_reported_epochs` again, and continues training. On SIGTERM, which announces that a machine is taken away, the process
+interrupts the epoch between two steps, stores a checkpoint and exits.
 """
 
 import platform
@@ -35,14 +35,14 @@ from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSettings:
-    """What all trials of a study share and what does not belong to a trial's configuration.
+    """Settings that all trials of a study share and that are not part of their configurations.
 
     Attributes:
-        study_uri: root of the study.
-        weights: where the pretrained weights lie on every node ("none", "imagenet", a file or a folder).
-        device: "auto" (CUDA where the trial holds a GPU, else CPU), "cpu" or "cuda".
-        space: the searched parameters, for TensorBoard's HParams.
-        profile: whether epochs say where their time goes.
+        study_uri: Root of the study.
+        weights: Location of the pretrained weights on every node ("none", "imagenet", a file or a folder).
+        device: "auto" (CUDA if the trial holds a GPU, else CPU), "cpu" or "cuda".
+        space: Searched parameters, for TensorBoard's HParams.
+        profile: Whether epochs report `part_seconds`.
     """
 
     study_uri: str
@@ -53,7 +53,7 @@ class TrialSettings:
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
-    """One trial as a class Trainable: one step is one epoch; `reset_config` lets an actor serve the next trial."""
+    """One trial, of which one step is one epoch; `reset_config` lets the actor serve another trial."""
 
     _run: TrainingRun
     _files: TrialFiles
@@ -65,12 +65,12 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     _notes: tuple[str, ...]
 
     def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
-        """Start the trial that `config` names.
+        """Start an attempt of the trial in `config`.
 
         Args:
-            config: trial_id, folder (below the study's root), config_json (`TrialConfig.canonical_json`),
-                num_threads, num_gpus, num_reported_epochs, splits_to_predict.
-            data: the study's images and splits, read in place from the object store.
+            config: trial_id, folder (below the study's root), config_json (`TrialConfig.canonical_json`), num_cpus, num_gpus,
+                num_threads, num_reported_epochs, splits_to_predict.
+            data: The study's images and splits, read in place from the object store.
             settings: `TrialSettings`.
         """
         assert data is not None
@@ -78,19 +78,19 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._settings: TrialSettings = settings
         self._events: EventLog | None = None
         self._upload_from: Path | None = None
-        self._was_told_to_end = False
+        self._should_exit = False
         self._is_in_step = False
         self._listen_for_notice()
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up another trial in the same process."""
+        """Start an attempt of another trial in the same process."""
         self._close_events()
         self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train and evaluate one epoch, save it, and return it; or return one that the checkpoint already holds."""
+        """Train, evaluate, store and return one epoch, or return an epoch that the checkpoint already contains."""
         self._is_in_step = True
         self._run.stopwatch.add("idle", time.perf_counter() - self._idle_since)
         held = self._run.history
@@ -122,7 +122,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _run_epoch(self) -> EpochMetrics:
         try:
-            metrics = self._run.run_epoch(should_stop=lambda: self._was_told_to_end)
+            metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
         except EpochInterrupted:
             self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
             self._end()
@@ -130,22 +130,22 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             self._write_events(metrics)
         with self._run.stopwatch.part("checkpoint"):
             self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
-        if self._was_told_to_end:
+        if self._should_exit:
             self._end()
         return metrics
 
     def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
-        """Return the metrics with what was measured outside of the training run, too."""
+        """Return the metrics with the seconds that were measured outside of the training run."""
         seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
         return metrics.model_copy(update={"part_seconds": tuple(seconds.items())})
 
     def _listen_for_notice(self) -> None:
-        """Take SIGTERM as a notice: the process goes on until what it computes is stored."""
+        """On SIGTERM exit only after the current state is stored."""
         if threading.current_thread() is not threading.main_thread():
             return
 
         def take_notice(*_: object) -> None:
-            self._was_told_to_end = True
+            self._should_exit = True
             if not self._is_in_step:
                 self._end()
 
@@ -153,7 +153,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _end(self) -> NoReturn:
         self._close_events()
-        raise SystemExit("the process was told to end (SIGTERM); what it had computed is in the trial's checkpoint")
+        raise SystemExit("the process was terminated by SIGTERM; the trial's checkpoint holds its state")
 
     def cleanup(self) -> None:
         """Close the event file."""
@@ -183,7 +183,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)
 
     def _finish(self) -> dict[str, Any]:
-        """Store the final weights and predictions; return what the record says of them.
+        """Store the final weights and predictions; return the record's fields about them.
 
         A trial that diverged in its last epoch stores nothing.
         """
@@ -237,15 +237,15 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
 
 def node_name() -> str:
-    """Return host and Ray node of this process, such as ``gpu-7/3f2a90c1``; several nodes may lie on one host."""
+    """Return host and Ray node of this process, such as ``gpu-7/3f2a90c1``; a host may run several nodes."""
     return f"{platform.node()}/{ray.get_runtime_context().get_node_id()[:8]}"
 
 
 def share(data: TrialData) -> Any:
-    """Put the data in Ray's object store and return its reference; each node reads it in place, whoever asks for it there."""
+    """Put the data into Ray's object store, from which all processes of a node read it in place; return the reference."""
     return ray.put(data)
 
 
 def make_trainable(shared: Any, settings: TrialSettings) -> Any:
-    """Return the Trainable of the data that `share` put in the object store."""
+    """Return the Trainable for the data that `share` put into the object store."""
     return tune.with_parameters(TrialTrainable, data=shared, settings=settings)

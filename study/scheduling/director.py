@@ -1,4 +1,4 @@
-"""Directors decide which trial comes next and which goes on. They know records, not Ray: Ray only calls them."""
+"""Directors decide which trial starts next and which trials continue. Ray calls them; they do not use Ray."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,40 +26,39 @@ class Report:
 
 
 class Director(Protocol):
-    """What `study.cluster.connection.tune_run` needs from a director."""
+    """The interface that `study.cluster.tune_run` calls."""
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether no further trial will be started."""
+        """Whether no more trials will be started."""
 
     @property
     def problem(self) -> str:
-        """Why no further trial is started although some are left; "" if there is no reason."""
+        """Why no more trials are started although some are left; "" if there is no problem."""
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
-        """Return the records of its own trials that have not ended."""
+        """Return the records of the director's trials that have not ended."""
 
     def next_trial(self) -> TrialRecord | None:
-        """Return the record of the trial to start now, or None if none is to be started now."""
+        """Return the record of the trial to start now, or None if there is none."""
 
     def on_report(self, trial_id: str, report: Report) -> bool:
-        """Take one epoch; return whether the trial goes on."""
+        """Record one epoch; return whether the trial continues."""
 
     def on_error(self, trial_id: str, cause: str) -> None:
-        """Take the cause of an attempt that broke off."""
+        """Record the error of a failed attempt."""
 
     def on_retries_exhausted(self, trial_id: str) -> None:
-        """Take that a trial broke off and will not be tried again."""
+        """Record that a trial failed and has no retries left."""
 
     def requeue(self, trial_id: str) -> None:
-        """Take that a trial was dropped before it was started again: it waits, and is started by `next_trial`."""
+        """Put a trial whose retry was dropped back into the queue of `next_trial`."""
 
 
 class RecordKeeper:
-    """The part that all directors share: turning reports into records.
+    """The common base of directors: turns reports into records.
 
-    A trial that breaks off because the storage failed is not to blame: no further trial is started, and it stays RUNNING,
-    for `study resume`.
+    If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
 
     def __init__(self, book: MemoryBook, stage: Stage) -> None:
@@ -72,7 +71,7 @@ class RecordKeeper:
 
     @property
     def problem(self) -> str:
-        """Why no further trial is started although some are left; "" if there is no reason."""
+        """Why no more trials are started although some are left; "" if there is no problem."""
         return self._storage_problem
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
@@ -80,7 +79,7 @@ class RecordKeeper:
         return tuple(record for record in self.book.of_stage(self.stage) if not record.state.is_finished)
 
     def take_order(self) -> int:
-        """Return the next number of the study's event counter."""
+        """Return the next position on the study's event counter."""
         order = self._order
         self._order += 1
         return order
@@ -106,7 +105,7 @@ class RecordKeeper:
         )
 
     def on_error(self, trial_id: str, cause: str) -> None:
-        """Record the cause of a start that broke off; Tune starts the trial again, or calls `on_gave_up` next."""
+        """Record the error of a failed attempt, after which Tune starts the next or calls `on_retries_exhausted`."""
         record = self.book.get(self.stage, trial_id)
         if not record.state.is_finished:
             causes = (*record.retry_causes, cause)
@@ -114,16 +113,16 @@ class RecordKeeper:
         self._storage_problem = self._storage_problem or _storage_problem(cause)
 
     def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that a trial broke off and was not started again."""
+        """Record that a trial failed and has no retries left."""
         record = self.book.get(self.stage, trial_id)
         if not record.state.is_finished and not self._storage_problem:
             cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
             failed = self.finish(record, TrialState.FAILED, cause)
-            # The start that `on_error` expected did not follow.
+            # The next attempt, which `on_error` counted, was not started.
             self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
 
     def restart(self, record: TrialRecord) -> TrialRecord:
-        """Save and return the record of a trial that is started once more, after its driver stopped."""
+        """Save and return the record of a trial whose next attempt starts after its driver stopped."""
         return self.book.save(record.updated(attempts=record.attempts + 1))
 
 
@@ -141,6 +140,6 @@ def non_finite_reason(report: Report) -> str:
 
 
 def _storage_problem(cause: str) -> str:
-    """Return what a trial's process said of its storage, or "" if that did not break it."""
+    """Return the storage's error in the text of an attempt's error; "" if there is none."""
     lines = [line for line in cause.splitlines() if f"{StorageError.__name__}: " in line]
     return lines[-1].partition(f"{StorageError.__name__}: ")[2] if lines else ""

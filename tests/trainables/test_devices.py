@@ -1,4 +1,4 @@
-"""Devices: a GPU that is held is used or asked for by name, never replaced in silence."""
+"""Devices: a trial that holds a GPU uses it or fails; there is no silent fallback."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from search_spaces.errors import UserInputError
 from trainables.devices import choose_device, device_name
 
 
-def test_cpu_is_chosen_where_no_gpu_is_held_or_it_is_asked_for() -> None:
+def test_cpu_is_used_without_a_gpu_or_on_request() -> None:
     assert choose_device("auto", 0) == torch.device("cpu")
     assert choose_device("cpu", 1) == torch.device("cpu")
     assert device_name(torch.device("cpu")) == "cpu"

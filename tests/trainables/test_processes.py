@@ -1,4 +1,4 @@
-"""What a process that trains keeps for itself."""
+"""The allocator of a training process keeps freed memory."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def test_a_step_finds_the_memory_that_the_step_before_it_freed() -> None:
+def test_a_step_reuses_the_memory_that_the_previous_step_freed() -> None:
     faults = {}
     for name in ("kept", "given back"):
         done = subprocess.run([sys.executable, "-c", PROGRAM, name], capture_output=True, text=True, check=True)

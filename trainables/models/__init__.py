@@ -1,1 +1,1 @@
-"""Networks: backbones, their weights, convolutions that are fast on a CPU."""
+"""Backbones, pretrained weights, and convolutions that are fast on a CPU."""

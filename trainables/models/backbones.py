@@ -1,4 +1,4 @@
-"""The backbones with a new head, initialised from the trial's seed alone."""
+"""Backbones with a new head, initialized from the trial's seed alone."""
 
 import math
 import os
@@ -28,17 +28,17 @@ COMPILERS = ("none", "inductor", "cuda_graphs")
 
 
 def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = None) -> nn.Module:
-    """Return a torchvision ResNet, float32 on the CPU, with pretrained or fresh backbone and a fresh head `fc`.
+    """Return a torchvision ResNet, float32 on the CPU, with a pretrained or random backbone and a random head `fc`.
 
     Args:
-        config: reads `seed`, `backbone`, `weights` and `freeze`. A frozen backbone's parameters require no gradient;
-            its BatchNorm statistics stay fixed through `set_training_mode`.
-        num_classes: outputs K of the head.
-        weights: where the pretrained weights lie on this machine; None means `config`'s own `weights`, which in a
-            study is only their identity ("sha256:...").
+        config: Reads `seed`, `backbone`, `weights` and `freeze`. The parameters of a frozen backbone require no gradient;
+            `set_training_mode` keeps its BatchNorm statistics fixed.
+        num_classes: Outputs K of the head.
+        weights: Location of the pretrained weights on this machine. None means the `weights` of `config`, which in a
+            study are only an identity ("sha256:...").
 
     Raises:
-        UserInputError: for an unknown backbone, or weights that are missing or do not fit.
+        UserInputError: For an unknown backbone, or weights that are missing or do not match it.
     """
     backbone = config.word("backbone")
     weights = config.word("weights") if weights is None else weights
@@ -47,7 +47,7 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
     if weights == "none":
         model = _build_fresh(backbone, config.seed)
     else:
-        with torch.device("meta"):  # spares the initialisation that the weights overwrite, and draws no numbers
+        with torch.device("meta"):  # skips the initialization, which would draw random numbers
             model = BACKBONES[backbone](weights=None)
         model.to_empty(device="cpu")
         load_backbone_weights(model, backbone, weights)
@@ -59,9 +59,14 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
 
 
 def place_model(model: nn.Module, config: TrialConfig, device: torch.device) -> nn.Module:
-    """Move `model` to `device` in the memory layout that `config` trains in; the layout decides about the last bits.
+    """Move `model` to `device` in the memory layout of the training, which affects the last bits of results.
 
-    On a CPU its convolutions become `SmallMapConv2d` over the same parameters.
+    On a CPU its convolutions become `SmallMapConv2d` with the same parameters.
+
+    Args:
+        model: Model of `build_model`.
+        config: Reads `channels_last`.
+        device: Target device.
     """
     if device.type == "cpu":
         use_small_map_convolutions(model)
@@ -70,11 +75,17 @@ def place_model(model: nn.Module, config: TrialConfig, device: torch.device) -> 
 
 
 def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Return the model's forward pass, compiled where `config` says so; the parameters stay the model's own.
+    """Return the model's forward pass, compiled if the configuration asks for it; the parameters are shared.
 
-    `compile` is "none", "inductor" (torch.compile), or "cuda_graphs" (the same, replayed as CUDA graphs). What is compiled costs
-    its start again in every trial, and rounds otherwise than the plain model.
-    Raises UserInputError for another word, CUDA graphs without CUDA, and a CPU without the C++ compiler that this needs.
+    Each trial compiles again, and a compiled model rounds differently from the plain one.
+
+    Args:
+        model: Placed model.
+        config: Reads `compile`: "none", "inductor" (torch.compile) or "cuda_graphs" (torch.compile with CUDA graphs).
+        device: Device of the model.
+
+    Raises:
+        UserInputError: For another value, CUDA graphs without CUDA, or a CPU without a C++ compiler.
     """
     kind = str(config.get("compile", "none"))
     if kind not in COMPILERS:
@@ -91,14 +102,14 @@ def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -
             f'train.compile = "{kind}" on a CPU needs a C++ compiler, but there is no {compiler}; install one, set CXX, or '
             'use "none"'
         )
-    # An actor serves many trials, and torch gives up after a few models with one forward method.
+    # An actor serves many trials, and torch stops compiling after a few models with the same forward method.
     torch.compiler.reset()
     compiled = torch.compile(model, dynamic=False, mode="reduce-overhead" if kind == "cuda_graphs" else None)
     return cast(Callable[[Tensor], Tensor], compiled)
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return (backbone parameters, head parameters), each in the model's order; the head is `fc`."""
+    """Return the parameters of the backbone and those of the head `fc`, each in the model's order."""
     backbone: list[nn.Parameter] = []
     head: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -107,7 +118,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 
 
 def set_training_mode(model: nn.Module, *, freeze: bool) -> None:
-    """Switch to training; with `freeze` BatchNorm keeps its statistics, for nothing but the head may change."""
+    """Switch to training mode; with `freeze` stay in evaluation mode, so that BatchNorm keeps its statistics."""
     model.train(not freeze)
 
 
@@ -117,9 +128,13 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
-    """Return the floating-point operations of one image's forward pass; a multiplication and an addition are two.
+    """Return the floating-point operations of one image's forward pass; a multiply-add counts as two.
 
-    Counted by torch on tensors without data; `config` reads `backbone` and `image_size`.
+    Counted by torch on meta tensors.
+
+    Args:
+        config: Reads `backbone` and `image_size`.
+        num_classes: Outputs K of the head.
     """
     side = config.whole("image_size")
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -128,7 +143,7 @@ def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
 
 
 def _build_fresh(backbone: str, seed: int) -> nn.Module:
-    """Initialise as torchvision does; its initialisers take no generator, so the global one is lent and restored."""
+    """Initialize as torchvision does, which uses the global generator; its state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
         return BACKBONES[backbone](weights=None)
@@ -136,12 +151,12 @@ def _build_fresh(backbone: str, seed: int) -> nn.Module:
 
 def _num_features(model: nn.Module) -> int:
     if not isinstance(model.fc, nn.Linear):
-        raise TypeError(f"the head of a torchvision ResNet is a Linear layer, but got {type(model.fc).__name__}")
+        raise TypeError(f"the head of a torchvision ResNet must be a Linear layer, but got {type(model.fc).__name__}")
     return model.fc.in_features
 
 
 def _build_head(num_features: int, num_classes: int, generator: torch.Generator) -> nn.Linear:
-    """Return a linear layer drawn as `nn.Linear` draws it: uniform in +-1/sqrt(num_features)."""
+    """Return a linear layer with the distribution of `nn.Linear`: uniform in +-1/sqrt(num_features)."""
     with torch.device("meta"):
         head = nn.Linear(num_features, num_classes)
     head.to_empty(device="cpu")

@@ -1,9 +1,9 @@
-"""Convolutions over maps of one or two pixels, which a CPU computes several times faster as one matrix product.
+"""Convolutions over 1x1 and 2x2 maps as matrix products, which a CPU computes several times faster.
 
-A ResNet at 32 px ends in maps of 1x1, at 64 px in maps of 2x2. There a 3x3 convolution is a linear layer between all pixels of
-the input and all of the output, and most of its weights meet padding alone. oneDNN (torch 2.13) takes as long for the
-gradient of those weights as for that of a large map. Measured with batches of 128 on two cores, forward and backward in bfloat16:
-512 channels at 1x1 14.2 ms as a convolution, 1.5 ms as a product; 512 channels at 2x2 33 and 13.5 ms.
+The last maps of a ResNet have 1x1 pixels at an image size of 32 px, and 2x2 at 64 px. There a 3x3 convolution is a linear
+layer from all input pixels to all output pixels, and most of its weights only meet padding. oneDNN (torch 2.13) spends as
+much time on the gradient of those weights as on a large map. Forward and backward pass in bfloat16, batches of 128, two cores:
+512 channels at 1x1 take 14.2 ms as a convolution and 1.5 ms as a product; at 2x2 33 ms and 13.5 ms.
 """
 
 from typing import Any
@@ -16,10 +16,10 @@ Window = tuple[slice, slice]
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """An `nn.Conv2d` that is computed as one matrix product where every output pixel sees the same input pixels.
+    """An `nn.Conv2d` that is computed as one matrix product if all output pixels see the same input pixels.
 
-    Parameters, their names and the results are those of `nn.Conv2d`, but for the order of additions. In bfloat16 it also gives
-    the gradient 0 to weights that only meet padding; oneDNN leaves those of a strided convolution over one pixel unwritten.
+    Parameters, their names and results equal those of `nn.Conv2d` up to the order of additions. In bfloat16 weights that
+    only meet padding get the gradient 0, which oneDNN leaves unwritten in a strided convolution over one pixel.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name
@@ -30,7 +30,7 @@ class SmallMapConv2d(nn.Conv2d):
         product: Tensor = self._multiply(input, seen, windows)
         return product
 
-    # Inductor (torch 2.13) would compile the copies for minutes, in gigabytes.
+    # Inductor (torch 2.13) takes minutes and gigabytes to compile the copies.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _multiply(self, input: Tensor, seen: Window, windows: tuple[Window, ...]) -> Tensor:  # noqa: A002
         kind = input.device.type
@@ -41,9 +41,9 @@ class SmallMapConv2d(nn.Conv2d):
         return functional.linear(pixels, matrix).view(-1, side, side, self.out_channels).permute(0, 3, 1, 2)
 
     def _find_windows(self, height: int, width: int) -> tuple[Window, tuple[Window, ...]]:
-        """Return the input pixels that all output pixels see, and for each of these its taps, row by row.
+        """Return the input pixels that all output pixels see, and the taps of each output pixel, row by row.
 
-        No windows if they see different pixels, or the map is not square.
+        There are no taps if output pixels see different input pixels or the map is not square.
         """
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         size = (height + 2 * padding - kernel) // stride + 1
@@ -60,7 +60,7 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def use_small_map_convolutions(model: nn.Module) -> None:
-    """Replace the convolutions of `model` by `SmallMapConv2d` over the same parameters, where these can stand for them."""
+    """Replace the square, ungrouped convolutions of `model` by `SmallMapConv2d` with the same parameters."""
     for name, module in list(model.named_modules()):
         if type(module) is nn.Conv2d and _is_plain(module):
             model.set_submodule(name, _share(module))
@@ -76,7 +76,7 @@ def _is_plain(convolution: nn.Conv2d) -> bool:
 
 
 def _share(convolution: nn.Conv2d) -> SmallMapConv2d:
-    with torch.device("meta"):  # draws no numbers
+    with torch.device("meta"):  # draws no random numbers
         twin = SmallMapConv2d(
             convolution.in_channels,
             convolution.out_channels,
@@ -90,11 +90,11 @@ def _share(convolution: nn.Conv2d) -> SmallMapConv2d:
 
 
 class _Unfolded(torch.autograd.Function):
-    """The weights that each output pixel applies to the input's pixels, as one matrix."""
+    """The weights between all input pixels and all output pixels, as one matrix."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, windows: tuple[Window, ...], dtype: torch.dtype) -> Tensor:
-        """Return (P * C_out, H * W * C_in) in `dtype` of (C_out, C_in, k, k), with P windows of H x W taps."""
+        """Return (P * C_out, H * W * C_in) in `dtype` from (C_out, C_in, k, k), for P windows of H x W taps."""
         ctx.save_for_backward(weight)
         ctx.windows = windows
         taps = weight.permute(0, 2, 3, 1)
@@ -108,7 +108,7 @@ class _Unfolded(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Add up what each window's taps got; a tap that met padding alone got nothing."""
+        """Add up the gradients of each window's taps; those that only met padding are 0."""
         (weight,) = ctx.saved_tensors
         total = torch.zeros_like(weight)  # keeps the memory layout
         taps = total.permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""Pretrained backbones from a file, a folder, or torchvision's publication; nothing in a file is ever executed."""
+"""Pretrained weights from a file, a folder or torchvision; code in a file is never executed."""
 
 import math
 import pickle
@@ -16,8 +16,8 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from search_spaces.errors import UserInputError, nearest_name
 
-# The V1 weights of both backbones come from one and the same recipe. ResNet50's V2 weights do not, and an A/B study of
-# the backbones would compare the recipes with them.
+# The V1 weights of both backbones were trained with the same recipe. With ResNet50's V2 weights an A/B study of the backbones
+# would compare the recipes too.
 PUBLISHED_URLS: Mapping[str, str] = MappingProxyType(
     {
         "resnet18": ResNet18_Weights.IMAGENET1K_V1.url,
@@ -26,20 +26,20 @@ PUBLISHED_URLS: Mapping[str, str] = MappingProxyType(
 )
 HEAD_PREFIX = "fc."
 _SUFFIXES = (".pt", ".pth", ".safetensors")
-_OPTIONAL_SUFFIX = "num_batches_tracked"  # absent from files written before torch 0.4.1; only counts
+_OPTIONAL_SUFFIX = "num_batches_tracked"  # a counter, absent from files written before torch 0.4.1
 
 
 def load_backbone_weights(model: nn.Module, backbone: str, weights: str) -> None:
-    """Copy pretrained weights into everything of `model` but its head `fc`, cast to the model's dtype.
+    """Copy pretrained weights into `model` except for its head `fc`, cast to the model's dtype.
 
     Args:
-        model: a torchvision ResNet.
-        backbone: "resnet18" or "resnet50", what `model` is.
-        weights: "none" (leaves the model as it is), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once), a local
+        model: A torchvision ResNet.
+        backbone: Architecture of `model`, "resnet18" or "resnet50".
+        weights: "none" (keeps the model's weights), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once), a local
             .pt, .pth or .safetensors file, a folder with <backbone>.pt or <backbone>.safetensors, or a file:// URL.
 
     Raises:
-        UserInputError: if there are no such weights, the file holds anything but tensors, or another architecture's.
+        UserInputError: If there are no such weights, or the file does not hold the tensors of this architecture.
     """
     path = find_weights_file(backbone, weights)
     if path is None:
@@ -56,9 +56,17 @@ def load_backbone_weights(model: nn.Module, backbone: str, weights: str) -> None
 
 
 def find_weights_file(backbone: str, weights: str) -> Path | None:
-    """Return the file that `weights` means for `backbone`, downloading the published one if needed; None for "none".
+    """Return the file that `weights` names for `backbone`; the published file is downloaded if necessary.
 
-    Raises UserInputError if there is no such file.
+    Args:
+        backbone: "resnet18" or "resnet50".
+        weights: As in `load_backbone_weights`.
+
+    Returns:
+        The file, or None for "none".
+
+    Raises:
+        UserInputError: If there is no such file.
     """
     if weights == "none":
         return None
@@ -83,7 +91,9 @@ def find_weights_file(backbone: str, weights: str) -> Path | None:
 def load_weights_file(path: Path) -> dict[str, Tensor]:
     """Return the flat state dict in a .pt, .pth or .safetensors file, on the CPU.
 
-    A .pt file is read with `weights_only=True`: a pickle that would run code is refused with UserInputError.
+    Raises:
+        UserInputError: If the file cannot be read, holds objects other than tensors, or is a pickle that would run code
+            (it is read with `weights_only=True`).
     """
     try:
         state: Any = load_file(path) if path.suffix == ".safetensors" else _load_without_code(path)
@@ -92,7 +102,7 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
             f"weights must be tensors only, but {str(path)!r} is a pickle of other objects and was not opened; "
             "save the state dict as .safetensors"
         ) from None
-    except Exception as error:  # a hostile file makes the readers stumble over anything: IndexError, TypeError, ...
+    except Exception as error:  # the readers raise almost any class on hostile bytes
         first_line = str(error).partition("\n")[0][:120]
         raise UserInputError(
             f"the weights {str(path)!r} cannot be read: {first_line}; fetch or save the file again"
@@ -110,7 +120,7 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
 
 def _load_without_code(path: Path) -> Any:
     with warnings.catch_warnings():
-        # What torch cannot read so raises UnpicklingError next; the warning would only come before that error.
+        # The warning precedes the UnpicklingError that is handled by the caller.
         warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -118,7 +128,7 @@ def _load_without_code(path: Path) -> Any:
 def _check_architecture(
     loaded: Mapping[str, Tensor], expected: Mapping[str, Tensor], backbone: str, path: Path
 ) -> None:
-    """Raise UserInputError for the first name, shape or value that does not fit."""
+    """Raise UserInputError for the first name, shape or value that does not match."""
     rule = f"{str(path)!r} must hold the weights of {backbone}, but"
     remedy = "give the file of this backbone in torchvision's names"
     for name, value in expected.items():

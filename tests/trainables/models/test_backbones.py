@@ -1,4 +1,4 @@
-"""Models: initialisation from the seed alone, freezing, parameter groups and the schedule."""
+"""Models: initialization from the seed alone, freezing, parameter groups and the schedule."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ def test_every_backbone_gives_one_logit_per_class(backbone: str) -> None:
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
-def test_initialisation_depends_on_the_seed_alone(model: nn.Module) -> None:
+def test_initialization_depends_on_the_seed_alone(model: nn.Module) -> None:
     state = model.state_dict()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(99)
@@ -69,14 +69,14 @@ def test_the_backbone_does_not_depend_on_the_number_of_classes(model: nn.Module)
     assert torch.equal(build_model(CONFIG, 3).state_dict()["conv1.weight"], model.state_dict()["conv1.weight"])
 
 
-def test_the_head_is_drawn_as_linear_layers_are(model: nn.Module) -> None:
+def test_the_head_has_the_distribution_of_linear_layers(model: nn.Module) -> None:
     weight, bound = model.state_dict()["fc.weight"], 512**-0.5
     assert 0.99 * bound < float(weight.max()) <= bound
     assert -bound <= float(weight.min()) < -0.99 * bound
     assert abs(float(weight.mean())) < 0.05 * bound
 
 
-def test_global_random_state_is_left_alone() -> None:
+def test_global_random_state_is_not_changed() -> None:
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     build_model(CONFIG, 7)
     assert torch.equal(torch.get_rng_state(), before)
@@ -96,7 +96,7 @@ def test_head_and_backbone_parameters_are_all_there_once(model: nn.Module) -> No
     assert count_parameters(model) == sum(p.numel() for p in [*backbone, *head])
 
 
-def test_freezing_leaves_the_head_trainable_and_batchnorm_still() -> None:
+def test_freezing_keeps_the_head_trainable_and_batchnorm_fixed() -> None:
     frozen = build_model(change(freeze=True), 7)
     assert count_parameters(frozen) == 7 * 512 + 7
     set_training_mode(frozen, freeze=True)

@@ -1,4 +1,4 @@
-"""Convolutions over small maps: the same numbers as torch's own, computed otherwise."""
+"""Convolutions over small maps give the results of torch's own."""
 
 import copy
 
@@ -39,7 +39,7 @@ def compute(module: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
         (1, 1, 1, 1, False),
     ],
 )
-def test_a_convolution_over_a_small_map_gives_what_torch_gives(
+def test_a_convolution_over_a_small_map_equals_torchs(
     kernel: int, stride: int, padding: int, side: int, is_product: bool, layout: torch.memory_format
 ) -> None:
     with torch.random.fork_rng(devices=[]):
@@ -73,7 +73,7 @@ def test_a_map_that_is_not_square_is_left_to_torch() -> None:
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect", bias=False),
     ],
 )
-def test_other_convolutions_stay_what_they_are(convolution: nn.Conv2d) -> None:
+def test_other_convolutions_are_not_replaced(convolution: nn.Conv2d) -> None:
     model = nn.Sequential(convolution)
     use_small_map_convolutions(model)
     assert model[0] is convolution
@@ -106,7 +106,7 @@ def test_placing_draws_no_numbers_keeps_the_parameters_and_may_be_repeated() -> 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("image_size", [8, 16, 32])
 def test_in_bfloat16_weights_that_only_meet_padding_get_the_gradient_zero(backbone: str, image_size: int) -> None:
-    """oneDNN (torch 2.13) leaves them unwritten where a strided convolution's input is one pixel."""
+    """oneDNN (torch 2.13) leaves them unwritten if the input of a strided convolution is one pixel."""
     config = change(backbone=backbone, channels_last=True)
     model = place_model(build_model(config, 7), config, torch.device("cpu"))
     inputs = torch.from_numpy(np.random.default_rng(0).normal(size=(16, 3, image_size, image_size)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Loading pretrained backbones: every accepted form, and every refusal."""
+"""Loading pretrained backbones: all accepted forms and all refusals."""
 
 import os
 import pickle
@@ -80,7 +80,7 @@ def test_files_from_before_num_batches_tracked_load(
     assert torch.equal(model.state_dict()["conv1.weight"], source["conv1.weight"])
 
 
-def test_none_leaves_the_model_alone(model: nn.Module) -> None:
+def test_none_does_not_change_the_model(model: nn.Module) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     load_backbone_weights(model, "resnet18", "none")
     assert_holds(model, before)
@@ -148,7 +148,7 @@ def test_garbage_is_refused(suffix: str, content: bytes, tmp_path: Path) -> None
         load_weights_file(path)
 
 
-def test_a_cut_off_file_is_refused(tmp_path: Path, source: dict[str, Tensor]) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, source: dict[str, Tensor]) -> None:
     for suffix in (".pt", ".safetensors"):
         path = tmp_path / f"weights{suffix}"
         torch.save(source, path) if suffix == ".pt" else save_file(source, path)
