@@ -1,5 +1,8 @@
 """The device of a trial and its name."""
 
+import resource
+import sys
+
 import torch
 
 from search_spaces.errors import UserInputError
@@ -30,3 +33,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "cpu"
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the highest allocation on a CUDA device since its statistics were reset, or this process's highest resident size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

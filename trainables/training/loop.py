@@ -1,13 +1,10 @@
 """`TrainingRun`: the training of one trial, epoch by epoch, independent of Ray, TensorBoard and storage."""
 
 import math
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +15,8 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
-from trainables.data.splits import SPLIT_NAMES
+from trainables.data.splits import SPLIT_NAMES, Splits
+from trainables.devices import peak_memory_bytes
 from trainables.models.backbones import (
     build_model,
     compile_model,
@@ -44,26 +42,6 @@ from trainables.training.predictions import Predictions
 from trainables.training.stopwatch import Stopwatch
 
 
-class SplitIndices(Protocol):
-    """Four disjoint sets of indices into the images, each (M,) int64."""
-
-    @property
-    def train(self) -> NDArray[np.int64]:
-        """The images that the model is fitted to."""
-
-    @property
-    def search(self) -> NDArray[np.int64]:
-        """The images that configurations are selected on."""
-
-    @property
-    def confirm(self) -> NDArray[np.int64]:
-        """The images that rank the selected configurations."""
-
-    @property
-    def test(self) -> NDArray[np.int64]:
-        """The images of the final comparison."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialData:
     """The images and splits of a study's trials. Pickles memory-mapped images as the name of their file.
@@ -79,7 +57,7 @@ class TrialData:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    splits: SplitIndices
+    splits: Splits
     class_names: tuple[str, ...]
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reload: Callable[[ImageMemoryBudget], object] | None = None
@@ -95,7 +73,7 @@ class TrialData:
 def _unpack_data(
     images: NDArray[np.uint8] | MappedImages,
     labels: NDArray[np.int64],
-    splits: SplitIndices,
+    splits: Splits,
     class_names: tuple[str, ...],
     class_groups: Mapping[str, tuple[str, ...]],
     reload: Callable[[ImageMemoryBudget], object] | None,
@@ -219,7 +197,7 @@ class TrainingRun:
             train_seconds=train_seconds,
             evaluate_seconds=time.perf_counter() - started,
             train_images_per_second=self._steps_per_epoch * self._batch_size / train_seconds,
-            peak_memory_bytes=_peak_memory_bytes(self.device),
+            peak_memory_bytes=peak_memory_bytes(self.device),
             part_seconds=tuple(self.stopwatch.take().items()),
         )
         self._history = (*self._history, metrics)
@@ -364,21 +342,5 @@ class TrainingRun:
         return float(loss), compute_per_class_f1(labels, predicted, num_classes)
 
 
-def train(
-    config: TrialConfig, data: TrialData, *, device: torch.device, checkpoint: Checkpoint | None = None
-) -> Iterator[EpochMetrics]:
-    """Yield the metrics of each remaining epoch; see `TrainingRun` for arguments and errors."""
-    run = TrainingRun(config, data, device=device, checkpoint=checkpoint)
-    while not run.is_finished:
-        yield run.run_epoch()
-
-
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,26 +1,14 @@
 """The cost of a full trial, estimated from a few of its batches."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from search_spaces.config import TrialConfig
 from trainables.training.loop import TrainingRun, TrialData
 
 NUM_MEASURED_BATCHES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FewIndices:
-    """Splits reduced to the timed images."""
-
-    train: NDArray[np.int64]
-    search: NDArray[np.int64]
-    confirm: NDArray[np.int64]
-    test: NDArray[np.int64]
 
 
 def measure_full_trial_seconds(
@@ -38,11 +26,8 @@ def measure_full_trial_seconds(
     """
     batch = config.whole("batch_size")
     full = data.splits
-    few = _FewIndices(
-        train=full.train[: NUM_MEASURED_BATCHES * batch],
-        search=full.search[: NUM_MEASURED_BATCHES * batch],
-        confirm=full.confirm[:0],
-        test=full.test[:0],
+    few = replace(
+        full, train=full.train[: NUM_MEASURED_BATCHES * batch], search=full.search[: NUM_MEASURED_BATCHES * batch]
     )
     started = time.perf_counter()
     run = TrainingRun(config, replace(data, splits=few), device=device, weights=weights)

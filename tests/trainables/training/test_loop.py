@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -13,10 +12,11 @@ from sklearn.metrics import f1_score
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from trainables.data.splits import Splits
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_logits, compute_macro_f1, place_images
-from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData, train
+from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
@@ -74,7 +74,7 @@ def make_data(num_train: int = 40, size: int = 12) -> TrialData:
     labels.setflags(write=False)
     order = generator.permutation(n)
     train_, search, confirm, test = np.split(order, [num_train, num_train + 12, num_train + 24])
-    splits = SimpleNamespace(train=train_, search=search, confirm=confirm, test=test)
+    splits = Splits(train=train_, search=search, confirm=confirm, test=test, data_fingerprint="")
     return TrialData(images=images, labels=labels, splits=splits, class_names=CLASSES, class_groups={"soft": ("a",)})
 
 
@@ -207,14 +207,6 @@ def test_global_random_state_is_neither_changed_nor_used(finished: TrainingRun) 
     assert without_timings(run.history) == without_timings(finished.history[:1])
 
 
-def test_the_generator_yields_the_same_epochs_and_the_remaining_ones(finished: TrainingRun) -> None:
-    assert without_timings(tuple(train(CONFIG, DATA, device=CPU))) == without_timings(finished.history)
-    run = start()
-    run.run_epoch()
-    rest = tuple(train(CONFIG, DATA, device=CPU, checkpoint=run.checkpoint()))
-    assert without_timings(rest) == without_timings(finished.history[1:])
-
-
 def test_metrics_agree_with_the_predictions(finished: TrainingRun) -> None:
     last = finished.history[-1]
     predictions = finished.predict("search")
@@ -238,9 +230,8 @@ def test_learning_rates_are_those_of_the_epochs_last_step(finished: TrainingRun)
 
 def test_it_learns_what_is_easy() -> None:
     data = make_data(num_train=240)
-    history = tuple(
-        train(change(max_epochs=6, max_lr=0.005, backbone_lr_ratio=1.0, cutmix_probability=0.0), data, device=CPU)
-    )
+    run = start(change(max_epochs=6, max_lr=0.005, backbone_lr_ratio=1.0, cutmix_probability=0.0), data)
+    history = [run.run_epoch() for _ in range(6)]
     assert history[-1].train_loss < 0.6 * history[0].train_loss
     assert history[-1].macro_f1 > 0.8
 
