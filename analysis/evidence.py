@@ -110,7 +110,7 @@ def compute_arm_finding(
         cam_admission=None,
         gate_cleared=None if gate is None else macro_f1.low > gate,
         num_parameters=first.num_parameters,
-        forward_flops=count_forward_flops(evidence.source.trial_config(), len(class_names)),
+        forward_flops=count_forward_flops(evidence.source.config, len(class_names)),
         device_seconds=evidence.device_seconds,
         train_images_per_second=median(e.train_images_per_second for e in epochs),
         predict_images_per_second=median(num_search_images / e.evaluate_seconds for e in epochs),

@@ -10,11 +10,11 @@ from trainables.records.record import TrialRecord, TrialState
 
 def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
     """Return the complete confirmation runs of one configuration, in the order of their ids."""
-    identity = source.trial_config().configuration_fingerprint
+    identity = source.config.configuration_fingerprint
     return [
         r
         for r in book.of_stage("confirmation")
-        if r.state is TrialState.COMPLETE and r.trial_config().configuration_fingerprint == identity
+        if r.state is TrialState.COMPLETE and r.config.configuration_fingerprint == identity
     ]
 
 
@@ -53,11 +53,11 @@ def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) ->
 
 def failed_seeds(book: RecordBook, winner: TrialRecord) -> frozenset[int]:
     """Return the seeds with which the winner's confirmation run failed for good."""
-    identity = winner.trial_config().configuration_fingerprint
+    identity = winner.config.configuration_fingerprint
     return frozenset(
         r.config.seed
         for r in book.of_stage("confirmation")
-        if r.state is TrialState.FAILED and r.trial_config().configuration_fingerprint == identity
+        if r.state is TrialState.FAILED and r.config.configuration_fingerprint == identity
     )
 
 

@@ -29,7 +29,7 @@ def predict_stored_trial(
     """Load a trial's final weights, store its predictions on `split` beside them, and return their digest."""
     store = Store(study_uri)
     files = TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-    config = record.trial_config()
+    config = record.config
     model = files.load_weights(build_model(config, len(data.class_names), weights="none"), record.digests)
     predictions = predict(
         place_model(model, config, device),

@@ -27,7 +27,7 @@ BATCH_SIZE = 256
 def load_model(study: OpenStudy, record: TrialRecord, num_classes: int) -> nn.Module:
     """Return a run's final model on the CPU; raise DamagedFileError naming weights that are missing or not what was stored."""
     files = TrialFiles(study.store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-    return files.load_weights(build_model(record.trial_config(), num_classes, weights="none"), record.digests)
+    return files.load_weights(build_model(record.config, num_classes, weights="none"), record.digests)
 
 
 def find_device() -> torch.device:
@@ -48,11 +48,11 @@ def prepare_inputs(images: Images, config: TrialConfig) -> torch.Tensor:
 def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> CamModels:
     """Return the runs' models and untrained ones of the same kind; UserInputError where no layer's maps are large enough."""
     device = find_device()
-    config = runs[0].trial_config()
-    trained = [place_model(load_model(study, r, num_classes), r.trial_config(), device).eval() for r in runs]
+    config = runs[0].config
+    trained = [place_model(load_model(study, r, num_classes), r.config, device).eval() for r in runs]
     randomised = []
     for run in runs:
-        fresh = run.trial_config().with_seed(derive_seed(run.config.seed, "parameter randomisation"))
+        fresh = run.config.with_seed(derive_seed(run.config.seed, "parameter randomisation"))
         randomised.append(place_model(build_model(fresh, num_classes, weights="none"), fresh, device).eval())
     return CamModels(
         trained=trained,
@@ -65,13 +65,13 @@ def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: 
 def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
     """Return the function that asks every run's model, on CUDA where there is a device: (n, H, W, 3) to (S, n, K) logits."""
     device = find_device()
-    models = [place_model(load_model(study, r, num_classes), r.trial_config(), device).eval() for r in runs]
+    models = [place_model(load_model(study, r, num_classes), r.config, device).eval() for r in runs]
 
     def ask(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         tensor, indices = torch.from_numpy(images), np.arange(len(images))
         return np.stack(
             [
-                compute_logits(model, tensor, indices, run.trial_config(), device, BATCH_SIZE).astype(np.float64)
+                compute_logits(model, tensor, indices, run.config, device, BATCH_SIZE).astype(np.float64)
                 for model, run in zip(models, runs, strict=True)
             ]
         )

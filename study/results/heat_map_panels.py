@@ -36,7 +36,7 @@ def draw_panels(
 
 def _arm_cams(study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, ids: np.ndarray) -> tuple[ArmCam, ...]:
     record = evidence.runs[0]
-    config = record.trial_config()
+    config = record.config
     model = load_model(study, record, image_set.num_classes)
     return compute_arm_cams(
         model,

@@ -120,7 +120,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
 
 def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     """Return what a user of the weights needs: preprocessing, class names, configuration, and where they come from."""
-    config = record.trial_config()
+    config = record.config
     return {
         "study": study.name,
         "arm": config.arm,

@@ -65,7 +65,7 @@ class Study:
         ranked = best_trials(self._opened.book.of_stage("search"), arm, self._opened.spec.search.max_epochs)
         if not ranked:
             raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
-        config = ranked[0].trial_config()
+        config = ranked[0].config
         class_names = read_passport(self._opened.store)["data"]["class_names"]
         files = trial_files(self._opened, ranked[0])
         model = files.load_weights(build_model(config, len(class_names), weights="none"), ranked[0].digests)

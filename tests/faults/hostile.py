@@ -118,7 +118,7 @@ def _feed_configuration(chooser: random.Random, _: Path) -> None:
     config = record["config"]
     where = config if chooser.random() < 0.5 else config[chooser.choice(["hyperparameters", "fixed"])]
     where[chooser.choice([*where, "unknown"])] = chooser.choice(HOSTILE_VALUES)
-    trial = _read_record(record).trial_config()
+    trial = _read_record(record).config
     AugmentationSettings.from_config(trial)
     build_model(trial, chooser.choice([1, 2, 10]), weights="none")
 
@@ -291,7 +291,7 @@ def _read_everything(store: Store, placed: str) -> None:
             digests = {f"best/{name}": _sha256(files.store.read_bytes(f"best/{name}")) for name in names}
             for split in record.predictions:
                 files.read_predictions(split, digests)
-            files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), digests)
+            files.load_weights(build_model(record.config, len(class_names), weights="none"), digests)
     load_evidence(study, require_plan(study))
     load_findings(study)
 

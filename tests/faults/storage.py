@@ -116,7 +116,7 @@ def _contents(store: Store, damaged: str) -> dict[str, Any]:
                 split, record.digests
             ).logits.tobytes()
         if damaged.endswith(WEIGHTS) and files.store.root == f"{store.root}/{damaged.removesuffix('/' + WEIGHTS)}":
-            files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), record.digests)
+            files.load_weights(build_model(record.config, len(class_names), weights="none"), record.digests)
     return contents | {"recovered": study.book.recovered}
 
 

@@ -116,10 +116,6 @@ class TrialRecord(BaseModel):
         """Whether the configuration was changed after the study wrote it."""
         return self.config.fingerprint != self.fingerprint
 
-    def trial_config(self) -> TrialConfig:
-        """Return the trial's configuration."""
-        return self.config
-
     def updated(self, **changes: Any) -> "TrialRecord":
         """Return a validated copy with `changes`."""
         return TrialRecord.model_validate({**dict(self), **changes})
