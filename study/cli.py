@@ -6,7 +6,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,9 +15,6 @@ from search_spaces.errors import UserInputError
 from study.state.interruption import StudyInterrupted
 from study.state.paths import default_storage, open_study
 from trainables.records.store import StorageError
-
-if TYPE_CHECKING:
-    from study.open_study import OpenStudy
 
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
 # New objects until Python looks for cycles. Its default, 700, has it look through all of torch and Ray thousands of times while
@@ -79,7 +76,7 @@ def run(
     """Search, confirm, compare, analyze and report, in one go."""
     from study import commands
 
-    opened = commands.launch(
+    is_cleared = commands.launch(
         spec,
         storage=storage,
         name=name,
@@ -88,9 +85,9 @@ def run(
         whole=True,
         dry_run=False,
         console=console,
+        errors=errors,
     )
-    assert opened is not None
-    _finish(opened)
+    _finish(is_cleared=is_cleared)
 
 
 @app.command()
@@ -116,6 +113,7 @@ def launch(
         whole=False,
         dry_run=dry_run,
         console=console,
+        errors=errors,
     )
 
 
@@ -137,7 +135,7 @@ def resume(
     """Continue a study that stopped, to its report. What has finished is not run again."""
     from study import commands
 
-    opened = commands.resume(
+    is_cleared = commands.resume(
         study,
         storage=storage,
         address=address,
@@ -146,9 +144,9 @@ def resume(
         allow_changed=allow_changed,
         whole=not search_only,
         console=console,
+        errors=errors,
     )
-    if not search_only:
-        _finish(opened)
+    _finish(is_cleared=is_cleared)
 
 
 @app.command()
@@ -218,29 +216,43 @@ def compare(
     ] = None,
 ) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
-    from study import commands
+    from study import commands, external_commands
 
     given = studies or []
     if predictions is not None and not given and not arms:
-        commands.compare_predictions(predictions, control=control, margin=margin, alpha=alpha, to=to, console=console)
+        external_commands.compare_predictions(
+            predictions, control=control, margin=margin, alpha=alpha, to=to, console=console
+        )
         return
     if predictions is not None or (not arms and len(given) != 1):
         raise UserInputError("compare takes one STUDY, or --arms FILE FILE..., or --predictions FILE")
     if not arms:
         if spec is not None or name is not None or overrides:
             raise UserInputError("--spec, --name and --set of compare go with --arms; a study has its own")
-        _finish(
-            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console)
+        is_cleared = commands.confirm(
+            given[0],
+            storage=storage,
+            address=address,
+            allow_changed=allow_changed,
+            console=console,
+            errors=errors,
         )
+        _finish(is_cleared=is_cleared)
         return
     if spec is None:
         raise UserInputError("compare --arms needs --spec, which says data, training and seeds, such as --spec cifar10")
     files = [Path(file) for file in given]
-    _finish(
-        commands.compare_configurations(
-            files, spec=spec, storage=storage, name=name, overrides=overrides or [], address=address, console=console
-        )
+    is_cleared = commands.compare_configurations(
+        files,
+        spec=spec,
+        storage=storage,
+        name=name,
+        overrides=overrides or [],
+        address=address,
+        console=console,
+        errors=errors,
     )
+    _finish(is_cleared=is_cleared)
 
 
 @app.command()
@@ -271,13 +283,13 @@ def analyze(
     ] = None,
 ) -> None:
     """Compute findings: confusion, clusters, class-wise scores, audit, causes, Grad-CAM panels of what was confirmed."""
-    from study import commands
+    from study import commands, external_commands
 
     if (study is None) == (predictions is None):
         raise UserInputError("analyze takes a STUDY, or --predictions FILE")
     if predictions is not None:
         names = None if class_names is None else [name.strip() for name in class_names.split(",")]
-        commands.analyze_predictions(
+        external_commands.analyze_predictions(
             predictions,
             class_names=names,
             human_counts=human_counts,
@@ -387,11 +399,9 @@ def _with_options(overrides: list[str] | None, warm_start: str | None, *, profil
     return [*(overrides or []), *options, *(["resources.profile=true"] if profile else [])]
 
 
-def _finish(opened: "OpenStudy") -> None:
-    """Print the A/B table; exit with status 1 if an arm misses the gate."""
-    from study import commands
-
-    if not commands.print_comparison(opened, console, errors):
+def _finish(*, is_cleared: bool) -> None:
+    """Exit with status 1 if an arm misses the gate."""
+    if not is_cleared:
         raise typer.Exit(EXIT_GATE)
 
 

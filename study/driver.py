@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from search_spaces.errors import UserInputError
-from study.cluster.connection import Cluster, check_cluster, count_devices
+from study.cluster.connection import Cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.confirmation.candidates import candidates, choose_by_ranking
 from study.confirmation.director import ConfirmationDirector, want
@@ -12,15 +12,12 @@ from study.confirmation.runs import complete_seeds, planned_runs
 from study.confirmation.test_split import read_test_split
 from study.inputs.environment_changes import check_unchanged
 from study.inputs.preparation import Prepared, prepare
-from study.inputs.provenance import make_passport
-from study.open_study import OpenStudy, create_study, full_trial_seconds, read_passport, require_finished_search
+from study.open_study import OpenStudy, full_trial_seconds, read_passport, require_finished_search
 from study.scheduling.director import Director
 from study.scheduling.search_director import SearchDirector
-from study.scheduling.warm_start import WarmStart, earlier_trials
-from study.spec.study_spec import StudySpec
+from study.scheduling.warm_start import earlier_trials
 from study.state.interruption import StudyInterrupted
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
 from trainables.tune_adapter import TrialSettings, make_trainable, share
 
 OnChange = Callable[[OpenStudy, str], None]
@@ -30,12 +27,22 @@ FindUndecided = Callable[[OpenStudy, Plan], tuple[str, ...]]
 class Driver:
     """Runs the stages of one study on one cluster."""
 
-    def __init__(self, study: OpenStudy, prepared: Prepared, cluster: Cluster, on_change: OnChange) -> None:
-        """Check that the cluster can run the study's trials; raise UserInputError if not."""
+    def __init__(
+        self, study: OpenStudy, prepared: Prepared, cluster: Cluster, max_concurrent: int, on_change: OnChange
+    ) -> None:
+        """Put the study's data into the cluster's object store.
+
+        Args:
+            study: the study, opened to be driven.
+            prepared: its data.
+            cluster: the connected cluster.
+            max_concurrent: trials that may run at once, as of `check_cluster`.
+            on_change: called with the study and the stage ("search", "confirmation" or "test"), about once a second.
+        """
         self.study = study
         self.prepared = prepared
         self.cluster = cluster
-        self._max_concurrent = check_cluster(study.spec, cluster)
+        self._max_concurrent = max_concurrent
         self._on_change = on_change
         settings = TrialSettings(
             study_uri=study.store.root if not study.store.is_local else str(study.store.local_path),
@@ -144,19 +151,3 @@ def prepare_again(study: OpenStudy) -> Prepared:
                 "restore them, or launch a new study"
             )
     return prepared
-
-
-def start_study(
-    store: Store,
-    spec: StudySpec,
-    spec_text: str,
-    prepared: Prepared,
-    cluster: Cluster,
-    *,
-    costs: dict[str, float] | None,
-    warm_start: WarmStart | None,
-) -> OpenStudy:
-    """Check the cluster, then write the new study; `costs` are device-seconds of a full trial per arm, where measured."""
-    check_cluster(spec, cluster)
-    passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster))
-    return create_study(store, spec, spec_text, passport, costs=costs, warm_start=warm_start)

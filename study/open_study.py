@@ -1,4 +1,4 @@
-"""A study on disk: written new, opened to be read or to be driven, and how far its search is. Needs no Ray."""
+"""A study on disk: created, opened to be read or to be driven, and how far its search is. Needs no Ray."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,9 @@ from study.scheduling.warm_start import WarmStart, write_warm_start
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
-from study.state.lease import hold_lease
-from study.state.paths import PASSPORT, SPEC, TRIAL_COSTS, TrialPaths
+from study.state.fenced_store import FencedStore, read_only
+from study.state.lease import Lease, hold_lease
+from study.state.paths import LEASE, PASSPORT, SPEC, TRIAL_COSTS, TrialPaths
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
@@ -21,9 +22,15 @@ from trainables.records.trial_files import TrialFiles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenStudy:
-    """A study on disk: its store, its spec, its records."""
+    """A study on disk.
 
-    store: Store
+    Attributes:
+        store: its files. Opened to be driven, they are written under the study's lease; opened to be read, not at all.
+        spec: its spec, with the budget of the last extension.
+        book: its records.
+    """
+
+    store: FencedStore
     spec: StudySpec
     book: RecordBook
 
@@ -34,17 +41,18 @@ class OpenStudy:
 
 
 def check_is_new(store: Store, name: str) -> None:
-    """Raise UserInputError if a study lies there already."""
+    """Raise UserInputError if the folder holds a study, or anything but a lease."""
     if store.exists(SPEC):
         raise UserInputError(
             f"the study {name!r} exists at {store.root}; continue it with `study resume {store.root}`, "
             "or give another --name"
         )
-    if store.list_folder():
+    if set(store.list_folder()) - {LEASE}:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
 
 
-def create_study(
+@contextmanager
+def create_to_drive(
     store: Store,
     spec: StudySpec,
     spec_text: str,
@@ -52,30 +60,55 @@ def create_study(
     *,
     costs: dict[str, float] | None = None,
     warm_start: WarmStart | None = None,
-) -> OpenStudy:
-    """Write a new study: what was measured of its trials' costs, what its samplers start from, passport and spec."""
-    check_is_new(store, spec.name)
-    if costs is not None:
-        write_sealed_json(store, TRIAL_COSTS, {"full_trial_device_seconds": costs})
-    if warm_start is not None:
-        write_warm_start(store, warm_start)
-    write_sealed_json(store, PASSPORT, passport)
-    write_sealed_toml(store, SPEC, spec_text)
-    return OpenStudy(store=store, spec=spec, book=RecordBook(store))
+) -> Iterator[OpenStudy]:
+    """Create a study and hold its lease, as `open_to_drive` does.
 
+    Args:
+        store: the root of the new study.
+        spec: its spec.
+        spec_text: the spec as TOML.
+        passport: its passport.
+        costs: device-seconds of a full trial per arm, if they were measured.
+        warm_start: finished trials of another study, from which the samplers start.
 
-def load_study(store: Store) -> OpenStudy:
-    """Read a study; raise UserInputError naming a file that cannot be read."""
-    return OpenStudy(store=store, spec=extended_spec(store, launched_spec(store)), book=RecordBook(store))
+    Raises:
+        UserInputError: if the folder holds a study already, or another process creates one there at the same time.
+    """
+    with hold_lease(store) as lease:
+        check_is_new(store, spec.name)
+        fenced = FencedStore(store.root, lease.check)
+        if costs is not None:
+            write_sealed_json(fenced, TRIAL_COSTS, {"full_trial_device_seconds": costs})
+        if warm_start is not None:
+            write_warm_start(fenced, warm_start)
+        write_sealed_json(fenced, PASSPORT, passport)
+        write_sealed_toml(fenced, SPEC, spec_text)
+        yield _open_held(store, lease)
 
 
 @contextmanager
 def open_to_drive(store: Store) -> Iterator[OpenStudy]:
-    """Read a study under its lease, so that no other driver writes it; raise UserInputError if one drives it now."""
+    """Open a study and hold its lease, so that no other driver can write it.
+
+    Raises UserInputError if another driver holds the lease, or naming a file that cannot be read.
+    """
     with hold_lease(store) as lease:
-        opened = load_study(store)
-        opened.book.fence(lease.check, lease.token)
-        yield opened
+        yield _open_held(store, lease)
+
+
+def load_study(store: Store) -> OpenStudy:
+    """Open a study to read it; raise UserInputError naming a file that cannot be read."""
+    return _open(read_only(store))
+
+
+def _open(store: FencedStore) -> OpenStudy:
+    return OpenStudy(store=store, spec=extended_spec(store, launched_spec(store)), book=RecordBook(store))
+
+
+def _open_held(store: Store, lease: Lease) -> OpenStudy:
+    opened = _open(FencedStore(store.root, lease.check))
+    opened.book.sign_with(lease.token)
+    return opened
 
 
 def read_passport(store: Store) -> dict[str, Any]:

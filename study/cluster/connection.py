@@ -110,14 +110,16 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
     return min(most, spec.resources.max_concurrent) if spec.resources.max_concurrent else most
 
 
-def count_devices(spec: StudySpec, cluster: Cluster) -> float:
-    """Return the devices that trials hold at most at once: GPUs where any arm's trials hold one, else CPU cores."""
-    most = check_cluster(spec, cluster)
+def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> float:
+    """Return the devices that trials hold at most at once: GPUs where any arm's trials hold one, else CPU cores.
+
+    `max_concurrent` is what `check_cluster` returned.
+    """
     held = [spec.resources.of_arm("gpu", arm.name) or spec.resources.of_arm("cpu", arm.name) for arm in spec.arms()]
     uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
     if spec.resources.autoscaling:
-        return most * max(held)
-    return min(most * max(held), cluster.gpus if uses_gpu else cluster.cpus)
+        return max_concurrent * max(held)
+    return min(max_concurrent * max(held), cluster.gpus if uses_gpu else cluster.cpus)
 
 
 def _init_ray(address: str, scratch: str) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-import torch
 
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
@@ -19,29 +18,9 @@ from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
 from trainables.training.evaluation import place_images, predict
 from trainables.training.loop import TrialData
+from trainables.training.predictions import Predictions
 
 TEST = "test"
-
-
-def predict_stored_trial(
-    study_uri: str, record: TrialRecord, data: TrialData, device: torch.device, split: str
-) -> dict[str, str]:
-    """Load a trial's final weights, store its predictions on `split` beside them, and return their digest."""
-    store = Store(study_uri)
-    files = TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-    config = record.config
-    model = files.load_weights(build_model(config, len(data.class_names), weights="none"), record.digests)
-    predictions = predict(
-        place_model(model, config, device),
-        place_images(data.images, device),
-        getattr(data.splits, split),
-        data.labels,
-        split,
-        config,
-        device,
-        config.whole("batch_size"),
-    )
-    return files.write_predictions(predictions)
 
 
 def read_test_split(
@@ -51,10 +30,17 @@ def read_test_split(
     shared: Any,
     spec: StudySpec,
 ) -> None:
-    """Store the test predictions of every planned run that has none, in parallel on the cluster; count it as one read.
+    """Predict the test split with every confirmation trial that has no test predictions; count it as one read.
 
-    A read that was stopped before its end goes on as the same read. `shared` is the data in the object store, as
-    `trainables.tune_adapter.share` puts it there.
+    The trials predict in parallel on the cluster; this process stores what they return. A read that was interrupted continues
+    as the same read.
+
+    Args:
+        book: the study's records, opened to be driven.
+        plan: the plan, which is written before the first read.
+        runs: confirmation trials that the plan names.
+        shared: the data in the object store, as `trainables.tune_adapter.share` puts it there.
+        spec: the study's spec.
     """
     missing = [r for r in runs if TEST not in r.predictions]
     if not missing:
@@ -65,13 +51,31 @@ def read_test_split(
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
         remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=spec.resources.retries)(_predict_remotely)
         tasks.append(remote.remote(book.store.root, record, shared, spec.resources.device, cpu, gpu))
-    for record, digests in zip(missing, ray.get(tasks), strict=True):
+    for record, task in zip(missing, tasks, strict=True):
+        digests = _trial_files(book.store, record).write_predictions(ray.get(task))
         current = book.get(record.stage, record.trial_id)
         book.save(current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}))
 
 
 def _predict_remotely(
     study_uri: str, record: TrialRecord, data: TrialData, device: str, cpu: float, gpu: float
-) -> dict[str, str]:
+) -> Predictions:
+    """Load a trial's final weights and return its predictions on the test split."""
     prepare_to_train(max(1, int(cpu)))
-    return predict_stored_trial(study_uri, record, data, choose_device(device, gpu), TEST)
+    chosen, config = choose_device(device, gpu), record.trial_config()
+    model = build_model(config, len(data.class_names), weights="none")
+    model = _trial_files(Store(study_uri), record).load_weights(model, record.digests)
+    return predict(
+        place_model(model, config, chosen),
+        place_images(data.images, chosen),
+        data.splits.test,
+        data.labels,
+        TEST,
+        config,
+        chosen,
+        config.whole("batch_size"),
+    )
+
+
+def _trial_files(store: Store, record: TrialRecord) -> TrialFiles:
+    return TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))

@@ -1,7 +1,7 @@
-"""One driver at a time: a lease on the study, renewed while it is driven, with a fencing token that only grows.
+"""One driver at a time: a lease on the study, renewed while the study is driven, with a fencing token that only grows.
 
-A driver that lost its lease (it slept longer than the lease lasts, and another one took over) must not write any more: it
-finds out before its next write, and stops.
+A driver that was suspended for longer than the lease lasts may have lost it to another one. It checks before every write
+(`study.state.fenced_store`), and stops without writing.
 """
 
 import contextlib
@@ -66,17 +66,18 @@ class Lease:
         return self._held.token
 
     def check(self) -> None:
-        """Raise StudyInterrupted if another driver holds the study now. To be called before every write."""
+        """Raise StudyInterrupted if another driver has taken the study, RuntimeError if the lease was released."""
+        if self._released.is_set():
+            raise RuntimeError(f"the lease on the study {self._store.root} was released; nothing can be written")
         if time.time() - self._renewed > LEASE_SECONDS / 2:
-            self._renew()  # this process slept: it must not trust what it knew before
+            self._renew()  # the process was suspended: what it knew about the lease may be out of date
         if self._lost:
             raise StudyInterrupted(
-                f"this driver lost the study {self._store.root}, which is now driven by {self._lost}; it stops without "
-                "writing any more"
+                f"this driver lost the study {self._store.root}, which {self._lost}; it stops and writes nothing more"
             )
 
     def release(self) -> None:
-        """Give the lease back; where the storage fails it runs out by itself."""
+        """Give the lease back; if the storage fails, the lease expires instead."""
         self._released.set()
         with self._lock, contextlib.suppress(OSError):
             current = _read(self._store)
@@ -85,20 +86,31 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            with contextlib.suppress(OSError):  # a store that fails now may answer the next time
+            with contextlib.suppress(OSError):  # a later renewal may succeed
                 self._renew()
 
     def _renew(self) -> None:
         with self._lock:
             if self._lost or self._released.is_set():
                 return
-            current = _read(self._store)
-            if current is not None and current.holder != self._held.holder:
-                self._lost = f"process {current.pid} on {current.host} since {current.since}"
+            began, current = time.time(), _read(self._store)
+            if current is not None and self._is_lost_to(current):
+                self._lost = f"was taken over by process {current.pid} on {current.host} since {current.since}"
                 return
             self._held = self._held.model_copy(update={"renewed": now_utc()})
             _write(self._store, self._held)
-            self._renewed = time.time()
+            now = time.time()
+            if now - self._renewed > LEASE_SECONDS - 1 and now - began > RENEW_SECONDS:
+                self._lost = (
+                    "another driver may have taken over while this one was suspended in the middle of a renewal"
+                )
+                return
+            self._renewed = began
+
+    def _is_lost_to(self, current: LeaseFile) -> bool:
+        """Whether the file is another driver's; an earlier one, suspended while it wrote the file, has lost the lease."""
+        is_earlier = current.token < self._held.token and current.since <= self._held.since
+        return current.holder != self._held.holder and not is_earlier
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
@@ -56,7 +56,6 @@ class RecordBook(MemoryBook):
         self.store = store
         self.recovered: tuple[str, ...] = ()
         self._recovered_records: list[TrialRecord] = []
-        self._check_lease: Callable[[], None] | None = None
         self._writer = f"{platform.node()}:{os.getpid()}"
         for stage, folder in STAGE_FOLDERS.items():
             for trial_id in store.list_folder(folder):
@@ -64,23 +63,14 @@ class RecordBook(MemoryBook):
                 if store.exists(paths.record) or store.exists(paths.record_copy):
                     super().save(self._read(paths))
 
-    def fence(self, check_lease: Callable[[], None], token: int) -> None:
-        """Take up writing under a lease, and write again what was recovered from copies.
-
-        `check_lease` is called before every write; what is written is signed with the lease's fencing token.
-        """
-        self._check_lease = check_lease
+    def sign_with(self, token: int) -> None:
+        """Sign every record written from now on with a lease's fencing token; rewrite the records recovered from copies."""
         self._writer = f"{platform.node()}:{os.getpid()}#{token}"
         for record in self._recovered_records:
             self.save(record)
 
     def save(self, record: TrialRecord) -> TrialRecord:
-        """Replace the record on disk, then in memory; return it with its writer.
-
-        Raises StudyInterrupted if another driver holds the study's lease by now.
-        """
-        if self._check_lease is not None:
-            self._check_lease()
+        """Replace the record on disk, then in memory; return it with its writer."""
         signed = record.updated(writer=self._writer)
         paths = TrialPaths(stage=signed.stage, trial_id=signed.trial_id)
         text = signed.to_json()

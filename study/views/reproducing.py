@@ -1,12 +1,13 @@
 """`study reproduce` as the command line shows it: the run epoch by epoch, then the verdict and what differs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import prepare
-from study.open_study import OpenStudy, load_study
+from study.open_study import load_study
 from study.spec.study_spec import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
@@ -29,7 +30,7 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
     record = choose_trial(opened, trial, arm)
     where = f"{store.root}/{SPEC}"
     spec = with_overrides(launched_spec(store), overrides, where)
-    opened = OpenStudy(store=store, spec=spec, book=opened.book)
+    opened = replace(opened, spec=spec)
     prepared = prepare(spec)
     console.print(
         f"reproducing {record.stage} trial {record.trial_id} of {opened.name}: {len(record.epochs)} epochs",

@@ -9,8 +9,11 @@ import torch
 
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
+from study.inputs.preparation import prepare
+from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
+from study.spec.study_spec import with_overrides
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook, best_trials
@@ -39,6 +42,21 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
         if record.state is TrialState.COMPLETE:
             book.save(write_weights(store, record))
     return OpenStudy(store=store, spec=spec, book=book)
+
+
+def simulate_confirmed(folder: Path) -> OpenStudy:
+    """Return a confirmed study on disk that `study analyze` accepts; without audits and heat maps, which need trained models."""
+    study = simulate(folder, fixed={"class_weighting": "none"})
+    overrides = ["data.num_images=200", "confirm.looks=[2]", "analyze.num_audit_images=0", "analyze.num_panels=0"]
+    overrides += ['analyze.groups.cats=["cat"]', 'analyze.groups.dogs=["dog"]']
+    spec = with_overrides(study.spec, overrides, where="test")
+    write_sealed_toml(study.store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    prepared = prepare(spec)
+    passport = make_passport(prepared, "simulated", 1.0)
+    data = passport["data"] | {"class_names": ["cat", "dog"]}
+    write_sealed_json(study.store, paths.PASSPORT, passport | {"data": data})
+    confirm(study, read_test=True)
+    return OpenStudy(store=study.store, spec=spec, book=study.book)
 
 
 def write_weights(store: Store, record: TrialRecord) -> TrialRecord:

@@ -97,7 +97,7 @@ def test_driver_writes_what_was_recovered_again_and_says_so(store: Store) -> Non
     assert RECORD in message
     assert message.endswith("it was recovered from its copy")
     assert store.read_bytes(RECORD) == whole[:100], "reading alone changes nothing"
-    book.fence(lambda: None, 3)
+    book.sign_with(3)
     assert RecordBook(store).recovered == ()
     assert RecordBook(store).get("search", "00001").writer.endswith("#3")
 

@@ -1,22 +1,29 @@
-"""One driver at a time: who holds a study, when it is free again, and that a driver that lost it stops writing."""
+"""One driver at a time: who holds a study, when it is free again, and that nothing is written without the lease."""
 
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import UserInputError
+from study.open_study import create_to_drive, load_study, open_to_drive
 from study.scheduling.search_director import SearchDirector
 from study.state import lease as lease_module
+from study.state.fenced_store import FencedStore
 from study.state.interruption import StudyInterrupted
-from study.state.lease import Lease, acquire_lease, hold_lease, read_holder
+from study.state.lease import Lease, LeaseFile, acquire_lease, hold_lease, read_holder
 from study.state.record_book import RecordBook
+from tests.study.command_line import run_cli
+from tests.study.searched import simulate, simulate_confirmed
 from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.state import suspended_driver
 from trainables.records.store import Store
 
 
@@ -58,7 +65,7 @@ def test_token_grows_with_every_driver_and_signs_the_records(tmp_path: Path) -> 
         with hold_lease(store) as lease:
             assert lease.token == token
             book = RecordBook(store)
-            book.fence(lease.check, lease.token)
+            book.sign_with(lease.token)
             record = SearchDirector(book, make_spec(), FIXED).next_trial()
             assert record is not None
             assert record.writer.endswith(f":{os.getpid()}#{token}")
@@ -85,8 +92,7 @@ def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path, monkeypa
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
     store = Store(tmp_path)
     with hold_lease(store) as lease:
-        book = RecordBook(store)
-        book.fence(lease.check, lease.token)
+        book = RecordBook(FencedStore(store.root, lease.check))
         director = SearchDirector(book, make_spec(), FIXED)
         record = director.next_trial()
         assert record is not None
@@ -102,11 +108,11 @@ def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path, monkeypa
     assert holder.holder == "the next driver"
 
 
-def test_driver_that_slept_looks_before_it_writes(tmp_path: Path) -> None:
+def test_suspended_driver_checks_the_lease_before_it_writes(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold_lease(store) as lease:
         write_lease(store, holder="the next driver")
-        lease.check()  # within the lease's time it need not look
+        lease.check()  # shortly after a renewal the file is not read
         lease._renewed -= lease_module.LEASE_SECONDS
         with pytest.raises(StudyInterrupted, match="lost the study"):
             lease.check()
@@ -133,3 +139,118 @@ def test_damaged_lease_waits_for_its_driver_and_is_taken_if_there_is_none(
     store.write_text("lease.json", damage)
     with pytest.raises(UserInputError, match="is driven by"):
         acquire_lease(store)
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file of a study but its lease."""
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {name: content for name, content in files.items() if name != "lease.json"}
+
+
+@pytest.mark.timeout(120)
+def test_driver_suspended_past_its_lease_is_refused_every_kind_of_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = simulate_confirmed(tmp_path / "study")
+    folder = study.store.local_path
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", suspended_driver.LEASE_SECONDS)
+    command = [sys.executable, "-m", suspended_driver.__name__, str(folder)]
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        try:
+            written = json.loads(driver.stdout.readline())
+            assert set(written.values()) == {""}, "with the lease every write succeeds"
+            os.kill(driver.pid, signal.SIGSTOP)
+            while read_holder(study.store) is not None:
+                time.sleep(0.1)
+            assert run_cli("analyze", folder).status == 0
+            before = read_files(folder)
+            os.kill(driver.pid, signal.SIGCONT)
+            driver.stdin.write("\n")
+            driver.stdin.flush()
+            refused = json.loads(driver.stdout.readline())
+        finally:
+            driver.kill()
+    assert set(refused) == set(written)
+    assert all("lost the study" in refusal for refusal in refused.values()), refused
+    assert read_files(folder) == before
+
+
+@pytest.mark.parametrize("command", ["analyze", "report", "compare"])
+def test_commands_that_write_are_refused_while_another_driver_holds_the_study(tmp_path: Path, command: str) -> None:
+    store = simulate(tmp_path / "study", max_events=3).store
+    write_lease(store)
+    before = read_files(tmp_path)
+    outcome = run_cli(command, tmp_path / "study")
+    assert outcome.status == 2
+    assert f"is driven by process {os.getpid()}" in outcome.errors
+    assert read_files(tmp_path) == before
+
+
+WRITES: dict[str, Callable[[Store], None]] = {
+    "text": lambda store: store.write_text("spec.toml", ""),
+    "bytes": lambda store: store.write_bytes("spec.toml", b""),
+    "deletion": lambda store: store.delete("spec.toml"),
+    "file of a trial": lambda store: store.child("trials").write_text("note", ""),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
+def test_study_opened_to_be_read_or_after_its_lease_cannot_be_written(
+    tmp_path: Path, write: Callable[[Store], None]
+) -> None:
+    store = simulate(tmp_path, max_events=3).store
+    with open_to_drive(store) as driven:
+        driven.store.write_text("note", "")
+    before = read_files(tmp_path)
+    with pytest.raises(RuntimeError, match="only under its lease"):
+        write(load_study(store).store)
+    with pytest.raises(RuntimeError, match="was released"):
+        write(driven.store)
+    assert read_files(tmp_path) == before
+
+
+def test_driver_suspended_in_the_middle_of_a_renewal_has_lost_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write = Store(tmp_path), lease_module._write
+    with hold_lease(store) as lease:
+
+        def write_late(store: Store, held: LeaseFile) -> None:
+            write_lease(store, holder="the next driver")
+            time.sleep(0.1)
+            write(store, held)
+
+        monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
+        monkeypatch.setattr(lease_module, "_write", write_late)
+        lease._renewed -= lease_module.LEASE_SECONDS
+        with pytest.raises(StudyInterrupted, match="may have taken over"):
+            lease.check()
+
+
+def test_lease_overwritten_by_the_driver_that_lost_it_is_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_lease(store, host="elsewhere", renewed="2020-01-01T00:00:00+00:00", since="2020-01-01T00:00:00+00:00")
+    overwritten = store.read_text("lease.json")
+    with hold_lease(store) as lease:
+        store.write_text("lease.json", overwritten)
+        lease._renewed -= lease_module.LEASE_SECONDS
+        lease.check()
+        holder = read_holder(store)
+        assert holder is not None
+        assert holder.token == lease.token
+
+
+def test_study_is_created_under_its_lease_and_only_once(tmp_path: Path) -> None:
+    store, spec = Store(tmp_path), make_spec()
+    write_lease(store, pid=dead_process())  # of a launch that was killed before it wrote anything
+    text = 'name = "simulated"\n[data]\nsource = "planted"\n[model]\nweights = "none"\n'
+    with create_to_drive(store, spec, text, {}) as created:
+        assert read_holder(store) is not None
+        assert created.spec.name == "simulated"
+    before = read_files(tmp_path)
+    with pytest.raises(UserInputError, match="exists"), create_to_drive(store, spec, text, {}):
+        pass
+    assert read_files(tmp_path) == before
