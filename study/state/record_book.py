@@ -22,6 +22,7 @@ class MemoryBook:
 
     def __init__(self) -> None:
         self._records: dict[Stage, dict[str, TrialRecord]] = {stage: {} for stage in STAGE_FOLDERS}
+        self._configurations: dict[tuple[Stage, str], str] = {}
 
     def __iter__(self) -> Iterator[TrialRecord]:
         return iter([record for stage in sorted(self._records) for record in self.of_stage(stage)])
@@ -37,7 +38,20 @@ class MemoryBook:
     def save(self, record: TrialRecord) -> TrialRecord:
         """Replace the record; return it."""
         self._records[record.stage][record.trial_id] = record
+        self._configurations.pop((record.stage, record.trial_id), None)
         return record
+
+    def with_configuration_of(self, source: TrialRecord, stage: Stage) -> list[TrialRecord]:
+        """Return a stage's records that have the configuration of `source`, with any seed, in the order of their ids."""
+        configuration = source.trial_config().configuration_fingerprint
+        return [record for record in self.of_stage(stage) if self._fingerprint(record) == configuration]
+
+    def _fingerprint(self, record: TrialRecord) -> str:
+        """Return the fingerprint of a saved record's configuration without its seed, computed once."""
+        key = (record.stage, record.trial_id)
+        if key not in self._configurations:
+            self._configurations[key] = record.trial_config().configuration_fingerprint
+        return self._configurations[key]
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoint of a trial that will not go on; in memory there is none."""

@@ -179,7 +179,7 @@ def test_changed_plan_that_cannot_be_followed_is_named(tmp_path: Path) -> None:
     before = plan["chosen"]["resnet18"]
     other = next(r.trial_id for r in study.book.of_stage("search") if r.trial_id != before)
     changes = {
-        "no complete confirmation run": {"chosen": {**plan["chosen"], "resnet18": other}},
+        "no complete confirmation trial": {"chosen": {**plan["chosen"], "resnet18": other}},
         "trials that the search does not have": {"chosen": {**plan["chosen"], "resnet18": "99999"}},
         "arms are not the study's": {"chosen": {"resnet18": before}},
         "arms that are not there": {"rows": [{**plan["rows"][0], "treatment_arms": ["resnet19"]}]},
