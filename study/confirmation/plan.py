@@ -1,9 +1,8 @@
-"""Confirmation: the chosen configurations again, with fresh seeds, on all epochs, without pruning; then one look at the test."""
+"""The plan of the comparison: which configurations are compared, with which seeds, by which rule."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.designs import Contrast
 from study.spec.study_spec import StudySpec
@@ -16,21 +15,22 @@ from trainables.records.store import Store
 from trainables.seeds import derive_seed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What will be compared and by which rule; written before the first test prediction and never changed.
+class Plan(BaseModel):
+    """The plan of the comparison, as plan.json holds it; written before the first test prediction and never changed.
 
     Attributes:
-        created: when.
+        created: ISO 8601, UTC.
         chosen: arm -> id of the search trial whose configuration represents it.
-        rows: what is compared with what.
+        rows: the contrasts of the comparison.
         seeds: paired seeds of every arm, in the order in which they are used.
-        looks: numbers of seeds after which rows are judged; a row that is decided asks for no more.
-        intervals: "planned" or "anytime", as the spec's.
+        looks: numbers of seeds after which rows are judged; a decided row needs no more seeds.
+        intervals: "planned" or "anytime", as in the spec.
         margin: equivalence margin in macro-F1.
         alpha: family-wise error rate over the rows and looks.
-        is_changed: whether the file was changed after it was written; every output says so.
+        is_changed: whether the file was changed after it was written, which every output states; not part of the file.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     created: str
     chosen: dict[str, str]
@@ -40,7 +40,7 @@ class Plan:
     intervals: str
     margin: float
     alpha: float
-    is_changed: bool = False
+    is_changed: bool = Field(default=False, exclude=True)
 
 
 def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
@@ -49,9 +49,12 @@ def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
 
 
 def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: Sequence[int]) -> Plan:
-    """Return the plan, with the spec's rows: by default every later arm against the first, which is the control.
+    """Return the plan.
 
-    `complete_seeds` are those of the first look that every arm has completed; the looks get smaller by those that are missing.
+    Args:
+        spec: the study's spec; its rows compare, by default, every later arm with the first one, the control.
+        winners: the search trial that represents each arm.
+        complete_seeds: seeds of the first look that every arm has completed. Each look shrinks by the number of seeds lost.
     """
     first, *later = spec.confirm.looks
     num_lost = first - len(complete_seeds)
@@ -68,22 +71,20 @@ def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: 
 
 
 def write_plan(store: Store, plan: Plan) -> None:
-    """Write the plan once."""
-    content = asdict(plan)
-    del content["is_changed"]
-    write_sealed_json(store, PLAN, content)
+    """Write plan.json."""
+    write_sealed_json(store, PLAN, plan.model_dump(mode="json"))
 
 
 def read_plan(store: Store) -> Plan | None:
     """Return the plan, or None if none has been written; raise DamagedFileError if it cannot be read.
 
-    A plan that was changed by hand is taken, and says so.
+    A plan that was changed by hand is accepted, with `is_changed` set.
     """
     if not store.exists(PLAN):
         return None
     data, is_intact = read_changed_json(store, PLAN)
     try:
-        return TypeAdapter(Plan).validate_python({**data, "is_changed": not is_intact})
+        return Plan.model_validate({**data, "is_changed": not is_intact})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -93,7 +94,7 @@ def read_plan(store: Store) -> Plan | None:
 def followed_plan(book: RecordBook, spec: StudySpec) -> Plan | None:
     """Return a study's plan, or None if none has been written.
 
-    Raises DamagedFileError if it cannot be read, or was changed by hand into one that this study cannot follow.
+    Raises DamagedFileError if it cannot be read, or was changed by hand so that it does not fit the study.
     """
     plan = read_plan(book.store)
     if plan is not None and plan.is_changed:
@@ -104,18 +105,18 @@ def followed_plan(book: RecordBook, spec: StudySpec) -> Plan | None:
 
 
 def changed_plan_error(store: Store, problem: str) -> str:
-    """Return the sentence about a plan that was changed and cannot be followed."""
+    """Return the message about a plan that was changed and does not fit the study."""
     return f"{store.root}/{PLAN} was changed after it was written, and cannot be followed: {problem}"
 
 
 def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
-    """Return what of a changed plan does not fit the study; "" if all does."""
+    """Return why a changed plan does not fit the study; "" if it does."""
     searched = {record.trial_id for record in book.of_stage("search")}
     planned, looks = confirmation_seeds(spec), list(plan.looks)
     problems = {
         "its arms are not the study's": {arm.name for arm in spec.arms()} != set(plan.chosen),
         "it names trials that the search does not have": not set(plan.chosen.values()) <= searched,
-        "a row of it compares arms that are not there": not all(_has_arms(row, plan) for row in plan.rows),
+        "one of its rows compares arms that the study does not have": not all(_has_arms(row, plan) for row in plan.rows),
         "its seeds are not the study's": not set(plan.seeds) <= set(planned) or len(set(plan.seeds)) < len(plan.seeds),
         "its looks are not increasing numbers of its seeds": looks != sorted(set(looks))
         or not looks

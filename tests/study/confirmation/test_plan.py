@@ -1,23 +1,63 @@
-"""What a director of the confirmation runs, and what it leaves to the next one."""
+"""plan.json: written, read back, changed by hand, damaged."""
 
-from study.confirmation.director import ConfirmationDirector, want
-from study.scheduling.search_director import SearchDirector
-from study.state.record_book import MemoryBook, best_trials
-from tests.study.simulated import FIXED, drive, make_spec
+import json
+from pathlib import Path
+
+import pytest
+
+from search_spaces.designs import Contrast
+from study.confirmation.plan import Plan, read_plan, write_plan
+from study.state.paths import PLAN
+from trainables.damaged_files import DamagedFileError
+from trainables.records.store import Store
+
+ROW = Contrast(treatment="b", control="a", treatment_arms=("b",), control_arms=("a",))
+CONTENT = {
+    "created": "2026-01-02T03:04:05+00:00",
+    "chosen": {"a": "00000", "b": "00001"},
+    "rows": [{"treatment": "b", "control": "a", "treatment_arms": ["b"], "control_arms": ["a"]}],
+    "seeds": [11, 12, 13],
+    "looks": [2, 3],
+    "intervals": "planned",
+    "margin": 0.005,
+    "alpha": 0.05,
+}
 
 
-def test_a_run_left_by_a_dead_driver_is_unfinished_for_those_alone_that_want_it() -> None:
-    book = MemoryBook()
-    search = SearchDirector(book, make_spec(num_trials=2), FIXED)
-    drive(search)
-    wanted = want(best_trials(book.of_stage("search"), "resnet18", 6)[0], (1, 2))
-    left = ConfirmationDirector(book, wanted, 6).next_trial()
-    assert left is not None
-    assert not search.unfinished()
-    for nothing_of_it in ([], wanted[1:]):
-        assert not ConfirmationDirector(book, nothing_of_it, 6).unfinished()
-    again = ConfirmationDirector(book, wanted, 6)
-    assert [record.trial_id for record in again.unfinished()] == [left.trial_id]
-    drive(again)
-    assert not again.unfinished()
-    assert [record.config.seed for record in book.of_stage("confirmation")] == [1, 2]
+def make_plan() -> Plan:
+    return Plan(
+        created="2026-01-02T03:04:05+00:00",
+        chosen={"a": "00000", "b": "00001"},
+        rows=(ROW,),
+        seeds=(11, 12, 13),
+        looks=(2, 3),
+        intervals="planned",
+        margin=0.005,
+        alpha=0.05,
+    )
+
+
+def test_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert read_plan(store) is None
+    write_plan(store, make_plan())
+    assert read_plan(store) == make_plan()
+    written = json.loads(store.read_text(PLAN))
+    assert written.pop("checksum")
+    assert written == CONTENT
+
+
+def test_plan_changed_by_hand_is_accepted_and_marked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write_plan(store, make_plan())
+    store.write_text(PLAN, store.read_text(PLAN).replace("0.005", "0.01"))
+    changed = read_plan(store)
+    assert changed is not None
+    assert (changed.margin, changed.is_changed) == (0.01, True)
+
+
+@pytest.mark.parametrize("seeds", ['"many"', "[1.5, 2]", "null"])
+def test_plan_that_is_no_plan_is_refused_by_the_name_of_its_field(tmp_path: Path, seeds: str) -> None:
+    Store(tmp_path).write_text(PLAN, json.dumps(CONTENT | {"seeds": json.loads(seeds)}))
+    with pytest.raises(DamagedFileError, match=r"plan\.json is damaged: seeds"):
+        read_plan(Store(tmp_path))

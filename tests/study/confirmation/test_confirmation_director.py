@@ -1,0 +1,23 @@
+"""What a director of the confirmation runs, and what it leaves to the next one."""
+
+from study.confirmation.director import ConfirmationDirector, want
+from study.scheduling.search_director import SearchDirector
+from study.state.record_book import MemoryBook, best_trials
+from tests.study.simulated import FIXED, drive, make_spec
+
+
+def test_a_run_left_by_a_dead_driver_is_unfinished_for_those_alone_that_want_it() -> None:
+    book = MemoryBook()
+    search = SearchDirector(book, make_spec(num_trials=2), FIXED)
+    drive(search)
+    wanted = want(best_trials(book.of_stage("search"), "resnet18", 6)[0], (1, 2))
+    left = ConfirmationDirector(book, wanted, 6).next_trial()
+    assert left is not None
+    assert not search.unfinished()
+    for nothing_of_it in ([], wanted[1:]):
+        assert not ConfirmationDirector(book, nothing_of_it, 6).unfinished()
+    again = ConfirmationDirector(book, wanted, 6)
+    assert [record.trial_id for record in again.unfinished()] == [left.trial_id]
+    drive(again)
+    assert not again.unfinished()
+    assert [record.config.seed for record in book.of_stage("confirmation")] == [1, 2]
