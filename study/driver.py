@@ -1,4 +1,4 @@
-"""The stages of a study's life, in order: create, search, confirm. Each can be entered again after a stop."""
+"""The stages that train: search and confirmation. Each continues where it stopped."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ class Driver:
         self._trainable = make_trainable(self._shared, settings)
 
     def search(self) -> None:
-        """Run the search to its end; raise StudyInterrupted if it was stopped before."""
+        """Run the search to its end; raise StudyInterrupted if it stops before."""
         director = SearchDirector(
             self.study.book,
             self.study.spec,
@@ -66,9 +66,17 @@ class Driver:
         self._run(director, "search", ("search",))
 
     def confirm(self, find_undecided: FindUndecided) -> Plan:
-        """Run the confirmation to its end and read the test split as planned, look by look; return the plan.
+        """Run the confirmation to its end, and read the test split look by look, as planned.
 
-        `find_undecided` says which arms stand in rows that the looks so far have not decided: they alone get more seeds.
+        Args:
+            find_undecided: returns the arms of the rows that the looks so far have not decided; only they get more seeds.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UserInputError: if the search has not finished, or an arm has no trial that ran every epoch.
+            StudyInterrupted: if the confirmation stops before its end.
         """
         study, spec = self.study, self.study.spec
         require_finished_search(study)
@@ -87,18 +95,18 @@ class Driver:
             self._confirm([(winner, first) for winner in winners.values()])
             plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
             write_plan(study.store, plan)
-        wanting = tuple(winners)
+        undecided = tuple(winners)
         for number, look in enumerate(plan.looks):
             if number:
-                wanting = find_undecided(study, plan)
-            self._confirm([(winners[arm], plan.seeds[:look]) for arm in wanting])
-            runs = [r for arm in wanting for r in planned_runs(study.book, winners[arm], plan.seeds[:look])]
+                undecided = find_undecided(study, plan)
+            self._confirm([(winners[arm], plan.seeds[:look]) for arm in undecided])
+            runs = [r for arm in undecided for r in planned_runs(study.book, winners[arm], plan.seeds[:look])]
             self._on_change(study, "test")
             read_test_split(study.book, plan, runs, self._shared, spec)
         return plan
 
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
-        # Seed by seed, so that the arms' runs alternate and finish together.
+        # Seed by seed, so that the arms' trials alternate and finish together.
         wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
         wanted.sort(key=lambda trial: confirmation_seeds(self.study.spec).index(trial.config.seed))
         director = ConfirmationDirector(self.study.book, wanted, self.study.spec.search.max_epochs)
@@ -119,7 +127,7 @@ class Driver:
         if director.problem:
             raise StudyInterrupted(
                 f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "
-                f"mend them and continue with `study resume {self.study.store.root}`"
+                f"fix them and continue with `study resume {self.study.store.root}`"
             )
         if not director.is_exhausted or director.unfinished():
             raise StudyInterrupted(
@@ -130,8 +138,12 @@ class Driver:
 def prepare_resumed(study: OpenStudy, *, allow_changed: bool = False) -> Prepared:
     """Prepare a study's data again, to run more of its trials.
 
-    Raises UserInputError if data or weights are not those it was launched with, or, unless `allow_changed`, if code or
-    versions are not.
+    Args:
+        study: the study, opened to be driven.
+        allow_changed: whether to continue with other code or package versions, which is recorded in the study.
+
+    Raises:
+        UserInputError: if data or weights, or without `allow_changed` code or versions, differ from those at the launch.
     """
     num_trials = len(study.book.of_stage("search"))
     check_unchanged(study.store, read_passport(study.store), allow_changed=allow_changed, num_trials=num_trials)
@@ -139,15 +151,15 @@ def prepare_resumed(study: OpenStudy, *, allow_changed: bool = False) -> Prepare
 
 
 def prepare_again(study: OpenStudy) -> Prepared:
-    """Prepare a study's data again; raise UserInputError if data or weights are not those it was launched with."""
+    """Prepare a study's data again; raise UserInputError if data or weights differ from those at the launch."""
     prepared = prepare(study.spec)
     passport = read_passport(study.store)
     now = {"data": prepared.splits.fingerprint, "weights": prepared.fixed["weights"]}
     then = {"data": passport["data"]["splits"], "weights": passport["weights"]}
-    for what, value in now.items():
-        if value != then[what]:
+    for kind, value in now.items():
+        if value != then[kind]:
             raise UserInputError(
-                f"the study was launched with other {what} ({then[what]}) than are found now ({value}); "
+                f"the study was launched with other {kind} ({then[kind]}) than are found now ({value}); "
                 "restore them, or launch a new study"
             )
     return prepared

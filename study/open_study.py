@@ -117,7 +117,7 @@ def read_passport(store: Store) -> dict[str, Any]:
 
 
 def full_trial_seconds(store: Store) -> dict[str, float] | None:
-    """Return the device-seconds that a full trial of each arm was measured to need; None where it was not measured."""
+    """Return the measured device-seconds of a full trial by arm; None if they were not measured."""
     if not store.exists(TRIAL_COSTS):
         return None
     measured: dict[str, float] = read_sealed_json(store, TRIAL_COSTS)["full_trial_device_seconds"]
@@ -131,12 +131,12 @@ def has_finished_search(study: OpenStudy) -> bool:
 
 
 def require_finished_search(study: OpenStudy) -> None:
-    """Raise UserInputError if trials of the search are still to be run."""
+    """Raise UserInputError if the search has not finished."""
     if not has_finished_search(study):
         num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
         planned = "" if study.spec.num_trials is None else f" of {study.spec.num_trials}"
         raise UserInputError(
-            f"the search has finished {num_finished}{planned} trials and is not at its end; "
+            f"the search has finished {num_finished}{planned} trials and has not ended; "
             f"run `study resume {study.store.root}` first"
         )
 

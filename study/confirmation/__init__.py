@@ -1,1 +1,1 @@
-"""Fresh seeds of the chosen configurations: plan, director, runs, the test split and the count of its reads."""
+"""Confirmation of the search's winners with new seeds: plan, director, trials by seed, test split, count of test reads."""

@@ -1,4 +1,4 @@
-"""From the search to the arms' winners: candidates, and their ranking on the confirm split."""
+"""The search trials that may represent an arm, and their ranking on the confirm split."""
 
 from collections.abc import Sequence
 
@@ -12,21 +12,21 @@ from trainables.records.record import TrialRecord
 
 
 def growth_option(spec: StudySpec) -> str:
-    """Return the option of `study resume` that gives every arm two more trials, or doubles a budget of device-seconds."""
+    """Return the option of `study resume` that adds two trials per arm, or doubles a budget of device-seconds."""
     if spec.search.num_trials is not None:
         return f"--num-trials +{2 * len(spec.arms())}"
     return f"--device-seconds +{spec.search.device_seconds:g}"
 
 
 def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord, ...]]:
-    """Return each arm's top_k search trials; raise UserInputError for an arm with no trial that ran every epoch."""
+    """Return each arm's `confirm.top_k` best search trials; raise UserInputError if an arm has no trial that ran every epoch."""
     chosen = {}
     for arm in spec.arms():
         best = best_trials(book.of_stage("search"), arm.name, spec.search.max_epochs)
         if not best:
             remedy = f"extend the search: study resume {growth_option(spec)}"
             if spec.has_given_arms:
-                remedy = "`study status` shows why it failed; mend the configuration and compare again"
+                remedy = "`study status` shows why it failed; fix the configuration and compare again"
             raise UserInputError(
                 f"no trial of the arm {arm.name!r} ran every epoch, so there is nothing to confirm; {remedy}"
             )

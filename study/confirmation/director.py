@@ -1,4 +1,4 @@
-"""The director of confirmation trials: given configurations with fresh seeds, on all epochs, without pruning."""
+"""The director of confirmation trials: chosen configurations with new seeds, on all epochs, without pruning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from search_spaces.config import TrialConfig
 from study.scheduling.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.state.record_book import RecordBook, now_utc
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord, TrialState, config_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedTrial:
-    """A configuration to be run with one seed."""
+    """A configuration to train with one seed, and the search trial that it comes from."""
 
     config: TrialConfig
     source_trial_id: str
 
 
 def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
-    """Return the source's configuration once per seed."""
+    """Return the configuration of a search trial once per seed."""
     return [WantedTrial(config=source.config.with_seed(s), source_trial_id=source.trial_id) for s in seeds]
 
 
 class ConfirmationDirector(RecordKeeper):
-    """Director that runs a list of configurations to the end; those already recorded are not run again."""
+    """Director that trains a list of configurations to their last epoch, except those that the records hold already."""
 
     def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
         super().__init__(book, "confirmation")
@@ -40,15 +40,15 @@ class ConfirmationDirector(RecordKeeper):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether every wanted trial has been started, or none is to be started any more."""
+        """Whether every wanted trial has been started, or no more will be."""
         return bool(self.problem) or not self._waiting
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
-        """Return the wanted trials' records that have not ended; others may be left from a driver that died later on."""
+        """Return the records of wanted trials that have not ended; a driver that died may have left others."""
         return tuple(record for record in super().unfinished() if record.fingerprint in self._wanted)
 
     def next_trial(self) -> TrialRecord | None:
-        """Return the next wanted trial's record, or None when all are started."""
+        """Return the record of the next wanted trial, or None if all have been started."""
         if self.problem or not self._waiting:
             return None
         trial = self._waiting.pop(0)
@@ -58,7 +58,7 @@ class ConfirmationDirector(RecordKeeper):
             TrialRecord(
                 trial_id=f"{len(self.book.of_stage('confirmation')):05d}",
                 stage="confirmation",
-                config=trial.config,
+                config=config_model(trial.config),
                 fingerprint=trial.config.fingerprint,
                 state=TrialState.RUNNING,
                 suggested_order=self.take_order(),
@@ -68,14 +68,14 @@ class ConfirmationDirector(RecordKeeper):
         )
 
     def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch; the trial goes on until its last epoch or a number that is not finite."""
+        """Record one epoch; the trial continues until its last epoch or a metric that is not finite."""
         record = self.book.get("confirmation", trial_id)
         if record.state.is_finished:
             return False
         if is_known(record, report):
             return True
         reason = non_finite_reason(report)
-        is_last = report.metrics.epoch >= self._max_epochs
+        is_last = int(report.metrics["epoch"]) >= self._max_epochs
         record = self.add_epoch(record, report, stop=bool(reason) or is_last)
         if reason:
             record = self.finish(record, TrialState.FAILED, reason, diverged=True)
@@ -87,7 +87,7 @@ class ConfirmationDirector(RecordKeeper):
         return not record.state.is_finished
 
     def requeue(self, trial_id: str) -> None:
-        """Let a trial wait that was dropped before it was started again."""
+        """Queue a trial again that Tune dropped before restarting it."""
         record = self.book.get("confirmation", trial_id)
         if not record.state.is_finished:
             self._waiting.insert(0, record)

@@ -1,4 +1,4 @@
-"""The evidence of the comparison: each arm's confirmation runs with their test predictions, and what they leave undecided."""
+"""The evidence of the comparison: each arm's confirmation trials and their test predictions, and the arms still undecided."""
 
 from analysis.evidence import ArmEvidence, RowRule, compute_row
 from analysis.findings.study_findings import Verdict
@@ -15,33 +15,37 @@ def require_plan(study: OpenStudy) -> Plan:
     plan = followed_plan(study.book, study.spec)
     if plan is None:
         raise UserInputError(
-            f"the study {study.name!r} has no confirmation runs yet; run `study compare {study.store.root}` first"
+            f"the study {study.name!r} has no confirmation trials yet; run `study compare {study.store.root}` first"
         )
     return plan
 
 
 def is_confirmed(study: OpenStudy) -> bool:
-    """Whether every confirmation run that the plan still asks for has its test predictions."""
+    """Whether every confirmation trial that the plan still needs has its test predictions."""
     plan = followed_plan(study.book, study.spec)
     return plan is not None and not find_undecided(study, plan)
 
 
 def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
-    """Return the arms of rows that the looks so far have not decided, and of which a look is left; all before the first look."""
+    """Return the arms that need more seeds.
+
+    These are the arms of undecided rows that have a look left, and the arms whose first look is incomplete.
+    """
     evidence = _read_evidence(study, plan)
-    wanting: set[str] = set()
+    undecided: set[str] = set()
     first = set(plan.seeds[: plan.looks[0]])
     for arm, found in evidence.items():
         if not first - found.failed_seeds <= set(found.seeds):
-            wanting.add(arm)
+            undecided.add(arm)
     for contrast in plan.rows:
         row = compute_row(contrast, evidence, row_rule(plan))
         if row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks)):
-            wanting |= set(contrast.arms)
-    return tuple(arm for arm in plan.chosen if arm in wanting)
+            undecided |= set(contrast.arms)
+    return tuple(arm for arm in plan.chosen if arm in undecided)
 
 
 def row_rule(plan: Plan) -> RowRule:
+    """Return the rule by which the plan's rows are judged."""
     return RowRule(
         seeds=plan.seeds,
         looks=plan.looks,
@@ -53,9 +57,9 @@ def row_rule(plan: Plan) -> RowRule:
 
 
 def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
-    """Return each arm's confirmation runs and their test predictions, as planned.
+    """Return each arm's confirmation trials and their test predictions, in the order of the plan's seeds.
 
-    Raises UserInputError where runs of the first look are missing, or have no test predictions yet.
+    Raises UserInputError if trials of the first look are missing, or have no test predictions yet.
     """
     for trial_id in plan.chosen.values():
         try:
@@ -67,7 +71,7 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
         unread = [r.trial_id for r in runs if TEST not in r.predictions]
         if unread:
             raise UserInputError(
-                f"confirmation runs {unread} have no test predictions yet; run `study compare {study.store.root}`"
+                f"confirmation trials {unread} have no test predictions yet; run `study compare {study.store.root}`"
             )
     return _read_evidence(study, plan)
 

@@ -116,7 +116,9 @@ def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
     problems = {
         "its arms are not the study's": {arm.name for arm in spec.arms()} != set(plan.chosen),
         "it names trials that the search does not have": not set(plan.chosen.values()) <= searched,
-        "one of its rows compares arms that the study does not have": not all(_has_arms(row, plan) for row in plan.rows),
+        "one of its rows compares arms that the study does not have": not all(
+            _has_arms(row, plan) for row in plan.rows
+        ),
         "its seeds are not the study's": not set(plan.seeds) <= set(planned) or len(set(plan.seeds)) < len(plan.seeds),
         "its looks are not increasing numbers of its seeds": looks != sorted(set(looks))
         or not looks

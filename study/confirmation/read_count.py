@@ -1,4 +1,4 @@
-"""How often a study has read the test split: one note per read."""
+"""The count of test reads: one file for each time that a study reads its test split."""
 
 from typing import Any
 
@@ -10,7 +10,13 @@ from trainables.records.store import Store
 
 
 def note_test_read(store: Store, plan: Plan, trial_ids: list[str]) -> None:
-    """Count one read of these runs' test predictions, unless it goes on with the last one."""
+    """Count one read of the test split, unless it continues the last one.
+
+    Args:
+        store: the study's root.
+        plan: the plan that is followed.
+        trial_ids: the confirmation trials that are about to predict the test split.
+    """
     notes = _read_notes(store)
     if notes and notes[-1]["plan_created"] == plan.created and set(trial_ids) <= set(notes[-1]["runs"]):
         return
@@ -23,5 +29,5 @@ def _read_notes(store: Store) -> list[dict[str, Any]]:
 
 
 def count_test_reads(store: Store) -> int:
-    """Return how often the study has read the test split; raise DamagedFileError naming a note that cannot be read."""
+    """Return how often the study has read the test split; raise DamagedFileError naming a file that cannot be read."""
     return len(_read_notes(store))

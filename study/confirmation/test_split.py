@@ -62,7 +62,7 @@ def _predict_remotely(
 ) -> Predictions:
     """Load a trial's final weights and return its predictions on the test split."""
     prepare_to_train(max(1, int(cpu)))
-    chosen, config = choose_device(device, gpu), record.trial_config()
+    chosen, config = choose_device(device, gpu), record.config
     model = build_model(config, len(data.class_names), weights="none")
     model = _trial_files(Store(study_uri), record).load_weights(model, record.digests)
     return predict(

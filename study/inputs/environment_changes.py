@@ -1,4 +1,4 @@
-"""A study continued with other code or other versions: refused unless it is meant, and then noted for good."""
+"""Continuing a study with other code or package versions: refused by default; if allowed, recorded permanently."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ MAX_NAMED = 4
 
 
 def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
-    """Return what of code, package versions and Python is not as the passport says, a line each."""
+    """Return one line per difference in code, package versions and Python between the passport and this process."""
     then = {
         "code": passport["code"],
         "versions": passport["versions"],
@@ -29,16 +29,19 @@ def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
 
 
 def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bool, num_trials: int) -> tuple[str, ...]:
-    """Return what has changed since the study was launched or last continued, and note it in the study.
+    """Return the differences since the study was launched or last continued, and record them in the study.
 
     Args:
         store: the study's root.
-        passport: its passport.
-        allow_changed: whether a change is meant.
-        num_trials: trials that the search has started, for the note.
+        passport: the study's passport.
+        allow_changed: whether differences are allowed.
+        num_trials: number of trials that the search has started, recorded with the differences.
+
+    Returns:
+        One line per difference.
 
     Raises:
-        UserInputError: if something has changed and that is not meant.
+        UserInputError: if there are differences that are neither allowed nor recorded.
     """
     changes = find_changes(passport)
     noted = read_changes(store)
@@ -48,7 +51,7 @@ def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bo
         named = "; ".join(changes[:MAX_NAMED]) + ("; ..." if len(changes) > MAX_NAMED else "")
         raise UserInputError(
             f"the study was launched with other code or versions: {named}. "
-            "Restore them, or continue with --allow-changed, which the report will say"
+            "Restore them, or continue with --allow-changed; the report will state the changes"
         )
     note = {"time": now_utc(), "after_trials": num_trials, "changes": list(changes)}
     write_sealed_json(store, f"{CHANGES}/{len(noted) + 1:04d}.json", note)
@@ -56,7 +59,7 @@ def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bo
 
 
 def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
-    """Return the notes of what had changed when the study was continued, oldest first."""
+    """Return the recorded changes, oldest first: `changes`, one line each, and `after_trials`."""
     notes = []
     for file in store.list_folder(CHANGES):
         name = f"{CHANGES}/{file}"
@@ -66,7 +69,7 @@ def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
 
 
 def describe_changes(notes: Sequence[dict[str, Any]]) -> list[str]:
-    """Return one sentence for the report per note."""
+    """Return one sentence for the report per record of `read_changes`."""
     return [
         f"From trial {note['after_trials']} of the search on, the study ran with other code or versions: "
         f"{'; '.join(note['changes'])}."

@@ -1,4 +1,4 @@
-"""Which arm the next trial belongs to: equal device time for every arm, within the search's budget."""
+"""The device time of each arm, and the choice of the next trial's arm: equal device time within the search's budget."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialRecord
 
-# Assumed for a trial of which nothing is known yet: equal for all arms, so that they alternate.
+# Assumed for a trial before any cost is known; equal for all arms, so that they alternate.
 UNMEASURED_DEVICE_SECONDS = 1.0
 
 
@@ -22,14 +22,16 @@ class _ArmAccount:
 
 
 class DeviceTimeLedger:
-    """Device-seconds spent and promised, arm by arm.
+    """Device-seconds spent and committed by each arm.
 
-    Committed is what finished trials spent and what running ones have spent and are still expected to spend.
+    Committed device-seconds are those that finished trials spent, and those that running trials have spent and are expected to
+    spend.
 
-    The trials that end first are the ones that ASHA stopped, so the mean over ended trials alone would be too low for as long
-    as many run. A trial of an arm is therefore expected to cost all the device-seconds spent in the arm, running trials
-    included, per trial that has ended (the estimate of a mean life time under censoring, "total time on test"), but no more
-    than a full trial: `full_trial_seconds` where it was measured, else the dearest trial so far.
+    The first trials to end are those that ASHA stopped, so the mean over finished trials would be too low while many trials
+    run. The expected cost of an arm's trial is therefore the device-seconds spent by all trials of the arm, running ones
+    included, divided by the number of finished trials: the estimate of a mean lifetime under censoring ("total time on test";
+    Epstein and Sobel 1953, Life testing). It is capped at the cost of a full trial: `full_trial_seconds` if it was measured,
+    else the most expensive trial so far.
     """
 
     def __init__(
@@ -39,7 +41,13 @@ class DeviceTimeLedger:
         budget: float | None = None,
         full_trial_seconds: Mapping[str, float] | None = None,
     ) -> None:
-        """Open an account per arm; `budget` is in device-seconds for all arms together, None for no limit."""
+        """Open an account for each arm.
+
+        Args:
+            arms: names of the arms.
+            budget: device-seconds for all arms together; None for no limit.
+            full_trial_seconds: device-seconds of a full trial by arm, for the arms in which it was measured.
+        """
         self._accounts = {arm: _ArmAccount() for arm in arms}
         self._full_trial_seconds = dict(full_trial_seconds or {})
         self.set_budget(budget)
@@ -50,7 +58,7 @@ class DeviceTimeLedger:
 
     @property
     def num_running(self) -> int:
-        """Trials that have started and not ended."""
+        """The number of trials that have started and not ended."""
         return sum(len(account.running) for account in self._accounts.values())
 
     @property
@@ -59,15 +67,15 @@ class DeviceTimeLedger:
         return self._quota is not None and not self.num_running and self.choose() is None
 
     def start(self, arm: str, trial_id: str) -> None:
-        """Take in a trial that starts."""
+        """Record that a trial starts."""
         self._accounts[arm].running[trial_id] = 0.0
 
     def spend(self, arm: str, trial_id: str, device_seconds: float) -> None:
-        """Note what a running trial has spent in all."""
+        """Record the device-seconds that a running trial has spent in total."""
         self._accounts[arm].running[trial_id] = device_seconds
 
     def finish(self, arm: str, trial_id: str) -> None:
-        """Move a trial's spending to the finished ones."""
+        """Record that a trial ends."""
         account = self._accounts[arm]
         seconds = account.running.pop(trial_id)
         account.finished_seconds += seconds
@@ -92,18 +100,18 @@ class DeviceTimeLedger:
         return account.finished_seconds + running
 
     def _full(self, arm: str) -> float:
-        """Return what a full trial of the arm costs, as far as is known; infinite before anything is."""
+        """Return the known cost of a full trial of the arm in device-seconds; infinite if none is known."""
         account = self._accounts[arm]
-        dearest = max([account.max_trial_seconds, *account.running.values()])
+        most_expensive = max([account.max_trial_seconds, *account.running.values()])
         measured = self._full_trial_seconds.get(arm, 0.0)
-        return max(dearest, measured) or math.inf
+        return max(most_expensive, measured) or math.inf
 
     def choose(self) -> str | None:
         """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal.
 
-        With equal costs this is the arm with the least; with unequal ones it does not overshoot by a dear arm's whole
-        trial. Under a budget every arm has an equal part of it, and an arm whose next trial would exceed its part is passed
-        over; None if that holds for all.
+        With equal costs this is the arm with the least committed device-seconds; with unequal costs it avoids overshooting by a
+        whole trial of an expensive arm. A budget is divided equally, and an arm whose next trial would exceed its part is
+        skipped. None if every arm is skipped.
         """
         expected = {arm: self.expected(arm) for arm in self._accounts}
         committed = {arm: self.committed(arm) for arm in self._accounts}
@@ -121,7 +129,10 @@ def is_search_finished(
 ) -> bool:
     """Whether every trial of the search has ended and its budget is used up.
 
-    `full_trial_seconds` are device-seconds by arm, where they were measured.
+    Args:
+        records: the search's records.
+        spec: the study's spec.
+        full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
     """
     if any(not r.state.is_finished for r in records):
         return False

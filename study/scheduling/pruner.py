@@ -1,4 +1,4 @@
-"""ASHA per arm: Ray's AsyncHyperBandScheduler, one bracket for each arm, rebuilt from records by replaying them."""
+"""ASHA with one bracket per arm, on Ray's AsyncHyperBandScheduler; its state is rebuilt by replaying records."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,25 @@ METRIC = "macro_f1"
 
 @dataclass(frozen=True, slots=True)
 class _TrialHandle:
-    """What AsyncHyperBandScheduler reads of a Ray trial."""
+    """The attributes of a Ray trial that AsyncHyperBandScheduler reads."""
 
     trial_id: str
 
 
 class ArmPruner:
-    """Decides whether a trial of one arm goes on, from macro-F1 at the rungs."""
+    """Decides whether a trial of one arm continues, from its macro-F1 at the rungs.
+
+    Asynchronous successive halving: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning, MLSys.
+    """
 
     def __init__(self, *, first_rung: int, max_epochs: int, reduction_factor: float) -> None:
-        """Epochs of the first rung and of a full trial; each rung keeps the best 1/reduction_factor."""
+        """Create an empty bracket.
+
+        Args:
+            first_rung: epoch of the first rung.
+            max_epochs: epochs of a full trial.
+            reduction_factor: each rung keeps the best 1 / `reduction_factor` of its trials.
+        """
         self._asha = AsyncHyperBandScheduler(
             time_attr="epoch",
             metric=METRIC,
@@ -29,11 +38,11 @@ class ArmPruner:
         )
 
     def add(self, trial_id: str) -> None:
-        """Take a trial into the bracket."""
+        """Add a trial to the bracket."""
         self._asha.on_trial_add(None, _TrialHandle(trial_id))
 
     def should_stop(self, trial_id: str, epoch: int, macro_f1: float) -> bool:
-        """Return whether ASHA stops the trial at this report; `macro_f1` is finite."""
+        """Return whether ASHA stops the trial after this epoch; `macro_f1` must be finite."""
         result = {"epoch": epoch, METRIC: macro_f1}
         decision = self._asha.on_trial_result(None, _TrialHandle(trial_id), result)
         return bool(decision == TrialScheduler.STOP)

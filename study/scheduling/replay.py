@@ -1,7 +1,7 @@
-"""Replay: the search once more from its records, through a fresh director, to see that every decision comes out the same.
+"""Replay of a search from its records through a new director, to verify that it makes the same decisions.
 
-Suggestions, choices of the arm and stops depend on the seed and on the reports in the order in which they arrived, and both
-stand in the records. What cannot be replayed is what came from outside: when a report arrived, and when a process broke off.
+Suggestions, the choice of arms, and stops depend on the seed and on the order of the reports, and the records hold both.
+External events cannot be replayed: the time at which a report arrived, and the failure of a process.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +18,13 @@ from trainables.records.record import EpochRecord, TrialRecord, TrialState
 
 @dataclass(slots=True)
 class Replay:
-    """What came of replaying a search.
+    """The result of a replay.
 
     Attributes:
-        num_suggestions: suggestions that came out the same, in order.
-        num_reports: reports that were answered the same, "continue" or "stop", in order.
-        num_stops: of these, how many stopped a trial.
-        difference: the first decision that came out otherwise, in words; "" if none did.
+        num_suggestions: number of equal suggestions, up to the first difference.
+        num_reports: number of reports with the same decision, "continue" or "stop", up to the first difference.
+        num_stops: number of stops among these decisions.
+        difference: description of the first decision that differs; "" if none does.
     """
 
     num_suggestions: int = 0
@@ -35,13 +35,13 @@ class Replay:
 
 @dataclass(slots=True)
 class _Replayer:
-    """A fresh director, fed with the events of finished records."""
+    """A new director that receives the events of finished records."""
 
     director: SearchDirector
     replay: Replay = field(default_factory=Replay)
 
     def suggest(self, record: TrialRecord) -> None:
-        """Ask for the trial that `record` was the answer to."""
+        """Ask for the next trial and compare it with `record`."""
         suggested = self.director.next_trial()
         if suggested is None:
             self.replay.difference = f"trial {record.trial_id} was not suggested at all"
@@ -53,12 +53,18 @@ class _Replayer:
         self.replay.num_suggestions += not self.replay.difference
 
     def report(self, record: TrialRecord, epoch: EpochRecord, device_seconds: float) -> None:
-        """Report an epoch as it was reported then."""
-        report = Report(metrics=epoch, device_seconds=device_seconds, details={})
+        """Report a recorded epoch and compare the decision."""
+        report = Report(
+            metrics=epoch.model_dump(exclude={"device_seconds", "order", "decision"}),
+            device_seconds=device_seconds,
+            details={},
+        )
         decision = "continue" if self.director.on_report(record.trial_id, report) else "stop"
         if decision != epoch.decision:
             where = f"trial {record.trial_id} at epoch {epoch.epoch}"
-            self.replay.difference = f"{where} was told to {epoch.decision}, but is now told to {decision}"
+            self.replay.difference = (
+                f"{where}: the recorded decision is {epoch.decision!r}, the replayed one {decision!r}"
+            )
         self.replay.num_reports += not self.replay.difference
         self.replay.num_stops += not self.replay.difference and decision == "stop"
 
@@ -70,10 +76,13 @@ def replay_search(
     full_trial_seconds: Mapping[str, float] | None = None,
     earlier: Sequence[EarlierTrial] = (),
 ) -> Replay:
-    """Drive a fresh director through the events of the search's `records`, up to the first that comes out otherwise.
+    """Drive a new director through the events of a search, up to the first decision that differs.
 
-    `specs` maps a number of trials to the spec that held from then on: the study's spec at 0, and one more for every
-    extension. The rest is as of `SearchDirector`.
+    Args:
+        records: the search's records.
+        specs: number of trials -> the spec that applied from then on: the study's spec at 0, and one per extension.
+        full_trial_seconds: as of `SearchDirector`.
+        earlier: as of `SearchDirector`.
     """
     fixed = dict(records[0].config.fixed) if records else {}
     specs = {index: _never_stopping(spec) for index, spec in specs.items()}
@@ -87,14 +96,14 @@ def replay_search(
 
 
 def _never_stopping(spec: StudySpec) -> StudySpec:
-    """Return the spec under which trials that broke off end no search: it went on when it was resumed."""
+    """Return the spec without the limit on failed trials: where it ended the search, `study resume` continued it."""
     return spec.model_copy(update={"resources": spec.resources.model_copy(update={"max_failed_fraction": 1.0})})
 
 
 def _events(
     records: Sequence[TrialRecord], specs: Mapping[int, StudySpec], replayer: _Replayer
 ) -> list[tuple[int, Callable[[], None]]]:
-    """Return every event with its number on the study's counter."""
+    """Return every event with its number on the study's event counter."""
     events: list[tuple[int, Callable[[], None]]] = []
     for index, record in enumerate(records):
         if index in specs:

@@ -1,7 +1,7 @@
-"""The sampler of one arm: an in-memory Optuna study that can be rebuilt, decision for decision, from records.
+"""The sampler of one arm: an in-memory Optuna study that can be rebuilt exactly from records.
 
-Every suggestion draws from a sampler that is seeded anew from (study seed, arm, index of the trial in its arm), so
-that a suggestion depends on nothing but the seed and on what the arm has reported before it.
+The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
+suggestion therefore depends only on the seed and on the earlier reports of the arm.
 """
 
 import warnings
@@ -18,24 +18,24 @@ from study.scheduling.warm_start import EarlierTrial
 from trainables.records.record import TrialState
 from trainables.seeds import derive_seed
 
-# Macro-F1 told to the sampler for a trial that diverged: the worst there is, so that the region is avoided.
-# Optuna itself ignores failed trials.
+# Macro-F1 reported to the sampler for a trial that diverged: the lowest possible, so that the sampler avoids the region.
+# Optuna ignores failed trials.
 DIVERGED_MACRO_F1 = 0.0
 
 SAMPLERS = ("random", "tpe_univariate", "tpe_multivariate", "gp")
 
-# Trials of an arm that are drawn at random first. Optuna's default is 10, which is all that an arm of a small study gets.
+# Random trials at the start of an arm. Optuna's default of 10 would be every trial of an arm in a small study.
 NUM_STARTUP_TRIALS = 5
 
-# A suggestion's cost grows with the trials that the sampler sees: 0.1 s for TPE at 5,000. Past MAX_SEEN finished trials it
-# sees the best NUM_BEST_KEPT and the latest others, MAX_SEEN / 2 together. TPE's good set never holds more than 25 trials,
-# so the bound thins out only the trials that it counts as bad.
+# The time of a suggestion grows with the number of trials in the Optuna study: 0.1 s for TPE at 5,000. Beyond MAX_SEEN finished
+# trials the study keeps the best NUM_BEST_KEPT and the latest others, MAX_SEEN / 2 in total. TPE models at most 25 trials as
+# good, so only trials that it models as bad are removed.
 MAX_SEEN = 600
 NUM_BEST_KEPT = 50
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler `name` seeded with `seed`; raise UserInputError for an unknown one."""
+    """Return Optuna's sampler `name`, one of `SAMPLERS`, with a seed; raise UserInputError for an unknown name."""
     short_seed = seed % 2**32
     if name == "random":
         return optuna.samplers.RandomSampler(seed=short_seed)
@@ -43,7 +43,7 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=False)
     if name == "tpe_multivariate":
         with warnings.catch_warnings():
-            # `group` models a conditional parameter jointly with the trials that have it, where it would be drawn at random.
+            # Without `group`, conditional parameters are drawn at random; with it, TPE models them jointly with the others.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
                 seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=True, group=True
@@ -54,11 +54,18 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 class ArmSampler:
-    """Suggests hyperparameters for one arm and hears what became of them."""
+    """Suggests hyperparameters for one arm, and receives the results of its trials."""
 
     def __init__(self, arm: Arm, *, sampler: str, seed: int, earlier: Sequence[EarlierTrial] = ()) -> None:
-        """Start from `earlier`, the finished trials of another study of the same space."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # Optuna's advice on samplers is not the reader's to take
+        """Create the sampler.
+
+        Args:
+            arm: the arm, with its search space.
+            sampler: one of `SAMPLERS`.
+            seed: the study's seed.
+            earlier: finished trials of another study of the same space, in the order in which they ended.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
         self._sampler_name = sampler
         self._seed = seed
@@ -74,11 +81,11 @@ class ArmSampler:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """What the sampler sees."""
+        """The trials that the sampler takes into account."""
         return self._study.get_trials(deepcopy=False)
 
     def suggest(self, trial_id: str) -> dict[str, Value]:
-        """Return hyperparameters (searched and fixed) for the arm's next trial."""
+        """Return the hyperparameters of the arm's next trial, searched and fixed."""
         seed = derive_seed(self._seed, "sampler", self._arm.name, self._num_suggested)
         self._study.sampler = make_sampler(self._sampler_name, seed)
         trial = self._study.ask()
@@ -87,19 +94,19 @@ class ArmSampler:
         return suggest_hyperparameters(self._arm.space, trial)
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
-        """Take up a suggestion made earlier, from its record, in the place of `suggest`."""
+        """Restore a recorded suggestion, in place of `suggest`."""
         self._running[trial_id] = self._adopt(self._freeze_running(hyperparameters))
         self._num_suggested += 1
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
-        """Tell an intermediate macro-F1; `macro_f1` is finite."""
+        """Report the macro-F1 of an epoch; it must be finite."""
         self._running[trial_id].report(macro_f1, epoch)
 
     def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, epoch: int, *, diverged: bool) -> None:
-        """Tell the end of a trial, so that none is left running.
+        """Report the end of a trial.
 
-        A complete trial is told with its last macro-F1; a pruned one with all its intermediate values; one that
-        diverged as pruned with the worst value; one that failed for another reason as failed.
+        A complete trial is reported with its last macro-F1, a pruned trial with its intermediate values, a diverged trial as
+        pruned with the lowest value, and a trial that failed for another reason as failed.
         """
         trial = self._running.pop(trial_id)
         if state is TrialState.COMPLETE:
@@ -108,7 +115,7 @@ class ArmSampler:
             self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         elif diverged:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # a step that was reported before is kept
+                warnings.simplefilter("ignore", UserWarning)  # Optuna keeps the value if the epoch was reported before
                 trial.report(DIVERGED_MACRO_F1, max(epoch, 1))
             self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
@@ -125,14 +132,14 @@ class ArmSampler:
         )
 
     def _adopt(self, running: FrozenTrial) -> optuna.Trial:
-        """Add a running trial to the study and return the handle through which it is reported and told."""
-        # A handle asks the sampler for joint suggestions, which are not used here; a random one answers at once.
+        """Add a running trial to the Optuna study and return its handle."""
+        # Creating a handle asks the sampler for joint suggestions, which are not used here; a random sampler is fast.
         self._study.sampler = optuna.samplers.RandomSampler(seed=0)
         self._study.add_trial(running)
         return optuna.Trial(self._study, len(self.trials) - 1)
 
     def _forget_some(self) -> None:
-        """Go on with a new study that holds the running trials, the best finished ones and the latest others."""
+        """Replace the Optuna study by one with the running trials, the best finished ones and the latest others."""
         seen, running = self.trials, {trial.number: trial_id for trial_id, trial in self._running.items()}
         finished = [t for t in seen if t.number not in running]
         best = {t.number for t in sorted(finished, key=_rank, reverse=True)[:NUM_BEST_KEPT]}
@@ -151,7 +158,7 @@ def _new_study() -> optuna.Study:
 
 
 def _rank(trial: FrozenTrial) -> tuple[bool, int, float]:
-    """Order trials as TPE does: complete ones by value, then pruned ones by their last epoch and its value."""
+    """Return the sort key by which TPE ranks trials: complete ones by value, then pruned ones by last epoch and its value."""
     if trial.state is optuna.trial.TrialState.COMPLETE:
         return True, 0, trial.value or 0.0
     last = trial.last_step

@@ -1,4 +1,4 @@
-"""The search: every arm with its own sampler and its own ASHA bracket, and equal device time for all arms."""
+"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,12 +14,12 @@ from study.state.record_book import MemoryBook, now_utc
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
-# One trial that breaks off says nothing about the others.
-MIN_BROKEN_OFF = 3
+# Failures end the search only from this number on: a single one is no evidence about the other trials.
+MIN_CRASHED = 3
 
 
 class SearchDirector(RecordKeeper):
-    """Director of the search stage; its state is rebuilt from the records that it finds in the book."""
+    """Director of the search; its state is rebuilt from the records in the book."""
 
     def __init__(
         self,
@@ -30,14 +30,14 @@ class SearchDirector(RecordKeeper):
         full_trial_seconds: Mapping[str, float] | None = None,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """Rebuild samplers, brackets and accounts from the book's search records, in the order of their events.
+        """Rebuild samplers, brackets and device-time accounts from the search's records, in the order of their events.
 
         Args:
             book: the study's records.
             spec: the study's spec.
-            fixed: what `TrialConfig.fixed` holds for every trial of the study.
-            full_trial_seconds: device-seconds that one full trial of each arm was measured to need, where it was.
-            earlier: trials of another study that the samplers start from.
+            fixed: `TrialConfig.fixed` of every trial of the study.
+            full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
+            earlier: finished trials of another study, from which the samplers start.
         """
         super().__init__(book, "search")
         self._spec = spec
@@ -69,11 +69,11 @@ class SearchDirector(RecordKeeper):
         records = self.book.of_stage("search")
         self._num_suggested = len(records)
         self._waiting = [r.trial_id for r in records if not r.state.is_finished]
-        self._num_ended = self._num_broken_off = 0
+        self._num_ended = self._num_crashed = 0
         self._replay(records)
 
     def set_budget(self, spec: StudySpec) -> None:
-        """Take the budget of trials or of device-seconds from `spec`, which differs from the study's in nothing else."""
+        """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
         self._spec = spec
         self._ledger.set_budget(spec.search.device_seconds)
 
@@ -89,21 +89,21 @@ class SearchDirector(RecordKeeper):
 
     @property
     def problem(self) -> str:
-        """Why no further trial is started although the budget is not used up; "" if there is no reason."""
+        """Why no further trial is started although the budget is not used up; "" if none is held back."""
         if super().problem:
             return super().problem
         allowed = self._spec.resources.max_failed_fraction
-        if self._num_broken_off < MIN_BROKEN_OFF or self._num_broken_off <= allowed * self._num_ended:
+        if self._num_crashed < MIN_CRASHED or self._num_crashed <= allowed * self._num_ended:
             return ""
         return (
-            f"{self._num_broken_off} of {self._num_ended} trials broke off, more than resources.max_failed_fraction = "
+            f"{self._num_crashed} of {self._num_ended} trials failed with an error, more than resources.max_failed_fraction = "
             f"{allowed:g} allows"
         )
 
     def next_trial(self) -> TrialRecord | None:
-        """Return an interrupted trial if there is one, else a new one of the arm that is owed device time.
+        """Return an interrupted trial if there is one, else a new trial of the arm with the least device time.
 
-        None if the budget is used up, or is promised to the trials that are running.
+        None if the budget is used up, or committed to the running trials.
         """
         if self.problem:
             return None
@@ -112,7 +112,7 @@ class SearchDirector(RecordKeeper):
         num_trials = self._spec.num_trials
         if num_trials is not None and self._num_suggested >= num_trials:
             return None
-        # Given configurations run once each; else the arms share the device time.
+        # Each given configuration is trained once; the arms of a search share the device time.
         arm = list(self._arms)[self._num_suggested] if self._spec.has_given_arms else self._ledger.choose()
         if arm is None:
             return None
@@ -137,7 +137,7 @@ class SearchDirector(RecordKeeper):
         )
 
     def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch, tell sampler and bracket, and decide: complete, pruned, failed, or on."""
+        """Record one epoch, update sampler and bracket, and decide: complete, pruned, failed, or continue."""
         record = self.book.get("search", trial_id)
         if record.state.is_finished:
             return False
@@ -157,21 +157,21 @@ class SearchDirector(RecordKeeper):
         record = self.book.save(record)
         if state.is_finished:
             self._num_ended += 1
-            self._tell_end(record)
+            self._end(record)
             self.book.drop_checkpoint(record)
         return not state.is_finished
 
     def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that the trial failed for good, and tell the sampler."""
+        """Record that the trial failed permanently, and report it to the sampler."""
         was_running = not self.book.get(self.stage, trial_id).state.is_finished
         super().on_retries_exhausted(trial_id)
         if was_running and self.book.get(self.stage, trial_id).state.is_finished:
             self._num_ended += 1
-            self._num_broken_off += 1
-            self._tell_end(self.book.get(self.stage, trial_id))
+            self._num_crashed += 1
+            self._end(self.book.get(self.stage, trial_id))
 
     def requeue(self, trial_id: str) -> None:
-        """Let a trial wait that was dropped before it was started again."""
+        """Queue a trial again that Tune dropped before restarting it."""
         if not self.book.get("search", trial_id).state.is_finished:
             self._waiting.insert(0, trial_id)
 
@@ -190,13 +190,13 @@ class SearchDirector(RecordKeeper):
         self._num_suggested = max(self._num_suggested, int(trial_id) + 1)
 
     def _spend(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        """Note what the trial has cost up to `epoch`."""
+        """Record the cost of the trial up to `epoch`."""
         arm, cost = record.config.arm, epoch.device_seconds
         if self._epoch_cost is not None:
             cost = epoch.epoch * self._epoch_cost[arm]
         self._ledger.spend(arm, record.trial_id, cost)
 
-    def _tell_end(self, record: TrialRecord) -> None:
+    def _end(self, record: TrialRecord) -> None:
         last = record.epochs[-1].epoch if record.epochs else 0
         self._samplers[record.config.arm].finish(
             record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
@@ -204,13 +204,13 @@ class SearchDirector(RecordKeeper):
         self._ledger.finish(record.config.arm, record.trial_id)
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
-        """Rebuild samplers, brackets and accounts by going through the records' events in their order."""
+        """Rebuild samplers, brackets and accounts from the records' events in their order."""
         events: list[tuple[int, Callable[[], object]]] = []
         for record in records:
             events.append((record.suggested_order, partial(self._replay_suggestion, record)))
             events.extend((epoch.order, partial(self._replay_epoch, record, epoch)) for epoch in record.epochs)
             if record.ended_order is not None:
-                events.append((record.ended_order, partial(self._tell_end, record)))
+                events.append((record.ended_order, partial(self._end, record)))
         for _, replay_event in sorted(events, key=lambda event: event[0]):
             replay_event()
 

@@ -1,7 +1,7 @@
-"""Warm start: the finished trials of another study of the same space, copied into this one for its samplers.
+"""Warm start: finished trials of another study of the same space, copied into this study for its samplers.
 
-Only samplers learn from them. ASHA's brackets and the accounts of device time start empty: scores on other data would stop
-trials wrongly. The copy makes the study independent of what becomes of the other one.
+Only the samplers use them. ASHA's brackets and the device-time accounts start empty, because scores on other data would stop
+the wrong trials. The copy makes the study independent of later changes to the other one.
 """
 
 import json
@@ -27,15 +27,15 @@ class _Strict(BaseModel):
 
 
 class EarlierTrial(_Strict):
-    """One finished trial of another study, as the sampler hears of it.
+    """One finished trial of another study, as it is reported to the sampler.
 
     Attributes:
-        trial_id: its id there.
+        trial_id: its id in the other study.
         arm: its arm.
-        hyperparameters: its configuration.
+        hyperparameters: its searched and fixed hyperparameters.
         state: COMPLETE, PRUNED or FAILED.
-        diverged: it failed because a metric was not finite.
-        num_epochs: epochs that it ran.
+        diverged: whether it failed because a metric was not finite.
+        num_epochs: the number of epochs that it was trained for.
         scores: (epoch, macro-F1) of every epoch before it diverged.
     """
 
@@ -49,7 +49,7 @@ class EarlierTrial(_Strict):
 
 
 class WarmStart(_Strict):
-    """What warm_start.json holds: where the trials come from, and the trials in the order in which they ended."""
+    """The content of warm_start.json: the other study, and its trials in the order in which they ended."""
 
     study: str
     root: str
@@ -57,12 +57,20 @@ class WarmStart(_Strict):
 
 
 def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None:
-    """Return the trials of the study that `search.warm_start` names; None where it names none.
+    """Return the finished trials of the study that `search.warm_start` names.
 
-    Trials that crashed are left out. Where the other study ran another number of epochs, so are those that were pruned:
-    their scores belong to another schedule.
+    Trials that failed without diverging are left out. If the other study has another number of epochs, pruned trials are left
+    out too, because their scores belong to another learning-rate schedule.
 
-    Raises UserInputError if there is no such study, if its space is another one, or if no trial of it can be used.
+    Args:
+        spec: the spec of the new study.
+        storage: the storage root; None for the default.
+
+    Returns:
+        The trials; None if `search.warm_start` is not set.
+
+    Raises:
+        UserInputError: if the study does not exist, its search space differs, or none of its trials can be used.
     """
     if spec.search.warm_start is None:
         return None
@@ -86,7 +94,7 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
 
 
 def describe_difference(other: StudySpec, spec: StudySpec) -> str:
-    """Return in words where the space of `other` first differs from that of `spec`, or ""."""
+    """Return a description of the first difference between the search spaces of two specs; "" if they are equal."""
     theirs = {arm.name: arm.space for arm in other.arms()}
     ours = {arm.name: arm.space for arm in spec.arms()}
     if set(theirs) != set(ours):
@@ -121,7 +129,7 @@ def read_warm_start(store: Store) -> WarmStart | None:
 
 
 def earlier_trials(store: Store) -> Sequence[EarlierTrial]:
-    """Return the trials that the study's samplers start from; none without a warm start."""
+    """Return the trials from which the study's samplers start; none without a warm start."""
     warm_start = read_warm_start(store)
     return warm_start.trials if warm_start else ()
 

@@ -1,1 +1,1 @@
-"""A study on disk: paths, checksums, record book, lease, budget extensions."""
+"""The state of a study on disk: paths, checksums, record book, lease, fenced store, budget extensions."""

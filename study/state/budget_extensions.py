@@ -1,4 +1,4 @@
-"""Growing a study: a larger budget is asked for in a file of its own, since spec.toml is never rewritten."""
+"""Extending a study: a larger budget is written to a file of its own, because spec.toml is never rewritten."""
 
 import re
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ KINDS: tuple[BudgetKind, ...] = ("num_trials", "device_seconds")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """A larger budget: the new total of trials or of device-seconds."""
+    """A larger budget: the new total number of trials, or of device-seconds."""
 
     kind: BudgetKind
     total: float
 
 
 def launched_spec(store: Store) -> StudySpec:
-    """Return the spec that a study was launched with; raise UserInputError naming spec.toml if it cannot be used."""
+    """Return the spec of the launch; raise UserInputError naming spec.toml if it cannot be used."""
     return parse_spec(read_sealed_toml(store, SPEC), where=f"{store.root}/{SPEC}")
 
 
 def extended_spec(store: Store, spec: StudySpec) -> StudySpec:
-    """Return the spec with the budget that the last extension asks for; unchanged without one."""
+    """Return the spec with the budget of the last extension; `spec` itself if there is none."""
     return list(specs_over_time(store, spec).values())[-1]
 
 
 def specs_over_time(store: Store, spec: StudySpec) -> dict[int, StudySpec]:
-    """Return the specs that held, by the number of trials from which on: `spec` at 0, then one per extension."""
+    """Return number of trials -> the spec that applied from then on: `spec` at 0, then one per extension."""
     specs = {0: spec}
     for file in store.list_folder(EXTENSIONS):
         name = f"{EXTENSIONS}/{file}"
@@ -46,10 +46,18 @@ def specs_over_time(store: Store, spec: StudySpec) -> dict[int, StudySpec]:
 
 
 def parse_extension(num_trials: str | None, device_seconds: str | None, spec: StudySpec) -> Extension | None:
-    """Return what ``--num-trials`` or ``--device-seconds`` asks for; None if neither is given.
+    """Return the extension that ``--num-trials`` or ``--device-seconds`` asks for.
 
-    Each is a total such as ``40`` or a growth such as ``+8``. Raises UserInputError if it is no growth, or not of the kind
-    of budget that the study has.
+    Args:
+        num_trials: a total such as ``40``, or an increase such as ``+8``; None if it is not given.
+        device_seconds: the same in device-seconds.
+        spec: the study's spec, with the budget of the last extension.
+
+    Returns:
+        The extension; None if neither is given.
+
+    Raises:
+        UserInputError: if the total does not exceed the budget, or the study's budget is of the other kind.
     """
     given: dict[BudgetKind, str | None] = {"num_trials": num_trials, "device_seconds": device_seconds}
     asked = [(kind, text) for kind, text in given.items() if text is not None]
@@ -57,7 +65,7 @@ def parse_extension(num_trials: str | None, device_seconds: str | None, spec: St
         return None
     if spec.has_given_arms:
         raise UserInputError(
-            "the study compares given configurations, each of which is trained once before its seeds; there is no search to grow"
+            "the study compares given configurations, each trained once before the confirmation; there is no search to extend"
         )
     kind, text = asked[0]
     option = f"--{kind.replace('_', '-')}"
@@ -65,19 +73,19 @@ def parse_extension(num_trials: str | None, device_seconds: str | None, spec: St
     if current is None or len(asked) > 1:
         own = "num_trials" if spec.search.num_trials is not None else "device_seconds"
         raise UserInputError(
-            f"the study's budget is search.{own} = {getattr(spec.search, own):g}; let it grow with --{own.replace('_', '-')}"
+            f"the study's budget is search.{own} = {getattr(spec.search, own):g}; extend it with --{own.replace('_', '-')}"
         )
     number = r"\+?[0-9]{1,9}" if kind == "num_trials" else r"\+?[0-9]{1,12}(\.[0-9]{1,6})?"
     if not re.fullmatch(number, text):
-        raise UserInputError(f"{option} takes a total such as 40, or a growth such as +8, but got {text!r}")
+        raise UserInputError(f"{option} takes a total such as 40, or an increase such as +8, but got {text!r}")
     total = current + float(text) if text.startswith("+") else float(text)
     if total <= current:
-        raise UserInputError(f"{option} must exceed the study's {current:g}, but asks for {total:g}")
+        raise UserInputError(f"{option} must exceed the study's {current:g}, but got {total:g}")
     return Extension(kind=kind, total=total)
 
 
 def write_extension(store: Store, extension: Extension, num_trials: int) -> None:
-    """Ask for a larger budget, after the study's search has started `num_trials` trials."""
+    """Write a larger budget, which applies after the search has started `num_trials` trials."""
     number = len(store.list_folder(EXTENSIONS)) + 1
     total = int(extension.total) if extension.kind == "num_trials" else extension.total
     content = {extension.kind: total, "after_trials": num_trials, "time": now_utc()}

@@ -1,5 +1,5 @@
-"""The one exception that means "stopped before the end, resumable"; the command line turns it into exit status 3."""
+"""The exception of a study that stopped before its end and can be resumed; the command line exits with status 3."""
 
 
 class StudyInterrupted(Exception):
-    """The study stopped before its end. The message says how to continue it."""
+    """The study stopped before its end. The message names the command that continues it."""

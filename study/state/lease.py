@@ -23,19 +23,21 @@ from study.state.record_book import now_utc
 from trainables.processes import is_alive
 from trainables.records.store import Store
 
-# A lease that was not renewed for this long is free to take; on the machine of its holder it is as soon as the process is gone.
+# A lease can be taken if it was not renewed for this long; on the machine of its holder, as soon as the process has ended.
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
 
 
 class LeaseFile(BaseModel):
-    """What lease.json holds.
+    """The content of lease.json.
 
     Attributes:
-        holder: random text of the driver that holds the lease; "" once it was given back.
-        host, pid: where it runs.
-        since, renewed: ISO 8601, UTC.
-        token: grows by one with every driver.
+        holder: random text that identifies the driver which holds the lease; "" after its release.
+        host: name of the driver's machine.
+        pid: its process.
+        since: when it took the lease, ISO 8601, UTC.
+        renewed: when it last renewed the lease, ISO 8601, UTC.
+        token: the fencing token, which grows by one with every driver.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -49,7 +51,7 @@ class LeaseFile(BaseModel):
 
 
 class Lease:
-    """A lease that this process holds on the study at `store`; a thread renews it until `release`."""
+    """The lease that this process holds on the study at `store`; a thread renews it until `release`."""
 
     def __init__(self, store: Store, held: LeaseFile) -> None:
         self._store = store
@@ -77,7 +79,7 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Give the lease back; if the storage fails, the lease expires instead."""
+        """Release the lease; if the storage fails, it expires instead."""
         self._released.set()
         with self._lock, contextlib.suppress(OSError):
             current = _read(self._store)
@@ -115,9 +117,9 @@ class Lease:
 
 @contextmanager
 def hold_lease(store: Store) -> Iterator[Lease]:
-    """Hold the study's lease; give it back at the end.
+    """Hold the study's lease, and release it at the end.
 
-    Raises UserInputError, saying who holds it and since when, if another driver does.
+    Raises UserInputError, which names the holder and the time, if another driver holds it.
     """
     lease = acquire_lease(store)
     try:
@@ -130,13 +132,13 @@ def acquire_lease(store: Store) -> Lease:
     """Return a new lease; raise UserInputError if another driver holds it."""
     current = _read(store)
     if current is None and store.exists(LEASE):
-        # Damaged: a driver that lives writes it anew at its next renewal.
+        # The file is damaged: a live driver rewrites it at its next renewal.
         time.sleep(1.5 * RENEW_SECONDS)
         current = _read(store)
     if current is not None and _is_held(current):
         raise UserInputError(
             f"the study {store.root} is driven by process {current.pid} on {current.host} since {current.since} "
-            f"(last sign of life {current.renewed}); stop that driver, or wait {LEASE_SECONDS:.0f} s after its last sign of life"
+            f"(last renewed {current.renewed}); stop that driver, or wait until {LEASE_SECONDS:.0f} s after its last renewal"
         )
     now = now_utc()
     mine = LeaseFile(
@@ -148,16 +150,16 @@ def acquire_lease(store: Store) -> Lease:
         token=1 if current is None else current.token + 1,
     )
     _write(store, mine)
-    # A rival may have seen the lease free at the same moment: whoever wrote last holds it.
+    # Another process may have found the lease free at the same moment: the last one to write holds it.
     time.sleep(0.05 if store.is_local else 2.0)
     winner = _read(store)
     if winner is None or winner.holder != mine.holder:
-        raise UserInputError(f"the study {store.root} was taken by another driver at the same moment")
+        raise UserInputError(f"the study {store.root} was taken over by another driver at the same moment")
     return Lease(store, mine)
 
 
 def read_holder(store: Store) -> LeaseFile | None:
-    """Return the lease of the driver that drives the study now; None if none does."""
+    """Return the lease of the driver that drives the study now; None if there is none."""
     current = _read(store)
     return current if current is not None and _is_held(current) else None
 
@@ -172,7 +174,7 @@ def _is_held(lease: LeaseFile) -> bool:
 
 
 def _read(store: Store) -> LeaseFile | None:
-    """Return what the lease file holds; None if there is none, or none that can be read."""
+    """Return the content of the lease file; None if it is missing or damaged."""
     if not store.exists(LEASE):
         return None
     try:

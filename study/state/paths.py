@@ -1,4 +1,4 @@
-"""Where everything of a study lies. The one file that spells out names."""
+"""The names of a study's files and folders; no other file spells them out."""
 
 import os
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ REPORT_MARKDOWN = "report.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPaths:
-    """Names of one trial's files, relative to the study's root."""
+    """The names of one trial's files, relative to the study's root."""
 
     stage: Stage
     trial_id: str
@@ -53,7 +53,7 @@ class TrialPaths:
 
     @property
     def record_copy(self) -> str:
-        """Its copy, written right after it, for the day the record is damaged."""
+        """The copy of the record, written right after it, from which a damaged record is recovered."""
         return f"{self.folder}/{RECORD_COPY}"
 
 
@@ -63,7 +63,7 @@ def default_storage() -> str:
 
 
 def study_uri(study: str, storage: str | None = None) -> str:
-    """Return the root of STUDY, which is a path, a URI, or a name under the storage root."""
+    """Return the root of a study that is given as a path, a URI, or a name under the storage root."""
     if "://" in study or "/" in study or study in {".", ".."}:
         return study.rstrip("/")
     return join_uri(storage or default_storage(), study)
@@ -77,5 +77,5 @@ def open_study(study: str, storage: str | None = None) -> Store:
         return store
     root = Store(storage or default_storage())
     names = [n for n in root.list_folder() if root.exists(f"{n}/{SPEC}")]
-    near = nearest_name(Path(study).name, names) if names else "; `study launch` makes one"
+    near = nearest_name(Path(study).name, names) if names else "; `study launch` creates one"
     raise UserInputError(f"there is no study at {uri}{near}")

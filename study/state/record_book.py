@@ -1,4 +1,4 @@
-"""`RecordBook`: every trial record of a study, in memory and on disk, written by the one process that drives it."""
+"""`RecordBook`: all trial records of a study, in memory and on disk, written by the process that drives the study."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ def now_utc() -> str:
 
 
 class MemoryBook:
-    """Every trial record of a study, in memory alone."""
+    """All trial records of a study, in memory only."""
 
     def __init__(self) -> None:
         self._records: dict[Stage, dict[str, TrialRecord]] = {stage: {} for stage in STAGE_FOLDERS}
@@ -54,17 +54,17 @@ class MemoryBook:
         return self._configurations[key]
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
-        """Delete the checkpoint of a trial that will not go on; in memory there is none."""
+        """Delete the checkpoints of a trial that has ended; in memory there are none."""
 
 
 class RecordBook(MemoryBook):
-    """Every trial record of a study, in memory and on disk."""
+    """All trial records of a study, in memory and on disk."""
 
     def __init__(self, store: Store) -> None:
         """Read every record of the study below `store`.
 
-        A damaged or missing record is taken from its copy, and named in `recovered`. Raises DamagedFileError naming a
-        record that is damaged and whose copy cannot help.
+        A damaged or missing record is read from its copy, and named in `recovered`. Raises DamagedFileError naming a record that
+        is damaged as well as its copy.
         """
         super().__init__()
         self.store = store
@@ -103,7 +103,7 @@ class RecordBook(MemoryBook):
                 record = self._parse(paths.record_copy)
             except (DamagedFileError, FileNotFoundError):
                 raise DamagedFileError(
-                    f"{problem}, and so is its copy; move the trial's folder away to go on without it"
+                    f"{problem}, and so is its copy; move the trial's folder away to continue without it"
                 ) from None
         self.recovered = (*self.recovered, f"{problem}; it was recovered from its copy")
         self._recovered_records.append(record)
@@ -113,7 +113,7 @@ class RecordBook(MemoryBook):
         return TrialRecord.from_json(self.store.read_bytes(name), where=f"{self.store.root}/{name}")
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
-        """Delete the checkpoint of a trial that will not go on."""
+        """Delete the checkpoints of a trial that has ended."""
         folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
         TrialFiles(self.store.child(folder)).delete_checkpoint()
 

@@ -170,7 +170,9 @@ def test_search_stops_when_too_many_trials_break_off_and_goes_on_when_resumed(tm
         assert record is not None
         director.on_error(record.trial_id, f"OSError: {number}")
         director.on_retries_exhausted(record.trial_id)
-    assert director.problem == "3 of 3 trials broke off, more than resources.max_failed_fraction = 0.5 allows"
+    assert (
+        director.problem == "3 of 3 trials failed with an error, more than resources.max_failed_fraction = 0.5 allows"
+    )
     assert director.is_exhausted
     assert director.next_trial() is None
     assert len(book.of_stage("search")) == 3

@@ -49,9 +49,9 @@ def test_what_is_no_growth_is_refused(text: str) -> None:
 
 
 def test_a_budget_grows_only_in_its_own_kind() -> None:
-    with pytest.raises(UserInputError, match=r"search.num_trials = 24; let it grow with --num-trials"):
+    with pytest.raises(UserInputError, match=r"search.num_trials = 24; extend it with --num-trials"):
         parse_extension(None, "+60", make_spec(num_trials=24))
-    with pytest.raises(UserInputError, match=r"search.device_seconds = 90; let it grow with --device-seconds"):
+    with pytest.raises(UserInputError, match=r"search.device_seconds = 90; extend it with --device-seconds"):
         parse_extension("+8", None, make_spec(num_trials=None, device_seconds=90.0))
 
 
