@@ -95,7 +95,7 @@ def launch(
         if dry_run:
             console.print(
                 f"{loaded.name}: {describe_budget(loaded)} for {', '.join(a.name for a in loaded.arms())}, "
-                f"{max_concurrent} at once on {cluster.describe()}; nothing was started or written",
+                f"{max_concurrent} trials at once on {cluster.describe()}; dry run, nothing was written",
                 soft_wrap=True,
             )
             return True
@@ -218,7 +218,7 @@ def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Finding
 
 
 def replay(study: str, *, storage: str | None, console: Console) -> bool:
-    """Replay the search's decisions from its records; return whether all came out the same."""
+    """Replay the search from its records; return whether every decision is the same."""
     store = open_study(study, storage)
     opened = load_study(store)
     result = replay_search(
@@ -228,8 +228,8 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
         earlier=earlier_trials(store),
     )
     console.print(
-        f"{result.num_suggestions} suggestions and {result.num_reports} reports, {result.num_stops} of them stops, "
-        "came out the same, in order" + (f"; then {result.difference}" if result.difference else ""),
+        f"replayed with the same decisions, in order: {result.num_suggestions} suggestions and {result.num_reports} reports, "
+        f"{result.num_stops} of them stops" + (f"; first difference: {result.difference}" if result.difference else ""),
         soft_wrap=True,
         highlight=False,
         markup=False,

@@ -44,11 +44,12 @@ class _Replayer:
         """Ask for the next trial and compare it with `record`."""
         suggested = self.director.next_trial()
         if suggested is None:
-            self.replay.difference = f"trial {record.trial_id} was not suggested at all"
+            self.replay.difference = f"trial {record.trial_id} was not suggested"
         elif (suggested.trial_id, suggested.fingerprint) != (record.trial_id, record.fingerprint):
             self.replay.difference = (
-                f"trial {record.trial_id} was {record.config.arm} {dict(record.config.hyperparameters)}, but is now "
-                f"{suggested.config.arm} {dict(suggested.config.hyperparameters)}"
+                f"trial {record.trial_id}: the recorded suggestion is {record.config.arm} "
+                f"{dict(record.config.hyperparameters)}, the replayed one {suggested.config.arm} "
+                f"{dict(suggested.config.hyperparameters)}"
             )
         self.replay.num_suggestions += not self.replay.difference
 

@@ -1,4 +1,4 @@
-"""Studies on disk whose search, and confirmation, trained nothing: simulated curves, real records."""
+"""Studies on disk whose trials trained nothing: simulated curves, real records."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A driver that is stopped by Ctrl-C or killed: exit status, and what resume does with what is left."""
+"""A driver that is stopped by Ctrl-C or killed: its exit status, and the trials that resume runs."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A whole small study on a local Ray: from a spec to report, status, and reproduction; then the same with what breaks."""
+"""A whole small study on a local Ray: from a spec to report, status and reproduction; then the same with faults."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "small"
 
 
-def test_every_epoch_says_where_its_time_went(study_folder: Path) -> None:
+def test_every_epoch_records_where_its_time_went(study_folder: Path) -> None:
     records = list(RecordBook(Store(study_folder)))
     epochs = [dict(epoch.part_seconds) for record in records for epoch in record.epochs]
     assert epochs
@@ -108,7 +108,7 @@ def test_search_and_confirmation_ran_as_planned(study_folder: Path) -> None:
     assert not any(r.retry_causes for r in book)
 
 
-def test_test_split_is_predicted_by_confirmation_runs_only_and_read_once(study_folder: Path) -> None:
+def test_test_split_is_predicted_by_confirmation_trials_only_and_read_once(study_folder: Path) -> None:
     book = RecordBook(Store(study_folder))
     assert all("test" not in r.predictions for r in book.of_stage("search"))
     assert not list((study_folder / "trials").glob("*/best/test.npz"))
@@ -185,13 +185,15 @@ def session_of(metadata: SummaryMetadata) -> str:
     return str(content.session_start_info.group_name)
 
 
-def test_reproduce_says_match_on_the_same_machine(study_folder: Path) -> None:
+def test_reproduce_reports_match_on_the_same_machine(study_folder: Path) -> None:
     outcome = run_cli("reproduce", study_folder)
     assert outcome.status == 0, outcome
     assert "MATCH" in outcome.output
 
 
-def test_reproduce_of_an_altered_record_says_different_and_names_the_epoch(study_folder: Path, tmp_path: Path) -> None:
+def test_reproduce_of_an_altered_record_reports_different_and_names_the_epoch(
+    study_folder: Path, tmp_path: Path
+) -> None:
     shutil.copytree(study_folder, tmp_path / "altered")
     book = RecordBook(Store(tmp_path / "altered"))
     record = next(r for r in book.of_stage("search") if r.state is TrialState.COMPLETE)
@@ -240,7 +242,7 @@ def test_study_that_stopped_in_the_middle_is_finished_by_resume(study_folder: Pa
     assert outcome.status == 0, outcome
     assert {p: p.read_bytes() for p in others} == others
     left = RecordBook(store).get("confirmation", confirming.trial_id)
-    assert left.state is TrialState.RUNNING, "it is the next command's"
+    assert left.state is TrialState.RUNNING, "the next command trains it"
     again = RecordBook(store).get("search", last.trial_id)
     assert [e.macro_f1 for e in again.epochs][: len(last.epochs)] == [e.macro_f1 for e in last.epochs][
         : len(again.epochs)
@@ -300,7 +302,9 @@ def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path
         assert "--num-trials" in refused.errors
 
 
-def test_damage_and_payloads_in_every_file_are_told_and_none_is_run(study_folder: Path, tmp_path: Path) -> None:
+def test_damage_and_payloads_in_every_file_are_reported_and_none_is_executed(
+    study_folder: Path, tmp_path: Path
+) -> None:
     damaged = damage_files(tmp_path, 100, str(study_folder))
     assert damaged.is_met, damaged
     placed = place_payloads(tmp_path, str(study_folder))

@@ -1,4 +1,4 @@
-"""What a director of the confirmation runs, and what it leaves to the next one."""
+"""The trials that a director of the confirmation starts, and those that it leaves to the next one."""
 
 from study.confirmation.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
@@ -6,7 +6,7 @@ from study.state.record_book import MemoryBook, best_trials
 from tests.study.simulated import FIXED, drive, make_spec
 
 
-def test_a_run_left_by_a_dead_driver_is_unfinished_for_those_alone_that_want_it() -> None:
+def test_a_trial_left_by_a_dead_driver_is_unfinished_only_for_directors_that_want_it() -> None:
     book = MemoryBook()
     search = SearchDirector(book, make_spec(num_trials=2), FIXED)
     drive(search)

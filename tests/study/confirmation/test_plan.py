@@ -57,7 +57,7 @@ def test_plan_changed_by_hand_is_accepted_and_marked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seeds", ['"many"', "[1.5, 2]", "null"])
-def test_plan_that_is_no_plan_is_refused_by_the_name_of_its_field(tmp_path: Path, seeds: str) -> None:
+def test_invalid_plan_is_refused_by_the_name_of_its_field(tmp_path: Path, seeds: str) -> None:
     Store(tmp_path).write_text(PLAN, json.dumps(CONTENT | {"seeds": json.loads(seeds)}))
     with pytest.raises(DamagedFileError, match=r"plan\.json is damaged: seeds"):
         read_plan(Store(tmp_path))

@@ -1,4 +1,4 @@
-"""Confirmation trials of a configuration, by seed: which are there, which failed, which are missing."""
+"""Confirmation trials of a configuration, by seed: complete, failed, or missing."""
 
 import math
 
@@ -32,7 +32,9 @@ def confirmed() -> tuple[MemoryBook, dict[str, TrialRecord]]:
     return book, winners
 
 
-def test_trials_are_told_apart_by_configuration_and_seed(confirmed: tuple[MemoryBook, dict[str, TrialRecord]]) -> None:
+def test_trials_are_distinguished_by_configuration_and_seed(
+    confirmed: tuple[MemoryBook, dict[str, TrialRecord]],
+) -> None:
     book, winners = confirmed
     for arm, winner in winners.items():
         assert {r.config.arm for r in runs_of(book, winner)} == {arm}

@@ -1,4 +1,4 @@
-"""Continuing a study with other code or versions: refused, unless it is meant; then the study says so for good."""
+"""Continuing a study with other code or versions: refused by default; if allowed, recorded permanently."""
 
 from importlib import metadata
 from pathlib import Path
@@ -21,13 +21,13 @@ def make_passport(**versions: str) -> dict[str, Any]:
     }
 
 
-def test_nothing_changed_nothing_noted(tmp_path: Path) -> None:
+def test_without_changes_nothing_is_recorded(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert check_unchanged(store, make_passport(), allow_changed=False, num_trials=3) == ()
     assert read_changes(store) == ()
 
 
-def test_other_version_is_refused_by_name_with_what_to_do(tmp_path: Path) -> None:
+def test_other_version_is_refused_by_name_with_a_remedy(tmp_path: Path) -> None:
     store = Store(tmp_path)
     now = metadata.version("optuna")
     with pytest.raises(UserInputError, match=rf'versions.optuna: "1.0" -> "{now}".*--allow-changed'):
@@ -35,12 +35,12 @@ def test_other_version_is_refused_by_name_with_what_to_do(tmp_path: Path) -> Non
     assert store.list_folder() == ()
 
 
-def test_allowed_change_is_noted_once_and_told_in_the_report(tmp_path: Path) -> None:
+def test_allowed_change_is_recorded_once_and_stated_in_the_report(tmp_path: Path) -> None:
     store = Store(tmp_path)
     passport = make_passport(optuna="1.0")
     for num_trials in (3, 5):
         check_unchanged(store, passport, allow_changed=True, num_trials=num_trials)
-    # Once allowed, the same change needs no second word.
+    # Once allowed, the same change is accepted without the option.
     check_unchanged(store, passport, allow_changed=False, num_trials=7)
     (note,) = read_changes(store)
     assert note == {"changes": list(find_changes(passport)), "after_trials": 3}

@@ -1,4 +1,4 @@
-"""Device time: equal for every arm, within a budget where there is one."""
+"""Device time is equal for every arm, and within the budget if there is one."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_budget_is_spent_in_equal_parts_and_never_exceeded_by_a_trial(num_worker
         assert abs(spent["resnet50"] / sum(spent.values()) - 0.5) <= 0.05
 
 
-def test_unmeasured_costs_are_learnt_from_the_first_trials() -> None:
+def test_unmeasured_costs_are_estimated_from_the_first_trials() -> None:
     records = run_budget(300.0, full=None)
     assert 240 <= sum(r.device_seconds for r in records) <= 318
 

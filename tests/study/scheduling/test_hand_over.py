@@ -1,4 +1,4 @@
-"""The hand-over through a real Ray run: trials that go wrong end at that report, and nothing waits for them."""
+"""A search on Ray with faulty trials: each ends at the faulty report, and nothing waits for it."""
 
 import math
 import resource

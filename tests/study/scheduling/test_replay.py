@@ -1,4 +1,4 @@
-"""Replay: the records of a search decide the same once more, and a changed record is noticed."""
+"""Replay: the records of a search lead to the same decisions, and a changed record is detected."""
 
 import dataclasses
 import random
@@ -28,7 +28,7 @@ def noisy_curve(record: TrialRecord, epoch: int) -> float | None:
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe_univariate", "tpe_multivariate", "gp"])
-def test_fresh_sampler_and_scheduler_decide_the_same_in_order(sampler: str) -> None:
+def test_new_sampler_and_scheduler_make_the_same_decisions_in_order(sampler: str) -> None:
     spec = make_spec(num_trials=20, sampler=sampler)
     records = run_search(spec, num_workers=3)
     states = [r.state for r in records]
@@ -51,7 +51,7 @@ def test_pooled_search_and_budget_of_device_seconds_replay() -> None:
         assert (replay.num_suggestions, replay.difference) == (len(records), "")
 
 
-def test_extended_budget_replays_with_the_budget_of_each_time() -> None:
+def test_extended_search_replays_with_the_budget_of_each_extension() -> None:
     small, large = (make_spec(device_seconds=s, num_trials=None) for s in (70.0, 150.0))
     book = MemoryBook()
     drive(SearchDirector(book, small, FIXED), noisy_curve)
@@ -69,7 +69,7 @@ def test_interrupted_search_replays() -> None:
     assert replay_search(book.of_stage("search"), {0: spec}).difference == ""
 
 
-def test_trials_that_broke_off_and_ended_the_search_replay() -> None:
+def test_crashed_trials_that_ended_the_search_replay() -> None:
     spec, book = make_spec(num_trials=12), MemoryBook()
     director = SearchDirector(book, spec, FIXED)
     while not director.problem:
@@ -93,8 +93,8 @@ def test_changed_score_changes_a_later_decision_and_is_named() -> None:
     assert replay.num_suggestions < 20
 
 
-def test_another_sampler_suggests_otherwise() -> None:
+def test_another_sampler_makes_other_suggestions() -> None:
     records = run_search(make_spec(num_trials=20, sampler="random"))
     replay = replay_search(records, {0: make_spec(num_trials=20, sampler="tpe_univariate")})
-    assert "was resnet" in replay.difference
+    assert "the recorded suggestion is resnet" in replay.difference
     assert dataclasses.asdict(replay)["num_suggestions"] >= 5

@@ -1,4 +1,4 @@
-"""The search without Ray: fair arms, honest hand-over to the sampler, a state that is a function of the records."""
+"""The search without Ray: equal device time, complete reports to the sampler, a state that is a function of the records."""
 
 import math
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_arms_get_equal_device_time_though_one_costs_three_times_as_much(tmp_pat
     assert counts[0] > counts[1]
 
 
-def test_asha_prunes_at_rungs_only_and_the_first_lies_at_the_lr_peak(tmp_path: Path) -> None:
+def test_asha_prunes_at_rungs_only_and_the_first_is_at_the_lr_peak(tmp_path: Path) -> None:
     spec = make_spec()
     book, _ = run_study(tmp_path)
     pruned = [r for r in book if r.state is TrialState.PRUNED]
@@ -50,13 +50,13 @@ def test_without_asha_every_trial_runs_every_epoch(tmp_path: Path) -> None:
     assert {(r.state, len(r.epochs)) for r in book} == {(TrialState.COMPLETE, 6)}
 
 
-def test_sampler_hears_pruned_trials_as_pruned_with_every_value(tmp_path: Path) -> None:
+def test_pruned_trials_are_reported_to_the_sampler_with_every_value(tmp_path: Path) -> None:
     book, director = run_study(tmp_path)
     for arm in ("resnet18", "resnet50"):
-        told = optuna_trials(director, arm)
+        reported = optuna_trials(director, arm)
         records = [r for r in book if r.config.arm == arm]
-        assert [t.state.name for t in told] == [r.state.value for r in records]
-        for trial, record in zip(told, records, strict=True):
+        assert [t.state.name for t in reported] == [r.state.value for r in records]
+        for trial, record in zip(reported, records, strict=True):
             assert trial.intermediate_values == {e.epoch: e.macro_f1 for e in record.epochs}
 
 
@@ -78,15 +78,15 @@ def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad:
         assert "00003" not in [r.trial_id for r in best_trials(book.of_stage("search"), arm, 6)]
 
 
-def test_diverged_region_is_told_as_worst_so_that_the_sampler_avoids_it(tmp_path: Path) -> None:
+def test_diverged_trials_are_reported_with_the_lowest_value(tmp_path: Path) -> None:
     book = RecordBook(Store(tmp_path))
     director = SearchDirector(book, make_spec(num_trials=2), FIXED)
     record = director.next_trial()
     assert record is not None
     assert not director.on_report(record.trial_id, make_report(1, 0.9, 1.0, train_loss=math.nan))
-    (told,) = optuna_trials(director, record.config.arm)
-    assert told.state is optuna.trial.TrialState.PRUNED
-    assert told.intermediate_values == {1: 0.0}
+    (reported,) = optuna_trials(director, record.config.arm)
+    assert reported.state is optuna.trial.TrialState.PRUNED
+    assert reported.intermediate_values == {1: 0.0}
 
 
 def test_crashed_trial_is_failed_with_its_cause_and_not_left_running(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_crashed_trial_is_failed_with_its_cause_and_not_left_running(tmp_path: P
     assert (failed.state, failed.reason) == (TrialState.FAILED, "ValueError: second")
     assert failed.retry_causes == ("ValueError: first", "ValueError: second")
     assert failed.attempts == 2
-    (told,) = optuna_trials(director, record.config.arm)
-    assert told.state is optuna.trial.TrialState.FAIL
+    (reported,) = optuna_trials(director, record.config.arm)
+    assert reported.state is optuna.trial.TrialState.FAIL
 
 
 def test_epoch_reported_twice_is_recorded_once(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_orders_count_every_event_once(tmp_path: Path) -> None:
     assert sorted(orders) == list(range(len(orders)))
 
 
-def test_search_stops_when_too_many_trials_break_off_and_goes_on_when_resumed(tmp_path: Path) -> None:
+def test_search_stops_after_too_many_crashed_trials_and_continues_when_resumed(tmp_path: Path) -> None:
     spec, book = make_spec(num_trials=20), RecordBook(Store(tmp_path))
     director = SearchDirector(book, spec, FIXED)
     for number in range(3):
@@ -181,7 +181,7 @@ def test_search_stops_when_too_many_trials_break_off_and_goes_on_when_resumed(tm
     assert len(book.of_stage("search")) == 20
 
 
-def test_fewer_trials_that_break_off_do_not_stop_the_search(tmp_path: Path) -> None:
+def test_fewer_crashed_trials_do_not_stop_the_search(tmp_path: Path) -> None:
     spec = make_spec(num_trials=12)
     director = SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED)
     for number in range(9):
@@ -215,7 +215,7 @@ def test_epoch_cost_makes_the_order_of_arms_independent_of_the_clock(
     assert orders[0] == orders[1]
 
 
-def test_a_trial_that_broke_off_because_the_storage_failed_stays_for_resume(tmp_path: Path) -> None:
+def test_a_trial_that_crashed_because_the_storage_failed_stays_for_resume(tmp_path: Path) -> None:
     book = RecordBook(Store(tmp_path))
     director = SearchDirector(book, make_spec(), FIXED)
     first, second = director.next_trial(), director.next_trial()
@@ -227,7 +227,7 @@ def test_a_trial_that_broke_off_because_the_storage_failed_stays_for_resume(tmp_
     assert director.problem == "x could not be written: full"
     assert director.is_exhausted
     assert director.next_trial() is None
-    assert director.on_report(second.trial_id, make_report(1, 0.5, 1.0)), "what still runs goes on"
+    assert director.on_report(second.trial_id, make_report(1, 0.5, 1.0)), "running trials continue"
     director.on_retries_exhausted(first.trial_id)
     assert book.get("search", first.trial_id).state is TrialState.RUNNING
     resumed = SearchDirector(RecordBook(Store(tmp_path)), make_spec(), FIXED)

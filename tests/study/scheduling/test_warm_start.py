@@ -1,4 +1,4 @@
-"""Warm start: another study's finished trials change the first suggestions; what does not fit is refused."""
+"""Warm start: finished trials of another study change the first suggestions; a study that does not fit is refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def suggestions(spec: StudySpec, number: int, **options: object) -> list[dict[st
     return [dict(r.config.hyperparameters) for r in records if r is not None]
 
 
-def test_warm_start_changes_the_first_suggestions_for_the_better(tmp_path: Path) -> None:
+def test_warm_start_improves_the_first_suggestions(tmp_path: Path) -> None:
     finished_study(tmp_path / "other", num_trials=40)
     spec = make_spec(num_trials=24, warm_start=str(tmp_path / "other"))
     warm_start = collect_warm_start(spec, None)
@@ -54,7 +54,7 @@ def test_warm_start_changes_the_first_suggestions_for_the_better(tmp_path: Path)
     assert mean_value(warm) > mean_value(cold) + 0.02
 
 
-def test_samplers_hear_earlier_trials_as_they_ended(tmp_path: Path) -> None:
+def test_earlier_trials_are_reported_to_the_samplers_as_they_ended(tmp_path: Path) -> None:
     finished_study(tmp_path / "other", num_trials=24)
     records = RecordBook(Store(tmp_path / "other")).of_stage("search")
     spec = make_spec(warm_start=str(tmp_path / "other"))
@@ -62,10 +62,10 @@ def test_samplers_hear_earlier_trials_as_they_ended(tmp_path: Path) -> None:
     assert warm_start is not None
     director = SearchDirector(MemoryBook(), spec, FIXED, earlier=warm_start.trials)
     for arm, sampler in director._samplers.items():
-        told = sampler.trials
+        reported = sampler.trials
         own = sorted((r for r in records if r.config.arm == arm), key=lambda r: r.ended_order or 0)
-        assert [t.state.name for t in told] == ["PRUNED" if r.diverged else r.state.value for r in own]
-        for trial, record in zip(told, own, strict=True):
+        assert [t.state.name for t in reported] == ["PRUNED" if r.diverged else r.state.value for r in own]
+        for trial, record in zip(reported, own, strict=True):
             last = record.epochs[-1].macro_f1
             assert trial.value == (0.0 if record.diverged else last)
 
@@ -100,7 +100,7 @@ def test_other_number_of_epochs_gives_complete_trials_only(tmp_path: Path) -> No
         ({"factor": "class_weighting"}, "the arms are"),
     ],
 )
-def test_another_space_is_refused_with_what_differs(tmp_path: Path, search: dict[str, object], mentions: str) -> None:
+def test_another_space_is_refused_with_the_difference(tmp_path: Path, search: dict[str, object], mentions: str) -> None:
     finished_study(tmp_path / "other")
     with pytest.raises(UserInputError, match=mentions):
         collect_warm_start(make_spec(warm_start=str(tmp_path / "other"), **search), None)

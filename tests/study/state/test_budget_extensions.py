@@ -1,4 +1,4 @@
-"""Growing a study: the file that asks for more trials, and what it refuses."""
+"""Extending a study: the file of a larger budget, and the extensions that are refused."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from trainables.damaged_files import DamagedFileError
 from trainables.records.store import Store
 
 
-def test_without_an_extension_the_spec_stands(tmp_path: Path) -> None:
+def test_without_an_extension_the_spec_applies(tmp_path: Path) -> None:
     spec = make_spec(num_trials=24)
     assert extended_spec(Store(tmp_path), spec) is spec
 
@@ -24,7 +24,7 @@ def test_the_last_extension_counts(tmp_path: Path) -> None:
     assert len(store.list_folder("extensions")) == 2
 
 
-def test_a_budget_of_device_seconds_grows_too(tmp_path: Path) -> None:
+def test_a_budget_of_device_seconds_is_extended(tmp_path: Path) -> None:
     store, spec = Store(tmp_path), make_spec(num_trials=None, device_seconds=100.0)
     extension = parse_extension(None, "+50.5", spec)
     assert extension == Extension(kind="device_seconds", total=150.5)
@@ -34,21 +34,21 @@ def test_a_budget_of_device_seconds_grows_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "total"), [("+8", 32), ("40", 40), ("25", 25)])
-def test_a_total_or_a_growth_is_understood(text: str, total: int) -> None:
+def test_a_total_or_an_increase_is_accepted(text: str, total: int) -> None:
     assert parse_extension(text, None, make_spec(num_trials=24)) == Extension(kind="num_trials", total=total)
 
 
-def test_without_an_option_nothing_grows() -> None:
+def test_without_an_option_there_is_no_extension() -> None:
     assert parse_extension(None, None, make_spec(num_trials=24)) is None
 
 
 @pytest.mark.parametrize("text", ["24", "8", "+0", "-3", "many", "", "+", "1e3"])
-def test_what_is_no_growth_is_refused(text: str) -> None:
+def test_a_value_that_is_no_increase_is_refused(text: str) -> None:
     with pytest.raises(UserInputError, match="--num-trials"):
         parse_extension(text, None, make_spec(num_trials=24))
 
 
-def test_a_budget_grows_only_in_its_own_kind() -> None:
+def test_a_budget_is_extended_only_in_its_own_kind() -> None:
     with pytest.raises(UserInputError, match=r"search.num_trials = 24; extend it with --num-trials"):
         parse_extension(None, "+60", make_spec(num_trials=24))
     with pytest.raises(UserInputError, match=r"search.device_seconds = 90; extend it with --device-seconds"):

@@ -1,4 +1,4 @@
-"""Damage to a record: recovered from its copy and said, or refused by name; never unnoticed."""
+"""A damaged record is recovered from its copy and reported, or refused by name; it is never accepted silently."""
 
 import json
 import re
@@ -34,8 +34,8 @@ def damage(content: bytes, offset: int, bit: int | None) -> bytes:
     return content[:offset] + bytes([content[offset] ^ (1 << bit)]) + content[offset + 1 :]
 
 
-def says_the_same(damaged: bytes, whole: bytes) -> bool:
-    """Whether the JSON still holds the same values: white space, or the 17th digit of a number that rounds alike."""
+def has_equal_values(damaged: bytes, whole: bytes) -> bool:
+    """Whether the JSON holds the same values: the damage hit white space, or a 17th digit that does not change the number."""
     try:
         return bool(json.loads(damaged) == json.loads(whole))
     except ValueError:
@@ -56,7 +56,7 @@ def test_every_cut_and_flipped_bit_is_recovered_or_named(store: Store, data: st.
         assert record.model_copy(update={"config": expected.config}) == expected
         return
     assert record == expected
-    assert book.recovered or says_the_same(damage(whole, offset, bit), whole)
+    assert book.recovered or has_equal_values(damage(whole, offset, bit), whole)
 
 
 @QUICK
@@ -68,14 +68,14 @@ def test_damage_without_a_good_copy_is_refused_by_name(store: Store, data: st.Da
     damaged = damage(whole, offset, bit)
     store.write_bytes(RECORD, damaged)
     store.write_bytes(COPY, damaged)
-    if says_the_same(damaged, whole):
+    if has_equal_values(damaged, whole):
         return
     with pytest.raises(DamagedFileError, match=rf"{RECORD}.*and so is its copy"):
         RecordBook(store)
 
 
 @pytest.mark.parametrize("bit", range(8))
-def test_the_last_digit_of_a_number_is_the_same_number_or_named(store: Store, bit: int) -> None:
+def test_a_changed_last_digit_is_the_same_number_or_named(store: Store, bit: int) -> None:
     whole = store.read_bytes("whole.json")
     for number in re.finditer(rb"[0-9]\.[0-9]{12,}", whole):
         damaged = damage(whole, number.end() - 1, bit)
@@ -84,12 +84,12 @@ def test_the_last_digit_of_a_number_is_the_same_number_or_named(store: Store, bi
         try:
             record = RecordBook(store).get("search", "00001")
         except DamagedFileError:
-            assert not says_the_same(damaged, whole)
+            assert not has_equal_values(damaged, whole)
         else:
             assert record.is_altered or record == TrialRecord.from_json(whole, where="whole")
 
 
-def test_driver_writes_what_was_recovered_again_and_says_so(store: Store) -> None:
+def test_driver_rewrites_recovered_records_and_reports_them(store: Store) -> None:
     whole = store.read_bytes(COPY)
     store.write_bytes(RECORD, whole[:100])
     book = RecordBook(store)

@@ -1,4 +1,4 @@
-"""One driver at a time: who holds a study, when it is free again, and that nothing is written without the lease."""
+"""One driver at a time: who holds a study, when it can be taken, and that nothing is written without the lease."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_second_driver_is_refused_with_who_and_since_when(tmp_path: Path) -> None:
+def test_second_driver_is_refused_with_the_holder_and_the_time(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold_lease(store) as lease:
         holder = read_holder(store)
@@ -71,14 +71,14 @@ def test_token_grows_with_every_driver_and_signs_the_records(tmp_path: Path) -> 
             assert record.writer.endswith(f":{os.getpid()}#{token}")
 
 
-def test_lease_of_a_dead_process_is_free_at_once(tmp_path: Path) -> None:
+def test_lease_of_a_dead_process_can_be_taken_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write_lease(store, pid=dead_process())
     with hold_lease(store) as lease:
         assert lease.token == 8
 
 
-def test_lease_of_another_host_is_free_after_its_time(tmp_path: Path) -> None:
+def test_lease_of_another_host_can_be_taken_after_it_expires(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write_lease(store, host="elsewhere", pid=1)
     with pytest.raises(UserInputError, match="process 1 on elsewhere"):
@@ -129,7 +129,7 @@ def test_lease_is_renewed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"holder": 3}', "\x00\x00"])
-def test_damaged_lease_waits_for_its_driver_and_is_taken_if_there_is_none(
+def test_damaged_lease_is_taken_only_if_no_driver_rewrites_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
