@@ -76,7 +76,7 @@ def run(
     """Search, confirm, compare, analyze and report, in one go."""
     from study import commands
 
-    is_cleared = commands.launch(
+    missed_gates = commands.launch(
         spec,
         storage=storage,
         name=name,
@@ -85,9 +85,8 @@ def run(
         whole=True,
         dry_run=False,
         console=console,
-        errors=errors,
     )
-    _finish(is_cleared=is_cleared)
+    _finish(missed_gates)
 
 
 @app.command()
@@ -113,7 +112,6 @@ def launch(
         whole=False,
         dry_run=dry_run,
         console=console,
-        errors=errors,
     )
 
 
@@ -135,7 +133,7 @@ def resume(
     """Continue a study that stopped, to its report. What has finished is not run again."""
     from study import commands
 
-    is_cleared = commands.resume(
+    missed_gates = commands.resume(
         study,
         storage=storage,
         address=address,
@@ -144,9 +142,8 @@ def resume(
         allow_changed=allow_changed,
         whole=not search_only,
         console=console,
-        errors=errors,
     )
-    _finish(is_cleared=is_cleared)
+    _finish(missed_gates)
 
 
 @app.command()
@@ -216,10 +213,12 @@ def compare(
     ] = None,
 ) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
-    from study import commands, external_commands
+    from study import commands
 
     given = studies or []
     if predictions is not None and not given and not arms:
+        from study import external_commands
+
         external_commands.compare_predictions(
             predictions, control=control, margin=margin, alpha=alpha, to=to, console=console
         )
@@ -229,30 +228,18 @@ def compare(
     if not arms:
         if spec is not None or name is not None or overrides:
             raise UserInputError("--spec, --name and --set of compare go with --arms; a study has its own")
-        is_cleared = commands.confirm(
-            given[0],
-            storage=storage,
-            address=address,
-            allow_changed=allow_changed,
-            console=console,
-            errors=errors,
+        _finish(
+            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console)
         )
-        _finish(is_cleared=is_cleared)
         return
     if spec is None:
         raise UserInputError("compare --arms needs --spec, which says data, training and seeds, such as --spec cifar10")
     files = [Path(file) for file in given]
-    is_cleared = commands.compare_configurations(
-        files,
-        spec=spec,
-        storage=storage,
-        name=name,
-        overrides=overrides or [],
-        address=address,
-        console=console,
-        errors=errors,
+    _finish(
+        commands.compare_configurations(
+            files, spec=spec, storage=storage, name=name, overrides=overrides or [], address=address, console=console
+        )
     )
-    _finish(is_cleared=is_cleared)
 
 
 @app.command()
@@ -283,11 +270,11 @@ def analyze(
     ] = None,
 ) -> None:
     """Compute findings: confusion, clusters, class-wise scores, audit, causes, Grad-CAM panels of what was confirmed."""
-    from study import commands, external_commands
-
     if (study is None) == (predictions is None):
         raise UserInputError("analyze takes a STUDY, or --predictions FILE")
     if predictions is not None:
+        from study import external_commands
+
         names = None if class_names is None else [name.strip() for name in class_names.split(",")]
         external_commands.analyze_predictions(
             predictions,
@@ -303,6 +290,8 @@ def analyze(
         raise UserInputError(
             "--class-names, --human-counts, --group and --to of analyze go with --predictions; a study has its own"
         )
+    from study import commands
+
     commands.analyze(study, storage=storage, console=console)
 
 
@@ -399,9 +388,11 @@ def _with_options(overrides: list[str] | None, warm_start: str | None, *, profil
     return [*(overrides or []), *options, *(["resources.profile=true"] if profile else [])]
 
 
-def _finish(*, is_cleared: bool) -> None:
-    """Exit with status 1 if an arm misses the gate."""
-    if not is_cleared:
+def _finish(missed_gates: list[str]) -> None:
+    """Print the arms that miss the gate; exit with status 1 if there are any."""
+    for message in missed_gates:
+        errors.print(message, soft_wrap=True)
+    if missed_gates:
         raise typer.Exit(EXIT_GATE)
 
 

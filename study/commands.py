@@ -61,9 +61,8 @@ def launch(
     whole: bool,
     dry_run: bool,
     console: Console,
-    errors: Console,
     configurations: Sequence[GivenConfiguration] = (),
-) -> bool:
+) -> list[str]:
     """Check everything, create the study, and run its search, or all of it.
 
     Args:
@@ -75,11 +74,10 @@ def launch(
         whole: whether to go on to the report after the search.
         dry_run: whether to stop after the checks, before anything is written.
         console: receives the progress and the tables.
-        errors: receives the arms that miss the gate.
         configurations: the arms, in place of the spec's.
 
     Returns:
-        Whether every arm clears the gate; True if only the search ran.
+        One message per arm that misses the gate; none if only the search ran.
     """
     given = {c.name: c.hyperparameters for c in configurations} if configurations else None
     loaded, text = load_spec(spec, overrides, name, given)
@@ -88,21 +86,20 @@ def launch(
     warm_start = collect_warm_start(loaded, storage)
     prepared = prepare(loaded)
     for sentence in describe_changed_settings(configurations, prepared.fixed):
-        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        _print_line(sentence, console)
     with connect_cluster(address) as cluster:
         max_concurrent = check_cluster(loaded, cluster)
         costs = measure_full_trials(loaded, prepared) if loaded.search.device_seconds is not None else None
         if dry_run:
-            console.print(
-                f"{loaded.name}: {describe_budget(loaded)} for {', '.join(a.name for a in loaded.arms())}, "
-                f"{max_concurrent} trials at once on {cluster.describe()}; dry run, nothing was written",
-                soft_wrap=True,
+            arms = ", ".join(arm.name for arm in loaded.arms())
+            trials = f"{max_concurrent} trials at once on {cluster.describe()}"
+            _print_line(
+                f"{loaded.name}: {describe_budget(loaded)} for {arms}, {trials}; dry run, nothing written", console
             )
-            return True
-        num_devices = count_devices(loaded, cluster, max_concurrent)
-        passport = make_passport(prepared, cluster.describe(), num_devices)
+            return []
+        passport = make_passport(prepared, cluster.describe(), count_devices(loaded, cluster, max_concurrent))
         with create_to_drive(store, loaded, text, passport, costs=costs, warm_start=warm_start) as opened:
-            return _drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console, errors=errors)
+            return _drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
 
 
 def resume(
@@ -115,8 +112,7 @@ def resume(
     allow_changed: bool,
     whole: bool,
     console: Console,
-    errors: Console,
-) -> bool:
+) -> list[str]:
     """Continue a study to the end of its search, or to its report.
 
     Args:
@@ -128,10 +124,9 @@ def resume(
         allow_changed: whether to continue with other code or package versions.
         whole: whether to go on to the report after the search.
         console: receives the progress and the tables.
-        errors: receives the arms that miss the gate.
 
     Returns:
-        Whether every arm clears the gate; True if only the search ran.
+        One message per arm that misses the gate; none if only the search ran.
     """
     with _open_to_drive(study, storage, console) as opened:
         extension = parse_extension(num_trials, device_seconds, opened.spec)
@@ -140,22 +135,20 @@ def resume(
             write_extension(opened.store, extension, len(opened.book.of_stage("search")))
             opened = replace(opened, spec=extended_spec(opened.store, launched_spec(opened.store)))
             if read_plan(opened.store) is not None:
-                console.print(
-                    "the comparison's plan was written before this extension and does not change: only the search is extended",
-                    soft_wrap=True,
+                _print_line(
+                    "the plan was written before this extension and does not change: only the search is extended",
+                    console,
                 )
         elif whole and is_concluded(opened):
-            console.print(
-                f"study {opened.name} at {opened.store.root} is finished, and its findings match its records; "
-                "`study analyze` computes them again",
-                soft_wrap=True,
+            _print_line(
+                f"study {opened.name} at {opened.store.root} is finished, and its findings match its records", console
             )
             _write_report(opened, console)
             findings = load_findings(opened)
-            return print_comparison(opened, findings.rows, findings.arms, console, errors)
+            return print_comparison(opened, findings.rows, findings.arms, console)
         with connect_cluster(address) as cluster:
             max_concurrent = check_cluster(opened.spec, cluster)
-            return _drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console, errors=errors)
+            return _drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
 
 
 def describe_budget(spec: StudySpec) -> str:
@@ -170,7 +163,7 @@ def _open_to_drive(study: str, storage: str | None, console: Console) -> Iterato
     """Open a study, hold its lease, and print which records were recovered from copies."""
     with open_to_drive(open_study(study, storage)) as opened:
         for message in opened.book.recovered:
-            console.print(message, soft_wrap=True, highlight=False, markup=False)
+            _print_line(message, console)
         yield opened
 
 
@@ -182,27 +175,31 @@ def _drive(
     *,
     whole: bool,
     console: Console,
-    errors: Console,
-) -> bool:
-    """Run the stages that are left under a live view, print each stage's table, and return whether every arm clears the gate."""
-    console.print(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", soft_wrap=True)
+) -> list[str]:
+    """Run the stages that are left under a live view, print each stage's table, and return the arms that miss the gate."""
+    _print_line(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", console)
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, max_concurrent, view.update)
         driver.search()
         print_stage(opened, "search", console)
         if not whole:
-            console.print(f"next: study compare {opened.store.root}", soft_wrap=True)
-            return True
+            _print_line(f"next: study compare {opened.store.root}", console)
+            return []
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
     findings = _analyze(opened, prepared, console)
     _write_report(opened, console)
-    return print_comparison(opened, findings.rows, findings.arms, console, errors)
+    return print_comparison(opened, findings.rows, findings.arms, console)
+
+
+def _print_line(text: str, console: Console) -> None:
+    """Print text as it is: unwrapped, without markup or colors."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _write_report(opened: OpenStudy, console: Console) -> None:
     for name in write_report(opened):
-        console.print(f"{opened.store.root}/{name}", soft_wrap=True)
+        _print_line(f"{opened.store.root}/{name}", console)
 
 
 def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Findings:
@@ -212,7 +209,7 @@ def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Finding
         def say(step: str) -> None:
             status.update(f"analysis: {step}")
             if not console.is_terminal:
-                console.print(f"analysis: {step}", soft_wrap=True, highlight=False, markup=False)
+                _print_line(f"analysis: {step}", console)
 
         return compute_findings(opened, prepared.image_set, say)
 
@@ -227,23 +224,21 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
         full_trial_seconds=full_trial_seconds(store),
         earlier=earlier_trials(store),
     )
-    console.print(
+    _print_line(
         f"replayed with the same decisions, in order: {result.num_suggestions} suggestions and {result.num_reports} reports, "
         f"{result.num_stops} of them stops" + (f"; first difference: {result.difference}" if result.difference else ""),
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
+        console,
     )
     return not result.difference
 
 
 def confirm(
-    study: str, *, storage: str | None, address: str | None, allow_changed: bool, console: Console, errors: Console
-) -> bool:
+    study: str, *, storage: str | None, address: str | None, allow_changed: bool, console: Console
+) -> list[str]:
     """Run the missing confirmation trials and test predictions, then write and print the A/B table.
 
     Returns:
-        Whether every arm clears the gate.
+        One message per arm that misses the gate.
     """
     with _open_to_drive(study, storage, console) as opened:
         if not is_confirmed(opened):
@@ -253,31 +248,25 @@ def confirm(
                 max_concurrent = check_cluster(opened.spec, cluster)
                 Driver(opened, prepared, cluster, max_concurrent, view.update).confirm(find_undecided)
         comparison = compute_comparison(opened)
-        return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), console, errors)
+        return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), console)
 
 
 def print_comparison(
-    study: OpenStudy,
-    rows: Sequence[ComparisonRow],
-    arms: Sequence[ArmFinding],
-    console: Console,
-    errors: Console,
-) -> bool:
-    """Print the A/B table and the arms, and on `errors` the arms that miss the gate; return whether none misses it."""
+    study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmFinding], console: Console
+) -> list[str]:
+    """Print the A/B table and the arms; return one message per arm that misses the gate."""
     if rows:
         console.print(build_rich_table(rows))
     console.print(build_arm_rich_table(arms))
     for row in rows:
-        console.print(format_row(row), soft_wrap=True, highlight=False)
-    missed = [arm for arm in arms if arm.gate_cleared is False]
-    for arm in missed:
-        assert study.spec.gate is not None
-        errors.print(
-            f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
-            f"lower bound {arm.test_macro_f1.low:.4f}, but the gate is {study.spec.gate.macro_f1}",
-            soft_wrap=True,
-        )
-    return not missed
+        _print_line(format_row(row), console)
+    gate = study.spec.gate
+    return [
+        f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
+        f"lower bound {arm.test_macro_f1.low:.4f}, but the gate is {gate.macro_f1}"
+        for arm in arms
+        if gate is not None and arm.gate_cleared is False
+    ]
 
 
 def compare_configurations(
@@ -289,8 +278,7 @@ def compare_configurations(
     overrides: Sequence[str],
     address: str | None,
     console: Console,
-    errors: Console,
-) -> bool:
+) -> list[str]:
     """Launch a study that compares given configurations, and run it to its report.
 
     Args:
@@ -301,10 +289,9 @@ def compare_configurations(
         overrides: ``section.key=value`` each.
         address: as of `connect_cluster`.
         console: receives the progress and the tables.
-        errors: receives the arms that miss the gate.
 
     Returns:
-        Whether every arm clears the gate.
+        One message per arm that misses the gate.
     """
     configurations = read_configurations(files)
     return launch(
@@ -316,7 +303,6 @@ def compare_configurations(
         whole=True,
         dry_run=False,
         console=console,
-        errors=errors,
         configurations=configurations,
     )
 
@@ -325,10 +311,8 @@ def analyze(study: str, *, storage: str | None, console: Console) -> None:
     """Compute and write the findings of a confirmed study."""
     with _open_to_drive(study, storage, console) as opened:
         findings = _analyze(opened, prepare_again(opened), console)
-        console.print(
-            f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures in {opened.store.root}/findings",
-            soft_wrap=True,
-        )
+        counts = f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures"
+        _print_line(f"{counts} in {opened.store.root}/findings", console)
 
 
 def report(study: str, *, storage: str | None, console: Console) -> None:

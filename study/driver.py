@@ -83,14 +83,13 @@ class Driver:
         chosen = candidates(study.book, spec)
         seeds = confirmation_seeds(spec)
         plan = followed_plan(study.book, spec)
-        if plan is None:
+        if plan is not None:
+            winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
+        else:
             ranking = seeds[: spec.confirm.num_ranking_seeds]
             contested = [s for sources in chosen.values() if len(sources) > 1 for s in sources]
             self._confirm([(s, ranking) for s in contested])
             winners = choose_by_ranking(study.book, chosen, ranking)
-        else:
-            winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
-        if plan is None:
             first = seeds[: spec.confirm.looks[0]]
             self._confirm([(winner, first) for winner in winners.values()])
             plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))

@@ -7,18 +7,11 @@ from rich.console import Console
 
 from analysis.external.forensics import analyze_outside_arms
 from analysis.external.predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
+from analysis.report import tables
 from analysis.report.arm_tables import build_pair_table
 from analysis.report.figures import figure_to_png, plot_confusion
 from analysis.report.forensic_sentences import describe_clusters, describe_contrast
 from analysis.report.pages import build_comparison_page, build_forensics_page
-from analysis.report.tables import (
-    build_csv,
-    build_latex,
-    build_markdown,
-    build_rich_table,
-    build_table_rows,
-    format_row,
-)
 from search_spaces.errors import UserInputError
 from study.inputs.human_labels import read_counts
 from trainables.records.store import Store
@@ -43,13 +36,18 @@ def compare_predictions(
     rows, single = compare_outside_arms(read_predictions_file(file), control=control, margin=margin, alpha=alpha)
     if single:
         raise UserInputError(describe_single_seeds(single))
-    console.print(build_rich_table(rows))
+    console.print(tables.build_rich_table(rows))
     for row in rows:
-        console.print(format_row(row), soft_wrap=True, highlight=False)
+        console.print(tables.format_row(row), soft_wrap=True, highlight=False)
     if to is not None:
         store = Store(to)
-        page = build_comparison_page(file.stem, build_table_rows(rows))
-        texts = {"html": page, "csv": build_csv(rows), "md": build_markdown(rows), "tex": build_latex(rows)}
+        page = build_comparison_page(file.stem, tables.build_table_rows(rows))
+        texts = {
+            "html": page,
+            "csv": tables.build_csv(rows),
+            "md": tables.build_markdown(rows),
+            "tex": tables.build_latex(rows),
+        }
         for suffix, text in texts.items():
             store.write_text(f"comparison.{suffix}", text)
             console.print(f"{to}/comparison.{suffix}", soft_wrap=True)

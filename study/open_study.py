@@ -13,8 +13,8 @@ from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
 from study.state.fenced_store import FencedStore, read_only
 from study.state.lease import Lease, hold_lease
-from study.state.paths import LEASE, PASSPORT, SPEC, TRIAL_COSTS, TrialPaths
-from study.state.record_book import RecordBook
+from study.state.paths import LEASE, PASSPORT, SPEC, TRIAL_COSTS
+from study.state.record_book import RecordBook, open_trial_files
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
@@ -143,5 +143,4 @@ def require_finished_search(study: OpenStudy) -> None:
 
 def trial_files(study: OpenStudy, record: TrialRecord) -> TrialFiles:
     """Return the files of one trial."""
-    folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
-    return TrialFiles(study.store.child(folder))
+    return open_trial_files(study.store, record)

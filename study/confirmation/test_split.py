@@ -8,14 +8,12 @@ import ray
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
 from study.spec.study_spec import StudySpec
-from study.state.paths import TrialPaths
-from study.state.record_book import RecordBook
+from study.state.record_book import RecordBook, open_trial_files
 from trainables.devices import choose_device
 from trainables.models.backbones import build_model, place_model
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
-from trainables.records.trial_files import TrialFiles
 from trainables.training.evaluation import place_images, predict
 from trainables.training.loop import TrialData
 from trainables.training.predictions import Predictions
@@ -52,7 +50,7 @@ def read_test_split(
         remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=spec.resources.retries)(_predict_remotely)
         tasks.append(remote.remote(book.store.root, record, shared, spec.resources.device, cpu, gpu))
     for record, task in zip(missing, tasks, strict=True):
-        digests = _trial_files(book.store, record).write_predictions(ray.get(task))
+        digests = open_trial_files(book.store, record).write_predictions(ray.get(task))
         current = book.get(record.stage, record.trial_id)
         book.save(current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}))
 
@@ -64,7 +62,7 @@ def _predict_remotely(
     prepare_to_train(max(1, int(cpu)))
     chosen, config = choose_device(device, gpu), record.config
     model = build_model(config, len(data.class_names), weights="none")
-    model = _trial_files(Store(study_uri), record).load_weights(model, record.digests)
+    model = open_trial_files(Store(study_uri), record).load_weights(model, record.digests)
     return predict(
         place_model(model, config, chosen),
         place_images(data.images, chosen),
@@ -75,7 +73,3 @@ def _predict_remotely(
         chosen,
         config.whole("batch_size"),
     )
-
-
-def _trial_files(store: Store, record: TrialRecord) -> TrialFiles:
-    return TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))

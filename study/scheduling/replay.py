@@ -47,9 +47,8 @@ class _Replayer:
             self.replay.difference = f"trial {record.trial_id} was not suggested"
         elif (suggested.trial_id, suggested.fingerprint) != (record.trial_id, record.fingerprint):
             self.replay.difference = (
-                f"trial {record.trial_id}: the recorded suggestion is {record.config.arm} "
-                f"{dict(record.config.hyperparameters)}, the replayed one {suggested.config.arm} "
-                f"{dict(suggested.config.hyperparameters)}"
+                f"trial {record.trial_id}: recorded suggestion {record.config.arm} {dict(record.config.hyperparameters)}, "
+                f"replayed {suggested.config.arm} {dict(suggested.config.hyperparameters)}"
             )
         self.replay.num_suggestions += not self.replay.difference
 
@@ -63,9 +62,7 @@ class _Replayer:
         decision = "continue" if self.director.on_report(record.trial_id, report) else "stop"
         if decision != epoch.decision:
             where = f"trial {record.trial_id} at epoch {epoch.epoch}"
-            self.replay.difference = (
-                f"{where}: the recorded decision is {epoch.decision!r}, the replayed one {decision!r}"
-            )
+            self.replay.difference = f"{where}: recorded decision {epoch.decision!r}, replayed {decision!r}"
         self.replay.num_reports += not self.replay.difference
         self.replay.num_stops += not self.replay.difference and decision == "stop"
 

@@ -114,8 +114,12 @@ class RecordBook(MemoryBook):
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial that has ended."""
-        folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
-        TrialFiles(self.store.child(folder)).delete_checkpoint()
+        open_trial_files(self.store, record).delete_checkpoint()
+
+
+def open_trial_files(store: Store, record: TrialRecord) -> TrialFiles:
+    """Return the files of one trial of the study at `store`."""
+    return TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
 
 
 def best_trials(records: tuple[TrialRecord, ...], arm: str, max_epochs: int) -> tuple[TrialRecord, ...]:
