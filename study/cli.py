@@ -213,8 +213,6 @@ def compare(
     ] = None,
 ) -> None:
     """Run what is missing of the confirmation seeds, then print the A/B table."""
-    from study import commands
-
     given = studies or []
     if predictions is not None and not given and not arms:
         from study import external_commands
@@ -223,6 +221,8 @@ def compare(
             predictions, control=control, margin=margin, alpha=alpha, to=to, console=console
         )
         return
+    from study import commands
+
     if predictions is not None or (not arms and len(given) != 1):
         raise UserInputError("compare takes one STUDY, or --arms FILE FILE..., or --predictions FILE")
     if not arms:
