@@ -3,11 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tensorboard.compat.proto.summary_pb2 import SummaryMetadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from study.cluster.connection import Cluster
 from study.open_study import load_study
 from study.results.findings import is_concluded
 from study.state import paths
@@ -58,7 +60,9 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was run to its report."""
     root = tmp_path_factory.mktemp("studies")
     (root / "spec.toml").write_text(SPEC)
-    outcome = run_cli("run", root / "spec.toml", "--storage", root, "--profile")
+    with mock.patch.object(Cluster, "capacity", autospec=True, side_effect=Cluster.capacity) as capacity:
+        outcome = run_cli("run", root / "spec.toml", "--storage", root, "--profile")
+    assert capacity.call_count == 2, "the cluster is checked once for each of the two arms"
     assert outcome.status == 0, outcome
     assert "resnet50 vs resnet18" in outcome.output
     assert "Where an epoch's time goes" in outcome.output
