@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from search_spaces.config import TrialConfig
 from study.scheduling.director import RecordKeeper, Report, is_known, non_finite_reason
 from study.state.record_book import RecordBook, now_utc
-from trainables.records.record import TrialRecord, TrialState, config_model
+from trainables.records.record import TrialRecord, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class ConfirmationDirector(RecordKeeper):
             TrialRecord(
                 trial_id=f"{len(self.book.of_stage('confirmation')):05d}",
                 stage="confirmation",
-                config=config_model(trial.config),
+                config=trial.config,
                 fingerprint=trial.config.fingerprint,
                 state=TrialState.RUNNING,
                 suggested_order=self.take_order(),
@@ -75,7 +75,7 @@ class ConfirmationDirector(RecordKeeper):
         if is_known(record, report):
             return True
         reason = non_finite_reason(report)
-        is_last = int(report.metrics["epoch"]) >= self._max_epochs
+        is_last = report.metrics.epoch >= self._max_epochs
         record = self.add_epoch(record, report, stop=bool(reason) or is_last)
         if reason:
             record = self.finish(record, TrialState.FAILED, reason, diverged=True)

@@ -54,11 +54,7 @@ class _Replayer:
 
     def report(self, record: TrialRecord, epoch: EpochRecord, device_seconds: float) -> None:
         """Report a recorded epoch and compare the decision."""
-        report = Report(
-            metrics=epoch.model_dump(exclude={"device_seconds", "order", "decision"}),
-            device_seconds=device_seconds,
-            details={},
-        )
+        report = Report(metrics=epoch, device_seconds=device_seconds, details={})
         decision = "continue" if self.director.on_report(record.trial_id, report) else "stop"
         if decision != epoch.decision:
             where = f"trial {record.trial_id} at epoch {epoch.epoch}"

@@ -43,14 +43,14 @@ class MemoryBook:
 
     def with_configuration_of(self, source: TrialRecord, stage: Stage) -> list[TrialRecord]:
         """Return a stage's records that have the configuration of `source`, with any seed, in the order of their ids."""
-        configuration = source.trial_config().configuration_fingerprint
+        configuration = source.config.configuration_fingerprint
         return [record for record in self.of_stage(stage) if self._fingerprint(record) == configuration]
 
     def _fingerprint(self, record: TrialRecord) -> str:
         """Return the fingerprint of a saved record's configuration without its seed, computed once."""
         key = (record.stage, record.trial_id)
         if key not in self._configurations:
-            self._configurations[key] = record.trial_config().configuration_fingerprint
+            self._configurations[key] = record.config.configuration_fingerprint
         return self._configurations[key]
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
