@@ -146,7 +146,7 @@ def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
     assert "one seed only" in analyze(make_table(num_seeds=1), tmp_path).errors
     for arguments, message in (
         (("analyze",), "analyze takes a STUDY, or --predictions FILE"),
-        (("analyze", "x", "--to", "y"), "go with --predictions"),
+        (("analyze", "x", "--to", "y"), "`study analyze STUDY` does not use --to; remove it"),
     ):
         outcome = run_cli(*arguments)
         assert outcome.status == 2
