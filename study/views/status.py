@@ -41,14 +41,19 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
 
 
 def study_state(study: OpenStudy) -> str:
-    """Return "searching", "searched", "confirming", "confirmed" or "reported"."""
+    """Return "searching", "searched", "confirming", "confirmed" or "reported".
+
+    A reported study whose search was extended is "searching" again until the added trials have ended.
+    """
+    if not has_finished_search(study):
+        return "searching"
     if study.store.exists(REPORT_HTML):
         return "reported"
     if study.store.exists(FINDINGS):
         return "confirmed"
     if study.book.of_stage("confirmation"):
         return "confirming"
-    return "searched" if has_finished_search(study) else "searching"
+    return "searched"
 
 
 def _driver(study: OpenStudy) -> dict[str, Any] | None:

@@ -137,7 +137,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         (["--arms", good, good], "needs --spec"),
         (["--arms", good, tmp_path / "none.json", "--spec", "demo"], "there is no configuration file"),
         (["demo", "other"], "takes one STUDY"),
-        (["demo", "--spec", "demo"], "go with --arms"),
+        (["demo", "--spec", "demo"], "`study compare demo` does not use --spec"),
     ):
         got = run_cli("compare", *arguments)
         assert got.status == 2
