@@ -307,7 +307,7 @@ def inspect_spec(
     spec: options.SpecArgument, overrides: options.SetOption = None, address: options.AddressOption = None
 ) -> None:
     """Check data, weights and resources of a spec without launching it. Writes nothing."""
-    from study.spec.study_spec import load_spec
+    from study.spec.reading import load_spec
     from study.views.inspection import print_inspection
 
     loaded, _ = load_spec(spec, overrides or [])

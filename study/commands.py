@@ -48,7 +48,8 @@ from study.spec.configuration_files import (
     describe_changed_settings,
     read_configurations,
 )
-from study.spec.study_spec import StudySpec, load_spec
+from study.spec.reading import load_spec
+from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import launched_spec, parse_extension, specs_over_time, write_extension
 from study.state.paths import open_study, study_uri
 from study.views.live_view import LiveView

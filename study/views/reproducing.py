@@ -7,7 +7,7 @@ from rich.console import Console
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import prepare
 from study.open_study import OpenStudy, load_study
-from study.spec.study_spec import with_overrides
+from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
 from study.views.reproduction import Outcome, Reproduction, choose_trial, reproduce

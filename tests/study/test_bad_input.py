@@ -97,6 +97,7 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ("model.weights=/nowhere/at/all", ("/nowhere/at/all",)),
         ("name=a/b", ("name",)),
         ("confirm.looks=[1]", ("confirm.looks", "2")),
+        ("resources.gpu=1.5", ("one GPU or a fraction", "1.5", "resnet18")),
     ],
 )
 def test_impossible_values_are_refused_by_name(
@@ -197,7 +198,7 @@ def test_no_network_for_a_download_says_what_to_fetch(
 
 @pytest.mark.ray_cluster
 def test_fewer_devices_than_one_trial_needs(refuse: Callable[..., str]) -> None:
-    refuse("resources.gpu=64", mentions=("64 GPUs", "resnet18"))
+    refuse("resources.cpu=4096", mentions=("4096 CPUs", "resnet18"))
 
 
 def test_study_name_that_exists_says_how_to_resume(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from study.inputs.preparation import prepare
-from study.spec.study_spec import parse_spec
+from study.spec.reading import parse_spec
 
 SPEC = """
 name = "pictures"

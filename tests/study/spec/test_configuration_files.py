@@ -12,7 +12,8 @@ from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
 from study.scheduling.budget_ledger import is_search_finished
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import StudySpec, validate_spec
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, drive
