@@ -28,7 +28,7 @@ from study.spec.sections import (
     Section,
     TrainSpec,
 )
-from trainables.training.optimization import compute_lr_peak_epoch
+from trainables.training.lr_peak import compute_lr_peak_epoch
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 

@@ -9,7 +9,6 @@ from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
-from trainables.records.trial_files import TrialFiles
 
 
 def now_utc() -> str:
@@ -110,6 +109,9 @@ class RecordBook(MemoryBook):
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoint of a trial that will not go on."""
+        # Imported here, because it needs torch.
+        from trainables.records.trial_files import TrialFiles
+
         folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
         TrialFiles(self.store.child(folder)).delete_checkpoint()
 

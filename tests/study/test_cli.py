@@ -2,28 +2,43 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from study.state.checksums import write_sealed_json
+from study.state.paths import PASSPORT
 from tests.study.command_line import run_cli
+from tests.study.searched import simulate
 
-NOT_FOR_STATUS = ("ray", "optuna", "matplotlib")
-HEAVY = ("torch", "ray", "optuna", "sklearn", "pandas", "matplotlib", "scipy")
+HEAVY = ("torch", "torchvision", "ray", "optuna", "sklearn", "pandas", "matplotlib", "plotly", "scipy", "safetensors")
 
 
-def find_loaded(module: str, names: tuple[str, ...]) -> str:
-    """Return which of these packages a new process loads with the module."""
-    program = f"import sys, {module}; print([name for name in {names} if name in sys.modules])"
+def find_loaded(*arguments: object) -> set[str]:
+    """Return which heavy packages a new process imports for one call of the command line."""
+    program = f"""
+import atexit, sys
+from study import cli
+atexit.register(lambda: print("loaded", *(name for name in {HEAVY} if name in sys.modules)))
+sys.argv = ["study", *{list(map(str, arguments))}]
+cli.main()
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return set(done.stdout.strip().splitlines()[-1].split()[1:])
 
 
-def test_the_command_line_loads_no_heavy_package_before_a_command_needs_it() -> None:
-    assert find_loaded("study.cli", HEAVY) == "[]"
+@pytest.mark.parametrize("command", [["--help"], ["status", "--help"], ["status"], ["status", "--json"], ["list"]])
+def test_status_list_and_help_import_no_heavy_package(tmp_path: Path, command: list[str]) -> None:
+    study = simulate(tmp_path / "demo", max_events=20)
+    write_sealed_json(study.store, PASSPORT, {"num_devices": 2, "cluster": "local"})
+    operands: list[object] = [study.store.root] if command[0] == "status" else []
+    options: list[object] = ["--storage", tmp_path] if command == ["list"] else []
+    assert find_loaded(*command, *operands, *options) == set()
 
 
-def test_where_a_study_stands_is_told_without_ray() -> None:
-    assert find_loaded("study.views.status", NOT_FOR_STATUS) == "[]"
+def test_the_check_of_imports_finds_a_heavy_package(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "demo")
+    assert "optuna" in find_loaded("export", study.store.root, "--to", tmp_path / "exported")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """Where an epoch's time goes: seconds by part, measured only where it is asked for."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 # In the order in which an epoch goes through them. "start" builds model and optimizer, in a trial's first epoch; "idle" is the
 # time in which the trial waits to be told to go on.
@@ -50,4 +54,6 @@ class Stopwatch:
 
     def _wait(self) -> None:
         if self._device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self._device)
