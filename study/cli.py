@@ -269,7 +269,7 @@ def reproduce(
     overrides: options.RelocateOption = None,
 ) -> None:
     """Retrain one trial on this machine and report MATCH, CLOSE or DIFFERENT."""
-    from study.views.reproducing import run_reproduction
+    from study.views.reproduction import run_reproduction
 
     if trial != "best":
         options.refuse_unused_options(context, "reproduce --trial ID", {"study", "storage", "trial", "overrides"})
