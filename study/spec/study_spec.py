@@ -56,7 +56,7 @@ class StudySpec(Section):
     @model_validator(mode="after")
     def _search_or_configurations(self) -> "StudySpec":
         if self.configurations and self.design:
-            raise ValueError("the arms are [configurations] or those of [design], not both; remove one")
+            raise ValueError("the arms are defined by [configurations] or by [design], not both; remove one")
         if not self.has_given_arms:
             return self
         if self.search.device_seconds is not None or self.search.warm_start is not None:
@@ -64,14 +64,14 @@ class StudySpec(Section):
                 "given configurations are not searched; remove search.device_seconds and search.warm_start"
             )
         if self.search.allocation == "pooled":
-            raise ValueError("given configurations are arms of their own; remove search.allocation")
+            raise ValueError("each given configuration is an arm; remove search.allocation")
         if len(self.configurations) == 1:
             raise ValueError("a comparison needs two configurations, but [configurations] has one")
         return self
 
     @property
     def has_given_arms(self) -> bool:
-        """Whether the arms are given configurations, so that nothing is searched."""
+        """Whether the arms are given configurations and nothing is searched."""
         return bool(self.configurations) or self.design is not None
 
     def search_space(self) -> SearchSpace:
@@ -184,7 +184,7 @@ class StudySpec(Section):
 
     @property
     def first_rung(self) -> int:
-        """First epoch at which ASHA may stop a trial: at or after the LR peak unless the spec says otherwise."""
+        """First epoch at which ASHA may stop a trial; by default the peak of the learning rate."""
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
         return compute_lr_peak_epoch(self.train.lr_peak_fraction, self.search.max_epochs)

@@ -133,7 +133,7 @@ def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
     for options, message in (
         (("--class-names", "a,b"), "need as many different names"),
         (("--human-counts", str(tmp_path / "people.npy")), "human counts must be (images, classes)"),
-        (("--human-counts", str(tmp_path / "none.npy")), "there is no such file"),
+        (("--human-counts", str(tmp_path / "none.npy")), "there is no file"),
         (
             ("--group", "hard=class 1,class 99", "--group", "easy=class 0"),
             "the group 'hard' names the class 'class 99'",

@@ -61,7 +61,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = run_cli("run", root / "spec.toml", "--storage", root, "--profile")
     assert outcome.status == 0, outcome
     assert "resnet50 vs resnet18" in outcome.output
-    assert "Where an epoch's time goes" in outcome.output
+    assert "Time of an epoch by part" in outcome.output
     return root / "small"
 
 

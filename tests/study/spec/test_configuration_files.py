@@ -97,7 +97,10 @@ def test_design_s_rows_are_the_plan_s() -> None:
         ),
         ({"design": {"kind": "factorial", "base": BASE, "changes": {"max_lr": 0.1}}}, "2 to 8 factors"),
         ({"configurations": {"a": BASE, "b": BASE}, "search": {"device_seconds": 9.0}}, "are not searched"),
-        ({"configurations": {"a": BASE, "b": BASE}, "search": {"allocation": "pooled"}}, "arms of their own"),
+        (
+            {"configurations": {"a": BASE, "b": BASE}, "search": {"allocation": "pooled"}},
+            "each given configuration is an arm",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(sections: dict[str, Any], message: str) -> None:
@@ -133,8 +136,8 @@ def test_bad_files_are_named(tmp_path: Path, content: object, message: str) -> N
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     good = write(tmp_path / "good.json", BASE)
     for arguments, message in (
-        (["--arms", good, "--spec", "demo"], "two configuration files or more, but got 1"),
-        (["--arms", good, good, "--spec", "demo"], "two files are called 'good'"),
+        (["--arms", good, "--spec", "demo"], "two or more configuration files, but got 1"),
+        (["--arms", good, good, "--spec", "demo"], "two files are named 'good'"),
         (["--arms", good, good], "needs --spec"),
         (["--arms", good, tmp_path / "none.json", "--spec", "demo"], "there is no configuration file"),
         (["demo", "other"], "takes one STUDY"),

@@ -46,7 +46,7 @@ def test_resources_per_arm() -> None:
     assert spec.resources.of_arm("gpu", "resnet18") == 0.5
     assert spec.resources.of_arm("gpu", "resnet50") == 1
     assert spec.resources.of_arm("cpu", "resnet50") == 1
-    with pytest.raises(UserInputError, match="names no value for the arm 'resnet50'"):
+    with pytest.raises(UserInputError, match="has no value for the arm 'resnet50'"):
         load_spec("demo", ["resources.gpu.resnet18=0.5"])
 
 
