@@ -46,8 +46,8 @@ def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
     if budget < needed:
         costs = ", ".join(f"{seconds:.0f} for {arm}" for arm, seconds in full_trial_seconds.items())
         raise UserInputError(
-            f"search.device_seconds must give every arm one full trial, which needs {costs}, so {needed:.0f} in equal parts, "
-            f"but got {budget:g}; raise it, or lower search.max_epochs or data.num_images"
+            "search.device_seconds is divided equally among the arms and must cover a full trial of each "
+            f"({costs}), so {needed:.0f} or more, but got {budget:g}; raise it, or lower search.max_epochs or data.num_images"
         )
 
 

@@ -128,7 +128,14 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"{place} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}, but got {problem['input']!r}" if place else message
+    if problem["type"] == "string_pattern_mismatch":
+        message = "Input should be at most 64 letters, digits, '.', '_' or '-', the first a letter or a digit"
+    if not place or isinstance(problem["input"], dict):
+        return f"{place}: {message}" if place else message
+    rule = (
+        f"{place} must {message.removeprefix('Input should ')}" if "Input should" in message else f"{place}: {message}"
+    )
+    return f"{rule}, but got {problem['input']!r}"
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
