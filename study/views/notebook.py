@@ -32,11 +32,7 @@ class Best:
 
 
 class Study:
-    """A study on disk, finished or not.
-
-    Example:
-        >>> study.load("studies/demo").records()  # doctest: +SKIP
-    """
+    """A study on disk, finished or not. Open it with `study.load`."""
 
     def __init__(self, opened: OpenStudy) -> None:
         self._opened = opened

@@ -1,4 +1,4 @@
-"""From a spec to data: images that need more than their share of memory are mapped from a file."""
+"""Prepared data: images that need more than their memory budget are mapped from a file."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Arms that are given configurations: from files, from a spec, from a design."""
+"""Arms that are given configurations, from files, a spec or a design."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_each_configuration_is_trained_once_whatever_it_costs() -> None:
     assert spec.factor == "configuration"
 
 
-def test_design_s_rows_are_the_plan_s() -> None:
+def test_rows_of_the_plan_are_those_of_the_design() -> None:
     design = {"kind": "factorial", "base": BASE, "changes": {"cutmix_probability": 0.5, "label_smoothing": 0.1}}
     spec = make_spec(design=design)
     assert [arm.name for arm in spec.arms()] == ["run-1", "run-b", "run-a", "run-ab"]
@@ -133,7 +133,7 @@ def test_bad_files_are_named(tmp_path: Path, content: object, message: str) -> N
     assert not (tmp_path / "studies").exists()
 
 
-def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+def test_arguments_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     good = write(tmp_path / "good.json", BASE)
     for arguments, message in (
         (["--arms", good, "--spec", "demo"], "two or more configuration files, but got 1"),

@@ -1,4 +1,4 @@
-"""Specs: presets are valid, overrides are written in, what is launched can be read again."""
+"""Specs: presets are valid, overrides are part of the text, and the spec of a launched study can be read again."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def test_every_preset_is_valid_and_its_text_reads_back_equal(name: str) -> None:
     assert len(spec.arms()) == 2
 
 
-def test_presets_are_the_ones_promised() -> None:
+def test_names_of_the_presets() -> None:
     assert preset_names() == ("cifar10", "cifar10-cpu", "demo")
 
 

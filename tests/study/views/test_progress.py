@@ -1,4 +1,4 @@
-"""Progress, from records alone, and the live view in a terminal and outside of one."""
+"""The progress of a study, computed from its records, and the live view with and without a terminal."""
 
 import io
 from dataclasses import replace
