@@ -75,11 +75,13 @@ _STORAGE_HELP = "Storage root: a folder or a URI. Default: $STUDY_STORAGE, or ./
 StorageOption = Annotated[Text, Option(callback=_check_storage, help=_STORAGE_HELP)]
 NameOption = Annotated[Text, Option(help="Name of the study, instead of the name in the spec.")]
 SetOption = Annotated[Texts, Option("--set", help="Override one value of the spec: section.key=value. Repeatable.")]
-WarmStartOption = Annotated[Text, Option(help="A study of the same search space, whose finished trials are reused.")]
+WarmStartOption = Annotated[
+    Text, Option(help="A study of the same space; the samplers start from its finished trials.")
+]
 ProfileOption = Annotated[bool, Option("--profile", help="Record how much time each part of an epoch takes.")]
 _ADDRESS_HELP = "Address of a running Ray cluster, or 'auto'. Default, and 'local': Ray is started on this machine."
 AddressOption = Annotated[Text, Option(envvar="RAY_ADDRESS", help=_ADDRESS_HELP)]
-_CHANGED_HELP = "Continue although code or package versions have changed since the launch; recorded permanently."
+_CHANGED_HELP = "Continue although code or package versions have changed. The change is recorded permanently."
 AllowChangedOption = Annotated[bool, Option("--allow-changed", help=_CHANGED_HELP)]
 DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but start no trial and write nothing.")]
 NumTrialsOption = Annotated[Text, Option(help="Extend the search: a new total such as 40, or an increase such as +8.")]
@@ -99,9 +101,8 @@ ArmsSetOption = Annotated[Texts, Option("--set", help="With --arms: override one
 ControlOption = Annotated[Text, Option(help="With --predictions: the control. Default: the first arm.")]
 MarginOption = Annotated[float, Option(help="With --predictions: equivalence margin in macro-F1.")]
 AlphaOption = Annotated[float, Option(help="With --predictions: family-wise error rate.")]
-ComparisonFolderOption = Annotated[
-    Path | None, Option(help="With --predictions: folder for the table as HTML, CSV, ....")
-]
+_COMPARISON_HELP = "With --predictions: folder for comparison.html, .csv, .md and .tex."
+ComparisonFolderOption = Annotated[Path | None, Option(help=_COMPARISON_HELP)]
 ClassNamesOption = Annotated[Text, Option(help="With --predictions: names of the classes, separated by commas.")]
 _COUNTS_HELP = "With --predictions: .npy file of human label counts, (images, classes), in the order of sample_id."
 HumanCountsOption = Annotated[Path | None, Option(help=_COUNTS_HELP)]
