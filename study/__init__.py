@@ -1,6 +1,10 @@
-"""The life of a study: spec, search, confirmation, comparison, report, reproduction, command line.
+"""Studies: spec, search, confirmation, comparison, report, reproduction, and the command line `study`.
 
-From Python, `study.load(uri)` opens a study for reading.
+In Python, `study.load` opens a study for reading:
+
+    >>> import study
+    >>> demo = study.load("studies/demo")  # doctest: +SKIP
+    >>> demo.records()  # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +16,7 @@ __all__ = ["Study", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for, so that `study --help` does not wait for torch.
+    # Imported on first use, because the notebook module needs torch.
     if name in __all__:
         from study.views import notebook
 

@@ -37,7 +37,8 @@ from study.spec.configuration_files import (
     describe_changed_settings,
     read_configurations,
 )
-from study.spec.study_spec import StudySpec, load_spec
+from study.spec.reading import load_spec
+from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import (
     extended_spec,
     launched_spec,

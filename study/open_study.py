@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserInputError
 from study.scheduling.budget_ledger import is_search_finished
@@ -17,7 +17,9 @@ from study.state.paths import LEASE, PASSPORT, SPEC, TRIAL_COSTS
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
-from trainables.records.trial_files import TrialFiles
+
+if TYPE_CHECKING:
+    from trainables.records.trial_files import TrialFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,6 @@ def require_finished_search(study: OpenStudy) -> None:
         )
 
 
-def trial_files(study: OpenStudy, record: TrialRecord) -> TrialFiles:
+def trial_files(study: OpenStudy, record: TrialRecord) -> "TrialFiles":
     """Return the files of one trial."""
     return open_trial_files(study.store, record)

@@ -4,8 +4,6 @@ import ctypes
 import os
 import sys
 
-import torch
-
 # Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
@@ -13,6 +11,8 @@ _NEVER = 2**31 - 1
 
 def prepare_to_train(num_threads: int) -> None:
     """Set the number of CPU threads of this process, and make its allocator keep freed memory."""
+    import torch
+
     torch.set_num_threads(num_threads)
     keep_freed_memory()
 

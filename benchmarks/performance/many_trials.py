@@ -25,7 +25,8 @@ from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import StudySpec, validate_spec
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store

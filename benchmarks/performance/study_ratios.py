@@ -28,7 +28,7 @@ from benchmarks.search.record_curves import PARQUET
 from search_spaces.config import TrialConfig
 from study.cluster.connection import connect_cluster
 from study.inputs.preparation import prepare
-from study.spec.study_spec import parse_spec
+from study.spec.reading import parse_spec
 from study.state.record_book import RecordBook
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord

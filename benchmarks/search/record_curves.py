@@ -28,7 +28,8 @@ from scipy.stats import qmc
 from search_spaces.config import TrialConfig, Value
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, SearchSpace
 from study.inputs.preparation import Prepared, prepare
-from study.spec.study_spec import StudySpec, load_spec
+from study.spec.reading import load_spec
+from study.spec.study_spec import StudySpec
 from trainables.seeds import derive_seed
 from trainables.training.loop import TrainingRun
 

@@ -14,7 +14,8 @@ from benchmarks.search.record_curves import MADE, PARQUET
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import CategoricalParameter, Parameter, SearchSpace
-from study.spec.study_spec import StudySpec, parse_spec
+from study.spec.reading import parse_spec
+from study.spec.study_spec import StudySpec
 
 FloatArray = NDArray[np.float64]
 Hyperparameters = Mapping[str, Value]

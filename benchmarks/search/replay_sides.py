@@ -15,7 +15,8 @@ from search_spaces.distributions import suggest_hyperparameters
 from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import StudySpec, validate_spec
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook, best_trials
 from trainables.training.epoch_metrics import EpochMetrics
 

@@ -1,1 +1,1 @@
-"""Ray: connection, the Tune run, the watch over trials that hang, autoscaling, trial costs."""
+"""Ray: the connection, the Tune run, trials that hang, autoscaling, and the cost of trials."""

@@ -1,4 +1,4 @@
-"""Which machine Ray's autoscaler starts: named in cluster.yaml (RAY_AUTOSCALER_UTILIZATION_SCORER), run on the head."""
+"""The choice of machines by Ray's autoscaler; cluster.yaml names the function in RAY_AUTOSCALER_UTILIZATION_SCORER."""
 
 from typing import Any
 
@@ -12,10 +12,19 @@ def prefer_available(
     *,
     node_availability_summary: Any,
 ) -> tuple[Any, ...] | None:
-    """Return Ray's own score of a node type, below every type whose last launch did not fail.
+    """Return Ray's score of a node type, lowered below all others if the last launch of the type failed.
 
-    Ray 2.60's own scorer is told which launches failed and makes no use of it: without spot machines it would ask for them for
-    ever, though an on-demand type fits as well. Arguments as Ray gives them; None where the type fits no demand.
+    The default scorer of Ray 2.60 ignores failed launches. It would request spot machines forever, even if none are available
+    and an on-demand type fits as well.
+
+    Args:
+        node_resources: resources of the node type.
+        resources: demands, one dict of resources each.
+        node_type: name of the node type.
+        node_availability_summary: the autoscaler's record of failed launches.
+
+    Returns:
+        A tuple that sorts by preference; None if the type fits no demand.
     """
     score = _default_utilization_scorer(
         node_resources, resources, node_type, node_availability_summary=node_availability_summary

@@ -1,4 +1,4 @@
-"""Connecting to Ray: a local start, or a running cluster by address; and what it can run."""
+"""The connection to Ray: started on this machine, or a running cluster by address; and its capacity."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ import ray
 from search_spaces.errors import UserInputError
 from study.spec.study_spec import StudySpec
 
-# Read by Ray when it starts. The product keeps its own records, so Tune writes no loggers' files of its own.
+# Read by Ray when it starts. The study keeps its own records, so Tune needs no logger callbacks.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -34,14 +34,14 @@ LOCAL = "local"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What a connected cluster has.
+    """The resources of a connected cluster.
 
     Attributes:
         address: `LOCAL`, or the address that was given.
-        num_nodes: nodes alive.
+        num_nodes: number of nodes alive.
         cpus, gpus: totals over the nodes.
-        node_cpus, node_gpus: of each node, in one order.
-        scratch: local folder for what Tune writes and nobody reads; deleted at the end.
+        node_cpus, node_gpus: of each node, in the same order.
+        scratch: local folder for the files that Tune writes and the study does not use; deleted at the end.
     """
 
     address: str
@@ -53,11 +53,11 @@ class Cluster:
     scratch: str
 
     def describe(self) -> str:
-        """Return one line for the terminal."""
+        """Return one line with address, nodes, CPUs and GPUs."""
         return f"{self.address}: {self.num_nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs"
 
     def capacity(self, cpu: float, gpu: float) -> int:
-        """Return how many trials holding `cpu` CPUs and `gpu` GPUs each run at once; a trial lies on one node."""
+        """Return how many trials with `cpu` CPUs and `gpu` GPUs each run at once; a trial runs on one node."""
         total = 0
         for node_cpu, node_gpu in zip(self.node_cpus, self.node_gpus, strict=True):
             fits = [math.floor(have / need + 1e-9) for have, need in ((node_cpu, cpu), (node_gpu, gpu)) if need]
@@ -67,9 +67,10 @@ class Cluster:
 
 @contextlib.contextmanager
 def connect_cluster(address: str | None) -> Iterator[Cluster]:
-    """Start Ray here (`address` None or "local"), or connect to a running cluster; disconnect at the end.
+    """Start Ray on this machine (`address` None or "local"), or connect to a running cluster; disconnect at the end.
 
-    Raises UserInputError if no cluster answers at the address.
+    Raises:
+        UserInputError: if Ray cannot be started, or no cluster answers at the address.
     """
     address = address or LOCAL
     for name, value in _ENVIRONMENT.items():
@@ -77,7 +78,7 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
     if address == LOCAL and not any(
         os.environ.get(n) for n in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     ):
-        # A token of this process alone: Ray would otherwise leave one in the user's home folder.
+        # A token for this process. Without it, Ray writes one to the user's home folder.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     with tempfile.TemporaryDirectory(prefix="abstudy-", ignore_cleanup_errors=True) as scratch:
         _init_ray(address, scratch)
@@ -88,12 +89,17 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
 
 
 def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
-    """Return how many trials may run at once; raise UserInputError if one trial of some arm fits on no node.
+    """Return how many trials may run at once.
 
-    A cluster that grows on demand (`resources.autoscaling`) is not asked what it has now.
+    With `resources.autoscaling` this is `resources.max_concurrent`, whatever the cluster has now.
+
+    Raises:
+        UserInputError: if a trial of some arm fits on no node.
     """
     if spec.resources.autoscaling and cluster.address == LOCAL:
-        raise UserInputError("resources.autoscaling is for a cluster that grows; give its --address, or leave it out")
+        raise UserInputError(
+            "resources.autoscaling is for a cluster that grows on demand; give its --address, or remove resources.autoscaling"
+        )
     capacities = []
     for arm in spec.arms():
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
@@ -128,7 +134,7 @@ def _init_ray(address: str, scratch: str) -> None:
         warnings.simplefilter("ignore")
         try:
             if address == LOCAL:
-                # Said outright: without an address Ray connects to the one in RAY_ADDRESS.
+                # Explicit, because without an address Ray connects to RAY_ADDRESS.
                 ray.init(
                     address=LOCAL,
                     include_dashboard=False,
@@ -140,8 +146,8 @@ def _init_ray(address: str, scratch: str) -> None:
             else:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            what = "started here" if address == LOCAL else f"reached at {address}"
-            raise UserInputError(f"Ray could not be {what}: {str(error).splitlines()[0]}") from None
+            action = "started on this machine" if address == LOCAL else f"reached at {address}"
+            raise UserInputError(f"Ray could not be {action}: {str(error).splitlines()[0]}") from None
 
 
 def _describe_cluster(address: str, scratch: str) -> Cluster:

@@ -1,58 +1,49 @@
-"""Trials that hang: a process that neither reports nor ends is ended, and its trial is started again as after any break."""
+"""Trials that hang: a process that neither reports nor ends is killed, and its trial is retried like one whose process failed."""
 
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import ray
 from ray.tune.experiment import Trial
 
 
 class HangWatch:
-    """Knows when each trial of a Tune run gave its last sign: that its process was started, or a report.
+    """Kills the processes of trials that have not reported for too long.
 
-    The clock runs from the moment at which the process exists (the wait for free devices does not count). Ray 2.60 has no
-    public way from a trial to its process: `_trial_to_actor` and `_live_actors_to_ray_actors_resources` of its controller
-    are read, which the tests hold against the installed Ray.
+    The clock of a trial starts when its process is ready, and again at every report. Neither the wait for free devices nor
+    the set-up of a new process counts: a node may take longer than the time-out to build its file of mapped images. Tune 2.60
+    gives a trial its actor (`temporary_state.ray_actor`) once the set-up has ended and takes it away when the actor stops.
+
+    Args:
+        timeout_seconds: time without a report after which a process is killed.
     """
 
     def __init__(self, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
-        self._controller: Any = None
         self._last_sign: dict[str, float] = {}
-        self._ended: set[str] = set()
+        self._killed: set[str] = set()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its scheduler; nothing of this one is kept."""
-        return {}
-
-    def add(self, controller: Any, trial: Trial) -> None:
-        """Take in a trial that was added to the run, or will be started again."""
-        self._controller = controller
+    def reset(self, trial: Trial) -> None:
+        """Stop the clock of a trial that waits for a process."""
         self._last_sign.pop(trial.trial_id, None)
 
     def hear(self, trial: Trial) -> None:
-        """Note a report."""
+        """Restart the clock of a trial that has reported."""
         self._last_sign[trial.trial_id] = time.monotonic()
 
-    def take_verdict(self, trial: Trial) -> str:
-        """Return why the trial's process was ended, once; "" if this watch did not end it."""
-        if trial.trial_id not in self._ended:
+    def take_cause(self, trial: Trial) -> str:
+        """Return why the trial's process was killed, once; "" if this watch did not kill it."""
+        if trial.trial_id not in self._killed:
             return ""
-        self._ended.remove(trial.trial_id)
-        return f"no report for {self._timeout_seconds:g} s (resources.timeout_seconds): its process was ended"
+        self._killed.remove(trial.trial_id)
+        return f"no report for {self._timeout_seconds:g} s (resources.timeout_seconds): its process was killed"
 
-    def look(self) -> None:
-        """End the processes of trials that gave no sign for too long."""
-        if self._controller is None:
-            return
+    def kill_hung(self, trials: Sequence[Trial]) -> None:
+        """Kill the process of each trial whose clock has run out; to be called about once a second."""
         now = time.monotonic()
-        running = {}
-        for trial, tracked in self._controller._trial_to_actor.items():
-            held = self._controller._actor_manager._live_actors_to_ray_actors_resources.get(tracked)
-            if held is None:
-                continue
-            running[trial.trial_id] = self._last_sign.get(trial.trial_id, now)
-            if now - running[trial.trial_id] > self._timeout_seconds and trial.trial_id not in self._ended:
-                self._ended.add(trial.trial_id)
-                ray.kill(held[0])
-        self._last_sign = running
+        ready = {t.trial_id: t.temporary_state.ray_actor for t in trials if t.temporary_state.ray_actor is not None}
+        self._last_sign = {trial_id: self._last_sign.get(trial_id, now) for trial_id in ready}
+        for trial_id, last_sign in self._last_sign.items():
+            if now - last_sign > self._timeout_seconds and trial_id not in self._killed:
+                self._killed.add(trial_id)
+                ray.kill(ready[trial_id])

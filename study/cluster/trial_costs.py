@@ -1,4 +1,4 @@
-"""A budget of device-seconds, checked before anything is written: what one full trial of each arm costs on the cluster."""
+"""The cost of a full trial of each arm, measured on the cluster before a budget of device-seconds is accepted."""
 
 import ray
 
@@ -16,10 +16,12 @@ from trainables.training.trial_cost import measure_full_trial_seconds
 
 
 def measure_full_trials(spec: StudySpec, prepared: Prepared) -> dict[str, float]:
-    """Return the device-seconds of one full trial per arm, measured on the connected cluster with a trial's devices.
+    """Return the device-seconds of a full trial by arm, measured on the connected cluster with the devices of a trial.
 
-    Where an arm's backbone is searched, its dearest backbone counts. Raises UserInputError if the spec's budget of
-    device-seconds gives some arm less than one full trial.
+    If the backbone of an arm is searched, the most expensive backbone counts.
+
+    Raises:
+        UserInputError: if the spec's budget of device-seconds gives some arm less than one full trial.
     """
     shared = ray.put(prepared.data)
     costs = {}
@@ -44,13 +46,13 @@ def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
     if budget < needed:
         costs = ", ".join(f"{seconds:.0f} for {arm}" for arm, seconds in full_trial_seconds.items())
         raise UserInputError(
-            f"search.device_seconds must give every arm one full trial, which needs {costs}, so {needed:.0f} in equal parts, "
-            f"but got {budget:g}; raise it, or lower search.max_epochs or data.num_images"
+            "search.device_seconds is divided equally among the arms and must cover a full trial of each "
+            f"({costs}), so {needed:.0f} or more, but got {budget:g}; raise it, or lower search.max_epochs or data.num_images"
         )
 
 
 def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[TrialConfig]:
-    """Return one configuration per backbone that the arm may use."""
+    """Return one configuration for each backbone of the arm."""
     chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
     backbones = [chosen["backbone"]]
     if "backbone" in arm.space.names:

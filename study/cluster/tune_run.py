@@ -1,4 +1,4 @@
-"""One Ray Tune run: a director decides, Tune schedules. Everything Tune asks is answered by the director."""
+"""One Ray Tune run: the director decides which trials run and for how long, Tune schedules them on the cluster."""
 
 import logging
 import time
@@ -27,15 +27,15 @@ MAX_CAUSE_LINES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneRun:
-    """What one Tune run needs beside its director.
+    """The settings of one Tune run, apart from its director.
 
     Attributes:
         spec: the study's spec.
         cluster: the connected cluster.
-        max_concurrent: trials at once.
+        max_concurrent: number of trials that run at once.
         trainable: from `trainables.tune_adapter.make_trainable`.
-        splits_to_predict: splits whose predictions a trial stores when it ends.
-        on_change: called about once a second and at the end, for a live view.
+        splits_to_predict: splits whose predictions a trial stores at its end.
+        on_change: called about once a second and at the end, for the live view.
     """
 
     spec: StudySpec
@@ -46,35 +46,38 @@ class TuneRun:
     on_change: Callable[[], None]
 
 
-class _NotKept:
-    """Tune pickles what it is given, for a restore that the product never asks for: the records are the state."""
+class _NotPickled:
+    """Base of the objects that Tune pickles for its own restore, which is never used: the records are the state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class Asker:
-    """Calls the director, and keeps the error that ends the run: Tune wraps or logs what its callbacks raise."""
+    """Calls the director and keeps the error that ends the run, because Tune wraps or logs the errors of its callbacks."""
 
     def __init__(self, director: Director) -> None:
         self._director = director
         self.failure: StorageError | StudyInterrupted | None = None
 
-    def ask(self, question: Callable[[Director], Any]) -> Any:
-        """Return the director's answer; raise StorageError or StudyInterrupted where it could not write."""
+    def ask(self, function: Callable[[Director], Any]) -> Any:
+        """Return `function(director)`; raise StorageError or StudyInterrupted if a record could not be written."""
         if self.failure is not None:
             raise self.failure
         try:
-            return question(self._director)
+            return function(self._director)
         except (StorageError, StudyInterrupted) as error:
             self.failure = error
             raise
 
 
-class DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
-    """Asks the director for trials.
+class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
+    """Returns the director's trials to Tune.
 
-    `dropped` are Tune's trials that it ends as failed although they were to be started again (`DirectedScheduler`).
+    Args:
+        asker: calls the director.
+        run: settings of the Tune run.
+        dropped: ids of trials that Tune ended as failed although they have retries left; see `DirectedScheduler`.
     """
 
     def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
@@ -85,15 +88,17 @@ class DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
         self._live: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the config of the director's next trial, None to wait, or Tune's FINISHED."""
         record = self._asker.ask(lambda director: director.next_trial())
         if record is None:
-            # While trials run, one of them may come back to be started anew.
+            # A trial that still runs may be dropped and queued again.
             is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
             return str(Searcher.FINISHED) if is_over else None
         self._live[trial_id] = record.trial_id
         return make_tune_config(record, self._run)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Tell the director about a trial that ended with an error or was dropped."""
         record_id = self._live.pop(trial_id)
         if trial_id in self._dropped:
             self._asker.ask(lambda director: director.requeue(record_id))
@@ -101,18 +106,24 @@ class DirectedSearcher(_NotKept, Searcher):  # type: ignore[misc]
             self._asker.ask(lambda director: director.on_retries_exhausted(record_id))
 
     def save(self, checkpoint_path: str) -> None:
-        """The records are the state; Tune's snapshot of a searcher is never read."""
+        """Save nothing: the records are the state, and Tune's snapshot of a searcher is never read."""
 
     def restore(self, checkpoint_path: str) -> None:
+        """Raise NotImplementedError, because a study resumes from its records."""
         raise NotImplementedError("a study resumes from its records")
 
 
-class DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
-    """Asks the director whether a trial goes on; stops trials that hang.
+class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
+    """Passes reports and errors to the director, which decides whether a trial continues.
 
-    When a node is lost, Tune 2.60 may hear of one broken start twice: by the task that failed and by the actor that died. The
-    first has queued the trial again; at the second it is pending, and Tune ends it as failed, whatever retries are left. Such
-    trials go to `dropped`, and the director has them started anew.
+    When a node is lost, Tune 2.60 may handle one failed attempt twice: for the task that failed and for the actor that died.
+    The first call queues the trial again. At the second the trial is pending, and Tune ends it as failed although it has
+    retries left. Such trials are added to `dropped`, and the director queues them again.
+
+    Args:
+        asker: calls the director.
+        run: settings of the Tune run.
+        dropped: ids of dropped trials, shared with `DirectedSearcher`.
     """
 
     def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
@@ -124,10 +135,12 @@ class DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
         self.watch = HangWatch(run.spec.resources.timeout_seconds)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self.watch.add(tune_controller, trial)
+        """Stop the trial's hang clock until its process is ready."""
+        self.watch.reset(trial)
         super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Pass an epoch to the director; return Tune's CONTINUE or STOP."""
         report = Report(
             metrics=EpochMetrics.model_validate_json(result["report/metrics"]),
             device_seconds=float(result["report/device_seconds"]),
@@ -139,23 +152,24 @@ class DirectedScheduler(_NotKept, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Record the cause of a failed attempt; allow no retry if the director has a problem."""
         if trial.status == Trial.PENDING:
             self._dropped.add(trial.trial_id)
             return
-        cause = self.watch.take_verdict(trial) or _cause(trial)
+        cause = self.watch.take_cause(trial) or _cause(trial)
         self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
         if self._asker.ask(lambda director: director.problem):
             trial.max_failures = 0
 
     def _renew_retries(self, trial: Trial, epoch: int) -> None:
-        """Retries are for starts in a row that bring no new epoch; what a start reports from its checkpoint is not new."""
+        """Allow all retries again after a new epoch. An epoch that an attempt reports from its checkpoint is not new."""
         if epoch > self._furthest.get(trial.trial_id, trial.config["num_reported_epochs"]):
             self._furthest[trial.trial_id] = epoch
             trial.max_failures = trial.num_failures + self._retries
 
 
-class _Heartbeat(_NotKept, tune.Callback):  # type: ignore[misc]
-    """Calls `on_change` and looks for trials that hang, about once a second."""
+class _Heartbeat(_NotPickled, tune.Callback):  # type: ignore[misc]
+    """Calls `on_change` and kills trials that hang, about once a second."""
 
     def __init__(self, on_change: Callable[[], None], watch: HangWatch) -> None:
         self._on_change = on_change
@@ -163,16 +177,18 @@ class _Heartbeat(_NotKept, tune.Callback):  # type: ignore[misc]
         self._last = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Do so, if a second has passed since the last time."""
         if time.monotonic() - self._last >= 1.0:
             self._on_change()
-            self._watch.look()
+            self._watch.kill_hung(trials)
             self._last = time.monotonic()
 
 
 def run_trials(director: Director, run: TuneRun) -> None:
     """Run the director's trials until it is exhausted, or until an interrupt.
 
-    Raises StudyInterrupted if the study's records could not be written; what is on disk is whole, and can be resumed.
+    Raises:
+        StudyInterrupted: if a record could not be written. The study on disk is consistent and can be resumed.
     """
     if director.is_exhausted:
         return
@@ -183,8 +199,8 @@ def run_trials(director: Director, run: TuneRun) -> None:
     except Exception:
         if isinstance(asker.failure, StorageError):
             raise StudyInterrupted(
-                f"the study stopped: {asker.failure}; mend the storage, then continue with "
-                f"`study resume`, which loses nothing that has finished"
+                f"the study stopped: {asker.failure}; fix the storage, then continue with `study resume`; "
+                "no finished epoch is lost"
             ) from None
         if asker.failure is not None:
             raise asker.failure from None
@@ -218,7 +234,7 @@ def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
 
 
 def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
-    """Return the flat dict that Tune hands to the trial's actor."""
+    """Return the flat dict that Tune passes to the trial's actor, `TrialTrainable.setup`."""
     resources = run.spec.resources
     num_cpus = resources.of_arm("cpu", record.config.arm)
     return {
@@ -243,9 +259,9 @@ def _unflatten(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _cause(trial: Trial) -> str:
-    """Return the last lines of what Tune noted about the trial's error."""
+    """Return the last lines of the error that Tune wrote for the trial."""
     path = trial.error_file
     if not path or not Path(path).exists():
-        return "the trial's process ended without a message"
+        return "the trial's process ended without an error message"
     lines = [line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join(lines[-MAX_CAUSE_LINES:])

@@ -1,1 +1,1 @@
-"""What a study starts from: prepared data, human labels, provenance, environment changes."""
+"""The inputs of a study: data, human labels, provenance, and changes of the environment."""

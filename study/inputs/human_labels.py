@@ -1,4 +1,4 @@
-"""People's answers on the test images, such as CIFAR-10H: how often each class was named for each image."""
+"""Human labels of the test images, such as CIFAR-10H: how often people chose each class for each image."""
 
 from pathlib import Path
 
@@ -11,10 +11,18 @@ from trainables.data.images import ImageSet
 
 
 def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
-    """Return (N, K) shares of people's answers for every image of the set, by sample id; NaN for images outside the test set.
+    """Return the shares of human labels for every image.
 
-    `path` is an .npy file of (T, K) counts, a row for each image of the published test set in its order, or for every image where
-    the source has no test set. Raises UserInputError naming what does not fit.
+    Args:
+        path: .npy file of counts, shape (T, K): a row for each image of the published test set in its order, or for every image
+            if the source has no test set.
+        image_set: N images of K classes.
+
+    Returns:
+        Shares by sample id, shape (N, K), float64; NaN for images outside the test set.
+
+    Raises:
+        UserInputError: if the counts do not fit the images.
     """
     file = Path(path).expanduser()
     counts = read_counts(file)
@@ -30,13 +38,13 @@ def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
 
 
 def read_counts(file: Path) -> NDArray[np.generic]:
-    """Return the array of an .npy file; raise UserInputError if there is none, or it holds no numbers."""
+    """Return the array of an .npy file; raise UserInputError if the file does not exist or holds no numbers."""
     try:
         counts = np.load(file, allow_pickle=False)
     except FileNotFoundError:
-        raise UserInputError(f"human counts: there is no such file: {file}") from None
+        raise UserInputError(f"human counts: there is no file {file}") from None
     except (OSError, ValueError, EOFError) as error:
-        raise UserInputError(f"human counts: {file} is no .npy file of numbers: {error}") from None
+        raise UserInputError(f"human counts: {file} is not an .npy file of numbers: {error}") from None
     if not isinstance(counts, np.ndarray) or counts.dtype.kind not in "iuf":
-        raise UserInputError(f"human counts: {file} is no .npy file of numbers")
+        raise UserInputError(f"human counts: {file} is not an .npy file of numbers")
     return counts

@@ -1,4 +1,4 @@
-"""From a spec to what trials need: images, splits, weights, the fixed part of every configuration."""
+"""The data of a spec: images, splits, weights, and the fixed settings of every trial."""
 
 import hashlib
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ DEFAULT_TEST_FRACTION = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A spec turned into data.
+    """The data of a spec.
 
     Attributes:
         image_set: all images.
-        splits: train / search / confirm / test.
-        data: what is put into the object store.
+        splits: train, search, confirm and test.
+        data: images, labels and splits for the trials, to be put into the object store.
         fixed: `TrialConfig.fixed` of every trial.
-        weights: where pretrained weights lie, absolute, or "none" or "imagenet".
+        weights: absolute path of the pretrained weights, or "none" or "imagenet".
         data_fingerprint: of images and labels.
     """
 
@@ -46,7 +46,7 @@ class Prepared:
 
 
 def prepare(spec: StudySpec) -> Prepared:
-    """Load and check everything that the spec names; raise UserInputError for the first thing that is wrong."""
+    """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
     weights = locate_weights(spec.model.weights)
     image_set = load_images(spec)
     test_fraction = spec.data.test_fraction
@@ -83,7 +83,7 @@ def prepare(spec: StudySpec) -> Prepared:
 
 
 def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None) -> ImageSet:
-    """Return the spec's images, in its own room or in the one given; raise UserInputError if they cannot be had."""
+    """Return the spec's images, with its memory budget or the given one; raise UserInputError if they cannot be loaded."""
     options = dict(spec.data.options)
     if spec.data.num_images is not None:
         options["num_images"] = spec.data.num_images
@@ -92,7 +92,7 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
 
 
 def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, Value]:
-    """Return what is the same for every trial: training settings, and the identity of data and weights."""
+    """Return the fixed settings of every trial: training settings, and the identity of data and weights."""
     settings: dict[str, Value] = dict(spec.train.model_dump())
     settings |= {
         "max_epochs": spec.search.max_epochs,
@@ -104,7 +104,7 @@ def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, V
 
 
 def locate_weights(weights: str) -> str:
-    """Return an absolute location for a local file or folder; raise UserInputError if there is none."""
+    """Return the absolute path of a local file or folder; raise UserInputError if it does not exist."""
     if weights in {"none", "imagenet"}:
         return weights
     path = Path(weights.removeprefix("file://"))
@@ -117,7 +117,7 @@ def locate_weights(weights: str) -> str:
 
 
 def weights_identity(weights: str) -> str:
-    """Return the same text for the same weights wherever they lie: a word, or a hash over the files' content."""
+    """Return the identity of the weights, independent of their location: "none", "imagenet", or a hash of the content."""
     path = Path(weights)
     if weights in {"none", "imagenet"}:
         return weights
@@ -132,7 +132,7 @@ def weights_identity(weights: str) -> str:
 
 
 def check_models(spec: StudySpec, prepared: Prepared) -> None:
-    """Build every backbone of the space once, with its weights and class weights; raise UserInputError if one cannot be."""
+    """Build every backbone of the space once, with its weights; raise UserInputError if one cannot be built."""
     for arm in spec.arms():
         values = dict(arm.space.fixed)
         backbones = [values["backbone"]] if "backbone" in values else list(arm.space["backbone"].choices)  # type: ignore[union-attr]

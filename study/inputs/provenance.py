@@ -1,4 +1,4 @@
-"""The passport of a study: which code, versions, machine, data and weights it ran with."""
+"""The passport of a study: the code, versions, machine, data and weights that it was launched with."""
 
 import hashlib
 import json
@@ -33,8 +33,8 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
 
     Args:
         prepared: the study's data.
-        cluster: one line about the cluster.
-        num_devices: devices that trials hold at most at once (GPUs, or CPU cores where trials hold no GPU).
+        cluster: description of the cluster in one line.
+        num_devices: most devices that trials hold at once (GPUs, or CPU cores if trials hold no GPU).
     """
     return {
         "code": describe_code(),
@@ -56,12 +56,12 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that results depend on."""
+    """Return the versions of the packages that affect results."""
     return {name: metadata.version(name) for name in PACKAGES}
 
 
 def describe_platform() -> dict[str, Any]:
-    """Return operating system, processor, Python and the CUDA devices that torch sees."""
+    """Return operating system, processor, Python version and the CUDA devices visible to torch."""
     return {
         "system": platform.platform(),
         "machine": platform.machine(),
@@ -73,9 +73,9 @@ def describe_platform() -> dict[str, Any]:
 
 
 def describe_code() -> dict[str, str]:
-    """Return the commit of the checkout that the code runs from and a hash of its uncommitted changes.
+    """Return the commit of the checkout, and a hash of its uncommitted changes.
 
-    An installed package has no checkout: then both are "" and the version in `versions` identifies the code.
+    Both are "" for an installed package, which is identified by its version.
     """
     folder = Path(search_spaces.__file__).resolve().parent.parent
     commit = _git(folder, "rev-parse", "HEAD")
@@ -86,7 +86,7 @@ def describe_code() -> dict[str, str]:
 
 
 def list_differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> tuple[str, ...]:
-    """Return one line per leaf in which two passports differ: ``versions.torch: 2.9.0 -> 2.13.0``."""
+    """Return one line per value in which two passports differ, such as ``versions.torch: 2.9.0 -> 2.13.0``."""
     lines: list[str] = []
     for key in sorted({*then, *now}):
         name, old, new = f"{prefix}{key}", then.get(key), now.get(key)

@@ -1,1 +1,1 @@
-"""What a person asks for: the spec, its sections, files of configurations."""
+"""The specification of a study: its sections, how it is read, and configurations from files."""

@@ -1,4 +1,4 @@
-"""Configurations that come from outside: JSON files that `study export` wrote, or that a person did."""
+"""Configurations from JSON files, written by `study export` or by hand."""
 
 import json
 import re
@@ -15,12 +15,12 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenConfiguration:
-    """One file.
+    """The configuration of one file.
 
     Attributes:
-        name: of the arm, the file's stem.
-        hyperparameters: what the arm is.
-        settings: what the configuration was trained with before that is the same for all trials of a study, where the file says.
+        name: of the arm; the stem of the file.
+        hyperparameters: of the arm.
+        settings: fixed settings of the study in which the configuration was trained; empty if the file has none.
     """
 
     name: str
@@ -31,21 +31,23 @@ class GivenConfiguration:
 def read_configurations(paths: Sequence[Path]) -> tuple[GivenConfiguration, ...]:
     """Return the configurations in the order of the files; the first is the control.
 
-    A file is `<arm>.json` of `study export`, or one object of hyperparameters. Raises UserInputError naming a file that is
-    neither, fewer than two files, and two files of one name.
+    A file is `<arm>.json` of `study export`, or one object of hyperparameters.
+
+    Raises:
+        UserInputError: naming a file that is neither, for fewer than two files, or for two files with the same stem.
     """
     if len(paths) < 2:
-        raise UserInputError(f"compare --arms takes two configuration files or more, but got {len(paths)}")
+        raise UserInputError(f"compare --arms takes two or more configuration files, but got {len(paths)}")
     found = [_read_configuration(path) for path in paths]
     names = [configuration.name for configuration in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserInputError(f"an arm is called as its file, but two files are called {twice[0]!r}; rename one")
+        raise UserInputError(f"an arm has the name of its file, but two files are named {twice[0]!r}; rename one")
     return tuple(found)
 
 
 def default_name(configurations: Sequence[GivenConfiguration]) -> str:
-    """Return the name of a study that compares the configurations."""
+    """Return the default name of a study that compares the configurations, at most `LONGEST_NAME` characters."""
     words = "-vs-".join(c.name for c in configurations)
     return re.sub(r"[^A-Za-z0-9._-]", "-", words)[:LONGEST_NAME]
 
@@ -53,7 +55,7 @@ def default_name(configurations: Sequence[GivenConfiguration]) -> str:
 def describe_changed_settings(
     configurations: Sequence[GivenConfiguration], settings: Mapping[str, Value]
 ) -> tuple[str, ...]:
-    """Return a sentence per arm that was trained with other settings than `settings`, those that all arms get here."""
+    """Return a sentence per arm that was trained before with other fixed settings than the `settings` of this study."""
     sentences = []
     for configuration in configurations:
         changed = [
@@ -72,7 +74,7 @@ def _read_configuration(path: Path) -> GivenConfiguration:
     except FileNotFoundError:
         raise UserInputError(f"there is no configuration file {path}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserInputError(f"{path} is no JSON file that can be read: {error}") from None
+        raise UserInputError(f"{path} cannot be read as JSON: {error}") from None
     if isinstance(data, dict) and isinstance(data.get("configuration"), dict):
         data = data["configuration"]
     settings: Any = {}
@@ -81,7 +83,7 @@ def _read_configuration(path: Path) -> GivenConfiguration:
     values = (float, int, str, bool)
     if not isinstance(data, dict) or not data or not all(isinstance(v, values) for v in data.values()):
         raise UserInputError(
-            f"{path} holds no configuration: it must be a file of `study export`, or an object of hyperparameters such as "
+            f"{path} holds no configuration; it must be a file of `study export`, or an object of hyperparameters such as "
             '{"backbone": "resnet18", "max_lr": 0.1, ...}'
         )
     return GivenConfiguration(

@@ -1,4 +1,4 @@
-"""The sections of a spec, one class each."""
+"""The sections of a spec, one class per section."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,13 +19,13 @@ DEFAULT_NUM_TRIALS = 20
 
 
 class Section(BaseModel):
-    """A part of a spec: unknown keys are refused, nothing changes afterwards."""
+    """Base of the sections: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataSpec(Section):
-    """[data]: where the images come from and how they are split."""
+    """[data]: the source of the images and how they are split."""
 
     source: str
     path: str | None = None
@@ -51,9 +51,9 @@ class ModelSpec(Section):
 
 
 class TrainSpec(Section):
-    """[train]: what every trial of the study shares.
+    """[train]: the training settings that all trials of the study share.
 
-    `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; it costs its start again in every trial.
+    `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     """
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
@@ -70,10 +70,11 @@ class TrainSpec(Section):
 
 
 class AshaSpec(Section):
-    """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for "at the LR peak".
+    """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for the peak of the learning rate.
 
-    With the peak at 0.3 of a trial, a factor of 3 would put the second rung at 0.9, where nothing is left to save; 2 puts it at
-    0.6. On recorded curves 2 brings the search to within 2 or 3 percentage points of the best in 0.75 to 0.89 of the device time.
+    With the peak at 0.3 of a trial, a reduction factor of 3 would put the second rung at 0.9, where little time is left to
+    save; 2 puts it at 0.6. On recorded curves, a factor of 2 brings the search within 2 or 3 percentage points of the best
+    score in 0.75 to 0.89 of the device time.
     """
 
     enabled: bool = True
@@ -82,14 +83,14 @@ class AshaSpec(Section):
 
 
 class SearchSpec(Section):
-    """[search]: the space, the A/B factor, the budget.
+    """[search]: the search space, the A/B factor and the budget.
 
-    The budget is a number of trials or, for all arms together, device-seconds (GPU-seconds, or core-seconds where trials hold
-    no GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
-    time; "pooled" is one ordinary search over the whole space, which ignores the factor and compares nothing.
-    `warm_start` names another study of the same space, whose finished trials the samplers start from. `epoch_cost`, a number
-    per arm, replaces the measured device-seconds of an epoch where arms are compared: with one trial at a time, which arm comes
-    next then no longer depends on how fast the machine happened to be.
+    The budget is a number of trials, or device-seconds for all arms together (GPU-seconds, or core-seconds if trials hold no
+    GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
+    time; "pooled" is one ordinary search over the whole space, without arms to compare.
+    `warm_start` names another study of the same space; the samplers start from its finished trials. `epoch_cost`, a number per
+    arm, replaces the measured device-seconds of an epoch when device time is divided among the arms: with one trial at a time,
+    the order of the arms then does not depend on the speed of the machine.
     """
 
     space: str = "transfer_learning"
@@ -98,9 +99,9 @@ class SearchSpec(Section):
     num_trials: Count | None = None
     device_seconds: Annotated[float, Field(gt=0)] | None = None
     max_epochs: Count = 10
-    # Chosen on recorded curves (benchmarks/SEARCH.md, 8 workers, 40 seeds): per arm, with ASHA, the joint TPE handed out the
-    # wrong arm in 0 studies (univariate TPE 4, GP 4, random 6, stock Ray Tune 5) at a regret as low as any with ASHA (2.28 pp,
-    # stock 3.01), and in 1 of 40 where the arms differ by 0.5 pp (stock 14). Pooled: 6 to 16 wrong.
+    # Chosen on recorded curves (benchmarks/SEARCH.md, 8 workers, 40 seeds): per arm, with ASHA, multivariate TPE chose the wrong
+    # arm in 0 studies (univariate TPE 4, GP 4, random 6, stock Ray Tune 5) at a regret as low as any with ASHA (2.28 pp, stock
+    # 3.01), and in 1 of 40 if the arms differ by 0.5 pp (stock 14). Pooled: 6 to 16 wrong.
     sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
@@ -120,11 +121,11 @@ class SearchSpec(Section):
 
 
 class ConfirmSpec(Section):
-    """[confirm]: fresh seeds for the chosen configurations, and the rule of the verdict.
+    """[confirm]: new seeds for the chosen configurations, and the decision rule.
 
-    `looks` are numbers of paired seeds: after each, rows that are decided stop asking for seeds, and the others go on to the
-    next. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses intervals that hold at every number of
-    seeds, wider, for those who want to look in between.
+    `looks` are numbers of paired seeds. After each look, rows that are decided get no more seeds; the others continue to the next
+    look. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses wider intervals that are valid at every
+    number of seeds, for readers who look in between.
     """
 
     top_k: Count = 2
@@ -136,7 +137,7 @@ class ConfirmSpec(Section):
 
     @property
     def num_seeds(self) -> int:
-        """Paired seeds at the last look."""
+        """Number of paired seeds at the last look."""
         return self.looks[-1]
 
     @field_validator("looks")
@@ -148,11 +149,11 @@ class ConfirmSpec(Section):
 
 
 class DesignSpec(Section):
-    """[design]: a base configuration and one other value per factor, in the place of a search.
+    """[design]: a base configuration and one other value per factor, instead of a search.
 
-    `one_at_a_time` runs the base and, for each factor, the base with that factor changed: a row per factor, against the base.
-    `factorial` runs a two-level design in which every row uses every run: a row per factor and one per pair of factors; with
-    five factors and more it is the regular fraction of resolution V.
+    `one_at_a_time` trains the base and, for each factor, the base with that factor changed: a row per factor, against the base.
+    `factorial` is a two-level design in which every row uses all configurations: a row per factor and one per pair of factors;
+    with five or more factors it is the regular fraction of resolution V.
     """
 
     kind: Literal["one_at_a_time", "factorial"]
@@ -161,11 +162,11 @@ class DesignSpec(Section):
 
 
 class AnalyzeSpec(Section):
-    """[analyze]: the pictures, and people's answers on the test images to hold the models' confusions against.
+    """[analyze]: Grad-CAM panels, the audit, and human labels to compare the models' confusions with.
 
-    `num_audit_images` test images at most go through the Clever Hans audit; 0 switches it off.
-    `human_counts` is an .npy file of (test images, classes) counts, such as CIFAR-10H's. `groups` are named groups of classes
-    whose F1 is contrasted, such as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; empty: those of the data.
+    The Clever Hans audit uses at most `num_audit_images` test images; 0 switches it off. `human_counts` is an .npy file of
+    counts, shape (test images, classes), such as CIFAR-10H. `groups` are named groups of classes whose F1 is contrasted, such
+    as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by default those of the data set.
     """
 
     num_panels: Annotated[int, Field(ge=0, le=50)] = 8
@@ -175,17 +176,16 @@ class AnalyzeSpec(Section):
 
 
 class ResourcesSpec(Section):
-    """[resources]: what one trial holds (a number, or one per arm), and on which device it computes.
+    """[resources]: the devices that one trial holds (a number, or one per arm), retries, and memory for images.
 
-    `device = "auto"` is CUDA for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial
-    whose process broke off, or that did not report for `timeout_seconds`, is started again up to `retries` times in a row
-    without a new epoch; if more than `max_failed_fraction` of the search's trials broke off for good, no further one is started.
-    `profile = true` has every epoch say where its time went; on a GPU this costs some speed.
-    `autoscaling = true` says that the cluster grows on demand: up to `max_concurrent` trials, which must be given then, wait for
-    devices that are not there yet.
-    Images of a folder or of parquet files that need more than `image_memory_gb` decoded (a quarter of the machine's memory where
-    none is given) are mapped from a file in `image_folder` (the user's cache folder where none is given), which every node makes
-    for itself.
+    `gpu` is at most 1: a trial uses one GPU or a fraction of one. `device = "auto"` is CUDA for a trial that holds a GPU,
+    else the CPU. `max_concurrent = 0` uses the whole cluster. A trial whose process failed, or did not report for
+    `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without a new
+    epoch. If more than `max_failed_fraction` of the search's trials failed, no further trial starts. `profile = true` records
+    how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
+    grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of
+    a folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's
+    memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds.
     """
 
     cpu: PerArm = 1.0
@@ -202,23 +202,23 @@ class ResourcesSpec(Section):
 
     @property
     def image_memory_budget(self) -> ImageMemoryBudget:
-        """What decoded images may take."""
+        """The memory that decoded images may use, and the folder of the mapped file."""
         share = DEFAULT_SHARE * physical_memory()
         memory = share if self.image_memory_gb is None else 1e9 * self.image_memory_gb
         folder = Path(self.image_folder).expanduser().absolute() if self.image_folder else default_folder()
         return ImageMemoryBudget(memory_bytes=int(memory), folder=folder)
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
-        """Return the devices of one kind that a trial of `arm` holds."""
+        """Return the number of devices of one kind that a trial of `arm` holds; raise UserInputError if the arm has no value."""
         value = self.cpu if kind == "cpu" else self.gpu
         if isinstance(value, dict):
             if arm not in value:
-                raise UserInputError(f"resources.{kind} names no value for the arm {arm!r}")
+                raise UserInputError(f"resources.{kind} has no value for the arm {arm!r}")
             return float(value[arm])
         return float(value)
 
 
 class GateSpec(Section):
-    """[gate]: the lower confidence bound of each arm's macro-F1 on the test split must clear it."""
+    """[gate]: a minimum for the lower confidence bound of each arm's macro-F1 on the test split."""
 
     macro_f1: Fraction

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.errors import UserInputError
-from study.spec.study_spec import StudySpec, parse_spec, with_overrides
+from study.spec.reading import parse_spec, with_overrides
+from study.spec.study_spec import StudySpec
 from study.state.checksums import read_sealed_json, read_sealed_toml, write_sealed_json
 from study.state.paths import EXTENSIONS, SPEC
 from study.state.record_book import now_utc

@@ -4,12 +4,15 @@ import os
 import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
-from trainables.records.trial_files import TrialFiles
+
+if TYPE_CHECKING:
+    from trainables.records.trial_files import TrialFiles
 
 
 def now_utc() -> str:
@@ -117,8 +120,11 @@ class RecordBook(MemoryBook):
         open_trial_files(self.store, record).delete_checkpoint()
 
 
-def open_trial_files(store: Store, record: TrialRecord) -> TrialFiles:
+def open_trial_files(store: Store, record: TrialRecord) -> "TrialFiles":
     """Return the files of one trial of the study at `store`."""
+    # Imported here, because it needs torch.
+    from trainables.records.trial_files import TrialFiles
+
     return TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
 
 

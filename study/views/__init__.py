@@ -1,1 +1,1 @@
-"""What a person looks at: status, live view, inspection, reproduction, export, TensorBoard, notebook."""
+"""Views of a study: status, live view, inspection, reproduction, export, TensorBoard, notebook."""

@@ -1,4 +1,4 @@
-"""The event files of a study on an object store, copied to a local folder and kept up to date, for TensorBoard."""
+"""Local copies of the event files of a study on an object store, kept up to date for TensorBoard."""
 
 import tempfile
 import threading
@@ -12,9 +12,9 @@ SECONDS_BETWEEN = 15.0
 
 
 def mirror_events(store: Store, folder: Path) -> int:
-    """Append to the copies below `folder` what the study's event files have more; return how many files grew.
+    """Append the new content of the study's event files to their copies below `folder`; return how many files grew.
 
-    Event files only grow. A copy is never replaced: TensorBoard goes on reading the file that it has open.
+    Event files only grow, and a copy is never replaced, because TensorBoard keeps it open.
     """
     grown = 0
     for name, size in store.list_sizes().items():
@@ -33,9 +33,10 @@ def mirror_events(store: Store, folder: Path) -> int:
 
 @contextmanager
 def mirrored_events(store: Store, seconds: float = SECONDS_BETWEEN) -> Iterator[Path]:
-    """Give a temporary folder with the study's event files, which follows the study until the context ends.
+    """Yield a temporary folder with copies of the study's event files, updated every `seconds` until the context ends.
 
-    Raises StorageError if the first copy cannot be made; later ones are tried again after `seconds`.
+    Raises:
+        StorageError: if the first copy fails. Later failures are retried after `seconds`.
     """
     with tempfile.TemporaryDirectory(prefix="abstudy-tensorboard-") as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""`study export`: records as tables, the search as Optuna studies, the winners' weights with what they need to be used."""
+"""`study export`: records as tables, the search as Optuna studies, and the weights of each arm with their preprocessing."""
 
 import json
 import shutil
@@ -34,15 +34,15 @@ OPTUNA_DATABASE = "optuna.db"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export wrote.
+    """The files that an export wrote.
 
     Attributes:
-        folder: where the files lie.
-        files: their names.
-        optuna_url: the database of the Optuna studies, its password hidden.
-        optuna_studies: their names.
-        num_running: search trials that still run and are in no Optuna study.
-        missing: arms of which no trial has run every epoch, and so no weights were written.
+        folder: the folder of the files.
+        files: names of the files.
+        optuna_url: URL of the database of the Optuna studies, with the password hidden.
+        optuna_studies: names of the Optuna studies.
+        num_running: number of search trials that still run; they are in no Optuna study.
+        missing: arms without weights, because none of their trials has run every epoch.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Exported:
 
 
 def run_export(store: Store, to: str | None, optuna_url: str | None, console: Console) -> Exported:
-    """Export the study at `store` and print what was written, and how optuna-dashboard shows it."""
+    """Export the study at `store`; print the files and the command that shows the search in optuna-dashboard."""
     exported = export_study(load_study(store), to, optuna_url)
     for name in exported.files:
         console.print(f"{exported.folder}/{name}", soft_wrap=True, highlight=False, markup=False)
@@ -71,16 +71,16 @@ def run_export(store: Store, to: str | None, optuna_url: str | None, console: Co
 def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None = None) -> Exported:
     """Write the tables, the Optuna studies and each arm's weights into a new folder.
 
-    The folder appears when all is written, or not at all.
+    The folder appears when all files are written, or not at all.
 
     Args:
-        study: in any stage.
-        to: a local folder that is new or empty; None is `export` inside the folder of a local study.
-        optuna_url: SQLAlchemy URL of the database for the Optuna studies; None is `optuna.db` in the folder.
+        study: a study in any stage.
+        to: a local folder that is new or empty; None for `export` in the folder of a local study.
+        optuna_url: SQLAlchemy URL of the database for the Optuna studies; None for `optuna.db` in the folder.
 
     Raises:
-        UserInputError: if the study has no trial yet, or the folder cannot be used, or the database cannot, or holds the
-            study already.
+        UserInputError: if the study has no trial yet, the folder or the database cannot be used, or the database already holds
+            the study.
     """
     folder = _check_target(study, to)
     if not study.book.of_stage("search"):
@@ -93,7 +93,7 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
         trials.to_parquet(aside / TRIALS_PARQUET, index=False)
         epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
         missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside)]
-        # Last, because a database elsewhere cannot be taken back.
+        # Last, because a write to an external database cannot be undone.
         names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
     return Exported(
         folder=folder,
@@ -106,10 +106,10 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
 
 
 def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
-    """Return the trial whose weights stand for `arm`; None if none of its trials has run every epoch.
+    """Return the trial whose weights are exported for `arm`; None if none of its trials has run every epoch.
 
-    After the confirmation this is the confirmation run of the arm's winner with the plan's first seed, a seed that no score
-    chose. Before, it is the best search trial, whose score is biased upward.
+    After the confirmation it is the confirmation trial of the arm's winner with the first seed of the plan, which was not
+    selected by a score. Before the confirmation it is the best search trial, whose score is biased upward.
     """
     plan = followed_plan(study.book, study.spec)
     if plan is not None and is_confirmed(study) and arm in plan.chosen:
@@ -119,7 +119,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
 
 
 def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
-    """Return what a user of the weights needs: preprocessing, class names, configuration, and where they come from."""
+    """Return the preprocessing, class names, configuration and origin of exported weights, as a JSON object."""
     config = record.config
     return {
         "study": study.name,
@@ -150,7 +150,7 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
 
 
 def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:
-    """Return macro-F1 of the stored test predictions; the test split itself is not read."""
+    """Return macro-F1 of the stored test predictions; None if there are none. The test split itself is not read."""
     if TEST not in record.predictions:
         return None
     stored = trial_files(study, record).read_predictions(TEST, record.digests)
@@ -171,7 +171,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
 def _check_target(study: OpenStudy, to: str | None) -> Path:
     if to is None:
         if not study.store.is_local:
-            raise UserInputError(f"the study lies in {study.store.root}; name a local folder with --to")
+            raise UserInputError(f"the study is stored at {study.store.root}; name a local folder with --to")
         folder = study.store.local_path / EXPORT_FOLDER
     elif "://" in to:
         raise UserInputError(f"--to takes a local folder, but got {to!r}")
@@ -184,12 +184,12 @@ def _check_target(study: OpenStudy, to: str | None) -> Path:
 
 @contextmanager
 def _written_aside(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside `folder` that takes its place at the end, or is deleted if something goes wrong."""
+    """Yield a folder beside `folder` that replaces it at the end, or is deleted on an error."""
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         aside.mkdir(parents=True)
     except OSError as error:
-        raise UserInputError(f"{folder} cannot be made: {error.strerror}; give another --to") from None
+        raise UserInputError(f"{folder} cannot be created: {error.strerror}; give another --to") from None
     try:
         yield aside
         if folder.exists():

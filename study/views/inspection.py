@@ -1,4 +1,4 @@
-"""`study inspect`: data, weights and resources, checked and shown before anything is run or written."""
+"""`study inspect`: checks of data, weights and resources, before a study is launched."""
 
 import numpy as np
 import torch
@@ -18,13 +18,13 @@ NUM_AUDITED_IMAGES = 64
 
 
 def print_inspection(spec: StudySpec, address: str | None, console: Console) -> None:
-    """Print the dimensional audit, class balance, duplicates and leaks, and what the cluster can run."""
+    """Print the audit of shapes and values, class balance, duplicates and leaks, and the capacity of the cluster."""
     prepared = prepare(spec)
     report = audit_image_set(prepared.image_set, prepared.splits)
     console.print(build_stage_table([*report.stages, *audit_tensors(spec, prepared)]))
     console.print(build_balance_table(report, prepared))
     console.print(
-        f"{report.num_duplicates} exact duplicates, {report.num_leaks} images of the training split stand in another split too"
+        f"{report.num_duplicates} exact duplicates; {report.num_leaks} images of the training split are also in another split"
     )
     console.print(
         f"weights: {prepared.fixed['weights']}; arms: {', '.join(a.name for a in spec.arms())}",
@@ -32,14 +32,14 @@ def print_inspection(spec: StudySpec, address: str | None, console: Console) -> 
     )
     with connect_cluster(address) as cluster:
         most = check_cluster(spec, cluster)
-        console.print(f"{cluster.describe()}; {most} trials at once")
+        console.print(f"{cluster.describe()}; up to {most} trials run at once")
         if spec.search.device_seconds is not None:
             for arm, seconds in measure_full_trials(spec, prepared).items():
                 console.print(f"a full trial of {arm} needs about {seconds:.0f} device-seconds")
 
 
 def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
-    """Return the audit of what the model sees: evaluation and training inputs, soft targets."""
+    """Return the audit of the model's inputs in evaluation and training, and of the soft targets."""
     indices = prepared.splits.train[:NUM_AUDITED_IMAGES]
     images = torch.from_numpy(np.array(prepared.image_set.images[indices]))
     labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
@@ -69,7 +69,7 @@ def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
 
 
 def build_stage_table(stages: list[AuditStage]) -> Table:
-    """Return the dimensional audit as a table: shape, dtype, range, layout and problem of every stage."""
+    """Return a table with shape, dtype, range, layout and problem of every stage."""
     table = Table(title="dimensional audit", box=None, pad_edge=False, header_style="bold", title_justify="left")
     for column in ("stage", "shape", "dtype", "min", "max", "layout", "problem"):
         table.add_column(column)
@@ -87,7 +87,7 @@ def build_stage_table(stages: list[AuditStage]) -> Table:
 
 
 def build_balance_table(report: AuditReport, prepared: Prepared) -> Table:
-    """Return images per class and split."""
+    """Return the table of the number of images by class and split."""
     table = Table(title="images per class", box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.add_column("class")
     for split in report.class_counts:

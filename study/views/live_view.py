@@ -1,4 +1,4 @@
-"""The terminal's live view of a running study, and the same picture as plain lines where there is no terminal."""
+"""The live view of a running study: a table in a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from analysis.report.number_formats import format_seconds
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
+from study.views.remaining_time import compute_remaining_seconds
 from trainables.records.record import TrialRecord, TrialState
 
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -23,7 +24,7 @@ PLAIN_INTERVAL_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmProgress:
-    """One arm of a stage: its trials by state, device-seconds and share, best score so far."""
+    """One arm of a stage: its trials by state, its device-seconds and their share, its best score so far."""
 
     arm: str
     num_running: int
@@ -41,11 +42,12 @@ class StageProgress:
     """One stage of a study.
 
     Attributes:
-        num_planned: trials in all; None where the budget is device-seconds.
-        budget_device_seconds: the search's budget in device-seconds; None where it is a number of trials.
-        fraction_done: of the trials, or of the device-seconds.
-        eta_seconds: until its end at the pace so far; None while nothing has finished.
-        idle_fraction: of the devices' time that no trial has reported as its own; None while nothing has finished.
+        num_planned: number of trials; None if the budget is in device-seconds.
+        budget_device_seconds: budget of the search in device-seconds; None if it is a number of trials.
+        fraction_done: share of the trials, or of the device-seconds, that is finished.
+        elapsed_seconds: since the first trial started, pauses between a stop and a resume included.
+        eta_seconds: until the end of the stage; None while no epoch has been measured.
+        idle_fraction: share of the devices' time that no trial has reported; None while no trial has finished.
     """
 
     stage: Stage
@@ -60,7 +62,7 @@ class StageProgress:
 
 
 def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
-    """Return how far a stage is, from its records alone."""
+    """Return the progress of a stage, computed from the study's records."""
     records = study.book.of_stage(stage)
     arms = [arm.name for arm in study.spec.arms()]
     finished = [r for r in records if r.state.is_finished]
@@ -75,7 +77,6 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
     else:
         assert budget is not None
         done = 1.0 if has_finished_search(study) else min(1.0, total / budget)
-    eta = elapsed * (1 / done - 1) if finished and done else None
     available = elapsed * float(read_passport(study.store)["num_devices"])
     return StageProgress(
         stage=stage,
@@ -84,14 +85,14 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
         fraction_done=done,
         num_finished=len(finished),
         elapsed_seconds=elapsed,
-        eta_seconds=eta,
+        eta_seconds=compute_remaining_seconds(study, stage),
         idle_fraction=min(1.0, max(0.0, 1 - total / available)) if finished and available else None,
         arms=tuple(_arm_progress(arm, [r for r in records if r.config.arm == arm], total) for arm in arms),
     )
 
 
 def build_progress_table(progress: StageProgress) -> Table:
-    """Return the arms' table of one stage."""
+    """Return the table of a stage's arms."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1"):
         table.add_column(column, justify="left" if column == "arm" else "right")
@@ -103,7 +104,7 @@ def build_progress_table(progress: StageProgress) -> Table:
 
 
 def describe_progress(progress: StageProgress) -> str:
-    """Return one line: stage, trials, elapsed time, ETA."""
+    """Return one line with the stage, its trials, the elapsed time and the ETA."""
     eta = "unknown" if progress.eta_seconds is None else format_seconds(progress.eta_seconds)
     idle = "" if progress.idle_fraction is None else f", {progress.idle_fraction:.0%} idle"
     spent = sum(arm.device_seconds for arm in progress.arms)
@@ -116,7 +117,7 @@ def describe_progress(progress: StageProgress) -> str:
 
 
 class LiveView:
-    """Shows a running study; a context manager whose `update` the driver calls about once a second."""
+    """Context manager that shows a running study; the driver calls `update` about once a second."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -133,7 +134,7 @@ class LiveView:
             self._live.stop()
 
     def update(self, study: OpenStudy, stage: str) -> None:
-        """Draw where the study stands; without a terminal, a line every half minute."""
+        """Show the progress of a stage: a table in a terminal, else one line per `PLAIN_INTERVAL_SECONDS`."""
         if stage not in ("search", "confirmation"):
             self._console.print(f"{study.name}: reading the {stage} split")
             return

@@ -1,4 +1,4 @@
-"""A finished or running study from Python: `study.load(uri)`, for notebooks. Reads; never writes and never starts Ray."""
+"""A study in Python, for notebooks: `study.load(uri)`. It only reads, and does not start Ray."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,13 @@ from trainables.records.record import TrialRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The best search trial of an arm: its id, its configuration, and its model with the final weights, in eval mode."""
+    """The best search trial of an arm.
+
+    Attributes:
+        trial_id: id of the trial.
+        config: its configuration.
+        model: its model with the final weights, in eval mode.
+    """
 
     trial_id: str
     config: TrialConfig
@@ -26,22 +32,22 @@ class Best:
 
 
 class Study:
-    """A study on disk."""
+    """A study on disk, finished or not. Open it with `study.load`."""
 
     def __init__(self, opened: OpenStudy) -> None:
         self._opened = opened
 
     @property
     def name(self) -> str:
-        """The study's name."""
+        """The name of the study."""
         return self._opened.name
 
     def records(self) -> pd.DataFrame:
-        """Return one row per trial: stage, arm, state, seed, hyperparameters, last macro-F1, device-seconds."""
+        """Return a row per trial, with stage, arm, state, seed, hyperparameters, last macro-F1 and device-seconds."""
         return pd.DataFrame([_flatten(record) for record in self._opened.book])
 
     def epochs(self) -> pd.DataFrame:
-        """Return one row per epoch of every trial, with the trial's stage, id and arm."""
+        """Return a row per epoch of every trial, with the stage, id and arm of the trial."""
         rows = [
             {"stage": r.stage, "trial_id": r.trial_id, "arm": r.config.arm, **epoch.model_dump()}
             for r in self._opened.book
@@ -50,7 +56,7 @@ class Study:
         return pd.DataFrame(rows)
 
     def findings(self) -> Findings:
-        """Return the values behind the report; raise UserInputError if the study has not been analyzed."""
+        """Return the values of the report; raise UserInputError if the study has not been analyzed."""
         return load_findings(self._opened)
 
     def comparison(self) -> tuple[ComparisonRow, ...]:
@@ -58,7 +64,11 @@ class Study:
         return self.findings().rows
 
     def best(self, arm: str) -> Best:
-        """Return the best search trial of `arm`; raise UserInputError for an unknown arm or one without a full trial."""
+        """Return the best search trial of `arm`.
+
+        Raises:
+            UserInputError: if there is no such arm, or none of its trials has run every epoch.
+        """
         arms = [a.name for a in self._opened.spec.arms()]
         if arm not in arms:
             raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
@@ -73,7 +83,15 @@ class Study:
 
 
 def load(study: str, storage: str | None = None) -> Study:
-    """Return the study at a path, a URI, or with a name under the storage root; raise UserInputError if there is none."""
+    """Open a study for reading.
+
+    Args:
+        study: a path, a URI, or the name of a study under the storage root.
+        storage: the storage root; None for $STUDY_STORAGE, or ./studies.
+
+    Raises:
+        UserInputError: if there is no such study.
+    """
     return Study(load_study(open_study(study, storage)))
 
 

@@ -1,33 +1,40 @@
-"""Reproduction: retrain one trial here and say how its numbers compare with the recorded ones."""
+"""`study reproduce`: retrain one trial on this machine and compare its numbers with the recorded ones."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.runs import runs_of
-from study.inputs.preparation import Prepared
+from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import list_differences, make_passport
-from study.open_study import OpenStudy, read_passport, trial_files
+from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.spec.reading import with_overrides
+from study.state.budget_extensions import launched_spec
+from study.state.paths import SPEC
 from study.state.record_book import best_trials
 from trainables.devices import choose_device, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord, TrialState
+from trainables.records.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun
 from trainables.training.predictions import Predictions
 
-# Without two runs of the same configuration under other seeds, this stands in for the seed-to-seed spread of macro-F1:
-# twice a standard deviation of one percentage point.
+# The spread of macro-F1 over seeds where fewer than two trials of the configuration have other seeds: two standard deviations
+# of one percentage point.
 DEFAULT_SPREAD = 0.02
+# The overrides that do not change a trial: locations on this machine, and the device.
+RELOCATABLE = ("data.path", "model.weights", "resources.device")
 
 
 class Outcome(StrEnum):
-    """What a reproduction found."""
+    """The outcome of a reproduction."""
 
     MATCH = "MATCH"
     CLOSE = "CLOSE"
@@ -36,19 +43,19 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction:
-    """A reproduction's result.
+    """The result of a reproduction.
 
     Attributes:
-        outcome: MATCH (every epoch's macro-F1 and every stored logit bit-identical), CLOSE (the last epoch's macro-F1
-            within `spread`), or DIFFERENT (neither; or not bit-identical, and the record was altered).
+        outcome: MATCH (macro-F1 of every epoch and every stored logit are bit-identical), CLOSE (macro-F1 of the last
+            epoch differs by at most `spread`), or DIFFERENT (neither; or not bit-identical, and the record was altered).
         is_altered: whether the record's configuration was changed after the study wrote it.
-        trial_id: the trial.
-        first_different_epoch: None where all epochs agree bit for bit.
+        trial_id: id of the trial.
+        first_different_epoch: 1-based; None if all epochs are bit-identical.
         recorded, reproduced: macro-F1 of every epoch.
-        largest_logit_difference: over the stored predictions; None where the trial stored none.
-        spread: the tolerance in macro-F1, and where it comes from.
-        spread_source: in words.
-        differences: what differs between the study's passport and this machine, and in the record itself.
+        largest_logit_difference: over the stored predictions; None if the trial stored none.
+        spread: the tolerance in macro-F1.
+        spread_source: how the tolerance was obtained.
+        differences: a line for each difference between the study's passport and this machine, and in the record itself.
     """
 
     outcome: Outcome
@@ -66,7 +73,8 @@ class Reproduction:
 def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
     """Return the record that `--trial` names: "best", a search trial's id, or ``confirmation/<id>``.
 
-    Raises UserInputError if there is no such trial or it did not run to its end.
+    Raises:
+        UserInputError: if there is no such trial, or it has no recorded epoch.
     """
     arms = [a.name for a in study.spec.arms()]
     if arm is not None and arm not in arms:
@@ -75,7 +83,7 @@ def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
         records = study.book.of_stage("search")
         best = [r for a in ([arm] if arm else arms) for r in best_trials(records, a, study.spec.search.max_epochs)]
         if not best:
-            raise UserInputError("no trial of this study ran every epoch, so there is no best one yet")
+            raise UserInputError("no trial of this study has run every epoch, so there is no best trial yet")
         return max(best, key=lambda r: r.last_macro_f1 or 0.0)
     stage, _, trial_id = trial.rpartition("/")
     records = tuple(r for r in study.book if r.stage == (stage or "search"))
@@ -91,10 +99,15 @@ def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
 def reproduce(
     study: OpenStudy, record: TrialRecord, prepared: Prepared, on_epoch: Callable[[int, float, float], None]
 ) -> Reproduction:
-    """Retrain `record` on this machine, epoch for epoch as far as it went, and compare.
+    """Retrain a trial on this machine for as many epochs as it ran, and compare.
 
-    `on_epoch(epoch, recorded, reproduced)` is called after each epoch. A trial that held a GPU is retrained on the CPU
-    where there is none; the list of differences then names both devices.
+    A trial that held a GPU is retrained on the CPU if this machine has none; the list of differences then names both devices.
+
+    Args:
+        study: the study, with a spec for this machine.
+        record: of the trial.
+        prepared: data and weights of the spec.
+        on_epoch: called as ``on_epoch(epoch, recorded, reproduced)`` after each epoch, with macro-F1.
     """
     config = record.config
     if record.num_threads:
@@ -135,14 +148,14 @@ def reproduce(
 def list_environment_differences(
     study: OpenStudy, record: TrialRecord, prepared: Prepared, device: str
 ) -> tuple[str, ...]:
-    """Return one line for each thing that is not as it was: code, versions, platform, data, weights, device, record."""
+    """Return a line for each difference from the launch: code, versions, platform, data, weights, device, record."""
     then = read_passport(study.store)
     now: dict[str, Any] = make_passport(prepared, then["cluster"], then["num_devices"])
     lines = list(list_differences(then, now))
     if record.device and record.device != device:
         lines.append(f"device: {record.device} -> {device}")
     if record.is_altered:
-        lines.append(f"record: the configuration of trial {record.trial_id} was changed after the study wrote it")
+        lines.append(f"record: the configuration of trial {record.trial_id} was changed after it was written")
     return tuple(lines)
 
 
@@ -177,6 +190,76 @@ def _seed_spread(study: OpenStudy, record: TrialRecord) -> tuple[float, str]:
     """Return two standard deviations of the last epoch's macro-F1 over the configuration's seeds."""
     scores = [r.last_macro_f1 for r in runs_of(study.book, record) if r.last_macro_f1 is not None]
     if len(scores) < 2:
-        return DEFAULT_SPREAD, "assumed: the configuration was run with fewer than two other seeds"
+        return DEFAULT_SPREAD, "assumed: fewer than two confirmation trials of this configuration"
     spread = 2 * float(np.std(scores, ddof=1))
     return spread, f"two standard deviations over {len(scores)} confirmation seeds"
+
+
+def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Sequence[str], console: Console) -> bool:
+    """Reproduce a trial and print the result.
+
+    Args:
+        store: the study.
+        trial: as for `choose_trial`.
+        arm: as for `choose_trial`.
+        overrides: ``section.key=value`` texts; the keys are those of `RELOCATABLE`.
+        console: receives the epochs and the result.
+
+    Returns:
+        Whether the outcome is MATCH or CLOSE.
+
+    Raises:
+        UserInputError: if there is no such trial, or an override would change the trial.
+    """
+    for override in overrides:
+        if override.partition("=")[0].strip() not in RELOCATABLE:
+            raise UserInputError(f"reproduce can set only {', '.join(RELOCATABLE)}, but got {override!r}")
+    opened = load_study(store)
+    record = choose_trial(opened, trial, arm)
+    where = f"{store.root}/{SPEC}"
+    spec = with_overrides(launched_spec(store), overrides, where)
+    opened = replace(opened, spec=spec)
+    prepared = prepare(spec)
+    console.print(
+        f"reproducing {record.stage} trial {record.trial_id} of {opened.name}: {len(record.epochs)} epochs",
+        highlight=False,
+    )
+
+    def show(epoch: int, recorded: float, reproduced: float) -> None:
+        sign = "=" if recorded == reproduced else "!="
+        console.print(f"epoch {epoch}: recorded {recorded:.6f} {sign} reproduced {reproduced:.6f}", highlight=False)
+
+    result = reproduce(opened, record, prepared, show)
+    print_reproduction(result, console)
+    return result.outcome is not Outcome.DIFFERENT
+
+
+def print_reproduction(result: Reproduction, console: Console) -> None:
+    """Print the outcome with its numbers, and the list of differences."""
+    console.print(f"{result.outcome}: {describe_outcome(result)}", highlight=False, soft_wrap=True)
+    if result.differences:
+        console.print("differences from the study's passport:")
+        for line in result.differences:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        console.print("code, versions, platform, device, data and weights are those of the study")
+
+
+def describe_outcome(result: Reproduction) -> str:
+    """Return one sentence with the numbers that led to the outcome."""
+    last = f"macro-F1 {result.recorded[-1]:.6f} recorded, {result.reproduced[-1]:.6f} reproduced"
+    if result.outcome is Outcome.MATCH:
+        logits = "" if result.largest_logit_difference is None else ", and so are the stored predictions"
+        return f"all {len(result.recorded)} epochs are bit-identical{logits} ({last})"
+    first = result.first_different_epoch
+    where = (
+        "the epochs agree, but the predictions do not" if first is None else f"epoch {first} is the first that differs"
+    )
+    if result.is_altered:
+        return f"{where}; {last}; the record was altered, so its configuration is not the one that was trained"
+    gap = abs(result.recorded[-1] - result.reproduced[-1])
+    inside = "inside" if gap <= result.spread else "outside"
+    return (
+        f"{where}; {last}; the gap of {100 * gap:.2f} pp is {inside} the seed-to-seed spread of "
+        f"{100 * result.spread:.2f} pp ({result.spread_source})"
+    )

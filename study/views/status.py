@@ -1,4 +1,4 @@
-"""Where a study stands, as words and as JSON; computed from its records alone."""
+"""The state of a study as text and as JSON, computed from its records."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -41,14 +41,19 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
 
 
 def study_state(study: OpenStudy) -> str:
-    """Return "searching", "searched", "confirming", "confirmed" or "reported"."""
+    """Return "searching", "searched", "confirming", "confirmed" or "reported".
+
+    A reported study whose search was extended is "searching" again until the added trials have ended.
+    """
+    if not has_finished_search(study):
+        return "searching"
     if study.store.exists(REPORT_HTML):
         return "reported"
     if study.store.exists(FINDINGS):
         return "confirmed"
     if study.book.of_stage("confirmation"):
         return "confirming"
-    return "searched" if has_finished_search(study) else "searching"
+    return "searched"
 
 
 def _driver(study: OpenStudy) -> dict[str, Any] | None:
@@ -57,7 +62,7 @@ def _driver(study: OpenStudy) -> dict[str, Any] | None:
 
 
 def print_status(study: OpenStudy, console: Console) -> None:
-    """Print the study's state, stage by stage."""
+    """Print the study's state, the progress of its stages, and notes, failures and retries of its trials."""
     console.print(f"{study.name} at {study.store.root}: {study_state(study)}", soft_wrap=True)
     holder = read_holder(study.store)
     if holder is not None:
@@ -76,14 +81,14 @@ def print_status(study: OpenStudy, console: Console) -> None:
         elif record.retry_causes:
             cause = record.retry_causes[-1].splitlines()[-1]
             console.print(
-                f"retried: {record.stage}/{record.trial_id}, {len(record.retry_causes)} time(s); last: {cause}",
+                f"retried: {record.stage}/{record.trial_id}, {len(record.retry_causes)} time(s); last cause: {cause}",
                 soft_wrap=True,
                 markup=False,
             )
 
 
 def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
-    """Print one stage's progress and its arms."""
+    """Print the progress of a stage and the table of its arms."""
     progress = compute_progress(study, stage)
     console.print(describe_progress(progress), highlight=False, soft_wrap=True)
     console.print(build_progress_table(progress))
@@ -93,10 +98,8 @@ def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
 
 
 def build_profile_table(profiles: Sequence[EpochProfile]) -> Table:
-    """Return the table of where an epoch's time goes, seconds and shares by arm."""
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title="Where an epoch's time goes", title_justify="left"
-    )
+    """Return the table of the parts of an epoch, with seconds and shares by arm."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Time of an epoch by part", title_justify="left")
     table.add_column("part")
     for profile in profiles:
         table.add_column(f"{profile.arm}, mean of {profile.num_epochs} epochs", justify="right")
@@ -108,7 +111,10 @@ def build_profile_table(profiles: Sequence[EpochProfile]) -> Table:
 
 
 def find_studies(root: str) -> list[dict[str, Any]]:
-    """Return name, state, trials and start of every study under a storage root; a damaged one says so."""
+    """Return name, state, number of search trials and start of every study under a storage root.
+
+    The state of a study that cannot be read is "unreadable: ...".
+    """
     store = Store(root)
     found = []
     for name in store.list_folder():
@@ -132,7 +138,7 @@ def find_studies(root: str) -> list[dict[str, Any]]:
 
 
 def print_studies(studies: list[dict[str, Any]], root: str, console: Console) -> None:
-    """Print the list of studies."""
+    """Print the studies under `root` as a table."""
     if not studies:
         console.print(f"no studies under {root}", soft_wrap=True)
         return

@@ -23,7 +23,7 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import load_study, read_passport
 from study.results.findings import load_findings
 from study.scheduling.warm_start import earlier_trials
-from study.spec.study_spec import load_spec, preset_names
+from study.spec.reading import load_spec, preset_names
 from study.state import paths
 from study.views.status import status_json
 from tests.faults.campaign import Outcome

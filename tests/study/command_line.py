@@ -1,4 +1,4 @@
-"""Run `study` inside the test's process and see what a person would: output, errors, exit status."""
+"""Run `study` in the process of the test; return its output, errors and exit status."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from study import cli
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one call gave."""
+    """Result of one call of the command line."""
 
     status: int
     output: str

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from study.scheduling.director import Director, Report
-from study.spec.study_spec import StudySpec, validate_spec
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialRecord
 from trainables.training.epoch_metrics import EpochMetrics
 

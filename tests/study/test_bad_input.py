@@ -1,4 +1,4 @@
-"""Bad input gets one or two lines naming what and where, exit status 2, and nothing is written."""
+"""Bad input: exit status 2, a message of one or two lines with the place, the rule and the value, and nothing is written."""
 
 import io
 import re
@@ -86,17 +86,18 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ('search.ranges.backbone=["resnet18", "resnet34"]', ("backbone has no level 'resnet34'", "resnet50")),
         ("search.fixed.backbone=resnet34", ("backbone has no level 'resnet34'",)),
         ('search.ranges.backbone=["resnet50"]', ("needs two levels", "resnet50")),
-        ("search.device_seconds=0", ("search.device_seconds", "greater than 0")),
+        ("search.device_seconds=0", ("search.device_seconds must be greater than 0, but got 0",)),
         ("search.allocation=poold", ("search.allocation", "poold")),
         ("search.sampler=tpe", ("search.sampler", "tpe_multivariate")),
         ("search.warm_start=nowhere", ("nowhere",)),
         ("search.num_trials=many", ("search.num_trials", "many")),
-        ("data.source=cifar_10", ("cifar_10", "cifar10")),
+        ("data.source=cifar_10", ("data: there is no source 'cifar_10' (did you mean 'cifar10'?)\n",)),
         ("data.search_fraction=1.5", ("data.search_fraction", "1.5")),
         ("resources.cpu.resnet81=1", ("resnet81", "resnet18")),
         ("model.weights=/nowhere/at/all", ("/nowhere/at/all",)),
-        ("name=a/b", ("name",)),
+        ("name=a/b", ("name must be at most 64 letters, digits", "but got 'a/b'")),
         ("confirm.looks=[1]", ("confirm.looks", "2")),
+        ("resources.gpu=1.5", ("one GPU or a fraction", "1.5", "resnet18")),
     ],
 )
 def test_impossible_values_are_refused_by_name(
@@ -197,7 +198,7 @@ def test_no_network_for_a_download_says_what_to_fetch(
 
 @pytest.mark.ray_cluster
 def test_fewer_devices_than_one_trial_needs(refuse: Callable[..., str]) -> None:
-    refuse("resources.gpu=64", mentions=("64 GPUs", "resnet18"))
+    refuse("resources.cpu=4096", mentions=("4096 CPUs", "resnet18"))
 
 
 def test_study_name_that_exists_says_how_to_resume(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: 
 
 
 @pytest.mark.parametrize("command", ["analyze", "report"])
-def test_what_needs_an_earlier_stage_names_it(tmp_path: Path, command: str) -> None:
+def test_command_before_its_stage_is_refused(tmp_path: Path, command: str) -> None:
     (tmp_path / "demo").mkdir()
     write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
     outcome = run_cli(command, "demo", "--storage", tmp_path)
@@ -259,7 +260,7 @@ def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numb
     refuse: Callable[..., str],
 ) -> None:
     message = refuse("search.device_seconds=0.01", mentions=("search.device_seconds", "but got 0.01"))
-    assert re.search(r"needs [0-9]+ for resnet18, [0-9]+ for resnet50, so [0-9]+ in equal parts", message)
+    assert re.search(r"full trial of each \([0-9]+ for resnet18, [0-9]+ for resnet50\), so [0-9]+ or more", message)
 
 
 def test_warm_start_from_another_space_is_refused_with_what_differs(refuse: Callable[..., str], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`study compare --predictions`: models trained elsewhere get the same table, and bad files are named."""
+"""`study compare` and `study analyze` with --predictions: the same tables for models trained elsewhere; bad files are named."""
 
 import json
 from collections.abc import Callable
@@ -80,7 +80,9 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (lambda t: t.assign(seed=t.seed * 0.5), "must hold whole numbers"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str) -> None:
+def test_bad_predictions_are_named(
+    tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
+) -> None:
     outcome = compare(change(make_table()), tmp_path)
     assert outcome.status == 2, outcome
     assert message in outcome.errors.replace("\n", " ")
@@ -128,12 +130,12 @@ def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
     assert found["arms"][0]["group_contrasts"][0]["groups"] == ["one", "other"]
 
 
-def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
+def test_forensics_refuse_arguments_that_do_not_fit(tmp_path: Path) -> None:
     np.save(tmp_path / "people.npy", np.ones((3, 2)))
     for options, message in (
         (("--class-names", "a,b"), "need as many different names"),
         (("--human-counts", str(tmp_path / "people.npy")), "human counts must be (images, classes)"),
-        (("--human-counts", str(tmp_path / "none.npy")), "there is no such file"),
+        (("--human-counts", str(tmp_path / "none.npy")), "there is no file"),
         (
             ("--group", "hard=class 1,class 99", "--group", "easy=class 0"),
             "the group 'hard' names the class 'class 99'",
@@ -146,7 +148,7 @@ def test_forensics_refuse_what_does_not_fit(tmp_path: Path) -> None:
     assert "one seed only" in analyze(make_table(num_seeds=1), tmp_path).errors
     for arguments, message in (
         (("analyze",), "analyze takes a STUDY, or --predictions FILE"),
-        (("analyze", "x", "--to", "y"), "go with --predictions"),
+        (("analyze", "x", "--to", "y"), "`study analyze STUDY` does not use --to; remove it"),
     ):
         outcome = run_cli(*arguments)
         assert outcome.status == 2

@@ -65,7 +65,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert capacity.call_count == 2, "the cluster is checked once for each of the two arms"
     assert outcome.status == 0, outcome
     assert "resnet50 vs resnet18" in outcome.output
-    assert "Where an epoch's time goes" in outcome.output
+    assert "Time of an epoch by part" in outcome.output
     return root / "small"
 
 

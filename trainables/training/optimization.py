@@ -1,6 +1,5 @@
 """SGD with a learning rate for the backbone and one for the head, under OneCycle."""
 
-import math
 from typing import Any
 
 import torch
@@ -59,12 +58,6 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
         pct_start=peak_fraction,
         cycle_momentum=False,
     )
-
-
-def compute_lr_peak_epoch(lr_peak_fraction: float, max_epochs: int) -> int:
-    """Return the 1-based epoch in which the learning rate of `build_schedule` reaches its peak."""
-    # Rounded first, since 0.3 * 10 > 3.
-    return max(1, math.ceil(round(lr_peak_fraction * max_epochs, 9)))
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:

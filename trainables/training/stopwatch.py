@@ -1,11 +1,15 @@
 """Profile of an epoch: seconds by part."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 # In their order within an epoch. "start" builds model and optimizer, in a trial's first epoch; "idle" is the time between a
 # report and the next step.
@@ -50,4 +54,6 @@ class Stopwatch:
 
     def _wait(self) -> None:
         if self._device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self._device)

@@ -1,4 +1,4 @@
-"""cluster.yaml and its Kubernetes sibling: valid for the installed Ray, and safe by default."""
+"""cluster.yaml and docs/kuberay.yaml are valid for the installed Ray and safe by default."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_the_dashboard_listens_on_loopback_only(cluster: dict[str, Any]) -> None
     assert "--dashboard-host=0.0.0.0" not in json.dumps(cluster)
 
 
-def test_every_node_wants_the_token_and_no_secret_stands_in_the_file(cluster: dict[str, Any], text: str) -> None:
+def test_every_node_requires_the_token_and_the_file_holds_no_secret(cluster: dict[str, Any], text: str) -> None:
     for node in ("head", "worker"):
         assert "RAY_AUTH_MODE=token" in start_command(node, head_ip="10.0.0.1")
     assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
@@ -98,7 +98,7 @@ def test_versions_are_those_of_the_project(cluster: dict[str, Any], kuberay: dic
     assert f"rayproject/ray:{version}-py311-gpu" in (ROOT / "docs" / "cluster.md").read_text()
 
 
-def test_kuberay_cluster_wants_a_token_and_runs_no_trial_on_its_head(kuberay: dict[str, Any]) -> None:
+def test_kuberay_cluster_requires_a_token_and_runs_no_trial_on_its_head(kuberay: dict[str, Any]) -> None:
     assert kuberay["apiVersion"] == "ray.io/v1"
     assert kuberay["spec"]["authOptions"] == {"mode": "token"}
     assert kuberay["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"

@@ -1,4 +1,4 @@
-"""A trial that Tune drops although it was to be started again: it is not failed, and it is started anew."""
+"""A trial that Tune drops although it has retries left is queued again and does not fail."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ def make_directors(kind: str) -> tuple[Director, MemoryBook]:
 
 
 @pytest.mark.parametrize("kind", ["search", "confirmation"])
-def test_dropped_trial_is_started_anew_and_completes(kind: str) -> None:
+def test_dropped_trial_is_queued_again_and_completes(kind: str) -> None:
     director, book = make_directors(kind)
     dropped: set[str] = set()
     asker, run = Asker(director), SimpleNamespace(spec=make_spec(), splits_to_predict=("search",))

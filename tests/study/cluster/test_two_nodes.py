@@ -1,4 +1,4 @@
-"""A cluster of a head and two workers with logical GPUs, started by the commands of cluster.yaml, token and all."""
+"""A cluster of a head and two workers with logical GPUs and a token, started with the commands of cluster.yaml."""
 
 import os
 import subprocess

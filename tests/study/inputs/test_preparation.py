@@ -1,4 +1,4 @@
-"""From a spec to data: images that need more than their share of memory are mapped from a file."""
+"""Prepared data: images that need more than their memory budget are mapped from a file."""
 
 import pickle
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from study.inputs.preparation import prepare
-from study.spec.study_spec import parse_spec
+from study.spec.reading import parse_spec
 
 SPEC = """
 name = "pictures"

@@ -52,11 +52,11 @@ def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -
             lambda file: np.save(file, np.ones((5, 3))),
             r"\(6, 3\), a row for each image of the test set, but are \(5, 3\)",
         ),
-        (lambda file: np.save(file, np.array([{}], dtype=object), allow_pickle=True), "no .npy file of numbers"),
-        (lambda file: np.save(file, np.array(["x"])), "no .npy file of numbers"),
-        (lambda file: file.write_bytes(b"none"), "no .npy file of numbers"),
-        (lambda file: file.write_bytes(b""), "no .npy file of numbers"),
-        (lambda _: None, "there is no such file"),
+        (lambda file: np.save(file, np.array([{}], dtype=object), allow_pickle=True), "not an .npy file of numbers"),
+        (lambda file: np.save(file, np.array(["x"])), "not an .npy file of numbers"),
+        (lambda file: file.write_bytes(b"none"), "not an .npy file of numbers"),
+        (lambda file: file.write_bytes(b""), "not an .npy file of numbers"),
+        (lambda _: None, "there is no file"),
     ],
 )
 def test_bad_human_counts_are_refused_by_name(tmp_path: Path, write, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -68,7 +68,7 @@ def test_pooled_search_is_one_arm_over_the_whole_space() -> None:
 
 def test_budget_below_one_full_trial_per_arm_is_refused_with_the_numbers() -> None:
     spec = make_spec(num_trials=None, device_seconds=35.0)
-    with pytest.raises(UserInputError, match=r"6 for resnet18, 18 for resnet50, so 36 in equal parts, but got 35"):
+    with pytest.raises(UserInputError, match=r"\(6 for resnet18, 18 for resnet50\), so 36 or more, but got 35"):
         check_budget(spec, FULL)
     check_budget(make_spec(num_trials=None, device_seconds=36.0), FULL)
 

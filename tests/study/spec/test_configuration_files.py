@@ -1,4 +1,4 @@
-"""Arms that are given configurations: from files, from a spec, from a design."""
+"""Arms that are given configurations, from files, a spec or a design."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,8 @@ from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
 from study.scheduling.budget_ledger import is_search_finished
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import StudySpec, validate_spec
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, drive
@@ -68,7 +69,7 @@ def test_each_configuration_is_trained_once_whatever_it_costs() -> None:
     assert spec.factor == "configuration"
 
 
-def test_design_s_rows_are_the_plan_s() -> None:
+def test_rows_of_the_plan_are_those_of_the_design() -> None:
     design = {"kind": "factorial", "base": BASE, "changes": {"cutmix_probability": 0.5, "label_smoothing": 0.1}}
     spec = make_spec(design=design)
     assert [arm.name for arm in spec.arms()] == ["run-1", "run-b", "run-a", "run-ab"]
@@ -96,7 +97,10 @@ def test_design_s_rows_are_the_plan_s() -> None:
         ),
         ({"design": {"kind": "factorial", "base": BASE, "changes": {"max_lr": 0.1}}}, "2 to 8 factors"),
         ({"configurations": {"a": BASE, "b": BASE}, "search": {"device_seconds": 9.0}}, "are not searched"),
-        ({"configurations": {"a": BASE, "b": BASE}, "search": {"allocation": "pooled"}}, "arms of their own"),
+        (
+            {"configurations": {"a": BASE, "b": BASE}, "search": {"allocation": "pooled"}},
+            "each given configuration is an arm",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(sections: dict[str, Any], message: str) -> None:
@@ -129,15 +133,15 @@ def test_bad_files_are_named(tmp_path: Path, content: object, message: str) -> N
     assert not (tmp_path / "studies").exists()
 
 
-def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+def test_arguments_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     good = write(tmp_path / "good.json", BASE)
     for arguments, message in (
-        (["--arms", good, "--spec", "demo"], "two configuration files or more, but got 1"),
-        (["--arms", good, good, "--spec", "demo"], "two files are called 'good'"),
+        (["--arms", good, "--spec", "demo"], "two or more configuration files, but got 1"),
+        (["--arms", good, good, "--spec", "demo"], "two files are named 'good'"),
         (["--arms", good, good], "needs --spec"),
         (["--arms", good, tmp_path / "none.json", "--spec", "demo"], "there is no configuration file"),
         (["demo", "other"], "takes one STUDY"),
-        (["demo", "--spec", "demo"], "go with --arms"),
+        (["demo", "--spec", "demo"], "`study compare demo` does not use --spec"),
     ):
         got = run_cli("compare", *arguments)
         assert got.status == 2

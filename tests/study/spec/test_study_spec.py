@@ -1,9 +1,9 @@
-"""Specs: presets are valid, overrides are written in, what is launched can be read again."""
+"""Specs: presets are valid, overrides are part of the text, and the spec of a launched study can be read again."""
 
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.spec.study_spec import load_spec, parse_spec, preset_names, with_overrides
+from study.spec.reading import load_spec, parse_spec, preset_names, with_overrides
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -13,7 +13,7 @@ def test_every_preset_is_valid_and_its_text_reads_back_equal(name: str) -> None:
     assert len(spec.arms()) == 2
 
 
-def test_presets_are_the_ones_promised() -> None:
+def test_names_of_the_presets() -> None:
     assert preset_names() == ("cifar10", "cifar10-cpu", "demo")
 
 
@@ -46,8 +46,19 @@ def test_resources_per_arm() -> None:
     assert spec.resources.of_arm("gpu", "resnet18") == 0.5
     assert spec.resources.of_arm("gpu", "resnet50") == 1
     assert spec.resources.of_arm("cpu", "resnet50") == 1
-    with pytest.raises(UserInputError, match="names no value for the arm 'resnet50'"):
+    with pytest.raises(UserInputError, match="has no value for the arm 'resnet50'"):
         load_spec("demo", ["resources.gpu.resnet18=0.5"])
+
+
+@pytest.mark.parametrize("override", ["1.5", "2", "{resnet18=0.5, resnet50=2}"])
+def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_an_old_one(override: str) -> None:
+    overrides = [f"resources.gpu={override}"]
+    with pytest.raises(
+        UserInputError, match=r"one GPU or a fraction of one, so 0 <= resources.gpu <= 1 .* got (1.5|2)"
+    ):
+        load_spec("demo", overrides)
+    old = with_overrides(load_spec("demo")[0], overrides, "spec.toml")
+    assert old.resources.of_arm("gpu", "resnet50") > 1
 
 
 @pytest.mark.parametrize(
@@ -58,11 +69,11 @@ def test_resources_per_arm() -> None:
         (["search.epoch_cost={resnet18=1.0, resnet50=0.0}"], "greater than 0"),
         (
             ["search.epoch_cost={resnet18=1.0, resnet50=2.0}", "search.device_seconds=100"],
-            "goes with search.num_trials",
+            "is for a budget of search.num_trials",
         ),
         (
             ["confirm.intervals=anytime", "confirm.looks=[2, 6]"],
-            "endless below 4 seeds here, but confirm.looks begins at 2",
+            "infinite below 4 seeds here, but confirm.looks begins at 2",
         ),
         (["resources.autoscaling=true"], "needs resources.max_concurrent"),
         (["resources.timeout_seconds=0"], "greater than 0"),

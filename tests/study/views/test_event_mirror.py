@@ -1,4 +1,4 @@
-"""The copy of a study's event files that TensorBoard reads where the study lies on an object store."""
+"""The local copies of event files that TensorBoard reads for a study on an object store."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`study export`: tables, Optuna studies and weights, in a folder that is whole or not there."""
+"""`study export`: tables, Optuna studies and weights, in a folder that is complete or does not exist."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,9 @@ def test_tables_have_a_row_per_trial_and_per_epoch(searched: OpenStudy, exported
     assert exported.optuna_url == f"sqlite:///{exported.folder}/optuna.db"
 
 
-def test_weights_before_the_confirmation_are_the_best_search_trial_s(searched: OpenStudy, exported: Exported) -> None:
+def test_weights_before_the_confirmation_are_those_of_the_best_search_trial(
+    searched: OpenStudy, exported: Exported
+) -> None:
     folder = exported.folder
     for arm in ARMS:
         best = best_trials(searched.book.of_stage("search"), arm, 6)[0]
@@ -68,7 +70,7 @@ def test_weights_before_the_confirmation_are_the_best_search_trial_s(searched: O
         assert described["configuration"]["hyperparameters"] == best.config.hyperparameters
 
 
-def test_weights_after_the_confirmation_are_the_run_with_the_plan_s_first_seed(tmp_path: Path) -> None:
+def test_weights_after_the_confirmation_are_those_of_the_first_seed_of_the_plan(tmp_path: Path) -> None:
     study = simulate(tmp_path / "study")
     confirm(study, read_test=True)
     folder = export_study(study, str(tmp_path / "out")).folder
@@ -81,7 +83,7 @@ def test_weights_after_the_confirmation_are_the_run_with_the_plan_s_first_seed(t
         assert described["macro_f1"]["test"] == pytest.approx((0.8 + 2 / 3) / 2)
 
 
-def test_without_all_test_predictions_the_search_s_weights_stand(tmp_path: Path) -> None:
+def test_without_all_test_predictions_the_weights_are_those_of_the_search(tmp_path: Path) -> None:
     study = simulate(tmp_path)
     confirm(study, read_test=False)
     chosen = choose_trial(study, "resnet18")

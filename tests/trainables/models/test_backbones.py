@@ -17,7 +17,8 @@ from trainables.models.backbones import (
     set_training_mode,
     split_parameters,
 )
-from trainables.training.optimization import build_optimizer, build_schedule, compute_lr_peak_epoch, find_lr
+from trainables.training.lr_peak import compute_lr_peak_epoch
+from trainables.training.optimization import build_optimizer, build_schedule, find_lr
 
 HYPERPARAMETERS: dict[str, Value] = {
     "backbone": "resnet18",

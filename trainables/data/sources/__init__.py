@@ -2,40 +2,38 @@
 
 import inspect
 import os
+import pkgutil
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
-from trainables.data.images import ImageSet
-from trainables.data.sources.cifar10 import load_cifar10
-from trainables.data.sources.digits import load_digits
-from trainables.data.sources.fashion_mnist import load_fashion_mnist
-from trainables.data.sources.folder import load_folder
-from trainables.data.sources.parquet import load_parquet
-from trainables.data.sources.planted import load_planted
 
-SOURCES: Mapping[str, Callable[..., ImageSet]] = MappingProxyType(
+if TYPE_CHECKING:
+    from trainables.data.images import ImageSet
+
+# The loader of each source, imported when it is needed: a spec is checked with the names alone.
+SOURCES: Mapping[str, str] = MappingProxyType(
     {
-        "cifar10": load_cifar10,
-        "fashion_mnist": load_fashion_mnist,
-        "digits": load_digits,
-        "planted": load_planted,
-        "folder": load_folder,
-        "parquet": load_parquet,
+        "cifar10": "trainables.data.sources.cifar10:load_cifar10",
+        "fashion_mnist": "trainables.data.sources.fashion_mnist:load_fashion_mnist",
+        "digits": "trainables.data.sources.digits:load_digits",
+        "planted": "trainables.data.sources.planted:load_planted",
+        "folder": "trainables.data.sources.folder:load_folder",
+        "parquet": "trainables.data.sources.parquet:load_parquet",
     }
 )
 
-# Parameter of a loader that is not an option of a spec.
+# The parameter for the memory budget of a loader, which is not an option of a spec.
 MEMORY_BUDGET = "memory_budget"
 
 
 def option_names(source: str) -> tuple[str, ...]:
-    """Return the names of the options of `source`, which its loader documents."""
-    parameters = inspect.signature(SOURCES[source]).parameters.values()
+    """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
+    parameters = inspect.signature(_load(source)).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != MEMORY_BUDGET)
 
 
@@ -45,7 +43,7 @@ def load_image_set(
     *,
     memory_budget: ImageMemoryBudget | None = None,
     **options: Any,
-) -> ImageSet:
+) -> "ImageSet":
     """Return the images of a source.
 
     Args:
@@ -63,13 +61,13 @@ def load_image_set(
     if source not in SOURCES:
         raise UserInputError(f"there is no source {source!r}{nearest_name(source, SOURCES)}")
     arguments = dict(options)
-    if "path" in inspect.signature(SOURCES[source]).parameters:
+    if "path" in inspect.signature(_load(source)).parameters:
         arguments["path"] = os.fspath(path) if path else None
     elif path:
         raise UserInputError(
             f'the source {source!r} reads no files, but data.path is {os.fspath(path)!r}; remove it, or set it to ""'
         )
-    if MEMORY_BUDGET in inspect.signature(SOURCES[source]).parameters:
+    if MEMORY_BUDGET in inspect.signature(_load(source)).parameters:
         arguments[MEMORY_BUDGET] = memory_budget or ImageMemoryBudget(
             int(DEFAULT_SHARE * physical_memory()), default_folder()
         )
@@ -78,7 +76,7 @@ def load_image_set(
         if name not in names:
             raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, names)}")
     try:
-        image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(SOURCES[source])(**arguments)
+        image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(_load(source))(**arguments)
     except ValidationError as error:
         # If a number or a table is accepted, the problem inside the table is the informative one.
         problem = max(error.errors(), key=lambda p: len(p["loc"]))
@@ -86,3 +84,8 @@ def load_image_set(
             f"the source {source!r}, option {problem['loc'][0]}: {problem['msg']}, but got {problem['input']!r}"
         ) from None
     return image_set
+
+
+def _load(source: str) -> "Callable[..., ImageSet]":
+    loader: Callable[..., ImageSet] = pkgutil.resolve_name(SOURCES[source])
+    return loader

@@ -1,0 +1,120 @@
+"""Arguments and options that several commands of the command line share, and the refusal of options that have no effect."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Context, Option
+
+from search_spaces.errors import UserInputError
+from study.state.paths import study_uri
+
+# Names of the parameters that `compare` and `analyze` both use with --predictions.
+PREDICTION_OPTIONS = frozenset({"predictions", "to"})
+
+
+def refuse_unused_options(context: Context, form: str, used: Collection[str]) -> None:
+    """Refuse the options on the command line that have no effect in this form of the command.
+
+    Args:
+        context: of the command.
+        form: the form of the command, such as "compare STUDY", for the message.
+        used: names of the parameters that have an effect in this form.
+
+    Raises:
+        UserInputError: naming all options that were given and are not in `used`.
+    """
+    unused = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in used and _is_given(context, str(parameter.name))
+    ]
+    if unused:
+        pronoun = "it" if len(unused) == 1 else "them"
+        raise UserInputError(f"`study {form}` does not use {', '.join(unused)}; remove {pronoun}")
+
+
+def parse_group(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name and the classes of "NAME=CLASS,CLASS"; raise UserInputError if `text` has another form."""
+    name, found, classes = text.partition("=")
+    names = tuple(word.strip() for word in classes.split(",") if word.strip())
+    if not found or not name.strip() or not names:
+        raise UserInputError(f"--group takes NAME=CLASS,CLASS, but got {text!r}")
+    return name.strip(), names
+
+
+def is_location(study: str) -> bool:
+    """Return whether STUDY is a path or a URI, so that the storage root has no effect."""
+    return study_uri(study) == study.rstrip("/")
+
+
+def _is_given(context: Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check_storage(context: Context, storage: str | None) -> str | None:
+    study = context.params.get("study")
+    if storage is not None and study is not None and is_location(study):
+        raise UserInputError(
+            f"--storage applies to the name of a study, but {study!r} is a path or a URI; remove --storage"
+        )
+    return storage
+
+
+Text = str | None
+Texts = list[str] | None
+
+SpecArgument = Annotated[str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, cifar10, cifar10-cpu.")]
+# Eager: parsed before --storage, which is checked against it.
+_STUDY = Argument(metavar="STUDY", is_eager=True, help="A path, a URI, or the name of a study under the storage root.")
+StudyArgument = Annotated[str, _STUDY]
+OptionalStudyArgument = Annotated[Text, _STUDY]
+StudiesArgument = Annotated[Texts, Argument(metavar="STUDY", help="A study; with --arms, configuration files.")]
+_STORAGE_HELP = "Storage root: a folder or a URI. Default: $STUDY_STORAGE, or ./studies."
+StorageOption = Annotated[Text, Option(callback=_check_storage, help=_STORAGE_HELP)]
+NameOption = Annotated[Text, Option(help="Name of the study, instead of the name in the spec.")]
+SetOption = Annotated[Texts, Option("--set", help="Override one value of the spec: section.key=value. Repeatable.")]
+WarmStartOption = Annotated[
+    Text, Option(help="A study of the same space; the samplers start from its finished trials.")
+]
+ProfileOption = Annotated[bool, Option("--profile", help="Record how much time each part of an epoch takes.")]
+_ADDRESS_HELP = "Address of a running Ray cluster, or 'auto'. Default, and 'local': Ray is started on this machine."
+AddressOption = Annotated[Text, Option(envvar="RAY_ADDRESS", help=_ADDRESS_HELP)]
+_CHANGED_HELP = "Continue although code or package versions have changed. The change is recorded permanently."
+AllowChangedOption = Annotated[bool, Option("--allow-changed", help=_CHANGED_HELP)]
+DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but start no trial and write nothing.")]
+NumTrialsOption = Annotated[Text, Option(help="Extend the search: a new total such as 40, or an increase such as +8.")]
+DeviceSecondsOption = Annotated[Text, Option(help="Extend a search with a budget of device-seconds: 4000, or +600.")]
+SearchOnlyOption = Annotated[bool, Option("--search-only", help="Stop after the search.")]
+JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
+
+_PREDICTIONS_HELP = """Instead of a study: a Parquet file with the predictions of models trained elsewhere. Columns: arm, seed,
+sample_id, label, and probabilities or logits (a list per row)."""
+PredictionsOption = Annotated[Path | None, Option(help=_PREDICTIONS_HELP)]
+_ARMS_HELP = """Instead of a study: JSON files with one configuration each (written by `study export`, or an object of
+hyperparameters). The first is the control. Launches a study that compares them under --spec."""
+ArmsOption = Annotated[bool, Option("--arms", help=_ARMS_HELP)]
+ArmsSpecOption = Annotated[Text, Option(help="With --arms: a TOML file or a preset with data, training and seeds.")]
+ArmsNameOption = Annotated[Text, Option(help="With --arms: name of the new study.")]
+ArmsSetOption = Annotated[Texts, Option("--set", help="With --arms: override one value of the spec. Repeatable.")]
+ControlOption = Annotated[Text, Option(help="With --predictions: the control. Default: the first arm.")]
+MarginOption = Annotated[float, Option(help="With --predictions: equivalence margin in macro-F1.")]
+AlphaOption = Annotated[float, Option(help="With --predictions: family-wise error rate.")]
+_COMPARISON_HELP = "With --predictions: folder for comparison.html, .csv, .md and .tex."
+ComparisonFolderOption = Annotated[Path | None, Option(help=_COMPARISON_HELP)]
+ClassNamesOption = Annotated[Text, Option(help="With --predictions: names of the classes, separated by commas.")]
+_COUNTS_HELP = "With --predictions: .npy file of human label counts, (images, classes), in the order of sample_id."
+HumanCountsOption = Annotated[Path | None, Option(help=_COUNTS_HELP)]
+_GROUP_HELP = "With --predictions: a group of classes to contrast, NAME=CLASS,CLASS. Give two or more."
+GroupOption = Annotated[Texts, Option(help=_GROUP_HELP)]
+ForensicsFolderOption = Annotated[Path | None, Option(help="With --predictions: folder for forensics.html and .json.")]
+
+ExportFolderOption = Annotated[Text, Option(help="A new or empty folder. Default: export, in the study's folder.")]
+_OPTUNA_HELP = "SQLAlchemy URL of the database for the Optuna studies. Default: optuna.db in that folder."
+OptunaOption = Annotated[Text, Option(help=_OPTUNA_HELP)]
+TrialOption = Annotated[str, Option(help="best, the id of a search trial, or confirmation/<id>.")]
+ArmOption = Annotated[Text, Option(help="With --trial best: the arm whose best trial is retrained.")]
+_RELOCATE_HELP = "Location of data or weights, or the device, here: data.path, model.weights, resources.device."
+RelocateOption = Annotated[Texts, Option("--set", help=_RELOCATE_HELP)]
+PortOption = Annotated[int, Option(help="Port of 127.0.0.1.", min=1, max=65535)]

@@ -1,0 +1,75 @@
+"""The time that a stage of a study still takes, from the epochs left and the measured cost of an epoch of each arm."""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from study.confirmation.plan import confirmation_seeds
+from study.open_study import OpenStudy, has_finished_search, read_passport
+from study.state.paths import Stage
+from trainables.records.record import TrialRecord
+
+
+def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
+    """Return the wall seconds until the end of a stage, without pauses; None while no epoch has been measured.
+
+    Waiting trials are assigned to the slots that become free first, each with the expected cost of a trial of its arm.
+    """
+    records = study.book.of_stage(stage)
+    if stage == "search" and has_finished_search(study):
+        return 0.0
+    arms = [arm.name for arm in study.spec.arms()]
+    measured = {arm: [r for r in study.book if r.config.arm == arm and r.epochs] for arm in arms}
+    costs = {a: sum(r.device_seconds for r in m) / sum(len(r.epochs) for r in m) for a, m in measured.items() if m}
+    if not costs:
+        return None
+    # Device-seconds of an epoch, and of a whole trial. An arm without an epoch gets the mean of the others.
+    epoch_costs = {arm: costs.get(arm, fmean(costs.values())) for arm in arms}
+    trial_costs = {arm: epoch_costs[arm] * _expected_epochs(arm, records, study, stage) for arm in arms}
+    left = {r.trial_id: study.spec.search.max_epochs - len(r.epochs) for r in records}
+    running = [(r.config.arm, r.trial_id) for r in records if not r.state.is_finished]
+    started = [(arm, min(trial_costs[arm], epoch_costs[arm] * left[trial_id])) for arm, trial_id in running]
+    num_devices = float(read_passport(study.store)["num_devices"])
+    if stage == "search" and study.spec.search.device_seconds is not None:
+        unspent = study.spec.search.device_seconds - sum(r.device_seconds for r in records)
+        return max(unspent, sum(cost for _, cost in started)) / num_devices
+    resources = study.spec.resources
+    held = {arm: resources.of_arm("gpu", arm) or resources.of_arm("cpu", arm) for arm in arms}
+    slots = [cost / held[arm] for arm, cost in started]
+    slots += [0.0] * (max(1, int(num_devices / max(held.values()) + 1e-9)) - len(slots))
+    heapq.heapify(slots)
+    for arm in _waiting_arms(study, stage, started, trial_costs):
+        heapq.heapreplace(slots, slots[0] + trial_costs[arm] / held[arm])
+    return max(slots)
+
+
+def _expected_epochs(arm: str, records: Sequence[TrialRecord], study: OpenStudy, stage: Stage) -> float:
+    """Return the epochs that a new trial is expected to run: in the search, those of the arm per trial that has ended.
+
+    The epochs of running trials count, because the trials that end first are those that ASHA stops.
+    """
+    own = [r for r in records if r.config.arm == arm]
+    num_ended = sum(r.state.is_finished for r in own)
+    if stage != "search" or not num_ended:
+        return study.spec.search.max_epochs
+    return min(study.spec.search.max_epochs, sum(len(r.epochs) for r in own) / num_ended)
+
+
+def _waiting_arms(
+    study: OpenStudy, stage: Stage, started: Sequence[tuple[str, float]], trial_costs: Mapping[str, float]
+) -> list[str]:
+    """Return the arm of each trial that has not started; the search gives every arm equal device-seconds."""
+    records = study.book.of_stage(stage)
+    if stage != "search" or study.spec.has_given_arms:
+        num_each = 1 if stage == "search" else len(confirmation_seeds(study.spec))
+        # Distinct seeds, because the candidates of an arm are ranked with the same ones.
+        seeds = {arm: {r.config.seed for r in records if r.config.arm == arm} for arm in trial_costs}
+        return [arm for arm in trial_costs for _ in range(num_each - len(seeds[arm]))]
+    committed = {arm: sum(r.device_seconds for r in records if r.config.arm == arm) for arm in trial_costs}
+    for arm, cost in started:
+        committed[arm] += cost
+    waiting = []
+    for _ in range((study.spec.num_trials or 0) - len(records)):
+        waiting.append(min(committed, key=lambda arm: committed[arm] + trial_costs[arm] / 2))
+        committed[waiting[-1]] += trial_costs[waiting[-1]]
+    return waiting

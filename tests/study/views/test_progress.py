@@ -1,0 +1,135 @@
+"""The progress of a study, computed from its records, and the live view with and without a terminal."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.plan import confirmation_seeds
+from study.open_study import OpenStudy
+from study.scheduling.search_director import SearchDirector
+from study.state.checksums import write_sealed_json
+from study.state.paths import REPORT_HTML
+from study.state.record_book import RecordBook, best_trials
+from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress, format_seconds
+from study.views.status import study_state
+from tests.study.simulated import FIXED, drive, make_report, make_spec
+from trainables.records.store import Store
+
+
+def open_simulated(folder: Path, max_events: int | None = None, **search: object) -> OpenStudy:
+    store = Store(folder)
+    write_sealed_json(store, "passport.json", {"num_devices": 2})
+    book = RecordBook(store)
+    drive(SearchDirector(book, make_spec(**search), FIXED), max_events=max_events)
+    return OpenStudy(store=store, spec=make_spec(**search), book=book)
+
+
+def test_reported_study_with_an_extended_search_is_searching(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path)
+    study.store.write_text(REPORT_HTML, "")
+    assert study_state(study) == "reported"
+    assert study_state(replace(study, spec=make_spec(num_trials=30))) == "searching"
+
+
+def test_counts_shares_and_best_are_those_of_the_records(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path)
+    progress = compute_progress(study, "search")
+    assert (progress.num_finished, progress.num_planned, progress.eta_seconds) == (24, 24, 0.0)
+    assert sum(arm.share for arm in progress.arms) == 1.0
+    for arm in progress.arms:
+        own = [r for r in study.book if r.config.arm == arm.arm]
+        assert arm.num_complete + arm.num_pruned + arm.num_failed + arm.num_running == len(own)
+        best = study.book.get("search", arm.best_trial_id)
+        assert arm.best_macro_f1 == best.last_macro_f1 == max(r.last_macro_f1 or 0 for r in own if len(r.epochs) == 6)
+
+
+@pytest.mark.parametrize(("asha", "tolerance"), [(False, 0.35), (True, 0.7)])
+@pytest.mark.parametrize("max_events", [1, 4, 12, 30])
+def test_eta_is_the_time_that_the_simulated_workers_still_need(
+    tmp_path: Path, max_events: int, asha: bool, tolerance: float
+) -> None:
+    whole = open_simulated(tmp_path / "whole", asha={"enabled": asha})
+    study = open_simulated(tmp_path / "part", max_events, asha={"enabled": asha})
+    needed = sum(r.device_seconds for r in whole.book) - sum(r.device_seconds for r in study.book)
+    assert compute_progress(study, "search").eta_seconds == pytest.approx(needed / 2, rel=tolerance)
+
+
+def test_two_costly_trials_do_not_set_the_pace_of_the_others(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path, max_events=0, num_trials=20, asha={"enabled": False})
+    director = SearchDirector(study.book, study.spec, FIXED)
+    trials = [director.next_trial() for _ in range(4)]
+    for epoch in range(1, 7):
+        for record in trials:
+            assert record is not None
+            if record.config.arm == "resnet50" or epoch == 1:
+                director.on_report(
+                    record.trial_id, make_report(epoch, 0.5, 100.0 if record.config.arm == "resnet50" else 1.0)
+                )
+    done = [r for r in study.book if r.state.is_finished]
+    assert [r.config.arm for r in done] == ["resnet50", "resnet50"]
+    # The other 18 trials are cheap ones, 6 s each, of which two have run an epoch, on two devices.
+    assert compute_progress(study, "search").eta_seconds == pytest.approx((18 * 6 - 2) / 2, abs=6)
+
+
+@pytest.mark.parametrize(("num_confirmed", "left"), [(0, 60.0), (2, 36.0)])
+def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm(
+    tmp_path: Path, num_confirmed: int, left: float
+) -> None:
+    study = open_simulated(tmp_path)
+    winners = [best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ("resnet18", "resnet50")]
+    seeds = confirmation_seeds(study.spec)[:num_confirmed]
+    drive(ConfirmationDirector(study.book, [w for winner in winners for w in want(winner, seeds)], 6))
+    assert compute_progress(study, "confirmation").eta_seconds == pytest.approx(left, abs=13)
+
+
+def test_budget_of_device_seconds_is_divided_among_the_devices(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path, 20, num_trials=None, device_seconds=400.0)
+    spent = sum(r.device_seconds for r in study.book)
+    assert compute_progress(study, "search").eta_seconds == (400.0 - spent) / 2
+
+
+def test_nothing_measured_has_no_eta(tmp_path: Path) -> None:
+    progress = compute_progress(open_simulated(tmp_path, max_events=0), "search")
+    assert progress.num_finished == 0
+    assert progress.eta_seconds is None
+    assert "ETA unknown" in describe_progress(progress)
+
+
+def test_live_view_draws_arms_and_progress_in_a_terminal(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path, max_events=30)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, record=True)
+    with LiveView(console) as view:
+        view.update(study, "search")
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("simulated", "of 24 trials", "ETA", "resnet18", "resnet50", "share", "best macro-F1"):
+        assert word in text
+    assert [line for line in text.splitlines() if "arm" in line and "━" in line] == []
+
+
+def test_without_a_terminal_lines_are_printed_now_and_then(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path, max_events=30)
+    console = Console(file=io.StringIO(), width=100)
+    with LiveView(console) as view:
+        for _ in range(5):
+            view.update(study, "search")
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.count("search:") == 1
+
+
+def test_table_has_a_row_per_arm(tmp_path: Path) -> None:
+    assert build_progress_table(compute_progress(open_simulated(tmp_path), "search")).row_count == 2
+
+
+def test_durations_are_short_and_exact() -> None:
+    assert [format_seconds(s) for s in (0.4, 59, 60, 200, 3600, 7500)] == [
+        "0 s",
+        "59 s",
+        "1 min 00 s",
+        "3 min 20 s",
+        "1 h 00 min",
+        "2 h 05 min",
+    ]
