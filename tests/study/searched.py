@@ -13,7 +13,7 @@ from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import with_overrides
+from study.spec.reading import with_overrides
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook, best_trials

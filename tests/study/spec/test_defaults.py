@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from search_spaces.errors import UserInputError
 from study.spec import defaults
-from study.spec.study_spec import StudySpec, load_spec, parse_spec
+from study.spec.reading import load_spec, parse_spec
+from study.spec.study_spec import StudySpec
 
 SMALL = 'name = "small"\n[data]\nsource = "planted"\n'
 # Defaults that no table can hold: they are None or empty, which TOML cannot say or which is no choice.
@@ -35,7 +36,7 @@ def test_a_new_study_records_the_version_and_an_old_one_keeps_its_own(
 ) -> None:
     changed = {**defaults.DEFAULTS[1], "train.batch_size": 64, "confirm.looks": [3, 6], "search.asha.first_rung": 2}
     monkeypatch.setattr(defaults, "DEFAULTS", {1: defaults.DEFAULTS[1], 2: changed})
-    for module in ("study.spec.defaults", "study.spec.study_spec"):
+    for module in ("study.spec.defaults", "study.spec.reading"):
         monkeypatch.setattr(f"{module}.CURRENT_VERSION", 2)
     file = tmp_path / "small.toml"
     file.write_text(SMALL)
