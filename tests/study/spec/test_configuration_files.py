@@ -171,4 +171,4 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     assert "equal would be" not in page, "shares of device time say nothing where nothing was searched"
     again = run_cli("resume", tmp_path / "old-vs-new", "--num-trials", "+2")
     assert again.status == 2
-    assert "no search to grow" in again.errors
+    assert "no search to extend" in again.errors

@@ -184,7 +184,7 @@ def test_changed_plan_that_cannot_be_followed_is_named(tmp_path: Path) -> None:
         "no complete confirmation trial": {"chosen": {**plan["chosen"], "resnet18": other}},
         "trials that the search does not have": {"chosen": {**plan["chosen"], "resnet18": "99999"}},
         "arms are not the study's": {"chosen": {"resnet18": before}},
-        "arms that are not there": {"rows": [{**plan["rows"][0], "treatment_arms": ["resnet19"]}]},
+        "arms that the study does not have": {"rows": [{**plan["rows"][0], "treatment_arms": ["resnet19"]}]},
         "seeds are not the study's": {"seeds": [plan["seeds"][0], 7]},
         "increasing numbers of its seeds": {"looks": [len(plan["seeds"]) + 1]},
         "margin, alpha or intervals": {"alpha": 5.0},
