@@ -35,9 +35,9 @@ def format_pp(fraction: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration with two units at most: "7.4 s", "3 min 20 s", "2 h 05 min"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
+    """Return a duration with two units at most: "7.4 s", "42 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds == 0 or seconds >= 9.95 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"

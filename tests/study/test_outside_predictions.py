@@ -68,7 +68,7 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (at("probabilities", np.full(NUM_CLASSES, 0.2)), "sum to one, but those of sample 5 sum to 2.0"),
         (at("probabilities", np.full(NUM_CLASSES, np.nan)), "must be finite, but sample 5"),
         (at("probabilities", np.ones(3) / 3), "the same number of probabilities"),
-        (at("label", 10), "must lie in [0, 10)"),
+        (at("label", 10), "must be in [0, 10)"),
         (at("label", 7), "must agree on the labels, but sample 5"),
         (lambda t: t.drop(index=5), "must predict the same images, but sample 5"),
         (lambda t: t[~((t.arm == "new") & (t.seed == 2))], "the same seeds, but 'old' has seed 2"),

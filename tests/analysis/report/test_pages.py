@@ -355,9 +355,9 @@ def test_sentences_of_verdicts(verdict: Verdict, materiality: str, sentence: str
 
 def test_formats_of_numbers() -> None:
     assert [format_seconds(s) for s in (0, 7.44, 59, 59.96, 60, 200, 3599.6, 3600, 7500)] == [
-        "0.0 s",
+        "0 s",
         "7.4 s",
-        "59.0 s",
+        "59 s",
         "1 min 00 s",
         "1 min 00 s",
         "3 min 20 s",

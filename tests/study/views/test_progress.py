@@ -14,7 +14,7 @@ from study.scheduling.search_director import SearchDirector
 from study.state.checksums import write_sealed_json
 from study.state.paths import REPORT_HTML
 from study.state.record_book import RecordBook, best_trials
-from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress, format_seconds
+from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress
 from study.views.status import study_state
 from tests.study.simulated import FIXED, drive, make_report, make_spec
 from trainables.records.store import Store
@@ -122,14 +122,3 @@ def test_without_a_terminal_lines_are_printed_now_and_then(tmp_path: Path) -> No
 
 def test_table_has_a_row_per_arm(tmp_path: Path) -> None:
     assert build_progress_table(compute_progress(open_simulated(tmp_path), "search")).row_count == 2
-
-
-def test_durations_are_short_and_exact() -> None:
-    assert [format_seconds(s) for s in (0.4, 59, 60, 200, 3600, 7500)] == [
-        "0 s",
-        "59 s",
-        "1 min 00 s",
-        "3 min 20 s",
-        "1 h 00 min",
-        "2 h 05 min",
-    ]
