@@ -7,12 +7,14 @@ from statistics import fmean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
-from analysis.classes.class_scores import compute_class_differences
+from analysis.classes.class_differences import compute_class_differences
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.clusters import find_clusters
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.pair_rates import compare_with_people
-from analysis.findings.study_findings import ArmFinding, ComparisonRow, SearchArm, Verdict
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
+from analysis.findings.search_findings import SearchArm
+from analysis.findings.study_findings import ArmFinding
 from analysis.search.rungs import compute_saved_device_seconds, ran_every_epoch
 from analysis.statistics.anytime import compute_anytime_interval
 from analysis.statistics.bootstrap import compute_crossed_bootstrap

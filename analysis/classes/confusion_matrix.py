@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.findings.class_findings import Confusion
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import Confusion
 from analysis.statistics.comparison import ArmPredictions, Side
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.influence import compute_rate_influence

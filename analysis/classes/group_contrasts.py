@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from analysis.findings.class_findings import ClassScore
 from analysis.findings.forensic_findings import GroupContrast
-from analysis.findings.study_findings import ClassScore
 from search_spaces.errors import UserInputError, nearest_name
 
 # Above this many ways to divide the classes, the exact test is not made.

@@ -6,7 +6,7 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 
-from analysis.findings.study_findings import LabelIssue
+from analysis.findings.class_findings import LabelIssue
 from trainables.training.predictions import Predictions
 
 MOST_LISTED = 50

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.findings.class_findings import ConfusedPair, HumanExcess
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ConfusedPair, HumanExcess
 from analysis.statistics.comparison import ArmPredictions
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.metrics import FloatArray

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.clusters import find_clusters
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.group_contrasts import compute_group_contrasts
 from analysis.classes.label_issues import list_label_issues
 from analysis.classes.pair_rates import check_human_counts, compare_with_people
+from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
 from analysis.findings.forensic_findings import GroupContrast
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
 from analysis.statistics.comparison import ArmPredictions, stack_predictions
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions

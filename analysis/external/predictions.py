@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.findings.study_findings import ComparisonRow
+from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics.comparison import compare_arms, compute_seed_differences, stack_predictions
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.training.predictions import Predictions

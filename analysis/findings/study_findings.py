@@ -1,12 +1,13 @@
-"""`Findings`: the values behind the report. Computed elsewhere, drawn elsewhere, worded elsewhere."""
+"""`Findings`: the values behind the report of one study. Computed in other packages; rendered in `analysis.report`."""
 
 import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
+from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
+from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import (
     CamAdmission,
     CamPanel,
@@ -18,177 +19,7 @@ from analysis.findings.forensic_findings import (
     RootCause,
 )
 from analysis.findings.interval import Interval
-
-
-class Verdict(StrEnum):
-    """What one A/B row says about treatment against control."""
-
-    BETTER = "BETTER"
-    WORSE = "WORSE"
-    EQUIVALENT = "EQUIVALENT"
-    UNDECIDED = "UNDECIDED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassDifference:
-    """F1 of one class, treatment minus control, a fraction; exploratory.
-
-    Attributes:
-        class_name: the class.
-        effect: mean over paired seeds with its 95 % interval for new seeds and new images, this class alone.
-        p_value: two-sided, of no difference.
-        p_adjusted: Benjamini-Hochberg over the classes of the row.
-        is_flagged: whether `p_adjusted` is at most the false discovery rate, 0.10.
-    """
-
-    class_name: str
-    effect: Interval
-    p_value: float
-    p_adjusted: float
-    is_flagged: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonRow:
-    """One row of the A/B table. All effects are fractions of macro-F1 (0.01 is one percentage point).
-
-    Attributes:
-        treatment: arm A.
-        control: arm B; effects are A minus B.
-        effect: mean difference over paired seeds with its interval at `confidence` (simultaneous over rows).
-        standard_error: of the effect, for new seeds and new images.
-        degrees_of_freedom: of the t distribution behind the interval.
-        seed_variance: V_S of the comparison protocol.
-        image_variance: V_I.
-        seed_image_variance: V_SI.
-        confidence: 1 - alpha / rows.
-        margin: the equivalence margin.
-        verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED.
-        materiality: "material", "negligible" or "" for a BETTER or WORSE row.
-        settles: what would settle an UNDECIDED row, else "".
-        num_seeds: paired seeds S.
-        num_images: test images N.
-        minimum_detectable_effect: smallest effect found with 80 % power at this S and N.
-        p_value: two-sided, of no difference.
-        seed_differences: the S differences.
-        cost_ratio: device-seconds per run, treatment / control; None where not measured.
-        look: number of the planned look that the row rests on, from 1; `num_looks` were planned.
-        intervals: "planned" (they hold at the planned looks) or "anytime" (they hold at every number of seeds).
-        bootstrap: the crossed bootstrap's interval at the same confidence, a cross-check; None where not computed.
-        class_differences: class by class, exploratory; empty where not computed.
-        plan_changed: whether the plan was changed after it was written.
-    """
-
-    treatment: str
-    control: str
-    effect: Interval
-    standard_error: float
-    degrees_of_freedom: float
-    seed_variance: float
-    image_variance: float
-    seed_image_variance: float
-    confidence: float
-    margin: float
-    verdict: Verdict
-    materiality: str
-    settles: str
-    num_seeds: int
-    num_images: int
-    minimum_detectable_effect: float
-    p_value: float
-    seed_differences: tuple[float, ...]
-    cost_ratio: float | None
-    look: int = 1
-    num_looks: int = 1
-    intervals: str = "planned"
-    bootstrap: Interval | None = None
-    class_differences: tuple[ClassDifference, ...] = ()
-    plan_changed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassScore:
-    """Precision, recall and F1 of one class, means over seeds, with intervals for new seeds and new images."""
-
-    class_name: str
-    precision: Interval
-    recall: Interval
-    f1: Interval
-    num_images: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confusion:
-    """Confusion matrix of one arm over S seeds and N images; row = true class, column = predicted class.
-
-    Attributes:
-        counts: (K, K) mean number of images per seed.
-        rates: (K, K) Interval of P(predicted | true), for new seeds and new images.
-        excess: (K, K) rate minus the rate expected if errors of the row fell on wrong classes in proportion to
-            how often each class is wrongly predicted; 0 on the diagonal.
-    """
-
-    counts: tuple[tuple[float, ...], ...]
-    rates: tuple[tuple[Interval, ...], ...]
-    excess: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HumanExcess:
-    """How an arm's confusion of two classes compares with people's on the same images.
-
-    Attributes:
-        human_rate: share of people's answers on images of the two classes that name the other one.
-        excess: the arm's rate minus people's, with its interval for new seeds and new images.
-        word: "machine-specific", "ambiguous to people" or "undecided", by the interval's place against 0.
-    """
-
-    human_rate: float
-    excess: Interval
-    word: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfusedPair:
-    """Two classes that an arm takes for each other more often than chance would, over all pairs at once.
-
-    Attributes:
-        classes: the two.
-        rate: share of their images that is taken for the other class, with its interval for new seeds and new images.
-        expected_rate: the same by chance (`analysis.classes.clusters`); the excess is `rate` minus this.
-        p_adjusted: of the permutation test, over all pairs.
-        human: against people's confusion; None without human counts.
-    """
-
-    classes: tuple[str, str]
-    rate: Interval
-    expected_rate: float
-    p_adjusted: float
-    human: HumanExcess | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfusionCluster:
-    """Classes that significant pairs hold together in at least 95 % of bootstraps over images, `stability` the lowest share."""
-
-    classes: tuple[str, ...]
-    stability: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelIssue:
-    """An image whose label every seed of every arm contradicts and that cleanlab lists.
-
-    Attributes:
-        sample_id: index of the image in the image set.
-        label, suggested: names of its class, and of the one that the models say.
-        label_quality: cleanlab's score, 0 to 1; low is doubtful.
-    """
-
-    sample_id: int
-    label: str
-    suggested: str
-    label_quality: float
+from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,94 +85,6 @@ class ArmFinding:
     points_per_device_hour: float
     peak_memory_bytes: int
     device: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchArm:
-    """How one arm fared in the search.
-
-    Attributes:
-        arm: name.
-        num_trials: trials started.
-        num_completed, num_pruned, num_failed: by final state.
-        device_seconds: spent.
-        share: of all device-seconds.
-        best_macro_f1: best last-epoch macro-F1 on the search split among trials that ran every epoch; None if none.
-        best_trial_id: that trial's id; "" if none.
-        saved_device_seconds: what the stopped trials would have spent had they run every epoch, less what they spent.
-        saved_fraction: saved / (spent + saved); 0 where nothing was spent.
-    """
-
-    arm: str
-    num_trials: int
-    num_completed: int
-    num_pruned: int
-    num_failed: int
-    device_seconds: float
-    share: float
-    best_macro_f1: float | None
-    best_trial_id: str
-    saved_device_seconds: float
-    saved_fraction: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RungFinding:
-    """How well one rung of one arm's bracket foretold the last epoch.
-
-    Attributes:
-        arm: name.
-        epoch: of the rung.
-        num_reached: trials that reported a finite macro-F1 at the rung.
-        num_stopped: of those, stopped there.
-        num_completed: trials that ran every epoch; the correlation is over these alone.
-        rank_correlation: Spearman, between macro-F1 at the rung and at the last epoch; None where there is none (fewer
-            than two trials, or all with the same value).
-        interval: of the rank correlation at 95 %; None where there is none (fewer than four trials, or a correlation of
-            exactly 1 or -1).
-    """
-
-    arm: str
-    epoch: int
-    num_reached: int
-    num_stopped: int
-    num_completed: int
-    rank_correlation: float | None
-    interval: Interval | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuningPoint:
-    """The best macro-F1 on the search split to be expected after `device_seconds` of search, with a band of 80 % of searches."""
-
-    device_seconds: float
-    expected: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuningCurve:
-    """One arm's best configuration over the device time of its search.
-
-    Attributes:
-        arm: name.
-        points: over searches made of the arm's own trials, drawn with replacement; empty where too few of them finish one.
-        observed: (device-seconds, best macro-F1 so far) of the search as it was, at the ends of its trials.
-    """
-
-    arm: str
-    points: tuple[TuningPoint, ...]
-    observed: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParameterImportance:
-    """Share of one hyperparameter in telling an arm's best trials from the rest (PED-ANOVA); an arm's shares sum to 1."""
-
-    arm: str
-    parameter: str
-    importance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from analysis.findings.study_findings import ArmFinding, ConfusedPair
+from analysis.findings.class_findings import ConfusedPair
+from analysis.findings.study_findings import ArmFinding
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
 # Speeds in images per second; pp/h: percentage points of macro-F1 per device-hour of a run.

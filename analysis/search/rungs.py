@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm, spearmanr
 
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import RungFinding
+from analysis.findings.search_findings import RungFinding
 from trainables.records.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ComparisonRow, Verdict
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     check_confidence,

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from scipy import stats
 
-from analysis.findings.study_findings import Verdict
+from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.anytime import compute_anytime_interval
 from analysis.statistics.bootstrap import draw_image_weights
 from analysis.statistics.comparison import ArmPredictions, compare_arms, compute_difference, compute_verdict

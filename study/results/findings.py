@@ -20,8 +20,10 @@ from analysis.evidence import (
     compute_search_arms,
     compute_warnings,
 )
+from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
-from analysis.findings.study_findings import ArmFinding, ComparisonRow, Findings, ParameterImportance
+from analysis.findings.search_findings import ParameterImportance
+from analysis.findings.study_findings import ArmFinding, Findings
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.report import arm_tables, tables
 from analysis.report import figures as draw

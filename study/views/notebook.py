@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import nn
 
-from analysis.findings.study_findings import ComparisonRow, Findings
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.study_findings import Findings
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from study.open_study import OpenStudy, load_study, read_passport, trial_files

@@ -5,8 +5,9 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.confusion_matrix import compute_confusion
+from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamAdmission,
@@ -23,19 +24,8 @@ from analysis.findings.forensic_findings import (
     RootCause,
 )
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import (
-    ArmFinding,
-    ConfusedPair,
-    ConfusionCluster,
-    Findings,
-    HumanExcess,
-    LabelIssue,
-    ParameterImportance,
-    RungFinding,
-    SearchArm,
-    TuningCurve,
-    TuningPoint,
-)
+from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
+from analysis.findings.study_findings import ArmFinding, Findings
 from analysis.heat_maps.panels import ArmCam
 from analysis.report.sentences import search_plot_keys
 from analysis.statistics.comparison import ArmPredictions, compare_arms

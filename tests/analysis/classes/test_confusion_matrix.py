@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.confusion_matrix import compute_confusion, compute_excess
 from analysis.statistics.comparison import ArmPredictions
 from search_spaces.errors import UserInputError

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.findings.study_findings import TuningCurve, TuningPoint
+from analysis.findings.search_findings import TuningCurve, TuningPoint
 from analysis.report.search_figures import plot_tuning_curves
 from analysis.report.sentences import describe_tuning
 from analysis.search.tuning_curves import compute_tuning_curves, find_lead_changes

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from analysis.classes.class_differences import compute_macro_f1_interval
+from analysis.classes.class_scores import compute_macro_f1_interval
+from analysis.findings.comparison_findings import Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import Verdict
 from analysis.statistics.bootstrap import (
     compute_bootstrap_differences,
     compute_crossed_bootstrap,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.classes.class_scores import compute_class_differences
+from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence import ArmEvidence, RowRule, complete_row, compute_row
-from analysis.findings.study_findings import Verdict
+from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
