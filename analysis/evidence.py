@@ -17,15 +17,9 @@ from analysis.findings.search_findings import SearchArm
 from analysis.findings.study_findings import ArmFinding
 from analysis.search.rungs import compute_saved_device_seconds, ran_every_epoch
 from analysis.statistics.anytime import compute_anytime_interval
+from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
-from analysis.statistics.comparison import (
-    ArmAverage,
-    ArmPredictions,
-    Side,
-    compare_arms,
-    compute_verdict,
-    stack_predictions,
-)
+from analysis.statistics.comparison import compare_arms, compute_verdict
 from search_spaces.designs import Contrast
 from trainables.models.backbones import count_forward_flops
 from trainables.records.record import TrialRecord, TrialState

@@ -8,7 +8,7 @@ from scipy import stats
 
 from analysis.classes.confusion_matrix import check_class_names
 from analysis.findings.comparison_findings import ClassDifference
-from analysis.statistics.comparison import ArmPredictions, Side, average_members, check_paired
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_p_value
 from analysis.statistics.influence import compute_f1_influence
 from analysis.statistics.metrics import FloatArray, compute_confusion_counts, compute_f1_from_confusion

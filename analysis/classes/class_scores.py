@@ -8,7 +8,7 @@ import numpy as np
 from analysis.classes.confusion_matrix import check_class_names, compute_rate_interval
 from analysis.findings.class_findings import ClassScore
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.crossed_interval import CrossedEstimate, compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.influence import (
     compute_f1_influence,

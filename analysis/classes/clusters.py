@@ -19,7 +19,7 @@ from scipy.spatial.distance import squareform
 from analysis.classes.confusion_matrix import check_class_names
 from analysis.classes.pair_rates import compute_pair_rate
 from analysis.findings.class_findings import ConfusedPair, ConfusionCluster
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.metrics import FloatArray, IntArray, divide_or_zero
 from trainables.seeds import numpy_generator
 

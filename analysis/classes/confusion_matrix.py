@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.findings.class_findings import Confusion
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import ArmPredictions, Side
+from analysis.statistics.arm_predictions import ArmPredictions, Side
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.influence import compute_rate_influence
 from analysis.statistics.metrics import FloatArray, compute_confusion_counts, divide_or_zero

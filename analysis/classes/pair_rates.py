@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.findings.class_findings import ConfusedPair, HumanExcess
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.metrics import FloatArray
 from search_spaces.errors import UserInputError

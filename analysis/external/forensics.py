@@ -16,7 +16,7 @@ from analysis.classes.pair_rates import check_human_counts, compare_with_people
 from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
 from analysis.findings.forensic_findings import GroupContrast
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import ArmPredictions, stack_predictions
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 

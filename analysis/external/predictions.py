@@ -9,7 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.findings.comparison_findings import ComparisonRow
-from analysis.statistics.comparison import compare_arms, compute_seed_differences, stack_predictions
+from analysis.statistics.arm_predictions import stack_predictions
+from analysis.statistics.comparison import compare_arms, compute_seed_differences
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.training.predictions import Predictions
 

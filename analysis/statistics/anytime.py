@@ -12,7 +12,8 @@ import numpy as np
 from scipy import special
 
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import Side, compute_difference, compute_seed_differences
+from analysis.statistics.arm_predictions import Side
+from analysis.statistics.comparison import compute_difference, compute_seed_differences
 
 # Standard deviation of the prior on (difference / standard deviation of a seed's difference): wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import Side, compute_difference
+from analysis.statistics.arm_predictions import Side
+from analysis.statistics.comparison import compute_difference
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.metrics import FloatArray, IntArray, compute_weighted_macro_f1
 from search_spaces.errors import UserInputError

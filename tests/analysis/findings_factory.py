@@ -28,7 +28,8 @@ from analysis.findings.search_findings import ParameterImportance, RungFinding, 
 from analysis.findings.study_findings import ArmFinding, Findings
 from analysis.heat_maps.panels import ArmCam
 from analysis.report.sentences import search_plot_keys
-from analysis.statistics.comparison import ArmPredictions, compare_arms
+from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.comparison import compare_arms
 from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

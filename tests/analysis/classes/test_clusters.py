@@ -17,7 +17,7 @@ from analysis.classes.pair_rates import (
     compute_human_excess,
     compute_pair_rate,
 )
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.performance.cluster_simulation import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
 

@@ -6,7 +6,7 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_
 
 from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.confusion_matrix import compute_confusion, compute_excess
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.errors import UserInputError
 
 NAMES = ("cat", "dog", "frog", "ship")

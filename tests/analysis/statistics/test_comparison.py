@@ -9,19 +9,18 @@ from sklearn.metrics import f1_score
 from analysis.classes.class_scores import compute_macro_f1_interval
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.interval import Interval
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.bootstrap import (
     compute_bootstrap_differences,
     compute_crossed_bootstrap,
     draw_image_weights,
 )
 from analysis.statistics.comparison import (
-    ArmPredictions,
     compare_arms,
     compute_difference,
     compute_holm_adjusted,
     compute_seed_differences,
     compute_verdict,
-    stack_predictions,
 )
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
