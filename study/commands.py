@@ -8,6 +8,8 @@ from rich.console import Console
 
 from analysis.external.forensics import analyze_outside_arms
 from analysis.external.predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
+from analysis.findings.arm_findings import ArmScores
+from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table, build_pair_table
 from analysis.report.figures import figure_to_png, plot_confusion
@@ -37,9 +39,10 @@ from study.open_study import (
     open_to_drive,
     require_finished_search,
 )
+from study.results.comparison import compare
 from study.results.findings import analyze as compute_findings
-from study.results.findings import compare as compute_comparison
-from study.results.findings import is_concluded, write_report
+from study.results.findings import is_concluded, load_findings
+from study.results.report import write_report
 from study.scheduling.replay import replay_search
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import (
@@ -218,15 +221,25 @@ def confirm(
     return opened
 
 
-def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bool:
-    """Print the A/B table and the arms; return whether every arm clears the gate, and say on `errors` which does not."""
-    comparison = compute_comparison(opened)
-    if comparison.rows:
-        console.print(build_rich_table(comparison.rows))
-    console.print(build_arm_rich_table(list(comparison.arms.values())))
-    for row in comparison.rows:
+def print_comparison(opened: OpenStudy, console: Console, errors: Console, *, is_analyzed: bool) -> bool:
+    """Print the A/B table and the arms; return whether every arm clears the gate, and print on `errors` which does not.
+
+    The tables of an analyzed study are those of its findings; of another one they are computed and written.
+    """
+    rows: Sequence[ComparisonRow]
+    arms: Sequence[ArmScores]
+    if is_analyzed:
+        findings = load_findings(opened)
+        rows, arms = findings.rows, findings.arms
+    else:
+        comparison = compare(opened)
+        rows, arms = comparison.rows, tuple(comparison.arms.values())
+    if rows:
+        console.print(build_rich_table(rows))
+    console.print(build_arm_rich_table(arms))
+    for row in rows:
         console.print(format_row(row), soft_wrap=True, highlight=False)
-    missed = [arm for arm in comparison.arms.values() if arm.gate_cleared is False]
+    missed = [arm for arm in arms if arm.gate_cleared is False]
     gate = opened.spec.gate
     for arm in missed:
         assert gate is not None

@@ -11,7 +11,6 @@ from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.metrics import FloatArray
-from search_spaces.errors import UserInputError
 
 MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "undecided"
 
@@ -52,7 +51,7 @@ def compute_human_excess(
     return HumanExcess(human_rate=float(people.mean()), excess=found, word=word)
 
 
-def compare_with_people(
+def compare_with_humans(
     arm: ArmPredictions,
     pairs: Sequence[ConfusedPair],
     class_names: Sequence[str],
@@ -77,19 +76,3 @@ def _mistaken(arm: ArmPredictions, one: int, other: int) -> tuple[NDArray[np.int
     images = np.flatnonzero(np.isin(arm.labels, (one, other)))
     opposite = np.where(arm.labels[images] == one, other, one)
     return images, np.asarray(arm.predicted[:, images] == opposite, dtype=np.float64)
-
-
-def check_human_counts(counts: NDArray[np.generic], num_images: int, class_names: Sequence[str]) -> NDArray[np.float64]:
-    """Return (N, K) shares from counts of people; raise UserInputError if they do not fit the images or are no counts."""
-    expected = (num_images, len(class_names))
-    if counts.shape != expected:
-        raise UserInputError(
-            f"human counts must be (images, classes) = {expected}, a row for each image of the test set, but are {counts.shape}"
-        )
-    numbers = np.asarray(counts, dtype=np.float64)
-    if not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise UserInputError("human counts must be finite and not negative")
-    empty = np.flatnonzero(numbers.sum(axis=1) == 0)
-    if len(empty):
-        raise UserInputError(f"every image needs a human label, but image {empty[0]} of the test set has none")
-    return np.asarray(numbers / numbers.sum(axis=1, keepdims=True))

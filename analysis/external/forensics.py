@@ -11,8 +11,9 @@ from analysis.classes.class_scores import compute_class_scores, compute_macro_f1
 from analysis.classes.clusters import find_clusters
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.group_contrasts import compute_group_contrasts
+from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.label_issues import list_label_issues
-from analysis.classes.pair_rates import check_human_counts, compare_with_people
+from analysis.classes.pair_rates import compare_with_humans
 from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
 from analysis.findings.forensic_findings import GroupContrast
 from analysis.findings.interval import Interval
@@ -80,7 +81,7 @@ def analyze_outside_arms(
     names = tuple(class_names or (f"class {i}" for i in range(first.num_classes)))
     if len(names) != first.num_classes or len(set(names)) != len(names):
         raise UserInputError(f"{first.num_classes} classes need as many different names, but got {', '.join(names)}")
-    human = None if human_counts is None else check_human_counts(human_counts, len(first.labels), names)
+    human = None if human_counts is None else compute_human_shares(human_counts, len(first.labels), names)
     return OutsideFindings(
         class_names=names,
         num_images=len(first.labels),
@@ -104,7 +105,7 @@ def _analyze_arm(
         test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
         class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
-        confused_pairs=compare_with_people(arm, pairs, names, human, CONFIDENCE),
+        confused_pairs=compare_with_humans(arm, pairs, names, human, CONFIDENCE),
         clusters=clusters,
         group_contrasts=compute_group_contrasts(scores, groups),
     )

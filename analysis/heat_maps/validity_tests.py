@@ -46,7 +46,7 @@ class CamModels:
     """An arm's S >= 2 models, the same networks with parameters drawn anew, how images become inputs, and the maps' layer."""
 
     trained: Sequence[nn.Module]
-    randomised: Sequence[nn.Module]
+    randomized: Sequence[nn.Module]
     prepare: Prepare
     layer: CamLayer
 
@@ -108,7 +108,7 @@ def _test_degenerate(maps: _Maps, what: AuditImages) -> CamTest:
 def _test_randomisation(models: CamModels, maps: _Maps, what: AuditImages) -> CamTest:
     inputs = models.prepare(what.images)
     similarity = []
-    for network, cams, said in zip(models.randomised, maps.cams, maps.predicted, strict=True):
+    for network, cams, said in zip(models.randomized, maps.cams, maps.predicted, strict=True):
         others = compute_cams(network, inputs, said, models.layer.name)
         similarity.append([_correlate(cam, other) for cam, other in zip(cams, others, strict=True)])
     found = compute_mean_interval(np.array(similarity), what.labels, len(what.class_names))

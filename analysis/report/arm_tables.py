@@ -7,8 +7,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from analysis.findings.arm_findings import ArmScores
 from analysis.findings.class_findings import ConfusedPair
-from analysis.findings.study_findings import ArmFinding
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
 # Speeds in images per second; pp/h: percentage points of macro-F1 per device-hour of a run.
@@ -28,7 +28,7 @@ class ArmTableRow:
     trained_per_second: str
     predicted_per_second: str
     points_per_device_hour: str
-    value: ArmFinding
+    value: ArmScores
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class ArmTableRow:
         return (self.arm, self.macro_f1, self.interval, self.parameters, self.gflops, self.device_seconds, *speed)
 
 
-def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
+def build_arm_table_rows(arms: Sequence[ArmScores]) -> tuple[ArmTableRow, ...]:
     """Return the rows of the table of arms in words."""
     return tuple(
         ArmTableRow(
@@ -56,7 +56,7 @@ def build_arm_table_rows(arms: Sequence[ArmFinding]) -> tuple[ArmTableRow, ...]:
     )
 
 
-def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
+def build_arm_rich_table(arms: Sequence[ArmScores]) -> Table:
     """Return the table of arms for a terminal."""
     table = Table(title="Arms: macro-F1 on the test split, and cost", box=SIMPLE, padding=(0, 1, 0, 0))
     # The other forms' columns, two by two, so that 80 characters hold them.
@@ -88,7 +88,7 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     return table
 
 
-def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
+def build_arm_csv(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as csv with full-precision numbers; macro-F1 as fractions."""
     records = [
         {
@@ -110,12 +110,12 @@ def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
     return to_csv(records)
 
 
-def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
+def build_arm_markdown(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as markdown."""
     return to_markdown(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
 
 
-def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
+def build_arm_latex(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as a LaTeX tabular; needs the package booktabs."""
     return to_latex(ARM_HEADER, [row.cells for row in build_arm_table_rows(arms)])
 

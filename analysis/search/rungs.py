@@ -9,6 +9,7 @@ from scipy.stats import norm, spearmanr
 
 from analysis.findings.interval import Interval
 from analysis.findings.search_findings import RungFinding
+from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95
@@ -32,15 +33,6 @@ class RungScores:
     completed: tuple[tuple[float, float], ...]
     stopped: tuple[float, ...]
     num_reached: int
-
-
-def ran_every_epoch(record: TrialRecord, max_epochs: int) -> bool:
-    """Whether the trial is COMPLETE and reported a finite macro-F1 at epoch `max_epochs`."""
-    return (
-        record.state is TrialState.COMPLETE
-        and record.last_macro_f1 is not None
-        and record.epochs[-1].epoch == max_epochs
-    )
 
 
 def compute_rung_scores(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.findings.search_findings import TuningCurve, TuningPoint
-from analysis.search.rungs import ran_every_epoch
+from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator
 

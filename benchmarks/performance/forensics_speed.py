@@ -129,7 +129,7 @@ def time_forensics(num_images: int) -> dict[str, float]:
     said[0, ::2] = [partner[int(c)] for c in what.labels[::2]]
     cam_models = CamModels(
         trained=models[:NUM_SEEDS],
-        randomised=models[NUM_SEEDS:],
+        randomized=models[NUM_SEEDS:],
         prepare=_prepare,
         layer=choose_cam_layer(models[0], IMAGE_SIZE),
     )

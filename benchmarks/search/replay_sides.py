@@ -16,7 +16,8 @@ from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec, validate_spec
-from study.state.record_book import MemoryBook, best_trials
+from study.state.record_book import MemoryBook
+from trainables.records.ranking import best_trials
 
 METRIC = "macro_f1"
 

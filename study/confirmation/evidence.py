@@ -1,6 +1,7 @@
 """The evidence of the comparison: each arm's confirmation runs with their test predictions, and what they leave undecided."""
 
-from analysis.evidence import ArmEvidence, RowRule, compute_row
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.comparison_rows import RowRule, compute_row
 from analysis.findings.comparison_findings import Verdict
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan

@@ -8,11 +8,12 @@ import torch
 
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
+from study.confirmation.trained_models import load_model
 from study.spec.study_spec import StudySpec
 from study.state.paths import TrialPaths
 from study.state.record_book import RecordBook
 from trainables.devices import choose_device
-from trainables.models.backbones import build_model, place_model
+from trainables.models.backbones import place_model
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
@@ -30,9 +31,9 @@ def predict_stored_trial(
     store = Store(study_uri)
     files = TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
     config = record.trial_config()
-    model = files.load_weights(build_model(config, len(data.class_names), weights="none"), record.digests)
+    model = place_model(load_model(files, record, len(data.class_names)), config, device)
     predictions = predict(
-        place_model(model, config, device),
+        model,
         place_images(data.images, device),
         getattr(data.splits, split),
         data.labels,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
 
@@ -112,16 +112,3 @@ class RecordBook(MemoryBook):
         """Delete the checkpoint of a trial that will not go on."""
         folder = TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
         TrialFiles(self.store.child(folder)).delete_checkpoint()
-
-
-def best_trials(records: tuple[TrialRecord, ...], arm: str, max_epochs: int) -> tuple[TrialRecord, ...]:
-    """Return the arm's trials that ran every epoch, highest last-epoch macro-F1 on the search split first."""
-    full = [
-        r
-        for r in records
-        if r.config.arm == arm
-        and r.state is TrialState.COMPLETE
-        and r.epochs[-1].epoch == max_epochs
-        and r.last_macro_f1 is not None
-    ]
-    return tuple(sorted(full, key=lambda r: (-(r.last_macro_f1 or 0.0), r.trial_id)))

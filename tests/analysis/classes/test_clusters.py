@@ -9,11 +9,11 @@ from analysis.classes.clusters import (
     find_clusters,
     fit_quasi_independence,
 )
+from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.pair_rates import (
     AMBIGUOUS,
     MACHINE_SPECIFIC,
     OPEN,
-    check_human_counts,
     compute_human_excess,
     compute_pair_rate,
 )
@@ -114,4 +114,4 @@ def test_human_excess_and_its_word() -> None:
 )
 def test_bad_human_counts_are_named(counts: np.ndarray, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
-        check_human_counts(counts, 10, NAMES)
+        compute_human_shares(counts, 10, NAMES)

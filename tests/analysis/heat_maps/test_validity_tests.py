@@ -38,7 +38,7 @@ def models() -> CamModels:
     def prepare(images: np.ndarray) -> torch.Tensor:
         return prepare_batch(torch.from_numpy(images), image_size=32, interpolation="bicubic", channels_last=False)
 
-    return CamModels(trained=trained, randomised=fresh, prepare=prepare, layer=choose_cam_layer(trained[0], 32))
+    return CamModels(trained=trained, randomized=fresh, prepare=prepare, layer=choose_cam_layer(trained[0], 32))
 
 
 def by_name(tests: tuple[CamTest, ...]) -> dict[str, CamTest]:
@@ -53,14 +53,14 @@ def test_trained_networks_are_told_from_untrained_ones(models: CamModels, what: 
     assert learnt.is_admitted == all(test.is_passed for test in learnt.tests)
     assert learnt.object_focus is not None
     assert learnt.object_focus.estimate > 0
-    untrained = admit_cams(replace(models, trained=models.randomised), what)
+    untrained = admit_cams(replace(models, trained=models.randomized), what)
     assert not by_name(untrained.tests)["parameter randomisation"].is_passed
     assert by_name(untrained.tests)["parameter randomisation"].estimate.estimate == pytest.approx(1.0)
     assert not untrained.is_admitted
 
 
 def test_maps_of_a_network_that_says_nothing_are_empty(models: CamModels, what: AuditImages) -> None:
-    mute = [build_silent(network) for network in models.randomised]
+    mute = [build_silent(network) for network in models.randomized]
     found = admit_cams(replace(models, trained=mute), what)
     tests = by_name(found.tests)
     assert tests["empty maps"].estimate.estimate == 1.0
@@ -85,7 +85,7 @@ def build_like(network: nn.Module) -> nn.Module:
 
 def test_one_seed_is_refused(models: CamModels, what: AuditImages) -> None:
     with pytest.raises(UserInputError, match="one seed only"):
-        admit_cams(replace(models, trained=models.trained[:1], randomised=models.randomised[:1]), what)
+        admit_cams(replace(models, trained=models.trained[:1], randomized=models.randomized[:1]), what)
 
 
 def test_road_prefers_the_map_to_its_opposite_and_leaves_global_randomness_alone(

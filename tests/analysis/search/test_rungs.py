@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.evidence import compute_search_arms
 from analysis.report.search_figures import plot_rungs
 from analysis.search.rungs import (
     compute_rank_interval,
@@ -15,6 +14,7 @@ from analysis.search.rungs import (
     compute_rung_scores,
     compute_saved_device_seconds,
 )
+from analysis.search.search_arms import compute_search_arms
 from trainables.records.record import ConfigModel, EpochRecord, TrialRecord, TrialState
 
 MAX_EPOCHS = 4

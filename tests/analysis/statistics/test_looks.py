@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from analysis.classes.class_differences import compute_class_differences
-from analysis.evidence import ArmEvidence, RowRule, complete_row, compute_row
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row
 from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
@@ -95,7 +96,7 @@ def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
 
 def test_row_is_completed_by_a_cross_check_and_classes_on_its_own_seeds() -> None:
     evidence = make_evidence(0.5)
-    row = complete_row(judge(evidence), CONTRAST, evidence, RULE, NAMES)
+    row = complete_row(judge(evidence), CONTRAST, evidence, RULE, NAMES, plan_changed=False)
     assert row.bootstrap is not None
     assert row.bootstrap.estimate == row.effect.estimate
     assert [c.class_name for c in row.class_differences] == list(NAMES)
@@ -160,8 +161,8 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
     assert row.effect == plain.effect
     assert row.cost_ratio == plain.cost_ratio
     assert (
-        complete_row(row, same, copies, RULE, NAMES).bootstrap
-        == complete_row(plain, CONTRAST, evidence, RULE, NAMES).bootstrap
+        complete_row(row, same, copies, RULE, NAMES, plan_changed=False).bootstrap
+        == complete_row(plain, CONTRAST, evidence, RULE, NAMES, plan_changed=False).bootstrap
     )
     mixed = replace(same, control_arms=("control 0", "treatment 1"))
     half = compute_row(mixed, copies, replace(RULE, looks=(8,)))
@@ -169,7 +170,7 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
     assert half is not None
     assert whole is not None
     assert half.effect.estimate == pytest.approx(whole.effect.estimate / 2)
-    completed = complete_row(half, mixed, copies, replace(RULE, looks=(8,)), NAMES)
+    completed = complete_row(half, mixed, copies, replace(RULE, looks=(8,)), NAMES, plan_changed=False)
     assert completed.bootstrap is not None
     assert completed.bootstrap.estimate == pytest.approx(half.effect.estimate)
     assert sum(c.effect.estimate for c in completed.class_differences) / len(NAMES) == pytest.approx(

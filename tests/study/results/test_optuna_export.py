@@ -17,10 +17,10 @@ from study.results.optuna_export import (
     export_optuna,
     hide_password,
 )
-from study.state.record_book import best_trials
 from study.views.export import export_study
 from tests.study.searched import ARMS, STATES, simulate
 from trainables.damaged_files import DamagedFileError
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 
 

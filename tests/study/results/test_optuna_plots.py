@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from matplotlib.collections import PathCollection
 
 from study.open_study import OpenStudy
-from study.results.findings import analyze, load_findings, write_report
+from study.results.findings import analyze, load_findings
 from study.results.optuna_export import (
     assess_importances,
     build_optuna_study,
@@ -20,10 +20,11 @@ from study.results.optuna_export import (
     compute_importances,
 )
 from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
+from study.results.report import write_report
 from study.spec.study_spec import AnalyzeSpec
-from study.state.record_book import best_trials
 from tests.study.searched import ARMS, STATES, confirm, simulate
 from trainables.data.images import ImageSet
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 
 
