@@ -226,9 +226,9 @@ def _bootstrap_counts(arm: ArmPredictions, generator: np.random.Generator) -> Fl
     for label in range(k):
         images = np.flatnonzero(arm.labels == label)
         if len(images):
-            said = (arm.predicted[:, images, None] == np.arange(k)).sum(axis=0)
+            counted = (arm.predicted[:, images, None] == np.arange(k)).sum(axis=0)
             weights = generator.multinomial(len(images), np.full(len(images), 1 / len(images)), size=NUM_BOOTSTRAPS)
-            counts[:, label] = weights @ said
+            counts[:, label] = weights @ counted
     return counts
 
 

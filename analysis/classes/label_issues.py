@@ -19,8 +19,8 @@ def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[
     come first, at most `MOST_LISTED`.
     """
     first = predictions[0]
-    said = np.stack([p.predicted for p in predictions])
-    agreed = (said == said[0]).all(axis=0) & (said[0] != first.labels)
+    predicted = np.stack([p.predicted for p in predictions])
+    agreed = (predicted == predicted[0]).all(axis=0) & (predicted[0] != first.labels)
     if len(np.unique(first.labels)) < 2 or not agreed.any():
         return ()
     probabilities = np.mean([p.probabilities for p in predictions], axis=0)
@@ -35,7 +35,7 @@ def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[
         LabelIssue(
             sample_id=int(first.sample_ids[i]),
             label=class_names[first.labels[i]],
-            suggested=class_names[said[0, i]],
+            suggested=class_names[predicted[0, i]],
             label_quality=float(quality[i]),
         )
         for i in images

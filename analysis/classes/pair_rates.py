@@ -20,9 +20,9 @@ def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: flo
 
     The interval is for new seeds and new images. Raises UserInputError for one seed and for a class with one image.
     """
-    images, said = _mistaken(arm, one, other)
-    rates = said.mean(axis=1)
-    found = compute_crossed_interval(rates, said - rates[:, None], arm.labels[images], arm.num_classes, confidence)
+    images, mistaken = _mistaken(arm, one, other)
+    rates = mistaken.mean(axis=1)
+    found = compute_crossed_interval(rates, mistaken - rates[:, None], arm.labels[images], arm.num_classes, confidence)
     return compute_proportion_interval(
         found, num_seeds=len(arm.seeds), num_observations=len(images), confidence=confidence
     )
@@ -41,10 +41,10 @@ def compute_human_excess(
 
     The word is `MACHINE_SPECIFIC` where the whole interval lies above 0, `AMBIGUOUS` where none of it does, else `OPEN`.
     """
-    images, said = _mistaken(arm, one, other)
+    images, mistaken = _mistaken(arm, one, other)
     labels = arm.labels[images]
     people = np.where(labels == one, human[images, other], human[images, one])
-    gaps = said - people
+    gaps = mistaken - people
     values = gaps.mean(axis=1)
     found = compute_crossed_interval(values, gaps - values[:, None], labels, arm.num_classes, confidence).interval
     word = MACHINE_SPECIFIC if found.low > 0 else AMBIGUOUS if found.high <= 0 else OPEN

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from analysis.audits.frequency_audit import audit_frequencies
-from analysis.audits.ring_audit import audit_rings, measure_colour_losses, measure_pull
+from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
 from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_cause, unmeasured_cause
 from analysis.audits.swap_effects import AuditImages
@@ -86,7 +86,7 @@ def _audit_arm(
         causes = _find_causes(study, evidence, audit_images, strongest, confused)
     on_step(f"{step} ring, color and frequency audits")
     rings = audit_rings(classify, audit_images, seed=study.spec.seed)
-    colour_losses = measure_colour_losses(classify, audit_images)
+    colour_losses = measure_color_losses(classify, audit_images)
     frequency_audit = audit_frequencies(classify, audit_images, seed=study.spec.seed)
     on_step(f"{step} validity tests of the heat maps")
     return ArmAudits(

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.forensic_findings import CamPanel
 from analysis.heat_maps.grad_cam import choose_cam_layer, compute_arm_cams
-from analysis.heat_maps.panels import ArmCam, build_panel, choose_panel_images
+from analysis.heat_maps.panels import ArmCam, choose_panel_images
 from analysis.report.figures import figure_to_png, plot_cam_panel
 from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, trial_files
@@ -38,7 +38,13 @@ def draw_panels(
     for place, (sample_id, reason) in enumerate(chosen):
         cams = [arm[place] for arm in by_arm]
         true_class = image_set.class_names[int(image_set.labels[sample_id])]
-        panel = build_panel(sample_id, reason, true_class, cams, f"panel_{place + 1:02d}.png")
+        panel = CamPanel(
+            sample_id=sample_id,
+            true_class=true_class,
+            reason=reason,
+            views=tuple(cam.view for cam in cams),
+            figure=f"panel_{place + 1:02d}.png",
+        )
         figure = plot_cam_panel(image_set.images[sample_id], panel, cams)
         panels.append((panel, figure_to_png(figure)))
     return panels
