@@ -1,4 +1,4 @@
-"""Which classes two arms differ on: an exploration beside the A/B row, with the false discovery rate held."""
+"""Differences between two sides class by class: exploratory, with control of the false discovery rate."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,10 +20,17 @@ CONFIDENCE = 0.95
 def compute_class_differences(
     treatment: Side, control: Side, class_names: Sequence[str]
 ) -> tuple[ClassDifference, ...]:
-    """Return treatment minus control in F1, class by class, with 95 % intervals and Benjamini-Hochberg adjusted p.
+    """Return treatment minus control in F1, class by class, with 95 % intervals and adjusted p-values.
 
-    A class is flagged where its adjusted p is at most `FALSE_DISCOVERY_RATE` (Benjamini and Hochberg 1995, JRSS B 57:289).
-    Raises UserInputError for arms that do not pair, one seed, or names that do not fit.
+    A class is flagged if its adjusted p-value is at most `FALSE_DISCOVERY_RATE` (Benjamini and Hochberg 1995, JRSS B 57:289).
+
+    Args:
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        class_names: K names; a class indexes them.
+
+    Raises:
+        UserInputError: for sides that do not pair, one seed, or names that do not fit.
     """
     check_paired(treatment, control)
     check_class_names(treatment, class_names)

@@ -33,7 +33,8 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
         class_names: K names; a class indexes them.
         confidence: of each interval alone, in (0, 1).
 
-    Raises UserInputError for one seed, for a class with exactly one image and for names that do not fit.
+    Raises:
+        UserInputError: for one seed, for a class with exactly one image, and for names that do not fit.
     """
     check_class_names(arm, class_names)
     counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
@@ -41,10 +42,17 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
 
 
 def compute_macro_f1_interval(arm: ArmPredictions, confidence: float) -> CrossedEstimate:
-    """Return an arm's macro-F1, mean over seeds, with its interval cut to [0, 1].
+    """Return an arm's macro-F1, mean over seeds, with its interval clipped to [0, 1].
 
-    Predictions without any variance (all right, or all of one class) get the interval of a proportion over the N
-    images in place of a zero-width one. Raises UserInputError for one seed and for a class with exactly one image.
+    Predictions without any variance (all correct, or all of one class) get the interval of a proportion over the N images
+    instead of one of zero width.
+
+    Args:
+        arm: S >= 2 seeds over N images.
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        UserInputError: for one seed, and for a class with exactly one image.
     """
     scores = compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
     influence = compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)

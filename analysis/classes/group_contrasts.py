@@ -1,4 +1,4 @@
-"""Groups of classes, such as rigid and deformable things: is an arm worse on one of them, with classes as the unit?"""
+"""Contrasts of groups of classes, such as rigid and deformable objects, with classes as the unit."""
 
 import itertools
 import math
@@ -10,18 +10,24 @@ from analysis.findings.class_findings import ClassScore
 from analysis.findings.forensic_findings import GroupContrast
 from search_spaces.errors import UserInputError, nearest_name
 
-# Above this many ways to divide the classes, the exact test is not made.
+# The exact test is left out where the classes can be divided in more ways than this.
 MOST_DIVISIONS = 2_000_000
 
 
 def compute_group_contrasts(
     scores: Sequence[ClassScore], groups: Mapping[str, Sequence[str]]
 ) -> tuple[GroupContrast, ...]:
-    """Return, for each pair of groups, the difference of their mean F1 and its exact permutation p over the classes.
+    """Return, for each pair of groups, the difference of their mean F1 with an exact permutation test over the classes.
 
-    A group contrast has as many units as classes, however many images there are: every division of the two groups' classes into
-    groups of the same sizes is gone through (Fisher's exact permutation test, two-sided). `smallest_p` is the least p that such a
-    division can have. Raises UserInputError for a group with an unknown class, and for classes in both groups of a pair.
+    The units are the classes, regardless of the number of images: the test enumerates every division of the two groups' classes
+    into groups of the same sizes (Fisher's exact permutation test, two-sided).
+
+    Args:
+        scores: one per class.
+        groups: names of classes by the name of their group.
+
+    Raises:
+        UserInputError: for a group with an unknown class, and for classes in both groups of a pair.
     """
     f1 = {score.class_name: score.f1.estimate for score in scores}
     for group, classes in groups.items():

@@ -1,4 +1,4 @@
-"""How often two classes are taken for each other: by an arm, by people, and the difference."""
+"""Confusion rates of pairs of classes: of an arm, of human annotators, and the difference."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +16,16 @@ MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "
 
 
 def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: float) -> Interval:
-    """Return the share of the two classes' images that the arm takes for the other class, mean over seeds, in [0, 1].
+    """Return the confusion rate: the share of the two classes' images that the arm predicts as the other class.
 
-    The interval is for new seeds and new images. Raises UserInputError for one seed and for a class with one image.
+    Args:
+        arm: S >= 2 seeds over N images; the rate is the mean over seeds.
+        one: class in [0, K).
+        other: another class.
+        confidence: of the interval for new seeds and new images.
+
+    Raises:
+        UserInputError: for one seed, and for a class with one image.
     """
     images, mistaken = _mistaken(arm, one, other)
     rates = mistaken.mean(axis=1)
@@ -31,24 +38,27 @@ def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: flo
 def compute_human_excess(
     arm: ArmPredictions, one: int, other: int, human: NDArray[np.float64], confidence: float
 ) -> HumanExcess:
-    """Return by how much the arm takes the two classes for each other more often than people do.
+    """Return the arm's confusion rate minus that of human annotators on the same images.
 
     Args:
         arm: S >= 2 seeds over N images.
-        one, other: the classes.
-        human: (N, K) shares of the people who said each class, of the arm's images.
-        confidence: of the interval, for new seeds and new images.
+        one: class in [0, K).
+        other: another class.
+        human: (N, K) shares of annotators who chose each class.
+        confidence: of the interval for new seeds and new images.
 
-    The word is `MACHINE_SPECIFIC` where the whole interval lies above 0, `AMBIGUOUS` where none of it does, else `OPEN`.
+    Returns:
+        The excess; its word is `MACHINE_SPECIFIC` where the interval lies above 0, `AMBIGUOUS` where none of it does, else
+        `OPEN`.
     """
     images, mistaken = _mistaken(arm, one, other)
     labels = arm.labels[images]
-    people = np.where(labels == one, human[images, other], human[images, one])
-    gaps = mistaken - people
+    human_rates = np.where(labels == one, human[images, other], human[images, one])
+    gaps = mistaken - human_rates
     values = gaps.mean(axis=1)
     found = compute_crossed_interval(values, gaps - values[:, None], labels, arm.num_classes, confidence).interval
     word = MACHINE_SPECIFIC if found.low > 0 else AMBIGUOUS if found.high <= 0 else OPEN
-    return HumanExcess(human_rate=float(people.mean()), excess=found, word=word)
+    return HumanExcess(human_rate=float(human_rates.mean()), excess=found, word=word)
 
 
 def compare_with_humans(
@@ -58,7 +68,15 @@ def compare_with_humans(
     human: NDArray[np.float64] | None,
     confidence: float,
 ) -> tuple[ConfusedPair, ...]:
-    """Return the pairs with people's confusions beside; as they are where `human`, (N, K) shares, is None."""
+    """Return the pairs with the comparison with human annotators; unchanged where there are no human counts.
+
+    Args:
+        arm: S >= 2 seeds over N images.
+        pairs: that the arm confuses.
+        class_names: K names.
+        human: (N, K) shares of annotators who chose each class; None where there are no human counts.
+        confidence: of each interval.
+    """
     if human is None:
         return tuple(pairs)
     index = {name: i for i, name in enumerate(class_names)}
@@ -72,7 +90,7 @@ def compare_with_humans(
 
 
 def _mistaken(arm: ArmPredictions, one: int, other: int) -> tuple[NDArray[np.int64], FloatArray]:
-    """Return the images of the two classes, and (S, n) 1 where an image is taken for the other class."""
+    """Return the n images of the two classes, and (S, n) 1 where an image is predicted as the other class."""
     images = np.flatnonzero(np.isin(arm.labels, (one, other)))
     opposite = np.where(arm.labels[images] == one, other, one)
     return images, np.asarray(arm.predicted[:, images] == opposite, dtype=np.float64)

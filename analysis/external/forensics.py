@@ -1,4 +1,4 @@
-"""Forensics of models that were trained elsewhere: what needs labels and probabilities, and no model."""
+"""Forensics of models that were trained elsewhere, from labels and probabilities alone."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 
 CONFIDENCE = 0.95
-NO_HUMAN_COUNTS = "There are no human counts, so nothing is known of how people confuse these classes."
+NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideArm:
-    """What predictions alone say of one arm; the fields are those of `ArmFinding`."""
+    """Findings about one arm from its predictions alone; the fields are those of `ArmFinding`."""
 
     arm: str
     seeds: tuple[int, ...]
@@ -41,7 +41,15 @@ class OutsideArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideFindings:
-    """What predictions alone say of some arms on the same images."""
+    """Findings about several arms from their predictions on the same images.
+
+    Attributes:
+        class_names: K names.
+        num_images: N.
+        arms: one each.
+        label_issues: doubtful labels, the most doubtful first.
+        human_note: why confusions are not compared with human annotators; "" where they are.
+    """
 
     class_names: tuple[str, ...]
     num_images: int
@@ -61,15 +69,16 @@ def analyze_outside_arms(
     human_counts: NDArray[np.generic] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> OutsideFindings:
-    """Return the forensics of arms whose predictions came from outside.
+    """Return the forensics of models that were trained elsewhere.
 
     Args:
         arms: predictions by arm and seed, at least two seeds each, all on the same images.
         class_names: K names; "class 0" and so on where None.
-        human_counts: (N, K) counts of people's answers, a row for each image in the order of the sample ids.
+        human_counts: (N, K) numbers of annotators who chose each class, a row for each image in the order of the sample ids.
         groups: named groups of classes whose F1 is contrasted.
 
-    Raises UserInputError for one seed, arms with different images, names, counts or groups that do not fit.
+    Raises:
+        UserInputError: for one seed, arms with different images, and names, counts or groups that do not fit.
     """
     stacked = {arm: stack_predictions(arm, by_seed) for arm, by_seed in arms.items()}
     first = next(iter(stacked.values()))

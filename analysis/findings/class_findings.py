@@ -7,7 +7,15 @@ from analysis.findings.interval import Interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """Precision, recall and F1 of one class, means over seeds, with intervals for new seeds and new images."""
+    """Scores of one class: means over seeds, with intervals for new seeds and new images.
+
+    Attributes:
+        class_name: the class.
+        precision: TP / (TP + FP).
+        recall: TP / (TP + FN).
+        f1: harmonic mean of the two.
+        num_images: of the class.
+    """
 
     class_name: str
     precision: Interval
@@ -22,9 +30,9 @@ class Confusion:
 
     Attributes:
         counts: (K, K) mean number of images per seed.
-        rates: (K, K) Interval of P(predicted | true), for new seeds and new images.
-        excess: (K, K) rate minus the rate expected if errors of the row fell on wrong classes in proportion to
-            how often each class is wrongly predicted; 0 on the diagonal.
+        rates: (K, K) P(predicted | true), with intervals for new seeds and new images.
+        excess: (K, K) rate minus the rate expected if the errors of a row were distributed over the wrong classes in
+            proportion to how often each class is wrongly predicted; 0 on the diagonal.
     """
 
     counts: tuple[tuple[float, ...], ...]
@@ -34,12 +42,12 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanExcess:
-    """How an arm's confusion of two classes compares with people's on the same images.
+    """An arm's confusion of two classes compared with that of human annotators on the same images.
 
     Attributes:
-        human_rate: share of people's answers on images of the two classes that name the other one.
-        excess: the arm's rate minus people's, with its interval for new seeds and new images.
-        word: "machine-specific", "ambiguous to people" or "undecided", by the interval's place against 0.
+        human_rate: share of annotations on images of the two classes that name the other one.
+        excess: confusion rate of the arm minus the human rate, with its interval for new seeds and new images.
+        word: "machine-specific" where the interval lies above 0, "ambiguous to people" where none of it does, else "undecided".
     """
 
     human_rate: float
@@ -49,14 +57,15 @@ class HumanExcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedPair:
-    """Two classes that an arm takes for each other more often than chance would, over all pairs at once.
+    """Two classes that an arm confuses more often than expected by chance, with family-wise error control over all pairs.
 
     Attributes:
         classes: the two.
-        rate: share of their images that is taken for the other class, with its interval for new seeds and new images.
-        expected_rate: the same by chance (`analysis.classes.clusters`); the excess is `rate` minus this.
+        rate: confusion rate, the share of their images predicted as the other class, with its interval for new seeds and
+            new images.
+        expected_rate: confusion rate expected by chance (`analysis.classes.clusters`).
         p_adjusted: of the permutation test, over all pairs.
-        human: against people's confusion; None without human counts.
+        human: comparison with human annotators; None without human counts.
     """
 
     classes: tuple[str, str]
@@ -68,7 +77,12 @@ class ConfusedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusionCluster:
-    """Classes that significant pairs hold together in at least 95 % of bootstraps over images, `stability` the lowest share."""
+    """Classes that significant pairs connect in at least 95 % of bootstraps over images.
+
+    Attributes:
+        classes: their names.
+        stability: lowest share of bootstraps that connect two of them.
+    """
 
     classes: tuple[str, ...]
     stability: float
@@ -76,12 +90,13 @@ class ConfusionCluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelIssue:
-    """An image whose label every seed of every arm contradicts and that cleanlab lists.
+    """An image for which all models agree on another label than its own, and which cleanlab lists as well.
 
     Attributes:
         sample_id: index of the image in the image set.
-        label, suggested: names of its class, and of the one that the models say.
-        label_quality: cleanlab's score, 0 to 1; low is doubtful.
+        label: name of its class.
+        suggested: name of the class that the models predict.
+        label_quality: cleanlab's score in [0, 1]; low is doubtful.
     """
 
     sample_id: int

@@ -7,7 +7,7 @@ from analysis.findings.interval import Interval
 
 
 class Verdict(StrEnum):
-    """What one A/B row says about treatment against control."""
+    """The decision of one A/B row about treatment against control."""
 
     BETTER = "BETTER"
     WORSE = "WORSE"
@@ -21,8 +21,8 @@ class ClassDifference:
 
     Attributes:
         class_name: the class.
-        effect: mean over paired seeds with its 95 % interval for new seeds and new images, this class alone.
-        p_value: two-sided, of no difference.
+        effect: mean over paired seeds with its 95 % interval for new seeds and new images, pointwise for this class.
+        p_value: two-sided, for no difference.
         p_adjusted: Benjamini-Hochberg over the classes of the row.
         is_flagged: whether `p_adjusted` is at most the false discovery rate, 0.10.
     """
@@ -43,7 +43,7 @@ class ComparisonRow:
         control: arm B; effects are A minus B.
         effect: mean difference over paired seeds with its interval at `confidence` (simultaneous over rows).
         standard_error: of the effect, for new seeds and new images.
-        degrees_of_freedom: of the t distribution behind the interval.
+        degrees_of_freedom: of the t distribution of the interval.
         seed_variance: V_S of the comparison protocol.
         image_variance: V_I.
         seed_image_variance: V_SI.
@@ -51,17 +51,18 @@ class ComparisonRow:
         margin: the equivalence margin.
         verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED.
         materiality: "material", "negligible" or "" for a BETTER or WORSE row.
-        settles: what would settle an UNDECIDED row, else "".
+        settles: the seeds or test images that would decide an UNDECIDED row, as a sentence; else "".
         num_seeds: paired seeds S.
         num_images: test images N.
         minimum_detectable_effect: smallest effect found with 80 % power at this S and N.
-        p_value: two-sided, of no difference.
+        p_value: two-sided, for no difference.
         seed_differences: the S differences.
-        cost_ratio: device-seconds per run, treatment / control; None where not measured.
-        look: number of the planned look that the row rests on, from 1; `num_looks` were planned.
-        intervals: "planned" (they hold at the planned looks) or "anytime" (they hold at every number of seeds).
-        bootstrap: the crossed bootstrap's interval at the same confidence, a cross-check; None where not computed.
-        class_differences: class by class, exploratory; empty where not computed.
+        cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
+        look: number of the planned look that decided the row or came last, from 1.
+        num_looks: planned looks.
+        intervals: "planned" (valid at the planned looks) or "anytime" (valid at every number of seeds).
+        bootstrap: interval of the crossed bootstrap at the same confidence, as a cross-check; None where not computed.
+        class_differences: one per class, exploratory; empty where not computed.
         plan_changed: whether the plan was changed after it was written.
     """
 

@@ -7,18 +7,20 @@ from analysis.findings.interval import Interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchArm:
-    """How one arm fared in the search.
+    """The search of one arm.
 
     Attributes:
         arm: name.
-        num_trials: trials started.
-        num_completed, num_pruned, num_failed: by final state.
-        device_seconds: spent.
-        share: of all device-seconds.
+        num_trials: trials in the search.
+        num_completed: trials that are COMPLETE.
+        num_pruned: trials that are PRUNED.
+        num_failed: trials that are FAILED.
+        device_seconds: used by its trials.
+        share: of all device-seconds of the search.
         best_macro_f1: best last-epoch macro-F1 on the search split among trials that ran every epoch; None if none.
-        best_trial_id: that trial's id; "" if none.
-        saved_device_seconds: what the stopped trials would have spent had they run every epoch, less what they spent.
-        saved_fraction: saved / (spent + saved); 0 where nothing was spent.
+        best_trial_id: id of that trial; "" if none.
+        saved_device_seconds: device-seconds that the remaining epochs of its pruned trials would have used.
+        saved_fraction: saved / (used + saved); 0 where nothing was used.
     """
 
     arm: str
@@ -36,17 +38,17 @@ class SearchArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungFinding:
-    """How well one rung of one arm's bracket foretold the last epoch.
+    """Rung score against final score, for one rung of one arm.
 
     Attributes:
         arm: name.
         epoch: of the rung.
         num_reached: trials that reported a finite macro-F1 at the rung.
-        num_stopped: of those, stopped there.
+        num_stopped: trials that were stopped at the rung.
         num_completed: trials that ran every epoch; the correlation is over these alone.
-        rank_correlation: Spearman, between macro-F1 at the rung and at the last epoch; None where there is none (fewer
-            than two trials, or all with the same value).
-        interval: of the rank correlation at 95 %; None where there is none (fewer than four trials, or a correlation of
+        rank_correlation: Spearman's, between macro-F1 at the rung and at the last epoch; None where it is undefined (fewer
+            than two trials, or constant values).
+        interval: of the rank correlation at 95 %; None where it is undefined (fewer than four trials, or a correlation of
             exactly 1 or -1).
     """
 
@@ -61,7 +63,7 @@ class RungFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningPoint:
-    """The best macro-F1 on the search split to be expected after `device_seconds` of search, with a band of 80 % of searches."""
+    """Expected best macro-F1 on the search split after `device_seconds` of search; 80 % of searches lie in [low, high]."""
 
     device_seconds: float
     expected: float
@@ -75,8 +77,8 @@ class TuningCurve:
 
     Attributes:
         arm: name.
-        points: over searches made of the arm's own trials, drawn with replacement; empty where too few of them finish one.
-        observed: (device-seconds, best macro-F1 so far) of the search as it was, at the ends of its trials.
+        points: over searches resampled from the arm's own trials; empty where too few of them complete a trial.
+        observed: (device-seconds, best macro-F1 so far) of the actual search, at the ends of its trials.
     """
 
     arm: str
@@ -86,7 +88,7 @@ class TuningCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterImportance:
-    """Share of one hyperparameter in telling an arm's best trials from the rest (PED-ANOVA); an arm's shares sum to 1."""
+    """Importance of one hyperparameter of an arm (PED-ANOVA); the importances of an arm sum to 1."""
 
     arm: str
     parameter: str

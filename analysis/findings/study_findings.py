@@ -15,13 +15,35 @@ from analysis.findings.search_findings import ParameterImportance, RungFinding, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Everything the report says about one study.
+    """All findings about one study.
 
-    Attributes that do not speak for themselves: `search_notes` are sentences about the search's plots and importances (what
-    could not be drawn, what is inexact); `search_page` is the file name of the interactive plots beside the report, "" if
-    there is none; `allocation` is "per_arm", "pooled" or "given" (nothing was searched); `warm_start` is the study
-    from whose trials the samplers started, "" if none; `basis` is a digest of what all this was computed from, with which code
-    and versions (`study.results.findings.digest_basis`).
+    Attributes:
+        study: name of the study.
+        created: time of the analysis, UTC.
+        class_names: K names.
+        factor: hyperparameter that distinguishes the arms.
+        gate: macro-F1 that every arm must exceed; None without a gate.
+        search: one per arm.
+        rungs: epochs at which ASHA decides; empty where it is off.
+        rung_findings: one per arm and rung.
+        importances: of the hyperparameters, arm by arm.
+        tuning_curves: of arms with enough full trials.
+        search_notes: sentences about the search's plots and importances: missing plots, inexact values.
+        search_page: file name of the interactive plots beside the report; "" if there is none.
+        allocation: "per_arm", "pooled" or "given" (the configurations were given, nothing was searched).
+        warm_start: study from whose trials the samplers started; "" if none.
+        arms: findings about the arms.
+        rows: of the A/B table.
+        human_note: why confusions are not compared with human annotators; "" where they are.
+        audit_note: why the arms were not audited; "" where they were.
+        label_issues: doubtful labels, the most doubtful first.
+        panels: Grad-CAM panels.
+        cam_note: why there are no heat maps, or why they are no evidence; else "".
+        num_test_reads: how often the test split was read.
+        warnings: sentences that a reader needs before the numbers.
+        figures: file name by key.
+        passport: data, code and versions of the launch.
+        basis: digest of records, plan, code and versions (`study.results.findings.digest_basis`).
     """
 
     study: str

@@ -1,4 +1,4 @@
-"""The predicted classes of an arm's seeds, averages of several arms, and the checks that two of them can be compared."""
+"""The predictions of an arm's seeds, averages of several arms, and the checks that two sides of a comparison pair."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,13 +45,13 @@ class ArmPredictions:
 
     @property
     def members(self) -> tuple["ArmPredictions"]:
-        """The arm alone, as the members of an `ArmAverage`."""
+        """The arm itself, as the only member."""
         return (self,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmAverage:
-    """One side of a contrast: the average of several arms' macro-F1, seed by seed, such as all runs at one level of a factor.
+    """One side of a contrast: the average of several arms' macro-F1, seed by seed, such as all arms with one level of a factor.
 
     Attributes:
         name: of the side.
@@ -92,14 +92,19 @@ Side = ArmPredictions | ArmAverage
 
 
 def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
-    """Return the mean over a side's arms of what `compute` gives for each."""
+    """Return the mean of `compute` over the arms of one side."""
     return np.asarray(np.mean([compute(member) for member in side.members], axis=0))
 
 
 def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmPredictions:
-    """Return the arm `name` from one `Predictions` per seed.
+    """Return one arm's predictions.
 
-    Raises UserInputError if there are none, or naming the first seed and image in which two seeds differ.
+    Args:
+        name: of the arm.
+        predictions: by seed, all on the same images of one split.
+
+    Raises:
+        UserInputError: if there are none, or naming the first seed and image in which two seeds differ.
     """
     if not predictions:
         raise UserInputError(f"arm {name!r} has no predictions; run its confirmation seeds first")
@@ -107,11 +112,11 @@ def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmP
     first = predictions[seeds[0]]
     for seed in seeds[1:]:
         other = predictions[seed]
-        what = f"seeds {seeds[0]} and {seed} of arm {name!r}"
+        both = f"seeds {seeds[0]} and {seed} of arm {name!r}"
         if other.split != first.split:
-            raise UserInputError(f"{what} must share one split, but predict {first.split!r} and {other.split!r}")
+            raise UserInputError(f"{both} must share one split, but predict {first.split!r} and {other.split!r}")
         _check_same_images(
-            what,
+            both,
             (first.sample_ids, first.labels, first.logits.shape[1]),
             (other.sample_ids, other.labels, other.logits.shape[1]),
         )
@@ -126,7 +131,11 @@ def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmP
 
 
 def check_paired(treatment: Side, control: Side) -> None:
-    """Raise UserInputError naming the first seed, image or label in which the two arms differ."""
+    """Check that two sides have the same seeds, images, labels and classes.
+
+    Raises:
+        UserInputError: naming the first seed, image or label in which they differ.
+    """
     names = f"arms {treatment.name!r} and {control.name!r}"
     unpaired = sorted(set(treatment.seeds) ^ set(control.seeds))
     if unpaired:
@@ -142,19 +151,19 @@ def check_paired(treatment: Side, control: Side) -> None:
     )
 
 
-def _check_same_images(what: str, one: tuple[IntArray, IntArray, int], other: tuple[IntArray, IntArray, int]) -> None:
+def _check_same_images(both: str, one: tuple[IntArray, IntArray, int], other: tuple[IntArray, IntArray, int]) -> None:
     if one[2] != other[2]:
-        raise UserInputError(f"{what} must have the same classes, but have {one[2]} and {other[2]}")
+        raise UserInputError(f"{both} must have the same classes, but have {one[2]} and {other[2]}")
     if not np.array_equal(one[0], other[0]):
         first = sorted(set(one[0].tolist()) ^ set(other[0].tolist()))
         detail = f"sample {first[0]} is only in one of them" if first else "their order differs"
         raise UserInputError(
-            f"{what} must predict the same images, but {detail} ({len(one[0])} and {len(other[0])} images)"
+            f"{both} must predict the same images, but {detail} ({len(one[0])} and {len(other[0])} images)"
         )
     differing = np.flatnonzero(one[1] != other[1])
     if len(differing):
         i = differing[0]
         raise UserInputError(
-            f"{what} must agree on the labels, but sample {one[0][i]} is of class {one[1][i]} in one "
+            f"{both} must agree on the labels, but sample {one[0][i]} is of class {one[1][i]} in one "
             f"and {other[1][i]} in the other"
         )

@@ -1,4 +1,4 @@
-"""Two arms over paired seeds and the same test images: difference, interval, verdict, and what would settle it."""
+"""Comparison of two sides over paired seeds and the same test images: difference, interval, verdict, seeds still needed."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ MOST_SEEDS = 1000
 def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
     """Return (S,) macro-F1 of treatment minus control per paired seed, a fraction; one seed is enough.
 
-    Raises UserInputError naming the first seed, image or label in which the arms differ.
+    Raises:
+        UserInputError: naming the first seed, image or label in which the sides differ.
     """
     check_paired(treatment, control)
     return np.asarray(average_members(treatment, _macro_f1) - average_members(control, _macro_f1))
@@ -37,7 +38,13 @@ def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
 def compute_difference(treatment: Side, control: Side, confidence: float) -> CrossedEstimate:
     """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
 
-    Raises UserInputError for arms that do not pair and for one seed.
+    Args:
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        UserInputError: for sides that do not pair, and for one seed.
     """
     differences = compute_seed_differences(treatment, control)
     labels, num_classes = treatment.labels, treatment.num_classes
@@ -59,15 +66,17 @@ def compare_arms(
     """Return the row of the A/B table for treatment against control.
 
     Args:
-        treatment, control: with the same seeds and images.
-        margin: differences of macro-F1 below it do not matter; a fraction in (0, 1).
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        margin: equivalence margin, the largest difference of macro-F1 that is negligible; a fraction in (0, 1).
         alpha: family-wise error rate over all rows and looks.
         num_rows: rows of the table.
-        cost_ratio: device-seconds per run, treatment / control; None where not measured.
+        cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
         look: number of this look, from 1.
         num_looks: planned looks; the interval's confidence is 1 - alpha / (num_rows * num_looks).
 
-    Raises UserInputError for settings out of range, for arms that do not pair and for one seed.
+    Raises:
+        UserInputError: for settings out of range, for sides that do not pair, and for one seed.
     """
     _check_settings(margin, alpha, num_rows, cost_ratio)
     confidence = 1 - alpha / (num_rows * num_looks)
@@ -131,10 +140,17 @@ def compute_holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
 def describe_what_settles(
     found: CrossedEstimate, margin: float, confidence: float, num_seeds: int, num_images: int
 ) -> str:
-    """Return in one line which numbers of seeds or test images would decide an UNDECIDED row.
+    """Return a sentence with the number of seeds or test images that would decide an UNDECIDED row.
 
-    It is a projection from the difference and variances estimated so far: the seeds' own part shrinks with the seeds,
-    the images' own part with the images, and the seed x image noise with both.
+    The projection uses the present estimates of the difference and its variances: the variance of seeds decreases with the
+    number of seeds, that of images with the number of images, and the seed x image noise with both.
+
+    Args:
+        found: the difference.
+        margin: the equivalence margin, a fraction.
+        confidence: of the interval.
+        num_seeds: S.
+        num_images: N.
     """
     effect = abs(found.interval.estimate)
     needed = max(effect, margin - effect)
@@ -145,7 +161,7 @@ def describe_what_settles(
     squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
     if squared_quantile * only_images < needed**2:
         return f"more than {MOST_SEEDS} seeds would be needed at the present difference"
-    # Twice the images that would do with endless seeds, so that half of the squared error is left to the seeds.
+    # Twice the images that infinitely many seeds would need, so that half of the squared error is left to the seeds.
     growth = 2 * squared_quantile * only_images / needed**2
     images = _round_up(growth * num_images)
     seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images, images)

@@ -1,4 +1,4 @@
-"""Optuna's own plots of a search: static ones for the report, and interactive ones for one page that needs no network."""
+"""Optuna's own plots of a search: static ones for the report, and interactive ones on a page that needs no network."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -38,14 +38,14 @@ MIN_COMPLETE_TRIALS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlot:
-    """One of Optuna's plots, which draws itself in two forms.
+    """One of Optuna's plots, static and interactive.
 
     Attributes:
         key: name among the report's figures.
         title: of the plot.
-        draw_axes: Optuna's matplotlib function, its study given.
-        tidy: makes room for what Optuna's layout cuts off or lays over each other.
-        draw_page: Optuna's plotly function, its study given.
+        draw_axes: calls Optuna's matplotlib function for the study.
+        tidy: corrects Optuna's layout, which cuts off or overlaps some texts.
+        draw_page: calls Optuna's plotly function for the study.
     """
 
     key: str
@@ -57,12 +57,12 @@ class SearchPlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchView:
-    """What Optuna has to say of a search.
+    """Optuna's plots, importances and notes of a search.
 
     Attributes:
-        plots: those that this search can give.
+        plots: those for which the search has enough trials.
         importances: arm -> hyperparameter -> importance; an arm with too few complete trials is absent.
-        notes: sentences about what is left out or inexact.
+        notes: sentences about missing plots and inexact values.
     """
 
     plots: tuple[SearchPlot, ...]
@@ -70,11 +70,11 @@ class SearchView:
     notes: tuple[str, ...]
 
     def draw_pngs(self) -> dict[str, bytes]:
-        """Return every plot as a PNG, under its key."""
+        """Return every plot as a PNG by key."""
         return {plot.key: _draw_png(plot) for plot in self.plots}
 
     def build_page(self, study_name: str) -> str:
-        """Return the interactive page: every plot, with plotly's script inside once."""
+        """Return the interactive page with every plot; it contains plotly's script."""
         sections = [
             PageSection(
                 title=plot.title,
@@ -87,7 +87,7 @@ class SearchView:
 
 
 def view_search(study: OpenStudy) -> SearchView:
-    """Return Optuna's plots and importances of a study's search, arm by arm and as a whole."""
+    """Return Optuna's view of a study's search, arm by arm and as a whole."""
     records, arms = study.book.of_stage("search"), study.spec.arms()
     built = {
         arm: build_optuna_study([r for r in records if r.config.arm == arm.name], arm.space, study_name=arm.name)
@@ -140,7 +140,7 @@ def _plot_slice(arm: Arm, study: optuna.Study) -> SearchPlot:
 
 def _plot_importance(arm: Arm, study: optuna.Study) -> SearchPlot:
     def draw(plot: Callable[..., Any]) -> Any:
-        # The target of `compute_importances`, so that plot and table have the same numbers.
+        # The target of `compute_importances`, so that plot and table show the same numbers.
         return plot(study, evaluator=PedAnovaImportanceEvaluator(), target=negated_value, target_name=SCORE)
 
     return SearchPlot(
@@ -182,7 +182,7 @@ def _plot_whole(whole: optuna.Study, comparable: list[optuna.Study], notes: list
 
 
 def _draw_edges(timeline: Any) -> Any:
-    """Give plotly's bars an edge, so that a trial shorter than a second is seen."""
+    """Give plotly's bars an edge, so that trials shorter than a second are visible."""
     for bars in timeline.data:
         bars.marker.line = {"color": bars.marker.color, "width": 1}
     return timeline
@@ -207,16 +207,16 @@ def _draw_html(plot: SearchPlot) -> str:
     with _quiet():
         figure = plot.draw_page()
     figure.update_layout(title=None, margin={"t": 30}, template="plotly_white")
-    # A bar or a line may carry a text from outside; plotly escapes it for the script that it stands in.
+    # A bar or a line may contain text from the user; plotly escapes it for its script.
     html: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{plot.key}")
     return html
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna's notes on experimental functions, and matplotlib's on axes of one value, to itself.
+    """Suppress warnings about Optuna's experimental functions and matplotlib's axes with a single value.
 
-    What Optuna warns of importances is collected in `assess_importances`.
+    Warnings about importances are collected in `assess_importances`.
     """
     with warnings.catch_warnings():
         for category in (optuna.exceptions.ExperimentalWarning, UserWarning):
@@ -226,7 +226,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _private_pyplot() -> Iterator[None]:
-    """Let Optuna draw through pyplot without a window, and put pyplot's settings back."""
+    """Let Optuna draw through pyplot without a window, and restore pyplot's settings."""
     before = matplotlib.get_backend(auto_select=False)
     pyplot.switch_backend("agg")
     try:

@@ -98,7 +98,7 @@ def test_a_configuration_outside_the_space_is_named(searched: OpenStudy) -> None
 def test_a_time_that_is_none_is_named(searched: OpenStudy) -> None:
     record = searched.book.of_stage("search")[0]
     arm = next(a for a in searched.spec.arms() if a.name == record.config.arm)
-    with pytest.raises(DamagedFileError, match=r"trial 00000 is damaged: it has ended, but 'noon' is no time"):
+    with pytest.raises(DamagedFileError, match=r"trial 00000 is damaged: it has ended, but 'noon' is not a time"):
         build_optuna_study([record.updated(ended="noon")], arm.space)
 
 
@@ -121,7 +121,7 @@ def test_the_database_holds_the_same_trials_and_takes_them_once(searched: OpenSt
         assert [_content(t) for t in stored.trials] == [_content(t) for t in expected[name].trials]
     storage.remove_session()
     storage.engine.dispose()
-    with pytest.raises(UserInputError, match=r"holds the study 'simulated' already; give another --optuna"):
+    with pytest.raises(UserInputError, match=r"already contains the study 'simulated'; give another --optuna"):
         export_optuna(searched, url)
 
 
