@@ -8,8 +8,6 @@ from rich.console import Console
 
 from analysis.external.forensics import analyze_outside_arms
 from analysis.external.predictions import compare_outside_arms, describe_single_seeds, read_predictions_file
-from analysis.findings.arm_findings import ArmScores
-from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table, build_pair_table
 from analysis.report.figures import figure_to_png, plot_confusion
@@ -226,20 +224,13 @@ def print_comparison(opened: OpenStudy, console: Console, errors: Console, *, is
 
     The tables of an analyzed study are those of its findings; of another one they are computed and written.
     """
-    rows: Sequence[ComparisonRow]
-    arms: Sequence[ArmScores]
-    if is_analyzed:
-        findings = load_findings(opened)
-        rows, arms = findings.rows, findings.arms
-    else:
-        comparison = compare(opened)
-        rows, arms = comparison.rows, tuple(comparison.arms.values())
-    if rows:
-        console.print(build_rich_table(rows))
-    console.print(build_arm_rich_table(arms))
-    for row in rows:
+    found = load_findings(opened) if is_analyzed else compare(opened)
+    if found.rows:
+        console.print(build_rich_table(found.rows))
+    console.print(build_arm_rich_table(found.arms))
+    for row in found.rows:
         console.print(format_row(row), soft_wrap=True, highlight=False)
-    missed = [arm for arm in arms if arm.gate_cleared is False]
+    missed = [arm for arm in found.arms if arm.gate_cleared is False]
     gate = opened.spec.gate
     for arm in missed:
         assert gate is not None

@@ -49,25 +49,23 @@ def audit_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 0)
 
 
 def _audit_ring(classify: Classify, audit_images: AuditImages, fraction: float, seed: int) -> RingAudit:
-    labels, num_classes = audit_images.labels, len(audit_images.class_names)
-    ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], fraction)
+    images, labels, num_classes = audit_images.images, audit_images.labels, len(audit_images.class_names)
+    ring = make_ring(images.shape[1], images.shape[2], fraction)
     gaps = _measure_ring_gaps(classify, audit_images, ring, seed, "all")
     quiet, reason = _find_object_free(audit_images, ring)
-    quiet_gaps = _measure_ring_gaps(classify, audit_images.take(quiet), ring, seed, "quiet") if len(quiet) else None
-    color = audit_images.images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
-    ring_only = np.asarray(classify(fill_center(audit_images.images, ring, color)) == labels, dtype=np.float64)
+    quiet_labels, quiet_gaps = labels[quiet], np.zeros((len(gaps), 0))
+    if len(quiet):
+        quiet_gaps = _measure_ring_gaps(classify, audit_images.take(quiet), ring, seed, "quiet")
+    color = images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
+    ring_only = np.asarray(classify(fill_center(images, ring, color)) == labels, dtype=np.float64)
     present = np.unique(labels)
-    confidence = 1 - ALPHA / len(present)
     classes = []
     for label in present:
-        own = labels == label
-        gap = compute_mean_interval(gaps[:, own], labels[own], num_classes, confidence)
+        own, quiet_own = labels == label, quiet_labels == label
+        gap = compute_mean_interval(gaps[:, own], labels[own], num_classes, 1 - ALPHA / len(present))
         quiet_gap = None
-        if quiet_gaps is not None and (labels[quiet] == label).sum() >= FEWEST_QUIET:
-            quiet_own = labels[quiet] == label
-            quiet_gap = compute_mean_interval(
-                quiet_gaps[:, quiet_own], labels[quiet][quiet_own], num_classes, 1 - ALPHA
-            )
+        if quiet_own.sum() >= FEWEST_QUIET:
+            quiet_gap = compute_mean_interval(quiet_gaps[:, quiet_own], quiet_labels[quiet_own], num_classes)
         verdict = judge_gap(gap)
         classes.append(
             ClassAudit(
@@ -82,7 +80,7 @@ def _audit_ring(classify: Classify, audit_images: AuditImages, fraction: float, 
     verdict = judge_classes(classes)
     return RingAudit(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
-        gap=compute_mean_interval(gaps, labels, num_classes, 1 - ALPHA),
+        gap=compute_mean_interval(gaps, labels, num_classes),
         ring_only_accuracy=_share(ring_only, labels, num_classes),
         chance=1 / len(present),
         classes=tuple(classes),
@@ -111,31 +109,20 @@ def measure_color_losses(classify: Classify, audit_images: AuditImages) -> tuple
     Raises:
         UserInputError: for one seed, and for a class with one image.
     """
-    gray = np.repeat((audit_images.images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
-    correct, correct_gray = (
-        np.asarray(classify(images) == audit_images.labels, dtype=np.float64) for images in (audit_images.images, gray)
-    )
+    images, labels, names = audit_images.images, audit_images.labels, audit_images.class_names
+    gray = np.repeat((images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
+    correct, correct_gray = (np.asarray(classify(shown) == labels, dtype=np.float64) for shown in (images, gray))
     lost = correct - correct_gray
-    present = np.unique(audit_images.labels)
+    present = np.unique(labels)
     losses = []
     for label in present:
-        own = audit_images.labels == label
-        interval = compute_mean_interval(
-            lost[:, own], audit_images.labels[own], len(audit_images.class_names), 1 - ALPHA / len(present)
-        )
-        losses.append(ColourLoss(class_name=audit_images.class_names[int(label)], loss=interval))
+        own = labels == label
+        interval = compute_mean_interval(lost[:, own], labels[own], len(names), 1 - ALPHA / len(present))
+        losses.append(ColourLoss(class_name=names[int(label)], loss=interval))
     return tuple(losses)
 
 
-def measure_pull(
-    classify: Classify,
-    audit_images: AuditImages,
-    one: int,
-    other: int,
-    *,
-    fraction: float = RING_FRACTIONS[0],
-    seed: int = 0,
-) -> PairPull:
+def measure_pull(classify: Classify, audit_images: AuditImages, one: int, other: int, *, seed: int = 0) -> PairPull:
     """Return how much more often images of class `one` are predicted as `other` when their ring comes from `other`.
 
     The pull is P(other | ring of other) - P(other | ring of a third class) on images of `one`.
@@ -145,27 +132,20 @@ def measure_pull(
         audit_images: images that no model was trained on, of three classes at least.
         one: class of the images.
         other: class of the rings.
-        fraction: width of the ring, as a fraction of the image's side.
         seed: of the choice of donors.
 
     Raises:
         UserInputError: for one seed, and for a class with one image.
     """
-    labels, names = audit_images.labels, audit_images.class_names
-    ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], fraction)
+    images, labels, names = audit_images.images, audit_images.labels, audit_images.class_names
+    ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[0])
     generator = numpy_generator(seed, f"pull {one} {other}")
     own = np.flatnonzero(labels == one)
-    towards, third = np.flatnonzero(labels == other), np.flatnonzero(~np.isin(labels, (one, other)))
-    pulled = [
-        classify(
-            swap_ring(audit_images.images[own], audit_images.images[_draw_donors(donors, len(own), generator)], ring)
-        )
-        == other
-        for donors in (towards, third)
-    ]
-    effect = compute_mean_interval(
-        np.asarray(pulled[0], dtype=np.float64) - pulled[1], labels[own], len(names), 1 - ALPHA
-    )
+    pulled = []
+    for donors in (np.flatnonzero(labels == other), np.flatnonzero(~np.isin(labels, (one, other)))):
+        drawn = _draw_donors(donors, len(own), generator)
+        pulled.append(np.asarray(classify(swap_ring(images[own], images[drawn], ring)) == other, dtype=np.float64))
+    effect = compute_mean_interval(pulled[0] - pulled[1], labels[own], len(names))
     return PairPull(true_class=names[one], ring_class=names[other], pull=effect)
 
 

@@ -87,35 +87,28 @@ def _choose_references(
     generator: np.random.Generator,
 ) -> _Sample | None:
     """Return images of other classes, each compared with a random class that its own class is not confused with."""
+    labels, num_classes = audit_images.labels, len(audit_images.class_names)
     related = {frozenset(p) for p in (*confused, pair)}
     partners = {
-        c: [d for d in range(len(audit_images.class_names)) if d != c and frozenset((c, d)) not in related]
-        for c in np.unique(audit_images.labels).tolist()
+        c: [d for d in range(num_classes) if d != c and frozenset((c, d)) not in related]
+        for c in np.unique(labels).tolist()
         if c not in pair
     }
-    images = np.flatnonzero(np.isin(audit_images.labels, [c for c, found in partners.items() if found]))
+    images = np.flatnonzero(np.isin(labels, [c for c, found in partners.items() if found]))
     images = np.sort(generator.permutation(images)[:MOST_REFERENCES])
-    true = audit_images.labels[images]
-    enough = (
-        np.bincount(true, minlength=len(audit_images.class_names))[true] >= 2
-        if len(images)
-        else np.zeros(0, dtype=bool)
-    )
-    images, true = images[enough], true[enough]
+    images = images[np.bincount(labels[images], minlength=num_classes)[labels[images]] >= 2]
     if len(images) < FEWEST_IMAGES:
         return None
-    other = np.array([generator.choice(partners[int(c)]) for c in true])
-    return _Sample(images=images, true=true, other=other)
+    other = np.array([generator.choice(partners[int(c)]) for c in labels[images]])
+    return _Sample(images=images, true=labels[images], other=other)
 
 
 def _measure(
     compute_logits: ComputeLogits, audit_images: AuditImages, sample: _Sample, generator: np.random.Generator
 ) -> FloatArray:
     """Return (4, S, n) Shapley values of the cues in `CUES`."""
-    images = audit_images.images[sample.images]
-    third = [
-        np.flatnonzero(~np.isin(audit_images.labels, (t, o))) for t, o in zip(sample.true, sample.other, strict=True)
-    ]
+    images, labels = audit_images.images[sample.images], audit_images.labels
+    third = [np.flatnonzero(~np.isin(labels, (t, o))) for t, o in zip(sample.true, sample.other, strict=True)]
     donors = audit_images.images[[generator.choice(candidates) for candidates in third]]
     removal = prepare_removal(images, donors, generator)
     n = np.arange(len(images))

@@ -69,16 +69,12 @@ def measure_gaps(
         UserInputError: if a class has only one image, or there is only one class.
     """
     # One donor each: averaging over several would hide that donors are a sample too.
-    right = [
-        classify(
-            swap(
-                audit_images.images, audit_images.images[draw_partners(audit_images.labels, generator, same_class=same)]
-            )
-        )
-        == audit_images.labels
-        for same in (True, False)
-    ]
-    return np.asarray(np.asarray(right[0], dtype=np.float64) - right[1])
+    images, labels = audit_images.images, audit_images.labels
+    correct = []
+    for same_class in (True, False):
+        donors = images[draw_partners(labels, generator, same_class=same_class)]
+        correct.append(np.asarray(classify(swap(images, donors)) == labels, dtype=np.float64))
+    return np.asarray(correct[0] - correct[1])
 
 
 def compute_mean_interval(

@@ -13,6 +13,8 @@ from analysis.classes.group_contrasts import compute_group_contrasts
 from analysis.classes.pair_rates import compare_with_humans
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.arm_findings import ArmConfusions, ArmScores
+from analysis.findings.class_findings import ClassScore
+from analysis.statistics.arm_predictions import ArmPredictions
 from trainables.models.backbones import count_forward_flops
 
 PAIR_CONFIDENCE = 0.95
@@ -63,25 +65,23 @@ def compute_arm_scores(
 
 
 def compute_arm_confusions(
-    scores: ArmScores,
-    evidence: ArmEvidence,
+    arm: ArmPredictions,
+    class_scores: Sequence[ClassScore],
     groups: Mapping[str, Sequence[str]],
-    human_shares: NDArray[np.float64] | None,
+    human: NDArray[np.float64] | None,
 ) -> ArmConfusions:
     """Return the pairs and clusters of classes that an arm confuses, and the contrasts of the named groups of classes.
 
     Args:
-        scores: of the arm.
-        evidence: of the arm.
+        arm: S >= 2 seeds over N images.
+        class_scores: one per class, in the order of the classes.
         groups: classes by the name of their group; empty for no contrasts.
-        human_shares: (number of images, K) shares of human answers by sample id; None where there are no human counts.
+        human: (N, K) shares of annotators who chose each class; None where there are no human counts.
     """
-    class_names = [score.class_name for score in scores.class_scores]
-    stacked = evidence.stacked()
-    pairs, clusters = find_clusters(stacked, class_names)
-    human = None if human_shares is None else human_shares[stacked.sample_ids]
+    class_names = [score.class_name for score in class_scores]
+    pairs, clusters = find_clusters(arm, class_names)
     return ArmConfusions(
-        confused_pairs=compare_with_humans(stacked, pairs, class_names, human, PAIR_CONFIDENCE),
+        confused_pairs=compare_with_humans(arm, pairs, class_names, human, PAIR_CONFIDENCE),
         clusters=clusters,
-        group_contrasts=compute_group_contrasts(scores.class_scores, groups),
+        group_contrasts=compute_group_contrasts(class_scores, groups),
     )

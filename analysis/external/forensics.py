@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
-from analysis.classes.clusters import find_clusters
 from analysis.classes.confusion_matrix import compute_confusion
-from analysis.classes.group_contrasts import compute_group_contrasts
 from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.label_issues import list_label_issues
-from analysis.classes.pair_rates import compare_with_humans
-from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
-from analysis.findings.forensic_findings import GroupContrast
+from analysis.evidence.arm_scores import compute_arm_confusions
+from analysis.findings.arm_findings import ArmConfusions
+from analysis.findings.class_findings import ClassScore, Confusion, LabelIssue
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from search_spaces.errors import UserInputError
@@ -25,8 +23,8 @@ CONFIDENCE = 0.95
 NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideArm:
+@dataclass(frozen=True, kw_only=True)
+class OutsideArm(ArmConfusions):
     """Findings about one arm from its predictions alone; the fields are those of `ArmFinding`."""
 
     arm: str
@@ -34,9 +32,6 @@ class OutsideArm:
     test_macro_f1: Interval
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
-    confused_pairs: tuple[ConfusedPair, ...]
-    clusters: tuple[ConfusionCluster, ...]
-    group_contrasts: tuple[GroupContrast, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +101,6 @@ def _analyze_arm(
     human: NDArray[np.float64] | None,
     groups: Mapping[str, Sequence[str]],
 ) -> OutsideArm:
-    pairs, clusters = find_clusters(arm, names)
     scores = compute_class_scores(arm, names, CONFIDENCE)
     return OutsideArm(
         arm=arm.name,
@@ -114,7 +108,5 @@ def _analyze_arm(
         test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
         class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
-        confused_pairs=compare_with_humans(arm, pairs, names, human, CONFIDENCE),
-        clusters=clusters,
-        group_contrasts=compute_group_contrasts(scores, groups),
+        **vars(compute_arm_confusions(arm, scores, groups, human)),
     )

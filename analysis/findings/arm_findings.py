@@ -1,6 +1,5 @@
 """Findings about one arm: its scores and costs, its confusions, its audits, and all of them together."""
 
-import dataclasses
 from dataclasses import dataclass
 
 from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster
@@ -16,7 +15,7 @@ from analysis.findings.forensic_findings import (
 from analysis.findings.interval import Interval
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ArmScores:
     """Scores of one arm's confirmation trials, and what they cost.
 
@@ -63,7 +62,7 @@ class ArmScores:
     device: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ArmConfusions:
     """Which classes an arm confuses.
 
@@ -78,7 +77,7 @@ class ArmConfusions:
     group_contrasts: tuple[GroupContrast, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ArmAudits:
     """Audits of one arm; the default is an arm that was not audited.
 
@@ -99,22 +98,11 @@ class ArmAudits:
     cam_admission: CamAdmission | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmFinding(ArmScores):
-    """All findings about one arm; the fields are those of `ArmScores`, `ArmConfusions` and `ArmAudits`."""
-
-    confused_pairs: tuple[ConfusedPair, ...]
-    clusters: tuple[ConfusionCluster, ...]
-    group_contrasts: tuple[GroupContrast, ...]
-    ring_audits: tuple[RingAudit, ...]
-    pulls: tuple[PairPull, ...]
-    root_causes: tuple[RootCause, ...]
-    colour_losses: tuple[ColourLoss, ...]
-    frequency_audit: FrequencyAudit | None
-    cam_admission: CamAdmission | None
+@dataclass(frozen=True, kw_only=True)
+class ArmFinding(ArmScores, ArmConfusions, ArmAudits):
+    """All findings about one arm."""
 
     @classmethod
     def from_parts(cls, scores: ArmScores, confusions: ArmConfusions, audits: ArmAudits) -> "ArmFinding":
         """Return the finding that has the fields of all three parts."""
-        parts = (scores, confusions, audits)
-        return cls(**{f.name: getattr(part, f.name) for part in parts for f in dataclasses.fields(part)})
+        return cls(**vars(scores), **vars(confusions), **vars(audits))

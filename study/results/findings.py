@@ -155,15 +155,14 @@ def _find_arms(
     counts_file = study.spec.analyze.human_counts
     human = None if counts_file is None else load_human_shares(counts_file, image_set)
     groups = study.spec.analyze.groups or image_set.class_groups
-    confusions = {
-        name: compute_arm_confusions(scores, comparison.evidence[name], groups, human)
-        for name, scores in comparison.arms.items()
-    }
-    pairs = {name: found.confused_pairs for name, found in confusions.items()}
+    confusions = {}
+    for scores in comparison.arms:
+        stacked = comparison.evidence[scores.arm].stacked()
+        own = None if human is None else human[stacked.sample_ids]
+        confusions[scores.arm] = compute_arm_confusions(stacked, scores.class_scores, groups, own)
+    pairs = {arm: found.confused_pairs for arm, found in confusions.items()}
     audits, note = audit_arms(study, pairs, comparison.evidence, image_set, on_step)
-    return tuple(
-        ArmFinding.from_parts(scores, confusions[name], audits[name]) for name, scores in comparison.arms.items()
-    ), note
+    return tuple(ArmFinding.from_parts(s, confusions[s.arm], audits[s.arm]) for s in comparison.arms), note
 
 
 def _draw_panels(

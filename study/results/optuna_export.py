@@ -129,19 +129,20 @@ def hide_password(url: str) -> str:
     return f"{head}{separator}{login.partition(':')[0]}:***@{host}"
 
 
-def compute_importances(optuna_study: optuna.Study) -> dict[str, float] | None:
-    """Return each hyperparameter's importance (PED-ANOVA), most important first, summing to 1; None for too few trials.
+def compute_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """Return each hyperparameter's importance (PED-ANOVA), and the warnings of Optuna's evaluator.
 
     The call is the same as in optuna-dashboard 0.21, so that both show the same numbers: evaluator with its defaults, target the
     negated value (PED-ANOVA assumes that low is good), equal shares where the evaluator returns none. It compares the best
     tenth of the complete trials with all of them, so it is imprecise below about 50 complete trials. Source:
     https://arxiv.org/abs/2304.10255, and https://arxiv.org/abs/2601.20800 for conditional parameters.
+
+    Args:
+        optuna_study: of one arm, or of all.
+
+    Returns:
+        The importances, the highest first, summing to 1, or None for too few complete trials; and the warnings as sentences.
     """
-    return assess_importances(optuna_study)[0]
-
-
-def assess_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    """Return the result of `compute_importances`, and the warnings of Optuna's evaluator."""
     trials = optuna_study.get_trials(deepcopy=False)
     if sum(t.state is optuna.trial.TrialState.COMPLETE for t in trials) < MIN_TRIALS_FOR_IMPORTANCE:
         return None, ()

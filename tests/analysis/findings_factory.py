@@ -1,4 +1,4 @@
-"""Findings of an invented study with three arms, for tests of what draws and words them."""
+"""Findings of an invented study with three arms, for tests of the report."""
 
 import functools
 
@@ -103,7 +103,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
 
 
 def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) -> ArmPredictions:
-    """Return noisy predictions whose errors prefer the neighbouring class; images are shared by the arms."""
+    """Return noisy predictions whose errors prefer the neighboring class; images are shared by the arms."""
     labels = np.arange(num_images) % num_classes
     hardness = numpy_generator(0, "images").normal(0, 1, (num_images, num_classes))
     bias = np.roll(np.eye(num_classes), 1, axis=1) * 0.8
@@ -123,7 +123,7 @@ def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) 
 
 
 def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: float | None) -> ArmFinding:
-    """Return what a confirmation would find of `arm`; cost and configuration are invented."""
+    """Return the findings about `arm`; costs and configuration are invented."""
     macro_f1 = compute_macro_f1_interval(arm, 0.95).interval
     large = "50" in arm.name
     return ArmFinding(
@@ -179,7 +179,7 @@ ADMISSION = CamAdmission(
 
 
 def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
-    """Return one pair that was compared with people and one that was not."""
+    """Return one pair with human counts and one without."""
     rate = Interval(estimate=0.123, low=0.101, high=0.149)
     excess = Interval(estimate=0.071, low=0.043, high=0.098)
     human = HumanExcess(human_rate=0.052, excess=excess, word="machine-specific")
@@ -232,7 +232,7 @@ def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:
-    """Return how an arm of ten trials fared."""
+    """Return the search of an arm of ten trials."""
     return SearchArm(
         arm=arm,
         num_trials=10,
@@ -249,7 +249,7 @@ def make_search_arm(arm: str, share: float) -> SearchArm:
 
 
 def make_tuning_curve(arm: str, scale: float) -> TuningCurve:
-    """Return a curve that rises towards `scale`, late where that is high."""
+    """Return a curve that rises toward `scale`, late where that is high."""
     points = tuple(
         TuningPoint(device_seconds=60.0 * i, expected=value, low=value - 0.02, high=min(value + 0.01, scale))
         for i in range(1, 30)

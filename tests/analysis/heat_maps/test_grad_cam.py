@@ -1,4 +1,4 @@
-"""Raw Grad-CAM against a hand-written one, and the model untouched by it."""
+"""Raw Grad-CAM against a hand-written one; the model is left unchanged."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def test_the_deepest_layer_with_four_cells_is_chosen(build, image_size: int, exp
     assert layer == CamLayer(name=expected[0], size=(expected[1], expected[1]))
 
 
-def test_choice_leaves_the_model_as_found() -> None:
+def test_choice_leaves_the_model_unchanged() -> None:
     network = resnet18(num_classes=2)
     network.layer1.eval()
     before = {k: v.clone() for k, v in network.state_dict().items()}
@@ -103,7 +103,7 @@ def test_raw_maps_equal_a_hand_written_grad_cam(model: nn.Module, inputs: torch.
     np.testing.assert_allclose(cams, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
-def test_one_pass_gives_the_answers_and_their_maps(model: nn.Module, inputs: torch.Tensor) -> None:
+def test_one_pass_gives_the_logits_and_their_maps(model: nn.Module, inputs: torch.Tensor) -> None:
     logits, cams = compute_predicted_cams(model, inputs, "layer3", batch_size=2)
     np.testing.assert_array_equal(
         logits, np.concatenate([compute_model_logits(model, inputs[i : i + 2]) for i in (0, 2, 4)])
@@ -126,7 +126,7 @@ def test_energy_is_raw(model: nn.Module, inputs: torch.Tensor) -> None:
     assert len({float(m) for m in single.max(axis=(1, 2))}) > 1
 
 
-def test_the_same_twice_and_in_any_batches(model: nn.Module, inputs: torch.Tensor) -> None:
+def test_maps_are_reproducible_for_any_batch_size(model: nn.Module, inputs: torch.Tensor) -> None:
     first = compute_cams(model, inputs, TARGETS, "layer3")
     assert np.array_equal(first, compute_cams(model, inputs, torch.from_numpy(TARGETS), "layer3"))
     small = compute_cams(model, inputs, TARGETS, "layer3", batch_size=2)
@@ -134,13 +134,13 @@ def test_the_same_twice_and_in_any_batches(model: nn.Module, inputs: torch.Tenso
     assert compute_cams(model, inputs[:0], [], "layer3").shape == (0, 0, 0)
 
 
-def test_the_target_matters(model: nn.Module, inputs: torch.Tensor) -> None:
+def test_maps_depend_on_the_target(model: nn.Module, inputs: torch.Tensor) -> None:
     cams = [compute_cams(model, inputs, [k] * 5, "layer3") for k in range(NUM_CLASSES)]
     assert not np.allclose(cams[0], cams[1])
     assert not np.allclose(cams[1], cams[2])
 
 
-def test_the_model_comes_back_as_found(inputs: torch.Tensor) -> None:
+def test_the_state_of_the_model_is_restored(inputs: torch.Tensor) -> None:
     network = resnet18(num_classes=NUM_CLASSES)
     network.layer2.eval()
     for parameter in network.layer1.parameters():
@@ -160,7 +160,7 @@ def test_the_model_comes_back_as_found(inputs: torch.Tensor) -> None:
     assert not inputs.requires_grad
 
 
-def test_hooks_go_and_modes_return_when_it_fails(model: nn.Module, inputs: torch.Tensor) -> None:
+def test_hooks_and_modes_are_restored_after_an_error(model: nn.Module, inputs: torch.Tensor) -> None:
     with pytest.raises(IndexError):
         compute_cams(model, inputs, [NUM_CLASSES] * 5, "layer3")
     assert not any(m._forward_hooks for m in model.modules())

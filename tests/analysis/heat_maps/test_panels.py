@@ -1,4 +1,4 @@
-"""Which images are shown: the reasons hold, the choice is deterministic, nothing appears twice."""
+"""The choice of images: the reasons hold, the choice is deterministic, no image appears twice."""
 
 from collections import Counter
 
@@ -88,7 +88,7 @@ def test_order_of_seeds_changes_nothing(seed: int, num_panels: int) -> None:
     assert choose_panel_images(arms, num_panels) == choose_panel_images(again, num_panels)
 
 
-def test_every_reason_gets_its_turn() -> None:
+def test_the_reasons_alternate() -> None:
     labels = [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
     small = [0, 2, 1, 1, 2, 0, 2, 2, 0, 2]
     large = [0, 2, 1, 1, 1, 0, 2, 0, 2, 2]
@@ -102,7 +102,7 @@ def test_every_reason_gets_its_turn() -> None:
     assert len(choose_panel_images(arms, 100)) == 10
 
 
-def test_the_most_confused_pair_is_the_one_exchanged_most() -> None:
+def test_the_most_confused_pair_is_the_one_with_the_most_confusions() -> None:
     labels = [0, 0, 1, 1, 2, 2]
     predicted = [1, 0, 0, 0, 2, 0]
     chosen = choose_panel_images({"one": [predict(labels, predicted)]}, 6)
