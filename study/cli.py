@@ -230,8 +230,7 @@ def compare(
         if spec is not None or name is not None or overrides:
             raise UserInputError("--spec, --name and --set of compare go with --arms; a study has its own")
         _finish(
-            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console),
-            is_analyzed=False,
+            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console)
         )
         return
     if spec is None:
@@ -388,11 +387,11 @@ def _with_options(overrides: list[str] | None, warm_start: str | None, *, profil
     return [*(overrides or []), *options, *(["resources.profile=true"] if profile else [])]
 
 
-def _finish(opened: "OpenStudy", *, is_analyzed: bool = True) -> None:
+def _finish(opened: "OpenStudy") -> None:
     """Print the A/B table; exit with status 1 if an arm misses the gate."""
     from study import commands
 
-    if not commands.print_comparison(opened, console, errors, is_analyzed=is_analyzed):
+    if not commands.print_comparison(opened, console, errors):
         raise typer.Exit(EXIT_GATE)
 
 

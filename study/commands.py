@@ -37,9 +37,9 @@ from study.open_study import (
     open_to_drive,
     require_finished_search,
 )
-from study.results.comparison import compare
+from study.results.comparison import compare as compute_comparison
 from study.results.findings import analyze as compute_findings
-from study.results.findings import is_concluded, load_findings
+from study.results.findings import is_concluded
 from study.results.report import write_report
 from study.scheduling.replay import replay_search
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
@@ -219,18 +219,15 @@ def confirm(
     return opened
 
 
-def print_comparison(opened: OpenStudy, console: Console, errors: Console, *, is_analyzed: bool) -> bool:
-    """Print the A/B table and the arms; return whether every arm clears the gate, and print on `errors` which does not.
-
-    The tables of an analyzed study are those of its findings; of another one they are computed and written.
-    """
-    found = load_findings(opened) if is_analyzed else compare(opened)
-    if found.rows:
-        console.print(build_rich_table(found.rows))
-    console.print(build_arm_rich_table(found.arms))
-    for row in found.rows:
+def print_comparison(opened: OpenStudy, console: Console, errors: Console) -> bool:
+    """Print the A/B table and the arms; return whether every arm clears the gate, and say on `errors` which does not."""
+    comparison = compute_comparison(opened)
+    if comparison.rows:
+        console.print(build_rich_table(comparison.rows))
+    console.print(build_arm_rich_table(list(comparison.arms.values())))
+    for row in comparison.rows:
         console.print(format_row(row), soft_wrap=True, highlight=False)
-    missed = [arm for arm in found.arms if arm.gate_cleared is False]
+    missed = [arm for arm in comparison.arms.values() if arm.gate_cleared is False]
     gate = opened.spec.gate
     for arm in missed:
         assert gate is not None

@@ -22,13 +22,13 @@ class Comparison:
     Attributes:
         plan: that the comparison follows.
         evidence: by arm.
-        arms: scores and costs, one per arm.
+        arms: scores and costs by arm.
         rows: of the A/B table; empty for a single arm.
     """
 
     plan: Plan
     evidence: Mapping[str, ArmEvidence]
-    arms: tuple[ArmScores, ...]
+    arms: Mapping[str, ArmScores]
     rows: tuple[ComparisonRow, ...]
 
 
@@ -39,7 +39,7 @@ def compare(study: OpenStudy) -> Comparison:
         UserInputError: if the study has not been confirmed.
     """
     comparison = _compute_comparison(study)
-    rows, arms = comparison.rows, comparison.arms
+    rows, arms = comparison.rows, tuple(comparison.arms.values())
     texts = {
         paths.COMPARISON_CSV: tables.build_csv(rows),
         paths.ARMS_CSV: arm_tables.build_arm_csv(arms),
@@ -55,16 +55,16 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     plan = require_plan(study)
     evidence, rule = load_evidence(study, plan), row_rule(plan)
     data = read_passport(study.store)["data"]
-    arms = tuple(
-        compute_arm_scores(
+    arms = {
+        name: compute_arm_scores(
             found,
             data["class_names"],
             confidence=1 - plan.alpha,
             gate=study.spec.gate.macro_f1 if study.spec.gate else None,
             num_search_images=data["num_images"]["search"],
         )
-        for found in evidence.values()
-    )
+        for name, found in evidence.items()
+    }
     rows = tuple(
         complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed)
         for contrast in plan.rows

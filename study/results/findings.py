@@ -156,13 +156,14 @@ def _find_arms(
     human = None if counts_file is None else load_human_shares(counts_file, image_set)
     groups = study.spec.analyze.groups or image_set.class_groups
     confusions = {}
-    for scores in comparison.arms:
-        stacked = comparison.evidence[scores.arm].stacked()
+    for name, scores in comparison.arms.items():
+        stacked = comparison.evidence[name].stacked()
         own = None if human is None else human[stacked.sample_ids]
-        confusions[scores.arm] = compute_arm_confusions(stacked, scores.class_scores, groups, own)
-    pairs = {arm: found.confused_pairs for arm, found in confusions.items()}
+        confusions[name] = compute_arm_confusions(stacked, scores.class_scores, groups, own)
+    pairs = {name: found.confused_pairs for name, found in confusions.items()}
     audits, note = audit_arms(study, pairs, comparison.evidence, image_set, on_step)
-    return tuple(ArmFinding.from_parts(s, confusions[s.arm], audits[s.arm]) for s in comparison.arms), note
+    arms = comparison.arms.items()
+    return tuple(ArmFinding.from_parts(scores, confusions[name], audits[name]) for name, scores in arms), note
 
 
 def _draw_panels(

@@ -1,4 +1,4 @@
-"""Findings of an invented study with three arms, for tests of the report."""
+"""Findings of an invented study with three arms, for tests of figures, tables and reports."""
 
 import functools
 
@@ -50,7 +50,7 @@ PASSPORT = {
 
 @functools.cache
 def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
-    """Return findings computed from random predictions; the same for the same arguments."""
+    """Return findings computed from random predictions, which depend on the arguments alone."""
     names = CLASS_NAMES[:num_classes]
     arms = {arm: make_predictions(arm, skill, num_classes, num_images) for arm, skill in SKILLS.items()}
     pairs = (("resnet50", "resnet18"), ("resnet50-cutmix", "resnet18"))
@@ -103,7 +103,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
 
 
 def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) -> ArmPredictions:
-    """Return noisy predictions whose errors prefer the neighboring class; images are shared by the arms."""
+    """Return noisy predictions with errors in favor of the next class, on images that all arms share."""
     labels = np.arange(num_images) % num_classes
     hardness = numpy_generator(0, "images").normal(0, 1, (num_images, num_classes))
     bias = np.roll(np.eye(num_classes), 1, axis=1) * 0.8
@@ -123,7 +123,7 @@ def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) 
 
 
 def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: float | None) -> ArmFinding:
-    """Return the findings about `arm`; costs and configuration are invented."""
+    """Return the finding of one arm; cost and configuration are invented."""
     macro_f1 = compute_macro_f1_interval(arm, 0.95).interval
     large = "50" in arm.name
     return ArmFinding(
@@ -179,7 +179,7 @@ ADMISSION = CamAdmission(
 
 
 def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
-    """Return one pair with human counts and one without."""
+    """Return one pair with a human confusion rate and one without."""
     rate = Interval(estimate=0.123, low=0.101, high=0.149)
     excess = Interval(estimate=0.071, low=0.043, high=0.098)
     human = HumanExcess(human_rate=0.052, excess=excess, word="machine-specific")
@@ -188,7 +188,7 @@ def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
 
 
 def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -> RingAudit:
-    """Return an audit that the large arm fails in its first class, confirmed, and its second, not confirmed."""
+    """Return an audit in which a large arm fails for two classes, of which the first is confirmed."""
     low, high = Interval(estimate=0.01, low=-0.02, high=0.04), Interval(estimate=0.2, low=0.11, high=0.29)
     open_, ring = Interval(estimate=0.04, low=-0.03, high=0.11), Interval(estimate=0.22, low=0.2, high=0.25)
     classes = [
@@ -216,7 +216,7 @@ def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -
 
 
 def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
-    """Return a cause that is named, and one that could not be measured."""
+    """Return a pair with a named cause and one that was not measured."""
     strengths = {"texture": 1.2, "shape": 0.3, "colour": 0.1, "context": -0.2}
     effects = tuple(
         CueEffect(cue=cue, effect=Interval(estimate=value, low=value - 0.4, high=value + 0.4))
@@ -232,7 +232,7 @@ def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:
-    """Return the search of an arm of ten trials."""
+    """Return the search of one arm with ten trials."""
     return SearchArm(
         arm=arm,
         num_trials=10,
@@ -249,7 +249,7 @@ def make_search_arm(arm: str, share: float) -> SearchArm:
 
 
 def make_tuning_curve(arm: str, scale: float) -> TuningCurve:
-    """Return a curve that rises toward `scale`, late where that is high."""
+    """Return a curve that rises to `scale`, later for higher scales."""
     points = tuple(
         TuningPoint(device_seconds=60.0 * i, expected=value, low=value - 0.02, high=min(value + 0.01, scale))
         for i in range(1, 30)
@@ -259,7 +259,7 @@ def make_tuning_curve(arm: str, scale: float) -> TuningCurve:
 
 
 def make_rung_finding(arm: str, epoch: int) -> RungFinding:
-    """Return a rung with a correlation; the later one of an arm has too few trials for an interval."""
+    """Return a rung with a correlation; the rungs after epoch 3 have no interval."""
     early = epoch == 3
     return RungFinding(
         arm=arm,
@@ -273,7 +273,7 @@ def make_rung_finding(arm: str, epoch: int) -> RungFinding:
 
 
 def make_importances(arms: list[str]) -> tuple[ParameterImportance, ...]:
-    """Return importances of two hyperparameters; the last arm has one of them only."""
+    """Return importances of two hyperparameters; the last arm has only one of them."""
     shares = {"max_lr": 0.617, "cutmix_probability": 0.383}
     return tuple(
         ParameterImportance(arm=arm, parameter=name, importance=share)
@@ -284,7 +284,7 @@ def make_importances(arms: list[str]) -> tuple[ParameterImportance, ...]:
 
 
 def make_panel(sample_id: int, reason: str) -> CamPanel:
-    """Return a panel of two arms; the second one is wrong."""
+    """Return a panel of two arms, of which the second predicts the wrong class."""
     views = (
         CamView(
             arm="resnet18",
@@ -310,7 +310,7 @@ def make_panel(sample_id: int, reason: str) -> CamPanel:
 
 
 def make_arm_cams(panel: CamPanel) -> tuple[ArmCam, ...]:
-    """Return maps with one peak each, or empty ones where the view is degenerate."""
+    """Return maps with one peak each; degenerate views have empty maps."""
 
     def peak(size: tuple[int, int], degenerate: bool) -> NDArray[np.float32]:
         rows, columns = np.mgrid[: size[0], : size[1]]

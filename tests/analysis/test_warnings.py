@@ -1,4 +1,4 @@
-"""The warnings of a study."""
+"""Warnings of the report."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.analysis.findings_factory import make_search_arm
 
 
 @pytest.mark.parametrize(("shares_matter", "number"), [(True, 1), (False, 0)])
-def test_an_unequal_share_is_reported_only_where_arms_were_searched(shares_matter: bool, number: int) -> None:
+def test_unequal_device_time_is_a_warning_only_if_shares_matter(shares_matter: bool, number: int) -> None:
     arms = [make_search_arm("resnet18", 0.28), make_search_arm("resnet50", 0.72)]
     found = compute_warnings(arms, [], ["as planned"], shares_matter=shares_matter)
     assert found[0] == "as planned"

@@ -1,23 +1,22 @@
-"""The comparison of a study: computed once by its analysis, and printed from there."""
+"""The comparison of a study: its analysis computes it once, and the findings contain it."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from analysis.evidence import comparison_rows
+from analysis.findings.arm_findings import ArmScores
 from analysis.statistics.bootstrap import CrossedBootstrap, compute_crossed_bootstrap
-from study.commands import print_comparison
 from study.open_study import OpenStudy
-from study.results.findings import analyze
+from study.results.comparison import compare
+from study.results.findings import analyze, load_findings
 from study.spec.study_spec import AnalyzeSpec
 from tests.study.searched import confirm, simulate
 from trainables.data.images import ImageSet
 
 
-def test_an_analyzed_study_prints_its_comparison_without_computing_it_again(
+def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = simulate(tmp_path)
@@ -32,13 +31,10 @@ def test_an_analyzed_study_prints_its_comparison_without_computing_it_again(
 
     monkeypatch.setattr(comparison_rows, "compute_crossed_bootstrap", count)
     images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
-    findings = analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
-    assert len(calls) == len(findings.rows) == 1
-    printed = {}
-    for is_analyzed in (True, False):
-        output = io.StringIO()
-        assert print_comparison(study, Console(file=output, width=100), Console(quiet=True), is_analyzed=is_analyzed)
-        printed[is_analyzed] = output.getvalue()
-        assert len(calls) == (1 if is_analyzed else 2)
-    assert printed[True] == printed[False]
-    assert "resnet50 vs resnet18" in printed[True]
+    analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    assert len(calls) == 1
+    findings, comparison = load_findings(study), compare(study)
+    assert findings.rows == comparison.rows
+    assert len(findings.rows) == 1
+    scores = [{name: getattr(arm, name) for name in ArmScores.__dataclass_fields__} for arm in findings.arms]
+    assert scores == [vars(arm) for arm in comparison.arms.values()]
