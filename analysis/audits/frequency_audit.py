@@ -21,9 +21,9 @@ from analysis.findings.forensic_findings import FrequencyAudit
 from analysis.statistics.metrics import FloatArray
 from trainables.seeds import numpy_generator
 
-MOST_WAVES = 10
+MAX_WAVES = 10
 # Images of a class: two in each half.
-FEWEST_IMAGES = 4
+MIN_IMAGES = 4
 BLOCK = 512
 
 
@@ -36,16 +36,16 @@ def audit_frequencies(classify: Classify, audit_images: AuditImages, *, seed: in
         seed: of the halves and of the donors.
 
     Returns:
-        The audit; None if a class has fewer than `FEWEST_IMAGES` images.
+        The audit; None if a class has fewer than `MIN_IMAGES` images.
 
     Raises:
         UserInputError: for one seed.
     """
-    if np.unique(audit_images.labels, return_counts=True)[1].min() < FEWEST_IMAGES:
+    if np.unique(audit_images.labels, return_counts=True)[1].min() < MIN_IMAGES:
         return None
     generator = numpy_generator(seed, "frequency audit")
     searched, measured = _split_evenly(audit_images, generator)
-    waves = find_waves(audit_images.take(searched), MOST_WAVES)
+    waves = find_waves(audit_images.take(searched), MAX_WAVES)
     kept = audit_images.take(measured)
     gaps = measure_gaps(classify, kept, partial(swap_waves, waves=waves), generator)
     gap = compute_mean_interval(gaps, kept.labels, len(kept.class_names))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.audits.cues import LUMA
 from analysis.audits.ring_regions import find_region
-from analysis.audits.ring_swaps import RING_FRACTIONS, fill_center, find_quiet, make_ring, swap_ring
+from analysis.audits.ring_swaps import RING_FRACTIONS, fill_center, find_few_edges, make_ring, swap_ring
 from analysis.audits.swap_effects import (
     ALPHA,
     TOLERANCE,
@@ -31,7 +31,7 @@ from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
 # A failure is not confirmed by fewer images of a class without object in the ring.
-FEWEST_QUIET = 10
+MIN_OBJECT_FREE = 10
 
 
 def audit_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> tuple[RingAudit, ...]:
@@ -52,28 +52,29 @@ def _audit_ring(classify: Classify, audit_images: AuditImages, fraction: float, 
     images, labels, num_classes = audit_images.images, audit_images.labels, len(audit_images.class_names)
     ring = make_ring(images.shape[1], images.shape[2], fraction)
     gaps = _measure_ring_gaps(classify, audit_images, ring, seed, "all")
-    quiet, reason = _find_object_free(audit_images, ring)
-    quiet_labels, quiet_gaps = labels[quiet], np.zeros((len(gaps), 0))
-    if len(quiet):
-        quiet_gaps = _measure_ring_gaps(classify, audit_images.take(quiet), ring, seed, "quiet")
+    free, reason = _find_object_free(audit_images, ring)
+    free_labels, free_gaps = labels[free], np.zeros((len(gaps), 0))
+    if len(free):
+        # The last argument seeds the donors, so it does not change.
+        free_gaps = _measure_ring_gaps(classify, audit_images.take(free), ring, seed, "quiet")
     color = images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     ring_only = np.asarray(classify(fill_center(images, ring, color)) == labels, dtype=np.float64)
     present = np.unique(labels)
     classes = []
     for label in present:
-        own, quiet_own = labels == label, quiet_labels == label
+        own, free_own = labels == label, free_labels == label
         gap = compute_mean_interval(gaps[:, own], labels[own], num_classes, 1 - ALPHA / len(present))
-        quiet_gap = None
-        if quiet_own.sum() >= FEWEST_QUIET:
-            quiet_gap = compute_mean_interval(quiet_gaps[:, quiet_own], quiet_labels[quiet_own], num_classes)
+        free_gap = None
+        if free_own.sum() >= MIN_OBJECT_FREE:
+            free_gap = compute_mean_interval(free_gaps[:, free_own], free_labels[free_own], num_classes)
         verdict = judge_gap(gap)
         classes.append(
             ClassAudit(
                 class_name=audit_images.class_names[int(label)],
                 gap=gap,
                 verdict=verdict,
-                object_free_gap=quiet_gap,
-                is_confirmed=_is_confirmed(quiet_gap) if verdict is AuditVerdict.FAIL else None,
+                object_free_gap=free_gap,
+                is_confirmed=_is_confirmed(free_gap) if verdict is AuditVerdict.FAIL else None,
                 ring_only_accuracy=_share(ring_only[:, own], labels[own], num_classes),
             )
         )
@@ -86,7 +87,7 @@ def _audit_ring(classify: Classify, audit_images: AuditImages, fraction: float, 
         classes=tuple(classes),
         verdict=verdict,
         object_free_by=reason,
-        num_object_free=len(quiet),
+        num_object_free=len(free),
         region=find_region(classify, audit_images, ring, seed=seed) if verdict is AuditVerdict.FAIL else "",
     )
 
@@ -167,9 +168,9 @@ def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tup
     if audit_images.masks is not None:
         free, reason = ~(audit_images.masks & ring).any(axis=(1, 2)), "masks"
     else:
-        free, reason = find_quiet(audit_images.images, audit_images.labels, ring), "fewest edges in the ring"
+        free, reason = find_few_edges(audit_images.images, audit_images.labels, ring), "fewest edges in the ring"
     counts = np.bincount(audit_images.labels[free], minlength=len(audit_images.class_names))
-    kept = np.flatnonzero(free & (counts[audit_images.labels] >= FEWEST_QUIET))
+    kept = np.flatnonzero(free & (counts[audit_images.labels] >= MIN_OBJECT_FREE))
     return (kept if len(np.unique(audit_images.labels[kept])) >= 2 else kept[:0]), reason
 
 

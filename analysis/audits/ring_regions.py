@@ -15,7 +15,7 @@ ALL_AROUND = "all around"
 # A region is named if swapping it costs this share of the accuracy that swapping the whole ring costs.
 SHARE = 0.5
 # Every model predicts each image twenty times, hence the limit.
-MOST_IMAGES = 400
+MAX_IMAGES = 400
 
 
 def split_ring(ring: NDArray[np.bool_]) -> Mapping[str, NDArray[np.bool_]]:
@@ -54,7 +54,7 @@ def find_region(classify: Classify, audit_images: AuditImages, ring: NDArray[np.
         ring: (H, W) bool, True in the ring.
         seed: of the choice of donors.
     """
-    audit_images = audit_images.take(audit_images.thin(MOST_IMAGES))
+    audit_images = audit_images.take(audit_images.thin(MAX_IMAGES))
 
     def measure(region: NDArray[np.bool_]) -> FloatArray:
         return measure_gaps(

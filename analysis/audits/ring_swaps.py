@@ -9,7 +9,7 @@ from search_spaces.errors import UserInputError
 Images = NDArray[np.uint8]
 # Ring widths as fractions of the image's side: 4 and 6 of 32 pixels.
 RING_FRACTIONS = (4 / 32, 6 / 32)
-QUIET_SHARE = 1 / 3
+FEW_EDGES_SHARE = 1 / 3
 
 
 def make_ring(height: int, width: int, fraction: float) -> NDArray[np.bool_]:
@@ -80,7 +80,7 @@ def _match_other_classes(labels: IntArray, generator: np.random.Generator, *, ev
     return partners
 
 
-def find_quiet(images: Images, labels: IntArray, ring: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the third of each class with the fewest edges in the ring.
 
     Edges are measured by the absolute differences between the gray values of neighboring pixels inside the ring.
@@ -99,11 +99,11 @@ def find_quiet(images: Images, labels: IntArray, ring: NDArray[np.bool_]) -> NDA
         both = np.logical_and(*_pair_neighbors(ring, axis - 1))
         one, other = _pair_neighbors(gray, axis)
         total += (np.abs(one - other) * both).sum(axis=(1, 2))
-    quiet = np.zeros(len(images), dtype=bool)
+    few_edges = np.zeros(len(images), dtype=bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
-        quiet[own[np.argsort(total[own], kind="stable")[: max(2, round(QUIET_SHARE * len(own)))]]] = True
-    return quiet
+        few_edges[own[np.argsort(total[own], kind="stable")[: max(2, round(FEW_EDGES_SHARE * len(own)))]]] = True
+    return few_edges
 
 
 def _pair_neighbors(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,8 +23,8 @@ from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
-FEWEST_IMAGES = 8
-MOST_REFERENCES = 120
+MIN_IMAGES = 8
+MAX_REFERENCES = 120
 MIXED = "mixed"
 # Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images.
 ComputeLogits = Callable[[Images], FloatArray]
@@ -64,7 +64,7 @@ def find_root_cause(
     names = (audit_images.class_names[pair[0]], audit_images.class_names[pair[1]])
     chosen = _choose_confused(predicted, audit_images.labels, pair)
     counts = np.bincount(chosen.true, minlength=len(audit_images.class_names))
-    if counts[list(pair)].min() < 2 or len(chosen.images) < FEWEST_IMAGES:
+    if counts[list(pair)].min() < 2 or len(chosen.images) < MIN_IMAGES:
         return unmeasured_cause(names, len(chosen.images), "the selecting seeds confuse too few images")
     references = _choose_references(audit_images, pair, confused, generator)
     if references is None:
@@ -95,9 +95,9 @@ def _choose_references(
         if c not in pair
     }
     images = np.flatnonzero(np.isin(labels, [c for c, found in partners.items() if found]))
-    images = np.sort(generator.permutation(images)[:MOST_REFERENCES])
+    images = np.sort(generator.permutation(images)[:MAX_REFERENCES])
     images = images[np.bincount(labels[images], minlength=num_classes)[labels[images]] >= 2]
-    if len(images) < FEWEST_IMAGES:
+    if len(images) < MIN_IMAGES:
         return None
     other = np.array([generator.choice(partners[int(c)]) for c in labels[images]])
     return _Sample(images=images, true=labels[images], other=other)

@@ -11,7 +11,7 @@ from analysis.findings.forensic_findings import GroupContrast
 from search_spaces.errors import UserInputError, nearest_name
 
 # The exact test is left out where the classes can be divided in more ways than this.
-MOST_DIVISIONS = 2_000_000
+MAX_DIVISIONS = 2_000_000
 
 
 def compute_group_contrasts(
@@ -50,7 +50,7 @@ def compute_group_contrasts(
 def _compare(one: str, other: str, first: list[float], second: list[float]) -> GroupContrast | None:
     values = np.array(first + second)
     total, size = len(values), len(first)
-    if not first or not second or math.comb(total, size) > MOST_DIVISIONS:
+    if not first or not second or math.comb(total, size) > MAX_DIVISIONS:
         return None
     chosen = np.array(list(itertools.combinations(range(total), size)))
     means = values[chosen].mean(axis=1)

@@ -9,7 +9,7 @@ from cleanlab.rank import get_label_quality_scores
 from analysis.findings.class_findings import LabelIssue
 from trainables.training.predictions import Predictions
 
-MOST_LISTED = 50
+MAX_ISSUES = 50
 
 
 def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[str]) -> tuple[LabelIssue, ...]:
@@ -20,7 +20,7 @@ def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[
         class_names: K names.
 
     Returns:
-        At most `MOST_LISTED` issues, the most doubtful first.
+        At most `MAX_ISSUES` issues, the most doubtful first.
     """
     first = predictions[0]
     predicted = np.stack([p.predicted for p in predictions])
@@ -34,7 +34,7 @@ def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[
     doubtful = find_label_issues(labels, listed, filter_by="confident_learning", n_jobs=1) & agreed
     quality = get_label_quality_scores(labels, listed)
     images = np.flatnonzero(doubtful)
-    images = images[np.argsort(quality[images], kind="stable")][:MOST_LISTED]
+    images = images[np.argsort(quality[images], kind="stable")][:MAX_ISSUES]
     return tuple(
         LabelIssue(
             sample_id=int(first.sample_ids[i]),

@@ -32,9 +32,9 @@ from analysis.statistics.crossed_interval import compute_crossed_interval, compu
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import derive_seed, numpy_generator
 
-MOST_DEGENERATE = 0.01
+MAX_DEGENERATE_FRACTION = 0.01
 # Mean rank correlation between the maps of a model and those of the untrained network.
-MOST_SIMILAR = 0.5
+MAX_SIMILARITY = 0.5
 # ROAD solves a linear system per image and percentile, hence the limit.
 ROAD_IMAGES = 48
 # Return (n, 3, S, S) network inputs for (n, H, W, 3) images.
@@ -117,8 +117,8 @@ def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
     return CamTest(
         name="empty maps",
         estimate=share,
-        rule=f"under {MOST_DEGENERATE:.0%} of the maps are empty or the same everywhere",
-        is_passed=share.estimate < MOST_DEGENERATE,
+        rule=f"under {MAX_DEGENERATE_FRACTION:.0%} of the maps are empty or the same everywhere",
+        is_passed=share.estimate < MAX_DEGENERATE_FRACTION,
     )
 
 
@@ -132,8 +132,8 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
     return CamTest(
         name="parameter randomization",
         estimate=found,
-        rule=f"the rank correlation with maps of the untrained network lies below {MOST_SIMILAR}",
-        is_passed=found.high < MOST_SIMILAR,
+        rule=f"the rank correlation with maps of the untrained network lies below {MAX_SIMILARITY}",
+        is_passed=found.high < MAX_SIMILARITY,
     )
 
 

@@ -19,16 +19,16 @@ NUM_POINTS = 40
 BAND = 0.8
 # The curve starts where this share of the resampled searches has a completed trial.
 FIRST_SHARE = 0.95
-FEWEST_COMPLETE = 3
+MIN_COMPLETE = 3
 
 
 def compute_tuning_curves(records: Sequence[TrialRecord], max_epochs: int) -> tuple[TuningCurve, ...]:
-    """Return the curve of each arm with at least `FEWEST_COMPLETE` trials that ran every epoch, in the order of names."""
+    """Return the curve of each arm with at least `MIN_COMPLETE` trials that ran every epoch, in the order of names."""
     curves = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm and r.state.is_finished and r.device_seconds > 0]
         own.sort(key=lambda r: r.ended_order or 0)
-        if sum(ran_every_epoch(r, max_epochs) for r in own) >= FEWEST_COMPLETE:
+        if sum(ran_every_epoch(r, max_epochs) for r in own) >= MIN_COMPLETE:
             curves.append(_compute_curve(arm, own, max_epochs))
     return tuple(curves)
 

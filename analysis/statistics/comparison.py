@@ -22,7 +22,7 @@ from analysis.statistics.metrics import FloatArray, compute_macro_f1
 from search_spaces.errors import UserInputError
 
 POWER = 0.8
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 
 def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
@@ -160,12 +160,12 @@ def describe_what_settles(
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
     squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
     if squared_quantile * only_images < needed**2:
-        return f"more than {MOST_SEEDS} seeds would be needed at the present difference"
+        return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
     # Twice the images that infinitely many seeds would need, so that half of the squared error is left to the seeds.
     growth = 2 * squared_quantile * only_images / needed**2
     images = _round_up(growth * num_images)
     seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images, images)
-    with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MOST_SEEDS} seeds"
+    with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MAX_SEEDS} seeds"
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
 
 
@@ -180,8 +180,8 @@ def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
 def _find_num_seeds(
     found: CrossedEstimate, needed: float, confidence: float, num_seeds: int, growth: float, num_images: int
 ) -> int | None:
-    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MOST_SEEDS."""
-    seeds = np.arange(num_seeds, MOST_SEEDS + 1)
+    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MAX_SEEDS."""
+    seeds = np.arange(num_seeds, MAX_SEEDS + 1)
     both_s = min(found.seed_image_variance, found.seed_variance)
     both_i = min(found.seed_image_variance, found.image_variance)
     shrink = num_seeds / seeds

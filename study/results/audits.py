@@ -23,7 +23,7 @@ from trainables.data.images import ImageSet
 from trainables.seeds import numpy_generator
 
 # The strongest pairs, whose pulls and causes are measured.
-MOST_PAIRS = 6
+MAX_PAIRS = 6
 
 
 def audit_arms(
@@ -76,7 +76,7 @@ def _audit_arm(
 
     index = {name: i for i, name in enumerate(audit_images.class_names)}
     confused = [(index[pair.classes[0]], index[pair.classes[1]]) for pair in pairs]
-    strongest = confused[:MOST_PAIRS]
+    strongest = confused[:MAX_PAIRS]
     pulls: tuple[PairPull, ...] = ()
     causes: tuple[RootCause, ...] = ()
     if len(audit_images.class_names) > 2:

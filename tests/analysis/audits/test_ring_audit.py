@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
-from analysis.audits.ring_swaps import draw_partners, fill_center, find_quiet, make_ring, swap_ring
+from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, make_ring, swap_ring
 from analysis.audits.swap_effects import AuditImages, judge_gap
 from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
@@ -96,7 +96,7 @@ def test_without_masks_the_images_with_the_fewest_edges_are_used() -> None:
     noisy[np.ix_(rough, *(np.arange(n) for n in (SIDE, SIDE, 3)))] += np.where(
         ring[:, :, None], (np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 20)[:, :, None], 0
     ).astype(np.uint8)
-    quiet = find_quiet(noisy, audit_images.labels, ring)
+    quiet = find_few_edges(noisy, audit_images.labels, ring)
     assert quiet.sum() == 160
     assert not (quiet & rough).any()
     (narrow, _) = audit_rings(read_ring(0.5), AuditImages(images=noisy, labels=audit_images.labels, class_names=NAMES))
