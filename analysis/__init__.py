@@ -1,1 +1,1 @@
-"""From predictions to findings: metrics, intervals, comparison, confusion, Grad-CAM, figures, report."""
+"""From records and predictions to findings and their report."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.findings.study_findings import ArmFinding, ComparisonRow, Findings
+from analysis.findings.arm_findings import ArmScores
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table
 from analysis.report.tables import build_rich_table, format_row
 from study.cluster.connection import Cluster, check_cluster, connect_cluster, count_devices
@@ -26,9 +28,10 @@ from study.open_study import (
     open_to_drive,
     require_finished_search,
 )
+from study.results.comparison import compare as compute_comparison
 from study.results.findings import analyze as compute_findings
-from study.results.findings import compare as compute_comparison
-from study.results.findings import is_concluded, load_findings, write_report
+from study.results.findings import is_concluded, load_findings
+from study.results.report import write_report
 from study.scheduling.replay import replay_search
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import (
@@ -253,7 +256,7 @@ def confirm(
 
 
 def print_comparison(
-    study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmFinding], console: Console
+    study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmScores], console: Console
 ) -> list[str]:
     """Print the A/B table and the arms; return one message per arm that misses the gate."""
     if rows:

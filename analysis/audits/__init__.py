@@ -1,1 +1,1 @@
-"""What a model looks at, by intervention: ring audit, frequency audit, cues, root causes."""
+"""Audits that change images and measure what a model loses: rings, frequencies, cues, root causes."""

@@ -1,7 +1,8 @@
-"""Taking a cue away from an image at its native size: texture, shape, colour, or what surrounds the object.
+"""Removal of a cue from an image at its native size: texture, shape, color or context (the surroundings of the object).
 
-Every removal is a blend between the image and its full removal. The shares are chosen so that all four change the pixels by the
-same root mean square, that of the weakest full removal: no cue seems to matter more only because its removal does more.
+The removed image is blended with the original. The blending weights are chosen such that all four removals change the pixels
+by the same root mean square, that of the weakest full removal. Otherwise a cue could seem to matter more only because its
+removal changes more pixels.
 """
 
 from collections.abc import Mapping
@@ -15,12 +16,12 @@ from analysis.audits.ring_swaps import RING_FRACTIONS, Images, make_ring
 from search_spaces.errors import UserInputError
 
 CUES = ("texture", "shape", "colour", "context")
-# The bilateral filter: its standard deviation in grey levels, in parts of the image's side, and its widest window in pixels.
+# The bilateral filter: standard deviations in gray levels and as a fraction of the image's side, widest window in pixels.
 SMOOTHED_LEVELS = 60.0
 SMOOTHED_FRACTION = 2.0 / 32
 WIDEST_WINDOW = 15
 PATCHES = 4
-# By this angle the hue is turned; the pixels change as much as if the colour were taken away, but its edges stay.
+# Rotation of the hue in radians. It changes the pixels as much as removing the color would, but keeps the edges of color.
 HUE_TURN = np.pi / 3
 # ITU-R BT.601 luma and blue and red chroma.
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -31,13 +32,13 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CueRemoval:
-    """What the removals of a set of images need besides the images.
+    """Random choices and blending weights for the removals of n images.
 
     Attributes:
-        donors: (n, H, W, 3) uint8, whose ring replaces each image's; of third classes.
-        orders: (n, PATCHES^2) the order in which each image's patches are laid out.
-        turns: (n,) +1 or -1, the way in which each image's hue is turned.
-        doses: share of the full removal, by cue, in (0, 1].
+        donors: (n, H, W, 3) uint8 images of third classes; their rings replace those of the images.
+        orders: (n, PATCHES^2) permutation of each image's patches.
+        turns: (n,) +1 or -1, the direction in which each image's hue is rotated.
+        doses: blending weight of the full removal by cue, in (0, 1].
     """
 
     donors: Images
@@ -47,9 +48,15 @@ class CueRemoval:
 
 
 def prepare_removal(images: Images, donors: Images, generator: np.random.Generator) -> CueRemoval:
-    """Return the removals for `images`, (n, H, W, 3) uint8, with doses that are equal in pixel RMS.
+    """Return the removals for some images, with doses of equal root mean square.
 
-    Raises UserInputError for images that are too small for `PATCHES` patches a side.
+    Args:
+        images: (n, H, W, 3) uint8.
+        donors: (n, H, W, 3) uint8 images of third classes.
+        generator: of patch orders and hue directions.
+
+    Raises:
+        UserInputError: if the images are too small for `PATCHES` patches a side.
     """
     if min(images.shape[1:3]) < 3 * PATCHES:
         raise UserInputError(
@@ -66,7 +73,13 @@ def prepare_removal(images: Images, donors: Images, generator: np.random.Generat
 
 
 def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Images:
-    """Return `images` without the cues, always in one order: context, colour, texture, shape."""
+    """Return the images without some cues, which are removed in a fixed order: context, color, texture, shape.
+
+    Args:
+        images: (n, H, W, 3) uint8.
+        cues: names in `CUES`.
+        removal: prepared for these images.
+    """
     pixels = images.astype(np.float32)
     for cue in ("context", "colour", "texture", "shape"):
         if cue in cues:
@@ -88,23 +101,23 @@ def _remove_one(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
 
 
 def _smooth(pixels: Pixels, sigma: float) -> Pixels:
-    """Return the pixels smoothed within edges (Tomasi and Manduchi 1998): a blur would take the shape's edges away as well."""
+    """Return the pixels smoothed by a bilateral filter (Tomasi and Manduchi 1998), which keeps the edges of the shape."""
     window = min(2 * round(1.5 * sigma) + 1, WIDEST_WINDOW)
     images = [cv2.bilateralFilter(np.ascontiguousarray(image), window, SMOOTHED_LEVELS, sigma) for image in pixels]
     return np.stack(images)
 
 
 def _turn_hue(pixels: Pixels, turns: NDArray[np.int64]) -> Pixels:
-    """Return the pixels with their chroma turned, the luma as it was: grey would take away the edges that only colour shows."""
+    """Return the pixels with rotated chroma and unchanged luma; gray images would lose the edges that only color shows."""
     luma, blue, red = np.moveaxis(pixels @ YCBCR.T, -1, 0)
     cosine, sine = np.float32(np.cos(HUE_TURN)), np.float32(np.sin(HUE_TURN)) * turns[:, None, None].astype(np.float32)
     return np.stack([luma, cosine * blue - sine * red, sine * blue + cosine * red], axis=-1) @ RGB.T
 
 
 def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
-    """Return the pixels with the PATCHES x PATCHES patches inside the ring in another order.
+    """Return the pixels with the PATCHES x PATCHES patches inside the ring permuted.
 
-    The ring stays, which is context; so does what does not divide evenly.
+    The ring (the context) is unchanged, and so are the pixels left over by the division into patches.
     """
     n, height, width = pixels.shape[:3]
     rows, columns = np.nonzero(~make_ring(height, width, RING_FRACTIONS[0]))

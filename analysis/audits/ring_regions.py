@@ -1,4 +1,4 @@
-"""Where in the outer ring a model reads: one of its corners or sides, or all around."""
+"""The region of the outer ring that an arm relies on: a corner, a side, or the whole ring."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,14 +12,14 @@ from analysis.statistics.metrics import FloatArray
 from trainables.seeds import numpy_generator
 
 ALL_AROUND = "all around"
-# A part that costs this share of what the whole ring costs is where the model reads.
+# A region is named if swapping it costs this share of the accuracy that swapping the whole ring costs.
 SHARE = 0.5
-# Twenty answers of every model are asked per image, so that many images must do.
-MOST_IMAGES = 400
+# Every model predicts each image twenty times, hence the limit.
+MAX_IMAGES = 400
 
 
 def split_ring(ring: NDArray[np.bool_]) -> Mapping[str, NDArray[np.bool_]]:
-    """Return the four corners and the four sides of an (H, W) ring, which together are the ring."""
+    """Return the four corners and the four sides of an (H, W) ring by name; their union is the ring."""
     rows, columns = (_three_parts(np.asarray((~ring).any(axis=axis))) for axis in (1, 0))
     names = (
         ("top left corner", "top side", "top right corner"),
@@ -40,22 +40,31 @@ def _three_parts(inside: np.ndarray) -> tuple[NDArray[np.bool_], ...]:
     return before, inside, ~inside & ~before
 
 
-def find_region(classify: Classify, what: AuditImages, ring: NDArray[np.bool_], *, seed: int = 0) -> str:
-    """Return the corner or side in which an arm reads, or "all around".
+def find_region(classify: Classify, audit_images: AuditImages, ring: NDArray[np.bool_], *, seed: int = 0) -> str:
+    """Return the corner or side of the ring that an arm relies on, or "all around".
 
-    Each of the eight parts is swapped alone, as the whole ring is, with the same donors. The part that costs most is named if it
-    costs at least half of what the whole ring costs, if the rest of the ring without it costs less than that half, and if its
-    lead over the next part lies above 0 at 95 %. A model that reads a frame may miss one side of it most, but reads the rest too.
+    Each of the eight regions is swapped alone, with the donors of the whole ring. The region with the largest gap is named if
+    its gap is at least half of that of the whole ring, if the gap of the rest of the ring is smaller than that half, and if its
+    lead over the next region lies above 0 at 95 %. A model that relies on a whole frame may lose most with one side, but it
+    also loses with the rest.
+
+    Args:
+        classify: the arm's S >= 2 models.
+        audit_images: images that no model was trained on.
+        ring: (H, W) bool, True in the ring.
+        seed: of the choice of donors.
     """
-    what = what.take(what.thin(MOST_IMAGES))
+    audit_images = audit_images.take(audit_images.thin(MAX_IMAGES))
 
     def measure(region: NDArray[np.bool_]) -> FloatArray:
-        return measure_gaps(classify, what, partial(swap_ring, ring=region), numpy_generator(seed, "ring region"))
+        return measure_gaps(
+            classify, audit_images, partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
+        )
 
     whole = float(measure(ring).mean())
     parts = split_ring(ring)
     gaps = {name: measure(region) for name, region in parts.items()}
     first, second = sorted(gaps, key=lambda name: -gaps[name].mean())[:2]
-    lead = compute_mean_interval(gaps[first] - gaps[second], what.labels, len(what.class_names))
+    lead = compute_mean_interval(gaps[first] - gaps[second], audit_images.labels, len(audit_images.class_names))
     rest = float(measure(ring & ~parts[first]).mean())
     return first if gaps[first].mean() >= SHARE * whole > rest and lead.low > 0 else ALL_AROUND

@@ -1,9 +1,9 @@
-"""Root cause of a confused pair: which cue, taken away, makes the models stop taking the two classes for each other.
+"""Root cause of a confused pair: the cue whose removal reduces the confusion of the two classes most.
 
-On images of the pair that some of the seeds confuse, the others measure the margin: logit of the true class minus that
-of the other one. Four cues are taken away in all sixteen combinations; each cue's Shapley value is its mean gain in margin over
-all orders (Shapley 1953). The same is measured on images of classes that are not confused, between their true class and a class
-that they are not confused with, and subtracted: what a removal does to every image is not a cause.
+Some of the seeds select the images of the pair that they confuse; the other seeds measure the margin on them, the logit of the
+true class minus that of the other class. Four cues are removed in all sixteen combinations. The Shapley value of a cue is its
+mean gain in margin over all orders of removal (Shapley 1953). The same is measured on reference images, between their class and
+one that it is not confused with, and subtracted, because an effect that a removal has on every image is not a cause.
 """
 
 import itertools
@@ -23,8 +23,8 @@ from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
-FEWEST_IMAGES = 8
-MOST_REFERENCES = 120
+MIN_IMAGES = 8
+MAX_REFERENCES = 120
 MIXED = "mixed"
 # Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images.
 ComputeLogits = Callable[[Images], FloatArray]
@@ -32,7 +32,7 @@ ComputeLogits = Callable[[Images], FloatArray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sample:
-    """Images whose margin is measured: indices into the audit's images, their true class and the class held against it."""
+    """Images whose margin is measured: indices into the audit's images, their true class and the class it is compared with."""
 
     images: IntArray
     true: IntArray
@@ -40,74 +40,76 @@ class _Sample:
 
 
 def find_root_cause(
-    said: IntArray,
+    predicted: IntArray,
     measure: ComputeLogits,
-    what: AuditImages,
+    audit_images: AuditImages,
     pair: tuple[int, int],
     confused: Sequence[tuple[int, int]],
     *,
     seed: int = 0,
 ) -> RootCause:
-    """Return the Shapley value of each cue for a confused pair, and the cause if one cue is ahead beyond error.
+    """Return the Shapley value of each cue for a confused pair, and the cause if one cue leads significantly.
+
+    A cause is named if its interval, simultaneous over the four cues, lies above 0, and its lead over the next cue does too.
 
     Args:
-        said: (S, N) classes that the models of some seeds say of the images: they choose what is looked at.
+        predicted: (S, N) classes that the selecting seeds predict; they choose the images.
         measure: the models of the other seeds, at least two.
-        what: N images that no model was trained on.
+        audit_images: N images that no model was trained on.
         pair: the two classes.
-        confused: every pair of the arm that is confused beyond chance; references come from outside them.
+        confused: every pair that the arm confuses significantly; reference images do not belong to them.
         seed: of donors, patch orders and references.
-
-    A cause is named if its interval, over the four cues at once, lies above 0, and if its lead over the next cue does too.
     """
     generator = numpy_generator(seed, f"root cause {pair[0]} {pair[1]}")
-    names = (what.class_names[pair[0]], what.class_names[pair[1]])
-    chosen = _choose_confused(said, what.labels, pair)
-    counts = np.bincount(chosen.true, minlength=len(what.class_names))
-    if counts[list(pair)].min() < 2 or len(chosen.images) < FEWEST_IMAGES:
-        return unmeasured_cause(names, len(chosen.images), "too few images are confused by the seeds that choose them")
-    references = _choose_references(what, pair, confused, generator)
+    names = (audit_images.class_names[pair[0]], audit_images.class_names[pair[1]])
+    chosen = _choose_confused(predicted, audit_images.labels, pair)
+    counts = np.bincount(chosen.true, minlength=len(audit_images.class_names))
+    if counts[list(pair)].min() < 2 or len(chosen.images) < MIN_IMAGES:
+        return unmeasured_cause(names, len(chosen.images), "the selecting seeds confuse too few images")
+    references = _choose_references(audit_images, pair, confused, generator)
     if references is None:
-        return unmeasured_cause(names, len(chosen.images), "no other classes are left to compare with")
-    both = [_measure(measure, what, sample, generator) for sample in (chosen, references)]
-    return _conclude(names, both, chosen, references, len(what.class_names))
+        return unmeasured_cause(names, len(chosen.images), "there are no other classes to compare with")
+    both = [_measure(measure, audit_images, sample, generator) for sample in (chosen, references)]
+    return _conclude(names, both, chosen, references, len(audit_images.class_names))
 
 
-def _choose_confused(said: IntArray, labels: IntArray, pair: tuple[int, int]) -> _Sample:
-    """Return the images of the pair that at least half of the (S, N) answers take for the other class."""
+def _choose_confused(predicted: IntArray, labels: IntArray, pair: tuple[int, int]) -> _Sample:
+    """Return the images of the pair that at least half of the (S, N) predictions assign to the other class."""
     opposite = np.where(labels == pair[0], pair[1], pair[0])
-    images = np.flatnonzero(np.isin(labels, pair) & ((said == opposite).mean(axis=0) >= 0.5))
+    images = np.flatnonzero(np.isin(labels, pair) & ((predicted == opposite).mean(axis=0) >= 0.5))
     return _Sample(images=images, true=labels[images], other=opposite[images])
 
 
 def _choose_references(
-    what: AuditImages, pair: tuple[int, int], confused: Sequence[tuple[int, int]], generator: np.random.Generator
+    audit_images: AuditImages,
+    pair: tuple[int, int],
+    confused: Sequence[tuple[int, int]],
+    generator: np.random.Generator,
 ) -> _Sample | None:
-    """Return images of other classes, each held against a random class that its own is not confused with."""
+    """Return images of other classes, each compared with a random class that its own class is not confused with."""
+    labels, num_classes = audit_images.labels, len(audit_images.class_names)
     related = {frozenset(p) for p in (*confused, pair)}
     partners = {
-        c: [d for d in range(len(what.class_names)) if d != c and frozenset((c, d)) not in related]
-        for c in np.unique(what.labels).tolist()
+        c: [d for d in range(num_classes) if d != c and frozenset((c, d)) not in related]
+        for c in np.unique(labels).tolist()
         if c not in pair
     }
-    images = np.flatnonzero(np.isin(what.labels, [c for c, found in partners.items() if found]))
-    images = np.sort(generator.permutation(images)[:MOST_REFERENCES])
-    true = what.labels[images]
-    enough = np.bincount(true, minlength=len(what.class_names))[true] >= 2 if len(images) else np.zeros(0, dtype=bool)
-    images, true = images[enough], true[enough]
-    if len(images) < FEWEST_IMAGES:
+    images = np.flatnonzero(np.isin(labels, [c for c, found in partners.items() if found]))
+    images = np.sort(generator.permutation(images)[:MAX_REFERENCES])
+    images = images[np.bincount(labels[images], minlength=num_classes)[labels[images]] >= 2]
+    if len(images) < MIN_IMAGES:
         return None
-    other = np.array([generator.choice(partners[int(c)]) for c in true])
-    return _Sample(images=images, true=true, other=other)
+    other = np.array([generator.choice(partners[int(c)]) for c in labels[images]])
+    return _Sample(images=images, true=labels[images], other=other)
 
 
 def _measure(
-    compute_logits: ComputeLogits, what: AuditImages, sample: _Sample, generator: np.random.Generator
+    compute_logits: ComputeLogits, audit_images: AuditImages, sample: _Sample, generator: np.random.Generator
 ) -> FloatArray:
     """Return (4, S, n) Shapley values of the cues in `CUES`."""
-    images = what.images[sample.images]
-    third = [np.flatnonzero(~np.isin(what.labels, (t, o))) for t, o in zip(sample.true, sample.other, strict=True)]
-    donors = what.images[[generator.choice(candidates) for candidates in third]]
+    images, labels = audit_images.images[sample.images], audit_images.labels
+    third = [np.flatnonzero(~np.isin(labels, (t, o))) for t, o in zip(sample.true, sample.other, strict=True)]
+    donors = audit_images.images[[generator.choice(candidates) for candidates in third]]
     removal = prepare_removal(images, donors, generator)
     n = np.arange(len(images))
     margins = {}
@@ -172,6 +174,12 @@ def _contrast(
 
 
 def unmeasured_cause(names: tuple[str, str], num_images: int, note: str) -> RootCause:
-    """Return that nothing could be measured, and why."""
+    """Return a root cause that could not be measured.
+
+    Args:
+        names: of the two classes.
+        num_images: confused images that were found.
+        note: why it could not be measured.
+    """
     nothing = Interval(estimate=0.0, low=0.0, high=0.0)
     return RootCause(classes=names, effects=(), cause=MIXED, lead=nothing, num_images=num_images, note=note)

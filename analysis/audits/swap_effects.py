@@ -1,4 +1,4 @@
-"""What an arm loses when a part of its images comes from another class instead of its own: the audits' common ground."""
+"""Effects of swapping a part of the images within and across classes, which the ring and frequency audits share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +12,25 @@ from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import compute_crossed_interval
 from analysis.statistics.metrics import FloatArray, IntArray
 
-# A gap that matters: 5 percentage points of accuracy.
+# Gaps up to 5 percentage points of accuracy are tolerated.
 TOLERANCE = 0.05
 ALPHA = 0.05
-# Return (S, n) classes that the arm's S models say of (n, H, W, 3) images.
+# Return the (S, n) classes that the arm's S models predict for (n, H, W, 3) images.
 Classify = Callable[[Images], IntArray]
-# Return (n, H, W, 3) images in which a part comes from the donors, (n, H, W, 3) too.
+# Return (n, H, W, 3) images in which a part comes from the donors, also (n, H, W, 3).
 Swap = Callable[[Images, Images], Images]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditImages:
-    """What an audit looks at: (N, H, W, 3) images, (N,) labels, K class names, and (N, H, W) object masks or None."""
+    """The images of an audit.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        labels: (N,) int64 in [0, K).
+        class_names: K names.
+        masks: (N, H, W) bool, True on the object; None where the masks are not known.
+    """
 
     images: Images
     labels: IntArray
@@ -31,36 +38,59 @@ class AuditImages:
     masks: NDArray[np.bool_] | None = None
 
     def take(self, indices: IntArray) -> "AuditImages":
-        """Return the part with these indices."""
+        """Return the images with these indices."""
         masks = None if self.masks is None else self.masks[indices]
         return AuditImages(
             images=self.images[indices], labels=self.labels[indices], class_names=self.class_names, masks=masks
         )
 
     def thin(self, number: int) -> IntArray:
-        """Return the sorted indices of about `number` images: the first of each class, as many of each, two at least."""
+        """Return the sorted indices of about `number` images: equally many of each class, at least two, the first ones."""
         classes = np.unique(self.labels)
         each = max(2, number // len(classes))
         return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
 
 
-def measure_gaps(classify: Classify, what: AuditImages, swap: Swap, generator: np.random.Generator) -> FloatArray:
-    """Return (S, N): right with a part from the same class minus right with the part from another class; donors are of `what`.
+def measure_gaps(
+    classify: Classify, audit_images: AuditImages, swap: Swap, generator: np.random.Generator
+) -> FloatArray:
+    """Return how swaps across classes change what is predicted correctly, against swaps within the class.
 
-    Raises UserInputError where a class has one image only, or there is one class only.
+    Args:
+        classify: the arm's S models.
+        audit_images: N images, which are also the donors.
+        swap: takes a part of each image from its donor.
+        generator: of the donors.
+
+    Returns:
+        (S, N) 1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
+
+    Raises:
+        UserInputError: if a class has only one image, or there is only one class.
     """
-    # One donor each: averaging over several would hide that they are a sample, too.
-    right = [
-        classify(swap(what.images, what.images[draw_partners(what.labels, generator, same_class=same)])) == what.labels
-        for same in (True, False)
-    ]
-    return np.asarray(np.asarray(right[0], dtype=np.float64) - right[1])
+    # One donor each: averaging over several would hide that donors are a sample too.
+    images, labels = audit_images.images, audit_images.labels
+    correct = []
+    for same_class in (True, False):
+        donors = images[draw_partners(labels, generator, same_class=same_class)]
+        correct.append(np.asarray(classify(swap(images, donors)) == labels, dtype=np.float64))
+    return np.asarray(correct[0] - correct[1])
 
 
 def compute_mean_interval(
     values: FloatArray, labels: IntArray, num_classes: int, confidence: float = 1 - ALPHA
 ) -> Interval:
-    """Return the mean of (S, N) values with its interval for new seeds and new images; UserInputError for one seed."""
+    """Return the mean of values with its interval for new seeds and new images.
+
+    Args:
+        values: (S, N), one per seed and image.
+        labels: (N,) classes in [0, num_classes), by which the images are stratified.
+        num_classes: K.
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        UserInputError: for one seed, and for a class with one image.
+    """
     means = values.mean(axis=1)
     return compute_crossed_interval(means, values - means[:, None], labels, num_classes, confidence).interval
 

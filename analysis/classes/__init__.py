@@ -1,1 +1,1 @@
-"""Which classes fail: confusion matrix, class scores, clusters, pair rates, group contrasts, label issues."""
+"""Errors by class: confusion matrix, class scores, clusters, pair rates, group contrasts, label issues."""

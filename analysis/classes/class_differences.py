@@ -1,88 +1,65 @@
-"""Precision, recall and F1 per class and macro-F1 of one arm, with intervals for new seeds and new images."""
+"""Differences between two sides class by class: exploratory, with control of the false discovery rate."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
+from scipy import stats
 
-from analysis.classes.confusion_matrix import check_class_names, compute_rate_interval
-from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ClassScore
-from analysis.statistics.comparison import ArmPredictions
-from analysis.statistics.crossed_interval import CrossedEstimate, compute_crossed_interval, compute_proportion_interval
-from analysis.statistics.influence import (
-    compute_f1_influence,
-    compute_macro_f1_influence,
-    compute_precision_influence,
-)
-from analysis.statistics.metrics import (
-    FloatArray,
-    IntArray,
-    compute_confusion_counts,
-    compute_f1_from_confusion,
-    compute_macro_f1,
-    compute_precision_from_confusion,
-)
+from analysis.classes.confusion_matrix import check_class_names
+from analysis.findings.comparison_findings import ClassDifference
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
+from analysis.statistics.crossed_interval import compute_crossed_interval, compute_p_value
+from analysis.statistics.influence import compute_f1_influence
+from analysis.statistics.metrics import FloatArray, compute_confusion_counts, compute_f1_from_confusion
+
+FALSE_DISCOVERY_RATE = 0.10
+CONFIDENCE = 0.95
 
 
-def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confidence: float) -> tuple[ClassScore, ...]:
-    """Return precision, recall and F1 of each class, means over seeds, with intervals inside [0, 1].
+def compute_class_differences(
+    treatment: Side, control: Side, class_names: Sequence[str]
+) -> tuple[ClassDifference, ...]:
+    """Return treatment minus control in F1, class by class, with 95 % intervals and adjusted p-values.
+
+    A class is flagged if its adjusted p-value is at most `FALSE_DISCOVERY_RATE` (Benjamini and Hochberg 1995, JRSS B 57:289).
 
     Args:
-        arm: S >= 2 seeds over N images.
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
         class_names: K names; a class indexes them.
-        confidence: of each interval alone, in (0, 1).
 
-    Raises UserInputError for one seed, for a class with exactly one image and for names that do not fit.
+    Raises:
+        UserInputError: for sides that do not pair, one seed, or names that do not fit.
     """
-    check_class_names(arm, class_names)
-    counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
-    return tuple(_score_class(arm, counts, index, name, confidence) for index, name in enumerate(class_names))
-
-
-def compute_macro_f1_interval(arm: ArmPredictions, confidence: float) -> CrossedEstimate:
-    """Return an arm's macro-F1, mean over seeds, with its interval cut to [0, 1].
-
-    Predictions without any variance (all right, or all of one class) get the interval of a proportion over the N
-    images in place of a zero-width one. Raises UserInputError for one seed and for a class with exactly one image.
-    """
-    scores = compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
-    influence = compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)
-    found = compute_crossed_interval(scores, influence, arm.labels, arm.num_classes, confidence)
-    if found.standard_error == 0:
-        interval = compute_proportion_interval(
-            found, num_seeds=1, num_observations=len(arm.labels), confidence=confidence
+    check_paired(treatment, control)
+    check_class_names(treatment, class_names)
+    labels, num_classes = treatment.labels, treatment.num_classes
+    f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
+    found = []
+    for index in range(num_classes):
+        compute = partial(_class_f1_influence, index=index)
+        influence = average_members(treatment, compute) - average_members(control, compute)
+        values = np.ascontiguousarray(f1[:, index])
+        found.append(compute_crossed_interval(values, influence, labels, num_classes, CONFIDENCE))
+    p_values = [compute_p_value(estimate) for estimate in found]
+    adjusted = stats.false_discovery_control(p_values, method="bh")
+    return tuple(
+        ClassDifference(
+            class_name=name,
+            effect=estimate.interval,
+            p_value=p_value,
+            p_adjusted=float(p_adjusted),
+            is_flagged=bool(p_adjusted <= FALSE_DISCOVERY_RATE),
         )
-    else:
-        whole = found.interval
-        interval = replace(whole, low=max(whole.low, 0.0), high=min(whole.high, 1.0))
-    return replace(found, interval=interval)
-
-
-def _score_class(arm: ArmPredictions, counts: IntArray, index: int, class_name: str, confidence: float) -> ClassScore:
-    """Score one class from the seeds' (S, K, K) counts."""
-    num_images = int(counts[0, index].sum())
-    num_predicted = float(counts[:, :, index].sum(axis=1).mean())
-    num_either = num_images + num_predicted - float(counts[:, index, index].mean())
-
-    def interval(values: FloatArray, influence: FloatArray, num_observations: float) -> Interval:
-        found = compute_crossed_interval(values, influence, arm.labels, arm.num_classes, confidence)
-        return compute_proportion_interval(
-            found, num_seeds=len(arm.seeds), num_observations=num_observations, confidence=confidence
-        )
-
-    return ClassScore(
-        class_name=class_name,
-        precision=interval(
-            np.ascontiguousarray(compute_precision_from_confusion(counts)[:, index]),
-            compute_precision_influence(arm.labels, arm.predicted, index),
-            num_predicted,
-        ),
-        recall=compute_rate_interval(arm, index, index, confidence),
-        f1=interval(
-            np.ascontiguousarray(compute_f1_from_confusion(counts)[:, index]),
-            compute_f1_influence(arm.labels, arm.predicted, index),
-            num_either,
-        ),
-        num_images=num_images,
+        for name, estimate, p_value, p_adjusted in zip(class_names, found, p_values, adjusted, strict=True)
     )
+
+
+def _class_f1(arm: ArmPredictions) -> FloatArray:
+    """Return (S, K) F1 of each class."""
+    return compute_f1_from_confusion(compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes))
+
+
+def _class_f1_influence(arm: ArmPredictions, index: int) -> FloatArray:
+    return compute_f1_influence(arm.labels, arm.predicted, index)

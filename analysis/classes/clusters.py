@@ -1,10 +1,10 @@
-"""Clusters of confused classes: pairs that are confused more often than chance, by a test, and groups that survive resampling.
+"""Clusters of confused classes: pairs that are confused significantly more often than by chance, and stable groups of them.
 
-Chance keeps what is known of the arm: which images are wrong in how many seeds, and how often each class is wrongly said. Which
-wrong labels fall on which image is exchanged, never onto an image of the label's own class. The unit is the image: all wrong
-labels of an image, over the seeds, move together. A pair's statistic is standardised, and p-values hold over all pairs (max-T:
-Westfall and Young 1993, Resampling-Based Multiple Testing). The permutations are a Markov chain's, started so that the test is
-exact (Besag and Clifford 1989, Biometrika 76:633).
+The null distribution keeps the number of seeds that are wrong on each image, and how often each class is wrongly predicted. It
+permutes the wrong labels over the images, never onto an image of the label's own class. The unit is the image: the wrong labels
+of all seeds on an image move together. The statistic of a pair is standardized, and p-values are adjusted over all pairs (max-T:
+Westfall and Young 1993, Resampling-Based Multiple Testing). The permutations come from a Markov chain, started such that the
+test is exact (Besag and Clifford 1989, Biometrika 76:633).
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from scipy.spatial.distance import squareform
 
 from analysis.classes.confusion_matrix import check_class_names
 from analysis.classes.pair_rates import compute_pair_rate
-from analysis.findings.study_findings import ConfusedPair, ConfusionCluster
-from analysis.statistics.comparison import ArmPredictions
+from analysis.findings.class_findings import ConfusedPair, ConfusionCluster
+from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.metrics import FloatArray, IntArray, divide_or_zero
 from trainables.seeds import numpy_generator
 
@@ -27,7 +27,7 @@ NUM_PERMUTATIONS = 1000
 NUM_SWEEPS = 40
 NUM_BOOTSTRAPS = 400
 ALPHA = 0.05
-# Classes belong together while at least half of the pairs between them are significant.
+# Classes form a group while at least half of the pairs between them are significant.
 LINKAGE_CUT = 0.5
 STABILITY = 0.95
 
@@ -37,10 +37,11 @@ class PairTest:
     """The test of all pairs of classes.
 
     Attributes:
-        observed, expected: (K, K) symmetric: wrong labels between the two classes, summed over seeds; as seen, and by chance.
-        deviation: (K, K) standard deviation by chance.
-        z: (K, K) (observed - expected) / deviation; -inf where chance cannot vary.
-        p_adjusted: (K, K) over all pairs; 1 on the diagonal.
+        observed: (K, K) symmetric: wrong labels between the two classes, summed over seeds.
+        expected: (K, K) mean of the null distribution.
+        deviation: (K, K) standard deviation of the null distribution.
+        z: (K, K) (observed - expected) / deviation; -inf where the deviation is 0.
+        p_adjusted: (K, K) p-values, adjusted over all pairs; 1 on the diagonal.
         critical: z above which a pair is significant at `ALPHA` over all pairs.
     """
 
@@ -55,12 +56,17 @@ class PairTest:
 def find_clusters(
     arm: ArmPredictions, class_names: Sequence[str]
 ) -> tuple[tuple[ConfusedPair, ...], tuple[ConfusionCluster, ...]]:
-    """Return the significant pairs, the strongest first, and the clusters that stand in 95 % of bootstraps over images.
+    """Return the significant pairs, the strongest first, and the clusters that are stable in 95 % of bootstraps over images.
 
-    Step by step: the strongest pair is tested, then set aside with its images, and the rest is tested anew. Otherwise a strong
-    pair would leave a shadow: as the margins are kept, what it takes is missing from other pairs' chance.
+    The test is stepwise: the strongest pair is tested, then set aside with its images, and the rest is tested again. Otherwise
+    a strong pair would bias the other pairs: because the margins are fixed, its errors are missing from their null distribution.
 
-    Raises UserInputError for one seed and for names that do not fit.
+    Args:
+        arm: S >= 2 seeds over N images.
+        class_names: K names; a class indexes them.
+
+    Raises:
+        UserInputError: for one seed, and for names that do not fit.
     """
     check_class_names(arm, class_names)
     generator = numpy_generator(0, "clusters", arm.name)
@@ -93,8 +99,12 @@ def compute_pair_test(
 ) -> PairTest:
     """Return the permutation test of all pairs of an arm's classes.
 
-    `set_aside`, (K, K) symmetric, are pairs that are not tested: images with such a confusion keep what they have, and no
-    exchange makes one.
+    Args:
+        arm: S seeds over N images.
+        generator: of the permutations.
+        num_permutations: B.
+        set_aside: (K, K) symmetric, True for pairs that are not tested: images with such a confusion keep their predictions,
+            and no permutation produces one. None tests all pairs.
     """
     k = arm.num_classes
     aside = np.zeros((k, k), dtype=bool) if set_aside is None else set_aside
@@ -105,10 +115,10 @@ def compute_pair_test(
         images = np.flatnonzero(num_wrong == number)
         if not len(images):
             continue
-        # (n, number): the wrong labels of each image, seeds in order.
+        # (n, number): the wrong labels of each image, in the order of the seeds.
         profiles = arm.predicted[:, images].T[wrong[:, images].T].reshape(len(images), number)
         labels = arm.labels[images]
-        # (K, n): which profiles may not stand at an image of which class.
+        # (K, n): which profiles must not move to an image of which class.
         forbidden = np.any((np.eye(k, dtype=bool) | aside)[:, profiles], axis=2)
         observed += _count(labels, profiles[None], k)[0]
         permuted += _count(labels, profiles[_permute(labels, forbidden, generator, num_permutations)], k)
@@ -118,15 +128,15 @@ def compute_pair_test(
 def _permute(
     labels: IntArray, forbidden: NDArray[np.bool_], generator: np.random.Generator, num_permutations: int
 ) -> NDArray[np.int32]:
-    """Return (B, n): which profile stands at which image after exchanges.
+    """Return (B, n), the index of the profile at each image after random exchanges.
 
-    From the observed state `NUM_SWEEPS` sweeps back to a hub, then from the hub as many sweeps forward, independently B times,
-    along the same pairings: given them, the observed state and the B others are exchangeable.
+    From the observed state, `NUM_SWEEPS` sweeps lead back to a hub; from the hub, as many sweeps lead forward, independently B
+    times, along the same pairings. Given the pairings, the observed state and the B others are exchangeable.
     """
     n = len(labels)
     half = n // 2
     pairings = [generator.permutation(n) for _ in range(NUM_SWEEPS)]
-    # Row by row, the B permutations side by side: whole rows are read and written.
+    # The B permutations of an image are contiguous, so that whole rows are read and written.
     state = np.arange(n, dtype=np.int32)[:, None]
     for pairing in reversed(pairings):
         _sweep(state, pairing[:half], pairing[half : 2 * half], labels, forbidden, generator)
@@ -144,7 +154,7 @@ def _sweep(
     forbidden: NDArray[np.bool_],
     generator: np.random.Generator,
 ) -> None:
-    """Exchange in (n, B) what stands at `one` and `other`, each with probability 1/2 where neither becomes its own class."""
+    """Exchange the profiles in (n, B) at `one` and `other` with probability 1/2, unless one becomes its image's own class."""
     n = forbidden.shape[1]
     left, right = state[one], state[other]
     flat, starts = forbidden.ravel(), (labels * n).astype(np.int32)
@@ -176,7 +186,7 @@ def _test(observed: FloatArray, permuted: FloatArray) -> PairTest:
     exceeding = (largest[1:, None] >= z[0][upper][None]).sum(axis=0)
     p_adjusted[upper] = (1 + exceeding) / len(every)
     p_adjusted.T[upper] = p_adjusted[upper]
-    # The observed one counts among the permutations, as in the p-values.
+    # The observed state counts as one of the permutations, as in the p-values.
     rank = int(np.floor(ALPHA * len(every)))
     critical = float(np.sort(largest)[::-1][max(rank - 1, 0)])
     return PairTest(
@@ -208,7 +218,7 @@ def _find_cores(
 def _group(
     related: NDArray[np.bool_], cut: float = LINKAGE_CUT, method: Literal["average", "complete"] = "average"
 ) -> IntArray:
-    """Return (K,) group numbers: classes are linked while, on average, at most `cut` of their pairs are unrelated."""
+    """Return (K,) group numbers; classes are linked while at most the share `cut` of their pairs is unrelated on average."""
     distance = 1.0 - related
     np.fill_diagonal(distance, 0.0)
     merges = linkage(squareform(distance), method)
@@ -226,16 +236,16 @@ def _bootstrap_counts(arm: ArmPredictions, generator: np.random.Generator) -> Fl
     for label in range(k):
         images = np.flatnonzero(arm.labels == label)
         if len(images):
-            said = (arm.predicted[:, images, None] == np.arange(k)).sum(axis=0)
+            votes = (arm.predicted[:, images, None] == np.arange(k)).sum(axis=0)
             weights = generator.multinomial(len(images), np.full(len(images), 1 / len(images)), size=NUM_BOOTSTRAPS)
-            counts[:, label] = weights @ said
+            counts[:, label] = weights @ votes
     return counts
 
 
 def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
-    """Return (B, K, K) which pairs would be significant with these counts, step by step as in `find_clusters`.
+    """Return (B, K, K) whether each pair would be significant with these counts, stepwise as in `find_clusters`.
 
-    Chance is quasi-independence for the counts' own margins; its deviation and the critical z are those of `test`.
+    Expected counts are those of quasi-independence with the same margins; deviation and critical z are those of `test`.
     """
     wrong = counts * (1 - np.eye(counts.shape[-1]))
     safe = np.where(test.deviation > 0, test.deviation, np.inf)
@@ -255,9 +265,12 @@ def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
 def fit_quasi_independence(
     wrong: FloatArray, structural_zeros: NDArray[np.bool_] | None = None, num_rounds: int = 50
 ) -> FloatArray:
-    """Return expected counts with the row and column sums of `wrong`, independent apart from cells that must be 0.
+    """Return expected counts under quasi-independence, by iterative proportional fitting.
 
-    `wrong` is (..., K, K) with a diagonal of 0; those cells and `structural_zeros` stay 0. Iterative proportional fitting.
+    Args:
+        wrong: (..., K, K) counts with a diagonal of 0, whose row and column sums are fitted.
+        structural_zeros: (..., K, K) True at further cells that must be 0.
+        num_rounds: of the fit.
     """
     fitted = np.broadcast_to(1.0 - np.eye(wrong.shape[-1]), wrong.shape).copy()
     if structural_zeros is not None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.findings.class_findings import Confusion
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import Confusion
-from analysis.statistics.comparison import ArmPredictions, Side
+from analysis.statistics.arm_predictions import ArmPredictions, Side
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.influence import compute_rate_influence
 from analysis.statistics.metrics import FloatArray, compute_confusion_counts, divide_or_zero
@@ -16,14 +16,15 @@ from search_spaces.errors import UserInputError
 def compute_confusion(arm: ArmPredictions, class_names: Sequence[str], confidence: float) -> Confusion:
     """Return the confusion matrix of an arm, with an interval for new seeds and new images in each cell.
 
-    A class without images has rates of 0 in [0, 1]: nothing is known about them.
+    A class without images has rates of 0 with the interval [0, 1].
 
     Args:
         arm: S >= 2 seeds over N images.
         class_names: K names; a class indexes them.
         confidence: of each cell's interval alone, in (0, 1).
 
-    Raises UserInputError for one seed, for a class with exactly one image and for names that do not fit.
+    Raises:
+        UserInputError: for one seed, for a class with exactly one image, and for names that do not fit.
     """
     check_class_names(arm, class_names)
     counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes).mean(axis=0)
@@ -38,8 +39,16 @@ def compute_confusion(arm: ArmPredictions, class_names: Sequence[str], confidenc
 def compute_rate_interval(arm: ArmPredictions, true_class: int, predicted_class: int, confidence: float) -> Interval:
     """Return P(predicted_class | true_class), mean over seeds, with its interval inside [0, 1].
 
-    Only the images of the true class bear on it, so they are the sample. Raises UserInputError for one seed and for
-    a class with exactly one image.
+    The images of the true class are the sample.
+
+    Args:
+        arm: S >= 2 seeds over N images.
+        true_class: in [0, K).
+        predicted_class: in [0, K).
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        UserInputError: for one seed, and for a class with exactly one image.
     """
     images = np.flatnonzero(arm.labels == true_class)
     if not len(images):
@@ -56,7 +65,7 @@ def compute_rate_interval(arm: ArmPredictions, true_class: int, predicted_class:
 def compute_excess(counts: FloatArray) -> FloatArray:
     """Return (K, K) rates minus the rates expected by chance, from (K, K) counts; 0 on the diagonal.
 
-    By chance the errors of a row would fall on the wrong classes in proportion to how often each class is wrongly
+    By chance, the errors of a row are distributed over the wrong classes in proportion to how often each class is wrongly
     predicted over all rows.
     """
     rates = divide_or_zero(counts, counts.sum(axis=1, keepdims=True))

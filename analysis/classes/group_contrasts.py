@@ -1,4 +1,4 @@
-"""Groups of classes, such as rigid and deformable things: is an arm worse on one of them, with classes as the unit?"""
+"""Contrasts of groups of classes, such as rigid and deformable objects, with classes as the unit."""
 
 import itertools
 import math
@@ -6,22 +6,28 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from analysis.findings.class_findings import ClassScore
 from analysis.findings.forensic_findings import GroupContrast
-from analysis.findings.study_findings import ClassScore
 from search_spaces.errors import UserInputError, nearest_name
 
-# Above this many ways to divide the classes, the exact test is not made.
-MOST_DIVISIONS = 2_000_000
+# The exact test is left out where the classes can be divided in more ways than this.
+MAX_DIVISIONS = 2_000_000
 
 
 def compute_group_contrasts(
     scores: Sequence[ClassScore], groups: Mapping[str, Sequence[str]]
 ) -> tuple[GroupContrast, ...]:
-    """Return, for each pair of groups, the difference of their mean F1 and its exact permutation p over the classes.
+    """Return, for each pair of groups, the difference of their mean F1 with an exact permutation test over the classes.
 
-    A group contrast has as many units as classes, however many images there are: every division of the two groups' classes into
-    groups of the same sizes is gone through (Fisher's exact permutation test, two-sided). `smallest_p` is the least p that such a
-    division can have. Raises UserInputError for a group with an unknown class, and for classes in both groups of a pair.
+    The units are the classes, regardless of the number of images: the test enumerates every division of the two groups' classes
+    into groups of the same sizes (Fisher's exact permutation test, two-sided).
+
+    Args:
+        scores: one per class.
+        groups: names of classes by the name of their group.
+
+    Raises:
+        UserInputError: for a group with an unknown class, and for classes in both groups of a pair.
     """
     f1 = {score.class_name: score.f1.estimate for score in scores}
     for group, classes in groups.items():
@@ -44,7 +50,7 @@ def compute_group_contrasts(
 def _compare(one: str, other: str, first: list[float], second: list[float]) -> GroupContrast | None:
     values = np.array(first + second)
     total, size = len(values), len(first)
-    if not first or not second or math.comb(total, size) > MOST_DIVISIONS:
+    if not first or not second or math.comb(total, size) > MAX_DIVISIONS:
         return None
     chosen = np.array(list(itertools.combinations(range(total), size)))
     means = values[chosen].mean(axis=1)

@@ -1,4 +1,4 @@
-"""How often two classes are taken for each other: by an arm, by people, and the difference."""
+"""Confusion rates of pairs of classes: of an arm, of human annotators, and the difference."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,24 +6,30 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.findings.class_findings import ConfusedPair, HumanExcess
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ConfusedPair, HumanExcess
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
 from analysis.statistics.metrics import FloatArray
-from search_spaces.errors import UserInputError
 
 MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "undecided"
 
 
 def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: float) -> Interval:
-    """Return the share of the two classes' images that the arm takes for the other class, mean over seeds, in [0, 1].
+    """Return the confusion rate: the share of the two classes' images that the arm predicts as the other class.
 
-    The interval is for new seeds and new images. Raises UserInputError for one seed and for a class with one image.
+    Args:
+        arm: S >= 2 seeds over N images; the rate is the mean over seeds.
+        one: class in [0, K).
+        other: another class.
+        confidence: of the interval for new seeds and new images.
+
+    Raises:
+        UserInputError: for one seed, and for a class with one image.
     """
-    images, said = _mistaken(arm, one, other)
-    rates = said.mean(axis=1)
-    found = compute_crossed_interval(rates, said - rates[:, None], arm.labels[images], arm.num_classes, confidence)
+    images, mistaken = _mistaken(arm, one, other)
+    rates = mistaken.mean(axis=1)
+    found = compute_crossed_interval(rates, mistaken - rates[:, None], arm.labels[images], arm.num_classes, confidence)
     return compute_proportion_interval(
         found, num_seeds=len(arm.seeds), num_observations=len(images), confidence=confidence
     )
@@ -32,34 +38,45 @@ def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: flo
 def compute_human_excess(
     arm: ArmPredictions, one: int, other: int, human: NDArray[np.float64], confidence: float
 ) -> HumanExcess:
-    """Return by how much the arm takes the two classes for each other more often than people do.
+    """Return the arm's confusion rate minus that of human annotators on the same images.
 
     Args:
         arm: S >= 2 seeds over N images.
-        one, other: the classes.
-        human: (N, K) shares of the people who said each class, of the arm's images.
-        confidence: of the interval, for new seeds and new images.
+        one: class in [0, K).
+        other: another class.
+        human: (N, K) shares of annotators who chose each class.
+        confidence: of the interval for new seeds and new images.
 
-    The word is `MACHINE_SPECIFIC` where the whole interval lies above 0, `AMBIGUOUS` where none of it does, else `OPEN`.
+    Returns:
+        The excess; its word is `MACHINE_SPECIFIC` where the interval lies above 0, `AMBIGUOUS` where none of it does, else
+        `OPEN`.
     """
-    images, said = _mistaken(arm, one, other)
+    images, mistaken = _mistaken(arm, one, other)
     labels = arm.labels[images]
-    people = np.where(labels == one, human[images, other], human[images, one])
-    gaps = said - people
+    human_rates = np.where(labels == one, human[images, other], human[images, one])
+    gaps = mistaken - human_rates
     values = gaps.mean(axis=1)
     found = compute_crossed_interval(values, gaps - values[:, None], labels, arm.num_classes, confidence).interval
     word = MACHINE_SPECIFIC if found.low > 0 else AMBIGUOUS if found.high <= 0 else OPEN
-    return HumanExcess(human_rate=float(people.mean()), excess=found, word=word)
+    return HumanExcess(human_rate=float(human_rates.mean()), excess=found, word=word)
 
 
-def compare_with_people(
+def compare_with_humans(
     arm: ArmPredictions,
     pairs: Sequence[ConfusedPair],
     class_names: Sequence[str],
     human: NDArray[np.float64] | None,
     confidence: float,
 ) -> tuple[ConfusedPair, ...]:
-    """Return the pairs with people's confusions beside; as they are where `human`, (N, K) shares, is None."""
+    """Return the pairs with the comparison with human annotators; unchanged where there are no human counts.
+
+    Args:
+        arm: S >= 2 seeds over N images.
+        pairs: that the arm confuses.
+        class_names: K names.
+        human: (N, K) shares of annotators who chose each class; None where there are no human counts.
+        confidence: of each interval.
+    """
     if human is None:
         return tuple(pairs)
     index = {name: i for i, name in enumerate(class_names)}
@@ -73,23 +90,7 @@ def compare_with_people(
 
 
 def _mistaken(arm: ArmPredictions, one: int, other: int) -> tuple[NDArray[np.int64], FloatArray]:
-    """Return the images of the two classes, and (S, n) 1 where an image is taken for the other class."""
+    """Return the n images of the two classes, and (S, n) 1 where an image is predicted as the other class."""
     images = np.flatnonzero(np.isin(arm.labels, (one, other)))
     opposite = np.where(arm.labels[images] == one, other, one)
     return images, np.asarray(arm.predicted[:, images] == opposite, dtype=np.float64)
-
-
-def check_human_counts(counts: NDArray[np.generic], num_images: int, class_names: Sequence[str]) -> NDArray[np.float64]:
-    """Return (N, K) shares from counts of people; raise UserInputError if they do not fit the images or are no counts."""
-    expected = (num_images, len(class_names))
-    if counts.shape != expected:
-        raise UserInputError(
-            f"human counts must be (images, classes) = {expected}, a row for each image of the test set, but are {counts.shape}"
-        )
-    numbers = np.asarray(counts, dtype=np.float64)
-    if not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise UserInputError("human counts must be finite and not negative")
-    empty = np.flatnonzero(numbers.sum(axis=1) == 0)
-    if len(empty):
-        raise UserInputError(f"every image needs a human label, but image {empty[0]} of the test set has none")
-    return np.asarray(numbers / numbers.sum(axis=1, keepdims=True))

@@ -1,1 +1,1 @@
-"""Models trained elsewhere: their predictions and their forensics."""
+"""Models trained elsewhere: predictions, comparison and forensics."""

@@ -1,4 +1,4 @@
-"""Forensics of models that were trained elsewhere: what needs labels and probabilities, and no model."""
+"""Forensics of models that were trained elsewhere, from labels and probabilities alone."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,40 +7,44 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
-from analysis.classes.clusters import find_clusters
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.confusion_matrix import compute_confusion
-from analysis.classes.group_contrasts import compute_group_contrasts
+from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.label_issues import list_label_issues
-from analysis.classes.pair_rates import check_human_counts, compare_with_people
-from analysis.findings.forensic_findings import GroupContrast
+from analysis.evidence.arm_scores import compute_arm_confusions
+from analysis.findings.arm_findings import ArmConfusions
+from analysis.findings.class_findings import ClassScore, Confusion, LabelIssue
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, LabelIssue
-from analysis.statistics.comparison import ArmPredictions, stack_predictions
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 
 CONFIDENCE = 0.95
-NO_HUMAN_COUNTS = "There are no human counts, so nothing is known of how people confuse these classes."
+NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutsideArm:
-    """What predictions alone say of one arm; the fields are those of `ArmFinding`."""
+@dataclass(frozen=True, kw_only=True)
+class OutsideArm(ArmConfusions):
+    """Findings about one arm from its predictions alone; the fields are those of `ArmFinding`."""
 
     arm: str
     seeds: tuple[int, ...]
     test_macro_f1: Interval
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
-    confused_pairs: tuple[ConfusedPair, ...]
-    clusters: tuple[ConfusionCluster, ...]
-    group_contrasts: tuple[GroupContrast, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideFindings:
-    """What predictions alone say of some arms on the same images."""
+    """Findings about several arms from their predictions on the same images.
+
+    Attributes:
+        class_names: K names.
+        num_images: N.
+        arms: one each.
+        label_issues: doubtful labels, the most doubtful first.
+        human_note: why confusions are not compared with human annotators; "" where they are.
+    """
 
     class_names: tuple[str, ...]
     num_images: int
@@ -60,15 +64,16 @@ def analyze_outside_arms(
     human_counts: NDArray[np.generic] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> OutsideFindings:
-    """Return the forensics of arms whose predictions came from outside.
+    """Return the forensics of models that were trained elsewhere.
 
     Args:
         arms: predictions by arm and seed, at least two seeds each, all on the same images.
         class_names: K names; "class 0" and so on where None.
-        human_counts: (N, K) counts of people's answers, a row for each image in the order of the sample ids.
+        human_counts: (N, K) numbers of annotators who chose each class, a row for each image in the order of the sample ids.
         groups: named groups of classes whose F1 is contrasted.
 
-    Raises UserInputError for one seed, arms with different images, names, counts or groups that do not fit.
+    Raises:
+        UserInputError: for one seed, arms with different images, and names, counts or groups that do not fit.
     """
     stacked = {arm: stack_predictions(arm, by_seed) for arm, by_seed in arms.items()}
     first = next(iter(stacked.values()))
@@ -80,7 +85,7 @@ def analyze_outside_arms(
     names = tuple(class_names or (f"class {i}" for i in range(first.num_classes)))
     if len(names) != first.num_classes or len(set(names)) != len(names):
         raise UserInputError(f"{first.num_classes} classes need as many different names, but got {', '.join(names)}")
-    human = None if human_counts is None else check_human_counts(human_counts, len(first.labels), names)
+    human = None if human_counts is None else compute_human_shares(human_counts, len(first.labels), names)
     return OutsideFindings(
         class_names=names,
         num_images=len(first.labels),
@@ -96,7 +101,6 @@ def _analyze_arm(
     human: NDArray[np.float64] | None,
     groups: Mapping[str, Sequence[str]],
 ) -> OutsideArm:
-    pairs, clusters = find_clusters(arm, names)
     scores = compute_class_scores(arm, names, CONFIDENCE)
     return OutsideArm(
         arm=arm.name,
@@ -104,7 +108,5 @@ def _analyze_arm(
         test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
         class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
-        confused_pairs=compare_with_people(arm, pairs, names, human, CONFIDENCE),
-        clusters=clusters,
-        group_contrasts=compute_group_contrasts(scores, groups),
+        **vars(compute_arm_confusions(arm, scores, groups, human)),
     )

@@ -1,4 +1,4 @@
-"""Predictions of models that were trained elsewhere: arm x seed x image in one parquet file."""
+"""Predictions of models that were trained elsewhere, read from one parquet file, and their comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.findings.study_findings import ComparisonRow
-from analysis.statistics.comparison import compare_arms, compute_seed_differences, stack_predictions
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.statistics.arm_predictions import stack_predictions
+from analysis.statistics.comparison import compare_arms, compute_seed_differences
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.training.predictions import Predictions
 
@@ -20,7 +21,13 @@ SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleSeed:
-    """What can be said of two arms with one seed: an estimate of the difference in macro-F1, and no interval."""
+    """The difference of two arms in macro-F1 from one seed, without an interval.
+
+    Attributes:
+        treatment: name of an arm.
+        control: name of another arm.
+        estimate: treatment minus control, a fraction.
+    """
 
     treatment: str
     control: str
@@ -30,9 +37,15 @@ class SingleSeed:
 def read_predictions_file(path: Path) -> dict[str, dict[int, Predictions]]:
     """Return the predictions of a parquet file by arm, in the order in which they first appear, and by seed.
 
-    One row per arm, seed and image: the columns `arm` (text), `seed`, `sample_id` and `label` (whole numbers), and a list of K
-    numbers, `probabilities` that sum to one or `logits`. Raises UserInputError naming what is missing, not finite, no
-    probability, out of range, or not the same in all arms and seeds; and a class without images.
+    The file has one row per arm, seed and image, with the columns `arm` (text), `seed`, `sample_id` and `label` (integers), and
+    a list of K numbers: either `probabilities` that sum to one, or `logits`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        UserInputError: naming a missing column, a value that is not finite, no probability or out of range, images that are
+            not the same in all arms and seeds, or a class without images.
     """
     table = _read_table(path)
     kind = next(name for name in SCORES if name in table.columns)
@@ -59,9 +72,16 @@ def read_predictions_file(path: Path) -> dict[str, dict[int, Predictions]]:
 def compare_outside_arms(
     predictions: dict[str, dict[int, Predictions]], *, control: str | None, margin: float, alpha: float
 ) -> tuple[tuple[ComparisonRow, ...], tuple[SingleSeed, ...]]:
-    """Return a row per arm against `control` (the first arm where None), or bare estimates where there is one seed only.
+    """Return a row per arm against the control, or estimates without intervals where an arm has only one seed.
 
-    Raises UserInputError for an unknown control, fewer than two arms, and arms that do not pair.
+    Args:
+        predictions: by arm and seed.
+        control: name of an arm; None for the first.
+        margin: equivalence margin in macro-F1, a fraction.
+        alpha: family-wise error rate over the rows.
+
+    Raises:
+        UserInputError: for an unknown control, fewer than two arms, and arms that do not pair.
     """
     arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.items()}
     names = list(arms)
@@ -92,7 +112,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserInputError(f"there is no file {path}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserInputError(f"{path} is no parquet file that can be read: {str(error).splitlines()[0]}") from None
+        raise UserInputError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}") from None
     missing = [name for name in KEYS if name not in table.columns]
     if missing:
         near = nearest_name(missing[0], [str(c) for c in table.columns])
@@ -138,14 +158,14 @@ def _check_probabilities(scores: np.ndarray, ids: np.ndarray, where: str) -> Non
     if len(bad):
         raise UserInputError(
             f"{where}: probabilities must lie in [0, 1] and sum to one, but those of sample {ids[bad[0]]} sum to "
-            f"{sums[bad[0]]:.4f}; give them as `logits` if they are not normalised"
+            f"{sums[bad[0]]:.4f}; give them as `logits` if they are not normalized"
         )
 
 
 def describe_single_seeds(found: Sequence[SingleSeed]) -> str:
-    """Return the estimates of arms with one seed, and why there is no interval."""
+    """Return a sentence with the estimates of arms with one seed, and why there is no interval."""
     estimates = "; ".join(f"{f.treatment} vs {f.control} {100 * f.estimate:+.2f} pp" for f in found)
     return (
-        f"{estimates}: estimates only, from one seed. An interval for new seeds needs at least two per arm; one seed says "
-        "nothing about the next"
+        f"{estimates}: estimates only, from one seed. An interval for new seeds needs at least two seeds per arm; a single "
+        "seed gives no information about the variance between seeds"
     )

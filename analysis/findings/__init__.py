@@ -1,1 +1,1 @@
-"""The values of the report: frozen dataclasses, intervals among them. They compute nothing."""
+"""The values behind the report: frozen dataclasses that compute nothing."""

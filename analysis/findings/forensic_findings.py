@@ -1,4 +1,4 @@
-"""What the forensics found: the values of the audits, the causes and the heat maps that `Findings` holds."""
+"""Findings of the audits, root causes, group contrasts and heat maps."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from analysis.findings.interval import Interval
 
 
 class AuditVerdict(StrEnum):
-    """What the Clever Hans audit says of a class or of an arm."""
+    """The decision of an audit about a class or an arm."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -20,11 +20,11 @@ class ClassAudit:
 
     Attributes:
         class_name: the class.
-        gap: accuracy with a ring of the same class minus with one of another class; intervals hold over all classes at once.
+        gap: accuracy with rings of the same class minus with rings of another class; intervals are simultaneous over classes.
         verdict: FAIL, PASS or UNDECIDED against the tolerance.
-        object_free_gap: the same where the ring holds no object, at 95 %; None where there are too few such images.
+        object_free_gap: the same on images whose ring contains no object, at 95 %; None where they are too few.
         is_confirmed: whether a FAIL also shows there; None where the class does not fail.
-        ring_only_accuracy: with nothing but the ring.
+        ring_only_accuracy: accuracy from the ring alone, with the center filled.
     """
 
     class_name: str
@@ -42,11 +42,13 @@ class RingAudit:
     Attributes:
         ring_pixels: width of the ring in pixels of the image set.
         gap: over all classes, at 95 %.
-        ring_only_accuracy: over all classes, against `chance`, one over the number of classes.
+        ring_only_accuracy: over all classes.
+        chance: one over the number of classes.
         classes: one each.
         verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED.
-        object_free_by: how images without object in the ring are known; `num_object_free` were used.
-        region: where in the ring a failing arm reads: one of its corners or sides, "all around", or "" where it does not fail.
+        object_free_by: how images without object in the ring were identified.
+        num_object_free: such images that were used.
+        region: corner or side of the ring that a failing arm relies on, or "all around"; "" where it does not fail.
     """
 
     ring_pixels: int
@@ -62,7 +64,7 @@ class RingAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairPull:
-    """P(ring's class | its ring) minus P(that class | a third class's ring), on images of `true_class`; a fraction, at 95 %."""
+    """P(ring's class | its ring) - P(ring's class | ring of a third class) on images of `true_class`; a fraction, at 95 %."""
 
     true_class: str
     ring_class: str
@@ -71,7 +73,7 @@ class PairPull:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CueEffect:
-    """What taking one cue away gains in the margin between a confused pair, in logits, beyond what it does to other classes."""
+    """Gain in the margin between a confused pair from removing one cue, in logits, minus the same on reference classes."""
 
     cue: str
     effect: Interval
@@ -79,15 +81,15 @@ class CueEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootCause:
-    """Why an arm takes two classes for each other (`analysis.audits.root_cause`).
+    """Root cause of an arm's confusion of two classes (`analysis.audits.root_cause`).
 
     Attributes:
         classes: the pair.
-        effects: one per cue, with intervals that hold over the four cues; empty where it could not be measured.
-        cause: the cue whose interval lies above 0 and that leads the next one beyond error, else "mixed".
+        effects: one per cue, with intervals simultaneous over the four cues; empty where they could not be measured.
+        cause: the cue with an interval above 0 and a significant lead over the next cue, else "mixed".
         lead: of the first cue over the second, at 95 %.
-        num_images: confused images that it rests on.
-        note: why it could not be measured, else "".
+        num_images: confused images that were measured.
+        note: why the cause could not be measured, else "".
     """
 
     classes: tuple[str, str]
@@ -100,9 +102,14 @@ class RootCause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupContrast:
-    """Mean F1 of the classes of one group minus those of another, with an exact permutation p over the classes.
+    """Mean F1 of the classes of one group minus that of another, with an exact permutation test over the classes.
 
-    `smallest_p` is the least p that so few classes can have.
+    Attributes:
+        groups: names of the two groups.
+        difference: first minus second, a fraction.
+        p_value: two-sided.
+        smallest_p: the smallest p-value that is possible with this number of classes.
+        num_classes: in both groups together.
     """
 
     groups: tuple[str, str]
@@ -114,7 +121,7 @@ class GroupContrast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColourLoss:
-    """Accuracy that one class loses when its images are made grey, a fraction; intervals hold over all classes at once."""
+    """Accuracy that one class loses when its images are made gray, a fraction; intervals are simultaneous over classes."""
 
     class_name: str
     loss: Interval
@@ -125,10 +132,10 @@ class CamTest:
     """One of the tests that heat maps must pass before they count as evidence.
 
     Attributes:
-        name: what is tested.
+        name: of the test.
         estimate: with its interval at 95 % for new seeds and new images.
-        rule: what must hold, in words.
-        is_passed: whether it does.
+        rule: the condition, as a sentence.
+        is_passed: whether it holds.
     """
 
     name: str
@@ -142,11 +149,12 @@ class CamAdmission:
     """Whether an arm's Grad-CAM maps are admitted as evidence (`analysis.heat_maps.validity_tests`).
 
     Attributes:
-        layer: the layer of the maps; `map_size` is (height, width) of its output in cells.
+        layer: the layer of the maps.
+        map_size: (height, width) of its output in cells.
         num_images: tested.
-        tests: all of them must be passed.
-        is_admitted: whether they are.
-        object_focus: share of the maps' energy on the object minus that in other images' masks; None without masks.
+        tests: all must be passed.
+        is_admitted: whether all are.
+        object_focus: share of the maps' energy on the object minus that inside other images' masks; None without masks.
     """
 
     layer: str
@@ -159,11 +167,11 @@ class CamAdmission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrequencyAudit:
-    """What an arm loses when the waves that tell classes apart come from another class (`analysis.audits.frequency_audit`).
+    """Accuracy lost when frequency components are swapped across classes (`analysis.audits.frequency_audit`).
 
     Attributes:
-        waves: (periods down, periods across the picture) of the waves that are exchanged; down is negative where they slant up.
-        gap: accuracy with waves of the same class minus with those of another class, at 95 %.
+        waves: (vertical, horizontal) periods of the swapped components; vertical is negative for waves that slant upward.
+        gap: accuracy after swaps within the class minus after swaps across classes, at 95 %.
         verdict: FAIL, PASS or UNDECIDED against the tolerance.
     """
 
@@ -174,7 +182,17 @@ class FrequencyAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamView:
-    """One arm's view of one image in a Grad-CAM panel."""
+    """One arm's part of a Grad-CAM panel.
+
+    Attributes:
+        arm: name.
+        layer: the layer of the maps.
+        map_size: (height, width) of its output in cells.
+        predicted_class: name of the class that the arm's model predicts.
+        predicted_probability: of that class.
+        true_probability: of the true class.
+        degenerate: whether a map is empty.
+    """
 
     arm: str
     layer: str
@@ -187,7 +205,7 @@ class CamView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamPanel:
-    """One row of pictures: input, then heat map and overlay per arm, for the true and the predicted class.
+    """One row of images: input, then heat map and overlay per arm, for the true and the predicted class.
 
     Attributes:
         sample_id: index of the image in the image set.

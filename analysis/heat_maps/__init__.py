@@ -1,1 +1,1 @@
-"""Grad-CAM, the tests that a heat map must pass to count as evidence, and panels."""
+"""Grad-CAM, the validity tests of its maps, and the choice of panels."""

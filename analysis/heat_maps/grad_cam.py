@@ -1,8 +1,7 @@
-"""Grad-CAM of a torchvision ResNet, as raw energy: the only file that knows pytorch_grad_cam.
+"""Grad-CAM of a torchvision ResNet, as raw energy: the only file that imports pytorch_grad_cam.
 
-The library min-max scales every map to [0, 1] and resizes it to the input; a map of one cell or one without any
-energy then reads like any other. Here the scaling is left out, so that such maps can be counted, and summed energy
-means something.
+The library scales every map to [0, 1] and resizes it to the input, after which an empty map looks like any other. Here the
+scaling is left out, so that empty maps can be counted and energies can be added.
 """
 
 import warnings
@@ -30,22 +29,28 @@ ROAD_PERCENTILES = (25, 50, 75)
 
 
 class NoCamLayerError(UserInputError):
-    """No layer's maps are large enough for a heat map."""
+    """Raised if no layer's maps are large enough for a heat map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamLayer:
-    """The layer whose maps are shown, and the (height, width) of its output in cells."""
+    """A layer of CAM_LAYERS, with the (height, width) of its output in cells."""
 
     name: str
     size: tuple[int, int]
 
 
 def choose_cam_layer(model: nn.Module, image_size: int, minimum_size: int = 4) -> CamLayer:
-    """Return the deepest of layer4 .. layer1 whose output is at least `minimum_size` cells high and wide.
+    """Return the deepest of layer4 .. layer1 whose output is large enough.
 
-    `image_size` is the side of the square network input in pixels; sizes are measured by a forward pass of zeros.
-    Raises UserInputError if the model lacks such layers, NoCamLayerError if none is large enough.
+    Args:
+        model: a torchvision ResNet.
+        image_size: side of the square network input in pixels; sizes are measured by a forward pass of zeros.
+        minimum_size: cells that the output must have in height and width.
+
+    Raises:
+        UserInputError: if the model lacks such layers.
+        NoCamLayerError: if none is large enough.
     """
     layers = {name: _find_layer(model, name) for name in CAM_LAYERS}
     sizes: dict[str, tuple[int, int]] = {}
@@ -84,10 +89,19 @@ def compute_cams(
 
     Each map is ReLU(sum over channels of mean gradient x activation) at the layer's own resolution, unscaled.
 
-    Arguments: `inputs` (N, 3, H, W) float32, normalised; `targets` (N,) class indices; `layer` a name of CAM_LAYERS.
-    Returns (N, h, w) float32, >= 0. The model computes in evaluation mode and comes back as it was: training
-    modes, requires_grad, gradients and hooks.
-    Raises UserInputError on an unknown layer; ValueError if inputs and targets do not fit each other.
+    Args:
+        model: runs in evaluation mode; its modes, requires_grad, gradients and hooks are restored.
+        inputs: (N, 3, H, W) float32, normalized.
+        targets: (N,) class indices.
+        layer: a name in CAM_LAYERS.
+        batch_size: images per forward pass.
+
+    Returns:
+        (N, h, w) float32, >= 0.
+
+    Raises:
+        UserInputError: for an unknown layer.
+        ValueError: if inputs and targets do not fit each other.
     """
     classes = [int(target) for target in targets]
     if inputs.ndim != 4 or len(inputs) != len(classes):
@@ -98,20 +112,23 @@ def compute_cams(
 def compute_predicted_cams(
     model: nn.Module, inputs: torch.Tensor, layer: str, *, batch_size: int = 64
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return (N, K) logits and (N, h, w) maps for the class of the highest, from one pass; otherwise as `compute_cams`."""
+    """Return (N, K) logits and the (N, h, w) maps of the predicted classes, from one pass.
+
+    Arguments, maps and errors are those of `compute_cams`.
+    """
     return _compute_maps(model, inputs, None, layer, batch_size)
 
 
 def _compute_maps(
     model: nn.Module, inputs: torch.Tensor, classes: Sequence[int] | None, layer: str, batch_size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return logits and raw maps; without classes those of the predicted ones."""
+    """Return logits and raw maps; without `classes`, the maps of the predicted classes."""
     target_layer = _find_layer(model, layer)
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     maps, logits = [], []
     with _state_as_found(model), torch.enable_grad(), deterministic:
         model.requires_grad_(False)
-        # The graph begins at the layer, so that nothing before it is differentiated.
+        # The graph starts at the layer, so that nothing before it is differentiated.
         cut = target_layer.register_forward_hook(lambda _module, _inputs, output: output.detach().requires_grad_(True))
         cam = _RawGradCam(model=model, target_layers=[target_layer])
         # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
@@ -130,13 +147,8 @@ def _compute_maps(
 
 
 def is_degenerate(cam: NDArray[np.float32]) -> bool:
-    """Return whether a raw map (h, w) shows nothing: no positive or finite energy, or the same in every cell."""
+    """Return whether a raw map (h, w) is empty: no positive energy, not finite, or the same in every cell."""
     return not np.isfinite(cam).all() or float(cam.max()) <= 0.0 or float(cam.max()) == float(cam.min())
-
-
-def compute_degenerate_fraction(cams: NDArray[np.float32]) -> float:
-    """Return the fraction of degenerate maps among (N, h, w) raw maps, N >= 1."""
-    return float(np.mean([is_degenerate(cam) for cam in cams]))
 
 
 def compute_arm_cams(
@@ -148,10 +160,18 @@ def compute_arm_cams(
     class_names: Sequence[str],
     layer: CamLayer,
 ) -> tuple[ArmCam, ...]:
-    """Return what `arm`'s model shows of each image: maps for the predicted and for the true class, probabilities.
+    """Return the maps for the predicted and the true class of each image, with their probabilities.
 
-    Arguments: `inputs` (N, 3, H, W) float32, normalised; `labels` (N,) true classes, indices of `class_names`.
-    Returns N values, in the order of the inputs. `degenerate` is set if either of the two maps is.
+    Args:
+        model: of the arm.
+        inputs: (N, 3, H, W) float32, normalized.
+        labels: (N,) true classes, indices of `class_names`.
+        arm: its name.
+        class_names: K names.
+        layer: whose maps are computed.
+
+    Returns:
+        N values in the order of the inputs; `degenerate` is set if either map is.
     """
     if not len(labels):
         return ()
@@ -177,8 +197,8 @@ def compute_arm_cams(
     )
 
 
-def ask_model(model: nn.Module, inputs: torch.Tensor) -> NDArray[np.float64]:
-    """Return (N, K) logits for (N, 3, H, W) inputs, in evaluation mode; the model comes back as it was."""
+def compute_model_logits(model: nn.Module, inputs: torch.Tensor) -> NDArray[np.float64]:
+    """Return (N, K) logits for (N, 3, H, W) inputs, in evaluation mode; the model's state is restored."""
     device = next(model.parameters()).device
     with _state_as_found(model), torch.no_grad():
         model.eval()
@@ -195,24 +215,27 @@ def compute_road(
     seed: int,
     percentiles: Sequence[int] = ROAD_PERCENTILES,
 ) -> NDArray[np.float64]:
-    """Return each map's ROAD score (Rong et al. 2022): higher where it marks what the model needs.
+    """Return each map's ROAD score (Rong et al. 2022); higher where the map marks pixels that the model needs.
 
-    It is half of the probability left after removing the least relevant pixels minus that after removing the most relevant
-    ones, a mean over `percentiles`. Only the order of a map's pixels counts; cells of the same energy are ordered at random.
+    The score is half the difference between the probability after removing the least relevant pixels and that after removing
+    the most relevant ones, averaged over `percentiles`. Only the order of a map's pixels matters; ties are ordered at random.
 
     Args:
-        model: computes in evaluation mode and comes back as it was.
-        inputs: (N, 3, H, W) float32, normalised.
+        model: runs in evaluation mode; its state is restored.
+        inputs: (N, 3, H, W) float32, normalized.
         cams: (N, h, w) raw maps, enlarged bilinearly to (H, W).
-        targets: (N,) classes whose probability is followed.
-        seed: of the order among equals and of the imputed pixels' noise; the global random state is left as it was.
-        percentiles: pixels kept (most relevant first) or removed (least relevant first), in per cent.
+        targets: (N,) classes whose probability is measured.
+        seed: of the order of ties and of the imputed pixels' noise; the global random state is restored.
+        percentiles: pixels kept (most relevant first) or removed (least relevant first), in percent.
+
+    Returns:
+        (N,) float64.
     """
     ranks = _rank_pixels(cams, tuple(inputs.shape[-2:]), numpy_generator(seed, "road order"))
     road = ROADCombined(percentiles=list(percentiles))
     wanted = [ClassifierOutputSoftmaxTarget(int(c)) for c in targets]
     device = next(model.parameters()).device
-    # The library hands torch's tensors to numpy in a way that numpy 2 deprecates.
+    # The library converts tensors to arrays in a way that NumPy 2 deprecates.
     silence = warnings.catch_warnings(action="ignore", category=DeprecationWarning)
     with _state_as_found(model), torch.random.fork_rng(devices=[]), silence:
         torch.manual_seed(derive_seed(seed, "road noise"))
@@ -246,7 +269,7 @@ def _find_layer(model: nn.Module, name: str) -> nn.Module:
 
 @contextmanager
 def _state_as_found(model: nn.Module) -> Iterator[None]:
-    """Put back every module's training mode and every parameter's requires_grad and gradient."""
+    """Restore every module's training mode and every parameter's requires_grad and gradient."""
     modes = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     try:

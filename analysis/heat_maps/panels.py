@@ -1,4 +1,4 @@
-"""Which images the Grad-CAM panels show, and the values that one panel draws."""
+"""The choice of images for the Grad-CAM panels, and the values of one panel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.forensic_findings import CamPanel, CamView
+from analysis.findings.forensic_findings import CamView
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 
@@ -15,10 +15,10 @@ MOST_CONFUSED = "most confused pair"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmCam:
-    """What one arm's model does with one image, ready to be drawn.
+    """The maps of one arm's model for one image, ready to be drawn.
 
     Attributes:
-        view: the words and numbers of the panel.
+        view: texts and numbers of the panel.
         predicted_cam: (h, w) float32 raw CAM energy for the class that the model predicts.
         true_cam: (h, w) float32 raw CAM energy for the image's own class.
     """
@@ -45,16 +45,22 @@ _Ranking = tuple[str, NDArray[np.float64], NDArray[np.float64]]
 def choose_panel_images(
     predictions_by_arm: Mapping[str, Sequence[Predictions]], num_panels: int
 ) -> tuple[tuple[int, str], ...]:
-    """Choose at most `num_panels` images and say why each was chosen.
+    """Choose at most `num_panels` images, each with the reason for its choice.
 
-    An arm counts as correct on an image when more than half of its seeds are, as wrong when more than half are not.
-    The reasons take turns (most confused pair, both wrong, only one arm correct, both correct); within a reason the
-    images rank by the share of seeds that agree in the least agreeing arm, then by the mean probability behind it,
-    then by id. With three arms or more "both" reads "all"; with one arm it is dropped.
+    An arm counts as correct on an image if more than half of its seeds are, as wrong if more than half are not. The reasons
+    alternate (most confused pair, both wrong, only one arm correct, both correct). Within a reason the images rank by the share
+    of seeds that agree in the arm with the least agreement, then by the mean probability, then by id. With three or more
+    arms, "both" becomes "all"; with one arm it is dropped.
 
-    Arguments: `predictions_by_arm` has one Predictions per seed, all on the same images.
-    Returns (sample_id, reason) pairs without duplicates, grouped by reason; fewer where too few images qualify.
-    Raises UserInputError if there are no predictions, if they are on different images, or if num_panels < 0.
+    Args:
+        predictions_by_arm: one value per seed, all on the same images.
+        num_panels: at least 0.
+
+    Returns:
+        (sample_id, reason) pairs without duplicates, grouped by reason; fewer if too few images qualify.
+
+    Raises:
+        UserInputError: if there are no predictions, if they are on different images, or if num_panels < 0.
     """
     if num_panels < 0:
         raise UserInputError(f"num_panels must be 0 or more, but got {num_panels}; 0 draws none")
@@ -66,12 +72,6 @@ def choose_panel_images(
     display = [reason for reason, _, _ in reversed(rankings)]
     chosen.sort(key=lambda pick: display.index(pick[1]))
     return tuple((int(ids[index]), reason) for index, reason in chosen)
-
-
-def build_panel(sample_id: int, reason: str, true_class: str, cams: Sequence[ArmCam], figure: str) -> CamPanel:
-    """Return the panel's values for the findings; `cams` holds one entry per arm, in the findings' order."""
-    views = tuple(cam.view for cam in cams)
-    return CamPanel(sample_id=sample_id, true_class=true_class, reason=reason, views=views, figure=figure)
 
 
 def _common_images(
@@ -112,14 +112,13 @@ def _compute_agreement(seeds: Sequence[Predictions]) -> _Agreement:
 def _rank_images(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> list[_Ranking]:
     """Return (reason, agreement (N,), confidence (N,)) in the order of turns; agreement <= 1/2 disqualifies."""
     both = {1: "", 2: "both "}.get(len(arms), "all ")
-    everybody = set(arms)
     rankings = [
         _rank_confused(arms, labels),
         (f"{both}wrong", *_rank_correctness(arms, correct=set())),
     ]
     if len(arms) > 1:
         rankings += [(f"only {name} correct", *_rank_correctness(arms, correct={name})) for name in arms]
-    rankings.append((f"{both}correct", *_rank_correctness(arms, correct=everybody)))
+    rankings.append((f"{both}correct", *_rank_correctness(arms, correct=set(arms))))
     return rankings
 
 
@@ -135,9 +134,9 @@ def _rank_correctness(
 
 
 def _rank_confused(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> _Ranking:
-    """Rank the images of the most confused pair of classes by how much they are taken for each other.
+    """Rank the images of the most confused pair of classes by the share of seeds that confuse them.
 
-    The pair is the one with the most images exchanged, pooled over arms and seeds; ties go to the lower classes.
+    The pair is the one with the most confused images, pooled over arms and seeds; ties go to the lower classes.
     """
     predicted = np.mean([arm.predicted for arm in arms.values()], axis=0)
     probability = np.mean([arm.probability for arm in arms.values()], axis=0)
@@ -152,13 +151,13 @@ def _rank_confused(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) ->
     other = np.where(labels == first, second, first)
     rows = np.arange(len(labels))
     in_pair = np.isin(labels, [first, second])
-    # Any exchange at all qualifies here: half of the seeds is a high bar for a pair of good models.
+    # A single confusion qualifies here: half of the seeds is a high bar for a pair of good models.
     share = np.where(in_pair, predicted[rows, other], 0.0)
     return MOST_CONFUSED, np.where(share > 0, 0.5 + share / 2, 0.0), probability[rows, other]
 
 
 def _order(agreement: NDArray[np.float64], confidence: NDArray[np.float64]) -> list[int]:
-    """Return the qualified indices, best first; `lexsort` is stable and ids ascend, so ties go to the lower id."""
+    """Return the indices that qualify, best first; `lexsort` is stable and ids ascend, so ties go to the lower id."""
     order = np.lexsort((-np.round(confidence, 12), -np.round(agreement, 12)))
     return [int(index) for index in order if agreement[index] > 0.5]
 

@@ -6,7 +6,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from analysis.findings.study_findings import ArmFinding, ConfusedPair
+from analysis.findings.arm_findings import ArmScores
+from analysis.findings.class_findings import ConfusedPair
 from analysis.report.number_formats import format_gflops
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
@@ -24,7 +25,7 @@ ARM_HEADER = (
 )
 
 
-def format_arm(arm: ArmFinding) -> tuple[str, ...]:
+def format_arm(arm: ArmScores) -> tuple[str, ...]:
     """Return the cells of one arm in the order of `ARM_HEADER`."""
     macro_f1 = arm.test_macro_f1
     return (
@@ -40,7 +41,7 @@ def format_arm(arm: ArmFinding) -> tuple[str, ...]:
     )
 
 
-def build_arm_rich_table(arms: Sequence[ArmFinding]) -> Table:
+def build_arm_rich_table(arms: Sequence[ArmScores]) -> Table:
     """Return the table of arms for a terminal."""
     table = Table(title="Arms: macro-F1 on the test split and cost", box=SIMPLE, padding=(0, 1, 0, 0))
     # Two cells share a column, so that the table fits into 80 characters.
@@ -72,7 +73,7 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     return table
 
 
-def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
+def build_arm_csv(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as csv with numbers in full precision; macro-F1 is a fraction."""
     records = [
         {
@@ -94,12 +95,12 @@ def build_arm_csv(arms: Sequence[ArmFinding]) -> str:
     return to_csv(records)
 
 
-def build_arm_markdown(arms: Sequence[ArmFinding]) -> str:
+def build_arm_markdown(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as markdown."""
     return to_markdown(ARM_HEADER, [format_arm(arm) for arm in arms])
 
 
-def build_arm_latex(arms: Sequence[ArmFinding]) -> str:
+def build_arm_latex(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as a LaTeX tabular, which needs the package booktabs."""
     return to_latex(ARM_HEADER, [format_arm(arm) for arm in arms])
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.audits.swap_effects import TOLERANCE
-from analysis.findings.study_findings import ArmFinding
+from analysis.findings.arm_findings import ArmFinding
 from analysis.report.figures import ARM_COLORS, BAND_COLOR, INK
 from analysis.report.forensic_sentences import format_cue
 from trainables.records.confusion_figure import literal_text

@@ -16,10 +16,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from analysis.evidence import LOW_SHARE_FRACTION
+from analysis.evidence.study_warnings import LOW_SHARE_FRACTION
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.class_findings import Confusion, ConfusionCluster
+from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ArmFinding, ComparisonRow, Confusion, ConfusionCluster, SearchArm
+from analysis.findings.search_findings import SearchArm
 from analysis.heat_maps.panels import ArmCam
 from trainables.records.confusion_figure import literal_text, plot_rate_matrix
 

@@ -2,6 +2,7 @@
 
 from analysis.audits.root_cause import MIXED
 from analysis.external.forensics import OutsideArm
+from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamView,
@@ -10,7 +11,6 @@ from analysis.findings.forensic_findings import (
     RingAudit,
     RootCause,
 )
-from analysis.findings.study_findings import ArmFinding
 from analysis.report.number_formats import (
     format_count,
     format_estimate,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import RungFinding
+from analysis.findings.search_findings import RungFinding
 
 _MARKDOWN_ESCAPES = str.maketrans(
     {

@@ -10,8 +10,9 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.external.forensics import OutsideFindings
+from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
-from analysis.findings.study_findings import ArmFinding, Findings
+from analysis.findings.study_findings import Findings
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value
 from analysis.report.sentences import FILTERS, describe_figure, describe_search_plot, search_plot_keys
 from analysis.report.tables import HEADER, TableRow

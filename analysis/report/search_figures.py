@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from analysis.findings.study_findings import TuningCurve
+from analysis.findings.search_findings import TuningCurve
 from analysis.report.figures import ARM_COLORS, INK
 from analysis.search.rungs import RungScores
 from trainables.records.confusion_figure import literal_text

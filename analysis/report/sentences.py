@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.findings.study_findings import ArmFinding, Findings, Verdict
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.study_findings import Findings
 from analysis.report.forensic_sentences import (
     describe_admission,
     describe_audit,

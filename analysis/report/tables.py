@@ -7,8 +7,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ComparisonRow, Verdict
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 from analysis.statistics.comparison import compute_holm_adjusted
 

@@ -1,1 +1,1 @@
-"""What the search shows: rungs, tuning curves, where an epoch's time goes."""
+"""Analysis of the search: arms, rungs, tuning curves, profile of an epoch's time."""

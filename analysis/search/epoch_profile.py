@@ -1,4 +1,4 @@
-"""Where the time of an arm's epochs goes, from the records of a study that was run with `profile`."""
+"""The time of an arm's epochs by part, from the records of a study with `profile`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,12 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochProfile:
-    """One arm's mean seconds per epoch, by part in the order of `PARTS`; "other" is what the epoch's steps hold besides.
+    """Mean time of one arm's epochs.
 
-    `num_epochs` were measured.
+    Attributes:
+        arm: name.
+        seconds: per epoch by part, in the order of `PARTS`; "other" is the rest of the epoch.
+        num_epochs: profiled epochs.
     """
 
     arm: str
@@ -23,7 +26,7 @@ class EpochProfile:
 
 
 def compute_epoch_profiles(records: Sequence[TrialRecord]) -> tuple[EpochProfile, ...]:
-    """Return one profile per arm that has profiled epochs, by name."""
+    """Return one profile per arm with profiled epochs, in the order of the arms' names."""
     profiles = []
     for arm in sorted({r.config.arm for r in records}):
         epochs = [e for r in records if r.config.arm == arm for e in r.epochs if e.part_seconds]

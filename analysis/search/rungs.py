@@ -1,4 +1,4 @@
-"""What early stopping cost and saved: how well each rung foretold the last epoch, and device time not spent."""
+"""Early stopping: rung scores against final scores, and the device time that stopping saved."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ import numpy as np
 from scipy.stats import norm, spearmanr
 
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import RungFinding
+from analysis.findings.search_findings import RungFinding
+from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95
@@ -22,9 +23,9 @@ class RungScores:
     Attributes:
         arm: name.
         epoch: of the rung.
-        completed: (at the rung, at the last epoch) of each trial that ran every epoch.
-        stopped: at the rung, of each trial that was stopped there.
-        num_reached: trials with a finite macro-F1 at the rung, those that failed later or still run included.
+        completed: (score at the rung, score at the last epoch) of each trial that ran every epoch.
+        stopped: score at the rung of each trial that was stopped there.
+        num_reached: trials with a finite macro-F1 at the rung, including those that failed later or are still running.
     """
 
     arm: str
@@ -34,19 +35,16 @@ class RungScores:
     num_reached: int
 
 
-def ran_every_epoch(record: TrialRecord, max_epochs: int) -> bool:
-    """Whether the trial is COMPLETE and reported a finite macro-F1 at epoch `max_epochs`."""
-    return (
-        record.state is TrialState.COMPLETE
-        and record.last_macro_f1 is not None
-        and record.epochs[-1].epoch == max_epochs
-    )
-
-
 def compute_rung_scores(
     records: Sequence[TrialRecord], rungs: Sequence[int], max_epochs: int
 ) -> tuple[RungScores, ...]:
-    """Return the scores at every rung, arm by arm in the order of their names, rungs as given."""
+    """Return the scores at every rung, arm by arm in the order of the arms' names.
+
+    Args:
+        records: of the search.
+        rungs: epochs at which ASHA decides, each below `max_epochs`.
+        max_epochs: epochs of a full trial.
+    """
     found = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm]
@@ -72,11 +70,11 @@ def compute_rung_scores(
 def compute_rung_findings(
     records: Sequence[TrialRecord], rungs: Sequence[int], max_epochs: int
 ) -> tuple[RungFinding, ...]:
-    """Return per arm and rung how many trials reached it and were stopped there, and how well it foretold the end.
+    """Return per arm and rung the number of trials that reached it and were stopped there, and the rank correlation.
 
-    The rank correlation is between macro-F1 at the rung and at the last epoch, over trials that ran every epoch. Trials
-    that the rung stopped have no last epoch, so only survivors count: the range of scores is cut off below, and the
-    correlation tends to understate what it would be over all trials. The interval shares that limit.
+    The correlation is between macro-F1 at the rung and at the last epoch, over trials that ran every epoch. Trials that the
+    rung stopped have no score at the last epoch. The range of scores is therefore truncated from below, and the correlation
+    and its interval tend to be lower than they would be over all trials.
 
     Args:
         records: of the search.
@@ -87,10 +85,16 @@ def compute_rung_findings(
 
 
 def compute_rank_interval(correlation: float, num_trials: int) -> Interval | None:
-    """Return the interval of a Spearman correlation at 95 %, or None where it has none.
+    """Return the interval of a Spearman correlation at 95 %.
 
-    Fisher's z with the standard error sqrt((1 + r^2 / 2) / (n - 3)): Bonett and Wright (2000), Psychometrika 65, 23-28.
-    There is none for fewer than four trials, nor for r = 1 or -1, where z is infinite and the interval would have no width.
+    It uses Fisher's z with the standard error sqrt((1 + r^2 / 2) / (n - 3)): Bonett and Wright (2000), Psychometrika 65, 23-28.
+
+    Args:
+        correlation: r.
+        num_trials: n.
+
+    Returns:
+        The interval; None for fewer than four trials, and for r = 1 or -1, where z is infinite.
     """
     if num_trials < MIN_TRIALS_FOR_INTERVAL or abs(correlation) >= 1:
         return None
@@ -100,10 +104,14 @@ def compute_rank_interval(correlation: float, num_trials: int) -> Interval | Non
 
 
 def compute_saved_device_seconds(records: Sequence[TrialRecord], max_epochs: int) -> dict[str, float]:
-    """Return per arm the device-seconds that its stopped trials did not spend.
+    """Return per arm the device-seconds that the remaining epochs of its pruned trials would have used.
 
-    Each PRUNED trial counts the epochs that it did not run, at its own device-seconds per epoch; the first epoch, which
-    holds the set-up, counts only where there is no other. It does not say that running on would have been worth nothing.
+    The remaining epochs count at the trial's own device-seconds per epoch. The first epoch, which includes the set-up, is left
+    out of that mean where there are others.
+
+    Args:
+        records: of the search.
+        max_epochs: epochs of a full trial.
     """
     saved = dict.fromkeys(sorted({r.config.arm for r in records}), 0.0)
     for record in records:
@@ -140,7 +148,7 @@ def _rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     if np.ptp(at_rung) == 0 or np.ptp(at_end) == 0:
         return None
     correlation = float(spearmanr(at_rung, at_end).statistic)
-    # Rounding may leave 0.9999999999999999 for ranks that agree.
+    # Rounding errors may give 0.9999999999999999 for equal ranks.
     return round(correlation, 12)
 
 

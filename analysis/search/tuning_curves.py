@@ -1,33 +1,34 @@
-"""Tuning curves: how good an arm's best configuration is to be expected after so much device time of search.
+"""Tuning curves: expected score of an arm's best configuration as a function of the search's device time.
 
-The curve is over searches made of the arm's own trials, drawn with replacement (Dodge et al. 2019, arXiv:1909.03004, with device
-time in the place of a number of trials). A trial counts when it has run every epoch; one that was stopped costs what it cost.
+The expectation is over searches resampled from the arm's own trials with replacement (Dodge et al. 2019, arXiv:1909.03004, with
+device time instead of the number of trials). Only trials that ran every epoch have a score; stopped trials contribute their
+device time.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.findings.study_findings import TuningCurve, TuningPoint
-from analysis.search.rungs import ran_every_epoch
+from analysis.findings.search_findings import TuningCurve, TuningPoint
+from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator
 
 NUM_RESAMPLES = 2000
 NUM_POINTS = 40
 BAND = 0.8
-# The curve begins where so many of the resampled searches have a configuration to show.
+# The curve starts where this share of the resampled searches has a completed trial.
 FIRST_SHARE = 0.95
-FEWEST_COMPLETE = 3
+MIN_COMPLETE = 3
 
 
 def compute_tuning_curves(records: Sequence[TrialRecord], max_epochs: int) -> tuple[TuningCurve, ...]:
-    """Return the curve of each arm with at least `FEWEST_COMPLETE` trials that ran every epoch, by name."""
+    """Return the curve of each arm with at least `MIN_COMPLETE` trials that ran every epoch, in the order of names."""
     curves = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm and r.state.is_finished and r.device_seconds > 0]
         own.sort(key=lambda r: r.ended_order or 0)
-        if sum(ran_every_epoch(r, max_epochs) for r in own) >= FEWEST_COMPLETE:
+        if sum(ran_every_epoch(r, max_epochs) for r in own) >= MIN_COMPLETE:
             curves.append(_compute_curve(arm, own, max_epochs))
     return tuple(curves)
 
@@ -58,7 +59,7 @@ def _compute_curve(arm: str, records: Sequence[TrialRecord], max_epochs: int) ->
 
 
 def find_lead_changes(curves: Sequence[TuningCurve]) -> tuple[tuple[float, str], ...]:
-    """Return (device-seconds, arm) where another arm's expected best becomes the highest, the first leader first.
+    """Return (device-seconds, arm) for every change of the arm with the highest expected score, the first leader included.
 
     Only budgets that every arm's curve covers are compared.
     """

@@ -1,9 +1,10 @@
-"""Intervals that hold at every number of seeds at once, for people who look whenever they like.
+"""Anytime-valid intervals: they hold simultaneously at every number of seeds, so results may be inspected at any time.
 
-The seeds' part is the confidence sequence of the t-mixture martingale: a normal prior on the standardised effect, the right Haar
-prior on the scale (Lai 1976, Ann. Stat. 4:265; Gonen et al. 2005, Am. Stat. 59:252; Wang and Ramdas 2023, arXiv:2310.03722).
-Given the test images it covers the difference that endless seeds would show on them. How far that lies from the difference on
-new images is drawn once, with the images, so an ordinary interval covers it at every look. Each part has half of the error rate.
+The part for new seeds is the confidence sequence of the t-mixture martingale: a normal prior on the standardized effect, the
+right Haar prior on the scale (Lai 1976, Ann. Stat. 4:265; Gonen et al. 2005, Am. Stat. 59:252; Wang and Ramdas 2023,
+arXiv:2310.03722). Given the test images, it covers the difference that infinitely many seeds would show on them. The deviation
+of this difference from that on new images is sampled once, with the images, so an ordinary interval covers it at every look.
+Each part has half of the error rate.
 """
 
 import math
@@ -12,16 +13,25 @@ import numpy as np
 from scipy import special
 
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import Side, compute_difference, compute_seed_differences
+from analysis.statistics.arm_predictions import Side
+from analysis.statistics.comparison import compute_difference, compute_seed_differences
 
-# Standard deviation of the prior on (difference / standard deviation of a seed's difference): wide, so that few seeds suffice.
+# Standard deviation of the prior on the standardized effect: wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0
 
 
 def compute_anytime_interval(treatment: Side, control: Side, confidence: float) -> Interval:
-    """Return treatment minus control in macro-F1 with an interval that holds for all numbers of seeds together.
+    """Return treatment minus control in macro-F1 with an interval that holds simultaneously at all numbers of seeds.
 
-    With very few seeds it is infinitely wide: then no look can decide. Raises UserInputError as `compute_difference`.
+    With very few seeds the interval is infinite, and no look can decide.
+
+    Args:
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        confidence: in (0, 1).
+
+    Raises:
+        UserInputError: for arms that do not pair, and for one seed.
     """
     found = compute_difference(treatment, control, confidence)
     differences = compute_seed_differences(treatment, control)
@@ -38,11 +48,16 @@ def compute_fewest_seeds(confidence: float) -> int:
 
 
 def compute_sequence_half_width(num_values: int, standard_deviation: float, error_rate: float) -> float:
-    """Return the half-width around the mean of the first `num_values` >= 2 normal values.
+    """Return the half-width of the confidence sequence around the mean of the first n normal values.
 
-    Over all numbers of values together, the true mean is outside with a probability of at most `error_rate`. It is the set of
-    means that the t-mixture martingale M does not reject, M < 1 / error_rate, with nu = n - 1, r = 1 / (1 + n * scale^2) and
+    The true mean lies outside at any n with a probability of at most `error_rate`. The sequence is the set of means that the
+    t-mixture martingale M does not reject, M < 1 / error_rate, with nu = n - 1, r = 1 / (1 + n * scale^2) and
     M = sqrt(r) * ((1 + t^2 / nu) / (1 + r * t^2 / nu))^(n / 2).
+
+    Args:
+        num_values: n >= 2.
+        standard_deviation: of the values.
+        error_rate: in (0, 1).
     """
     shrink = 1 / (1 + num_values * EFFECT_SCALE**2)
     bound = (1 / (error_rate * math.sqrt(shrink))) ** (2 / num_values)

@@ -1,4 +1,4 @@
-"""The crossed bootstrap over seeds and images: an independent check of the comparison's interval."""
+"""The crossed bootstrap over seeds and images, an independent check of the comparison's interval."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.interval import Interval
-from analysis.statistics.comparison import Side, compute_difference
+from analysis.statistics.arm_predictions import Side
+from analysis.statistics.comparison import compute_difference
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.metrics import FloatArray, IntArray, compute_weighted_macro_f1
 from search_spaces.errors import UserInputError
@@ -17,7 +18,14 @@ CHUNK_WEIGHTS = 4_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossedBootstrap:
-    """The crossed bootstrap's answer to the same question: estimate +- t * standard deviation of its draws."""
+    """The interval of the crossed bootstrap: estimate +- t * standard deviation of the draws.
+
+    Attributes:
+        interval: of treatment minus control, a fraction.
+        standard_deviation: of the draws.
+        degrees_of_freedom: those of `compute_difference`.
+        num_draws: B.
+    """
 
     interval: Interval
     standard_deviation: float
@@ -38,10 +46,18 @@ def compute_crossed_bootstrap(
     Each draw takes seeds with replacement, the same for both arms, and multinomial image weights within each class,
     shared by arms and seeds; macro-F1 comes from weighted confusion counts (crossed bootstrap: Owen 2007, Ann. Appl.
     Stat. 1:386). The interval is D +- t * SD(D*) with the degrees of freedom of `compute_difference`, because
-    percentiles are too narrow with fewer than ten seeds. Resampling both ways holds the seed x image noise three times
+    percentiles are too narrow with fewer than ten seeds. Resampling both ways counts the seed x image noise three times
     (SD^2 is near V_S (S-1)/S + V_I + V_SI), so this interval is the wider one where that noise is large.
 
-    Raises UserInputError for arms that do not pair, one seed, or fewer than two draws.
+    Args:
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        confidence: two-sided, in (0, 1).
+        random_seed: of the draws.
+        num_draws: B >= 2.
+
+    Raises:
+        UserInputError: for arms that do not pair, one seed, or fewer than two draws.
     """
     if num_draws < 2:
         raise UserInputError(f"`num_draws >= 2` must hold, but got {num_draws}; 5000 is usual")
@@ -67,7 +83,7 @@ def compute_crossed_bootstrap(
 
 
 def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return (B, N) float32 whole-number weights: per draw and class, a multinomial of as many images as it has."""
+    """Return (B, N) float32 weights: for each draw and class, multinomial counts that sum to the size of the class."""
     weights = np.empty((num_draws, len(labels)), dtype=np.float32)
     rows = np.arange(num_draws)[:, None]
     for label in np.unique(labels):

@@ -1,14 +1,14 @@
-"""Two arms over paired seeds and the same test images: difference, interval, verdict, and what would settle it."""
+"""Comparison of two sides over paired seeds and the same test images: difference, interval, verdict, seeds still needed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ComparisonRow, Verdict
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     check_confidence,
@@ -18,133 +18,18 @@ from analysis.statistics.crossed_interval import (
     compute_t_quantile,
 )
 from analysis.statistics.influence import compute_macro_f1_influence
-from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1
+from analysis.statistics.metrics import FloatArray, compute_macro_f1
 from search_spaces.errors import UserInputError
-from trainables.training.predictions import Predictions
 
 POWER = 0.8
-MOST_SEEDS = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmPredictions:
-    """The predicted classes of one arm's seeds on one split.
-
-    Attributes:
-        name: of the arm.
-        seeds: S different seeds, in increasing order.
-        labels: (N,) int64 in [0, K).
-        sample_ids: (N,) int64.
-        predicted: (S, N) int64 in [0, K).
-        num_classes: K.
-    """
-
-    name: str
-    seeds: tuple[int, ...]
-    labels: IntArray
-    sample_ids: IntArray
-    predicted: IntArray
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        n = len(self.labels)
-        if self.predicted.shape != (len(self.seeds), n) or self.sample_ids.shape != (n,):
-            raise UserInputError(
-                f"arm {self.name!r} needs labels (N,), ids (N,), predicted (S, N), but got {self.labels.shape}, "
-                f"{self.sample_ids.shape}, {self.predicted.shape} for {len(self.seeds)} seeds"
-            )
-        if not n or list(self.seeds) != sorted(set(self.seeds)) or not self.seeds:
-            raise UserInputError(
-                f"arm {self.name!r} needs images and different seeds in increasing order, but has {n} images and "
-                f"the seeds {self.seeds}"
-            )
-
-    @property
-    def members(self) -> tuple["ArmPredictions"]:
-        """The arm alone, as the members of an `ArmAverage`."""
-        return (self,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmAverage:
-    """One side of a contrast: the average of several arms' macro-F1, seed by seed, such as all runs at one level of a factor.
-
-    Attributes:
-        name: of the side.
-        members: arms of the same seeds and images, at least one.
-    """
-
-    name: str
-    members: tuple[ArmPredictions, ...]
-
-    def __post_init__(self) -> None:
-        if not self.members:
-            raise UserInputError(f"the average {self.name!r} needs an arm")
-        for other in self.members[1:]:
-            check_paired(self.members[0], other)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The members' seeds."""
-        return self.members[0].seeds
-
-    @property
-    def labels(self) -> IntArray:
-        """The members' labels, (N,)."""
-        return self.members[0].labels
-
-    @property
-    def sample_ids(self) -> IntArray:
-        """The members' images, (N,)."""
-        return self.members[0].sample_ids
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-        return self.members[0].num_classes
-
-
-Side = ArmPredictions | ArmAverage
-
-
-def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
-    """Return the mean over a side's arms of what `compute` gives for each."""
-    return np.asarray(np.mean([compute(member) for member in side.members], axis=0))
-
-
-def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmPredictions:
-    """Return the arm `name` from one `Predictions` per seed.
-
-    Raises UserInputError if there are none, or naming the first seed and image in which two seeds differ.
-    """
-    if not predictions:
-        raise UserInputError(f"arm {name!r} has no predictions; run its confirmation seeds first")
-    seeds = tuple(sorted(predictions))
-    first = predictions[seeds[0]]
-    for seed in seeds[1:]:
-        other = predictions[seed]
-        what = f"seeds {seeds[0]} and {seed} of arm {name!r}"
-        if other.split != first.split:
-            raise UserInputError(f"{what} must share one split, but predict {first.split!r} and {other.split!r}")
-        _check_same_images(
-            what,
-            (first.sample_ids, first.labels, first.logits.shape[1]),
-            (other.sample_ids, other.labels, other.logits.shape[1]),
-        )
-    return ArmPredictions(
-        name=name,
-        seeds=seeds,
-        labels=first.labels,
-        sample_ids=first.sample_ids,
-        predicted=np.stack([predictions[seed].predicted for seed in seeds]),
-        num_classes=first.logits.shape[1],
-    )
+MAX_SEEDS = 1000
 
 
 def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
     """Return (S,) macro-F1 of treatment minus control per paired seed, a fraction; one seed is enough.
 
-    Raises UserInputError naming the first seed, image or label in which the arms differ.
+    Raises:
+        UserInputError: naming the first seed, image or label in which the sides differ.
     """
     check_paired(treatment, control)
     return np.asarray(average_members(treatment, _macro_f1) - average_members(control, _macro_f1))
@@ -153,7 +38,13 @@ def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
 def compute_difference(treatment: Side, control: Side, confidence: float) -> CrossedEstimate:
     """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
 
-    Raises UserInputError for arms that do not pair and for one seed.
+    Args:
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        UserInputError: for sides that do not pair, and for one seed.
     """
     differences = compute_seed_differences(treatment, control)
     labels, num_classes = treatment.labels, treatment.num_classes
@@ -175,15 +66,17 @@ def compare_arms(
     """Return the row of the A/B table for treatment against control.
 
     Args:
-        treatment, control: with the same seeds and images.
-        margin: differences of macro-F1 below it do not matter; a fraction in (0, 1).
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        margin: equivalence margin, the largest difference of macro-F1 that is negligible; a fraction in (0, 1).
         alpha: family-wise error rate over all rows and looks.
         num_rows: rows of the table.
-        cost_ratio: device-seconds per run, treatment / control; None where not measured.
+        cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
         look: number of this look, from 1.
         num_looks: planned looks; the interval's confidence is 1 - alpha / (num_rows * num_looks).
 
-    Raises UserInputError for settings out of range, for arms that do not pair and for one seed.
+    Raises:
+        UserInputError: for settings out of range, for sides that do not pair, and for one seed.
     """
     _check_settings(margin, alpha, num_rows, cost_ratio)
     confidence = 1 - alpha / (num_rows * num_looks)
@@ -247,10 +140,17 @@ def compute_holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
 def describe_what_settles(
     found: CrossedEstimate, margin: float, confidence: float, num_seeds: int, num_images: int
 ) -> str:
-    """Return in one line which numbers of seeds or test images would decide an UNDECIDED row.
+    """Return a sentence with the number of seeds or test images that would decide an UNDECIDED row.
 
-    It is a projection from the difference and variances estimated so far: the seeds' own part shrinks with the seeds,
-    the images' own part with the images, and the seed x image noise with both.
+    The projection uses the present estimates of the difference and its variances: the variance of seeds decreases with the
+    number of seeds, that of images with the number of images, and the seed x image noise with both.
+
+    Args:
+        found: the difference.
+        margin: the equivalence margin, a fraction.
+        confidence: of the interval.
+        num_seeds: S.
+        num_images: N.
     """
     effect = abs(found.interval.estimate)
     needed = max(effect, margin - effect)
@@ -260,48 +160,13 @@ def describe_what_settles(
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
     squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
     if squared_quantile * only_images < needed**2:
-        return f"more than {MOST_SEEDS} seeds would be needed at the present difference"
-    # Twice the images that would do with endless seeds, so that half of the squared error is left to the seeds.
+        return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
+    # Twice the images that infinitely many seeds would need, so that half of the squared error is left to the seeds.
     growth = 2 * squared_quantile * only_images / needed**2
     images = _round_up(growth * num_images)
     seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images, images)
-    with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MOST_SEEDS} seeds"
+    with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MAX_SEEDS} seeds"
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
-
-
-def check_paired(treatment: Side, control: Side) -> None:
-    """Raise UserInputError naming the first seed, image or label in which the two arms differ."""
-    names = f"arms {treatment.name!r} and {control.name!r}"
-    unpaired = sorted(set(treatment.seeds) ^ set(control.seeds))
-    if unpaired:
-        owner, other = (treatment, control) if unpaired[0] in treatment.seeds else (control, treatment)
-        raise UserInputError(
-            f"{names} must have the same seeds, but {owner.name!r} has seed {unpaired[0]} and {other.name!r} has not; "
-            f"run it or leave it out"
-        )
-    _check_same_images(
-        names,
-        (treatment.sample_ids, treatment.labels, treatment.num_classes),
-        (control.sample_ids, control.labels, control.num_classes),
-    )
-
-
-def _check_same_images(what: str, one: tuple[IntArray, IntArray, int], other: tuple[IntArray, IntArray, int]) -> None:
-    if one[2] != other[2]:
-        raise UserInputError(f"{what} must have the same classes, but have {one[2]} and {other[2]}")
-    if not np.array_equal(one[0], other[0]):
-        first = sorted(set(one[0].tolist()) ^ set(other[0].tolist()))
-        detail = f"sample {first[0]} is only in one of them" if first else "their order differs"
-        raise UserInputError(
-            f"{what} must predict the same images, but {detail} ({len(one[0])} and {len(other[0])} images)"
-        )
-    differing = np.flatnonzero(one[1] != other[1])
-    if len(differing):
-        i = differing[0]
-        raise UserInputError(
-            f"{what} must agree on the labels, but sample {one[0][i]} is of class {one[1][i]} in one "
-            f"and {other[1][i]} in the other"
-        )
 
 
 def _macro_f1(arm: ArmPredictions) -> FloatArray:
@@ -315,8 +180,8 @@ def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
 def _find_num_seeds(
     found: CrossedEstimate, needed: float, confidence: float, num_seeds: int, growth: float, num_images: int
 ) -> int | None:
-    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MOST_SEEDS."""
-    seeds = np.arange(num_seeds, MOST_SEEDS + 1)
+    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MAX_SEEDS."""
+    seeds = np.arange(num_seeds, MAX_SEEDS + 1)
     both_s = min(found.seed_image_variance, found.seed_variance)
     both_i = min(found.seed_image_variance, found.image_variance)
     shrink = num_seeds / seeds

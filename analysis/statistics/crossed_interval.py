@@ -1,4 +1,4 @@
-"""Intervals for new seeds and new images of any statistic with an influence function, and how they shrink."""
+"""Intervals for new seeds and new images, for any statistic with an influence function."""
 
 import math
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class CrossedEstimate:
     Attributes:
         interval: estimate +- t * standard_error.
         standard_error: sqrt(max(V_S + V_I - V_SI, V_S, V_I)).
-        degrees_of_freedom: those with which t * standard_error is the half-width, from S - 1 to N - 1.
+        degrees_of_freedom: such that t * standard_error is the half-width; from S - 1 to N - 1.
         seed_variance: V_S, variance of the seeds' values over S.
         image_variance: V_I, class-stratified variance of the images' mean influence.
-        seed_image_variance: V_SI, the seed x image noise that V_S and V_I both hold.
+        seed_image_variance: V_SI, the seed x image noise that V_S and V_I both contain.
     """
 
     interval: Interval
@@ -34,12 +34,12 @@ class CrossedEstimate:
 
 
 def compute_estimate(values: FloatArray) -> float:
-    """Return the mean of the (S,) values of the seeds; defined for one seed too, where an interval is not."""
+    """Return the mean of the (S,) values of the seeds; unlike an interval, it is defined for one seed too."""
     return float(np.mean(values))
 
 
 def compute_p_value(found: CrossedEstimate) -> float:
-    """Return the two-sided p of no difference; 1 for an exact zero, 0 for a difference without any variance."""
+    """Return the two-sided p-value for no difference; without any variance 1 for an exact zero, else 0."""
     effect = abs(found.interval.estimate)
     if found.standard_error == 0:
         return 1.0 if effect == 0 else 0.0
@@ -62,7 +62,7 @@ def compute_crossed_interval(
 ) -> CrossedEstimate:
     """Return the mean of `values` with an interval for new seeds and new images.
 
-    Serves one arm (its macro-F1 and influence) and a paired difference (differences of both) alike.
+    The statistic is that of one arm, with its influence, or a paired difference, with the difference of the influences.
 
     Args:
         values: (S,) the statistic of each seed.
@@ -71,7 +71,8 @@ def compute_crossed_interval(
         num_classes: K.
         confidence: two-sided, in (0, 1).
 
-    Raises UserInputError for one seed, for a class with exactly one image, and for shapes that do not fit.
+    Raises:
+        UserInputError: for one seed, for a class with exactly one image, and for shapes that do not fit.
     """
     _check_crossed(values, influence, labels, num_classes, confidence)
     seed_variance, image_variance, seed_image_variance = _compute_variances(values, influence, labels)
@@ -111,11 +112,19 @@ def compute_half_width(
 ) -> FloatArray:
     """Return the half-width of the interval; all arguments broadcast.
 
-    It is Banerjee's (1960, Sankhya 22:359): sqrt(t_{S-1}^2 V_S + t_{N-1}^2 (V_I - V_SI)), the second part at least 0, each with
-    the quantile of its own degrees of freedom; and at least t_{N-1} sqrt(V_I), for three seeds that agree by chance say nothing
-    about new images. Satterthwaite's degrees of freedom for the sum would be too many where few seeds
-    happen to agree: with three rows and three seeds up to 10 % of tables without any difference claimed one
-    (benchmarks/STATISTICS.md has the present rule's errors).
+    It is Banerjee's (1960, Sankhya 22:359): sqrt(t_{S-1}^2 V_S + t_{N-1}^2 (V_I - V_SI)), the second term at least 0, each with
+    the quantile of its own degrees of freedom. It is at least t_{N-1} sqrt(V_I), because a few seeds that agree by chance carry
+    no information about new images. Satterthwaite's degrees of freedom for the sum would be too many in that case: with three
+    rows and three seeds, up to 10 % of the tables without any difference claimed one (benchmarks/STATISTICS.md has the errors
+    of the present rule).
+
+    Args:
+        seed_variance: V_S.
+        image_variance: V_I.
+        seed_image_variance: V_SI.
+        num_seeds: S.
+        num_images: N.
+        confidence: two-sided, in (0, 1).
     """
     seeds = compute_t_quantile(confidence, np.asarray(num_seeds, dtype=np.float64) - 1)
     images = compute_t_quantile(confidence, float(max(num_images - 1, 1)))
@@ -125,7 +134,7 @@ def compute_half_width(
 
 
 def compute_effective_df(half_width: float, standard_error: float, confidence: float, fewest: int, most: int) -> float:
-    """Return the degrees of freedom, from `fewest` to `most`, with which t times the standard error is the half-width."""
+    """Return the degrees of freedom, from `fewest` to `most`, such that t times the standard error is the half-width."""
     if standard_error == 0:
         return float(fewest)
     df = float(special.stdtridf(0.5 + confidence / 2, half_width / standard_error))
@@ -135,16 +144,16 @@ def compute_effective_df(half_width: float, standard_error: float, confidence: f
 def compute_proportion_interval(
     estimate: CrossedEstimate, *, num_seeds: int, num_observations: float, confidence: float
 ) -> Interval:
-    """Return an interval inside [0, 1] for a proportion or another score between 0 and 1.
+    """Return an interval inside [0, 1] for a proportion or another score in [0, 1].
 
-    The Clopper-Pearson interval at the effective sample size p(1-p)/SE^2, shrunk for the degrees of freedom (Korn and
-    Graubard 1998, Survey Methodology 24:193) and at most S * num_observations. A proportion of exactly 0 or 1 has no
-    variance to go by; its effective size is `num_observations`, so that 0 of 500 does not read as "never".
+    It is the Clopper-Pearson interval at the effective sample size p(1-p)/SE^2, reduced for the degrees of freedom (Korn and
+    Graubard 1998, Survey Methodology 24:193) and at most S * num_observations. A proportion of exactly 0 or 1 has no variance;
+    its effective sample size is `num_observations`, so that the interval of 0 out of 500 does not have a width of 0.
 
     Args:
         estimate: from `compute_crossed_interval`, with its estimate in [0, 1].
         num_seeds: S.
-        num_observations: images that the proportion rests on, per seed; 0 gives [0, 1].
+        num_observations: images behind the proportion, per seed; 0 gives [0, 1].
         confidence: two-sided, in (0, 1).
     """
     p, tail = min(max(estimate.interval.estimate, 0.0), 1.0), (1 - confidence) / 2

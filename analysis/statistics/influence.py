@@ -1,4 +1,4 @@
-"""Influence of each image on macro-F1, on F1, precision and recall of a class, and on a rate of the confusion matrix.
+"""Influence of each image on macro-F1, on the F1, precision and recall of a class, and on a rate of the confusion matrix.
 
 The influence of image i is the derivative of the statistic when i's share of the image weights grows, scaled so that
 the statistic's sampling variance is the variance of the influence over N (Hampel 1974, JASA 69:383). It sums to 0
@@ -27,7 +27,8 @@ def compute_macro_f1_influence(labels: IntArray, predicted: IntArray, num_classe
         predicted: (S, N) integers in [0, K), one row per seed.
         num_classes: K.
 
-    Returns: (S, N) float64, each row summing to 0.
+    Returns:
+        (S, N) float64, each row summing to 0.
     """
     counts = compute_confusion_counts(labels, predicted, num_classes)
     inverse = divide_or_zero(np.ones(1), counts.sum(axis=-1) + counts.sum(axis=-2))

@@ -1,4 +1,4 @@
-"""Confusion counts, precision, recall and F1 over arrays; undefined is 0, as scikit-learn's zero_division=0."""
+"""Confusion counts, precision, recall and F1 over arrays; undefined values are 0, as with zero_division=0 in scikit-learn."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,20 @@ def compute_confusion_counts(labels: IntArray, predicted: IntArray, num_classes:
         predicted: (..., N) integers in [0, K).
         num_classes: K.
 
-    Returns: (..., K, K) int64; row = true class, column = predicted class.
-    Raises UserInputError if the shapes do not fit or a class lies outside [0, K).
+    Returns:
+        (..., K, K) int64; row = true class, column = predicted class.
+
+    Raises:
+        UserInputError: if the shapes do not fit or a class lies outside [0, K).
     """
     if predicted.shape[-1:] != labels.shape:
         raise UserInputError(
             f"labels (N,) and predicted (..., N) need the same N, but are {labels.shape} and {predicted.shape}"
         )
-    for what, classes in (("labels", labels), ("predicted classes", predicted)):
+    for name, classes in (("labels", labels), ("predicted classes", predicted)):
         if classes.size and (classes.min() < 0 or classes.max() >= num_classes):
             raise UserInputError(
-                f"{what} must lie in [0, {num_classes}), but reach from {classes.min()} to {classes.max()}"
+                f"{name} must lie in [0, {num_classes}), but reach from {classes.min()} to {classes.max()}"
             )
     leading = predicted.shape[:-1]
     num_cells = num_classes * num_classes
@@ -79,7 +82,8 @@ def compute_weighted_macro_f1(
             whose sum stays below 2**24.
         num_classes: K.
 
-    Returns: (B, M) float64.
+    Returns:
+        (B, M) float64.
     """
     num_models = len(predicted)
     shape = (len(weights), num_models, num_classes)

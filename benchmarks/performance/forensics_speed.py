@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.audits.frequency_audit import audit_frequencies
-from analysis.audits.ring_audit import audit_rings, measure_colour_losses, measure_pull
+from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
 from analysis.audits.root_cause import find_root_cause
 from analysis.audits.swap_effects import AuditImages
@@ -129,13 +129,13 @@ def time_forensics(num_images: int) -> dict[str, float]:
     said[0, ::2] = [partner[int(c)] for c in what.labels[::2]]
     cam_models = CamModels(
         trained=models[:NUM_SEEDS],
-        randomised=models[NUM_SEEDS:],
+        randomized=models[NUM_SEEDS:],
         prepare=_prepare,
         layer=choose_cam_layer(models[0], IMAGE_SIZE),
     )
     parts: dict[str, Callable[[], object]] = {
         "ring swaps": lambda: audit_rings(classify, what),
-        "colour": lambda: measure_colour_losses(classify, what),
+        "colour": lambda: measure_color_losses(classify, what),
         "waves": lambda: audit_frequencies(classify, what),
         "pulls of six pairs": lambda: [measure_pull(classify, what, *pair) for pair in PAIRS],
         "causes of six pairs": lambda: [find_root_cause(said, ask, what, pair, PAIRS) for pair in PAIRS],

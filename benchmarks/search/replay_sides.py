@@ -17,7 +17,8 @@ from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
-from study.state.record_book import MemoryBook, best_trials
+from study.state.record_book import MemoryBook
+from trainables.records.ranking import best_trials
 from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"

@@ -15,10 +15,11 @@ import typer
 from rich.console import Console
 from scipy import stats
 
-from analysis.findings.study_findings import Verdict
+from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.anytime import compute_anytime_interval
+from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.bootstrap import draw_image_weights
-from analysis.statistics.comparison import ArmPredictions, compare_arms, compute_difference, compute_verdict
+from analysis.statistics.comparison import compare_arms, compute_difference, compute_verdict
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.metrics import compute_macro_f1, compute_weighted_macro_f1
 from benchmarks.performance.bootstrap_speed import NUM_DRAWS as NUM_DRAWS_TIMED

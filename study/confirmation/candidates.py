@@ -7,7 +7,8 @@ import numpy as np
 from search_spaces.errors import UserInputError
 from study.confirmation.runs import runs_of
 from study.spec.study_spec import StudySpec
-from study.state.record_book import RecordBook, best_trials
+from study.state.record_book import RecordBook
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 
 
@@ -37,7 +38,10 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
 def choose_by_ranking(
     book: RecordBook, chosen: dict[str, tuple[TrialRecord, ...]], seeds: Sequence[int]
 ) -> dict[str, TrialRecord]:
-    """Return per arm the candidate with the highest mean macro-F1 on the confirm split over `seeds`."""
+    """Return per arm the candidate with the highest mean macro-F1 on the confirm split over `seeds`.
+
+    Ties go to the smallest trial id.
+    """
     winners = {}
     for arm, sources in chosen.items():
         if len(sources) == 1:
@@ -46,7 +50,7 @@ def choose_by_ranking(
         scores = {
             s.trial_id: _mean_confirm([r for r in runs_of(book, s) if r.config.seed in set(seeds)]) for s in sources
         }
-        winners[arm] = max(sources, key=lambda s: (scores[s.trial_id], s.trial_id))
+        winners[arm] = min(sources, key=lambda s: (-scores[s.trial_id], s.trial_id))
     return winners
 
 

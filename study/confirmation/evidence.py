@@ -1,7 +1,8 @@
 """The evidence of the comparison: each arm's confirmation trials and their test predictions, and the arms still undecided."""
 
-from analysis.evidence import ArmEvidence, RowRule, compute_row
-from analysis.findings.study_findings import Verdict
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.comparison_rows import RowRule, compute_row
+from analysis.findings.comparison_findings import Verdict
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
 from study.confirmation.runs import failed_seeds, planned_runs, runs_of

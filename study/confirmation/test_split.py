@@ -7,10 +7,11 @@ import ray
 
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
+from study.confirmation.trained_models import load_model
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.devices import choose_device
-from trainables.models.backbones import build_model, place_model
+from trainables.models.backbones import place_model
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
@@ -61,8 +62,7 @@ def _predict_remotely(
     """Load a trial's final weights and return its predictions on the test split."""
     prepare_to_train(max(1, int(cpu)))
     chosen, config = choose_device(device, gpu), record.config
-    model = build_model(config, len(data.class_names), weights="none")
-    model = open_trial_files(Store(study_uri), record).load_weights(model, record.digests)
+    model = load_model(open_trial_files(Store(study_uri), record), record, len(data.class_names))
     return predict(
         place_model(model, config, chosen),
         place_images(data.images, chosen),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.pair_rates import check_human_counts
+from analysis.classes.human_counts import compute_human_shares
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
 
@@ -29,7 +29,7 @@ def load_human_shares(path: str, image_set: ImageSet) -> NDArray[np.float64]:
     official = image_set.official_test
     rows = np.arange(len(image_set)) if official is None else np.flatnonzero(official)
     try:
-        shares = check_human_counts(counts, len(rows), image_set.class_names)
+        shares = compute_human_shares(counts, len(rows), image_set.class_names)
     except UserInputError as error:
         raise UserInputError(f"{file}: {error}") from None
     every = np.full((len(image_set), image_set.num_classes), np.nan)

@@ -1,1 +1,1 @@
-"""From a confirmed study to its comparison, findings, audits, heat maps and report."""
+"""Results of a study: comparison, audits, heat maps, findings, figures, report, and Optuna's view of the search."""

@@ -1,4 +1,4 @@
-"""A search as Optuna studies: built from records, for Optuna's own plots, importances and dashboard."""
+"""The search as Optuna studies, built from records, for Optuna's own plots, importances and dashboard."""
 
 import math
 import warnings
@@ -38,18 +38,18 @@ def build_optuna_study(
     """Return an Optuna study (direction maximize) of finished search trials, in the order of their ids.
 
     A complete trial has its last macro-F1, a pruned one its last and all intermediate values, a failed one (diverged or
-    crashed) is FAIL with the values that were finite. A record that is still RUNNING is left out: Optuna would show it as
-    running for ever. So a trial's number in Optuna may differ from its id, which is its user attribute `trial_id`.
+    crashed) is FAIL with its finite values. A record that is still RUNNING is left out, because Optuna would show it as
+    running forever. A trial's number in Optuna may therefore differ from its id, which is its user attribute `trial_id`.
 
     Args:
-        records: of the search stage: of one arm, or of all.
-        space: what was searched; in a space with the factor, the factor is a parameter like the others.
-        storage: where to build it; None is in memory.
-        study_name: its name in Optuna; None lets Optuna choose one.
+        records: of the search stage, of one arm or of all.
+        space: that was searched; in a space with the factor, the factor is a parameter like the others.
+        storage: of the Optuna study; None for memory.
+        study_name: name in Optuna; None lets Optuna choose one.
 
     Raises:
         UserInputError: naming the trial, if its hyperparameters do not lie in the space.
-        DamagedFileError: naming the trial, if its start or end is no time.
+        DamagedFileError: naming the trial, if its start or end is not a time.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", storage=storage, study_name=study_name)
@@ -63,7 +63,11 @@ def build_optuna_study(
 def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -> dict[str, optuna.Study]:
     """Return one Optuna study per arm, "<study>/<arm>", and where there are several arms "<study>" with all trials.
 
-    The last has the factor as a categorical parameter. Every study says as user attributes whose it is.
+    The last has the factor as a categorical parameter. User attributes name the study, the space, the factor and the arm.
+
+    Args:
+        study: whose search is exported; running trials are left out.
+        storage: of the Optuna studies; None for memory.
     """
     records, spec = study.book.of_stage("search"), study.spec
     arms = spec.arms()
@@ -91,11 +95,11 @@ def export_optuna(study: OpenStudy, url: str) -> list[str]:
     """Write the search's Optuna studies into the relational database at `url` and return their names.
 
     Args:
-        study: its search may still be running; running trials are left out.
+        study: whose search may still be running; running trials are left out.
         url: an SQLAlchemy URL, such as ``sqlite:///optuna.db``; optuna-dashboard takes the same.
 
     Raises:
-        UserInputError: if the database cannot be opened, or holds a study of one of the names already.
+        UserInputError: if the database cannot be opened, or already contains a study of one of the names.
     """
     try:
         storage = RDBStorage(url)
@@ -107,7 +111,7 @@ def export_optuna(study: OpenStudy, url: str) -> list[str]:
         taken = sorted(set(names) & set(optuna.get_all_study_names(storage)))
         if taken:
             raise UserInputError(
-                f"the database {hide_password(url)} holds the study {taken[0]!r} already; give another --optuna URL, or "
+                f"the database {hide_password(url)} already contains the study {taken[0]!r}; give another --optuna URL, or "
                 "delete it with `optuna delete-study`"
             )
         return list(build_search_studies(study, storage))
@@ -117,7 +121,7 @@ def export_optuna(study: OpenStudy, url: str) -> list[str]:
 
 
 def hide_password(url: str) -> str:
-    """Return a database URL with stars in place of its password."""
+    """Return a database URL with its password replaced by stars."""
     head, separator, rest = url.partition("://")
     login, at, host = rest.rpartition("@")
     if not at:
@@ -125,19 +129,20 @@ def hide_password(url: str) -> str:
     return f"{head}{separator}{login.partition(':')[0]}:***@{host}"
 
 
-def compute_importances(optuna_study: optuna.Study) -> dict[str, float] | None:
-    """Return each hyperparameter's importance (PED-ANOVA), most important first, summing to 1; None for too few trials.
+def compute_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """Return each hyperparameter's importance (PED-ANOVA), and the warnings of Optuna's evaluator.
 
-    The same call as in optuna-dashboard 0.21, so that both show the same numbers: evaluator with its defaults, target the
-    negated value (PED-ANOVA looks for low targets), equal shares where the evaluator has none. It compares the best tenth
-    of the complete trials with all of them, so below about 50 complete trials it is rough. Source:
+    The call is the same as in optuna-dashboard 0.21, so that both show the same numbers: evaluator with its defaults, target the
+    negated value (PED-ANOVA assumes that low is good), equal shares where the evaluator returns none. It compares the best
+    tenth of the complete trials with all of them, so it is imprecise below about 50 complete trials. Source:
     https://arxiv.org/abs/2304.10255, and https://arxiv.org/abs/2601.20800 for conditional parameters.
+
+    Args:
+        optuna_study: of one arm, or of all.
+
+    Returns:
+        The importances, the highest first, summing to 1, or None for too few complete trials; and the warnings as sentences.
     """
-    return assess_importances(optuna_study)[0]
-
-
-def assess_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    """Return `compute_importances`' result and what Optuna's evaluator warned of, as sentences."""
     trials = optuna_study.get_trials(deepcopy=False)
     if sum(t.state is optuna.trial.TrialState.COMPLETE for t in trials) < MIN_TRIALS_FOR_IMPORTANCE:
         return None, ()
@@ -147,7 +152,7 @@ def assess_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | N
     if not importances:
         names = {n for t in trials if t.state is not optuna.trial.TrialState.FAIL for n in t.distributions}
         importances = {name: 1 / len(names) for name in names}
-    # The evaluator goes through a set of names, so that equal importances come in any order.
+    # The evaluator iterates over a set of names, so equal importances come in arbitrary order.
     ordered = dict(sorted(importances.items(), key=lambda item: (-item[1], item[0])))
     notes = {
         str(w.message) for w in caught if "computes the importances of params to achieve low" not in str(w.message)
@@ -156,7 +161,7 @@ def assess_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | N
 
 
 def negated_value(trial: FrozenTrial) -> float:
-    """Return the target that PED-ANOVA takes for a study that maximizes: low is good."""
+    """Return PED-ANOVA's target for a study that maximizes: low is good."""
     return -float(trial.values[0])
 
 
@@ -198,12 +203,12 @@ def _describe(record: TrialRecord) -> dict[str, Any]:
 
 
 def _naive_utc(text: str, record: TrialRecord) -> datetime:
-    """Return an ISO 8601 time in the form that Optuna holds: UTC, without a zone."""
+    """Return an ISO 8601 time in Optuna's form: UTC, without a zone."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
     except ValueError:
         raise DamagedFileError(
-            f"the record of trial {record.trial_id} is damaged: it has ended, but {text!r} is no time"
+            f"the record of trial {record.trial_id} is damaged: it has ended, but {text!r} is not a time"
         ) from None
 
 

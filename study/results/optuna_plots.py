@@ -1,4 +1,4 @@
-"""Optuna's own plots of a search: static ones for the report, and interactive ones for one page that needs no network."""
+"""Optuna's own plots of a search: static ones for the report, and interactive ones on a page that needs no network."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -25,12 +25,14 @@ from analysis.report.search_figures import (
     tidy_timeline,
 )
 from analysis.report.sentences import describe_search_plot
-from search_spaces.arms import Arm
 from study.open_study import OpenStudy
-from study.results.optuna_export import assess_importances, build_optuna_study, negated_value
+from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
 
 SEARCH_PAGE = "search.html"
 SCORE = "macro-F1"
+
+_Studies = optuna.Study | list[optuna.Study]
+_Tidy = Callable[[Figure, str], None]
 
 # Optuna's plots of parameters compare trials: with one complete trial there is nothing to compare.
 MIN_COMPLETE_TRIALS = 2
@@ -38,31 +40,41 @@ MIN_COMPLETE_TRIALS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPlot:
-    """One of Optuna's plots, which draws itself in two forms.
+    """One of Optuna's plots, static and interactive.
 
     Attributes:
         key: name among the report's figures.
         title: of the plot.
-        draw_axes: Optuna's matplotlib function, its study given.
-        tidy: makes room for what Optuna's layout cuts off or lays over each other.
-        draw_page: Optuna's plotly function, its study given.
+        function: name of Optuna's function, the same in its matplotlib and its plotly module.
+        studies: its first argument, one study or several.
+        tidy: corrects Optuna's layout, which cuts off or overlaps some texts.
+        options: its other arguments.
     """
 
     key: str
     title: str
-    draw_axes: Callable[[], Any]
-    tidy: Callable[[Figure, str], None]
-    draw_page: Callable[[], Any]
+    function: str
+    studies: _Studies
+    tidy: _Tidy
+    options: Mapping[str, Any]
+
+    def draw_axes(self) -> None:
+        """Draw the static plot on pyplot's current figure."""
+        getattr(static, self.function)(self.studies, **self.options)
+
+    def draw_page(self) -> Any:
+        """Return the interactive plot."""
+        return getattr(interactive, self.function)(self.studies, **self.options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchView:
-    """What Optuna has to say of a search.
+    """Optuna's plots, importances and notes of a search.
 
     Attributes:
-        plots: those that this search can give.
+        plots: those for which the search has enough trials.
         importances: arm -> hyperparameter -> importance; an arm with too few complete trials is absent.
-        notes: sentences about what is left out or inexact.
+        notes: sentences about missing plots and inexact values.
     """
 
     plots: tuple[SearchPlot, ...]
@@ -70,11 +82,11 @@ class SearchView:
     notes: tuple[str, ...]
 
     def draw_pngs(self) -> dict[str, bytes]:
-        """Return every plot as a PNG, under its key."""
+        """Return every plot as a PNG by key."""
         return {plot.key: _draw_png(plot) for plot in self.plots}
 
     def build_page(self, study_name: str) -> str:
-        """Return the interactive page: every plot, with plotly's script inside once."""
+        """Return the interactive page with every plot; it contains plotly's script."""
         sections = [
             PageSection(
                 title=plot.title,
@@ -87,7 +99,7 @@ class SearchView:
 
 
 def view_search(study: OpenStudy) -> SearchView:
-    """Return Optuna's plots and importances of a study's search, arm by arm and as a whole."""
+    """Return Optuna's view of a study's search, arm by arm and as a whole."""
     records, arms = study.book.of_stage("search"), study.spec.arms()
     built = {
         arm: build_optuna_study([r for r in records if r.config.arm == arm.name], arm.space, study_name=arm.name)
@@ -106,86 +118,49 @@ def view_search(study: OpenStudy) -> SearchView:
                 f"it has {num_complete}."
             )
         else:
-            plots += [_plot_parallel(arm, own), _plot_slice(arm, own)]
-            found, warned = assess_importances(own)
+            plots += _plot_arm(arm.name, own)
+            found, warned = compute_importances(own)
             notes += [f"{arm.name}: {text}" for text in warned]
             if found:
                 importances[arm.name] = found
-                plots.append(_plot_importance(arm, own))
+                plots.append(_plot_importances(arm.name, own))
         if num_complete:
             comparable.append(own)
     plots += _plot_whole(whole, comparable, notes)
     return SearchView(plots=tuple(plots), importances=importances, notes=tuple(notes))
 
 
-def _plot_parallel(arm: Arm, study: optuna.Study) -> SearchPlot:
-    return SearchPlot(
-        key=f"parallel_{arm.name}",
-        title=f"{arm.name}: parallel coordinates",
-        draw_axes=lambda: static.plot_parallel_coordinate(study, target_name=SCORE),
-        tidy=tidy_parallel_coordinate,
-        draw_page=lambda: interactive.plot_parallel_coordinate(study, target_name=SCORE),
-    )
+def _plot(key: str, title: str, studies: _Studies, function: str, tidy: _Tidy, **options: Any) -> SearchPlot:
+    return SearchPlot(key=key, title=title, studies=studies, function=function, tidy=tidy, options=options)
 
 
-def _plot_slice(arm: Arm, study: optuna.Study) -> SearchPlot:
-    return SearchPlot(
-        key=f"slice_{arm.name}",
-        title=f"{arm.name}: slices",
-        draw_axes=lambda: static.plot_slice(study, target_name=SCORE),
-        tidy=tidy_slice,
-        draw_page=lambda: interactive.plot_slice(study, target_name=SCORE),
-    )
+def _plot_arm(arm: str, study: optuna.Study) -> list[SearchPlot]:
+    parallel = ("plot_parallel_coordinate", tidy_parallel_coordinate)
+    return [
+        _plot(f"parallel_{arm}", f"{arm}: parallel coordinates", study, *parallel, target_name=SCORE),
+        _plot(f"slice_{arm}", f"{arm}: slices", study, "plot_slice", tidy_slice, target_name=SCORE),
+    ]
 
 
-def _plot_importance(arm: Arm, study: optuna.Study) -> SearchPlot:
-    def draw(plot: Callable[..., Any]) -> Any:
-        # The target of `compute_importances`, so that plot and table have the same numbers.
-        return plot(study, evaluator=PedAnovaImportanceEvaluator(), target=negated_value, target_name=SCORE)
-
-    return SearchPlot(
-        key=f"importance_{arm.name}",
-        title=f"{arm.name}: importance of the hyperparameters",
-        draw_axes=lambda: draw(static.plot_param_importances),
-        tidy=tidy_importance,
-        draw_page=lambda: draw(interactive.plot_param_importances),
-    )
+def _plot_importances(arm: str, study: optuna.Study) -> SearchPlot:
+    # The target of `compute_importances`, so that plot and table show the same numbers.
+    options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
+    title = f"{arm}: importance of the hyperparameters"
+    return _plot(f"importance_{arm}", title, study, "plot_param_importances", tidy_importance, **options)
 
 
 def _plot_whole(whole: optuna.Study, comparable: list[optuna.Study], notes: list[str]) -> list[SearchPlot]:
     plots = []
     if comparable:
-        plots.append(
-            SearchPlot(
-                key="search_edf",
-                title="distribution of the complete trials' scores",
-                draw_axes=lambda: static.plot_edf(comparable, target_name=SCORE),
-                tidy=tidy_edf,
-                draw_page=lambda: interactive.plot_edf(comparable, target_name=SCORE),
-            )
-        )
+        title = "distribution of the complete trials' scores"
+        plots.append(_plot("search_edf", title, comparable, "plot_edf", tidy_edf, target_name=SCORE))
     else:
         notes.append("The distribution of scores needs a complete trial, but there is none.")
     if whole.get_trials(deepcopy=False):
-        plots.append(
-            SearchPlot(
-                key="search_timeline",
-                title="timeline of the search",
-                draw_axes=lambda: static.plot_timeline(whole),
-                tidy=tidy_timeline,
-                draw_page=lambda: _draw_edges(interactive.plot_timeline(whole)),
-            )
-        )
+        plots.append(_plot("search_timeline", "timeline of the search", whole, "plot_timeline", tidy_timeline))
     else:
         notes.append("The timeline needs a finished trial, but there is none.")
     return plots
-
-
-def _draw_edges(timeline: Any) -> Any:
-    """Give plotly's bars an edge, so that a trial shorter than a second is seen."""
-    for bars in timeline.data:
-        bars.marker.line = {"color": bars.marker.color, "width": 1}
-    return timeline
 
 
 def _count_complete(study: optuna.Study) -> int:
@@ -206,17 +181,21 @@ def _draw_png(plot: SearchPlot) -> bytes:
 def _draw_html(plot: SearchPlot) -> str:
     with _quiet():
         figure = plot.draw_page()
+    if plot.function == "plot_timeline":
+        # An edge makes trials shorter than a second visible.
+        for bars in figure.data:
+            bars.marker.line = {"color": bars.marker.color, "width": 1}
     figure.update_layout(title=None, margin={"t": 30}, template="plotly_white")
-    # A bar or a line may carry a text from outside; plotly escapes it for the script that it stands in.
+    # A bar or a line may contain text from the user; plotly escapes it for its script.
     html: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{plot.key}")
     return html
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna's notes on experimental functions, and matplotlib's on axes of one value, to itself.
+    """Suppress warnings about Optuna's experimental functions and matplotlib's axes with a single value.
 
-    What Optuna warns of importances is collected in `assess_importances`.
+    Warnings about importances are collected in `compute_importances`.
     """
     with warnings.catch_warnings():
         for category in (optuna.exceptions.ExperimentalWarning, UserWarning):
@@ -226,7 +205,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _private_pyplot() -> Iterator[None]:
-    """Let Optuna draw through pyplot without a window, and put pyplot's settings back."""
+    """Let Optuna draw through pyplot without a window, and restore pyplot's settings."""
     before = matplotlib.get_backend(auto_select=False)
     pyplot.switch_backend("agg")
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 
 if TYPE_CHECKING:
@@ -126,16 +126,3 @@ def open_trial_files(store: Store, record: TrialRecord) -> "TrialFiles":
     from trainables.records.trial_files import TrialFiles
 
     return TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-
-
-def best_trials(records: tuple[TrialRecord, ...], arm: str, max_epochs: int) -> tuple[TrialRecord, ...]:
-    """Return the arm's trials that ran every epoch, highest last-epoch macro-F1 on the search split first."""
-    full = [
-        r
-        for r in records
-        if r.config.arm == arm
-        and r.state is TrialState.COMPLETE
-        and r.epochs[-1].epoch == max_epochs
-        and r.last_macro_f1 is not None
-    ]
-    return tuple(sorted(full, key=lambda r: (-(r.last_macro_f1 or 0.0), r.trial_id)))

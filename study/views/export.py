@@ -18,9 +18,9 @@ from study.confirmation.runs import planned_runs
 from study.confirmation.test_split import TEST
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.optuna_export import export_optuna, hide_password
-from study.state.record_book import best_trials
 from study.views.notebook import Study
 from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.training.evaluation import compute_macro_f1

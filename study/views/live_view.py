@@ -17,6 +17,7 @@ from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
 from study.views.remaining_time import compute_remaining_seconds
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -87,7 +88,9 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
         elapsed_seconds=elapsed,
         eta_seconds=compute_remaining_seconds(study, stage),
         idle_fraction=min(1.0, max(0.0, 1 - total / available)) if finished and available else None,
-        arms=tuple(_arm_progress(arm, [r for r in records if r.config.arm == arm], total) for arm in arms),
+        arms=tuple(
+            _arm_progress(arm, [r for r in records if r.config.arm == arm], total, search.max_epochs) for arm in arms
+        ),
     )
 
 
@@ -154,11 +157,10 @@ class LiveView:
             self._console.print(f"{describe_progress(progress)}{'; ' + best if best else ''}", soft_wrap=True)
 
 
-def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float) -> ArmProgress:
+def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float, max_epochs: int) -> ArmProgress:
     states = [r.state for r in records]
     spent = sum(r.device_seconds for r in records)
-    complete = [r for r in records if r.state is TrialState.COMPLETE and r.last_macro_f1 is not None]
-    best = max(complete, key=lambda r: r.last_macro_f1 or 0.0, default=None)
+    best = next(iter(best_trials(records, arm, max_epochs)), None)
     return ArmProgress(
         arm=arm,
         num_running=states.count(TrialState.RUNNING),

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import nn
 
-from analysis.findings.study_findings import ComparisonRow, Findings
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.study_findings import Findings
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import load_findings
 from study.state.paths import open_study
-from study.state.record_book import best_trials
-from trainables.models.backbones import build_model
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 
 
@@ -77,8 +78,7 @@ class Study:
             raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
         config = ranked[0].config
         class_names = read_passport(self._opened.store)["data"]["class_names"]
-        files = trial_files(self._opened, ranked[0])
-        model = files.load_weights(build_model(config, len(class_names), weights="none"), ranked[0].digests)
+        model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
         return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())
 
 

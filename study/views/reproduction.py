@@ -17,9 +17,9 @@ from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
-from study.state.record_book import best_trials
 from trainables.devices import choose_device, device_name
 from trainables.processes import prepare_to_train
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
@@ -81,10 +81,10 @@ def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
         raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
     if trial == "best":
         records = study.book.of_stage("search")
-        best = [r for a in ([arm] if arm else arms) for r in best_trials(records, a, study.spec.search.max_epochs)]
+        best = best_trials(records, arm, study.spec.search.max_epochs)
         if not best:
             raise UserInputError("no trial of this study has run every epoch, so there is no best trial yet")
-        return max(best, key=lambda r: r.last_macro_f1 or 0.0)
+        return best[0]
     stage, _, trial_id = trial.rpartition("/")
     records = tuple(r for r in study.book if r.stage == (stage or "search"))
     found = next((r for r in records if r.trial_id == trial_id), None)

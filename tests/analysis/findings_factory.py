@@ -5,8 +5,10 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.confusion_matrix import compute_confusion
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamAdmission,
@@ -23,22 +25,12 @@ from analysis.findings.forensic_findings import (
     RootCause,
 )
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import (
-    ArmFinding,
-    ConfusedPair,
-    ConfusionCluster,
-    Findings,
-    HumanExcess,
-    LabelIssue,
-    ParameterImportance,
-    RungFinding,
-    SearchArm,
-    TuningCurve,
-    TuningPoint,
-)
+from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
+from analysis.findings.study_findings import Findings
 from analysis.heat_maps.panels import ArmCam
 from analysis.report.sentences import search_plot_keys
-from analysis.statistics.comparison import ArmPredictions, compare_arms
+from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.comparison import compare_arms
 from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -102,9 +94,9 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         human_note="" if num_classes == 10 else "There are no human counts.",
         label_issues=(LabelIssue(sample_id=42, label=names[0], suggested=names[1], label_quality=0.0213),),
         panels=panels,
-        cam_note="Heat maps illustrate; they are not admitted as evidence here: the tests were not run.",
+        cam_note="Heat maps are shown as illustrations, not as evidence: they were not tested.",
         num_test_reads=1,
-        warnings=("The arm resnet50-cutmix got 24% of the search's device time; equal would be 33%.",),
+        warnings=("The arm resnet50-cutmix got 24% of the search's device time; an equal share is 33%.",),
         figures={key: f"{key}.png" for key in sorted(keys)},
         passport=PASSPORT,
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.evidence import compute_warnings
+from analysis.evidence.study_warnings import compute_warnings
 from tests.analysis.findings_factory import make_search_arm
 
 

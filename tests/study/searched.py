@@ -16,8 +16,9 @@ from study.scheduling.search_director import SearchDirector
 from study.spec.reading import with_overrides
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
-from study.state.record_book import RecordBook, best_trials
+from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles

@@ -1,4 +1,4 @@
-"""The frequency test on images with and without waves that tell the class, read by models that are known."""
+"""The frequency audit on images with and without class-specific waves, for models that are known."""
 
 from collections.abc import Callable
 
@@ -17,64 +17,64 @@ PERIODS = np.array([3, 5, 7, 9])
 
 
 def make_images(num_images: int = 480, amplitude: float = 8.0, seed: int = 0) -> AuditImages:
-    """Return noise on which each class has its own faint wave, down the picture, in any phase."""
+    """Return noise with a faint vertical wave of the class's own frequency, at a random phase."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % K
     y = np.arange(SIDE) / SIDE
     phase = rng.random(num_images)
     waves = np.sin(2 * np.pi * (PERIODS[labels][:, None] * y + phase[:, None]))
-    grey = 128 + amplitude * waves[:, :, None] + rng.normal(0, 12, (num_images, SIDE, SIDE))
-    images = np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=3)
+    gray = 128 + amplitude * waves[:, :, None] + rng.normal(0, 12, (num_images, SIDE, SIDE))
+    images = np.repeat(np.clip(np.rint(gray), 0, 255).astype(np.uint8)[..., None], 3, axis=3)
     return AuditImages(images=images, labels=labels, class_names=("a", "b", "c", "d"))
 
 
-def hear(images: np.ndarray) -> np.ndarray:
-    """Three models that say the class by its wave, wrong by chance now and then."""
+def predict_by_wave(images: np.ndarray) -> np.ndarray:
+    """Return the predictions of three models that classify by the wave, with random errors."""
     power = np.abs(np.fft.fft(images[..., 0].mean(axis=2), axis=1))[:, PERIODS]
-    answer = power.argmax(axis=1)
-    answers = []
+    predicted = power.argmax(axis=1)
+    predictions = []
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        answers.append(np.where(rng.random(len(images)) < 0.1, rng.integers(K, size=len(images)), answer))
-    return np.stack(answers)
+        predictions.append(np.where(rng.random(len(images)) < 0.1, rng.integers(K, size=len(images)), predicted))
+    return np.stack(predictions)
 
 
-def audit(what: AuditImages, classify: Callable[[np.ndarray], np.ndarray] = hear) -> FrequencyAudit:
-    """Return the audit of images of which there are enough."""
-    found = audit_frequencies(classify, what)
+def audit(audit_images: AuditImages, classify: Callable[[np.ndarray], np.ndarray] = predict_by_wave) -> FrequencyAudit:
+    """Return the audit of a sufficient number of images."""
+    found = audit_frequencies(classify, audit_images)
     assert found is not None
     return found
 
 
-def test_the_waves_that_tell_classes_apart_are_found() -> None:
+def test_the_waves_that_separate_classes_are_found() -> None:
     chosen = find_waves(make_images(), 4)
     assert sorted(zip(*np.nonzero(chosen), strict=True)) == sorted((u % SIDE, 0) for p in PERIODS for u in (p, -p))
 
 
-def test_a_model_that_hears_waves_fails_and_the_ring_audit_sees_less() -> None:
+def test_a_model_that_relies_on_waves_fails_and_the_ring_audit_finds_less() -> None:
     found = audit(make_images())
     assert found.verdict is AuditVerdict.FAIL
     assert found.gap.low > 0.5
     assert {(int(p), 0) for p in PERIODS} <= set(found.waves)
-    assert audit_rings(hear, make_images())[0].gap.estimate < found.gap.estimate / 2
+    assert audit_rings(predict_by_wave, make_images())[0].gap.estimate < found.gap.estimate / 2
 
 
-def test_a_model_that_hears_nothing_passes_on_the_same_images() -> None:
+def test_a_model_that_ignores_waves_passes_on_the_same_images() -> None:
     def guess(images: np.ndarray) -> np.ndarray:
         return np.tile(images[:, 0, 0, 0] % K, (3, 1)).astype(np.int64)
 
-    # The corner pixel changes with the waves, but says nothing of the class.
+    # The corner pixel changes with the waves, but does not depend on the class.
     gaps = [audit(make_images(seed=seed), guess).gap.estimate for seed in range(12)]
     assert np.mean(gaps) == pytest.approx(0.0, abs=0.04)
 
 
-def test_only_the_chosen_waves_are_exchanged() -> None:
-    what = make_images(20)
+def test_only_the_chosen_waves_are_swapped() -> None:
+    audit_images = make_images(20)
     chosen = find_waves(make_images(), 4)
-    donors = np.roll(what.images, 1, axis=0)
-    mixed = swap_waves(what.images, donors, waves=chosen)
-    spectra = [np.fft.fft2(x[..., 0].astype(float)) for x in (what.images, donors, mixed)]
-    # These waves are the same along a row, and so is what rounding to whole grey levels changes: 0.3 * 32 * sqrt(32).
+    donors = np.roll(audit_images.images, 1, axis=0)
+    mixed = swap_waves(audit_images.images, donors, waves=chosen)
+    spectra = [np.fft.fft2(x[..., 0].astype(float)) for x in (audit_images.images, donors, mixed)]
+    # These waves are constant along a row, and so is the error of rounding to whole gray levels: 0.3 * 32 * sqrt(32).
     assert np.median(np.abs(spectra[2] - spectra[1])[:, chosen]) < 100
     assert np.median(np.abs(spectra[2] - spectra[0])[:, ~chosen]) < 15
     assert np.median(np.abs(spectra[1] - spectra[0])[:, chosen]) > 1000
@@ -82,17 +82,17 @@ def test_only_the_chosen_waves_are_exchanged() -> None:
 
 def test_planted_sinusoids_are_found_among_objects() -> None:
     scenes = make_planted_scenes(seed=1, num_images=800, shortcuts={"sinusoid": 1.0}).image_set
-    what = AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names)
-    chosen = find_waves(what, 10)
+    audit_images = AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names)
+    chosen = find_waves(audit_images, 10)
     expected = {(p, 0) for p in (3, 5, 7, 9, 11)} | {(0, p) for p in (3, 5, 7, 9, 11)}
     assert sum(bool(chosen[u, v]) for u, v in expected) >= 9
 
 
 def test_too_few_images_are_not_audited() -> None:
-    assert audit_frequencies(hear, make_images(3 * K)) is None
-    assert audit_frequencies(hear, make_images(4 * K)) is not None
+    assert audit_frequencies(predict_by_wave, make_images(3 * K)) is None
+    assert audit_frequencies(predict_by_wave, make_images(4 * K)) is not None
 
 
 def test_one_seed_is_refused() -> None:
     with pytest.raises(UserInputError, match="one seed only"):
-        audit_frequencies(lambda images: hear(images)[:1], make_images())
+        audit_frequencies(lambda images: predict_by_wave(images)[:1], make_images())

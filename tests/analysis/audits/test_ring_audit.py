@@ -1,12 +1,12 @@
-"""The Clever Hans audit on images whose ring and centre are known, read by models that are known."""
+"""The Clever Hans audit on images whose ring and center are known, for models that are known."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from analysis.audits.ring_audit import audit_rings, measure_colour_losses, measure_pull
-from analysis.audits.ring_swaps import draw_partners, fill_centre, find_quiet, make_ring, swap_ring
+from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
+from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, make_ring, swap_ring
 from analysis.audits.swap_effects import AuditImages, judge_gap
 from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
@@ -18,7 +18,7 @@ LEVELS = np.array([40, 100, 160, 220])
 
 
 def make_images(rho: float, num_images: int = 480, seed: int = 0) -> AuditImages:
-    """Return images whose centre shows the class for certain and whose ring shows it with probability rho, else any."""
+    """Return images whose center always shows the class; the ring shows it with probability rho, else a random class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % K
     shown = np.where(rng.random(num_images) < rho, labels, rng.integers(K, size=num_images))
@@ -30,73 +30,76 @@ def make_images(rho: float, num_images: int = 480, seed: int = 0) -> AuditImages
     return AuditImages(images=images, labels=labels, class_names=NAMES, masks=masks)
 
 
-def read(ring_share: float, num_seeds: int = 3) -> Callable[[np.ndarray], np.ndarray]:
-    """Return models that look at the outermost pixel for a share of the images, by the image's own bytes, else at the centre."""
+def read_ring(ring_share: float, num_seeds: int = 3) -> Callable[[np.ndarray], np.ndarray]:
+    """Return models that classify a random share of the images by their ring, and the others by their center."""
 
     def classify(images: np.ndarray) -> np.ndarray:
         nearest = np.abs(images[:, :, :, :1].astype(int) - LEVELS).argmin(axis=3)
-        answers = []
+        predictions = []
         for seed in range(num_seeds):
             draw = np.random.default_rng(seed).random(len(images))
-            answers.append(np.where(draw < ring_share, nearest[:, 0, 0], nearest[:, SIDE // 2, SIDE // 2]))
-        return np.stack(answers)
+            predictions.append(np.where(draw < ring_share, nearest[:, 0, 0], nearest[:, SIDE // 2, SIDE // 2]))
+        return np.stack(predictions)
 
     return classify
 
 
-def test_model_that_reads_the_ring_fails_and_is_confirmed_on_masks() -> None:
-    for audit in audit_rings(read(0.5), make_images(1.0)):
+def test_model_that_relies_on_the_ring_fails_and_is_confirmed_on_masks() -> None:
+    for audit in audit_rings(read_ring(0.5), make_images(1.0)):
         assert audit.verdict is AuditVerdict.FAIL
         assert audit.gap.estimate == pytest.approx(0.5, abs=0.06)
         assert audit.object_free_by == "masks"
         assert audit.num_object_free == 480
         assert all(c.verdict is AuditVerdict.FAIL and c.is_confirmed for c in audit.classes)
         assert audit.ring_only_accuracy.low > audit.chance
-    assert [audit.ring_pixels for audit in audit_rings(read(0.5), make_images(1.0))] == [4, 6]
+    assert [audit.ring_pixels for audit in audit_rings(read_ring(0.5), make_images(1.0))] == [4, 6]
 
 
-def test_model_that_reads_the_object_passes_whatever_the_ring_shows() -> None:
-    for audit in audit_rings(read(0.0), make_images(1.0)):
+def test_model_that_relies_on_the_object_passes_for_any_ring() -> None:
+    for audit in audit_rings(read_ring(0.0), make_images(1.0)):
         assert audit.verdict is AuditVerdict.PASS
         assert audit.gap == Interval(estimate=0.0, low=0.0, high=0.0)
         assert all(c.is_confirmed is None for c in audit.classes)
 
 
-def test_ring_without_information_gives_no_gap_though_the_model_reads_it() -> None:
-    """Reading a ring that says nothing about the class costs accuracy, but there is no shortcut in it."""
-    gaps = [audit_rings(read(0.3), make_images(0.0, seed=s))[0].gap for s in range(12)]
+def test_ring_without_information_gives_no_gap_for_a_model_that_uses_it() -> None:
+    """Using a ring that is independent of the class costs accuracy, but is no shortcut."""
+    gaps = [audit_rings(read_ring(0.3), make_images(0.0, seed=s))[0].gap for s in range(12)]
     assert np.mean([gap.low <= 0 <= gap.high for gap in gaps]) >= 0.8
     assert np.mean([gap.estimate for gap in gaps]) == pytest.approx(0.0, abs=0.02)
 
 
 def test_gap_grows_with_the_correlation() -> None:
-    gaps = [audit_rings(read(0.5), make_images(rho))[0].gap.estimate for rho in (0.0, 0.5, 0.8, 1.0)]
+    gaps = [audit_rings(read_ring(0.5), make_images(rho))[0].gap.estimate for rho in (0.0, 0.5, 0.8, 1.0)]
     assert gaps == sorted(gaps)
 
 
-def test_failure_where_no_image_is_free_of_object_is_not_confirmed() -> None:
-    what = make_images(1.0)
+def test_failure_without_object_free_images_is_not_confirmed() -> None:
+    audit_images = make_images(1.0)
     everywhere = AuditImages(
-        images=what.images, labels=what.labels, class_names=NAMES, masks=np.ones_like(what.images[..., 0], dtype=bool)
+        images=audit_images.images,
+        labels=audit_images.labels,
+        class_names=NAMES,
+        masks=np.ones_like(audit_images.images[..., 0], dtype=bool),
     )
-    (narrow, _) = audit_rings(read(0.5), everywhere)
+    (narrow, _) = audit_rings(read_ring(0.5), everywhere)
     assert narrow.num_object_free == 0
     assert [c.object_free_gap for c in narrow.classes] == [None] * K
     assert [c.is_confirmed for c in narrow.classes] == [False] * K
 
 
-def test_without_masks_the_images_with_the_fewest_edges_stand_for_them() -> None:
-    what = make_images(1.0)
-    noisy = what.images.copy()
+def test_without_masks_the_images_with_the_fewest_edges_are_used() -> None:
+    audit_images = make_images(1.0)
+    noisy = audit_images.images.copy()
     ring = make_ring(SIDE, SIDE, 4 / 32)
     rough = np.arange(len(noisy)) % 3 != 0
     noisy[np.ix_(rough, *(np.arange(n) for n in (SIDE, SIDE, 3)))] += np.where(
         ring[:, :, None], (np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 20)[:, :, None], 0
     ).astype(np.uint8)
-    quiet = find_quiet(noisy, what.labels, ring)
+    quiet = find_few_edges(noisy, audit_images.labels, ring)
     assert quiet.sum() == 160
     assert not (quiet & rough).any()
-    (narrow, _) = audit_rings(read(0.5), AuditImages(images=noisy, labels=what.labels, class_names=NAMES))
+    (narrow, _) = audit_rings(read_ring(0.5), AuditImages(images=noisy, labels=audit_images.labels, class_names=NAMES))
     assert narrow.object_free_by == "fewest edges in the ring"
     assert narrow.num_object_free == 160
 
@@ -114,15 +117,15 @@ def test_verdict_follows_the_rule(low: float, high: float, verdict: AuditVerdict
     assert judge_gap(Interval(estimate=(low + high) / 2, low=low, high=high)) is verdict
 
 
-def test_pull_is_towards_the_ring_s_class() -> None:
-    what = make_images(1.0)
-    pulled = measure_pull(read(0.5), what, 0, 1)
+def test_pull_is_toward_the_class_of_the_ring() -> None:
+    audit_images = make_images(1.0)
+    pulled = measure_pull(read_ring(0.5), audit_images, 0, 1)
     assert (pulled.true_class, pulled.ring_class) == ("a", "b")
     assert pulled.pull.estimate == pytest.approx(0.5, abs=0.1)
-    assert measure_pull(read(0.0), what, 0, 1).pull.estimate == 0
+    assert measure_pull(read_ring(0.0), audit_images, 0, 1).pull.estimate == 0
 
 
-def test_partners_are_other_images_of_the_class_that_is_asked_for() -> None:
+def test_donors_are_other_images_of_the_requested_class() -> None:
     labels = np.repeat(np.arange(3), [2, 5, 9])
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -138,11 +141,11 @@ def test_partners_are_other_images_of_the_class_that_is_asked_for() -> None:
         assert (balanced[partners] != balanced).all()
     with pytest.raises(UserInputError, match="class 1 has one"):
         draw_partners(np.array([0, 0, 1]), np.random.default_rng(0), same_class=True)
-    with pytest.raises(UserInputError, match="one class only"):
+    with pytest.raises(UserInputError, match="only one class"):
         draw_partners(np.zeros(4, dtype=int), np.random.default_rng(0), same_class=False)
 
 
-def test_ring_is_swapped_and_centre_filled_pixel_by_pixel() -> None:
+def test_ring_is_swapped_and_center_filled_pixel_by_pixel() -> None:
     rng = np.random.default_rng(0)
     images, donors = rng.integers(256, size=(2, 3, 12, 16, 3), dtype=np.uint8)
     ring = make_ring(12, 16, 0.2)
@@ -150,26 +153,26 @@ def test_ring_is_swapped_and_centre_filled_pixel_by_pixel() -> None:
     swapped = swap_ring(images, donors, ring)
     assert (swapped[:, ring] == donors[:, ring]).all()
     assert (swapped[:, ~ring] == images[:, ~ring]).all()
-    filled = fill_centre(images, ring, np.array([1, 2, 3], dtype=np.uint8))
+    filled = fill_center(images, ring, np.array([1, 2, 3], dtype=np.uint8))
     assert (filled[:, ~ring] == [1, 2, 3]).all()
     assert (filled[:, ring] == images[:, ring]).all()
-    with pytest.raises(UserInputError, match="leaves nothing"):
+    with pytest.raises(UserInputError, match="covers the whole image"):
         make_ring(8, 8, 0.5)
 
 
-def test_colour_loss_is_what_grey_images_lose() -> None:
+def test_color_loss_is_the_accuracy_that_gray_images_lose() -> None:
     labels = np.arange(240) % K
     hues = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [130, 130, 60]])
     images = np.tile(hues[labels][:, None, None], (1, SIDE, SIDE, 1)).astype(np.uint8)
-    what = AuditImages(images=images, labels=labels, class_names=NAMES)
+    audit_images = AuditImages(images=images, labels=labels, class_names=NAMES)
 
     def classify(given: np.ndarray) -> np.ndarray:
-        said = np.abs(given[:, 0, 0, None].astype(int) - hues).sum(axis=2).argmin(axis=1)
-        # One model in three does not look at all, and knows the answer.
-        return np.stack([said, said, labels])
+        predicted = np.abs(given[:, 0, 0, None].astype(int) - hues).sum(axis=2).argmin(axis=1)
+        # One model in three returns the labels without using the image.
+        return np.stack([predicted, predicted, labels])
 
-    losses = {found.class_name: found.loss for found in measure_colour_losses(classify, what)}
+    losses = {found.class_name: found.loss for found in measure_color_losses(classify, audit_images)}
     assert set(losses) == set(NAMES)
     assert max(loss.estimate for loss in losses.values()) == pytest.approx(2 / 3)
-    blind = measure_colour_losses(lambda _: np.stack([labels, labels]), what)
+    blind = measure_color_losses(lambda _: np.stack([labels, labels]), audit_images)
     assert {found.loss.estimate for found in blind} == {0.0}

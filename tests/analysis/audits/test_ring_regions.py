@@ -1,4 +1,4 @@
-"""Where in the ring a model reads, for models that read a known part of it."""
+"""The region of the ring that a model relies on, for models that use a known region."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ RING = make_ring(SIDE, SIDE, 4 / 32)
 
 
 def make_images(num_images: int = 400) -> AuditImages:
-    """Return images of one grey level each, their class's."""
+    """Return images whose gray level outside the object is that of their class."""
     labels = np.arange(num_images) % K
     images = np.tile(LEVELS[labels][:, None, None, None], (1, SIDE, SIDE, 3)).astype(np.uint8)
     images[:, 10:22, 10:22] = np.random.default_rng(0).integers(0, 255, (num_images, 12, 12, 3))
@@ -23,21 +23,21 @@ def make_images(num_images: int = 400) -> AuditImages:
 
 
 def read_at(rows: slice | np.ndarray, columns: slice | np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return three models that say the class by the mean grey level of a place, wrong by chance now and then."""
+    """Return three models that classify by the mean gray level of a region, with random errors."""
 
     def classify(images: np.ndarray) -> np.ndarray:
         level = images[:, rows, columns, 0].reshape(len(images), -1).mean(axis=1)
-        answer = np.abs(level[:, None] - LEVELS).argmin(axis=1)
-        answers = []
+        predicted = np.abs(level[:, None] - LEVELS).argmin(axis=1)
+        predictions = []
         for seed in range(3):
             rng = np.random.default_rng(seed)
-            answers.append(np.where(rng.random(len(images)) < 0.1, rng.integers(K, size=len(images)), answer))
-        return np.stack(answers)
+            predictions.append(np.where(rng.random(len(images)) < 0.1, rng.integers(K, size=len(images)), predicted))
+        return np.stack(predictions)
 
     return classify
 
 
-def test_eight_parts_make_up_the_ring() -> None:
+def test_the_union_of_the_eight_regions_is_the_ring() -> None:
     parts = split_ring(RING)
     assert len(parts) == 8
     assert sum(part.astype(int) for part in parts.values()).tolist() == RING.astype(int).tolist()
@@ -55,17 +55,17 @@ def test_eight_parts_make_up_the_ring() -> None:
         (slice(29, 32), slice(8, 20), "bottom side"),
     ],
 )
-def test_the_part_that_is_read_is_named(rows: slice, columns: slice, region: str) -> None:
+def test_the_region_in_use_is_named(rows: slice, columns: slice, region: str) -> None:
     assert find_region(read_at(rows, columns), make_images(), RING) == region
 
 
-def test_a_model_that_reads_the_whole_ring_reads_all_around() -> None:
+def test_a_model_that_uses_the_whole_ring_uses_all_of_it() -> None:
     rows, columns = np.nonzero(RING)
     assert find_region(read_at(rows, columns), make_images(), RING) == ALL_AROUND
 
 
-def test_a_model_that_reads_one_side_first_but_the_rest_too_reads_all_around() -> None:
-    """It reads the top side, and where that is swapped alone it is lost; but a swap of all the rest confuses it as well."""
+def test_a_model_that_prefers_one_side_but_uses_the_rest_too_uses_all_of_it() -> None:
+    """It loses when the top side is swapped alone, but also when all the rest is."""
     top, rest = read_at(slice(0, 4), slice(8, 24)), read_at(slice(8, 24), slice(0, 3))
 
     def classify(images: np.ndarray) -> np.ndarray:
@@ -75,5 +75,5 @@ def test_a_model_that_reads_one_side_first_but_the_rest_too_reads_all_around() -
     assert find_region(classify, make_images(), RING) == ALL_AROUND
 
 
-def test_swapping_the_rest_of_the_ring_costs_a_reader_of_one_corner_nothing() -> None:
+def test_a_model_that_uses_one_corner_loses_nothing_when_the_rest_is_swapped() -> None:
     assert find_region(read_at(slice(0, 4), slice(28, 32)), make_images(), RING) == "top right corner"

@@ -1,4 +1,4 @@
-"""Clusters of confused classes: the test keeps its level and both margins, and finds what was put in."""
+"""Clusters of confused classes: the test keeps its level and both margins, and finds planted clusters."""
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from analysis.classes.clusters import (
     find_clusters,
     fit_quasi_independence,
 )
+from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.pair_rates import (
     AMBIGUOUS,
     MACHINE_SPECIFIC,
     OPEN,
-    check_human_counts,
     compute_human_excess,
     compute_pair_rate,
 )
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.performance.cluster_simulation import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
 
@@ -42,7 +42,7 @@ def test_margins_are_kept_and_chance_is_near_quasi_independence() -> None:
     for row in arm.predicted:
         np.add.at(wrong, (arm.labels, row), row != arm.labels)
     assert np.array_equal(test.observed, wrong + wrong.T)
-    # What both margins fix: of each class, how often it is wrong and how often it is wrongly said.
+    # Both margins: how often each class is wrong, and how often it is wrongly predicted.
     assert test.expected.sum(axis=1) == pytest.approx(wrong.sum(axis=1) + wrong.sum(axis=0))
     fitted = fit_quasi_independence(wrong)
     assert fitted.sum(axis=1) == pytest.approx(wrong.sum(axis=1), rel=1e-6)
@@ -60,8 +60,8 @@ def test_planted_cluster_is_found_and_stable_and_repeats() -> None:
     assert find_clusters(arm, NAMES) == (pairs, clusters)
 
 
-def test_strong_pair_leaves_no_shadow_on_the_others() -> None:
-    """What two classes take of each other's errors is missing elsewhere, as the margins are kept; it makes no pair of its own."""
+def test_a_strong_pair_does_not_bias_the_others() -> None:
+    """The margins are fixed, so the errors of the strong pair are missing elsewhere; this must not produce further pairs."""
     pairs, clusters = find_clusters(ConfusedArm(num_images=4000, group=(0, 4), share=0.8).draw(3), NAMES)
     assert {pair.classes for pair in pairs} == {("a", "e")}
     assert [cluster.classes for cluster in clusters] == [("a", "e")]
@@ -114,4 +114,4 @@ def test_human_excess_and_its_word() -> None:
 )
 def test_bad_human_counts_are_named(counts: np.ndarray, message: str) -> None:
     with pytest.raises(UserInputError, match=message):
-        check_human_counts(counts, 10, NAMES)
+        compute_human_shares(counts, 10, NAMES)

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
-from analysis.classes.class_differences import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
 from analysis.classes.confusion_matrix import compute_confusion, compute_excess
-from analysis.statistics.comparison import ArmPredictions
+from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.errors import UserInputError
 
 NAMES = ("cat", "dog", "frog", "ship")
 
 
 def draw_arm(num_seeds=4, num_images=240, seed=0, seed_sd=0.0):
-    """Cats and dogs are taken for each other, ships never for frogs."""
+    """Cats and dogs are confused; ships are never predicted as frogs."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % 4
     accuracy = 0.7 + seed_sd * rng.normal(size=(num_seeds, 1))
@@ -46,7 +46,7 @@ def test_counts_are_means_over_seeds_and_rates_lie_in_their_intervals():
         assert cell.low < cell.high
 
 
-def test_cells_never_seen_still_have_room_above():
+def test_empty_cells_have_a_positive_upper_bound():
     found = compute_confusion(draw_arm(), NAMES, 0.95)
     never = found.rates[3][2]
     assert (never.estimate, never.low) == (0.0, 0.0)
@@ -136,7 +136,7 @@ def test_a_class_without_images_is_unknown_and_does_not_break_the_rest():
     assert found.rates[0][0].estimate == 1.0
 
 
-def test_perfect_predictions_are_not_called_certain():
+def test_perfect_predictions_have_intervals_of_positive_width():
     labels = np.arange(80) % 4
     arm = make_arm(labels, np.stack([labels] * 3))
     found = compute_macro_f1_interval(arm, 0.95)

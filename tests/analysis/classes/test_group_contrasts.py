@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from analysis.classes.group_contrasts import compute_group_contrasts
+from analysis.findings.class_findings import ClassScore
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ClassScore
 from search_spaces.errors import UserInputError
 
 

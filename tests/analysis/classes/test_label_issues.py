@@ -1,4 +1,4 @@
-"""Label issues: planted wrong labels are listed, merely hard images are not."""
+"""Label issues: planted wrong labels are listed, and hard images are not."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 def make_predictions(labels: np.ndarray, truth: np.ndarray, num_seeds: int = 4) -> list[Predictions]:
-    """Return models that know the truth, more or less."""
+    """Return models that predict the true labels with noise."""
     rng = np.random.default_rng(0)
     shared = rng.normal(0, 0.5, (len(labels), len(NAMES)))
     return [
@@ -23,7 +23,7 @@ def make_predictions(labels: np.ndarray, truth: np.ndarray, num_seeds: int = 4) 
     ]
 
 
-def test_wrong_labels_are_listed_with_what_the_models_say() -> None:
+def test_wrong_labels_are_listed_with_the_predicted_class() -> None:
     truth = np.arange(400) % 4
     labels = truth.copy()
     wrong = [3, 50, 101, 222, 333]
@@ -36,7 +36,7 @@ def test_wrong_labels_are_listed_with_what_the_models_say() -> None:
     assert [issue.label_quality for issue in issues] == sorted(issue.label_quality for issue in issues)
 
 
-def test_what_one_seed_gets_right_is_no_issue() -> None:
+def test_an_image_that_one_seed_classifies_correctly_is_no_issue() -> None:
     truth = np.arange(400) % 4
     labels = truth.copy()
     labels[7] = (truth[7] + 1) % 4
@@ -49,7 +49,7 @@ def test_what_one_seed_gets_right_is_no_issue() -> None:
     assert list_label_issues(predictions, NAMES) == ()
 
 
-def test_sound_labels_and_absent_classes() -> None:
+def test_correct_labels_and_absent_classes() -> None:
     truth = np.arange(300) % 3
     assert list_label_issues(make_predictions(truth, truth), NAMES) == ()
     labels = truth.copy()

@@ -1,4 +1,4 @@
-"""Which images are shown: the reasons hold, the choice is deterministic, nothing appears twice."""
+"""The choice of images: the reasons hold, the choice is deterministic, no image appears twice."""
 
 from collections import Counter
 
@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from analysis.findings.forensic_findings import CamView
-from analysis.heat_maps.panels import MOST_CONFUSED, ArmCam, build_panel, choose_panel_images
+from analysis.heat_maps.panels import MOST_CONFUSED, choose_panel_images
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
 from trainables.training.predictions import Predictions
@@ -89,7 +88,7 @@ def test_order_of_seeds_changes_nothing(seed: int, num_panels: int) -> None:
     assert choose_panel_images(arms, num_panels) == choose_panel_images(again, num_panels)
 
 
-def test_every_reason_gets_its_turn() -> None:
+def test_the_reasons_alternate() -> None:
     labels = [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
     small = [0, 2, 1, 1, 2, 0, 2, 2, 0, 2]
     large = [0, 2, 1, 1, 1, 0, 2, 0, 2, 2]
@@ -103,7 +102,7 @@ def test_every_reason_gets_its_turn() -> None:
     assert len(choose_panel_images(arms, 100)) == 10
 
 
-def test_the_most_confused_pair_is_the_one_exchanged_most() -> None:
+def test_the_most_confused_pair_is_the_one_with_the_most_confusions() -> None:
     labels = [0, 0, 1, 1, 2, 2]
     predicted = [1, 0, 0, 0, 2, 0]
     chosen = choose_panel_images({"one": [predict(labels, predicted)]}, 6)
@@ -141,23 +140,3 @@ def test_other_images_missing_arms_and_negative_numbers_are_refused() -> None:
         choose_panel_images({"a": [one], "b": []}, 2)
     with pytest.raises(UserInputError, match="num_panels must be 0 or more, but got -1"):
         choose_panel_images({"a": [one]}, -1)
-
-
-def test_a_panel_keeps_the_arms_in_order() -> None:
-    blank = np.zeros((4, 4), dtype=np.float32)
-    views = [
-        CamView(
-            arm=arm,
-            layer="layer3",
-            map_size=(4, 4),
-            predicted_class="x",
-            predicted_probability=0.5,
-            true_probability=0.5,
-            degenerate=True,
-        )
-        for arm in ("b", "a")
-    ]
-    cams = [ArmCam(view=view, predicted_cam=blank, true_cam=blank) for view in views]
-    panel = build_panel(7, "both wrong", "x", cams, "cam_7.png")
-    assert panel.views == tuple(views)
-    assert (panel.sample_id, panel.figure) == (7, "cam_7.png")

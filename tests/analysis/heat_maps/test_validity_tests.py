@@ -1,4 +1,4 @@
-"""The four tests that admit heat maps, on networks that learnt something and on networks that did not."""
+"""The four validity tests of heat maps, on trained and on untrained networks."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ CORRELATION = {"shape": 0.9, "texture": 0.5, "colour": 0.9, "background": 0.0}
 
 
 @pytest.fixture(scope="module")
-def what() -> AuditImages:
+def audit_images() -> AuditImages:
     scenes = make_planted_scenes(seed=5, num_images=200, cue_correlation=CORRELATION).image_set
     return AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks)
 
@@ -38,30 +38,30 @@ def models() -> CamModels:
     def prepare(images: np.ndarray) -> torch.Tensor:
         return prepare_batch(torch.from_numpy(images), image_size=32, interpolation="bicubic", channels_last=False)
 
-    return CamModels(trained=trained, randomised=fresh, prepare=prepare, layer=choose_cam_layer(trained[0], 32))
+    return CamModels(trained=trained, randomized=fresh, prepare=prepare, layer=choose_cam_layer(trained[0], 32))
 
 
 def by_name(tests: tuple[CamTest, ...]) -> dict[str, CamTest]:
     return {test.name: test for test in tests}
 
 
-def test_trained_networks_are_told_from_untrained_ones(models: CamModels, what: AuditImages) -> None:
-    learnt = admit_cams(models, what)
-    tests = by_name(learnt.tests)
-    assert set(tests) == {"empty maps", "parameter randomisation", "ROAD", "agreement with swapped rings"}
-    assert tests["parameter randomisation"].estimate.estimate < 0.5
-    assert learnt.is_admitted == all(test.is_passed for test in learnt.tests)
-    assert learnt.object_focus is not None
-    assert learnt.object_focus.estimate > 0
-    untrained = admit_cams(replace(models, trained=models.randomised), what)
-    assert not by_name(untrained.tests)["parameter randomisation"].is_passed
-    assert by_name(untrained.tests)["parameter randomisation"].estimate.estimate == pytest.approx(1.0)
+def test_trained_and_untrained_networks_are_distinguished(models: CamModels, audit_images: AuditImages) -> None:
+    trained = admit_cams(models, audit_images)
+    tests = by_name(trained.tests)
+    assert set(tests) == {"empty maps", "parameter randomization", "ROAD", "agreement with swapped rings"}
+    assert tests["parameter randomization"].estimate.estimate < 0.5
+    assert trained.is_admitted == all(test.is_passed for test in trained.tests)
+    assert trained.object_focus is not None
+    assert trained.object_focus.estimate > 0
+    untrained = admit_cams(replace(models, trained=models.randomized), audit_images)
+    assert not by_name(untrained.tests)["parameter randomization"].is_passed
+    assert by_name(untrained.tests)["parameter randomization"].estimate.estimate == pytest.approx(1.0)
     assert not untrained.is_admitted
 
 
-def test_maps_of_a_network_that_says_nothing_are_empty(models: CamModels, what: AuditImages) -> None:
-    mute = [build_silent(network) for network in models.randomised]
-    found = admit_cams(replace(models, trained=mute), what)
+def test_maps_of_a_network_with_constant_output_are_empty(models: CamModels, audit_images: AuditImages) -> None:
+    constant = [build_constant(network) for network in models.randomized]
+    found = admit_cams(replace(models, trained=constant), audit_images)
     tests = by_name(found.tests)
     assert tests["empty maps"].estimate.estimate == 1.0
     assert not any(test.is_passed for test in found.tests)
@@ -69,12 +69,12 @@ def test_maps_of_a_network_that_says_nothing_are_empty(models: CamModels, what: 
     assert found.object_focus.estimate == 0.0
 
 
-def build_silent(network: nn.Module) -> nn.Module:
+def build_constant(network: nn.Module) -> nn.Module:
     """Return a copy whose head ignores the image."""
-    silent = build_like(network)
+    constant = build_like(network)
     with torch.no_grad():
-        silent.fc.weight.zero_()
-    return silent
+        constant.fc.weight.zero_()
+    return constant
 
 
 def build_like(network: nn.Module) -> nn.Module:
@@ -83,20 +83,20 @@ def build_like(network: nn.Module) -> nn.Module:
     return copy
 
 
-def test_one_seed_is_refused(models: CamModels, what: AuditImages) -> None:
+def test_one_seed_is_refused(models: CamModels, audit_images: AuditImages) -> None:
     with pytest.raises(UserInputError, match="one seed only"):
-        admit_cams(replace(models, trained=models.trained[:1], randomised=models.randomised[:1]), what)
+        admit_cams(replace(models, trained=models.trained[:1], randomized=models.randomized[:1]), audit_images)
 
 
-def test_road_prefers_the_map_to_its_opposite_and_leaves_global_randomness_alone(
-    models: CamModels, what: AuditImages
+def test_road_prefers_the_map_to_its_inverse_and_restores_the_global_random_state(
+    models: CamModels, audit_images: AuditImages
 ) -> None:
-    inputs = models.prepare(what.images[:20])
+    inputs = models.prepare(audit_images.images[:20])
     network = models.trained[0]
-    cams = compute_cams(network, inputs, what.labels[:20], models.layer.name)
+    cams = compute_cams(network, inputs, audit_images.labels[:20], models.layer.name)
     state = torch.random.get_rng_state()
-    right = compute_road(network, inputs, cams, what.labels[:20], seed=1)
-    wrong = compute_road(network, inputs, cams.max(axis=(1, 2), keepdims=True) - cams, what.labels[:20], seed=1)
+    right = compute_road(network, inputs, cams, audit_images.labels[:20], seed=1)
+    wrong = compute_road(network, inputs, cams.max(axis=(1, 2), keepdims=True) - cams, audit_images.labels[:20], seed=1)
     assert torch.equal(state, torch.random.get_rng_state())
     assert right.mean() > wrong.mean()
-    assert np.array_equal(right, compute_road(network, inputs, cams, what.labels[:20], seed=1))
+    assert np.array_equal(right, compute_road(network, inputs, cams, audit_images.labels[:20], seed=1))

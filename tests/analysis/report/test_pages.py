@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.findings.study_findings import Findings, Verdict
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.study_findings import Findings
 from analysis.report.number_formats import (
     escape_markdown,
     flatten_passport,

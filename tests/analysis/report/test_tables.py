@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.class_findings import Confusion
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import ArmFinding, ComparisonRow, Confusion, Verdict
 from analysis.report.arm_tables import (
     build_arm_csv,
     build_arm_latex,

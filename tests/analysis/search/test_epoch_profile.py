@@ -1,4 +1,4 @@
-"""Where an epoch's time goes, from records with and without a profile."""
+"""The time of an epoch by part, from records with and without a profile."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from trainables.training.stopwatch import PARTS
 
 
 def make_record(arm: str, *parts: dict[str, float]) -> Any:
-    """Return what is read of a record whose epochs took ten seconds and two more to evaluate."""
+    """Return a record whose epochs took ten seconds, and two more for evaluation."""
     epochs = [SimpleNamespace(train_seconds=10.0, evaluate_seconds=2.0, part_seconds=tuple(p.items())) for p in parts]
     return SimpleNamespace(config=SimpleNamespace(arm=arm), epochs=epochs)
 

@@ -1,4 +1,4 @@
-"""Rungs: who reached and who was stopped, how well the rung foretold the end, and what stopping saved."""
+"""Rungs: trials that reached them and were stopped, rung score against final score, and saved device time."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.evidence import compute_search_arms
 from analysis.report.search_figures import plot_rungs
 from analysis.search.rungs import (
     compute_rank_interval,
@@ -15,6 +14,7 @@ from analysis.search.rungs import (
     compute_rung_scores,
     compute_saved_device_seconds,
 )
+from analysis.search.search_arms import compute_search_arms
 from search_spaces.config import TrialConfig
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 
@@ -104,7 +104,7 @@ def test_three_trials_have_a_correlation_without_an_interval() -> None:
     assert finding.interval is None
 
 
-def test_a_trial_that_ended_early_but_complete_is_no_survivor() -> None:
+def test_a_complete_trial_with_fewer_epochs_is_not_counted_as_full() -> None:
     short = make_record(11, (0.1, 0.9, 0.9), TrialState.COMPLETE)
     before, after = (compute_rung_findings(r, (2,), MAX_EPOCHS)[0] for r in (RECORDS[:4], (*RECORDS[:4], short)))
     assert after.num_completed == before.num_completed
@@ -127,7 +127,7 @@ def test_interval_is_bonett_and_wright_s() -> None:
 
 @pytest.mark.parametrize("correlation", [-0.99, -0.3, 0.0, 0.5, 0.999])
 @pytest.mark.parametrize("num_trials", [4, 20, 1000])
-def test_interval_holds_the_estimate_and_stays_within_one(correlation: float, num_trials: int) -> None:
+def test_interval_contains_the_estimate_and_stays_within_one(correlation: float, num_trials: int) -> None:
     interval = compute_rank_interval(correlation, num_trials)
     assert interval is not None
     assert -1 < interval.low < interval.estimate < interval.high < 1
@@ -137,7 +137,7 @@ def test_interval_holds_the_estimate_and_stays_within_one(correlation: float, nu
 
 
 @pytest.mark.parametrize(("correlation", "num_trials"), [(0.5, 3), (1.0, 50), (-1.0, 50)])
-def test_no_interval_where_there_is_none(correlation: float, num_trials: int) -> None:
+def test_no_interval_where_it_is_undefined(correlation: float, num_trials: int) -> None:
     assert compute_rank_interval(correlation, num_trials) is None
 
 
@@ -153,12 +153,12 @@ def test_interval_covers_the_correlation_of_normal_scores_in_95_of_100() -> None
     assert 0.92 <= hits / 400 <= 0.98
 
 
-def test_saved_is_the_rest_at_the_trial_s_own_pace() -> None:
+def test_saved_time_is_that_of_the_remaining_epochs_at_the_trial_s_own_speed() -> None:
     saved = compute_saved_device_seconds(RECORDS, MAX_EPOCHS)
     assert saved == {"a": 2 * 3.0 + 2 * 1.0 + 1 * 2.0, "b": 0.0}
 
 
-def test_search_arms_hold_saved_time_and_best_trial() -> None:
+def test_search_arms_have_saved_time_and_best_trial() -> None:
     first, second = compute_search_arms(RECORDS, MAX_EPOCHS)
     spent = sum(r.device_seconds for r in RECORDS if r.config.arm == "a")
     assert first.saved_device_seconds == 10.0

@@ -1,4 +1,4 @@
-"""Tuning curves: expected best over device time, and where the lead changes."""
+"""Tuning curves: expected best score over device time, and changes of the lead."""
 
 import itertools
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.findings.study_findings import TuningCurve, TuningPoint
+from analysis.findings.search_findings import TuningCurve, TuningPoint
 from analysis.report.search_figures import plot_tuning_curves
 from analysis.report.sentences import describe_tuning
 from analysis.search.tuning_curves import compute_tuning_curves, find_lead_changes
@@ -78,7 +78,7 @@ def make_line(arm: str, start: float, end: float) -> TuningCurve:
     return TuningCurve(arm=arm, points=points, observed=((50.0, start),))
 
 
-def test_change_of_the_lead_is_found_and_told() -> None:
+def test_change_of_the_lead_is_found_and_described() -> None:
     curves = (make_line("quick", 0.5, 0.6), make_line("slow", 0.3, 0.7))
     (start, first), (change, second) = find_lead_changes(curves)
     assert (start, first, second) == (0.0, "quick", "slow")

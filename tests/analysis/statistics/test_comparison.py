@@ -6,22 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from analysis.classes.class_differences import compute_macro_f1_interval
+from analysis.classes.class_scores import compute_macro_f1_interval
+from analysis.findings.comparison_findings import Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.study_findings import Verdict
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from analysis.statistics.bootstrap import (
     compute_bootstrap_differences,
     compute_crossed_bootstrap,
     draw_image_weights,
 )
 from analysis.statistics.comparison import (
-    ArmPredictions,
     compare_arms,
     compute_difference,
     compute_holm_adjusted,
     compute_seed_differences,
     compute_verdict,
-    stack_predictions,
 )
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
@@ -42,7 +41,7 @@ def make_arm(name, labels, predicted, seeds=None):
 
 
 def draw_arms(seed, num_seeds=5, num_images=400, shift=0.0, seed_sd=0.05):
-    """Two arms on shared images whose difficulty they share; treatment's margin lies `shift` higher."""
+    """Two arms on the same images with the same difficulty; the treatment's margin is `shift` higher."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % NUM_CLASSES
     difficulty = rng.normal(size=num_images)
@@ -56,7 +55,7 @@ def draw_arms(seed, num_seeds=5, num_images=400, shift=0.0, seed_sd=0.05):
     return arms
 
 
-def test_row_says_what_was_measured():
+def test_row_contains_the_measured_values():
     treatment, control = draw_arms(0, shift=0.4)
     row = compare_arms(treatment, control, margin=0.005, alpha=0.05, num_rows=2, cost_ratio=2.3)
     differences = [
@@ -162,8 +161,8 @@ def test_verdict_follows_the_rule(low, high, verdict, materiality):
     )
 
 
-def test_more_seeds_are_asked_for_where_seeds_are_the_noise():
-    """Every image of a seed moves together, so the seeds carry the variance; the number named must be enough."""
+def test_more_seeds_are_recommended_where_seeds_are_the_noise():
+    """All images of a seed move together, so seeds cause the variance; the recommended number must suffice."""
     arms = draw_arms(11, num_seeds=5, num_images=4000, shift=0.12, seed_sd=0.15)
     row = compare_arms(*arms, **SETTINGS)
     assert row.verdict is Verdict.UNDECIDED
@@ -176,8 +175,8 @@ def test_more_seeds_are_asked_for_where_seeds_are_the_noise():
     assert compare_arms(*repeated, **SETTINGS).verdict is not Verdict.UNDECIDED
 
 
-def test_more_images_are_asked_for_where_images_are_the_noise():
-    """Seeds that agree on every image leave nothing for more seeds to settle."""
+def test_more_images_are_recommended_where_images_are_the_noise():
+    """Seeds that agree on every image cannot decide the row."""
     one = draw_arms(6, num_seeds=1, num_images=200, shift=0.02)
     row = compare_arms(*[make_arm(a.name, a.labels, np.repeat(a.predicted, 4, axis=0)) for a in one], **SETTINGS)
     assert row.verdict is Verdict.UNDECIDED
@@ -233,7 +232,7 @@ def test_bootstrap_agrees_with_the_interval_and_repeats():
 
 
 @pytest.mark.parametrize(("num_seeds", "seed_sd"), [(3, 0.0), (6, 0.1)])
-def test_interval_covers_the_truth_and_not_by_being_endless(num_seeds, seed_sd):
+def test_interval_covers_the_truth_without_being_too_wide(num_seeds, seed_sd):
     """Exchangeable arms: the true difference is 0. 400 repetitions: 95 % +- 2.2 % (2 sigma)."""
     intervals = [
         compute_difference(*draw_arms(1000 + i, num_seeds=num_seeds, num_images=200, seed_sd=seed_sd), 0.95).interval

@@ -29,7 +29,7 @@ NUM_CLASSES = 4
 
 
 def draw_models(num_seeds=3, num_images=36, seed=0):
-    """Labels (N,) and predictions (S, N) of middling models; the last class is never predicted by seed 0."""
+    """Labels (N,) and predictions (S, N) of mediocre models; the last class is never predicted by seed 0."""
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % NUM_CLASSES
     predicted = np.where(
@@ -90,15 +90,15 @@ def test_influence_is_the_derivative_of_the_weighted_statistic(compute, statisti
         np.testing.assert_allclose(influence[s], differentiate(statistic, labels, predicted[s]), atol=1e-5)
 
 
-def test_influence_is_as_the_protocol_writes_it():
+def test_influence_equals_the_formula_of_the_protocol():
     labels, predicted = draw_models(num_seeds=1)
     guess, num_images = predicted[0], len(labels)
     psi = np.zeros(num_images)
     for c in range(NUM_CLASSES):
-        true, said = labels == c, guess == c
-        size = true.sum() + said.sum()
-        f1 = 2 * (true & said).sum() / size
-        psi += (2.0 * (true & said) - f1 * (true * 1.0 + said)) / size
+        true, positive = labels == c, guess == c
+        size = true.sum() + positive.sum()
+        f1 = 2 * (true & positive).sum() / size
+        psi += (2.0 * (true & positive) - f1 * (true * 1.0 + positive)) / size
     np.testing.assert_allclose(
         compute_macro_f1_influence(labels, predicted, NUM_CLASSES)[0],
         psi * num_images / NUM_CLASSES,
@@ -112,7 +112,7 @@ def crossed(labels, predicted, confidence=0.95):
     return compute_crossed_interval(values, influence, labels, NUM_CLASSES, confidence)
 
 
-def test_components_are_as_the_protocol_writes_them():
+def test_components_equal_the_formulas_of_the_protocol():
     labels, predicted = draw_models(num_seeds=5, seed=3)
     values = compute_macro_f1(labels, predicted, NUM_CLASSES)
     psi = compute_macro_f1_influence(labels, predicted, NUM_CLASSES)
@@ -206,7 +206,7 @@ def proportion(p, error, df=50.0, num_seeds=5, num_observations=100.0):
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.2, 0.5, 0.97, 1.0])
 @pytest.mark.parametrize("error", [0.0, 0.003, 0.05, 0.3])
 @pytest.mark.parametrize("df", [1.0, 9.3, 1e6])
-def test_proportion_interval_holds_its_estimate_and_stays_inside_0_1(p, error, df):
+def test_proportion_interval_contains_its_estimate_and_stays_inside_0_1(p, error, df):
     interval = proportion(p, error, df)
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
     assert interval.estimate == p
@@ -214,7 +214,7 @@ def test_proportion_interval_holds_its_estimate_and_stays_inside_0_1(p, error, d
     assert mirror.low == pytest.approx(1 - interval.high, abs=1e-9)
 
 
-def test_never_seen_does_not_read_as_never():
+def test_zero_successes_have_a_positive_upper_bound():
     exact = 1 - 0.025 ** (1 / 100)
     assert proportion(0.0, 0.0).high == pytest.approx(exact, rel=1e-9)
     assert proportion(0.0, 0.0).low == 0.0
@@ -248,7 +248,7 @@ def test_one_seed_has_an_estimate_but_no_interval():
         ([], (2, 0), 0.95, "needs seeds and images"),
     ],
 )
-def test_what_cannot_have_an_interval_is_refused(labels, shape, confidence, message):
+def test_input_without_an_interval_is_refused(labels, shape, confidence, message):
     with pytest.raises(UserInputError, match=message):
         compute_crossed_interval(
             np.zeros(2), np.zeros(shape), np.array(labels, dtype=np.int64), NUM_CLASSES, confidence

@@ -1,4 +1,4 @@
-"""Planned looks, looks at any time, and what differs class by class."""
+"""Planned looks, anytime-valid looks, and differences class by class."""
 
 import math
 from dataclasses import replace
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.classes.class_scores import compute_class_differences
-from analysis.evidence import ArmEvidence, RowRule, complete_row, compute_row
-from analysis.findings.study_findings import Verdict
+from analysis.classes.class_differences import compute_class_differences
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row
+from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
@@ -25,7 +26,7 @@ RULE = RowRule(seeds=tuple(range(8)), looks=(3, 5, 8), intervals="planned", marg
 
 
 def make_evidence(shift: float, num_seeds: int = 8, failed: tuple[int, ...] = ()) -> dict[str, ArmEvidence]:
-    """Return two arms of one simulated world, the treatment shifted."""
+    """Return two simulated arms whose treatment is shifted."""
     arms = World(seed_sd=0.02, num_seeds=8, shifts=(0.0, shift), num_images=1000).draw(np.random.default_rng(3))
     evidence = {}
     for name, arm in zip(("control", "treatment"), arms, strict=True):
@@ -64,13 +65,13 @@ def judge(evidence: dict[str, ArmEvidence], rule: RowRule = RULE):  # type: igno
     return compute_row(CONTRAST, evidence, rule)
 
 
-def test_row_stands_at_the_first_look_that_decides_it_whatever_runs_there_are() -> None:
+def test_row_is_that_of_the_first_look_that_decides_it() -> None:
     row = judge(make_evidence(0.5))
     assert (row.verdict, row.look, row.num_looks, row.num_seeds) == (Verdict.BETTER, 1, 3, 3)
     assert row.confidence == pytest.approx(1 - 0.05 / 3)
 
 
-def test_undecided_row_goes_on_to_the_last_look_whose_runs_are_there() -> None:
+def test_undecided_row_is_that_of_the_last_complete_look() -> None:
     for num_seeds, look in ((3, 1), (4, 1), (5, 2), (8, 3)):
         row = judge(make_evidence(0.0, num_seeds))
         assert (row.verdict, row.look) == (Verdict.UNDECIDED, look)
@@ -96,7 +97,7 @@ def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
 
 def test_row_is_completed_by_a_cross_check_and_classes_on_its_own_seeds() -> None:
     evidence = make_evidence(0.5)
-    row = complete_row(judge(evidence), CONTRAST, evidence, RULE, NAMES)
+    row = complete_row(judge(evidence), CONTRAST, evidence, RULE, NAMES, plan_changed=False)
     assert row.bootstrap is not None
     assert row.bootstrap.estimate == row.effect.estimate
     assert [c.class_name for c in row.class_differences] == list(NAMES)
@@ -123,7 +124,7 @@ def test_the_edge_of_the_sequence_is_where_the_martingale_reaches_its_bound(num_
     assert math.exp(mixture - log_density(edge)) == pytest.approx(1 / 0.05, rel=0.02)
 
 
-def test_sequence_is_endless_with_too_few_values_and_narrows_with_more() -> None:
+def test_sequence_is_infinite_with_too_few_values_and_narrows_with_more() -> None:
     widths = [compute_sequence_half_width(n, 1.0, 0.025) for n in (2, 4, 8, 16, 64)]
     assert math.isinf(widths[0])
     assert widths == sorted(widths, reverse=True)
@@ -131,7 +132,7 @@ def test_sequence_is_endless_with_too_few_values_and_narrows_with_more() -> None
     assert math.isinf(compute_anytime_interval(one, other, 0.95).high)
 
 
-def test_only_the_class_that_was_spoilt_is_flagged() -> None:
+def test_only_the_class_that_was_degraded_is_flagged() -> None:
     control, _ = World(seed_sd=0.0, num_seeds=5, shifts=(0.0, 0.0), num_images=2000).draw(np.random.default_rng(1))
     predicted = control.predicted.copy()
     right = (control.predicted == control.labels).all(axis=0)
@@ -161,8 +162,8 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
     assert row.effect == plain.effect
     assert row.cost_ratio == plain.cost_ratio
     assert (
-        complete_row(row, same, copies, RULE, NAMES).bootstrap
-        == complete_row(plain, CONTRAST, evidence, RULE, NAMES).bootstrap
+        complete_row(row, same, copies, RULE, NAMES, plan_changed=False).bootstrap
+        == complete_row(plain, CONTRAST, evidence, RULE, NAMES, plan_changed=False).bootstrap
     )
     mixed = replace(same, control_arms=("control 0", "treatment 1"))
     half = compute_row(mixed, copies, replace(RULE, looks=(8,)))
@@ -170,7 +171,7 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
     assert half is not None
     assert whole is not None
     assert half.effect.estimate == pytest.approx(whole.effect.estimate / 2)
-    completed = complete_row(half, mixed, copies, replace(RULE, looks=(8,)), NAMES)
+    completed = complete_row(half, mixed, copies, replace(RULE, looks=(8,)), NAMES, plan_changed=False)
     assert completed.bootstrap is not None
     assert completed.bootstrap.estimate == pytest.approx(half.effect.estimate)
     assert sum(c.effect.estimate for c in completed.class_differences) / len(NAMES) == pytest.approx(

@@ -2,8 +2,9 @@
 
 from study.confirmation.director import ConfirmationDirector, want
 from study.scheduling.search_director import SearchDirector
-from study.state.record_book import MemoryBook, best_trials
+from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
+from trainables.records.ranking import best_trials
 
 
 def test_a_trial_left_by_a_dead_driver_is_unfinished_only_for_directors_that_want_it() -> None:

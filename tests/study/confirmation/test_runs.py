@@ -9,8 +9,9 @@ from search_spaces.errors import UserInputError
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.runs import complete_seeds, failed_seeds, planned_runs, runs_of
 from study.scheduling.search_director import SearchDirector
-from study.state.record_book import MemoryBook, best_trials
+from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 
 ARMS = ("resnet18", "resnet50")

@@ -1,4 +1,4 @@
-"""The audit of a study: which images, human counts, and what is refused."""
+"""The audits of a study: choice of images, and human counts."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def make_images(num_train: int = 4, num_test: int = 6) -> ImageSet:
     )
 
 
-def test_audit_images_keep_the_shares_of_the_classes() -> None:
+def test_audit_images_are_stratified_by_class() -> None:
     ids, labels = np.arange(50, 350), np.repeat([0, 1, 2], [200, 60, 40])
     chosen = choose_audit_images(ids, labels, 150, seed=1)
     assert len(set(chosen.tolist())) == 150
@@ -59,7 +59,7 @@ def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -
         (lambda _: None, "there is no file"),
     ],
 )
-def test_bad_human_counts_are_refused_by_name(tmp_path: Path, write, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_bad_human_counts_are_refused_with_the_name_of_the_file(tmp_path: Path, write, message: str) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "counts.npy"
     write(file)
     with pytest.raises(UserInputError, match=message) as caught:

@@ -1,4 +1,4 @@
-"""A search as Optuna studies: what stands there is what stands in the records."""
+"""A search as Optuna studies: they contain the values of the records."""
 
 import warnings
 from dataclasses import replace
@@ -18,10 +18,10 @@ from study.results.optuna_export import (
     export_optuna,
     hide_password,
 )
-from study.state.record_book import best_trials
 from study.views.export import export_study
 from tests.study.searched import ARMS, STATES, simulate
 from trainables.damaged_files import DamagedFileError
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 
 
@@ -30,7 +30,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> OpenStudy:
     return simulate(tmp_path_factory.mktemp("searched"))
 
 
-def test_every_trial_says_what_its_record_says(searched: OpenStudy) -> None:
+def test_every_trial_has_the_values_of_its_record(searched: OpenStudy) -> None:
     for arm in searched.spec.arms():
         records = [r for r in searched.book if r.config.arm == arm.name]
         trials = build_optuna_study(records, arm.space).trials
@@ -49,7 +49,7 @@ def test_every_trial_says_what_its_record_says(searched: OpenStudy) -> None:
 
 
 def test_all_kinds_of_trials_are_in_the_simulated_search(searched: OpenStudy) -> None:
-    """Without this the tests above could hold for want of cases."""
+    """Without this, the tests above could pass for lack of cases."""
     records = searched.book.of_stage("search")
     assert {r.state for r in records} == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
     weighted = ["class_weight_strength" in r.config.hyperparameters for r in records]
@@ -96,10 +96,10 @@ def test_a_configuration_outside_the_space_is_named(searched: OpenStudy) -> None
         build_optuna_study([record.updated(config=config)], arm.space)
 
 
-def test_a_time_that_is_none_is_named(searched: OpenStudy) -> None:
+def test_an_invalid_time_is_named(searched: OpenStudy) -> None:
     record = searched.book.of_stage("search")[0]
     arm = next(a for a in searched.spec.arms() if a.name == record.config.arm)
-    with pytest.raises(DamagedFileError, match=r"trial 00000 is damaged: it has ended, but 'noon' is no time"):
+    with pytest.raises(DamagedFileError, match=r"trial 00000 is damaged: it has ended, but 'noon' is not a time"):
         build_optuna_study([record.updated(ended="noon")], arm.space)
 
 
@@ -122,7 +122,7 @@ def test_the_database_holds_the_same_trials_and_takes_them_once(searched: OpenSt
         assert [_content(t) for t in stored.trials] == [_content(t) for t in expected[name].trials]
     storage.remove_session()
     storage.engine.dispose()
-    with pytest.raises(UserInputError, match=r"holds the study 'simulated' already; give another --optuna"):
+    with pytest.raises(UserInputError, match=r"already contains the study 'simulated'; give another --optuna"):
         export_optuna(searched, url)
 
 
@@ -154,7 +154,7 @@ def test_passwords_are_hidden() -> None:
 
 def test_importances_are_those_of_the_dashboard_s_call(searched: OpenStudy) -> None:
     for study in build_search_studies(searched).values():
-        found = compute_importances(study)
+        found = compute_importances(study)[0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             expected = get_param_importances(
@@ -170,5 +170,5 @@ def test_one_complete_trial_has_no_importances(searched: OpenStudy) -> None:
     complete = [r for r in records if r.state is TrialState.COMPLETE]
     others = [r for r in records if r.state is not TrialState.COMPLETE]
     space = searched.spec.arms()[0].space
-    assert compute_importances(build_optuna_study([complete[0], *others], space)) is None
-    assert compute_importances(build_optuna_study([*complete[:2], *others], space)) is not None
+    assert compute_importances(build_optuna_study([complete[0], *others], space)) == (None, ())
+    assert compute_importances(build_optuna_study([*complete[:2], *others], space))[0] is not None

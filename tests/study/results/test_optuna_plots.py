@@ -1,4 +1,4 @@
-"""Optuna's plots of a search: of the right trials, only where there is something to draw, and without a trace in pyplot."""
+"""Optuna's plots of a search: of the right trials, only where there is data, and without side effects on pyplot."""
 
 import re
 from collections import Counter
@@ -12,18 +12,18 @@ from matplotlib import pyplot
 from matplotlib.collections import PathCollection
 
 from study.open_study import OpenStudy
-from study.results.findings import analyze, load_findings, write_report
+from study.results.findings import analyze, load_findings
 from study.results.optuna_export import (
-    assess_importances,
     build_optuna_study,
     build_search_studies,
     compute_importances,
 )
 from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
+from study.results.report import write_report
 from study.spec.study_spec import AnalyzeSpec
-from study.state.record_book import best_trials
 from tests.study.searched import ARMS, STATES, confirm, simulate
 from trainables.data.images import ImageSet
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 
 
@@ -37,7 +37,7 @@ def drawn(view: SearchView, key: str) -> go.Figure:
         return next(plot for plot in view.plots if plot.key == key).draw_page()
 
 
-def test_every_arm_has_its_plots_and_the_search_its_two(searched: OpenStudy) -> None:
+def test_every_arm_and_the_search_have_their_plots(searched: OpenStudy) -> None:
     keys = [plot.key for plot in view_search(searched).plots]
     assert sorted(keys) == sorted(
         [f"{kind}_{arm}" for arm in ARMS for kind in ("parallel", "slice", "importance")]
@@ -63,15 +63,15 @@ def test_plots_of_parameters_are_of_complete_trials(searched: OpenStudy) -> None
     assert [trace.name for trace in drawn(view, "search_edf").data] == list(ARMS)
 
 
-def test_importances_of_view_plot_and_database_are_one(searched: OpenStudy) -> None:
+def test_importances_of_view_plot_and_database_are_equal(searched: OpenStudy) -> None:
     view, studies = view_search(searched), build_search_studies(searched)
     for arm in ARMS:
         (bars,) = drawn(view, f"importance_{arm}").data
-        assert view.importances[arm] == compute_importances(studies[f"simulated/{arm}"])
+        assert view.importances[arm] == compute_importances(studies[f"simulated/{arm}"])[0]
         assert view.importances[arm] == pytest.approx(dict(zip(bars.y, bars.x, strict=True)))
 
 
-def test_pngs_are_drawn_without_a_trace_in_pyplot_and_always_the_same(searched: OpenStudy) -> None:
+def test_pngs_are_reproducible_and_leave_pyplot_unchanged(searched: OpenStudy) -> None:
     view = view_search(searched)
     before = dict(matplotlib.rcParams)
     open_before, backend = pyplot.get_fignums(), matplotlib.get_backend(auto_select=False)
@@ -95,7 +95,7 @@ def test_the_page_has_every_plot_and_needs_no_network(searched: OpenStudy) -> No
     assert "default-src 'none'" in page
 
 
-def test_a_search_with_hardly_a_full_trial_says_what_it_cannot_draw(tmp_path: Path) -> None:
+def test_a_search_with_one_full_trial_names_the_missing_plots(tmp_path: Path) -> None:
     study = simulate(tmp_path, max_events=9)
     num_complete = Counter(r.config.arm for r in study.book if r.state is TrialState.COMPLETE)
     assert sum(num_complete.values()) == 1
@@ -109,7 +109,7 @@ def test_a_search_with_hardly_a_full_trial_says_what_it_cannot_draw(tmp_path: Pa
     assert set(view.draw_pngs()) == {"search_edf", "search_timeline"}
 
 
-def test_a_search_that_has_just_begun_has_sentences_and_no_plot(tmp_path: Path) -> None:
+def test_a_search_without_finished_trials_has_notes_and_no_plot(tmp_path: Path) -> None:
     view = view_search(simulate(tmp_path, max_events=1))
     assert view.plots == ()
     assert len(view.notes) == 4
@@ -117,19 +117,19 @@ def test_a_search_that_has_just_begun_has_sentences_and_no_plot(tmp_path: Path) 
     assert view.notes[-1] in view.build_page("simulated")
 
 
-def test_what_optuna_warns_of_importances_is_noted(searched: OpenStudy) -> None:
-    """One trial with a conditional parameter and one without are enough for a number, and too few for a good one."""
+def test_warnings_about_importances_are_noted(searched: OpenStudy) -> None:
+    """One trial with a conditional parameter and one without are enough for an estimate, but not for an accurate one."""
     complete = [r for r in searched.book if r.state is TrialState.COMPLETE]
     by_presence = {"class_weight_strength" in r.config.hyperparameters: r for r in complete}
     assert set(by_presence) == {True, False}
-    importances, notes = assess_importances(
+    importances, notes = compute_importances(
         build_optuna_study(list(by_presence.values()), searched.spec.search_space())
     )
     assert importances is not None
     assert any("class_weight_strength" in note and "may be inaccurate" in note for note in notes)
 
 
-def test_findings_and_report_say_what_the_search_was(tmp_path: Path) -> None:
+def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
     study = simulate(tmp_path)
     confirm(study, read_test=True)
     study = OpenStudy(
@@ -137,7 +137,7 @@ def test_findings_and_report_say_what_the_search_was(tmp_path: Path) -> None:
         spec=study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)}),
         book=study.book,
     )
-    # Neither panels nor audits look at an image.
+    # Neither panels nor audits need an image.
     images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
     findings = analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert load_findings(study) == findings
@@ -158,7 +158,7 @@ def test_findings_and_report_say_what_the_search_was(tmp_path: Path) -> None:
     assert markdown.count("](findings/figures/") == len(findings.figures)
 
 
-def test_one_colour_bar_is_right_for_every_slice(searched: OpenStudy) -> None:
+def test_one_color_bar_fits_every_slice(searched: OpenStudy) -> None:
     plot = next(plot for plot in view_search(searched).plots if plot.key == "slice_resnet18")
     with _private_pyplot(), _quiet():
         plot.draw_axes()

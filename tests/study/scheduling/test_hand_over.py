@@ -13,8 +13,9 @@ from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
-from study.state.record_book import RecordBook, best_trials
+from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, make_report, make_spec
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 from trainables.records.store import Store
 

@@ -7,9 +7,10 @@ import optuna
 import pytest
 
 from study.scheduling.search_director import SearchDirector
-from study.state.record_book import RecordBook, best_trials
+from study.state.record_book import RecordBook
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
 

@@ -168,7 +168,7 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     page = (tmp_path / "old-vs-new" / "report.html").read_text()
     assert "Compared: configuration." in page
     assert "nothing was searched" in page
-    assert "equal would be" not in page, "shares of device time say nothing where nothing was searched"
+    assert "an equal share is" not in page, "shares of device time say nothing where nothing was searched"
     again = run_cli("resume", tmp_path / "old-vs-new", "--num-trials", "+2")
     assert again.status == 2
     assert "no search to extend" in again.errors

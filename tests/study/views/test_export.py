@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
-from study.state.record_book import RecordBook, best_trials
+from study.state.record_book import RecordBook
 from study.views import export
 from study.views.export import Exported, choose_trial, export_study
 from tests.study.command_line import run_cli
 from tests.study.searched import ARMS, confirm, simulate
 from tests.study.simulated import make_spec
 from trainables.damaged_files import DamagedFileError
+from trainables.records.ranking import best_trials
 from trainables.records.store import Store
 
 

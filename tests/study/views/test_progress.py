@@ -13,10 +13,11 @@ from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
 from study.state.checksums import write_sealed_json
 from study.state.paths import REPORT_HTML
-from study.state.record_book import RecordBook, best_trials
+from study.state.record_book import RecordBook
 from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress
 from study.views.status import study_state
 from tests.study.simulated import FIXED, drive, make_report, make_spec
+from trainables.records.ranking import best_trials
 from trainables.records.store import Store
 
 

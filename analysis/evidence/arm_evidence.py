@@ -1,0 +1,52 @@
+"""`ArmEvidence`: the confirmation trials of one arm with their test predictions."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
+from trainables.records.record import TrialRecord
+from trainables.training.predictions import Predictions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmEvidence:
+    """What was measured of one arm.
+
+    Attributes:
+        arm: its name.
+        source: the search trial whose configuration was confirmed.
+        runs: records of the confirmation trials that have test predictions, in the order of the plan's seeds.
+        predictions: test predictions of `runs`, in the same order.
+        failed_seeds: planned seeds whose trial failed permanently; no row can use them.
+    """
+
+    arm: str
+    source: TrialRecord
+    runs: Sequence[TrialRecord]
+    predictions: Sequence[Predictions]
+    failed_seeds: frozenset[int] = frozenset()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of `runs`."""
+        return tuple(r.config.seed for r in self.runs)
+
+    @property
+    def device_seconds(self) -> float:
+        """Mean device-seconds of a confirmation trial."""
+        return fmean(r.device_seconds for r in self.runs)
+
+    def with_seeds(self, seeds: Collection[int]) -> "ArmEvidence":
+        """Return the evidence of these seeds only."""
+        kept = [(r, p) for r, p in zip(self.runs, self.predictions, strict=True) if r.config.seed in seeds]
+        return replace(self, runs=[r for r, _ in kept], predictions=[p for _, p in kept])
+
+    def stacked(self) -> ArmPredictions:
+        """Return the test predictions of S seeds on N images as one value.
+
+        Raises:
+            UserInputError: if the seeds do not share their images.
+        """
+        by_seed = {r.config.seed: p for r, p in zip(self.runs, self.predictions, strict=True)}
+        return stack_predictions(self.arm, by_seed)

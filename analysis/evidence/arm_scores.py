@@ -1,0 +1,87 @@
+"""Scores, costs and confusions of one arm, from its evidence."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.clusters import find_clusters
+from analysis.classes.confusion_matrix import compute_confusion
+from analysis.classes.group_contrasts import compute_group_contrasts
+from analysis.classes.pair_rates import compare_with_humans
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.findings.arm_findings import ArmConfusions, ArmScores
+from analysis.findings.class_findings import ClassScore
+from analysis.statistics.arm_predictions import ArmPredictions
+from trainables.models.backbones import count_forward_flops
+
+PAIR_CONFIDENCE = 0.95
+
+
+def compute_arm_scores(
+    evidence: ArmEvidence,
+    class_names: Sequence[str],
+    *,
+    confidence: float,
+    gate: float | None,
+    num_search_images: int,
+) -> ArmScores:
+    """Return an arm's scores on the test split and its costs.
+
+    Args:
+        evidence: at least two seeds.
+        class_names: K names; a class indexes them.
+        confidence: of each interval, in (0, 1).
+        gate: macro-F1 that the lower bound must exceed; None for no gate.
+        num_search_images: size of the search split, which every epoch predicts.
+    """
+    stacked = evidence.stacked()
+    macro_f1 = compute_macro_f1_interval(stacked, confidence).interval
+    epochs = [epoch for run in evidence.runs for epoch in run.epochs]
+    first = evidence.runs[0]
+    return ArmScores(
+        arm=evidence.arm,
+        trial_id=evidence.source.trial_id,
+        confirmation_ids=tuple(r.trial_id for r in evidence.runs),
+        seeds=evidence.seeds,
+        hyperparameters=dict(evidence.source.config.hyperparameters),
+        search_macro_f1=float(evidence.source.last_macro_f1 or 0.0),
+        confirm_macro_f1=fmean(r.confirm_macro_f1 or 0.0 for r in evidence.runs),
+        test_macro_f1=macro_f1,
+        class_scores=compute_class_scores(stacked, class_names, confidence),
+        confusion=compute_confusion(stacked, class_names, confidence),
+        gate_cleared=None if gate is None else macro_f1.low > gate,
+        num_parameters=first.num_parameters,
+        forward_flops=count_forward_flops(evidence.source.config, len(class_names)),
+        device_seconds=evidence.device_seconds,
+        train_images_per_second=median(e.train_images_per_second for e in epochs),
+        predict_images_per_second=median(num_search_images / e.evaluate_seconds for e in epochs),
+        points_per_device_hour=100 * macro_f1.estimate / (evidence.device_seconds / 3600),
+        peak_memory_bytes=max(e.peak_memory_bytes for e in epochs),
+        device=first.device,
+    )
+
+
+def compute_arm_confusions(
+    arm: ArmPredictions,
+    class_scores: Sequence[ClassScore],
+    groups: Mapping[str, Sequence[str]],
+    human: NDArray[np.float64] | None,
+) -> ArmConfusions:
+    """Return the pairs and clusters of classes that an arm confuses, and the contrasts of the named groups of classes.
+
+    Args:
+        arm: S >= 2 seeds over N images.
+        class_scores: one per class, in the order of the classes.
+        groups: classes by the name of their group; empty for no contrasts.
+        human: (N, K) shares of annotators who chose each class; None where there are no human counts.
+    """
+    class_names = [score.class_name for score in class_scores]
+    pairs, clusters = find_clusters(arm, class_names)
+    return ArmConfusions(
+        confused_pairs=compare_with_humans(arm, pairs, class_names, human, PAIR_CONFIDENCE),
+        clusters=clusters,
+        group_contrasts=compute_group_contrasts(class_scores, groups),
+    )

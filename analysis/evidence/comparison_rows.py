@@ -1,0 +1,140 @@
+"""The rows of the A/B table: judged at the planned looks, then completed with a cross-check and the classes."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from analysis.classes.class_differences import compute_class_differences
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
+from analysis.statistics.anytime import compute_anytime_interval
+from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side
+from analysis.statistics.bootstrap import compute_crossed_bootstrap
+from analysis.statistics.comparison import compare_arms, compute_verdict
+from search_spaces.designs import Contrast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRule:
+    """How the plan judges rows.
+
+    Attributes:
+        seeds: in the order in which the looks use them.
+        looks: numbers of seeds at which a row is judged, increasing.
+        intervals: "planned" or "anytime".
+        margin: equivalence margin in macro-F1, a fraction.
+        alpha: family-wise error rate over all rows and looks.
+        num_rows: rows of the table.
+    """
+
+    seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    intervals: str
+    margin: float
+    alpha: float
+    num_rows: int
+
+
+def compute_row(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule) -> ComparisonRow | None:
+    """Return the row at the first look that decides it, else at the last look whose trials are complete.
+
+    Looks after the deciding one are ignored, even where their trials are complete: a row is decided once.
+
+    Args:
+        contrast: treatment and control, each one arm or several.
+        evidence: by arm.
+        rule: of the plan.
+
+    Returns:
+        The row, without its cross-check and classes (`complete_row`); None before the first look.
+    """
+    row = None
+    for number in range(1, len(rule.looks) + 1):
+        seeds = _seeds_of_look(contrast, evidence, rule, number)
+        if not all(seeds <= set(evidence[arm].seeds) for arm in contrast.arms):
+            break
+        row = _judge(contrast, evidence, seeds, rule, number)
+        if row.verdict is not Verdict.UNDECIDED:
+            break
+    return row
+
+
+def _seeds_of_look(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule, look: int) -> set[int]:
+    failed = {seed for arm in contrast.arms for seed in evidence[arm].failed_seeds}
+    return set(rule.seeds[: rule.looks[look - 1]]) - failed
+
+
+def _sides(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int]) -> tuple[Side, Side]:
+    """Return the two sides of a contrast with these seeds: an arm, or the average of several."""
+    return (
+        _average(contrast.treatment, [evidence[arm].with_seeds(seeds).stacked() for arm in contrast.treatment_arms]),
+        _average(contrast.control, [evidence[arm].with_seeds(seeds).stacked() for arm in contrast.control_arms]),
+    )
+
+
+def _average(name: str, arms: Sequence[ArmPredictions]) -> Side:
+    return arms[0] if len(arms) == 1 else ArmAverage(name=name, members=tuple(arms))
+
+
+def _judge(
+    contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int], rule: RowRule, look: int
+) -> ComparisonRow:
+    treatment, control = _sides(contrast, evidence, seeds)
+    treatment_seconds, control_seconds = (
+        fmean(evidence[arm].with_seeds(seeds).device_seconds for arm in arms)
+        for arms in (contrast.treatment_arms, contrast.control_arms)
+    )
+    is_anytime = rule.intervals == "anytime"
+    row = compare_arms(
+        treatment,
+        control,
+        margin=rule.margin,
+        alpha=rule.alpha,
+        num_rows=rule.num_rows,
+        cost_ratio=treatment_seconds / control_seconds,
+        look=look,
+        num_looks=1 if is_anytime else len(rule.looks),
+    )
+    if not is_anytime:
+        return row
+    effect = compute_anytime_interval(treatment, control, row.confidence)
+    verdict, materiality = compute_verdict(effect, rule.margin)
+    return replace(
+        row,
+        effect=effect,
+        verdict=verdict,
+        materiality=materiality,
+        settles=""
+        if verdict is not Verdict.UNDECIDED
+        else row.settles or "more seeds: intervals that hold at every look are wider",
+        num_looks=len(rule.looks),
+        intervals=rule.intervals,
+    )
+
+
+def complete_row(
+    row: ComparisonRow,
+    contrast: Contrast,
+    evidence: Mapping[str, ArmEvidence],
+    rule: RowRule,
+    class_names: Sequence[str],
+    *,
+    plan_changed: bool,
+) -> ComparisonRow:
+    """Return the row with the crossed bootstrap, the differences class by class, and whether the plan was changed.
+
+    Args:
+        row: from `compute_row`.
+        contrast: of the row.
+        evidence: by arm.
+        rule: of the plan.
+        class_names: K names; a class indexes them.
+        plan_changed: whether the plan was changed after it was written.
+    """
+    treatment, control = _sides(contrast, evidence, _seeds_of_look(contrast, evidence, rule, row.look))
+    return replace(
+        row,
+        bootstrap=compute_crossed_bootstrap(treatment, control, confidence=row.confidence).interval,
+        class_differences=compute_class_differences(treatment, control, class_names),
+        plan_changed=plan_changed,
+    )

@@ -1,0 +1,39 @@
+"""Warnings that a reader of the report needs before the numbers."""
+
+from collections.abc import Sequence
+
+from analysis.findings.search_findings import SearchArm
+from trainables.records.record import TrialRecord, TrialState
+
+LOW_SHARE_FRACTION = 0.8
+
+
+def compute_warnings(
+    search: Sequence[SearchArm], records: Sequence[TrialRecord], extra: Sequence[str], *, shares_matter: bool
+) -> tuple[str, ...]:
+    """Return the warnings of a study: `extra`, unequal device time, failed trials, changed records.
+
+    Args:
+        search: the arms of the search.
+        records: of every stage.
+        extra: further warnings, listed first.
+        shares_matter: whether the arms were searched, so that unequal shares of device time bias the comparison.
+    """
+    warnings = list(extra)
+    equal = 1 / len(search) if search and shares_matter else 0.0
+    warnings.extend(
+        f"The arm {arm.arm} got {arm.share:.0%} of the search's device time; an equal share is {equal:.0%}."
+        for arm in search
+        if arm.share < LOW_SHARE_FRACTION * equal
+    )
+    warnings.extend(
+        f"Trial {r.stage}/{r.trial_id} failed: {r.reason.splitlines()[-1] if r.reason else 'no cause was recorded'}"
+        for r in records
+        if r.state is TrialState.FAILED
+    )
+    warnings.extend(
+        f"The configuration of {r.stage}/{r.trial_id} was changed after the study wrote it."
+        for r in records
+        if r.is_altered
+    )
+    return tuple(warnings)

@@ -1,0 +1,108 @@
+"""Findings about one arm: its scores and costs, its confusions, its audits, and all of them together."""
+
+from dataclasses import dataclass
+
+from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster
+from analysis.findings.forensic_findings import (
+    CamAdmission,
+    ColourLoss,
+    FrequencyAudit,
+    GroupContrast,
+    PairPull,
+    RingAudit,
+    RootCause,
+)
+from analysis.findings.interval import Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmScores:
+    """Scores of one arm's confirmation trials, and what they cost.
+
+    Attributes:
+        arm: name of the arm.
+        trial_id: the search trial whose configuration was confirmed.
+        confirmation_ids: the confirmation trials, in the order of `seeds`.
+        seeds: the paired seeds.
+        hyperparameters: the winning configuration.
+        search_macro_f1: its last-epoch macro-F1 on the search split (biased upward; never compared).
+        confirm_macro_f1: mean over seeds on the confirm split.
+        test_macro_f1: mean over seeds on the test split, with its interval for new seeds and new images.
+        class_scores: one per class.
+        confusion: the confusion matrix.
+        gate_cleared: whether the lower bound of `test_macro_f1` exceeds the gate; None without a gate.
+        num_parameters: trainable parameters.
+        forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
+        device_seconds: mean per confirmation trial.
+        train_images_per_second: median over epochs of the confirmation trials.
+        predict_images_per_second: the same for predicting the search split, resizing included.
+        points_per_device_hour: percentage points of macro-F1 on the test split per device-hour of a confirmation trial.
+        peak_memory_bytes: highest of the confirmation trials.
+        device: name of the device.
+    """
+
+    arm: str
+    trial_id: str
+    confirmation_ids: tuple[str, ...]
+    seeds: tuple[int, ...]
+    hyperparameters: dict[str, float | int | str | bool]
+    search_macro_f1: float
+    confirm_macro_f1: float
+    test_macro_f1: Interval
+    class_scores: tuple[ClassScore, ...]
+    confusion: Confusion
+    gate_cleared: bool | None
+    num_parameters: int
+    forward_flops: int
+    device_seconds: float
+    train_images_per_second: float
+    predict_images_per_second: float
+    points_per_device_hour: float
+    peak_memory_bytes: int
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmConfusions:
+    """Which classes an arm confuses.
+
+    Attributes:
+        confused_pairs: pairs of classes with a confusion rate above chance, the strongest first.
+        clusters: groups of classes that such pairs connect.
+        group_contrasts: between the named groups of classes; empty where there are no groups.
+    """
+
+    confused_pairs: tuple[ConfusedPair, ...]
+    clusters: tuple[ConfusionCluster, ...]
+    group_contrasts: tuple[GroupContrast, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmAudits:
+    """Audits of one arm; the default is an arm that was not audited.
+
+    Attributes:
+        ring_audits: the Clever Hans audit, one per ring width.
+        pulls: of the strongest confused pairs, both ways.
+        root_causes: of the same pairs.
+        colour_losses: one per class.
+        frequency_audit: None where the audit was not made.
+        cam_admission: whether the arm's heat maps are evidence; None where that was not tested.
+    """
+
+    ring_audits: tuple[RingAudit, ...] = ()
+    pulls: tuple[PairPull, ...] = ()
+    root_causes: tuple[RootCause, ...] = ()
+    colour_losses: tuple[ColourLoss, ...] = ()
+    frequency_audit: FrequencyAudit | None = None
+    cam_admission: CamAdmission | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmFinding(ArmScores, ArmConfusions, ArmAudits):
+    """All findings about one arm."""
+
+    @classmethod
+    def from_parts(cls, scores: ArmScores, confusions: ArmConfusions, audits: ArmAudits) -> "ArmFinding":
+        """Return the finding that has the fields of all three parts."""
+        return cls(**vars(scores), **vars(confusions), **vars(audits))

@@ -1,0 +1,73 @@
+"""The comparison of a confirmed study: each arm's scores and the rows of the A/B table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.arm_scores import compute_arm_scores
+from analysis.evidence.comparison_rows import complete_row, compute_row
+from analysis.findings.arm_findings import ArmScores
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.report import arm_tables, tables
+from study.confirmation.evidence import load_evidence, require_plan, row_rule
+from study.confirmation.plan import Plan
+from study.open_study import OpenStudy, read_passport
+from study.state import paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The result of the comparison stage.
+
+    Attributes:
+        plan: that the comparison follows.
+        evidence: by arm.
+        arms: scores and costs by arm.
+        rows: of the A/B table; empty for a single arm.
+    """
+
+    plan: Plan
+    evidence: Mapping[str, ArmEvidence]
+    arms: Mapping[str, ArmScores]
+    rows: tuple[ComparisonRow, ...]
+
+
+def compare(study: OpenStudy) -> Comparison:
+    """Compute the arms' scores and the A/B rows, and write both tables as csv, markdown and LaTeX.
+
+    Raises:
+        UserInputError: if the study has not been confirmed.
+    """
+    comparison = _compute_comparison(study)
+    rows, arms = comparison.rows, tuple(comparison.arms.values())
+    texts = {
+        paths.COMPARISON_CSV: tables.build_csv(rows),
+        paths.ARMS_CSV: arm_tables.build_arm_csv(arms),
+        paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_markdown(arms)}",
+        paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_latex(arms)}",
+    }
+    for name, text in texts.items():
+        study.store.write_text(name, text)
+    return comparison
+
+
+def _compute_comparison(study: OpenStudy) -> Comparison:
+    plan = require_plan(study)
+    evidence, rule = load_evidence(study, plan), row_rule(plan)
+    data = read_passport(study.store)["data"]
+    arms = {
+        name: compute_arm_scores(
+            found,
+            data["class_names"],
+            confidence=1 - plan.alpha,
+            gate=study.spec.gate.macro_f1 if study.spec.gate else None,
+            num_search_images=data["num_images"]["search"],
+        )
+        for name, found in evidence.items()
+    }
+    rows = tuple(
+        complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed)
+        for contrast in plan.rows
+        if (row := compute_row(contrast, evidence, rule)) is not None
+    )
+    return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)

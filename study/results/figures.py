@@ -1,0 +1,58 @@
+"""The figures of the findings, as PNGs."""
+
+from collections.abc import Sequence
+
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.report import figures as draw
+from analysis.report.audit_figures import plot_ring_audits, plot_root_causes
+from analysis.report.search_figures import plot_rungs, plot_tuning_curves
+from study.results.search_results import SearchResults
+from trainables.records.record import TrialRecord
+
+
+def draw_figures(
+    arms: Sequence[ArmFinding],
+    rows: Sequence[ComparisonRow],
+    search: SearchResults,
+    records: Sequence[TrialRecord],
+) -> dict[str, bytes]:
+    """Return every figure that there is something to draw in, as a PNG by file name.
+
+    Args:
+        arms: findings about the arms.
+        rows: of the A/B table.
+        search: results of the search.
+        records: of the search.
+    """
+    figures = {
+        "class_f1.png": draw.plot_class_f1(arms),
+        "learning_curves.png": draw.plot_learning_curves(_collect_curves(records), search.rungs),
+        "arm_shares.png": draw.plot_arm_shares(search.arms),
+    }
+    if any(curve.points for curve in search.tuning_curves):
+        figures["tuning_curves.png"] = plot_tuning_curves(search.tuning_curves)
+    if any(rung.completed or rung.stopped for rung in search.rung_scores):
+        figures["rungs.png"] = plot_rungs(search.rung_scores)
+    if any(arm.ring_audits for arm in arms):
+        figures["clever_hans.png"] = plot_ring_audits(arms)
+    if any(cause.effects for arm in arms for cause in arm.root_causes):
+        figures["root_causes.png"] = plot_root_causes(arms)
+    if rows:
+        figures["comparison.png"] = draw.plot_interval_bars(rows)
+    for arm in arms:
+        title = f"{arm.arm}: confusion on the test split, {len(arm.seeds)} seeds"
+        class_names = [score.class_name for score in arm.class_scores]
+        figures[f"confusion_{arm.arm}.png"] = draw.plot_confusion(arm.confusion, class_names, title, arm.clusters)
+    pngs = {name: draw.figure_to_png(figure) for name, figure in figures.items()}
+    return pngs | {f"{key}.png": png for key, png in search.view.draw_pngs().items()}
+
+
+def _collect_curves(records: Sequence[TrialRecord]) -> dict[str, list[tuple[list[int], list[float | None], str]]]:
+    """Return (epochs, macro-F1, state) of every trial, by arm."""
+    curves: dict[str, list[tuple[list[int], list[float | None], str]]] = {}
+    for record in records:
+        epochs = [e.epoch for e in record.epochs]
+        scores = [e.macro_f1 for e in record.epochs]
+        curves.setdefault(record.config.arm, []).append((epochs, scores, record.state.value))
+    return dict(sorted(curves.items()))

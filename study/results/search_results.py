@@ -1,0 +1,66 @@
+"""What the search of a study gave: its arms, rungs, tuning curves and Optuna's view of it."""
+
+from dataclasses import dataclass
+
+from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
+from analysis.search.rungs import RungScores, compute_rung_findings, compute_rung_scores
+from analysis.search.search_arms import compute_search_arms
+from analysis.search.tuning_curves import compute_tuning_curves
+from study.open_study import OpenStudy
+from study.results.optuna_plots import SearchView, view_search
+from study.scheduling.pruner import compute_rungs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResults:
+    """The search part of the findings, with the values that only its figures need.
+
+    Attributes:
+        arms: one per arm.
+        rungs: epochs at which ASHA decides; empty where it is off.
+        rung_scores: scores of the trials at each rung.
+        rung_findings: one per arm and rung.
+        tuning_curves: of arms with enough full trials.
+        view: Optuna's plots, importances and notes.
+    """
+
+    arms: tuple[SearchArm, ...]
+    rungs: tuple[int, ...]
+    rung_scores: tuple[RungScores, ...]
+    rung_findings: tuple[RungFinding, ...]
+    tuning_curves: tuple[TuningCurve, ...]
+    view: SearchView
+
+    @property
+    def importances(self) -> tuple[ParameterImportance, ...]:
+        """The importances of the hyperparameters, arm by arm."""
+        return tuple(
+            ParameterImportance(arm=arm, parameter=name, importance=importance)
+            for arm, found in self.view.importances.items()
+            for name, importance in found.items()
+        )
+
+
+def compute_search_results(study: OpenStudy) -> SearchResults:
+    """Return the results of a study's search, from its records."""
+    records, max_epochs = study.book.of_stage("search"), study.spec.search.max_epochs
+    rungs = _find_rungs(study)
+    return SearchResults(
+        arms=compute_search_arms(records, max_epochs),
+        rungs=rungs,
+        rung_scores=compute_rung_scores(records, rungs, max_epochs),
+        rung_findings=compute_rung_findings(records, rungs, max_epochs),
+        tuning_curves=compute_tuning_curves(records, max_epochs),
+        view=view_search(study),
+    )
+
+
+def _find_rungs(study: OpenStudy) -> tuple[int, ...]:
+    asha = study.spec.search.asha
+    if not asha.enabled or study.spec.has_given_arms:
+        return ()
+    return compute_rungs(
+        first_rung=study.spec.first_rung,
+        max_epochs=study.spec.search.max_epochs,
+        reduction_factor=asha.reduction_factor,
+    )

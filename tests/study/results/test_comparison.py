@@ -1,0 +1,40 @@
+"""The comparison of a study: its analysis computes it once, and the findings contain it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.evidence import comparison_rows
+from analysis.findings.arm_findings import ArmScores
+from analysis.statistics.bootstrap import CrossedBootstrap, compute_crossed_bootstrap
+from study.open_study import OpenStudy
+from study.results.comparison import compare
+from study.results.findings import analyze, load_findings
+from study.spec.study_spec import AnalyzeSpec
+from tests.study.searched import confirm, simulate
+from trainables.data.images import ImageSet
+
+
+def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = simulate(tmp_path)
+    confirm(study, read_test=True)
+    spec = study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)})
+    study = OpenStudy(store=study.store, spec=spec, book=study.book)
+    calls = []
+
+    def count(*sides: object, **options: float) -> CrossedBootstrap:
+        calls.append(sides)
+        return compute_crossed_bootstrap(*sides, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(comparison_rows, "compute_crossed_bootstrap", count)
+    images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+    analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    assert len(calls) == 1
+    findings, comparison = load_findings(study), compare(study)
+    assert findings.rows == comparison.rows
+    assert len(findings.rows) == 1
+    scores = [{name: getattr(arm, name) for name in ArmScores.__dataclass_fields__} for arm in findings.arms]
+    assert scores == [vars(arm) for arm in comparison.arms.values()]
