@@ -1,6 +1,6 @@
-"""10,000 trials through the real Ray run: what the controller costs per trial, first thousand against last.
+"""P8: the controller's cost per trial in a run of 10,000 trials, first thousand against last.
 
-The trials train nothing: each returns, epoch by epoch and at once, the recorded curve of a trial of its arm. Everything
+The trials train nothing: each returns the recorded curve of a trial of its arm, epoch by epoch, without delay. Everything
 else is the product: Ray Tune, the search's director, samplers, brackets and records on disk.
 """
 
@@ -9,16 +9,14 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import typer
 from ray import tune
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.search.record_curves import PARQUET
 from study.cluster.connection import connect_cluster
@@ -30,7 +28,6 @@ from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
 
-GOAL = 3.0
 NUM_CLASSES = 10
 
 
@@ -72,7 +69,7 @@ class RecordedTrainable(tune.Trainable):
 
 @dataclass(slots=True)
 class _TimedDirector:
-    """The search's director, with a look at the clocks at every thousandth trial."""
+    """The search's director; reads the clocks at every thousandth trial."""
 
     director: SearchDirector
     every: int
@@ -143,7 +140,7 @@ def shared_files(*folders: Path) -> dict[str, tuple[int, float]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManyTrials:
-    """What a run of many trials cost.
+    """The cost of a run of many trials.
 
     Attributes:
         every: trials between two marks.
@@ -158,6 +155,13 @@ class ManyTrials:
     states: tuple[TrialState, ...]
     rewritten: tuple[str, ...]
     seconds: float
+
+    def describe(self) -> str:
+        """Return the states of the trials, the files that were written again and the peak memory of this process."""
+        states = ", ".join(f"{number} {state}" for state, number in Counter(self.states).items())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        rewritten = ", ".join(self.rewritten) or "none"
+        return f"{states}; files beside the trials' folders written again: {rewritten}; peak memory {peak:.0f} MB"
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -199,32 +203,3 @@ def run_many_trials(num_trials: int, workers: int, curves: Path = PARQUET) -> Ma
         rewritten=tuple(director.rewritten()),
         seconds=seconds,
     )
-
-
-def main(num_trials: int = 10_000, workers: int = 2, curves: Path = PARQUET) -> None:
-    """Run the trials and print the table; exit with status 1 if the goal is missed."""
-    console = Console(width=100)
-    found = run_many_trials(num_trials, workers, curves)
-    table = Table(title=f"{num_trials} trials, {workers} at once, with ASHA")
-    for column in ("trials", "wall ms per trial", "controller's CPU ms per trial"):
-        table.add_column(column, justify="right")
-    for index, (wall, cpu) in enumerate(found.costs):
-        table.add_row(f"{index * found.every + 1} to {(index + 1) * found.every}", f"{wall:.1f}", f"{cpu:.1f}")
-    console.print(table)
-    console.print(f"states: {', '.join(f'{found.states.count(s)} {s}' for s in TrialState)}")
-    wall, cpu = found.ratios
-    is_met = max(wall, cpu) <= GOAL
-    console.print(f"last / first: wall {wall:.2f}, CPU {cpu:.2f}; goal <= {GOAL}: {'met' if is_met else 'missed'}")
-    console.print(f"files beside the trials' folders that were written again: {', '.join(found.rewritten) or 'none'}")
-    console.print(f"{found.seconds:.0f} s in all; peak memory of the controller {peak_memory_mb():.0f} MB")
-    sys.exit(0 if is_met and len(found.states) == num_trials and not found.rewritten else 1)
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-if __name__ == "__main__":
-    typer.run(main)

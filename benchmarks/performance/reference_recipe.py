@@ -1,4 +1,4 @@
-"""The torchvision reference recipe (DataLoader, PIL transforms, fp32), and the configuration that it is compared with.
+"""The torchvision reference recipe (DataLoader, PIL transforms, fp32), and the configuration that is compared with it.
 
 Both sides train the same backbone from the same weights (none) with the same augmentation (flip, brightness), batch size and
 number of threads.
@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.performance.ratios import synchronise
+from benchmarks.performance.ratios import synchronize
 from search_spaces.config import TrialConfig, Value
 from trainables.training.loop import TrialData
 
@@ -49,7 +49,7 @@ class ReferenceDataset(Dataset[tuple[torch.Tensor, int]]):
 def make_config(
     backbone: str, image_size: int, *, max_lr: float = 0.05, cutmix: float = 0.0, **changes: Value
 ) -> TrialConfig:
-    """Return the configuration that both sides train; `changes` replace fixed settings, for other benches."""
+    """Return the configuration that both sides train; `changes` replace fixed settings."""
     return TrialConfig(
         arm=backbone,
         seed=0,
@@ -101,7 +101,7 @@ def make_reference(
             loss.backward()
             optimizer.step()
             seen += len(labels)
-        synchronise(device)
+        synchronize(device)
         return seen / (time.perf_counter() - started)
 
     return train_epoch

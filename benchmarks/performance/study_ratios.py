@@ -1,4 +1,4 @@
-"""P1, P6, P8 and P9: what a study costs beside its trainings. With Ray."""
+"""P1, P6, P8 and P9: the cost of a study beyond its trainings. With Ray."""
 
 import contextlib
 import json
@@ -9,8 +9,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +19,7 @@ import ray
 import torch
 from ray import tune
 
+from benchmarks.parallel import map_in_processes
 from benchmarks.performance.many_trials import RecordedTrainable, load_curves, run_many_trials
 from benchmarks.performance.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.performance.reference_recipe import make_config
@@ -76,21 +75,13 @@ def measure_study(number: str = "P1", num_images: int = NUM_IMAGES) -> list[Rati
     configs = [record.trial_config().canonical_json() for record in records]
     bare = measure_seconds(lambda: _train_all(configs, num_images))
     epoch = statistics.median(epoch.train_seconds for record in records for epoch in record.epochs)
-    return [
-        Ratio(
-            number=number,
-            what=f"wall time of a search of {NUM_TRIALS} trials, {epoch:.1f} s an epoch / the same trainings as bare loops, "
-            f"{os.cpu_count()} at once",
-            goal=1.05,
-            is_at_most=True,
-            values=(study / bare,),
-            note=f"study {study:.0f} s, bare loops {bare:.0f} s; once. {_explain(records, study)}",
-        )
-    ]
+    name = f"wall time of a search of {NUM_TRIALS} trials, {epoch:.1f} s an epoch / the same trainings as bare loops, "
+    note = f"study {study:.0f} s, bare loops {bare:.0f} s; once. {_explain(records, study)}"
+    return [Ratio(number, f"{name}{os.cpu_count()} at once", "<= 1.05", (study / bare,), note)]
 
 
 def _explain(records: Sequence[TrialRecord], wall: float) -> str:
-    """Return where the study's time went: outside of all trials, and in what a bare loop does not do."""
+    """Return the study's time outside of all trials, and its time in the parts of trials that a bare loop does not have."""
     parts: Counter[str] = Counter()
     for record in records:
         for epoch in record.epochs:
@@ -98,9 +89,8 @@ def _explain(records: Sequence[TrialRecord], wall: float) -> str:
     at_once = os.cpu_count() or 1
     in_trials = sum(record.device_seconds for record in records) / at_once
     told = ", ".join(f"{name} {parts[name] / at_once:.1f} s" for name in ("checkpoint", "start", "report", "idle"))
-    return (
-        f"Outside of trials (Ray, processes, the last trials) {wall - in_trials:.0f} s; in trials, per device: {told}"
-    )
+    outside = f"Outside of trials (Ray, processes, the last trials) {wall - in_trials:.0f} s"
+    return f"{outside}; in trials, per device: {told}"
 
 
 def measure_long_study() -> list[Ratio]:
@@ -109,10 +99,7 @@ def measure_long_study() -> list[Ratio]:
 
 
 def _train_all(configs: list[str], num_images: int) -> None:
-    with ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("spawn"), initializer=_load_data, initargs=(num_images,)
-    ) as pool:
-        list(pool.map(_train_one, configs))
+    map_in_processes(_train_one, configs, initializer=_load_data, initargs=(num_images,))
 
 
 _data: TrialData
@@ -148,30 +135,17 @@ def measure_starts() -> list[Ratio]:
             run_config=tune.RunConfig(storage_path=folder, stop={"training_iteration": 1}, verbose=0),
         )
         stock = measure_seconds(tuner.fit) / NUM_STARTS
-    return [
-        Ratio(
-            number="P6",
-            what="wall time of a trial that trains nothing / stock Tune without reuse of actors",
-            goal=0.1,
-            is_at_most=True,
-            values=(mine / stock,),
-            note=f"{1e3 * mine:.0f} ms (nine epochs), stock {1e3 * stock:.0f} ms (one epoch)",
-        )
-    ]
+    name = "wall time of a trial that trains nothing / stock Tune without reuse of actors"
+    note = f"{1e3 * mine:.0f} ms (nine epochs), stock {1e3 * stock:.0f} ms (one epoch)"
+    return [Ratio("P6", name, "<= 0.1", (mine / stock,), note)]
 
 
 def measure_many_trials() -> list[Ratio]:
-    """P8: what the controller costs per trial, the last thousand of 10,000 against the first."""
+    """P8: the controller's cost per trial, the last thousand of 10,000 against the first."""
     found = run_many_trials(10_000, workers=2)
+    note = f"{found.seconds:.0f} s in all (goal 900); {found.describe()}"
     return [
-        Ratio(
-            number="P8",
-            what=f"controller's {name} per trial, last / first thousand of 10,000",
-            goal=3.0,
-            is_at_most=True,
-            values=(value,),
-            note=f"{found.seconds:.0f} s in all (goal 900)",
-        )
+        Ratio("P8", f"controller's {name} per trial, last / first thousand of 10,000", "<= 3", (value,), note)
         for name, value in zip(("wall time", "CPU time"), found.ratios, strict=True)
     ]
 
@@ -194,7 +168,7 @@ class _Holder:
 
 
 def _fill_node(data: tuple[Any, Any]) -> tuple[list[float], list[float]]:
-    """Have more and more processes hold the data: return what each has of its own, and the node at each number of them."""
+    """Start more and more processes that hold the data; return the memory of each, and of the node at each number of them."""
     holders: list[Any] = []
     own, node = [], []
     for number in NUM_TRIALS_OF_A_NODE:
@@ -214,7 +188,7 @@ def _put(count: int) -> tuple[Any, Any]:
 
 
 def _measure_node() -> float:
-    """Return the memory in bytes of Ray's processes on this node, what they share counted once (PSS)."""
+    """Return the memory in bytes of Ray's processes on this node, shared memory counted once (PSS)."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -223,23 +197,15 @@ def _measure_node() -> float:
 
 
 def measure_memory() -> list[Ratio]:
-    """P9: the memory of its own that a further trial needs because the dataset is large, as a part of the dataset."""
+    """P9: the memory of its own that a further trial needs because the dataset is large, relative to the dataset."""
     large, small = 500_000, 2_000
     size = large * 32 * 32 * 3
     with connect_cluster(None):
         few, _ = _fill_node(_put(small))
         own, node = _fill_node(_put(large))
     extra = [(a - b) / size for a, b in zip(own, few, strict=True)]
-    numbers = ", ".join(map(str, NUM_TRIALS_OF_A_NODE))
-    return [
-        Ratio(
-            number="P9",
-            what=f"memory of its own of a further trial due to the dataset / the dataset ({size / 2**20:.0f} MiB)",
-            goal=0.01,
-            is_at_most=True,
-            values=tuple(extra),
-            note=f"a trial's process has {np.median(own) / 2**20:.0f} MiB of its own; a node with {numbers} trials has "
-            + ", ".join(f"{value / 2**20:.0f}" for value in node)
-            + " MiB, Ray and the dataset included",
-        )
-    ]
+    name = f"memory of its own of a further trial due to the dataset / the dataset ({size / 2**20:.0f} MiB)"
+    own_mib, node_mib = np.median(own) / 2**20, ", ".join(f"{value / 2**20:.0f}" for value in node)
+    note = f"a trial's process has {own_mib:.0f} MiB of its own; a node with "
+    note += f"{', '.join(map(str, NUM_TRIALS_OF_A_NODE))} trials has {node_mib} MiB, Ray and the dataset included"
+    return [Ratio("P9", name, "<= 0.01", tuple(extra), note)]

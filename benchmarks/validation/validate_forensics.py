@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters
-from benchmarks.performance.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from benchmarks.validation.planted_tables import pretrain_all, tabulate_audits, tabulate_causes
 from benchmarks.validation.simulations import Table, build_page, repeat
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults import hostile, nodes, ports, processes, stock, storage
+from tests.faults import hostile, nodes, payloads, ports, processes, stock, storage
 from tests.faults.campaign import Outcome
 
 FAULTS_PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "FAULTS.md"
@@ -42,8 +42,8 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R10b", processes.hang_trials, 10),
     ("R11", processes.tell_trials_to_end, 20),
     ("R12", hostile.feed_hostile_input, 1000),
-    ("R13", lambda folder, _: hostile.place_payloads(folder), 1),
-    ("R14", lambda *_: ports.knock_at_ports(), 1),
+    ("R13", lambda folder, _: payloads.place_payloads(folder), 1),
+    ("R14", lambda *_: ports.probe_ports(), 1),
 )
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from study.state.paths import FINDINGS
-from tests.faults import hostile, nodes, ports, storage
-from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, is_alive, kill
-from tests.faults.processes import find_differences, find_restarted
+from tests.faults import hostile, nodes, payloads, ports, storage
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign
+from tests.faults.process_tree import is_alive, kill
+from tests.faults.processes import find_differences
 from trainables.records.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
@@ -98,9 +99,9 @@ def test_judge_tells_a_trial_run_again_from_one_that_was_still_to_be_finished(tm
     starts = [{"trial": "trials/00000", "time": 100.0}, {"trial": "trials/00000", "time": 200.0}]
     lines = [{"event": "start", "attempt": 1, "pid": 1, **start} for start in starts]
     (tmp_path / LOG_NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert not find_restarted(Campaign(tmp_path, finished_at={"00000": 201.0}))
-    assert not find_restarted(Campaign(tmp_path, finished_at={"00001": 1.0}))
-    assert len(find_restarted(Campaign(tmp_path, finished_at={"00000": 199.0}))) == 1
+    assert not Campaign(tmp_path, finished_at={"00000": 201.0}).find_restarted()
+    assert not Campaign(tmp_path, finished_at={"00001": 1.0}).find_restarted()
+    assert len(Campaign(tmp_path, finished_at={"00000": 199.0}).find_restarted()) == 1
 
 
 def test_judge_tells_findings_that_differ_from_other_measured_times(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_judge_tells_findings_that_differ_from_other_measured_times(tmp_path: Pa
 
 def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
-    pickle.loads(hostile._wrappings(marker)["pickle"])
+    pickle.loads(payloads.wrap_payload(marker)["pickle"])
     assert marker.exists()
 
 
@@ -134,6 +135,6 @@ def test_hostile_input_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_no_port_answers_without_the_token() -> None:
-    outcome = ports.knock_at_ports()
+    outcome = ports.probe_ports()
     assert outcome.is_met, outcome
     assert outcome.injected >= 6

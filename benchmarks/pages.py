@@ -1,0 +1,58 @@
+"""Tables and pages of measurements, in the terminal and in Markdown."""
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+
+class Table(NamedTuple):
+    """A table of texts; without a title, its Markdown has no heading."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def print(self) -> None:
+        """Print the table to the terminal, the first column flush left, the others flush right."""
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD)
+        for number, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if number else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        Console(width=150).print(table)
+
+    def to_markdown(self) -> str:
+        """Return the heading and the table."""
+        heading = [f"## {self.title}", ""] if self.title else []
+        ruler = "|" + " --- |" * len(self.columns)
+        rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in self.rows]
+        return "\n".join([*heading, f"| {' | '.join(self.columns)} |", ruler, *rows])
+
+
+def build_page(title: str, introduction: Sequence[str], tables: Sequence[Table], ending: str = "") -> str:
+    """Return a Markdown page: title, introduction (one text per paragraph), tables, and a last paragraph."""
+    parts = [f"# {title}", *introduction, *(table.to_markdown() for table in tables), *([ending] if ending else [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def list_missed_goals(problems: Sequence[str]) -> str:
+    """Return the last paragraph of a page whose goals are checked."""
+    return "Goals missed: " + ("none." if not problems else "; ".join(problems) + ".")
+
+
+def today() -> str:
+    """Return the date in UTC, such as "2026-11-25"."""
+    return str(datetime.now(UTC).date())
+
+
+def describe_machine(*packages: str, machine: str = "") -> str:
+    """Return machine and versions, such as "x86_64, 2 cores, torch 2.13.0"; `machine` replaces the processor."""
+    machine = machine or f"{platform.machine()}, {os.cpu_count()} cores"
+    return ", ".join([machine, *(f"{name} {version(name)}" for name in packages)])
