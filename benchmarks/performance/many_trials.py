@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from ray import tune
 
-from benchmarks.search.record_curves import PARQUET
+from benchmarks.search.replay_curves import PARQUET
 from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.scheduling.director import Report

@@ -23,7 +23,7 @@ from benchmarks.parallel import map_in_processes
 from benchmarks.performance.many_trials import RecordedTrainable, load_curves, run_many_trials
 from benchmarks.performance.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.performance.reference_recipe import make_config
-from benchmarks.search.record_curves import PARQUET
+from benchmarks.search.replay_curves import PARQUET
 from search_spaces.config import TrialConfig
 from study.cluster.connection import connect_cluster
 from study.inputs.preparation import prepare

@@ -1,4 +1,4 @@
-"""Figures of simulated studies: what each was worth, and what many of them say, with intervals."""
+"""Figures of one simulated study, and of many with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SHARE_TOLERANCE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What one simulated study was worth.
+    """Figures of one simulated study.
 
     Attributes:
         regret_pp: true best over all arms minus the true value of the chosen configuration, percentage points.
@@ -45,7 +45,7 @@ def measure(outcome: Outcome, landscape: Landscape, budget_seconds: float) -> Me
     best_arm = max(landscape.true_best, key=lambda arm: landscape.true_best[arm])
     spent = sum(outcome.device_seconds.values())
     return Measures(
-        # A choice that would diverge if it were trained again is worth nothing.
+        # A choice that would diverge if it were trained again has a macro-F1 of 0.
         regret_pp=100.0 * (landscape.true_best[best_arm] - (true_value if np.isfinite(true_value) else 0.0)),
         is_wrong=str(outcome.chosen[landscape.factor]) != best_arm,
         least_share=min(outcome.device_seconds.values()) / spent * len(outcome.device_seconds),
@@ -94,7 +94,7 @@ class Summary:
     idle_fraction: float
 
 
-def summarise(measures: Sequence[Measures]) -> Summary:
+def summarize(measures: Sequence[Measures]) -> Summary:
     """Return the summary of the studies of one setting, in the order of their seeds."""
     regrets = np.array([m.regret_pp for m in measures])
     shares = np.array([m.least_share for m in measures])
@@ -115,7 +115,7 @@ def summarise(measures: Sequence[Measures]) -> Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """One goal: whether it is met, None where the figures cannot say, and the figures."""
+    """One goal: whether it is met, None where the figures cannot decide, and the figures."""
 
     name: str
     is_met: bool | None
@@ -125,18 +125,18 @@ class Goal:
 def judge_goals(ours: Summary, stock: Summary) -> tuple[Goal, ...]:
     """Return the three goals of the search against stock, on the same curves, workers, budget and seeds.
 
-    Regret is no worse if the mean paired difference is not above zero; its interval is shown. The second goal is left open
-    where neither side is ever wrong.
+    Regret is no worse if the mean paired difference is not above zero; its interval is shown. The second goal is open where
+    neither side was ever wrong.
     """
     difference = compute_mean_interval(ours.regrets_pp - stock.regrets_pp)
     wrong = f"{ours.num_wrong} against {stock.num_wrong} of {ours.num_studies}"
-    nobody = ours.num_wrong == stock.num_wrong == 0
+    neither = ours.num_wrong == stock.num_wrong == 0
     share = f"median {ours.median_share:.2f}, lowest {ours.lowest_share:.2f} of equal"
     return (
         Goal(name="regret no worse", is_met=difference.estimate <= 0.0, figures=f"{format_interval(difference)} pp"),
         Goal(
             name="at most half the wrong winners",
-            is_met=None if nobody else 2 * ours.num_wrong <= stock.num_wrong,
+            is_met=None if neither else 2 * ours.num_wrong <= stock.num_wrong,
             figures=wrong,
         ),
         Goal(name="arm shares within 10 % of equal", is_met=ours.median_share >= 1.0 - SHARE_TOLERANCE, figures=share),

@@ -1,6 +1,5 @@
 """R13: pickles in the place of every file that the product reads."""
 
-import hashlib
 import io
 import pickle
 import shutil
@@ -14,21 +13,14 @@ import torch
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from study.confirmation.evidence import load_evidence, require_plan
-from study.open_study import load_study, read_passport
-from study.results.findings import load_findings
-from study.scheduling.warm_start import earlier_trials
 from study.spec.study_spec import load_spec
-from study.state.paths import TrialPaths
-from study.views.status import status_json
 from tests.faults.campaign import Outcome
-from tests.faults.storage import make_whole_study, state_files
+from tests.faults.storage import make_whole_study, read_study, state_files
 from trainables.data.sources import load_image_set
 from trainables.models.backbones import build_model
 from trainables.models.weights import load_backbone_weights, load_weights_file
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
-from trainables.records.trial_files import TrialFiles
 from trainables.training.checkpoint import Checkpoint
 
 
@@ -84,7 +76,7 @@ def _study_loads(store: Store, names: list[str]) -> Iterator[tuple[str, Callable
 
         def write_and_read(data: bytes, file: Path = file, name: str = name) -> None:
             file.write_bytes(data)
-            _read_everything(store, name)
+            read_study(store, name, is_forged=True)
 
         yield name, write_and_read
         file.write_bytes(whole)
@@ -108,28 +100,6 @@ def wrap_payload(marker: Path) -> dict[str, bytes]:
         "safetensors": len(bare).to_bytes(8, "little") + bare,
         "zip": zipped.getvalue(),
     }
-
-
-def _read_everything(store: Store, placed: str) -> None:
-    """Read a study as the product does; of the weights, which are large, only the file that was `placed`."""
-    study = load_study(store)
-    status_json(study)
-    earlier_trials(store)
-    class_names = read_passport(store)["data"]["class_names"]
-    for record in study.book:
-        files = TrialFiles(store.child(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
-        files.read_checkpoint()
-        if record.digests and placed.startswith(TrialPaths(stage=record.stage, trial_id=record.trial_id).folder):
-            # The right digests, as everyone with access to the study's files can make them.
-            names = files.store.list_files("best")
-            digests = {
-                f"best/{name}": hashlib.sha256(files.store.read_bytes(f"best/{name}")).hexdigest() for name in names
-            }
-            for split in record.predictions:
-                files.read_predictions(split, digests)
-            files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), digests)
-    load_evidence(study, require_plan(study))
-    load_findings(study)
 
 
 def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:

@@ -1,6 +1,7 @@
 """Faults of storage: damaged files, a full disk, an object store that fails."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import random
@@ -29,6 +30,7 @@ from study.open_study import load_study, read_passport
 from study.results.findings import load_findings
 from study.scheduling.warm_start import earlier_trials
 from study.state import paths
+from study.views.status import status_json
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome, draw
 from trainables.models.backbones import build_model
 from trainables.records.store import Store
@@ -44,7 +46,7 @@ def damage_files(folder: Path, count: int, root: str = "") -> Outcome:
     names = state_files(store)
     chooser = random.Random(6)
     kept = {name: store.read_bytes(name) for name in names}
-    before = _contents(store, "")
+    before = read_study(store)
     outcomes: Counter[str] = Counter()
     lost = []
     # Every file equally often, every byte equally likely: Hypothesis would prefer the first bytes of the first files.
@@ -87,10 +89,11 @@ def state_files(store: Store) -> list[str]:
     ]
 
 
-def _contents(store: Store, damaged: str) -> dict[str, Any]:
+def read_study(store: Store, damaged: str = "", *, is_forged: bool = False) -> dict[str, Any]:
     """Return everything that the product reads of a study, by file; raise UserInputError where it refuses one.
 
-    Of the weights, which are large, only the damaged file is read.
+    Of the weights, which are large, only the `damaged` file is read. A forged file agrees with the digest in its record, as
+    everyone with access to the study's files can make it; then checkpoints are read, too.
     """
     study = load_study(store)
     contents: dict[str, Any] = {
@@ -101,21 +104,27 @@ def _contents(store: Store, damaged: str) -> dict[str, Any]:
         "test reads": count_test_reads(store),
         "changes": read_changes(store),
         "warm start": earlier_trials(store),
+        "status": status_json(study) if is_forged else None,
         "evidence": [
             p.logits.tobytes() for e in load_evidence(study, require_plan(study)).values() for p in e.predictions
         ],
     }
     class_names = contents[paths.PASSPORT]["data"]["class_names"]
     for record in study.book:
-        contents[f"{record.stage}/{record.trial_id}"] = record.model_dump()
-        contents[f"{record.stage}/{record.trial_id} altered"] = record.is_altered
-        files = TrialFiles(store.child(paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
+        name, digests = f"{record.stage}/{record.trial_id}", record.digests
+        contents[name] = record.model_dump()
+        contents[f"{name} altered"] = record.is_altered
+        folder = paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+        files = TrialFiles(store.child(folder))
+        if is_forged:
+            files.read_checkpoint()
+        if is_forged and digests and damaged.startswith(folder):
+            best = [f"best/{file}" for file in files.store.list_files("best")]
+            digests = {file: hashlib.sha256(files.store.read_bytes(file)).hexdigest() for file in best}
         for split in record.predictions:
-            contents[f"{record.stage}/{record.trial_id} {split}"] = files.read_predictions(
-                split, record.digests
-            ).logits.tobytes()
-        if damaged.endswith(WEIGHTS) and files.store.root == f"{store.root}/{damaged.removesuffix('/' + WEIGHTS)}":
-            files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), record.digests)
+            contents[f"{name} {split}"] = files.read_predictions(split, digests).logits.tobytes()
+        if damaged == f"{folder}/{WEIGHTS}":
+            files.load_weights(build_model(record.trial_config(), len(class_names), weights="none"), digests)
     return contents | {"recovered": study.book.recovered}
 
 
@@ -123,20 +132,18 @@ def _judge_damage(store: Store, name: str, before: dict[str, Any]) -> str:
     """Return how the product handles a damaged file."""
     where = name.replace("record.copy.json", "record.json").removesuffix("/record.json")
     try:
-        now = _contents(store, name)
+        now = read_study(store, name)
     except UserInputError as error:
         return "refused by name" if where in str(error) else f"unnoticed: refused as {error}"
-    if now.pop("recovered"):
-        return (
-            "recovered from its copy"
-            if now == {k: v for k, v in before.items() if k != "recovered"}
-            else "unnoticed: lost"
-        )
-    if now == {k: v for k, v in before.items() if k != "recovered"}:
+    is_recovered = now.pop("recovered")
+    is_equal = now == {k: v for k, v in before.items() if k != "recovered"}
+    if is_recovered:
+        return "recovered from its copy" if is_equal else "unnoticed: lost"
+    if is_equal:
         return "without effect"
     if any(v is True for k, v in now.items() if k.endswith("altered")):
-        return "told as an altered configuration"
-    return "told as a changed plan" if now[paths.PLAN].is_changed else "unnoticed"
+        return "reported as an altered configuration"
+    return "reported as a changed plan" if now[paths.PLAN].is_changed else "unnoticed"
 
 
 def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:

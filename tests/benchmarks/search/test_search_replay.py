@@ -20,14 +20,13 @@ from benchmarks.search.replay_curves import (
     Hyperparameters,
     Recording,
     encode,
-    encode_points,
     load_curves,
+    place_in_space,
 )
-from benchmarks.search.replay_measures import Measures, judge_goals, measure, summarise
+from benchmarks.search.replay_measures import Measures, judge_goals, measure, summarize
 from benchmarks.search.replay_sides import STOCK, OurSide, Setting, StockSide, make_spec, simulate_study
 from benchmarks.search.replay_simulation import Outcome, Side, simulate
-from benchmarks.search.replay_tables import Grid
-from benchmarks.search.search_replay import Cell, default_setting, make_goal_grid, make_plan, make_result_grid
+from benchmarks.search.search_replay import Cell, default_setting, make_plan, tabulate_goals, tabulate_results
 from search_spaces.errors import UserInputError
 from study.spec.study_spec import StudySpec
 from tests.study.simulated import make_spec as make_simulated_spec
@@ -205,19 +204,19 @@ def make_measures(regret_pp: float, *, is_wrong: bool, least_share: float = 1.0)
 
 
 def test_goals_are_met_and_missed_by_the_figures() -> None:
-    good = summarise([make_measures(1.0, is_wrong=False), make_measures(2.0, is_wrong=True)])
-    bad = summarise(
+    good = summarize([make_measures(1.0, is_wrong=False), make_measures(2.0, is_wrong=True)])
+    bad = summarize(
         [make_measures(2.0, is_wrong=True, least_share=0.5), make_measures(4.0, is_wrong=True, least_share=0.5)]
     )
     assert [goal.is_met for goal in judge_goals(good, bad)] == [True, True, True]
     assert [goal.is_met for goal in judge_goals(bad, good)] == [False, False, False]
     assert judge_goals(good, bad)[0].figures.startswith("-1.50 [")
-    faultless = summarise([make_measures(1.0, is_wrong=False)] * 2)
+    faultless = summarize([make_measures(1.0, is_wrong=False)] * 2)
     assert judge_goals(faultless, faultless)[1].is_met is None
 
 
 def test_intervals_hold_their_estimates() -> None:
-    summary = summarise([make_measures(float(i), is_wrong=i == 0) for i in range(10)])
+    summary = summarize([make_measures(float(i), is_wrong=i == 0) for i in range(10)])
     assert summary.regret_pp.estimate == pytest.approx(4.5)
     assert summary.regret_pp.low < 4.5 < summary.regret_pp.high
     # Clopper and Pearson's interval for 1 of 10.
@@ -225,32 +224,26 @@ def test_intervals_hold_their_estimates() -> None:
 
 
 def test_plan_has_stock_and_the_default_in_every_table() -> None:
-    plan = make_plan(["random"], [4, 8, 64], [0.5, 1.0], whole=False)
+    plan = make_plan(["random"], [4, 8, 64], [0.5, 1.0])
     assert len(plan) == len(set(plan))
     tables = {(c.gap_pp, c.num_workers) for c in plan}
     assert tables == {(None, 4), (None, 8), (None, 64), (0.5, 8), (1.0, 8)}
     for gap_pp, num_workers in tables:
         for setting in (STOCK, default_setting()):
             assert Cell(setting=setting, num_workers=num_workers, gap_pp=gap_pp) in plan
-    samplers = ["random", "tpe_univariate", "tpe_multivariate", "gp"]
-    assert sum(c.gap_pp is None for c in make_plan(samplers, [4, 8, 64], [0.5], whole=True)) == 3 * (4 * 2 * 2 + 1)
+    assert {c.num_workers for c in make_plan(["gp"], [4, 8, 64], []) if c.setting.sampler == "gp"} == {8}
     with pytest.raises(UserInputError, match="did you mean 'random'"):
-        make_plan(["randon"], [4], [], whole=False)
+        make_plan(["randon"], [4], [])
 
 
 def test_tables_name_the_default_the_difference_and_the_verdict() -> None:
-    summary = summarise([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
+    summary = summarize([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
     cells = {Cell(setting=s, num_workers=8): summary for s in (STOCK, default_setting())}
-    grid = make_result_grid(cells, None, 8, "title")
+    grid = tabulate_results(cells, None, 8, "title")
     text = grid.to_markdown()
     assert "(default) | 2.00 [" in text
     assert "| 0.00 [0.00, 0.00] | 1/2 [" in text
-    assert [row[-1] for row in make_goal_grid(cells).rows] == ["met", "MISSED", "met"]
-
-
-def test_markdown_table_has_a_line_per_row() -> None:
-    grid = Grid(title="T", columns=("a", "b"), rows=[("1", "2"), ("3", "4")])
-    assert grid.to_markdown().splitlines()[2:] == ["| a | b |", "| :-- | --: |", "| 1 | 2 |", "| 3 | 4 |"]
+    assert [row[-1] for row in tabulate_goals(cells).rows] == ["met", "MISSED", "met"]
 
 
 def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]:
@@ -304,7 +297,7 @@ def test_surrogate_finds_the_known_optimum_and_says_how_far_it_is_off() -> None:
 
 def test_noise_is_that_of_trials_with_similar_curves() -> None:
     recording, curves = make_curves(12)
-    surrogate = fit_arm(recording.spec.arms()[0], curves, "kernel_ridge")
+    surrogate = fit_arm(recording.spec.arms()[0], curves)
     is_low = np.arange(12) < 4
     levels = np.where(is_low, 0.1, 0.9)[:, None]
     marked = replace(
@@ -318,7 +311,7 @@ def test_noise_is_that_of_trials_with_similar_curves() -> None:
 
 def test_a_gap_is_exactly_what_was_asked_for() -> None:
     arms = make_simulated_spec().arms()
-    surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1], "kernel_ridge") for i, arm in enumerate(arms)}
+    surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1]) for i, arm in enumerate(arms)}
     whole = CurveSurrogate(surrogates, "backbone")
     strongest = max(whole.true_best, key=lambda name: whole.true_best[name])
     shifted = whole.with_gap(0.02)
@@ -331,7 +324,7 @@ def test_configurations_diverge_where_their_nearest_neighbour_did() -> None:
     assert divergence.first_epoch(np.array([[0.1, 0.4], [0.9, 0.6]])).tolist() == [6, 2]
     recording, curves = make_curves(20)
     curves.macro_f1[3, 2:] = np.nan
-    surrogate = fit_arm(recording.spec.arms()[0], curves, "kernel_ridge")
+    surrogate = fit_arm(recording.spec.arms()[0], curves)
     assert (surrogate.quality.num_trials, surrogate.quality.num_diverged) == (19, 1)
     predicted = surrogate.predict(np.array([encode(surrogate.arm.space, h) for h in curves.hyperparameters[3:5]]))
     assert np.isnan(predicted).sum(axis=1).tolist() == [NUM_EPOCHS - 2, 0]
@@ -343,12 +336,12 @@ def test_a_surrogate_of_too_few_trials_is_refused() -> None:
         fit_arm(recording.spec.arms()[0], curves)
 
 
-def test_points_of_the_cube_and_configurations_have_the_same_features() -> None:
+def test_points_of_the_unit_cube_become_configurations_and_features() -> None:
     space = make_simulated_spec().arms()[0].space
     names = space.names
     point = np.full((2, len(names)), 0.5)
     point[0, names.index("class_weighting")] = 0.1
-    features = encode_points(space, point)
+    features = [encode(space, place_in_space(space, row)) for row in point]
     chosen: dict[str, float | str] = {
         "max_lr": 10**-1.5,
         "backbone_lr_ratio": 10**-1.5,
