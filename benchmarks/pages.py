@@ -2,11 +2,14 @@
 
 import os
 import platform
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -42,9 +45,24 @@ def build_page(title: str, introduction: Sequence[str], tables: Sequence[Table],
     return "\n\n".join(parts) + "\n"
 
 
-def list_missed_goals(problems: Sequence[str]) -> str:
-    """Return the last paragraph of a page whose goals are checked."""
-    return "Goals missed: " + ("none." if not problems else "; ".join(problems) + ".")
+def publish_simulation(
+    title: str, introduction: str, started: float, tables: Sequence[Table], problems: Sequence[str], file: Path | None
+) -> None:
+    """Print a page of simulations, write it to `file` if there is one, and exit with status 1 where goals were missed.
+
+    Args:
+        title, introduction, tables: of the page.
+        started: value of `time.perf_counter` at the start.
+        problems: the missed goals.
+        file: of the page; None where it is not to be replaced.
+    """
+    machine = f"{today()}, {describe_machine('numpy', 'scipy')}; {(time.perf_counter() - started) / 60:.1f} minutes."
+    ending = f"Goals missed: {'; '.join(problems) or 'none'}."
+    page = build_page(title, [introduction, machine], tables, ending)
+    print(page)
+    if file is not None:
+        file.write_text(page)
+    raise typer.Exit(1 if problems else 0)
 
 
 def today() -> str:

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import psutil
@@ -53,8 +52,7 @@ image_folder = "{folder}"
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Used:
+class Usage(NamedTuple):
     """Peak memory in bytes, wall seconds, exit status, and the last lines of the output."""
 
     peak: float
@@ -79,20 +77,20 @@ def write_images(root: Path, number: int) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:06d}.jpg", quality=90)
 
 
-def run_study(folder: Path, images: Path, memory: float, name: str) -> _Used:
+def run_study(folder: Path, images: Path, memory: float, name: str) -> Usage:
     """Run the study and watch its memory."""
-    spec = folder / f"{name}.toml"
+    spec, log = folder / f"{name}.toml", folder / f"{name}.log"
     spec.write_text(SPEC.format(path=images, memory=memory, folder=folder / "mapped"))
     program = Path(sys.executable).with_name("study")
     command = [str(program), "run", str(spec), "--storage", str(folder / "studies"), "--name", name]
     started, peak = time.monotonic(), 0.0
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
             peak = max(peak, _measure(process.pid))
             time.sleep(0.5)
-    lines = (folder / f"{name}.log").read_text().splitlines()
-    return _Used(peak=peak, seconds=time.monotonic() - started, status=process.returncode, tail="\n".join(lines[-12:]))
+    tail = "\n".join(log.read_text().splitlines()[-12:])
+    return Usage(peak, time.monotonic() - started, process.returncode, tail)
 
 
 def _measure(pid: int) -> float:
@@ -113,16 +111,17 @@ def main(
     """Print the peaks; exit with status 1 unless the mapped study kept to its memory and ended normally."""
     size = num_images * SIDE * SIDE * 3 / 1e9
     with tempfile.TemporaryDirectory(prefix="bench-large-") as name:
-        folder = Path(name)
-        for images, number in (("few", NUM_FEW), ("many", num_images)):
-            write_images(folder / images, number)
+        few, many = Path(name, "few"), Path(name, "many")
+        write_images(few, NUM_FEW)
+        write_images(many, num_images)
+        studies = {
+            "few images": (few, 8), "few images again": (few, 8), "many, in memory": (many, 8), "many, mapped": (many, memory)
+        }  # fmt: skip
         used = {
-            "few images": run_study(folder, folder / "few", 8, "few"),
-            "few images again": run_study(folder, folder / "few", 8, "few-again"),
-            "many, in memory": run_study(folder, folder / "many", 8, "inside"),
-            "many, mapped": run_study(folder, folder / "many", memory, "mapped"),
+            study: run_study(Path(name), images, budget, f"study-{number}")
+            for number, (study, (images, budget)) in enumerate(studies.items())
         }
-    base = max(used["few images"].peak, used["few images again"].peak)
+    base, mapped = max(used["few images"].peak, used["few images again"].peak), used["many, mapped"]
     title = f"{num_images} images, {size:.2f} GB decoded; mapped where they may take {memory:g} GB"
     columns = ("study", "peak memory, GB", "more than with few, GB", "minutes", "exit status")
     rows = [
@@ -130,7 +129,6 @@ def main(
         for study, u in used.items()
     ]
     Table(title, columns, rows).print()
-    mapped = used["many, mapped"]
     is_within = mapped.status == 0 and mapped.peak - base <= memory * 1e9
     print("within its memory" if is_within else f"MISSED\n{mapped.tail}")
     raise typer.Exit(0 if is_within else 1)

@@ -8,12 +8,12 @@ one row each. A search that does not reach it counts with its whole budget, whic
 import statistics
 from dataclasses import dataclass, field
 
-from benchmarks.parallel import map_in_processes
+from benchmarks.parallel import run_parallel
 from benchmarks.performance.ratios import Ratio
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters, load_curves
 from benchmarks.search.replay_sides import OurSide, Setting, full_trial_seconds, make_spec
-from benchmarks.search.replay_simulation import Landscape, Started, simulate
+from benchmarks.search.replay_simulation import Started, simulate
 from benchmarks.search.search_replay import default_setting
 from search_spaces.arms import POOLED_ARM
 from study.spec.study_spec import StudySpec
@@ -30,7 +30,7 @@ class WatchedSide:
     """A search, and by tolerance the device-seconds after which its choice first was good enough."""
 
     side: OurSide
-    landscape: Landscape
+    landscape: CurveSurrogate
     spent: float = 0.0
     reached: dict[float, float] = field(default_factory=dict)
 
@@ -52,21 +52,12 @@ class WatchedSide:
         return self.side.choose()
 
 
-_landscape: Landscape
-_recorded: StudySpec
-
-
-def _start_process(landscape: Landscape, recorded: StudySpec) -> None:
-    global _landscape, _recorded
-    _landscape, _recorded = landscape, recorded
-
-
-def _measure_one(task: tuple[Setting, int]) -> list[float]:
-    setting, seed = task
-    budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(_landscape)[POOLED_ARM]
-    spec = make_spec(_recorded, setting, budget_seconds=budget, seed=seed)
-    watched = WatchedSide(OurSide(spec, _landscape), _landscape)
-    simulate(watched, _landscape, num_workers=NUM_WORKERS, seed=seed)
+def _measure_one(landscape: CurveSurrogate, recorded: StudySpec, setting: Setting, seed: int) -> list[float]:
+    """Return for each tolerance the device-seconds until the search has reached it, at most its budget."""
+    budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM]
+    spec = make_spec(recorded, setting, budget_seconds=budget, seed=seed)
+    watched = WatchedSide(OurSide(spec, landscape), landscape)
+    simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
     return [watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP]
 
 
@@ -74,11 +65,10 @@ def measure_time_to_target() -> list[Ratio]:
     """Return a row per tolerance: the ratios of median device times, each leaving out a fifth of the seeds."""
     ours = default_setting()
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False)
-    tasks = [(setting, seed) for seed in range(NUM_SEEDS) for setting in (ours, plain)]
     recording = load_curves()
     landscape = CurveSurrogate.fit(recording)
-    initargs = (landscape, recording.spec)
-    seconds = map_in_processes(_measure_one, tasks, initializer=_start_process, initargs=initargs)
+    calls = [(landscape, recording.spec, setting, seed) for seed in range(NUM_SEEDS) for setting in (ours, plain)]
+    seconds = run_parallel(_measure_one, calls)
     budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM]
     rows = []
     for number, tolerance in enumerate(TOLERANCES_PP):

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +20,10 @@ import ray
 import torch
 from ray import tune
 
-from benchmarks.parallel import map_in_processes
-from benchmarks.performance.many_trials import RecordedTrainable, load_curves, run_many_trials
+from benchmarks.parallel import run_parallel
+from benchmarks.performance.many_trials import RecordedTrainable, list_curves, run_many_trials
 from benchmarks.performance.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.performance.reference_recipe import make_config
-from benchmarks.search.replay_curves import PARQUET
 from search_spaces.config import TrialConfig
 from study.cluster.connection import connect_cluster
 from study.inputs.preparation import prepare
@@ -72,8 +72,8 @@ def measure_study(number: str = "P1", num_images: int = NUM_IMAGES) -> list[Rati
         command = [str(program), "launch", str(spec), "--storage", folder, "--profile"]
         study = measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
         records = RecordBook(Store(folder).child("bare")).of_stage("search")
-    configs = [record.trial_config().canonical_json() for record in records]
-    bare = measure_seconds(lambda: _train_all(configs, num_images))
+    configs = [record.trial_config() for record in records]
+    bare = measure_seconds(lambda: run_parallel(_train_one, ((config, num_images) for config in configs)))
     epoch = statistics.median(epoch.train_seconds for record in records for epoch in record.epochs)
     name = f"wall time of a search of {NUM_TRIALS} trials, {epoch:.1f} s an epoch / the same trainings as bare loops, "
     note = f"study {study:.0f} s, bare loops {bare:.0f} s; once. {_explain(records, study)}"
@@ -98,21 +98,14 @@ def measure_long_study() -> list[Ratio]:
     return measure_study("P1-long", NUM_IMAGES_LONG)
 
 
-def _train_all(configs: list[str], num_images: int) -> None:
-    map_in_processes(_train_one, configs, initializer=_load_data, initargs=(num_images,))
-
-
-_data: TrialData
-
-
-def _load_data(num_images: int) -> None:
-    global _data
+@cache
+def _load_data(num_images: int) -> TrialData:
     prepare_to_train(1)
-    _data = prepare(parse_spec(SPEC % num_images, "bench")).data
+    return prepare(parse_spec(SPEC % num_images, "bench")).data
 
 
-def _train_one(config: str) -> float:
-    run = TrainingRun(TrialConfig.from_dict(json.loads(config)), _data, device=torch.device("cpu"), weights="none")
+def _train_one(config: TrialConfig, num_images: int) -> float:
+    run = TrainingRun(config, _load_data(num_images), device=torch.device("cpu"), weights="none")
     while not run.is_finished:
         run.run_epoch()
     return run.history[-1].macro_f1
@@ -122,7 +115,7 @@ def measure_starts() -> list[Ratio]:
     """P6: the wall time of a trial that trains nothing, in the product's run, against stock Tune with a process per trial."""
     ours = run_many_trials(20 * NUM_STARTS, workers=1)
     mine = 1e-3 * min(wall for wall, _ in ours.costs)
-    trainable = tune.with_parameters(RecordedTrainable, curves=load_curves(PARQUET))
+    trainable = tune.with_parameters(RecordedTrainable, curves=list_curves())
     space = {
         "config_json": json.dumps({"arm": "resnet18"}),
         "trial_id": tune.grid_search([f"{i}" for i in range(NUM_STARTS)]),

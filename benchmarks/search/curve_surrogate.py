@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
@@ -51,26 +50,6 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Divergence:
-    """A configuration diverges where its nearest recorded one did, at the same epoch.
-
-    Attributes:
-        features: (n, d) of all recorded configurations of the arm.
-        first_epochs: (n,) index of the first epoch without a number; E for a trial that ran to its end.
-    """
-
-    features: FloatArray
-    first_epochs: NDArray[np.int64]
-
-    def first_epoch(self, features: FloatArray) -> NDArray[np.int64]:
-        """Return that index for each of the (m, d) features."""
-        if not len(self.first_epochs) or self.first_epochs.min() == self.first_epochs.max():
-            return np.full(len(features), self.first_epochs.max(initial=0))
-        squared = ((features[:, None, :] - self.features[None]) ** 2).sum(axis=2)
-        return np.asarray(self.first_epochs[squared.argmin(axis=1)])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSurrogate:
     """The surrogate of one arm.
 
@@ -80,7 +59,6 @@ class ArmSurrogate:
         predicted: (n, E) out-of-fold curves of the recorded configurations.
         residuals: (n, E) recorded minus predicted: seed noise and misfit together, so too large a noise.
         seconds: (E,) median CPU-seconds of each epoch.
-        divergence: which configurations diverge.
         quality: of the fit.
         shift: added to every predicted macro-F1.
     """
@@ -90,16 +68,12 @@ class ArmSurrogate:
     predicted: FloatArray
     residuals: FloatArray
     seconds: FloatArray
-    divergence: Divergence
     quality: Quality
     shift: float = 0.0
 
     def predict(self, features: FloatArray) -> FloatArray:
-        """Return the (m, E) noise-free macro-F1 of (m, d) features; NaN from the epoch at which they diverge."""
-        curves = np.clip(self.regressor.predict(features) + self.shift, 0.0, 1.0)
-        first = self.divergence.first_epoch(features)
-        curves[np.arange(curves.shape[1])[None] >= first[:, None]] = np.nan
-        return curves
+        """Return the (m, E) noise-free macro-F1 of (m, d) features."""
+        return np.clip(self.regressor.predict(features) + self.shift, 0.0, 1.0)
 
     def draw_noise(self, curve: FloatArray, generator: np.random.Generator) -> FloatArray:
         """Return one (E,) residual curve, whole, so that the noise of its epochs stays correlated.
@@ -107,7 +81,7 @@ class ArmSurrogate:
         It is drawn from those 1 / NUM_STRATA of the recorded trials whose predicted curves are nearest to `curve`: where
         learning rates are too high, curves scatter ten times as much as where they are right.
         """
-        distances = np.nansum((self.predicted + self.shift - curve) ** 2, axis=1)
+        distances = np.sum((self.predicted + self.shift - curve) ** 2, axis=1)
         near = np.argsort(distances, kind="stable")[: max(1, len(distances) // NUM_STRATA)]
         return np.asarray(self.residuals[generator.choice(near)])
 
@@ -165,7 +139,7 @@ class CurveSurrogate:
 
 
 def fit_arm(arm: Arm, curves: Curves) -> ArmSurrogate:
-    """Fit the curves of one arm, out of fold for the residuals, then all of them."""
+    """Fit the curves of one arm, out of fold for the residuals, then all of them; diverged trials are left out."""
     features = np.array([encode(arm.space, h) for h in curves.hyperparameters])
     finished = np.isfinite(curves.macro_f1).all(axis=1)
     recorded = curves.macro_f1[finished]
@@ -176,7 +150,6 @@ def fit_arm(arm: Arm, curves: Curves) -> ArmSurrogate:
         predicted=predicted,
         residuals=recorded - predicted,
         seconds=np.nanmedian(curves.cpu_seconds, axis=0),
-        divergence=Divergence(features=features, first_epochs=np.isfinite(curves.macro_f1).sum(axis=1)),
         quality=_compute_quality(recorded, predicted, num_diverged=int((~finished).sum())),
     )
 
@@ -223,7 +196,7 @@ def compute_true_best(surrogate: ArmSurrogate) -> float:
     points = generator.random((NUM_RANDOM_CONFIGS, len(space.parameters)))
     for step in (*REFINEMENT_STEPS, 0.0):
         features = np.array([encode(space, place_in_space(space, point)) for point in points])
-        values = np.nan_to_num(surrogate.predict(features)[:, -1], nan=-np.inf)
+        values = surrogate.predict(features)[:, -1]
         best = points[np.argsort(values)[::-1][:20]]
         moved = best[:, None, :] + step * generator.standard_normal((len(best), 50, points.shape[1]))
         points = np.vstack([best, np.clip(moved, 0.0, 1.0).reshape(-1, points.shape[1])])

@@ -9,6 +9,7 @@ interrupted recording can be continued; in the end all lines become one parquet 
 import json
 import platform
 import time
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,16 +21,13 @@ import torch
 import typer
 from scipy.stats import qmc
 
-from benchmarks.parallel import map_in_processes
+from benchmarks.parallel import run_parallel
 from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, place_in_space
 from search_spaces.config import TrialConfig, Value
 from study.inputs.preparation import Prepared, prepare
 from study.spec.study_spec import StudySpec, load_spec
 from trainables.seeds import derive_seed
 from trainables.training.loop import TrainingRun
-
-_prepared: Prepared
-_log: Path
 
 
 def make_configs(spec: StudySpec, fixed: dict[str, Value], num_per_arm: int) -> list[TrialConfig]:
@@ -50,16 +48,17 @@ def make_configs(spec: StudySpec, fixed: dict[str, Value], num_per_arm: int) -> 
     ]
 
 
-def _start_worker(spec: StudySpec, log: Path) -> None:
-    global _prepared, _log
+@cache
+def _prepare(spec_json: str) -> Prepared:
     torch.set_num_threads(1)
-    _prepared, _log = prepare(spec), log
+    return prepare(StudySpec.model_validate_json(spec_json))
 
 
-def _record_curve(config: TrialConfig) -> None:
+def _record_curve(config: TrialConfig, spec: StudySpec, log: Path) -> None:
     """Train one configuration to the end, or until it diverges; log it with the CPU seconds of its one thread."""
+    prepared = _prepare(spec.model_dump_json(exclude_none=True))
     started = time.process_time()
-    run = TrainingRun(config, _prepared.data, device=torch.device("cpu"), weights=_prepared.weights)
+    run = TrainingRun(config, prepared.data, device=torch.device("cpu"), weights=prepared.weights)
     epochs = []
     while not run.is_finished:
         metrics = run.run_epoch()
@@ -71,7 +70,7 @@ def _record_curve(config: TrialConfig) -> None:
         if not metrics.is_finite:
             break
     line = json.dumps({"fingerprint": config.fingerprint, "config": config.to_dict(), "epochs": epochs})
-    with _log.open("a", encoding="utf-8") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -98,7 +97,6 @@ def main(
     spec: str = str(CURVES / "cifar10_small.toml"),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
     num_per_arm: int = 80,
-    workers: int = 2,
     work: Path = Path("studies/curves"),
     output: Path = PARQUET,
 ) -> None:
@@ -109,7 +107,7 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
     missing = [config for config in configs if config.fingerprint not in _read_log(log)]
-    map_in_processes(_record_curve, missing, initializer=_start_worker, initargs=(loaded, log), num_processes=workers)
+    run_parallel(_record_curve, ((config, loaded, log) for config in missing))
     done = _read_log(log)
     made = {
         "spec": Path(spec).read_text(encoding="utf-8"),

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import threadpoolctl  # type: ignore[import-untyped]
-import torch
 import typer
 
 from benchmarks.pages import Table, build_page, describe_machine, today
-from benchmarks.parallel import map_in_processes
+from benchmarks.parallel import run_parallel
 from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
 from benchmarks.search.replay_curves import PARQUET, load_curves
 from benchmarks.search.replay_measures import (
@@ -29,10 +27,8 @@ from benchmarks.search.replay_measures import (
     format_interval,
     judge_goals,
     measure,
-    summarize,
 )
 from benchmarks.search.replay_sides import STOCK, Setting, full_trial_seconds, simulate_study
-from benchmarks.search.replay_simulation import Landscape
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
 from study.scheduling.sampler import SAMPLERS
@@ -44,7 +40,7 @@ ALLOCATIONS = ("per_arm", "pooled")
 REFERENCE_WORKERS = 8
 GAPS_PP = (0.5, 1.0, 2.0)
 
-Landscapes = Mapping[float | None, Landscape]
+Landscapes = Mapping[float | None, CurveSurrogate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,41 +97,26 @@ def budget_in_full_trials(num_workers: int) -> float:
     return max(40.0, 1.5 * num_workers)
 
 
-_landscapes: Landscapes
-_recorded: StudySpec
-
-
-def _start_process(landscapes: Landscapes, recorded: StudySpec) -> None:
-    global _landscapes, _recorded
-    torch.set_num_threads(1)
-    threadpoolctl.threadpool_limits(1)
-    _landscapes, _recorded = landscapes, recorded
-
-
-def _simulate_one(task: tuple[Cell, int]) -> Measures:
-    cell, seed = task
-    landscape = _landscapes[cell.gap_pp]
+def _simulate_one(landscape: CurveSurrogate, recorded: StudySpec, cell: Cell, seed: int) -> Measures:
     budget_seconds = budget_in_full_trials(cell.num_workers) * full_trial_seconds(landscape)[POOLED_ARM]
+    workers = cell.num_workers
     outcome = simulate_study(
-        landscape, _recorded, cell.setting, num_workers=cell.num_workers, budget_seconds=budget_seconds, seed=seed
+        landscape, recorded, cell.setting, num_workers=workers, budget_seconds=budget_seconds, seed=seed
     )
     return measure(outcome, landscape, budget_seconds)
 
 
 def run_plan(
-    plan: Sequence[Cell], landscapes: Landscapes, recorded: StudySpec, *, num_seeds: int, num_processes: int
+    plan: Sequence[Cell], landscapes: Landscapes, recorded: StudySpec, *, num_seeds: int
 ) -> dict[Cell, Summary]:
-    """Simulate seeds 0 to num_seeds - 1 of every cell on a pool of processes of one thread each."""
+    """Simulate seeds 0 to num_seeds - 1 of every cell."""
     # Long studies first, so that no process ends late.
     tasks = [(c, seed) for c in sorted(plan, key=lambda c: -c.num_workers) for seed in range(num_seeds)]
-    initargs = (landscapes, recorded)
-    results = map_in_processes(
-        _simulate_one, tasks, initializer=_start_process, initargs=initargs, num_processes=num_processes
-    )
+    results = run_parallel(_simulate_one, ((landscapes[c.gap_pp], recorded, c, seed) for c, seed in tasks))
     measures: dict[Cell, list[Measures]] = defaultdict(list)
     for (cell, _), result in zip(tasks, results, strict=True):
         measures[cell].append(result)
-    return {cell: summarize(measures[cell]) for cell in plan}
+    return {cell: Summary(measures[cell]) for cell in plan}
 
 
 def tabulate_results(summaries: Mapping[Cell, Summary], gap_pp: float | None, num_workers: int, title: str) -> Table:
@@ -145,7 +126,7 @@ def tabulate_results(summaries: Mapping[Cell, Summary], gap_pp: float | None, nu
     rows = []
     for cell in sorted(cells, key=lambda c: summaries[c].regret_pp.estimate):
         s, is_stock = summaries[cell], cell.setting == STOCK
-        difference = compute_mean_interval(s.regrets_pp - stock.regrets_pp)
+        difference = compute_mean_interval(s.measures["regret_pp"] - stock.measures["regret_pp"])
         mark = " (default)" if cell.setting == default_setting() else ""
         rows.append(
             (
@@ -153,10 +134,10 @@ def tabulate_results(summaries: Mapping[Cell, Summary], gap_pp: float | None, nu
                 format_interval(s.regret_pp),
                 "" if is_stock else format_interval(difference),
                 f"{s.num_wrong}/{s.num_studies} [{s.wrong.low:.2f}, {s.wrong.high:.2f}]",
-                f"{s.median_share:.2f} ({s.lowest_share:.2f})",
-                f"{s.num_trials:.0f}",
-                f"{100 * s.spent_fraction:.0f} %",
-                f"{100 * s.idle_fraction:.0f} %",
+                f"{s.median('least_share'):.2f} ({s.lowest_share:.2f})",
+                f"{s.median('num_trials'):.0f}",
+                f"{100 * s.median('spent_fraction'):.0f} %",
+                f"{100 * s.median('idle_fraction'):.0f} %",
             )
         )
     columns = ("", "regret pp", "minus stock pp", "wrong arm", "least share (lowest)", "trials", "spent", "idle")
@@ -207,17 +188,16 @@ def main(
     seeds: Annotated[int, typer.Option(min=2)] = 40,
     workers: Annotated[list[int] | None, typer.Option(help="Simulated workers; repeat for several.")] = None,
     samplers: Annotated[list[str] | None, typer.Option(help="Repeat for several.")] = None,
-    processes: int = 2,
     output: Path = SEARCH_MD,
 ) -> None:
     """Print the surrogate's quality, the replay tables and the goals; write them to SEARCH.md."""
     started = time.perf_counter()
     recording = load_curves(path)
     surrogate = CurveSurrogate.fit(recording)
-    landscapes: dict[float | None, Landscape] = {None: surrogate}
+    landscapes: dict[float | None, CurveSurrogate] = {None: surrogate}
     landscapes |= {gap_pp: surrogate.with_gap(gap_pp / 100.0) for gap_pp in GAPS_PP}
     plan = make_plan(samplers or SAMPLERS, workers or [4, REFERENCE_WORKERS, 64], GAPS_PP)
-    summaries = run_plan(plan, landscapes, recording.spec, num_seeds=seeds, num_processes=processes)
+    summaries = run_plan(plan, landscapes, recording.spec, num_seeds=seeds)
     quality = tabulate_quality(surrogate.qualities, f"Surrogate of {path.name}: 10-fold cross-validation")
     tables = [quality, *tabulate_all(summaries, landscapes)]
     machine = (

@@ -1,16 +1,15 @@
 """Tables of FORENSICS.md on planted scenes: error rates of the audits, of the region, and of the root cause."""
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from joblib import Parallel, delayed
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.pages import Table
+from benchmarks.parallel import repeat, run_parallel
 from benchmarks.validation.planted_truth import (
     CAUSES,
     CONTROL,
@@ -25,7 +24,6 @@ from benchmarks.validation.planted_truth import (
     explain_world,
     pretrain,
 )
-from benchmarks.validation.simulations import repeat
 
 RHOS = (0.5, 0.8, 1.0)
 WAVE_RHOS = (0.0, 0.8, 1.0)
@@ -38,7 +36,7 @@ def pretrain_all(folder: Path) -> dict[str, str]:
     """Return a file of backbone weights for each cue and shortcut that needs more steps than a world has."""
     # The longest first.
     cues = sorted(PRETRAINING_EPOCHS, key=lambda cue: -PRETRAINING_EPOCHS[cue])
-    files = Parallel(n_jobs=os.cpu_count())(delayed(pretrain)(cue, folder) for cue in cues)
+    files = run_parallel(pretrain, ((cue, folder) for cue in cues))
     return dict(zip(cues, files, strict=True))
 
 

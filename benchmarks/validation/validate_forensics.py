@@ -10,10 +10,10 @@ import numpy as np
 import typer
 
 from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters
-from benchmarks.pages import Table, build_page, describe_machine, list_missed_goals, today
+from benchmarks.pages import Table, publish_simulation
+from benchmarks.parallel import repeat
 from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from benchmarks.validation.planted_tables import pretrain_all, tabulate_audits, tabulate_causes
-from benchmarks.validation.simulations import repeat
 
 PAGE = Path(__file__).parents[1] / "FORENSICS.md"
 USUAL_COUNT = 600
@@ -80,15 +80,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix="pretrained-") as folder:
         weights = pretrain_all(Path(folder))
         tables += [*tabulate_audits(worlds, weights, problems), tabulate_causes(worlds, weights, problems)]
-    minutes = (time.perf_counter() - started) / 60
-    machine = f"{today()}, {describe_machine()}; {minutes:.1f} minutes."
-    page = build_page(
-        "The forensics where the truth is known", [INTRODUCTION, machine], tables, list_missed_goals(problems)
-    )
-    print(page)
-    if (count, worlds) == (USUAL_COUNT, USUAL_WORLDS):
-        PAGE.write_text(page)
-    raise typer.Exit(1 if problems else 0)
+    file = PAGE if (count, worlds) == (USUAL_COUNT, USUAL_WORLDS) else None
+    publish_simulation("The forensics where the truth is known", INTRODUCTION, started, tables, problems, file)
 
 
 if __name__ == "__main__":

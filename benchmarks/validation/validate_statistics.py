@@ -16,8 +16,8 @@ from analysis.statistics.bootstrap import draw_image_weights
 from analysis.statistics.comparison import ArmPredictions, compare_arms, compute_difference, compute_verdict
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.metrics import compute_macro_f1, compute_weighted_macro_f1
-from benchmarks.pages import Table, build_page, describe_machine, list_missed_goals, today
-from benchmarks.validation.simulations import repeat
+from benchmarks.pages import Table, publish_simulation
+from benchmarks.parallel import repeat
 from benchmarks.validation.statistics_simulation import REGIMES, World, first_seeds
 from trainables.seeds import numpy_generator
 
@@ -219,15 +219,8 @@ def main(count: Annotated[int, typer.Option(help="Simulated comparisons per cell
         *tabulate_errors(count, problems),
         *tabulate_power(count, problems),
     ]
-    minutes = (time.perf_counter() - started) / 60
-    machine = f"{today()}, {describe_machine('numpy', 'scipy')}; {minutes:.1f} minutes."
-    page = build_page(
-        "The statistics of the comparison, by simulation", [INTRODUCTION, machine], tables, list_missed_goals(problems)
-    )
-    print(page)
-    if count == USUAL_COUNT:
-        PAGE.write_text(page)
-    raise typer.Exit(1 if problems else 0)
+    file = PAGE if count == USUAL_COUNT else None
+    publish_simulation("The statistics of the comparison, by simulation", INTRODUCTION, started, tables, problems, file)
 
 
 if __name__ == "__main__":

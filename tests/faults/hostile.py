@@ -33,12 +33,9 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 TOML_VALUES = VALUES.map(json.dumps) | st.sampled_from(["", "nan", "inf", "-inf", "{}", "{a = {}}", "1979-05-27"])
-OVERRIDES = st.builds(
-    "{}.{}={}".format,
-    st.sampled_from(["data", "model", "train", "search", "confirm", "resources", "gate", "search.asha", "x"]),
-    st.sampled_from(["ranges", "num_trials", "path", "cpu", "x", "fixed", "looks", "options"]),
-    TOML_VALUES,
-)
+SECTIONS = st.sampled_from(["data", "model", "train", "search", "confirm", "resources", "gate", "search.asha", "x"])
+OPTIONS = st.sampled_from(["ranges", "num_trials", "path", "cpu", "x", "fixed", "looks", "options"])
+OVERRIDES = st.builds("{}.{}={}".format, SECTIONS, OPTIONS, TOML_VALUES)
 PRESETS = [(ROOT / "study" / "presets" / f"{name}.toml").read_text() for name in preset_names()]
 MODES = ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK", "F"]
 

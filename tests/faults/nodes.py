@@ -52,18 +52,25 @@ class LocalCluster:
     def wait_for_workers(self, number: int) -> None:
         """Wait until this many workers have joined; raise AssertionError after two minutes."""
         program = (
-            "import ray, sys, time\n"
-            f"ray.init(address={self.address!r}, log_to_driver=False)\n"
             "until = time.monotonic() + 120\n"
             f"while sum(n['Alive'] and n['Resources'].get('CPU', 0) > 0 for n in ray.nodes()) < {number}:\n"
             "    assert time.monotonic() < until, 'the workers did not join'\n"
             "    time.sleep(0.2)\n"
         )
-        environment = {**os.environ, **self.environment}
-        waited = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        process = self.start_program(program)
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+
+    def start_program(self, program: str) -> subprocess.Popen[str]:
+        """Start a Python program that is connected to the cluster and has imported ray and time."""
+        connect = f"import ray, time\nray.init(address={self.address!r}, log_to_driver=False)\n"
+        return subprocess.Popen(
+            [sys.executable, "-c", connect + program],
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-        assert waited.returncode == 0, waited.stderr
 
     def drop_worker(self, worker: subprocess.Popen[bytes]) -> None:
         """Send SIGKILL to every process of the node."""

@@ -2,9 +2,6 @@
 
 import contextlib
 import http.client
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,21 +73,17 @@ def probe_ports() -> Outcome:
 @contextmanager
 def _actor_on(cluster: LocalCluster) -> Iterator[int]:
     """Hold an actor on the cluster, as a study holds its trials; yield the driver's process."""
-    program = (
-        "import ray, time\n"
-        f"ray.init(address={cluster.address!r}, log_to_driver=False)\n"
+    driver = cluster.start_program(
         "@ray.remote(num_cpus=1)\n"
         "class Actor:\n"
         "    def answer(self): return 1\n"
         "actor = Actor.remote()\n"
-        "print(ray.get(actor.answer.remote()), flush=True)\n"
+        "print('answered', ray.get(actor.answer.remote()), flush=True)\n"
         "time.sleep(600)\n"
     )
-    environment = {**os.environ, **cluster.environment}
-    driver = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert driver.stdout is not None
-        assert driver.stdout.readline().strip() == "1", "no actor started"
+        assert any(line.strip() == "answered 1" for line in driver.stdout), "no actor started"
         yield driver.pid
     finally:
         driver.kill()

@@ -25,17 +25,17 @@ def test_a_corner_patch_is_caught_and_placed() -> None:
 
 
 def test_asked_scenes_show_the_partner_in_the_planted_cue() -> None:
-    what = ConfusedWorld(cue="colour").draw_asked(3)
-    partners = find_partner(what.labels)
-    assert np.array_equal(find_partner(partners), what.labels)
+    audited = ConfusedWorld(cue="colour").draw_audited(3)
+    partners = find_partner(audited.labels)
+    assert np.array_equal(find_partner(partners), audited.labels)
     # The colour of an object is that of its partner's objects in scenes that were learnt.
-    assert what.masks is not None
-    red = np.array([image[mask, 0].mean() for image, mask in zip(what.images, what.masks, strict=True)])
-    learnt = ConfusedWorld(cue="colour").draw_learnt(3)
+    assert audited.masks is not None
+    red = np.array([image[mask, 0].mean() for image, mask in zip(audited.images, audited.masks, strict=True)])
+    learnt = ConfusedWorld(cue="colour").draw_training(3)
     assert learnt.masks is not None
     own = np.array([image[mask, 0].mean() for image, mask in zip(learnt.images, learnt.masks, strict=True)])
     means = [own[learnt.labels == c].mean() for c in range(10)]
-    shown = [red[what.labels == c].mean() for c in range(10)]
+    shown = [red[audited.labels == c].mean() for c in range(10)]
     assert np.corrcoef([means[find_partner(np.array(c))] for c in range(10)], shown)[0, 1] > 0.9
 
 
