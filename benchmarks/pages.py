@@ -14,6 +14,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+MARK = "<!-- Written by the benchmark from here on. -->"
+
 
 class Table(NamedTuple):
     """A table of texts; without a title, its Markdown has no heading."""
@@ -39,29 +41,25 @@ class Table(NamedTuple):
         return "\n".join([*heading, f"| {' | '.join(self.columns)} |", ruler, *rows])
 
 
-def build_page(title: str, introduction: Sequence[str], tables: Sequence[Table], ending: str = "") -> str:
-    """Return a Markdown page: title, introduction (one text per paragraph), tables, and a last paragraph."""
-    parts = [f"# {title}", *introduction, *(table.to_markdown() for table in tables), *([ending] if ending else [])]
-    return "\n\n".join(parts) + "\n"
+def write_page(file: Path, parts: Sequence[str | Table]) -> None:
+    """Write paragraphs and tables into a page, below its mark; the text above the mark, written by people, is kept."""
+    head = file.read_text().partition(MARK)[0] if file.exists() else f"# {file.stem}\n\n"
+    texts = [part.to_markdown() if isinstance(part, Table) else part for part in parts]
+    file.write_text("\n\n".join([head + MARK, *texts]) + "\n")
 
 
-def publish_simulation(
-    title: str, introduction: str, started: float, tables: Sequence[Table], problems: Sequence[str], file: Path | None
-) -> None:
-    """Print a page of simulations, write it to `file` if there is one, and exit with status 1 where goals were missed.
+def publish_simulation(started: float, tables: Sequence[Table], problems: Sequence[str], file: Path | None) -> None:
+    """Print tables and missed goals, write them to `file` if there is one, and exit with status 1 where goals were missed.
 
-    Args:
-        title, introduction, tables: of the page.
-        started: value of `time.perf_counter` at the start.
-        problems: the missed goals.
-        file: of the page; None where it is not to be replaced.
+    `started` is the value of `time.perf_counter` at the start; `problems` are the missed goals.
     """
     machine = f"{today()}, {describe_machine('numpy', 'scipy')}; {(time.perf_counter() - started) / 60:.1f} minutes."
     ending = f"Goals missed: {'; '.join(problems) or 'none'}."
-    page = build_page(title, [introduction, machine], tables, ending)
-    print(page)
+    for table in tables:
+        table.print()
+    print(ending)
     if file is not None:
-        file.write_text(page)
+        write_page(file, [machine, *tables, ending])
     raise typer.Exit(1 if problems else 0)
 
 

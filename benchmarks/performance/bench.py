@@ -16,7 +16,7 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.pages import Table, build_page, describe_machine, today
+from benchmarks.pages import Table, describe_machine, today, write_page
 from benchmarks.performance.ratios import Ratio
 from trainables.processes import keep_freed_memory
 
@@ -85,7 +85,7 @@ def main(
             rows = [ratio.row() for ratio in ratios]
             missed |= not all(ratio.is_met for ratio in ratios)
             keep_rows(device, number, rows, time.perf_counter() - started)
-            RESULTS[device].write_text(build_results(device))
+            write_page(RESULTS[device], [tabulate_kept(device)])
         for row in rows:
             console.print("  ".join(row), soft_wrap=True, highlight=False, markup=False)
     console.print(f"{RESULTS[device]}")
@@ -109,19 +109,15 @@ def read_kept() -> dict[str, dict[str, Any]]:
     return cast(dict[str, dict[str, Any]], json.loads(KEPT.read_text())) if KEPT.exists() else {}
 
 
-def build_results(device: str) -> str:
-    """Return RESULTS.md."""
+def tabulate_kept(device: str) -> Table:
+    """Return the rows of RESULTS.md."""
     kept = read_kept().get(device, {})
     rows: list[tuple[str, ...]] = []
     for number in BENCHES:
         found = kept.get(number, {"rows": [[number, "—", "—", *NOT_MEASURED, ""]], "measured": ""})
         rows += [(*row, found["measured"]) for row in found["rows"]]
     rows.append(("P12", "packed trials per GPU / one after the other, at most 64 px", ">= 1.3", *NOT_MEASURED, "", ""))
-    introduction = (
-        "Made by `make bench`, or one number at a time by `make bench-P2` and so on; P1-long takes 25 minutes and is measured by "
-        "name only.\nEach figure is a ratio of two sides measured in one run, in turn; medians and ranges of repetitions."
-    )
-    return build_page("Performance, measured side by side", [introduction], [Table("", COLUMNS, rows)])
+    return Table("", COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,8 @@ class Ratio:
 def compare_sides(number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str) -> Ratio:
     """Return the ratio of the first side to the second, which take turns.
 
-    Args:
-        number, name, goal: of the `Ratio`.
-        sides: for each of the two names, a function that measures once and returns a figure in `unit`.
-        unit: for the note, which has both medians, such as "this loop 959, reference 514 images/s".
+    Each side is a name and a function that measures once and returns a figure in `unit`. The note has both medians, such as
+    "this loop 959, reference 514 images/s".
     """
     pairs = take_turns(*sides.values())
     medians = [statistics.median(side) for side in zip(*pairs, strict=True)]

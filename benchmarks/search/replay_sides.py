@@ -81,9 +81,7 @@ class OurSide:
     def next_trial(self) -> Started | None:
         """Return the director's next trial."""
         record = self._director.next_trial()
-        return (
-            None if record is None else Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
-        )
+        return record and Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
         """Report one epoch to the director, in the form that a trial's actor sends."""
@@ -110,8 +108,8 @@ class StockSide:
 
     `TuneController._process_trial_result` (Ray 2.60) asks the scheduler first. If the trial continues, the searcher gets the
     result; if it stops, `stop_trial` completes the trial in both with that result, which the searcher does not get as an
-    intermediate value. The choice is `ResultGrid.get_best_result`'s: the first trial with the highest last
-    value, whether it was stopped or not. Tune has no budget of device-seconds; the ledger is this product's, with one account.
+    intermediate value. The choice is that of `ResultGrid.get_best_result`: the first trial with the highest last value, stopped
+    or not. Tune has no budget of device-seconds; the ledger is this product's, with one account.
     """
 
     def __init__(self, spec: StudySpec, landscape: CurveSurrogate, *, budget_seconds: float) -> None:
@@ -124,9 +122,8 @@ class StockSide:
 
         self.search = OptunaSearch(space=define, metric=METRIC, mode="max", seed=spec.seed)
         self.asha = ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs)
-        self._ledger = DeviceTimeLedger(
-            (POOLED_ARM,), budget=budget_seconds, full_trial_seconds=full_trial_seconds(landscape)
-        )
+        costs = full_trial_seconds(landscape)
+        self._ledger = DeviceTimeLedger((POOLED_ARM,), budget=budget_seconds, full_trial_seconds=costs)
         self._hyperparameters: dict[str, Hyperparameters] = {}
         self._last: dict[str, float] = {}
         self._spent: dict[str, float] = {}
@@ -181,8 +178,8 @@ def simulate_study(
     recorded: StudySpec,
     setting: Setting,
     *,
-    num_workers: int,
     budget_seconds: float,
+    num_workers: int,
     seed: int,
 ) -> Outcome:
     """Run one study of `setting`; everything random in it derives from `seed`."""

@@ -16,18 +16,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.pages import Table, build_page, describe_machine, today
+from benchmarks.pages import Table, describe_machine, today, write_page
 from benchmarks.parallel import run_parallel
+from benchmarks.search import replay_measures
 from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
 from benchmarks.search.replay_curves import PARQUET, load_curves
-from benchmarks.search.replay_measures import (
-    Measures,
-    Summary,
-    compute_mean_interval,
-    format_interval,
-    judge_goals,
-    measure,
-)
+from benchmarks.search.replay_measures import Measures, Summary, compute_mean_interval, format_interval
 from benchmarks.search.replay_sides import STOCK, Setting, full_trial_seconds, simulate_study
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
@@ -98,12 +92,10 @@ def budget_in_full_trials(num_workers: int) -> float:
 
 
 def _simulate_one(landscape: CurveSurrogate, recorded: StudySpec, cell: Cell, seed: int) -> Measures:
-    budget_seconds = budget_in_full_trials(cell.num_workers) * full_trial_seconds(landscape)[POOLED_ARM]
-    workers = cell.num_workers
-    outcome = simulate_study(
-        landscape, recorded, cell.setting, num_workers=workers, budget_seconds=budget_seconds, seed=seed
-    )
-    return measure(outcome, landscape, budget_seconds)
+    budget = budget_in_full_trials(cell.num_workers) * full_trial_seconds(landscape)[POOLED_ARM]
+    options = {"num_workers": cell.num_workers, "seed": seed}
+    outcome = simulate_study(landscape, recorded, cell.setting, budget_seconds=budget, **options)
+    return replay_measures.measure(outcome, landscape, budget)
 
 
 def run_plan(
@@ -125,21 +117,14 @@ def tabulate_results(summaries: Mapping[Cell, Summary], gap_pp: float | None, nu
     stock = summaries[Cell(setting=STOCK, num_workers=num_workers, gap_pp=gap_pp)]
     rows = []
     for cell in sorted(cells, key=lambda c: summaries[c].regret_pp.estimate):
-        s, is_stock = summaries[cell], cell.setting == STOCK
+        s = summaries[cell]
         difference = compute_mean_interval(s.measures["regret_pp"] - stock.measures["regret_pp"])
-        mark = " (default)" if cell.setting == default_setting() else ""
-        rows.append(
-            (
-                cell.setting.label + mark,
-                format_interval(s.regret_pp),
-                "" if is_stock else format_interval(difference),
-                f"{s.num_wrong}/{s.num_studies} [{s.wrong.low:.2f}, {s.wrong.high:.2f}]",
-                f"{s.median('least_share'):.2f} ({s.lowest_share:.2f})",
-                f"{s.median('num_trials'):.0f}",
-                f"{100 * s.median('spent_fraction'):.0f} %",
-                f"{100 * s.median('idle_fraction'):.0f} %",
-            )
-        )
+        label = cell.setting.label + (" (default)" if cell.setting == default_setting() else "")
+        regret = (format_interval(s.regret_pp), "" if cell.setting == STOCK else format_interval(difference))
+        wrong = f"{s.num_wrong}/{s.num_studies} [{s.wrong.low:.2f}, {s.wrong.high:.2f}]"
+        share = f"{s.median('least_share'):.2f} ({s.lowest_share:.2f})"
+        spent, idle = (f"{100 * s.median(name):.0f} %" for name in ("spent_fraction", "idle_fraction"))
+        rows.append((label, *regret, wrong, share, f"{s.median('num_trials'):.0f}", spent, idle))
     columns = ("", "regret pp", "minus stock pp", "wrong arm", "least share (lowest)", "trials", "spent", "idle")
     return Table(title, columns, rows)
 
@@ -150,7 +135,7 @@ def tabulate_goals(summaries: Mapping[Cell, Summary]) -> Table:
     for stock_cell in (c for c in summaries if c.setting == STOCK):
         ours = Cell(setting=default_setting(), num_workers=stock_cell.num_workers, gap_pp=stock_cell.gap_pp)
         where = f"{_gap_label(stock_cell.gap_pp)}, {stock_cell.num_workers} workers"
-        for goal in judge_goals(summaries[ours], summaries[stock_cell]):
+        for goal in replay_measures.judge_goals(summaries[ours], summaries[stock_cell]):
             verdict = {True: "met", False: "MISSED", None: "open: neither was wrong"}[goal.is_met]
             rows.append((where, goal.name, goal.figures, verdict))
     return Table(f"Goals: {default_setting().label} against stock", ("", "goal", "", ""), rows)
@@ -171,18 +156,6 @@ def tabulate_all(summaries: Mapping[Cell, Summary], landscapes: Landscapes) -> l
     return [*tables, tabulate_goals(summaries)]
 
 
-INTRODUCTION = (
-    "Regret is the true best over all arms minus the true (noise-free) last-epoch macro-F1 of the configuration that the "
-    "study chooses. Noise is whole out-of-fold residual curves of recorded trials with similar curves: seed noise and misfit "
-    "of the surrogate together, so more than in a real study. The budget is device-seconds, in full trials of mean cost over "
-    "the arms; both sides start a trial while the seconds that they have committed leave enough for it. A shifted gap moves "
-    "the weaker arm's whole curves by a constant. Least share: device time of the arm that got least, 1 is equal. Spent: of "
-    "the budget. Trials, spent and idle are medians. Intervals: 95 %, Student's for means, Clopper-Pearson's for rates. Left "
-    f"out to stay under ten minutes: GP pooled, without ASHA and on other than {REFERENCE_WORKERS} workers; searches without "
-    f"ASHA and shifted gaps on other than {REFERENCE_WORKERS} workers; pooled searches on more."
-)
-
-
 def main(
     path: Path = PARQUET,
     seeds: Annotated[int, typer.Option(min=2)] = 40,
@@ -200,15 +173,13 @@ def main(
     summaries = run_plan(plan, landscapes, recording.spec, num_seeds=seeds)
     quality = tabulate_quality(surrogate.qualities, f"Surrogate of {path.name}: 10-fold cross-validation")
     tables = [quality, *tabulate_all(summaries, landscapes)]
+    minutes = (time.perf_counter() - started) / 60
     machine = (
         f"{today()}, {describe_machine('ray', 'optuna', 'scikit-learn')}; {len(plan)} settings x {seeds} seeds in "
     )
-    machine += f"{(time.perf_counter() - started) / 60:.1f} minutes."
     for table in tables:
         table.print()
-    output.write_text(
-        build_page("Searches replayed on recorded curves", [machine, INTRODUCTION], tables), encoding="utf-8"
-    )
+    write_page(output, [f"{machine}{minutes:.1f} minutes.", *tables])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models trained on planted scenes whose shortcut or confusing cue is known, and the results of audits and root cause for them."""
+"""Models trained on planted scenes whose shortcut or confusing cue is known, and the results of audits and root cause."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ class AuditOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedWorld:
-    """Scenes in which `cue` predicts the class best and the anchor less well; audited are scenes where `cue` shows a partner class.
+    """Scenes in which `cue` predicts the class best, the anchor less well; in audited scenes `cue` shows a partner class.
 
     So models confuse each class with its partner because of the cue. Partners are five classes apart: no cue makes them similar.
     """

@@ -19,12 +19,6 @@ PAGE = Path(__file__).parents[1] / "FORENSICS.md"
 USUAL_COUNT = 600
 USUAL_WORLDS = 2
 NUM_PERMUTATIONS = 199
-INTRODUCTION = (
-    "Made by `make validate-forensics`. Every planted world trains its own ResNet18s on scenes with a known shortcut or a\n"
-    "known cue (`trainables/data/sources/planted.py`), from random weights, or for texture, shape and the sinusoid from a\n"
-    "backbone that has learned them; in the control every shortcut is random. The audits use three models per world and\n"
-    "scenes that they were not trained on; the root cause uses five, of which one chooses the images."
-)
 NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
 
 
@@ -80,8 +74,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="pretrained-") as folder:
         weights = pretrain_all(Path(folder))
         tables += [*tabulate_audits(worlds, weights, problems), tabulate_causes(worlds, weights, problems)]
-    file = PAGE if (count, worlds) == (USUAL_COUNT, USUAL_WORLDS) else None
-    publish_simulation("The forensics where the truth is known", INTRODUCTION, started, tables, problems, file)
+    publish_simulation(started, tables, problems, PAGE if (count, worlds) == (USUAL_COUNT, USUAL_WORLDS) else None)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,6 @@ SEEDS = (3, 5, 10)
 LOOKS = (3, 6, 10)
 MOST_PEEKED = 20
 POWER_SEED_SD = 0.05
-INTRODUCTION = (
-    "Made by `make validate-statistics`; benchmarks/validation/statistics_simulation.py describes the simulation: N = 2,000\n"
-    "images, K = 10 classes, new images and new seeds every time, the truth known. The speed of the crossed bootstrap is P10\n"
-    "of RESULTS.md."
-)
 
 
 def measure_coverage(world: World, number: int) -> dict[str, tuple[float, float, float]]:
@@ -219,8 +214,7 @@ def main(count: Annotated[int, typer.Option(help="Simulated comparisons per cell
         *tabulate_errors(count, problems),
         *tabulate_power(count, problems),
     ]
-    file = PAGE if count == USUAL_COUNT else None
-    publish_simulation("The statistics of the comparison, by simulation", INTRODUCTION, started, tables, problems, file)
+    publish_simulation(started, tables, problems, PAGE if count == USUAL_COUNT else None)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
-from benchmarks.pages import Table, build_page, describe_machine, today
+from benchmarks.pages import Table, describe_machine, today, write_page
 from tests.faults import hostile, nodes, payloads, ports, processes, stock, storage
 from tests.faults.campaign import Outcome
 
 FAULTS_PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "FAULTS.md"
+PACKAGES = ("ray", "torch", "optuna", "pyarrow")
 RESULTS = Path(__file__).with_name("results.json")
 # Number, campaign, full count.
 CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
@@ -62,6 +63,12 @@ class Row:
         o = self.outcome
         return o.fault, str(o.injected), str(o.survived), str(len(o.lost))
 
+    @property
+    def page_cells(self) -> tuple[str, ...]:
+        """The cells of the page."""
+        seen = "; ".join([self.outcome.seen, *self.outcome.lost[:2]])
+        return *self.cells, seen, self.date, f"{self.seconds / 60:.1f}"
+
 
 def main(
     only: Annotated[list[str] | None, typer.Argument(help="Numbers such as R4; all where none is given.")] = None,
@@ -98,26 +105,12 @@ def _keep(number: str, row: Row) -> None:
     order = [name for name, _, _ in CAMPAIGNS]
     kept = {name: kept[name] for name in order if name in kept}
     RESULTS.write_bytes(rows.dump_json(kept, indent=1) + b"\n")
-    FAULTS_PAGE.write_text(build_faults_page(list(kept.values()), [name for name in order if name not in kept]))
-
-
-def build_faults_page(rows: list[Row], missing: list[str]) -> str:
-    """Return FAULTS.md; `missing` are campaigns without a run at full count."""
-    introduction = (
-        "Made by `make faults`. A fault counts as survived if the study continued to its end by the rule of its row; lost is a\n"
-        "result that a trial had finished and that was absent, changed or computed twice afterwards. The judge is a log that\n"
-        "every trial's process writes and flushes to disk itself, not the product's records. Stock rows are Ray Tune with\n"
-        "OptunaSearch, ASHAScheduler and `Tuner.restore`, in the same harness."
-    )
     python = f"{describe_machine()}, Python {platform.python_version()}"
-    machine = f"{describe_machine('ray', 'torch', 'optuna', 'pyarrow', machine=python)}."
     columns = ("fault", "injected", "survived", "lost", "seen", "run", "minutes")
-    cells = [
-        (*row.cells, "; ".join([row.outcome.seen, *row.outcome.lost[:2]]), row.date, f"{row.seconds / 60:.1f}")
-        for row in rows
-    ]
-    ending = f"Not run at full count yet: {', '.join(missing)}." if missing else ""
-    return build_page("Faults injected and survived", [introduction, machine], [Table("", columns, cells)], ending)
+    table = Table("", columns, [row.page_cells for row in kept.values()])
+    missing = ", ".join(name for name in order if name not in kept)
+    ending = [f"Not run at full count yet: {missing}."] if missing else []
+    write_page(FAULTS_PAGE, [f"{describe_machine(*PACKAGES, machine=python)}.", table, *ending])
 
 
 if __name__ == "__main__":

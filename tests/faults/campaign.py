@@ -200,6 +200,25 @@ class Campaign:
         finished = {f"trials/{i}" for i, r in self.records().items() if r.state.is_finished}
         return sorted({line.pid for t, line in latest.items() if t not in finished and is_alive(line.pid)})
 
+    def strike(self, count: int, gap: tuple[float, float], fault: Callable[[int], bool]) -> int:
+        """Apply `fault` to processes of running trials, to each once, at seeded times until it has struck `count` times.
+
+        Args:
+            count: at most; fewer if the study ends before.
+            gap: least and most seconds from a running trial to the fault.
+            fault: takes a process; returns whether it struck.
+
+        Returns:
+            How often the fault struck.
+        """
+        struck: set[int] = set()
+        while len(struck) < count and self.wait_for(lambda: bool(set(self.running_pids()) - struck), 240):
+            time.sleep(draw(len(struck), *gap))
+            pids = sorted(set(self.running_pids()) - struck)
+            if pids and fault(pid := random.Random(len(struck)).choice(pids)):
+                struck.add(pid)
+        return len(struck)
+
     def outcome(
         self,
         fault: str,

@@ -1,7 +1,6 @@
-"""The judge: what every trial's process says it did, in a file of its own, flushed to disk line by line.
+"""The judge: a log of what every trial's process did, independent of the product's records and flushed to disk line by line.
 
-The product's records play no part in it. `JudgedTrainable` is the product's trainable with a pen in its hand, and, where a fault
-must come from inside the process, with the fault.
+`JudgedTrainable` is the product's trainable; it writes the log, and causes the faults that come from inside a process.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ INSIDE = "STUDY_FAULT_INSIDE"  # JSON: trial's folder -> "nan@2" | "inf@1" | "oo
 
 
 class JudgedTrainable(TrialTrainable):
-    """The product's trainable; writes down every start, every epoch that it trained, and every end."""
+    """The product's trainable; logs every start, every epoch that it trained, and every end."""
 
     def _start(self, config: dict[str, Any]) -> None:
         super()._start(config)

@@ -1,7 +1,6 @@
 """Faults of nodes: several raylets on this machine, started by the commands of cluster.yaml, of which some are killed."""
 
 import os
-import random
 import secrets
 import shlex
 import shutil
@@ -14,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -142,25 +142,19 @@ def lose_nodes(folder: Path, count: int) -> Outcome:
     with local_cluster(2, folder) as cluster:
         campaign = make_campaign(folder, cluster, num_trials=max(6, count), retries=10)
         campaign.start()
-        struck = 0
-        while struck < count and lose_node(campaign, cluster, random.Random(struck)):
-            struck += 1
+        struck = campaign.strike(count, (0.5, 3.0), partial(replace_node, cluster))
         campaign.end(600)
     retries = sum(r.attempts - 1 for r in campaign.records().values())
     return campaign.outcome("R2 node lost", struck, f"{retries} retries recorded")
 
 
-def lose_node(campaign: Campaign, cluster: LocalCluster, chooser: random.Random) -> bool:
-    """Kill a node that computes a trial, and start another; return False if the study ended before."""
-    while campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
-        time.sleep(chooser.uniform(0.5, 3.0))
-        pids = campaign.running_pids()
-        worker = cluster.worker_of(chooser.choice(pids)) if pids else None
-        if worker is not None:
-            cluster.drop_worker(worker)
-            cluster.add_worker()
-            return True
-    return False
+def replace_node(cluster: LocalCluster, pid: int) -> bool:
+    """Kill the node of a process, and start another; return False if it has none."""
+    worker = cluster.worker_of(pid)
+    if worker is not None:
+        cluster.drop_worker(worker)
+        cluster.add_worker()
+    return worker is not None
 
 
 def orphan_trials(folder: Path, count: int) -> Outcome:
@@ -169,47 +163,36 @@ def orphan_trials(folder: Path, count: int) -> Outcome:
     with local_cluster(2, folder) as cluster:
         campaign = make_campaign(folder, cluster, num_trials=max(6, count), retries=10)
         campaign.start()
-        while len(ends) < count and (end := orphan_trial(campaign, cluster, random.Random(len(ends)))):
-            ends.append(end)
+        struck = campaign.strike(count, (0.5, 2.0), partial(orphan_trial, campaign, cluster, ends))
         status, _ = campaign.end(600)
     return campaign.outcome(
         "R3 orphan",
-        len(ends),
+        struck,
         f"{ends.count('refused')} orphans were refused their checkpoint, {ends.count('gone')} ended before they wrote",
-        survived=len(ends) - ends.count("alive") if status == EXIT_DONE else 0,
+        survived=struck - ends.count("alive") if status == EXIT_DONE else 0,
         lost=find_late_writes(campaign),
     )
 
 
-def orphan_trial(campaign: Campaign, cluster: LocalCluster, chooser: random.Random) -> str:
-    """Make one orphan.
+def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid: int) -> bool:
+    """Make an orphan of a trial's process, and append its end; return False if it has no node.
 
-    Returns:
-        Its end: "refused" (its checkpoint was not accepted), "gone" (it ended before it wrote one) or "alive"; "" if the
-        study ended before there was an orphan.
+    Its end is "refused" (its checkpoint was not accepted), "gone" (it ended before it wrote one) or "alive".
     """
-    while campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
-        time.sleep(chooser.uniform(0.5, 2.0))
-        pids = campaign.running_pids()
-        pid = chooser.choice(pids) if pids else 0
-        worker = cluster.worker_of(pid) if pid else None
-        if worker is None:
-            continue
-        line = [x for x in campaign.lines() if x.pid == pid][-1]
-        kill(pid, signal.SIGSTOP)
-        kill(cluster.raylet(worker), signal.SIGKILL)
-        cluster.add_worker()
-        campaign.wait_for(
-            lambda seen=line: any(x.trial == seen.trial and x.attempt > seen.attempt for x in campaign.lines()),  # type: ignore[misc]
-            240,
-        )
-        kill(pid, signal.SIGCONT)
-        end = "gone" if wait_until(lambda pid=pid: not is_alive(pid), 20) else "alive"  # type: ignore[misc]
-        if any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines()):
-            end = "refused"
-        cluster.drop_worker(worker)
-        return end
-    return ""
+    worker = cluster.worker_of(pid)
+    if worker is None:
+        return False
+    line = [x for x in campaign.lines() if x.pid == pid][-1]
+    kill(pid, signal.SIGSTOP)
+    kill(cluster.raylet(worker), signal.SIGKILL)
+    cluster.add_worker()
+    campaign.wait_for(lambda: any(x.trial == line.trial and x.attempt > line.attempt for x in campaign.lines()), 240)
+    kill(pid, signal.SIGCONT)
+    is_gone = wait_until(lambda: not is_alive(pid), 20)
+    is_refused = any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines())
+    ends.append("refused" if is_refused else "gone" if is_gone else "alive")
+    cluster.drop_worker(worker)
+    return True
 
 
 def lose_heads(folder: Path, count: int) -> Outcome:

@@ -40,7 +40,7 @@ def _write_marker(marker: str) -> str:
 
 
 def place_payloads(folder: Path, root: str = "") -> Outcome:
-    """R13: a pickle that leaves a mark, in six wrappings, in the place of every file that the product reads back.
+    """R13: a pickle that leaves a mark, in six wrappings, in the place of every file that the product reads.
 
     `root` is a whole study; without it one is made.
     """
@@ -103,8 +103,8 @@ def wrap_payload(marker: Path) -> dict[str, bytes]:
 
 
 def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:
-    """Return loads of files that come from the user, by name; each takes the file's content."""
-    place = folder / "given"
+    """Return functions by name that load a file of the user's from its content."""
+    place, cifar10 = folder / "given", "cifar-10-batches-py/data_batch_1"
 
     def in_file(name: str, load: Callable[[Path], Any]) -> Callable[[bytes], Any]:
         def write_and_load(data: bytes) -> Any:
@@ -125,9 +125,7 @@ def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:
         "folder of weights": in_file("resnet18.pt", backbone),
         "image": in_file("a/0.png", lambda path: load_image_set("folder", str(path.parents[1]))),
         "parquet": in_file("train-0.parquet", lambda path: load_image_set("parquet", str(path.parent))),
-        "cifar10 batch": in_file(
-            "cifar-10-batches-py/data_batch_1", lambda path: load_image_set("cifar10", str(path.parents[1]))
-        ),
+        "cifar10 batch": in_file(cifar10, lambda path: load_image_set("cifar10", str(path.parents[1]))),
         "spec": in_file("spec.toml", lambda path: load_spec(str(path))),
         "checkpoint": Checkpoint.from_bytes,
         "record": lambda data: TrialRecord.from_json(data, where="record.json"),

@@ -5,8 +5,8 @@ import http.client
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import psutil
@@ -36,13 +36,10 @@ PATHS = (
 HEADERS: dict[str, dict[str, str]] = {"no token": {}, "wrong token": {"authorization": "Bearer " + "f" * 64}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """One request and its answer.
+class Reply(NamedTuple):
+    """A request to a port of a process, and its answer.
 
-    Attributes:
-        place: address and port.
-        answer: "refused", "unknown" (the port does not know the method or path), "no such protocol" or "accepted: ...".
+    The answer is "refused", "unknown" (the port does not know the method or path), "no such protocol" or "accepted: ...".
     """
 
     process: str
@@ -114,7 +111,7 @@ def probe_port(place: str, process: str) -> list[Reply]:
             for requests, ask in asked:
                 for request in requests:
                     answer = ask(request)
-                    replies.append(Reply(process=process, place=place, header=header, request=request, answer=answer))
+                    replies.append(Reply(process, place, header, request, answer))
                     if answer == NO_PROTOCOL:
                         break
     return replies

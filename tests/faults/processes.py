@@ -25,7 +25,7 @@ def kill_trials(folder: Path, count: int) -> Outcome:
     """R1: SIGKILL of a trial's process at seeded times."""
     campaign = Campaign(folder, num_trials=max(6, count // 2), max_epochs=5, retries=10)
     campaign.start()
-    struck = _strike(campaign, count, signal.SIGKILL, gap=(1.0, 3.0))
+    struck = campaign.strike(count, (1.0, 3.0), lambda pid: kill(pid, signal.SIGKILL))
     campaign.end()
     retries = sum(r.attempts - 1 for r in campaign.records().values())
     seen = f"{retries} retries recorded; at most one epoch trained again per kill"
@@ -36,16 +36,19 @@ def tell_trials_to_end(folder: Path, count: int, grace_seconds: float = 10.0) ->
     """R11: SIGTERM to a trial's process, then SIGKILL after the grace; it must have stored a checkpoint and ended."""
     campaign = Campaign(folder, num_trials=max(6, count // 2), max_epochs=5, num_images=1000, retries=10)
     campaign.start()
-    struck, late, longest = 0, 0, 0.0
-    while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids())):
-        time.sleep(draw(struck, 0.5, 2.5))
-        pids = campaign.running_pids()
-        if not pids or not kill(pid := random.Random(struck).choice(pids), signal.SIGTERM):
-            continue
-        struck, began = struck + 1, time.monotonic()
-        wait_until(lambda pid=pid: not is_alive(pid), grace_seconds, every_seconds=0.02)  # type: ignore[misc]
+    late, longest = 0, 0.0
+
+    def tell_to_end(pid: int) -> bool:
+        nonlocal late, longest
+        began = time.monotonic()
+        if not kill(pid, signal.SIGTERM):
+            return False
+        wait_until(lambda: not is_alive(pid), grace_seconds, every_seconds=0.02)
         longest = max(longest, time.monotonic() - began)
         late += is_alive(pid) and kill(pid, signal.SIGKILL)
+        return True
+
+    struck = campaign.strike(count, (0.5, 2.5), tell_to_end)
     status, _ = campaign.end()
     left = sum(line.event == "left" for line in campaign.lines())
     return campaign.outcome(
@@ -189,22 +192,9 @@ def hang_trials(folder: Path, count: int, timeout_seconds: float = 30.0) -> Outc
     """R10: a trial's process is stopped (SIGSTOP): it is ended after resources.timeout_seconds, and the trial is retried."""
     campaign = Campaign(folder, num_trials=max(6, count), max_epochs=4, retries=10, timeout_seconds=timeout_seconds)
     campaign.start()
-    struck = _strike(campaign, count, signal.SIGSTOP, gap=(1.0, 4.0))
+    struck = campaign.strike(count, (1.0, 4.0), lambda pid: kill(pid, signal.SIGSTOP))
     status, _ = campaign.end(600)
     causes = [cause for r in campaign.records().values() for cause in r.retry_causes]
     timed_out = sum("no report for" in cause for cause in causes)
     seen = f"{timed_out} processes ended after {timeout_seconds:g} s without a report"
     return campaign.outcome("R10 hang", struck, seen, survived=min(struck, timed_out) if status == EXIT_DONE else 0)
-
-
-def _strike(campaign: Campaign, count: int, number: signal.Signals, gap: tuple[float, float]) -> int:
-    """Send a signal to the process of a running trial, `count` times; return how many were sent."""
-    struck = 0
-    stopped: set[int] = set()
-    while struck < count and campaign.wait_for(lambda: bool(set(campaign.running_pids()) - stopped)):
-        time.sleep(draw(struck, *gap))
-        pids = sorted(set(campaign.running_pids()) - stopped)
-        if pids and kill(pid := random.Random(struck).choice(pids), number):
-            struck += 1
-            stopped.add(pid)
-    return struck

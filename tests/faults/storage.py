@@ -31,7 +31,7 @@ from study.results.findings import load_findings
 from study.scheduling.warm_start import earlier_trials
 from study.state import paths
 from study.views.status import status_json
-from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome, draw
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome
 from trainables.models.backbones import build_model
 from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
@@ -152,17 +152,20 @@ def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
     with small_disk(disk, megabytes):
         campaign = Campaign(folder, storage=str(disk), num_trials=max(6, count), max_epochs=3)
         campaign.start()
-        struck, readable, statuses = 0, 0, []
-        while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
-            time.sleep(draw(struck, 0.5, 4.0))
+        readable, statuses = 0, []
+
+        def fill_and_free(_: int) -> bool:
+            nonlocal readable
             fill(disk / "filler")
-            struck += 1
             status, output = campaign.end()
             statuses.append(status)
             campaign.note_finished()
             readable += bool(campaign.records()) and status in {EXIT_DONE, EXIT_STOPPED} and "Traceback" not in output
             (disk / "filler").unlink()
             campaign.start("resume")
+            return True
+
+        struck = campaign.strike(count, (0.5, 4.0), fill_and_free)
         status, _ = campaign.end(600)
         seen = f"{statuses.count(EXIT_STOPPED)} times exit status 3 with the reason; readable and resumed each time"
         return campaign.outcome("R7 disk full", struck, seen, survived=readable if status == EXIT_DONE else 0)
