@@ -122,12 +122,9 @@ def time_forensics(num_images: int) -> dict[str, float]:
     predicted = np.tile(audited.labels, (1, 1))
     partner = {a: b for pair in PAIRS[:5] for a, b in (pair, pair[::-1])}
     predicted[0, ::2] = [partner[int(c)] for c in audited.labels[::2]]
-    cam_models = CamModels(
-        trained=models[:NUM_SEEDS],
-        randomised=models[NUM_SEEDS:],
-        prepare=_prepare,
-        layer=choose_cam_layer(models[0], IMAGE_SIZE),
-    )
+    trained, random = models[:NUM_SEEDS], models[NUM_SEEDS:]
+    layer = choose_cam_layer(models[0], IMAGE_SIZE)
+    cam_models = CamModels(trained=trained, randomised=random, prepare=_prepare, layer=layer)
     parts: dict[str, Callable[[], object]] = {
         "ring swaps": lambda: audit_rings(classify, audited),
         "colour": lambda: measure_colour_losses(classify, audited),

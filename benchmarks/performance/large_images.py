@@ -27,28 +27,13 @@ NUM_FEW = 400
 KEPT = re.compile(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 SPEC = """
 name = "large"
-[data]
-source = "folder"
-path = "{path}"
-[model]
-weights = "none"
-[train]
-image_size = 16
-batch_size = 128
-[search]
-num_trials = 2
-max_epochs = 1
-asha = {{ enabled = false }}
-fixed = {{ class_weighting = "none" }}
-[confirm]
-looks = [2]
-[analyze]
-num_panels = 2
-num_audit_images = 200
-[resources]
-max_concurrent = 1
-image_memory_gb = {memory}
-image_folder = "{folder}"
+data = {{ source = "folder", path = "{path}" }}
+model = {{ weights = "none" }}
+train = {{ image_size = 16, batch_size = 128 }}
+search = {{ num_trials = 2, max_epochs = 1, asha = {{ enabled = false }}, fixed = {{ class_weighting = "none" }} }}
+confirm = {{ looks = [2] }}
+analyze = {{ num_panels = 2, num_audit_images = 200 }}
+resources = {{ max_concurrent = 1, image_memory_gb = {memory}, image_folder = "{folder}" }}
 """
 
 

@@ -23,7 +23,7 @@ from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import StudySpec, validate_spec
+from study.spec.study_spec import validate_spec
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
@@ -84,20 +84,6 @@ class _TimedDirector:
         return getattr(self.director, name)
 
 
-def make_spec(num_trials: int, max_epochs: int, workers: int) -> StudySpec:
-    """Return a study of the recorded space in which `workers` trials run at once on one core."""
-    return validate_spec(
-        {
-            "name": "many-trials",
-            "data": {"source": "planted"},
-            "model": {"weights": "none"},
-            "search": {"num_trials": num_trials, "max_epochs": max_epochs},
-            "resources": {"cpu": 1 / workers, "max_concurrent": workers},
-        },
-        where="benchmark",
-    )
-
-
 class ManyTrials(NamedTuple):
     """The cost of a run of many trials.
 
@@ -136,10 +122,13 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
     recorded = list_curves()
     max_epochs = max(len(c) for arm in recorded.values() for c in arm)
     every = max(1, num_trials // 10)
-    spec = make_spec(num_trials, max_epochs, workers)
+    search = {"num_trials": num_trials, "max_epochs": max_epochs}
+    resources = {"cpu": 1 / workers, "max_concurrent": workers}  # All workers share one core.
+    sections = {"data": {"source": "planted"}, "model": {"weights": "none"}, "search": search, "resources": resources}
+    spec = validate_spec({"name": "many-trials", **sections}, where="benchmark")
     with tempfile.TemporaryDirectory(prefix="many-trials-") as folder, connect_cluster(None) as cluster:
-        search = SearchDirector(RecordBook(Store(folder)), spec, {"max_epochs": max_epochs})
-        director = _TimedDirector(search, every)
+        book = RecordBook(Store(folder))
+        director = _TimedDirector(SearchDirector(book, spec, {"max_epochs": max_epochs}), every)
         started = time.perf_counter()
         run = TuneRun(
             spec=spec,

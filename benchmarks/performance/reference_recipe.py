@@ -50,36 +50,14 @@ def make_config(
     backbone: str, image_size: int, *, max_lr: float = 0.05, cutmix: float = 0.0, **changes: Value
 ) -> TrialConfig:
     """Return the configuration that both sides train; `changes` replace fixed settings."""
-    return TrialConfig(
-        arm=backbone,
-        seed=0,
-        hyperparameters={
-            "backbone": backbone,
-            "max_lr": max_lr,
-            "backbone_lr_ratio": 1.0,
-            "cutmix_probability": cutmix,
-        },
-        fixed={
-            "class_weighting": "none",
-            "interpolation": "bicubic",
-            "weight_decay": 1e-4,
-            "label_smoothing": 0.0,
-            "image_size": image_size,
-            "batch_size": BATCH_SIZE,
-            "max_epochs": 100,
-            "weights": "none",
-            "freeze": False,
-            "precision": "bf16",
-            "channels_last": True,
-            "flip_probability": 0.5,
-            "rotation_degrees": 0.0,
-            "brightness_fraction": BRIGHTNESS_FRACTION,
-            "lr_peak_fraction": 0.3,
-            "weighted_group": "",
-            "momentum": 0.9,
-            **changes,
-        },
-    )
+    hyperparameters = {"backbone": backbone, "max_lr": max_lr, "backbone_lr_ratio": 1.0, "cutmix_probability": cutmix}
+    fixed = {
+        "class_weighting": "none", "interpolation": "bicubic", "weight_decay": 1e-4, "label_smoothing": 0.0,
+        "image_size": image_size, "batch_size": BATCH_SIZE, "max_epochs": 100, "weights": "none", "freeze": False,
+        "precision": "bf16", "channels_last": True, "flip_probability": 0.5, "rotation_degrees": 0.0,
+        "brightness_fraction": BRIGHTNESS_FRACTION, "lr_peak_fraction": 0.3, "weighted_group": "", "momentum": 0.9,
+    }  # fmt: skip
+    return TrialConfig(arm=backbone, seed=0, hyperparameters=hyperparameters, fixed={**fixed, **changes})
 
 
 def make_reference(
@@ -88,9 +66,8 @@ def make_reference(
     """Return a function that trains one epoch by the reference recipe and returns images per second."""
     model = torchvision.models.get_model(backbone, weights=None, num_classes=len(data.class_names)).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    loader = DataLoader(
-        ReferenceDataset(data, image_size), batch_size=BATCH_SIZE, shuffle=True, drop_last=True, num_workers=workers
-    )
+    options = {"batch_size": BATCH_SIZE, "shuffle": True, "drop_last": True, "num_workers": workers}
+    loader = DataLoader(ReferenceDataset(data, image_size), **options)
     loss_function = nn.CrossEntropyLoss()
 
     def train_epoch() -> float:

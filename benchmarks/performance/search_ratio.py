@@ -6,14 +6,13 @@ one row each. A search that does not reach it counts with its whole budget, whic
 """
 
 import statistics
-from dataclasses import dataclass, field
 
 from benchmarks.parallel import run_parallel
 from benchmarks.performance.ratios import Ratio
 from benchmarks.search.curve_surrogate import CurveSurrogate
-from benchmarks.search.replay_curves import Hyperparameters, load_curves
+from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import OurSide, Setting, full_trial_seconds, make_spec
-from benchmarks.search.replay_simulation import Started, simulate
+from benchmarks.search.replay_simulation import simulate
 from benchmarks.search.search_replay import default_setting
 from search_spaces.arms import POOLED_ARM
 from study.spec.study_spec import StudySpec
@@ -21,42 +20,36 @@ from study.spec.study_spec import StudySpec
 NUM_SEEDS, NUM_PARTS = 60, 5
 NUM_WORKERS = 4
 BUDGET_IN_FULL_TRIALS = 60.0
-# The recorded curves scatter by two to three points about their fit, so one point below the best is more than any budget buys.
+# The recorded curves scatter by two to three points about their fit, so no budget reaches one point below the best.
 TOLERANCES_PP = (3.0, 2.0)
 
 
-@dataclass(slots=True)
-class WatchedSide:
-    """A search, and by tolerance the device-seconds after which its choice first was good enough."""
+class WatchedSide(OurSide):
+    """A search that records the device-seconds after which its choice first was good enough, by tolerance."""
 
-    side: OurSide
-    landscape: CurveSurrogate
-    spent: float = 0.0
-    reached: dict[float, float] = field(default_factory=dict)
-
-    def next_trial(self) -> Started | None:
-        return self.side.next_trial()
+    def __init__(self, spec: StudySpec, landscape: CurveSurrogate) -> None:
+        super().__init__(spec, landscape)
+        self.reached: dict[float, float] = {}
+        self._landscape, self._spent = landscape, 0.0
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
-        goes_on = self.side.on_report(trial_id, epoch, macro_f1, device_seconds)
-        self.spent += device_seconds
-        if not goes_on and (chosen := self.side.choose()) is not None:
-            true_value = float(self.landscape.mean_curve(chosen)[-1])
-            missing = 100.0 * (max(self.landscape.true_best.values()) - true_value)
+        """Report one epoch; look at the choice when a trial has ended."""
+        is_continued = super().on_report(trial_id, epoch, macro_f1, device_seconds)
+        self._spent += device_seconds
+        if not is_continued and (chosen := self.choose()) is not None:
+            true_value = float(self._landscape.mean_curve(chosen)[-1])
+            missing = 100.0 * (max(self._landscape.true_best.values()) - true_value)
             for tolerance in TOLERANCES_PP:
                 if missing <= tolerance:
-                    self.reached.setdefault(tolerance, self.spent)
-        return goes_on
-
-    def choose(self) -> Hyperparameters | None:
-        return self.side.choose()
+                    self.reached.setdefault(tolerance, self._spent)
+        return is_continued
 
 
 def _measure_one(landscape: CurveSurrogate, recorded: StudySpec, setting: Setting, seed: int) -> list[float]:
     """Return for each tolerance the device-seconds until the search has reached it, at most its budget."""
     budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM]
     spec = make_spec(recorded, setting, budget_seconds=budget, seed=seed)
-    watched = WatchedSide(OurSide(spec, landscape), landscape)
+    watched = WatchedSide(spec, landscape)
     simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
     return [watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP]
 

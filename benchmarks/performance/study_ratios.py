@@ -40,23 +40,16 @@ NUM_STARTS = 12
 NUM_TRIALS_OF_A_NODE = (1, 2, 4, REPEATS)
 SPEC = f"""
 name = "bare"
-[data]
-source = "planted"
-num_images = %d
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 64
-[search]
-factor = "interpolation"
-num_trials = {NUM_TRIALS}
-max_epochs = {MAX_EPOCHS}
-asha = {{ enabled = false }}
-epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
-fixed = {{ class_weighting = "none", backbone = "resnet18" }}
-[resources]
-cpu = 1
+data = {{ source = "planted", num_images = %d }}
+model = {{ weights = "none" }}
+train = {{ image_size = 32, batch_size = 64 }}
+search.factor = "interpolation"
+search.num_trials = {NUM_TRIALS}
+search.max_epochs = {MAX_EPOCHS}
+search.asha = {{ enabled = false }}
+search.epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
+search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
+resources = {{ cpu = 1 }}
 """
 
 
@@ -88,9 +81,9 @@ def _explain(records: Sequence[TrialRecord], wall: float) -> str:
             parts.update(dict(epoch.part_seconds))
     at_once = os.cpu_count() or 1
     in_trials = sum(record.device_seconds for record in records) / at_once
-    told = ", ".join(f"{name} {parts[name] / at_once:.1f} s" for name in ("checkpoint", "start", "report", "idle"))
+    by_part = ", ".join(f"{name} {parts[name] / at_once:.1f} s" for name in ("checkpoint", "start", "report", "idle"))
     outside = f"Outside of trials (Ray, processes, the last trials) {wall - in_trials:.0f} s"
-    return f"{outside}; in trials, per device: {told}"
+    return f"{outside}; in trials, per device: {by_part}"
 
 
 def measure_long_study() -> list[Ratio]:
@@ -116,14 +109,11 @@ def measure_starts() -> list[Ratio]:
     ours = run_many_trials(20 * NUM_STARTS, workers=1)
     mine = 1e-3 * min(wall for wall, _ in ours.costs)
     trainable = tune.with_parameters(RecordedTrainable, curves=list_curves())
-    space = {
-        "config_json": json.dumps({"arm": "resnet18"}),
-        "trial_id": tune.grid_search([f"{i}" for i in range(NUM_STARTS)]),
-    }
+    trial_ids = tune.grid_search([f"{i}" for i in range(NUM_STARTS)])
     with tempfile.TemporaryDirectory(prefix="bench-starts-") as folder, connect_cluster(None):
         tuner = tune.Tuner(
             trainable,
-            param_space=space,
+            param_space={"config_json": json.dumps({"arm": "resnet18"}), "trial_id": trial_ids},
             tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=False),
             run_config=tune.RunConfig(storage_path=folder, stop={"training_iteration": 1}, verbose=0),
         )
@@ -155,7 +145,7 @@ class _Holder:
         prepare_to_train(1)
         self._run = TrainingRun(make_config("resnet18", 32), data, device=torch.device("cpu"))
         self._run.run_epoch()
-        # A pass over everything, as training makes in the end.
+        # A pass over all images, as at the end of training.
         int(images[::7].max())
         return float(psutil.Process().memory_full_info().uss)
 

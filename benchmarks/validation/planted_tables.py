@@ -92,9 +92,8 @@ def _tabulate_separation(controls: Outcomes, planted: Planted, problems: list[st
         problems.append(f"AUC of the audit {auc:.3f} < 0.9")
     if not named or right / named < 0.9:
         problems.append(f"region right in {_format_share(right, named)}, goal 0.9")
-    title = (
-        "Ring audit, planted (every rho above 0) against control by the narrow ring's gap (goals: AUC 0.9, regions 0.9)"
-    )
+    goals = "(goals: AUC 0.9, regions 0.9)"
+    title = f"Ring audit, planted (every rho above 0) against control by the narrow ring's gap {goals}"
     return Table(title, ["planted", "AUC", "gap grows with rho", "region right where it fails"], rows)
 
 
@@ -104,11 +103,8 @@ def _auc(controls: Sequence[float], planted: Sequence[float]) -> float:
 
 def _tabulate_frequencies(controls: Outcomes, planted: Planted, problems: list[str]) -> Table:
     rows = []
-    for name, rho, found in [
-        (CONTROL, 0.0, controls),
-        *(("sinusoid", rho, planted["sinusoid", rho]) for rho in WAVE_RHOS),
-        *((shortcut, 1.0, planted[shortcut, 1.0]) for shortcut in RING_SHORTCUTS),
-    ]:
+    shown = [*(("sinusoid", rho) for rho in WAVE_RHOS), *((shortcut, 1.0) for shortcut in RING_SHORTCUTS)]
+    for name, rho, found in [(CONTROL, 0.0, controls), *((*world, planted[world]) for world in shown)]:
         gap = f"{100 * fmean(o.frequency_gap for o in found):.1f}"
         missed = _format_share(sum(not o.fails[0] for o in found), len(found))
         rows.append([name, f"{rho:.1f}", gap, _format_share(sum(o.frequency_fails for o in found), len(found)), missed])
@@ -120,9 +116,9 @@ def _tabulate_frequencies(controls: Outcomes, planted: Planted, problems: list[s
     if not all(caught):
         problems.append(f"the sinusoid at rho = 1 is caught in {_format_share(sum(caught), len(caught))} only")
     title = (
-        f"Frequency test; false alarms {_format_share(alarms, len(blind))} where no wave tells the class. The sinusoid fills the "
-        "image, so a swapped ring leaves it in the center"
+        f"Frequency test; false alarms {_format_share(alarms, len(blind))} where no wave tells the class. The sinusoid "
     )
+    title += "fills the image, so a swapped ring leaves it in the center"
     return Table(title, ["planted", "rho", "gap (pp)", "frequency test fails", "missed by the ring of 4"], rows)
 
 

@@ -1,4 +1,4 @@
-"""The error rates of the forensics where the truth is known: prints its tables and writes benchmarks/FORENSICS.md."""
+"""The error rates of the forensics where the truth is known; prints their tables and writes benchmarks/FORENSICS.md."""
 
 import math
 import tempfile

@@ -1,4 +1,4 @@
-"""The simulations that justify the comparison: prints its tables and writes benchmarks/STATISTICS.md."""
+"""The simulations that justify the comparison; prints their tables and writes benchmarks/STATISTICS.md."""
 
 import math
 import time
@@ -29,6 +29,7 @@ SEEDS = (3, 5, 10)
 LOOKS = (3, 6, 10)
 MOST_PEEKED = 20
 POWER_SEED_SD = 0.05
+DIFFERENT = {Verdict.BETTER, Verdict.WORSE}
 
 
 def measure_coverage(world: World, number: int) -> dict[str, tuple[float, float, float]]:
@@ -73,8 +74,7 @@ def measure_mcnemar(world: World, number: int) -> bool:
 def measure_family(world: World, number: int) -> bool:
     """Return whether a table of all arms against the first holds a wrong BETTER or WORSE: there is no difference."""
     control, *treatments = world.draw(numpy_generator(number, f"family {world.seed_sd} {world.num_seeds}"))
-    rows = [_row(t, control, len(treatments)).verdict for t in treatments]
-    return any(verdict in {Verdict.BETTER, Verdict.WORSE} for verdict in rows)
+    return any(_row(t, control, len(treatments)).verdict in DIFFERENT for t in treatments)
 
 
 def measure_false_equivalence(world: World, number: int) -> bool:
@@ -94,7 +94,7 @@ def measure_looks(world: World, number: int) -> dict[str, bool]:
     for look in LOOKS:
         pair = first_seeds(treatment, look), first_seeds(control, look)
         for name, alpha in zip(claimed, (ALPHA / len(LOOKS), ALPHA), strict=True):
-            claimed[name] |= _row(*pair, 1, alpha).verdict in {Verdict.BETTER, Verdict.WORSE}
+            claimed[name] |= _row(*pair, 1, alpha).verdict in DIFFERENT
     return claimed
 
 
@@ -105,8 +105,8 @@ def measure_peeking(world: World, number: int) -> dict[str, bool]:
     for look in range(2, world.num_seeds + 1):
         pair = first_seeds(treatment, look), first_seeds(control, look)
         anytime = compute_verdict(compute_anytime_interval(*pair, 1 - ALPHA), MARGIN)[0]
-        claimed["anytime (the product's)"] |= anytime in {Verdict.BETTER, Verdict.WORSE}
-        claimed["crossed t after every seed"] |= _row(*pair, 1).verdict in {Verdict.BETTER, Verdict.WORSE}
+        claimed["anytime (the product's)"] |= anytime in DIFFERENT
+        claimed["crossed t after every seed"] |= _row(*pair, 1).verdict in DIFFERENT
     return claimed
 
 

@@ -24,29 +24,18 @@ EXIT_DONE, EXIT_STOPPED = 0, 3
 LOG_NAME = "judge.log"
 SPEC = """
 name = "faulty"
-[data]
-source = "planted"
-num_images = {num_images}
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 16
-[search]
-factor = "interpolation"
-num_trials = {num_trials}
-max_epochs = {max_epochs}
-asha = {{ enabled = false }}
-epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
-fixed = {{ class_weighting = "none", backbone = "resnet18" }}
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 1
-[resources]
-retries = {retries}
-timeout_seconds = {timeout_seconds}
+data = {{ source = "planted", num_images = {num_images} }}
+model = {{ weights = "none" }}
+train = {{ image_size = 32, batch_size = 16 }}
+search.factor = "interpolation"
+search.num_trials = {num_trials}
+search.max_epochs = {max_epochs}
+search.asha = {{ enabled = false }}
+search.epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
+search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
+confirm = {{ top_k = 1, looks = [2] }}
+analyze = {{ num_panels = 1 }}
+resources = {{ retries = {retries}, timeout_seconds = {timeout_seconds} }}
 """
 
 
@@ -168,11 +157,7 @@ class Campaign:
         """Wait until the condition holds; return False if the driver ended first, raise AssertionError after the time-out."""
         driver = self.driver
         assert driver is not None
-        found = wait_until(
-            lambda: "holds" if condition() else driver.poll() is not None and "ended",
-            timeout_seconds,
-            every_seconds=0.05,
-        )
+        found = wait_until(lambda: "holds" if condition() else driver.poll() is not None and "ended", timeout_seconds)
         assert found, f"the condition did not hold within {timeout_seconds:g} s"
         return found == "holds"
 
@@ -201,15 +186,10 @@ class Campaign:
         return sorted({line.pid for t, line in latest.items() if t not in finished and is_alive(line.pid)})
 
     def strike(self, count: int, gap: tuple[float, float], fault: Callable[[int], bool]) -> int:
-        """Apply `fault` to processes of running trials, to each once, at seeded times until it has struck `count` times.
+        """Apply `fault` to the processes of running trials, to each once, at seeded times until it has struck `count` times.
 
-        Args:
-            count: at most; fewer if the study ends before.
-            gap: least and most seconds from a running trial to the fault.
-            fault: takes a process; returns whether it struck.
-
-        Returns:
-            How often the fault struck.
+        A fault comes within `gap` seconds after a trial was seen running; it is called with the process and returns whether it
+        has struck. Returned is how often it has: fewer than `count` times if the study ends before.
         """
         struck: set[int] = set()
         while len(struck) < count and self.wait_for(lambda: bool(set(self.running_pids()) - struck), 240):
@@ -236,9 +216,8 @@ class Campaign:
         """
         if survived is None:
             survived = injected if self.ended[0] == EXIT_DONE else 0
-        losses = self.find_losses(
-            expected=self.num_trials if all_complete else None, again_per_attempt=again_per_attempt
-        )
+        expected = self.num_trials if all_complete else None
+        losses = self.find_losses(expected=expected, again_per_attempt=again_per_attempt)
         losses += (*self.find_restarted(), *describe_failure(*self.ended), *lost)
         return Outcome(fault=fault, injected=injected, survived=survived, lost=losses, seen=seen)
 
@@ -269,17 +248,13 @@ class Campaign:
             if i in records and _content(records[i]) != text
         ]
         lost += self._find_trained_again(again_per_attempt)
-        lost += [
-            f"{where} had a different result when it was trained again" for where in find_contradictions(self.lines())
-        ]
+        lost += [f"{where} had another result when it was trained again" for where in find_contradictions(self.lines())]
         by_epoch = {(x.trial, x.epoch): x.macro_f1 for x in self.lines() if x.event == "epoch"}
         for record in records.values():
             for epoch in record.epochs:
                 logged = by_epoch.get((f"trials/{record.trial_id}", epoch.epoch))
                 if logged is not None and epoch.macro_f1 is not None and logged != epoch.macro_f1:
-                    lost.append(
-                        f"trial {record.trial_id} epoch {epoch.epoch}: the record differs from the computed value"
-                    )
+                    lost.append(f"trial {record.trial_id} epoch {epoch.epoch}: recorded otherwise than computed")
         if expected is not None:
             incomplete = [r for r in records.values() if r.state is not TrialState.COMPLETE]
             lost += [f"trial {r.trial_id} is {r.state}: {' '.join(r.reason.split())[-300:]}" for r in incomplete]

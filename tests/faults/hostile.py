@@ -119,8 +119,8 @@ def _load_spec(example: tuple[bytes, list[str]], place: Path) -> None:
 def _records(draw: st.DrawFn, *, in_configuration: bool) -> dict[str, Any]:
     """A record with another value for one of its fields, or for one of its configuration."""
     config = make_config("resnet18", 32).to_dict()
-    record = {"trial_id": "00000", "stage": "search", "config": config, "fingerprint": "x", "state": "RUNNING"}
-    record |= {"suggested_order": 0}
+    record = {"trial_id": "00000", "stage": "search", "config": config, "state": "RUNNING", "suggested_order": 0}
+    record["fingerprint"] = "x"
     parts = [config, config["hyperparameters"], config["fixed"]] if in_configuration else [record]
     changed = draw(st.sampled_from(parts))
     changed[draw(st.sampled_from([*changed, "epochs", "notes", "digests", "unknown"]))] = draw(VALUES)

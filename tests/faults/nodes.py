@@ -119,9 +119,9 @@ def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[Loca
         "HOME": str(scratch),
         **({LOG: str(folder / LOG_NAME)} if folder else {}),
     }
-    options = [f"--port={port}", f"--temp-dir={scratch / 'ray'}", "--object-store-memory=150000000"]
-    limits = ["--num-cpus=0", "--num-gpus=0"]
-    head = _start_node([*start_command("head", head_ip="127.0.0.1"), *options, *limits], environment)
+    limits = ["--num-cpus=0", "--num-gpus=0", "--object-store-memory=150000000"]
+    options = [f"--port={port}", f"--temp-dir={scratch / 'ray'}", *limits]
+    head = _start_node([*start_command("head", head_ip="127.0.0.1"), *options], environment)
     address = f"127.0.0.1:{port}"
     cluster = LocalCluster(address=address, environment=environment, scratch=scratch, head=head)
     try:

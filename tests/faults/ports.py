@@ -18,18 +18,11 @@ from tests.faults.process_tree import descendants, is_alive
 NO_PROTOCOL = "no such protocol"
 # One method of every gRPC service that a Ray process may offer. An empty message is a valid request of each.
 METHODS = (
-    "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
-    "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
-    "/ray.rpc.InternalKVGcsService/InternalKVKeys",
-    "/ray.rpc.NodeManagerService/GetNodeStats",
-    "/ray.rpc.NodeManagerService/GetSystemConfig",
-    "/ray.rpc.ObjectManagerService/Pull",
-    "/ray.rpc.ObjectManagerService/Push",
-    "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
-    "/ray.rpc.RayletDriver/ClusterInfo",
-    "/ray.rpc.ReporterService/GetTraceback",
-    "/ray.rpc.LogService/ListLogs",
-)
+    "NodeInfoGcsService/GetAllNodeInfo", "JobInfoGcsService/GetAllJobInfo", "InternalKVGcsService/InternalKVKeys",
+    "NodeManagerService/GetNodeStats", "NodeManagerService/GetSystemConfig", "ObjectManagerService/Pull",
+    "ObjectManagerService/Push", "CoreWorkerService/GetCoreWorkerStats", "RayletDriver/ClusterInfo",
+    "ReporterService/GetTraceback", "LogService/ListLogs",
+)  # fmt: skip
 PATHS = (
     "/", "/api/version", "/api/jobs/", "/api/cluster_status", "/api/serve/applications/", "/logs", "/nodes", "/metrics"
 )  # fmt: skip
@@ -118,7 +111,7 @@ def probe_port(place: str, process: str) -> list[Reply]:
 
 
 def _ask_grpc(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...]) -> str:
-    call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+    call = channel.unary_unary(f"/ray.rpc.{method}", request_serializer=bytes, response_deserializer=bytes)
     try:
         reply = call(b"", timeout=2.0, metadata=metadata)
     except grpc.RpcError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 
-def wait_until(condition: Callable[[], Any], timeout_seconds: float, *, every_seconds: float = 0.1) -> Any:
+def wait_until(condition: Callable[[], Any], timeout_seconds: float, *, every_seconds: float = 0.05) -> Any:
     """Return the first true value of `condition`, or its last value after the time-out."""
     until = time.monotonic() + timeout_seconds
     while not (value := condition()) and time.monotonic() < until:
