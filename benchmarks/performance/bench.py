@@ -22,7 +22,7 @@ from trainables.processes import keep_freed_memory
 
 RESULTS = {"cpu": Path(__file__).parents[1] / "RESULTS.md", "cuda": Path(__file__).parents[1] / "RESULTS-GPU.md"}
 KEPT = Path(__file__).with_name("results.json")
-COLUMNS = ("", "what", "goal", "median", "range", "", "", "measured")
+COLUMNS = ("", "ratio", "goal", "median", "range", "", "", "measured")
 NOT_MEASURED = ("—", "—", "not measured here")  # Median, range and verdict.
 
 

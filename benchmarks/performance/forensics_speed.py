@@ -17,13 +17,13 @@ from analysis.audits.frequency_audit import audit_frequencies
 from analysis.audits.ring_audit import audit_rings, measure_colour_losses, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
 from analysis.audits.root_cause import find_root_cause
-from analysis.audits.swap_effects import AuditImages
 from analysis.heat_maps.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.statistics.metrics import FloatArray, IntArray
 from benchmarks.pages import Table
 from benchmarks.performance.ratios import Ratio, compare_sides, measure_seconds, synchronize
 from benchmarks.performance.reference_recipe import make_config
+from benchmarks.validation.planted_truth import to_audit_images
 from trainables.data.augmentation import prepare_batch
 from trainables.data.sources.planted import make_planted_scenes
 from trainables.models.backbones import build_model, place_model
@@ -105,9 +105,7 @@ def time_forensics(num_images: int) -> dict[str, float]:
     config = make_config("resnet18", IMAGE_SIZE)
     device = torch.device("cpu")
     scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
-    audited = AuditImages(
-        images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks
-    )
+    audited = to_audit_images(scenes)
     models = [place_model(build_model(config.with_seed(s), 10), config, device).eval() for s in range(2 * NUM_SEEDS)]
 
     def compute(images: Images) -> FloatArray:
@@ -127,7 +125,7 @@ def time_forensics(num_images: int) -> dict[str, float]:
     cam_models = CamModels(trained=trained, randomised=random, prepare=_prepare, layer=layer)
     parts: dict[str, Callable[[], object]] = {
         "ring swaps": lambda: audit_rings(classify, audited),
-        "colour": lambda: measure_colour_losses(classify, audited),
+        "color": lambda: measure_colour_losses(classify, audited),
         "waves": lambda: audit_frequencies(classify, audited),
         "pulls of six pairs": lambda: [measure_pull(classify, audited, *pair) for pair in PAIRS],
         "causes of six pairs": lambda: [find_root_cause(predicted, compute, audited, pair, PAIRS) for pair in PAIRS],

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,12 @@ from ray import tune
 
 from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import make_report
+from search_spaces.config import Value
 from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
-from study.spec.study_spec import validate_spec
+from study.spec.study_spec import StudySpec, validate_spec
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
@@ -35,53 +35,47 @@ class RecordedTrainable(tune.Trainable):
     """Returns the epochs of one recorded trial, as `TrialTrainable` would report them."""
 
     def setup(self, config: dict[str, Any], curves: Mapping[str, list[list[tuple[float, float]]]]) -> None:
+        """Take the curves, by arm."""
         self._curves = curves
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start another trial in this process."""
         arm = json.loads(new_config["config_json"])["arm"]
         self._curve = self._curves[arm][int(new_config["trial_id"]) % len(self._curves[arm])]
         self._epoch = 0
         return True
 
     def step(self) -> dict[str, Any]:
+        """Return the next epoch."""
         macro_f1, seconds = self._curve[self._epoch]
         self._epoch += 1
         report = make_report(self._epoch, macro_f1, seconds, NUM_CLASSES)
         return {"epoch": self._epoch, "macro_f1": macro_f1, "report": report}
 
 
-@dataclass(slots=True)
-class _TimedDirector:
-    """The search's director; reads the clocks at every thousandth trial."""
+class _TimedDirector(SearchDirector):
+    """The search's director; reads the clocks at the start of every `every`-th trial."""
 
-    director: SearchDirector
-    every: int
-    marks: list[tuple[float, float]] = field(default_factory=list)
-    num_started: int = 0
-
-    @property
-    def is_exhausted(self) -> bool:
-        return self.director.is_exhausted
+    def __init__(self, book: RecordBook, spec: StudySpec, fixed: dict[str, Value], every: int) -> None:
+        super().__init__(book, spec, fixed)
+        self.marks: list[tuple[float, float]] = []
+        self._every, self._num_started = every, 0
 
     def next_trial(self) -> TrialRecord | None:
-        if self.marks and self.num_started == len(self.marks) * self.every:
+        if self.marks and self._num_started == len(self.marks) * self._every:
             self.mark()
-        record = self.director.next_trial()
-        self.num_started += record is not None
+        record = super().next_trial()
+        self._num_started += record is not None
         return record
 
     def on_report(self, trial_id: str, report: Report) -> bool:
         if not self.marks:
             self.mark()  # The start of the actors is no cost per trial.
-        return self.director.on_report(trial_id, report)
+        return super().on_report(trial_id, report)
 
     def mark(self) -> None:
-        """Read the clocks."""
         self.marks.append((time.perf_counter(), time.process_time()))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.director, name)
 
 
 class ManyTrials(NamedTuple):
@@ -128,7 +122,7 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
     spec = validate_spec({"name": "many-trials", **sections}, where="benchmark")
     with tempfile.TemporaryDirectory(prefix="many-trials-") as folder, connect_cluster(None) as cluster:
         book = RecordBook(Store(folder))
-        director = _TimedDirector(SearchDirector(book, spec, {"max_epochs": max_epochs}), every)
+        director = _TimedDirector(book, spec, {"max_epochs": max_epochs}, every)
         started = time.perf_counter()
         run = TuneRun(
             spec=spec,

@@ -29,7 +29,7 @@ class Side(Protocol):
         """Return the trial to start now, or None if there is none."""
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
-        """Take one epoch; return whether the trial goes on."""
+        """Report one epoch; return whether the trial continues."""
 
     def choose(self) -> Hyperparameters | None:
         """Return the configuration that the finished study chooses; None if it has none."""
@@ -75,7 +75,7 @@ class _Clock:
         self.num_peak_running = max(self.num_peak_running, len(self.queue))
 
     def step(self, side: Side) -> None:
-        """Let the next report arrive."""
+        """Advance the clock to the next report."""
         self.now, order, epoch, trial, curve = heapq.heappop(self.queue)
         arm = str(trial.hyperparameters[self.landscape.factor])
         seconds = float(self.landscape.seconds(arm)[epoch - 1])

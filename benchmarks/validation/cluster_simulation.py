@@ -15,7 +15,7 @@ ERROR_RATES = np.array([0.5, 0.1, 0.3, 0.2, 0.4, 0.05, 0.3, 0.25, 0.2, 0.35])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedArm:
-    """What is simulated.
+    """The parameters of a simulation.
 
     Attributes:
         num_images, num_seeds: N and S.

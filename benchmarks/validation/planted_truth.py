@@ -149,7 +149,7 @@ def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
     training = make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, **world.describe()).image_set
     predict = make_predict(train_runs(training, world.num_models, world.weights))
     seen = make_planted_scenes(seed=2 * seed + 1, num_images=NUM_AUDITED, **world.describe()).image_set
-    audited = AuditImages(images=seen.images, labels=seen.labels, class_names=seen.class_names, masks=seen.masks)
+    audited = to_audit_images(seen)
 
     def classify(images: Images) -> IntArray:
         return np.asarray(predict(images).argmax(axis=2), dtype=np.int64)
@@ -166,6 +166,11 @@ def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
         frequency_gap=waves.gap.estimate,
         frequency_fails=waves.verdict is AuditVerdict.FAIL,
     )
+
+
+def to_audit_images(scenes: ImageSet) -> AuditImages:
+    """Return the scenes with their masks as images of an audit."""
+    return AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks)
 
 
 def explain_world(world: ConfusedWorld, seed: int) -> tuple[CauseOutcome, ...]:

@@ -21,7 +21,7 @@ REGIMES = {"no seed noise": 0.0, "small (0.02)": 0.02, "middle (0.05)": 0.05, "l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What is simulated.
+    """The parameters of a simulation.
 
     Attributes:
         seed_sd: standard deviation of a seed's shift of the latent margin; independent for each arm and seed.

@@ -5,6 +5,7 @@ import http.client
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,18 +100,17 @@ def probe_port(place: str, process: str) -> list[Reply]:
     replies = []
     for header, values in HEADERS.items():
         with grpc.insecure_channel(place) as channel:
-            asked = [(METHODS, lambda m: _ask_grpc(channel, m, tuple(values.items())))]  # noqa: B023
-            asked.append((PATHS, lambda p: _ask_http(place, p, values)))  # noqa: B023
-            for requests, ask in asked:
+            call = partial(_call_grpc, channel, tuple(values.items()))
+            for requests, send in ((METHODS, call), (PATHS, partial(_get_http, place, values))):
                 for request in requests:
-                    answer = ask(request)
+                    answer = send(request)
                     replies.append(Reply(process, place, header, request, answer))
                     if answer == NO_PROTOCOL:
                         break
     return replies
 
 
-def _ask_grpc(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...]) -> str:
+def _call_grpc(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], method: str) -> str:
     call = channel.unary_unary(f"/ray.rpc.{method}", request_serializer=bytes, response_deserializer=bytes)
     try:
         reply = call(b"", timeout=2.0, metadata=metadata)
@@ -126,7 +126,7 @@ def _ask_grpc(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str
     return f"accepted: {len(reply)} bytes"
 
 
-def _ask_http(place: str, path: str, headers: dict[str, str]) -> str:
+def _get_http(place: str, headers: dict[str, str], path: str) -> str:
     link = http.client.HTTPConnection(place, timeout=2.0)
     try:
         link.request("GET", path, headers=headers)

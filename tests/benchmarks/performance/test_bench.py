@@ -21,7 +21,7 @@ def make_ratio(number: str, value: float) -> Ratio:
 
 @pytest.fixture
 def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What the benches measure, to be changed by the tests; files go to a folder of the test."""
+    """The values that the benches measure, for the tests to change; files go to a folder of the test."""
     values = dict.fromkeys(("P1", "P1-long", "P2"), 3.0)
     measures = {n: SimpleNamespace(measure=lambda _, n=n: [make_ratio(n, values[n])], package="") for n in values}
     monkeypatch.setattr(bench, "BENCHES", measures)
@@ -39,7 +39,7 @@ def run(*only: str) -> tuple[int, dict[str, str]]:
 
 
 @pytest.mark.usefixtures("measured")
-def test_all_are_measured_but_the_one_that_is_asked_for_by_name() -> None:
+def test_all_are_measured_except_the_one_that_is_measured_by_name_only() -> None:
     status, rows = run()
     assert status == 0
     assert " 3 " in rows["P1"]
@@ -48,7 +48,7 @@ def test_all_are_measured_but_the_one_that_is_asked_for_by_name() -> None:
     assert " met " in rows["P1-long"]
 
 
-def test_a_number_measured_again_replaces_its_row_alone_and_a_miss_is_told(measured: dict[str, float]) -> None:
+def test_a_number_measured_again_replaces_its_row_alone_and_a_missed_goal_is_shown(measured: dict[str, float]) -> None:
     run()
     measured["P2"] = 1.5
     status, rows = run("P2")

@@ -1,4 +1,4 @@
-"""The search replay: a fair simulation of both sides, right figures, and a surrogate that says how good it is."""
+"""The search replay: a fair simulation of both sides, correct figures, and a surrogate with measured quality."""
 
 import json
 import math
@@ -73,14 +73,14 @@ def run(setting: Setting, landscape: Hill | None = None, *, num_workers: int = 4
 
 
 @pytest.mark.parametrize("setting", [STOCK, OURS, replace(OURS, allocation="pooled"), replace(OURS, sampler="random")])
-def test_both_sides_spend_the_budget_and_not_a_round_of_trials_more(setting: Setting) -> None:
+def test_both_sides_spend_the_budget_and_at_most_one_trial_per_worker_more(setting: Setting) -> None:
     outcome = run(setting)
     spent = sum(outcome.device_seconds.values())
     assert 0.75 * 240.0 <= spent <= 240.0 + 4 * FULL_TRIAL_SECONDS["resnet50"]
     assert outcome.num_trials > 15
 
 
-def test_without_asha_the_budget_is_never_exceeded_and_trials_cost_what_the_landscape_says() -> None:
+def test_without_asha_the_budget_is_never_exceeded_and_trials_have_the_costs_of_the_landscape() -> None:
     outcome = run(replace(OURS, asha=False))
     num_small, num_large = outcome.device_seconds["resnet18"] / 6.0, outcome.device_seconds["resnet50"] / 18.0
     assert (num_small, num_large) == (20, 6)
@@ -89,7 +89,7 @@ def test_without_asha_the_budget_is_never_exceeded_and_trials_cost_what_the_land
 
 @pytest.mark.parametrize("setting", [STOCK, OURS])
 @pytest.mark.parametrize("num_workers", [1, 3, 8])
-def test_workers_are_all_used_and_no_more_than_there_are(setting: Setting, num_workers: int) -> None:
+def test_all_workers_are_used_and_no_more(setting: Setting, num_workers: int) -> None:
     outcome = run(setting, num_workers=num_workers)
     assert outcome.num_peak_running == num_workers
     assert outcome.idle_seconds >= 0.0
@@ -112,8 +112,8 @@ def make_stock(landscape: Hill, spec: StudySpec) -> StockSide:
     return StockSide(spec, landscape, budget_seconds=240.0)
 
 
-def test_stock_tells_optuna_that_stopped_trials_are_complete_and_not_their_last_value() -> None:
-    """What Ray 2.60 does; `TuneController._process_trial_result` and `stop_trial`."""
+def test_stock_reports_stopped_trials_to_optuna_as_complete_without_their_last_value() -> None:
+    """As in Ray 2.60: `TuneController._process_trial_result` and `stop_trial`."""
     landscape, spec = Hill(noise_sd=0.0), make_simulated_spec()
     side = make_stock(landscape, spec)
     simulate(side, landscape, num_workers=4, seed=0)
@@ -146,7 +146,7 @@ def test_nan_stays_with_stock_and_fails_at_once_with_ours() -> None:
     stock = make_stock(landscape, spec)
     simulate(stock, landscape, num_workers=4, seed=0)
     states = Counter(t.state for t in stock.search._ot_study.trials)
-    assert states[optuna.trial.TrialState.RUNNING] >= 1, "tell() refuses NaN; Ray logs it and goes on"
+    assert states[optuna.trial.TrialState.RUNNING] >= 1, "tell() refuses NaN; Ray logs it and continues"
     ours = OurSide(make_spec(spec, OURS, budget_seconds=240.0, seed=0), landscape)
     simulate(ours, landscape, num_workers=4, seed=0)
     failed = [r for r in ours.book if r.state is TrialState.FAILED]
@@ -278,7 +278,7 @@ def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]
     return Recording(spec=spec, arms={arm.name: curves}), curves
 
 
-def test_surrogate_finds_the_known_optimum_and_says_how_far_it_is_off() -> None:
+def test_surrogate_finds_the_known_optimum_and_measures_its_error() -> None:
     recording, curves = make_curves(40)
     surrogate = fit_arm(recording.spec.arms()[0], curves)
     quality = surrogate.quality
@@ -309,7 +309,7 @@ def test_noise_is_that_of_trials_with_similar_curves() -> None:
     assert shifted.draw_noise(np.full(NUM_EPOCHS, 0.2), numpy_generator(0, "x"))[0] == 0.9
 
 
-def test_a_gap_is_exactly_what_was_asked_for() -> None:
+def test_a_shifted_gap_is_exact() -> None:
     arms = make_simulated_spec().arms()
     surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1]) for i, arm in enumerate(arms)}
     whole = CurveSurrogate(surrogates, "backbone")
