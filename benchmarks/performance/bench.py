@@ -1,6 +1,6 @@
 """The ratios P1 to P12 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
 
-Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written anew from all that were ever measured. With
+Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written from all that were measured so far. With
 --device cuda P2 to P5 and P11 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
 """
 
@@ -27,19 +27,19 @@ NOT_MEASURED = ("—", "—", "not measured here")  # Median, range and verdict.
 
 
 class Bench(NamedTuple):
-    """A function that measures one number of the table: its file, its name, and the package that it needs."""
+    """A function that measures one number of the table: its module, its name, and the package that it needs."""
 
-    file: str
+    module: str
     function: str
     package: str = ""
 
     def measure(self, device: torch.device) -> list[Ratio]:
         """Return the rows."""
-        function = getattr(import_module(f"benchmarks.performance.{self.file}"), self.function)
-        return cast(list[Ratio], function(device) if self.file in ON_DEVICE else function())
+        function = getattr(import_module(f"benchmarks.performance.{self.module}"), self.function)
+        return cast(list[Ratio], function(device) if self.module in ON_DEVICE else function())
 
 
-# Their files are imported when they are measured: only P2 to P5 must work where nothing but torch is installed.
+# Modules are imported when they are measured: P2 to P5 and P10 must work where Ray, Optuna and grad-cam are not installed.
 BENCHES: dict[str, Bench] = {
     "P1": Bench("study_ratios", "measure_study", "ray"),
     "P1-long": Bench("study_ratios", "measure_long_study", "ray"),

@@ -129,10 +129,9 @@ class CurveSurrogate:
     def with_gap(self, gap: float) -> "CurveSurrogate":
         """Return the surrogate whose weaker arms are shifted to a true best `gap` below the strongest arm's."""
         strongest = max(self.true_best, key=lambda name: self.true_best[name])
+        target = {name: self.true_best[strongest] - gap * (name != strongest) for name in self._arms}
         shifted = {
-            name: surrogate
-            if name == strongest
-            else replace(surrogate, shift=surrogate.shift + self.true_best[strongest] - gap - self.true_best[name])
+            name: replace(surrogate, shift=surrogate.shift + target[name] - self.true_best[name])
             for name, surrogate in self._arms.items()
         }
         return CurveSurrogate(shifted, self.factor)

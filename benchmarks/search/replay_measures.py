@@ -116,6 +116,6 @@ def judge_goals(ours: Summary, stock: Summary) -> tuple[Goal, ...]:
     )
 
 
-def format_interval(interval: Interval, digits: int = 2) -> str:
+def format_interval(interval: Interval) -> str:
     """Return "estimate [low, high]"."""
-    return f"{interval.estimate:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

@@ -14,7 +14,7 @@ from pathlib import Path
 from search_spaces.errors import UserInputError
 from study.state.paths import TrialPaths
 from study.state.record_book import RecordBook
-from tests.faults.judge import INSIDE, LOG, Line, count_trained, find_contradictions, read_log
+from tests.faults.judge import INSIDE, LOG, Line, find_contradictions, read_log
 from tests.faults.process_tree import is_alive, kill_session, wait_until
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store, join_uri
@@ -263,7 +263,7 @@ class Campaign:
         return tuple(lost)
 
     def _find_trained_again(self, again_per_attempt: int) -> list[str]:
-        trained = Counter(trial for trial, _ in count_trained(self.lines()).elements())
+        trained = Counter(line.trial for line in self.lines() if line.event == "epoch")
         return [
             f"trial {r.trial_id} of {r.stage} trained {again} epochs again in {r.attempts} attempts"
             for r in self.book()

@@ -9,7 +9,6 @@ import math
 import os
 import resource
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,20 +87,15 @@ class Line:
 
 
 def read_log(path: Path) -> list[Line]:
-    """Return the log's lines; a last line without an end is not one."""
+    """Return the log's complete lines."""
     if not path.exists():
         return []
     whole = path.read_text().rpartition("\n")[0]
     return [Line(**json.loads(line)) for line in whole.splitlines()]
 
 
-def count_trained(lines: list[Line]) -> Counter[tuple[str, int]]:
-    """Return how often each epoch of each trial was trained."""
-    return Counter((line.trial, line.epoch) for line in lines if line.event == "epoch")
-
-
 def find_contradictions(lines: list[Line]) -> list[str]:
-    """Return the epochs that were trained more than once and did not come out the same, bit for bit."""
+    """Return the epochs that were trained more than once with results that differ in any bit."""
     seen: dict[tuple[str, int], tuple[float, float]] = {}
     wrong = []
     for line in lines:

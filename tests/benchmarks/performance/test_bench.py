@@ -78,7 +78,7 @@ from benchmarks.performance import bench
 from benchmarks.performance.ratios import Ratio
 for number in ("P2", "P3", "P4", "P5", "P10"):
     entry = bench.BENCHES[number]
-    getattr(import_module(f"benchmarks.performance.{entry.file}"), entry.function)
+    getattr(import_module(f"benchmarks.performance.{entry.module}"), entry.function)
 for file in Path("tests").rglob("test_*.py"):
     if "@pytest.mark.gpu" in file.read_text() and file.name != "test_bench.py":
         print("gpu tests:", import_module(".".join(file.with_suffix("").parts)).__name__)
