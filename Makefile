@@ -30,8 +30,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -m "not long_faults"
 
-# One sample each of trials killed, told to end and hung, lost nodes, heads and orphans, a full disk, a failing object store; ten
-# minutes on two cores.
+# One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
+# Ten minutes on two cores.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
 
@@ -45,13 +45,12 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. Under 10 minutes on two cores.
+# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 10 minutes on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_replay
 
-# 10,000 trials that train nothing through the real Ray run. Under 15 minutes on two cores.
-bench-trials: $(STAMP)
-	$(BIN)/python -m benchmarks.performance.many_trials
+# P8 alone: 10,000 trials that train nothing through the real Ray run. Under 15 minutes on two cores.
+bench-trials: bench-P8
 
 # The simulations behind the comparison; writes benchmarks/STATISTICS.md. Under 20 minutes on two cores.
 validate-statistics: $(STAMP)
@@ -62,7 +61,7 @@ validate-statistics: $(STAMP)
 validate-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_forensics
 
-# Faults R1 to R14 at full counts, stock Ray Tune beside; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
+# Faults R1 to R14 at full counts, beside stock Ray Tune; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
 # or the full disk cannot be made.
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
@@ -79,7 +78,7 @@ bench-P%: $(STAMP)
 bench-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.performance.forensics_speed
 
-# A study on images that need more memory than they may take, against the same in memory. Ten minutes on two cores.
+# A study on images that exceed their memory budget, against the same study in memory. Ten minutes on two cores.
 bench-memory: $(STAMP)
 	$(BIN)/python -m benchmarks.performance.large_images
 

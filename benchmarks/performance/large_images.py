@@ -1,25 +1,25 @@
 """A study on a folder of images that need more memory than they may take: ``python -m benchmarks.performance.large_images``.
 
-The same small study runs on a few images (twice: what the peak differs by itself), on many in memory, and on as many mapped from
-a file; one trial at a time, so that the peak does not depend on which of two processes reaches its own when. Memory is what the
-study's processes and Ray's hold that the kernel cannot take back: anonymous and shared memory, shared pages counted once.
+The same small study runs on a few images (twice, for the scatter of the peak), on many in memory, and on as many mapped from a
+file; one trial at a time, so that the peak does not depend on when each of two processes reaches its own. Memory is that of the
+study and Ray which the kernel cannot reclaim: anonymous and shared memory, shared pages counted once.
 """
 
+import contextlib
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import psutil
 import typer
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks.pages import Table
 
 SIDE = 128
 NUM_CLASSES = 4
@@ -27,33 +27,17 @@ NUM_FEW = 400
 KEPT = re.compile(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 SPEC = """
 name = "large"
-[data]
-source = "folder"
-path = "{path}"
-[model]
-weights = "none"
-[train]
-image_size = 16
-batch_size = 128
-[search]
-num_trials = 2
-max_epochs = 1
-asha = {{ enabled = false }}
-fixed = {{ class_weighting = "none" }}
-[confirm]
-looks = [2]
-[analyze]
-num_panels = 2
-num_audit_images = 200
-[resources]
-max_concurrent = 1
-image_memory_gb = {memory}
-image_folder = "{folder}"
+data = {{ source = "folder", path = "{path}" }}
+model = {{ weights = "none" }}
+train = {{ image_size = 16, batch_size = 128 }}
+search = {{ num_trials = 2, max_epochs = 1, asha = {{ enabled = false }}, fixed = {{ class_weighting = "none" }} }}
+confirm = {{ looks = [2] }}
+analyze = {{ num_panels = 2, num_audit_images = 200 }}
+resources = {{ max_concurrent = 1, image_memory_gb = {memory}, image_folder = "{folder}" }}
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Used:
+class Usage(NamedTuple):
     """Peak memory in bytes, wall seconds, exit status, and the last lines of the output."""
 
     peak: float
@@ -63,7 +47,7 @@ class _Used:
 
 
 def write_images(root: Path, number: int) -> None:
-    """Write `number` different JPEG images: stripes whose direction tells the class."""
+    """Write `number` different JPEG images: stripes whose direction is that of their class."""
     generator = np.random.default_rng(0)
     rows, columns = np.indices((SIDE, SIDE))
     for label in range(NUM_CLASSES):
@@ -78,66 +62,60 @@ def write_images(root: Path, number: int) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:06d}.jpg", quality=90)
 
 
-def run_study(folder: Path, images: Path, memory: float, name: str) -> _Used:
+def run_study(folder: Path, images: Path, memory: float, name: str) -> Usage:
     """Run the study and watch its memory."""
-    spec = folder / f"{name}.toml"
+    spec, log = folder / f"{name}.toml", folder / f"{name}.log"
     spec.write_text(SPEC.format(path=images, memory=memory, folder=folder / "mapped"))
     program = Path(sys.executable).with_name("study")
     command = [str(program), "run", str(spec), "--storage", str(folder / "studies"), "--name", name]
     started, peak = time.monotonic(), 0.0
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         while process.poll() is None:
             peak = max(peak, _measure(process.pid))
             time.sleep(0.5)
-    lines = (folder / f"{name}.log").read_text().splitlines()
-    return _Used(peak=peak, seconds=time.monotonic() - started, status=process.returncode, tail="\n".join(lines[-12:]))
+    tail = "\n".join(log.read_text().splitlines()[-12:])
+    return Usage(peak, time.monotonic() - started, process.returncode, tail)
 
 
 def _measure(pid: int) -> float:
     """Return the bytes that the process and its descendants hold."""
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return 0.0
     total = 0
-    for process in processes:
-        try:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(kilobytes) * 1024 for kilobytes in KEPT.findall(rollup))
+    with contextlib.suppress(psutil.Error):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with contextlib.suppress(OSError):
+                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+                total += sum(int(kilobytes) * 1024 for kilobytes in KEPT.findall(rollup))
     return float(total)
 
 
 def main(
     num_images: Annotated[int, typer.Option(help="Of the large folder.")] = 40_000,
-    memory: Annotated[float, typer.Option(help="What images may take, in GB.")] = 0.2,
+    memory: Annotated[float, typer.Option(help="Memory budget of the images, in GB.")] = 0.2,
 ) -> None:
     """Print the peaks; exit with status 1 unless the mapped study kept to its memory and ended normally."""
     size = num_images * SIDE * SIDE * 3 / 1e9
     with tempfile.TemporaryDirectory(prefix="bench-large-") as name:
-        folder = Path(name)
-        for images, number in (("few", NUM_FEW), ("many", num_images)):
-            write_images(folder / images, number)
+        few, many = Path(name, "few"), Path(name, "many")
+        write_images(few, NUM_FEW)
+        write_images(many, num_images)
+        studies = {
+            "few images": (few, 8), "few images again": (few, 8), "many, in memory": (many, 8), "many, mapped": (many, memory)
+        }  # fmt: skip
         used = {
-            "few images": run_study(folder, folder / "few", 8, "few"),
-            "few images again": run_study(folder, folder / "few", 8, "few-again"),
-            "many, in memory": run_study(folder, folder / "many", 8, "inside"),
-            "many, mapped": run_study(folder, folder / "many", memory, "mapped"),
+            study: run_study(Path(name), images, budget, f"study-{number}")
+            for number, (study, (images, budget)) in enumerate(studies.items())
         }
-    table = Table(title=f"{num_images} images, {size:.2f} GB decoded; mapped where they may take {memory:g} GB")
-    for column in ("study", "peak memory, GB", "more than with few, GB", "minutes", "exit status"):
-        table.add_column(column)
-    base = max(used["few images"].peak, used["few images again"].peak)
-    for what, one in used.items():
-        row = (f"{one.peak / 1e9:.2f}", f"{(one.peak - base) / 1e9:.2f}", f"{one.seconds / 60:.1f}", f"{one.status}")
-        table.add_row(what, *row)
-    console = Console(width=110)
-    console.print(table)
-    mapped = used["many, mapped"]
+    base, mapped = max(used["few images"].peak, used["few images again"].peak), used["many, mapped"]
+    title = f"{num_images} images, {size:.2f} GB decoded; mapped where they may take {memory:g} GB"
+    columns = ("study", "peak memory, GB", "more than with few, GB", "minutes", "exit status")
+    rows = [
+        (study, f"{u.peak / 1e9:.2f}", f"{(u.peak - base) / 1e9:.2f}", f"{u.seconds / 60:.1f}", f"{u.status}")
+        for study, u in used.items()
+    ]
+    Table(title, columns, rows).print()
     is_within = mapped.status == 0 and mapped.peak - base <= memory * 1e9
-    console.print("within its memory" if is_within else f"MISSED\n{mapped.tail}")
+    print("within its memory" if is_within else f"MISSED\n{mapped.tail}")
     raise typer.Exit(0 if is_within else 1)
 
 

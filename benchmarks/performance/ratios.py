@@ -1,8 +1,8 @@
-"""A ratio of the performance table: both sides in one run, in turn, with its goal; and how it is measured and told."""
+"""A ratio of the performance table: both sides are measured in one run, in turn, and compared with a goal."""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,23 +10,21 @@ import torch
 REPEATS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Ratio:
     """One row of the table.
 
     Attributes:
         number: "P2".
-        what: both sides, in words.
-        goal: the bound of the median.
-        is_at_most: whether the bound is an upper one.
+        name: both sides, in words.
+        goal: bound of the median, such as ">= 1.8".
         values: one per repetition.
-        note: what else there is to say, with its figures.
+        note: further figures.
     """
 
     number: str
-    what: str
-    goal: float
-    is_at_most: bool
+    name: str
+    goal: str
     values: tuple[float, ...]
     note: str = ""
 
@@ -37,25 +35,37 @@ class Ratio:
 
     @property
     def is_met(self) -> bool:
-        """Whether the median keeps to the goal."""
-        return self.median <= self.goal if self.is_at_most else self.median >= self.goal
+        """Whether the median meets the goal."""
+        relation, bound = self.goal.split()
+        return self.median <= float(bound) if relation == "<=" else self.median >= float(bound)
 
     def row(self) -> tuple[str, ...]:
-        """Return the cells: number, what, goal, median, range, verdict, note."""
-        bound = "<=" if self.is_at_most else ">="
-        return (
-            self.number,
-            self.what,
-            f"{bound} {self.goal:g}",
-            f"{self.median:.3g}",
-            f"{min(self.values):.3g} to {max(self.values):.3g}",
-            "met" if self.is_met else "MISSED",
-            self.note,
-        )
+        """Return the cells: number, name, goal, median, range, verdict, note."""
+        spread = f"{min(self.values):.3g} to {max(self.values):.3g}"
+        verdict = "met" if self.is_met else "MISSED"
+        return (self.number, self.name, self.goal, f"{self.median:.3g}", spread, verdict, self.note)
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has computed what it was given."""
+def compare_sides(number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str) -> Ratio:
+    """Return the ratio of the first side to the second, which take turns.
+
+    Each side is a name and a function that measures once and returns a figure in `unit`. The note has both medians, such as
+    "this loop 959, reference 514 images/s".
+    """
+    pairs = take_turns(*sides.values())
+    medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
+    note = ", ".join(f"{name} {median:.3g}" for name, median in zip(sides, medians, strict=True))
+    return Ratio(number, name, goal, tuple(ours / theirs for ours, theirs in pairs), f"{note} {unit}")
+
+
+def take_turns(one: Callable[[], float], other: Callable[[], float]) -> list[tuple[float, float]]:
+    """Return the figures of both sides, in turn, after one turn of each that does not count."""
+    one(), other()
+    return [(one(), other()) for _ in range(REPEATS)]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -65,17 +75,3 @@ def measure_seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def take_turns(
-    one: Callable[[], float], other: Callable[[], float], repeats: int = REPEATS
-) -> list[tuple[float, float]]:
-    """Return what both sides give, in turn, after one turn of each that does not count."""
-    one(), other()
-    return [(one(), other()) for _ in range(repeats)]
-
-
-def describe_sides(names: tuple[str, str], pairs: Sequence[tuple[float, float]], unit: str) -> str:
-    """Return both sides' medians, such as "this loop 959, reference 514 images/s"."""
-    medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
-    return ", ".join(f"{name} {value:.3g}" for name, value in zip(names, medians, strict=True)) + f" {unit}"

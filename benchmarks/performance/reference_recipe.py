@@ -1,4 +1,4 @@
-"""The torchvision reference recipe (DataLoader, PIL transforms, fp32), and the configuration that it is compared with.
+"""The torchvision reference recipe (DataLoader, PIL transforms, fp32), and the configuration that is compared with it.
 
 Both sides train the same backbone from the same weights (none) with the same augmentation (flip, brightness), batch size and
 number of threads.
@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.performance.ratios import synchronise
+from benchmarks.performance.ratios import synchronize
 from search_spaces.config import TrialConfig, Value
 from trainables.training.loop import TrialData
 
@@ -49,37 +49,15 @@ class ReferenceDataset(Dataset[tuple[torch.Tensor, int]]):
 def make_config(
     backbone: str, image_size: int, *, max_lr: float = 0.05, cutmix: float = 0.0, **changes: Value
 ) -> TrialConfig:
-    """Return the configuration that both sides train; `changes` replace fixed settings, for other benches."""
-    return TrialConfig(
-        arm=backbone,
-        seed=0,
-        hyperparameters={
-            "backbone": backbone,
-            "max_lr": max_lr,
-            "backbone_lr_ratio": 1.0,
-            "cutmix_probability": cutmix,
-        },
-        fixed={
-            "class_weighting": "none",
-            "interpolation": "bicubic",
-            "weight_decay": 1e-4,
-            "label_smoothing": 0.0,
-            "image_size": image_size,
-            "batch_size": BATCH_SIZE,
-            "max_epochs": 100,
-            "weights": "none",
-            "freeze": False,
-            "precision": "bf16",
-            "channels_last": True,
-            "flip_probability": 0.5,
-            "rotation_degrees": 0.0,
-            "brightness_fraction": BRIGHTNESS_FRACTION,
-            "lr_peak_fraction": 0.3,
-            "weighted_group": "",
-            "momentum": 0.9,
-            **changes,
-        },
-    )
+    """Return the configuration that both sides train; `changes` replace fixed settings."""
+    hyperparameters = {"backbone": backbone, "max_lr": max_lr, "backbone_lr_ratio": 1.0, "cutmix_probability": cutmix}
+    fixed = {
+        "class_weighting": "none", "interpolation": "bicubic", "weight_decay": 1e-4, "label_smoothing": 0.0,
+        "image_size": image_size, "batch_size": BATCH_SIZE, "max_epochs": 100, "weights": "none", "freeze": False,
+        "precision": "bf16", "channels_last": True, "flip_probability": 0.5, "rotation_degrees": 0.0,
+        "brightness_fraction": BRIGHTNESS_FRACTION, "lr_peak_fraction": 0.3, "weighted_group": "", "momentum": 0.9,
+    }  # fmt: skip
+    return TrialConfig(arm=backbone, seed=0, hyperparameters=hyperparameters, fixed={**fixed, **changes})
 
 
 def make_reference(
@@ -88,9 +66,8 @@ def make_reference(
     """Return a function that trains one epoch by the reference recipe and returns images per second."""
     model = torchvision.models.get_model(backbone, weights=None, num_classes=len(data.class_names)).to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    loader = DataLoader(
-        ReferenceDataset(data, image_size), batch_size=BATCH_SIZE, shuffle=True, drop_last=True, num_workers=workers
-    )
+    options = {"batch_size": BATCH_SIZE, "shuffle": True, "drop_last": True, "num_workers": workers}
+    loader = DataLoader(ReferenceDataset(data, image_size), **options)
     loss_function = nn.CrossEntropyLoss()
 
     def train_epoch() -> float:
@@ -101,7 +78,7 @@ def make_reference(
             loss.backward()
             optimizer.step()
             seen += len(labels)
-        synchronise(device)
+        synchronize(device)
         return seen / (time.perf_counter() - started)
 
     return train_epoch

@@ -1,4 +1,4 @@
-"""P1, P6, P8 and P9: what a study costs beside its trainings. With Ray."""
+"""P1, P6, P8 and P9: the cost of a study beyond its trainings. With Ray."""
 
 import contextlib
 import json
@@ -9,8 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +20,10 @@ import ray
 import torch
 from ray import tune
 
-from benchmarks.performance.many_trials import RecordedTrainable, load_curves, run_many_trials
+from benchmarks.parallel import run_parallel
+from benchmarks.performance.many_trials import RecordedTrainable, list_curves, run_many_trials
 from benchmarks.performance.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.performance.reference_recipe import make_config
-from benchmarks.search.record_curves import PARQUET
 from search_spaces.config import TrialConfig
 from study.cluster.connection import connect_cluster
 from study.inputs.preparation import prepare
@@ -41,23 +40,16 @@ NUM_STARTS = 12
 NUM_TRIALS_OF_A_NODE = (1, 2, 4, REPEATS)
 SPEC = f"""
 name = "bare"
-[data]
-source = "planted"
-num_images = %d
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 64
-[search]
-factor = "interpolation"
-num_trials = {NUM_TRIALS}
-max_epochs = {MAX_EPOCHS}
-asha = {{ enabled = false }}
-epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
-fixed = {{ class_weighting = "none", backbone = "resnet18" }}
-[resources]
-cpu = 1
+data = {{ source = "planted", num_images = %d }}
+model = {{ weights = "none" }}
+train = {{ image_size = 32, batch_size = 64 }}
+search.factor = "interpolation"
+search.num_trials = {NUM_TRIALS}
+search.max_epochs = {MAX_EPOCHS}
+search.asha = {{ enabled = false }}
+search.epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
+search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
+resources = {{ cpu = 1 }}
 """
 
 
@@ -73,34 +65,25 @@ def measure_study(number: str = "P1", num_images: int = NUM_IMAGES) -> list[Rati
         command = [str(program), "launch", str(spec), "--storage", folder, "--profile"]
         study = measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
         records = RecordBook(Store(folder).child("bare")).of_stage("search")
-    configs = [record.config.canonical_json() for record in records]
-    bare = measure_seconds(lambda: _train_all(configs, num_images))
+    configs = [record.config for record in records]
+    bare = measure_seconds(lambda: run_parallel(_train_one, ((config, num_images) for config in configs)))
     epoch = statistics.median(epoch.train_seconds for record in records for epoch in record.epochs)
-    return [
-        Ratio(
-            number=number,
-            what=f"wall time of a search of {NUM_TRIALS} trials, {epoch:.1f} s an epoch / the same trainings as bare loops, "
-            f"{os.cpu_count()} at once",
-            goal=1.05,
-            is_at_most=True,
-            values=(study / bare,),
-            note=f"study {study:.0f} s, bare loops {bare:.0f} s; once. {_explain(records, study)}",
-        )
-    ]
+    name = f"wall time of a search of {NUM_TRIALS} trials, {epoch:.1f} s an epoch / the same trainings as bare loops, "
+    note = f"study {study:.0f} s, bare loops {bare:.0f} s; once. {_explain(records, study)}"
+    return [Ratio(number, f"{name}{os.cpu_count()} at once", "<= 1.05", (study / bare,), note)]
 
 
 def _explain(records: Sequence[TrialRecord], wall: float) -> str:
-    """Return where the study's time went: outside of all trials, and in what a bare loop does not do."""
+    """Return the study's time outside of all trials, and its time in the parts of trials that a bare loop does not have."""
     parts: Counter[str] = Counter()
     for record in records:
         for epoch in record.epochs:
             parts.update(dict(epoch.part_seconds))
     at_once = os.cpu_count() or 1
     in_trials = sum(record.device_seconds for record in records) / at_once
-    told = ", ".join(f"{name} {parts[name] / at_once:.1f} s" for name in ("checkpoint", "start", "report", "idle"))
-    return (
-        f"Outside of trials (Ray, processes, the last trials) {wall - in_trials:.0f} s; in trials, per device: {told}"
-    )
+    by_part = ", ".join(f"{name} {parts[name] / at_once:.1f} s" for name in ("checkpoint", "start", "report", "idle"))
+    outside = f"Outside of trials (Ray, processes, the last trials) {wall - in_trials:.0f} s"
+    return f"{outside}; in trials, per device: {by_part}"
 
 
 def measure_long_study() -> list[Ratio]:
@@ -108,24 +91,14 @@ def measure_long_study() -> list[Ratio]:
     return measure_study("P1-long", NUM_IMAGES_LONG)
 
 
-def _train_all(configs: list[str], num_images: int) -> None:
-    with ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("spawn"), initializer=_load_data, initargs=(num_images,)
-    ) as pool:
-        list(pool.map(_train_one, configs))
-
-
-_data: TrialData
-
-
-def _load_data(num_images: int) -> None:
-    global _data
+@cache
+def _load_data(num_images: int) -> TrialData:
     prepare_to_train(1)
-    _data = prepare(parse_spec(SPEC % num_images, "bench")).data
+    return prepare(parse_spec(SPEC % num_images, "bench")).data
 
 
-def _train_one(config: str) -> float:
-    run = TrainingRun(TrialConfig.from_json(config), _data, device=torch.device("cpu"), weights="none")
+def _train_one(config: TrialConfig, num_images: int) -> float:
+    run = TrainingRun(config, _load_data(num_images), device=torch.device("cpu"), weights="none")
     while not run.is_finished:
         run.run_epoch()
     return run.history[-1].macro_f1
@@ -135,43 +108,27 @@ def measure_starts() -> list[Ratio]:
     """P6: the wall time of a trial that trains nothing, in the product's run, against stock Tune with a process per trial."""
     ours = run_many_trials(20 * NUM_STARTS, workers=1)
     mine = 1e-3 * min(wall for wall, _ in ours.costs)
-    trainable = tune.with_parameters(RecordedTrainable, curves=load_curves(PARQUET))
-    space = {
-        "config_json": json.dumps({"arm": "resnet18"}),
-        "trial_id": tune.grid_search([f"{i}" for i in range(NUM_STARTS)]),
-    }
+    trainable = tune.with_parameters(RecordedTrainable, curves=list_curves())
+    trial_ids = tune.grid_search([f"{i}" for i in range(NUM_STARTS)])
     with tempfile.TemporaryDirectory(prefix="bench-starts-") as folder, connect_cluster(None):
         tuner = tune.Tuner(
             trainable,
-            param_space=space,
+            param_space={"config_json": json.dumps({"arm": "resnet18"}), "trial_id": trial_ids},
             tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=False),
             run_config=tune.RunConfig(storage_path=folder, stop={"training_iteration": 1}, verbose=0),
         )
         stock = measure_seconds(tuner.fit) / NUM_STARTS
-    return [
-        Ratio(
-            number="P6",
-            what="wall time of a trial that trains nothing / stock Tune without reuse of actors",
-            goal=0.1,
-            is_at_most=True,
-            values=(mine / stock,),
-            note=f"{1e3 * mine:.0f} ms (nine epochs), stock {1e3 * stock:.0f} ms (one epoch)",
-        )
-    ]
+    name = "wall time of a trial that trains nothing / stock Tune without reuse of actors"
+    note = f"{1e3 * mine:.0f} ms (nine epochs), stock {1e3 * stock:.0f} ms (one epoch)"
+    return [Ratio("P6", name, "<= 0.1", (mine / stock,), note)]
 
 
 def measure_many_trials() -> list[Ratio]:
-    """P8: what the controller costs per trial, the last thousand of 10,000 against the first."""
+    """P8: the controller's cost per trial, the last thousand of 10,000 against the first."""
     found = run_many_trials(10_000, workers=2)
+    note = f"{found.seconds:.0f} s in all (goal 900); {found.describe()}"
     return [
-        Ratio(
-            number="P8",
-            what=f"controller's {name} per trial, last / first thousand of 10,000",
-            goal=3.0,
-            is_at_most=True,
-            values=(value,),
-            note=f"{found.seconds:.0f} s in all (goal 900)",
-        )
+        Ratio("P8", f"controller's {name} per trial, last / first thousand of 10,000", "<= 3", (value,), note)
         for name, value in zip(("wall time", "CPU time"), found.ratios, strict=True)
     ]
 
@@ -188,13 +145,13 @@ class _Holder:
         prepare_to_train(1)
         self._run = TrainingRun(make_config("resnet18", 32), data, device=torch.device("cpu"))
         self._run.run_epoch()
-        # A pass over everything, as training makes in the end.
+        # A pass over all images, as at the end of training.
         int(images[::7].max())
         return float(psutil.Process().memory_full_info().uss)
 
 
 def _fill_node(data: tuple[Any, Any]) -> tuple[list[float], list[float]]:
-    """Have more and more processes hold the data: return what each has of its own, and the node at each number of them."""
+    """Start more and more processes that hold the data; return the memory of each, and of the node at each number of them."""
     holders: list[Any] = []
     own, node = [], []
     for number in NUM_TRIALS_OF_A_NODE:
@@ -214,7 +171,7 @@ def _put(count: int) -> tuple[Any, Any]:
 
 
 def _measure_node() -> float:
-    """Return the memory in bytes of Ray's processes on this node, what they share counted once (PSS)."""
+    """Return the memory in bytes of Ray's processes on this node, shared memory counted once (PSS)."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -223,23 +180,15 @@ def _measure_node() -> float:
 
 
 def measure_memory() -> list[Ratio]:
-    """P9: the memory of its own that a further trial needs because the dataset is large, as a part of the dataset."""
+    """P9: the memory of its own that a further trial needs because the dataset is large, relative to the dataset."""
     large, small = 500_000, 2_000
     size = large * 32 * 32 * 3
     with connect_cluster(None):
         few, _ = _fill_node(_put(small))
         own, node = _fill_node(_put(large))
     extra = [(a - b) / size for a, b in zip(own, few, strict=True)]
-    numbers = ", ".join(map(str, NUM_TRIALS_OF_A_NODE))
-    return [
-        Ratio(
-            number="P9",
-            what=f"memory of its own of a further trial due to the dataset / the dataset ({size / 2**20:.0f} MiB)",
-            goal=0.01,
-            is_at_most=True,
-            values=tuple(extra),
-            note=f"a trial's process has {np.median(own) / 2**20:.0f} MiB of its own; a node with {numbers} trials has "
-            + ", ".join(f"{value / 2**20:.0f}" for value in node)
-            + " MiB, Ray and the dataset included",
-        )
-    ]
+    name = f"memory of its own of a further trial due to the dataset / the dataset ({size / 2**20:.0f} MiB)"
+    own_mib, node_mib = np.median(own) / 2**20, ", ".join(f"{value / 2**20:.0f}" for value in node)
+    note = f"a trial's process has {own_mib:.0f} MiB of its own; a node with "
+    note += f"{', '.join(map(str, NUM_TRIALS_OF_A_NODE))} trials has {node_mib} MiB, Ray and the dataset included"
+    return [Ratio("P9", name, "<= 0.01", tuple(extra), note)]

@@ -1,51 +1,37 @@
 """A surrogate of the recorded learning curves: the whole macro-F1 curve of any configuration, and its noise.
 
-    python -m benchmarks.search.curve_surrogate
-
-prints the cross-validated error of every candidate regressor. One regressor per arm predicts the macro-F1 of all epochs from
-the hyperparameters (logarithms of log parameters, scaled to [0, 1]; one column per level of a categorical; 0 for a parameter
-that does not apply). A Gaussian process on the principal components of the curves is used; `DEFAULT_REGRESSOR` says why.
+One regressor per arm predicts the macro-F1 of all epochs from the hyperparameters (logarithms of log parameters, scaled to
+[0, 1]; one column per level of a categorical; 0 for a parameter that does not apply): a Gaussian process with a Matern kernel on
+the principal components of the curves. benchmarks/README.md has its error beside that of other regressors.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 
 import numpy as np
-import typer
-from numpy.typing import NDArray
-from rich.console import Console
 from scipy.stats import spearmanr
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.model_selection import KFold
+from sklearn.multioutput import MultiOutputRegressor
 
-from benchmarks.search.record_curves import PARQUET
-from benchmarks.search.replay_curves import (
-    Curves,
-    FloatArray,
-    Hyperparameters,
-    Recording,
-    encode,
-    encode_points,
-    load_curves,
-)
-from benchmarks.search.replay_regressors import REGRESSORS, Regressor
-from benchmarks.search.replay_tables import Grid
+from benchmarks.pages import Table
+from benchmarks.search.replay_curves import Curves, FloatArray, Hyperparameters, Recording, encode, place_in_space
 from search_spaces.arms import Arm
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
 
 NUM_FOLDS = 10
 NUM_STRATA = 3
+NUM_COMPONENTS = 3
+# A seed's part of the variance of a component is never below this: with few trials, the likelihood would estimate none.
+MIN_NOISE = 0.02
 NUM_RANDOM_CONFIGS = 20_000
 REFINEMENT_STEPS = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
-
-
-# The least cross-validated RMSE of the last epoch. On the 160 recorded trials, in percentage points (ResNet18, ResNet50):
-# gp_matern 2.24, 2.70; gp_rbf 2.30, 2.69; extra_trees 2.56, 3.31; kernel_ridge 3.65, 3.83; the arm's mean 5.63, 3.56.
-DEFAULT_REGRESSOR = "gp_matern"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,26 +50,6 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Divergence:
-    """A configuration diverges where its nearest recorded one did, at the same epoch.
-
-    Attributes:
-        features: (n, d) of all recorded configurations of the arm.
-        first_epochs: (n,) index of the first epoch without a number; E for a trial that ran to its end.
-    """
-
-    features: FloatArray
-    first_epochs: NDArray[np.int64]
-
-    def first_epoch(self, features: FloatArray) -> NDArray[np.int64]:
-        """Return that index for each of the (m, d) features."""
-        if not len(self.first_epochs) or self.first_epochs.min() == self.first_epochs.max():
-            return np.full(len(features), self.first_epochs.max(initial=0))
-        squared = ((features[:, None, :] - self.features[None]) ** 2).sum(axis=2)
-        return np.asarray(self.first_epochs[squared.argmin(axis=1)])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSurrogate:
     """The surrogate of one arm.
 
@@ -93,26 +59,21 @@ class ArmSurrogate:
         predicted: (n, E) out-of-fold curves of the recorded configurations.
         residuals: (n, E) recorded minus predicted: seed noise and misfit together, so too large a noise.
         seconds: (E,) median CPU-seconds of each epoch.
-        divergence: which configurations diverge.
         quality: of the fit.
         shift: added to every predicted macro-F1.
     """
 
     arm: Arm
-    regressor: Regressor
+    regressor: TransformedTargetRegressor
     predicted: FloatArray
     residuals: FloatArray
     seconds: FloatArray
-    divergence: Divergence
     quality: Quality
     shift: float = 0.0
 
     def predict(self, features: FloatArray) -> FloatArray:
-        """Return the (m, E) noise-free macro-F1 of (m, d) features; NaN from the epoch at which they diverge."""
-        curves = np.clip(self.regressor.predict(features) + self.shift, 0.0, 1.0)
-        first = self.divergence.first_epoch(features)
-        curves[np.arange(curves.shape[1])[None] >= first[:, None]] = np.nan
-        return curves
+        """Return the (m, E) noise-free macro-F1 of (m, d) features."""
+        return np.clip(self.regressor.predict(features) + self.shift, 0.0, 1.0)
 
     def draw_noise(self, curve: FloatArray, generator: np.random.Generator) -> FloatArray:
         """Return one (E,) residual curve, whole, so that the noise of its epochs stays correlated.
@@ -120,13 +81,13 @@ class ArmSurrogate:
         It is drawn from those 1 / NUM_STRATA of the recorded trials whose predicted curves are nearest to `curve`: where
         learning rates are too high, curves scatter ten times as much as where they are right.
         """
-        distances = np.nansum((self.predicted + self.shift - curve) ** 2, axis=1)
+        distances = np.sum((self.predicted + self.shift - curve) ** 2, axis=1)
         near = np.argsort(distances, kind="stable")[: max(1, len(distances) // NUM_STRATA)]
         return np.asarray(self.residuals[generator.choice(near)])
 
 
 class CurveSurrogate:
-    """The surrogate of all arms: what `benchmarks.search.replay_simulation` trains in the place of a network."""
+    """The surrogate of all arms, which `benchmarks.search.replay_simulation` uses instead of a network."""
 
     def __init__(self, arms: Mapping[str, ArmSurrogate], factor: str) -> None:
         """Take the arms' surrogates, by name; `factor` is the parameter whose levels they are."""
@@ -135,9 +96,9 @@ class CurveSurrogate:
         self.true_best: Mapping[str, float] = {name: compute_true_best(surrogate) for name, surrogate in arms.items()}
 
     @classmethod
-    def fit(cls, recording: Recording, regressor: str = DEFAULT_REGRESSOR) -> "CurveSurrogate":
+    def fit(cls, recording: Recording) -> "CurveSurrogate":
         """Fit every arm of the recording; deterministic."""
-        arms = {arm.name: fit_arm(arm, recording.arms[arm.name], regressor) for arm in recording.spec.arms()}
+        arms = {arm.name: fit_arm(arm, recording.arms[arm.name]) for arm in recording.spec.arms()}
         return cls(arms, recording.spec.search.factor)
 
     @property
@@ -168,50 +129,51 @@ class CurveSurrogate:
     def with_gap(self, gap: float) -> "CurveSurrogate":
         """Return the surrogate whose weaker arms are shifted to a true best `gap` below the strongest arm's."""
         strongest = max(self.true_best, key=lambda name: self.true_best[name])
+        target = {name: self.true_best[strongest] - gap * (name != strongest) for name in self._arms}
         shifted = {
-            name: surrogate
-            if name == strongest
-            else replace(surrogate, shift=surrogate.shift + self.true_best[strongest] - gap - self.true_best[name])
+            name: replace(surrogate, shift=surrogate.shift + target[name] - self.true_best[name])
             for name, surrogate in self._arms.items()
         }
         return CurveSurrogate(shifted, self.factor)
 
 
-def fit_arm(arm: Arm, curves: Curves, regressor: str = DEFAULT_REGRESSOR) -> ArmSurrogate:
-    """Fit the named regressor to the curves of one arm, out of fold for the residuals, then on all of them."""
+def fit_arm(arm: Arm, curves: Curves) -> ArmSurrogate:
+    """Fit the curves of one arm, out of fold for the residuals, then all of them; diverged trials are left out."""
     features = np.array([encode(arm.space, h) for h in curves.hyperparameters])
     finished = np.isfinite(curves.macro_f1).all(axis=1)
-    make = partial(REGRESSORS[regressor], features.shape[1])
-    predicted = predict_out_of_fold(make, features[finished], curves.macro_f1[finished])
     recorded = curves.macro_f1[finished]
+    predicted = predict_out_of_fold(features[finished], recorded)
     return ArmSurrogate(
         arm=arm,
-        regressor=_fit(make, features[finished], recorded),
+        regressor=_fit(features[finished], recorded),
         predicted=predicted,
         residuals=recorded - predicted,
         seconds=np.nanmedian(curves.cpu_seconds, axis=0),
-        divergence=Divergence(features=features, first_epochs=np.isfinite(curves.macro_f1).sum(axis=1)),
         quality=_compute_quality(recorded, predicted, num_diverged=int((~finished).sum())),
     )
 
 
-def predict_out_of_fold(make: Callable[[], Regressor], features: FloatArray, curves: FloatArray) -> FloatArray:
-    """Return (n, E) predictions, each by a regressor that has not seen its trial; raise UserInputError below n = 10."""
+def predict_out_of_fold(features: FloatArray, curves: FloatArray) -> FloatArray:
+    """Return (n, E) predictions, each by a regressor that was not fitted to its trial; raise UserInputError below n = 10."""
     if len(features) < NUM_FOLDS:
         raise UserInputError(f"a surrogate needs at least {NUM_FOLDS} finished trials per arm, but got {len(features)}")
     predicted = np.empty_like(curves)
     for train, test in KFold(NUM_FOLDS, shuffle=True, random_state=0).split(features):
-        predicted[test] = _fit(make, features[train], curves[train]).predict(features[test])
+        predicted[test] = _fit(features[train], curves[train]).predict(features[test])
     return predicted
 
 
-def _fit(make: Callable[[], Regressor], features: FloatArray, curves: FloatArray) -> Regressor:
+def _fit(features: FloatArray, curves: FloatArray) -> TransformedTargetRegressor:
+    """Return a Gaussian process per principal component of the curves."""
+    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(features.shape[1]), (1e-1, 1e2), nu=2.5)
+    kernel += WhiteKernel(0.1, (MIN_NOISE, 1e1))
+    gp = GaussianProcessRegressor(kernel=kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0)
+    components = PCA(NUM_COMPONENTS, random_state=0)
+    regressor = TransformedTargetRegressor(MultiOutputRegressor(gp), transformer=components, check_inverse=False)
     with warnings.catch_warnings():
         # A length scale at its upper bound is a hyperparameter that does not matter.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        regressor = make()
-        regressor.fit(features, curves)
-    return regressor
+        return regressor.fit(features, curves)
 
 
 def _compute_quality(recorded: FloatArray, predicted: FloatArray, *, num_diverged: int) -> Quality:
@@ -232,34 +194,19 @@ def compute_true_best(surrogate: ArmSurrogate) -> float:
     generator = numpy_generator(0, "true best", surrogate.arm.name)
     points = generator.random((NUM_RANDOM_CONFIGS, len(space.parameters)))
     for step in (*REFINEMENT_STEPS, 0.0):
-        values = np.nan_to_num(surrogate.predict(encode_points(space, points))[:, -1], nan=-np.inf)
+        features = np.array([encode(space, place_in_space(space, point)) for point in points])
+        values = surrogate.predict(features)[:, -1]
         best = points[np.argsort(values)[::-1][:20]]
         moved = best[:, None, :] + step * generator.standard_normal((len(best), 50, points.shape[1]))
         points = np.vstack([best, np.clip(moved, 0.0, 1.0).reshape(-1, points.shape[1])])
     return float(values.max())
 
 
-def make_quality_grid(qualities: Mapping[str, Quality], title: str) -> Grid:
-    """Return the table of cross-validated quality, one row per key."""
+def tabulate_quality(qualities: Mapping[str, Quality], title: str) -> Table:
+    """Return the table of cross-validated quality, one row per arm."""
     columns = ("", "trials", "diverged", "RMSE last epoch pp", "RMSE all epochs pp", "SD last epoch pp", "Spearman")
     rows = []
     for name, q in qualities.items():
         figures = (q.last_rmse_pp, q.all_rmse_pp, q.last_sd_pp, q.spearman)
         rows.append((name, str(q.num_trials), str(q.num_diverged), *(f"{figure:.2f}" for figure in figures)))
-    return Grid(title=title, columns=columns, rows=rows)
-
-
-def main(path: Path = PARQUET) -> None:
-    """Print the cross-validated quality of every candidate regressor on every arm."""
-    recording = load_curves(path)
-    qualities = {
-        f"{arm.name} {name}": fit_arm(arm, recording.arms[arm.name], name).quality
-        for arm in recording.spec.arms()
-        for name in REGRESSORS
-    }
-    grid = make_quality_grid(qualities, f"{NUM_FOLDS}-fold cross-validation of {path.name}")
-    Console(width=120).print(grid.to_rich())
-
-
-if __name__ == "__main__":
-    typer.run(main)
+    return Table(title, columns, rows)

@@ -1,6 +1,7 @@
-"""The recorded learning curves, and configurations as points that a regressor can work on."""
+"""The recorded learning curves, and configurations as points of the unit cube and as features of a regressor."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.search.record_curves import MADE, PARQUET
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
-from search_spaces.space import CategoricalParameter, Parameter, SearchSpace
+from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, SearchSpace
 from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 
+CURVES = Path(__file__).parent / "curves"
+PARQUET = CURVES / "cifar10_small.parquet"
+MADE = b"abstudy.made"
 FloatArray = NDArray[np.float64]
 Hyperparameters = Mapping[str, Value]
 
@@ -28,7 +31,7 @@ class Curves:
     Attributes:
         hyperparameters: n dictionaries; a parameter that does not apply is absent.
         macro_f1: (n, E) on the search split, in [0, 1]; NaN from the epoch at which a trial diverged.
-        cpu_seconds: (n, E) seconds per epoch of one thread, the first with the model's set-up; NaN where not run.
+        cpu_seconds: (n, E) seconds per epoch of one thread, the first with the model's set-up; NaN after a trial's end.
     """
 
     hyperparameters: tuple[Hyperparameters, ...]
@@ -38,17 +41,17 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A file of recorded curves: the spec that they were trained under, and the curves of every arm."""
+    """A file of recorded curves: the spec of their trainings, and the curves of every arm."""
 
     spec: StudySpec
     arms: Mapping[str, Curves]
 
 
 def load_curves(path: Path = PARQUET) -> Recording:
-    """Read what `benchmarks.search.record_curves.write_parquet` wrote; raise UserInputError if it is not there."""
+    """Read a file of `benchmarks.search.record_curves.write_parquet`; raise UserInputError if it does not exist."""
     if not path.is_file():
         raise UserInputError(
-            f"there are no recorded curves at {path}; make them with python -m benchmarks.search.record_curves"
+            f"there are no curves at {path}; record them with python -m benchmarks.search.record_curves"
         )
     table = pq.read_table(path)
     made = json.loads(table.schema.metadata[MADE])
@@ -89,22 +92,21 @@ def _to_unit(parameter: Parameter, value: float) -> float:
     return (value - parameter.low) / (parameter.high - parameter.low)
 
 
-def encode_points(space: SearchSpace, points: FloatArray) -> FloatArray:
-    """Return the (n, d) features of points (n, p) of the unit cube, one coordinate per parameter of `space`."""
-    blocks: dict[str, FloatArray] = {}
-    levels: dict[str, NDArray[np.int64]] = {}
-    for parameter, column in zip(space.parameters, points.T, strict=True):
-        if isinstance(parameter, CategoricalParameter):
-            levels[parameter.name] = np.minimum(
-                (column * len(parameter.choices)).astype(int), len(parameter.choices) - 1
-            )
-            block = np.eye(len(parameter.choices))[levels[parameter.name]]
-        else:
-            block = column[:, None]
-        if parameter.condition is not None and parameter.condition.parent in levels:
-            parent = space[parameter.condition.parent]
-            assert isinstance(parent, CategoricalParameter)
-            applies = np.array([choice in parameter.condition.values for choice in parent.choices])
-            block = block * applies[levels[parent.name]][:, None]
-        blocks[parameter.name] = block
-    return np.hstack(list(blocks.values()))
+def place_in_space(space: SearchSpace, point: FloatArray) -> dict[str, Value]:
+    """Return the configuration at a point of the unit cube, which has one coordinate per parameter of `space`."""
+    chosen: dict[str, Value] = dict(space.fixed)
+    for parameter, u in zip(space.parameters, point, strict=True):
+        if parameter.condition is None or parameter.condition.holds(chosen):
+            chosen[parameter.name] = _quantile(parameter, float(u))
+    return chosen
+
+
+def _quantile(parameter: Parameter, u: float) -> Value:
+    if isinstance(parameter, CategoricalParameter):
+        return parameter.choices[min(int(u * len(parameter.choices)), len(parameter.choices) - 1)]
+    if isinstance(parameter, IntParameter):
+        return min(parameter.low + int(u * (parameter.high - parameter.low + 1)), parameter.high)
+    assert isinstance(parameter, FloatParameter)
+    if parameter.log:
+        return math.exp(math.log(parameter.low) + u * math.log(parameter.high / parameter.low))
+    return parameter.low + u * (parameter.high - parameter.low)

@@ -8,8 +8,9 @@ import optuna
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
-from benchmarks.search.replay_simulation import Landscape, Outcome, Started, simulate
+from benchmarks.search.replay_simulation import Outcome, Started, simulate
 from search_spaces.arms import POOLED_ARM
 from search_spaces.distributions import suggest_hyperparameters
 from study.scheduling.budget_ledger import DeviceTimeLedger
@@ -50,17 +51,35 @@ class Setting:
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
 
 
-def full_trial_seconds(landscape: Landscape) -> dict[str, float]:
+def full_trial_seconds(landscape: CurveSurrogate) -> dict[str, float]:
     """Return the device-seconds of a full trial of each arm, and their mean under the name of a pooled search's arm."""
     costs = {arm: float(landscape.seconds(arm).sum()) for arm in landscape.arms}
     return {**costs, POOLED_ARM: sum(costs.values()) / len(costs)}
 
 
+def make_report(epoch: int, macro_f1: float, device_seconds: float, num_classes: int) -> Report:
+    """Return the report of one epoch; what the curves do not hold is made up."""
+    metrics = EpochMetrics(
+        epoch=epoch,
+        train_loss=1.0,
+        search_loss=1.0,
+        macro_f1=macro_f1,
+        per_class_f1=(macro_f1,) * num_classes,
+        head_lr=0.1,
+        backbone_lr=0.1,
+        train_seconds=device_seconds,
+        evaluate_seconds=0.0,
+        train_images_per_second=1.0,
+        peak_memory_bytes=0,
+    )
+    return Report(metrics=metrics, device_seconds=device_seconds, details={})
+
+
 class OurSide:
     """The product's own search director, with records in memory."""
 
-    def __init__(self, spec: StudySpec, landscape: Landscape) -> None:
-        """Search as `spec.search` says."""
+    def __init__(self, spec: StudySpec, landscape: CurveSurrogate) -> None:
+        """Search by `spec.search`."""
         self.book = MemoryBook()
         self._max_epochs = spec.search.max_epochs
         self._director = SearchDirector(self.book, spec, {}, full_trial_seconds=full_trial_seconds(landscape))
@@ -68,26 +87,11 @@ class OurSide:
     def next_trial(self) -> Started | None:
         """Return the director's next trial."""
         record = self._director.next_trial()
-        return (
-            None if record is None else Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
-        )
+        return record and Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
         """Report one epoch to the director, in the form that a trial's actor sends."""
-        metrics = EpochMetrics(
-            epoch=epoch,
-            train_loss=1.0,
-            search_loss=1.0,
-            macro_f1=macro_f1,
-            per_class_f1=(),
-            head_lr=0.1,
-            backbone_lr=0.1,
-            train_seconds=device_seconds,
-            evaluate_seconds=0.0,
-            train_images_per_second=1.0,
-            peak_memory_bytes=0,
-        )
-        return self._director.on_report(trial_id, Report(metrics=metrics, device_seconds=device_seconds, details={}))
+        return self._director.on_report(trial_id, make_report(epoch, macro_f1, device_seconds, num_classes=0))
 
     def choose(self) -> Hyperparameters | None:
         """Return the best of the trials that ran every epoch, over all arms."""
@@ -99,7 +103,7 @@ class OurSide:
 
 @dataclass(frozen=True, slots=True)
 class _TrialHandle:
-    """What ASHAScheduler reads of a Ray trial."""
+    """The attribute of a Ray trial that ASHAScheduler reads."""
 
     trial_id: str
 
@@ -107,13 +111,13 @@ class _TrialHandle:
 class StockSide:
     """OptunaSearch and ASHAScheduler with their defaults, called as Ray's TuneController calls them.
 
-    `TuneController._process_trial_result` (Ray 2.60) asks the scheduler first; if the trial goes on, the searcher hears
-    the result; if it stops, `stop_trial` tells both that the trial is complete with that result, and the searcher does not
-    hear it as an intermediate value. The choice is `ResultGrid.get_best_result`'s: the first trial with the highest last
-    value, whether it was stopped or not. Tune has no budget of device-seconds; the ledger is this product's, with one account.
+    `TuneController._process_trial_result` (Ray 2.60) asks the scheduler first. If the trial continues, the searcher gets the
+    result; if it stops, `stop_trial` completes the trial in both with that result, which the searcher does not get as an
+    intermediate value. The choice is that of `ResultGrid.get_best_result`: the first trial with the highest last value, stopped
+    or not. Tune has no budget of device-seconds; the ledger is this product's, with one account.
     """
 
-    def __init__(self, spec: StudySpec, landscape: Landscape, *, budget_seconds: float) -> None:
+    def __init__(self, spec: StudySpec, landscape: CurveSurrogate, *, budget_seconds: float) -> None:
         """Search `spec`'s space with `spec.seed`."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         space = spec.search_space()
@@ -123,15 +127,14 @@ class StockSide:
 
         self.search = OptunaSearch(space=define, metric=METRIC, mode="max", seed=spec.seed)
         self.asha = ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs)
-        self._ledger = DeviceTimeLedger(
-            (POOLED_ARM,), budget=budget_seconds, full_trial_seconds=full_trial_seconds(landscape)
-        )
+        costs = full_trial_seconds(landscape)
+        self._ledger = DeviceTimeLedger((POOLED_ARM,), budget=budget_seconds, full_trial_seconds=costs)
         self._hyperparameters: dict[str, Hyperparameters] = {}
         self._last: dict[str, float] = {}
         self._spent: dict[str, float] = {}
 
     def next_trial(self) -> Started | None:
-        """Ask the searcher for a configuration, if the budget has room for a trial."""
+        """Return a configuration of the searcher, if the budget allows for a trial."""
         if self._ledger.choose() is None:
             return None
         trial_id = f"{len(self._hyperparameters):05d}"
@@ -144,7 +147,7 @@ class StockSide:
         return Started(trial_id=trial_id, hyperparameters=suggested)
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
-        """Do what TuneController does with one result."""
+        """Pass one result on as TuneController does."""
         self._spent[trial_id] += device_seconds
         self._ledger.spend(POOLED_ARM, trial_id, self._spent[trial_id])
         self._last[trial_id] = macro_f1
@@ -176,7 +179,13 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
 
 
 def simulate_study(
-    landscape: Landscape, recorded: StudySpec, setting: Setting, *, num_workers: int, budget_seconds: float, seed: int
+    landscape: CurveSurrogate,
+    recorded: StudySpec,
+    setting: Setting,
+    *,
+    budget_seconds: float,
+    num_workers: int,
+    seed: int,
 ) -> Outcome:
     """Run one study of `setting`; everything random in it derives from `seed`."""
     spec = make_spec(recorded, setting, budget_seconds=budget_seconds, seed=seed)

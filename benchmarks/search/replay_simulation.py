@@ -1,7 +1,7 @@
-"""Event simulation of whole searches on curves that cost nothing to compute.
+"""Event simulation of whole searches on simulated curves.
 
-Workers share one simulated clock; each holds one trial, and the report that is due first comes first. A side starts a trial
-whenever a worker is free and its ledger says that the budget of device-seconds has room for another one.
+Workers share one simulated clock; each holds one trial, and the report that is due first arrives first. A side starts a trial
+whenever a worker is free and its ledger has enough device-seconds left.
 """
 
 import heapq
@@ -9,30 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
+from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import FloatArray, Hyperparameters
 from trainables.seeds import numpy_generator
-
-
-class Landscape(Protocol):
-    """What trials find: curves, noise and costs, with a known best (`benchmarks.search.curve_surrogate.CurveSurrogate`)."""
-
-    factor: str
-    true_best: Mapping[str, float]
-
-    @property
-    def arms(self) -> tuple[str, ...]:
-        """Levels of the factor."""
-
-    def mean_curve(self, hyperparameters: Hyperparameters) -> FloatArray:
-        """Return the (E,) noise-free macro-F1; NaN where training has diverged."""
-
-    def draw_curve(self, hyperparameters: Hyperparameters, generator: np.random.Generator) -> FloatArray:
-        """Return the (E,) macro-F1 of one noisy trial."""
-
-    def seconds(self, arm: str) -> FloatArray:
-        """Return the (E,) device-seconds of the epochs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +23,16 @@ class Started:
 
 
 class Side(Protocol):
-    """What the event loop needs of a search."""
+    """A search, as the event loop calls it."""
 
     def next_trial(self) -> Started | None:
-        """Return the trial to start now, or None if none is to be started now."""
+        """Return the trial to start now, or None if there is none."""
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
-        """Take one epoch; return whether the trial goes on."""
+        """Report one epoch; return whether the trial continues."""
 
     def choose(self) -> Hyperparameters | None:
-        """Return the configuration that the finished study hands out; None if it has none."""
+        """Return the configuration that the finished study chooses; None if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +40,7 @@ class Outcome:
     """A finished simulated study.
 
     Attributes:
-        chosen: the configuration handed out.
+        chosen: the configuration.
         device_seconds: spent, by arm.
         num_trials: started.
         num_peak_running: the most trials that ran at one time.
@@ -79,7 +58,7 @@ class Outcome:
 class _Clock:
     """The running trials of one simulated study: a heap of (time of the next report, order of starting, trial)."""
 
-    landscape: Landscape
+    landscape: CurveSurrogate
     seed: int
     now: float = 0.0
     num_started: int = 0
@@ -96,7 +75,7 @@ class _Clock:
         self.num_peak_running = max(self.num_peak_running, len(self.queue))
 
     def step(self, side: Side) -> None:
-        """Let the next report arrive."""
+        """Advance the clock to the next report."""
         self.now, order, epoch, trial, curve = heapq.heappop(self.queue)
         arm = str(trial.hyperparameters[self.landscape.factor])
         seconds = float(self.landscape.seconds(arm)[epoch - 1])
@@ -109,7 +88,7 @@ class _Clock:
         heapq.heappush(self.queue, (self.now + seconds, order, epoch, trial, curve))
 
 
-def simulate(side: Side, landscape: Landscape, *, num_workers: int, seed: int) -> Outcome:
+def simulate(side: Side, landscape: CurveSurrogate, *, num_workers: int, seed: int) -> Outcome:
     """Run a search to its end on `num_workers` simulated workers."""
     clock = _Clock(landscape, seed, spent=dict.fromkeys(landscape.arms, 0.0))
     while True:

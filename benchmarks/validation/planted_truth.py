@@ -1,4 +1,4 @@
-"""Models trained on planted scenes whose shortcut or confusing cue is known: what the audits and the root cause make of them."""
+"""Models trained on planted scenes whose shortcut or confusing cue is known, and the results of audits and root cause."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,41 +28,37 @@ from trainables.training.evaluation import compute_logits
 from trainables.training.loop import TrainingRun, TrialData
 
 IMAGE_SIZE = 32
-# Worlds below were looked at while the removals of cues and the rule of regions were chosen; they must not count.
+# Worlds with smaller numbers were used to choose the removals of cues and the rule of regions; they must not count.
 FIRST_WORLD = 100
 NUM_TRAINING = 800
 NUM_AUDITED = 500
-# Training is as fast in float32 at this size; answers, as everywhere in the product, are given in the default precision.
-TRAINING: Mapping[str, Value] = {
-    "batch_size": 32,
-    "brightness_fraction": 0.0,
-    "precision": "fp32",
-    "channels_last": False,
-}
+# Training is as fast in float32 at this size; predictions are in the default precision, as everywhere in the product.
+PLAIN: Mapping[str, Value] = {"precision": "fp32", "channels_last": False}
+TRAINING: Mapping[str, Value] = {"batch_size": 32, "brightness_fraction": 0.0, **PLAIN}
 MAX_LR = 0.02
 MAX_EPOCHS = 4
-# ResNet18 finds texture, shape and faint waves in far more steps than the worlds have, so there it starts from a backbone that
-# has found them.
+# ResNet18 needs far more steps to learn texture, shape and faint waves than the worlds have, so there it starts from a backbone
+# that has learned them.
 NUM_PRETRAINING = 4000
 PRETRAINING_EPOCHS = {"texture": 6, "shape": 6, "sinusoid": 10}
-# Worlds of causes and waves are clearer than the audit's: fewer steps teach their cue.
+# Worlds of causes and waves are clearer than the audit's: their cue is learned in fewer steps.
 CLEAR: Mapping[str, Any] = {"noise_std": 5.0, "num_distractors": 0}
-# Cues of the object in the worlds of the audit; what surrounds it says nothing unless it is the shortcut.
+# Cues of the object in the worlds of the audit; its surroundings are random unless they are the shortcut.
 OBJECT_CUES = {"shape": 0.85, "texture": 0.6, "colour": 0.5, "background": 0.0}
 CONTROL = "control"
 RING_SHORTCUTS = ("corner_patch", "frame", "background")
 REGIONS = {"corner_patch": "top left corner", "frame": "all around", "background": "all around"}
-# How the cue of a scene is called by the root cause.
+# The cue of a scene, and its name in the root cause.
 CAUSES = {"texture": "texture", "shape": "shape", "colour": "colour", "background": "context"}
 
-Ask = Callable[[Images], FloatArray]
+Predict = Callable[[Images], FloatArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedWorld:
-    """Scenes with a shortcut, "corner_patch", "frame", "background" or "sinusoid", at `rho`; or the control: all at random.
+    """Scenes with a shortcut, "corner_patch", "frame", "background" or "sinusoid", at `rho`; in the control all are random.
 
-    `weights` are the backbone's to start from: "none", or a file of `pretrain`.
+    `weights` are the initial ones of the backbone: "none", or a file of `pretrain`.
     """
 
     shortcut: str
@@ -83,13 +79,13 @@ class AuditedWorld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditOutcome:
-    """What the audits say of the models of one world.
+    """Results of the audits of the models of one world.
 
     Attributes:
         accuracy: mean of the models on scenes of their world.
         gaps: of the rings, narrow first, over all classes.
-        fails: whether each ring says FAIL; `confirmed`: and whether some class is confirmed.
-        region: that the narrow ring names, "" where it does not fail.
+        fails, confirmed: whether the verdict of each ring is FAIL, and whether some class is confirmed.
+        region: named by the narrow ring, "" where it does not fail.
         frequency_gap, frequency_fails: of the frequency test.
     """
 
@@ -104,9 +100,9 @@ class AuditOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedWorld:
-    """Scenes in which `cue` tells the class best and another one does too; asked are scenes where `cue` shows a partner class.
+    """Scenes in which `cue` predicts the class best, the anchor less well; in audited scenes `cue` shows a partner class.
 
-    So models take each class for its partner, and the cue is why. Partners are five classes apart, which no cue makes look alike.
+    So models confuse each class with its partner because of the cue. Partners are five classes apart: no cue makes them similar.
     """
 
     cue: str
@@ -115,15 +111,15 @@ class ConfusedWorld:
 
     @property
     def anchor(self) -> str:
-        """The cue that tells the class where the planted one does not."""
+        """The cue that shows the class where the planted one does not."""
         return "colour" if self.cue == "shape" else "shape"
 
-    def draw_learnt(self, seed: int) -> ImageSet:
+    def draw_training(self, seed: int) -> ImageSet:
         """Return scenes to train on."""
         correlation = dict.fromkeys(CAUSES, 0.0) | {self.cue: 0.95, self.anchor: 0.5}
         return make_planted_scenes(seed=seed, num_images=NUM_TRAINING, cue_correlation=correlation, **CLEAR).image_set
 
-    def draw_asked(self, seed: int) -> AuditImages:
+    def draw_audited(self, seed: int) -> AuditImages:
         """Return scenes whose anchor shows the class and whose planted cue shows its partner."""
         generator = numpy_generator(seed, "confused scenes")
         labels = np.arange(NUM_AUDITED, dtype=np.int64) % NUM_VALUES
@@ -134,13 +130,13 @@ class ConfusedWorld:
 
 
 def find_partner(labels: IntArray) -> IntArray:
-    """Return the class that each class's planted cue shows."""
+    """Return the class that the planted cue of each class shows."""
     return (labels + NUM_VALUES // 2) % NUM_VALUES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseOutcome:
-    """What the root cause says of one confused pair: the cue that comes first, and the one that is named, "mixed" if none."""
+    """The root cause of one confused pair: the cue with the largest effect, and the one that is named, "mixed" if none is."""
 
     first: str
     named: str
@@ -148,21 +144,21 @@ class CauseOutcome:
 
 
 def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
-    """Train the world's models and return what the audits say of them on scenes that they have not seen."""
+    """Train the world's models and return the results of their audits on scenes that they were not trained on."""
     seed += FIRST_WORLD
-    learnt = make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, **world.describe()).image_set
-    ask = make_ask(train_runs(learnt, world.num_models, world.weights))
+    training = make_planted_scenes(seed=2 * seed, num_images=NUM_TRAINING, **world.describe()).image_set
+    predict = make_predict(train_runs(training, world.num_models, world.weights))
     seen = make_planted_scenes(seed=2 * seed + 1, num_images=NUM_AUDITED, **world.describe()).image_set
-    what = AuditImages(images=seen.images, labels=seen.labels, class_names=seen.class_names, masks=seen.masks)
+    audited = to_audit_images(seen)
 
     def classify(images: Images) -> IntArray:
-        return np.asarray(ask(images).argmax(axis=2), dtype=np.int64)
+        return np.asarray(predict(images).argmax(axis=2), dtype=np.int64)
 
-    rings = audit_rings(classify, what, seed=seed)
-    waves = audit_frequencies(classify, what, seed=seed)
+    rings = audit_rings(classify, audited, seed=seed)
+    waves = audit_frequencies(classify, audited, seed=seed)
     assert waves is not None
     return AuditOutcome(
-        accuracy=float(np.mean(classify(what.images) == what.labels)),
+        accuracy=float(np.mean(classify(audited.images) == audited.labels)),
         gaps=tuple(ring.gap.estimate for ring in rings),
         fails=tuple(ring.verdict is AuditVerdict.FAIL for ring in rings),
         confirmed=tuple(any(c.is_confirmed for c in ring.classes) for ring in rings),
@@ -172,18 +168,23 @@ def audit_world(world: AuditedWorld, seed: int) -> AuditOutcome:
     )
 
 
+def to_audit_images(scenes: ImageSet) -> AuditImages:
+    """Return the scenes with their masks as images of an audit."""
+    return AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks)
+
+
 def explain_world(world: ConfusedWorld, seed: int) -> tuple[CauseOutcome, ...]:
     """Train the world's models and return the root cause of some pairs of partners."""
     seed += FIRST_WORLD
-    runs = train_runs(world.draw_learnt(2 * seed), world.num_models, world.weights)
-    what = world.draw_asked(2 * seed + 1)
+    runs = train_runs(world.draw_training(2 * seed), world.num_models, world.weights)
+    audited = world.draw_audited(2 * seed + 1)
     third = world.num_models // 3
-    said = np.asarray(make_ask(runs[:third])(what.images).argmax(axis=2), dtype=np.int64)
-    measure = make_ask(runs[third:])
+    predicted = np.asarray(make_predict(runs[:third])(audited.images).argmax(axis=2), dtype=np.int64)
+    measure = make_predict(runs[third:])
     pairs = [(one, one + NUM_VALUES // 2) for one in range(NUM_VALUES // 2)]
     outcomes = []
     for pair in pairs:
-        found = find_root_cause(said, measure, what, pair, pairs, seed=seed)
+        found = find_root_cause(predicted, measure, audited, pair, pairs, seed=seed)
         if found.effects:
             first = max(found.effects, key=lambda e: e.effect.estimate).cue
             outcomes.append(CauseOutcome(first=first, named=found.cause, num_images=found.num_images))
@@ -191,7 +192,7 @@ def explain_world(world: ConfusedWorld, seed: int) -> tuple[CauseOutcome, ...]:
 
 
 def pretrain(cue: str, folder: Path) -> str:
-    """Return a file with the weights of a ResNet18 that has learnt a cue or a shortcut from clear scenes with nothing else."""
+    """Return a file with the weights of a ResNet18 that has learned one cue or shortcut from clear scenes without any other."""
     cues, shortcuts = ({}, {cue: 1.0}) if cue == "sinusoid" else ({cue: 1.0}, {})
     scenes = make_planted_scenes(
         seed=10**6,
@@ -221,19 +222,18 @@ def train_runs(
     return runs
 
 
-def make_ask(runs: Sequence[TrainingRun]) -> Ask:
-    """Return the function that asks the runs' models: (n, H, W, 3) images to (S, n, 10) logits."""
-
-    asked = make_config("resnet18", IMAGE_SIZE)
+def make_predict(runs: Sequence[TrainingRun]) -> Predict:
+    """Return a function from (n, H, W, 3) images to (S, n, 10) logits of the runs' models."""
+    config = make_config("resnet18", IMAGE_SIZE)
     for run in runs:
-        place_model(run.model, asked, run.device)
+        place_model(run.model, config, run.device)
 
-    def ask(images: Images) -> FloatArray:
+    def predict(images: Images) -> FloatArray:
         tensor, indices = torch.from_numpy(images), np.arange(len(images))
-        logits = [compute_logits(run.model, tensor, indices, asked, run.device, 256) for run in runs]
+        logits = [compute_logits(run.model, tensor, indices, config, run.device, 256) for run in runs]
         return np.stack(logits).astype(np.float64)
 
-    return ask
+    return predict
 
 
 assert set(CAUSES.values()) == set(CUES)

@@ -1,10 +1,10 @@
-"""Simulated A/B comparisons of which the truth is known: predictions of two or more arms over seeds and images.
+"""Simulated A/B comparisons with a known truth: predictions of two or more arms over seeds and images.
 
 Every image has a latent margin; an arm predicts its class where margin + arm + seed + (arm x image) + (arm x seed x image)
-noise is positive, else another class, mostly the one that the image resembles. Arms and seeds share the images' margins.
+noise is positive, otherwise another class, mostly the one that the image resembles. Arms and seeds share the images' margins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,10 +21,10 @@ REGIMES = {"no seed noise": 0.0, "small (0.02)": 0.02, "middle (0.05)": 0.05, "l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What is simulated.
+    """The parameters of a simulation.
 
     Attributes:
-        seed_sd: standard deviation of a seed's shift of the latent margin; each arm's seeds shift by themselves.
+        seed_sd: standard deviation of a seed's shift of the latent margin; independent for each arm and seed.
         num_seeds, num_images: S and N.
         shifts: of the latent margin, one per arm; the first arm is the control.
     """
@@ -36,33 +36,26 @@ class World:
 
     def draw(self, generator: np.random.Generator) -> list[ArmPredictions]:
         """Return one set of arms with new images and new seeds."""
-        n, s = self.num_images, self.num_seeds
+        n = self.num_images
         labels = np.arange(n) % NUM_CLASSES
         margins = MEAN_MARGIN + generator.standard_normal(n)
         similar = (labels + 1 + generator.integers(NUM_CLASSES - 1, size=n)) % NUM_CLASSES
         return [
-            self._draw_arm(number, shift, labels, margins, similar, s, generator)
+            self._draw_arm(f"arm {number}", labels, margins + shift, similar, generator)
             for number, shift in enumerate(self.shifts)
         ]
 
     def _draw_arm(
-        self,
-        number: int,
-        shift: float,
-        labels: IntArray,
-        margins: np.ndarray,
-        similar: IntArray,
-        num_seeds: int,
-        generator: np.random.Generator,
+        self, name: str, labels: IntArray, margins: np.ndarray, similar: IntArray, generator: np.random.Generator
     ) -> ArmPredictions:
-        n = len(labels)
-        latent = margins + shift + ARM_IMAGE_SD * generator.standard_normal(n)
+        n, num_seeds = len(labels), self.num_seeds
+        latent = margins + ARM_IMAGE_SD * generator.standard_normal(n)
         latent = latent + self.seed_sd * generator.standard_normal((num_seeds, 1))
         latent = latent + SEED_IMAGE_SD * generator.standard_normal((num_seeds, n), dtype=np.float32)
         other = (labels + 1 + generator.integers(NUM_CLASSES - 1, size=(num_seeds, n))) % NUM_CLASSES
         wrong = np.where(generator.random((num_seeds, n), dtype=np.float32) < RESEMBLANCE, similar, other)
         return ArmPredictions(
-            name=f"arm {number}",
+            name=name,
             seeds=tuple(range(num_seeds)),
             labels=labels,
             sample_ids=np.arange(n),
@@ -73,11 +66,4 @@ class World:
 
 def first_seeds(arm: ArmPredictions, number: int) -> ArmPredictions:
     """Return the arm with its first seeds only."""
-    return ArmPredictions(
-        name=arm.name,
-        seeds=arm.seeds[:number],
-        labels=arm.labels,
-        sample_ids=arm.sample_ids,
-        predicted=arm.predicted[:number],
-        num_classes=arm.num_classes,
-    )
+    return replace(arm, seeds=arm.seeds[:number], predicted=arm.predicted[:number])

@@ -1,9 +1,6 @@
-"""The error rates of the forensics where the truth is known: prints its tables and writes benchmarks/FORENSICS.md."""
+"""The error rates of the forensics where the truth is known; prints their tables and writes benchmarks/FORENSICS.md."""
 
-import datetime
 import math
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -11,12 +8,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters
-from benchmarks.performance.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.pages import Table, publish_simulation
+from benchmarks.parallel import repeat
+from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from benchmarks.validation.planted_tables import pretrain_all, tabulate_audits, tabulate_causes
-from benchmarks.validation.simulations import Table, build_page, repeat
 
 PAGE = Path(__file__).parents[1] / "FORENSICS.md"
 USUAL_COUNT = 600
@@ -37,7 +34,7 @@ def tabulate_level(count: int, problems: list[str]) -> Table:
             if rate > limit:
                 problems.append(f"family-wise error {rate:.3f} > {limit:.3f} at N = {num_images}, S = {num_seeds}")
     title = f"Cluster test, family-wise error on {count} null matrices with unequal margins (goal at most {limit:.3f})"
-    return title, ["images", "seeds", "a pair is found"], rows
+    return Table(title, ["images", "seeds", "a pair is found"], rows)
 
 
 def tabulate_power(count: int) -> Table:
@@ -49,8 +46,8 @@ def tabulate_power(count: int) -> Table:
             found = repeat(_find_planted, arm, count // 10)
             hits, wrong, whole = np.mean(found, axis=0)
             rows.append([str(num_images), f"{share:.2f}", f"{hits:.2f}", f"{whole:.2f}", f"{wrong:.3f}"])
-    head = ["images", "share of the errors inside", "pairs found", "whole cluster stands", "a wrong pair beside"]
-    return f"Cluster test, power for a group of three classes, three seeds, {count // 10} arms a row", head, rows
+    head = ["images", "share of the errors inside", "pairs found", "whole cluster found", "a wrong pair beside"]
+    return Table(f"Cluster test, power for a group of three classes, three seeds, {count // 10} arms a row", head, rows)
 
 
 def _finds_a_pair(arm: ConfusedArm, seed: int) -> bool:
@@ -73,30 +70,11 @@ def main(
     """Run every simulation, print the tables, and write the page where the counts are the usual ones."""
     started = time.perf_counter()
     problems: list[str] = []
-    page_tables = [tabulate_level(count, problems), tabulate_power(count)]
+    tables = [tabulate_level(count, problems), tabulate_power(count)]
     with tempfile.TemporaryDirectory(prefix="pretrained-") as folder:
         weights = pretrain_all(Path(folder))
-        page_tables += [*tabulate_audits(worlds, weights, problems), tabulate_causes(worlds, weights, problems)]
-    page = build_page(describe_run(time.perf_counter() - started), page_tables, problems)
-    Console().print(page, soft_wrap=True, highlight=False, markup=False)
-    if (count, worlds) == (USUAL_COUNT, USUAL_WORLDS):
-        PAGE.write_text(page)
-    raise typer.Exit(1 if problems else 0)
-
-
-def describe_run(seconds: float) -> list[str]:
-    """Return the head of FORENSICS.md."""
-    return [
-        "# The forensics where the truth is known",
-        "",
-        "Made by `make validate-forensics`. Every planted world trains its own ResNet18s on scenes with a known shortcut or",
-        "a known cue (`trainables/data/sources/planted.py`), from scratch, or for texture, shape and the sinusoid from a",
-        "backbone that has learnt them; the control holds every shortcut at random. The audits ask three models a world about",
-        "scenes that were not trained on; the root cause five, of which one chooses the images.",
-        "",
-        f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {os.cpu_count()} cores; "
-        f"{seconds / 60:.1f} minutes.",
-    ]
+        tables += [*tabulate_audits(worlds, weights, problems), tabulate_causes(worlds, weights, problems)]
+    publish_simulation(started, tables, problems, PAGE if (count, worlds) == (USUAL_COUNT, USUAL_WORLDS) else None)
 
 
 if __name__ == "__main__":

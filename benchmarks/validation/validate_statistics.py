@@ -1,18 +1,13 @@
-"""The simulations that justify the comparison: prints its tables and writes benchmarks/STATISTICS.md."""
+"""The simulations that justify the comparison; prints their tables and writes benchmarks/STATISTICS.md."""
 
-import datetime
 import math
-import os
-import platform
 import time
-from collections.abc import Mapping, Sequence
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from scipy import stats
 
 from analysis.findings.comparison_findings import Verdict
@@ -22,12 +17,12 @@ from analysis.statistics.bootstrap import draw_image_weights
 from analysis.statistics.comparison import compare_arms, compute_difference, compute_verdict
 from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.metrics import compute_macro_f1, compute_weighted_macro_f1
-from benchmarks.performance.bootstrap_speed import NUM_DRAWS as NUM_DRAWS_TIMED
-from benchmarks.performance.bootstrap_speed import measure_bootstrap_speed
-from benchmarks.validation.simulations import Table, build_page, repeat
+from benchmarks.pages import Table, publish_simulation
+from benchmarks.parallel import repeat
 from benchmarks.validation.statistics_simulation import REGIMES, World, first_seeds
 from trainables.seeds import numpy_generator
 
+USUAL_COUNT = 2000
 PAGE = Path(__file__).parents[1] / "STATISTICS.md"
 ALPHA, MARGIN = 0.05, 0.005
 NUM_DRAWS = 200
@@ -35,6 +30,7 @@ SEEDS = (3, 5, 10)
 LOOKS = (3, 6, 10)
 MOST_PEEKED = 20
 POWER_SEED_SD = 0.05
+DIFFERENT = {Verdict.BETTER, Verdict.WORSE}
 
 
 def measure_coverage(world: World, number: int) -> dict[str, tuple[float, float, float]]:
@@ -79,8 +75,7 @@ def measure_mcnemar(world: World, number: int) -> bool:
 def measure_family(world: World, number: int) -> bool:
     """Return whether a table of all arms against the first holds a wrong BETTER or WORSE: there is no difference."""
     control, *treatments = world.draw(numpy_generator(number, f"family {world.seed_sd} {world.num_seeds}"))
-    rows = [_row(t, control, len(treatments)).verdict for t in treatments]
-    return any(verdict in {Verdict.BETTER, Verdict.WORSE} for verdict in rows)
+    return any(_row(t, control, len(treatments)).verdict in DIFFERENT for t in treatments)
 
 
 def measure_false_equivalence(world: World, number: int) -> bool:
@@ -100,7 +95,7 @@ def measure_looks(world: World, number: int) -> dict[str, bool]:
     for look in LOOKS:
         pair = first_seeds(treatment, look), first_seeds(control, look)
         for name, alpha in zip(claimed, (ALPHA / len(LOOKS), ALPHA), strict=True):
-            claimed[name] |= _row(*pair, 1, alpha).verdict in {Verdict.BETTER, Verdict.WORSE}
+            claimed[name] |= _row(*pair, 1, alpha).verdict in DIFFERENT
     return claimed
 
 
@@ -111,8 +106,8 @@ def measure_peeking(world: World, number: int) -> dict[str, bool]:
     for look in range(2, world.num_seeds + 1):
         pair = first_seeds(treatment, look), first_seeds(control, look)
         anytime = compute_verdict(compute_anytime_interval(*pair, 1 - ALPHA), MARGIN)[0]
-        claimed["anytime (the product's)"] |= anytime in {Verdict.BETTER, Verdict.WORSE}
-        claimed["crossed t after every seed"] |= _row(*pair, 1).verdict in {Verdict.BETTER, Verdict.WORSE}
+        claimed["anytime (the product's)"] |= anytime in DIFFERENT
+        claimed["crossed t after every seed"] |= _row(*pair, 1).verdict in DIFFERENT
     return claimed
 
 
@@ -137,58 +132,43 @@ def tabulate_coverage(count: int, problems: list[str]) -> list[Table]:
             if not 0.93 <= covered[names[0]] <= 0.99:
                 problems.append(f"coverage {covered[names[0]]:.3f} in the regime {regime} at S = {num_seeds}")
     head = ["seed noise", "S", *names]
-    return [
-        (f"Coverage of 95 % intervals, {count} comparisons a row", head, rows),
-        ("Mean width / the product's", head, widths),
-    ]
+    title = f"Coverage of 95 % intervals, {count} comparisons a row"
+    return [Table(title, head, rows), Table("Mean width / the product's", head, widths)]
 
 
 def tabulate_errors(count: int, problems: list[str]) -> list[Table]:
     """Return family-wise errors of the verdicts, and false positives under looks and peeking."""
     limit = ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / count)
-    margin_shift = find_shift(MARGIN)
+    zero, at_margin = (0.0,) * 4, (0.0, *(find_shift(MARGIN),) * 3)
     family, sequential = [], []
+
+    def rate_of(function: Callable[[World, int], bool], seed_sd: float, seeds: int, shifts: tuple[float, ...]) -> float:
+        return float(np.mean(repeat(function, World(seed_sd=seed_sd, num_seeds=seeds, shifts=shifts), count)))
+
     for regime, seed_sd in REGIMES.items():
         cells = [regime]
-        for function, shifts in (
-            (measure_family, (0.0,) * 4),
-            (measure_false_equivalence, (0.0, *(margin_shift,) * 3)),
-        ):
+        for function, shifts in ((measure_family, zero), (measure_false_equivalence, at_margin)):
             for num_seeds in (3, 10):
-                rate = float(
-                    np.mean(repeat(function, World(seed_sd=seed_sd, num_seeds=num_seeds, shifts=shifts), count))
-                )
+                rate = rate_of(function, seed_sd, num_seeds, shifts)
                 cells.append(f"{rate:.3f}")
                 if rate > limit:
-                    problems.append(
-                        f"{function.__name__} {rate:.3f} > {limit:.3f} in the regime {regime} at S = {num_seeds}"
-                    )
-        mcnemar = np.mean(repeat(measure_mcnemar, World(seed_sd=seed_sd, num_seeds=1, shifts=(0.0, 0.0)), count))
-        family.append([*cells, f"{mcnemar:.3f}"])
-        looks = _share(repeat(measure_looks, World(seed_sd=seed_sd, num_seeds=LOOKS[-1], shifts=(0.0, 0.0)), count))
-        peeks = _share(
-            repeat(measure_peeking, World(seed_sd=seed_sd, num_seeds=MOST_PEEKED, shifts=(0.0, 0.0)), count // 2)
-        )
+                    where = f"in the regime {regime} at S = {num_seeds}"
+                    problems.append(f"{function.__name__} {rate:.3f} > {limit:.3f} {where}")
+        family.append([*cells, f"{rate_of(measure_mcnemar, seed_sd, 1, zero[:2]):.3f}"])
+        looks = _share(repeat(measure_looks, World(seed_sd=seed_sd, num_seeds=LOOKS[-1], shifts=zero[:2]), count))
+        peeked = World(seed_sd=seed_sd, num_seeds=MOST_PEEKED, shifts=zero[:2])
+        peeks = _share(repeat(measure_peeking, peeked, count // 2))
         sequential.append([regime, *(f"{rate:.3f}" for rate in (looks | peeks).values())])
         for name, rate in (looks | peeks).items():
             if "product" in name and rate > limit:
                 problems.append(f"{name} {rate:.3f} > {limit:.3f} in the regime {regime}")
-    head = [
-        "seed noise",
-        "wrong BETTER/WORSE, S = 3",
-        "S = 10",
-        "wrong EQUIVALENT, S = 3",
-        "S = 10",
-        "McNemar on one seed",
-    ]
+    claims = ("wrong BETTER/WORSE, S = 3", "S = 10", "wrong EQUIVALENT, S = 3", "S = 10", "McNemar on one seed")
     note = f"alpha 0.05; goal at most {limit:.3f}"
+    looks_at = ", ".join(map(str, LOOKS))
+    title = f"False positives: looks at {looks_at} seeds, and after every seed up to {MOST_PEEKED} ({note})"
     return [
-        (f"Family-wise errors of a table of three rows ({count} tables; {note})", head, family),
-        (
-            f"False positives: looks at {', '.join(map(str, LOOKS))} seeds, and after every seed up to {MOST_PEEKED} ({note})",
-            ["seed noise", *looks, *peeks],
-            sequential,
-        ),
+        Table(f"Family-wise errors of a table of three rows ({count} tables; {note})", ("seed noise", *claims), family),
+        Table(title, ["seed noise", *looks, *peeks], sequential),
     ]
 
 
@@ -197,7 +177,7 @@ def _share(found: Sequence[Mapping[str, bool]]) -> dict[str, float]:
 
 
 def find_shift(difference: float) -> float:
-    """Return the latent shift that makes a true difference in macro-F1, from the mean over many images and seeds."""
+    """Return the latent shift of a true difference in macro-F1, estimated by the mean over many images and seeds."""
 
     def gain(shift: float) -> float:
         world = World(seed_sd=0.0, num_seeds=4, shifts=(0.0, shift), num_images=200_000)
@@ -211,7 +191,7 @@ def find_shift(difference: float) -> float:
 
 
 def tabulate_power(count: int, problems: list[str]) -> list[Table]:
-    """Return the power at a true difference of the MDE that the rows say."""
+    """Return the power at a true difference as large as the rows' MDE."""
     rows = []
     for num_seeds in (5, 10):
         pilot = repeat(measure_power, World(seed_sd=POWER_SEED_SD, num_seeds=num_seeds, shifts=(0.0, 0.0)), 300)
@@ -222,33 +202,11 @@ def tabulate_power(count: int, problems: list[str]) -> list[Table]:
         rows.append([str(num_seeds), f"{100 * detectable:.2f}", f"{100 * true:.2f}", f"{power:.3f}"])
         if abs(power - 0.8) > 0.05:
             problems.append(f"power {power:.3f} at S = {num_seeds}")
-    return [
-        (f"Power at the MDE, {count} comparisons a row", ["S", "mean MDE (pp)", "true difference (pp)", "power"], rows)
-    ]
+    head = ["S", "mean MDE (pp)", "true difference (pp)", "power"]
+    return [Table(f"Power at the MDE, {count} comparisons a row", head, rows)]
 
 
-def tabulate_bootstrap(problems: list[str]) -> list[Table]:
-    """Return the time of the crossed bootstrap against a loop over scikit-learn."""
-    found = measure_bootstrap_speed()
-    if found.seconds > 10 or found.ratio < 100 or found.largest_difference > 1e-12:
-        problems.append(
-            f"crossed bootstrap: {found.seconds:.1f} s, {found.ratio:.0f} times the loop's speed, "
-            f"differing by {found.largest_difference:.1e}"
-        )
-    title = f"Crossed bootstrap, B = {NUM_DRAWS_TIMED:,}, S = 10, N = 10,000, K = 10, medians of five"
-    head = ["seconds", "loop over f1_score (s)", "ratio", "largest difference on 50 draws"]
-    row = [
-        f"{found.seconds:.2f}",
-        f"{found.loop_seconds:,.0f}",
-        f"{found.ratio:,.0f}",
-        f"{found.largest_difference:.1e}",
-    ]
-    return [(title, head, [row])]
-
-
-def main(
-    count: Annotated[int, typer.Option(help="Simulated comparisons per cell.", min=50)] = 2000,
-) -> None:
+def main(count: Annotated[int, typer.Option(help="Simulated comparisons per cell.", min=50)] = USUAL_COUNT) -> None:
     """Run every simulation, print the tables, and write the page where the count is the usual one."""
     started = time.perf_counter()
     problems: list[str] = []
@@ -256,26 +214,8 @@ def main(
         *tabulate_coverage(count // 2, problems),
         *tabulate_errors(count, problems),
         *tabulate_power(count, problems),
-        *tabulate_bootstrap(problems),
     ]
-    page = build_page(describe_run(time.perf_counter() - started), tables, problems)
-    Console().print(page, soft_wrap=True, highlight=False, markup=False)
-    if count == 2000:
-        PAGE.write_text(page)
-    raise typer.Exit(1 if problems else 0)
-
-
-def describe_run(seconds: float) -> list[str]:
-    """Return the head of STATISTICS.md."""
-    return [
-        "# The statistics of the comparison, by simulation",
-        "",
-        "Made by `make validate-statistics` (benchmarks/validation/statistics_simulation.py says what is simulated):",
-        "N = 2,000 images, K = 10 classes, new images and new seeds every time, the truth known.",
-        "",
-        f"{datetime.datetime.now(datetime.UTC).date()}, {platform.machine()}, {os.cpu_count()} cores, NumPy "
-        f"{metadata.version('numpy')}, SciPy {metadata.version('scipy')}; {seconds / 60:.1f} minutes.",
-    ]
+    publish_simulation(started, tables, problems, PAGE if count == USUAL_COUNT else None)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Faults injected into real studies, and what came of them: `make faults` writes benchmarks/FAULTS.md."""
+"""Faults injected into real studies; `make faults` writes the outcomes to benchmarks/FAULTS.md."""

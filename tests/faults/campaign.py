@@ -1,4 +1,4 @@
-"""One small real study under fault: starting it, watching it, breaking it, and what the judge says in the end."""
+"""One small real study under fault: it is started, observed and broken here, and judged by its log."""
 
 import os
 import random
@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from search_spaces.errors import UserInputError
 from study.state.paths import TrialPaths
 from study.state.record_book import RecordBook
-from tests.faults.judge import INSIDE, LOG, Line, count_trained, find_contradictions, read_log
+from tests.faults.judge import INSIDE, LOG, Line, find_contradictions, read_log
+from tests.faults.process_tree import is_alive, kill_session, wait_until
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store, join_uri
 
@@ -23,41 +24,30 @@ EXIT_DONE, EXIT_STOPPED = 0, 3
 LOG_NAME = "judge.log"
 SPEC = """
 name = "faulty"
-[data]
-source = "planted"
-num_images = {num_images}
-[model]
-weights = "none"
-[train]
-image_size = 32
-batch_size = 16
-[search]
-factor = "interpolation"
-num_trials = {num_trials}
-max_epochs = {max_epochs}
-asha = {{ enabled = false }}
-epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
-fixed = {{ class_weighting = "none", backbone = "resnet18" }}
-[confirm]
-top_k = 1
-looks = [2]
-[analyze]
-num_panels = 1
-[resources]
-retries = {retries}
-timeout_seconds = {timeout_seconds}
+data = {{ source = "planted", num_images = {num_images} }}
+model = {{ weights = "none" }}
+train = {{ image_size = 32, batch_size = 16 }}
+search.factor = "interpolation"
+search.num_trials = {num_trials}
+search.max_epochs = {max_epochs}
+search.asha = {{ enabled = false }}
+search.epoch_cost = {{ bicubic = 1.0, bilinear = 1.0 }}
+search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
+confirm = {{ top_k = 1, looks = [2] }}
+analyze = {{ num_panels = 1 }}
+resources = {{ retries = {retries}, timeout_seconds = {timeout_seconds} }}
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One row of the table: what was injected, how often the study stood it, and what was lost.
+    """One row of the table.
 
     Attributes:
-        fault: its number and name.
-        injected, survived: how often.
+        fault: number and name.
+        injected, survived: number of faults.
         lost: finished results that were absent, changed or computed twice afterwards, one line each.
-        seen: what else there is to say, with its figures.
+        seen: further observations, with their figures.
         is_stock: whether this is stock Ray Tune's row.
     """
 
@@ -70,7 +60,7 @@ class Outcome:
 
     @property
     def is_met(self) -> bool:
-        """Whether everything that was injected was survived and nothing was lost."""
+        """Whether every fault was survived and nothing was lost."""
         return self.injected > 0 and self.survived == self.injected and not self.lost
 
 
@@ -80,11 +70,12 @@ class Campaign:
 
     Attributes:
         folder: an empty folder for spec, log and, unless `storage` says otherwise, the study.
-        storage: storage root, a folder or a URI; `reading_storage` is another way to it, for this harness alone.
-        address: of a running cluster; None starts Ray here.
-        environment: more variables for the driver and what it starts.
-        preset: name of a shipped spec, in the place of the small one.
-        resumed_in: working folder of the drivers that resume; the first driver's where it is None.
+        storage: storage root, a folder or a URI.
+        reading_storage: another URI of the same storage, by which this harness reads it.
+        address: of a running cluster; None starts Ray on this machine.
+        environment: more variables for the driver and the processes that it starts.
+        preset: name of a shipped spec that replaces the small one.
+        resumed_in: working folder of the drivers that resume; None is that of the first driver.
     """
 
     folder: Path
@@ -104,6 +95,7 @@ class Campaign:
     finished_before: dict[str, str] = field(default_factory=dict)
     finished_at: dict[str, float] = field(default_factory=dict)
     driver: subprocess.Popen[str] | None = None
+    ended: tuple[int, str] = (-1, "")
 
     @property
     def log(self) -> Path:
@@ -122,34 +114,20 @@ class Campaign:
 
     def start(self, command: str = "launch") -> subprocess.Popen[str]:
         """Start a driver: "launch" or "run" a new study, "resume" its search, or "resume-whole"."""
-        spec = self.folder / "spec.toml"
-        spec.write_text(
-            SPEC.format(
-                num_images=self.num_images,
-                num_trials=self.num_trials,
-                max_epochs=self.max_epochs,
-                retries=self.retries,
-                timeout_seconds=self.timeout_seconds,
-            )
-        )
-        arguments = [self.preset or str(spec)] if command in {"launch", "run"} else [self.root]
-        if command in {"launch", "run"}:
-            arguments += ["--storage", self.storage or str(self.folder)]
+        spec, is_new = self.folder / "spec.toml", command in {"launch", "run"}
+        settings = ("num_images", "num_trials", "max_epochs", "retries", "timeout_seconds")
+        spec.write_text(SPEC.format(**{name: getattr(self, name) for name in settings}))
+        arguments = [self.root]
+        if is_new:
+            arguments = [self.preset or str(spec), "--storage", self.storage or str(self.folder)]
             arguments += [part for override in self.overrides for part in ("--set", override)]
-        if command == "resume":
-            arguments.append("--search-only")
-        if self.address:
-            arguments += ["--address", self.address]
+        arguments += ["--search-only"] if command == "resume" else []
+        arguments += ["--address", self.address] if self.address else []
+        harness = {"PYTHONPATH": str(ROOT), LOG: str(self.log), INSIDE: self.inside or "{}"}
         self.driver = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.driver", command.removesuffix("-whole"), *arguments],
-            cwd=ROOT if command in {"launch", "run"} else self.resumed_in or ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                LOG: str(self.log),
-                INSIDE: self.inside or "{}",
-                **self.environment,
-            },
+            cwd=ROOT if is_new else self.resumed_in or ROOT,
+            env={**os.environ, **harness, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -158,13 +136,14 @@ class Campaign:
         return self.driver
 
     def end(self, timeout_seconds: float = 900.0) -> tuple[int, str]:
-        """Wait for the driver; return its exit status and what it printed."""
+        """Wait for the driver; return its exit status and its output, which `outcome` judges."""
         assert self.driver is not None
         output, _ = self.driver.communicate(timeout=timeout_seconds)
-        return self.driver.returncode, output
+        self.ended = self.driver.returncode, output
+        return self.ended
 
     def kill_driver(self) -> None:
-        """kill -9 of the driver, then of what it leaves behind (a local Ray ends with its driver, after a while)."""
+        """Send SIGKILL to the driver, then to the processes it leaves behind (a local Ray outlives its driver for a while)."""
         assert self.driver is not None
         os.kill(self.driver.pid, signal.SIGKILL)
         self.driver.communicate()
@@ -175,16 +154,12 @@ class Campaign:
         return read_log(self.log)
 
     def wait_for(self, condition: Callable[[], bool], timeout_seconds: float = 180.0) -> bool:
-        """Wait until the condition holds; False if the driver ended before. Raises AssertionError after the time."""
-        assert self.driver is not None
-        until = time.monotonic() + timeout_seconds
-        while time.monotonic() < until:
-            if condition():
-                return True
-            if self.driver.poll() is not None:
-                return False
-            time.sleep(0.05)
-        raise AssertionError(f"nothing happened in {timeout_seconds:g} s")
+        """Wait until the condition holds; return False if the driver ended first, raise AssertionError after the time-out."""
+        driver = self.driver
+        assert driver is not None
+        found = wait_until(lambda: "holds" if condition() else driver.poll() is not None and "ended", timeout_seconds)
+        assert found, f"the condition did not hold within {timeout_seconds:g} s"
+        return found == "holds"
 
     def book(self) -> list[TrialRecord]:
         """Return the records of both stages; empty while there is no study."""
@@ -198,7 +173,7 @@ class Campaign:
         return {r.trial_id: r for r in self.book() if r.stage == "search"}
 
     def note_finished(self) -> None:
-        """Remember the finished records as they are now, and when they were first seen; `find_losses` compares."""
+        """Keep the finished records as they are now, and the time at which they were first seen, for `find_losses`."""
         for trial_id, record in self.records().items():
             if record.state.is_finished:
                 self.finished_before[trial_id] = _content(record)
@@ -210,11 +185,60 @@ class Campaign:
         finished = {f"trials/{i}" for i, r in self.records().items() if r.state.is_finished}
         return sorted({line.pid for t, line in latest.items() if t not in finished and is_alive(line.pid)})
 
-    def find_losses(self, *, expected: int | None = None, again_per_start: int = 1) -> tuple[str, ...]:
-        """Return what was lost: finished records gone or changed, epochs trained too often or otherwise, trials missing.
+    def strike(self, count: int, gap: tuple[float, float], fault: Callable[[int], bool]) -> int:
+        """Apply `fault` to the processes of running trials, to each once, at seeded times until it has struck `count` times.
 
-        A start of a trial that broke off has cost at most the epoch that it was in: `again_per_start` epochs, 0 where it was
-        told before and could store its place.
+        A fault comes within `gap` seconds after a trial was seen running; it is called with the process and returns whether it
+        has struck. Returned is how often it has: fewer than `count` times if the study ends before.
+        """
+        struck: set[int] = set()
+        while len(struck) < count and self.wait_for(lambda: bool(set(self.running_pids()) - struck), 240):
+            time.sleep(draw(len(struck), *gap))
+            pids = sorted(set(self.running_pids()) - struck)
+            if pids and fault(pid := random.Random(len(struck)).choice(pids)):
+                struck.add(pid)
+        return len(struck)
+
+    def outcome(
+        self,
+        fault: str,
+        injected: int,
+        seen: str,
+        *,
+        survived: int | None = None,
+        lost: Iterable[str] = (),
+        all_complete: bool = True,
+        again_per_attempt: int = 1,
+    ) -> Outcome:
+        """Return the row of the ended study; all faults were survived if it ended normally, unless `survived` says otherwise.
+
+        `lost` is added to the losses that `find_losses` and `find_restarted` find and to the driver's failure, if it failed.
+        """
+        if survived is None:
+            survived = injected if self.ended[0] == EXIT_DONE else 0
+        expected = self.num_trials if all_complete else None
+        losses = self.find_losses(expected=expected, again_per_attempt=again_per_attempt)
+        losses += (*self.find_restarted(), *describe_failure(*self.ended), *lost)
+        return Outcome(fault=fault, injected=injected, survived=survived, lost=losses, seen=seen)
+
+    def find_restarted(self) -> tuple[str, ...]:
+        """Return the trials that were started again after their record had been seen finished.
+
+        A trial that has trained its last epoch when the driver dies, but whose record is not finished, starts once more to
+        finish it.
+        """
+        finished = {f"trials/{trial_id}": at for trial_id, at in self.finished_at.items()}
+        return tuple(
+            f"{line.trial} was started again after it had finished"
+            for line in self.lines()
+            if line.event == "start" and line.time > finished.get(line.trial, float("inf"))
+        )
+
+    def find_losses(self, *, expected: int | None = None, again_per_attempt: int = 1) -> tuple[str, ...]:
+        """Return the losses: finished records gone or changed, epochs trained too often or differently, trials missing.
+
+        An interrupted attempt may cost the epoch that it was in: `again_per_attempt` epochs, 0 where it was notified before
+        and could store a checkpoint.
         """
         records = self.records()
         lost = [f"trial {i} is gone" for i in self.finished_before if i not in records]
@@ -223,14 +247,14 @@ class Campaign:
             for i, text in self.finished_before.items()
             if i in records and _content(records[i]) != text
         ]
-        lost += self._find_trained_again(again_per_start)
-        lost += [f"{where} came out otherwise" for where in find_contradictions(self.lines())]
+        lost += self._find_trained_again(again_per_attempt)
+        lost += [f"{where} had another result when it was trained again" for where in find_contradictions(self.lines())]
         by_epoch = {(x.trial, x.epoch): x.macro_f1 for x in self.lines() if x.event == "epoch"}
         for record in records.values():
             for epoch in record.epochs:
-                told = by_epoch.get((f"trials/{record.trial_id}", epoch.epoch))
-                if told is not None and epoch.macro_f1 is not None and told != epoch.macro_f1:
-                    lost.append(f"trial {record.trial_id} epoch {epoch.epoch} is recorded otherwise than computed")
+                logged = by_epoch.get((f"trials/{record.trial_id}", epoch.epoch))
+                if logged is not None and epoch.macro_f1 is not None and logged != epoch.macro_f1:
+                    lost.append(f"trial {record.trial_id} epoch {epoch.epoch}: recorded otherwise than computed")
         if expected is not None:
             incomplete = [r for r in records.values() if r.state is not TrialState.COMPLETE]
             lost += [f"trial {r.trial_id} is {r.state}: {' '.join(r.reason.split())[-300:]}" for r in incomplete]
@@ -238,70 +262,25 @@ class Campaign:
                 lost.append(f"there are {len(records)} trials, not {expected}")
         return tuple(lost)
 
-    def _find_trained_again(self, again_per_start: int) -> list[str]:
-        trained = Counter(trial for trial, _ in count_trained(self.lines()).elements())
+    def _find_trained_again(self, again_per_attempt: int) -> list[str]:
+        trained = Counter(line.trial for line in self.lines() if line.event == "epoch")
         return [
-            f"trial {r.trial_id} of {r.stage} trained {again} epochs again in {r.attempts} starts"
+            f"trial {r.trial_id} of {r.stage} trained {again} epochs again in {r.attempts} attempts"
             for r in self.book()
             if (again := trained[TrialPaths(stage=r.stage, trial_id=r.trial_id).folder] - len(r.epochs))
-            > again_per_start * (r.attempts - 1)
+            > again_per_attempt * (r.attempts - 1)
         ]
-
-
-def kill_session(session: int) -> None:
-    """kill -9 of every process of a session, and of their children that made sessions of their own."""
-    for _ in range(3):
-        for pid in _descendants(session):
-            kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def kill(pid: int, number: signal.Signals) -> bool:
-    """Send a signal; return whether the process was there."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether the process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def children(pid: int) -> list[int]:
-    """Return the descendants of a process that are alive."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    found, front = [], [pid]
-    while front:
-        front = [p for p, parent in parents.items() if parent in front]
-        found += front
-    return found
-
-
-def _descendants(session: int) -> list[int]:
-    members = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[3]) == session:
-            members.append(int(path.parent.name))
-    return [pid for member in members for pid in [*children(member), member]]
 
 
 def _content(record: TrialRecord) -> str:
     return record.model_copy(update={"writer": ""}).model_dump_json()
+
+
+def describe_failure(status: int, output: str) -> tuple[str, ...]:
+    """Return one line for a driver that failed or printed a traceback, none for another."""
+    if status != EXIT_DONE:
+        return (f"the driver ended with {status}: {' '.join(output.split())[-300:]}",)
+    return ("the driver printed a traceback",) if "Traceback" in output else ()
 
 
 def draw(seed: int, low: float, high: float) -> float:

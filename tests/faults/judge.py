@@ -1,7 +1,6 @@
-"""The judge: what every trial's process says it did, in a file of its own, flushed to disk line by line.
+"""The judge: a log of what every trial's process did, independent of the product's records and flushed to disk line by line.
 
-The product's records play no part in it. `JudgedTrainable` is the product's trainable with a pen in its hand, and, where a fault
-must come from inside the process, with the fault.
+`JudgedTrainable` is the product's trainable; it writes the log, and causes the faults that come from inside a process.
 """
 
 import json
@@ -9,7 +8,6 @@ import math
 import os
 import resource
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ INSIDE = "STUDY_FAULT_INSIDE"  # JSON: trial's folder -> "nan@2" | "inf@1" | "oo
 
 
 class JudgedTrainable(TrialTrainable):
-    """The product's trainable; writes down every start, every epoch that it trained, and every end."""
+    """The product's trainable; logs every start, every epoch that it trained, and every end."""
 
     def _start(self, config: dict[str, Any]) -> None:
         super()._start(config)
@@ -88,20 +86,15 @@ class Line:
 
 
 def read_log(path: Path) -> list[Line]:
-    """Return the log's lines; a last line without an end is not one."""
+    """Return the log's complete lines."""
     if not path.exists():
         return []
     whole = path.read_text().rpartition("\n")[0]
     return [Line(**json.loads(line)) for line in whole.splitlines()]
 
 
-def count_trained(lines: list[Line]) -> Counter[tuple[str, int]]:
-    """Return how often each epoch of each trial was trained."""
-    return Counter((line.trial, line.epoch) for line in lines if line.event == "epoch")
-
-
 def find_contradictions(lines: list[Line]) -> list[str]:
-    """Return the epochs that were trained more than once and did not come out the same, bit for bit."""
+    """Return the epochs that were trained more than once with results that differ in any bit."""
     seen: dict[tuple[str, int], tuple[float, float]] = {}
     wrong = []
     for line in lines:

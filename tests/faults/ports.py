@@ -1,54 +1,39 @@
-"""R14: every port that a cluster listens on, asked without the token and with a wrong one."""
+"""R14: requests without the token and with a wrong one to every port that a cluster listens on."""
 
+import contextlib
 import http.client
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
+import psutil
 
-from tests.faults.campaign import Outcome, children, is_alive
+from tests.faults.campaign import Outcome
 from tests.faults.nodes import LocalCluster, local_cluster
+from tests.faults.process_tree import descendants, is_alive
 
+NO_PROTOCOL = "no such protocol"
 # One method of every gRPC service that a Ray process may offer. An empty message is a valid request of each.
 METHODS = (
-    "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
-    "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
-    "/ray.rpc.InternalKVGcsService/InternalKVKeys",
-    "/ray.rpc.NodeManagerService/GetNodeStats",
-    "/ray.rpc.NodeManagerService/GetSystemConfig",
-    "/ray.rpc.ObjectManagerService/Pull",
-    "/ray.rpc.ObjectManagerService/Push",
-    "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
-    "/ray.rpc.RayletDriver/ClusterInfo",
-    "/ray.rpc.ReporterService/GetTraceback",
-    "/ray.rpc.LogService/ListLogs",
-)
+    "NodeInfoGcsService/GetAllNodeInfo", "JobInfoGcsService/GetAllJobInfo", "InternalKVGcsService/InternalKVKeys",
+    "NodeManagerService/GetNodeStats", "NodeManagerService/GetSystemConfig", "ObjectManagerService/Pull",
+    "ObjectManagerService/Push", "CoreWorkerService/GetCoreWorkerStats", "RayletDriver/ClusterInfo",
+    "ReporterService/GetTraceback", "LogService/ListLogs",
+)  # fmt: skip
 PATHS = (
-    "/",
-    "/api/version",
-    "/api/jobs/",
-    "/api/cluster_status",
-    "/api/serve/applications/",
-    "/logs",
-    "/nodes",
-    "/metrics",
-)
+    "/", "/api/version", "/api/jobs/", "/api/cluster_status", "/api/serve/applications/", "/logs", "/nodes", "/metrics"
+)  # fmt: skip
 HEADERS: dict[str, dict[str, str]] = {"no token": {}, "wrong token": {"authorization": "Bearer " + "f" * 64}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knock:
-    """One request and its answer.
+class Reply(NamedTuple):
+    """A request to a port of a process, and its answer.
 
-    Attributes:
-        place: address and port.
-        answer: "refused", "unknown" (the port does not know the method or path), "no such protocol" or "accepted: ...".
+    The answer is "refused", "unknown" (the port does not know the method or path), "no such protocol" or "accepted: ...".
     """
 
     process: str
@@ -58,43 +43,38 @@ class Knock:
     answer: str
 
 
-def knock_at_ports() -> Outcome:
-    """R14: none of the cluster's ports does anything for one who has no token or a wrong one."""
+def probe_ports() -> Outcome:
+    """R14: none of the cluster's ports accepts a request without the token or with a wrong one."""
     with local_cluster(1) as cluster, _actor_on(cluster) as driver:
         _wait_until_steady(cluster)
         ports = listening_ports(cluster, driver)
-        knocks = [knock for place, process in sorted(ports.items()) for knock in knock_at(place, process)]
-    accepted = [k for k in knocks if k.answer.startswith("accepted")]
-    open_ports = {k.place for k in accepted}
-    refused = {k.place for k in knocks if k.answer == "refused"}
-    names = sorted(set(ports.values()))
+        replies = [reply for place, process in sorted(ports.items()) for reply in probe_port(place, process)]
+    accepted = [r for r in replies if r.answer.startswith("accepted")]
+    refused = {r.place for r in replies if r.answer == "refused"}
+    names = ", ".join(sorted(set(ports.values())))
     return Outcome(
         fault="R14 open ports",
         injected=len(ports),
-        survived=len(ports) - len(open_ports),
-        lost=tuple(f"{k.process} at {k.place}, {k.header}, {k.request}: {k.answer}" for k in accepted),
-        seen=f"{len(knocks)} requests to {', '.join(names)}; {len(refused)} ports refused by token, the others know none of them",
+        survived=len(ports) - len({r.place for r in accepted}),
+        lost=tuple(f"{r.process} at {r.place}, {r.header}, {r.request}: {r.answer}" for r in accepted),
+        seen=f"{len(replies)} requests to {names}; {len(refused)} ports refused by token, the others know none of them",
     )
 
 
 @contextmanager
 def _actor_on(cluster: LocalCluster) -> Iterator[int]:
     """Hold an actor on the cluster, as a study holds its trials; yield the driver's process."""
-    program = (
-        "import ray, time\n"
-        f"ray.init(address={cluster.address!r}, log_to_driver=False)\n"
+    driver = cluster.start_program(
         "@ray.remote(num_cpus=1)\n"
         "class Actor:\n"
         "    def answer(self): return 1\n"
         "actor = Actor.remote()\n"
-        "print(ray.get(actor.answer.remote()), flush=True)\n"
+        "print('answered', ray.get(actor.answer.remote()), flush=True)\n"
         "time.sleep(600)\n"
     )
-    environment = {**os.environ, **cluster.environment}
-    driver = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert driver.stdout is not None
-        assert driver.stdout.readline().strip() == "1", "no actor started"
+        assert any(line.strip() == "answered 1" for line in driver.stdout), "no actor started"
         yield driver.pid
     finally:
         driver.kill()
@@ -102,44 +82,36 @@ def _actor_on(cluster: LocalCluster) -> Iterator[int]:
 
 
 def listening_ports(cluster: LocalCluster, driver: int | None = None) -> dict[str, str]:
-    """Return every address and TCP port that the cluster's processes, and a driver's, listen on, with the process's name."""
-    inodes = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":
-                inodes[fields[9]] = _address(fields[1])
+    """Return every "address:port" on which the cluster's processes, and a driver's, listen, with the process's name."""
     found = {}
-    roots = [node.pid for node in (cluster.head, *cluster.workers)]
-    for root in roots if driver is None else [*roots, driver]:
-        for pid in (root, *children(root)):
-            for handle in _handles(pid):
-                if handle.startswith("socket:[") and handle[8:-1] in inodes:
-                    found[inodes[handle[8:-1]]] = _name(pid)
+    for root in [*(node.pid for node in (cluster.head, *cluster.workers)), *([] if driver is None else [driver])]:
+        for process in [psutil.Process(root), *descendants(root)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for link in process.net_connections("tcp"):
+                    if link.status == psutil.CONN_LISTEN:
+                        host = link.laddr.ip.removeprefix("::ffff:")
+                        host = "127.0.0.1" if host in {"::", "::1", "0.0.0.0"} else host
+                        found[f"{host}:{link.laddr.port}"] = _name(process)
     return found
 
 
-def knock_at(place: str, process: str) -> list[Knock]:
-    """Ask one port everything, without the token and with a wrong one."""
-    knocks = []
+def probe_port(place: str, process: str) -> list[Reply]:
+    """Send every request to one port, without the token and with a wrong one."""
+    replies = []
     for header, values in HEADERS.items():
-        metadata = tuple(values.items())
         with grpc.insecure_channel(place) as channel:
-            for method in METHODS:
-                answer = _ask_grpc(channel, method, metadata)
-                knocks.append(Knock(process=process, place=place, header=header, request=method, answer=answer))
-                if answer == "no such protocol":
-                    break
-        for path in PATHS:
-            answer = _ask_http(place, path, values)
-            knocks.append(Knock(process=process, place=place, header=header, request=path, answer=answer))
-            if answer == "no such protocol":
-                break
-    return knocks
+            call = partial(_call_grpc, channel, tuple(values.items()))
+            for requests, send in ((METHODS, call), (PATHS, partial(_get_http, place, values))):
+                for request in requests:
+                    answer = send(request)
+                    replies.append(Reply(process, place, header, request, answer))
+                    if answer == NO_PROTOCOL:
+                        break
+    return replies
 
 
-def _ask_grpc(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str], ...]) -> str:
-    call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
+def _call_grpc(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], method: str) -> str:
+    call = channel.unary_unary(f"/ray.rpc.{method}", request_serializer=bytes, response_deserializer=bytes)
     try:
         reply = call(b"", timeout=2.0, metadata=metadata)
     except grpc.RpcError as error:
@@ -149,19 +121,19 @@ def _ask_grpc(channel: grpc.Channel, method: str, metadata: tuple[tuple[str, str
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return "unknown"
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL}:
-            return "no such protocol"
+            return NO_PROTOCOL
         return f"accepted: {code}"
     return f"accepted: {len(reply)} bytes"
 
 
-def _ask_http(place: str, path: str, headers: dict[str, str]) -> str:
+def _get_http(place: str, headers: dict[str, str], path: str) -> str:
     link = http.client.HTTPConnection(place, timeout=2.0)
     try:
         link.request("GET", path, headers=headers)
         response = link.getresponse()
         body = response.read()
     except (TimeoutError, http.client.HTTPException, OSError):
-        return "no such protocol"
+        return NO_PROTOCOL
     finally:
         link.close()
     if response.status in {401, 403}:
@@ -169,12 +141,12 @@ def _ask_http(place: str, path: str, headers: dict[str, str]) -> str:
     return "unknown" if response.status in {404, 405} else f"accepted: {response.status}, {body[:60]!r}"
 
 
-def _wait_until_steady(cluster: LocalCluster, seconds: float = 20.0) -> None:
-    """Wait until no further port has appeared for some seconds."""
+def _wait_until_steady(cluster: LocalCluster) -> None:
+    """Wait until no further port has appeared for five seconds, a minute at most."""
     known: set[str] = set()
     since = time.monotonic()
     until = since + 60
-    while time.monotonic() < until and time.monotonic() - since < seconds / 4:
+    while time.monotonic() < until and time.monotonic() - since < 5:
         now = set(listening_ports(cluster))
         if now != known:
             known, since = now, time.monotonic()
@@ -182,24 +154,8 @@ def _wait_until_steady(cluster: LocalCluster, seconds: float = 20.0) -> None:
     assert is_alive(cluster.head.pid)
 
 
-def _address(entry: str) -> str:
-    """Return the address of an entry of /proc/net/tcp, such as "0100007F:1F90"; loopback where it listens everywhere."""
-    address, _, port = entry.rpartition(":")
-    octets = bytes.fromhex(address[-8:])[::-1]
-    return f"{'127.0.0.1' if not any(octets) else '.'.join(map(str, octets))}:{int(port, 16)}"
-
-
-def _handles(pid: int) -> list[str]:
-    try:
-        return [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return []
-
-
-def _name(pid: int) -> str:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ").split()
-    chosen = next(
-        (w for w in words if ("ray" in w and not w.endswith("python") and "/ray/" in w) or w.startswith("ray::")),
-        words[0],
-    )
-    return Path(chosen).name
+def _name(process: psutil.Process) -> str:
+    """Return the name of a Ray process: its title, or the program of Ray that it runs."""
+    words = " ".join(process.cmdline()).split() or [process.name()]
+    ray = (w for w in words if w.startswith("ray::") or ("/ray/" in w and not w.endswith("python")))
+    return Path(next(ray, words[0])).name

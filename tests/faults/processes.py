@@ -1,4 +1,4 @@
-"""Faults of processes: a trial killed, hung, out of memory, told to end, reporting what is no number; a driver killed."""
+"""Faults of processes: trials killed, stopped, out of memory, told to end or reporting NaN; drivers killed."""
 
 import json
 import random
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from study.state.paths import FINDINGS, SPEC
-from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, draw, is_alive, kill
+from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, describe_failure, draw
+from tests.faults.process_tree import is_alive, kill, wait_until
 from trainables.records.record import TrialState
 from trainables.records.store import Store
 
-# Of findings.json: what the clock and the machine say, what follows from it alone (a tuning curve's points), and what holds it.
+# Fields of findings.json that are measured on the machine, follow from measurements alone (points of a curve), or hold them.
 MEASURED = frozenset({
     "checksum", "created", "passport", "study", "warnings", "device_seconds", "peak_memory_bytes", "train_images_per_second",
     "predict_images_per_second", "points_per_device_hour", "cost_ratio", "saved_device_seconds", "saved_fraction", "share",
@@ -21,111 +22,89 @@ MEASURED = frozenset({
 
 
 def kill_trials(folder: Path, count: int) -> Outcome:
-    """R1: kill -9 of a trial's process at seeded times."""
+    """R1: SIGKILL of a trial's process at seeded times."""
     campaign = Campaign(folder, num_trials=max(6, count // 2), max_epochs=5, retries=10)
     campaign.start()
-    struck = _strike(campaign, count, signal.SIGKILL, gap=(1.0, 3.0))
-    status, output = campaign.end()
-    records = campaign.records()
-    lost = campaign.find_losses(expected=campaign.num_trials)
-    survived = count if status == EXIT_DONE else 0
-    retries = sum(r.attempts - 1 for r in records.values())
-    return Outcome(
-        fault="R1 trial process killed",
-        injected=struck,
-        survived=min(struck, survived),
-        lost=(*lost, *describe_end(status, output)),
-        seen=f"{retries} retries recorded; at most one epoch trained again per kill",
-    )
+    struck = campaign.strike(count, (1.0, 3.0), lambda pid: kill(pid, signal.SIGKILL))
+    campaign.end()
+    retries = sum(r.attempts - 1 for r in campaign.records().values())
+    seen = f"{retries} retries recorded; at most one epoch trained again per kill"
+    return campaign.outcome("R1 trial process killed", struck, seen)
 
 
 def tell_trials_to_end(folder: Path, count: int, grace_seconds: float = 10.0) -> Outcome:
-    """R11: SIGTERM to a trial's process, then kill -9 after the grace; it must have stored a checkpoint and left."""
+    """R11: SIGTERM to a trial's process, then SIGKILL after the grace; it must have stored a checkpoint and ended."""
     campaign = Campaign(folder, num_trials=max(6, count // 2), max_epochs=5, num_images=1000, retries=10)
     campaign.start()
-    struck, late, longest = 0, 0, 0.0
-    while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids())):
-        time.sleep(draw(struck, 0.5, 2.5))
-        pids = campaign.running_pids()
-        if not pids:
-            continue
-        pid = random.Random(struck).choice(pids)
-        told = time.time()
+    late, longest = 0, 0.0
+
+    def tell_to_end(pid: int) -> bool:
+        nonlocal late, longest
+        began = time.monotonic()
         if not kill(pid, signal.SIGTERM):
-            continue
-        struck += 1
-        while time.time() < told + grace_seconds and is_alive(pid):
-            time.sleep(0.02)
-        longest = max(longest, time.time() - told)
+            return False
+        wait_until(lambda: not is_alive(pid), grace_seconds, every_seconds=0.02)
+        longest = max(longest, time.monotonic() - began)
         late += is_alive(pid) and kill(pid, signal.SIGKILL)
-    status, output = campaign.end()
-    # An epoch that was left is gone on with: none is ever trained twice.
-    lost = campaign.find_losses(again_per_start=0, expected=campaign.num_trials)
+        return True
+
+    struck = campaign.strike(count, (0.5, 2.5), tell_to_end)
+    status, _ = campaign.end()
     left = sum(line.event == "left" for line in campaign.lines())
-    return Outcome(
-        fault="R11 preemption notice",
-        injected=struck,
+    return campaign.outcome(
+        "R11 preemption notice",
+        struck,
+        f"{left} left with a checkpoint, the slowest in {longest:.1f} s of {grace_seconds:g}; no step was trained twice",
         survived=struck - late if status == EXIT_DONE else 0,
-        lost=(*lost, *describe_end(status, output)),
-        seen=f"{left} left with a checkpoint, the slowest in {longest:.1f} s of {grace_seconds:g}; no step was trained twice",
+        again_per_attempt=0,  # An interrupted epoch is continued: none is ever trained twice.
     )
 
 
 def kill_drivers(folder: Path, count: int) -> Outcome:
-    """R4: kill -9 of the driver at seeded times, `study resume` each time.
+    """R4: SIGKILL of the driver at seeded times, `study resume` each time.
 
-    Two kills of three come after trials have begun to train, the third at any time of the start.
+    Two kills of three come after trials have begun to train, the third at any time after the start.
     """
     campaign = Campaign(folder, num_trials=max(6, 3 * count), max_epochs=3)
     campaign.start()
-    struck, known, refused = 0, 0, []
+    struck, known = 0, 0
     while struck < count:
-        alive = campaign.wait_for(
+        is_running = campaign.wait_for(
             lambda known=known, struck=struck: len(campaign.lines()) > known or (struck % 3 == 2)  # type: ignore[misc]
         )
         time.sleep(draw(struck, 0.0, 12.0))
         campaign.note_finished()
-        if not alive or campaign.driver is None or campaign.driver.poll() is not None:
+        if not is_running or campaign.driver is None or campaign.driver.poll() is not None:
             break
         campaign.kill_driver()
         campaign.note_finished()
         struck, known = struck + 1, len(campaign.lines())
         campaign.start("resume")
-    status, output = campaign.end()
-    refused += describe_end(status, output)
-    return Outcome(
-        fault="R4 driver killed",
-        injected=struck,
-        survived=struck if status == EXIT_DONE else 0,
-        lost=(
-            *campaign.find_losses(expected=campaign.num_trials),
-            *find_restarted(campaign),
-            *refused,
-        ),
-        seen=f"{len(campaign.finished_before)} trials had finished before a kill; none was run again",
-    )
+    campaign.end()
+    seen = f"{len(campaign.finished_before)} trials had finished before a kill; none was started again"
+    return campaign.outcome("R4 driver killed", struck, seen)
 
 
 def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:
-    """R4 to the report: kill -9 of the driver at seeded times from launch to report; the findings are those of one undisturbed.
+    """R4 to the report: SIGKILL of the driver at seeded times from launch to report; an undisturbed study has the same findings.
 
-    One trial at a time, so that the order of arrival is fixed, and a fixed cost per epoch, so that the arms' order is. Without a
-    `preset` the harness's own small study.
+    One trial at a time, so that the order of reports is fixed, and a fixed cost per epoch, so that the arms' order is. Without
+    a `preset`, the harness's own small study runs.
     """
-    (folder / "undisturbed").mkdir(parents=True)
-    (folder / "killed").mkdir()
     overrides: tuple[str, ...] = ("resources.max_concurrent=1",)
     if preset:
         overrides += ("search.epoch_cost={resnet18=1.0, resnet50=2.5}",)
-    undisturbed = Campaign(folder / "undisturbed", preset=preset, overrides=overrides, num_trials=4)
+    for name in ("undisturbed", "killed"):
+        (folder / name).mkdir(parents=True)
+    undisturbed, killed = (
+        Campaign(folder / name, preset=preset, overrides=overrides, num_trials=4) for name in ("undisturbed", "killed")
+    )
     started = time.monotonic()
     undisturbed.start("run")
-    status, output = undisturbed.end(1800)
+    failure = describe_failure(*undisturbed.end(1800))
     whole = time.monotonic() - started
-    killed = Campaign(folder / "killed", preset=preset, overrides=overrides, num_trials=4)
     killed.start("run")
     struck = 0
-    ends = [describe_end(status, output)]
     while struck < count:
         killed.wait_for(lambda: Store(killed.root).exists(SPEC))
         time.sleep(draw(struck, 4.0, 4.0 + 2 * whole / (count + 1)))
@@ -136,21 +115,20 @@ def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:
         killed.note_finished()
         struck += 1
         killed.start("resume-whole")
-    status, output = killed.end(1800)
-    ends.append(describe_end(status, output))
+    killed.end(1800)
     differences = find_differences(undisturbed.root, killed.root)
-    lost = killed.find_losses()
-    return Outcome(
-        fault="R4 driver killed from launch to report" + (f" ({preset})" if preset else ""),
-        injected=struck,
-        survived=struck if not differences else 0,
-        lost=(*lost, *differences, *find_restarted(killed), *(line for end in ends for line in end)),
-        seen="findings.json as that of an undisturbed study, but for measured times, rates and memory",
+    return killed.outcome(
+        "R4 driver killed from launch to report" + (f" ({preset})" if preset else ""),
+        struck,
+        "findings.json equals that of an undisturbed study, except for measured times, rates and memory",
+        survived=0 if differences else struck,
+        lost=(*failure, *differences),
+        all_complete=False,
     )
 
 
 def find_differences(first: str, second: str) -> tuple[str, ...]:
-    """Return where two studies' findings differ, leaving out what was measured of the machine rather than found."""
+    """Return the fields in which the findings of the studies at two roots differ, measurements of the machine left out."""
     missing = [f"{root} has no findings" for root in (first, second) if not Store(root).exists(FINDINGS)]
     if missing:
         return tuple(missing)
@@ -171,105 +149,52 @@ def _without_measurements(value: Any) -> Any:
 def spoil_metrics(folder: Path, count: int) -> Outcome:
     """R9: NaN, inf, -inf as macro-F1 at seeded epochs: the trial ends at that report, and is never best."""
     chooser = random.Random(9)
-    num_trials = count + 6
-    struck = chooser.sample(range(num_trials), count)
-    inside = {f"trials/{i:05d}": f"{chooser.choice(['nan', 'inf', '-inf'])}@{chooser.randint(1, 3)}" for i in struck}
-    campaign = Campaign(
-        folder, num_trials=num_trials, inside=json.dumps(inside), overrides=("resources.max_failed_fraction=1.0",)
-    )
-    campaign.start()
-    status, output = campaign.end(600)
-    records = campaign.records()
+    struck = [f"{i:05d}" for i in chooser.sample(range(count + 6), count)]
+    faults = {i: f"{chooser.choice(['nan', 'inf', '-inf'])}@{chooser.randint(1, 3)}" for i in struck}
+    campaign, num_sound = _run_spoiled(folder, count + 6, faults, retries=2)
     survived = sum(
-        records[i].state is TrialState.FAILED
-        and records[i].diverged
-        and records[i].epochs[-1].epoch == int(wanted.partition("@")[2])
-        and "was not a finite number" in records[i].reason
-        for i, wanted in ((name.rpartition("/")[2], wanted) for name, wanted in inside.items())
-        if i in records
+        record.state is TrialState.FAILED
+        and record.diverged
+        and record.epochs[-1].epoch == int(faults[i].partition("@")[2])
+        and "was not a finite number" in record.reason
+        for i, record in campaign.records().items()
+        if i in faults
     )
-    sound = sum(r.state is TrialState.COMPLETE for r in records.values())
-    lost = campaign.find_losses(again_per_start=0)
-    return Outcome(
-        fault="R9 NaN, inf metric",
-        injected=count,
-        survived=survived,
-        lost=(*lost, *describe_end(status, output)),
-        seen=f"each failed at that report; the other {sound} of {num_trials - count} trials completed",
+    seen = f"each failed at that report; the other {num_sound} of 6 trials completed"
+    return campaign.outcome(
+        "R9 NaN, inf metric", count, seen, survived=survived, all_complete=False, again_per_attempt=0
     )
 
 
 def exhaust_memory(folder: Path, count: int) -> Outcome:
     """R10: no memory is left for a trial (RLIMIT_AS): it fails with that reason, the study completes."""
-    num_trials = count + 4
-    inside = {f"trials/{i:05d}": "oom@2" for i in range(1, count + 1)}
-    campaign = Campaign(
-        folder,
-        num_trials=num_trials,
-        retries=0,
-        inside=json.dumps(inside),
-        overrides=("resources.max_failed_fraction=1.0",),
-    )
-    campaign.start()
-    status, output = campaign.end(600)
-    records = campaign.records()
-    failed = [r for r in records.values() if r.state is TrialState.FAILED]
+    faults = {f"{i:05d}": "oom@2" for i in range(1, count + 1)}
+    campaign, num_sound = _run_spoiled(folder, count + 4, faults, retries=0)
+    failed = [r for r in campaign.records().values() if r.state is TrialState.FAILED]
     survived = sum("memory" in r.reason.lower() and len(r.epochs) == 1 for r in failed)
-    sound = sum(r.state is TrialState.COMPLETE for r in records.values())
-    return Outcome(
-        fault="R10 out of memory",
-        injected=count,
-        survived=survived,
-        lost=(*campaign.find_losses(again_per_start=0), *describe_end(status, output)),
-        seen=f"each failed with that reason; the other {sound} of {num_trials - count} trials completed",
+    seen = f"each failed with that reason; the other {num_sound} of 4 trials completed"
+    return campaign.outcome(
+        "R10 out of memory", count, seen, survived=survived, all_complete=False, again_per_attempt=0
     )
+
+
+def _run_spoiled(folder: Path, num_trials: int, faults: dict[str, str], retries: int) -> tuple[Campaign, int]:
+    """Run a study whose trials have the faults of `JudgedTrainable`; return it and the number of completed trials."""
+    inside = json.dumps({f"trials/{i}": fault for i, fault in faults.items()})
+    overrides = ("resources.max_failed_fraction=1.0",)
+    campaign = Campaign(folder, num_trials=num_trials, retries=retries, inside=inside, overrides=overrides)
+    campaign.start()
+    campaign.end(600)
+    return campaign, sum(r.state is TrialState.COMPLETE for r in campaign.records().values())
 
 
 def hang_trials(folder: Path, count: int, timeout_seconds: float = 30.0) -> Outcome:
-    """R10: a trial's process stops (SIGSTOP): it is ended after resources.timeout_seconds, and the trial is started again."""
+    """R10: a trial's process is stopped (SIGSTOP): it is ended after resources.timeout_seconds, and the trial is retried."""
     campaign = Campaign(folder, num_trials=max(6, count), max_epochs=4, retries=10, timeout_seconds=timeout_seconds)
     campaign.start()
-    struck = _strike(campaign, count, signal.SIGSTOP, gap=(1.0, 4.0))
-    status, output = campaign.end(600)
+    struck = campaign.strike(count, (1.0, 4.0), lambda pid: kill(pid, signal.SIGSTOP))
+    status, _ = campaign.end(600)
     causes = [cause for r in campaign.records().values() for cause in r.retry_causes]
     timed_out = sum("no report for" in cause for cause in causes)
-    return Outcome(
-        fault="R10 hang",
-        injected=struck,
-        survived=min(struck, timed_out) if status == EXIT_DONE else 0,
-        lost=(*campaign.find_losses(expected=campaign.num_trials), *describe_end(status, output)),
-        seen=f"{timed_out} processes ended after {timeout_seconds:g} s without a report",
-    )
-
-
-def _strike(campaign: Campaign, count: int, number: signal.Signals, gap: tuple[float, float]) -> int:
-    """Send a signal to a running trial's process, `count` times; return how often there was one."""
-    struck = 0
-    stopped: set[int] = set()
-    while struck < count and campaign.wait_for(lambda: bool(set(campaign.running_pids()) - stopped)):
-        time.sleep(draw(struck, *gap))
-        pids = sorted(set(campaign.running_pids()) - stopped)
-        if pids and kill(pid := random.Random(struck).choice(pids), number):
-            struck += 1
-            stopped.add(pid)
-    return struck
-
-
-def find_restarted(campaign: Campaign) -> tuple[str, ...]:
-    """Return trials that were started again after their record had been seen finished.
-
-    A trial that has trained its last epoch when the driver dies, but whose record is not finished, starts once more to finish it.
-    """
-    seen = {f"trials/{trial_id}": at for trial_id, at in campaign.finished_at.items()}
-    return tuple(
-        f"{line.trial} was started again after it had finished"
-        for line in campaign.lines()
-        if line.event == "start" and line.time > seen.get(line.trial, float("inf"))
-    )
-
-
-def describe_end(status: int, output: str) -> tuple[str, ...]:
-    """Return what a driver said that did not end well, or that showed a traceback."""
-    if status != EXIT_DONE:
-        return (f"the driver ended with {status}: {' '.join(output.split())[-300:]}",)
-    return ("the driver showed a traceback",) if "Traceback" in output else ()
+    seen = f"{timed_out} processes ended after {timeout_seconds:g} s without a report"
+    return campaign.outcome("R10 hang", struck, seen, survived=min(struck, timed_out) if status == EXIT_DONE else 0)

@@ -7,53 +7,51 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from tests.faults.campaign import ROOT, Outcome, draw, kill_session
+from tests.faults.campaign import ROOT, Outcome, draw
+from tests.faults.process_tree import kill_session, wait_until
 
 DRIVER = Path(__file__).with_name("stock_driver.py")
 
 
 def kill_drivers(folder: Path, count: int) -> Outcome:
-    """R4, stock: kill -9 of the driver, then `Tuner.restore`; what the trials' own log says of finished trials."""
-    lost, survived, seen = [], 0, {"rerun": 0, "forgotten": 0}
+    """R4, stock: SIGKILL of the driver, then `Tuner.restore`; the trials' own log has the finished trials."""
+    lost, survived, num_rerun, num_forgotten = [], 0, 0, 0
     for number in range(count):
         place = folder / f"kill-{number}"
         place.mkdir()
         first = _start(place, "fit")
-        _wait_for_lines(place / "log", 6)
+        assert wait_until(lambda place=place: len(_lines(place)) >= 6, 120), "stock Ray Tune did not start"  # type: ignore[misc]
         time.sleep(draw(number, 0.0, 16.0))
         _kill(first)
-        before = _lines(place / "log")
-        finished = {x["trial"] for x in before if x["event"] == "end"}
-        second = _start(place, "restore")
-        second.wait(280)
-        after = _lines(place / "log")[len(before) :]
-        rerun = {x["config"] for x in after if x["event"] == "epoch"} & {
-            x["config"] for x in before if x["event"] == "end"
-        }
-        told = json.loads((place / "result.json").read_text()) if (place / "result.json").exists() else {"trials": []}
-        forgotten = finished - set(told["trials"])
-        seen["rerun"] += len(rerun)
-        seen["forgotten"] += len(forgotten)
-        survived += not rerun and not forgotten and bool(told["trials"])
+        before = _lines(place)
+        finished = [x for x in before if x["event"] == "end"]
+        _start(place, "restore").wait(280)
+        trained = {x["config"] for x in _lines(place)[len(before) :] if x["event"] == "epoch"}
+        rerun = trained & {x["config"] for x in finished}
+        trials = (_result(place) or {"trials": []})["trials"]
+        forgotten = {x["trial"] for x in finished} - set(trials)
+        num_rerun, num_forgotten = num_rerun + len(rerun), num_forgotten + len(forgotten)
+        survived += not rerun and not forgotten and bool(trials)
         lost += [f"kill {number}: finished trial {t} is not in the results" for t in sorted(forgotten)]
-        lost += [f"kill {number}: a finished trial was run again" for _ in rerun]
+        lost += [f"kill {number}: a finished trial was trained again" for _ in rerun]
     return Outcome(
         fault="R4 driver killed, stock Ray Tune",
         injected=count,
         survived=survived,
         lost=tuple(lost),
-        seen=f"{seen['forgotten']} finished trials missing from the results, {seen['rerun']} trained again",
+        seen=f"{num_forgotten} finished trials missing from the results, {num_rerun} trained again",
         is_stock=True,
     )
 
 
 def damage_state(folder: Path, count: int) -> Outcome:
-    """R6, stock: the newest experiment state is cut off; what `Tuner.restore` makes of it."""
+    """R6, stock: the newest experiment state is truncated, then restored by `Tuner.restore`."""
     place = folder / "whole"
     place.mkdir()
     _start(place, "fit-short").wait(280)
-    told = json.loads((place / "result.json").read_text())
+    trials = set(json.loads((place / "result.json").read_text())["trials"])
     (state,) = sorted(place.rglob("experiment_state-*.json"))[-1:]
     whole = state.read_bytes()
     chooser = random.Random(6)
@@ -62,20 +60,17 @@ def damage_state(folder: Path, count: int) -> Outcome:
         state.write_bytes(whole[: chooser.randrange(1, len(whole))])
         (place / "result.json").unlink(missing_ok=True)
         code = _start(place, "restore-short").wait(280)
-        result = json.loads((place / "result.json").read_text()) if (place / "result.json").exists() else None
-        if result is None or code:
-            refused += 1
-        elif set(told["trials"]) <= set(result["trials"]):
-            kept += 1
-        else:
-            silent += 1
+        result = _result(place)
+        is_refused = result is None or code != 0
+        is_kept = not is_refused and trials <= set((result or {})["trials"])
+        refused, kept, silent = refused + is_refused, kept + is_kept, silent + (not is_refused and not is_kept)
         state.write_bytes(whole)
     return Outcome(
         fault="R6 experiment state cut off, stock Ray Tune",
         injected=count,
         survived=refused + kept,
-        lost=tuple(["restored without the finished trials, exit status 0"] * silent),
-        seen=f"{refused} refused, {kept} kept everything, {silent} began anew and said so in a log line only",
+        lost=("restored without the finished trials, exit status 0",) * silent,
+        seen=f"{refused} refused, {kept} kept everything, {silent} began anew with no more than a line in the log",
         is_stock=True,
     )
 
@@ -85,27 +80,21 @@ def spoil_metrics(folder: Path, count: int) -> Outcome:
     place = folder / "nan"
     place.mkdir()
     process = _start(place, "fit-nan", {"STOCK_SPOILED_SHARE": "0.8", "STOCK_TRIALS": str(round(count / 0.8))})
-    try:
-        process.wait(400)
-        ended = True
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        ended = False
-    lines = _lines(place / "log")
-    spoiled = {x["trial"]: x["epoch"] for x in lines if x["event"] == "epoch" and x["spoiled"]}
-    last = {x["trial"]: x["epoch"] for x in lines if x["event"] == "epoch"}
+    has_ended = bool(wait_until(lambda: process.poll() is not None, 400))
+    _kill(process)
+    epochs = [x for x in _lines(place) if x["event"] == "epoch"]
+    spoiled = {x["trial"]: x["epoch"] for x in epochs if x["spoiled"]}
+    last = {x["trial"]: x["epoch"] for x in epochs}
     stopped = sum(last[trial] == epoch for trial, epoch in spoiled.items())
-    told = json.loads((place / "result.json").read_text()) if (place / "result.json").exists() else {}
-    best = told.get("best")
+    result = _result(place) or {}
+    failed = result.get("failed", 0)
     return Outcome(
         fault="R9 NaN, inf metric, stock Ray Tune",
         injected=len(spoiled),
-        survived=told.get("failed", 0),
-        lost=() if ended else ("the run did not end in 400 s",),
-        seen=(
-            f"{stopped} of {len(spoiled)} stopped there (a rung or the last epoch), {told.get('failed', 0)} failed, "
-            f"the others went on; best result {best}"
-        ),
+        survived=failed,
+        lost=() if has_ended else ("the run did not end in 400 s",),
+        seen=f"{stopped} of {len(spoiled)} stopped there (a rung or the last epoch), {failed} failed, the others continued; "
+        f"best result {result.get('best')}",
         is_stock=True,
     )
 
@@ -127,14 +116,12 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     kill_session(process.pid)
 
 
-def _wait_for_lines(log: Path, number: int) -> None:
-    until = time.monotonic() + 120
-    while len(_lines(log)) < number:
-        assert time.monotonic() < until, "stock Ray Tune did not start"
-        time.sleep(0.1)
+def _result(place: Path) -> dict[str, Any] | None:
+    file = place / "result.json"
+    return json.loads(file.read_text()) if file.exists() else None
 
 
-def _lines(log: Path) -> list[dict[str, object]]:
-    if not log.exists():
-        return []
-    return [json.loads(line) for line in log.read_text().rpartition("\n")[0].splitlines()]
+def _lines(place: Path) -> list[dict[str, Any]]:
+    log = place / "log"
+    text = log.read_text().rpartition("\n")[0] if log.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""A driver of stock Ray Tune as its documentation shows it, with trials that only sleep and write down what they do."""
+"""A driver of stock Ray Tune as in its documentation, with trials that only sleep and log their epochs."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Sleeper(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         self._epoch = 0
-        # Tune's trials have random names, so which is spoiled, how and when, follows from its configuration.
+        # Tune's trials have random names, so the faults are drawn from the configuration.
         chooser = random.Random(repr(config["lr"]))
         self._spoiled_from = chooser.randint(1, 3) if chooser.random() < SPOILED_SHARE else 99
         self._spoiled_value = float(chooser.choice(["nan", "inf", "-inf"]))
@@ -56,29 +56,22 @@ class Sleeper(tune.Trainable):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Fit or restore, then write down what the result grid says."""
+    """Fit or restore, then write a summary of the result grid."""
     ray.init(include_dashboard=False, log_to_driver=False, num_cpus=2)
     path, space = str(PLACE / "stock"), {"lr": tune.uniform(0.0, 1.0)}
     if MODE.startswith("restore"):
         tuner = tune.Tuner.restore(path, Sleeper, resume_unfinished=True, param_space=space)
     else:
-        tuner = tune.Tuner(
-            Sleeper,
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                metric="macro_f1",
-                mode="max",
-                num_samples=NUM_TRIALS,
-                search_alg=ConcurrencyLimiter(OptunaSearch(seed=0), max_concurrent=2),
-                scheduler=ASHAScheduler(time_attr="training_iteration", max_t=6, grace_period=2, reduction_factor=3),
-            ),
-            run_config=tune.RunConfig(
-                name="stock",
-                storage_path=str(PLACE),
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
-            ),
+        tune_config = tune.TuneConfig(
+            metric="macro_f1",
+            mode="max",
+            num_samples=NUM_TRIALS,
+            search_alg=ConcurrencyLimiter(OptunaSearch(seed=0), max_concurrent=2),
+            scheduler=ASHAScheduler(time_attr="training_iteration", max_t=6, grace_period=2, reduction_factor=3),
         )
+        checkpoints = tune.CheckpointConfig(checkpoint_frequency=1)
+        run_config = tune.RunConfig(name="stock", storage_path=str(PLACE), verbose=0, checkpoint_config=checkpoints)
+        tuner = tune.Tuner(Sleeper, param_space=space, tune_config=tune_config, run_config=run_config)
     grid = tuner.fit()
     trials = [Path(result.path).name.split("_")[1] for result in grid]
     best = grid.get_best_result("macro_f1", "max", filter_nan_and_inf=False).metrics["macro_f1"] if len(grid) else None

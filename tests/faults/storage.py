@@ -1,7 +1,7 @@
 """Faults of storage: damaged files, a full disk, an object store that fails."""
 
 import contextlib
-import http.client
+import hashlib
 import logging
 import os
 import random
@@ -11,13 +11,15 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from pyarrow import fs
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan
@@ -28,8 +30,8 @@ from study.open_study import load_study, read_passport
 from study.results.findings import load_findings
 from study.scheduling.warm_start import earlier_trials
 from study.state import paths
-from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome, draw
-from tests.faults.processes import describe_end, find_restarted
+from study.views.status import status_json
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome
 from trainables.models.backbones import build_model
 from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
@@ -38,39 +40,38 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 
 
 def damage_files(folder: Path, count: int, root: str = "") -> Outcome:
-    """R6: cuts and flipped bits, `count` of them, over every state file of a whole study: the one at `root`, or a new one."""
+    """R6: `count` truncations and flipped bits over every state file of the whole study at `root`, or of a new one."""
     root = root or make_whole_study(folder)
     store = Store(root)
     names = state_files(store)
     chooser = random.Random(6)
     kept = {name: store.read_bytes(name) for name in names}
-    before = _contents(store, "")
-    outcomes: dict[str, int] = {}
+    before = read_study(store)
+    outcomes: Counter[str] = Counter()
     lost = []
+    # Every file equally often, every byte equally likely: Hypothesis would prefer the first bytes of the first files.
     for number in range(count):
-        name = names[number % len(names)]
+        name, is_cut = names[number % len(names)], number // len(names) % 2 == 0
         whole = kept[name]
-        offset = chooser.randrange(len(whole))
-        bit = chooser.randrange(8)
-        is_cut = number // len(names) % 2 == 0
+        offset, bit = chooser.randrange(len(whole)), chooser.randrange(8)
         flipped = bytes([whole[offset] ^ (1 << bit)])
         Path(root, name).write_bytes(whole[:offset] if is_cut else whole[:offset] + flipped + whole[offset + 1 :])
-        what = _look(store, name, before)
-        outcomes[what] = outcomes.get(what, 0) + 1
-        if what.startswith("unnoticed"):
-            lost.append(f"{name} {'cut' if is_cut else f'bit {bit} flipped'} at byte {offset}: {what}")
+        found = _judge_damage(store, name, before)
+        outcomes[found] += 1
+        if found.startswith("unnoticed"):
+            lost.append(f"{name} {'cut' if is_cut else f'bit {bit} flipped'} at byte {offset}: {found}")
         Path(root, name).write_bytes(whole)
     return Outcome(
         fault="R6 damaged file",
         injected=count,
         survived=count - len(lost),
         lost=tuple(lost),
-        seen=f"{len(names)} files; " + ", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())),
+        seen=f"{len(names)} files; " + ", ".join(f"{n} {found}" for found, n in sorted(outcomes.items())),
     )
 
 
 def make_whole_study(folder: Path) -> str:
-    """Run a small study from its launch to its report; return its root."""
+    """Run a small study from launch to report; return its root."""
     campaign = Campaign(folder, num_trials=4, max_epochs=2)
     campaign.start("run")
     status, output = campaign.end()
@@ -88,10 +89,11 @@ def state_files(store: Store) -> list[str]:
     ]
 
 
-def _contents(store: Store, damaged: str) -> dict[str, Any]:
-    """Return what the product reads of a study, by file; raise UserInputError where it refuses one.
+def read_study(store: Store, damaged: str = "", *, is_forged: bool = False) -> dict[str, Any]:
+    """Return everything that the product reads of a study, by file; raise UserInputError where it refuses one.
 
-    Of the large files, weights, only the damaged one is read.
+    Of the weights, which are large, only the `damaged` file is read. A forged file agrees with the digest in its record, as
+    everyone with access to the study's files can make it; then checkpoints are read, too.
     """
     study = load_study(store)
     contents: dict[str, Any] = {
@@ -102,89 +104,81 @@ def _contents(store: Store, damaged: str) -> dict[str, Any]:
         "test reads": count_test_reads(store),
         "changes": read_changes(store),
         "warm start": earlier_trials(store),
+        "status": status_json(study) if is_forged else None,
         "evidence": [
             p.logits.tobytes() for e in load_evidence(study, require_plan(study)).values() for p in e.predictions
         ],
     }
     class_names = contents[paths.PASSPORT]["data"]["class_names"]
     for record in study.book:
-        contents[f"{record.stage}/{record.trial_id}"] = record.model_dump()
-        contents[f"{record.stage}/{record.trial_id} altered"] = record.is_altered
-        files = TrialFiles(store.child(paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder))
+        name, digests = f"{record.stage}/{record.trial_id}", record.digests
+        contents[name] = record.model_dump()
+        contents[f"{name} altered"] = record.is_altered
+        folder = paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
+        files = TrialFiles(store.child(folder))
+        if is_forged:
+            files.read_checkpoint()
+        if is_forged and digests and damaged.startswith(folder):
+            best = [f"best/{file}" for file in files.store.list_files("best")]
+            digests = {file: hashlib.sha256(files.store.read_bytes(file)).hexdigest() for file in best}
         for split in record.predictions:
-            contents[f"{record.stage}/{record.trial_id} {split}"] = files.read_predictions(
-                split, record.digests
-            ).logits.tobytes()
-        if damaged.endswith(WEIGHTS) and files.store.root == f"{store.root}/{damaged.removesuffix('/' + WEIGHTS)}":
-            files.load_weights(build_model(record.config, len(class_names), weights="none"), record.digests)
+            contents[f"{name} {split}"] = files.read_predictions(split, digests).logits.tobytes()
+        if damaged == f"{folder}/{WEIGHTS}":
+            files.load_weights(build_model(record.config, len(class_names), weights="none"), digests)
     return contents | {"recovered": study.book.recovered}
 
 
-def _look(store: Store, name: str, before: dict[str, Any]) -> str:
-    """Return what the product makes of a damaged file."""
+def _judge_damage(store: Store, name: str, before: dict[str, Any]) -> str:
+    """Return how the product handles a damaged file."""
     where = name.replace("record.copy.json", "record.json").removesuffix("/record.json")
     try:
-        now = _contents(store, name)
+        now = read_study(store, name)
     except UserInputError as error:
         return "refused by name" if where in str(error) else f"unnoticed: refused as {error}"
-    if now.pop("recovered"):
-        return (
-            "recovered from its copy"
-            if now == {k: v for k, v in before.items() if k != "recovered"}
-            else "unnoticed: lost"
-        )
-    if now == {k: v for k, v in before.items() if k != "recovered"}:
+    is_recovered = now.pop("recovered")
+    is_equal = now == {k: v for k, v in before.items() if k != "recovered"}
+    if is_recovered:
+        return "recovered from its copy" if is_equal else "unnoticed: lost"
+    if is_equal:
         return "without effect"
     if any(v is True for k, v in now.items() if k.endswith("altered")):
-        return "told as an altered configuration"
-    return "told as a changed plan" if now[paths.PLAN].is_changed else "unnoticed"
+        return "reported as an altered configuration"
+    return "reported as a changed plan" if now[paths.PLAN].is_changed else "unnoticed"
 
 
 def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
-    """R7: the study's file system is filled up at seeded times, and freed after the driver has stopped."""
+    """R7: the study's file system is filled at seeded times, and freed after the driver has stopped."""
     disk = folder / "disk"
     with small_disk(disk, megabytes):
         campaign = Campaign(folder, storage=str(disk), num_trials=max(6, count), max_epochs=3)
         campaign.start()
-        struck, readable, statuses = 0, 0, []
-        while struck < count and campaign.wait_for(lambda: bool(campaign.running_pids()), 240):
-            time.sleep(draw(struck, 0.5, 4.0))
+        readable, statuses = 0, []
+
+        def fill_and_free(_: int) -> bool:
+            nonlocal readable
             fill(disk / "filler")
-            struck += 1
             status, output = campaign.end()
             statuses.append(status)
             campaign.note_finished()
             readable += bool(campaign.records()) and status in {EXIT_DONE, EXIT_STOPPED} and "Traceback" not in output
             (disk / "filler").unlink()
             campaign.start("resume")
-        status, output = campaign.end(600)
-        return Outcome(
-            fault="R7 disk full",
-            injected=struck,
-            survived=readable if status == EXIT_DONE else 0,
-            lost=(
-                *campaign.find_losses(expected=campaign.num_trials),
-                *find_restarted(campaign),
-                *describe_end(status, output),
-            ),
-            seen=f"{statuses.count(EXIT_STOPPED)} times exit status 3 with the reason; readable and resumed each time",
-        )
+            return True
+
+        struck = campaign.strike(count, (0.5, 4.0), fill_and_free)
+        status, _ = campaign.end(600)
+        seen = f"{statuses.count(EXIT_STOPPED)} times exit status 3 with the reason; readable and resumed each time"
+        return campaign.outcome("R7 disk full", struck, seen, survived=readable if status == EXIT_DONE else 0)
 
 
 @contextmanager
 def small_disk(path: Path, megabytes: int) -> Iterator[None]:
     """Mount a tmpfs; raise UserInputError where that is not allowed."""
     path.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        raise UserInputError(
-            f"a full disk is made with a tmpfs, which needs the right to mount: {mounted.stderr.strip()}"
-        )
+        raise UserInputError(f"a full disk is a tmpfs, which needs the right to mount: {mounted.stderr.strip()}")
     try:
         yield
     finally:
@@ -192,35 +186,45 @@ def small_disk(path: Path, megabytes: int) -> Iterator[None]:
 
 
 def fill(path: Path) -> None:
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as stream:
-        block = b"\0" * (1 << 20)
-        while stream.write(block):
-            pass
-    with contextlib.suppress(OSError), path.open("ab", buffering=0) as stream:
-        while stream.write(b"\0" * 512):
-            pass
+    """Write a file until the disk is full."""
+    for size in (1 << 20, 512):
+        with contextlib.suppress(OSError), path.open("ab", buffering=0) as stream:
+            while stream.write(b"\0" * size):
+                pass
 
 
-class FaultyProxy:
-    """An HTTP proxy before an object store that refuses (503), breaks off or delays every few requests."""
+class FaultyStore:
+    """A WSGI application that refuses (503), resets or delays some requests to another one.
 
-    def __init__(self, port: int, *, faults: int, probability: float, seed: int = 8) -> None:
-        """Forward to `port` of this machine; inject `faults` faults, each request with this probability."""
-        self.counts = {"503": 0, "reset before": 0, "reset after": 0, "slow": 0}
+    Attributes:
+        counts: injected faults by kind.
+    """
+
+    def __init__(self, application: Any, *, faults: int, probability: float, seed: int = 8) -> None:
+        """Inject `faults` faults, each request with this probability."""
+        self.counts = dict.fromkeys(("503", "reset before", "reset after", "slow"), 0)
+        self._application = application
         self._left = faults
         self._random = random.Random(seed)
         self._probability = probability
         self._lock = threading.Lock()
-        proxy = self
 
-        class Handler(_ProxyHandler):
-            pass
-
-        Handler.target, Handler.draw_fault = port, proxy._draw  # type: ignore[method-assign,assignment]
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        fault = self._draw()
+        if fault == "503":
+            answer = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+            start_response("503 Slow Down", [("Content-Length", str(len(answer)))])
+            return [answer]
+        if fault == "slow":
+            time.sleep(4.0)
+        answers = [] if fault == "reset before" else self._application(environ, start_response)
+        if fault.startswith("reset"):
+            connection = environ["werkzeug.socket"]
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            raise ConnectionResetError  # The server then calls `_Handler.connection_dropped`.
+        return answers  # type: ignore[no-any-return]
 
     def _draw(self) -> str:
         with self._lock:
@@ -231,111 +235,55 @@ class FaultyProxy:
             self.counts[fault] += 1
             return fault
 
-    def close(self) -> None:
-        """Stop."""
-        self._server.shutdown()
-        self._server.server_close()
 
-
-class _ProxyHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    target: ClassVar[int]
-    draw_fault: ClassVar[Callable[[], str]]
-
-    def _serve(self) -> None:
-        body = self._read_body()
-        fault = type(self).draw_fault()
-        if fault == "503":
-            answer = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
-            self.send_response(503)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-            return None
-        if fault == "slow":
-            time.sleep(4.0)
-        if fault == "reset before":
-            return self._reset()
-        link = http.client.HTTPConnection("127.0.0.1", type(self).target, timeout=60)
-        headers = {
-            k: v for k, v in self.headers.items() if k.lower() not in {"transfer-encoding", "content-length", "expect"}
-        }
-        link.request(self.command, self.path, body=body, headers={**headers, "Content-Length": str(len(body))})
-        answer_from = link.getresponse()
-        content = answer_from.read()
-        if fault == "reset after":
-            return self._reset()
-        self.send_response_only(answer_from.status)
-        for name, value in answer_from.getheaders():
-            if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
-                self.send_header(name, value)
-        length = answer_from.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
-        self.send_header("Content-Length", length or "0")
-        # A client that waited too long has gone.
-        with contextlib.suppress(ConnectionError):
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-        return None
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
-
-    def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
-        return b"".join(parts)
-
-    def _reset(self) -> None:
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+class _Handler(WSGIRequestHandler):
+    def connection_dropped(self, *_: Any) -> None:
         self.close_connection = True
-        self.connection.close()
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing is printed per request."""
 
 
 @contextmanager
-def object_store() -> Iterator[int]:
-    """Run moto as S3 with one bucket, "bucket"; yield its port. Sets this process's credentials."""
-    from moto.server import ThreadedMotoServer
+def object_store(*, faults: int = 0, probability: float = 0.0) -> Iterator[tuple[str, str, FaultyStore]]:
+    """Run moto as S3 with one bucket at two ports; set this process's credentials.
+
+    Yields:
+        URI of a storage root, URI of the same one at the port with faults, and the application behind that port.
+    """
+    from moto.server import DomainDispatcherApplication, create_backend_app
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     os.environ.update(CREDENTIALS)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    sound = DomainDispatcherApplication(create_backend_app)
+    faulty = FaultyStore(sound, faults=faults, probability=probability)
+    servers = [
+        make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Handler)
+        for application in (sound, faulty)
+    ]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    places = [f"endpoint_override=127.0.0.1:{server.port}&scheme=http&region=us-east-1" for server in servers]
     try:
-        _, port = server.get_host_and_port()
-        fs.S3FileSystem(
-            endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True
-        ).create_dir("bucket")
-        yield int(port)
+        fs.FileSystem.from_uri(f"s3://bucket?{places[0]}&allow_bucket_creation=true")[0].create_dir("bucket")
+        yield f"s3://bucket/studies?{places[0]}", f"s3://bucket/studies?{places[1]}", faulty
     finally:
-        server.stop()
-
-
-def object_store_uri(port: int) -> str:
-    """Return the storage root in the bucket of `object_store`."""
-    return f"s3://bucket/studies?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+        for server in servers:
+            server.shutdown()
+            server.server_close()
 
 
 def fail_object_store(folder: Path, count: int, num_trials: int = 0, *, whole: bool = True) -> Outcome:
     """R8: 503, resets before and after the answer, slow answers; the driver is killed once, and resumed elsewhere.
 
-    Elsewhere is another Ray, started anew, and an empty working folder: what it knows of the study is the URI. Without `whole`
-    the search alone is resumed, and there is no report.
+    Elsewhere is another Ray, started anew, and an empty working folder: only the URI leads to the study. Without `whole` the
+    search alone is resumed, and there is no report.
     """
-    with object_store() as port, tempfile.TemporaryDirectory(prefix="abstudy-elsewhere-") as elsewhere:
-        proxy = FaultyProxy(port, faults=count, probability=0.25)
+    with (
+        object_store(faults=count, probability=0.25) as (sound, faulty, store),
+        tempfile.TemporaryDirectory(prefix="abstudy-elsewhere-") as elsewhere,
+    ):
         campaign = Campaign(
             folder,
-            storage=object_store_uri(proxy.port),
-            reading_storage=object_store_uri(port),
+            storage=faulty,
+            reading_storage=sound,
             environment=CREDENTIALS,
             resumed_in=Path(elsewhere),
             num_trials=num_trials or max(6, count // 16),
@@ -348,16 +296,14 @@ def fail_object_store(folder: Path, count: int, num_trials: int = 0, *, whole: b
         campaign.kill_driver()
         campaign.note_finished()
         campaign.start("resume-whole" if whole else "resume")
-        status, output = campaign.end(900)
-        injected = sum(proxy.counts.values())
+        status, _ = campaign.end(900)
+        injected = sum(store.counts.values())
         has_report = not whole or Store(campaign.reading_root).exists(paths.REPORT_HTML)
-        proxy.close()
-        return Outcome(
-            fault="R8 object store faults",
-            injected=injected,
+        seen = ", ".join(f"{n} {kind}" for kind, n in store.counts.items())
+        seen += "; driver killed once, and resumed with the URI alone by another Ray in an empty folder"
+        return campaign.outcome(
+            "R8 object store faults",
+            injected,
+            seen + ("; report written" if whole else ""),
             survived=injected if status == EXIT_DONE and has_report else 0,
-            lost=(*campaign.find_losses(expected=campaign.num_trials), *describe_end(status, output)),
-            seen=", ".join(f"{n} {what}" for what, n in proxy.counts.items())
-            + "; driver killed once, and resumed with the URI alone by another Ray in an empty folder"
-            + ("; report written" if whole else ""),
         )

@@ -1,20 +1,22 @@
-"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files: tests/study."""
+"""A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files are in tests/study."""
 
 import json
 import os
 import pickle
-import random
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from search_spaces.errors import UserInputError
 from study.state.paths import FINDINGS
-from tests.faults import hostile, nodes, ports, storage
-from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, is_alive, kill
-from tests.faults.processes import find_differences, find_restarted
+from tests.faults import hostile, nodes, payloads, ports, storage
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign
+from tests.faults.process_tree import is_alive, kill
+from tests.faults.processes import find_differences
 from trainables.records.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
@@ -43,13 +45,15 @@ def test_trials_killed_told_to_end_and_hung_in_one_study(tmp_path: Path) -> None
 
 @pytest.mark.long_faults
 def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
-    """The cluster is started by the commands of cluster.yaml, with a token; what is left of the study goes on without it."""
+    """The cluster is started by the commands of cluster.yaml, with a token; the study is resumed on another one."""
     with nodes.local_cluster(2, tmp_path) as cluster:
         campaign = nodes.make_campaign(tmp_path, cluster, num_trials=4, retries=10)
         campaign.start()
         try:
-            assert nodes.lose_node(campaign, cluster, random.Random(0))
-            assert nodes.orphan_trial(campaign, cluster, random.Random(1)) in {"refused", "gone"}
+            assert campaign.strike(1, (0.5, 3.0), partial(nodes.replace_node, cluster)) == 1
+            ends: list[str] = []
+            assert campaign.strike(1, (0.5, 2.0), partial(nodes.orphan_trial, campaign, cluster, ends)) == 1
+            assert ends[0] in {"refused", "gone"}
             campaign.note_finished()
             kill(cluster.gcs(), signal.SIGKILL)
         finally:
@@ -65,7 +69,7 @@ def test_node_lost_trial_orphaned_and_head_lost(tmp_path: Path) -> None:
 
 @pytest.mark.long_faults
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a tmpfs, which only root may mount")
-def test_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_full_disk_stops_the_study_and_it_is_resumed_when_there_is_space(tmp_path: Path) -> None:
     if subprocess.run(["mount", "--version"], capture_output=True, check=False).returncode:
         pytest.skip("there is no mount here")
     with storage.small_disk(tmp_path / "disk", 700):
@@ -94,16 +98,16 @@ def test_search_on_a_failing_object_store_is_killed_and_resumed_with_its_uri_alo
     assert outcome.injected >= 12
 
 
-def test_judge_tells_a_trial_run_again_from_one_that_was_still_to_be_finished(tmp_path: Path) -> None:
+def test_judge_distinguishes_a_trial_started_again_from_one_that_was_not_finished(tmp_path: Path) -> None:
     starts = [{"trial": "trials/00000", "time": 100.0}, {"trial": "trials/00000", "time": 200.0}]
     lines = [{"event": "start", "attempt": 1, "pid": 1, **start} for start in starts]
     (tmp_path / LOG_NAME).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert not find_restarted(Campaign(tmp_path, finished_at={"00000": 201.0}))
-    assert not find_restarted(Campaign(tmp_path, finished_at={"00001": 1.0}))
-    assert len(find_restarted(Campaign(tmp_path, finished_at={"00000": 199.0}))) == 1
+    assert not Campaign(tmp_path, finished_at={"00000": 201.0}).find_restarted()
+    assert not Campaign(tmp_path, finished_at={"00001": 1.0}).find_restarted()
+    assert len(Campaign(tmp_path, finished_at={"00000": 199.0}).find_restarted()) == 1
 
 
-def test_judge_tells_findings_that_differ_from_other_measured_times(tmp_path: Path) -> None:
+def test_judge_distinguishes_other_findings_from_other_measured_times(tmp_path: Path) -> None:
     curve = {"arm": "resnet18", "points": [{"expected": 0.81}], "observed": [[28.7, 0.79], [42.9, 0.8]]}
     first = {"rows": [{"verdict": "BETTER", "cost_ratio": 2.1}], "tuning_curves": [curve]}
     slower = {**curve, "points": [{"expected": 0.82}], "observed": [[29.1, 0.79], [41.9, 0.8]]}
@@ -116,24 +120,48 @@ def test_judge_tells_findings_that_differ_from_other_measured_times(tmp_path: Pa
         ),
     }
     Store(tmp_path / "first").write_text(FINDINGS, json.dumps(first))
-    for name, (change, told) in changes.items():
+    for name, (change, differences) in changes.items():
         Store(tmp_path / name).write_text(FINDINGS, json.dumps({**first, **change}))
-        assert find_differences(str(tmp_path / "first"), str(tmp_path / name)) == told
+        assert find_differences(str(tmp_path / "first"), str(tmp_path / name)) == differences
     assert "has no findings" in find_differences(str(tmp_path / "first"), str(tmp_path / "none"))[0]
 
 
-def test_payload_would_leave_its_mark(tmp_path: Path) -> None:
+def test_payload_leaves_its_mark_where_it_is_unpickled(tmp_path: Path) -> None:
     marker = tmp_path / "executed"
-    pickle.loads(hostile._wrappings(marker)["pickle"])
+    pickle.loads(payloads.wrap_payload(marker)["pickle"])
     assert marker.exists()
 
 
-def test_hostile_input_is_refused_in_words(tmp_path: Path) -> None:
-    outcome = hostile.feed_hostile_input(tmp_path, 400)
+def test_hostile_input_is_accepted_or_refused_with_a_message(tmp_path: Path) -> None:
+    outcome = hostile.feed_hostile_input(tmp_path, 200)
     assert outcome.is_met, outcome
+    assert outcome.injected >= 190
+
+
+def test_input_that_crashes_writes_or_is_refused_without_a_message_is_lost(tmp_path: Path) -> None:
+    def refuse(message: str, _: Path) -> None:
+        raise UserInputError(message)
+
+    assert hostile.judge_input("a reason", refuse, tmp_path) == "refused"
+    for message in ("", "Traceback: x", "three\nlines\nof reasons"):
+        with pytest.raises(AssertionError):
+            hostile.judge_input(message, refuse, tmp_path)
+    with pytest.raises(AssertionError, match="files were written"):
+        hostile.judge_input("x", lambda _, place: (place.parent / "left").touch(), tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        hostile.judge_input(0, lambda number, _: 1 / number, tmp_path)
+
+
+def test_store_survives_every_fault_of_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    with storage.object_store(faults=8, probability=0.6) as (sound, faulty, application):
+        for number in range(30):
+            Store(faulty).write_text(f"{number}", f"text {number}")
+            assert Store(sound).read_text(f"{number}") == f"text {number}"
+        assert sum(application.counts.values()) == 8
 
 
 def test_no_port_answers_without_the_token() -> None:
-    outcome = ports.knock_at_ports()
+    outcome = ports.probe_ports()
     assert outcome.is_met, outcome
     assert outcome.injected >= 6

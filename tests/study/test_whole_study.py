@@ -15,7 +15,7 @@ from study.results.findings import is_concluded
 from study.state import paths
 from study.state.checksums import read_sealed_toml, write_sealed_toml
 from study.state.record_book import RecordBook
-from tests.faults.hostile import place_payloads
+from tests.faults.payloads import place_payloads
 from tests.faults.storage import damage_files
 from tests.study.command_line import Outcome, run_cli
 from trainables.records.record import TrialState

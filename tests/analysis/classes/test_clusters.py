@@ -18,7 +18,7 @@ from analysis.classes.pair_rates import (
     compute_pair_rate,
 )
 from analysis.statistics.arm_predictions import ArmPredictions
-from benchmarks.performance.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
 
 K = NUM_CLASSES

@@ -1,4 +1,4 @@
-"""The search replay: a fair simulation of both sides, right figures, and a surrogate that says how good it is."""
+"""The search replay: a fair simulation of both sides, correct figures, and a surrogate with measured quality."""
 
 import json
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pytest
 
-from benchmarks.search.curve_surrogate import CurveSurrogate, Divergence, fit_arm
+from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.record_curves import write_parquet
 from benchmarks.search.replay_curves import (
     Curves,
@@ -20,14 +20,13 @@ from benchmarks.search.replay_curves import (
     Hyperparameters,
     Recording,
     encode,
-    encode_points,
     load_curves,
+    place_in_space,
 )
-from benchmarks.search.replay_measures import Measures, judge_goals, measure, summarise
+from benchmarks.search.replay_measures import Measures, Summary, judge_goals, measure
 from benchmarks.search.replay_sides import STOCK, OurSide, Setting, StockSide, make_spec, simulate_study
 from benchmarks.search.replay_simulation import Outcome, Side, simulate
-from benchmarks.search.replay_tables import Grid
-from benchmarks.search.search_replay import Cell, default_setting, make_goal_grid, make_plan, make_result_grid
+from benchmarks.search.search_replay import Cell, default_setting, make_plan, tabulate_goals, tabulate_results
 from search_spaces.errors import UserInputError
 from study.spec.study_spec import StudySpec
 from tests.study.simulated import make_spec as make_simulated_spec
@@ -74,14 +73,14 @@ def run(setting: Setting, landscape: Hill | None = None, *, num_workers: int = 4
 
 
 @pytest.mark.parametrize("setting", [STOCK, OURS, replace(OURS, allocation="pooled"), replace(OURS, sampler="random")])
-def test_both_sides_spend_the_budget_and_not_a_round_of_trials_more(setting: Setting) -> None:
+def test_both_sides_spend_the_budget_and_at_most_one_trial_per_worker_more(setting: Setting) -> None:
     outcome = run(setting)
     spent = sum(outcome.device_seconds.values())
     assert 0.75 * 240.0 <= spent <= 240.0 + 4 * FULL_TRIAL_SECONDS["resnet50"]
     assert outcome.num_trials > 15
 
 
-def test_without_asha_the_budget_is_never_exceeded_and_trials_cost_what_the_landscape_says() -> None:
+def test_without_asha_the_budget_is_never_exceeded_and_trials_have_the_costs_of_the_landscape() -> None:
     outcome = run(replace(OURS, asha=False))
     num_small, num_large = outcome.device_seconds["resnet18"] / 6.0, outcome.device_seconds["resnet50"] / 18.0
     assert (num_small, num_large) == (20, 6)
@@ -90,7 +89,7 @@ def test_without_asha_the_budget_is_never_exceeded_and_trials_cost_what_the_land
 
 @pytest.mark.parametrize("setting", [STOCK, OURS])
 @pytest.mark.parametrize("num_workers", [1, 3, 8])
-def test_workers_are_all_used_and_no_more_than_there_are(setting: Setting, num_workers: int) -> None:
+def test_all_workers_are_used_and_no_more(setting: Setting, num_workers: int) -> None:
     outcome = run(setting, num_workers=num_workers)
     assert outcome.num_peak_running == num_workers
     assert outcome.idle_seconds >= 0.0
@@ -113,8 +112,8 @@ def make_stock(landscape: Hill, spec: StudySpec) -> StockSide:
     return StockSide(spec, landscape, budget_seconds=240.0)
 
 
-def test_stock_tells_optuna_that_stopped_trials_are_complete_and_not_their_last_value() -> None:
-    """What Ray 2.60 does; `TuneController._process_trial_result` and `stop_trial`."""
+def test_stock_reports_stopped_trials_to_optuna_as_complete_without_their_last_value() -> None:
+    """As in Ray 2.60: `TuneController._process_trial_result` and `stop_trial`."""
     landscape, spec = Hill(noise_sd=0.0), make_simulated_spec()
     side = make_stock(landscape, spec)
     simulate(side, landscape, num_workers=4, seed=0)
@@ -147,7 +146,7 @@ def test_nan_stays_with_stock_and_fails_at_once_with_ours() -> None:
     stock = make_stock(landscape, spec)
     simulate(stock, landscape, num_workers=4, seed=0)
     states = Counter(t.state for t in stock.search._ot_study.trials)
-    assert states[optuna.trial.TrialState.RUNNING] >= 1, "tell() refuses NaN; Ray logs it and goes on"
+    assert states[optuna.trial.TrialState.RUNNING] >= 1, "tell() refuses NaN; Ray logs it and continues"
     ours = OurSide(make_spec(spec, OURS, budget_seconds=240.0, seed=0), landscape)
     simulate(ours, landscape, num_workers=4, seed=0)
     failed = [r for r in ours.book if r.state is TrialState.FAILED]
@@ -205,19 +204,19 @@ def make_measures(regret_pp: float, *, is_wrong: bool, least_share: float = 1.0)
 
 
 def test_goals_are_met_and_missed_by_the_figures() -> None:
-    good = summarise([make_measures(1.0, is_wrong=False), make_measures(2.0, is_wrong=True)])
-    bad = summarise(
+    good = Summary([make_measures(1.0, is_wrong=False), make_measures(2.0, is_wrong=True)])
+    bad = Summary(
         [make_measures(2.0, is_wrong=True, least_share=0.5), make_measures(4.0, is_wrong=True, least_share=0.5)]
     )
     assert [goal.is_met for goal in judge_goals(good, bad)] == [True, True, True]
     assert [goal.is_met for goal in judge_goals(bad, good)] == [False, False, False]
     assert judge_goals(good, bad)[0].figures.startswith("-1.50 [")
-    faultless = summarise([make_measures(1.0, is_wrong=False)] * 2)
+    faultless = Summary([make_measures(1.0, is_wrong=False)] * 2)
     assert judge_goals(faultless, faultless)[1].is_met is None
 
 
 def test_intervals_hold_their_estimates() -> None:
-    summary = summarise([make_measures(float(i), is_wrong=i == 0) for i in range(10)])
+    summary = Summary([make_measures(float(i), is_wrong=i == 0) for i in range(10)])
     assert summary.regret_pp.estimate == pytest.approx(4.5)
     assert summary.regret_pp.low < 4.5 < summary.regret_pp.high
     # Clopper and Pearson's interval for 1 of 10.
@@ -225,32 +224,26 @@ def test_intervals_hold_their_estimates() -> None:
 
 
 def test_plan_has_stock_and_the_default_in_every_table() -> None:
-    plan = make_plan(["random"], [4, 8, 64], [0.5, 1.0], whole=False)
+    plan = make_plan(["random"], [4, 8, 64], [0.5, 1.0])
     assert len(plan) == len(set(plan))
     tables = {(c.gap_pp, c.num_workers) for c in plan}
     assert tables == {(None, 4), (None, 8), (None, 64), (0.5, 8), (1.0, 8)}
     for gap_pp, num_workers in tables:
         for setting in (STOCK, default_setting()):
             assert Cell(setting=setting, num_workers=num_workers, gap_pp=gap_pp) in plan
-    samplers = ["random", "tpe_univariate", "tpe_multivariate", "gp"]
-    assert sum(c.gap_pp is None for c in make_plan(samplers, [4, 8, 64], [0.5], whole=True)) == 3 * (4 * 2 * 2 + 1)
+    assert {c.num_workers for c in make_plan(["gp"], [4, 8, 64], []) if c.setting.sampler == "gp"} == {8}
     with pytest.raises(UserInputError, match="did you mean 'random'"):
-        make_plan(["randon"], [4], [], whole=False)
+        make_plan(["randon"], [4], [])
 
 
 def test_tables_name_the_default_the_difference_and_the_verdict() -> None:
-    summary = summarise([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
+    summary = Summary([make_measures(1.0, is_wrong=True), make_measures(3.0, is_wrong=False)])
     cells = {Cell(setting=s, num_workers=8): summary for s in (STOCK, default_setting())}
-    grid = make_result_grid(cells, None, 8, "title")
+    grid = tabulate_results(cells, None, 8, "title")
     text = grid.to_markdown()
     assert "(default) | 2.00 [" in text
     assert "| 0.00 [0.00, 0.00] | 1/2 [" in text
-    assert [row[-1] for row in make_goal_grid(cells).rows] == ["met", "MISSED", "met"]
-
-
-def test_markdown_table_has_a_line_per_row() -> None:
-    grid = Grid(title="T", columns=("a", "b"), rows=[("1", "2"), ("3", "4")])
-    assert grid.to_markdown().splitlines()[2:] == ["| a | b |", "| :-- | --: |", "| 1 | 2 |", "| 3 | 4 |"]
+    assert [row[-1] for row in tabulate_goals(cells).rows] == ["met", "MISSED", "met"]
 
 
 def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]:
@@ -285,7 +278,7 @@ def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]
     return Recording(spec=spec, arms={arm.name: curves}), curves
 
 
-def test_surrogate_finds_the_known_optimum_and_says_how_far_it_is_off() -> None:
+def test_surrogate_finds_the_known_optimum_and_measures_its_error() -> None:
     recording, curves = make_curves(40)
     surrogate = fit_arm(recording.spec.arms()[0], curves)
     quality = surrogate.quality
@@ -304,7 +297,7 @@ def test_surrogate_finds_the_known_optimum_and_says_how_far_it_is_off() -> None:
 
 def test_noise_is_that_of_trials_with_similar_curves() -> None:
     recording, curves = make_curves(12)
-    surrogate = fit_arm(recording.spec.arms()[0], curves, "kernel_ridge")
+    surrogate = fit_arm(recording.spec.arms()[0], curves)
     is_low = np.arange(12) < 4
     levels = np.where(is_low, 0.1, 0.9)[:, None]
     marked = replace(
@@ -316,9 +309,9 @@ def test_noise_is_that_of_trials_with_similar_curves() -> None:
     assert shifted.draw_noise(np.full(NUM_EPOCHS, 0.2), numpy_generator(0, "x"))[0] == 0.9
 
 
-def test_a_gap_is_exactly_what_was_asked_for() -> None:
+def test_a_shifted_gap_is_exact() -> None:
     arms = make_simulated_spec().arms()
-    surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1], "kernel_ridge") for i, arm in enumerate(arms)}
+    surrogates = {arm.name: fit_arm(arm, make_curves(12, i)[1]) for i, arm in enumerate(arms)}
     whole = CurveSurrogate(surrogates, "backbone")
     strongest = max(whole.true_best, key=lambda name: whole.true_best[name])
     shifted = whole.with_gap(0.02)
@@ -326,15 +319,12 @@ def test_a_gap_is_exactly_what_was_asked_for() -> None:
     assert min(shifted.true_best.values()) == pytest.approx(whole.true_best[strongest] - 0.02)
 
 
-def test_configurations_diverge_where_their_nearest_neighbour_did() -> None:
-    divergence = Divergence(features=np.array([[0.0, 0.0], [1.0, 1.0]]), first_epochs=np.array([6, 2]))
-    assert divergence.first_epoch(np.array([[0.1, 0.4], [0.9, 0.6]])).tolist() == [6, 2]
+def test_diverged_trials_are_counted_and_left_out_of_the_fit() -> None:
     recording, curves = make_curves(20)
     curves.macro_f1[3, 2:] = np.nan
-    surrogate = fit_arm(recording.spec.arms()[0], curves, "kernel_ridge")
+    surrogate = fit_arm(recording.spec.arms()[0], curves)
     assert (surrogate.quality.num_trials, surrogate.quality.num_diverged) == (19, 1)
-    predicted = surrogate.predict(np.array([encode(surrogate.arm.space, h) for h in curves.hyperparameters[3:5]]))
-    assert np.isnan(predicted).sum(axis=1).tolist() == [NUM_EPOCHS - 2, 0]
+    assert np.isfinite(surrogate.residuals).all()
 
 
 def test_a_surrogate_of_too_few_trials_is_refused() -> None:
@@ -343,12 +333,12 @@ def test_a_surrogate_of_too_few_trials_is_refused() -> None:
         fit_arm(recording.spec.arms()[0], curves)
 
 
-def test_points_of_the_cube_and_configurations_have_the_same_features() -> None:
+def test_points_of_the_unit_cube_become_configurations_and_features() -> None:
     space = make_simulated_spec().arms()[0].space
     names = space.names
     point = np.full((2, len(names)), 0.5)
     point[0, names.index("class_weighting")] = 0.1
-    features = encode_points(space, point)
+    features = [encode(space, place_in_space(space, row)) for row in point]
     chosen: dict[str, float | str] = {
         "max_lr": 10**-1.5,
         "backbone_lr_ratio": 10**-1.5,

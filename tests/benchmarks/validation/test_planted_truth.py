@@ -1,4 +1,4 @@
-"""A sample of the planted truth: one world with a shortcut is caught, and the tables tell goals that were missed."""
+"""A sample of the planted truth: one world with a shortcut is caught, and the tables list the missed goals."""
 
 from dataclasses import replace
 
@@ -24,18 +24,18 @@ def test_a_corner_patch_is_caught_and_placed() -> None:
     assert found.region in ("", "top left corner")
 
 
-def test_asked_scenes_show_the_partner_in_the_planted_cue() -> None:
-    what = ConfusedWorld(cue="colour").draw_asked(3)
-    partners = find_partner(what.labels)
-    assert np.array_equal(find_partner(partners), what.labels)
-    # The colour of an object is that of its partner's objects in scenes that were learnt.
-    assert what.masks is not None
-    red = np.array([image[mask, 0].mean() for image, mask in zip(what.images, what.masks, strict=True)])
-    learnt = ConfusedWorld(cue="colour").draw_learnt(3)
-    assert learnt.masks is not None
-    own = np.array([image[mask, 0].mean() for image, mask in zip(learnt.images, learnt.masks, strict=True)])
-    means = [own[learnt.labels == c].mean() for c in range(10)]
-    shown = [red[what.labels == c].mean() for c in range(10)]
+def test_audited_scenes_show_the_partner_in_the_planted_cue() -> None:
+    audited = ConfusedWorld(cue="colour").draw_audited(3)
+    partners = find_partner(audited.labels)
+    assert np.array_equal(find_partner(partners), audited.labels)
+    # The color of an object is that of its partner's objects in the training scenes.
+    assert audited.masks is not None
+    red = np.array([image[mask, 0].mean() for image, mask in zip(audited.images, audited.masks, strict=True)])
+    training = ConfusedWorld(cue="colour").draw_training(3)
+    assert training.masks is not None
+    own = np.array([image[mask, 0].mean() for image, mask in zip(training.images, training.masks, strict=True)])
+    means = [own[training.labels == c].mean() for c in range(10)]
+    shown = [red[audited.labels == c].mean() for c in range(10)]
     assert np.corrcoef([means[find_partner(np.array(c))] for c in range(10)], shown)[0, 1] > 0.9
 
 
@@ -52,7 +52,7 @@ CLEAN = AuditOutcome(
 
 
 def make_outcomes(_: object, world: object, count: int) -> list[AuditOutcome]:
-    """Return what a perfect audit says of a world."""
+    """Return the outcomes of a perfect audit of a world."""
     assert isinstance(world, AuditedWorld)
     if world.shortcut == "control":
         return [CLEAN] * count
@@ -73,20 +73,20 @@ def test_tables_of_a_perfect_audit_miss_no_goal(monkeypatch) -> None:
     assert waves[2][3][3].startswith("3 of 3")
 
 
-def test_tables_tell_what_was_missed(monkeypatch) -> None:
+def test_tables_list_the_missed_goals(monkeypatch) -> None:
     alarmed = replace(CLEAN, fails=(True, True), confirmed=(True, False), region="left side", frequency_fails=True)
     monkeypatch.setattr(planted_tables, "repeat", lambda _function, _world, count: [alarmed] * count)
     problems: list[str] = []
     tabulate_audits(3, WEIGHTS, problems)
-    told = "; ".join(problems)
-    for what in (
+    missed = "; ".join(problems)
+    for goal in (
         "false alarms 30 of 30",
         "does not grow with rho",
         "AUC of the audit 0.500",
         "region right in 0 of 27",
     ):
-        assert what in told
-    assert "frequency test, false alarms 33 of 33" in told
+        assert goal in missed
+    assert "frequency test, false alarms 33 of 33" in missed
 
 
 def test_causes_are_counted_by_planted_cue(monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Simulated arms of which it is known which classes they confuse beyond chance: for level and power of the cluster test."""
+"""Simulated arms whose classes confused beyond chance are known: for level and power of the cluster test."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.metrics import IntArray
 
 NUM_CLASSES = 10
-# How often each class is wrongly said, and how often images of each class are wrong: far from equal.
+# How often each class is predicted wrongly, and the error rate of each class: far from equal.
 POPULARITY = np.array([0.2, 0.16, 0.12, 0.1, 0.1, 0.08, 0.08, 0.06, 0.06, 0.04])
 ERROR_RATES = np.array([0.5, 0.1, 0.3, 0.2, 0.4, 0.05, 0.3, 0.25, 0.2, 0.35])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedArm:
-    """What is simulated.
+    """The parameters of a simulation.
 
     Attributes:
         num_images, num_seeds: N and S.
         group: classes that are confused with each other beyond chance; empty for the null.
         share: of the errors of the group's classes that fall on the group.
-        stickiness: how surely a hard image is wrong in a seed, and with its usual wrong label: seeds are not independent.
+        stickiness: probability that a hard image is wrong in a seed, and that it gets its usual wrong label: seeds are dependent.
     """
 
     num_images: int
@@ -39,8 +39,8 @@ class ConfusedArm:
         predicted = np.tile(labels, (self.num_seeds, 1))
         for row in predicted:
             wrong = hard & (rng.random(self.num_images) < self.stickiness)
-            said = np.where(rng.random(self.num_images) < self.stickiness, usual, self._draw_wrong(labels, rng))
-            row[wrong] = said[wrong]
+            chosen = np.where(rng.random(self.num_images) < self.stickiness, usual, self._draw_wrong(labels, rng))
+            row[wrong] = chosen[wrong]
         return ArmPredictions(
             name="simulated",
             seeds=tuple(range(self.num_seeds)),

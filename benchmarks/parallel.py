@@ -1,0 +1,18 @@
+"""The same function for many arguments, on all cores."""
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from joblib import Parallel, delayed
+
+
+def run_parallel(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return the results of `function` for each tuple of arguments, in order; each process computes with one thread."""
+    num_processes = os.cpu_count()
+    return list(Parallel(n_jobs=num_processes)(delayed(function)(*arguments) for arguments in calls))
+
+
+def repeat(function: Callable[[Any, int], Any], world: object, count: int) -> list[Any]:
+    """Return the results of `function` for `world` and each number from 0 to `count` - 1, in order."""
+    return run_parallel(function, ((world, number) for number in range(count)))
