@@ -1,21 +1,10 @@
 """Conversion between parameters and Optuna distributions, both of which include their upper bounds."""
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces.config import Value
-from search_spaces.space import (
-    CategoricalParameter,
-    FloatParameter,
-    IntParameter,
-    Parameter,
-    SearchSpace,
-)
+from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, SearchSpace
 
 
 def to_distribution(parameter: Parameter) -> BaseDistribution:

@@ -284,9 +284,7 @@ def replay(study: options.StudyArgument, storage: options.StorageOption = None) 
 
 @app.command()
 def tensorboard(
-    study: options.StudyArgument,
-    storage: options.StorageOption = None,
-    port: options.PortOption = 6006,
+    study: options.StudyArgument, storage: options.StorageOption = None, port: options.PortOption = 6006
 ) -> None:
     """Show the events of a study in TensorBoard. Events on an object store are copied to a local folder as they grow."""
     from study.views.event_mirror import mirrored_events

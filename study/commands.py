@@ -172,13 +172,7 @@ def _open_to_drive(study: str, storage: str | None, console: Console) -> Iterato
 
 
 def _drive(
-    opened: OpenStudy,
-    prepared: Prepared,
-    cluster: Cluster,
-    max_concurrent: int,
-    *,
-    whole: bool,
-    console: Console,
+    opened: OpenStudy, prepared: Prepared, cluster: Cluster, max_concurrent: int, *, whole: bool, console: Console
 ) -> list[str]:
     """Run the stages that are left under a live view, print each stage's table, and return the arms that miss the gate."""
     _print_line(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", console)

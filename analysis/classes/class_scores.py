@@ -10,11 +10,7 @@ from analysis.findings.class_findings import ClassScore
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.crossed_interval import CrossedEstimate, compute_crossed_interval, compute_proportion_interval
-from analysis.statistics.influence import (
-    compute_f1_influence,
-    compute_macro_f1_influence,
-    compute_precision_influence,
-)
+from analysis.statistics.influence import compute_f1_influence, compute_macro_f1_influence, compute_precision_influence
 from analysis.statistics.metrics import (
     FloatArray,
     IntArray,

@@ -82,8 +82,7 @@ def compare_with_humans(
     index = {name: i for i, name in enumerate(class_names)}
     return tuple(
         replace(
-            pair,
-            human=compute_human_excess(arm, index[pair.classes[0]], index[pair.classes[1]], human, confidence),
+            pair, human=compute_human_excess(arm, index[pair.classes[0]], index[pair.classes[1]], human, confidence)
         )
         for pair in pairs
     )

@@ -21,12 +21,7 @@ PAIR_CONFIDENCE = 0.95
 
 
 def compute_arm_scores(
-    evidence: ArmEvidence,
-    class_names: Sequence[str],
-    *,
-    confidence: float,
-    gate: float | None,
-    num_search_images: int,
+    evidence: ArmEvidence, class_names: Sequence[str], *, confidence: float, gate: float | None, num_search_images: int
 ) -> ArmScores:
     """Return an arm's scores on the test split and its costs.
 

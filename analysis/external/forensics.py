@@ -96,10 +96,7 @@ def analyze_outside_arms(
 
 
 def _analyze_arm(
-    arm: ArmPredictions,
-    names: tuple[str, ...],
-    human: NDArray[np.float64] | None,
-    groups: Mapping[str, Sequence[str]],
+    arm: ArmPredictions, names: tuple[str, ...], human: NDArray[np.float64] | None, groups: Mapping[str, Sequence[str]]
 ) -> OutsideArm:
     scores = compute_class_scores(arm, names, CONFIDENCE)
     return OutsideArm(

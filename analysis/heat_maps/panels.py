@@ -112,10 +112,7 @@ def _compute_agreement(seeds: Sequence[Predictions]) -> _Agreement:
 def _rank_images(arms: Mapping[str, _Agreement], labels: NDArray[np.int64]) -> list[_Ranking]:
     """Return (reason, agreement (N,), confidence (N,)) in the order of turns; agreement <= 1/2 disqualifies."""
     both = {1: "", 2: "both "}.get(len(arms), "all ")
-    rankings = [
-        _rank_confused(arms, labels),
-        (f"{both}wrong", *_rank_correctness(arms, correct=set())),
-    ]
+    rankings = [_rank_confused(arms, labels), (f"{both}wrong", *_rank_correctness(arms, correct=set()))]
     if len(arms) > 1:
         rankings += [(f"only {name} correct", *_rank_correctness(arms, correct={name})) for name in arms]
     rankings.append((f"{both}correct", *_rank_correctness(arms, correct=set(arms))))

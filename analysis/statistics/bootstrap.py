@@ -34,12 +34,7 @@ class CrossedBootstrap:
 
 
 def compute_crossed_bootstrap(
-    treatment: Side,
-    control: Side,
-    *,
-    confidence: float,
-    random_seed: int = 0,
-    num_draws: int = 5000,
+    treatment: Side, control: Side, *, confidence: float, random_seed: int = 0, num_draws: int = 5000
 ) -> CrossedBootstrap:
     """Return a cross-check of `compute_difference` that resamples seeds and images.
 
@@ -95,10 +90,7 @@ def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Ge
 
 
 def compute_bootstrap_differences(
-    treatment: Side,
-    control: Side,
-    weights: NDArray[np.floating],
-    seed_draws: NDArray[np.int64],
+    treatment: Side, control: Side, weights: NDArray[np.floating], seed_draws: NDArray[np.int64]
 ) -> FloatArray:
     """Return (B,) differences D* of macro-F1 for image weights (B, N) and drawn seed positions (B, S)."""
     sides = (treatment, control)

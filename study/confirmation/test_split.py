@@ -22,13 +22,7 @@ from trainables.training.predictions import Predictions
 TEST = "test"
 
 
-def read_test_split(
-    book: RecordBook,
-    plan: Plan,
-    runs: Sequence[TrialRecord],
-    shared: Any,
-    spec: StudySpec,
-) -> None:
+def read_test_split(book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], shared: Any, spec: StudySpec) -> None:
     """Predict the test split with every confirmation trial that has no test predictions; count it as one read.
 
     The trials predict in parallel on the cluster; this process stores what they return. A read that was interrupted continues

@@ -15,16 +15,8 @@ MAX_NAMED = 4
 
 def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     """Return one line per difference in code, package versions and Python between the passport and this process."""
-    then = {
-        "code": passport["code"],
-        "versions": passport["versions"],
-        "python": passport["platform"]["python"],
-    }
-    now = {
-        "code": describe_code(),
-        "versions": package_versions(),
-        "python": describe_platform()["python"],
-    }
+    then = {"code": passport["code"], "versions": passport["versions"], "python": passport["platform"]["python"]}
+    now = {"code": describe_code(), "versions": package_versions(), "python": describe_platform()["python"]}
     return list_differences(then, now)
 
 

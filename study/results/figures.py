@@ -12,10 +12,7 @@ from trainables.records.record import TrialRecord
 
 
 def draw_figures(
-    arms: Sequence[ArmFinding],
-    rows: Sequence[ComparisonRow],
-    search: SearchResults,
-    records: Sequence[TrialRecord],
+    arms: Sequence[ArmFinding], rows: Sequence[ComparisonRow], search: SearchResults, records: Sequence[TrialRecord]
 ) -> dict[str, bytes]:
     """Return every figure that there is something to draw in, as a PNG by file name.
 

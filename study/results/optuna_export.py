@@ -80,12 +80,7 @@ def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -
     studies = {}
     for name, (own, space, arm_name) in built.items():
         studies[name] = build_optuna_study(own, space, storage, name)
-        attributes = {
-            "study": spec.name,
-            "space": spec.search.space,
-            "factor": spec.factor,
-            "arm": arm_name,
-        }
+        attributes = {"study": spec.name, "space": spec.search.space, "factor": spec.factor, "arm": arm_name}
         for key, value in attributes.items():
             studies[name].set_user_attr(key, value)
     return studies

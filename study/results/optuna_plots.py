@@ -88,11 +88,7 @@ class SearchView:
     def build_page(self, study_name: str) -> str:
         """Return the interactive page with every plot; it contains plotly's script."""
         sections = [
-            PageSection(
-                title=plot.title,
-                caption=describe_search_plot(plot.key),
-                html=_draw_html(plot),
-            )
+            PageSection(title=plot.title, caption=describe_search_plot(plot.key), html=_draw_html(plot))
             for plot in self.plots
         ]
         return build_search_page(study_name, sections, self.notes, plotly.offline.get_plotlyjs())

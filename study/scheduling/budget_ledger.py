@@ -35,11 +35,7 @@ class DeviceTimeLedger:
     """
 
     def __init__(
-        self,
-        arms: Sequence[str],
-        *,
-        budget: float | None = None,
-        full_trial_seconds: Mapping[str, float] | None = None,
+        self, arms: Sequence[str], *, budget: float | None = None, full_trial_seconds: Mapping[str, float] | None = None
     ) -> None:
         """Open an account for each arm.
 
@@ -139,9 +135,7 @@ def is_search_finished(
     if spec.num_trials is not None:
         return len(records) >= spec.num_trials
     ledger = DeviceTimeLedger(
-        [arm.name for arm in spec.arms()],
-        budget=spec.search.device_seconds,
-        full_trial_seconds=full_trial_seconds,
+        [arm.name for arm in spec.arms()], budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
     )
     for record in sorted(records, key=lambda r: r.ended_order or 0):
         ledger.start(record.config.arm, record.trial_id)

@@ -87,11 +87,7 @@ class RecordKeeper:
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
         device_seconds = record.device_seconds + report.device_seconds
-        own = {
-            "device_seconds": device_seconds,
-            "order": self.take_order(),
-            "decision": "stop" if stop else "continue",
-        }
+        own = {"device_seconds": device_seconds, "order": self.take_order(), "decision": "stop" if stop else "continue"}
         epoch = EpochRecord.model_validate({**dict(report.metrics), **own})
         details = dict(report.details)
         details["digests"] = {**record.digests, **dict(details.get("digests", ()))}

@@ -64,7 +64,7 @@ DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
             "resources.max_failed_fraction": 0.5,
             "resources.profile": False,
             "resources.image_folder": "",
-        },
+        }
     }
 )
 

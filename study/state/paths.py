@@ -10,11 +10,7 @@ from trainables.records.record import RECORD, RECORD_COPY
 from trainables.records.store import Store, join_uri
 
 Stage = Literal["search", "confirmation", "intervention"]
-STAGE_FOLDERS: dict[Stage, str] = {
-    "search": "trials",
-    "confirmation": "confirmation",
-    "intervention": "interventions",
-}
+STAGE_FOLDERS: dict[Stage, str] = {"search": "trials", "confirmation": "confirmation", "intervention": "interventions"}
 SPEC = "spec.toml"
 PASSPORT = "passport.json"
 EXTENSIONS = "extensions"

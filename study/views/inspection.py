@@ -27,8 +27,7 @@ def print_inspection(spec: StudySpec, address: str | None, console: Console) -> 
         f"{report.num_duplicates} exact duplicates; {report.num_leaks} images of the training split are also in another split"
     )
     console.print(
-        f"weights: {prepared.fixed['weights']}; arms: {', '.join(a.name for a in spec.arms())}",
-        soft_wrap=True,
+        f"weights: {prepared.fixed['weights']}; arms: {', '.join(a.name for a in spec.arms())}", soft_wrap=True
     )
     with connect_cluster(address) as cluster:
         most = check_cluster(spec, cluster)

@@ -318,10 +318,6 @@ def make_arm_cams(panel: CamPanel) -> tuple[ArmCam, ...]:
         return (0.0 if degenerate else 0.37) * np.exp(-away / 3).astype(np.float32)
 
     return tuple(
-        ArmCam(
-            view=view,
-            predicted_cam=peak(view.map_size, view.degenerate),
-            true_cam=peak(view.map_size, False)[::-1],
-        )
+        ArmCam(view=view, predicted_cam=peak(view.map_size, view.degenerate), true_cam=peak(view.map_size, False)[::-1])
         for view in panel.views
     )

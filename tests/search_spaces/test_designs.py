@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from search_spaces.arms import make_fixed_arm, split_into_arms
-from search_spaces.designs import (
-    Contrast,
-    contrast_with_first,
-    make_factorial_design,
-    make_one_at_a_time_design,
-)
+from search_spaces.designs import Contrast, contrast_with_first, make_factorial_design, make_one_at_a_time_design
 from search_spaces.errors import UserInputError
 from search_spaces.named_spaces import TRANSFER_LEARNING
 

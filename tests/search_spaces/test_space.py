@@ -9,20 +9,10 @@ from hypothesis import strategies as st
 
 from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
-from search_spaces.distributions import (
-    from_distribution,
-    suggest_hyperparameters,
-    to_distribution,
-)
+from search_spaces.distributions import from_distribution, suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.named_spaces import SPACES, load_space
-from search_spaces.space import (
-    CategoricalParameter,
-    Condition,
-    FloatParameter,
-    IntParameter,
-    SearchSpace,
-)
+from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE_NAMES = sorted(SPACES)
@@ -145,10 +135,7 @@ def test_impossible_factor_is_refused(factor: str, message: str) -> None:
 
 names = st.text(st.characters(categories=["Ll"]), min_size=1, max_size=6)
 values = st.one_of(
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.integers(-(2**53), 2**53),
-    st.text(max_size=8),
-    st.booleans(),
+    st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**53), 2**53), st.text(max_size=8), st.booleans()
 )
 
 
@@ -159,9 +146,7 @@ values = st.one_of(
     seed=st.integers(0, 2**31),
 )
 def test_config_goes_to_json_and_back_with_the_same_fingerprint(
-    hyperparameters: dict[str, float | int | str | bool],
-    fixed: dict[str, float | int | str | bool],
-    seed: int,
+    hyperparameters: dict[str, float | int | str | bool], fixed: dict[str, float | int | str | bool], seed: int
 ) -> None:
     fixed = {k: v for k, v in fixed.items() if k not in hyperparameters}
     config = TrialConfig(arm="a", seed=seed, hyperparameters=hyperparameters, fixed=fixed)

@@ -190,9 +190,7 @@ def test_no_network_for_a_download_says_what_to_fetch(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     refuse("model.weights=imagenet", mentions=("resnet18-", ".pth", str(tmp_path / "hub")))
     refuse(
-        "data.source=cifar10",
-        f"data.path={tmp_path}/cifar",
-        mentions=("cifar-10-python.tar.gz", f"{tmp_path}/cifar"),
+        "data.source=cifar10", f"data.path={tmp_path}/cifar", mentions=("cifar-10-python.tar.gz", f"{tmp_path}/cifar")
     )
 
 
@@ -256,9 +254,7 @@ def test_damaged_record_is_named(tmp_path: Path) -> None:
     assert "00000/record.json is damaged" in outcome.errors
 
 
-def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numbers(
-    refuse: Callable[..., str],
-) -> None:
+def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numbers(refuse: Callable[..., str]) -> None:
     message = refuse("search.device_seconds=0.01", mentions=("search.device_seconds", "but got 0.01"))
     assert re.search(r"full trial of each \([0-9]+ for resnet18, [0-9]+ for resnet50\), so [0-9]+ or more", message)
 

@@ -69,12 +69,7 @@ def prepare_batch(images: Tensor, *, image_size: int, interpolation: str, channe
 
 
 def augment_batch(
-    images: Tensor,
-    labels: Tensor,
-    *,
-    generator: torch.Generator,
-    settings: AugmentationSettings,
-    num_classes: int,
+    images: Tensor, labels: Tensor, *, generator: torch.Generator, settings: AugmentationSettings, num_classes: int
 ) -> tuple[Tensor, Tensor]:
     """Return augmented inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, whose rows sum to 1.
 

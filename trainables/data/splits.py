@@ -90,11 +90,7 @@ def make_splits(
     search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search")
     train = np.setdiff1d(rest, search, assume_unique=True)
     splits = Splits(
-        train=train,
-        search=search,
-        confirm=confirm,
-        test=test,
-        data_fingerprint=compute_data_fingerprint(image_set),
+        train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
     )
     _check_classes(image_set, splits)
     return splits

@@ -19,10 +19,7 @@ from trainables.models.weights import HEAD_PREFIX, load_backbone_weights
 from trainables.seeds import derive_seed, torch_generator
 
 BACKBONES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {
-        "resnet18": torchvision.models.resnet18,
-        "resnet50": torchvision.models.resnet50,
-    }
+    {"resnet18": torchvision.models.resnet18, "resnet50": torchvision.models.resnet50}
 )
 COMPILERS = ("none", "inductor", "cuda_graphs")
 

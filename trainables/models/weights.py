@@ -19,10 +19,7 @@ from search_spaces.errors import UserInputError, nearest_name
 # The V1 weights of both backbones were trained with the same recipe. With ResNet50's V2 weights an A/B study of the backbones
 # would compare the recipes too.
 PUBLISHED_URLS: Mapping[str, str] = MappingProxyType(
-    {
-        "resnet18": ResNet18_Weights.IMAGENET1K_V1.url,
-        "resnet50": ResNet50_Weights.IMAGENET1K_V1.url,
-    }
+    {"resnet18": ResNet18_Weights.IMAGENET1K_V1.url, "resnet50": ResNet50_Weights.IMAGENET1K_V1.url}
 )
 HEAD_PREFIX = "fc."
 _SUFFIXES = (".pt", ".pth", ".safetensors")

@@ -17,13 +17,7 @@ from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
 from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.devices import peak_memory_bytes
-from trainables.models.backbones import (
-    build_model,
-    compile_model,
-    count_parameters,
-    place_model,
-    set_training_mode,
-)
+from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
 from trainables.seeds import torch_generator
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
 from trainables.training.class_weights import compute_class_weights, compute_weighted_cross_entropy
@@ -313,11 +307,7 @@ class TrainingRun:
             labels = self._labels[chosen].to(self.device, non_blocking=True)
         with self.stopwatch.part("augment"):
             inputs, targets = augment_batch(
-                images,
-                labels,
-                generator=generator,
-                settings=self._settings,
-                num_classes=len(self._data.class_names),
+                images, labels, generator=generator, settings=self._settings, num_classes=len(self._data.class_names)
             )
         with self.stopwatch.part("forward"):
             with autocast(self.config, self.device):

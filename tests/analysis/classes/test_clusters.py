@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
-from analysis.classes.clusters import (
-    ALPHA,
-    compute_pair_test,
-    find_clusters,
-    fit_quasi_independence,
-)
+from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters, fit_quasi_independence
 from analysis.classes.human_counts import compute_human_shares
-from analysis.classes.pair_rates import (
-    AMBIGUOUS,
-    MACHINE_SPECIFIC,
-    OPEN,
-    compute_human_excess,
-    compute_pair_rate,
-)
+from analysis.classes.pair_rates import AMBIGUOUS, MACHINE_SPECIFIC, OPEN, compute_human_excess, compute_pair_rate
 from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError

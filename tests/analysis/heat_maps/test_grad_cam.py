@@ -62,8 +62,7 @@ def hand_written_cams(model: nn.Module, inputs: torch.Tensor, layer: str) -> NDA
 
 
 @pytest.mark.parametrize(
-    ("image_size", "expected"),
-    [(32, ("layer2", 4)), (64, ("layer3", 4)), (128, ("layer4", 4)), (224, ("layer4", 7))],
+    ("image_size", "expected"), [(32, ("layer2", 4)), (64, ("layer3", 4)), (128, ("layer4", 4)), (224, ("layer4", 7))]
 )
 @pytest.mark.parametrize("build", [resnet18, resnet50])
 def test_the_deepest_layer_with_four_cells_is_chosen(build, image_size: int, expected) -> None:

@@ -22,12 +22,7 @@ MAX_EPOCHS = 4
 
 
 def make_record(
-    index: int,
-    scores: Sequence[float | None],
-    state: TrialState,
-    *,
-    arm: str = "a",
-    seconds_per_epoch: float = 1.0,
+    index: int, scores: Sequence[float | None], state: TrialState, *, arm: str = "a", seconds_per_epoch: float = 1.0
 ) -> TrialRecord:
     """Return a search record whose epochs have these macro-F1."""
     epochs = tuple(

@@ -10,11 +10,7 @@ from analysis.classes.class_scores import compute_macro_f1_interval
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
-from analysis.statistics.bootstrap import (
-    compute_bootstrap_differences,
-    compute_crossed_bootstrap,
-    draw_image_weights,
-)
+from analysis.statistics.bootstrap import compute_bootstrap_differences, compute_crossed_bootstrap, draw_image_weights
 from analysis.statistics.comparison import (
     compare_arms,
     compute_difference,
@@ -83,14 +79,7 @@ def test_swapping_arms_mirrors_the_row_and_p_agrees_with_the_interval(seed, shif
     assert mirror.effect.estimate == -row.effect.estimate
     opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
     assert mirror.verdict is opposite.get(row.verdict, row.verdict)
-    same = (
-        "materiality",
-        "settles",
-        "standard_error",
-        "p_value",
-        "minimum_detectable_effect",
-        "degrees_of_freedom",
-    )
+    same = ("materiality", "settles", "standard_error", "p_value", "minimum_detectable_effect", "degrees_of_freedom")
     assert [getattr(mirror, name) for name in same] == [getattr(row, name) for name in same]
     assert (row.p_value < 1 - row.confidence) == (row.effect.low > 0 or row.effect.high < 0)
     assert (row.settles != "") == (row.verdict is Verdict.UNDECIDED)
@@ -101,10 +90,7 @@ def test_permuting_seeds_and_images_changes_nothing():
     order = np.random.default_rng(2).permutation(len(arms[0].labels))
     shuffled = [
         dataclasses.replace(
-            arm,
-            labels=arm.labels[order],
-            sample_ids=arm.sample_ids[order],
-            predicted=arm.predicted[::-1][:, order],
+            arm, labels=arm.labels[order], sample_ids=arm.sample_ids[order], predicted=arm.predicted[::-1][:, order]
         )
         for arm in arms
     ]
@@ -155,10 +141,7 @@ def test_more_rows_widen_the_interval():
     ],
 )
 def test_verdict_follows_the_rule(low, high, verdict, materiality):
-    assert compute_verdict(Interval(estimate=(low + high) / 2, low=low, high=high), 0.005) == (
-        verdict,
-        materiality,
-    )
+    assert compute_verdict(Interval(estimate=(low + high) / 2, low=low, high=high), 0.005) == (verdict, materiality)
 
 
 def test_more_seeds_are_recommended_where_seeds_are_the_noise():

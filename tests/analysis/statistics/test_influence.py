@@ -33,9 +33,7 @@ def draw_models(num_seeds=3, num_images=36, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(num_images) % NUM_CLASSES
     predicted = np.where(
-        rng.random((num_seeds, num_images)) < 0.6,
-        labels,
-        rng.integers(0, NUM_CLASSES, (num_seeds, num_images)),
+        rng.random((num_seeds, num_images)) < 0.6, labels, rng.integers(0, NUM_CLASSES, (num_seeds, num_images))
     )
     predicted[0] = np.where(predicted[0] == NUM_CLASSES - 1, 0, predicted[0])
     return labels, predicted
@@ -100,9 +98,7 @@ def test_influence_equals_the_formula_of_the_protocol():
         f1 = 2 * (true & positive).sum() / size
         psi += (2.0 * (true & positive) - f1 * (true * 1.0 + positive)) / size
     np.testing.assert_allclose(
-        compute_macro_f1_influence(labels, predicted, NUM_CLASSES)[0],
-        psi * num_images / NUM_CLASSES,
-        atol=1e-12,
+        compute_macro_f1_influence(labels, predicted, NUM_CLASSES)[0], psi * num_images / NUM_CLASSES, atol=1e-12
     )
 
 
@@ -218,10 +214,7 @@ def test_zero_successes_have_a_positive_upper_bound():
     exact = 1 - 0.025 ** (1 / 100)
     assert proportion(0.0, 0.0).high == pytest.approx(exact, rel=1e-9)
     assert proportion(0.0, 0.0).low == 0.0
-    assert (proportion(0.0, 0.0, num_observations=0).low, proportion(0.0, 0.0, num_observations=0).high) == (
-        0,
-        1,
-    )
+    assert (proportion(0.0, 0.0, num_observations=0).low, proportion(0.0, 0.0, num_observations=0).high) == (0, 1)
 
 
 def test_proportion_interval_is_the_normal_one_where_both_are_right():

@@ -13,11 +13,7 @@ from matplotlib.collections import PathCollection
 
 from study.open_study import OpenStudy
 from study.results.findings import analyze, load_findings
-from study.results.optuna_export import (
-    build_optuna_study,
-    build_search_studies,
-    compute_importances,
-)
+from study.results.optuna_export import build_optuna_study, build_search_studies, compute_importances
 from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
 from study.results.report import write_report
 from study.spec.study_spec import AnalyzeSpec

@@ -36,10 +36,7 @@ def test_new_sampler_and_scheduler_make_the_same_decisions_in_order(sampler: str
     assert states.count(TrialState.PRUNED) >= 3
     replay = replay_search(records, {0: spec})
     assert replay == Replay(
-        num_suggestions=20,
-        num_reports=sum(len(r.epochs) for r in records),
-        num_stops=20,
-        difference="",
+        num_suggestions=20, num_reports=sum(len(r.epochs) for r in records), num_stops=20, difference=""
     )
 
 

@@ -19,9 +19,7 @@ def test_names_of_the_presets() -> None:
 
 def test_overrides_and_name_are_written_into_the_text() -> None:
     spec, text = load_spec(
-        "demo",
-        ["search.num_trials=4", "data.options.native_size=16", "model.weights=some/path"],
-        name="other",
+        "demo", ["search.num_trials=4", "data.options.native_size=16", "model.weights=some/path"], name="other"
     )
     assert (spec.name, spec.search.num_trials, spec.model.weights) == ("other", 4, "some/path")
     assert parse_spec(text, where="text") == spec

@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from search_spaces.errors import UserInputError
-from trainables.data.augmentation import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AugmentationSettings,
-    augment_batch,
-    prepare_batch,
-)
+from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, AugmentationSettings, augment_batch, prepare_batch
 
 SIZE = 16
 NUM_CLASSES = 4

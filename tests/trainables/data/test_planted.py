@@ -113,13 +113,7 @@ def test_the_background_cue_stays_out_of_the_object() -> None:
     assert (difference[core] == 0).mean() > 0.95
 
 
-@pytest.mark.parametrize(
-    ("shortcut", "region"),
-    [
-        ("corner_patch", np.s_[:, :4, :4]),
-        ("frame", np.s_[:, :2, :]),
-    ],
-)
+@pytest.mark.parametrize(("shortcut", "region"), [("corner_patch", np.s_[:, :4, :4]), ("frame", np.s_[:, :2, :])])
 def test_a_shortcut_lies_in_its_region(shortcut: str, region: tuple[slice, ...]) -> None:
     sets = [make_planted_scenes(seed=3, num_images=100, noise_std=0.0, shortcuts={shortcut: rho}) for rho in (1.0, 0.0)]
     difference = np.abs(sets[0].image_set.images.astype(int) - sets[1].image_set.images.astype(int)).max(axis=3)

@@ -121,11 +121,7 @@ def test_any_change_alters_the_data_fingerprint() -> None:
     assert compute_data_fingerprint(strided) == compute_data_fingerprint(image_set)
 
 
-@given(
-    labels=st.lists(st.integers(0, 5), min_size=1, max_size=60),
-    share=st.floats(0, 1),
-    seed=st.integers(0, 100),
-)
+@given(labels=st.lists(st.integers(0, 5), min_size=1, max_size=60), share=st.floats(0, 1), seed=st.integers(0, 100))
 @settings(max_examples=200, deadline=None)
 def test_quotas_are_kept_to_within_one_image(labels: list[int], share: float, seed: int) -> None:
     array = np.array(labels, dtype=np.int64)

@@ -57,9 +57,7 @@ def change(**changes: Value) -> TrialConfig:
     inside = {name: value for name, value in changes.items() if name in CONFIG.hyperparameters}
     outside = {name: value for name, value in changes.items() if name not in inside}
     return dataclasses.replace(
-        CONFIG,
-        hyperparameters={**CONFIG.hyperparameters, **inside},
-        fixed={**CONFIG.fixed, **outside},
+        CONFIG, hyperparameters={**CONFIG.hyperparameters, **inside}, fixed={**CONFIG.fixed, **outside}
     )
 
 
