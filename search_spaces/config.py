@@ -12,6 +12,10 @@ from pydantic import ConfigDict, PlainSerializer, TypeAdapter
 from search_spaces.errors import UserInputError
 
 Value = float | int | str | bool
+# Settings that were added after studies had been stored, each with the value that stands for the behavior before it. A
+# configuration with that value does not hold the setting, so that the fingerprints of earlier studies remain valid.
+EARLIER_BEHAVIOR: dict[str, Value] = {}
+
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
 
 
@@ -23,7 +27,8 @@ class TrialConfig:
         arm: Name of the arm (a level of the study's A/B factor, or "all" in a pooled study).
         seed: Determines the initialization of the head, shuffling and augmentation.
         hyperparameters: The values that the search varies. A conditional parameter that does not apply is absent.
-        fixed: The settings that all trials of the study share (image size, epochs, batch size, ...).
+        fixed: The settings that all trials of the study share (image size, epochs, batch size, ...), without those of
+            `EARLIER_BEHAVIOR` that have the value given there.
 
     Raises:
         UserInputError: If a name occurs in both `hyperparameters` and `fixed`.
@@ -43,19 +48,22 @@ class TrialConfig:
                 f"a name is either a hyperparameter or a fixed setting, but {sorted(overlap)} occur in both"
             )
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
-        object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
+        fixed = {k: v for k, v in self.fixed.items() if k not in EARLIER_BEHAVIOR or EARLIER_BEHAVIOR[k] != v}
+        object.__setattr__(self, "fixed", MappingProxyType(fixed))
 
     def __getitem__(self, name: str) -> Value:
         """Return the hyperparameter or fixed setting `name`; raise UserInputError if there is neither."""
         if name in self.hyperparameters:
             return self.hyperparameters[name]
-        if name not in self.fixed:
-            raise UserInputError(f"the configuration of the arm {self.arm!r} has no value of {name!r}")
-        return self.fixed[name]
+        for settings in (self.fixed, EARLIER_BEHAVIOR):
+            if name in settings:
+                return settings[name]
+        raise UserInputError(f"the configuration of the arm {self.arm!r} has no value of {name!r}")
 
     def get(self, name: str, default: Value) -> Value:
         """Return the hyperparameter or fixed setting `name`, or `default` where it does not apply."""
-        return self[name] if name in self.hyperparameters or name in self.fixed else default
+        is_set = name in self.hyperparameters or name in self.fixed or name in EARLIER_BEHAVIOR
+        return self[name] if is_set else default
 
     def number(self, name: str) -> float:
         """Return `name` as a float; raise UserInputError if it is not a number."""

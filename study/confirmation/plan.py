@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.designs import Contrast
 from study.spec.study_spec import StudySpec
 from study.state.checksums import read_changed_json, write_sealed_json
 from study.state.paths import PLAN
 from study.state.record_book import RecordBook, now_utc
-from trainables.damaged_files import DamagedFileError
+from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.seeds import derive_seed
@@ -83,12 +83,8 @@ def read_plan(store: Store) -> Plan | None:
     if not store.exists(PLAN):
         return None
     data, is_intact = read_changed_json(store, PLAN)
-    try:
+    with decoding(f"{store.root}/{PLAN}"):
         return Plan.model_validate({**data, "is_changed": not is_intact})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DamagedFileError(f"{store.root}/{PLAN} is damaged: {place}: {first['msg']}") from None
 
 
 def followed_plan(book: RecordBook, spec: StudySpec) -> Plan | None:

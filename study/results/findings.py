@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions
@@ -31,7 +31,7 @@ from study.results.search_results import compute_search_results
 from study.state import paths
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.record_book import now_utc
-from trainables.damaged_files import DamagedFileError
+from trainables.damaged_files import DamagedFileError, decoding
 from trainables.data.images import ImageSet
 
 CAM_NOTE = "Heat maps are shown as illustrations, not as evidence: they were not tested (analyze.num_audit_images = 0)."
@@ -111,12 +111,8 @@ def load_findings(study: OpenStudy) -> Findings:
     """
     if not study.store.exists(paths.FINDINGS):
         raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
-    try:
+    with decoding(f"{study.store.root}/{paths.FINDINGS}"):
         return TypeAdapter(Findings).validate_json(json.dumps(read_sealed_json(study.store, paths.FINDINGS)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DamagedFileError(f"{study.store.root}/{paths.FINDINGS} is damaged: {place}: {first['msg']}") from None
 
 
 def digest_basis(study: OpenStudy) -> str:

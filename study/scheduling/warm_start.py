@@ -7,7 +7,7 @@ the wrong trials. The copy makes the study independent of later changes to the o
 import json
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
@@ -17,7 +17,7 @@ from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.paths import WARM_START, open_study
 from study.state.record_book import RecordBook
-from trainables.damaged_files import DamagedFileError
+from trainables.damaged_files import decoding
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
 
@@ -120,12 +120,8 @@ def read_warm_start(store: Store) -> WarmStart | None:
     """Return the study's warm start, None if it has none; raise DamagedFileError if it cannot be read."""
     if not store.exists(WARM_START):
         return None
-    try:
+    with decoding(f"{store.root}/{WARM_START}"):
         return WarmStart.model_validate_json(json.dumps(read_sealed_json(store, WARM_START)))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DamagedFileError(f"{store.root}/{WARM_START} is damaged: {place}: {first['msg']}") from None
 
 
 def earlier_trials(store: Store) -> Sequence[EarlierTrial]:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from study.inputs.preparation import prepare
 from study.open_study import load_study
 from study.spec.defaults import DEFAULTS, FIRST_VERSION
 from tests.study.command_line import run_cli
@@ -70,6 +72,14 @@ def test_a_study_killed_in_mid_search_resumes(golden: Path) -> None:
     assert all(path.read_text() == before[path] for path in ended)
     replayed = run_cli("replay", golden / "killed")
     assert replayed.status == 0, replayed.output
+
+
+def test_trials_of_a_resumed_study_get_the_settings_of_its_records(golden: Path) -> None:
+    opened = load_study(Store(golden / "finished"))
+    (first, *_) = opened.book.of_stage("search")
+    now = replace(first.config, fixed=prepare(opened.spec).fixed)
+    assert dict(now.fixed) == dict(first.config.fixed)
+    assert now.fingerprint == first.fingerprint
 
 
 def test_a_study_keeps_the_defaults_that_it_was_launched_with(golden: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search_spaces import config as config_module
 from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
 from search_spaces.distributions import from_distribution, suggest_hyperparameters, to_distribution
@@ -180,6 +181,25 @@ def test_fingerprints_stay_those_of_the_first_release() -> None:
 def test_other_json_is_not_a_configuration(text: str) -> None:
     with pytest.raises(ValueError, match="TrialConfig"):
         TrialConfig.from_json(text)
+
+
+def test_a_setting_that_was_added_later_enters_no_fingerprint_at_its_earlier_behavior(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={"batch_size": 32})
+    fingerprint = before.fingerprint
+    monkeypatch.setitem(config_module.EARLIER_BEHAVIOR, "optimizer", "sgd")
+    same, other = (
+        TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={"batch_size": 32, "optimizer": name})
+        for name in ("sgd", "adamw")
+    )
+    assert same.fingerprint == fingerprint
+    assert other.fingerprint != fingerprint
+    assert [c["optimizer"] for c in (before, same, other)] == ["sgd", "sgd", "adamw"]
+    assert before.get("optimizer", "none") == "sgd"
+    varied = TrialConfig(arm="a", seed=1, hyperparameters={"optimizer": "sgd"}, fixed={"batch_size": 32})
+    assert varied["optimizer"] == "sgd"
+    assert TrialConfig.from_json(other.canonical_json()) == other
 
 
 def test_fingerprint_depends_on_seed_and_values_but_not_on_the_order_of_keys() -> None:
