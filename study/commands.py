@@ -13,7 +13,7 @@ from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table
 from analysis.report.tables import build_rich_table, format_row
 from study.cluster.connection import Cluster, check_cluster, connect_cluster, count_devices
-from study.cluster.trial_costs import measure_full_trials
+from study.cluster.device_time import measure_full_trials
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from search_spaces.config import TrialConfig
 from study.cluster.connection import check_cluster, connect_cluster
-from study.cluster.trial_costs import measure_full_trials
+from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared, prepare
 from study.spec.study_spec import StudySpec
 from trainables.data.augmentation import AugmentationSettings, augment_batch, prepare_batch

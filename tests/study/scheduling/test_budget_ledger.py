@@ -3,7 +3,7 @@
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.cluster.trial_costs import check_budget
+from study.cluster.device_time import check_budget
 from study.scheduling.budget_ledger import DeviceTimeLedger, is_search_finished
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
