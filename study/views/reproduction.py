@@ -155,7 +155,7 @@ def list_environment_differences(
     if record.device and record.device != device:
         lines.append(f"device: {record.device} -> {device}")
     if record.is_altered:
-        lines.append(f"record: the configuration of trial {record.trial_id} was changed after it was written")
+        lines.append(f"record: the configuration of trial {record.trial_id} was changed after the study wrote it")
     return tuple(lines)
 
 
