@@ -181,13 +181,9 @@ def find_shift(difference: float) -> float:
 
     def gain(shift: float) -> float:
         world = World(seed_sd=0.0, num_seeds=4, shifts=(0.0, shift), num_images=200_000)
-        control, treatment = world.draw(numpy_generator(1, "shift"))
-        scores = [compute_macro_f1(a.labels, a.predicted, a.num_classes).mean() for a in (treatment, control)]
-        return float(scores[0] - scores[1])
+        return compute_difference(*reversed(world.draw(numpy_generator(1, "shift"))), 1 - ALPHA).interval.estimate
 
-    zero = gain(0.0)
-    slope = (gain(0.1) - zero) / 0.1
-    return difference / slope
+    return difference * 0.1 / (gain(0.1) - gain(0.0))
 
 
 def tabulate_power(count: int, problems: list[str]) -> list[Table]:
