@@ -116,8 +116,9 @@ def describe_pruning(findings: Findings) -> str:
     """Return the epochs at which trials could be pruned, and the meaning of the time saved."""
     if not findings.rungs:
         return "Early stopping was disabled."
+    epochs = "epoch" if len(findings.rungs) == 1 else "epochs"
     return (
-        f"Trials could be pruned after epochs {', '.join(map(str, findings.rungs))}. The time saved is an estimate: the device "
+        f"Trials could be pruned after {epochs} {', '.join(map(str, findings.rungs))}. The time saved is an estimate: the device "
         "time that the pruned trials would have needed to reach the last epoch, each at its own speed."
     )
 
