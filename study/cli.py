@@ -45,17 +45,8 @@ def run(
     """Launch a study and run it to its report: search, confirmation, comparison, analysis."""
     from study import commands
 
-    missed_gates = commands.launch(
-        spec,
-        storage=storage,
-        name=name,
-        overrides=_with_options(overrides, warm_start, profile=profile),
-        address=address,
-        whole=True,
-        dry_run=False,
-        console=console,
-    )
-    _finish(missed_gates)
+    keys = _with_options(overrides, warm_start, profile=profile)
+    _finish(commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console))
 
 
 @app.command()
@@ -72,15 +63,9 @@ def launch(
     """Launch a study and run its search."""
     from study import commands
 
+    keys = _with_options(overrides, warm_start, profile=profile)
     commands.launch(
-        spec,
-        storage=storage,
-        name=name,
-        overrides=_with_options(overrides, warm_start, profile=profile),
-        address=address,
-        whole=False,
-        dry_run=dry_run,
-        console=console,
+        spec, storage=storage, name=name, overrides=keys, address=address, console=console, whole=False, dry_run=dry_run
     )
 
 
@@ -175,16 +160,10 @@ def compare(
         )
         if spec is None:
             raise UserInputError("compare --arms needs --spec for data, training and seeds, such as --spec cifar10")
-        files = [Path(file) for file in given]
+        files, changed = [Path(file) for file in given], overrides or []
         _finish(
-            commands.compare_configurations(
-                files,
-                spec=spec,
-                storage=storage,
-                name=name,
-                overrides=overrides or [],
-                address=address,
-                console=console,
+            commands.launch(
+                spec, storage=storage, name=name, overrides=changed, address=address, console=console, files=files
             )
         )
     elif predictions is None and len(given) == 1:

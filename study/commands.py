@@ -34,12 +34,7 @@ from study.results.findings import is_concluded, load_findings
 from study.results.report import write_report
 from study.scheduling.replay import replay_search
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
-from study.spec.configuration_files import (
-    GivenConfiguration,
-    default_name,
-    describe_changed_settings,
-    read_configurations,
-)
+from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import (
@@ -62,29 +57,32 @@ def launch(
     name: str | None,
     overrides: Sequence[str],
     address: str | None,
-    whole: bool,
-    dry_run: bool,
     console: Console,
-    configurations: Sequence[GivenConfiguration] = (),
+    whole: bool = True,
+    dry_run: bool = False,
+    files: Sequence[Path] | None = None,
 ) -> list[str]:
     """Check everything, create the study, and run its search, or all of it.
 
     Args:
         spec: a TOML file, or the name of a preset.
         storage: the storage root; None for the default.
-        name: the study's name, in place of the spec's.
+        name: the study's name; None for the spec's, or for one made of the configurations' names.
         overrides: ``section.key=value`` each.
         address: as of `connect_cluster`.
+        console: receives the progress and the tables.
         whole: whether to go on to the report after the search.
         dry_run: whether to stop after the checks, before anything is written.
-        console: receives the progress and the tables.
-        configurations: the arms, in place of the spec's.
+        files: JSON files of configurations to compare, the control first; None for the arms of the spec.
 
     Returns:
         One message per arm that misses the gate; none if only the search ran.
     """
-    given = {c.name: c.hyperparameters for c in configurations} if configurations else None
-    loaded, text = load_spec(spec, overrides, name, given)
+    configurations = () if files is None else read_configurations(files)
+    if configurations:
+        name = name or default_name(configurations)
+    given = {c.name: c.hyperparameters for c in configurations}
+    loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
     warm_start = collect_warm_start(loaded, storage)
@@ -265,44 +263,6 @@ def print_comparison(
         for arm in arms
         if gate is not None and arm.gate_cleared is False
     ]
-
-
-def compare_configurations(
-    files: Sequence[Path],
-    *,
-    spec: str,
-    storage: str | None,
-    name: str | None,
-    overrides: Sequence[str],
-    address: str | None,
-    console: Console,
-) -> list[str]:
-    """Launch a study that compares given configurations, and run it to its report.
-
-    Args:
-        files: JSON files of configurations, the control first.
-        spec: a TOML file or a preset, for data, training and seeds.
-        storage: the storage root; None for the default.
-        name: the study's name; None for one made of the configurations' names.
-        overrides: ``section.key=value`` each.
-        address: as of `connect_cluster`.
-        console: receives the progress and the tables.
-
-    Returns:
-        One message per arm that misses the gate.
-    """
-    configurations = read_configurations(files)
-    return launch(
-        spec,
-        storage=storage,
-        name=name or default_name(configurations),
-        overrides=overrides,
-        address=address,
-        whole=True,
-        dry_run=False,
-        console=console,
-        configurations=configurations,
-    )
 
 
 def analyze(study: str, *, storage: str | None, console: Console) -> None:

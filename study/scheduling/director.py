@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from search_spaces.config import TrialConfig
 from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
@@ -61,9 +62,10 @@ class RecordKeeper:
     If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
 
-    def __init__(self, book: MemoryBook, stage: Stage) -> None:
+    def __init__(self, book: MemoryBook, stage: Stage, max_epochs: int) -> None:
         self.book = book
         self.stage = stage
+        self.max_epochs = max_epochs
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
@@ -83,6 +85,47 @@ class RecordKeeper:
         order = self._order
         self._order += 1
         return order
+
+    def start_trial(self, trial_id: str, config: TrialConfig, source_trial_id: str = "") -> TrialRecord:
+        """Save and return the record of a new trial."""
+        record = TrialRecord(
+            trial_id=trial_id,
+            stage=self.stage,
+            config=config,
+            fingerprint=config.fingerprint,
+            state=TrialState.RUNNING,
+            suggested_order=self.take_order(),
+            source_trial_id=source_trial_id,
+            started=now_utc(),
+        )
+        return self.book.save(record)
+
+    def on_report(self, trial_id: str, report: Report) -> bool:
+        """Record one epoch and decide whether the trial continues; a metric that is not finite ends it as failed."""
+        record = self.book.get(self.stage, trial_id)
+        if record.state.is_finished:
+            return False
+        if record.epochs and report.metrics.epoch <= record.epochs[-1].epoch:
+            return True  # a restarted trial reports the epochs of its checkpoint again
+        epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
+        state, reason = TrialState.FAILED, non_finite_reason(report)
+        if macro_f1 is not None and not reason:
+            state, reason = self.decide(record, epoch, macro_f1)
+        record = self.add_epoch(record, report, stop=state.is_finished)
+        if state.is_finished:
+            record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
+        record = self.book.save(record)
+        if state.is_finished:
+            self.on_end(record)
+            self.book.drop_checkpoint(record)
+        return not state.is_finished
+
+    def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:  # noqa: ARG002
+        """Return the state of a trial after an epoch with a finite score, and the reason for a state other than COMPLETE."""
+        return TrialState.COMPLETE if epoch >= self.max_epochs else TrialState.RUNNING, ""
+
+    def on_end(self, record: TrialRecord) -> None:
+        """React to the end of a trial that has been saved."""
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
@@ -120,11 +163,6 @@ class RecordKeeper:
     def restart(self, record: TrialRecord) -> TrialRecord:
         """Save and return the record of a trial whose next attempt starts after its driver stopped."""
         return self.book.save(record.updated(attempts=record.attempts + 1))
-
-
-def is_known(record: TrialRecord, report: Report) -> bool:
-    """Whether the record already holds this epoch (a restarted trial reports the epochs of its checkpoint again)."""
-    return bool(record.epochs) and report.metrics.epoch <= record.epochs[-1].epoch
 
 
 def non_finite_reason(report: Report) -> str:

@@ -5,12 +5,12 @@ from functools import partial
 
 from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import DeviceTimeLedger
-from study.scheduling.director import RecordKeeper, Report, is_known, non_finite_reason
+from study.scheduling.director import RecordKeeper, Report
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import ArmSampler
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
-from study.state.record_book import MemoryBook, now_utc
+from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
@@ -39,7 +39,7 @@ class SearchDirector(RecordKeeper):
             full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
             earlier: finished trials of another study, from which the samplers start.
         """
-        super().__init__(book, "search")
+        super().__init__(book, "search", spec.search.max_epochs)
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
@@ -124,65 +124,40 @@ class SearchDirector(RecordKeeper):
             fixed=self._fixed,
         )
         self._start(arm, trial_id)
-        return self.book.save(
-            TrialRecord(
-                trial_id=trial_id,
-                stage="search",
-                config=config,
-                fingerprint=config.fingerprint,
-                state=TrialState.RUNNING,
-                suggested_order=self.take_order(),
-                started=now_utc(),
-            )
-        )
+        return self.start_trial(trial_id, config)
 
-    def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch, update sampler and bracket, and decide: complete, pruned, failed, or continue."""
-        record = self.book.get("search", trial_id)
-        if record.state.is_finished:
-            return False
-        if is_known(record, report):
-            return True
-        reason = non_finite_reason(report)
-        state = TrialState.FAILED if reason else TrialState.RUNNING
-        epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
-        if macro_f1 is not None and not reason:
-            state = self._decide(record, epoch, macro_f1)
-        record = self.add_epoch(record, report, stop=state.is_finished)
+    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+        """Return the record with one more epoch (not saved yet), after its cost was recorded."""
+        record = super().add_epoch(record, report, stop=stop)
         self._spend(record, record.epochs[-1])
-        if state is TrialState.PRUNED:
-            reason = f"below the cutoff of ASHA's rung at epoch {epoch}"
-        if state.is_finished:
-            record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
-        record = self.book.save(record)
-        if state.is_finished:
-            self._num_ended += 1
-            self._end(record)
-            self.book.drop_checkpoint(record)
-        return not state.is_finished
+        return record
+
+    def on_end(self, record: TrialRecord) -> None:
+        """Report the end of a trial to its sampler and its arm's account."""
+        self._num_ended += 1
+        self._end(record)
 
     def on_retries_exhausted(self, trial_id: str) -> None:
         """Record that the trial failed permanently, and report it to the sampler."""
         was_running = not self.book.get(self.stage, trial_id).state.is_finished
         super().on_retries_exhausted(trial_id)
         if was_running and self.book.get(self.stage, trial_id).state.is_finished:
-            self._num_ended += 1
             self._num_crashed += 1
-            self._end(self.book.get(self.stage, trial_id))
+            self.on_end(self.book.get(self.stage, trial_id))
 
     def requeue(self, trial_id: str) -> None:
         """Queue a trial again that Tune dropped before restarting it."""
         if not self.book.get("search", trial_id).state.is_finished:
             self._waiting.insert(0, trial_id)
 
-    def _decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> TrialState:
+    def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
+        """Update sampler and bracket, and decide: complete, pruned, or continue."""
         arm = record.config.arm
         self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        if epoch >= self._spec.search.max_epochs:
-            return TrialState.COMPLETE
-        if self._spec.search.asha.enabled and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
-            return TrialState.PRUNED
-        return TrialState.RUNNING
+        may_stop = self._spec.search.asha.enabled and epoch < self.max_epochs
+        if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
+            return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
+        return super().decide(record, epoch, macro_f1)
 
     def _start(self, arm: str, trial_id: str) -> None:
         self._pruners[arm].add(trial_id)
@@ -223,4 +198,4 @@ class SearchDirector(RecordKeeper):
         self._spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
-            self._decide(record, epoch.epoch, epoch.macro_f1)
+            self.decide(record, epoch.epoch, epoch.macro_f1)
