@@ -37,13 +37,7 @@ from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
-from study.state.budget_extensions import (
-    extended_spec,
-    launched_spec,
-    parse_extension,
-    specs_over_time,
-    write_extension,
-)
+from study.state import budget_extensions as extensions
 from study.state.paths import open_study, study_uri
 from study.views.live_view import LiveView
 from study.views.status import print_stage
@@ -131,11 +125,12 @@ def resume(
         One message per arm that misses the gate; none if only the search ran.
     """
     with _open_to_drive(study, storage, console) as opened:
-        extension = parse_extension(num_trials, device_seconds, opened.spec)
+        extension = extensions.parse_extension(num_trials, device_seconds, opened.spec)
         prepared = prepare_resumed(opened, allow_changed=allow_changed)
         if extension is not None:
-            write_extension(opened.store, extension, len(opened.book.of_stage("search")))
-            opened = replace(opened, spec=extended_spec(opened.store, launched_spec(opened.store)))
+            extensions.write_extension(opened.store, extension, len(opened.book.of_stage("search")))
+            launched = extensions.launched_spec(opened.store)
+            opened = replace(opened, spec=extensions.extended_spec(opened.store, launched))
             if read_plan(opened.store) is not None:
                 _print_line(
                     "the plan was written before this extension and does not change: only the search is extended",
@@ -216,7 +211,7 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
     opened = load_study(store)
     result = replay_search(
         opened.book.of_stage("search"),
-        specs_over_time(store, launched_spec(store)),
+        extensions.specs_over_time(store, extensions.launched_spec(store)),
         full_trial_seconds=full_trial_seconds(store),
         earlier=earlier_trials(store),
     )
