@@ -23,6 +23,7 @@ from trainables.records.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 
 MAX_CAUSE_LINES = 12
+DETAILS = "report/details/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         report = Report(
             metrics=EpochMetrics.model_validate_json(result["report/metrics"]),
             device_seconds=float(result["report/device_seconds"]),
-            details=_unflatten(result, "report/details/"),
+            details={k.removeprefix(DETAILS): v for k, v in result.items() if k.startswith(DETAILS)},
         )
         self.watch.hear(trial)
         self._renew_retries(trial, int(result["epoch"]))
@@ -252,10 +253,6 @@ def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
     return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])
-
-
-def _unflatten(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
 
 
 def _cause(trial: Trial) -> str:

@@ -35,7 +35,6 @@ class Prepared:
         data: images, labels and splits for the trials, to be put into the object store.
         fixed: `TrialConfig.fixed` of every trial.
         weights: absolute path of the pretrained weights, or "none" or "imagenet".
-        data_fingerprint: of images and labels.
     """
 
     image_set: ImageSet
@@ -43,7 +42,6 @@ class Prepared:
     data: TrialData
     fixed: dict[str, Value]
     weights: str
-    data_fingerprint: str
 
 
 def prepare(spec: StudySpec) -> Prepared:
@@ -75,7 +73,6 @@ def prepare(spec: StudySpec) -> Prepared:
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
-        data_fingerprint=splits.data_fingerprint,
     )
     check_models(spec, prepared)
     if spec.analyze.human_counts is not None:

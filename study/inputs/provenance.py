@@ -44,7 +44,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
         "num_devices": num_devices,
         "data": {
             "source": prepared.image_set.source,
-            "fingerprint": prepared.data_fingerprint,
+            "fingerprint": prepared.splits.data_fingerprint,
             "splits": prepared.splits.fingerprint,
             "class_names": list(prepared.image_set.class_names),
             "num_images": {
