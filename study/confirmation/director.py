@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search_spaces.config import TrialConfig
-from study.scheduling.director import RecordKeeper
+from study.scheduling.director import Director
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord
 
@@ -22,7 +22,7 @@ def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
     return [WantedTrial(config=source.config.with_seed(s), source_trial_id=source.trial_id) for s in seeds]
 
 
-class ConfirmationDirector(RecordKeeper):
+class ConfirmationDirector(Director):
     """Director that trains a list of configurations to their last epoch, except those that the records hold already."""
 
     def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
@@ -40,7 +40,7 @@ class ConfirmationDirector(RecordKeeper):
     @property
     def is_exhausted(self) -> bool:
         """Whether every wanted trial has been started, or no more will be."""
-        return bool(self.problem) or not self._waiting
+        return bool(self.problem) or not (self._interrupted or self._waiting)
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the records of wanted trials that have not ended; a driver that died may have left others."""
@@ -48,15 +48,11 @@ class ConfirmationDirector(RecordKeeper):
 
     def next_trial(self) -> TrialRecord | None:
         """Return the record of the next wanted trial, or None if all have been started."""
-        if self.problem or not self._waiting:
+        if self.is_exhausted:
             return None
+        if self._interrupted:
+            return self.restart(self.book.get("confirmation", self._interrupted.pop(0)))
         trial = self._waiting.pop(0)
         if isinstance(trial, TrialRecord):
             return self.restart(trial)
         return self.start_trial(f"{len(self.book.of_stage('confirmation')):05d}", trial.config, trial.source_trial_id)
-
-    def requeue(self, trial_id: str) -> None:
-        """Queue a trial again that Tune dropped before restarting it."""
-        record = self.book.get("confirmation", trial_id)
-        if not record.state.is_finished:
-            self._waiting.insert(0, record)

@@ -1,7 +1,8 @@
 """Directors decide which trial starts next and which trials continue. Ray calls them; they do not use Ray."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from search_spaces.config import TrialConfig
 from study.state.paths import Stage
@@ -26,38 +27,8 @@ class Report:
     details: dict[str, Any]
 
 
-class Director(Protocol):
-    """The interface that `study.cluster.tune_run` calls."""
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether no more trials will be started."""
-
-    @property
-    def problem(self) -> str:
-        """Why no more trials are started although some are left; "" if there is no problem."""
-
-    def unfinished(self) -> tuple[TrialRecord, ...]:
-        """Return the records of the director's trials that have not ended."""
-
-    def next_trial(self) -> TrialRecord | None:
-        """Return the record of the trial to start now, or None if there is none."""
-
-    def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch; return whether the trial continues."""
-
-    def on_error(self, trial_id: str, cause: str) -> None:
-        """Record the error of a failed attempt."""
-
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that a trial failed and has no retries left."""
-
-    def requeue(self, trial_id: str) -> None:
-        """Put a trial whose retry was dropped back into the queue of `next_trial`."""
-
-
-class RecordKeeper:
-    """The common base of directors: turns reports into records.
+class Director(ABC):
+    """The interface that `study.cluster.tune_run` calls, and the common part of both directors: it turns reports into records.
 
     If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
@@ -70,6 +41,16 @@ class RecordKeeper:
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
         self._storage_problem = ""
+        self._interrupted: list[str] = []
+
+    @property
+    @abstractmethod
+    def is_exhausted(self) -> bool:
+        """Whether no more trials will be started."""
+
+    @abstractmethod
+    def next_trial(self) -> TrialRecord | None:
+        """Return the record of the trial to start now, or None if there is none."""
 
     @property
     def problem(self) -> str:
@@ -117,7 +98,6 @@ class RecordKeeper:
         record = self.book.save(record)
         if state.is_finished:
             self.on_end(record)
-            self.book.drop_checkpoint(record)
         return not state.is_finished
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:  # noqa: ARG002
@@ -125,7 +105,8 @@ class RecordKeeper:
         return TrialState.COMPLETE if epoch >= self.max_epochs else TrialState.RUNNING, ""
 
     def on_end(self, record: TrialRecord) -> None:
-        """React to the end of a trial that has been saved."""
+        """Delete the checkpoints of a trial whose last report ended it."""
+        self.book.drop_checkpoint(record)
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
@@ -159,6 +140,11 @@ class RecordKeeper:
             failed = self.finish(record, TrialState.FAILED, cause)
             # The next attempt, which `on_error` counted, was not started.
             self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
+
+    def requeue(self, trial_id: str) -> None:
+        """Put a trial that Tune dropped before restarting it back at the head of the queue of `next_trial`."""
+        if not self.book.get(self.stage, trial_id).state.is_finished:
+            self._interrupted.insert(0, trial_id)
 
     def restart(self, record: TrialRecord) -> TrialRecord:
         """Save and return the record of a trial whose next attempt starts after its driver stopped."""

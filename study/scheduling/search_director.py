@@ -5,7 +5,7 @@ from functools import partial
 
 from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import DeviceTimeLedger
-from study.scheduling.director import RecordKeeper, Report
+from study.scheduling.director import Director, Report
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import ArmSampler
 from study.scheduling.warm_start import EarlierTrial
@@ -18,7 +18,7 @@ from trainables.seeds import derive_seed
 MIN_CRASHED = 3
 
 
-class SearchDirector(RecordKeeper):
+class SearchDirector(Director):
     """Director of the search; its state is rebuilt from the records in the book."""
 
     def __init__(
@@ -44,12 +44,7 @@ class SearchDirector(RecordKeeper):
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
         self._samplers = {
-            name: ArmSampler(
-                arm,
-                sampler=spec.search.sampler,
-                seed=spec.seed,
-                earlier=[trial for trial in earlier if trial.arm == name],
-            )
+            name: ArmSampler(arm, sampler=spec.search.sampler, seed=spec.seed, earlier=earlier)
             for name, arm in self._arms.items()
         }
         self._pruners = {
@@ -68,7 +63,7 @@ class SearchDirector(RecordKeeper):
         )
         records = self.book.of_stage("search")
         self._num_suggested = len(records)
-        self._waiting = [r.trial_id for r in records if not r.state.is_finished]
+        self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
         self._num_ended = self._num_crashed = 0
         self._replay(records)
 
@@ -82,7 +77,7 @@ class SearchDirector(RecordKeeper):
         """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
-        if self._waiting:
+        if self._interrupted:
             return False
         num_trials = self._spec.num_trials
         return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
@@ -107,8 +102,8 @@ class SearchDirector(RecordKeeper):
         """
         if self.problem:
             return None
-        if self._waiting:
-            return self.restart(self.book.get("search", self._waiting.pop(0)))
+        if self._interrupted:
+            return self.restart(self.book.get("search", self._interrupted.pop(0)))
         num_trials = self._spec.num_trials
         if num_trials is not None and self._num_suggested >= num_trials:
             return None
@@ -133,22 +128,19 @@ class SearchDirector(RecordKeeper):
         return record
 
     def on_end(self, record: TrialRecord) -> None:
-        """Report the end of a trial to its sampler and its arm's account."""
+        """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints."""
         self._num_ended += 1
         self._end(record)
+        super().on_end(record)
 
     def on_retries_exhausted(self, trial_id: str) -> None:
         """Record that the trial failed permanently, and report it to the sampler."""
         was_running = not self.book.get(self.stage, trial_id).state.is_finished
         super().on_retries_exhausted(trial_id)
         if was_running and self.book.get(self.stage, trial_id).state.is_finished:
+            self._num_ended += 1
             self._num_crashed += 1
-            self.on_end(self.book.get(self.stage, trial_id))
-
-    def requeue(self, trial_id: str) -> None:
-        """Queue a trial again that Tune dropped before restarting it."""
-        if not self.book.get("search", trial_id).state.is_finished:
-            self._waiting.insert(0, trial_id)
+            self._end(self.book.get(self.stage, trial_id))
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""

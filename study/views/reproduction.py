@@ -49,7 +49,6 @@ class Reproduction:
         outcome: MATCH (macro-F1 of every epoch and every stored logit are bit-identical), CLOSE (macro-F1 of the last
             epoch differs by at most `spread`), or DIFFERENT (neither; or not bit-identical, and the record was altered).
         is_altered: whether the record's configuration was changed after the study wrote it.
-        trial_id: id of the trial.
         first_different_epoch: 1-based; None if all epochs are bit-identical.
         recorded, reproduced: macro-F1 of every epoch.
         largest_logit_difference: over the stored predictions; None if the trial stored none.
@@ -60,7 +59,6 @@ class Reproduction:
 
     outcome: Outcome
     is_altered: bool
-    trial_id: str
     first_different_epoch: int | None
     recorded: tuple[float, ...]
     reproduced: tuple[float, ...]
@@ -130,7 +128,6 @@ def reproduce(
     return Reproduction(
         outcome=outcome,
         is_altered=record.is_altered,
-        trial_id=record.trial_id,
         first_different_epoch=first,
         recorded=recorded,
         reproduced=reproduced,
