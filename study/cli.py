@@ -83,8 +83,7 @@ def resume(
     from study import commands
 
     missed_gates = commands.resume(
-        study,
-        storage=storage,
+        open_study(study, storage),
         address=address,
         num_trials=num_trials,
         device_seconds=device_seconds,
@@ -169,9 +168,8 @@ def compare(
     elif predictions is None and len(given) == 1:
         used = {"studies", "address", "allow_changed"} | (set() if options.is_location(given[0]) else {"storage"})
         options.refuse_unused_options(context, f"compare {given[0]}", used)
-        _finish(
-            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console)
-        )
+        store = open_study(given[0], storage)
+        _finish(commands.confirm(store, address=address, allow_changed=allow_changed, console=console))
     else:
         raise UserInputError("compare takes one STUDY, or --arms FILE FILE..., or --predictions FILE")
 
@@ -197,7 +195,7 @@ def analyze(
         raise UserInputError("analyze takes a STUDY, or --predictions FILE")
     if study is not None:
         options.refuse_unused_options(context, "analyze STUDY", {"study", "storage"})
-        commands.analyze(study, storage=storage, console=console)
+        commands.analyze(open_study(study, storage), console)
         return
     assert predictions is not None
     options.refuse_unused_options(
@@ -218,7 +216,7 @@ def report(study: options.StudyArgument, storage: options.StorageOption = None) 
     """Write report.html and report.md from the findings."""
     from study import commands
 
-    commands.report(study, storage=storage, console=console)
+    commands.report(open_study(study, storage), console)
 
 
 @app.command()
@@ -257,7 +255,7 @@ def replay(study: options.StudyArgument, storage: options.StorageOption = None) 
     """Replay the recorded search, and check that a new sampler and scheduler make the same decisions in the same order."""
     from study import commands
 
-    same = commands.replay(study, storage=storage, console=console)
+    same = commands.replay(open_study(study, storage), console)
     raise typer.Exit(EXIT_DONE if same else EXIT_GATE)
 
 

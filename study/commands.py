@@ -38,7 +38,7 @@ from study.spec.configuration_files import default_name, describe_changed_settin
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state import budget_extensions as extensions
-from study.state.paths import open_study, study_uri
+from study.state.paths import study_uri
 from study.views.live_view import LiveView
 from study.views.status import print_stage
 from trainables.records.store import Store
@@ -99,9 +99,8 @@ def launch(
 
 
 def resume(
-    study: str,
+    store: Store,
     *,
-    storage: str | None,
     address: str | None,
     num_trials: str | None,
     device_seconds: str | None,
@@ -112,8 +111,7 @@ def resume(
     """Continue a study to the end of its search, or to its report.
 
     Args:
-        study: a path, a URI, or a name under the storage root.
-        storage: the storage root; None for the default.
+        store: the study.
         address: as of `connect_cluster`.
         num_trials: a larger budget for the search, as of `parse_extension`; None to keep the budget.
         device_seconds: the same for a budget of device-seconds.
@@ -124,7 +122,7 @@ def resume(
     Returns:
         One message per arm that misses the gate; none if only the search ran.
     """
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         extension = extensions.parse_extension(num_trials, device_seconds, opened.spec)
         prepared = prepare_resumed(opened, allow_changed=allow_changed)
         if extension is not None:
@@ -156,9 +154,9 @@ def describe_budget(spec: StudySpec) -> str:
 
 
 @contextmanager
-def _open_to_drive(study: str, storage: str | None, console: Console) -> Iterator[OpenStudy]:
+def _open_to_drive(store: Store, console: Console) -> Iterator[OpenStudy]:
     """Open a study, hold its lease, and print which records were recovered from copies."""
-    with open_to_drive(open_study(study, storage)) as opened:
+    with open_to_drive(store) as opened:
         for message in opened.book.recovered:
             _print_line(message, console)
         yield opened
@@ -205,9 +203,8 @@ def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Finding
         return compute_findings(opened, prepared.image_set, say)
 
 
-def replay(study: str, *, storage: str | None, console: Console) -> bool:
+def replay(store: Store, console: Console) -> bool:
     """Replay the search from its records; return whether every decision is the same."""
-    store = open_study(study, storage)
     opened = load_study(store)
     result = replay_search(
         opened.book.of_stage("search"),
@@ -223,15 +220,13 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
     return not result.difference
 
 
-def confirm(
-    study: str, *, storage: str | None, address: str | None, allow_changed: bool, console: Console
-) -> list[str]:
+def confirm(store: Store, *, address: str | None, allow_changed: bool, console: Console) -> list[str]:
     """Run the missing confirmation trials and test predictions, then write and print the A/B table.
 
     Returns:
         One message per arm that misses the gate.
     """
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         if not is_confirmed(opened):
             require_finished_search(opened)
             prepared = prepare_resumed(opened, allow_changed=allow_changed)
@@ -260,15 +255,15 @@ def print_comparison(
     ]
 
 
-def analyze(study: str, *, storage: str | None, console: Console) -> None:
+def analyze(store: Store, console: Console) -> None:
     """Compute and write the findings of a confirmed study."""
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         findings = _analyze(opened, prepare_again(opened), console)
         counts = f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures"
         _print_line(f"{counts} in {opened.store.root}/findings", console)
 
 
-def report(study: str, *, storage: str | None, console: Console) -> None:
+def report(store: Store, console: Console) -> None:
     """Write the report of an analyzed study."""
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         _write_report(opened, console)

@@ -5,7 +5,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.trial_costs import measure_full_trials
 from study.inputs.preparation import Prepared, prepare
@@ -44,12 +44,8 @@ def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     images = np.array(prepared.image_set.images[indices])
     labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
     interpolation = str(dict(spec.search_space().fixed).get("interpolation", "bicubic"))
-    config = TrialConfig(
-        arm="audit",
-        seed=spec.seed,
-        hyperparameters={"interpolation": interpolation, "cutmix_probability": 0.5},
-        fixed=prepared.fixed,
-    )
+    values: dict[str, Value] = {"interpolation": interpolation, "cutmix_probability": 0.5}
+    config = TrialConfig(arm="audit", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
     trained, targets = augment_batch(
         torch.from_numpy(images),
         labels,
