@@ -45,17 +45,8 @@ def run(
     """Launch a study and run it to its report: search, confirmation, comparison, analysis."""
     from study import commands
 
-    missed_gates = commands.launch(
-        spec,
-        storage=storage,
-        name=name,
-        overrides=_with_options(overrides, warm_start, profile=profile),
-        address=address,
-        whole=True,
-        dry_run=False,
-        console=console,
-    )
-    _finish(missed_gates)
+    keys = _with_options(overrides, warm_start, profile=profile)
+    _finish(commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console))
 
 
 @app.command()
@@ -72,15 +63,9 @@ def launch(
     """Launch a study and run its search."""
     from study import commands
 
+    keys = _with_options(overrides, warm_start, profile=profile)
     commands.launch(
-        spec,
-        storage=storage,
-        name=name,
-        overrides=_with_options(overrides, warm_start, profile=profile),
-        address=address,
-        whole=False,
-        dry_run=dry_run,
-        console=console,
+        spec, storage=storage, name=name, overrides=keys, address=address, console=console, whole=False, dry_run=dry_run
     )
 
 
@@ -98,8 +83,7 @@ def resume(
     from study import commands
 
     missed_gates = commands.resume(
-        study,
-        storage=storage,
+        open_study(study, storage),
         address=address,
         num_trials=num_trials,
         device_seconds=device_seconds,
@@ -175,24 +159,17 @@ def compare(
         )
         if spec is None:
             raise UserInputError("compare --arms needs --spec for data, training and seeds, such as --spec cifar10")
-        files = [Path(file) for file in given]
+        files, changed = [Path(file) for file in given], overrides or []
         _finish(
-            commands.compare_configurations(
-                files,
-                spec=spec,
-                storage=storage,
-                name=name,
-                overrides=overrides or [],
-                address=address,
-                console=console,
+            commands.launch(
+                spec, storage=storage, name=name, overrides=changed, address=address, console=console, files=files
             )
         )
     elif predictions is None and len(given) == 1:
         used = {"studies", "address", "allow_changed"} | (set() if options.is_location(given[0]) else {"storage"})
         options.refuse_unused_options(context, f"compare {given[0]}", used)
-        _finish(
-            commands.confirm(given[0], storage=storage, address=address, allow_changed=allow_changed, console=console)
-        )
+        store = open_study(given[0], storage)
+        _finish(commands.confirm(store, address=address, allow_changed=allow_changed, console=console))
     else:
         raise UserInputError("compare takes one STUDY, or --arms FILE FILE..., or --predictions FILE")
 
@@ -218,7 +195,7 @@ def analyze(
         raise UserInputError("analyze takes a STUDY, or --predictions FILE")
     if study is not None:
         options.refuse_unused_options(context, "analyze STUDY", {"study", "storage"})
-        commands.analyze(study, storage=storage, console=console)
+        commands.analyze(open_study(study, storage), console)
         return
     assert predictions is not None
     options.refuse_unused_options(
@@ -239,7 +216,7 @@ def report(study: options.StudyArgument, storage: options.StorageOption = None) 
     """Write report.html and report.md from the findings."""
     from study import commands
 
-    commands.report(study, storage=storage, console=console)
+    commands.report(open_study(study, storage), console)
 
 
 @app.command()
@@ -278,7 +255,7 @@ def replay(study: options.StudyArgument, storage: options.StorageOption = None) 
     """Replay the recorded search, and check that a new sampler and scheduler make the same decisions in the same order."""
     from study import commands
 
-    same = commands.replay(study, storage=storage, console=console)
+    same = commands.replay(open_study(study, storage), console)
     raise typer.Exit(EXIT_DONE if same else EXIT_GATE)
 
 

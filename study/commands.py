@@ -34,22 +34,11 @@ from study.results.findings import is_concluded, load_findings
 from study.results.report import write_report
 from study.scheduling.replay import replay_search
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
-from study.spec.configuration_files import (
-    GivenConfiguration,
-    default_name,
-    describe_changed_settings,
-    read_configurations,
-)
+from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
-from study.state.budget_extensions import (
-    extended_spec,
-    launched_spec,
-    parse_extension,
-    specs_over_time,
-    write_extension,
-)
-from study.state.paths import open_study, study_uri
+from study.state import budget_extensions as extensions
+from study.state.paths import study_uri
 from study.views.live_view import LiveView
 from study.views.status import print_stage
 from trainables.records.store import Store
@@ -62,29 +51,32 @@ def launch(
     name: str | None,
     overrides: Sequence[str],
     address: str | None,
-    whole: bool,
-    dry_run: bool,
     console: Console,
-    configurations: Sequence[GivenConfiguration] = (),
+    whole: bool = True,
+    dry_run: bool = False,
+    files: Sequence[Path] | None = None,
 ) -> list[str]:
     """Check everything, create the study, and run its search, or all of it.
 
     Args:
         spec: a TOML file, or the name of a preset.
         storage: the storage root; None for the default.
-        name: the study's name, in place of the spec's.
+        name: the study's name; None for the spec's, or for one made of the configurations' names.
         overrides: ``section.key=value`` each.
         address: as of `connect_cluster`.
+        console: receives the progress and the tables.
         whole: whether to go on to the report after the search.
         dry_run: whether to stop after the checks, before anything is written.
-        console: receives the progress and the tables.
-        configurations: the arms, in place of the spec's.
+        files: JSON files of configurations to compare, the control first; None for the arms of the spec.
 
     Returns:
         One message per arm that misses the gate; none if only the search ran.
     """
-    given = {c.name: c.hyperparameters for c in configurations} if configurations else None
-    loaded, text = load_spec(spec, overrides, name, given)
+    configurations = () if files is None else read_configurations(files)
+    if configurations:
+        name = name or default_name(configurations)
+    given = {c.name: c.hyperparameters for c in configurations}
+    loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
     warm_start = collect_warm_start(loaded, storage)
@@ -107,9 +99,8 @@ def launch(
 
 
 def resume(
-    study: str,
+    store: Store,
     *,
-    storage: str | None,
     address: str | None,
     num_trials: str | None,
     device_seconds: str | None,
@@ -120,8 +111,7 @@ def resume(
     """Continue a study to the end of its search, or to its report.
 
     Args:
-        study: a path, a URI, or a name under the storage root.
-        storage: the storage root; None for the default.
+        store: the study.
         address: as of `connect_cluster`.
         num_trials: a larger budget for the search, as of `parse_extension`; None to keep the budget.
         device_seconds: the same for a budget of device-seconds.
@@ -132,12 +122,13 @@ def resume(
     Returns:
         One message per arm that misses the gate; none if only the search ran.
     """
-    with _open_to_drive(study, storage, console) as opened:
-        extension = parse_extension(num_trials, device_seconds, opened.spec)
+    with _open_to_drive(store, console) as opened:
+        extension = extensions.parse_extension(num_trials, device_seconds, opened.spec)
         prepared = prepare_resumed(opened, allow_changed=allow_changed)
         if extension is not None:
-            write_extension(opened.store, extension, len(opened.book.of_stage("search")))
-            opened = replace(opened, spec=extended_spec(opened.store, launched_spec(opened.store)))
+            extensions.write_extension(opened.store, extension, len(opened.book.of_stage("search")))
+            launched = extensions.launched_spec(opened.store)
+            opened = replace(opened, spec=extensions.extended_spec(opened.store, launched))
             if read_plan(opened.store) is not None:
                 _print_line(
                     "the plan was written before this extension and does not change: only the search is extended",
@@ -163,9 +154,9 @@ def describe_budget(spec: StudySpec) -> str:
 
 
 @contextmanager
-def _open_to_drive(study: str, storage: str | None, console: Console) -> Iterator[OpenStudy]:
+def _open_to_drive(store: Store, console: Console) -> Iterator[OpenStudy]:
     """Open a study, hold its lease, and print which records were recovered from copies."""
-    with open_to_drive(open_study(study, storage)) as opened:
+    with open_to_drive(store) as opened:
         for message in opened.book.recovered:
             _print_line(message, console)
         yield opened
@@ -212,13 +203,12 @@ def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Finding
         return compute_findings(opened, prepared.image_set, say)
 
 
-def replay(study: str, *, storage: str | None, console: Console) -> bool:
+def replay(store: Store, console: Console) -> bool:
     """Replay the search from its records; return whether every decision is the same."""
-    store = open_study(study, storage)
     opened = load_study(store)
     result = replay_search(
         opened.book.of_stage("search"),
-        specs_over_time(store, launched_spec(store)),
+        extensions.specs_over_time(store, extensions.launched_spec(store)),
         full_trial_seconds=full_trial_seconds(store),
         earlier=earlier_trials(store),
     )
@@ -230,15 +220,13 @@ def replay(study: str, *, storage: str | None, console: Console) -> bool:
     return not result.difference
 
 
-def confirm(
-    study: str, *, storage: str | None, address: str | None, allow_changed: bool, console: Console
-) -> list[str]:
+def confirm(store: Store, *, address: str | None, allow_changed: bool, console: Console) -> list[str]:
     """Run the missing confirmation trials and test predictions, then write and print the A/B table.
 
     Returns:
         One message per arm that misses the gate.
     """
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         if not is_confirmed(opened):
             require_finished_search(opened)
             prepared = prepare_resumed(opened, allow_changed=allow_changed)
@@ -267,53 +255,15 @@ def print_comparison(
     ]
 
 
-def compare_configurations(
-    files: Sequence[Path],
-    *,
-    spec: str,
-    storage: str | None,
-    name: str | None,
-    overrides: Sequence[str],
-    address: str | None,
-    console: Console,
-) -> list[str]:
-    """Launch a study that compares given configurations, and run it to its report.
-
-    Args:
-        files: JSON files of configurations, the control first.
-        spec: a TOML file or a preset, for data, training and seeds.
-        storage: the storage root; None for the default.
-        name: the study's name; None for one made of the configurations' names.
-        overrides: ``section.key=value`` each.
-        address: as of `connect_cluster`.
-        console: receives the progress and the tables.
-
-    Returns:
-        One message per arm that misses the gate.
-    """
-    configurations = read_configurations(files)
-    return launch(
-        spec,
-        storage=storage,
-        name=name or default_name(configurations),
-        overrides=overrides,
-        address=address,
-        whole=True,
-        dry_run=False,
-        console=console,
-        configurations=configurations,
-    )
-
-
-def analyze(study: str, *, storage: str | None, console: Console) -> None:
+def analyze(store: Store, console: Console) -> None:
     """Compute and write the findings of a confirmed study."""
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         findings = _analyze(opened, prepare_again(opened), console)
         counts = f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures"
         _print_line(f"{counts} in {opened.store.root}/findings", console)
 
 
-def report(study: str, *, storage: str | None, console: Console) -> None:
+def report(store: Store, console: Console) -> None:
     """Write the report of an analyzed study."""
-    with _open_to_drive(study, storage, console) as opened:
+    with _open_to_drive(store, console) as opened:
         _write_report(opened, console)

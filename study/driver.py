@@ -56,12 +56,10 @@ class Driver:
 
     def search(self) -> None:
         """Run the search to its end; raise StudyInterrupted if it stops before."""
+        study = self.study
+        costs, earlier = full_trial_seconds(study.store), earlier_trials(study.store)
         director = SearchDirector(
-            self.study.book,
-            self.study.spec,
-            self.prepared.fixed,
-            full_trial_seconds=full_trial_seconds(self.study.store),
-            earlier=earlier_trials(self.study.store),
+            study.book, study.spec, self.prepared.fixed, full_trial_seconds=costs, earlier=earlier
         )
         self._run(director, "search", ("search",))
 
@@ -112,17 +110,15 @@ class Driver:
         self._run(director, "confirmation", ("search", "confirm"))
 
     def _run(self, director: Director, stage: str, splits: tuple[str, ...]) -> None:
-        run_trials(
-            director,
-            TuneRun(
-                spec=self.study.spec,
-                cluster=self.cluster,
-                max_concurrent=self._max_concurrent,
-                trainable=self._trainable,
-                splits_to_predict=splits,
-                on_change=lambda: self._on_change(self.study, stage),
-            ),
+        run = TuneRun(
+            spec=self.study.spec,
+            cluster=self.cluster,
+            max_concurrent=self._max_concurrent,
+            trainable=self._trainable,
+            splits_to_predict=splits,
+            on_change=lambda: self._on_change(self.study, stage),
         )
+        run_trials(director, run)
         if director.problem:
             raise StudyInterrupted(
                 f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "

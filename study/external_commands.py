@@ -40,17 +40,13 @@ def compare_predictions(
     for row in rows:
         console.print(tables.format_row(row), soft_wrap=True, highlight=False)
     if to is not None:
-        store = Store(to)
-        page = build_comparison_page(file.stem, tables.build_table_rows(rows))
         texts = {
-            "html": page,
+            "html": build_comparison_page(file.stem, tables.build_table_rows(rows)),
             "csv": tables.build_csv(rows),
             "md": tables.build_markdown(rows),
             "tex": tables.build_latex(rows),
         }
-        for suffix, text in texts.items():
-            store.write_text(f"comparison.{suffix}", text)
-            console.print(f"{to}/comparison.{suffix}", soft_wrap=True)
+        _write_files(to, "comparison", texts, console)
 
 
 def analyze_predictions(
@@ -97,8 +93,11 @@ def analyze_predictions(
             )
             for arm in found.arms
         }
-        store = Store(to)
         texts = {"html": build_forensics_page(file.stem, found, pictures), "json": found.to_json()}
-        for suffix, text in texts.items():
-            store.write_text(f"forensics.{suffix}", text)
-            console.print(f"{to}/forensics.{suffix}", soft_wrap=True)
+        _write_files(to, "forensics", texts, console)
+
+
+def _write_files(folder: Path, stem: str, texts: Mapping[str, str], console: Console) -> None:
+    for suffix, text in texts.items():
+        Store(folder).write_text(f"{stem}.{suffix}", text)
+        console.print(f"{folder}/{stem}.{suffix}", soft_wrap=True)

@@ -122,8 +122,7 @@ def full_trial_seconds(store: Store) -> dict[str, float] | None:
     """Return the measured device-seconds of a full trial by arm; None if they were not measured."""
     if not store.exists(TRIAL_COSTS):
         return None
-    measured: dict[str, float] = read_sealed_json(store, TRIAL_COSTS)["full_trial_device_seconds"]
-    return measured
+    return dict(read_sealed_json(store, TRIAL_COSTS)["full_trial_device_seconds"])
 
 
 def has_finished_search(study: OpenStudy) -> bool:

@@ -26,7 +26,8 @@ from benchmarks.search.replay_sides import STOCK, Setting, full_trial_seconds, s
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
 from study.scheduling.sampler import SAMPLERS
-from study.spec.study_spec import SearchSpec, StudySpec
+from study.spec.sections import SearchSpec
+from study.spec.study_spec import StudySpec
 
 SEARCH_MD = Path(__file__).parents[1] / "SEARCH.md"
 ALLOCATIONS = ("per_arm", "pooled")

@@ -38,23 +38,20 @@ class Cluster:
 
     Attributes:
         address: `LOCAL`, or the address that was given.
-        num_nodes: number of nodes alive.
-        cpus, gpus: totals over the nodes.
-        node_cpus, node_gpus: of each node, in the same order.
+        node_cpus, node_gpus: of each node alive, in the same order.
         scratch: local folder for the files that Tune writes and the study does not use; deleted at the end.
     """
 
     address: str
-    num_nodes: int
-    cpus: float
-    gpus: float
     node_cpus: tuple[float, ...]
     node_gpus: tuple[float, ...]
     scratch: str
 
     def describe(self) -> str:
         """Return one line with address, nodes, CPUs and GPUs."""
-        return f"{self.address}: {self.num_nodes} node(s), {self.cpus:g} CPUs, {self.gpus:g} GPUs"
+        return (
+            f"{self.address}: {len(self.node_cpus)} node(s), {sum(self.node_cpus):g} CPUs, {sum(self.node_gpus):g} GPUs"
+        )
 
     def capacity(self, cpu: float, gpu: float) -> int:
         """Return how many trials with `cpu` CPUs and `gpu` GPUs each run at once; a trial runs on one node."""
@@ -122,10 +119,10 @@ def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> flo
     `max_concurrent` is what `check_cluster` returned.
     """
     held = [spec.resources.of_arm("gpu", arm.name) or spec.resources.of_arm("cpu", arm.name) for arm in spec.arms()]
-    uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
     if spec.resources.autoscaling:
         return max_concurrent * max(held)
-    return min(max_concurrent * max(held), cluster.gpus if uses_gpu else cluster.cpus)
+    uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
+    return min(max_concurrent * max(held), sum(cluster.node_gpus if uses_gpu else cluster.node_cpus))
 
 
 def _init_ray(address: str, scratch: str) -> None:
@@ -152,12 +149,5 @@ def _init_ray(address: str, scratch: str) -> None:
 
 def _describe_cluster(address: str, scratch: str) -> Cluster:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Cluster(
-        address=address,
-        num_nodes=len(nodes),
-        cpus=sum(n.get("CPU", 0.0) for n in nodes),
-        gpus=sum(n.get("GPU", 0.0) for n in nodes),
-        node_cpus=tuple(n.get("CPU", 0.0) for n in nodes),
-        node_gpus=tuple(n.get("GPU", 0.0) for n in nodes),
-        scratch=scratch,
-    )
+    cpus, gpus = (tuple(n.get(kind, 0.0) for n in nodes) for kind in ("CPU", "GPU"))
+    return Cluster(address=address, node_cpus=cpus, node_gpus=gpus, scratch=scratch)

@@ -5,8 +5,7 @@ import ray
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from search_spaces.space import CategoricalParameter
-from study.inputs.preparation import Prepared
+from study.inputs.preparation import Prepared, list_levels
 from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
@@ -54,14 +53,9 @@ def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
 def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[TrialConfig]:
     """Return one configuration for each backbone of the arm."""
     chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
-    backbones = [chosen["backbone"]]
-    if "backbone" in arm.space.names:
-        parameter = arm.space["backbone"]
-        assert isinstance(parameter, CategoricalParameter)
-        backbones = list(parameter.choices)
     return [
         TrialConfig(arm=arm.name, seed=0, hyperparameters={**chosen, "backbone": b}, fixed=prepared.fixed)
-        for b in backbones
+        for b in list_levels(arm.space, "backbone")
     ]
 
 

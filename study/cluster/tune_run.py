@@ -23,6 +23,7 @@ from trainables.records.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 
 MAX_CAUSE_LINES = 12
+DETAILS = "report/details/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,17 @@ class _NotPickled:
 
 
 class Asker:
-    """Calls the director and keeps the error that ends the run, because Tune wraps or logs the errors of its callbacks."""
+    """Calls the director and keeps the error that ends the run, because Tune wraps or logs the errors of its callbacks.
+
+    Attributes:
+        failure: the error that ends the run.
+        dropped: ids of trials that Tune ended as failed although they have retries left; see `DirectedScheduler`.
+    """
 
     def __init__(self, director: Director) -> None:
         self._director = director
         self.failure: StorageError | StudyInterrupted | None = None
+        self.dropped: set[str] = set()
 
     def ask(self, function: Callable[[Director], Any]) -> Any:
         """Return `function(director)`; raise StorageError or StudyInterrupted if a record could not be written."""
@@ -77,14 +84,12 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
     Args:
         asker: calls the director.
         run: settings of the Tune run.
-        dropped: ids of trials that Tune ended as failed although they have retries left; see `DirectedScheduler`.
     """
 
-    def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
+    def __init__(self, asker: Asker, run: TuneRun) -> None:
         super().__init__()
         self._asker = asker
         self._run = run
-        self._dropped = dropped
         self._live: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -100,7 +105,7 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tell the director about a trial that ended with an error or was dropped."""
         record_id = self._live.pop(trial_id)
-        if trial_id in self._dropped:
+        if trial_id in self._asker.dropped:
             self._asker.ask(lambda director: director.requeue(record_id))
         elif error:
             self._asker.ask(lambda director: director.on_retries_exhausted(record_id))
@@ -118,18 +123,16 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
 
     When a node is lost, Tune 2.60 may handle one failed attempt twice: for the task that failed and for the actor that died.
     The first call queues the trial again. At the second the trial is pending, and Tune ends it as failed although it has
-    retries left. Such trials are added to `dropped`, and the director queues them again.
+    retries left. Such trials are added to `Asker.dropped`, and the director queues them again.
 
     Args:
         asker: calls the director.
         run: settings of the Tune run.
-        dropped: ids of dropped trials, shared with `DirectedSearcher`.
     """
 
-    def __init__(self, asker: Asker, run: TuneRun, dropped: set[str]) -> None:
+    def __init__(self, asker: Asker, run: TuneRun) -> None:
         super().__init__()
         self._asker = asker
-        self._dropped = dropped
         self._retries = run.spec.resources.retries
         self._furthest: dict[str, int] = {}
         self.watch = HangWatch(run.spec.resources.timeout_seconds)
@@ -144,7 +147,7 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         report = Report(
             metrics=EpochMetrics.model_validate_json(result["report/metrics"]),
             device_seconds=float(result["report/device_seconds"]),
-            details=_unflatten(result, "report/details/"),
+            details={k.removeprefix(DETAILS): v for k, v in result.items() if k.startswith(DETAILS)},
         )
         self.watch.hear(trial)
         self._renew_retries(trial, int(result["epoch"]))
@@ -154,7 +157,7 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record the cause of a failed attempt; allow no retry if the director has a problem."""
         if trial.status == Trial.PENDING:
-            self._dropped.add(trial.trial_id)
+            self._asker.dropped.add(trial.trial_id)
             return
         cause = self.watch.take_cause(trial) or _cause(trial)
         self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
@@ -209,12 +212,11 @@ def run_trials(director: Director, run: TuneRun) -> None:
 
 
 def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
-    dropped: set[str] = set()
-    scheduler = DirectedScheduler(asker, run, dropped)
+    scheduler = DirectedScheduler(asker, run)
     return tune.Tuner(
         tune.with_resources(run.trainable, lambda config: _resources(config)),
         tune_config=tune.TuneConfig(
-            search_alg=DirectedSearcher(asker, run, dropped),
+            search_alg=DirectedSearcher(asker, run),
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=run.max_concurrent,
@@ -252,10 +254,6 @@ def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
     return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])
-
-
-def _unflatten(flat: dict[str, Any], prefix: str) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in flat.items() if key.startswith(prefix)}
 
 
 def _cause(trial: Trial) -> str:

@@ -44,9 +44,6 @@ def choose_by_ranking(
     """
     winners = {}
     for arm, sources in chosen.items():
-        if len(sources) == 1:
-            winners[arm] = sources[0]
-            continue
         scores = {
             s.trial_id: _mean_confirm([r for r in runs_of(book, s) if r.config.seed in set(seeds)]) for s in sources
         }

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search_spaces.config import TrialConfig
-from study.scheduling.director import RecordKeeper, Report, is_known, non_finite_reason
-from study.state.record_book import RecordBook, now_utc
-from trainables.records.record import TrialRecord, TrialState
+from study.scheduling.director import Director
+from study.state.record_book import RecordBook
+from trainables.records.record import TrialRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +22,11 @@ def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
     return [WantedTrial(config=source.config.with_seed(s), source_trial_id=source.trial_id) for s in seeds]
 
 
-class ConfirmationDirector(RecordKeeper):
+class ConfirmationDirector(Director):
     """Director that trains a list of configurations to their last epoch, except those that the records hold already."""
 
     def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
-        super().__init__(book, "confirmation")
-        self._max_epochs = max_epochs
+        super().__init__(book, "confirmation", max_epochs)
         self._wanted = {trial.config.fingerprint for trial in wanted}
         recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
         self._waiting: list[WantedTrial | TrialRecord] = []
@@ -41,7 +40,7 @@ class ConfirmationDirector(RecordKeeper):
     @property
     def is_exhausted(self) -> bool:
         """Whether every wanted trial has been started, or no more will be."""
-        return bool(self.problem) or not self._waiting
+        return bool(self.problem) or not (self._interrupted or self._waiting)
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the records of wanted trials that have not ended; a driver that died may have left others."""
@@ -49,45 +48,11 @@ class ConfirmationDirector(RecordKeeper):
 
     def next_trial(self) -> TrialRecord | None:
         """Return the record of the next wanted trial, or None if all have been started."""
-        if self.problem or not self._waiting:
+        if self.is_exhausted:
             return None
+        if self._interrupted:
+            return self.restart(self.book.get("confirmation", self._interrupted.pop(0)))
         trial = self._waiting.pop(0)
         if isinstance(trial, TrialRecord):
             return self.restart(trial)
-        return self.book.save(
-            TrialRecord(
-                trial_id=f"{len(self.book.of_stage('confirmation')):05d}",
-                stage="confirmation",
-                config=trial.config,
-                fingerprint=trial.config.fingerprint,
-                state=TrialState.RUNNING,
-                suggested_order=self.take_order(),
-                source_trial_id=trial.source_trial_id,
-                started=now_utc(),
-            )
-        )
-
-    def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch; the trial continues until its last epoch or a metric that is not finite."""
-        record = self.book.get("confirmation", trial_id)
-        if record.state.is_finished:
-            return False
-        if is_known(record, report):
-            return True
-        reason = non_finite_reason(report)
-        is_last = report.metrics.epoch >= self._max_epochs
-        record = self.add_epoch(record, report, stop=bool(reason) or is_last)
-        if reason:
-            record = self.finish(record, TrialState.FAILED, reason, diverged=True)
-        elif is_last:
-            record = self.finish(record, TrialState.COMPLETE, "")
-        record = self.book.save(record)
-        if record.state.is_finished:
-            self.book.drop_checkpoint(record)
-        return not record.state.is_finished
-
-    def requeue(self, trial_id: str) -> None:
-        """Queue a trial again that Tune dropped before restarting it."""
-        record = self.book.get("confirmation", trial_id)
-        if not record.state.is_finished:
-            self._waiting.insert(0, record)
+        return self.start_trial(f"{len(self.book.of_stage('confirmation')):05d}", trial.config, trial.source_trial_id)

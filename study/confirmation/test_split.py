@@ -56,14 +56,6 @@ def _predict_remotely(
     """Load a trial's final weights and return its predictions on the test split."""
     prepare_to_train(max(1, int(cpu)))
     chosen, config = choose_device(device, gpu), record.config
-    model = load_model(open_trial_files(Store(study_uri), record), record, len(data.class_names))
-    return predict(
-        place_model(model, config, chosen),
-        place_images(data.images, chosen),
-        data.splits.test,
-        data.labels,
-        TEST,
-        config,
-        chosen,
-        config.whole("batch_size"),
-    )
+    loaded = load_model(open_trial_files(Store(study_uri), record), record, len(data.class_names))
+    model, images = place_model(loaded, config, chosen), place_images(data.images, chosen)
+    return predict(model, images, data.splits.test, data.labels, TEST, config, chosen, config.whole("batch_size"))

@@ -52,12 +52,8 @@ def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bo
 
 def read_changes(store: Store) -> tuple[dict[str, Any], ...]:
     """Return the recorded changes, oldest first: `changes`, one line each, and `after_trials`."""
-    notes = []
-    for file in store.list_folder(CHANGES):
-        name = f"{CHANGES}/{file}"
-        note = read_sealed_json(store, name)
-        notes.append({"changes": list(note["changes"]), "after_trials": int(note["after_trials"])})
-    return tuple(notes)
+    notes = [read_sealed_json(store, f"{CHANGES}/{file}") for file in store.list_folder(CHANGES)]
+    return tuple({"changes": list(n["changes"]), "after_trials": int(n["after_trials"])} for n in notes)
 
 
 def describe_changes(notes: Sequence[dict[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
 from study.spec.study_spec import StudySpec
 from trainables.data.image_audit import check_image_set
@@ -34,7 +35,6 @@ class Prepared:
         data: images, labels and splits for the trials, to be put into the object store.
         fixed: `TrialConfig.fixed` of every trial.
         weights: absolute path of the pretrained weights, or "none" or "imagenet".
-        data_fingerprint: of images and labels.
     """
 
     image_set: ImageSet
@@ -42,7 +42,6 @@ class Prepared:
     data: TrialData
     fixed: dict[str, Value]
     weights: str
-    data_fingerprint: str
 
 
 def prepare(spec: StudySpec) -> Prepared:
@@ -74,7 +73,6 @@ def prepare(spec: StudySpec) -> Prepared:
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
-        data_fingerprint=splits.data_fingerprint,
     )
     check_models(spec, prepared)
     if spec.analyze.human_counts is not None:
@@ -134,27 +132,23 @@ def weights_identity(weights: str) -> str:
 def check_models(spec: StudySpec, prepared: Prepared) -> None:
     """Build every backbone of the space once, with its weights; raise UserInputError if one cannot be built."""
     for arm in spec.arms():
-        values = dict(arm.space.fixed)
-        backbones = [values["backbone"]] if "backbone" in values else list(arm.space["backbone"].choices)  # type: ignore[union-attr]
-        for backbone in backbones:
+        for backbone in list_levels(arm.space, "backbone"):
             find_weights_file(str(backbone), prepared.weights)
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=prepared.fixed)
             build_model(config, prepared.image_set.num_classes, weights=prepared.weights)
-        _check_class_weighting(arm.space.fixed, spec, prepared)
+        if "group" in list_levels(arm.space, "class_weighting"):
+            _check_group_weights(prepared)
 
 
-def _check_class_weighting(fixed: tuple[tuple[str, Value], ...], spec: StudySpec, prepared: Prepared) -> None:
-    space = spec.search_space()
-    weighting = dict(fixed).get("class_weighting")
-    levels = [weighting] if weighting else list(space["class_weighting"].choices)  # type: ignore[union-attr]
-    if "group" not in levels:
-        return
-    config = TrialConfig(
-        arm="check",
-        seed=0,
-        hyperparameters={"class_weighting": "group", "class_weight_strength": 1.0},
-        fixed=prepared.fixed,
-    )
+def list_levels(space: SearchSpace, name: str) -> tuple[Value, ...]:
+    """Return the values that a categorical parameter takes in a space: its choices, or the one value at which it is fixed."""
+    fixed = dict(space.fixed)
+    return (fixed[name],) if name in fixed else space[name].choices  # type: ignore[union-attr]
+
+
+def _check_group_weights(prepared: Prepared) -> None:
+    hyperparameters: dict[str, Value] = {"class_weighting": "group", "class_weight_strength": 1.0}
+    config = TrialConfig(arm="check", seed=0, hyperparameters=hyperparameters, fixed=prepared.fixed)
     data = prepared.data
     weights = compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)
     assert isinstance(weights, torch.Tensor)

@@ -44,7 +44,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
         "num_devices": num_devices,
         "data": {
             "source": prepared.image_set.source,
-            "fingerprint": prepared.data_fingerprint,
+            "fingerprint": prepared.splits.data_fingerprint,
             "splits": prepared.splits.fingerprint,
             "class_names": list(prepared.image_set.class_names),
             "num_images": {
@@ -109,8 +109,6 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _processor_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor()

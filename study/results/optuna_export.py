@@ -11,6 +11,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, create_trial
 
+from search_spaces.arms import Arm
 from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
@@ -70,20 +71,20 @@ def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -
         storage: of the Optuna studies; None for memory.
     """
     records, spec = study.book.of_stage("search"), study.spec
-    arms = spec.arms()
-    built = {}
-    for arm in arms:
-        own = [r for r in records if r.config.arm == arm.name]
-        built[f"{study.name}/{arm.name}"] = (own, arm.space, arm.name)
-    if len(arms) > 1:
-        built[study.name] = (list(records), spec.search_space(), "")
     studies = {}
-    for name, (own, space, arm_name) in built.items():
-        studies[name] = build_optuna_study(own, space, storage, name)
-        attributes = {"study": spec.name, "space": spec.search.space, "factor": spec.factor, "arm": arm_name}
-        for key, value in attributes.items():
+    for name, arm in _name_studies(study).items():
+        own = [r for r in records if arm is None or r.config.arm == arm.name]
+        studies[name] = build_optuna_study(own, arm.space if arm else spec.search_space(), storage, name)
+        origin = {"study": spec.name, "space": spec.search.space, "factor": spec.factor, "arm": arm.name if arm else ""}
+        for key, value in origin.items():
             studies[name].set_user_attr(key, value)
     return studies
+
+
+def _name_studies(study: OpenStudy) -> dict[str, Arm | None]:
+    """Return the arm of each Optuna study by its name; None for the study of all arms."""
+    arms = study.spec.arms()
+    return {f"{study.name}/{arm.name}": arm for arm in arms} | ({study.name: None} if len(arms) > 1 else {})
 
 
 def export_optuna(study: OpenStudy, url: str) -> list[str]:
@@ -101,9 +102,7 @@ def export_optuna(study: OpenStudy, url: str) -> list[str]:
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise errors of their own
         raise UserInputError(f"--optuna {hide_password(url)!r} cannot be opened: {_first_line(error)}") from None
     try:
-        arms = study.spec.arms()
-        names = [f"{study.name}/{arm.name}" for arm in arms] + ([study.name] if len(arms) > 1 else [])
-        taken = sorted(set(names) & set(optuna.get_all_study_names(storage)))
+        taken = sorted(set(_name_studies(study)) & set(optuna.get_all_study_names(storage)))
         if taken:
             raise UserInputError(
                 f"the database {hide_password(url)} already contains the study {taken[0]!r}; give another --optuna URL, or "

@@ -15,15 +15,9 @@ from optuna import visualization as interactive
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.visualization import matplotlib as static
 
+from analysis.report import search_figures
 from analysis.report.figures import figure_to_png
 from analysis.report.pages import PageSection, build_search_page
-from analysis.report.search_figures import (
-    tidy_edf,
-    tidy_importance,
-    tidy_parallel_coordinate,
-    tidy_slice,
-    tidy_timeline,
-)
 from analysis.report.sentences import describe_search_plot
 from study.open_study import OpenStudy
 from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
@@ -131,10 +125,10 @@ def _plot(key: str, title: str, studies: _Studies, function: str, tidy: _Tidy, *
 
 
 def _plot_arm(arm: str, study: optuna.Study) -> list[SearchPlot]:
-    parallel = ("plot_parallel_coordinate", tidy_parallel_coordinate)
+    parallel = ("plot_parallel_coordinate", search_figures.tidy_parallel_coordinate)
     return [
         _plot(f"parallel_{arm}", f"{arm}: parallel coordinates", study, *parallel, target_name=SCORE),
-        _plot(f"slice_{arm}", f"{arm}: slices", study, "plot_slice", tidy_slice, target_name=SCORE),
+        _plot(f"slice_{arm}", f"{arm}: slices", study, "plot_slice", search_figures.tidy_slice, target_name=SCORE),
     ]
 
 
@@ -142,18 +136,20 @@ def _plot_importances(arm: str, study: optuna.Study) -> SearchPlot:
     # The target of `compute_importances`, so that plot and table show the same numbers.
     options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
     title = f"{arm}: importance of the hyperparameters"
-    return _plot(f"importance_{arm}", title, study, "plot_param_importances", tidy_importance, **options)
+    return _plot(f"importance_{arm}", title, study, "plot_param_importances", search_figures.tidy_importance, **options)
 
 
 def _plot_whole(whole: optuna.Study, comparable: list[optuna.Study], notes: list[str]) -> list[SearchPlot]:
     plots = []
     if comparable:
         title = "distribution of the complete trials' scores"
-        plots.append(_plot("search_edf", title, comparable, "plot_edf", tidy_edf, target_name=SCORE))
+        plots.append(_plot("search_edf", title, comparable, "plot_edf", search_figures.tidy_edf, target_name=SCORE))
     else:
         notes.append("The distribution of scores needs a complete trial, but there is none.")
     if whole.get_trials(deepcopy=False):
-        plots.append(_plot("search_timeline", "timeline of the search", whole, "plot_timeline", tidy_timeline))
+        plots.append(
+            _plot("search_timeline", "timeline of the search", whole, "plot_timeline", search_figures.tidy_timeline)
+        )
     else:
         notes.append("The timeline needs a finished trial, but there is none.")
     return plots

@@ -138,7 +138,6 @@ def is_search_finished(
         [arm.name for arm in spec.arms()], budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
     )
     for record in sorted(records, key=lambda r: r.ended_order or 0):
-        ledger.start(record.config.arm, record.trial_id)
         ledger.spend(record.config.arm, record.trial_id, record.device_seconds)
         ledger.finish(record.config.arm, record.trial_id)
     return ledger.is_spent

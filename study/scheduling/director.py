@@ -1,8 +1,10 @@
 """Directors decide which trial starts next and which trials continue. Ray calls them; they do not use Ray."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from search_spaces.config import TrialConfig
 from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
@@ -25,49 +27,30 @@ class Report:
     details: dict[str, Any]
 
 
-class Director(Protocol):
-    """The interface that `study.cluster.tune_run` calls."""
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether no more trials will be started."""
-
-    @property
-    def problem(self) -> str:
-        """Why no more trials are started although some are left; "" if there is no problem."""
-
-    def unfinished(self) -> tuple[TrialRecord, ...]:
-        """Return the records of the director's trials that have not ended."""
-
-    def next_trial(self) -> TrialRecord | None:
-        """Return the record of the trial to start now, or None if there is none."""
-
-    def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch; return whether the trial continues."""
-
-    def on_error(self, trial_id: str, cause: str) -> None:
-        """Record the error of a failed attempt."""
-
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that a trial failed and has no retries left."""
-
-    def requeue(self, trial_id: str) -> None:
-        """Put a trial whose retry was dropped back into the queue of `next_trial`."""
-
-
-class RecordKeeper:
-    """The common base of directors: turns reports into records.
+class Director(ABC):
+    """The interface that `study.cluster.tune_run` calls, and the common part of both directors: it turns reports into records.
 
     If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
 
-    def __init__(self, book: MemoryBook, stage: Stage) -> None:
+    def __init__(self, book: MemoryBook, stage: Stage, max_epochs: int) -> None:
         self.book = book
         self.stage = stage
+        self.max_epochs = max_epochs
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
         self._storage_problem = ""
+        self._interrupted: list[str] = []
+
+    @property
+    @abstractmethod
+    def is_exhausted(self) -> bool:
+        """Whether no more trials will be started."""
+
+    @abstractmethod
+    def next_trial(self) -> TrialRecord | None:
+        """Return the record of the trial to start now, or None if there is none."""
 
     @property
     def problem(self) -> str:
@@ -83,6 +66,47 @@ class RecordKeeper:
         order = self._order
         self._order += 1
         return order
+
+    def start_trial(self, trial_id: str, config: TrialConfig, source_trial_id: str = "") -> TrialRecord:
+        """Save and return the record of a new trial."""
+        record = TrialRecord(
+            trial_id=trial_id,
+            stage=self.stage,
+            config=config,
+            fingerprint=config.fingerprint,
+            state=TrialState.RUNNING,
+            suggested_order=self.take_order(),
+            source_trial_id=source_trial_id,
+            started=now_utc(),
+        )
+        return self.book.save(record)
+
+    def on_report(self, trial_id: str, report: Report) -> bool:
+        """Record one epoch and decide whether the trial continues; a metric that is not finite ends it as failed."""
+        record = self.book.get(self.stage, trial_id)
+        if record.state.is_finished:
+            return False
+        if record.epochs and report.metrics.epoch <= record.epochs[-1].epoch:
+            return True  # a restarted trial reports the epochs of its checkpoint again
+        epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
+        state, reason = TrialState.FAILED, non_finite_reason(report)
+        if macro_f1 is not None and not reason:
+            state, reason = self.decide(record, epoch, macro_f1)
+        record = self.add_epoch(record, report, stop=state.is_finished)
+        if state.is_finished:
+            record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
+        record = self.book.save(record)
+        if state.is_finished:
+            self.on_end(record)
+        return not state.is_finished
+
+    def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:  # noqa: ARG002
+        """Return the state of a trial after an epoch with a finite score, and the reason for a state other than COMPLETE."""
+        return TrialState.COMPLETE if epoch >= self.max_epochs else TrialState.RUNNING, ""
+
+    def on_end(self, record: TrialRecord) -> None:
+        """Delete the checkpoints of a trial whose last report ended it."""
+        self.book.drop_checkpoint(record)
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
@@ -117,14 +141,14 @@ class RecordKeeper:
             # The next attempt, which `on_error` counted, was not started.
             self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
 
+    def requeue(self, trial_id: str) -> None:
+        """Put a trial that Tune dropped before restarting it back at the head of the queue of `next_trial`."""
+        if not self.book.get(self.stage, trial_id).state.is_finished:
+            self._interrupted.insert(0, trial_id)
+
     def restart(self, record: TrialRecord) -> TrialRecord:
         """Save and return the record of a trial whose next attempt starts after its driver stopped."""
         return self.book.save(record.updated(attempts=record.attempts + 1))
-
-
-def is_known(record: TrialRecord, report: Report) -> bool:
-    """Whether the record already holds this epoch (a restarted trial reports the epochs of its checkpoint again)."""
-    return bool(record.epochs) and report.metrics.epoch <= record.epochs[-1].epoch
 
 
 def non_finite_reason(report: Report) -> str:

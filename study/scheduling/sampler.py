@@ -63,7 +63,8 @@ class ArmSampler:
             arm: the arm, with its search space.
             sampler: one of `SAMPLERS`.
             seed: the study's seed.
-            earlier: finished trials of another study of the same space, in the order in which they ended.
+            earlier: finished trials of another study of the same space, in the order in which they ended; those of other arms
+                are not used.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
@@ -72,7 +73,7 @@ class ArmSampler:
         self._num_suggested = 0
         self._study = _new_study()
         self._running: dict[str, optuna.Trial] = {}
-        for trial in earlier:
+        for trial in [trial for trial in earlier if trial.arm == arm.name]:
             self._running[trial.trial_id] = self._adopt(self._freeze_running(trial.hyperparameters))
             for epoch, macro_f1 in trial.scores:
                 self.report(trial.trial_id, epoch, macro_f1)

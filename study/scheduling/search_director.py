@@ -5,12 +5,12 @@ from functools import partial
 
 from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import DeviceTimeLedger
-from study.scheduling.director import RecordKeeper, Report, is_known, non_finite_reason
+from study.scheduling.director import Director, Report
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import ArmSampler
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
-from study.state.record_book import MemoryBook, now_utc
+from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
@@ -18,7 +18,7 @@ from trainables.seeds import derive_seed
 MIN_CRASHED = 3
 
 
-class SearchDirector(RecordKeeper):
+class SearchDirector(Director):
     """Director of the search; its state is rebuilt from the records in the book."""
 
     def __init__(
@@ -39,17 +39,12 @@ class SearchDirector(RecordKeeper):
             full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
             earlier: finished trials of another study, from which the samplers start.
         """
-        super().__init__(book, "search")
+        super().__init__(book, "search", spec.search.max_epochs)
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
         self._samplers = {
-            name: ArmSampler(
-                arm,
-                sampler=spec.search.sampler,
-                seed=spec.seed,
-                earlier=[trial for trial in earlier if trial.arm == name],
-            )
+            name: ArmSampler(arm, sampler=spec.search.sampler, seed=spec.seed, earlier=earlier)
             for name, arm in self._arms.items()
         }
         self._pruners = {
@@ -68,7 +63,7 @@ class SearchDirector(RecordKeeper):
         )
         records = self.book.of_stage("search")
         self._num_suggested = len(records)
-        self._waiting = [r.trial_id for r in records if not r.state.is_finished]
+        self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
         self._num_ended = self._num_crashed = 0
         self._replay(records)
 
@@ -82,7 +77,7 @@ class SearchDirector(RecordKeeper):
         """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
-        if self._waiting:
+        if self._interrupted:
             return False
         num_trials = self._spec.num_trials
         return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
@@ -107,8 +102,8 @@ class SearchDirector(RecordKeeper):
         """
         if self.problem:
             return None
-        if self._waiting:
-            return self.restart(self.book.get("search", self._waiting.pop(0)))
+        if self._interrupted:
+            return self.restart(self.book.get("search", self._interrupted.pop(0)))
         num_trials = self._spec.num_trials
         if num_trials is not None and self._num_suggested >= num_trials:
             return None
@@ -124,42 +119,19 @@ class SearchDirector(RecordKeeper):
             fixed=self._fixed,
         )
         self._start(arm, trial_id)
-        return self.book.save(
-            TrialRecord(
-                trial_id=trial_id,
-                stage="search",
-                config=config,
-                fingerprint=config.fingerprint,
-                state=TrialState.RUNNING,
-                suggested_order=self.take_order(),
-                started=now_utc(),
-            )
-        )
+        return self.start_trial(trial_id, config)
 
-    def on_report(self, trial_id: str, report: Report) -> bool:
-        """Record one epoch, update sampler and bracket, and decide: complete, pruned, failed, or continue."""
-        record = self.book.get("search", trial_id)
-        if record.state.is_finished:
-            return False
-        if is_known(record, report):
-            return True
-        reason = non_finite_reason(report)
-        state = TrialState.FAILED if reason else TrialState.RUNNING
-        epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
-        if macro_f1 is not None and not reason:
-            state = self._decide(record, epoch, macro_f1)
-        record = self.add_epoch(record, report, stop=state.is_finished)
+    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+        """Return the record with one more epoch (not saved yet), after its cost was recorded."""
+        record = super().add_epoch(record, report, stop=stop)
         self._spend(record, record.epochs[-1])
-        if state is TrialState.PRUNED:
-            reason = f"below the cutoff of ASHA's rung at epoch {epoch}"
-        if state.is_finished:
-            record = self.finish(record, state, reason, diverged=state is TrialState.FAILED)
-        record = self.book.save(record)
-        if state.is_finished:
-            self._num_ended += 1
-            self._end(record)
-            self.book.drop_checkpoint(record)
-        return not state.is_finished
+        return record
+
+    def on_end(self, record: TrialRecord) -> None:
+        """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints."""
+        self._num_ended += 1
+        self._end(record)
+        super().on_end(record)
 
     def on_retries_exhausted(self, trial_id: str) -> None:
         """Record that the trial failed permanently, and report it to the sampler."""
@@ -170,19 +142,14 @@ class SearchDirector(RecordKeeper):
             self._num_crashed += 1
             self._end(self.book.get(self.stage, trial_id))
 
-    def requeue(self, trial_id: str) -> None:
-        """Queue a trial again that Tune dropped before restarting it."""
-        if not self.book.get("search", trial_id).state.is_finished:
-            self._waiting.insert(0, trial_id)
-
-    def _decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> TrialState:
+    def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
+        """Update sampler and bracket, and decide: complete, pruned, or continue."""
         arm = record.config.arm
         self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        if epoch >= self._spec.search.max_epochs:
-            return TrialState.COMPLETE
-        if self._spec.search.asha.enabled and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
-            return TrialState.PRUNED
-        return TrialState.RUNNING
+        may_stop = self._spec.search.asha.enabled and epoch < self.max_epochs
+        if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
+            return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
+        return super().decide(record, epoch, macro_f1)
 
     def _start(self, arm: str, trial_id: str) -> None:
         self._pruners[arm].add(trial_id)
@@ -223,4 +190,4 @@ class SearchDirector(RecordKeeper):
         self._spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
-            self._decide(record, epoch.epoch, epoch.macro_f1)
+            self.decide(record, epoch.epoch, epoch.macro_f1)

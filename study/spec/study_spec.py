@@ -1,40 +1,24 @@
 """`StudySpec`: the specification of a study, with the checks that involve several sections."""
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
 from search_spaces.config import Value
-from search_spaces.designs import (
-    Contrast,
-    Design,
-    contrast_with_first,
-    make_factorial_design,
-    make_one_at_a_time_design,
-)
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.named_spaces import load_space
 from search_spaces.space import SearchSpace
+from study.spec import sections
 from study.spec.defaults import CURRENT_VERSION
-from study.spec.sections import (
-    AnalyzeSpec,
-    ConfirmSpec,
-    DataSpec,
-    DesignSpec,
-    GateSpec,
-    ModelSpec,
-    ResourcesSpec,
-    SearchSpec,
-    Section,
-    TrainSpec,
-)
 from trainables.training.lr_peak import compute_lr_peak_epoch
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 
 
-class StudySpec(Section):
+class StudySpec(sections.Section):
     """The specification of a study. `study.spec.reading.load_spec` reads it from TOML.
 
     `defaults_version` names the defaults that hold for what the spec leaves out (`study.spec.defaults`).
@@ -45,16 +29,16 @@ class StudySpec(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     defaults_version: int = CURRENT_VERSION
-    data: DataSpec
-    model: ModelSpec = ModelSpec()
-    train: TrainSpec = TrainSpec()
-    search: SearchSpec = SearchSpec()
+    data: sections.DataSpec
+    model: sections.ModelSpec = sections.ModelSpec()
+    train: sections.TrainSpec = sections.TrainSpec()
+    search: sections.SearchSpec = sections.SearchSpec()
     configurations: dict[ArmName, dict[str, Value]] = Field(default_factory=dict)
-    design: DesignSpec | None = None
-    confirm: ConfirmSpec = ConfirmSpec()
-    analyze: AnalyzeSpec = AnalyzeSpec()
-    resources: ResourcesSpec = ResourcesSpec()
-    gate: GateSpec | None = None
+    design: sections.DesignSpec | None = None
+    confirm: sections.ConfirmSpec = sections.ConfirmSpec()
+    analyze: sections.AnalyzeSpec = sections.AnalyzeSpec()
+    resources: sections.ResourcesSpec = sections.ResourcesSpec()
+    gate: sections.GateSpec | None = None
 
     @model_validator(mode="after")
     def _search_or_configurations(self) -> "StudySpec":
@@ -93,16 +77,18 @@ class StudySpec(Section):
             return tuple(make_fixed_arm(name, space, values) for name, values in given.items())
         return split_into_arms(space, self.search.factor if self.search.allocation == "per_arm" else None)
 
-    def contrasts(self) -> tuple[Contrast, ...]:
+    def contrasts(self) -> tuple[designs.Contrast, ...]:
         """Return the contrasts that the rows of the comparison estimate."""
         if self.has_given_arms:
             return self._design().contrasts
-        return contrast_with_first([arm.name for arm in self.arms()])
+        return designs.contrast_with_first([arm.name for arm in self.arms()])
 
-    def _design(self) -> Design:
+    def _design(self) -> designs.Design:
         if self.design is None:
-            return Design(configurations=self.configurations, contrasts=contrast_with_first(list(self.configurations)))
-        make = make_one_at_a_time_design if self.design.kind == "one_at_a_time" else make_factorial_design
+            given = self.configurations
+            return designs.Design(configurations=given, contrasts=designs.contrast_with_first(list(given)))
+        changes_one = self.design.kind == "one_at_a_time"
+        make = designs.make_one_at_a_time_design if changes_one else designs.make_factorial_design
         return make(self.design.base, self.design.changes, self.search_space())
 
     @property
@@ -153,12 +139,9 @@ class StudySpec(Section):
         for kind in ("cpu", "gpu"):
             value = getattr(self.resources, kind)
             if isinstance(value, dict):
-                for arm in value:
-                    if arm not in names:
-                        raise UserInputError(f"resources.{kind} names the arm {arm!r}{nearest_name(arm, names)}")
-            for arm_value in arms:
-                if self.resources.of_arm(kind, arm_value.name) < 0:
-                    raise UserInputError(f"resources.{kind} must not be negative, but got {value}")
+                _check_names(f"resources.{kind}", value, names)
+            if any(self.resources.of_arm(kind, arm) < 0 for arm in names):
+                raise UserInputError(f"resources.{kind} must not be negative, but got {value}")
 
     def _check_epoch_cost(self, arms: list[str]) -> None:
         cost = self.search.epoch_cost
@@ -168,9 +151,7 @@ class StudySpec(Section):
             raise UserInputError(
                 "search.epoch_cost is for a budget of search.num_trials, because device-seconds are measured"
             )
-        for arm in cost:
-            if arm not in arms:
-                raise UserInputError(f"search.epoch_cost names the arm {arm!r}{nearest_name(arm, arms)}")
+        _check_names("search.epoch_cost", cost, arms)
         missing = [arm for arm in arms if arm not in cost]
         if missing:
             raise UserInputError(f"search.epoch_cost must name every arm, but lacks {', '.join(missing)}")
@@ -191,3 +172,9 @@ class StudySpec(Section):
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
         return compute_lr_peak_epoch(self.train.lr_peak_fraction, self.search.max_epochs)
+
+
+def _check_names(option: str, given: Iterable[str], arms: Sequence[str]) -> None:
+    for arm in given:
+        if arm not in arms:
+            raise UserInputError(f"{option} names the arm {arm!r}{nearest_name(arm, arms)}")

@@ -5,12 +5,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared, prepare
+from study.results.confirmed_models import prepare_inputs
 from study.spec.study_spec import StudySpec
-from trainables.data.augmentation import AugmentationSettings, augment_batch, prepare_batch
+from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.image_audit import AuditReport, AuditStage, audit_batch, audit_image_set
 from trainables.seeds import torch_generator
 
@@ -40,28 +41,20 @@ def print_inspection(spec: StudySpec, address: str | None, console: Console) -> 
 def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     """Return the audit of the model's inputs in evaluation and training, and of the soft targets."""
     indices = prepared.splits.train[:NUM_AUDITED_IMAGES]
-    images = torch.from_numpy(np.array(prepared.image_set.images[indices]))
+    images = np.array(prepared.image_set.images[indices])
     labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
     interpolation = str(dict(spec.search_space().fixed).get("interpolation", "bicubic"))
-    config = TrialConfig(
-        arm="audit",
-        seed=spec.seed,
-        hyperparameters={"interpolation": interpolation, "cutmix_probability": 0.5},
-        fixed=prepared.fixed,
-    )
-    size = spec.train.image_size
-    evaluated = prepare_batch(
-        images, image_size=size, interpolation=interpolation, channels_last=spec.train.channels_last
-    )
+    values: dict[str, Value] = {"interpolation": interpolation, "cutmix_probability": 0.5}
+    config = TrialConfig(arm="audit", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
     trained, targets = augment_batch(
-        images,
+        torch.from_numpy(images),
         labels,
         generator=torch_generator(spec.seed, "audit"),
         settings=AugmentationSettings.from_config(config),
         num_classes=prepared.image_set.num_classes,
     )
     return [
-        audit_batch("evaluation input", evaluated, "NCHW", -4.0, 4.0),
+        audit_batch("evaluation input", prepare_inputs(images, config), "NCHW", -4.0, 4.0),
         audit_batch("training input", trained, "NCHW", -4.0, 4.0),
         audit_batch("soft targets", targets, "NK", 0.0, 1.0),
     ]
@@ -69,19 +62,13 @@ def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
 
 def build_stage_table(stages: list[AuditStage]) -> Table:
     """Return a table with shape, dtype, range, layout and problem of every stage."""
-    table = Table(title="dimensional audit", box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for column in ("stage", "shape", "dtype", "min", "max", "layout", "problem"):
-        table.add_column(column)
+    columns = ("stage", "shape", "dtype", "min", "max", "layout", "problem")
+    table = Table(
+        *columns, title="dimensional audit", box=None, pad_edge=False, header_style="bold", title_justify="left"
+    )
     for stage in stages:
-        table.add_row(
-            stage.name,
-            "x".join(map(str, stage.shape)),
-            stage.dtype,
-            f"{stage.minimum:g}",
-            f"{stage.maximum:g}",
-            stage.layout,
-            stage.problem or "none",
-        )
+        shape, limits = "x".join(map(str, stage.shape)), (f"{stage.minimum:g}", f"{stage.maximum:g}")
+        table.add_row(stage.name, shape, stage.dtype, *limits, stage.layout, stage.problem or "none")
     return table
 
 

@@ -49,7 +49,6 @@ class Reproduction:
         outcome: MATCH (macro-F1 of every epoch and every stored logit are bit-identical), CLOSE (macro-F1 of the last
             epoch differs by at most `spread`), or DIFFERENT (neither; or not bit-identical, and the record was altered).
         is_altered: whether the record's configuration was changed after the study wrote it.
-        trial_id: id of the trial.
         first_different_epoch: 1-based; None if all epochs are bit-identical.
         recorded, reproduced: macro-F1 of every epoch.
         largest_logit_difference: over the stored predictions; None if the trial stored none.
@@ -60,7 +59,6 @@ class Reproduction:
 
     outcome: Outcome
     is_altered: bool
-    trial_id: str
     first_different_epoch: int | None
     recorded: tuple[float, ...]
     reproduced: tuple[float, ...]
@@ -115,33 +113,28 @@ def reproduce(
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
     run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)
-    reproduced: list[float] = []
-    recorded = [_nan_if_none(epoch.macro_f1) for epoch in record.epochs]
-    losses: list[tuple[float | None, float | None]] = []
-    for epoch in record.epochs:
-        metrics: EpochMetrics = run.run_epoch()
-        reproduced.append(_nan_if_none(metrics.macro_f1))
-        losses.append((epoch.train_loss, metrics.train_loss))
-        on_epoch(epoch.epoch, recorded[metrics.epoch - 1], reproduced[-1])
-    first = _first_difference(recorded, reproduced, losses)
+    recorded = tuple(_nan_if_none(epoch.macro_f1) for epoch in record.epochs)
+    measured: list[EpochMetrics] = []
+    for epoch, score in zip(record.epochs, recorded, strict=True):
+        measured.append(run.run_epoch())
+        on_epoch(epoch.epoch, score, _nan_if_none(measured[-1].macro_f1))
+    reproduced = tuple(_nan_if_none(metrics.macro_f1) for metrics in measured)
+    first = _first_difference(record.epochs, measured)
     logit_difference = _compare_logits(study, record, run)
     spread, source = _seed_spread(study, record)
     close = bool(abs(recorded[-1] - reproduced[-1]) <= spread)
     identical = first is None and not logit_difference
-    differences = list_environment_differences(study, record, prepared, device_name(device))
-    altered = record.is_altered
-    outcome = Outcome.MATCH if identical else Outcome.CLOSE if close and not altered else Outcome.DIFFERENT
+    outcome = Outcome.MATCH if identical else Outcome.CLOSE if close and not record.is_altered else Outcome.DIFFERENT
     return Reproduction(
         outcome=outcome,
-        is_altered=altered,
-        trial_id=record.trial_id,
+        is_altered=record.is_altered,
         first_different_epoch=first,
-        recorded=tuple(recorded),
-        reproduced=tuple(reproduced),
+        recorded=recorded,
+        reproduced=reproduced,
         largest_logit_difference=logit_difference,
         spread=spread,
         spread_source=source,
-        differences=differences,
+        differences=list_environment_differences(study, record, prepared, device_name(device)),
     )
 
 
@@ -163,13 +156,10 @@ def _nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _first_difference(
-    recorded: Sequence[float], reproduced: Sequence[float], losses: Sequence[tuple[float | None, float | None]]
-) -> int | None:
-    for index, (old, new) in enumerate(zip(recorded, reproduced, strict=True)):
-        old_loss, new_loss = losses[index]
-        if not (old == new or (np.isnan(old) and np.isnan(new))) or old_loss != new_loss:
-            return index + 1
+def _first_difference(recorded: Sequence[EpochMetrics], reproduced: Sequence[EpochMetrics]) -> int | None:
+    for number, (old, new) in enumerate(zip(recorded, reproduced, strict=True), start=1):
+        if (old.macro_f1, old.train_loss) != (new.macro_f1, new.train_loss):
+            return number
     return None
 
 

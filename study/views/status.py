@@ -20,11 +20,12 @@ from trainables.records.store import Store
 
 def status_json(study: OpenStudy) -> dict[str, Any]:
     """Return the study's state as a JSON object."""
+    holder = read_holder(study.store)
     return {
         "name": study.name,
         "root": study.store.root,
         "state": study_state(study),
-        "driver": _driver(study),
+        "driver": holder.model_dump(include={"host", "pid", "since", "renewed"}) if holder is not None else None,
         "search": dataclasses.asdict(compute_progress(study, "search")),
         "confirmation": dataclasses.asdict(compute_progress(study, "confirmation")),
         "test_reads": count_test_reads(study.store),
@@ -56,11 +57,6 @@ def study_state(study: OpenStudy) -> str:
     return "searched"
 
 
-def _driver(study: OpenStudy) -> dict[str, Any] | None:
-    holder = read_holder(study.store)
-    return holder.model_dump(include={"host", "pid", "since", "renewed"}) if holder is not None else None
-
-
 def print_status(study: OpenStudy, console: Console) -> None:
     """Print the study's state, the progress of its stages, and notes, failures and retries of its trials."""
     console.print(f"{study.name} at {study.store.root}: {study_state(study)}", soft_wrap=True)
@@ -74,17 +70,15 @@ def print_status(study: OpenStudy, console: Console) -> None:
     for message in study.book.recovered:
         console.print(message, soft_wrap=True, highlight=False, markup=False)
     for record in study.book:
-        for note in record.notes:
-            console.print(f"note: {record.stage}/{record.trial_id}: {note}", soft_wrap=True, markup=False)
+        trial = f"{record.stage}/{record.trial_id}"
+        lines = [f"note: {trial}: {note}" for note in record.notes]
         if record.state is TrialState.FAILED:
-            console.print(f"failed: {record.stage}/{record.trial_id}: {record.reason}", soft_wrap=True, markup=False)
+            lines.append(f"failed: {trial}: {record.reason}")
         elif record.retry_causes:
             cause = record.retry_causes[-1].splitlines()[-1]
-            console.print(
-                f"retried: {record.stage}/{record.trial_id}, {len(record.retry_causes)} time(s); last cause: {cause}",
-                soft_wrap=True,
-                markup=False,
-            )
+            lines.append(f"retried: {trial}, {len(record.retry_causes)} time(s); last cause: {cause}")
+        for line in lines:
+            console.print(line, soft_wrap=True, markup=False)
 
 
 def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
@@ -125,15 +119,8 @@ def find_studies(root: str) -> list[dict[str, Any]]:
         except UserInputError as error:
             found.append({"name": name, "state": f"unreadable: {error}", "trials": 0, "started": ""})
             continue
-        starts = [r.started for r in study.book]
-        found.append(
-            {
-                "name": name,
-                "state": study_state(study),
-                "trials": len(study.book.of_stage("search")),
-                "started": min(starts, default=""),
-            }
-        )
+        started, trials = min((r.started for r in study.book), default=""), len(study.book.of_stage("search"))
+        found.append({"name": name, "state": study_state(study), "trials": trials, "started": started})
     return found
 
 
@@ -142,9 +129,7 @@ def print_studies(studies: list[dict[str, Any]], root: str, console: Console) ->
     if not studies:
         console.print(f"no studies under {root}", soft_wrap=True)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "state", "trials", "started"):
-        table.add_column(column)
+    table = Table(*studies[0], box=None, pad_edge=False, header_style="bold")
     for study in studies:
-        table.add_row(*(str(study[column]) for column in ("name", "state", "trials", "started")))
+        table.add_row(*map(str, study.values()))
     console.print(table)

@@ -29,9 +29,8 @@ def make_directors(kind: str) -> tuple[Director, MemoryBook]:
 @pytest.mark.parametrize("kind", ["search", "confirmation"])
 def test_dropped_trial_is_queued_again_and_completes(kind: str) -> None:
     director, book = make_directors(kind)
-    dropped: set[str] = set()
     asker, run = Asker(director), SimpleNamespace(spec=make_spec(), splits_to_predict=("search",))
-    searcher, scheduler = DirectedSearcher(asker, run, dropped), DirectedScheduler(asker, run, dropped)
+    searcher, scheduler = DirectedSearcher(asker, run), DirectedScheduler(asker, run)
     configs = [searcher.suggest(name) for name in ("tune-a", "tune-b")]
     assert all(isinstance(config, dict) for config in configs)
     record_id = configs[0]["trial_id"]
@@ -57,9 +56,8 @@ def test_dropped_trial_is_queued_again_and_completes(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["search", "confirmation"])
 def test_trial_without_retries_left_fails(kind: str) -> None:
     director, book = make_directors(kind)
-    dropped: set[str] = set()
     asker, run = Asker(director), SimpleNamespace(spec=make_spec(), splits_to_predict=("search",))
-    searcher, scheduler = DirectedSearcher(asker, run, dropped), DirectedScheduler(asker, run, dropped)
+    searcher, scheduler = DirectedSearcher(asker, run), DirectedScheduler(asker, run)
     config: Any = searcher.suggest("tune-a")
     scheduler.on_trial_error(None, make_trial("tune-a", Trial.RUNNING, config))
     searcher.on_trial_complete("tune-a", error=True)

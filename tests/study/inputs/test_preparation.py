@@ -44,7 +44,7 @@ def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None
     )
     assert not isinstance(inside.data.images, np.memmap)
     assert isinstance(mapped.data.images, np.memmap)
-    assert mapped.data_fingerprint == inside.data_fingerprint
+    assert mapped.splits.data_fingerprint == inside.splits.data_fingerprint
     assert mapped.fixed == inside.fixed
     # Another machine has the source and its own disk.
     packed = pickle.dumps(mapped.data)

@@ -11,7 +11,7 @@ from analysis.statistics.bootstrap import CrossedBootstrap, compute_crossed_boot
 from study.open_study import OpenStudy
 from study.results.comparison import compare
 from study.results.findings import analyze, load_findings
-from study.spec.study_spec import AnalyzeSpec
+from study.spec.sections import AnalyzeSpec
 from tests.study.searched import confirm, simulate
 from trainables.data.images import ImageSet
 

@@ -16,7 +16,7 @@ from study.results.findings import analyze, load_findings
 from study.results.optuna_export import build_optuna_study, build_search_studies, compute_importances
 from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
 from study.results.report import write_report
-from study.spec.study_spec import AnalyzeSpec
+from study.spec.sections import AnalyzeSpec
 from tests.study.searched import ARMS, STATES, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
