@@ -8,8 +8,8 @@ from study.cluster.tune_run import TuneRun, run_trials
 from study.confirmation.candidates import candidates, choose_by_ranking
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, write_plan
+from study.confirmation.predictions_on_test import read_test_split
 from study.confirmation.runs import complete_seeds, planned_runs
-from study.confirmation.test_split import read_test_split
 from study.inputs.environment_changes import check_unchanged
 from study.inputs.preparation import Prepared, prepare
 from study.open_study import OpenStudy, full_trial_seconds, read_passport, require_finished_search

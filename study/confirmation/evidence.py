@@ -5,8 +5,8 @@ from analysis.evidence.comparison_rows import RowRule, compute_row
 from analysis.findings.comparison_findings import Verdict
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
+from study.confirmation.predictions_on_test import TEST
 from study.confirmation.runs import failed_seeds, planned_runs, runs_of
-from study.confirmation.test_split import TEST
 from study.open_study import OpenStudy, trial_files
 from trainables.damaged_files import DamagedFileError
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
+from study.confirmation.predictions_on_test import TEST
 from study.confirmation.runs import planned_runs
-from study.confirmation.test_split import TEST
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.optuna_export import export_optuna, hide_password
 from study.views.notebook import Study
