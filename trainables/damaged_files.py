@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from search_spaces.errors import UserInputError
 
+_DECODER_ERRORS: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
 
 class DamagedFileError(UserInputError):
     """The content of a file on disk is not what the product wrote. The message names the file."""
@@ -22,14 +24,6 @@ def decoding(where: str, *errors: type[Exception]) -> Iterator[None]:
         where: Path or URI of the file.
         errors: Errors of the decoder besides ValueError, TypeError, LookupError, AttributeError and RecursionError.
     """
-    expected: tuple[type[Exception], ...] = (
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-        *errors,
-    )
     try:
         yield
     except DamagedFileError:
@@ -38,6 +32,6 @@ def decoding(where: str, *errors: type[Exception]) -> Iterator[None]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise DamagedFileError(f"{where} is damaged: {place}: {first['msg']}") from None
-    except expected as error:
+    except (*_DECODER_ERRORS, *errors) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DamagedFileError(f"{where} is damaged: {reason}") from None

@@ -29,7 +29,7 @@ from trainables.records.event_log import EventLog
 from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_per_class_f1
+from trainables.training.evaluation import compute_macro_f1
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 
 
@@ -85,7 +85,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start an attempt of another trial in the same process."""
-        self._close_events()
+        self.cleanup()
         self._start(new_config)
         return True
 
@@ -152,12 +152,17 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         signal.signal(signal.SIGTERM, take_notice)
 
     def _end(self) -> NoReturn:
-        self._close_events()
+        self.cleanup()
         raise SystemExit("the process was terminated by SIGTERM; the trial's checkpoint holds its state")
 
     def cleanup(self) -> None:
         """Close the event file."""
-        self._close_events()
+        if self._events is not None:
+            self._events.close()
+            self._upload_events()
+            if self._upload_from is not None:
+                shutil.rmtree(self._upload_from)
+            self._events = None
 
     def _start(self, config: dict[str, Any]) -> None:
         self._counted_until = time.perf_counter()
@@ -197,8 +202,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions)
             if split == "confirm":
-                f1 = compute_per_class_f1(predictions.labels, predictions.predicted, num_classes)
-                details["confirm_macro_f1"] = float(f1.mean())
+                macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
+                details["confirm_macro_f1"] = macro_f1
             if split == "search" and self._events is not None:
                 counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
                 self._events.write_confusion(counts, self._run.epoch)
@@ -226,14 +231,6 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             return
         for path in self._upload_from.iterdir():
             self._files.store.write_bytes(path.name, path.read_bytes())
-
-    def _close_events(self) -> None:
-        if self._events is not None:
-            self._events.close()
-            self._upload_events()
-            if self._upload_from is not None:
-                shutil.rmtree(self._upload_from)
-            self._events = None
 
 
 def node_name() -> str:

@@ -26,7 +26,7 @@ from analysis.audits.swap_effects import (
 )
 from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, ColourLoss, PairPull, RingAudit
 from analysis.findings.interval import Interval
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
+from analysis.statistics.crossed_interval import compute_share_interval
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
@@ -75,14 +75,14 @@ def _audit_ring(classify: Classify, audit_images: AuditImages, fraction: float, 
                 verdict=verdict,
                 object_free_gap=free_gap,
                 is_confirmed=_is_confirmed(free_gap) if verdict is AuditVerdict.FAIL else None,
-                ring_only_accuracy=_share(ring_only[:, own], labels[own], num_classes),
+                ring_only_accuracy=compute_share_interval(ring_only[:, own], labels[own], num_classes, 1 - ALPHA),
             )
         )
     verdict = judge_classes(classes)
     return RingAudit(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
         gap=compute_mean_interval(gaps, labels, num_classes),
-        ring_only_accuracy=_share(ring_only, labels, num_classes),
+        ring_only_accuracy=compute_share_interval(ring_only, labels, num_classes, 1 - ALPHA),
         chance=1 / len(present),
         classes=tuple(classes),
         verdict=verdict,
@@ -177,9 +177,3 @@ def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tup
 def _is_confirmed(gap: Interval | None) -> bool:
     """Return whether a failure also shows without object in the ring: a gap above 0 and larger than the tolerance."""
     return gap is not None and gap.low > 0 and gap.estimate > TOLERANCE
-
-
-def _share(values: FloatArray, labels: IntArray, num_classes: int) -> Interval:
-    means = values.mean(axis=1)
-    found = compute_crossed_interval(means, values - means[:, None], labels, num_classes, 1 - ALPHA)
-    return compute_proportion_interval(found, num_seeds=len(means), num_observations=len(labels), confidence=1 - ALPHA)

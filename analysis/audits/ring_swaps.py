@@ -95,17 +95,10 @@ def find_few_edges(images: Images, labels: IntArray, ring: NDArray[np.bool_]) ->
     """
     gray = images.astype(np.float32).mean(axis=3)
     total = np.zeros(len(images))
-    for axis in (1, 2):
-        both = np.logical_and(*_pair_neighbors(ring, axis - 1))
-        one, other = _pair_neighbors(gray, axis)
-        total += (np.abs(one - other) * both).sum(axis=(1, 2))
+    for axis, both in ((1, ring[1:] & ring[:-1]), (2, ring[:, 1:] & ring[:, :-1])):
+        total += (np.abs(np.diff(gray, axis=axis)) * both).sum(axis=(1, 2))
     few_edges = np.zeros(len(images), dtype=bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         few_edges[own[np.argsort(total[own], kind="stable")[: max(2, round(FEW_EDGES_SHARE * len(own)))]]] = True
     return few_edges
-
-
-def _pair_neighbors(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    length = array.shape[axis]
-    return np.take(array, range(length - 1), axis=axis), np.take(array, range(1, length), axis=axis)

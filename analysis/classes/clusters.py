@@ -26,6 +26,7 @@ from trainables.seeds import numpy_generator
 NUM_PERMUTATIONS = 1000
 NUM_SWEEPS = 40
 NUM_BOOTSTRAPS = 400
+NUM_FIT_ROUNDS = 50
 ALPHA = 0.05
 # Classes form a group while at least half of the pairs between them are significant.
 LINKAGE_CUT = 0.5
@@ -203,7 +204,7 @@ def _find_cores(
 ) -> tuple[ConfusionCluster, ...]:
     groups = _group(related)
     significant = _find_significant(_bootstrap_counts(arm, generator), test)
-    together = np.mean([_same_group(_group(pairs)) for pairs in significant], axis=0)
+    together = np.mean([np.equal.outer(found, found) for found in map(_group, significant)], axis=0)
     cores = _group(together >= STABILITY, cut=0.0, method="complete")
     clusters = []
     for core in sorted(set(cores.tolist())):
@@ -223,10 +224,6 @@ def _group(
     np.fill_diagonal(distance, 0.0)
     merges = linkage(squareform(distance), method)
     return np.asarray(fcluster(merges, cut + 1e-9, criterion="distance"), dtype=np.int64)
-
-
-def _same_group(groups: IntArray) -> FloatArray:
-    return np.asarray(groups[:, None] == groups[None], dtype=np.float64)
 
 
 def _bootstrap_counts(arm: ArmPredictions, generator: np.random.Generator) -> FloatArray:
@@ -262,20 +259,16 @@ def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
         found[every[new], i[new], j[new]] = found[every[new], j[new], i[new]] = True
 
 
-def fit_quasi_independence(
-    wrong: FloatArray, structural_zeros: NDArray[np.bool_] | None = None, num_rounds: int = 50
-) -> FloatArray:
+def fit_quasi_independence(wrong: FloatArray, structural_zeros: NDArray[np.bool_]) -> FloatArray:
     """Return expected counts under quasi-independence, by iterative proportional fitting.
 
     Args:
         wrong: (..., K, K) counts with a diagonal of 0, whose row and column sums are fitted.
         structural_zeros: (..., K, K) True at further cells that must be 0.
-        num_rounds: of the fit.
     """
     fitted = np.broadcast_to(1.0 - np.eye(wrong.shape[-1]), wrong.shape).copy()
-    if structural_zeros is not None:
-        fitted[structural_zeros] = 0.0
-    for _ in range(num_rounds):
+    fitted[structural_zeros] = 0.0
+    for _ in range(NUM_FIT_ROUNDS):
         for axis in (-1, -2):
             fitted *= divide_or_zero(wrong.sum(axis=axis, keepdims=True), fitted.sum(axis=axis, keepdims=True))
     return fitted

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.findings.class_findings import ConfusedPair, HumanExcess
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
+from analysis.statistics.crossed_interval import compute_crossed_interval, compute_share_interval
 from analysis.statistics.metrics import FloatArray
 
 MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "undecided"
@@ -28,11 +28,7 @@ def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: flo
         UserInputError: for one seed, and for a class with one image.
     """
     images, mistaken = _mistaken(arm, one, other)
-    rates = mistaken.mean(axis=1)
-    found = compute_crossed_interval(rates, mistaken - rates[:, None], arm.labels[images], arm.num_classes, confidence)
-    return compute_proportion_interval(
-        found, num_seeds=len(arm.seeds), num_observations=len(images), confidence=confidence
-    )
+    return compute_share_interval(mistaken, arm.labels[images], arm.num_classes, confidence)
 
 
 def compute_human_excess(

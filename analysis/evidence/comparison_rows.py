@@ -134,7 +134,7 @@ def complete_row(
     treatment, control = _sides(contrast, evidence, _seeds_of_look(contrast, evidence, rule, row.look))
     return replace(
         row,
-        bootstrap=compute_crossed_bootstrap(treatment, control, confidence=row.confidence).interval,
+        bootstrap=compute_crossed_bootstrap(treatment, control, confidence=row.confidence),
         class_differences=compute_class_differences(treatment, control, class_names),
         plan_changed=plan_changed,
     )

@@ -25,7 +25,11 @@ from search_spaces.errors import UserInputError, nearest_name
 from trainables.seeds import derive_seed, numpy_generator
 
 CAM_LAYERS = ("layer4", "layer3", "layer2", "layer1")
+# Pixels that are kept (most relevant first) or removed (least relevant first), in percent.
 ROAD_PERCENTILES = (25, 50, 75)
+# Images per forward pass.
+BATCH_SIZE = 64
+MINIMUM_SIZE = 4
 
 
 class NoCamLayerError(UserInputError):
@@ -40,13 +44,12 @@ class CamLayer:
     size: tuple[int, int]
 
 
-def choose_cam_layer(model: nn.Module, image_size: int, minimum_size: int = 4) -> CamLayer:
-    """Return the deepest of layer4 .. layer1 whose output is large enough.
+def choose_cam_layer(model: nn.Module, image_size: int) -> CamLayer:
+    """Return the deepest of layer4 .. layer1 whose output has at least `MINIMUM_SIZE` cells in height and width.
 
     Args:
         model: a torchvision ResNet.
         image_size: side of the square network input in pixels; sizes are measured by a forward pass of zeros.
-        minimum_size: cells that the output must have in height and width.
 
     Raises:
         UserInputError: if the model lacks such layers.
@@ -68,22 +71,17 @@ def choose_cam_layer(model: nn.Module, image_size: int, minimum_size: int = 4) -
         for handle in handles:
             handle.remove()
     for name in CAM_LAYERS:
-        if min(sizes[name]) >= minimum_size:
+        if min(sizes[name]) >= MINIMUM_SIZE:
             return CamLayer(name=name, size=sizes[name])
     largest = sizes[CAM_LAYERS[-1]]
     raise NoCamLayerError(
-        f"Grad-CAM needs a map of at least {minimum_size}x{minimum_size} cells, but at {image_size} px the largest "
+        f"Grad-CAM needs a map of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} cells, but at {image_size} px the largest "
         f"is {largest[0]}x{largest[1]} ({CAM_LAYERS[-1]}): raise train.image_size"
     )
 
 
 def compute_cams(
-    model: nn.Module,
-    inputs: torch.Tensor,
-    targets: Sequence[int] | NDArray[np.int64] | torch.Tensor,
-    layer: str,
-    *,
-    batch_size: int = 64,
+    model: nn.Module, inputs: torch.Tensor, targets: Sequence[int] | NDArray[np.int64] | torch.Tensor, layer: str
 ) -> NDArray[np.float32]:
     """Return the raw Grad-CAM energy of each image for its target class (Selvaraju et al. 2017, equations 1 and 2).
 
@@ -94,7 +92,6 @@ def compute_cams(
         inputs: (N, 3, H, W) float32, normalized.
         targets: (N,) class indices.
         layer: a name in CAM_LAYERS.
-        batch_size: images per forward pass.
 
     Returns:
         (N, h, w) float32, >= 0.
@@ -106,23 +103,16 @@ def compute_cams(
     classes = [int(target) for target in targets]
     if inputs.ndim != 4 or len(inputs) != len(classes):
         raise ValueError(f"inputs (N, 3, H, W) need N targets, but got {tuple(inputs.shape)}, {len(classes)}")
-    return _compute_maps(model, inputs, classes, layer, batch_size)[1]
+    return compute_logits_and_cams(model, inputs, layer, classes)[1]
 
 
-def compute_predicted_cams(
-    model: nn.Module, inputs: torch.Tensor, layer: str, *, batch_size: int = 64
+def compute_logits_and_cams(
+    model: nn.Module, inputs: torch.Tensor, layer: str, classes: Sequence[int] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return (N, K) logits and the (N, h, w) maps of the predicted classes, from one pass.
+    """Return (N, K) logits and (N, h, w) raw maps, from one pass; without `classes`, the maps of the predicted classes.
 
-    Arguments, maps and errors are those of `compute_cams`.
+    Arguments, maps and errors are otherwise those of `compute_cams`.
     """
-    return _compute_maps(model, inputs, None, layer, batch_size)
-
-
-def _compute_maps(
-    model: nn.Module, inputs: torch.Tensor, classes: Sequence[int] | None, layer: str, batch_size: int
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return logits and raw maps; without `classes`, the maps of the predicted classes."""
     target_layer = _find_layer(model, layer)
     deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     maps, logits = [], []
@@ -133,8 +123,8 @@ def _compute_maps(
         cam = _RawGradCam(model=model, target_layers=[target_layer])
         # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
         try:
-            for start in range(0, len(inputs), batch_size):
-                part = slice(start, start + batch_size)
+            for start in range(0, len(inputs), BATCH_SIZE):
+                part = slice(start, start + BATCH_SIZE)
                 wanted = None if classes is None else [ClassifierOutputTarget(c) for c in classes[part]]
                 maps.append(cam(inputs[part].detach().to(cam.device), wanted))
                 logits.append(cam.outputs.detach().double().cpu().numpy())
@@ -175,7 +165,7 @@ def compute_arm_cams(
     """
     if not len(labels):
         return ()
-    logits, predicted_cams = compute_predicted_cams(model, inputs, layer.name)
+    logits, predicted_cams = compute_logits_and_cams(model, inputs, layer.name)
     probabilities = softmax(logits, axis=1)
     predicted = probabilities.argmax(axis=1)
     true_cams = compute_cams(model, inputs, labels, layer.name)
@@ -202,23 +192,18 @@ def compute_model_logits(model: nn.Module, inputs: torch.Tensor) -> NDArray[np.f
     device = next(model.parameters()).device
     with _state_as_found(model), torch.no_grad():
         model.eval()
-        batches = torch.split(inputs, 64)
+        batches = torch.split(inputs, BATCH_SIZE)
         return np.asarray(torch.cat([model(batch.to(device)).double().cpu() for batch in batches]).numpy())
 
 
 def compute_road(
-    model: nn.Module,
-    inputs: torch.Tensor,
-    cams: NDArray[np.float32],
-    targets: NDArray[np.int64],
-    *,
-    seed: int,
-    percentiles: Sequence[int] = ROAD_PERCENTILES,
+    model: nn.Module, inputs: torch.Tensor, cams: NDArray[np.float32], targets: NDArray[np.int64], *, seed: int
 ) -> NDArray[np.float64]:
     """Return each map's ROAD score (Rong et al. 2022); higher where the map marks pixels that the model needs.
 
     The score is half the difference between the probability after removing the least relevant pixels and that after removing
-    the most relevant ones, averaged over `percentiles`. Only the order of a map's pixels matters; ties are ordered at random.
+    the most relevant ones, averaged over `ROAD_PERCENTILES`. Only the order of a map's pixels matters; ties are ordered at
+    random.
 
     Args:
         model: runs in evaluation mode; its state is restored.
@@ -226,13 +211,12 @@ def compute_road(
         cams: (N, h, w) raw maps, enlarged bilinearly to (H, W).
         targets: (N,) classes whose probability is measured.
         seed: of the order of ties and of the imputed pixels' noise; the global random state is restored.
-        percentiles: pixels kept (most relevant first) or removed (least relevant first), in percent.
 
     Returns:
         (N,) float64.
     """
     ranks = _rank_pixels(cams, tuple(inputs.shape[-2:]), numpy_generator(seed, "road order"))
-    road = ROADCombined(percentiles=list(percentiles))
+    road = ROADCombined(percentiles=list(ROAD_PERCENTILES))
     wanted = [ClassifierOutputSoftmaxTarget(int(c)) for c in targets]
     device = next(model.parameters()).device
     # The library converts tensors to arrays in a way that NumPy 2 deprecates.

@@ -23,12 +23,12 @@ from analysis.findings.interval import Interval
 from analysis.heat_maps.grad_cam import (
     CamLayer,
     compute_cams,
+    compute_logits_and_cams,
     compute_model_logits,
-    compute_predicted_cams,
     compute_road,
     is_degenerate,
 )
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
+from analysis.statistics.crossed_interval import compute_crossed_interval, compute_share_interval
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import derive_seed, numpy_generator
 
@@ -99,7 +99,7 @@ def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -
 
 def _compute_maps(networks: Sequence[nn.Module], images: Images, models: CamModels) -> _Maps:
     inputs = models.prepare(images)
-    logits, cams = zip(*(compute_predicted_cams(n, inputs, models.layer.name) for n in networks), strict=True)
+    logits, cams = zip(*(compute_logits_and_cams(n, inputs, models.layer.name) for n in networks), strict=True)
     predicted = np.stack([own.argmax(axis=1) for own in logits])
     highest = np.stack([own.max(axis=1) for own in logits])
     return _Maps(cams=np.stack(cams), predicted=predicted.astype(np.int64), logits=highest)
@@ -107,13 +107,7 @@ def _compute_maps(networks: Sequence[nn.Module], images: Images, models: CamMode
 
 def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
     empty = np.array([[is_degenerate(cam) for cam in own] for own in maps.cams], dtype=np.float64)
-    means = empty.mean(axis=1)
-    found = compute_crossed_interval(
-        means, empty - means[:, None], audit_images.labels, len(audit_images.class_names), 1 - ALPHA
-    )
-    share = compute_proportion_interval(
-        found, num_seeds=len(means), num_observations=len(audit_images.labels), confidence=1 - ALPHA
-    )
+    share = compute_share_interval(empty, audit_images.labels, len(audit_images.class_names), 1 - ALPHA)
     return CamTest(
         name="empty maps",
         estimate=share,

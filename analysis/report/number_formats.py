@@ -1,21 +1,13 @@
 """Formats of numbers, intervals and names in reports and terminals."""
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
 from analysis.findings.interval import Interval
 from analysis.findings.search_findings import RungFinding
 
-_MARKDOWN_ESCAPES = str.maketrans(
-    {
-        "&": "&amp;",
-        "<": "&lt;",
-        ">": "&gt;",
-        "\n": " ",
-        "\r": " ",
-        **{character: f"\\{character}" for character in "\\`*_[]|#~$"},
-    }
-)
+_MARKDOWN_ESCAPES = str.maketrans({"\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\`*_[]|#~$"}})
 
 
 def format_percent(fraction: float | None, decimals: int = 1) -> str:
@@ -117,4 +109,4 @@ def format_sentence(clause: str) -> str:
 
 def escape_markdown(text: object) -> str:
     """Return text that markdown shows literally and on one line, also inside a table."""
-    return str(text).translate(_MARKDOWN_ESCAPES)
+    return html.escape(str(text), quote=False).translate(_MARKDOWN_ESCAPES)

@@ -1,7 +1,5 @@
 """The crossed bootstrap over seeds and images, an independent check of the comparison's interval."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,27 +14,10 @@ from trainables.seeds import numpy_generator
 CHUNK_WEIGHTS = 4_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrossedBootstrap:
-    """The interval of the crossed bootstrap: estimate +- t * standard deviation of the draws.
-
-    Attributes:
-        interval: of treatment minus control, a fraction.
-        standard_deviation: of the draws.
-        degrees_of_freedom: those of `compute_difference`.
-        num_draws: B.
-    """
-
-    interval: Interval
-    standard_deviation: float
-    degrees_of_freedom: float
-    num_draws: int
-
-
 def compute_crossed_bootstrap(
     treatment: Side, control: Side, *, confidence: float, random_seed: int = 0, num_draws: int = 5000
-) -> CrossedBootstrap:
-    """Return a cross-check of `compute_difference` that resamples seeds and images.
+) -> Interval:
+    """Return the interval of treatment minus control from resampled seeds and images, to check that of `compute_difference`.
 
     Each draw takes seeds with replacement, the same for both arms, and multinomial image weights within each class,
     shared by arms and seeds; macro-F1 comes from weighted confusion counts (crossed bootstrap: Owen 2007, Ann. Appl.
@@ -69,12 +50,7 @@ def compute_crossed_bootstrap(
     deviation = float(np.std(np.concatenate(draws), ddof=1))
     estimate = found.interval.estimate
     half_width = float(compute_t_quantile(confidence, found.degrees_of_freedom)) * deviation
-    return CrossedBootstrap(
-        interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
-        standard_deviation=deviation,
-        degrees_of_freedom=found.degrees_of_freedom,
-        num_draws=num_draws,
-    )
+    return Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width)
 
 
 def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Generator) -> NDArray[np.float32]:

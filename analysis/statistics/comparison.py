@@ -11,7 +11,6 @@ from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
-    check_confidence,
     compute_crossed_interval,
     compute_half_width,
     compute_p_value,
@@ -208,6 +207,5 @@ def _check_settings(margin: float, alpha: float, num_rows: int, cost_ratio: floa
         raise UserInputError(f"`num_rows >= 1` must hold, but got {num_rows}")
     if not 0.0 < alpha < 1.0:
         raise UserInputError(f"`0 < alpha < 1` must hold, but got {alpha}; 0.05 is usual")
-    check_confidence(1 - alpha / num_rows)
     if cost_ratio is not None and not (math.isfinite(cost_ratio) and cost_ratio > 0):
         raise UserInputError(f"`cost_ratio > 0` must hold, but got {cost_ratio}; leave it out where not measured")

@@ -33,11 +33,6 @@ class CrossedEstimate:
     seed_image_variance: float
 
 
-def compute_estimate(values: FloatArray) -> float:
-    """Return the mean of the (S,) values of the seeds; unlike an interval, it is defined for one seed too."""
-    return float(np.mean(values))
-
-
 def compute_p_value(found: CrossedEstimate) -> float:
     """Return the two-sided p-value for no difference; without any variance 1 for an exact zero, else 0."""
     effect = abs(found.interval.estimate)
@@ -86,7 +81,7 @@ def compute_crossed_interval(
             confidence=confidence,
         )
     )
-    estimate = compute_estimate(values)
+    estimate = float(np.mean(values))
     only_images = max(image_variance - seed_image_variance, 0.0)
     standard_error = math.sqrt(max(seed_variance + only_images, image_variance))
     return CrossedEstimate(
@@ -171,6 +166,25 @@ def compute_proportion_interval(
     return Interval(estimate=p, low=min(low, p), high=max(high, p))
 
 
+def compute_share_interval(marks: FloatArray, labels: IntArray, num_classes: int, confidence: float) -> Interval:
+    """Return the mean of marks with an interval inside [0, 1] for new seeds and new images.
+
+    Args:
+        marks: (S, N) 1 where the image counts for the seed, else 0.
+        labels: (N,) true classes in [0, K), by which the images are stratified.
+        num_classes: K.
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        UserInputError: for one seed, and for a class with exactly one image.
+    """
+    shares = marks.mean(axis=1)
+    found = compute_crossed_interval(shares, marks - shares[:, None], labels, num_classes, confidence)
+    return compute_proportion_interval(
+        found, num_seeds=len(shares), num_observations=len(labels), confidence=confidence
+    )
+
+
 def _check_crossed(
     values: FloatArray, influence: FloatArray, labels: IntArray, num_classes: int, confidence: float
 ) -> None:
@@ -182,8 +196,7 @@ def _check_crossed(
         )
     if len(values) == 1:
         raise UserInputError(
-            f"one seed only: an interval needs at least two seeds; the estimate is "
-            f"{compute_estimate(values):.4f}. Add a seed"
+            f"one seed only: an interval needs at least two seeds; the estimate is {np.mean(values):.4f}. Add a seed"
         )
     if len(values) == 0 or len(labels) == 0:
         raise UserInputError(f"an interval needs seeds and images, but got {len(values)} and {len(labels)}")

@@ -57,13 +57,11 @@ def compute_precision_influence(labels: IntArray, predicted: IntArray, class_ind
     return len(labels) * divide_or_zero(hit - precision * guess, size)
 
 
-def compute_recall_influence(labels: IntArray, predicted: IntArray, class_index: int) -> FloatArray:
-    """Return (S, N) influence on the recall of one class, from labels (N,) and predicted (S, N)."""
-    return compute_rate_influence(labels, predicted, class_index, class_index)
-
-
 def compute_rate_influence(labels: IntArray, predicted: IntArray, true_class: int, predicted_class: int) -> FloatArray:
-    """Return (S, N) influence on P(predicted_class | true_class), from labels (N,) and predicted (S, N)."""
+    """Return (S, N) influence on P(predicted_class | true_class), from labels (N,) and predicted (S, N).
+
+    With equal classes it is the influence on the recall of the class.
+    """
     true = labels == true_class
     hit = true & (predicted == predicted_class)
     size = true.sum(keepdims=True)

@@ -59,11 +59,6 @@ def compute_precision_from_confusion(counts: NDArray[np.number]) -> FloatArray:
     return divide_or_zero(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-2))
 
 
-def compute_recall_from_confusion(counts: NDArray[np.number]) -> FloatArray:
-    """Return (..., K) recall per class from (..., K, K) counts; 0 for a class without images."""
-    return divide_or_zero(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
-
-
 def compute_macro_f1(labels: IntArray, predicted: IntArray, num_classes: int) -> FloatArray:
     """Return (...) macro-F1, the plain mean of F1 over all K classes, from labels (N,) and predicted (..., N)."""
     counts = compute_confusion_counts(labels, predicted, num_classes)

@@ -62,7 +62,7 @@ def measure_limits(device: torch.device) -> list[Ratio]:
         synchronize(device)
 
     def cams() -> object:
-        return compute_cams(model, _prepare(images), labels, layer, batch_size=CAM_BATCH)
+        return compute_cams(model, _prepare(images), labels, layer)
 
     def both_ways() -> None:
         for _ in range(num_images // CAM_BATCH):

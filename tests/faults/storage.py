@@ -84,7 +84,7 @@ def state_files(store: Store) -> list[str]:
     outputs = (".png", ".html", ".md", ".csv", ".tex")
     return [
         name
-        for name in store.list_files()
+        for name in store.list_sizes()
         if not name.endswith(outputs) and "events.out" not in name and name != paths.LEASE
     ]
 
@@ -119,7 +119,7 @@ def read_study(store: Store, damaged: str = "", *, is_forged: bool = False) -> d
         if is_forged:
             files.read_checkpoint()
         if is_forged and digests and damaged.startswith(folder):
-            best = [f"best/{file}" for file in files.store.list_files("best")]
+            best = [f"best/{file}" for file in files.store.list_sizes("best")]
             digests = {file: hashlib.sha256(files.store.read_bytes(file)).hexdigest() for file in best}
         for split in record.predictions:
             contents[f"{name} {split}"] = files.read_predictions(split, digests).logits.tobytes()

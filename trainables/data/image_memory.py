@@ -3,7 +3,6 @@
 Mapped pages are clean, so the kernel drops them when memory is short: mapped images alone never cause an out-of-memory kill.
 """
 
-import contextlib
 import hashlib
 import os
 import platform
@@ -95,8 +94,7 @@ class ImageMemoryBudget:
     def discard(self, images: NDArray[np.uint8] | None) -> None:
         """Delete the file, if any, of an array that will not be filled."""
         if isinstance(images, np.memmap):
-            with contextlib.suppress(FileNotFoundError):
-                Path(str(images.filename)).unlink()
+            Path(str(images.filename)).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

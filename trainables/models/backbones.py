@@ -107,10 +107,8 @@ def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the parameters of the backbone and those of the head `fc`, each in the model's order."""
-    backbone: list[nn.Parameter] = []
-    head: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (head if name.startswith(HEAD_PREFIX) else backbone).append(parameter)
+    backbone = [p for name, p in model.named_parameters() if not name.startswith(HEAD_PREFIX)]
+    head = [p for name, p in model.named_parameters() if name.startswith(HEAD_PREFIX)]
     return backbone, head
 
 

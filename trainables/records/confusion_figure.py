@@ -85,13 +85,6 @@ def literal_text(text: str) -> str:
 
 def _annotate(axes: Axes, rates: NDArray[np.float64], texts: Sequence[Sequence[str]]) -> None:
     for (row, column), rate in np.ndenumerate(rates):
-        axes.text(
-            column,
-            row,
-            texts[row][column],
-            ha="center",
-            va="center",
-            size=7.5,
-            color="white" if rate > 0.4 else "black",
-            weight="bold" if row == column else "normal",
-        )
+        color = "white" if rate > 0.4 else "black"
+        weight = "bold" if row == column else "normal"
+        axes.text(column, row, texts[row][column], ha="center", va="center", size=7.5, color=color, weight=weight)

@@ -141,12 +141,8 @@ class Store:
         infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
         return tuple(sorted(i.base_name for i in infos if i.base_name))
 
-    def list_files(self, name: str = "") -> tuple[str, ...]:
-        """Return every file below a folder, at any depth, as names relative to that folder, sorted."""
-        return tuple(self.list_sizes(name))
-
     def list_sizes(self, name: str = "") -> dict[str, int]:
-        """Return the size in bytes of every file that `list_files` names, in its order."""
+        """Return the size in bytes of every file below a folder, at any depth, by its name relative to that folder, sorted."""
         base = self._path(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
         infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
@@ -206,8 +202,7 @@ def _replace_local(path: Path, data: bytes) -> None:
         write_durably(aside, data)
         aside.replace(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
+        aside.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -60,9 +60,8 @@ class TrialFiles:
         for name in reversed(self._checkpoint_names()):
             where = f"{self.store.root}/{CHECKPOINTS}/{name}"
             try:
-                return Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where), tuple(
-                    problems
-                )
+                checkpoint = Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where)
+                return checkpoint, tuple(problems)
             except DamagedFileError as damage:
                 problems.append(f"{damage.args[0]}; the trial continued from an earlier state")
             except FileNotFoundError:  # deleted since it was listed

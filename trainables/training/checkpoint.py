@@ -107,6 +107,7 @@ class Checkpoint:
             state = json.loads(state_text)
             if state["version"] != CHECKPOINT_VERSION:
                 raise ValueError(f"its version is {state['version']}, but must be {CHECKPOINT_VERSION}")
+        partial: dict[str, Any] = (state["partial"] or {}) | _select(tensors, _PARTIAL)
         return cls(
             fingerprint=state["fingerprint"],
             epoch=state["epoch"],
@@ -115,7 +116,7 @@ class Checkpoint:
             num_steps=state["num_steps"],
             learning_rates=tuple(state["learning_rates"]),
             history=tuple(EpochMetrics.model_validate(metrics, strict=False) for metrics in state["history"]),
-            partial=_partial_epoch(tensors, state["partial"]),
+            partial=PartialEpoch(**partial) if partial else None,
         )
 
 
@@ -125,17 +126,6 @@ def _portable(tensor: Tensor) -> Tensor:
 
 def _select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _partial_epoch(tensors: Mapping[str, Tensor], values: dict[str, Any] | None) -> PartialEpoch | None:
-    if values is None:
-        return None
-    return PartialEpoch(
-        num_batches=values["num_batches"],
-        seconds=values["seconds"],
-        loss_sum=tensors[_PARTIAL + "loss_sum"],
-        generator_state=tensors[_PARTIAL + "generator_state"],
-    )
 
 
 def _read_metadata(data: bytes) -> str:

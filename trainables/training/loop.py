@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,29 +58,15 @@ class TrialData:
     reload: Callable[[ImageMemoryBudget], object] | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
-        images: object = self.images
-        if isinstance(images, np.memmap):
-            images = MappedImages(Path(str(images.filename)), images.shape, self.reload)
-        values = (self.labels, self.splits, self.class_names, self.class_groups, self.reload)
-        return _unpack_data, (images, *values)
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if isinstance(self.images, np.memmap):
+            values["images"] = MappedImages(Path(str(self.images.filename)), self.images.shape, self.reload)
+        return _unpack_data, (values,)
 
 
-def _unpack_data(
-    images: NDArray[np.uint8] | MappedImages,
-    labels: NDArray[np.int64],
-    splits: Splits,
-    class_names: tuple[str, ...],
-    class_groups: Mapping[str, tuple[str, ...]],
-    reload: Callable[[ImageMemoryBudget], object] | None,
-) -> TrialData:
-    return TrialData(
-        images=images.open() if isinstance(images, MappedImages) else images,
-        labels=labels,
-        splits=splits,
-        class_names=class_names,
-        class_groups=class_groups,
-        reload=reload,
-    )
+def _unpack_data(values: dict[str, Any]) -> TrialData:
+    images = values["images"]
+    return TrialData(**{**values, "images": images.open() if isinstance(images, MappedImages) else images})
 
 
 class EpochInterrupted(Exception):

@@ -48,7 +48,7 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
         steps_per_epoch: Batches per epoch.
     """
     total_steps = steps_per_epoch * config.whole("max_epochs")
-    peak_fraction = _peak_fraction(config)
+    peak_fraction = float(config.get("lr_peak_fraction", 0.3))
     if peak_fraction * total_steps == 1.0:  # torch divides by the number of steps before the peak, here 0
         peak_fraction *= 1.0 - 1e-9
     return OneCycleLR(
@@ -63,7 +63,3 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:
     """Return the learning rate of "backbone" or "head" in the next step; 0.0 for a frozen part."""
     return next((float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0)
-
-
-def _peak_fraction(config: TrialConfig) -> float:
-    return float(config.get("lr_peak_fraction", 0.3))

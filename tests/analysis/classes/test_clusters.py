@@ -33,7 +33,7 @@ def test_margins_are_kept_and_chance_is_near_quasi_independence() -> None:
     assert np.array_equal(test.observed, wrong + wrong.T)
     # Both margins: how often each class is wrong, and how often it is wrongly predicted.
     assert test.expected.sum(axis=1) == pytest.approx(wrong.sum(axis=1) + wrong.sum(axis=0))
-    fitted = fit_quasi_independence(wrong)
+    fitted = fit_quasi_independence(wrong, np.zeros(wrong.shape, dtype=bool))
     assert fitted.sum(axis=1) == pytest.approx(wrong.sum(axis=1), rel=1e-6)
     assert fitted.sum(axis=0) == pytest.approx(wrong.sum(axis=0), rel=1e-6)
     assert test.expected == pytest.approx(fitted + fitted.T, rel=0.25, abs=4)

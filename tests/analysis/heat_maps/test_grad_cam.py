@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
+from analysis.heat_maps import grad_cam
 from analysis.heat_maps.grad_cam import (
     CAM_LAYERS,
     CamLayer,
     choose_cam_layer,
     compute_arm_cams,
     compute_cams,
+    compute_logits_and_cams,
     compute_model_logits,
-    compute_predicted_cams,
     is_degenerate,
 )
 from search_spaces.errors import UserInputError
@@ -102,12 +103,15 @@ def test_raw_maps_equal_a_hand_written_grad_cam(model: nn.Module, inputs: torch.
     np.testing.assert_allclose(cams, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
-def test_one_pass_gives_the_logits_and_their_maps(model: nn.Module, inputs: torch.Tensor) -> None:
-    logits, cams = compute_predicted_cams(model, inputs, "layer3", batch_size=2)
+def test_one_pass_gives_the_logits_and_their_maps(
+    model: nn.Module, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grad_cam, "BATCH_SIZE", 2)
+    logits, cams = compute_logits_and_cams(model, inputs, "layer3")
     np.testing.assert_array_equal(
         logits, np.concatenate([compute_model_logits(model, inputs[i : i + 2]) for i in (0, 2, 4)])
     )
-    expected = compute_cams(model, inputs, logits.argmax(axis=1), "layer3", batch_size=2)
+    expected = compute_cams(model, inputs, logits.argmax(axis=1), "layer3")
     np.testing.assert_array_equal(cams, expected)
 
 
@@ -125,10 +129,13 @@ def test_energy_is_raw(model: nn.Module, inputs: torch.Tensor) -> None:
     assert len({float(m) for m in single.max(axis=(1, 2))}) > 1
 
 
-def test_maps_are_reproducible_for_any_batch_size(model: nn.Module, inputs: torch.Tensor) -> None:
+def test_maps_are_reproducible_for_any_batch_size(
+    model: nn.Module, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = compute_cams(model, inputs, TARGETS, "layer3")
     assert np.array_equal(first, compute_cams(model, inputs, torch.from_numpy(TARGETS), "layer3"))
-    small = compute_cams(model, inputs, TARGETS, "layer3", batch_size=2)
+    monkeypatch.setattr(grad_cam, "BATCH_SIZE", 2)
+    small = compute_cams(model, inputs, TARGETS, "layer3")
     np.testing.assert_allclose(small, first, rtol=1e-4, atol=1e-5 * first.max())
     assert compute_cams(model, inputs[:0], [], "layer3").shape == (0, 0, 0)
 

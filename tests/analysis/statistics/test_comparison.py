@@ -18,6 +18,7 @@ from analysis.statistics.comparison import (
     compute_seed_differences,
     compute_verdict,
 )
+from analysis.statistics.crossed_interval import compute_t_quantile
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 
@@ -112,7 +113,7 @@ def test_identical_arms_are_exactly_equal():
     bootstrap = compute_crossed_bootstrap(
         treatment, dataclasses.replace(treatment, name="copy"), confidence=0.95, num_draws=20
     )
-    assert (bootstrap.interval.low, bootstrap.interval.high) == (0.0, 0.0)
+    assert (bootstrap.low, bootstrap.high) == (0.0, 0.0)
 
 
 def test_more_rows_widen_the_interval():
@@ -203,15 +204,17 @@ def test_bootstrap_agrees_with_the_interval_and_repeats():
     arms = draw_arms(8, num_seeds=10, num_images=1000)
     found = compute_difference(*arms, 0.95)
     bootstrap = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=1, num_draws=1000)
-    assert bootstrap.interval.estimate == found.interval.estimate
+    assert bootstrap.estimate == found.interval.estimate
     # Owen 2007: resampling both ways holds the seed x image noise three times, the protocol's interval once.
     owen = found.seed_variance * 9 / 10 + found.image_variance + found.seed_image_variance
-    assert bootstrap.standard_deviation == pytest.approx(owen**0.5, rel=0.06)
-    assert bootstrap.standard_deviation > found.standard_error
+    quantile = float(compute_t_quantile(0.95, found.degrees_of_freedom))
+    deviation = (bootstrap.high - bootstrap.low) / 2 / quantile
+    assert deviation == pytest.approx(owen**0.5, rel=0.06)
+    assert deviation > found.standard_error
     again = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=1, num_draws=1000)
     other = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=2, num_draws=1000)
     assert again == bootstrap
-    assert other.standard_deviation != bootstrap.standard_deviation
+    assert other.low != bootstrap.low
 
 
 @pytest.mark.parametrize(("num_seeds", "seed_sd"), [(3, 0.0), (6, 0.1)])

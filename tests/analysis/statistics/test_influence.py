@@ -10,7 +10,6 @@ from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
     compute_effective_df,
-    compute_estimate,
     compute_half_width,
     compute_proportion_interval,
     compute_t_quantile,
@@ -20,7 +19,6 @@ from analysis.statistics.influence import (
     compute_macro_f1_influence,
     compute_precision_influence,
     compute_rate_influence,
-    compute_recall_influence,
 )
 from analysis.statistics.metrics import compute_macro_f1
 from search_spaces.errors import UserInputError
@@ -73,7 +71,7 @@ def rate(true_class, predicted_class):
         (lambda y, p: compute_macro_f1_influence(y, p, NUM_CLASSES), macro),
         (lambda y, p: compute_f1_influence(y, p, 1), per_class(f1_score, 1)),
         (lambda y, p: compute_precision_influence(y, p, 1), per_class(precision_score, 1)),
-        (lambda y, p: compute_recall_influence(y, p, 2), per_class(recall_score, 2)),
+        (lambda y, p: compute_rate_influence(y, p, 2, 2), per_class(recall_score, 2)),
         (lambda y, p: compute_rate_influence(y, p, 2, 0), rate(2, 0)),
         (lambda y, p: compute_precision_influence(y, p, 3), per_class(precision_score, 3)),
     ],
@@ -224,7 +222,7 @@ def test_proportion_interval_is_the_normal_one_where_both_are_right():
 
 def test_one_seed_has_an_estimate_but_no_interval():
     labels, predicted = draw_models(num_seeds=1)
-    assert compute_estimate(compute_macro_f1(labels, predicted, NUM_CLASSES)) == pytest.approx(
+    assert compute_macro_f1(labels, predicted, NUM_CLASSES).mean() == pytest.approx(
         macro(labels, predicted[0], None), abs=1e-15
     )
     with pytest.raises(UserInputError, match="one seed only: an interval needs at least two seeds; the estimate is 0"):

@@ -7,7 +7,8 @@ import pytest
 
 from analysis.evidence import comparison_rows
 from analysis.findings.arm_findings import ArmScores
-from analysis.statistics.bootstrap import CrossedBootstrap, compute_crossed_bootstrap
+from analysis.findings.interval import Interval
+from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from study.open_study import OpenStudy
 from study.results.comparison import compare
 from study.results.findings import analyze, load_findings
@@ -25,7 +26,7 @@ def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
     study = OpenStudy(store=study.store, spec=spec, book=study.book)
     calls = []
 
-    def count(*sides: object, **options: float) -> CrossedBootstrap:
+    def count(*sides: object, **options: float) -> Interval:
         calls.append(sides)
         return compute_crossed_bootstrap(*sides, **options)  # type: ignore[arg-type]
 

@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from torchvision import datasets
 
 from trainables.data.images import ImageSet
-from trainables.data.sources.descriptions import load_descriptions
-from trainables.data.sources.published import DEFAULT_ROOT, Archive, check_reachable, load_published
-from trainables.data.sources.subset import choose_subset
+from trainables.data.sources.published import DEFAULT_ROOT, Archive, LabeledImages, build_image_set, load_published
 
 
 def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, Field(ge=1)] | None = None) -> ImageSet:
@@ -31,26 +28,14 @@ def load_cifar10(path: str | None, *, seed: int = 0, num_images: Annotated[int, 
     """
     root = Path(path or DEFAULT_ROOT).expanduser()
     archive = Archive(title="CIFAR-10", urls=(datasets.CIFAR10.url,), folder=root)
-    if not (root / datasets.CIFAR10.base_folder).is_dir() and not (root / datasets.CIFAR10.filename).is_file():
-        check_reachable(archive)
-    (train, train_labels), (test, test_labels) = load_published(
-        archive, lambda: (_load_part(root, train=True), _load_part(root, train=False))
+    is_present = (root / datasets.CIFAR10.base_folder).is_dir() or (root / datasets.CIFAR10.filename).is_file()
+    train, test = load_published(
+        archive, lambda: (_load_part(root, train=True), _load_part(root, train=False)), is_present=is_present
     )
-    labels = np.concatenate([train_labels, test_labels])
-    official_test = np.arange(len(labels)) >= len(train_labels)
-    kept = choose_subset(labels, official_test, num_images, seed)
-    description = load_descriptions()["cifar10"]
-    return ImageSet(
-        images=np.concatenate([train[kept[kept < len(train)]], test]),
-        labels=labels[kept],
-        class_names=description.class_names,
-        source="cifar10",
-        official_test=official_test[kept],
-        class_groups=description.groups,
-    )
+    return build_image_set("cifar10", train, test, num_images, seed)
 
 
-def _load_part(root: Path, *, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _load_part(root: Path, *, train: bool) -> LabeledImages:
     with warnings.catch_warnings():
         # The published pickles hold arrays in an old format that newer NumPy warns about.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)

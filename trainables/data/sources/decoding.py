@@ -25,15 +25,6 @@ class EncodedImage:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _First:
-    """The first image, whose mode and size all others must have."""
-
-    name: str
-    mode: str
-    size: tuple[int, int]
-
-
 def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint8]:
     """Return an uninitialized (N, H, W, 3) uint8 array; raise UserInputError if it exceeds half of the machine's memory."""
     needed = num_images * height * width * 3
@@ -83,13 +74,13 @@ def _decode_alike(
     encoded: Iterable[EncodedImage], native_size: int | None
 ) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]]]:
     """Yield the pixels of each image, (H, W, 3) or (H, W, 1), and (H, W), which equals that of the first."""
-    first: _First | None = None
+    first: tuple[str, Image.Image] | None = None
     for item in encoded:
         image = decode_image(item)
         if native_size is not None and image.size != (native_size, native_size):
             image = image.resize((native_size, native_size), Image.Resampling.BICUBIC)
-        first = first or _First(name=item.name, mode=image.mode, size=image.size)
-        _check_like_first(item.name, image, first)
+        first = first or (item.name, image)
+        _check_like_first(item.name, image, *first)
         pixels = np.asarray(image)
         yield (pixels if image.mode == "RGB" else pixels[:, :, None]), (image.height, image.width)
 
@@ -132,13 +123,13 @@ def _too_large(name: str) -> str:
     )
 
 
-def _check_like_first(name: str, image: Image.Image, first: _First) -> None:
+def _check_like_first(name: str, image: Image.Image, first_name: str, first: Image.Image) -> None:
+    """Raise UserInputError unless the image has the mode and the size of the first one."""
     if image.mode != first.mode:
-        gray, color = (name, first.name) if image.mode == "L" else (first.name, name)
+        gray, color = (name, first_name) if image.mode == "L" else (first_name, name)
         raise UserInputError(f"{gray} is grayscale in an RGB set ({color} is RGB); convert it to RGB or remove it")
     if image.size != first.size:
-        width, height = first.size
         raise UserInputError(
-            f"all images must have the same size, but {first.name} has {width}x{height} px and {name} "
+            f"all images must have the same size, but {first_name} has {first.width}x{first.height} px and {name} "
             f"{image.width}x{image.height}; set data.options.native_size to resize every image"
         )

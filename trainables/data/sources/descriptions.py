@@ -37,16 +37,8 @@ def load_descriptions() -> Mapping[str, Description]:
     }
 
 
-def find_groups(class_names: Sequence[str]) -> ClassGroups:
-    """Return the groups of the described data set with exactly these classes, in any order; empty if there is none."""
-    for description in load_descriptions().values():
-        if sorted(description.class_names) == sorted(class_names):
-            return description.groups
-    return {}
-
-
 def resolve_groups(class_groups: Mapping[str, Sequence[str]] | None, class_names: Sequence[str]) -> ClassGroups:
-    """Return the user's groups, or by default those of the described data set with the same classes.
+    """Return the user's groups, or by default those of the described data set with exactly these classes, in any order.
 
     Args:
         class_groups: The user's groups, or None.
@@ -56,7 +48,8 @@ def resolve_groups(class_groups: Mapping[str, Sequence[str]] | None, class_names
         UserInputError: If a group is empty or names a class that does not exist.
     """
     if class_groups is None:
-        return find_groups(class_names)
+        described = load_descriptions().values()
+        return next((d.groups for d in described if sorted(d.class_names) == sorted(class_names)), {})
     for group, members in class_groups.items():
         if not members:
             raise UserInputError(f"the group {group!r} in data.options.class_groups is empty; remove it")
