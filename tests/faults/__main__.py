@@ -60,14 +60,17 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """Fault, injected, survived, lost."""
-        o = self.outcome
-        return o.fault, str(o.injected), str(o.survived), str(len(o.lost))
+        return self.outcome.fault, *map(str, (self.outcome.injected, self.outcome.survived, len(self.outcome.lost)))
 
     @property
     def page_cells(self) -> tuple[str, ...]:
         """The cells of the page."""
-        seen = "; ".join([self.outcome.seen, *self.outcome.lost[:2]])
-        return *self.cells, seen, self.date, f"{self.seconds / 60:.1f}"
+        return (
+            *self.cells,
+            "; ".join([self.outcome.seen, *self.outcome.lost[:2]]),
+            self.date,
+            f"{self.seconds / 60:.1f}",
+        )
 
 
 def main(
