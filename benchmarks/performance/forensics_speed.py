@@ -88,8 +88,7 @@ def _forward_and_backward(model: torch.nn.Module, inputs: torch.Tensor, layer: s
         names = CAM_LAYERS[::-1]
         for name in names[: names.index(layer) + 1]:
             x = getattr(model, name)(x)
-    x.requires_grad_(True)
-    y = x
+    y = x.requires_grad_(True)
     for name in names[names.index(layer) + 1 :]:
         y = getattr(model, name)(y)
     logits = model.fc(model.avgpool(y).flatten(1))  # type: ignore[operator]

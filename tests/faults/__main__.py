@@ -60,17 +60,14 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """Fault, injected, survived, lost."""
-        return self.outcome.fault, *map(str, (self.outcome.injected, self.outcome.survived, len(self.outcome.lost)))
+        counts = self.outcome.injected, self.outcome.survived, len(self.outcome.lost)
+        return self.outcome.fault, *map(str, counts)
 
     @property
     def page_cells(self) -> tuple[str, ...]:
         """The cells of the page."""
-        return (
-            *self.cells,
-            "; ".join([self.outcome.seen, *self.outcome.lost[:2]]),
-            self.date,
-            f"{self.seconds / 60:.1f}",
-        )
+        seen = "; ".join([self.outcome.seen, *self.outcome.lost[:2]])
+        return *self.cells, seen, self.date, f"{self.seconds / 60:.1f}"
 
 
 def main(
