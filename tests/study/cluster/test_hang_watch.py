@@ -39,7 +39,7 @@ class SlowTrainable(tune.Trainable):  # type: ignore[misc]
         report = make_report(self._epoch, 0.5, 0.1)
         return {
             "epoch": self._epoch,
-            "report": {"metrics": report.metrics, "device_seconds": 0.1, "details": report.details},
+            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": 0.1, "details": report.details},
         }
 
     def _sleep_once(self, trial_id: str, at_epoch: int) -> None:
