@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster
+from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, DirectedConfusion
 from analysis.findings.forensic_findings import (
     CamAdmission,
     ColourLoss,
@@ -12,7 +12,7 @@ from analysis.findings.forensic_findings import (
     RingAudit,
     RootCause,
 )
-from analysis.findings.interval import Interval
+from analysis.findings.interval import TwoIntervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class ArmScores:
         hyperparameters: the winning configuration.
         search_macro_f1: its last-epoch macro-F1 on the search split (biased upward; never compared).
         confirm_macro_f1: mean over seeds on the confirm split.
-        test_macro_f1: mean over seeds on the test split, with its interval for new seeds and new images.
+        test_macro_f1: mean over seeds on the test split, with its intervals for both questions.
         class_scores: one per class.
         confusion: the confusion matrix.
-        gate_cleared: whether the lower bound of `test_macro_f1` exceeds the gate; None without a gate.
+        gate_cleared: whether the lower bound of `test_macro_f1` for the recipe exceeds the gate; None without a gate.
         num_parameters: trainable parameters.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two.
         device_seconds: mean per confirmation trial.
@@ -48,7 +48,7 @@ class ArmScores:
     hyperparameters: dict[str, float | int | str | bool]
     search_macro_f1: float
     confirm_macro_f1: float
-    test_macro_f1: Interval
+    test_macro_f1: TwoIntervals
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
     gate_cleared: bool | None
@@ -70,11 +70,15 @@ class ArmConfusions:
         confused_pairs: pairs of classes with a confusion rate above chance, the strongest first.
         clusters: groups of classes that such pairs connect.
         group_contrasts: between the named groups of classes; empty where there are no groups.
+        directed: cells of the confusion matrix, the highest rate first; empty in findings of versions that did not list them.
+        num_directed: cells over which the intervals of `directed` are simultaneous, of which only the highest are listed.
     """
 
     confused_pairs: tuple[ConfusedPair, ...]
     clusters: tuple[ConfusionCluster, ...]
     group_contrasts: tuple[GroupContrast, ...]
+    directed: tuple[DirectedConfusion, ...] = ()
+    num_directed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ class ArmAudits:
         colour_losses: one per class.
         frequency_audit: None where the audit was not made.
         cam_admission: whether the arm's heat maps are evidence; None where that was not tested.
+        exported: the audit of the exported model alone; None in findings of versions that did not give it.
     """
 
     ring_audits: tuple[RingAudit, ...] = ()
@@ -96,6 +101,34 @@ class ArmAudits:
     colour_losses: tuple[ColourLoss, ...] = ()
     frequency_audit: FrequencyAudit | None = None
     cam_admission: CamAdmission | None = None
+    exported: "ModelAudit | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelAudit:
+    """The audit of one model, for that model: the one that is exported, which the plan chose before any score was known.
+
+    Attributes:
+        seed: of the model, the first of the plan.
+        trial_id: of its confirmation trial.
+        macro_f1: on the test split.
+        class_scores: one per class.
+        directed: as in `ArmConfusions`.
+        ring_audits: one per ring width; empty where the arm was not audited, as are all that follow.
+        pulls: of the arm's confused pairs.
+        colour_losses: one per class.
+        frequency_audit: None where the audit was not made.
+    """
+
+    seed: int
+    trial_id: str
+    macro_f1: TwoIntervals
+    class_scores: tuple[ClassScore, ...]
+    directed: tuple[DirectedConfusion, ...]
+    ring_audits: tuple[RingAudit, ...] = ()
+    pulls: tuple[PairPull, ...] = ()
+    colour_losses: tuple[ColourLoss, ...] = ()
+    frequency_audit: FrequencyAudit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,14 @@
 """Findings about the classes of one arm: scores, confusion matrix, confused pairs and clusters, doubtful labels."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from analysis.findings.interval import Interval
+from analysis.findings.interval import TwoIntervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassScore:
-    """Scores of one class: means over seeds, with intervals for new seeds and new images.
+    """Scores of one class: means over seeds, with their intervals for both questions.
 
     Attributes:
         class_name: the class.
@@ -18,9 +19,9 @@ class ClassScore:
     """
 
     class_name: str
-    precision: Interval
-    recall: Interval
-    f1: Interval
+    precision: TwoIntervals
+    recall: TwoIntervals
+    f1: TwoIntervals
     num_images: int
 
 
@@ -30,13 +31,13 @@ class Confusion:
 
     Attributes:
         counts: (K, K) mean number of images per seed.
-        rates: (K, K) P(predicted | true), with intervals for new seeds and new images.
+        rates: (K, K) P(predicted | true), with their intervals for both questions.
         excess: (K, K) rate minus the rate expected if the errors of a row were distributed over the wrong classes in
             proportion to how often each class is wrongly predicted; 0 on the diagonal.
     """
 
     counts: tuple[tuple[float, ...], ...]
-    rates: tuple[tuple[Interval, ...], ...]
+    rates: tuple[tuple[TwoIntervals, ...], ...]
     excess: tuple[tuple[float, ...], ...]
 
 
@@ -46,13 +47,16 @@ class HumanExcess:
 
     Attributes:
         human_rate: share of annotations on images of the two classes that name the other one.
-        excess: confusion rate of the arm minus the human rate, with its interval for new seeds and new images.
-        word: "machine-specific" where the interval lies above 0, "ambiguous to people" where none of it does, else "undecided".
+        excess: confusion rate of the arm minus the human rate.
+        word: "machine-specific" where the interval for these models lies above 0, "ambiguous to people" where none of it does,
+            else "undecided". None in findings of versions that did not give it.
+        recipe_word: the same for the recipe; None for one seed.
     """
 
     human_rate: float
-    excess: Interval
-    word: str
+    excess: TwoIntervals
+    word: str | None
+    recipe_word: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +65,50 @@ class ConfusedPair:
 
     Attributes:
         classes: the two.
-        rate: confusion rate, the share of their images predicted as the other class, with its interval for new seeds and
-            new images.
+        rate: confusion rate, the share of their images predicted as the other class.
         expected_rate: confusion rate expected by chance (`analysis.classes.clusters`).
         p_adjusted: of the permutation test, over all pairs.
         human: comparison with human annotators; None without human counts.
     """
 
     classes: tuple[str, str]
-    rate: Interval
+    rate: TwoIntervals
     expected_rate: float
     p_adjusted: float
+    human: HumanExcess | None = None
+
+
+class Materiality(StrEnum):
+    """Whether the rate of a confusion exceeds the tolerance."""
+
+    MATERIAL = "MATERIAL"
+    NOT = "NOT"
+    UNDECIDED = "UNDECIDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectedConfusion:
+    """One cell of the confusion matrix off its diagonal.
+
+    Attributes:
+        true_class: of the images.
+        predicted_class: that the arm gives them.
+        rate: P(predicted | true), mean over seeds; its intervals are simultaneous over all such cells.
+        num_images: of the true class.
+        verdict: MATERIAL if the interval lies above the tolerance, NOT if it lies below, else UNDECIDED; for these models.
+        recipe_verdict: the same for the recipe; None for one seed.
+        images_to_decide: images of the true class at which the interval for these models would exclude the tolerance if the rate
+            stays; None where it is decided, or no number below a million would do.
+        human: comparison with human annotators; None without human counts.
+    """
+
+    true_class: str
+    predicted_class: str
+    rate: TwoIntervals
+    num_images: int
+    verdict: Materiality
+    recipe_verdict: Materiality | None
+    images_to_decide: int | None
     human: HumanExcess | None = None
 
 

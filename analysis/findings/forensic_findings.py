@@ -1,9 +1,13 @@
-"""Findings of the audits, root causes, group contrasts and heat maps."""
+"""Findings of the audits, root causes, group contrasts and heat maps.
+
+Where there are two verdicts, `verdict` is that for these models, and `recipe_verdict` that for the recipe (`TwoIntervals`). The
+first is None in findings of versions that did not give it, the second for one seed.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analysis.findings.interval import Interval
+from analysis.findings.interval import TwoIntervals
 
 
 class AuditVerdict(StrEnum):
@@ -21,18 +25,22 @@ class ClassAudit:
     Attributes:
         class_name: the class.
         gap: accuracy with rings of the same class minus with rings of another class; intervals are simultaneous over classes.
-        verdict: FAIL, PASS or UNDECIDED against the tolerance.
+        verdict: FAIL, PASS or UNDECIDED against the tolerance, for these models.
+        recipe_verdict: the same for the recipe.
         object_free_gap: the same on images whose ring contains no object, at 95 %; None where they are too few.
-        is_confirmed: whether a FAIL also shows there; None where the class does not fail.
+        is_confirmed: whether a FAIL for these models also shows there; None where the class does not fail.
+        recipe_confirmed: the same for the recipe.
         ring_only_accuracy: accuracy from the ring alone, with the center filled.
     """
 
     class_name: str
-    gap: Interval
-    verdict: AuditVerdict
-    object_free_gap: Interval | None
+    gap: TwoIntervals
+    verdict: AuditVerdict | None
+    recipe_verdict: AuditVerdict | None
+    object_free_gap: TwoIntervals | None
     is_confirmed: bool | None
-    ring_only_accuracy: Interval
+    recipe_confirmed: bool | None
+    ring_only_accuracy: TwoIntervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +53,20 @@ class RingAudit:
         ring_only_accuracy: over all classes.
         chance: one over the number of classes.
         classes: one each.
-        verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED.
+        verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED; for these models.
+        recipe_verdict: the same for the recipe.
         object_free_by: how images without object in the ring were identified.
         num_object_free: such images that were used.
         region: corner or side of the ring that a failing arm relies on, or "all around"; "" where it does not fail.
     """
 
     ring_pixels: int
-    gap: Interval
-    ring_only_accuracy: Interval
+    gap: TwoIntervals
+    ring_only_accuracy: TwoIntervals
     chance: float
     classes: tuple[ClassAudit, ...]
-    verdict: AuditVerdict
+    verdict: AuditVerdict | None
+    recipe_verdict: AuditVerdict | None
     object_free_by: str
     num_object_free: int
     region: str
@@ -68,7 +78,7 @@ class PairPull:
 
     true_class: str
     ring_class: str
-    pull: Interval
+    pull: TwoIntervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +86,7 @@ class CueEffect:
     """Gain in the margin between a confused pair from removing one cue, in logits, minus the same on reference classes."""
 
     cue: str
-    effect: Interval
+    effect: TwoIntervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,18 +96,25 @@ class RootCause:
     Attributes:
         classes: the pair.
         effects: one per cue, with intervals simultaneous over the four cues; empty where they could not be measured.
-        cause: the cue with an interval above 0 and a significant lead over the next cue, else "mixed".
+        cause: the cue with an interval above 0 and a significant lead over the next cue, else "mixed"; for these models. None in
+            findings of versions that did not give it.
+        recipe_cause: the same for the recipe; None where it is not defined.
         lead: of the first cue over the second, at 95 %.
         num_images: confused images that were measured.
+        num_references: reference images, matched on the margin; 0 in findings of versions that did not match them.
+        imbalance: difference of the margins of confused and reference images on the measuring seeds, in standard deviations.
         note: why the cause could not be measured, else "".
     """
 
     classes: tuple[str, str]
     effects: tuple[CueEffect, ...]
-    cause: str
-    lead: Interval
+    cause: str | None
+    recipe_cause: str | None
+    lead: TwoIntervals
     num_images: int
     note: str
+    num_references: int = 0
+    imbalance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +141,7 @@ class ColourLoss:
     """Accuracy that one class loses when its images are made gray, a fraction; intervals are simultaneous over classes."""
 
     class_name: str
-    loss: Interval
+    loss: TwoIntervals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +156,7 @@ class CamTest:
     """
 
     name: str
-    estimate: Interval
+    estimate: TwoIntervals
     rule: str
     is_passed: bool
 
@@ -162,7 +179,24 @@ class CamAdmission:
     num_images: int
     tests: tuple[CamTest, ...]
     is_admitted: bool
-    object_focus: Interval | None
+    object_focus: TwoIntervals | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassGap:
+    """The frequency audit of one class.
+
+    Attributes:
+        class_name: the class.
+        gap: as in `FrequencyAudit`, simultaneous over classes.
+        verdict: FAIL, PASS or UNDECIDED against the tolerance, for these models.
+        recipe_verdict: the same for the recipe.
+    """
+
+    class_name: str
+    gap: TwoIntervals
+    verdict: AuditVerdict | None
+    recipe_verdict: AuditVerdict | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,13 +205,17 @@ class FrequencyAudit:
 
     Attributes:
         waves: (vertical, horizontal) periods of the swapped components; vertical is negative for waves that slant upward.
-        gap: accuracy after swaps within the class minus after swaps across classes, at 95 %.
-        verdict: FAIL, PASS or UNDECIDED against the tolerance.
+        gap: accuracy after swaps within the class minus after swaps across classes, over all classes, at 95 %.
+        verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED; for these models.
+        recipe_verdict: the same for the recipe.
+        classes: one each; empty in findings of versions that judged the mean over classes.
     """
 
     waves: tuple[tuple[int, int], ...]
-    gap: Interval
-    verdict: AuditVerdict
+    gap: TwoIntervals
+    verdict: AuditVerdict | None
+    recipe_verdict: AuditVerdict | None
+    classes: tuple[ClassGap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""`Interval`: a point estimate with its confidence interval."""
+"""`Interval` and `TwoIntervals`: a point estimate with its confidence interval, for one question and for two."""
 
 from dataclasses import dataclass
 
@@ -10,3 +10,29 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoIntervals:
+    """One estimate with an interval for each of two questions; at least one of the intervals is there.
+
+    Attributes:
+        models: would it be so on new images, for these very models? Images are sampled, seeds are fixed. None in findings of
+            versions that did not compute it.
+        recipe: would it be so with new seeds and new images? None for one seed, where it is not defined.
+    """
+
+    models: Interval | None
+    recipe: Interval | None
+
+    @property
+    def first(self) -> Interval:
+        """The interval for these models; in findings of earlier versions that for the recipe."""
+        found = self.models or self.recipe
+        assert found is not None
+        return found
+
+    @property
+    def estimate(self) -> float:
+        """The point estimate, which both intervals share."""
+        return self.first.estimate

@@ -70,7 +70,7 @@ def compute_crossed_interval(
         UserInputError: for one seed, for a class with exactly one image, and for shapes that do not fit.
     """
     _check_crossed(values, influence, labels, num_classes, confidence)
-    seed_variance, image_variance, seed_image_variance = _compute_variances(values, influence, labels)
+    seed_variance, image_variance, seed_image_variance = compute_variances(values, influence, labels)
     half_width = float(
         compute_half_width(
             seed_variance,
@@ -202,7 +202,14 @@ def _check_crossed(
         raise UserInputError(f"an interval needs seeds and images, but got {len(values)} and {len(labels)}")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise UserInputError(f"labels must lie in [0, {num_classes}), but reach from {labels.min()} to {labels.max()}")
-    single = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 1)
+    check_images(labels)
+
+
+def check_images(labels: IntArray) -> None:
+    """Raise UserInputError for a class with exactly one image, and where there is none."""
+    if not len(labels):
+        raise UserInputError("an interval needs images, but there are none")
+    single = np.flatnonzero(np.bincount(labels) == 1)
     if len(single):
         raise UserInputError(
             f"an interval needs at least two images of each class in the split, but class {single[0]} has 1; "
@@ -210,8 +217,14 @@ def _check_crossed(
         )
 
 
-def _compute_variances(values: FloatArray, influence: FloatArray, labels: IntArray) -> tuple[float, float, float]:
-    """Return V_S, V_I and V_SI of the comparison protocol."""
+def compute_variances(values: FloatArray, influence: FloatArray, labels: IntArray) -> tuple[float, float, float]:
+    """Return V_S, V_I and V_SI of the comparison protocol; for one seed only V_I, the others are NaN and 0.
+
+    Args:
+        values: (S,) the statistic of each seed.
+        influence: (S, N) its influence per seed and image.
+        labels: (N,) classes, at least two images each.
+    """
     num_seeds, num_images = influence.shape
     order = np.argsort(labels, kind="stable")
     by_class = influence[:, order]
@@ -223,6 +236,8 @@ def _compute_variances(values: FloatArray, influence: FloatArray, labels: IntArr
     squares = np.add.reduceat((image_means - np.repeat(class_means, sizes)) ** 2, starts)
     image_variance = float(np.sum(sizes * squares / (sizes - 1)) / num_images**2)
 
+    if num_seeds == 1:
+        return math.nan, image_variance, 0.0
     rest = by_class - image_means
     rest_means = np.add.reduceat(rest, starts, axis=1) / sizes
     rest = rest - np.repeat(rest_means, sizes, axis=1)
