@@ -26,7 +26,7 @@ from search_spaces.errors import UserInputError
 MIN_COUNT = 1
 # Pseudo-observations at each end of the range, as a multiple of the squared normal quantile.
 PSEUDO_SHARES = 0.15
-PSEUDO_DIFFERENCES = 0.25
+PSEUDO_DIFFERENCES = 1 / 6
 
 Bounds = tuple[FloatArray, FloatArray]
 
@@ -252,10 +252,11 @@ def _add_pseudo_shares(m: _Members, quantiles: FloatArray) -> Bounds:
 
 
 def _add_pseudo_differences(m: _Members, quantiles: FloatArray) -> Bounds:
-    """Return center and variance of differences with pseudo-observations of -1 and 1 (Bonett and Price 2012).
+    """Return center and variance of differences with pseudo-observations of -1 and 1.
 
-    At 95 % it is about one each (J. Educ. Behav. Stat. 37:479). Where nearly all images that differ do so in one direction, the
-    sampling distribution is skewed, and the center moves towards its longer tail (Johnson 1978, JASA 73:536).
+    They keep an interval from a width of zero where all images agree (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479,
+    who add one of each at 95 %). Where nearly all images that differ do so in one direction, the sampling distribution is
+    skewed, and the center moves towards its longer tail (Johnson 1978, JASA 73:536).
     """
     each = PSEUDO_DIFFERENCES * quantiles**2
     total = m.sizes + 2 * each
