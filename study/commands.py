@@ -249,9 +249,9 @@ def print_comparison(
     gate = study.spec.gate
     return [
         f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
-        f"lower bound {arm.test_macro_f1.low:.4f}, but the gate is {gate.macro_f1}"
+        f"lower bound for the recipe {arm.test_macro_f1.recipe.low:.4f}, but the gate is {gate.macro_f1}"
         for arm in arms
-        if gate is not None and arm.gate_cleared is False
+        if gate is not None and arm.gate_cleared is False and arm.test_macro_f1.recipe is not None
     ]
 
 

@@ -24,6 +24,7 @@ from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compare
+from study.results.earlier_findings import upgrade_findings
 from study.results.figures import draw_figures
 from study.results.heat_map_panels import draw_panels
 from study.results.optuna_plots import SEARCH_PAGE
@@ -112,7 +113,8 @@ def load_findings(study: OpenStudy) -> Findings:
     if not study.store.exists(paths.FINDINGS):
         raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
     with decoding(f"{study.store.root}/{paths.FINDINGS}"):
-        return TypeAdapter(Findings).validate_json(json.dumps(read_sealed_json(study.store, paths.FINDINGS)))
+        data = upgrade_findings(read_sealed_json(study.store, paths.FINDINGS))
+        return TypeAdapter(Findings).validate_json(json.dumps(data))
 
 
 def digest_basis(study: OpenStudy) -> str:
