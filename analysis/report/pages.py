@@ -99,7 +99,7 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     """Return the A/B table of externally trained models as a single HTML file without scripts."""
-    return _render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
+    return render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
 
 
 def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mapping[str, bytes]) -> str:
@@ -114,7 +114,7 @@ def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mappin
         (arm, ReportFigure(source=_embed(png), alt=f"Confusion matrix of {arm}: rates with confidence intervals."))
         for arm, png in pictures.items()
     ]
-    return _render(
+    return render(
         "forensics.html.j2",
         title=title,
         findings=findings,
@@ -134,10 +134,11 @@ def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequen
         notes: sentences on plots that are left out.
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
-    return _render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
+    return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Return a template filled with values; one that ends in .html.j2 escapes them."""
     environment = Environment(
         loader=PackageLoader("analysis.report"),
         autoescape=template.endswith(".html.j2"),
@@ -157,7 +158,7 @@ def _render_report(
     values = _arrange(findings, figures)
     absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
     absent |= set() if values["other_figures"] else {"others"}
-    return _render(
+    return render(
         template,
         findings=findings,
         rows=table_rows,

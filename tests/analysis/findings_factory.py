@@ -1,5 +1,6 @@
 """Findings of an invented study with three arms, for tests of figures, tables and reports."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.directed_confusions import compute_directed_confusions
-from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.arm_findings import ArmFinding, ModelAudit
 from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
 from analysis.findings.forensic_findings import (
     AuditVerdict,
@@ -149,6 +150,7 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         root_causes=make_causes(class_names) if large else (),
         frequency_audit=FREQUENCIES if large else None,
         cam_admission=ADMISSION if large else None,
+        exported=make_model_audit(arm, class_names) if large else None,
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
         gate_cleared=None if gate is None else recipe_of(macro_f1).low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
@@ -202,6 +204,22 @@ ADMISSION = CamAdmission(
     is_admitted=False,
     object_focus=both(0.12, 0.08, 0.16),
 )
+
+
+def make_model_audit(arm: ArmPredictions, class_names: tuple[str, ...]) -> ModelAudit:
+    """Return the audit of the model with the first seed, which has no interval for the recipe."""
+    alone = dataclasses.replace(arm, seeds=arm.seeds[:1], predicted=arm.predicted[:1])
+    of_model = TwoIntervals(models=PULL.models, recipe=None)
+    return ModelAudit(
+        seed=arm.seeds[0],
+        trial_id="0000",
+        macro_f1=compute_macro_f1_intervals(alone, 0.95),
+        class_scores=compute_class_scores(alone, class_names, 0.95),
+        directed=compute_directed_confusions(alone, class_names)[0],
+        ring_audits=tuple(make_ring_audit(class_names, pixels, large=True) for pixels in (4, 6)),
+        colour_losses=tuple(ColourLoss(class_name=name, loss=of_model) for name in class_names),
+        frequency_audit=FREQUENCIES,
+    )
 
 
 def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
