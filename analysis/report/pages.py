@@ -93,8 +93,7 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
         UserInputError: if the figure of a heat-map panel is not among `findings.figures`.
     """
     sources = {key: f"{FIGURE_FOLDER}/{quote(name)}" for key, name in findings.figures.items()}
-    text = _render_report("report.md.j2", findings, table_rows, sources)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return _render_report("report.md.j2", findings, table_rows, sources)
 
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
@@ -138,7 +137,7 @@ def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequen
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled with values; one that ends in .html.j2 escapes them."""
+    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several."""
     environment = Environment(
         loader=PackageLoader("analysis.report"),
         autoescape=template.endswith(".html.j2"),
@@ -148,7 +147,8 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template(template).render(values)
+    text = environment.get_template(template).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
 
 
 def _render_report(
