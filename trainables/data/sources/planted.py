@@ -184,15 +184,14 @@ def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str
             if name not in SHAPES:
                 raise UserInputError(f"cue_classes.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
         if not 0 < len(set(names)) < NUM_VALUES:
-            raise UserInputError(f"cue_classes.{cue} must name some of the {NUM_VALUES} classes, not none or all of them")
+            raise UserInputError(
+                f"cue_classes.{cue} must name some of the {NUM_VALUES} classes, not none or all of them"
+            )
     return {cue: np.array(sorted(map(SHAPES.index, set(names)))) for cue, names in cue_classes.items()}
 
 
 def draw_cue(
-    labels: NDArray[np.int64],
-    rho: float,
-    generator: np.random.Generator,
-    classes: NDArray[np.int64] | None = None,
+    labels: NDArray[np.int64], rho: float, generator: np.random.Generator, classes: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values.
 
