@@ -82,16 +82,17 @@ def rank_confusions(confusions: ArmConfusions) -> tuple[tuple[str, str], ...]:
     """
     strengths: dict[frozenset[str], float] = {}
     cells: dict[frozenset[str], list[tuple[str, str]]] = {}
-    for pair in confusions.confused_pairs:
-        one, other = pair.classes
-        cells[frozenset(pair.classes)] = [(one, other), (other, one)]
-        strengths[frozenset(pair.classes)] = pair.rate.estimate
+    for found in confusions.confused_pairs:
+        one, other = found.classes
+        cells[frozenset(found.classes)] = [(one, other), (other, one)]
+        strengths[frozenset(found.classes)] = found.rate.estimate
     for cell in confusions.directed:
         if cell.verdict is Materiality.MATERIAL:
-            classes, way = (cell.true_class, cell.predicted_class), frozenset((cell.true_class, cell.predicted_class))
-            cells.setdefault(way, [])
-            cells[way] += [] if classes in cells[way] else [classes]
-            strengths[way] = max(strengths.get(way, 0.0), cell.rate.estimate)
+            way = (cell.true_class, cell.predicted_class)
+            pair = frozenset(way)
+            cells.setdefault(pair, [])
+            cells[pair] += [] if way in cells[pair] else [way]
+            strengths[pair] = max(strengths.get(pair, 0.0), cell.rate.estimate)
     return tuple(cell for pair in sorted(cells, key=lambda pair: -strengths[pair]) for cell in cells[pair])
 
 
