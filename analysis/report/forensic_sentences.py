@@ -95,7 +95,7 @@ def describe_focus(arm: ArmFinding) -> str:
 
 def describe_cause(cause: RootCause) -> str:
     """Return the verdict on a confused pair with the numbers behind it."""
-    if cause.note:
+    if not cause.effects:
         return f"not measured: {cause.note}"
     if cause.cause == MIXED:
         return f"mixed: no cue leads significantly ({cause.num_images} images)"
