@@ -156,10 +156,9 @@ def _find_arms(
         stacked = comparison.evidence[name].stacked()
         own = None if human is None else human[stacked.sample_ids]
         confusions[name] = compute_arm_confusions(stacked, scores.class_scores, groups, own)
-    pairs = {name: found.confused_pairs for name, found in confusions.items()}
-    audits, note = audit_arms(study, pairs, comparison.evidence, image_set, on_step)
+    audited, note = audit_arms(study, confusions, comparison.evidence, image_set, on_step)
     arms = comparison.arms.items()
-    return tuple(ArmFinding.from_parts(scores, confusions[name], audits[name]) for name, scores in arms), note
+    return tuple(ArmFinding.from_parts(scores, confusions[name], audited[name].audits) for name, scores in arms), note
 
 
 def _draw_panels(
