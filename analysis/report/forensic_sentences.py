@@ -112,7 +112,7 @@ def describe_focus(arm: ArmFinding) -> str:
 
 def describe_cause(cause: RootCause) -> str:
     """Return the verdict on a confused pair with the numbers behind it."""
-    if cause.note:
+    if not cause.effects:
         return f"not measured: {cause.note}"
     named = {c for c in (cause.cause, cause.recipe_cause) if c is not None} - {MIXED}
     if not named:
