@@ -228,8 +228,8 @@ def _percent(fraction: float | None) -> float | None:
 
 def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
     return {
-        f"{name}_low_pp": _percent(interval and interval.low),
-        f"{name}_high_pp": _percent(interval and interval.high),
+        f"{name}_low_pp": None if interval is None else 100 * interval.low,
+        f"{name}_high_pp": None if interval is None else 100 * interval.high,
     }
 
 
