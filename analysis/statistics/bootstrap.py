@@ -73,5 +73,5 @@ def compute_bootstrap_differences(
     scores = compute_weighted_macro_f1(treatment.labels, predicted, weights, treatment.num_classes)
     by_arm = scores.reshape(len(weights), -1, len(treatment.seeds))
     split = len(treatment.members)
-    differences = by_arm[:, :split].mean(axis=1) - by_arm[:, split:].mean(axis=1)
+    differences = treatment.scale * by_arm[:, :split].mean(axis=1) - control.scale * by_arm[:, split:].mean(axis=1)
     return np.asarray(np.take_along_axis(differences, seed_draws, axis=1).mean(axis=1))

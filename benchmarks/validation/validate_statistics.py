@@ -35,7 +35,7 @@ from benchmarks.validation.family_simulation import (
     FamilyWorld,
     measure_family,
 )
-from benchmarks.validation.goals import Goals
+from benchmarks.validation.goals import list_problems, tabulate_goals
 from benchmarks.validation.selection_simulation import (
     CHUNK,
     RANKING_CASES,
@@ -43,6 +43,7 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
+from benchmarks.validation.statistics_goals import Goals
 from benchmarks.validation.statistics_simulation import REGIMES, World
 
 PAGE = Path(__file__).parents[1] / "STATISTICS.md"
@@ -187,7 +188,7 @@ def tabulate_families(families: Mapping[str, FamilyWorld], title: str, counts: C
             hits = sum(f[question][0] for f in found)
             label = f"{title}, {name}, for the {question}"
             if name == EXTREME_SPREAD:
-                goal = "-"
+                goal: str = "-"
             elif name in MOSTLY_ZEROS:
                 goal = goals.judge(label, hits, len(found), LOWEST, 1.0)
             else:
@@ -263,8 +264,7 @@ def run_all(counts: Counts, goals: Goals) -> list[Table]:
         *tabulate_selection(counts, goals),
         *tabulate_methods(counts),
     ]
-    judged = [[name, verdict, text] for name, verdict, text in goals.judged]
-    return [*tables, Table("Goals", ["goal", "verdict", "rate [exact 95 % interval] and goal"], judged)]
+    return [*tables, tabulate_goals(goals.judged)]
 
 
 def main(
@@ -278,7 +278,7 @@ def main(
     counts = Counts(**{name: max(2, round(share * getattr(usual, name))) for name in Counts.__dataclass_fields__})
     goals = Goals()
     tables = run_all(counts, goals)
-    publish_simulation(started, tables, goals.missed, PAGE if share == 1.0 else None)
+    publish_simulation(started, tables, list_problems(goals.judged), PAGE if share == 1.0 else None)
 
 
 if __name__ == "__main__":

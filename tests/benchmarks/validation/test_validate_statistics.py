@@ -6,7 +6,7 @@ import pytest
 from analysis.statistics.metrics import compute_macro_f1
 from benchmarks.validation import statistics_simulation, validate_statistics
 from benchmarks.validation.family_simulation import BINOMIAL_FAMILIES, GAUSSIAN_FAMILIES, measure_family
-from benchmarks.validation.goals import MET, MISSED, OPEN, Goals
+from benchmarks.validation.goals import Judgement, list_problems
 from benchmarks.validation.selection_simulation import (
     CHUNK,
     RANKING_CASES,
@@ -14,6 +14,7 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
+from benchmarks.validation.statistics_goals import Goals
 from benchmarks.validation.statistics_simulation import World
 from benchmarks.validation.validate_statistics import Counts
 
@@ -32,14 +33,13 @@ def _small(monkeypatch):
 
 def test_rates_are_judged_by_their_exact_interval():
     goals = Goals()
-    assert goals.judge("a", 3800, 4000, 0.93, 0.99) == MET
-    assert goals.judge("b", 3600, 4000, 0.93, 0.99) == MISSED
-    assert goals.judge("c", 4000, 4000, 0.93, 0.99) == MISSED
-    assert goals.judge("d", 19, 20, 0.93, 0.99) == OPEN
-    assert goals.judge_error("e", 119, 2000, 0.05) == MET
-    assert goals.judge_error("f", 120, 2000, 0.05) == MISSED
-    assert [text.partition(":")[0] for text in goals.missed] == ["b", "c", "f"]
-    assert [text.partition(":")[0] for text in goals.open] == ["d"]
+    assert goals.judge("a", 3800, 4000, 0.93, 0.99) is Judgement.MET
+    assert goals.judge("b", 3600, 4000, 0.93, 0.99) is Judgement.MISSED
+    assert goals.judge("c", 4000, 4000, 0.93, 0.99) is Judgement.MISSED
+    assert goals.judge("d", 19, 20, 0.93, 0.99) is Judgement.OPEN
+    assert goals.judge_error("e", 119, 2000, 0.05) is Judgement.MET
+    assert goals.judge_error("f", 120, 2000, 0.05) is Judgement.MISSED
+    assert [text.partition(":")[0] for text in list_problems(goals.judged)] == ["b", "c", "f"]
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,4 @@ def test_tables_of_coverage_methods_and_families():
     ]
     for table in tables:
         assert all(len(row) == len(table.columns) for row in table.rows)
-    assert not any("spread 1.0" in name for name, _, _ in goals.judged)
+    assert not any("spread 1.0" in goal.name for goal in goals.judged)
