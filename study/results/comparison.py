@@ -21,8 +21,8 @@ class Comparison:
 
     Attributes:
         plan: that the comparison follows.
-        evidence: by arm.
-        arms: scores and costs by arm.
+        evidence: by arm, of the runs that finished, on which scores and forensics rest; no arm whose runs all diverged.
+        arms: scores and costs of the arms in `evidence`.
         rows: of the A/B table; empty for a single arm.
     """
 
@@ -55,6 +55,8 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     plan = require_plan(study)
     evidence, rule = load_evidence(study, plan), row_rule(plan)
     data = read_passport(study.store)["data"]
+    finished = {name: found.finished() for name, found in evidence.items()}
+    finished = {name: found for name, found in finished.items() if found.runs}
     arms = {
         name: compute_arm_scores(
             found,
@@ -63,11 +65,11 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
             gate=study.spec.gate.macro_f1 if study.spec.gate else None,
             num_search_images=data["num_images"]["search"],
         )
-        for name, found in evidence.items()
+        for name, found in finished.items()
     }
     rows = tuple(
         complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed)
         for contrast in plan.rows
         if (row := compute_row(contrast, evidence, rule)) is not None
     )
-    return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)
+    return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows)

@@ -56,7 +56,7 @@ def test_a_budget_of_device_seconds_gets_no_default_number_of_trials() -> None:
 
 def test_a_version_that_is_not_known_is_refused() -> None:
     with pytest.raises(
-        UserInputError, match=r"spec.toml: defaults_version must be in 1..1, but got 7; .* newer abstudy"
+        UserInputError, match=r"spec.toml: defaults_version must be in 1..2, but got 7; .* newer abstudy"
     ):
         parse_spec(f"defaults_version = 7\n{SMALL}", "spec.toml")
     with pytest.raises(UserInputError, match="search"):
