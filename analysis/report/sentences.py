@@ -12,9 +12,12 @@ from analysis.report.forensic_sentences import (
     describe_cause,
     describe_clusters,
     describe_contrast,
+    describe_decision,
+    describe_directed,
     describe_effect,
     describe_focus,
     describe_frequencies,
+    describe_symptom,
     describe_view,
 )
 from analysis.report.number_formats import (
@@ -30,6 +33,7 @@ from analysis.report.number_formats import (
     format_seconds,
     format_sentence,
     format_signed_pp,
+    join_verdicts,
 )
 from analysis.report.tables import TableRow, describe_divergence, describe_questions, describe_rule
 from analysis.search.tuning_curves import find_lead_changes
@@ -112,8 +116,9 @@ def describe_class_differences(row: TableRow) -> str:
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm passes the gate, and the lower bound that decides it."""
     verb = "passes" if arm.gate_cleared else "does not pass"
-    low = format_percent(arm.test_macro_f1.low, 2)
-    return f"{arm.arm} {verb} the gate: the lower bound of macro-F1 is {low}, the gate is {format_percent(gate, 2)}."
+    recipe = arm.test_macro_f1.recipe
+    low = format_percent(None if recipe is None else recipe.low, 2)
+    return f"{arm.arm} {verb} the gate: the recipe's lower bound of macro-F1 is {low}, the gate is {format_percent(gate, 2)}."
 
 
 def describe_search(findings: Findings) -> str:
@@ -240,6 +245,10 @@ FILTERS: Mapping[str, Any] = {
     "estimate": format_estimate,
     "signed": format_signed_pp,
     "clusters": describe_clusters,
+    "directed": describe_directed,
+    "decision": describe_decision,
+    "symptom": describe_symptom,
+    "verdicts": join_verdicts,
     "view": describe_view,
     "correlation": format_correlation,
     "search": describe_search,

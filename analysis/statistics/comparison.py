@@ -11,15 +11,14 @@ from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
-    check_images,
     compute_crossed_interval,
     compute_half_width,
     compute_p_value,
     compute_t_quantile,
-    compute_variances,
 )
 from analysis.statistics.influence import compute_macro_f1_influence
 from analysis.statistics.metrics import FloatArray, compute_macro_f1
+from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
 POWER = 0.8
@@ -206,10 +205,10 @@ def _estimate_models(
 ) -> _ModelsEstimate:
     """Return the estimate for these very models; `found` is that for the recipe, None for one seed."""
     if found is None:
-        check_images(treatment.labels)
         differences = compute_seed_differences(treatment, control)
         influence = _compute_influence(treatment, control)
-        image_variance = compute_variances(differences, influence, treatment.labels)[1]
+        units = find_sampling_units(treatment.labels)
+        image_variance = compute_variances(differences, influence, units).images
         estimate = float(differences.mean())
     else:
         image_variance, estimate = found.image_variance, found.interval.estimate

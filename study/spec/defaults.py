@@ -3,7 +3,8 @@
 A study's spec.toml records `defaults_version`; one that records none was launched before versions were recorded, under version 1.
 To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`, and give the new version a table of its own:
 ``2: {**_VERSION_1, "train.batch_size": 64}``. Values in the tables of earlier versions never change; a new key gets in them the
-value that stands for the behavior before it.
+value that stands for the behavior before it. A version also stands for a rule of the search that no key sets
+(`StudySpec.reports_divergence_first`).
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _VERSION_1: dict[str, Any] = {
     "train.image_size": 224,
     "train.batch_size": 128,
     "train.precision": "bf16",
+    "train.head_precision": "as_backbone",
     "train.channels_last": True,
     "train.compile": "none",
     "train.flip_probability": 0.5,
@@ -68,7 +70,15 @@ _VERSION_1: dict[str, Any] = {
 }
 
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {1: _VERSION_1, 2: {**_VERSION_1, "confirm.fresh_seeds": True, "confirm.diverged_runs": "count"}}
+    {
+        1: _VERSION_1,
+        2: {
+            **_VERSION_1,
+            "train.head_precision": "fp32",
+            "confirm.fresh_seeds": True,
+            "confirm.diverged_runs": "count",
+        },
+    }
 )
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import Confusion
 from analysis.findings.comparison_findings import ArmDivergence, ComparisonRow, Question, Verdict
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.report.arm_tables import (
     build_arm_csv,
     build_arm_latex,
@@ -81,7 +81,9 @@ ARM = ArmFinding(
     hyperparameters={"lr": 0.1},
     search_macro_f1=0.8,
     confirm_macro_f1=0.79,
-    test_macro_f1=Interval(estimate=0.78123, low=0.77, high=0.79),
+    test_macro_f1=TwoIntervals(
+        models=Interval(estimate=0.78123, low=0.775, high=0.785), recipe=Interval(estimate=0.78123, low=0.77, high=0.79)
+    ),
     class_scores=(),
     confusion=Confusion(counts=(), rates=(), excess=()),
     confused_pairs=None,
@@ -273,6 +275,7 @@ def test_arm_table_in_every_format():
     assert format_arm(ARM) == (
         "ResNet18",
         "0.7812",
+        "[0.7750, 0.7850]",
         "[0.7700, 0.7900]",
         "11.2 M",
         "3.63",
@@ -282,13 +285,15 @@ def test_arm_table_in_every_format():
         "228",
     )
     assert (
-        "| ResNet18 | 0.7812 | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
+        "| ResNet18 | 0.7812 | [0.7750, 0.7850] | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
         in build_arm_markdown([ARM])
     )
-    assert r"ResNet18 & 0.7812 & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\" in build_arm_latex(
-        [ARM]
+    assert (
+        r"ResNet18 & 0.7812 & [0.7750, 0.7850] & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\"
+        in build_arm_latex([ARM])
     )
     table = pd.read_csv(io.StringIO(build_arm_csv([ARM])))
     assert table["macro_f1"][0] == ARM.test_macro_f1.estimate
+    assert (table["macro_f1_low"][0], table["macro_f1_models_low"][0]) == (0.77, 0.775)
     assert table["num_parameters"][0] == 11_181_642
     assert build_arm_rich_table([ARM, ARM]).row_count == 2
