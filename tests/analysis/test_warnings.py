@@ -26,11 +26,12 @@ def test_unequal_device_time_is_a_warning_only_if_shares_matter(shares_matter: b
     ],
 )
 def test_a_run_that_diverged_is_named_with_what_scores_it(predictions: tuple[str, ...], epoch: int, shown: str) -> None:
+    config = TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={})
     record = TrialRecord(
         trial_id="00003",
         stage="confirmation",
-        config=TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={}),
-        fingerprint="x",
+        config=config,
+        fingerprint=config.fingerprint,
         state=TrialState.FAILED,
         reason="train_loss was not finite",
         suggested_order=0,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from analysis.classes.class_differences import compute_class_differences
-from analysis.classes.class_scores import compute_macro_f1_interval
+from analysis.classes.class_scores import compute_macro_f1_intervals
 from analysis.findings.comparison_findings import Question, Verdict
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, stack_predictions
@@ -229,8 +229,8 @@ def test_interval_covers_the_truth_without_being_too_wide(num_seeds, seed_sd):
 
 def test_one_arms_interval_covers_its_macro_f1():
     large = [draw_arms(90_000 + i, num_images=20_000)[0] for i in range(20)]
-    truth = np.mean([compute_macro_f1_interval(arm, 0.95).interval.estimate for arm in large])
-    intervals = [compute_macro_f1_interval(draw_arms(5000 + i, num_images=200)[0], 0.95).interval for i in range(300)]
+    truth = np.mean([compute_macro_f1_intervals(arm, 0.95).estimate for arm in large])
+    intervals = [compute_macro_f1_intervals(draw_arms(5000 + i, num_images=200)[0], 0.95).recipe for i in range(300)]
     coverage = np.mean([i.low <= truth <= i.high for i in intervals])
     assert 0.91 <= coverage <= 0.99
 
