@@ -109,7 +109,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         }
         if self._run.is_finished and self._num_reported == len(self._run.history):
             details |= self._finish()
-        if not metrics.is_finite and CONFIRM in self._splits_to_predict:
+        if metrics.ends_trial and CONFIRM in self._splits_to_predict:
             details |= self._store_last_finite()
         now = time.perf_counter()
         device_seconds = (now - self._counted_until) * self._num_devices

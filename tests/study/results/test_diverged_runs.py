@@ -19,7 +19,7 @@ from trainables.training.predictions import Predictions
 
 def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: Path) -> None:
     """The control diverges with one seed of four; predicting one class there, it would not pass the gate."""
-    study = simulate(tmp_path, num_trials=8, asha={"enabled": False})
+    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
 
     def curve(record: TrialRecord, epoch: int) -> float:
         diverges = (record.config.arm, record.config.seed) == ("resnet18", confirmation_seeds(study.spec)[1])
