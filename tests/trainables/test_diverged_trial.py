@@ -1,15 +1,19 @@
 """A confirmation trial that diverges stores the weights of its last finite epoch, with which it predicts the test split."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from search_spaces.errors import UserInputError
 from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
+from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA
 from trainables import tune_adapter
 from trainables.records.record import RECORD, TrialRecord, TrialState
@@ -17,6 +21,7 @@ from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun
+from trainables.training.stopwatch import Stopwatch
 from trainables.tune_adapter import TrialTrainable
 
 RUNNING = TrialRecord(
@@ -30,30 +35,32 @@ RUNNING = TrialRecord(
 
 
 class PoisonedRun(TrainingRun):
-    """A training run whose weights turn to NaN before a given epoch."""
-
-    poisoned_epoch = 2
+    """A training run whose weights turn to NaN before its second epoch."""
 
     def run_epoch(self, **options: Any) -> EpochMetrics:
-        if self.epoch + 1 == self.poisoned_epoch:
+        if self.epoch == 1:
             torch.nn.init.constant_(self.model.fc.weight, torch.nan)  # type: ignore[arg-type, union-attr]
         return super().run_epoch(**options)
 
 
-def make_trainable(folder: Path, splits: tuple[str, ...], poisoned_epoch: int) -> TrialTrainable:
-    """Return a trainable whose run diverges, as Ray would have set it up."""
+def make_trainable(folder: Path, splits: tuple[str, ...], run: Any) -> TrialTrainable:
+    """Return a trainable with a run that diverges, as Ray would have set it up."""
     files = TrialFiles(Store(folder))
     files.store.write_text(RECORD, RUNNING.to_json())
     trainable = TrialTrainable.__new__(TrialTrainable)
-    trainable._data = DATA
-    trainable._run = PoisonedRun(CONFIG, DATA, device=CPU)
-    trainable._run.poisoned_epoch = poisoned_epoch  # type: ignore[attr-defined]
+    trainable._data, trainable._run = DATA, run
     trainable._files, trainable._attempt = files, 1
     trainable._splits_to_predict = splits
     trainable._num_reported, trainable._num_devices, trainable._notes = 0, 1.0, ()
     trainable._events, trainable._should_exit = None, False
     trainable._counted_until = trainable._idle_since = time.perf_counter()
     return trainable
+
+
+def restored_run(*history: EpochMetrics) -> Any:
+    """Return a run that was restored from a checkpoint with these epochs, which it reports without training."""
+    stopwatch = Stopwatch(CPU, enabled=False)
+    return SimpleNamespace(history=history, is_finished=False, stopwatch=stopwatch, device=CPU, num_parameters=1)
 
 
 @pytest.fixture
@@ -70,7 +77,7 @@ def predict(root: Path, record: TrialRecord) -> Any:
 @pytest.mark.usefixtures("no_ray")
 def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path) -> None:
     folder = tmp_path / TrialPaths(stage="confirmation", trial_id="00000").folder
-    trainable = make_trainable(folder, ("search", "confirm"), poisoned_epoch=2)
+    trainable = make_trainable(folder, ("search", "confirm"), PoisonedRun(CONFIG, DATA, device=CPU))
     first = trainable.step()
     expected = trainable._run.predict("test")
     last = trainable.step()
@@ -86,7 +93,8 @@ def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_ray")
 def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_path: Path) -> None:
-    trainable = make_trainable(tmp_path, ("search", "confirm"), poisoned_epoch=1)
+    trainable = make_trainable(tmp_path, ("search", "confirm"), restored_run(DIVERGED))
+    trainable._files.write_checkpoint(replace(make_checkpoint(), history=(DIVERGED,)), 1)
     details = trainable.step()["report"]["details"]
     assert details["last_finite_epoch"] == 0
     assert not details.get("digests")
@@ -108,7 +116,26 @@ def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_pa
 
 @pytest.mark.usefixtures("no_ray")
 def test_a_search_trial_that_diverges_stores_no_weights(tmp_path: Path) -> None:
-    trainable = make_trainable(tmp_path, ("search",), poisoned_epoch=2)
-    trainable.step()
+    trainable = make_trainable(tmp_path, ("search",), restored_run(DIVERGED))
+    trainable._files.write_checkpoint(replace(make_checkpoint(), history=(METRICS,)), 1)
     assert "last_finite_epoch" not in trainable.step()["report"]["details"]
     assert not trainable._files.store.exists(WEIGHTS)
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("diverged", [True, False])
+def test_stored_weights_whose_logits_are_not_finite_are_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverged: bool
+) -> None:
+    monkeypatch.setattr(predictions_on_test, "load_model", lambda *_: torch.nn.Identity())
+    monkeypatch.setattr(predictions_on_test, "place_model", lambda model, *_: model)
+    logits = np.full((len(DATA.splits.test), 3), np.nan, dtype=np.float32)
+    monkeypatch.setattr(predictions_on_test, "compute_logits", lambda *_: logits)
+    record = RUNNING.updated(diverged=diverged, state=TrialState.FAILED, digests={WEIGHTS: "x"})
+    if not diverged:
+        with pytest.raises(UserInputError, match="finite"):
+            predict(tmp_path, record)
+        return
+    predictions, is_by_model = predict(tmp_path, record)
+    assert not is_by_model
+    assert np.isfinite(predictions.logits).all()
