@@ -227,10 +227,8 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {
-        f"{name}_low_pp": None if interval is None else 100 * interval.low,
-        f"{name}_high_pp": None if interval is None else 100 * interval.high,
-    }
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low_pp": _percent(low), f"{name}_high_pp": _percent(high)}
 
 
 def _models_line(row: TableRow) -> str:

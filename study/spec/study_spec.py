@@ -120,7 +120,7 @@ class StudySpec(sections.Section):
         first, last = self.first_rung, self.search.max_epochs
         if self.search.asha.enabled and first > last:
             raise UserInputError(f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}")
-        if self.confirm.num_ranking_seeds > self.confirm.looks[0]:
+        if not self.confirm.fresh_seeds and self.confirm.num_ranking_seeds > self.confirm.looks[0]:
             raise UserInputError(
                 f"confirm.num_ranking_seeds <= the first look ({self.confirm.looks[0]}) must hold, "
                 f"but got {self.confirm.num_ranking_seeds}"
