@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from benchmarks.search.search_replay import (
     EXTRA_TREES,
     RANDOM_PER_ARM,
     RECORDED,
+    SEARCH_MD,
     Cell,
     default_setting,
     make_plan,
@@ -288,6 +290,17 @@ def test_tables_name_the_default_the_difference_and_the_verdict() -> None:
     assert "(default) | 2.00 [" in text
     assert "| 0.00 [0.00, 0.00] | 1/2 [0.01, 0.99] | 1.000 |" in text
     assert [row[-1] for row in tabulate_goals(cells).rows] == ["met", "open", "open"]
+
+
+def test_the_page_supports_what_the_spec_says_about_the_default_sampler() -> None:
+    """On 8 workers, per arm with ASHA, the interval of every sampler's regret overlaps with that of the default."""
+    section = re.split(r"^## ", SEARCH_MD.read_text(), flags=re.MULTILINE)
+    (table, *_) = (part for part in section if ", 8 workers, budget" in part.partition("\n")[0])
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if "per_arm, ASHA" in line]
+    regrets = {label: [float(bound) for bound in re.findall(r"-?\d+\.\d+", regret)] for label, regret, *_ in rows}
+    _, low, high = regrets[f"{default_setting().label} (default)"]
+    assert len(regrets) == 4
+    assert all(other_low <= high and low <= other_high for _, other_low, other_high in regrets.values())
 
 
 def test_trials_of_the_diverging_landscape_diverge_after_the_first_epoch_and_are_never_its_best() -> None:
