@@ -10,7 +10,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
-from benchmarks.search.replay_simulation import Outcome, Started, simulate
+from benchmarks.search.replay_simulation import Outcome, Side, Started, simulate
 from search_spaces.arms import POOLED_ARM
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.space import SearchSpace
@@ -191,6 +191,13 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
 
 
+def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, budget_seconds: float) -> Side:
+    """Return the search of a spec of `make_spec`."""
+    if setting.side == "ours":
+        return OurSide(spec, landscape)
+    return StockSide(spec, landscape, budget_seconds=budget_seconds)
+
+
 def simulate_study(
     landscape: CurveSurrogate,
     recorded: StudySpec,
@@ -202,6 +209,5 @@ def simulate_study(
 ) -> Outcome:
     """Run one study of `setting`; everything random in it derives from `seed`."""
     spec = make_spec(recorded, setting, budget_seconds=budget_seconds, seed=seed)
-    is_ours = setting.side == "ours"
-    side = OurSide(spec, landscape) if is_ours else StockSide(spec, landscape, budget_seconds=budget_seconds)
+    side = make_side(spec, landscape, setting, budget_seconds=budget_seconds)
     return simulate(side, landscape, num_workers=num_workers, seed=seed)
