@@ -76,8 +76,7 @@ class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for the peak of the learning rate.
 
     With the peak at 0.3 of a trial, a reduction factor of 3 would put the second rung at 0.9, where little time is left to
-    save; 2 puts it at 0.6. On recorded curves, a factor of 2 brings the search within 2 or 3 percentage points of the best
-    score in 0.75 to 0.89 of the device time.
+    save; 2 puts it at 0.6.
     """
 
     enabled: bool = True
@@ -102,9 +101,9 @@ class SearchSpec(Section):
     num_trials: Count | None = None
     device_seconds: Annotated[float, Field(gt=0)] | None = None
     max_epochs: Count = 10
-    # Chosen on recorded curves (benchmarks/SEARCH.md, 8 workers, 40 seeds): per arm, with ASHA, multivariate TPE chose the wrong
-    # arm in 0 studies (univariate TPE 4, GP 4, random 6, stock Ray Tune 5) at a regret as low as any with ASHA (2.28 pp, stock
-    # 3.01), and in 1 of 40 if the arms differ by 0.5 pp (stock 14). Pooled: 6 to 16 wrong.
+    # Chosen on recorded curves: benchmarks/SEARCH.md, 8 workers, has the figures. With one study per arm and ASHA, the regrets of
+    # the samplers do not differ by more than their intervals, random search included: what keeps the wrong arm from winning is
+    # the equal device time, not the sampler.
     sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
