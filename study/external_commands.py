@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.classes.label_issues import MAX_ISSUES
 from analysis.external.comparison import compare_outside_arms
 from analysis.external.forensics import OutsideArm, analyze_outside_arms
 from analysis.external.predictions import read_predictions_files
@@ -68,7 +69,9 @@ def analyze_predictions(
     found = analyze_outside_arms(read_predictions_files(files, class_names), human_counts=counts, groups=groups)
     for arm in found.arms:
         _print_arm(arm, console)
-    _print(f"{len(found.label_issues)} suspected label errors", console)
+    most = "at least " if len(found.label_issues) == MAX_ISSUES else ""
+    if found.label_issues:
+        _print(f"{most}{len(found.label_issues)} suspected label errors", console)
     for note in found.notes:
         _print(f"Note: {note}", console)
     if to is not None:

@@ -127,10 +127,10 @@ def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPrediction
     notes = []
     single = [arm.name for arm in stacked if len(arm.seeds) == 1]
     if single:
+        which = "this model" if len(single) == 1 else "these models"
         notes.append(
-            f"One seed of {', '.join(single)}: intervals and verdicts are for {'this model' if len(single) == 1 else 'these models'} "
-            "on new images. They do not cover training again with a new seed, the interval for the recipe: one seed does not define "
-            "it. It needs predictions of at least two seeds."
+            f"One seed of {', '.join(single)}: intervals and verdicts are for {which} on new images. They say nothing about the "
+            "recipe, that is about training again with a new seed; this needs predictions of at least two seeds."
         )
     absent = predictions.absent_classes
     if absent:

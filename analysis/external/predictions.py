@@ -1,6 +1,6 @@
 """Predictions of models that were trained elsewhere, read from files and checked: one message lists everything that is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
             f"the files need the same classes in the same order, but have {' and '.join(map(str, in_files))}"
         )
     names = tuple(class_names) if class_names else in_files[0] if in_files else _infer_names(raws)
+    sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
+    problems += _check_names(names, sizes)
     arms: ByArm = {}
     for raw in raws:
         if raw.problems:
@@ -97,8 +99,7 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
     if not problems:
         problems = _describe_differences(arms)
     if not problems:
-        first = next(iter(next(iter(arms.values())).values()))
-        problems = _check_classes(first, names)
+        problems = _check_images(next(iter(next(iter(arms.values())).values())), names)
     if problems:
         where = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
         listed = "\n".join(f"- {problem}" for problem in problems)
@@ -177,8 +178,8 @@ def _to_classes(
         return _to_whole(what, values, problems)
     if names is None:
         problems.append(
-            f"{what} are names such as {values[0]!r}, but the order of the classes is unknown; give it with --class-names, or as "
-            "class_names in an npz file, or in the names of the columns (p_cat, p_dog)"
+            f"{what} are names such as {str(values[0])!r}, but the order of the classes is unknown; give it with --class-names, "
+            "as class_names in an npz file, or in the names of the columns (p_cat, p_dog)"
         )
         return None
     index = {name: i for i, name in enumerate(names)}
@@ -291,19 +292,27 @@ def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]]) -> list
     return problems
 
 
-def _check_classes(first: Predictions, names: Sequence[str] | None) -> list[str]:
-    """Return what is wrong with the number of images of the classes, and with their names."""
-    num_classes = first.logits.shape[1]
-    problems = []
-    if names is not None and len(names) != num_classes:
-        problems.append(f"{num_classes} classes need as many names, but got {len(names)}: {', '.join(names)}")
-    repeated = sorted({name for name in names or () if list(names or ()).count(name) > 1})
+def _check_names(names: Sequence[str] | None, sizes: Set[int]) -> list[str]:
+    """Return what is wrong with the names of the classes, given the numbers of classes that the files have scores of."""
+    if names is None:
+        return []
+    problems = [
+        f"{size} classes need as many names, but got {len(names)}: {', '.join(names)}"
+        for size in sorted(sizes)
+        if size != len(names)
+    ]
+    repeated = sorted({name for name in names if list(names).count(name) > 1})
     if repeated:
         problems.append(f"the classes need different names, but these repeat: {', '.join(repeated)}")
-    single = np.flatnonzero(np.bincount(first.labels, minlength=num_classes) == 1)
-    if len(single):
-        listed = ", ".join(str(names[c]) if names and len(names) == num_classes else str(c) for c in single.tolist())
-        problems.append(
-            f"an interval needs at least two images of a class, but these have one: {listed}; add images or leave these out"
-        )
     return problems
+
+
+def _check_images(first: Predictions, names: Sequence[str] | None) -> list[str]:
+    """Return which classes have too few images for an interval."""
+    single = np.flatnonzero(np.bincount(first.labels) == 1).tolist()
+    if not single:
+        return []
+    listed = ", ".join(str(c) if names is None else names[c] for c in single)
+    return [
+        f"an interval needs at least two images of a class, but these have one: {listed}; add images or leave these out"
+    ]
