@@ -25,6 +25,18 @@ MOST_ROWS = 15
 MOST_CONFUSED = 15
 ROUNDING = 0.0005
 
+DIRECTED_COLUMNS = (
+    "true class",
+    "predicted class",
+    "rate",
+    "interval over the tolerance",
+    "verdict",
+    "images of the true class",
+    "images that would decide",
+)
+PAIR_COLUMNS = ("pair of classes", "confusion rate", "expected by chance", "excess (pp)", "p, adjusted for all pairs")
+HUMAN_COLUMNS = ("human rate", "excess over humans (pp)", "interpretation")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateBar:
@@ -79,7 +91,8 @@ def _arrange_arm(arm: OutsideArm, class_names: Sequence[str]) -> dict[str, Any]:
     pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
     return {
         "finding": arm,
-        "humans": humans,
+        "directed_columns": DIRECTED_COLUMNS + (HUMAN_COLUMNS if humans else ()),
+        "pair_columns": PAIR_COLUMNS + (HUMAN_COLUMNS if humans else ()),
         "directed": [(_directed_cells(cell, humans), _bar(cell, reach)) for cell in arm.directed],
         "pairs": [_pair_cells(pair, humans) for pair in pairs],
         "clusters": [(", ".join(c.classes), format_percent(c.stability, 0)) for c in arm.clusters],
