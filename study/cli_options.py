@@ -89,9 +89,10 @@ DeviceSecondsOption = Annotated[Text, Option(help="Extend a search with a budget
 SearchOnlyOption = Annotated[bool, Option("--search-only", help="Stop after the search.")]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 
-_PREDICTIONS_HELP = """Instead of a study: a Parquet file with the predictions of models trained elsewhere. Columns: arm, seed,
-sample_id, label, and probabilities or logits (a list per row)."""
-PredictionsOption = Annotated[Path | None, Option(help=_PREDICTIONS_HELP)]
+_PREDICTIONS_HELP = """Instead of a study: a file with the predictions of models trained elsewhere. Repeatable. An npz file
+has the arrays labels and probabilities (or logits); a Parquet or csv file has the column label, and a column for each class
+(p_cat, p_dog) or a column of lists (probabilities, logits). Optional: arm, seed, sample_id, class_names."""
+PredictionsOption = Annotated[list[Path] | None, Option(help=_PREDICTIONS_HELP)]
 _ARMS_HELP = """Instead of a study: JSON files with one configuration each (written by `study export`, or an object of
 hyperparameters). The first is the control. Launches a study that compares them under --spec."""
 ArmsOption = Annotated[bool, Option("--arms", help=_ARMS_HELP)]
