@@ -48,17 +48,7 @@ def prepare(spec: StudySpec) -> Prepared:
     """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
     weights = locate_weights(spec.model.weights)
     image_set = load_images(spec)
-    test_fraction = spec.data.test_fraction
-    if test_fraction is None and image_set.official_test is None:
-        test_fraction = DEFAULT_TEST_FRACTION
-    splits = make_splits(
-        image_set,
-        seed=spec.seed,
-        search_fraction=spec.data.search_fraction,
-        confirm_fraction=spec.data.confirm_fraction,
-        test_fraction=test_fraction,
-        num_test_images=spec.data.num_test_images,
-    )
+    splits = make_spec_splits(spec, image_set)
     check_image_set(image_set, splits)
     prepared = Prepared(
         image_set=image_set,
@@ -78,6 +68,21 @@ def prepare(spec: StudySpec) -> Prepared:
     if spec.analyze.human_counts is not None:
         load_human_shares(spec.analyze.human_counts, image_set)
     return prepared
+
+
+def make_spec_splits(spec: StudySpec, image_set: ImageSet) -> Splits:
+    """Return the splits that a spec asks for; raise UserInputError if the images do not allow them."""
+    test_fraction = spec.data.test_fraction
+    if test_fraction is None and image_set.official_test is None:
+        test_fraction = DEFAULT_TEST_FRACTION
+    return make_splits(
+        image_set,
+        seed=spec.seed,
+        search_fraction=spec.data.search_fraction,
+        confirm_fraction=spec.data.confirm_fraction,
+        test_fraction=test_fraction,
+        num_test_images=spec.data.num_test_images,
+    )
 
 
 def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None) -> ImageSet:

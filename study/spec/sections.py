@@ -218,6 +218,22 @@ class ResourcesSpec(Section):
         return float(value)
 
 
+class PlanSpec(Section):
+    """[plan]: variances of the paired difference in macro-F1 that were measured before, for `study plan`; in percentage points.
+
+    `seed_sd_pp` is the standard deviation of the difference from seed to seed on very many test images. `image_sd_pp` is
+    that of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its standard error.
+    `seed_image_sd_pp` is that of one image's influence from seed to seed. `num_seeds` seeds measured them; without it, they
+    are taken as known. `source` says where they were measured.
+    """
+
+    seed_sd_pp: Annotated[float, Field(ge=0)]
+    image_sd_pp: Annotated[float, Field(gt=0)]
+    seed_image_sd_pp: Annotated[float, Field(ge=0)] = 0.0
+    num_seeds: Annotated[int, Field(ge=2)] | None = None
+    source: str = "stated in the spec"
+
+
 class GateSpec(Section):
     """[gate]: a minimum for the lower confidence bound of each arm's macro-F1 on the test split."""
 
