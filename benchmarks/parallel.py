@@ -4,13 +4,13 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 
 
 def run_parallel(function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Return the results of `function` for each tuple of arguments, in order; each process computes with one thread."""
-    num_processes = os.cpu_count()
-    return list(Parallel(n_jobs=num_processes)(delayed(function)(*arguments) for arguments in calls))
+    with parallel_config("loky", inner_max_num_threads=1):
+        return list(Parallel(n_jobs=os.cpu_count())(delayed(function)(*arguments) for arguments in calls))
 
 
 def repeat(function: Callable[[Any, int], Any], world: object, count: int) -> list[Any]:

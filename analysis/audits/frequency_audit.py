@@ -1,24 +1,33 @@
 """The frequency audit: does an arm rely on faint periodic patterns that cover the whole image?
 
 Such a pattern concentrates in a single Fourier coefficient of the image, while an object, being bounded, spreads over
-neighboring coefficients. On one half of the images, the audit selects the coefficients whose power separates the classes
-better than that of their neighbors. On the other half, it swaps these coefficients between images. The gap is accuracy after
-swaps within the class minus accuracy after swaps across classes. The ring audit cannot detect such a pattern, because the
-center of the image contains it too.
+neighboring coefficients. On one half of the images, the audit selects the coefficients whose power separates a class from the
+others better than that of their neighbors. On the other half, it swaps these coefficients between images. The gap of a class is
+its accuracy after swaps within the class minus that after swaps across classes. The ring audit cannot detect such a pattern,
+because the center of the image contains it too.
 """
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import generic_filter
+from scipy.ndimage import median_filter
 from sklearn.feature_selection import f_classif
 
 from analysis.audits.cues import LUMA
 from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages, Classify, compute_mean_interval, judge_gap, measure_gaps
-from analysis.findings.forensic_findings import FrequencyAudit
-from analysis.statistics.metrics import FloatArray
+from analysis.audits.swap_effects import (
+    AuditImages,
+    Classify,
+    bound_classes,
+    bound_mean,
+    judge_both,
+    judge_classes,
+    measure_gaps,
+)
+from analysis.findings.forensic_findings import ClassGap, FrequencyAudit
+from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
 MAX_WAVES = 10
@@ -27,19 +36,43 @@ MIN_IMAGES = 4
 BLOCK = 512
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrequencyMeasurement:
+    """What S models predict for N images with swapped Fourier coefficients.
+
+    Attributes:
+        class_names: K names.
+        waves: as in `FrequencyAudit`.
+        labels: (N,) classes.
+        gaps: (S, N) as in `measure_gaps`.
+    """
+
+    class_names: tuple[str, ...]
+    waves: tuple[tuple[int, int], ...]
+    labels: IntArray
+    gaps: FloatArray
+
+    def take_first(self) -> "FrequencyMeasurement":
+        """Return what the first model predicts."""
+        return replace(self, gaps=self.gaps[:1])
+
+
 def audit_frequencies(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> FrequencyAudit | None:
-    """Return the accuracy that an arm loses when class-specific frequency components are swapped across classes.
+    """Return the frequency audit of an arm; see `measure_frequencies` and `judge_frequencies`."""
+    measured = measure_frequencies(classify, audit_images, seed=seed)
+    return None if measured is None else judge_frequencies(measured)
+
+
+def measure_frequencies(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> FrequencyMeasurement | None:
+    """Return what an arm predicts when class-specific frequency components are swapped within and across classes.
 
     Args:
-        classify: the arm's S >= 2 models.
+        classify: the arm's S models; one is enough.
         audit_images: images that no model was trained on.
         seed: of the halves and of the donors.
 
     Returns:
-        The audit; None if a class has fewer than `MIN_IMAGES` images.
-
-    Raises:
-        UserInputError: for one seed.
+        The measurement on one half of the images; None if a class has fewer than `MIN_IMAGES` images.
     """
     if np.unique(audit_images.labels, return_counts=True)[1].min() < MIN_IMAGES:
         return None
@@ -48,9 +81,33 @@ def audit_frequencies(classify: Classify, audit_images: AuditImages, *, seed: in
     waves = find_waves(audit_images.take(searched), MAX_WAVES)
     kept = audit_images.take(measured)
     gaps = measure_gaps(classify, kept, partial(swap_waves, waves=waves), generator)
-    gap = compute_mean_interval(gaps, kept.labels, len(kept.class_names))
     listed = {_count_periods(u, v, waves.shape) for u, v in np.argwhere(waves).tolist()}
-    return FrequencyAudit(waves=tuple(sorted(listed)), gap=gap, verdict=judge_gap(gap))
+    return FrequencyMeasurement(
+        class_names=kept.class_names, waves=tuple(sorted(listed)), labels=kept.labels, gaps=gaps
+    )
+
+
+def judge_frequencies(measured: FrequencyMeasurement) -> FrequencyAudit:
+    """Return the audit: the gap of each class, simultaneous over the classes, and the verdicts.
+
+    Raises:
+        UserInputError: for a class with one image.
+    """
+    classes = []
+    for label, gap in zip(
+        np.unique(measured.labels).tolist(), bound_classes(measured.gaps, measured.labels), strict=True
+    ):
+        verdict, recipe_verdict = judge_both(gap)
+        classes.append(
+            ClassGap(class_name=measured.class_names[label], gap=gap, verdict=verdict, recipe_verdict=recipe_verdict)
+        )
+    return FrequencyAudit(
+        waves=measured.waves,
+        gap=bound_mean(measured.gaps, measured.labels),
+        verdict=judge_classes(c.verdict for c in classes),
+        recipe_verdict=judge_classes(c.recipe_verdict for c in classes),
+        classes=tuple(classes),
+    )
 
 
 def _count_periods(u: int, v: int, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -63,10 +120,11 @@ def _count_periods(u: int, v: int, shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def find_waves(audit_images: AuditImages, number: int) -> NDArray[np.bool_]:
-    """Return the Fourier coefficients whose power separates the classes best, relative to their neighbors.
+    """Return the Fourier coefficients whose power separates one class from the others best, relative to their neighbors.
 
-    The criterion is the F statistic of an analysis of variance of the log power of the gray image over the classes, divided
-    by the median F of the surrounding coefficients.
+    The criterion is the F statistic of the log power of the gray image in one class against all others, divided by the median F
+    of the surrounding coefficients; each coefficient counts for the class that it separates best. One F statistic over all
+    classes would dilute a wave that only one of them has.
 
     Args:
         audit_images: at least two images of each class.
@@ -76,25 +134,31 @@ def find_waves(audit_images: AuditImages, number: int) -> NDArray[np.bool_]:
         (H, W) bool, True at the selected coefficients and their conjugates.
     """
     height, width = audit_images.images.shape[1:3]
-    power = np.concatenate(
-        [
-            np.log(np.abs(np.fft.fft2(audit_images.images[i : i + BLOCK].astype(np.float64) @ LUMA)) ** 2 + 1e-3)
-            for i in range(0, len(audit_images.labels), BLOCK)
-        ]
-    )
-    f = np.nan_to_num(f_classif(power.reshape(len(power), -1), audit_images.labels)[0]).reshape(power.shape[1:])
-    around = generic_filter(f, np.median, size=5, mode="wrap")
-    beyond = f / np.maximum(around, 1.0)
-    # The mean gray value is no wave, and one of two conjugates is enough.
+    # Of two conjugates one is enough, and the mean gray value is no wave.
     rows, columns = np.indices((height, width))
-    conjugates = np.ravel_multi_index((-rows % height, -columns % width), (height, width))
-    beyond[np.arange(height * width).reshape(height, width) > conjugates] = 0.0
-    beyond[0, 0] = 0.0
-    chosen = np.zeros((height, width), dtype=bool)
-    for place in np.argsort(-beyond, axis=None, kind="stable")[:number]:
-        u, v = np.unravel_index(place, beyond.shape)
-        chosen[u, v] = chosen[-u % height, -v % width] = True
-    return chosen
+    conjugates = np.ravel_multi_index((-rows % height, -columns % width), (height, width)).ravel()
+    kept = np.flatnonzero(np.arange(height * width) <= conjugates)
+    power = np.concatenate(
+        [_compute_power(audit_images.images[i : i + BLOCK])[:, kept] for i in range(0, len(audit_images.labels), BLOCK)]
+    )
+    beyond = np.zeros(height * width)
+    for label in np.unique(audit_images.labels):
+        f = np.empty(height * width)
+        f[kept] = np.nan_to_num(f_classif(power, audit_images.labels == label)[0])
+        f[conjugates[kept]] = f[kept]
+        around = median_filter(f.reshape(height, width), size=5, mode="wrap").ravel()
+        beyond[kept] = np.maximum(beyond[kept], f[kept] / np.maximum(around[kept], 1.0))
+    beyond[0] = 0.0
+    chosen = np.zeros(height * width, dtype=bool)
+    best = np.argsort(-beyond, kind="stable")[:number]
+    chosen[best] = chosen[conjugates[best]] = True
+    return chosen.reshape(height, width)
+
+
+def _compute_power(images: Images) -> FloatArray:
+    """Return the (n, H * W) log power of the Fourier coefficients of gray images."""
+    spectrum = np.fft.fft2(images.astype(np.float64) @ LUMA)
+    return np.asarray(np.log(np.abs(spectrum) ** 2 + 1e-3).reshape(len(images), -1))
 
 
 def swap_waves(images: Images, donors: Images, *, waves: NDArray[np.bool_]) -> Images:

@@ -6,27 +6,28 @@ background. A failure is confirmed if it also shows on images whose ring contain
 without masks, on those with the fewest edges in the ring.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audits.cues import LUMA
-from analysis.audits.ring_regions import find_region
+from analysis.audits.ring_regions import RegionGaps, measure_regions, name_region
 from analysis.audits.ring_swaps import RING_FRACTIONS, fill_center, find_few_edges, make_ring, swap_ring
 from analysis.audits.swap_effects import (
     ALPHA,
     TOLERANCE,
     AuditImages,
     Classify,
-    compute_mean_interval,
-    judge_gap,
+    bound_classes,
+    bound_mean,
+    judge_both,
+    judge_classes,
     measure_gaps,
 )
-from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, ColourLoss, PairPull, RingAudit
-from analysis.findings.interval import Interval
-from analysis.statistics.crossed_interval import compute_share_interval
+from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RingAudit
+from analysis.findings.interval import Interval, TwoIntervals
+from analysis.statistics.families import Scale, class_cells, compute_family
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
@@ -34,126 +35,154 @@ from trainables.seeds import numpy_generator
 MIN_OBJECT_FREE = 10
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingMeasurement:
+    """What S models predict for N images with swapped rings of one width.
+
+    Attributes:
+        ring_pixels: width of the ring.
+        class_names: K names.
+        labels: (N,) classes.
+        gaps: (S, N) as in `measure_gaps`.
+        free_labels: (M,) classes of the images whose ring contains no object, of classes with enough of them.
+        free_gaps: (S, M) of these images, with donors among them.
+        free_by: how they were identified.
+        ring_only: (S, N) 1 where a model is correct from the ring alone, with the center filled, else 0.
+        regions: gaps by region of the ring; None where no class fails.
+    """
+
+    ring_pixels: int
+    class_names: tuple[str, ...]
+    labels: IntArray
+    gaps: FloatArray
+    free_labels: IntArray
+    free_gaps: FloatArray
+    free_by: str
+    ring_only: FloatArray
+    regions: RegionGaps | None
+
+    def take_first(self) -> "RingMeasurement":
+        """Return what the first model predicts."""
+        return replace(
+            self,
+            gaps=self.gaps[:1],
+            free_gaps=self.free_gaps[:1],
+            ring_only=self.ring_only[:1],
+            regions=self.regions and self.regions.take_first(),
+        )
+
+
 def audit_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> tuple[RingAudit, ...]:
-    """Return the audits of an arm, one per ring width, the narrowest first.
+    """Return the audits of an arm, one per ring width, the narrowest first; see `measure_rings` and `judge_ring`."""
+    return tuple(judge_ring(measured) for measured in measure_rings(classify, audit_images, seed=seed))
+
+
+def measure_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> tuple[RingMeasurement, ...]:
+    """Return the measurements of an arm, one per ring width, the narrowest first.
 
     Args:
-        classify: the arm's S >= 2 models.
+        classify: the arm's S models; one is enough.
         audit_images: images that no model was trained on.
         seed: of the choice of donors.
 
     Raises:
-        UserInputError: for one seed, a class with one image, and images too small for a ring.
+        UserInputError: for a class with one image, and images too small for a ring.
     """
-    return tuple(_audit_ring(classify, audit_images, fraction, seed) for fraction in RING_FRACTIONS)
+    return tuple(_measure_ring(classify, audit_images, fraction, seed) for fraction in RING_FRACTIONS)
 
 
-def _audit_ring(classify: Classify, audit_images: AuditImages, fraction: float, seed: int) -> RingAudit:
-    images, labels, num_classes = audit_images.images, audit_images.labels, len(audit_images.class_names)
+def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float, seed: int) -> RingMeasurement:
+    images, labels = audit_images.images, audit_images.labels
     ring = make_ring(images.shape[1], images.shape[2], fraction)
     gaps = _measure_ring_gaps(classify, audit_images, ring, seed, "all")
-    free, reason = _find_object_free(audit_images, ring)
-    free_labels, free_gaps = labels[free], np.zeros((len(gaps), 0))
+    free, free_by = _find_object_free(audit_images, ring)
+    free_gaps = np.zeros((len(gaps), 0))
     if len(free):
         # The last argument seeds the donors, so it does not change.
         free_gaps = _measure_ring_gaps(classify, audit_images.take(free), ring, seed, "quiet")
     color = images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     ring_only = np.asarray(classify(fill_center(images, ring, color)) == labels, dtype=np.float64)
-    present = np.unique(labels)
-    classes = []
-    for label in present:
-        own, free_own = labels == label, free_labels == label
-        gap = compute_mean_interval(gaps[:, own], labels[own], num_classes, 1 - ALPHA / len(present))
-        free_gap = None
-        if free_own.sum() >= MIN_OBJECT_FREE:
-            free_gap = compute_mean_interval(free_gaps[:, free_own], free_labels[free_own], num_classes)
-        verdict = judge_gap(gap)
-        classes.append(
-            ClassAudit(
-                class_name=audit_images.class_names[int(label)],
-                gap=gap,
-                verdict=verdict,
-                object_free_gap=free_gap,
-                is_confirmed=_is_confirmed(free_gap) if verdict is AuditVerdict.FAIL else None,
-                ring_only_accuracy=compute_share_interval(ring_only[:, own], labels[own], num_classes, 1 - ALPHA),
-            )
-        )
-    verdict = judge_classes(classes)
-    return RingAudit(
+    failing = (_find_failing(gaps, labels), _find_failing(gaps[:1], labels))
+    return RingMeasurement(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
-        gap=compute_mean_interval(gaps, labels, num_classes),
-        ring_only_accuracy=compute_share_interval(ring_only, labels, num_classes, 1 - ALPHA),
-        chance=1 / len(present),
-        classes=tuple(classes),
-        verdict=verdict,
-        object_free_by=reason,
-        num_object_free=len(free),
-        region=find_region(classify, audit_images, ring, seed=seed) if verdict is AuditVerdict.FAIL else "",
+        class_names=audit_images.class_names,
+        labels=labels,
+        gaps=gaps,
+        free_labels=labels[free],
+        free_gaps=free_gaps,
+        free_by=free_by,
+        ring_only=ring_only,
+        regions=measure_regions(classify, audit_images, ring, failing, seed=seed) if any(map(len, failing)) else None,
     )
 
 
-def judge_classes(classes: Sequence[ClassAudit]) -> AuditVerdict:
-    """Return FAIL if a class fails, PASS if every class passes, else UNDECIDED; the classes' intervals are simultaneous."""
-    verdicts = {c.verdict for c in classes}
-    if AuditVerdict.FAIL in verdicts:
-        return AuditVerdict.FAIL
-    return AuditVerdict.PASS if verdicts == {AuditVerdict.PASS} else AuditVerdict.UNDECIDED
-
-
-def measure_color_losses(classify: Classify, audit_images: AuditImages) -> tuple[ColourLoss, ...]:
-    """Return the accuracy that each class loses when its images are made gray.
+def judge_ring(measured: RingMeasurement) -> RingAudit:
+    """Return the audit of one ring width: intervals and verdicts, for these models and for the recipe.
 
     Args:
-        classify: the arm's S >= 2 models.
-        audit_images: images that no model was trained on.
+        measured: of S models; with one there are no intervals for the recipe.
 
     Raises:
-        UserInputError: for one seed, and for a class with one image.
+        UserInputError: for a class with one image.
     """
-    images, labels, names = audit_images.images, audit_images.labels, audit_images.class_names
-    gray = np.repeat((images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
-    correct, correct_gray = (np.asarray(classify(shown) == labels, dtype=np.float64) for shown in (images, gray))
-    lost = correct - correct_gray
-    present = np.unique(labels)
-    losses = []
-    for label in present:
-        own = labels == label
-        interval = compute_mean_interval(lost[:, own], labels[own], len(names), 1 - ALPHA / len(present))
-        losses.append(ColourLoss(class_name=names[int(label)], loss=interval))
-    return tuple(losses)
+    labels = measured.labels
+    classes = _judge_classes(measured)
+    failing = _find_failing(measured.gaps, labels)
+    region = ""
+    if len(failing):
+        assert measured.regions is not None
+        region = name_region(measured.regions, failing)
+    return RingAudit(
+        ring_pixels=measured.ring_pixels,
+        gap=bound_mean(measured.gaps, labels),
+        ring_only_accuracy=bound_mean(measured.ring_only, labels, scale=Scale.PROPORTION),
+        chance=1 / len(classes),
+        classes=classes,
+        verdict=judge_classes(c.verdict for c in classes),
+        recipe_verdict=judge_classes(c.recipe_verdict for c in classes),
+        object_free_by=measured.free_by,
+        num_object_free=len(measured.free_labels),
+        region=region,
+    )
 
 
-def measure_pull(classify: Classify, audit_images: AuditImages, one: int, other: int, *, seed: int = 0) -> PairPull:
-    """Return how much more often images of class `one` are predicted as `other` when their ring comes from `other`.
+def _judge_classes(measured: RingMeasurement) -> tuple[ClassAudit, ...]:
+    labels, free_labels = measured.labels, measured.free_labels
+    gaps = bound_classes(measured.gaps, labels)
+    free_cells = class_cells(measured.free_gaps, free_labels)
+    bounded = compute_family(free_cells, scale=Scale.DIFFERENCE, confidence=1 - ALPHA)
+    free_gaps = dict(zip(np.unique(free_labels).tolist(), bounded, strict=True))
+    shares = compute_family(class_cells(measured.ring_only, labels), scale=Scale.PROPORTION, confidence=1 - ALPHA)
+    classes = []
+    for label, gap, ring_only in zip(np.unique(labels).tolist(), gaps, shares, strict=True):
+        verdict, recipe_verdict = judge_both(gap)
+        free_gap: TwoIntervals | None = free_gaps.get(label)
+        classes.append(
+            ClassAudit(
+                class_name=measured.class_names[label],
+                gap=gap,
+                verdict=verdict,
+                recipe_verdict=recipe_verdict,
+                object_free_gap=free_gap,
+                is_confirmed=_confirm(verdict, None if free_gap is None else free_gap.models),
+                recipe_confirmed=_confirm(recipe_verdict, None if free_gap is None else free_gap.recipe),
+                ring_only_accuracy=ring_only,
+            )
+        )
+    return tuple(classes)
 
-    The pull is P(other | ring of other) - P(other | ring of a third class) on images of `one`.
 
-    Args:
-        classify: the arm's S >= 2 models.
-        audit_images: images that no model was trained on, of three classes at least.
-        one: class of the images.
-        other: class of the rings.
-        seed: of the choice of donors.
-
-    Raises:
-        UserInputError: for one seed, and for a class with one image.
-    """
-    images, labels, names = audit_images.images, audit_images.labels, audit_images.class_names
-    ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[0])
-    generator = numpy_generator(seed, f"pull {one} {other}")
-    own = np.flatnonzero(labels == one)
-    pulled = []
-    for donors in (np.flatnonzero(labels == other), np.flatnonzero(~np.isin(labels, (one, other)))):
-        drawn = _draw_donors(donors, len(own), generator)
-        pulled.append(np.asarray(classify(swap_ring(images[own], images[drawn], ring)) == other, dtype=np.float64))
-    effect = compute_mean_interval(pulled[0] - pulled[1], labels[own], len(names))
-    return PairPull(true_class=names[one], ring_class=names[other], pull=effect)
+def _find_failing(gaps: FloatArray, labels: IntArray) -> IntArray:
+    """Return the classes that fail for these models."""
+    verdicts = [judge_both(gap)[0] for gap in bound_classes(gaps, labels)]
+    return np.unique(labels)[[verdict is AuditVerdict.FAIL for verdict in verdicts]]
 
 
-def _draw_donors(donors: IntArray, number: int, generator: np.random.Generator) -> IntArray:
-    """Return `number` donors in random order, all used equally often, give or take one."""
-    rounds = -(-number // len(donors))
-    return np.concatenate([generator.permutation(donors) for _ in range(rounds)])[:number]
+def _confirm(verdict: AuditVerdict | None, free_gap: Interval | None) -> bool | None:
+    """Return whether a failure also shows without object in the ring: a gap above 0 and larger than the tolerance."""
+    if verdict is not AuditVerdict.FAIL:
+        return None
+    return free_gap is not None and free_gap.low > 0 and free_gap.estimate > TOLERANCE
 
 
 def _measure_ring_gaps(
@@ -172,8 +201,3 @@ def _find_object_free(audit_images: AuditImages, ring: NDArray[np.bool_]) -> tup
     counts = np.bincount(audit_images.labels[free], minlength=len(audit_images.class_names))
     kept = np.flatnonzero(free & (counts[audit_images.labels] >= MIN_OBJECT_FREE))
     return (kept if len(np.unique(audit_images.labels[kept])) >= 2 else kept[:0]), reason
-
-
-def _is_confirmed(gap: Interval | None) -> bool:
-    """Return whether a failure also shows without object in the ring: a gap above 0 and larger than the tolerance."""
-    return gap is not None and gap.low > 0 and gap.estimate > TOLERANCE

@@ -1,14 +1,15 @@
 """The region of the outer ring that an arm relies on: a corner, a side, or the whole ring."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.ring_swaps import swap_ring
-from analysis.audits.swap_effects import AuditImages, Classify, compute_mean_interval, measure_gaps
-from analysis.statistics.metrics import FloatArray
+from analysis.audits.swap_effects import AuditImages, Classify, bound_mean, measure_gaps
+from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
 ALL_AROUND = "all around"
@@ -40,31 +41,87 @@ def _three_parts(inside: np.ndarray) -> tuple[NDArray[np.bool_], ...]:
     return before, inside, ~inside & ~before
 
 
-def find_region(classify: Classify, audit_images: AuditImages, ring: NDArray[np.bool_], *, seed: int = 0) -> str:
-    """Return the corner or side of the ring that an arm relies on, or "all around".
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionGaps:
+    """Gaps of n images by region of the ring, each (S, n).
 
-    Each of the eight regions is swapped alone, with the donors of the whole ring. The region with the largest gap is named if
-    its gap is at least half of that of the whole ring, if the gap of the rest of the ring is smaller than that half, and if its
-    lead over the next region lies above 0 at 95 %. A model that relies on a whole frame may lose most with one side, but it
-    also loses with the rest.
-
-    Args:
-        classify: the arm's S >= 2 models.
-        audit_images: images that no model was trained on.
-        ring: (H, W) bool, True in the ring.
-        seed: of the choice of donors.
+    Attributes:
+        labels: (n,) classes of the images.
+        whole: with the whole ring swapped.
+        parts: with one corner or side swapped, by its name.
+        rests: with the rest of the ring swapped, by the name of the part that is kept; of the parts that may be named.
     """
-    audit_images = audit_images.take(audit_images.thin(MAX_IMAGES))
 
-    def measure(region: NDArray[np.bool_]) -> FloatArray:
-        return measure_gaps(
-            classify, audit_images, partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
+    labels: IntArray
+    whole: FloatArray
+    parts: Mapping[str, FloatArray]
+    rests: Mapping[str, FloatArray]
+
+    def take_first(self) -> "RegionGaps":
+        """Return the gaps of the first model."""
+        return replace(
+            self,
+            whole=self.whole[:1],
+            parts={name: gaps[:1] for name, gaps in self.parts.items()},
+            rests={name: gaps[:1] for name, gaps in self.rests.items()},
         )
 
-    whole = float(measure(ring).mean())
+    def find_first(self, classes: IntArray) -> tuple[str, str]:
+        """Return the two parts with the largest gaps over the images of some classes, the larger first."""
+        chosen = np.isin(self.labels, classes)
+        first, second = sorted(self.parts, key=lambda name: -self.parts[name][:, chosen].mean())[:2]
+        return first, second
+
+
+def measure_regions(
+    classify: Classify,
+    audit_images: AuditImages,
+    ring: NDArray[np.bool_],
+    failing: tuple[IntArray, IntArray],
+    *,
+    seed: int = 0,
+) -> RegionGaps:
+    """Return the gaps of images of failing classes when each of the eight regions is swapped alone.
+
+    Args:
+        classify: the arm's S models.
+        audit_images: images that no model was trained on.
+        ring: (H, W) bool, True in the ring.
+        failing: classes that fail for all models together, and for the first one alone; not both empty.
+        seed: of the choice of donors, which are the same for all regions.
+    """
+    targets = audit_images.thin(MAX_IMAGES, np.unique(np.concatenate(failing)))
+
+    def measure(region: NDArray[np.bool_]) -> FloatArray:
+        swap, generator = partial(swap_ring, ring=region), numpy_generator(seed, "ring region")
+        return measure_gaps(classify, audit_images, swap, generator, targets)
+
     parts = split_ring(ring)
-    gaps = {name: measure(region) for name, region in parts.items()}
-    first, second = sorted(gaps, key=lambda name: -gaps[name].mean())[:2]
-    lead = compute_mean_interval(gaps[first] - gaps[second], audit_images.labels, len(audit_images.class_names))
-    rest = float(measure(ring & ~parts[first]).mean())
-    return first if gaps[first].mean() >= SHARE * whole > rest and lead.low > 0 else ALL_AROUND
+    gaps = RegionGaps(
+        labels=audit_images.labels[targets],
+        whole=measure(ring),
+        parts={name: measure(region) for name, region in parts.items()},
+        rests={},
+    )
+    sides = zip((gaps, gaps.take_first()), failing, strict=True)
+    named = {side.find_first(classes)[0] for side, classes in sides if len(classes)}
+    return replace(gaps, rests={name: measure(ring & ~parts[name]) for name in sorted(named)})
+
+
+def name_region(gaps: RegionGaps, failing: IntArray) -> str:
+    """Return the corner or side of the ring that the models rely on, or "all around".
+
+    The region with the largest gap is named if its gap is at least half of that of the whole ring, if the gap of the rest of the
+    ring is smaller than that half, and if its lead over the next region lies above 0 at 95 %, for these models. A model that
+    relies on a whole frame may lose most with one side, but it also loses with the rest.
+
+    Args:
+        gaps: of the models.
+        failing: the classes that fail; images of other classes do not count.
+    """
+    chosen = np.isin(gaps.labels, failing)
+    first, second = gaps.find_first(failing)
+    lead = bound_mean((gaps.parts[first] - gaps.parts[second])[:, chosen], gaps.labels[chosen]).models
+    assert lead is not None
+    share, whole, rest = (float(g[:, chosen].mean()) for g in (gaps.parts[first], gaps.whole, gaps.rests[first]))
+    return first if share >= SHARE * whole > rest and lead.low > 0 else ALL_AROUND

@@ -1,6 +1,10 @@
-"""Effects of swapping a part of the images within and across classes, which the ring and frequency audits share."""
+"""Effects of swapping a part of the images within and across classes, which the ring and frequency audits share.
 
-from collections.abc import Callable
+An audit first measures arrays, (S, N) over models and images, and then judges them. So the arrays of S models also hold the audit
+of each model alone, without another forward pass.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +12,9 @@ from numpy.typing import NDArray
 
 from analysis.audits.ring_swaps import Images, draw_partners
 from analysis.findings.forensic_findings import AuditVerdict
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.crossed_interval import compute_crossed_interval
+from analysis.statistics.families import Scale, class_cells, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 
 # Gaps up to 5 percentage points of accuracy are tolerated.
@@ -44,15 +49,24 @@ class AuditImages:
             images=self.images[indices], labels=self.labels[indices], class_names=self.class_names, masks=masks
         )
 
-    def thin(self, number: int) -> IntArray:
-        """Return the sorted indices of about `number` images: equally many of each class, at least two, the first ones."""
-        classes = np.unique(self.labels)
+    def thin(self, number: int, classes: IntArray | None = None) -> IntArray:
+        """Return the sorted indices of about `number` images: equally many of each class, at least two, the first ones.
+
+        Args:
+            number: of images.
+            classes: that they belong to; all by default.
+        """
+        classes = np.unique(self.labels) if classes is None else classes
         each = max(2, number // len(classes))
         return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
 
 
 def measure_gaps(
-    classify: Classify, audit_images: AuditImages, swap: Swap, generator: np.random.Generator
+    classify: Classify,
+    audit_images: AuditImages,
+    swap: Swap,
+    generator: np.random.Generator,
+    targets: IntArray | None = None,
 ) -> FloatArray:
     """Return how swaps across classes change what is predicted correctly, against swaps within the class.
 
@@ -61,20 +75,69 @@ def measure_gaps(
         audit_images: N images, which are also the donors.
         swap: takes a part of each image from its donor.
         generator: of the donors.
+        targets: (n,) indices of the images that are classified; all N by default.
 
     Returns:
-        (S, N) 1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
+        (S, n) 1 where a model is correct only after the swap within the class, -1 where only after the swap across classes.
 
     Raises:
         UserInputError: if a class has only one image, or there is only one class.
     """
     # One donor each: averaging over several would hide that donors are a sample too.
+    targets = np.arange(len(audit_images.labels)) if targets is None else targets
     images, labels = audit_images.images, audit_images.labels
     correct = []
     for same_class in (True, False):
-        donors = images[draw_partners(labels, generator, same_class=same_class)]
-        correct.append(np.asarray(classify(swap(images, donors)) == labels, dtype=np.float64))
+        donors = draw_partners(labels, generator, same_class=same_class)[targets]
+        swapped = swap(images[targets], images[donors])
+        correct.append(np.asarray(classify(swapped) == labels[targets], dtype=np.float64))
     return np.asarray(correct[0] - correct[1])
+
+
+def bound_classes(values: FloatArray, labels: IntArray, *, scale: Scale = Scale.DIFFERENCE) -> tuple[TwoIntervals, ...]:
+    """Return the mean of each class with its intervals, simultaneous over the classes.
+
+    Args:
+        values: (S, N), one per seed and image; S = 1 gives no interval for the recipe.
+        labels: (N,) classes.
+        scale: range of the values.
+
+    Returns:
+        One per present class, in increasing order.
+
+    Raises:
+        UserInputError: for a class with one image.
+    """
+    cells = class_cells(values, labels)
+    return compute_family(cells, scale=scale, confidence=1 - ALPHA / max(len(cells), 1))
+
+
+def bound_mean(values: FloatArray, labels: IntArray, *, scale: Scale = Scale.DIFFERENCE) -> TwoIntervals:
+    """Return the mean over all images with its intervals at 95 %; the arguments are those of `bound_classes`."""
+    return compute_two_intervals(mean_cell(values, labels), scale=scale, confidence=1 - ALPHA)
+
+
+def judge_gap(gap: Interval) -> AuditVerdict:
+    """Return FAIL where the whole interval lies above the tolerance, PASS where it lies below, else UNDECIDED."""
+    if gap.low > TOLERANCE:
+        return AuditVerdict.FAIL
+    return AuditVerdict.PASS if gap.high < TOLERANCE else AuditVerdict.UNDECIDED
+
+
+def judge_both(gap: TwoIntervals) -> tuple[AuditVerdict | None, AuditVerdict | None]:
+    """Return the verdicts of `judge_gap` for these models and for the recipe; None where there is no interval."""
+    models, recipe = (None if interval is None else judge_gap(interval) for interval in (gap.models, gap.recipe))
+    return models, recipe
+
+
+def judge_classes(verdicts: Iterable[AuditVerdict | None]) -> AuditVerdict | None:
+    """Return FAIL if a class fails, PASS if every class passes, else UNDECIDED; None where the verdicts are."""
+    found = set(verdicts)
+    if None in found:
+        return None
+    if AuditVerdict.FAIL in found:
+        return AuditVerdict.FAIL
+    return AuditVerdict.PASS if found == {AuditVerdict.PASS} else AuditVerdict.UNDECIDED
 
 
 def compute_mean_interval(
@@ -93,10 +156,3 @@ def compute_mean_interval(
     """
     means = values.mean(axis=1)
     return compute_crossed_interval(means, values - means[:, None], labels, num_classes, confidence).interval
-
-
-def judge_gap(gap: Interval) -> AuditVerdict:
-    """Return FAIL where the whole interval lies above the tolerance, PASS where it lies below, else UNDECIDED."""
-    if gap.low > TOLERANCE:
-        return AuditVerdict.FAIL
-    return AuditVerdict.PASS if gap.high < TOLERANCE else AuditVerdict.UNDECIDED

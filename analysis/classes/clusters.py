@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from analysis.classes.confusion_matrix import check_class_names
-from analysis.classes.pair_rates import compute_pair_rate
+from analysis.classes.pair_rates import compute_pair_rates
 from analysis.findings.class_findings import ConfusedPair, ConfusionCluster
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.metrics import FloatArray, IntArray, divide_or_zero
@@ -63,33 +63,37 @@ def find_clusters(
     a strong pair would bias the other pairs: because the margins are fixed, its errors are missing from their null distribution.
 
     Args:
-        arm: S >= 2 seeds over N images.
+        arm: S seeds over N images.
         class_names: K names; a class indexes them.
 
     Raises:
-        UserInputError: for one seed, and for names that do not fit.
+        UserInputError: for names that do not fit.
     """
     check_class_names(arm, class_names)
     generator = numpy_generator(0, "clusters", arm.name)
     first = test = compute_pair_test(arm, generator)
     related = np.zeros(test.z.shape, dtype=bool)
-    pairs: list[ConfusedPair] = []
+    found: list[tuple[int, int]] = []
+    expected: list[float] = []
+    p_values: list[float] = []
     while True:
         i, j = (int(c) for c in np.unravel_index(np.argmax(test.z), test.z.shape))
         if test.p_adjusted[i, j] > ALPHA:
             break
-        size = int(np.isin(arm.labels, (i, j)).sum())
-        pairs.append(
-            ConfusedPair(
-                classes=(class_names[min(i, j)], class_names[max(i, j)]),
-                rate=compute_pair_rate(arm, i, j, 1 - ALPHA),
-                expected_rate=float(test.expected[i, j] / (len(arm.seeds) * size)),
-                p_adjusted=max([float(test.p_adjusted[i, j]), *(pair.p_adjusted for pair in pairs)]),
-            )
-        )
+        found.append((min(i, j), max(i, j)))
+        expected.append(float(test.expected[i, j] / (len(arm.seeds) * np.isin(arm.labels, (i, j)).sum())))
+        p_values.append(max([float(test.p_adjusted[i, j]), *p_values]))
         related[i, j] = related[j, i] = True
         test = compute_pair_test(arm, generator, set_aside=related)
-    return tuple(pairs), _find_cores(arm, class_names, related, first, generator) if pairs else ()
+    pairs = tuple(
+        ConfusedPair(
+            classes=(class_names[i], class_names[j]), rate=rate, expected_rate=by_chance, p_adjusted=p_adjusted
+        )
+        for (i, j), rate, by_chance, p_adjusted in zip(
+            found, compute_pair_rates(arm, found, 1 - ALPHA), expected, p_values, strict=True
+        )
+    )
+    return pairs, _find_cores(arm, class_names, related, first, generator) if pairs else ()
 
 
 def compute_pair_test(

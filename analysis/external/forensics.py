@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions
 from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import ClassScore, Confusion, LabelIssue
-from analysis.findings.interval import Interval
+from analysis.findings.interval import TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
@@ -29,7 +29,7 @@ class OutsideArm(ArmConfusions):
 
     arm: str
     seeds: tuple[int, ...]
-    test_macro_f1: Interval
+    test_macro_f1: TwoIntervals
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
 
@@ -102,7 +102,7 @@ def _analyze_arm(
     return OutsideArm(
         arm=arm.name,
         seeds=arm.seeds,
-        test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
+        test_macro_f1=compute_macro_f1_intervals(arm, CONFIDENCE),
         class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
         **vars(compute_arm_confusions(arm, scores, groups, human)),

@@ -93,13 +93,12 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
         UserInputError: if the figure of a heat-map panel is not among `findings.figures`.
     """
     sources = {key: f"{FIGURE_FOLDER}/{quote(name)}" for key, name in findings.figures.items()}
-    text = _render_report("report.md.j2", findings, table_rows, sources)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return _render_report("report.md.j2", findings, table_rows, sources)
 
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     """Return the A/B table of externally trained models as a single HTML file without scripts."""
-    return _render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
+    return render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
 
 
 def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mapping[str, bytes]) -> str:
@@ -114,7 +113,7 @@ def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mappin
         (arm, ReportFigure(source=_embed(png), alt=f"Confusion matrix of {arm}: rates with confidence intervals."))
         for arm, png in pictures.items()
     ]
-    return _render(
+    return render(
         "forensics.html.j2",
         title=title,
         findings=findings,
@@ -134,10 +133,11 @@ def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequen
         notes: sentences on plots that are left out.
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
-    return _render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
+    return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several."""
     environment = Environment(
         loader=PackageLoader("analysis.report"),
         autoescape=template.endswith(".html.j2"),
@@ -147,7 +147,8 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template(template).render(values)
+    text = environment.get_template(template).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
 
 
 def _render_report(
@@ -157,7 +158,7 @@ def _render_report(
     values = _arrange(findings, figures)
     absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
     absent |= set() if values["other_figures"] else {"others"}
-    return _render(
+    return render(
         template,
         findings=findings,
         rows=table_rows,

@@ -48,6 +48,11 @@ class ArmPredictions:
         """The arm itself, as the only member."""
         return (self,)
 
+    @property
+    def scale(self) -> float:
+        """Factor of the average over the members: 1."""
+        return 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmAverage:
@@ -56,10 +61,12 @@ class ArmAverage:
     Attributes:
         name: of the side.
         members: arms of the same seeds and images, at least one.
+        scale: factor of the average, such as 2 on both sides of an interaction.
     """
 
     name: str
     members: tuple[ArmPredictions, ...]
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -92,8 +99,8 @@ Side = ArmPredictions | ArmAverage
 
 
 def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
-    """Return the mean of `compute` over the arms of one side."""
-    return np.asarray(np.mean([compute(member) for member in side.members], axis=0))
+    """Return the mean of `compute` over the arms of one side, times the side's scale."""
+    return np.asarray(side.scale * np.mean([compute(member) for member in side.members], axis=0))
 
 
 def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmPredictions:

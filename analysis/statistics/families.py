@@ -14,8 +14,9 @@ import numpy as np
 from scipy import special
 
 from analysis.findings.interval import Interval, TwoIntervals
-from analysis.statistics.crossed_interval import check_confidence, check_images, compute_variances
+from analysis.statistics.crossed_interval import check_confidence
 from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
 # A trend of the variance in the mean is fitted to at least so many cells.
@@ -39,12 +40,14 @@ class Cell:
         influence: (S, n) its influence per seed and image.
         labels: (n,) strata of the images, classes in [0, K).
         num_observations: images behind the statistic, per seed; below n where most images say nothing about it.
+        groups: (n,) number of each image's group, where images were sampled in groups.
     """
 
     values: FloatArray
     influence: FloatArray
     labels: IntArray
     num_observations: float
+    groups: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ def compute_family(cells: Sequence[Cell], *, scale: Scale, confidence: float) ->
     if len({len(cell.values) for cell in cells}) > 1:
         raise UserInputError("the cells of a family need the same seeds")
     for cell in cells:
-        check_images(cell.labels)
+        find_sampling_units(cell.labels, cell.groups)
     if not cells:
         return ()
     seeds = len(cells[0].values)
@@ -176,7 +179,7 @@ def _bound(cell: Cell, scale: Scale, confidence: float, seed_variance: float, fr
         freedom: its degrees of freedom.
     """
     estimate = float(cell.values.mean())
-    _, images, both = compute_variances(cell.values, cell.influence, cell.labels)
+    _, images, both = compute_variances(cell.values, cell.influence, find_sampling_units(cell.labels, cell.groups))
     tail = 0.5 + confidence / 2
     if scale is Scale.UNBOUNDED:
         quantile, center = float(special.stdtrit(max(len(cell.labels) - 1, 1), tail)), estimate

@@ -13,8 +13,10 @@ import numpy as np
 import torch
 import typer
 
+from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.frequency_audit import audit_frequencies
-from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
+from analysis.audits.ring_audit import audit_rings
+from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
 from analysis.audits.root_cause import find_root_cause
 from analysis.heat_maps.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
@@ -124,9 +126,9 @@ def time_forensics(num_images: int) -> dict[str, float]:
     cam_models = CamModels(trained=trained, randomized=random, prepare=_prepare, layer=layer)
     parts: dict[str, Callable[[], object]] = {
         "ring swaps": lambda: audit_rings(classify, audited),
-        "color": lambda: measure_color_losses(classify, audited),
+        "color": lambda: bound_color_losses(measure_color_losses(classify, audited)),
         "waves": lambda: audit_frequencies(classify, audited),
-        "pulls of six pairs": lambda: [measure_pull(classify, audited, *pair) for pair in PAIRS],
+        "pulls of six pairs": lambda: bound_pulls([measure_pull(classify, audited, *pair) for pair in PAIRS]),
         "causes of six pairs": lambda: [find_root_cause(predicted, compute, audited, pair, PAIRS) for pair in PAIRS],
         "heat maps and their tests": lambda: admit_cams(cam_models, audited),
     }

@@ -48,7 +48,7 @@ def prepare(spec: StudySpec) -> Prepared:
     """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
     weights = locate_weights(spec.model.weights)
     image_set = load_images(spec)
-    splits = make_spec_splits(spec, image_set)
+    splits = split_images(spec, image_set)
     check_image_set(image_set, splits)
     prepared = Prepared(
         image_set=image_set,
@@ -70,8 +70,8 @@ def prepare(spec: StudySpec) -> Prepared:
     return prepared
 
 
-def make_spec_splits(spec: StudySpec, image_set: ImageSet) -> Splits:
-    """Return the splits that a spec asks for; raise UserInputError if the images do not allow them."""
+def split_images(spec: StudySpec, image_set: ImageSet) -> Splits:
+    """Return the spec's splits of its images; raise UserInputError if a fraction or number does not fit them."""
     test_fraction = spec.data.test_fraction
     if test_fraction is None and image_set.official_test is None:
         test_fraction = DEFAULT_TEST_FRACTION

@@ -1,18 +1,18 @@
 """The audits of a confirmed study's arms: which images and which models they use, and why an audit is missing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.audits.frequency_audit import audit_frequencies
-from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
 from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_cause, unmeasured_cause
+from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.arm_findings import ArmAudits
-from analysis.findings.class_findings import ConfusedPair
-from analysis.findings.forensic_findings import CamAdmission, PairPull, RootCause
+from analysis.findings.arm_findings import ArmAudits, ArmConfusions
+from analysis.findings.class_findings import Materiality
+from analysis.findings.forensic_findings import CamAdmission, RootCause
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
@@ -22,27 +22,40 @@ from study.results.confirmed_models import load_cam_models, make_logits
 from trainables.data.images import ImageSet
 from trainables.seeds import numpy_generator
 
-# The strongest pairs, whose pulls and causes are measured.
+# The strongest confused pairs, whose pulls and causes are measured.
 MAX_PAIRS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedArm:
+    """The audits of an arm, and those of its exported model alone, from the same forward passes; the default is not audited.
+
+    Attributes:
+        audits: of all models of the arm.
+        exported: of the first planned seed, for that model.
+    """
+
+    audits: ArmAudits = field(default_factory=ArmAudits)
+    exported: SwapAudits = field(default_factory=SwapAudits)
 
 
 def audit_arms(
     study: OpenStudy,
-    pairs: Mapping[str, Sequence[ConfusedPair]],
+    confusions: Mapping[str, ArmConfusions],
     evidence: Mapping[str, ArmEvidence],
     image_set: ImageSet,
     on_step: Callable[[str], None],
-) -> tuple[dict[str, ArmAudits], str]:
+) -> tuple[dict[str, AuditedArm], str]:
     """Return the audits by arm, and why there are none; "" where there are.
 
     Args:
         study: that the arms belong to.
-        pairs: confused pairs by arm, the strongest first.
-        evidence: by arm.
+        confusions: by arm; the strongest confused pairs and material cells get pulls and causes.
+        evidence: by arm; the first of its runs is that of the exported model.
         image_set: of the study; the audits use images of the test split.
         on_step: called with the name of each step as it begins.
     """
-    no_audits = dict.fromkeys(pairs, ArmAudits())
+    no_audits = dict.fromkeys(confusions, AuditedArm())
     if not study.spec.analyze.num_audit_images:
         return no_audits, "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
     first = next(iter(evidence.values())).predictions[0]
@@ -55,19 +68,41 @@ def audit_arms(
     )
     try:
         return {
-            arm: _audit_arm(study, own_pairs, evidence[arm], audit_images, on_step) for arm, own_pairs in pairs.items()
+            arm: _audit_arm(study, found, evidence[arm], audit_images, on_step) for arm, found in confusions.items()
         }, ""
     except UserInputError as error:
         return no_audits, f"The Clever Hans audit could not be made: {error}."
 
 
+def rank_confusions(confusions: ArmConfusions) -> tuple[tuple[str, str], ...]:
+    """Return the cells of the confusion matrix to explain, (true, predicted), the strongest pair of classes first.
+
+    They are both cells of each significant pair, and the directed cells that are MATERIAL for these models. The strength of a
+    pair is its confusion rate, or the rate of its material cell if that is higher.
+    """
+    strengths: dict[frozenset[str], float] = {}
+    cells: dict[frozenset[str], list[tuple[str, str]]] = {}
+    for found in confusions.confused_pairs:
+        one, other = found.classes
+        cells[frozenset(found.classes)] = [(one, other), (other, one)]
+        strengths[frozenset(found.classes)] = found.rate.estimate
+    for cell in confusions.directed:
+        if cell.verdict is Materiality.MATERIAL:
+            way = (cell.true_class, cell.predicted_class)
+            pair = frozenset(way)
+            cells.setdefault(pair, [])
+            cells[pair] += [] if way in cells[pair] else [way]
+            strengths[pair] = max(strengths.get(pair, 0.0), cell.rate.estimate)
+    return tuple(cell for pair in sorted(cells, key=lambda pair: -strengths[pair]) for cell in cells[pair])
+
+
 def _audit_arm(
     study: OpenStudy,
-    pairs: Sequence[ConfusedPair],
+    confusions: ArmConfusions,
     evidence: ArmEvidence,
     audit_images: AuditImages,
     on_step: Callable[[str], None],
-) -> ArmAudits:
+) -> AuditedArm:
     step = f"{evidence.arm}, {len(audit_images.labels)} images:"
     compute_logits = make_logits(study, evidence.runs, len(audit_images.class_names))
 
@@ -75,27 +110,22 @@ def _audit_arm(
         return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
 
     index = {name: i for i, name in enumerate(audit_images.class_names)}
-    confused = [(index[pair.classes[0]], index[pair.classes[1]]) for pair in pairs]
-    strongest = confused[:MAX_PAIRS]
-    pulls: tuple[PairPull, ...] = ()
+    cells = [(index[true], index[predicted]) for true, predicted in rank_confusions(confusions)]
+    confused = list({frozenset(cell): cell for cell in reversed(cells)}.values())[::-1]
+    strongest: list[tuple[int, int]] = []
     causes: tuple[RootCause, ...] = ()
     if len(audit_images.class_names) > 2:
+        strongest = confused[:MAX_PAIRS]
         on_step(f"{step} root causes of {len(strongest)} confused pairs")
-        directed = [way for one, other in strongest for way in ((one, other), (other, one))]
-        pulls = tuple(measure_pull(classify, audit_images, one, other) for one, other in directed)
         causes = _find_causes(study, evidence, audit_images, strongest, confused)
     on_step(f"{step} ring, color and frequency audits")
-    rings = audit_rings(classify, audit_images, seed=study.spec.seed)
-    colour_losses = measure_color_losses(classify, audit_images)
-    frequency_audit = audit_frequencies(classify, audit_images, seed=study.spec.seed)
+    pulled = [cell for cell in cells if cell in strongest or cell[::-1] in strongest]
+    measured = measure_swaps(classify, audit_images, pulled, seed=study.spec.seed)
     on_step(f"{step} validity tests of the heat maps")
-    return ArmAudits(
-        ring_audits=rings,
-        pulls=pulls,
-        root_causes=causes,
-        colour_losses=colour_losses,
-        frequency_audit=frequency_audit,
-        cam_admission=_admit_cams(study, evidence, audit_images),
+    cam_admission = _admit_cams(study, evidence, audit_images)
+    return AuditedArm(
+        audits=ArmAudits(**vars(judge_swaps(measured)), root_causes=causes, cam_admission=cam_admission),
+        exported=judge_swaps(measured.take_first()),
     )
 
 

@@ -53,12 +53,15 @@ class ModelSpec(Section):
 class TrainSpec(Section):
     """[train]: the training settings that all trials of the study share.
 
+    `precision` is that of the backbone. With `head_precision = "fp32"` the classification layer computes in float32 in either
+    case: logits in bfloat16 tie. "as_backbone" is the behavior of studies launched under defaults_version 1.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     """
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     batch_size: Annotated[int, Field(ge=2)] = 128
     precision: Literal["bf16", "fp32"] = "bf16"
+    head_precision: Literal["fp32", "as_backbone"] = "fp32"
     channels_last: bool = True
     compile: Literal["none", "inductor", "cuda_graphs"] = "none"
     flip_probability: Share = 0.5

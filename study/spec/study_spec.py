@@ -58,6 +58,11 @@ class StudySpec(sections.Section):
         return self
 
     @property
+    def reports_divergence_first(self) -> bool:
+        """Whether the samplers hear of a diverged trial as one pruned at its first epoch, or (version 1) at its last."""
+        return self.defaults_version > 1
+
+    @property
     def has_given_arms(self) -> bool:
         """Whether the arms are given configurations and nothing is searched."""
         return bool(self.configurations) or self.design is not None

@@ -66,7 +66,7 @@ def run_pilot(spec: StudySpec, num_seeds: int, console: Console) -> Pilot:
             )
     arms = {name: stack_predictions(name, by_seed) for name, by_seed in predictions.items()}
     found = [
-        compute_difference(_average(c.treatment_arms, arms), _average(c.control_arms, arms), CONFIDENCE)
+        compute_difference(_side(c.treatment_arms, arms, c.scale), _side(c.control_arms, arms, c.scale), CONFIDENCE)
         for c in spec.contrasts()
     ]
     num_images = len(prepared.splits.confirm)
@@ -115,6 +115,10 @@ def _num_devices(spec: StudySpec, arm: str) -> float:
     return spec.resources.of_arm("gpu", arm) or spec.resources.of_arm("cpu", arm)
 
 
-def _average(names: Sequence[str], arms: dict[str, ArmPredictions]) -> Side:
+def _side(names: Sequence[str], arms: dict[str, ArmPredictions], scale: float) -> Side:
     members = tuple(arms[name] for name in names)
-    return members[0] if len(members) == 1 else ArmAverage(name=" + ".join(names), members=members)
+    return (
+        members[0]
+        if len(members) == 1 and scale == 1
+        else ArmAverage(name=" + ".join(names), members=members, scale=scale)
+    )

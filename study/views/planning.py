@@ -16,7 +16,7 @@ from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComp
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
-from study.inputs.preparation import list_levels, load_images, make_spec_splits
+from study.inputs.preparation import list_levels, load_images, split_images
 from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
@@ -288,6 +288,7 @@ def _pool(rows: Sequence[ComparisonRow]) -> VarianceComponents:
                 num_images=row.num_images,
             )
             for row in rows
+            if row.seed_variance is not None and row.seed_image_variance is not None
         ]
     )
 
@@ -320,7 +321,7 @@ def _count_test_images(spec: StudySpec) -> int:
     """Return the number of test images; loads the images only where the spec does not give it."""
     if spec.data.num_test_images is not None:
         return spec.data.num_test_images
-    return len(make_spec_splits(spec, load_images(spec)).test)
+    return len(split_images(spec, load_images(spec)).test)
 
 
 def _describe_rows(test: PlannedTest) -> str:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from analysis.audits.ring_audit import audit_rings, measure_color_losses, measure_pull
+from analysis.audits.color_losses import bound_color_losses, measure_color_losses
+from analysis.audits.ring_audit import audit_rings
+from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, make_ring, swap_ring
 from analysis.audits.swap_effects import AuditImages, judge_gap
 from analysis.findings.forensic_findings import AuditVerdict
@@ -34,11 +36,12 @@ def read_ring(ring_share: float, num_seeds: int = 3) -> Callable[[np.ndarray], n
     """Return models that classify a random share of the images by their ring, and the others by their center."""
 
     def classify(images: np.ndarray) -> np.ndarray:
-        nearest = np.abs(images[:, :, :, :1].astype(int) - LEVELS).argmin(axis=3)
+        corner_and_center = images[:, [0, SIDE // 2], [0, SIDE // 2], :1].astype(int)
+        by_ring, by_center = np.abs(corner_and_center - LEVELS).argmin(axis=2).T
         predictions = []
         for seed in range(num_seeds):
             draw = np.random.default_rng(seed).random(len(images))
-            predictions.append(np.where(draw < ring_share, nearest[:, 0, 0], nearest[:, SIDE // 2, SIDE // 2]))
+            predictions.append(np.where(draw < ring_share, by_ring, by_center))
         return np.stack(predictions)
 
     return classify
@@ -51,21 +54,24 @@ def test_model_that_relies_on_the_ring_fails_and_is_confirmed_on_masks() -> None
         assert audit.object_free_by == "masks"
         assert audit.num_object_free == 480
         assert all(c.verdict is AuditVerdict.FAIL and c.is_confirmed for c in audit.classes)
-        assert audit.ring_only_accuracy.low > audit.chance
+        assert all(c.recipe_verdict is AuditVerdict.FAIL and c.recipe_confirmed for c in audit.classes)
+        assert audit.ring_only_accuracy.recipe is not None
+        assert audit.ring_only_accuracy.recipe.low > audit.chance
     assert [audit.ring_pixels for audit in audit_rings(read_ring(0.5), make_images(1.0))] == [4, 6]
 
 
 def test_model_that_relies_on_the_object_passes_for_any_ring() -> None:
     for audit in audit_rings(read_ring(0.0), make_images(1.0)):
         assert audit.verdict is AuditVerdict.PASS
-        assert audit.gap == Interval(estimate=0.0, low=0.0, high=0.0)
-        assert all(c.is_confirmed is None for c in audit.classes)
+        assert audit.recipe_verdict is AuditVerdict.PASS
+        assert audit.gap.estimate == 0.0
+        assert all(c.is_confirmed is None and c.recipe_confirmed is None for c in audit.classes)
 
 
 def test_ring_without_information_gives_no_gap_for_a_model_that_uses_it() -> None:
     """Using a ring that is independent of the class costs accuracy, but is no shortcut."""
     gaps = [audit_rings(read_ring(0.3), make_images(0.0, seed=s))[0].gap for s in range(12)]
-    assert np.mean([gap.low <= 0 <= gap.high for gap in gaps]) >= 0.8
+    assert np.mean([gap.first.low <= 0 <= gap.first.high for gap in gaps]) >= 0.8
     assert np.mean([gap.estimate for gap in gaps]) == pytest.approx(0.0, abs=0.02)
 
 
@@ -119,10 +125,13 @@ def test_verdict_follows_the_rule(low: float, high: float, verdict: AuditVerdict
 
 def test_pull_is_toward_the_class_of_the_ring() -> None:
     audit_images = make_images(1.0)
-    pulled = measure_pull(read_ring(0.5), audit_images, 0, 1)
-    assert (pulled.true_class, pulled.ring_class) == ("a", "b")
-    assert pulled.pull.estimate == pytest.approx(0.5, abs=0.1)
-    assert measure_pull(read_ring(0.0), audit_images, 0, 1).pull.estimate == 0
+    pulls = bound_pulls([measure_pull(read_ring(0.5), audit_images, 0, other) for other in (1, 2)])
+    assert [(pull.true_class, pull.ring_class) for pull in pulls] == [("a", "b"), ("a", "c")]
+    for pull in pulls:
+        assert pull.pull.estimate == pytest.approx(0.5, abs=0.1)
+        assert pull.pull.recipe is not None
+        assert 0.2 < pull.pull.recipe.low < pull.pull.recipe.high < 0.8
+    assert bound_pulls([measure_pull(read_ring(0.0), audit_images, 0, 1)])[0].pull.estimate == 0
 
 
 def test_donors_are_other_images_of_the_requested_class() -> None:
@@ -171,8 +180,10 @@ def test_color_loss_is_the_accuracy_that_gray_images_lose() -> None:
         # One model in three returns the labels without using the image.
         return np.stack([predicted, predicted, labels])
 
-    losses = {found.class_name: found.loss for found in measure_color_losses(classify, audit_images)}
+    losses = {
+        found.class_name: found.loss for found in bound_color_losses(measure_color_losses(classify, audit_images))
+    }
     assert set(losses) == set(NAMES)
     assert max(loss.estimate for loss in losses.values()) == pytest.approx(2 / 3)
-    blind = measure_color_losses(lambda _: np.stack([labels, labels]), audit_images)
+    blind = bound_color_losses(measure_color_losses(lambda _: np.stack([labels, labels]), audit_images))
     assert {found.loss.estimate for found in blind} == {0.0}

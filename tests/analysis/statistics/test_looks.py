@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from scipy import stats
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row
 from analysis.findings.comparison_findings import Verdict
+from analysis.report.tables import build_csv, build_markdown, format_row
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
@@ -93,6 +95,24 @@ def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
     plain = compute_difference(evidence["treatment"].stacked(), evidence["control"].stacked(), 0.95).interval
     assert row.effect.low < plain.low < plain.high < row.effect.high
     assert row.settles
+    fixed_sample = ("p_value", "p_adjusted", "standard_error", "degrees_of_freedom", "minimum_detectable_effect")
+    assert [getattr(row, name) for name in fixed_sample] == [None] * 5
+
+
+def test_anytime_row_with_too_few_seeds_is_undecided_and_loads_again() -> None:
+    """Failed seeds can leave fewer than the interval needs; the table could not be printed, nor the row read again."""
+    evidence = make_evidence(0.5, 4, failed=(0, 1))
+    rule = replace(RULE, looks=(4,), intervals="anytime")
+    row = judge(evidence, rule)
+    assert (row.verdict, row.num_seeds) == (Verdict.UNDECIDED, 2)
+    assert row.settles == "an interval that holds at every look needs at least 4 seeds (now 2)"
+    completed = complete_row(row, CONTRAST, evidence, rule, NAMES, plan_changed=False)
+    assert completed.bootstrap is None
+    adapter = TypeAdapter(type(row))
+    assert adapter.validate_json(adapter.dump_json(completed)) == completed
+    assert format_row(completed).startswith("treatment vs control | ")
+    assert "n/a" in build_markdown([completed])
+    assert build_csv([completed])
 
 
 def test_row_is_completed_by_a_cross_check_and_classes_on_its_own_seeds() -> None:
@@ -129,7 +149,8 @@ def test_sequence_is_infinite_with_too_few_values_and_narrows_with_more() -> Non
     assert math.isinf(widths[0])
     assert widths == sorted(widths, reverse=True)
     one, other = World(seed_sd=0.02, num_seeds=2, shifts=(0.0, 0.0), num_images=200).draw(np.random.default_rng(0))
-    assert math.isinf(compute_anytime_interval(one, other, 0.95).high)
+    interval = compute_anytime_interval(one, other, 0.95)
+    assert (interval.low, interval.high) == (-1.0, 1.0)
 
 
 def test_only_the_class_that_was_degraded_is_flagged() -> None:

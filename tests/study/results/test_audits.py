@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.findings.arm_findings import ArmConfusions
+from analysis.findings.class_findings import ConfusedPair, DirectedConfusion, Materiality
+from analysis.findings.interval import Interval, TwoIntervals
 from search_spaces.errors import UserInputError
 from study.inputs.human_labels import load_human_shares
-from study.results.audits import choose_audit_images
+from study.results.audits import choose_audit_images, rank_confusions
 from trainables.data.images import ImageSet
 
 NAMES = ("a", "b", "c")
@@ -33,6 +36,40 @@ def test_audit_images_are_stratified_by_class() -> None:
     assert np.array_equal(choose_audit_images(ids, labels, 150, seed=1), chosen)
     assert not np.array_equal(choose_audit_images(ids, labels, 150, seed=2), chosen)
     assert np.array_equal(choose_audit_images(ids, labels, 300, seed=1), ids)
+
+
+def make_rate(rate: float) -> TwoIntervals:
+    return TwoIntervals(models=Interval(estimate=rate, low=rate / 2, high=2 * rate), recipe=None)
+
+
+def make_cell(true: str, predicted: str, rate: float, verdict: Materiality = Materiality.MATERIAL) -> DirectedConfusion:
+    return DirectedConfusion(
+        true_class=true,
+        predicted_class=predicted,
+        rate=make_rate(rate),
+        num_images=100,
+        verdict=verdict,
+        recipe_verdict=None,
+        images_to_decide=None,
+    )
+
+
+def test_significant_pairs_and_material_cells_are_ranked_by_rate() -> None:
+    pairs = (
+        ConfusedPair(classes=("a", "b"), rate=make_rate(0.08), expected_rate=0.01, p_adjusted=0.01),
+        ConfusedPair(classes=("b", "c"), rate=make_rate(0.05), expected_rate=0.01, p_adjusted=0.04),
+    )
+    cells = (
+        make_cell("d", "a", 0.35),
+        make_cell("c", "b", 0.12),
+        make_cell("c", "d", 0.1, Materiality.UNDECIDED),
+        make_cell("a", "d", 0.06, Materiality.NOT),
+    )
+    ranked = rank_confusions(ArmConfusions(confused_pairs=pairs, clusters=(), group_contrasts=(), directed=cells))
+    assert ranked == (("d", "a"), ("b", "c"), ("c", "b"), ("a", "b"), ("b", "a"))
+    both = (make_cell("a", "b", 0.2), make_cell("b", "a", 0.1))
+    ranked = rank_confusions(ArmConfusions(confused_pairs=(), clusters=(), group_contrasts=(), directed=both))
+    assert ranked == (("a", "b"), ("b", "a"))
 
 
 def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -> None:

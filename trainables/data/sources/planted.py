@@ -4,13 +4,14 @@ A scene has one object on a background, small distractors, and noise. Four cues 
 of the object, and the background. Up to three shortcuts can be added: a colored patch in the corner, a colored frame, and
 a faint sinusoid over the whole image. A cue with correlation rho copies the class with probability rho and is otherwise
 drawn uniformly from all ten values, independently of everything else. So it agrees with the class with probability
-rho + (1 - rho) / 10, and is independent of the class at rho = 0.
+rho + (1 - rho) / 10, and is independent of the class at rho = 0. A cue can also be limited to some classes: images of the other
+classes then avoid these classes' values with probability rho, so that at rho = 1 a value means its class and no other.
 
 The pixels depend on the seed alone: only additions, products, square roots and table look-ups are used, which all machines
 round equally, so that data fingerprints agree between a cluster and a workstation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -55,6 +56,8 @@ def load_planted(
     shortcuts: Mapping[str, Correlation] | None = None,
     noise_std: Annotated[float, Field(ge=0, le=64)] = 10.0,
     num_distractors: Annotated[int, Field(ge=0, le=20)] = 3,
+    object_scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0,
+    cue_classes: Mapping[str, Sequence[str]] | None = None,
 ) -> ImageSet:
     """Return planted scenes with object masks; classes are balanced to within one image.
 
@@ -68,9 +71,12 @@ def load_planted(
             random, and serves as a control.
         noise_std: Standard deviation of the pixel noise, in gray levels of 255.
         num_distractors: Small shapes per scene, behind the object.
+        object_scale: Factor of the object's size and of its distance from the center. At 1 no object reaches the outer eighth
+            of the image, at 1.4 about half of them do.
+        cue_classes: Classes that a cue or shortcut indicates; all by default.
 
     Raises:
-        UserInputError: For an unknown cue or shortcut.
+        UserInputError: For an unknown cue, shortcut or class.
     """
     return make_planted_scenes(
         seed=seed,
@@ -80,6 +86,8 @@ def load_planted(
         shortcuts=shortcuts,
         noise_std=noise_std,
         num_distractors=num_distractors,
+        object_scale=object_scale,
+        cue_classes=cue_classes,
     ).image_set
 
 
@@ -92,13 +100,17 @@ def make_planted_scenes(
     shortcuts: Mapping[str, float] | None = None,
     noise_std: float = 10.0,
     num_distractors: int = 3,
+    object_scale: float = 1.0,
+    cue_classes: Mapping[str, Sequence[str]] | None = None,
 ) -> PlantedScenes:
     """Return planted scenes and the values of their cues; see `load_planted` for the arguments."""
     correlation = resolve_correlation(cue_correlation, shortcuts or {})
+    indicated = resolve_classes(cue_classes or {}, tuple(correlation))
     images = allocate_images(num_images, image_size, image_size)
     labels = numpy_generator(seed, "planted", "labels").permutation(np.arange(num_images, dtype=np.int64) % NUM_VALUES)
     cue_values = {
-        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", cue)) for cue, rho in correlation.items()
+        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", cue), indicated.get(cue))
+        for cue, rho in correlation.items()
     }
     masks = np.empty((num_images, image_size, image_size), dtype=bool)
     for block, start in enumerate(range(0, num_images, IMAGES_PER_BLOCK)):
@@ -108,6 +120,7 @@ def make_planted_scenes(
             image_size=image_size,
             noise_std=noise_std,
             num_distractors=num_distractors,
+            object_scale=object_scale,
             generator=numpy_generator(seed, "planted", "scenes", block),
         )
     description = load_descriptions()["planted"]
@@ -154,7 +167,40 @@ def resolve_correlation(
     return correlation
 
 
-def draw_cue(labels: NDArray[np.int64], rho: float, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values."""
+def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Return the classes of each limited cue or shortcut as indices into `SHAPES`.
+
+    Args:
+        cue_classes: As in `load_planted`.
+        cues: Names of the cues and shortcuts of the scenes.
+
+    Raises:
+        UserInputError: For a cue that the scenes do not have, an unknown class, and for none or all of the classes.
+    """
+    for cue, names in cue_classes.items():
+        if cue not in cues:
+            raise UserInputError(f"cue_classes names {cue!r}{nearest_name(cue, cues)}")
+        for name in names:
+            if name not in SHAPES:
+                raise UserInputError(f"cue_classes.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
+        if not 0 < len(set(names)) < NUM_VALUES:
+            raise UserInputError(
+                f"cue_classes.{cue} must name some of the {NUM_VALUES} classes, not none or all of them"
+            )
+    return {cue: np.array(sorted(map(SHAPES.index, set(names)))) for cue, names in cue_classes.items()}
+
+
+def draw_cue(
+    labels: NDArray[np.int64], rho: float, generator: np.random.Generator, classes: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values.
+
+    With `classes`, only images of these classes copy the label; images of other classes take, with probability `rho`, one of the
+    values of other classes.
+    """
     copies = generator.random(len(labels)) < rho
-    return np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels))).astype(np.int64)
+    values = np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels)))
+    if classes is not None:
+        others = np.setdiff1d(np.arange(NUM_VALUES), classes)
+        values = np.where(copies & ~np.isin(labels, classes), generator.choice(others, len(labels)), values)
+    return values.astype(np.int64)

@@ -15,7 +15,7 @@ NUM_VALUES = len(SHAPES)
 
 MID_LUMA = 128.0
 CHROMA = 40.0
-# Offset and radius of the object, which never reaches the outer eighth of the image.
+# Offset and radius of the object, which at a scale of 1 never reaches the outer eighth of the image.
 MAX_OFFSET = 0.13
 RADIUS = (0.42, 0.6)
 
@@ -29,7 +29,13 @@ Generator = np.random.Generator
 
 
 def draw_scenes(
-    cue_values: Mapping[str, Values], *, image_size: int, noise_std: float, num_distractors: int, generator: Generator
+    cue_values: Mapping[str, Values],
+    *,
+    image_size: int,
+    noise_std: float,
+    num_distractors: int,
+    generator: Generator,
+    object_scale: float = 1.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return (N, S, S, 3) uint8 scenes and (N, S, S) bool masks of the pixels that the object touches.
 
@@ -39,6 +45,7 @@ def draw_scenes(
         noise_std: Standard deviation of the pixel noise, in gray levels.
         num_distractors: Distractors per scene.
         generator: Draws everything else that varies.
+        object_scale: Factor of the object's radius and offset.
     """
     n = len(cue_values["shape"])
     axis = ((2 * np.arange(image_size) + 1) / image_size - 1).astype(np.float32)
@@ -50,7 +57,7 @@ def draw_scenes(
     picture = [luma, blue, red]
     for _ in range(num_distractors):
         _add_distractor(picture, x, y, generator)
-    mask = _add_object(picture, cue_values, x, y, generator)
+    mask = _add_object(picture, cue_values, x, y, generator, np.float32(object_scale))
     if "frame" in cue_values:
         _paint(picture, _frame(image_size), cue_values["frame"])
     if "corner_patch" in cue_values:
@@ -188,12 +195,12 @@ def _uniform(n: int, low: float, high: float, generator: Generator) -> Field:
 
 
 def _add_object(
-    picture: list[Field], cue_values: Mapping[str, Values], x: Field, y: Field, generator: Generator
+    picture: list[Field], cue_values: Mapping[str, Values], x: Field, y: Field, generator: Generator, scale: np.float32
 ) -> NDArray[np.bool_]:
     """Draw each scene's object into `picture` and return its mask."""
     n, size = len(cue_values["shape"]), y.shape[1]
-    radius = _uniform(n, *RADIUS, generator)
-    dx, dy = (x - _uniform(n, -MAX_OFFSET, MAX_OFFSET, generator), y - _uniform(n, -MAX_OFFSET, MAX_OFFSET, generator))
+    radius = scale * _uniform(n, *RADIUS, generator)
+    dx, dy = (place - scale * _uniform(n, -MAX_OFFSET, MAX_OFFSET, generator) for place in (x, y))
     # Up to 15 degrees, drawn as the sine.
     turn = _uniform(n, -0.26, 0.26, generator)
     cosine = np.sqrt(1 - turn * turn)

@@ -1,0 +1,72 @@
+"""Tables of FORENSICS.md on simulated arms: level and power of the cluster test."""
+
+import math
+
+import numpy as np
+
+from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters
+from benchmarks.pages import Table
+from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
+from benchmarks.validation.goals import Goal, make_plain
+from benchmarks.validation.worlds import WorldCache
+
+NUM_PERMUTATIONS = 199
+# Arms of one stored outcome.
+ARMS_PER_BLOCK = 60
+LEVEL_BLOCKS = 10
+NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
+
+
+def tabulate_clusters(cache: WorldCache) -> tuple[list[Table], list[Goal]]:
+    """Return the tables of level and power of the cluster test, and the goal of its level."""
+    nulls = [ConfusedArm(num_images=n, num_seeds=s) for n in (300, 1000) for s in (1, 3, 6)]
+    found = cache.compute(find_pairs, ((arm, block) for arm in nulls for block in range(LEVEL_BLOCKS)))
+    count = LEVEL_BLOCKS * ARMS_PER_BLOCK
+    rates = np.reshape(found, (len(nulls), count)).mean(axis=1)
+    limit = ALPHA + 2 * math.sqrt(ALPHA * (1 - ALPHA) / count)
+    rows = [[str(arm.num_images), str(arm.num_seeds), f"{rate:.3f}"] for arm, rate in zip(nulls, rates, strict=True)]
+    title = f"Cluster test, family-wise error on {count} null matrices with unequal margins"
+    goal = make_plain(
+        "family-wise error of the cluster test, worst row",
+        f"at most {limit:.3f}",
+        f"{rates.max():.3f}",
+        bool(rates.max() <= limit),
+    )
+    return [Table(title, ["images", "seeds", "a pair is found"], rows), _tabulate_power(cache)], [goal]
+
+
+def _tabulate_power(cache: WorldCache) -> Table:
+    """Return how often the confused pairs of a group are found, and how often a wrong one beside them."""
+    arms = [
+        ConfusedArm(num_images=n, group=(2, 4, 7), share=share)
+        for n in (1000, 2000, 4000)
+        for share in (0.15, 0.3, 0.5)
+    ]
+    rows = []
+    for arm, found in zip(arms, cache.compute(find_planted, ((arm, 0) for arm in arms)), strict=True):
+        hits, wrong, whole = np.mean(found, axis=0)
+        rows.append([str(arm.num_images), f"{arm.share:.2f}", f"{hits:.2f}", f"{whole:.2f}", f"{wrong:.3f}"])
+    head = ["images", "share of the errors inside", "pairs found", "whole cluster found", "a wrong pair beside"]
+    title = f"Cluster test, power for a group of three classes, three seeds, {ARMS_PER_BLOCK} arms a row"
+    return Table(title, head, rows)
+
+
+def find_pairs(arm: ConfusedArm, block: int) -> tuple[bool, ...]:
+    """Return whether the cluster test finds a pair in each arm of a block."""
+    found = []
+    for seed in range(block * ARMS_PER_BLOCK, (block + 1) * ARMS_PER_BLOCK):
+        test = compute_pair_test(arm.draw(seed), np.random.default_rng(seed), NUM_PERMUTATIONS)
+        found.append(bool((test.p_adjusted <= ALPHA).any()))
+    return tuple(found)
+
+
+def find_planted(arm: ConfusedArm, block: int) -> tuple[tuple[float, float, float], ...]:
+    """Return, per arm of a block, the share of planted pairs found, whether another is found, and whether the cluster is."""
+    rows = []
+    for seed in range(block * ARMS_PER_BLOCK, (block + 1) * ARMS_PER_BLOCK):
+        pairs, clusters = find_clusters(arm.draw(seed), NAMES)
+        planted = {NAMES[i] for i in arm.group}
+        inside = [pair for pair in pairs if set(pair.classes) <= planted]
+        whole = any(set(cluster.classes) == planted for cluster in clusters)
+        rows.append((len(inside) / 3, float(len(pairs) > len(inside)), float(whole)))
+    return tuple(rows)

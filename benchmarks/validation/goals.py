@@ -1,0 +1,88 @@
+"""Goals of a validation, judged by exact intervals: met, missed or open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scipy.stats import binomtest
+
+from benchmarks.pages import Table
+
+
+class Judgement(StrEnum):
+    """Whether a goal is met; open where the worlds are too few to tell."""
+
+    MET = "met"
+    MISSED = "missed"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A goal and what was measured.
+
+    Attributes:
+        name: what was counted, such as "null worlds in which a cue is named".
+        rule: the goal, such as "at least 0.70".
+        measured: as text.
+        judgement: met, missed or open.
+    """
+
+    name: str
+    rule: str
+    measured: str
+    judgement: Judgement
+
+
+def at_least(name: str, number: int, total: int, share: float) -> Goal:
+    """Return the goal that a share is at least `share`: met or missed where the exact interval lies on one side of it."""
+    low, high = compute_exact_interval(number, total)
+    judgement = Judgement.MET if low >= share else Judgement.MISSED if high < share else Judgement.OPEN
+    return Goal(name=name, rule=f"at least {share:.2f}", measured=format_share(number, total), judgement=judgement)
+
+
+def at_most(name: str, number: int, total: int, share: float) -> Goal:
+    """Return the goal that a share is at most `share`: met or missed where the exact interval lies on one side of it."""
+    low, high = compute_exact_interval(number, total)
+    judgement = Judgement.MET if high <= share else Judgement.MISSED if low > share else Judgement.OPEN
+    return Goal(name=name, rule=f"at most {share:.2f}", measured=format_share(number, total), judgement=judgement)
+
+
+def at_most_so_many(name: str, number: int, total: int, most: int, fewest_worlds: int) -> Goal:
+    """Return the goal that at most `most` of at least `fewest_worlds` count: missed above, open below so many worlds."""
+    judgement = Judgement.MISSED if number > most else Judgement.MET if total >= fewest_worlds else Judgement.OPEN
+    rule = f"{f'at most {most}' if most else 'none'} of at least {fewest_worlds}"
+    return Goal(name=name, rule=rule, measured=format_share(number, total), judgement=judgement)
+
+
+def make_plain(name: str, rule: str, measured: str, is_met: bool) -> Goal:
+    """Return a goal about something that is no share, and so has no exact interval."""
+    return Goal(name=name, rule=rule, measured=measured, judgement=Judgement.MET if is_met else Judgement.MISSED)
+
+
+def tabulate_goals(goals: Sequence[Goal]) -> Table:
+    """Return one row per goal."""
+    rows = [[goal.name, goal.rule, goal.measured, goal.judgement.value] for goal in goals]
+    title = "Goals, judged by exact intervals at 95 %"
+    return Table(title, ["goal", "rule", "measured", "judgement"], rows)
+
+
+def list_problems(goals: Sequence[Goal]) -> list[str]:
+    """Return the missed goals as texts."""
+    return [f"{g.name}: {g.measured}, goal {g.rule}" for g in goals if g.judgement is Judgement.MISSED]
+
+
+def compute_exact_interval(number: int, total: int) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of a share at 95 %; (0, 1) of none."""
+    if not total:
+        return 0.0, 1.0
+    interval = binomtest(number, total).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def format_share(number: int, total: int) -> str:
+    """Return a share such as "28 of 30 = 0.93 [0.78, 0.99]", with the exact interval at 95 %."""
+    if not total:
+        return "0 of 0"
+    low, high = compute_exact_interval(number, total)
+    return f"{number} of {total} = {number / total:.2f} [{low:.2f}, {high:.2f}]"
