@@ -41,7 +41,7 @@ def compute_class_differences(
         compute = partial(_class_f1_influence, index=index)
         influence = average_members(treatment, compute) - average_members(control, compute)
         values = np.ascontiguousarray(f1[:, index])
-        found.append(compute_crossed_interval(values, influence, labels, num_classes, CONFIDENCE))
+        found.append(compute_crossed_interval(values, influence, labels, num_classes, CONFIDENCE, treatment.groups))
     p_values = [compute_p_value(estimate) for estimate in found]
     adjusted = stats.false_discovery_control(p_values, method="bh")
     return tuple(

@@ -1,6 +1,7 @@
 """The test split: read in one place, counted, and only after the plan is written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -58,4 +59,5 @@ def _predict_remotely(
     chosen, config = choose_device(device, gpu), record.config
     loaded = load_model(open_trial_files(Store(study_uri), record), record, len(data.class_names))
     model, images = place_model(loaded, config, chosen), place_images(data.images, chosen)
-    return predict(model, images, data.splits.test, data.labels, TEST, config, chosen, config.whole("batch_size"))
+    found = predict(model, images, data.splits.test, data.labels, TEST, config, chosen, config.whole("batch_size"))
+    return found if data.groups is None else replace(found, groups=data.groups[found.sample_ids])

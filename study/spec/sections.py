@@ -25,7 +25,11 @@ class Section(BaseModel):
 
 
 class DataSpec(Section):
-    """[data]: the source of the images and how they are split."""
+    """[data]: the source of the images and how they are split.
+
+    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files, or the
+    level of folders between the class and its images. Images of one group stay in one split, and are one unit of the intervals.
+    """
 
     source: str
     path: str | None = None
@@ -34,6 +38,7 @@ class DataSpec(Section):
     search_fraction: Fraction = 0.15
     confirm_fraction: Fraction = 0.15
     test_fraction: Fraction | None = None
+    group: Annotated[str, Field(min_length=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
