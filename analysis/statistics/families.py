@@ -58,10 +58,11 @@ class Cell:
     groups: IntArray | None = None
 
 
-def mean_cell(values: FloatArray, labels: IntArray) -> Cell:
-    """Return the cell of the mean of (S, n) values over n images with (n,) classes."""
+def mean_cell(values: FloatArray, labels: IntArray, groups: IntArray | None = None) -> Cell:
+    """Return the cell of the mean of (S, n) values over n images with (n,) classes and, where they have any, (n,) groups."""
     means = values.mean(axis=1)
-    return Cell(values=means, influence=values - means[:, None], labels=labels, num_observations=len(labels))
+    influence = values - means[:, None]
+    return Cell(values=means, influence=influence, labels=labels, num_observations=len(labels), groups=groups)
 
 
 def class_cells(values: FloatArray, labels: IntArray) -> list[Cell]:

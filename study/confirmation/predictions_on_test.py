@@ -1,6 +1,7 @@
 """The test split: read in one place, counted, and only after the plan is written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,14 +70,19 @@ def _predict_remotely(
     prepare_to_train(max(1, int(cpu)))
     num_classes, indices = len(data.class_names), data.splits.test
     if record.diverged and WEIGHTS not in record.digests:
-        return draw_predictions(record, indices, data.labels, num_classes), False
+        return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     chosen, config = choose_device(device, gpu), record.config
     loaded = load_model(open_trial_files(Store(study_uri), record), record, num_classes)
     model, images = place_model(loaded, config, chosen), place_images(data.images, chosen)
     logits = compute_logits(model, images, indices, config, chosen, config.whole("batch_size"))
     if record.diverged and not np.isfinite(logits).all():
-        return draw_predictions(record, indices, data.labels, num_classes), False
-    return Predictions(sample_ids=indices, labels=data.labels[indices], logits=logits, split=TEST), True
+        return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
+    found = Predictions(sample_ids=indices, labels=data.labels[indices], logits=logits, split=TEST)
+    return _with_groups(found, data), True
+
+
+def _with_groups(predictions: Predictions, data: TrialData) -> Predictions:
+    return predictions if data.groups is None else replace(predictions, groups=data.groups[predictions.sample_ids])
 
 
 def draw_predictions(

@@ -25,7 +25,11 @@ class Section(BaseModel):
 
 
 class DataSpec(Section):
-    """[data]: the source of the images and how they are split."""
+    """[data]: the source of the images and how they are split.
+
+    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files, or the
+    level of folders between the class and its images. Images of one group stay in one split, and are one unit of the intervals.
+    """
 
     source: str
     path: str | None = None
@@ -34,6 +38,7 @@ class DataSpec(Section):
     search_fraction: Fraction = 0.15
     confirm_fraction: Fraction = 0.15
     test_fraction: Fraction | None = None
+    group: Annotated[str, Field(min_length=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -222,6 +227,22 @@ class ResourcesSpec(Section):
                 raise UserInputError(f"resources.{kind} has no value for the arm {arm!r}")
             return float(value[arm])
         return float(value)
+
+
+class PlanSpec(Section):
+    """[plan]: variances of the paired difference in macro-F1 that were measured before, for `study plan`; in percentage points.
+
+    `seed_sd_pp` is the standard deviation of the difference from seed to seed on very many test images. `image_sd_pp` is
+    that of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its standard error.
+    `seed_image_sd_pp` is that of one image's influence from seed to seed. `num_seeds` seeds measured them; without it, they
+    are taken as known. `source` says where they were measured.
+    """
+
+    seed_sd_pp: Annotated[float, Field(ge=0)]
+    image_sd_pp: Annotated[float, Field(gt=0)]
+    seed_image_sd_pp: Annotated[float, Field(ge=0)] = 0.0
+    num_seeds: Annotated[int, Field(ge=2)] | None = None
+    source: str = "stated in the spec"
 
 
 class GateSpec(Section):

@@ -39,6 +39,7 @@ class StudySpec(sections.Section):
     analyze: sections.AnalyzeSpec = sections.AnalyzeSpec()
     resources: sections.ResourcesSpec = sections.ResourcesSpec()
     gate: sections.GateSpec | None = None
+    plan: sections.PlanSpec | None = None
 
     @model_validator(mode="after")
     def _search_or_configurations(self) -> "StudySpec":
