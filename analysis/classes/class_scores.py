@@ -87,7 +87,6 @@ def compute_macro_f1_intervals(arm: ArmPredictions, confidence: float) -> TwoInt
         values=compute_macro_f1(arm.labels, arm.predicted, arm.num_classes),
         influence=compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes),
         labels=arm.labels,
-        groups=arm.groups,
         num_observations=len(arm.labels),
         groups=arm.groups,
     )
