@@ -28,6 +28,9 @@ MIN_COUNT = 1
 PSEUDO_SHARES = 0.15
 PSEUDO_DIFFERENCES = 1 / 6
 
+# Instead of no observations at all; the interval of a share is then that of no knowledge, [0, 1].
+FEWEST = 1e-9
+
 Bounds = tuple[FloatArray, FloatArray]
 
 
@@ -162,7 +165,7 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
         if scale is Scale.DIFFERENCE:
             thirds[i] = np.sum(units.sum_deviations(cell.influence.mean(axis=0)) ** 3) / len(cell.labels) ** 3
         # Pseudo-observations count against groups, of which no more is known than that their images may be copies.
-        sizes[i] = cell.num_observations * units.count / len(cell.labels)
+        sizes[i] = max(cell.num_observations * units.count / len(cell.labels), FEWEST)
         # The variance of a share follows from it, so that of independent images has no degrees of freedom to lose.
         is_exact = scale is not Scale.UNBOUNDED and cell.groups is None
         freedom[i] = math.inf if is_exact else max(units.count - 1, 1)
