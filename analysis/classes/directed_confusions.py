@@ -70,8 +70,8 @@ def judge_rate(rate: Interval) -> Materiality:
 def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -> int | None:
     """Return how many images of the class would decide an UNDECIDED cell, rounded up to two digits.
 
-    It is the size at which the interval of one model with the present rate excludes the tolerance. Several seeds on the same images
-    do a little better.
+    It is the size at which the interval of one model with the present rate excludes the tolerance. Several seeds on the same
+    images do a little better.
 
     Args:
         rate: with its interval for these models.
