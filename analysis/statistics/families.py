@@ -24,6 +24,8 @@ from search_spaces.errors import UserInputError
 
 # Proportions whose rarer outcome has fewer observations per seed say little about the variance between seeds.
 MIN_COUNT = 1
+# In place of no observations at all, with which a share may have any value.
+SMALLEST_SIZE = 1e-6
 # Pseudo-observations at each end of the range, as a multiple of the squared normal quantile.
 PSEUDO_SHARES = 0.15
 PSEUDO_DIFFERENCES = 1 / 6
@@ -161,7 +163,7 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
         if scale is Scale.DIFFERENCE:
             thirds[i] = np.sum(units.sum_deviations(cell.influence.mean(axis=0)) ** 3) / len(cell.labels) ** 3
         # Pseudo-observations count against groups, of which no more is known than that their images may be copies.
-        sizes[i] = cell.num_observations * units.count / len(cell.labels)
+        sizes[i] = max(cell.num_observations * units.count / len(cell.labels), SMALLEST_SIZE)
         # The variance of a share follows from it, so that of independent images has no degrees of freedom to lose.
         is_exact = scale is not Scale.UNBOUNDED and cell.groups is None
         freedom[i] = math.inf if is_exact else max(units.count - 1, 1)

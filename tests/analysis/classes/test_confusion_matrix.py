@@ -62,7 +62,7 @@ def test_empty_cells_have_a_positive_upper_bound():
     found = compute_confusion(draw_arm(), NAMES, 0.95)
     never = found.rates[3][2]
     assert (never.estimate, never.models.low) == (0.0, 0.0)
-    assert never.models.high == pytest.approx(1 - 0.025 ** (1 / 60))
+    assert never.models.high == pytest.approx(1 - 0.05 ** (1 / 60))
     assert never.recipe.high >= never.models.high
 
 
