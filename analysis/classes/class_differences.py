@@ -11,14 +11,14 @@ from analysis.findings.comparison_findings import ClassDifference
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.families import Cell, Scale, compute_family, compute_recipe_p_values
 from analysis.statistics.influence import compute_f1_influence
-from analysis.statistics.metrics import FloatArray, IntArray, compute_confusion_counts, compute_f1_from_confusion
+from analysis.statistics.metrics import FloatArray, compute_confusion_counts, compute_f1_from_confusion
 
 FALSE_DISCOVERY_RATE = 0.10
 CONFIDENCE = 0.95
 
 
 def compute_class_differences(
-    treatment: Side, control: Side, class_names: Sequence[str], groups: IntArray | None = None
+    treatment: Side, control: Side, class_names: Sequence[str]
 ) -> tuple[ClassDifference, ...]:
     """Return treatment minus control in F1, class by class, with 95 % intervals and adjusted p-values.
 
@@ -30,7 +30,6 @@ def compute_class_differences(
         treatment: of S seeds.
         control: with the same seeds and images.
         class_names: K names; a class indexes them.
-        groups: (N,) number of each image's group, where images were sampled in groups.
 
     Returns:
         One per class, in the order of the names; none for one seed, where a difference for new seeds is not defined.
@@ -55,7 +54,7 @@ def compute_class_differences(
                 influence=influence,
                 labels=treatment.labels,
                 num_observations=float(sizes[index]),
-                groups=groups,
+                groups=treatment.groups,
             )
         )
     found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)

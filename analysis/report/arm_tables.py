@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.findings.arm_findings import ArmScores
-from analysis.findings.class_findings import ConfusedPair
+from analysis.findings.class_findings import ConfusedPair, DirectedConfusion
 from analysis.findings.interval import Interval
-from analysis.report.number_formats import format_gflops
+from analysis.report.number_formats import format_gflops, format_interval, join_verdicts
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
 # The last column is in percentage points of macro-F1.
@@ -72,6 +72,22 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
             Text(f"{100 * pair.expected_rate:.1f} %"),
             Text(f"{pair.p_adjusted:.3f}"),
             Text(human),
+        )
+    return table
+
+
+def build_directed_table(cells: Sequence[DirectedConfusion]) -> Table:
+    """Return directed confusions of an arm for a terminal of at least 80 columns."""
+    table = Table(title="Most frequent confusions", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("true class", "predicted class", "rate", "verdict", "images that\nwould decide"):
+        table.add_column(name)
+    for cell in cells:
+        table.add_row(
+            Text(cell.true_class),
+            Text(cell.predicted_class),
+            Text(format_interval(cell.rate)),
+            Text(join_verdicts(cell.verdict, cell.recipe_verdict)),
+            Text("" if cell.images_to_decide is None else f"{cell.images_to_decide:,}"),
         )
     return table
 

@@ -24,7 +24,7 @@ from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import SearchArm
 from analysis.heat_maps.panels import ArmCam
-from trainables.records.confusion_figure import literal_text, plot_rate_matrix
+from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES, literal_text, plot_rate_matrix
 
 Curve = tuple[Sequence[int], Sequence[float | None], str]
 
@@ -67,7 +67,8 @@ def plot_confusion(
     """
     rates = np.array([[cell.estimate for cell in row] for row in confusion.rates])
     texts = [[_rate_text(cell) for cell in row] for row in confusion.rates]
-    note = "rate in % ± half-width of its interval for these models"
+    is_annotated = len(class_names) <= MOST_ANNOTATED_CLASSES
+    note = "rate in % ± half-width of its interval for these models" if is_annotated else "color: rate"
     if clusters:
         note += "; frames: clusters of confused classes"
     figure = plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.external.forensics import OutsideFindings
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.study_findings import Findings
@@ -78,7 +77,7 @@ def build_html(findings: Findings, table_rows: Sequence[TableRow], figures: Mapp
     missing = sorted(set(findings.figures) - set(figures))
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
-    sources = {key: _embed(figures[key]) for key in findings.figures}
+    sources = {key: embed_png(figures[key]) for key in findings.figures}
     return _render_report("report.html.j2", findings, table_rows, sources)
 
 
@@ -99,29 +98,6 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     """Return the A/B table of externally trained models as a single HTML file without scripts."""
     return render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
-
-
-def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mapping[str, bytes]) -> str:
-    """Return the forensics of externally trained models as a single HTML file without scripts.
-
-    Args:
-        title: heading of the page.
-        findings: everything that the page shows.
-        pictures: the PNG of each arm's confusion matrix.
-    """
-    confusions = [
-        (arm, ReportFigure(source=_embed(png), alt=f"Confusion matrix of {arm}: rates with confidence intervals."))
-        for arm, png in pictures.items()
-    ]
-    return render(
-        "forensics.html.j2",
-        title=title,
-        findings=findings,
-        confusions=confusions,
-        figures={},
-        color_losses=[],
-        sections=[(key, SECTIONS[key]) for key in ("confusion", "classes")],
-    )
 
 
 def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
@@ -169,7 +145,8 @@ def _render_report(
     )
 
 
-def _embed(png: bytes) -> str:
+def embed_png(png: bytes) -> str:
+    """Return a PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

@@ -156,7 +156,10 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     for name in ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict"):
         table.add_column(name, no_wrap=True)
     for row in table_rows:
-        verdict = Text(f"{row.verdict}\n")
+        lines = row.verdict
+        if row.value.question is Question.MODELS:
+            lines = lines.replace(" (", "\n(").replace(", ", ",\n")
+        verdict = Text(f"{lines}\n")
         verdict.stylize(VERDICT_STYLES[row.value.verdict])
         cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
         verdict.append(f"p {row.p_adjusted}{cost}", style="not bold default")
@@ -219,7 +222,9 @@ def build_latex(rows: Sequence[ComparisonRow]) -> str:
     """Return the A/B table as a LaTeX tabular, which needs the package booktabs."""
     table_rows = build_table_rows(rows)
     table = to_latex(HEADER, [row.cells for row in table_rows])
-    return f"{table}{PLAN_CHANGED}\n" if any(row.plan_changed for row in rows) else table
+    notes = [PLAN_CHANGED] if any(row.plan_changed for row in rows) else []
+    notes += [ONE_SEED] if any(row.question is Question.MODELS for row in rows) else []
+    return table + "".join(f"{note}\n" for note in notes)
 
 
 def _percent(fraction: float | None) -> float | None:
@@ -227,10 +232,8 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {
-        f"{name}_low_pp": None if interval is None else 100 * interval.low,
-        f"{name}_high_pp": None if interval is None else 100 * interval.high,
-    }
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low_pp": _percent(low), f"{name}_high_pp": _percent(high)}
 
 
 def _models_line(row: TableRow) -> str:

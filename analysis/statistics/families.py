@@ -24,11 +24,12 @@ from search_spaces.errors import UserInputError
 
 # Proportions whose rarer outcome has fewer observations per seed say little about the variance between seeds.
 MIN_COUNT = 1
-# In place of no observations at all, with which a share may have any value.
-SMALLEST_SIZE = 1e-6
 # Pseudo-observations at each end of the range, as a multiple of the squared normal quantile.
 PSEUDO_SHARES = 0.15
 PSEUDO_DIFFERENCES = 1 / 6
+
+# Instead of no observations at all; the interval of a share is then that of no knowledge, [0, 1].
+FEWEST = 1e-9
 
 Bounds = tuple[FloatArray, FloatArray]
 
@@ -60,10 +61,11 @@ class Cell:
     groups: IntArray | None = None
 
 
-def mean_cell(values: FloatArray, labels: IntArray) -> Cell:
-    """Return the cell of the mean of (S, n) values over n images with (n,) classes."""
+def mean_cell(values: FloatArray, labels: IntArray, groups: IntArray | None = None) -> Cell:
+    """Return the cell of the mean of (S, n) values over n images with (n,) classes and, where they have any, (n,) groups."""
     means = values.mean(axis=1)
-    return Cell(values=means, influence=values - means[:, None], labels=labels, num_observations=len(labels))
+    influence = values - means[:, None]
+    return Cell(values=means, influence=influence, labels=labels, num_observations=len(labels), groups=groups)
 
 
 def class_cells(values: FloatArray, labels: IntArray) -> list[Cell]:
@@ -163,7 +165,7 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
         if scale is Scale.DIFFERENCE:
             thirds[i] = np.sum(units.sum_deviations(cell.influence.mean(axis=0)) ** 3) / len(cell.labels) ** 3
         # Pseudo-observations count against groups, of which no more is known than that their images may be copies.
-        sizes[i] = max(cell.num_observations * units.count / len(cell.labels), SMALLEST_SIZE)
+        sizes[i] = max(cell.num_observations * units.count / len(cell.labels), FEWEST)
         # The variance of a share follows from it, so that of independent images has no degrees of freedom to lose.
         is_exact = scale is not Scale.UNBOUNDED and cell.groups is None
         freedom[i] = math.inf if is_exact else max(units.count - 1, 1)
