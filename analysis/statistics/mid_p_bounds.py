@@ -27,8 +27,9 @@ def _find_lower(shares: FloatArray, sizes: FloatArray, tails: FloatArray) -> Flo
     some = shares > 0
     hits, tails = shares[some] * sizes[some], tails[some]
     misses = np.maximum(sizes[some] - hits, 0.0)
-    low = special.betaincinv(hits, misses + 1, tails)
-    high = np.where(misses > 0, special.betaincinv(hits + 1, np.where(misses > 0, misses, 1.0), tails), 1.0)
+    low = np.asarray(special.betaincinv(hits, misses + 1, tails), dtype=np.float64)
+    above = np.asarray(special.betaincinv(hits + 1, np.where(misses > 0, misses, 1.0), tails), dtype=np.float64)
+    high = np.where(misses > 0, above, 1.0)
     arguments = hits, misses, tails
     roots = elementwise.find_root(_exceed, (low, high), args=arguments, tolerances={"xrtol": 1e-10}).x
     # With a fraction of an observation, a proportion of 0 is not excluded, and there is no root.
