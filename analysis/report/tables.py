@@ -332,7 +332,10 @@ def describe_divergence(row: ComparisonRow) -> str:
         return arms
     found = row.all_runs_effect
     low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
-    return f"{arms}; difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
+    finished = (
+        "" if found == row.effect else f"; the row is about the {row.num_seeds} seeds with which every run finished"
+    )
+    return f"{arms}{finished}; difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
 
 
 def _describe_arm_divergence(arm: ArmDivergence) -> str:
