@@ -9,13 +9,13 @@ with the same margin (`analysis.audits.matched_references`), because an effect t
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.cues import CUES, prepare_removal, remove_cues
-from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references
+from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import CueEffect, RootCause
@@ -45,11 +45,36 @@ class ConfusedClasses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CauseModels:
+    """The models of an arm: those whose errors choose the images, and those that measure (`split_seeds`).
+
+    Attributes:
+        sample_ids: (N,) indices of the images that may be used.
+        selecting: (A, N, K) logits of the models that choose.
+        measuring: (B, N, K) logits of the models that measure.
+        compute_logits: of the B models that measure.
+        are_own_errors: whether the same model chooses and measures.
+    """
+
+    sample_ids: IntArray
+    selecting: FloatArray
+    measuring: FloatArray
+    compute_logits: ComputeLogits
+    are_own_errors: bool
+
+
+def split_seeds(num_seeds: int) -> tuple[slice, slice]:
+    """Return which seeds choose the images, the first third, and which measure, the others; one alone does both."""
+    third = max(num_seeds // 3, 1)
+    return slice(third), slice(third if num_seeds > 1 else 0, num_seeds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Errors:
     """Images that the selecting seeds classify wrongly.
 
     Attributes:
-        images: (n,) indices into the audit's images.
+        images: (n,) sample ids.
         true, predicted: (n,) their class, and the one that at least half of the selecting seeds predict instead.
         margins: (n,) mean over the selecting seeds.
         measured: (n,) mean over the measuring seeds.
@@ -98,13 +123,7 @@ class _Measured:
 
 
 def find_root_causes(
-    selecting: FloatArray,
-    measure: ComputeLogits,
-    audit_images: AuditImages,
-    confusions: Sequence[ConfusedClasses],
-    *,
-    are_own_errors: bool = False,
-    seed: int = 0,
+    models: CauseModels, audit_images: AuditImages, confusions: Sequence[ConfusedClasses], *, seed: int = 0
 ) -> tuple[RootCause, ...]:
     """Return the Shapley value of each cue for each confusion, and the cause if one cue leads significantly.
 
@@ -113,26 +132,24 @@ def find_root_causes(
     lies above 0. Without the third, the cue that other errors depend on least would be the cause.
 
     Args:
-        selecting: (A, N, K) logits of the seeds that choose the images.
-        measure: the models of the other seeds.
-        audit_images: N images that no model was trained on.
+        models: of an arm.
+        audit_images: that the sample ids of `models` index; no model was trained on these.
         confusions: pairs of classes, or directed cells of the confusion matrix.
-        are_own_errors: whether the seeds that choose also measure; one single model leaves no other way.
         seed: of donors, patch orders and the choice among many images.
     """
     names = audit_images.class_names
-    errors = _find_errors(selecting, measure, audit_images)
+    errors = _find_errors(models, audit_images.labels[models.sample_ids])
     found: list[_Measured | RootCause] = []
     for confusion in confusions:
         generator = numpy_generator(seed, f"root cause {confusion.one} {confusion.other} {confusion.is_directed}")
-        found.append(_measure_confusion(errors, measure, audit_images, confusion, generator))
+        found.append(_measure_confusion(errors, models, audit_images, confusion, generator))
     measured = [one for one in found if isinstance(one, _Measured)]
     cells = [cell for one in measured for cell in one.cells]
     effects = iter(compute_family(cells, scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)))
     alone = [cell for one in measured for cell in one.own]
     own = iter(compute_family(alone, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
     leads = iter(compute_family([one.lead for one in measured], scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
-    note = "one model: the images were chosen by its own errors" if are_own_errors else ""
+    note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
     return tuple(
         one
         if isinstance(one, RootCause)
@@ -143,17 +160,15 @@ def find_root_causes(
     )
 
 
-def _find_errors(selecting: FloatArray, measure: ComputeLogits, audit_images: AuditImages) -> _Errors:
-    """Return the images to which at least half of the selecting seeds give the same wrong class."""
-    labels = audit_images.labels
-    votes = np.eye(selecting.shape[2])[selecting.argmax(axis=2)].mean(axis=0)
+def _find_errors(models: CauseModels, labels: IntArray) -> _Errors:
+    """Return the images to which at least half of the selecting models give the same wrong class; (N,) labels."""
+    votes = np.eye(models.selecting.shape[2])[models.selecting.argmax(axis=2)].mean(axis=0)
     votes[np.arange(len(labels)), labels] = 0
-    images = np.flatnonzero(votes.max(axis=1) >= 0.5)
-    true, predicted, n = labels[images], votes[images].argmax(axis=1), np.arange(len(images))
-    before = selecting[:, images].mean(axis=0)
-    after = measure(audit_images.images[images]).mean(axis=0) if len(images) else before
+    wrong = np.flatnonzero(votes.max(axis=1) >= 0.5)
+    true, predicted, n = labels[wrong], votes[wrong].argmax(axis=1), np.arange(len(wrong))
+    before, after = (logits[:, wrong].mean(axis=0) for logits in (models.selecting, models.measuring))
     return _Errors(
-        images=images,
+        images=models.sample_ids[wrong],
         true=true,
         predicted=predicted,
         margins=before[n, true] - before[n, predicted],
@@ -163,7 +178,7 @@ def _find_errors(selecting: FloatArray, measure: ComputeLogits, audit_images: Au
 
 def _measure_confusion(
     errors: _Errors,
-    measure: ComputeLogits,
+    models: CauseModels,
     audit_images: AuditImages,
     confusion: ConfusedClasses,
     generator: np.random.Generator,
@@ -177,36 +192,43 @@ def _measure_confusion(
     names = audit_images.class_names
     if len(confused.images) < MIN_IMAGES:
         return unmeasured_cause(confusion, names, len(confused.images), "the selecting seeds confuse too few images")
-    matches = match_references(
-        *(expect_margins(group.margins, group.measured) for group in (confused, candidates)),
-        deviation=float(np.std(confused.join(candidates).measured)),
-        most=MAX_REFERENCES,
-    )
+    deviation = pool_deviation(confused.measured, candidates.measured)
+    expected, of_candidates = (expect_margins(group.margins, group.measured) for group in (confused, candidates))
+    matches = match_references(expected, of_candidates, deviation, MAX_REFERENCES)
     if len(matches.confused) < MIN_IMAGES or len(matches.references) < MIN_IMAGES:
         note = f"no comparable references: {len(matches.confused)} images have other errors of the same margin"
         return unmeasured_cause(confusion, names, len(confused.images), note)
     both = confused.take(matches.confused).join(candidates.take(matches.references))
-    values = _measure(measure, audit_images, both, generator)
+    values = _measure(models, audit_images, both, generator)
     margins = MatchedMargins(margins=values[frozenset()], instrument=both.margins, weights=matches.weights)
-    if abs(margins.imbalance) > MAX_IMBALANCE:
-        note = f"no comparable references: their margins differ by {abs(margins.imbalance):.2f} standard deviations"
-        return unmeasured_cause(confusion, names, len(matches.confused), note)
-    return _contrast(margins, np.stack([_compute_shapley(cue, values) for cue in CUES]), len(matches.confused))
+    effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
+    imbalance = margins.difference / deviation if deviation > 0 else 0.0
+    if abs(imbalance) > MAX_IMBALANCE:
+        note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
+        return replace(
+            unmeasured_cause(confusion, names, len(matches.confused), note),
+            num_references=len(matches.references),
+            imbalance=imbalance,
+        )
+    return _contrast(margins, effects, len(matches.confused), imbalance)
 
 
 def _measure(
-    compute_logits: ComputeLogits, audit_images: AuditImages, errors: _Errors, generator: np.random.Generator
+    models: CauseModels, audit_images: AuditImages, errors: _Errors, generator: np.random.Generator
 ) -> dict[frozenset[str], FloatArray]:
     """Return the (S, n) margins of the images by the set of cues that were removed."""
-    images, labels = audit_images.images[errors.images], audit_images.labels
-    third = [np.flatnonzero(~np.isin(labels, (t, p))) for t, p in zip(errors.true, errors.predicted, strict=True)]
-    donors = audit_images.images[[generator.choice(candidates) for candidates in third]]
+    images, labels = audit_images.images[errors.images], audit_images.labels[models.sample_ids]
+    chosen = [
+        generator.choice(models.sample_ids[(labels != t) & (labels != p)])
+        for t, p in zip(errors.true, errors.predicted, strict=True)
+    ]
+    donors = audit_images.images[chosen]
     removal = prepare_removal(images, donors, generator)
     n = np.arange(len(images))
     margins = {}
     for size in range(len(CUES) + 1):
         for cues in itertools.combinations(CUES, size):
-            logits = compute_logits(remove_cues(images, frozenset(cues), removal))
+            logits = models.compute_logits(remove_cues(images, frozenset(cues), removal))
             margins[frozenset(cues)] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
     return margins
 
@@ -222,7 +244,7 @@ def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> Floa
     return np.asarray(total)
 
 
-def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int) -> _Measured:
+def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, imbalance: float) -> _Measured:
     """Return the cells of the (4, S, n) effects, those of the confused images first."""
     cells = tuple(margins.contrast(values) for values in effects)
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
@@ -235,7 +257,7 @@ def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int) -
         lead=margins.contrast(effects[first] - effects[second]),
         num_images=num_confused,
         num_references=effects.shape[2] - num_confused,
-        imbalance=margins.imbalance,
+        imbalance=imbalance,
     )
 
 
