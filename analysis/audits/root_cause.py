@@ -8,20 +8,19 @@ with the same margin (`analysis.audits.matched_references`), because an effect t
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, Errors, find_errors
 from analysis.audits.cues import CUES, prepare_removal, remove_cues
 from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
-from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import CueEffect, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import FloatArray
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
@@ -31,78 +30,6 @@ MAX_REFERENCES = 120
 # Largest difference of the margins on the measuring seeds, in standard deviations.
 MAX_IMBALANCE = 0.2
 MIXED = "mixed"
-# Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images.
-ComputeLogits = Callable[[Images], FloatArray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfusedClasses:
-    """Two classes that are confused: images of `one` predicted as `other`, and unless `is_directed` those of `other` as `one`."""
-
-    one: int
-    other: int
-    is_directed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CauseModels:
-    """The models of an arm: those whose errors choose the images, and those that measure (`split_seeds`).
-
-    Attributes:
-        sample_ids: (N,) indices of the images that may be used.
-        selecting: (A, N, K) logits of the models that choose.
-        measuring: (B, N, K) logits of the models that measure.
-        compute_logits: of the B models that measure.
-        are_own_errors: whether the same model chooses and measures.
-    """
-
-    sample_ids: IntArray
-    selecting: FloatArray
-    measuring: FloatArray
-    compute_logits: ComputeLogits
-    are_own_errors: bool
-
-
-def split_seeds(num_seeds: int) -> tuple[slice, slice]:
-    """Return which seeds choose the images, the first third, and which measure, the others; one alone does both."""
-    third = max(num_seeds // 3, 1)
-    return slice(third), slice(third if num_seeds > 1 else 0, num_seeds)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Errors:
-    """Images that the selecting seeds classify wrongly.
-
-    Attributes:
-        images: (n,) sample ids.
-        true, predicted: (n,) their class, and the one that at least half of the selecting seeds predict instead.
-        margins: (n,) mean over the selecting seeds.
-        measured: (n,) mean over the measuring seeds.
-    """
-
-    images: IntArray
-    true: IntArray
-    predicted: IntArray
-    margins: FloatArray
-    measured: FloatArray
-
-    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "_Errors":
-        return _Errors(
-            images=self.images[chosen],
-            true=self.true[chosen],
-            predicted=self.predicted[chosen],
-            margins=self.margins[chosen],
-            measured=self.measured[chosen],
-        )
-
-    def join(self, other: "_Errors") -> "_Errors":
-        return _Errors(
-            images=np.concatenate([self.images, other.images]),
-            true=np.concatenate([self.true, other.true]),
-            predicted=np.concatenate([self.predicted, other.predicted]),
-            margins=np.concatenate([self.margins, other.margins]),
-            measured=np.concatenate([self.measured, other.measured]),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +65,7 @@ def find_root_causes(
         seed: of donors, patch orders and the choice among many images.
     """
     names = audit_images.class_names
-    errors = _find_errors(models, audit_images.labels[models.sample_ids])
+    errors = find_errors(models, audit_images.labels[models.sample_ids])
     found: list[_Measured | RootCause] = []
     for confusion in confusions:
         generator = numpy_generator(seed, f"root cause {confusion.one} {confusion.other} {confusion.is_directed}")
@@ -160,24 +87,8 @@ def find_root_causes(
     )
 
 
-def _find_errors(models: CauseModels, labels: IntArray) -> _Errors:
-    """Return the images to which at least half of the selecting models give the same wrong class; (N,) labels."""
-    votes = np.eye(models.selecting.shape[2])[models.selecting.argmax(axis=2)].mean(axis=0)
-    votes[np.arange(len(labels)), labels] = 0
-    wrong = np.flatnonzero(votes.max(axis=1) >= 0.5)
-    true, predicted, n = labels[wrong], votes[wrong].argmax(axis=1), np.arange(len(wrong))
-    before, after = (logits[:, wrong].mean(axis=0) for logits in (models.selecting, models.measuring))
-    return _Errors(
-        images=models.sample_ids[wrong],
-        true=true,
-        predicted=predicted,
-        margins=before[n, true] - before[n, predicted],
-        measured=after[n, true] - after[n, predicted],
-    )
-
-
 def _measure_confusion(
-    errors: _Errors,
+    errors: Errors,
     models: CauseModels,
     audit_images: AuditImages,
     confusion: ConfusedClasses,
@@ -214,7 +125,7 @@ def _measure_confusion(
 
 
 def _measure(
-    models: CauseModels, audit_images: AuditImages, errors: _Errors, generator: np.random.Generator
+    models: CauseModels, audit_images: AuditImages, errors: Errors, generator: np.random.Generator
 ) -> dict[frozenset[str], FloatArray]:
     """Return the (S, n) margins of the images by the set of cues that were removed."""
     images, labels = audit_images.images[errors.images], audit_images.labels[models.sample_ids]

@@ -14,11 +14,12 @@ import torch
 import typer
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
+from analysis.audits.confused_images import CauseModels, ConfusedClasses
 from analysis.audits.frequency_audit import audit_frequencies
 from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
-from analysis.audits.root_cause import CauseModels, ConfusedClasses, find_root_causes
+from analysis.audits.root_cause import find_root_causes
 from analysis.heat_maps.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.statistics.metrics import FloatArray, IntArray

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import CUES
-from analysis.audits.root_cause import CauseModels, ConfusedClasses, find_root_causes, split_seeds
+from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_effects import AuditImages
 from analysis.statistics.metrics import IntArray
 from benchmarks.validation.planted_models import (

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.ring_swaps import Images
-from analysis.audits.root_cause import CauseModels, ConfusedClasses, find_root_causes, split_seeds
+from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages
 from analysis.evidence.arm_evidence import ArmEvidence

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from analysis.audits import root_cause
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import CUES, LUMA, prepare_removal, remove_cues
-from analysis.audits.root_cause import MIXED, CauseModels, ConfusedClasses, find_root_causes, split_seeds
+from analysis.audits.root_cause import MIXED, find_root_causes
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import RootCause
 from search_spaces.errors import UserInputError

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analysis.audits.root_cause import ConfusedClasses
+from analysis.audits.confused_images import ConfusedClasses
 from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import ConfusedPair, DirectedConfusion, Materiality
 from analysis.findings.interval import Interval, TwoIntervals
