@@ -36,14 +36,19 @@ MIXED = "mixed"
 class _Measured:
     """Effects of the cues on the confused images of one confusion, alone and against references.
 
-    `cells` and `own` have one cell per cue: against the references, and on the confused images alone. `lead` is that of the
-    first cue over the second.
+    Attributes:
+        cells: the effect of each cue against the references.
+        first: index of the largest.
+        lead: of the first over the second.
+        own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
+        num_images, num_references, imbalance: as in `RootCause`.
     """
 
     cells: tuple[Cell, ...]
-    own: tuple[Cell, ...]
     first: int
     lead: Cell
+    own: Cell
+    own_lead: Cell
     num_images: int
     num_references: int
     imbalance: float
@@ -54,9 +59,9 @@ def find_root_causes(
 ) -> tuple[RootCause, ...]:
     """Return the Shapley value of each cue for each confusion, and the cause if one cue leads significantly.
 
-    A cause is named if three conditions hold: its effect against the references lies above 0, simultaneously over the four cues;
-    its lead over the next cue lies above 0; and on the confused images alone, no other cue has a larger effect, and this effect
-    lies above 0. Without the third, the cue that other errors depend on least would be the cause.
+    A cause is named if its effect and its lead over the next cue lie above 0 twice: against the references, the effect
+    simultaneously over the four cues, and on the confused images alone. Without the second, the cue would be named that other
+    errors suffer most without; without the first, the cue that all images depend on most.
 
     Args:
         models: of an arm.
@@ -73,15 +78,20 @@ def find_root_causes(
     measured = [one for one in found if isinstance(one, _Measured)]
     cells = [cell for one in measured for cell in one.cells]
     effects = iter(compute_family(cells, scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)))
-    alone = [cell for one in measured for cell in one.own]
-    own = iter(compute_family(alone, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
-    leads = iter(compute_family([one.lead for one in measured], scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
+    leads, own, own_leads = (
+        iter(compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
+        for family in (
+            [one.lead for one in measured],
+            [one.own for one in measured],
+            [one.own_lead for one in measured],
+        )
+    )
     note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
     return tuple(
         one
         if isinstance(one, RootCause)
         else _conclude(
-            one, [next(effects) for _ in CUES], [next(own) for _ in CUES], next(leads), confusion, names, note
+            one, [next(effects) for _ in CUES], next(leads), (next(own), next(own_leads)), confusion, names, note
         )
         for one, confusion in zip(found, confusions, strict=True)
     )
@@ -161,11 +171,14 @@ def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, i
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
     first, second = int(order[0]), int(order[1])
     labels = np.zeros(num_confused, dtype=np.int64)
+    own = effects[:, :, :num_confused]
+    rival = max((cue for cue in range(len(CUES)) if cue != first), key=lambda cue: float(own[cue].mean()))
     return _Measured(
         cells=cells,
-        own=tuple(mean_cell(values[:, :num_confused], labels) for values in effects),
         first=first,
         lead=margins.contrast(effects[first] - effects[second]),
+        own=mean_cell(own[first], labels),
+        own_lead=mean_cell(own[first] - own[rival], labels),
         num_images=num_confused,
         num_references=effects.shape[2] - num_confused,
         imbalance=imbalance,
@@ -175,26 +188,26 @@ def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, i
 def _conclude(
     measured: _Measured,
     effects: Sequence[TwoIntervals],
-    own: Sequence[TwoIntervals],
     lead: TwoIntervals,
+    alone: Sequence[TwoIntervals],
     confusion: ConfusedClasses,
     names: Sequence[str],
     note: str,
 ) -> RootCause:
     first = measured.first
-    leads_alone = own[first].estimate >= max(effect.estimate for effect in own)
+    conditions = (effects[first], lead, *alone)
 
     def name(intervals: Sequence[Interval | None]) -> str | None:
-        if any(interval is None for interval in intervals):
+        found = [interval for interval in intervals if interval is not None]
+        if len(found) < len(intervals):
             return None
-        is_cause = leads_alone and all(interval.low > 0 for interval in intervals if interval is not None)
-        return CUES[first] if is_cause else MIXED
+        return CUES[first] if all(interval.low > 0 for interval in found) else MIXED
 
     return RootCause(
         classes=(names[confusion.one], names[confusion.other]),
         effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, effects, strict=True)),
-        cause=name((effects[first].models, own[first].models, lead.models)),
-        recipe_cause=name((effects[first].recipe, own[first].recipe, lead.recipe)),
+        cause=name([both.models for both in conditions]),
+        recipe_cause=name([both.recipe for both in conditions]),
         lead=lead,
         num_images=measured.num_images,
         note=note,
