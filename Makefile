@@ -1,6 +1,6 @@
 # make demo | test | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
 # bench-memory | faults | validate-statistics |
-# validate-forensics; everything lives in .venv.
+# validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
 DEVICE ?= cpu
 VENV := .venv
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics clean
+.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -57,10 +57,14 @@ bench-trials: bench-P8
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
-# The level and power of the cluster test, and the audits and the root cause on models whose shortcut is known; writes
-# benchmarks/FORENSICS.md. Under 40 minutes on two cores.
+# The level and power of the cluster test, and the audits and the root cause on models whose truth is known: a sample of the worlds.
+# Under 60 minutes on two cores. Finished worlds are stored in .venv/cache/worlds, and a run that was stopped resumes.
 validate-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_forensics
+
+# The same on all worlds; writes benchmarks/FORENSICS.md. Up to four hours on two cores.
+validate-forensics-whole: $(STAMP)
+	$(BIN)/python -m benchmarks.validation.validate_forensics --whole
 
 # Faults R1 to R14 at full counts, beside stock Ray Tune; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
 # or the full disk cannot be made.

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from analysis.statistics.families import Cell
 from analysis.statistics.metrics import FloatArray, IntArray
 
-# Widest difference of the expected margins of a match, in standard deviations of the margins of all errors.
+# Widest difference of the expected margins of a match, in standard deviations (`pool_deviation`).
 CALIPER = 0.25
 MAX_MATCHES = 3
 # The margins of the selecting seeds predict those of the measuring seeds with at least this slope.
@@ -52,13 +52,19 @@ def expect_margins(selecting: FloatArray, measured: FloatArray) -> FloatArray:
     return np.asarray(np.polynomial.Polynomial.fit(selecting, measured, 1)(selecting), dtype=np.float64)
 
 
+def pool_deviation(confused: FloatArray, candidates: FloatArray) -> float:
+    """Return the standard deviation of the margins before matching (Stuart 2010, Stat. Sci. 25:1), pooled over both groups."""
+    groups = [margins for margins in (confused, candidates) if len(margins) > 1]
+    return float(np.sqrt(np.mean([margins.var(ddof=1) for margins in groups]))) if groups else 0.0
+
+
 def match_references(confused: FloatArray, candidates: FloatArray, deviation: float, most: int) -> Matches:
     """Return up to `MAX_MATCHES` candidates for each confused image, with the smallest total difference and none used twice.
 
     Args:
         confused: (C,) expected margins of the confused images.
         candidates: (R,) expected margins of other errors.
-        deviation: standard deviation of the margins of all of them.
+        deviation: of the margins, from `pool_deviation`.
         most: references that are wanted in all; each confused image that can have one gets one.
     """
     owners: list[IntArray] = []
@@ -96,11 +102,9 @@ class MatchedMargins:
     weights: FloatArray
 
     @property
-    def imbalance(self) -> float:
-        """Mean margin of the confused images minus that of the references on the measuring seeds, in standard deviations."""
-        means = self.margins.mean(axis=0)
-        deviation = float(np.sqrt(np.mean([means[group].var(ddof=1) for group in self._groups()])))
-        return float(means @ self.weights) / deviation if deviation > 0 else 0.0
+    def difference(self) -> float:
+        """Mean margin of the confused images minus that of the references on the measuring seeds."""
+        return float(self.margins.mean(axis=0) @ self.weights)
 
     def contrast(self, effects: FloatArray) -> Cell:
         """Return the cell of the effect on the confused images minus that on the references, at equal margins.

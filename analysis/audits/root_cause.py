@@ -8,20 +8,19 @@ with the same margin (`analysis.audits.matched_references`), because an effect t
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, Errors, find_errors
 from analysis.audits.cues import CUES, prepare_removal, remove_cues
-from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references
-from analysis.audits.ring_swaps import Images
+from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import CueEffect, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.metrics import FloatArray
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
@@ -31,139 +30,76 @@ MAX_REFERENCES = 120
 # Largest difference of the margins on the measuring seeds, in standard deviations.
 MAX_IMBALANCE = 0.2
 MIXED = "mixed"
-# Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images.
-ComputeLogits = Callable[[Images], FloatArray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfusedClasses:
-    """Two classes that are confused: images of `one` predicted as `other`, and unless `is_directed` those of `other` as `one`."""
-
-    one: int
-    other: int
-    is_directed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Errors:
-    """Images that the selecting seeds classify wrongly.
-
-    Attributes:
-        images: (n,) indices into the audit's images.
-        true, predicted: (n,) their class, and the one that at least half of the selecting seeds predict instead.
-        margins: (n,) mean over the selecting seeds.
-        measured: (n,) mean over the measuring seeds.
-    """
-
-    images: IntArray
-    true: IntArray
-    predicted: IntArray
-    margins: FloatArray
-    measured: FloatArray
-
-    def take(self, chosen: IntArray | NDArray[np.bool_]) -> "_Errors":
-        return _Errors(
-            images=self.images[chosen],
-            true=self.true[chosen],
-            predicted=self.predicted[chosen],
-            margins=self.margins[chosen],
-            measured=self.measured[chosen],
-        )
-
-    def join(self, other: "_Errors") -> "_Errors":
-        return _Errors(
-            images=np.concatenate([self.images, other.images]),
-            true=np.concatenate([self.true, other.true]),
-            predicted=np.concatenate([self.predicted, other.predicted]),
-            margins=np.concatenate([self.margins, other.margins]),
-            measured=np.concatenate([self.measured, other.measured]),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
     """Effects of the cues on the confused images of one confusion, alone and against references.
 
-    `cells` and `own` have one cell per cue: against the references, and on the confused images alone. `lead` is that of the
-    first cue over the second.
+    Attributes:
+        cells: the effect of each cue against the references.
+        first: index of the largest.
+        lead: of the first over the second.
+        own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
+        num_images, num_references, imbalance: as in `RootCause`.
     """
 
     cells: tuple[Cell, ...]
-    own: tuple[Cell, ...]
     first: int
     lead: Cell
+    own: Cell
+    own_lead: Cell
     num_images: int
     num_references: int
     imbalance: float
 
 
 def find_root_causes(
-    selecting: FloatArray,
-    measure: ComputeLogits,
-    audit_images: AuditImages,
-    confusions: Sequence[ConfusedClasses],
-    *,
-    are_own_errors: bool = False,
-    seed: int = 0,
+    models: CauseModels, audit_images: AuditImages, confusions: Sequence[ConfusedClasses], *, seed: int = 0
 ) -> tuple[RootCause, ...]:
     """Return the Shapley value of each cue for each confusion, and the cause if one cue leads significantly.
 
-    A cause is named if three conditions hold: its effect against the references lies above 0, simultaneously over the four cues;
-    its lead over the next cue lies above 0; and on the confused images alone, no other cue has a larger effect, and this effect
-    lies above 0. Without the third, the cue that other errors depend on least would be the cause.
+    A cause is named if its effect and its lead over the next cue lie above 0 twice: against the references, the effect
+    simultaneously over the four cues, and on the confused images alone. Without the second, the cue would be named that other
+    errors suffer most without; without the first, the cue that all images depend on most.
 
     Args:
-        selecting: (A, N, K) logits of the seeds that choose the images.
-        measure: the models of the other seeds.
-        audit_images: N images that no model was trained on.
+        models: of an arm.
+        audit_images: that the sample ids of `models` index; no model was trained on these.
         confusions: pairs of classes, or directed cells of the confusion matrix.
-        are_own_errors: whether the seeds that choose also measure; one single model leaves no other way.
         seed: of donors, patch orders and the choice among many images.
     """
     names = audit_images.class_names
-    errors = _find_errors(selecting, measure, audit_images)
+    errors = find_errors(models, audit_images.labels[models.sample_ids])
     found: list[_Measured | RootCause] = []
     for confusion in confusions:
         generator = numpy_generator(seed, f"root cause {confusion.one} {confusion.other} {confusion.is_directed}")
-        found.append(_measure_confusion(errors, measure, audit_images, confusion, generator))
+        found.append(_measure_confusion(errors, models, audit_images, confusion, generator))
     measured = [one for one in found if isinstance(one, _Measured)]
     cells = [cell for one in measured for cell in one.cells]
     effects = iter(compute_family(cells, scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)))
-    alone = [cell for one in measured for cell in one.own]
-    own = iter(compute_family(alone, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
-    leads = iter(compute_family([one.lead for one in measured], scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
-    note = "one model: the images were chosen by its own errors" if are_own_errors else ""
+    leads, own, own_leads = (
+        iter(compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
+        for family in (
+            [one.lead for one in measured],
+            [one.own for one in measured],
+            [one.own_lead for one in measured],
+        )
+    )
+    note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
     return tuple(
         one
         if isinstance(one, RootCause)
         else _conclude(
-            one, [next(effects) for _ in CUES], [next(own) for _ in CUES], next(leads), confusion, names, note
+            one, [next(effects) for _ in CUES], next(leads), (next(own), next(own_leads)), confusion, names, note
         )
         for one, confusion in zip(found, confusions, strict=True)
     )
 
 
-def _find_errors(selecting: FloatArray, measure: ComputeLogits, audit_images: AuditImages) -> _Errors:
-    """Return the images to which at least half of the selecting seeds give the same wrong class."""
-    labels = audit_images.labels
-    votes = np.eye(selecting.shape[2])[selecting.argmax(axis=2)].mean(axis=0)
-    votes[np.arange(len(labels)), labels] = 0
-    images = np.flatnonzero(votes.max(axis=1) >= 0.5)
-    true, predicted, n = labels[images], votes[images].argmax(axis=1), np.arange(len(images))
-    before = selecting[:, images].mean(axis=0)
-    after = measure(audit_images.images[images]).mean(axis=0) if len(images) else before
-    return _Errors(
-        images=images,
-        true=true,
-        predicted=predicted,
-        margins=before[n, true] - before[n, predicted],
-        measured=after[n, true] - after[n, predicted],
-    )
-
-
 def _measure_confusion(
-    errors: _Errors,
-    measure: ComputeLogits,
+    errors: Errors,
+    models: CauseModels,
     audit_images: AuditImages,
     confusion: ConfusedClasses,
     generator: np.random.Generator,
@@ -177,36 +113,43 @@ def _measure_confusion(
     names = audit_images.class_names
     if len(confused.images) < MIN_IMAGES:
         return unmeasured_cause(confusion, names, len(confused.images), "the selecting seeds confuse too few images")
-    matches = match_references(
-        *(expect_margins(group.margins, group.measured) for group in (confused, candidates)),
-        deviation=float(np.std(confused.join(candidates).measured)),
-        most=MAX_REFERENCES,
-    )
+    deviation = pool_deviation(confused.measured, candidates.measured)
+    expected, of_candidates = (expect_margins(group.margins, group.measured) for group in (confused, candidates))
+    matches = match_references(expected, of_candidates, deviation, MAX_REFERENCES)
     if len(matches.confused) < MIN_IMAGES or len(matches.references) < MIN_IMAGES:
         note = f"no comparable references: {len(matches.confused)} images have other errors of the same margin"
         return unmeasured_cause(confusion, names, len(confused.images), note)
     both = confused.take(matches.confused).join(candidates.take(matches.references))
-    values = _measure(measure, audit_images, both, generator)
+    values = _measure(models, audit_images, both, generator)
     margins = MatchedMargins(margins=values[frozenset()], instrument=both.margins, weights=matches.weights)
-    if abs(margins.imbalance) > MAX_IMBALANCE:
-        note = f"no comparable references: their margins differ by {abs(margins.imbalance):.2f} standard deviations"
-        return unmeasured_cause(confusion, names, len(matches.confused), note)
-    return _contrast(margins, np.stack([_compute_shapley(cue, values) for cue in CUES]), len(matches.confused))
+    effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
+    imbalance = margins.difference / deviation if deviation > 0 else 0.0
+    if abs(imbalance) > MAX_IMBALANCE:
+        note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
+        return replace(
+            unmeasured_cause(confusion, names, len(matches.confused), note),
+            num_references=len(matches.references),
+            imbalance=imbalance,
+        )
+    return _contrast(margins, effects, len(matches.confused), imbalance)
 
 
 def _measure(
-    compute_logits: ComputeLogits, audit_images: AuditImages, errors: _Errors, generator: np.random.Generator
+    models: CauseModels, audit_images: AuditImages, errors: Errors, generator: np.random.Generator
 ) -> dict[frozenset[str], FloatArray]:
     """Return the (S, n) margins of the images by the set of cues that were removed."""
-    images, labels = audit_images.images[errors.images], audit_images.labels
-    third = [np.flatnonzero(~np.isin(labels, (t, p))) for t, p in zip(errors.true, errors.predicted, strict=True)]
-    donors = audit_images.images[[generator.choice(candidates) for candidates in third]]
+    images, labels = audit_images.images[errors.images], audit_images.labels[models.sample_ids]
+    chosen = [
+        generator.choice(models.sample_ids[(labels != t) & (labels != p)])
+        for t, p in zip(errors.true, errors.predicted, strict=True)
+    ]
+    donors = audit_images.images[chosen]
     removal = prepare_removal(images, donors, generator)
     n = np.arange(len(images))
     margins = {}
     for size in range(len(CUES) + 1):
         for cues in itertools.combinations(CUES, size):
-            logits = compute_logits(remove_cues(images, frozenset(cues), removal))
+            logits = models.compute_logits(remove_cues(images, frozenset(cues), removal))
             margins[frozenset(cues)] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
     return margins
 
@@ -222,46 +165,49 @@ def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> Floa
     return np.asarray(total)
 
 
-def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int) -> _Measured:
+def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, imbalance: float) -> _Measured:
     """Return the cells of the (4, S, n) effects, those of the confused images first."""
     cells = tuple(margins.contrast(values) for values in effects)
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
     first, second = int(order[0]), int(order[1])
     labels = np.zeros(num_confused, dtype=np.int64)
+    own = effects[:, :, :num_confused]
+    rival = max((cue for cue in range(len(CUES)) if cue != first), key=lambda cue: float(own[cue].mean()))
     return _Measured(
         cells=cells,
-        own=tuple(mean_cell(values[:, :num_confused], labels) for values in effects),
         first=first,
         lead=margins.contrast(effects[first] - effects[second]),
+        own=mean_cell(own[first], labels),
+        own_lead=mean_cell(own[first] - own[rival], labels),
         num_images=num_confused,
         num_references=effects.shape[2] - num_confused,
-        imbalance=margins.imbalance,
+        imbalance=imbalance,
     )
 
 
 def _conclude(
     measured: _Measured,
     effects: Sequence[TwoIntervals],
-    own: Sequence[TwoIntervals],
     lead: TwoIntervals,
+    alone: Sequence[TwoIntervals],
     confusion: ConfusedClasses,
     names: Sequence[str],
     note: str,
 ) -> RootCause:
     first = measured.first
-    leads_alone = own[first].estimate >= max(effect.estimate for effect in own)
+    conditions = (effects[first], lead, *alone)
 
     def name(intervals: Sequence[Interval | None]) -> str | None:
-        if any(interval is None for interval in intervals):
+        found = [interval for interval in intervals if interval is not None]
+        if len(found) < len(intervals):
             return None
-        is_cause = leads_alone and all(interval.low > 0 for interval in intervals if interval is not None)
-        return CUES[first] if is_cause else MIXED
+        return CUES[first] if all(interval.low > 0 for interval in found) else MIXED
 
     return RootCause(
         classes=(names[confusion.one], names[confusion.other]),
         effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, effects, strict=True)),
-        cause=name((effects[first].models, own[first].models, lead.models)),
-        recipe_cause=name((effects[first].recipe, own[first].recipe, lead.recipe)),
+        cause=name([both.models for both in conditions]),
+        recipe_cause=name([both.recipe for both in conditions]),
         lead=lead,
         num_images=measured.num_images,
         note=note,
