@@ -46,7 +46,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 15 minutes on two cores.
+# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 20 minutes on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_replay
 
