@@ -46,7 +46,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 10 minutes on two cores.
+# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 15 minutes on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_replay
 
@@ -67,7 +67,7 @@ validate-forensics: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
 
-# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 30 minutes on two cores. DEVICE=cuda measures
+# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 40 minutes on two cores. DEVICE=cuda measures
 # P2 to P5 and P11 on a GPU.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance.bench --device $(DEVICE)

@@ -291,6 +291,29 @@ def inspect_spec(
     print_inspection(loaded, address, console)
 
 
+@app.command()
+def plan(
+    spec: options.SpecArgument,
+    overrides: options.SetOption = None,
+    like: options.LikeOption = None,
+    pilot: options.PilotOption = None,
+    seed_sd: options.SeedSdOption = None,
+    image_sd: options.ImageSdOption = None,
+    seed_image_sd: options.SeedImageSdOption = None,
+    storage: options.StorageOption = None,
+) -> None:
+    """Forecast what the looks of a spec can decide, and what would decide its margin. Writes nothing.
+
+    The variances come from [plan] in the spec, from --like, from --pilot, or from --seed-sd and --image-sd.
+    """
+    from study.spec.reading import load_spec
+    from study.views.planning import PlanOptions, print_plan
+
+    loaded, _ = load_spec(spec, overrides or [])
+    given = PlanOptions(like=like, pilot=pilot, seed_sd=seed_sd, image_sd=image_sd, seed_image_sd=seed_image_sd)
+    print_plan(loaded, given, storage, console)
+
+
 def _with_options(overrides: list[str] | None, warm_start: str | None, *, profile: bool) -> list[str]:
     """Return the overrides, with ``--warm-start`` and ``--profile`` as keys of the spec, so that spec.toml records them."""
     warm = [] if warm_start is None else [f"search.warm_start={json.dumps(warm_start)}"]

@@ -87,6 +87,17 @@ DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but s
 NumTrialsOption = Annotated[Text, Option(help="Extend the search: a new total such as 40, or an increase such as +8.")]
 DeviceSecondsOption = Annotated[Text, Option(help="Extend a search with a budget of device-seconds: 4000, or +600.")]
 SearchOnlyOption = Annotated[bool, Option("--search-only", help="Stop after the search.")]
+LikeOption = Annotated[Text, Option(help="Take the variances and costs of this study, which has been compared.")]
+_PILOT_HELP = "Train so many seeds of every arm on this machine, and take their variances and costs."
+PilotOption = Annotated[int | None, Option(help=_PILOT_HELP)]
+_SEED_SD_HELP = "Standard deviation of the paired difference in macro-F1 between seeds, in percentage points."
+SeedSdOption = Annotated[float | None, Option(help=_SEED_SD_HELP)]
+_IMAGE_SD_HELP = """Standard deviation of the images' influence on the difference, in percentage points: N test images contribute
+IMAGE_SD / sqrt(N) to its standard error. For a difference in accuracy it is about the root of the share of images on which
+the arms disagree: 35 for 12 %."""
+ImageSdOption = Annotated[float | None, Option(help=_IMAGE_SD_HELP)]
+_SEED_IMAGE_SD_HELP = "Standard deviation of one image's influence from seed to seed, in percentage points. Default: 0."
+SeedImageSdOption = Annotated[float | None, Option(help=_SEED_IMAGE_SD_HELP)]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 
 _PREDICTIONS_HELP = """Instead of a study: a file with the predictions of models trained elsewhere. Repeatable. An npz file

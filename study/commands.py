@@ -41,6 +41,7 @@ from study.spec.study_spec import StudySpec
 from study.state import budget_extensions as extensions
 from study.state.paths import study_uri
 from study.views.live_view import LiveView
+from study.views.planning import describe_launch
 from study.views.status import print_stage
 from trainables.records.store import Store
 
@@ -88,6 +89,9 @@ def launch(
             _print_line(warm_start.note, console)
     for sentence in describe_changed_settings(configurations, prepared.fixed):
         _print_line(sentence, console)
+    warning = describe_launch(loaded, len(prepared.splits.test), storage)
+    if warning:
+        _print_line(f"warning: {warning}", console)
     with connect_cluster(address) as cluster:
         max_concurrent = check_cluster(loaded, cluster)
         costs = measure_full_trials(loaded, prepared) if loaded.search.device_seconds is not None else None

@@ -45,6 +45,7 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
                 influence=compute_precision_influence(labels, predicted, c),
                 labels=labels,
                 num_observations=float(called[:, c].mean()),
+                groups=arm.groups,
             )
             for c in classes
         ],
@@ -58,6 +59,7 @@ def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confid
                 influence=compute_f1_influence(labels, predicted, c),
                 labels=labels,
                 num_observations=float((true + called - hits)[:, c].mean()),
+                groups=arm.groups,
             )
             for c in classes
         ],
@@ -86,5 +88,6 @@ def compute_macro_f1_intervals(arm: ArmPredictions, confidence: float) -> TwoInt
         influence=compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes),
         labels=arm.labels,
         num_observations=len(arm.labels),
+        groups=arm.groups,
     )
     return compute_two_intervals(cell, scale=Scale.PROPORTION, confidence=confidence)

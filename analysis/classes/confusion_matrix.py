@@ -61,7 +61,8 @@ def compute_rates(
 
 
 def _rate_cell(arm: ArmPredictions, images: IntArray, predicted_class: int) -> Cell:
-    return mean_cell(np.asarray(arm.predicted[:, images] == predicted_class, dtype=np.float64), arm.labels[images])
+    marks = np.asarray(arm.predicted[:, images] == predicted_class, dtype=np.float64)
+    return mean_cell(marks, arm.labels[images], None if arm.groups is None else arm.groups[images])
 
 
 def compute_excess(counts: FloatArray) -> FloatArray:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 from analysis.classes.confusion_matrix import check_class_names, compute_rates
 from analysis.classes.pair_rates import compute_human_excess
 from analysis.findings.class_findings import DirectedConfusion, HumanExcess, Materiality
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.mid_p_bounds import compute_mid_p_bounds
 
 # Share of the true class.
 TOLERANCE = 0.05
@@ -69,7 +70,7 @@ def judge_rate(rate: Interval) -> Materiality:
 def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -> int | None:
     """Return how many images of the class would decide an UNDECIDED cell, rounded up to two digits.
 
-    It is the size at which the Clopper-Pearson interval of the present rate excludes the tolerance. Several seeds on the same
+    It is the size at which the interval of one model with the present rate excludes the tolerance. Several seeds on the same
     images do a little better.
 
     Args:
@@ -86,9 +87,8 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
 
     def distance(size: float) -> float:
         """Return how far the bound lies beyond the tolerance at this size."""
-        if p > TOLERANCE:
-            return float(stats.beta.ppf(tail, p * size, (1 - p) * size + 1)) - TOLERANCE
-        return TOLERANCE - float(stats.beta.ppf(1 - tail, p * size + 1, (1 - p) * size))
+        low, high = compute_mid_p_bounds(np.array([p]), np.array([float(size)]), np.array([tail]))
+        return float(low[0]) - TOLERANCE if p > TOLERANCE else TOLERANCE - float(high[0])
 
     if distance(MOST_IMAGES) <= 0:
         return None

@@ -31,7 +31,7 @@ def compute_pair_rates(
     cells = []
     for pair in pairs:
         images, mistaken = _mistaken(arm, pair)
-        cells.append(mean_cell(mistaken, arm.labels[images]))
+        cells.append(mean_cell(mistaken, arm.labels[images], None if arm.groups is None else arm.groups[images]))
     return compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
 
 

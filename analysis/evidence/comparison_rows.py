@@ -6,6 +6,7 @@ from statistics import fmean
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.divergence import TOO_FEW_FINISHED, measure_divergence, weigh_divergence, withhold_verdict
 from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.interval import Interval
 from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds
@@ -83,6 +84,32 @@ def _average(
 
 
 def _judge(
+    contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: set[int], rule: RowRule, look: int
+) -> ComparisonRow:
+    """Return the row over the seeds with which every arm's run finished; runs that diverged can take its verdict away."""
+    all_runs = _judge_seeds(contrast, evidence, seeds, rule, look)
+    arms = [evidence[arm].with_seeds(seeds) for arm in contrast.arms]
+    if not any(arm.diverged for arm in arms):
+        return all_runs
+    judged = _find_judged_seeds(contrast, evidence, seeds)
+    finished = all_runs if judged == seeds else _judge_seeds(contrast, evidence, judged, rule, look)
+    divergence = tuple(measure_divergence(arm) for arm in arms)
+    finished = replace(finished, divergence=divergence, all_runs_effect=all_runs.effect)
+    if judged == seeds:
+        return replace(withhold_verdict(finished, TOO_FEW_FINISHED), p_value=None, p_adjusted=None)
+    num_diverged = {found.arm: found.num_diverged for found in divergence}
+    excess = sum(num_diverged[arm] for arm in contrast.treatment_arms)
+    excess -= sum(num_diverged[arm] for arm in contrast.control_arms)
+    return weigh_divergence(finished, all_runs, excess)
+
+
+def _find_judged_seeds(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: set[int]) -> set[int]:
+    """Return the seeds with which no arm's run diverged; all seeds if there are fewer than two such seeds."""
+    finished = seeds - {r.config.seed for arm in contrast.arms for r in evidence[arm].diverged}
+    return finished if len(finished) >= 2 else seeds
+
+
+def _judge_seeds(
     contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int], rule: RowRule, look: int
 ) -> ComparisonRow:
     treatment, control = _sides(contrast, evidence, seeds)
@@ -150,7 +177,8 @@ def complete_row(
         class_names: K names; a class indexes them.
         plan_changed: whether the plan was changed after it was written.
     """
-    treatment, control = _sides(contrast, evidence, _seeds_of_look(contrast, evidence, rule, row.look))
+    seeds = _seeds_of_look(contrast, evidence, rule, row.look)
+    treatment, control = _sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
     bootstrap = None
     if row.intervals != "anytime":
         bootstrap = compute_crossed_bootstrap(treatment, control, confidence=row.confidence)

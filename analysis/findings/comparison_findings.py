@@ -21,10 +21,12 @@ class ClassDifference:
 
     Attributes:
         class_name: the class.
-        effect: mean over paired seeds with its 95 % interval for new seeds and new images, pointwise for this class.
+        effect: mean over paired seeds with its 95 % interval for new seeds and new images, pointwise for this class; the
+            variance between seeds is moderated over the classes.
         p_value: two-sided, for no difference.
         p_adjusted: Benjamini-Hochberg over the classes of the row.
         is_flagged: whether `p_adjusted` is at most the false discovery rate, 0.10.
+        models_effect: the same difference with its interval for these very models on new images.
     """
 
     class_name: str
@@ -32,6 +34,7 @@ class ClassDifference:
     p_value: float
     p_adjusted: float
     is_flagged: bool
+    models_effect: Interval | None = None
 
 
 class Question(StrEnum):

@@ -145,13 +145,16 @@ def describe_pruning(findings: Findings) -> str:
 
 
 def describe_tuning(findings: Findings) -> str:
-    """Return which arm leads at which search budget; "" if fewer than two arms have a tuning curve."""
+    """Return which arm led at which device time of the search; "" if fewer than two arms have a tuning curve."""
     leaders = find_lead_changes(findings.tuning_curves)
     if not leaders:
         return ""
     (_, first), *later = leaders
     changes = "".join(f", then {arm} from {format_seconds(seconds)} of device time" for seconds, arm in later)
-    return f"Highest expected best score at equal device time: {first}{changes or ' throughout'}."
+    return (
+        f"Best score so far at equal device time: {first}{changes or ' throughout'}. This is one search per arm; another search "
+        "may order the arms differently."
+    )
 
 
 def search_plot_keys(arms: Sequence[str]) -> list[str]:
@@ -208,7 +211,7 @@ def _describe_known_figures(findings: Findings) -> dict[str, str]:
         "clever_hans": "Accuracy loss of each class with a ring of another class, with intervals, per arm and ring width; the "
         "tables per class have the numbers.",
         "root_causes": "Bar charts of the effect of removing each cue, one per confused pair; the table has the numbers.",
-        "tuning_curves": "Expected best macro-F1 on the search split against the search budget of each arm, with bands.",
+        "tuning_curves": "Best macro-F1 so far on the search split against the device time of each arm's search.",
         "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
         "search_edf": "Empirical distribution of macro-F1 over the completed trials, one curve per arm.",
         "search_timeline": "Timeline of the search: one bar per trial from start to end, colored by its final state.",

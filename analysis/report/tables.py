@@ -232,10 +232,8 @@ def _percent(fraction: float | None) -> float | None:
 
 
 def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {
-        f"{name}_low_pp": None if interval is None else 100 * interval.low,
-        f"{name}_high_pp": None if interval is None else 100 * interval.high,
-    }
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low_pp": _percent(low), f"{name}_high_pp": _percent(high)}
 
 
 def _models_line(row: TableRow) -> str:
@@ -334,7 +332,10 @@ def describe_divergence(row: ComparisonRow) -> str:
         return arms
     found = row.all_runs_effect
     low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
-    return f"{arms}; difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
+    finished = (
+        "" if found == row.effect else f"; the row is about the {row.num_seeds} seeds with which every run finished"
+    )
+    return f"{arms}{finished}; difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
 
 
 def _describe_arm_divergence(arm: ArmDivergence) -> str:

@@ -21,6 +21,7 @@ class ArmPredictions:
         sample_ids: (N,) int64.
         predicted: (S, N) int64 in [0, K).
         num_classes: K.
+        groups: (N,) number of the group of each image, such as its patient; None where images are independent.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ArmPredictions:
     sample_ids: IntArray
     predicted: IntArray
     num_classes: int
+    groups: IntArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -94,6 +96,11 @@ class ArmAverage:
         """K."""
         return self.members[0].num_classes
 
+    @property
+    def groups(self) -> IntArray | None:
+        """The members' groups of images, (N,); None where images are independent."""
+        return self.members[0].groups
+
 
 Side = ArmPredictions | ArmAverage
 
@@ -134,6 +141,7 @@ def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmP
         sample_ids=first.sample_ids,
         predicted=np.stack([predictions[seed].predicted for seed in seeds]),
         num_classes=first.logits.shape[1],
+        groups=first.groups,
     )
 
 

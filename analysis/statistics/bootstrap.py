@@ -43,7 +43,7 @@ def compute_crossed_bootstrap(
     draws = []
     for start in range(0, num_draws, chunk):
         size = min(chunk, num_draws - start)
-        weights = draw_image_weights(treatment.labels, size, generator)
+        weights = draw_image_weights(treatment.labels, size, generator, treatment.groups)
         seed_draws = generator.integers(num_seeds, size=(size, num_seeds))
         draws.append(compute_bootstrap_differences(treatment, control, weights, seed_draws))
     deviation = float(np.std(np.concatenate(draws), ddof=1))
@@ -52,8 +52,19 @@ def compute_crossed_bootstrap(
     return Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width)
 
 
-def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return (B, N) float32 weights: for each draw and class, multinomial counts that sum to the size of the class."""
+def draw_image_weights(
+    labels: IntArray, num_draws: int, generator: np.random.Generator, groups: IntArray | None = None
+) -> NDArray[np.float32]:
+    """Return (B, N) float32 weights: for each draw, multinomial counts that sum to the number of units of each stratum.
+
+    The units are images stratified by class, or the groups of images that `groups` (N,) numbers; all images of a group have its
+    count. Groups are stratified by class where each lies within one class.
+    """
+    if groups is not None:
+        number = np.unique(groups, return_inverse=True)[1]
+        first = np.unique(number, return_index=True)[1]
+        strata = labels[first] if np.array_equal(labels[first][number], labels) else np.zeros_like(first)
+        return np.ascontiguousarray(draw_image_weights(strata, num_draws, generator)[:, number])
     weights = np.empty((num_draws, len(labels)), dtype=np.float32)
     rows = np.arange(num_draws)[:, None]
     for label in np.unique(labels):

@@ -49,7 +49,7 @@ def compute_difference(treatment: Side, control: Side, confidence: float) -> Cro
     differences = compute_seed_differences(treatment, control)
     labels, num_classes = treatment.labels, treatment.num_classes
     return compute_crossed_interval(
-        differences, _compute_influence(treatment, control), labels, num_classes, confidence
+        differences, _compute_influence(treatment, control), labels, num_classes, confidence, treatment.groups
     )
 
 
@@ -204,15 +204,15 @@ def _estimate_models(
     treatment: Side, control: Side, confidence: float, found: CrossedEstimate | None
 ) -> _ModelsEstimate:
     """Return the estimate for these very models; `found` is that for the recipe, None for one seed."""
+    units = find_sampling_units(treatment.labels, treatment.groups)
     if found is None:
         differences = compute_seed_differences(treatment, control)
         influence = _compute_influence(treatment, control)
-        units = find_sampling_units(treatment.labels)
         image_variance = compute_variances(differences, influence, units).images
         estimate = float(differences.mean())
     else:
         image_variance, estimate = found.image_variance, found.interval.estimate
-    error, df = math.sqrt(image_variance), float(len(treatment.labels) - 1)
+    error, df = math.sqrt(image_variance), float(units.count - 1)
     half_width = float(compute_t_quantile(confidence, df)) * error
     return _ModelsEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from benchmarks.pages import publish_simulation
+from benchmarks.validation.audit_tables import tabulate_audits
 from benchmarks.validation.cause_tables import tabulate_causes
 from benchmarks.validation.cluster_tables import tabulate_clusters
 from benchmarks.validation.goals import list_problems, tabulate_goals
-from benchmarks.validation.planted_tables import tabulate_audits
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "FORENSICS.md"

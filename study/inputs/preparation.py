@@ -59,6 +59,7 @@ def prepare(spec: StudySpec) -> Prepared:
             splits=splits,
             class_names=image_set.class_names,
             class_groups=image_set.class_groups,
+            groups=image_set.groups,
             reload=partial(load_images, spec),
         ),
         fixed=fixed_settings(spec, splits, weights),
@@ -90,6 +91,8 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
     options = dict(spec.data.options)
     if spec.data.num_images is not None:
         options["num_images"] = spec.data.num_images
+    if spec.data.group is not None:
+        options["group"] = spec.data.group
     memory_budget = memory_budget or spec.resources.image_memory_budget
     return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
 

@@ -49,6 +49,8 @@ _VERSION_1: dict[str, Any] = {
     "search.asha.first_rung": 0,
     "confirm.top_k": 2,
     "confirm.num_ranking_seeds": 1,
+    "confirm.fresh_seeds": False,
+    "confirm.diverged_runs": "drop",
     "confirm.looks": [5],
     "confirm.intervals": "planned",
     "confirm.margin": 0.005,
@@ -68,7 +70,15 @@ _VERSION_1: dict[str, Any] = {
 }
 
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {1: _VERSION_1, 2: {**_VERSION_1, "train.head_precision": "fp32"}}
+    {
+        1: _VERSION_1,
+        2: {
+            **_VERSION_1,
+            "train.head_precision": "fp32",
+            "confirm.fresh_seeds": True,
+            "confirm.diverged_runs": "count",
+        },
+    }
 )
 
 

@@ -124,7 +124,13 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     """
     plan = followed_plan(study.book, study.spec)
     if plan is not None and is_confirmed(study) and arm in plan.chosen:
-        return planned_runs(study.book, study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]])[0]
+        winner, seeds = study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]]
+        runs = planned_runs(study.book, winner, seeds, diverged_runs="drop")
+        if not runs:
+            raise UserInputError(
+                f"every confirmation trial of the arm {arm!r} diverged, so there is no model to export"
+            )
+        return runs[0]
     ranked = best_trials(study.book.of_stage("search"), arm, study.spec.search.max_epochs)
     return ranked[0] if ranked else None
 

@@ -92,4 +92,7 @@ def test_a_study_keeps_the_defaults_that_it_was_launched_with(golden: Path) -> N
     if not recorded:
         assert spec.defaults_version == FIRST_VERSION
     assert spec.train.momentum == DEFAULTS[spec.defaults_version]["train.momentum"]
-    assert spec.confirm.num_ranking_seeds == DEFAULTS[spec.defaults_version]["confirm.num_ranking_seeds"]
+    for name in ("num_ranking_seeds", "fresh_seeds", "diverged_runs"):
+        assert getattr(spec.confirm, name) == DEFAULTS[spec.defaults_version][f"confirm.{name}"]
+    if spec.defaults_version == FIRST_VERSION:
+        assert (spec.confirm.fresh_seeds, spec.confirm.diverged_runs) == (False, "drop")

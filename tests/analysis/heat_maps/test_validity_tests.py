@@ -12,7 +12,7 @@ from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import CamTest
 from analysis.heat_maps.grad_cam import choose_cam_layer, compute_cams, compute_road
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
-from benchmarks.validation.planted_truth import train_runs
+from benchmarks.validation.planted_models import train_runs
 from search_spaces.errors import UserInputError
 from trainables.data.augmentation import prepare_batch
 from trainables.data.sources.planted import make_planted_scenes

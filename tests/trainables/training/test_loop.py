@@ -262,23 +262,24 @@ def test_logits_follow_the_indices_and_keep_the_models_mode(finished: TrainingRu
 
 
 def test_the_two_largest_logits_of_a_bfloat16_backbone_tie_only_without_the_float32_head() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (200, 16, 16, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3), dtype=np.uint8)
     images = images[:, :1, :1] // 2 + images // 2
     num_ties = {}
     for head in ("fp32", "as_backbone"):
         config = change(precision="bf16", head_precision=head)
         model = build_model(config, 1000)  # with many classes, the two largest logits lie close together
-        top = np.sort(compute_logits(model, torch.from_numpy(images), np.arange(200), config, CPU, 100), axis=1)
+        top = np.sort(compute_logits(model, torch.from_numpy(images), np.arange(100), config, CPU, 100), axis=1)
         num_ties[head] = int((top[:, -1] == top[:, -2]).sum())
     assert num_ties["fp32"] == 0
-    assert num_ties["as_backbone"] >= 3
+    assert num_ties["as_backbone"] > 0
 
 
 @pytest.mark.parametrize("freeze", [False, True])
 def test_the_float32_head_trains_on_the_features_of_the_bfloat16_backbone(freeze: bool) -> None:
     losses = {}
     for head in ("fp32", "as_backbone"):
-        run = start(change(precision="bf16", head_precision=head, freeze=freeze, max_lr=0.001))
+        config = change(precision="bf16", head_precision=head, freeze=freeze, max_lr=0.001)
+        run = start(config, make_data(num_train=16))
         dtypes: list[torch.dtype] = []
         run.model.fc.register_forward_hook(lambda _module, _inputs, output, seen=dtypes: seen.append(output.dtype))  # type: ignore[union-attr]
         losses[head] = run.run_epoch().train_loss
