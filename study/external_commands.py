@@ -77,6 +77,11 @@ def analyze_predictions(
     if to is not None:
         texts = {"html": build_forensics_page(_title(files), found), "json": found.to_json()}
         _write_files(to, "forensics", texts, console)
+    else:
+        _print(
+            "--to FOLDER writes these findings with the confusion matrix and the scores of the classes as a page.",
+            console,
+        )
 
 
 def _print_arm(arm: OutsideArm, console: Console) -> None:
@@ -86,10 +91,10 @@ def _print_arm(arm: OutsideArm, console: Console) -> None:
     if arm.directed:
         console.print(build_directed_table(arm.directed[:MOST_ROWS]))
         _print(describe_directed(arm), console)
+    _print(describe_clusters(arm), console)
     if arm.confused_pairs:
         pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
         console.print(build_pair_table(pairs[:MOST_ROWS]))
-    _print(describe_clusters(arm), console)
     for contrast in arm.group_contrasts:
         _print(describe_contrast(contrast, arm.arm), console)
 
