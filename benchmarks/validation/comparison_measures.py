@@ -1,6 +1,7 @@
 """What is measured on one simulated comparison: intervals of several methods, verdicts, looks and power."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
@@ -10,9 +11,8 @@ from analysis.statistics.anytime import compute_anytime_interval
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.bootstrap import draw_image_weights
 from analysis.statistics.comparison import compare_arms, compute_difference, compute_verdict
-from analysis.statistics.crossed_interval import CrossedEstimate, compute_crossed_interval, compute_t_quantile
-from analysis.statistics.influence import compute_macro_f1_influence
-from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1, compute_weighted_macro_f1
+from analysis.statistics.crossed_interval import CrossedEstimate, compute_t_quantile
+from analysis.statistics.metrics import compute_weighted_macro_f1
 from benchmarks.validation.statistics_simulation import World, first_seeds
 from trainables.seeds import numpy_generator
 
@@ -33,7 +33,7 @@ def draw_pair(world: World, number: int, name: str) -> tuple[ArmPredictions, Arm
 
 
 def measure_interval(world: World, number: int) -> tuple[float, float]:
-    """Return the bounds of the product's interval; the world's groups are not considered."""
+    """Return the bounds of the product's interval."""
     found = compute_difference(*draw_pair(world, number, "interval"), 1 - ALPHA).interval
     return found.low, found.high
 
@@ -42,8 +42,10 @@ def measure_groups(world: World, number: int) -> dict[str, tuple[float, float]]:
     """Return the bounds of the interval with and without the groups of the images."""
     pair = draw_pair(world, number, "groups")
     return {
-        "clustered by group": _bounds(_compute_crossed(*pair, world.groups)),
-        "images as if independent": _bounds(_compute_crossed(*pair, None)),
+        "clustered by group": _bounds(compute_difference(*pair, 1 - ALPHA)),
+        "images as if independent": _bounds(
+            compute_difference(*(replace(arm, groups=None) for arm in pair), 1 - ALPHA)
+        ),
     }
 
 
@@ -115,23 +117,6 @@ def measure_power(world: World, number: int) -> tuple[bool, float]:
 
 def _judge(treatment: ArmPredictions, control: ArmPredictions, alpha: float) -> Verdict:
     return compute_verdict(compute_difference(treatment, control, 1 - alpha).interval, MARGIN)[0]
-
-
-def _compute_crossed(treatment: ArmPredictions, control: ArmPredictions, groups: IntArray | None) -> CrossedEstimate:
-    def score(arm: ArmPredictions) -> FloatArray:
-        return compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
-
-    def influence(arm: ArmPredictions) -> FloatArray:
-        return compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)
-
-    return compute_crossed_interval(
-        score(treatment) - score(control),
-        influence(treatment) - influence(control),
-        control.labels,
-        control.num_classes,
-        1 - ALPHA,
-        groups,
-    )
 
 
 def _bounds(found: CrossedEstimate) -> tuple[float, float]:

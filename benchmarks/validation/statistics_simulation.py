@@ -113,6 +113,7 @@ class World:
             sample_ids=np.arange(n),
             predicted=np.where(latent > 0, labels, wrong),
             num_classes=NUM_CLASSES,
+            groups=self.groups,
         )
 
 
