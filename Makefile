@@ -1,6 +1,6 @@
 # make demo | test | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
 # bench-memory | faults | validate-statistics |
-# validate-forensics; everything lives in .venv.
+# validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
 DEVICE ?= cpu
 VENV := .venv
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics clean
+.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -27,8 +27,9 @@ demo: $(STAMP)
 	rm -rf studies/demo
 	$(BIN)/study run demo --storage studies
 
+# Two workers: one runs the tests that start Ray, the other the rest.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -m "not long_faults"
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadgroup -m "not long_faults"
 
 # One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
 # Ten minutes on two cores.
@@ -45,7 +46,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 10 minutes on two cores.
+# The search replayed on recorded curves, against stock Ray Tune; writes benchmarks/SEARCH.md. About 20 minutes on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_replay
 
@@ -56,17 +57,21 @@ bench-trials: bench-P8
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
-# The level and power of the cluster test, and the audits and the root cause on models whose shortcut is known; writes
-# benchmarks/FORENSICS.md. Under 40 minutes on two cores.
+# The level and power of the cluster test, and the audits and the root cause on models whose truth is known: a sample of the worlds.
+# Under 60 minutes on two cores. Finished worlds are stored in .venv/cache/worlds, and a run that was stopped resumes.
 validate-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_forensics
+
+# The same on all worlds; writes benchmarks/FORENSICS.md. Up to four hours on two cores.
+validate-forensics-whole: $(STAMP)
+	$(BIN)/python -m benchmarks.validation.validate_forensics --whole
 
 # Faults R1 to R14 at full counts, beside stock Ray Tune; writes benchmarks/FAULTS.md. More than an hour on two cores; as root,
 # or the full disk cannot be made.
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
 
-# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 30 minutes on two cores. DEVICE=cuda measures
+# The ratios P1 to P11, both sides in one run; writes benchmarks/RESULTS.md. Under 40 minutes on two cores. DEVICE=cuda measures
 # P2 to P5 and P11 on a GPU.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance.bench --device $(DEVICE)

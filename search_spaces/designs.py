@@ -28,19 +28,21 @@ GENERATORS: Mapping[int, Mapping[int, tuple[int, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One row of the comparison: the mean over some arms minus the mean over others.
+    """One row of the comparison: the mean over some arms minus the mean over others, times a scale.
 
     Attributes:
         treatment: Label of the first side.
         control: Label of the second side.
         treatment_arms: Arms averaged on the first side; one in a plain A/B row.
         control_arms: Arms averaged on the second side; one in a plain A/B row.
+        scale: Factor of the difference; 2 turns the contrast of an interaction into the interaction.
     """
 
     treatment: str
     control: str
     treatment_arms: tuple[str, ...]
     control_arms: tuple[str, ...]
+    scale: float = 1.0
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ def make_factorial_design(base: Mapping[str, Value], changes: Mapping[str, Value
     """Return a two-level factorial design, with one contrast per factor and one per pair of factors.
 
     An arm is named after the factors that it changes: "run-1" changes none, "run-ac" the first and the third. The contrast
-    of a pair is half the difference between the effects of one factor at the two levels of the other.
+    of a pair is its interaction: the effect of one factor at the second level of the other, minus its effect at the first.
 
     Args:
         base: Hyperparameters of the base configuration.
@@ -115,7 +117,10 @@ def make_factorial_design(base: Mapping[str, Value], changes: Mapping[str, Value
     ]
     contrasts += [
         _make_contrast(
-            f"{factors[i]} x {factors[j]}", NO_INTERACTION, {name: run[i] * run[j] for name, run in signs.items()}
+            f"{factors[i]} x {factors[j]}",
+            NO_INTERACTION,
+            {name: run[i] * run[j] for name, run in signs.items()},
+            scale=2.0,
         )
         for i, j in itertools.combinations(range(len(factors)), 2)
     ]
@@ -141,12 +146,13 @@ def _name_run(run: Sequence[int]) -> str:
     return f"run-{changed or 1}"
 
 
-def _make_contrast(treatment: str, control: str, signs: Mapping[str, int]) -> Contrast:
+def _make_contrast(treatment: str, control: str, signs: Mapping[str, int], scale: float = 1.0) -> Contrast:
     return Contrast(
         treatment=treatment,
         control=control,
         treatment_arms=tuple(name for name, sign in signs.items() if sign > 0),
         control_arms=tuple(name for name, sign in signs.items() if sign < 0),
+        scale=scale,
     )
 
 

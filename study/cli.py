@@ -143,10 +143,10 @@ def compare(
 
     With --arms, compare configurations from files in a new study. With --predictions, compare models trained elsewhere.
     """
-    from study import commands, external_commands
-
     given = studies or []
     if predictions is not None and not given and not arms:
+        from study import external_commands
+
         options.refuse_unused_options(
             context, "compare --predictions", options.PREDICTION_OPTIONS | {"control", "margin", "alpha"}
         )
@@ -154,6 +154,8 @@ def compare(
             predictions, control=control, margin=margin, alpha=alpha, to=to, console=console
         )
     elif arms and predictions is None:
+        from study import commands
+
         options.refuse_unused_options(
             context, "compare --arms", {"studies", "arms", "spec", "name", "overrides", "storage", "address"}
         )
@@ -166,6 +168,8 @@ def compare(
             )
         )
     elif predictions is None and len(given) == 1:
+        from study import commands
+
         used = {"studies", "address", "allow_changed"} | (set() if options.is_location(given[0]) else {"storage"})
         options.refuse_unused_options(context, f"compare {given[0]}", used)
         store = open_study(given[0], storage)
@@ -189,14 +193,16 @@ def analyze(
 
     With --predictions, analyze the predictions of models trained elsewhere.
     """
-    from study import commands, external_commands
-
     if (study is None) == (predictions is None):
         raise UserInputError("analyze takes a STUDY, or --predictions FILE")
     if study is not None:
+        from study import commands
+
         options.refuse_unused_options(context, "analyze STUDY", {"study", "storage"})
         commands.analyze(open_study(study, storage), console)
         return
+    from study import external_commands
+
     assert predictions is not None
     options.refuse_unused_options(
         context, "analyze --predictions", options.PREDICTION_OPTIONS | {"class_names", "human_counts", "group"}
@@ -283,6 +289,29 @@ def inspect_spec(
 
     loaded, _ = load_spec(spec, overrides or [])
     print_inspection(loaded, address, console)
+
+
+@app.command()
+def plan(
+    spec: options.SpecArgument,
+    overrides: options.SetOption = None,
+    like: options.LikeOption = None,
+    pilot: options.PilotOption = None,
+    seed_sd: options.SeedSdOption = None,
+    image_sd: options.ImageSdOption = None,
+    seed_image_sd: options.SeedImageSdOption = None,
+    storage: options.StorageOption = None,
+) -> None:
+    """Forecast what the looks of a spec can decide, and what would decide its margin. Writes nothing.
+
+    The variances come from [plan] in the spec, from --like, from --pilot, or from --seed-sd and --image-sd.
+    """
+    from study.spec.reading import load_spec
+    from study.views.planning import PlanOptions, print_plan
+
+    loaded, _ = load_spec(spec, overrides or [])
+    given = PlanOptions(like=like, pilot=pilot, seed_sd=seed_sd, image_sd=image_sd, seed_image_sd=seed_image_sd)
+    print_plan(loaded, given, storage, console)
 
 
 def _with_options(overrides: list[str] | None, warm_start: str | None, *, profile: bool) -> list[str]:

@@ -87,11 +87,23 @@ DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but s
 NumTrialsOption = Annotated[Text, Option(help="Extend the search: a new total such as 40, or an increase such as +8.")]
 DeviceSecondsOption = Annotated[Text, Option(help="Extend a search with a budget of device-seconds: 4000, or +600.")]
 SearchOnlyOption = Annotated[bool, Option("--search-only", help="Stop after the search.")]
+LikeOption = Annotated[Text, Option(help="Take the variances and costs of this study, which has been compared.")]
+_PILOT_HELP = "Train so many seeds of every arm on this machine, and take their variances and costs."
+PilotOption = Annotated[int | None, Option(help=_PILOT_HELP)]
+_SEED_SD_HELP = "Standard deviation of the paired difference in macro-F1 between seeds, in percentage points."
+SeedSdOption = Annotated[float | None, Option(help=_SEED_SD_HELP)]
+_IMAGE_SD_HELP = """Standard deviation of the images' influence on the difference, in percentage points: N test images contribute
+IMAGE_SD / sqrt(N) to its standard error. For a difference in accuracy it is about the root of the share of images on which
+the arms disagree: 35 for 12 %."""
+ImageSdOption = Annotated[float | None, Option(help=_IMAGE_SD_HELP)]
+_SEED_IMAGE_SD_HELP = "Standard deviation of one image's influence from seed to seed, in percentage points. Default: 0."
+SeedImageSdOption = Annotated[float | None, Option(help=_SEED_IMAGE_SD_HELP)]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 
-_PREDICTIONS_HELP = """Instead of a study: a Parquet file with the predictions of models trained elsewhere. Columns: arm, seed,
-sample_id, label, and probabilities or logits (a list per row)."""
-PredictionsOption = Annotated[Path | None, Option(help=_PREDICTIONS_HELP)]
+_PREDICTIONS_HELP = """Instead of a study: a file with the predictions of models trained elsewhere. Repeatable. An npz file
+has the arrays labels and probabilities (or logits); a Parquet or csv file has the column label, and a column for each class
+(p_cat, p_dog) or a column of lists (probabilities, logits). Optional: arm, seed, sample_id, class_names."""
+PredictionsOption = Annotated[list[Path] | None, Option(help=_PREDICTIONS_HELP)]
 _ARMS_HELP = """Instead of a study: JSON files with one configuration each (written by `study export`, or an object of
 hyperparameters). The first is the control. Launches a study that compares them under --spec."""
 ArmsOption = Annotated[bool, Option("--arms", help=_ARMS_HELP)]

@@ -33,6 +33,7 @@ from study.results.findings import analyze as compute_findings
 from study.results.findings import is_concluded, load_findings
 from study.results.report import write_report
 from study.scheduling.replay import replay_search
+from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
 from study.spec.reading import load_spec
@@ -40,6 +41,7 @@ from study.spec.study_spec import StudySpec
 from study.state import budget_extensions as extensions
 from study.state.paths import study_uri
 from study.views.live_view import LiveView
+from study.views.planning import describe_launch
 from study.views.status import print_stage
 from trainables.records.store import Store
 
@@ -81,8 +83,15 @@ def launch(
     check_is_new(store, loaded.name)
     warm_start = collect_warm_start(loaded, storage)
     prepared = prepare(loaded)
+    if warm_start is not None:
+        warm_start = check_test_is_unseen(warm_start, loaded, prepared)
+        if warm_start.note:
+            _print_line(warm_start.note, console)
     for sentence in describe_changed_settings(configurations, prepared.fixed):
         _print_line(sentence, console)
+    warning = describe_launch(loaded, len(prepared.splits.test), storage)
+    if warning:
+        _print_line(f"warning: {warning}", console)
     with connect_cluster(address) as cluster:
         max_concurrent = check_cluster(loaded, cluster)
         costs = measure_full_trials(loaded, prepared) if loaded.search.device_seconds is not None else None
@@ -249,9 +258,9 @@ def print_comparison(
     gate = study.spec.gate
     return [
         f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
-        f"lower bound {arm.test_macro_f1.low:.4f}, but the gate is {gate.macro_f1}"
+        f"lower bound for the recipe {arm.test_macro_f1.recipe.low:.4f}, but the gate is {gate.macro_f1}"
         for arm in arms
-        if gate is not None and arm.gate_cleared is False
+        if gate is not None and arm.gate_cleared is False and arm.test_macro_f1.recipe is not None
     ]
 
 

@@ -7,7 +7,7 @@ from study.cluster.connection import Cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.confirmation.candidates import candidates, choose_by_ranking
 from study.confirmation.director import ConfirmationDirector, want
-from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, write_plan
+from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
 from study.confirmation.predictions_on_test import read_test_split
 from study.confirmation.runs import complete_seeds, planned_runs
 from study.inputs.environment_changes import check_unchanged
@@ -79,25 +79,30 @@ class Driver:
         study, spec = self.study, self.study.spec
         require_finished_search(study)
         chosen = candidates(study.book, spec)
-        seeds = confirmation_seeds(spec)
+        seeds, diverged_runs = confirmation_seeds(spec), spec.confirm.diverged_runs
         plan = followed_plan(study.book, spec)
         if plan is not None:
             winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
         else:
-            ranking = seeds[: spec.confirm.num_ranking_seeds]
+            ranking = ranking_seeds(spec)
             contested = [s for sources in chosen.values() if len(sources) > 1 for s in sources]
             self._confirm([(s, ranking) for s in contested])
-            winners = choose_by_ranking(study.book, chosen, ranking)
+            winners = choose_by_ranking(study.book, chosen, ranking, diverged_runs=diverged_runs)
             first = seeds[: spec.confirm.looks[0]]
             self._confirm([(winner, first) for winner in winners.values()])
-            plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
+            complete = complete_seeds(study.book, winners, first, diverged_runs=diverged_runs)
+            plan = make_plan(spec, winners, complete)
             write_plan(study.store, plan)
         undecided = tuple(winners)
         for number, look in enumerate(plan.looks):
             if number:
                 undecided = find_undecided(study, plan)
             self._confirm([(winners[arm], plan.seeds[:look]) for arm in undecided])
-            runs = [r for arm in undecided for r in planned_runs(study.book, winners[arm], plan.seeds[:look])]
+            runs = [
+                run
+                for arm in undecided
+                for run in planned_runs(study.book, winners[arm], plan.seeds[:look], diverged_runs=diverged_runs)
+            ]
             self._on_change(study, "test")
             read_test_split(study.book, plan, runs, self._shared, spec)
         return plan
@@ -105,7 +110,8 @@ class Driver:
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
         # Seed by seed, so that the arms' trials alternate and finish together.
         wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
-        wanted.sort(key=lambda trial: confirmation_seeds(self.study.spec).index(trial.config.seed))
+        order = (*ranking_seeds(self.study.spec), *confirmation_seeds(self.study.spec))
+        wanted.sort(key=lambda trial: order.index(trial.config.seed))
         director = ConfirmationDirector(self.study.book, wanted, self.study.spec.search.max_epochs)
         self._run(director, "confirmation", ("search", "confirm"))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# With several workers of pytest-xdist, each has a core of its own.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +19,12 @@ def shared_data() -> Path:
     return Path(folder)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests where torch finds no CUDA device."""
+    """Give all tests that start Ray to one worker, the others file by file; skip `gpu` tests where there is no CUDA device."""
+    for item in items:
+        starts_ray = any(item.get_closest_marker(name) for name in ("ray_cluster", "long_faults"))
+        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else str(item.path)))
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="torch finds no CUDA device here")

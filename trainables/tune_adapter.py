@@ -32,6 +32,9 @@ from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 
+# Only confirmation trials predict this split.
+CONFIRM = "confirm"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSettings:
@@ -106,6 +109,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         }
         if self._run.is_finished and self._num_reported == len(self._run.history):
             details |= self._finish()
+        if metrics.ends_trial and CONFIRM in self._splits_to_predict:
+            details |= self._store_last_finite()
         now = time.perf_counter()
         device_seconds = (now - self._counted_until) * self._num_devices
         self._counted_until = self._idle_since = now
@@ -201,7 +206,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         for split in self._splits_to_predict:
             predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions)
-            if split == "confirm":
+            if split == CONFIRM:
                 macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
                 details["confirm_macro_f1"] = macro_f1
             if split == "search" and self._events is not None:
@@ -210,6 +215,19 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 self._upload_events()
         digests |= self._files.write_weights(self._run.state_dict())
         return details | {"digests": tuple(digests.items())}
+
+    def _store_last_finite(self) -> dict[str, Any]:
+        """Store the weights of the last finite checkpoint of a trial that diverged, by which the comparison scores it.
+
+        Returns:
+            The record's fields about them; epoch 0 where no epoch was finite.
+        """
+        checkpoint = self._files.read_finite_checkpoint()
+        if checkpoint is None:
+            return {"last_finite_epoch": 0}
+        self._files.check_attempt(self._attempt)
+        digests = self._files.write_weights(checkpoint.model_state)
+        return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
 
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:

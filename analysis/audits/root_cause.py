@@ -1,123 +1,157 @@
-"""Root cause of a confused pair: the cue whose removal reduces the confusion of the two classes most.
+"""Root cause of a confusion: the cue whose removal reduces the confusion of two classes more than it reduces other errors.
 
-Some of the seeds select the images of the pair that they confuse; the other seeds measure the margin on them, the logit of the
-true class minus that of the other class. Four cues are removed in all sixteen combinations. The Shapley value of a cue is its
-mean gain in margin over all orders of removal (Shapley 1953). The same is measured on reference images, between their class and
-one that it is not confused with, and subtracted, because an effect that a removal has on every image is not a cause.
+Some of the seeds choose the images that they confuse; the other seeds measure the margin on them, the logit of the true class
+minus that of the other class. Four cues are removed in all sixteen combinations. The Shapley value of a cue is its mean gain in
+margin over all orders of removal (Shapley 1953). The same is measured on references and subtracted: errors between other classes
+with the same margin (`analysis.audits.matched_references`), because an effect that a removal has on every error is not a cause.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, Errors, find_errors
 from analysis.audits.cues import CUES, prepare_removal, remove_cues
-from analysis.audits.ring_swaps import Images
+from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import CueEffect, RootCause
-from analysis.findings.interval import Interval
-from analysis.statistics.crossed_interval import CrossedEstimate, compute_crossed_interval
-from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.findings.interval import Interval, TwoIntervals
+from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
+from analysis.statistics.metrics import FloatArray
 from trainables.seeds import numpy_generator
 
 ALPHA = 0.05
 MIN_IMAGES = 8
+MAX_CONFUSED = 120
 MAX_REFERENCES = 120
+# Largest difference of the margins on the measuring seeds, in standard deviations.
+MAX_IMBALANCE = 0.2
 MIXED = "mixed"
-# Return (S, n, K) logits of the arm's S models for (n, H, W, 3) images.
-ComputeLogits = Callable[[Images], FloatArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sample:
-    """Images whose margin is measured: indices into the audit's images, their true class and the class it is compared with."""
+class _Measured:
+    """Effects of the cues on the confused images of one confusion, alone and against references.
 
-    images: IntArray
-    true: IntArray
-    other: IntArray
+    Attributes:
+        cells: the effect of each cue against the references.
+        first: index of the largest.
+        lead: of the first over the second.
+        own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
+        num_images, num_references, imbalance: as in `RootCause`.
+    """
+
+    cells: tuple[Cell, ...]
+    first: int
+    lead: Cell
+    own: Cell
+    own_lead: Cell
+    num_images: int
+    num_references: int
+    imbalance: float
 
 
-def find_root_cause(
-    predicted: IntArray,
-    measure: ComputeLogits,
-    audit_images: AuditImages,
-    pair: tuple[int, int],
-    confused: Sequence[tuple[int, int]],
-    *,
-    seed: int = 0,
-) -> RootCause:
-    """Return the Shapley value of each cue for a confused pair, and the cause if one cue leads significantly.
+def find_root_causes(
+    models: CauseModels, audit_images: AuditImages, confusions: Sequence[ConfusedClasses], *, seed: int = 0
+) -> tuple[RootCause, ...]:
+    """Return the Shapley value of each cue for each confusion, and the cause if one cue leads significantly.
 
-    A cause is named if its interval, simultaneous over the four cues, lies above 0, and its lead over the next cue does too.
+    A cause is named if its effect and its lead over the next cue lie above 0 twice: against the references, the effect
+    simultaneously over the four cues, and on the confused images alone. Without the second, the cue would be named that other
+    errors suffer most without; without the first, the cue that all images depend on most.
 
     Args:
-        predicted: (S, N) classes that the selecting seeds predict; they choose the images.
-        measure: the models of the other seeds, at least two.
-        audit_images: N images that no model was trained on.
-        pair: the two classes.
-        confused: every pair that the arm confuses significantly; reference images do not belong to them.
-        seed: of donors, patch orders and references.
+        models: of an arm.
+        audit_images: that the sample ids of `models` index; no model was trained on these.
+        confusions: pairs of classes, or directed cells of the confusion matrix.
+        seed: of donors, patch orders and the choice among many images.
     """
-    generator = numpy_generator(seed, f"root cause {pair[0]} {pair[1]}")
-    names = (audit_images.class_names[pair[0]], audit_images.class_names[pair[1]])
-    chosen = _choose_confused(predicted, audit_images.labels, pair)
-    counts = np.bincount(chosen.true, minlength=len(audit_images.class_names))
-    if counts[list(pair)].min() < 2 or len(chosen.images) < MIN_IMAGES:
-        return unmeasured_cause(names, len(chosen.images), "the selecting seeds confuse too few images")
-    references = _choose_references(audit_images, pair, confused, generator)
-    if references is None:
-        return unmeasured_cause(names, len(chosen.images), "there are no other classes to compare with")
-    both = [_measure(measure, audit_images, sample, generator) for sample in (chosen, references)]
-    return _conclude(names, both, chosen, references, len(audit_images.class_names))
+    names = audit_images.class_names
+    errors = find_errors(models, audit_images.labels[models.sample_ids])
+    found: list[_Measured | RootCause] = []
+    for confusion in confusions:
+        generator = numpy_generator(seed, f"root cause {confusion.one} {confusion.other} {confusion.is_directed}")
+        found.append(_measure_confusion(errors, models, audit_images, confusion, generator))
+    measured = [one for one in found if isinstance(one, _Measured)]
+    cells = [cell for one in measured for cell in one.cells]
+    effects = iter(compute_family(cells, scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)))
+    leads, own, own_leads = (
+        iter(compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
+        for family in (
+            [one.lead for one in measured],
+            [one.own for one in measured],
+            [one.own_lead for one in measured],
+        )
+    )
+    note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
+    return tuple(
+        one
+        if isinstance(one, RootCause)
+        else _conclude(
+            one, [next(effects) for _ in CUES], next(leads), (next(own), next(own_leads)), confusion, names, note
+        )
+        for one, confusion in zip(found, confusions, strict=True)
+    )
 
 
-def _choose_confused(predicted: IntArray, labels: IntArray, pair: tuple[int, int]) -> _Sample:
-    """Return the images of the pair that at least half of the (S, N) predictions assign to the other class."""
-    opposite = np.where(labels == pair[0], pair[1], pair[0])
-    images = np.flatnonzero(np.isin(labels, pair) & ((predicted == opposite).mean(axis=0) >= 0.5))
-    return _Sample(images=images, true=labels[images], other=opposite[images])
-
-
-def _choose_references(
+def _measure_confusion(
+    errors: Errors,
+    models: CauseModels,
     audit_images: AuditImages,
-    pair: tuple[int, int],
-    confused: Sequence[tuple[int, int]],
+    confusion: ConfusedClasses,
     generator: np.random.Generator,
-) -> _Sample | None:
-    """Return images of other classes, each compared with a random class that its own class is not confused with."""
-    labels, num_classes = audit_images.labels, len(audit_images.class_names)
-    related = {frozenset(p) for p in (*confused, pair)}
-    partners = {
-        c: [d for d in range(num_classes) if d != c and frozenset((c, d)) not in related]
-        for c in np.unique(labels).tolist()
-        if c not in pair
-    }
-    images = np.flatnonzero(np.isin(labels, [c for c, found in partners.items() if found]))
-    images = np.sort(generator.permutation(images)[:MAX_REFERENCES])
-    images = images[np.bincount(labels[images], minlength=num_classes)[labels[images]] >= 2]
-    if len(images) < MIN_IMAGES:
-        return None
-    other = np.array([generator.choice(partners[int(c)]) for c in labels[images]])
-    return _Sample(images=images, true=labels[images], other=other)
+) -> _Measured | RootCause:
+    one, other = confusion.one, confusion.other
+    there = (errors.true == one) & (errors.predicted == other)
+    back = (errors.true == other) & (errors.predicted == one)
+    is_confused = there if confusion.is_directed else there | back
+    confused, candidates = errors.take(is_confused), errors.take(~there & ~back)
+    confused = confused.take(np.sort(generator.permutation(len(confused.images))[:MAX_CONFUSED]))
+    names = audit_images.class_names
+    if len(confused.images) < MIN_IMAGES:
+        return unmeasured_cause(confusion, names, len(confused.images), "the selecting seeds confuse too few images")
+    deviation = pool_deviation(confused.measured, candidates.measured)
+    expected, of_candidates = (expect_margins(group.margins, group.measured) for group in (confused, candidates))
+    matches = match_references(expected, of_candidates, deviation, MAX_REFERENCES)
+    if len(matches.confused) < MIN_IMAGES or len(matches.references) < MIN_IMAGES:
+        note = f"no comparable references: {len(matches.confused)} images have other errors of the same margin"
+        return unmeasured_cause(confusion, names, len(confused.images), note)
+    both = confused.take(matches.confused).join(candidates.take(matches.references))
+    values = _measure(models, audit_images, both, generator)
+    margins = MatchedMargins(margins=values[frozenset()], instrument=both.margins, weights=matches.weights)
+    effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
+    imbalance = margins.difference / deviation if deviation > 0 else 0.0
+    if abs(imbalance) > MAX_IMBALANCE:
+        note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
+        return replace(
+            unmeasured_cause(confusion, names, len(matches.confused), note),
+            num_references=len(matches.references),
+            imbalance=imbalance,
+        )
+    return _contrast(margins, effects, len(matches.confused), imbalance)
 
 
 def _measure(
-    compute_logits: ComputeLogits, audit_images: AuditImages, sample: _Sample, generator: np.random.Generator
-) -> FloatArray:
-    """Return (4, S, n) Shapley values of the cues in `CUES`."""
-    images, labels = audit_images.images[sample.images], audit_images.labels
-    third = [np.flatnonzero(~np.isin(labels, (t, o))) for t, o in zip(sample.true, sample.other, strict=True)]
-    donors = audit_images.images[[generator.choice(candidates) for candidates in third]]
+    models: CauseModels, audit_images: AuditImages, errors: Errors, generator: np.random.Generator
+) -> dict[frozenset[str], FloatArray]:
+    """Return the (S, n) margins of the images by the set of cues that were removed."""
+    images, labels = audit_images.images[errors.images], audit_images.labels[models.sample_ids]
+    chosen = [
+        generator.choice(models.sample_ids[(labels != t) & (labels != p)])
+        for t, p in zip(errors.true, errors.predicted, strict=True)
+    ]
+    donors = audit_images.images[chosen]
     removal = prepare_removal(images, donors, generator)
     n = np.arange(len(images))
     margins = {}
     for size in range(len(CUES) + 1):
         for cues in itertools.combinations(CUES, size):
-            logits = compute_logits(remove_cues(images, frozenset(cues), removal))
-            margins[frozenset(cues)] = logits[:, n, sample.true] - logits[:, n, sample.other]
-    return np.stack([_compute_shapley(cue, margins) for cue in CUES])
+            logits = models.compute_logits(remove_cues(images, frozenset(cues), removal))
+            margins[frozenset(cues)] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
+    return margins
 
 
 def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> FloatArray:
@@ -131,55 +165,75 @@ def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> Floa
     return np.asarray(total)
 
 
-def _conclude(
-    names: tuple[str, str], both: Sequence[FloatArray], chosen: _Sample, references: _Sample, num_classes: int
-) -> RootCause:
-    found = [
-        _contrast(both[0][i], both[1][i], chosen, references, num_classes, 1 - ALPHA / len(CUES))
-        for i in range(len(CUES))
-    ]
-    effects = tuple(CueEffect(cue=cue, effect=f.interval) for cue, f in zip(CUES, found, strict=True))
-    order = np.argsort([-f.interval.estimate for f in found], kind="stable")
+def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, imbalance: float) -> _Measured:
+    """Return the cells of the (4, S, n) effects, those of the confused images first."""
+    cells = tuple(margins.contrast(values) for values in effects)
+    order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
     first, second = int(order[0]), int(order[1])
-    lead = _contrast(
-        both[0][first] - both[0][second], both[1][first] - both[1][second], chosen, references, num_classes, 1 - ALPHA
-    ).interval
-    is_cause = found[first].interval.low > 0 and lead.low > 0
+    labels = np.zeros(num_confused, dtype=np.int64)
+    own = effects[:, :, :num_confused]
+    rival = max((cue for cue in range(len(CUES)) if cue != first), key=lambda cue: float(own[cue].mean()))
+    return _Measured(
+        cells=cells,
+        first=first,
+        lead=margins.contrast(effects[first] - effects[second]),
+        own=mean_cell(own[first], labels),
+        own_lead=mean_cell(own[first] - own[rival], labels),
+        num_images=num_confused,
+        num_references=effects.shape[2] - num_confused,
+        imbalance=imbalance,
+    )
+
+
+def _conclude(
+    measured: _Measured,
+    effects: Sequence[TwoIntervals],
+    lead: TwoIntervals,
+    alone: Sequence[TwoIntervals],
+    confusion: ConfusedClasses,
+    names: Sequence[str],
+    note: str,
+) -> RootCause:
+    first = measured.first
+    conditions = (effects[first], lead, *alone)
+
+    def name(intervals: Sequence[Interval | None]) -> str | None:
+        found = [interval for interval in intervals if interval is not None]
+        if len(found) < len(intervals):
+            return None
+        return CUES[first] if all(interval.low > 0 for interval in found) else MIXED
+
     return RootCause(
-        classes=names,
-        effects=effects,
-        cause=CUES[first] if is_cause else MIXED,
+        classes=(names[confusion.one], names[confusion.other]),
+        effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, effects, strict=True)),
+        cause=name([both.models for both in conditions]),
+        recipe_cause=name([both.recipe for both in conditions]),
         lead=lead,
-        num_images=len(chosen.images),
-        note="",
+        num_images=measured.num_images,
+        note=note,
+        num_references=measured.num_references,
+        imbalance=measured.imbalance,
+        is_directed=confusion.is_directed,
     )
 
 
-def _contrast(
-    pair: FloatArray, references: FloatArray, chosen: _Sample, held: _Sample, num_classes: int, confidence: float
-) -> CrossedEstimate:
-    """Return the mean of (S, n) `pair` minus that of (S, m) `references`, for new seeds and new images of both."""
-    values = pair.mean(axis=1) - references.mean(axis=1)
-    total = pair.shape[1] + references.shape[1]
-    influence = np.concatenate(
-        [
-            total / pair.shape[1] * (pair - pair.mean(axis=1, keepdims=True)),
-            -total / references.shape[1] * (references - references.mean(axis=1, keepdims=True)),
-        ],
-        axis=1,
-    )
-    return compute_crossed_interval(
-        values, influence, np.concatenate([chosen.true, held.true]), num_classes, confidence
-    )
-
-
-def unmeasured_cause(names: tuple[str, str], num_images: int, note: str) -> RootCause:
+def unmeasured_cause(confusion: ConfusedClasses, names: Sequence[str], num_images: int, note: str) -> RootCause:
     """Return a root cause that could not be measured.
 
     Args:
-        names: of the two classes.
+        confusion: of two classes.
+        names: of all classes.
         num_images: confused images that were found.
         note: why it could not be measured.
     """
     nothing = Interval(estimate=0.0, low=0.0, high=0.0)
-    return RootCause(classes=names, effects=(), cause=MIXED, lead=nothing, num_images=num_images, note=note)
+    return RootCause(
+        classes=(names[confusion.one], names[confusion.other]),
+        effects=(),
+        cause=MIXED,
+        recipe_cause=None,
+        lead=TwoIntervals(models=nothing, recipe=None),
+        num_images=num_images,
+        note=note,
+        is_directed=confusion.is_directed,
+    )

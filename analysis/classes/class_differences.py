@@ -9,7 +9,7 @@ from scipy import stats
 from analysis.classes.confusion_matrix import check_class_names
 from analysis.findings.comparison_findings import ClassDifference
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_p_value
+from analysis.statistics.families import Cell, Scale, compute_family, compute_recipe_p_values
 from analysis.statistics.influence import compute_f1_influence
 from analysis.statistics.metrics import FloatArray, compute_confusion_counts, compute_f1_from_confusion
 
@@ -22,43 +22,70 @@ def compute_class_differences(
 ) -> tuple[ClassDifference, ...]:
     """Return treatment minus control in F1, class by class, with 95 % intervals and adjusted p-values.
 
-    A class is flagged if its adjusted p-value is at most `FALSE_DISCOVERY_RATE` (Benjamini and Hochberg 1995, JRSS B 57:289).
+    The classes are one family with moderated variances between seeds (`analysis.statistics.families`); each p-value is the
+    inverse of the class's interval for new seeds. A class is flagged if its adjusted p-value is at most
+    `FALSE_DISCOVERY_RATE` (Benjamini and Hochberg 1995, JRSS B 57:289).
 
     Args:
-        treatment: with S >= 2 seeds.
+        treatment: of S seeds.
         control: with the same seeds and images.
         class_names: K names; a class indexes them.
 
+    Returns:
+        One per class, in the order of the names; none for one seed, where a difference for new seeds is not defined.
+
     Raises:
-        UserInputError: for sides that do not pair, one seed, or names that do not fit.
+        UserInputError: for sides that do not pair, or names that do not fit.
     """
     check_paired(treatment, control)
     check_class_names(treatment, class_names)
-    labels, num_classes = treatment.labels, treatment.num_classes
+    if len(treatment.seeds) < 2:
+        return ()
     f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
-    found = []
-    for index in range(num_classes):
+    sizes = (average_members(treatment, _class_sizes) + average_members(control, _class_sizes)) / 2
+    cells = []
+    for index in range(treatment.num_classes):
         compute = partial(_class_f1_influence, index=index)
         influence = average_members(treatment, compute) - average_members(control, compute)
         values = np.ascontiguousarray(f1[:, index])
-        found.append(compute_crossed_interval(values, influence, labels, num_classes, CONFIDENCE))
-    p_values = [compute_p_value(estimate) for estimate in found]
-    adjusted = stats.false_discovery_control(p_values, method="bh")
-    return tuple(
-        ClassDifference(
-            class_name=name,
-            effect=estimate.interval,
-            p_value=p_value,
-            p_adjusted=float(p_adjusted),
-            is_flagged=bool(p_adjusted <= FALSE_DISCOVERY_RATE),
+        cells.append(
+            Cell(
+                values=values,
+                influence=influence,
+                labels=treatment.labels,
+                num_observations=float(sizes[index]),
+                groups=treatment.groups,
+            )
         )
-        for name, estimate, p_value, p_adjusted in zip(class_names, found, p_values, adjusted, strict=True)
-    )
+    found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)
+    p_values = compute_recipe_p_values(cells, scale=Scale.DIFFERENCE)
+    adjusted = stats.false_discovery_control(p_values, method="bh")
+    differences = []
+    for name, both, p_value, p_adjusted in zip(class_names, found, p_values.tolist(), adjusted.tolist(), strict=True):
+        assert both.recipe is not None
+        differences.append(
+            ClassDifference(
+                class_name=name,
+                effect=both.recipe,
+                p_value=p_value,
+                p_adjusted=p_adjusted,
+                is_flagged=p_adjusted <= FALSE_DISCOVERY_RATE,
+                models_effect=both.models,
+            )
+        )
+    return tuple(differences)
 
 
 def _class_f1(arm: ArmPredictions) -> FloatArray:
     """Return (S, K) F1 of each class."""
     return compute_f1_from_confusion(compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes))
+
+
+def _class_sizes(arm: ArmPredictions) -> FloatArray:
+    """Return (K,) images that are of the class or predicted as it, the mean over seeds."""
+    counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
+    either = counts.sum(axis=-1) + counts.sum(axis=-2) - np.diagonal(counts, axis1=-2, axis2=-1)
+    return np.asarray(either.mean(axis=0))
 
 
 def _class_f1_influence(arm: ArmPredictions, index: int) -> FloatArray:

@@ -1,19 +1,16 @@
-"""Precision, recall and F1 per class and macro-F1 of one arm, with intervals for new seeds and new images."""
+"""Precision, recall and F1 per class and macro-F1 of one arm, with intervals for both questions."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from analysis.classes.confusion_matrix import check_class_names, compute_rate_interval
+from analysis.classes.confusion_matrix import check_class_names, compute_rates
 from analysis.findings.class_findings import ClassScore
-from analysis.findings.interval import Interval
+from analysis.findings.interval import TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.crossed_interval import CrossedEstimate, compute_crossed_interval, compute_proportion_interval
+from analysis.statistics.families import Cell, Scale, compute_family, compute_two_intervals
 from analysis.statistics.influence import compute_f1_influence, compute_macro_f1_influence, compute_precision_influence
 from analysis.statistics.metrics import (
-    FloatArray,
-    IntArray,
     compute_confusion_counts,
     compute_f1_from_confusion,
     compute_macro_f1,
@@ -24,69 +21,73 @@ from analysis.statistics.metrics import (
 def compute_class_scores(arm: ArmPredictions, class_names: Sequence[str], confidence: float) -> tuple[ClassScore, ...]:
     """Return precision, recall and F1 of each class, means over seeds, with intervals inside [0, 1].
 
+    The classes are one family each for precision, recall and F1.
+
     Args:
-        arm: S >= 2 seeds over N images.
+        arm: S seeds over N images; with one, there is no interval for the recipe.
         class_names: K names; a class indexes them.
         confidence: of each interval alone, in (0, 1).
 
     Raises:
-        UserInputError: for one seed, for a class with exactly one image, and for names that do not fit.
+        UserInputError: for a class with exactly one image, and for names that do not fit.
     """
     check_class_names(arm, class_names)
-    counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes)
-    return tuple(_score_class(arm, counts, index, name, confidence) for index, name in enumerate(class_names))
+    labels, predicted = arm.labels, arm.predicted
+    counts = compute_confusion_counts(labels, predicted, arm.num_classes)
+    true, called = counts.sum(axis=2), counts.sum(axis=1)
+    hits = np.diagonal(counts, axis1=1, axis2=2)
+    classes = range(arm.num_classes)
+    precisions, f1s = compute_precision_from_confusion(counts), compute_f1_from_confusion(counts)
+    precision = compute_family(
+        [
+            Cell(
+                values=precisions[:, c],
+                influence=compute_precision_influence(labels, predicted, c),
+                labels=labels,
+                num_observations=float(called[:, c].mean()),
+                groups=arm.groups,
+            )
+            for c in classes
+        ],
+        scale=Scale.PROPORTION,
+        confidence=confidence,
+    )
+    f1 = compute_family(
+        [
+            Cell(
+                values=f1s[:, c],
+                influence=compute_f1_influence(labels, predicted, c),
+                labels=labels,
+                num_observations=float((true + called - hits)[:, c].mean()),
+                groups=arm.groups,
+            )
+            for c in classes
+        ],
+        scale=Scale.PROPORTION,
+        confidence=confidence,
+    )
+    recall = compute_rates(arm, [(c, c) for c in classes], confidence)
+    return tuple(
+        ClassScore(class_name=name, precision=precision[c], recall=recall[c, c], f1=f1[c], num_images=int(true[0, c]))
+        for c, name in enumerate(class_names)
+    )
 
 
-def compute_macro_f1_interval(arm: ArmPredictions, confidence: float) -> CrossedEstimate:
-    """Return an arm's macro-F1, mean over seeds, with its interval clipped to [0, 1].
-
-    Predictions without any variance (all correct, or all of one class) get the interval of a proportion over the N images
-    instead of one of zero width.
+def compute_macro_f1_intervals(arm: ArmPredictions, confidence: float) -> TwoIntervals:
+    """Return an arm's macro-F1, mean over seeds, with its intervals inside [0, 1].
 
     Args:
-        arm: S >= 2 seeds over N images.
+        arm: S seeds over N images; with one, there is no interval for the recipe.
         confidence: two-sided, in (0, 1).
 
     Raises:
-        UserInputError: for one seed, and for a class with exactly one image.
+        UserInputError: for a class with exactly one image.
     """
-    scores = compute_macro_f1(arm.labels, arm.predicted, arm.num_classes)
-    influence = compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes)
-    found = compute_crossed_interval(scores, influence, arm.labels, arm.num_classes, confidence)
-    if found.standard_error == 0:
-        interval = compute_proportion_interval(
-            found, num_seeds=1, num_observations=len(arm.labels), confidence=confidence
-        )
-    else:
-        whole = found.interval
-        interval = replace(whole, low=max(whole.low, 0.0), high=min(whole.high, 1.0))
-    return replace(found, interval=interval)
-
-
-def _score_class(arm: ArmPredictions, counts: IntArray, index: int, class_name: str, confidence: float) -> ClassScore:
-    """Score one class from the seeds' (S, K, K) counts."""
-    num_images = int(counts[0, index].sum())
-    num_predicted = float(counts[:, :, index].sum(axis=1).mean())
-    num_either = num_images + num_predicted - float(counts[:, index, index].mean())
-
-    def interval(values: FloatArray, influence: FloatArray, num_observations: float) -> Interval:
-        found = compute_crossed_interval(values, influence, arm.labels, arm.num_classes, confidence)
-        return compute_proportion_interval(
-            found, num_seeds=len(arm.seeds), num_observations=num_observations, confidence=confidence
-        )
-
-    return ClassScore(
-        class_name=class_name,
-        precision=interval(
-            np.ascontiguousarray(compute_precision_from_confusion(counts)[:, index]),
-            compute_precision_influence(arm.labels, arm.predicted, index),
-            num_predicted,
-        ),
-        recall=compute_rate_interval(arm, index, index, confidence),
-        f1=interval(
-            np.ascontiguousarray(compute_f1_from_confusion(counts)[:, index]),
-            compute_f1_influence(arm.labels, arm.predicted, index),
-            num_either,
-        ),
-        num_images=num_images,
+    cell = Cell(
+        values=compute_macro_f1(arm.labels, arm.predicted, arm.num_classes),
+        influence=compute_macro_f1_influence(arm.labels, arm.predicted, arm.num_classes),
+        labels=arm.labels,
+        num_observations=len(arm.labels),
+        groups=arm.groups,
     )
+    return compute_two_intervals(cell, scale=Scale.PROPORTION, confidence=confidence)

@@ -1,65 +1,68 @@
-"""The confusion matrix of one arm over its seeds: counts, rates with intervals, excess over chance."""
+"""The confusion matrix of one arm over its seeds: counts, rates with intervals for both questions, excess over chance."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from analysis.findings.class_findings import Confusion
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions, Side
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_proportion_interval
-from analysis.statistics.influence import compute_rate_influence
-from analysis.statistics.metrics import FloatArray, compute_confusion_counts, divide_or_zero
+from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
+from analysis.statistics.metrics import FloatArray, IntArray, compute_confusion_counts, divide_or_zero
 from search_spaces.errors import UserInputError
 
 
 def compute_confusion(arm: ArmPredictions, class_names: Sequence[str], confidence: float) -> Confusion:
-    """Return the confusion matrix of an arm, with an interval for new seeds and new images in each cell.
+    """Return the confusion matrix of an arm, with the intervals for both questions in each cell.
 
     A class without images has rates of 0 with the interval [0, 1].
 
     Args:
-        arm: S >= 2 seeds over N images.
+        arm: S seeds over N images; with one, there is no interval for the recipe.
         class_names: K names; a class indexes them.
         confidence: of each cell's interval alone, in (0, 1).
 
     Raises:
-        UserInputError: for one seed, for a class with exactly one image, and for names that do not fit.
+        UserInputError: for a class with exactly one image, and for names that do not fit.
     """
     check_class_names(arm, class_names)
     counts = compute_confusion_counts(arm.labels, arm.predicted, arm.num_classes).mean(axis=0)
     classes = range(arm.num_classes)
+    rates = compute_rates(arm, [(i, j) for i in classes for j in classes], confidence)
     return Confusion(
         counts=_to_tuples(counts),
-        rates=tuple(tuple(compute_rate_interval(arm, i, j, confidence) for j in classes) for i in classes),
+        rates=tuple(tuple(rates[i, j] for j in classes) for i in classes),
         excess=_to_tuples(compute_excess(counts)),
     )
 
 
-def compute_rate_interval(arm: ArmPredictions, true_class: int, predicted_class: int, confidence: float) -> Interval:
-    """Return P(predicted_class | true_class), mean over seeds, with its interval inside [0, 1].
+def compute_rates(
+    arm: ArmPredictions, pairs: Sequence[tuple[int, int]], confidence: float
+) -> dict[tuple[int, int], TwoIntervals]:
+    """Return P(predicted class | true class), mean over seeds, with its intervals, as one family.
 
-    The images of the true class are the sample.
+    The images of the true class are the sample; a true class without images has the rate 0 with the interval [0, 1].
 
     Args:
-        arm: S >= 2 seeds over N images.
-        true_class: in [0, K).
-        predicted_class: in [0, K).
-        confidence: two-sided, in (0, 1).
+        arm: S seeds over N images.
+        pairs: (true class, predicted class), each in [0, K).
+        confidence: of each interval alone, in (0, 1).
 
     Raises:
-        UserInputError: for one seed, and for a class with exactly one image.
+        UserInputError: for a class with exactly one image.
     """
-    images = np.flatnonzero(arm.labels == true_class)
-    if not len(images):
-        return Interval(estimate=0.0, low=0.0, high=1.0)
-    labels, predicted = arm.labels[images], arm.predicted[:, images]
-    rates = (predicted == predicted_class).mean(axis=1)
-    influence = compute_rate_influence(labels, predicted, true_class, predicted_class)
-    found = compute_crossed_interval(rates, influence, labels, arm.num_classes, confidence)
-    return compute_proportion_interval(
-        found, num_seeds=len(arm.seeds), num_observations=len(images), confidence=confidence
-    )
+    images = {label: np.flatnonzero(arm.labels == label) for label in {true for true, _ in pairs}}
+    known = [pair for pair in pairs if len(images[pair[0]])]
+    unknown = Interval(estimate=0.0, low=0.0, high=1.0)
+    nothing = TwoIntervals(models=unknown, recipe=unknown if len(arm.seeds) > 1 else None)
+    cells = [_rate_cell(arm, images[true], predicted) for true, predicted in known]
+    found = compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
+    return dict.fromkeys(pairs, nothing) | dict(zip(known, found, strict=True))
+
+
+def _rate_cell(arm: ArmPredictions, images: IntArray, predicted_class: int) -> Cell:
+    marks = np.asarray(arm.predicted[:, images] == predicted_class, dtype=np.float64)
+    return mean_cell(marks, arm.labels[images], None if arm.groups is None else arm.groups[images])
 
 
 def compute_excess(counts: FloatArray) -> FloatArray:

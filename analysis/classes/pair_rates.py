@@ -7,54 +7,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.class_findings import ConfusedPair, HumanExcess
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_share_interval
+from analysis.statistics.families import Scale, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray
 
 MACHINE_SPECIFIC, AMBIGUOUS, OPEN = "machine-specific", "ambiguous to people", "undecided"
 
 
-def compute_pair_rate(arm: ArmPredictions, one: int, other: int, confidence: float) -> Interval:
-    """Return the confusion rate: the share of the two classes' images that the arm predicts as the other class.
+def compute_pair_rates(
+    arm: ArmPredictions, pairs: Sequence[tuple[int, int]], confidence: float
+) -> tuple[TwoIntervals, ...]:
+    """Return confusion rates as one family: the share of two classes' images that the arm predicts as the other class.
 
     Args:
-        arm: S >= 2 seeds over N images; the rate is the mean over seeds.
-        one: class in [0, K).
-        other: another class.
-        confidence: of the interval for new seeds and new images.
+        arm: S seeds over N images; each rate is the mean over seeds.
+        pairs: of two different classes in [0, K).
+        confidence: of each interval alone, in (0, 1).
 
     Raises:
-        UserInputError: for one seed, and for a class with one image.
+        UserInputError: for a class with one image.
     """
-    images, mistaken = _mistaken(arm, one, other)
-    return compute_share_interval(mistaken, arm.labels[images], arm.num_classes, confidence)
+    cells = []
+    for pair in pairs:
+        images, mistaken = _mistaken(arm, pair)
+        cells.append(mean_cell(mistaken, arm.labels[images], None if arm.groups is None else arm.groups[images]))
+    return compute_family(cells, scale=Scale.PROPORTION, confidence=confidence)
 
 
 def compute_human_excess(
-    arm: ArmPredictions, one: int, other: int, human: NDArray[np.float64], confidence: float
+    marks: FloatArray, human_rates: NDArray[np.float64], labels: NDArray[np.int64], confidence: float
 ) -> HumanExcess:
-    """Return the arm's confusion rate minus that of human annotators on the same images.
+    """Return an arm's confusion rate minus that of human annotators on the same images.
 
     Args:
-        arm: S >= 2 seeds over N images.
-        one: class in [0, K).
-        other: another class.
-        human: (N, K) shares of annotators who chose each class.
-        confidence: of the interval for new seeds and new images.
+        marks: (S, n) 1 where the arm makes the confusion.
+        human_rates: (n,) share of annotators who make it.
+        labels: (n,) classes of the images.
+        confidence: of each interval, in (0, 1).
 
     Returns:
-        The excess; its word is `MACHINE_SPECIFIC` where the interval lies above 0, `AMBIGUOUS` where none of it does, else
+        The excess; its words are `MACHINE_SPECIFIC` where the interval lies above 0, `AMBIGUOUS` where none of it does, else
         `OPEN`.
     """
-    images, mistaken = _mistaken(arm, one, other)
-    labels = arm.labels[images]
-    human_rates = np.where(labels == one, human[images, other], human[images, one])
-    gaps = mistaken - human_rates
-    values = gaps.mean(axis=1)
-    found = compute_crossed_interval(values, gaps - values[:, None], labels, arm.num_classes, confidence).interval
-    word = MACHINE_SPECIFIC if found.low > 0 else AMBIGUOUS if found.high <= 0 else OPEN
-    return HumanExcess(human_rate=float(human_rates.mean()), excess=found, word=word)
+    cell = mean_cell(marks - human_rates, labels)
+    (found,) = compute_family([cell], scale=Scale.DIFFERENCE, confidence=confidence)
+    return HumanExcess(
+        human_rate=float(human_rates.mean()), excess=found, word=_word(found.models), recipe_word=_word(found.recipe)
+    )
+
+
+def _word(excess: Interval | None) -> str | None:
+    if excess is None:
+        return None
+    return MACHINE_SPECIFIC if excess.low > 0 else AMBIGUOUS if excess.high <= 0 else OPEN
 
 
 def compare_with_humans(
@@ -67,7 +73,7 @@ def compare_with_humans(
     """Return the pairs with the comparison with human annotators; unchanged where there are no human counts.
 
     Args:
-        arm: S >= 2 seeds over N images.
+        arm: S seeds over N images.
         pairs: that the arm confuses.
         class_names: K names.
         human: (N, K) shares of annotators who chose each class; None where there are no human counts.
@@ -76,16 +82,19 @@ def compare_with_humans(
     if human is None:
         return tuple(pairs)
     index = {name: i for i, name in enumerate(class_names)}
-    return tuple(
-        replace(
-            pair, human=compute_human_excess(arm, index[pair.classes[0]], index[pair.classes[1]], human, confidence)
-        )
-        for pair in pairs
-    )
+    compared = []
+    for pair in pairs:
+        one, other = (index[name] for name in pair.classes)
+        images, mistaken = _mistaken(arm, (one, other))
+        labels = arm.labels[images]
+        human_rates = np.where(labels == one, human[images, other], human[images, one])
+        compared.append(replace(pair, human=compute_human_excess(mistaken, human_rates, labels, confidence)))
+    return tuple(compared)
 
 
-def _mistaken(arm: ArmPredictions, one: int, other: int) -> tuple[NDArray[np.int64], FloatArray]:
+def _mistaken(arm: ArmPredictions, pair: tuple[int, int]) -> tuple[NDArray[np.int64], FloatArray]:
     """Return the n images of the two classes, and (S, n) 1 where an image is predicted as the other class."""
+    one, other = pair
     images = np.flatnonzero(np.isin(arm.labels, (one, other)))
     opposite = np.where(arm.labels[images] == one, other, one)
     return images, np.asarray(arm.predicted[:, images] == opposite, dtype=np.float64)

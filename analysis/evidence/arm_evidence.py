@@ -18,7 +18,7 @@ class ArmEvidence:
         source: the search trial whose configuration was confirmed.
         runs: records of the confirmation trials that have test predictions, in the order of the plan's seeds.
         predictions: test predictions of `runs`, in the same order.
-        failed_seeds: planned seeds whose trial failed permanently; no row can use them.
+        failed_seeds: planned seeds whose trial ended without an outcome; no row can use them.
     """
 
     arm: str
@@ -31,6 +31,15 @@ class ArmEvidence:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of `runs`."""
         return tuple(r.config.seed for r in self.runs)
+
+    @property
+    def diverged(self) -> tuple[TrialRecord, ...]:
+        """The runs that diverged; their predictions are those of the last finite epoch, or labels drawn at random."""
+        return tuple(r for r in self.runs if r.diverged)
+
+    def finished(self) -> "ArmEvidence":
+        """Return the evidence of the runs that did not diverge."""
+        return self.with_seeds({r.config.seed for r in self.runs if not r.diverged})
 
     @property
     def device_seconds(self) -> float:

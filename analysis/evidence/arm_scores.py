@@ -6,13 +6,14 @@ from statistics import fmean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.clusters import find_clusters
 from analysis.classes.confusion_matrix import compute_confusion
+from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.classes.group_contrasts import compute_group_contrasts
 from analysis.classes.pair_rates import compare_with_humans
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.arm_findings import ArmConfusions, ArmScores
+from analysis.findings.arm_findings import ArmConfusions, ArmScores, ModelAudit
 from analysis.findings.class_findings import ClassScore
 from analysis.statistics.arm_predictions import ArmPredictions
 from trainables.models.backbones import count_forward_flops
@@ -26,14 +27,14 @@ def compute_arm_scores(
     """Return an arm's scores on the test split and its costs.
 
     Args:
-        evidence: at least two seeds.
+        evidence: of at least one seed.
         class_names: K names; a class indexes them.
         confidence: of each interval, in (0, 1).
-        gate: macro-F1 that the lower bound must exceed; None for no gate.
+        gate: macro-F1 that the recipe's lower bound must exceed; None for no gate.
         num_search_images: size of the search split, which every epoch predicts.
     """
     stacked = evidence.stacked()
-    macro_f1 = compute_macro_f1_interval(stacked, confidence).interval
+    macro_f1 = compute_macro_f1_intervals(stacked, confidence)
     epochs = [epoch for run in evidence.runs for epoch in run.epochs]
     first = evidence.runs[0]
     return ArmScores(
@@ -47,7 +48,7 @@ def compute_arm_scores(
         test_macro_f1=macro_f1,
         class_scores=compute_class_scores(stacked, class_names, confidence),
         confusion=compute_confusion(stacked, class_names, confidence),
-        gate_cleared=None if gate is None else macro_f1.low > gate,
+        gate_cleared=None if gate is None or macro_f1.recipe is None else macro_f1.recipe.low > gate,
         num_parameters=first.num_parameters,
         forward_flops=count_forward_flops(evidence.source.config, len(class_names)),
         device_seconds=evidence.device_seconds,
@@ -65,18 +66,43 @@ def compute_arm_confusions(
     groups: Mapping[str, Sequence[str]],
     human: NDArray[np.float64] | None,
 ) -> ArmConfusions:
-    """Return the pairs and clusters of classes that an arm confuses, and the contrasts of the named groups of classes.
+    """Return the confusions, pairs and clusters of classes of an arm, and the contrasts of the named groups of classes.
 
     Args:
-        arm: S >= 2 seeds over N images.
+        arm: S seeds over N images.
         class_scores: one per class, in the order of the classes.
         groups: classes by the name of their group; empty for no contrasts.
         human: (N, K) shares of annotators who chose each class; None where there are no human counts.
     """
     class_names = [score.class_name for score in class_scores]
     pairs, clusters = find_clusters(arm, class_names)
+    directed, num_directed = compute_directed_confusions(arm, class_names, human)
     return ArmConfusions(
         confused_pairs=compare_with_humans(arm, pairs, class_names, human, PAIR_CONFIDENCE),
         clusters=clusters,
         group_contrasts=compute_group_contrasts(class_scores, groups),
+        directed=directed,
+        num_directed=num_directed,
+    )
+
+
+def compute_model_scores(
+    evidence: ArmEvidence, class_names: Sequence[str], human: NDArray[np.float64] | None, confidence: float
+) -> ModelAudit:
+    """Return the scores and confusions of an arm's exported model, the one with the first seed; its audits are left empty.
+
+    Args:
+        evidence: of the arm.
+        class_names: K names; a class indexes them.
+        human: (N, K) shares of annotators who chose each class; None where there are no human counts.
+        confidence: of each interval, in (0, 1).
+    """
+    first = evidence.runs[0]
+    alone = evidence.with_seeds({first.config.seed}).stacked()
+    return ModelAudit(
+        seed=first.config.seed,
+        trial_id=first.trial_id,
+        macro_f1=compute_macro_f1_intervals(alone, confidence),
+        class_scores=compute_class_scores(alone, class_names, confidence),
+        directed=compute_directed_confusions(alone, class_names, human)[0],
     )

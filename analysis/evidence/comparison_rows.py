@@ -6,9 +6,11 @@ from statistics import fmean
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.divergence import TOO_FEW_FINISHED, measure_divergence, weigh_divergence, withhold_verdict
 from analysis.findings.comparison_findings import ComparisonRow, Verdict
-from analysis.statistics.anytime import compute_anytime_interval
-from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side
+from analysis.findings.interval import Interval
+from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds
+from analysis.statistics.arm_predictions import ArmAverage, Side
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from analysis.statistics.comparison import compare_arms, compute_verdict
 from search_spaces.designs import Contrast
@@ -67,16 +69,47 @@ def _seeds_of_look(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule
 def _sides(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int]) -> tuple[Side, Side]:
     """Return the two sides of a contrast with these seeds: an arm, or the average of several."""
     return (
-        _average(contrast.treatment, [evidence[arm].with_seeds(seeds).stacked() for arm in contrast.treatment_arms]),
-        _average(contrast.control, [evidence[arm].with_seeds(seeds).stacked() for arm in contrast.control_arms]),
+        _average(contrast.treatment, contrast.treatment_arms, evidence, seeds, contrast.scale),
+        _average(contrast.control, contrast.control_arms, evidence, seeds, contrast.scale),
     )
 
 
-def _average(name: str, arms: Sequence[ArmPredictions]) -> Side:
-    return arms[0] if len(arms) == 1 else ArmAverage(name=name, members=tuple(arms))
+def _average(
+    name: str, arms: Sequence[str], evidence: Mapping[str, ArmEvidence], seeds: Collection[int], scale: float
+) -> Side:
+    members = [evidence[arm].with_seeds(seeds).stacked() for arm in arms]
+    return (
+        members[0] if len(members) == 1 and scale == 1 else ArmAverage(name=name, members=tuple(members), scale=scale)
+    )
 
 
 def _judge(
+    contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: set[int], rule: RowRule, look: int
+) -> ComparisonRow:
+    """Return the row over the seeds with which every arm's run finished; runs that diverged can take its verdict away."""
+    all_runs = _judge_seeds(contrast, evidence, seeds, rule, look)
+    arms = [evidence[arm].with_seeds(seeds) for arm in contrast.arms]
+    if not any(arm.diverged for arm in arms):
+        return all_runs
+    judged = _find_judged_seeds(contrast, evidence, seeds)
+    finished = all_runs if judged == seeds else _judge_seeds(contrast, evidence, judged, rule, look)
+    divergence = tuple(measure_divergence(arm) for arm in arms)
+    finished = replace(finished, divergence=divergence, all_runs_effect=all_runs.effect)
+    if judged == seeds:
+        return replace(withhold_verdict(finished, TOO_FEW_FINISHED), p_value=None, p_adjusted=None)
+    num_diverged = {found.arm: found.num_diverged for found in divergence}
+    excess = sum(num_diverged[arm] for arm in contrast.treatment_arms)
+    excess -= sum(num_diverged[arm] for arm in contrast.control_arms)
+    return weigh_divergence(finished, all_runs, excess)
+
+
+def _find_judged_seeds(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: set[int]) -> set[int]:
+    """Return the seeds with which no arm's run diverged; all seeds if there are fewer than two such seeds."""
+    finished = seeds - {r.config.seed for arm in contrast.arms for r in evidence[arm].diverged}
+    return finished if len(finished) >= 2 else seeds
+
+
+def _judge_seeds(
     contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int], rule: RowRule, look: int
 ) -> ComparisonRow:
     treatment, control = _sides(contrast, evidence, seeds)
@@ -97,18 +130,31 @@ def _judge(
     )
     if not is_anytime:
         return row
-    effect = compute_anytime_interval(treatment, control, row.confidence)
-    verdict, materiality = compute_verdict(effect, rule.margin)
+    return _make_anytime(row, compute_anytime_interval(treatment, control, row.confidence), num_looks=len(rule.looks))
+
+
+def _make_anytime(row: ComparisonRow, effect: Interval, num_looks: int) -> ComparisonRow:
+    """Return the row with an interval that holds at every look, without the figures of a fixed number of seeds."""
+    verdict, materiality = compute_verdict(effect, row.margin)
+    fewest = compute_fewest_seeds(row.confidence)
+    settles = ""
+    if verdict is Verdict.UNDECIDED and row.num_seeds < fewest:
+        settles = f"an interval that holds at every look needs at least {fewest} seeds (now {row.num_seeds})"
+    elif verdict is Verdict.UNDECIDED:
+        settles = row.settles or "more seeds: intervals that hold at every look are wider"
     return replace(
         row,
         effect=effect,
         verdict=verdict,
         materiality=materiality,
-        settles=""
-        if verdict is not Verdict.UNDECIDED
-        else row.settles or "more seeds: intervals that hold at every look are wider",
-        num_looks=len(rule.looks),
-        intervals=rule.intervals,
+        settles=settles,
+        num_looks=num_looks,
+        intervals="anytime",
+        standard_error=None,
+        degrees_of_freedom=None,
+        minimum_detectable_effect=None,
+        p_value=None,
+        p_adjusted=None,
     )
 
 
@@ -124,17 +170,21 @@ def complete_row(
     """Return the row with the crossed bootstrap, the differences class by class, and whether the plan was changed.
 
     Args:
-        row: from `compute_row`.
+        row: from `compute_row`; an anytime row gets no bootstrap, which holds for a fixed number of seeds.
         contrast: of the row.
         evidence: by arm.
         rule: of the plan.
         class_names: K names; a class indexes them.
         plan_changed: whether the plan was changed after it was written.
     """
-    treatment, control = _sides(contrast, evidence, _seeds_of_look(contrast, evidence, rule, row.look))
+    seeds = _seeds_of_look(contrast, evidence, rule, row.look)
+    treatment, control = _sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
+    bootstrap = None
+    if row.intervals != "anytime":
+        bootstrap = compute_crossed_bootstrap(treatment, control, confidence=row.confidence)
     return replace(
         row,
-        bootstrap=compute_crossed_bootstrap(treatment, control, confidence=row.confidence),
+        bootstrap=bootstrap,
         class_differences=compute_class_differences(treatment, control, class_names),
         plan_changed=plan_changed,
     )

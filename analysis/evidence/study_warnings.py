@@ -26,10 +26,11 @@ def compute_warnings(
         for arm in search
         if arm.share < LOW_SHARE_FRACTION * equal
     )
+    warnings.extend(_describe_divergence(r) for r in records if _is_scored(r))
     warnings.extend(
         f"Trial {r.stage}/{r.trial_id} failed: {r.reason.splitlines()[-1] if r.reason else 'no cause was recorded'}"
         for r in records
-        if r.state is TrialState.FAILED
+        if r.state is TrialState.FAILED and not _is_scored(r)
     )
     warnings.extend(
         f"The configuration of {r.stage}/{r.trial_id} was changed after the study wrote it."
@@ -37,3 +38,16 @@ def compute_warnings(
         if r.is_altered
     )
     return tuple(warnings)
+
+
+def _is_scored(record: TrialRecord) -> bool:
+    return record.diverged and "test" in record.predictions
+
+
+def _describe_divergence(record: TrialRecord) -> str:
+    epoch = record.last_finite_epoch
+    score = f"its weights after epoch {epoch}" if epoch else "labels drawn at random, because no epoch was finite"
+    return (
+        f"Trial {record.stage}/{record.trial_id} diverged: {record.reason}. The comparison scores it by {score}; "
+        "the scores and forensics of its arm leave it out."
+    )

@@ -2,22 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions
+from analysis.external.predictions import OutsidePredictions
 from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import ClassScore, Confusion, LabelIssue
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
-from search_spaces.errors import UserInputError
-from trainables.training.predictions import Predictions
 
 CONFIDENCE = 0.95
 NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
@@ -29,7 +28,7 @@ class OutsideArm(ArmConfusions):
 
     arm: str
     seeds: tuple[int, ...]
-    test_macro_f1: Interval
+    test_macro_f1: TwoIntervals
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
 
@@ -44,6 +43,7 @@ class OutsideFindings:
         arms: one each.
         label_issues: doubtful labels, the most doubtful first.
         human_note: why confusions are not compared with human annotators; "" where they are.
+        notes: sentences on what the predictions do not allow to say.
     """
 
     class_names: tuple[str, ...]
@@ -51,6 +51,7 @@ class OutsideFindings:
     arms: tuple[OutsideArm, ...]
     label_issues: tuple[LabelIssue, ...]
     human_note: str
+    notes: tuple[str, ...]
 
     def to_json(self) -> str:
         """Return the findings as JSON with sorted keys."""
@@ -58,40 +59,33 @@ class OutsideFindings:
 
 
 def analyze_outside_arms(
-    arms: Mapping[str, Mapping[int, Predictions]],
+    predictions: OutsidePredictions,
     *,
-    class_names: Sequence[str] | None = None,
     human_counts: NDArray[np.generic] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> OutsideFindings:
     """Return the forensics of models that were trained elsewhere.
 
+    One seed is enough: everything is then said about these models, and nothing about the recipe.
+
     Args:
-        arms: predictions by arm and seed, at least two seeds each, all on the same images.
-        class_names: K names; "class 0" and so on where None.
+        predictions: of all arms.
         human_counts: (N, K) numbers of annotators who chose each class, a row for each image in the order of the sample ids.
         groups: named groups of classes whose F1 is contrasted.
 
     Raises:
-        UserInputError: for one seed, arms with different images, and names, counts or groups that do not fit.
+        UserInputError: for counts or groups that do not fit.
     """
-    stacked = {arm: stack_predictions(arm, by_seed) for arm, by_seed in arms.items()}
-    first = next(iter(stacked.values()))
-    for name, arm in stacked.items():
-        if not np.array_equal(arm.sample_ids, first.sample_ids) or not np.array_equal(arm.labels, first.labels):
-            raise UserInputError(f"arms {first.name!r} and {name!r} must predict the same images with the same labels")
-        if len(arm.seeds) < 2:
-            raise UserInputError(f"arm {name!r} has one seed only: an interval needs two. Add a seed")
-    names = tuple(class_names or (f"class {i}" for i in range(first.num_classes)))
-    if len(names) != first.num_classes or len(set(names)) != len(names):
-        raise UserInputError(f"{first.num_classes} classes need as many different names, but got {', '.join(names)}")
-    human = None if human_counts is None else compute_human_shares(human_counts, len(first.labels), names)
+    stacked = [stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()]
+    names, num_images = predictions.names, len(stacked[0].labels)
+    human = None if human_counts is None else compute_human_shares(human_counts, num_images, names)
     return OutsideFindings(
         class_names=names,
-        num_images=len(first.labels),
-        arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked.values()),
-        label_issues=list_label_issues([p for by_seed in arms.values() for p in by_seed.values()], names),
+        num_images=num_images,
+        arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked),
+        label_issues=_list_label_issues(predictions),
         human_note=NO_HUMAN_COUNTS if human is None else "",
+        notes=tuple(_list_notes(predictions, stacked)),
     )
 
 
@@ -99,11 +93,51 @@ def _analyze_arm(
     arm: ArmPredictions, names: tuple[str, ...], human: NDArray[np.float64] | None, groups: Mapping[str, Sequence[str]]
 ) -> OutsideArm:
     scores = compute_class_scores(arm, names, CONFIDENCE)
+    macro_f1 = compute_macro_f1_intervals(arm, CONFIDENCE)
+    # The F1 of a class without images is 0, so that the mean over the others is this multiple of the mean over all.
+    factor = arm.num_classes / len(np.unique(arm.labels))
     return OutsideArm(
         arm=arm.name,
         seeds=arm.seeds,
-        test_macro_f1=compute_macro_f1_interval(arm, CONFIDENCE).interval,
+        test_macro_f1=TwoIntervals(models=_scale(macro_f1.models, factor), recipe=_scale(macro_f1.recipe, factor)),
         class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
         **vars(compute_arm_confusions(arm, scores, groups, human)),
     )
+
+
+def _scale(interval: Interval | None, factor: float) -> Interval | None:
+    if interval is None:
+        return None
+    low, estimate, high = (min(factor * x, 1.0) for x in (interval.low, interval.estimate, interval.high))
+    return Interval(estimate=estimate, low=low, high=high)
+
+
+def _list_label_issues(predictions: OutsidePredictions) -> tuple[LabelIssue, ...]:
+    if not predictions.has_scores:
+        return ()
+    every = [found for by_seed in predictions.arms.values() for found in by_seed.values()]
+    issues, names = list_label_issues(every, predictions.names), predictions.image_names
+    if names is None:
+        return issues
+    return tuple(replace(issue, sample_id=names[int(issue.sample_id)]) for issue in issues)
+
+
+def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPredictions]) -> list[str]:
+    notes = []
+    single = [arm.name for arm in stacked if len(arm.seeds) == 1]
+    if single:
+        which = "this model" if len(single) == 1 else "these models"
+        notes.append(
+            f"One seed of {', '.join(single)}: intervals and verdicts are for {which} on new images. They say nothing about the "
+            "recipe, that is about training again with a new seed; this needs predictions of at least two seeds."
+        )
+    absent = predictions.absent_classes
+    if absent:
+        notes.append(
+            f"{len(absent)} of {len(predictions.names)} classes have no images: {', '.join(absent)}. Macro-F1 is the mean over "
+            "the others."
+        )
+    if not predictions.has_scores:
+        notes.append("There are no probabilities, so suspected label errors are not listed.")
+    return notes

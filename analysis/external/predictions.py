@@ -1,171 +1,318 @@
-"""Predictions of models that were trained elsewhere, read from one parquet file, and their comparison."""
+"""Predictions of models that were trained elsewhere, read from files and checked: one message lists everything that is wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
+from numpy.typing import NDArray
 
-from analysis.findings.comparison_findings import ComparisonRow
-from analysis.statistics.arm_predictions import stack_predictions
-from analysis.statistics.comparison import compare_arms, compute_seed_differences
+from analysis.external.array_files import read_array_file
+from analysis.external.raw_predictions import RawPredictions
+from analysis.external.table_files import read_table_file
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.training.predictions import Predictions
 
-KEYS = ("arm", "seed", "sample_id", "label")
-SCORES = ("probabilities", "logits")
 SUM_TOLERANCE = 1e-3
+# Sums of half-precision probabilities are less exact.
+HALF_SUM_TOLERANCE = 1e-2
+EXAMPLE = """Example of a file:
+  probabilities = torch.cat([model(images).softmax(1).cpu() for images, _ in loader]).numpy()
+  np.savez("predictions.npz", labels=labels, probabilities=probabilities)"""
+
+ByArm = dict[str, dict[int, Predictions]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SingleSeed:
-    """The difference of two arms in macro-F1 from one seed, without an interval.
+class OutsidePredictions:
+    """Predictions of models that were trained elsewhere, all on the same images.
 
     Attributes:
-        treatment: name of an arm.
-        control: name of another arm.
-        estimate: treatment minus control, a fraction.
+        arms: by arm, in the order in which they first appear, and by seed.
+        class_names: K names; None where the files have none.
+        image_names: of the images by sample id; None where the files have numbers.
+        has_scores: whether there are probabilities or logits; else the logits only mark the predicted class.
     """
 
-    treatment: str
-    control: str
-    estimate: float
+    arms: ByArm
+    class_names: tuple[str, ...] | None
+    image_names: tuple[str, ...] | None
+    has_scores: bool
+
+    @property
+    def first(self) -> Predictions:
+        """Predictions of one arm and seed."""
+        return next(iter(next(iter(self.arms.values())).values()))
+
+    @property
+    def absent_classes(self) -> tuple[str, ...]:
+        """Names of the classes without images."""
+        sizes = np.bincount(self.first.labels, minlength=self.first.logits.shape[1])
+        return tuple(self.names[c] for c in np.flatnonzero(sizes == 0))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """K names; "class 0" and so on where the files have none."""
+        return self.class_names or tuple(f"class {i}" for i in range(self.first.logits.shape[1]))
 
 
-def read_predictions_file(path: Path) -> dict[str, dict[int, Predictions]]:
-    """Return the predictions of a parquet file by arm, in the order in which they first appear, and by seed.
+def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | None = None) -> OutsidePredictions:
+    """Return the predictions of all files together.
 
-    The file has one row per arm, seed and image, with the columns `arm` (text), `seed`, `sample_id` and `label` (integers), and
-    a list of K numbers: either `probabilities` that sum to one, or `logits`.
+    A file is an npz archive (`analysis.external.array_files`), or a table in parquet or csv (`analysis.external.table_files`). It
+    has labels, which are numbers or names of classes, and probabilities, logits or predicted classes. The name of the arm, the
+    seed and the ids of the images may be left out: the arm is then named like the file, the seed is 0, and the images are
+    numbered from 0.
 
     Args:
-        path: of the file.
+        paths: of the files, at least one.
+        class_names: K names, instead of those in the files.
 
     Raises:
-        UserInputError: naming a missing column, a value that is not finite, no probability or out of range, images that are
-            not the same in all arms and seeds, or a class without images.
+        UserInputError: listing everything that is wrong with the files: missing or misspelled names, values that are not finite,
+            no probabilities or out of range, class names that do not fit, and arms and seeds with different images.
     """
-    table = _read_table(path)
-    kind = next(name for name in SCORES if name in table.columns)
-    arms = {}
-    for arm in dict.fromkeys(table["arm"].astype(str)):
-        own = table[table["arm"].astype(str) == arm]
-        by_seed = {
-            int(str(seed)): _to_predictions(part, kind, f"arm {arm!r}, seed {seed}")
-            for seed, part in own.groupby("seed")
-        }
-        stack_predictions(arm, by_seed)
-        arms[arm] = by_seed
-    for arm, by_seed in arms.items():
-        found = next(iter(by_seed.values()))
-        num_classes = found.logits.shape[1]
-        absent = sorted(set(range(num_classes)) - set(found.labels.tolist()))
-        if absent:
-            raise UserInputError(
-                f"every class needs images, but class {absent[0]} of {num_classes} has none in arm {arm!r}"
-            )
-    return arms
-
-
-def compare_outside_arms(
-    predictions: dict[str, dict[int, Predictions]], *, control: str | None, margin: float, alpha: float
-) -> tuple[tuple[ComparisonRow, ...], tuple[SingleSeed, ...]]:
-    """Return a row per arm against the control, or estimates without intervals where an arm has only one seed.
-
-    Args:
-        predictions: by arm and seed.
-        control: name of an arm; None for the first.
-        margin: equivalence margin in macro-F1, a fraction.
-        alpha: family-wise error rate over the rows.
-
-    Raises:
-        UserInputError: for an unknown control, fewer than two arms, and arms that do not pair.
-    """
-    arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.items()}
-    names = list(arms)
-    if len(names) < 2:
-        raise UserInputError(f"a comparison needs two arms, but the file holds {len(names)}: {', '.join(names)}")
-    control = names[0] if control is None else control
-    if control not in arms:
-        raise UserInputError(f"the file has no arm {control!r}{nearest_name(control, names)}")
-    treatments = [name for name in names if name != control]
-    if any(len(arms[name].seeds) == 1 for name in (control, *treatments)):
-        return (), tuple(
-            SingleSeed(
-                treatment=name,
-                control=control,
-                estimate=float(compute_seed_differences(arms[name], arms[control]).mean()),
-            )
-            for name in treatments
+    raws = [_read_file(path) for path in paths]
+    problems = [_in_file(raw, problem, raws) for raw in raws for problem in raw.problems]
+    texts = any(raw.sample_ids is not None and raw.sample_ids.dtype.kind not in "iu" for raw in raws)
+    numbers: dict[str, int] = {}
+    in_files = list(dict.fromkeys(raw.class_names for raw in raws if raw.class_names))
+    if len(in_files) > 1:
+        problems.append(
+            f"the files need the same classes in the same order, but have {' and '.join(map(str, in_files))}"
         )
-    return tuple(
-        compare_arms(arms[name], arms[control], margin=margin, alpha=alpha, num_rows=len(treatments), cost_ratio=None)
-        for name in treatments
-    ), ()
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise UserInputError(f"there is no file {path}") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserInputError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}") from None
-    missing = [name for name in KEYS if name not in table.columns]
-    if missing:
-        near = nearest_name(missing[0], [str(c) for c in table.columns])
+    names = tuple(class_names) if class_names else in_files[0] if in_files else _infer_names(raws)
+    sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
+    problems += _check_names(names, sizes)
+    arms: ByArm = {}
+    for raw in raws:
+        if raw.problems:
+            continue
+        found: list[str] = []
+        for arm, seed, part in _to_arms(raw, names, numbers if texts else None, found):
+            by_seed = arms.setdefault(arm, {})
+            if seed in by_seed:
+                found.append(f"arm {arm!r} has seed {seed} twice")
+            by_seed[seed] = part
+        problems += [_in_file(raw, problem, raws) for problem in found]
+    if not problems:
+        problems = _describe_differences(arms)
+    if not problems:
+        problems = _check_images(next(iter(next(iter(arms.values())).values())), names)
+    if problems:
+        where = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
+        listed = "\n".join(f"- {problem}" for problem in problems)
         raise UserInputError(
-            f"{path} has no column {missing[0]!r}{near}; it needs {', '.join(KEYS)} and one of {', '.join(SCORES)}"
+            f"the predictions of {where} cannot be used:\n{listed}\nCorrect this, then repeat. {EXAMPLE}"
         )
-    if not any(name in table.columns for name in SCORES):
-        raise UserInputError(f"{path} needs a column of lists, {' or '.join(SCORES)}")
-    if table.empty:
-        raise UserInputError(f"{path} has no rows")
-    for name in ("seed", "sample_id", "label"):
-        if not pd.api.types.is_integer_dtype(table[name]):
-            raise UserInputError(f"the column {name!r} of {path} must hold whole numbers, but is {table[name].dtype}")
-    return table
-
-
-def _to_predictions(part: pd.DataFrame, kind: str, where: str) -> Predictions:
-    lengths = {len(row) for row in part[kind]}
-    if len(lengths) != 1 or min(lengths) < 2:
-        raise UserInputError(
-            f"{where}: every image needs the same number of {kind}, at least 2, but they have {sorted(lengths)}"
-        )
-    scores = np.array(part[kind].tolist(), dtype=np.float64)
-    ids = part["sample_id"].to_numpy(dtype=np.int64)
-    _check_finite(scores, ids, kind, where)
-    if kind == "probabilities":
-        _check_probabilities(scores, ids, where)
-        scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
-    return Predictions(
-        sample_ids=ids, labels=part["label"].to_numpy(dtype=np.int64), logits=scores.astype(np.float32), split="test"
+    return OutsidePredictions(
+        arms=arms,
+        class_names=names,
+        image_names=tuple(numbers) if texts else None,
+        has_scores=all(raw.scores is not None for raw in raws),
     )
 
 
-def _check_finite(scores: np.ndarray, ids: np.ndarray, kind: str, where: str) -> None:
+def _read_file(path: Path) -> RawPredictions:
+    if not path.is_file():
+        raise UserInputError(f"there is no file {path}")
+    return read_array_file(path) if path.suffix.lower() == ".npz" else read_table_file(path)
+
+
+def _in_file(raw: RawPredictions, problem: str, raws: Sequence[RawPredictions]) -> str:
+    return problem if len(raws) == 1 else f"{raw.path.name}: {problem}"
+
+
+def _infer_names(raws: Sequence[RawPredictions]) -> tuple[str, ...] | None:
+    """Return the names of classes of files that have texts as labels and predicted classes, in alphabetical order."""
+    if all(raw.scores is None and _is_text(raw.labels) and _is_text(raw.predicted) for raw in raws):
+        return tuple(
+            sorted({str(name) for raw in raws for a in (raw.labels, raw.predicted) if a is not None for name in a})
+        )
+    return None
+
+
+def _is_text(values: NDArray[Any] | None) -> bool:
+    return values is not None and values.dtype.kind in "OU" and all(isinstance(value, str) for value in values.tolist())
+
+
+def _to_arms(
+    raw: RawPredictions, names: tuple[str, ...] | None, numbers: dict[str, int] | None, problems: list[str]
+) -> list[tuple[str, int, Predictions]]:
+    """Return (arm, seed, predictions) of one file; what is wrong is appended to `problems`."""
+    assert raw.labels is not None
+    names = raw.class_names or names
+    labels = _to_classes("labels", raw.labels, names, problems)
+    predicted = None if raw.predicted is None else _to_classes("predicted classes", raw.predicted, names, problems)
+    seeds = np.zeros(len(raw.labels), dtype=np.int64) if raw.seeds is None else _to_whole("seeds", raw.seeds, problems)
+    arms = np.full(len(raw.labels), raw.path.stem) if raw.arms is None else raw.arms.astype(str)
+    if problems or labels is None or seeds is None:
+        return []
+    logits = _to_logits(raw, labels, predicted, names, problems)
+    if logits is None:
+        return []
+    found = []
+    for arm in dict.fromkeys(arms.tolist()):
+        for seed in np.unique(seeds[arms == arm]).tolist():
+            rows = np.flatnonzero((arms == arm) & (seeds == seed))
+            where = f"arm {arm!r}, seed {seed}: "
+            ids = np.arange(len(rows)) if raw.sample_ids is None else _to_ids(raw.sample_ids[rows], numbers, problems)
+            if ids is None:
+                return []
+            if len(np.unique(ids)) < len(ids):
+                several = " Give each arm and seed its own name." if raw.arms is None or raw.seeds is None else ""
+                problems.append(f"{where}{len(ids) - len(np.unique(ids))} sample ids occur more than once.{several}")
+                continue
+            found.append(
+                (arm, seed, Predictions(sample_ids=ids, labels=labels[rows], logits=logits[rows], split="test"))
+            )
+    return [] if problems else found
+
+
+def _to_classes(
+    what: str, values: NDArray[Any], names: tuple[str, ...] | None, problems: list[str]
+) -> NDArray[np.int64] | None:
+    """Return numbers of classes from numbers or names."""
+    if not _is_text(values):
+        return _to_whole(what, values, problems)
+    if names is None:
+        problems.append(
+            f"{what} are names such as {str(values[0])!r}, but the order of the classes is unknown; give it with --class-names, "
+            "as class_names in an npz file, or in the names of the columns (p_cat, p_dog)"
+        )
+        return None
+    index = {name: i for i, name in enumerate(names)}
+    unknown = sorted({str(value) for value in values} - set(index))
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        problems.append(
+            f"{what} have names that are not among the classes: {unknown[0]!r}{more}{nearest_name(unknown[0], names)}"
+        )
+        return None
+    return np.array([index[str(value)] for value in values], dtype=np.int64)
+
+
+def _to_whole(what: str, values: NDArray[Any], problems: list[str]) -> NDArray[np.int64] | None:
+    try:
+        numbers = values.astype(np.float64)
+        whole = bool(np.isfinite(numbers).all() and (numbers == np.round(numbers)).all())
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
+        problems.append(f"{what} must be whole numbers, but are {values.dtype} such as {values[:3].tolist()}")
+        return None
+    return numbers.astype(np.int64) if values.dtype.kind == "O" else values.astype(np.int64)
+
+
+def _to_ids(ids: NDArray[Any], numbers: dict[str, int] | None, problems: list[str]) -> NDArray[np.int64] | None:
+    if numbers is None:
+        return ids.astype(np.int64)
+    if not all(isinstance(value, str | int) for value in ids.tolist()):
+        problems.append(f"sample ids must be whole numbers or texts, but are {ids.dtype} such as {ids[:3].tolist()}")
+        return None
+    return np.array([numbers.setdefault(str(value), len(numbers)) for value in ids.tolist()], dtype=np.int64)
+
+
+def _to_logits(
+    raw: RawPredictions,
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64] | None,
+    names: tuple[str, ...] | None,
+    problems: list[str],
+) -> NDArray[np.float32] | None:
+    """Return (R, K) logits: those of the file, logarithms of its probabilities, or 1 for the predicted class and 0 for others."""
+    scores, tolerance = raw.scores, SUM_TOLERANCE
+    if scores is None:
+        assert predicted is not None
+        most = max(int(labels.max()), int(predicted.max())) + 1
+        num_classes = most if names is None else max(len(names), 2)
+        _check_range("labels", labels, num_classes, problems)
+        _check_range("predicted classes", predicted, num_classes, problems)
+        return None if problems else np.eye(num_classes, dtype=np.float32)[predicted]
+    if np.array_equal(scores, scores.astype(np.float16), equal_nan=True):
+        tolerance = HALF_SUM_TOLERANCE
+    num_classes = scores.shape[1]
+    _check_range("labels", labels, num_classes, problems)
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
-        raise UserInputError(f"{where}: {kind} must be finite, but sample {ids[bad[0]]} has {scores[bad[0]].tolist()}")
+        problems.append(f"{raw.kind} must be finite, but {len(bad)} rows have NaN or inf, the first is row {bad[0]}")
+    elif raw.kind == "probabilities":
+        _check_probabilities(scores, tolerance, problems)
+    if predicted is not None and not problems:
+        differ = int((scores.argmax(axis=1) != predicted).sum())
+        if differ:
+            problems.append(
+                f"the predicted classes differ from the class of the highest of the {raw.kind} in {differ} of {len(predicted)} "
+                "rows; leave one of them out"
+            )
+    if problems:
+        return None
+    if raw.kind == "probabilities":
+        scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+    return scores.astype(np.float32)
 
 
-def _check_probabilities(scores: np.ndarray, ids: np.ndarray, where: str) -> None:
+def _check_range(what: str, values: NDArray[np.int64], num_classes: int, problems: list[str]) -> None:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= num_classes:
+        from_one = low == 1 and high == num_classes
+        advice = "; subtract 1 if they count from 1" if from_one else ""
+        problems.append(f"{what} must lie in [0, {num_classes}), but reach from {low} to {high}{advice}")
+
+
+def _check_probabilities(scores: NDArray[np.float64], tolerance: float, problems: list[str]) -> None:
     sums = scores.sum(axis=1)
-    bad = np.flatnonzero((np.abs(sums - 1) > SUM_TOLERANCE) | (scores < 0).any(axis=1))
+    bad = np.flatnonzero((np.abs(sums - 1) > tolerance) | (scores < 0).any(axis=1))
     if len(bad):
-        raise UserInputError(
-            f"{where}: probabilities must lie in [0, 1] and sum to one, but those of sample {ids[bad[0]]} sum to "
-            f"{sums[bad[0]]:.4f}; give them as `logits` if they are not normalized"
+        problems.append(
+            f"probabilities must lie in [0, 1] and sum to one, but those of {len(bad)} rows do not; row {bad[0]} sums to "
+            f"{sums[bad[0]]:.4f}. Scores that are not normalized are `logits`"
         )
 
 
-def describe_single_seeds(found: Sequence[SingleSeed]) -> str:
-    """Return a sentence with the estimates of arms with one seed, and why there is no interval."""
-    estimates = "; ".join(f"{f.treatment} vs {f.control} {100 * f.estimate:+.2f} pp" for f in found)
-    return (
-        f"{estimates}: estimates only, from one seed. An interval for new seeds needs at least two seeds per arm; a single "
-        "seed gives no information about the variance between seeds"
-    )
+def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]]) -> list[str]:
+    """Return how the images of each arm and seed differ from those of the first."""
+    every = [(f"arm {arm!r}, seed {seed}", found) for arm, by_seed in arms.items() for seed, found in by_seed.items()]
+    first_name, first = every[0]
+    label_of = dict(zip(first.sample_ids.tolist(), first.labels.tolist(), strict=True))
+    problems = []
+    for name, other in every[1:]:
+        differences = []
+        if other.logits.shape[1] != first.logits.shape[1]:
+            differences.append(f"{other.logits.shape[1]} classes instead of {first.logits.shape[1]}")
+        own = dict(zip(other.sample_ids.tolist(), other.labels.tolist(), strict=True))
+        missing, added = sorted(set(label_of) - set(own)), sorted(set(own) - set(label_of))
+        relabeled = [i for i in own if i in label_of and own[i] != label_of[i]]
+        for images, what in ((missing, "missing"), (added, "added"), (relabeled, "with another label")):
+            if images:
+                differences.append(f"{len(images)} images {what} (the first: sample {images[0]})")
+        if differences:
+            problems.append(f"{name} differs from {first_name}: {', '.join(differences)}; all need the same images")
+    return problems
+
+
+def _check_names(names: Sequence[str] | None, sizes: Set[int]) -> list[str]:
+    """Return what is wrong with the names of the classes, given the numbers of classes that the files have scores of."""
+    if names is None:
+        return []
+    problems = [
+        f"{size} classes need as many names, but got {len(names)}: {', '.join(names)}"
+        for size in sorted(sizes)
+        if size != len(names)
+    ]
+    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    if repeated:
+        problems.append(f"the classes need different names, but these repeat: {', '.join(repeated)}")
+    return problems
+
+
+def _check_images(first: Predictions, names: Sequence[str] | None) -> list[str]:
+    """Return which classes have too few images for an interval."""
+    single = np.flatnonzero(np.bincount(first.labels) == 1).tolist()
+    if not single:
+        return []
+    listed = ", ".join(str(c) if names is None else names[c] for c in single)
+    return [
+        f"an interval needs at least two images of a class, but these have one: {listed}; add images or leave these out"
+    ]

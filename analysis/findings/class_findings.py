@@ -130,13 +130,13 @@ class LabelIssue:
     """An image for which all models agree on another label than its own, and which cleanlab lists as well.
 
     Attributes:
-        sample_id: index of the image in the image set.
+        sample_id: index of the image in the image set; of predictions from elsewhere, the number or name that they give it.
         label: name of its class.
         suggested: name of the class that the models predict.
         label_quality: cleanlab's score in [0, 1]; low is doubtful.
     """
 
-    sample_id: int
+    sample_id: int | str
     label: str
     suggested: str
     label_quality: float

@@ -21,10 +21,12 @@ class ClassDifference:
 
     Attributes:
         class_name: the class.
-        effect: mean over paired seeds with its 95 % interval for new seeds and new images, pointwise for this class.
+        effect: mean over paired seeds with its 95 % interval for new seeds and new images, pointwise for this class; the
+            variance between seeds is moderated over the classes.
         p_value: two-sided, for no difference.
         p_adjusted: Benjamini-Hochberg over the classes of the row.
         is_flagged: whether `p_adjusted` is at most the false discovery rate, 0.10.
+        models_effect: the same difference with its interval for these very models on new images.
     """
 
     class_name: str
@@ -32,6 +34,34 @@ class ClassDifference:
     p_value: float
     p_adjusted: float
     is_flagged: bool
+    models_effect: Interval | None = None
+
+
+class Question(StrEnum):
+    """What a verdict is about: the recipe, on new seeds and new images, or these very models, on new images."""
+
+    RECIPE = "recipe"
+    MODELS = "models"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmDivergence:
+    """How often the runs of one arm diverged, among the seeds of a row.
+
+    Attributes:
+        arm: its name.
+        rate: share of the runs that diverged, with its 95 % Clopper-Pearson interval.
+        num_diverged: runs whose loss was not a finite number.
+        num_runs: runs of the arm.
+        epochs: last finite epoch of each run that diverged, by which it is scored; 0 where there is none, so that it is scored
+            by labels drawn at random.
+    """
+
+    arm: str
+    rate: Interval
+    num_diverged: int
+    num_runs: int
+    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +71,22 @@ class ComparisonRow:
     Attributes:
         treatment: arm A.
         control: arm B; effects are A minus B.
-        effect: mean difference over paired seeds with its interval at `confidence` (simultaneous over rows).
-        standard_error: of the effect, for new seeds and new images.
-        degrees_of_freedom: of the t distribution of the interval.
-        seed_variance: V_S of the comparison protocol.
+        effect: mean difference over paired seeds with its interval at `confidence` (simultaneous over rows), for the question
+            of the row, inside the possible range.
+        standard_error: of the effect; None in anytime rows, whose interval is no t interval.
+        degrees_of_freedom: of the t distribution of the interval; None in anytime rows.
+        seed_variance: V_S of the comparison protocol; None for one seed.
         image_variance: V_I.
-        seed_image_variance: V_SI.
+        seed_image_variance: V_SI; None for one seed.
         confidence: 1 - alpha / rows.
         margin: the equivalence margin.
-        verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED.
+        verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED, on the question of the row.
         materiality: "material", "negligible" or "" for a BETTER or WORSE row.
         settles: the seeds or test images that would decide an UNDECIDED row, as a sentence; else "".
         num_seeds: paired seeds S.
         num_images: test images N.
-        minimum_detectable_effect: smallest effect found with 80 % power at this S and N.
-        p_value: two-sided, for no difference.
+        minimum_detectable_effect: smallest effect found with 80 % power at this S and N; None in anytime rows.
+        p_value: two-sided, for no difference, without adjustment; None in anytime rows.
         seed_differences: the S differences.
         cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
         look: number of the planned look that decided the row or came last, from 1.
@@ -64,16 +95,23 @@ class ComparisonRow:
         bootstrap: interval of the crossed bootstrap at the same confidence, as a cross-check; None where not computed.
         class_differences: one per class, exploratory; empty where not computed.
         plan_changed: whether the plan was changed after it was written.
+        question: "recipe", or "models" for one seed, which says nothing about other seeds.
+        models_effect: interval at `confidence` for these very models on new images; None in findings of earlier versions.
+        models_verdict: verdict on these very models; None in findings of earlier versions.
+        p_adjusted: smallest alpha of the whole table at which this row differs from zero at its look; None in anytime rows and
+            in findings of earlier versions.
+        divergence: of each arm, where a run diverged; the other fields are then about the seeds with which no run did.
+        all_runs_effect: mean difference over all seeds, those that diverged included; None where none diverged.
     """
 
     treatment: str
     control: str
     effect: Interval
-    standard_error: float
-    degrees_of_freedom: float
-    seed_variance: float
+    standard_error: float | None
+    degrees_of_freedom: float | None
+    seed_variance: float | None
     image_variance: float
-    seed_image_variance: float
+    seed_image_variance: float | None
     confidence: float
     margin: float
     verdict: Verdict
@@ -81,8 +119,8 @@ class ComparisonRow:
     settles: str
     num_seeds: int
     num_images: int
-    minimum_detectable_effect: float
-    p_value: float
+    minimum_detectable_effect: float | None
+    p_value: float | None
     seed_differences: tuple[float, ...]
     cost_ratio: float | None
     look: int = 1
@@ -91,3 +129,9 @@ class ComparisonRow:
     bootstrap: Interval | None = None
     class_differences: tuple[ClassDifference, ...] = ()
     plan_changed: bool = False
+    question: Question = Question.RECIPE
+    models_effect: Interval | None = None
+    models_verdict: Verdict | None = None
+    p_adjusted: float | None = None
+    divergence: tuple[ArmDivergence, ...] = ()
+    all_runs_effect: Interval | None = None

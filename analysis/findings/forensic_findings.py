@@ -83,7 +83,7 @@ class PairPull:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CueEffect:
-    """Gain in the margin between a confused pair from removing one cue, in logits, minus the same on reference classes."""
+    """Gain in the margin between two confused classes from removing one cue, in logits, minus that on other errors."""
 
     cue: str
     effect: TwoIntervals
@@ -103,7 +103,8 @@ class RootCause:
         num_images: confused images that were measured.
         num_references: reference images, matched on the margin; 0 in findings of versions that did not match them.
         imbalance: difference of the margins of confused and reference images on the measuring seeds, in standard deviations.
-        note: why the cause could not be measured, else "".
+        note: why the cause could not be measured, or for one model that the images are its own errors, else "".
+        is_directed: whether only images of the first class that are predicted as the second were measured, not both ways.
     """
 
     classes: tuple[str, str]
@@ -115,6 +116,7 @@ class RootCause:
     note: str
     num_references: int = 0
     imbalance: float | None = None
+    is_directed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ class TuningCurve:
 
     Attributes:
         arm: name.
-        points: over searches resampled from the arm's own trials; empty where too few of them complete a trial.
+        points: over searches resampled from the arm's own trials; empty unless those are independent, as in a random search.
         observed: (device-seconds, best macro-F1 so far) of the actual search, at the ends of its trials.
     """
 

@@ -75,15 +75,15 @@ class Findings:
 
     def to_json(self) -> str:
         """Return findings.json: sorted keys, two-space indent, no NaN (absent values are null)."""
-        return json.dumps(_plain(dataclasses.asdict(self)), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        return json.dumps(to_plain(dataclasses.asdict(self)), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Turn tuples into lists and non-finite floats into None, for strict JSON."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [to_plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -7,15 +7,17 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.findings.arm_findings import ArmScores
-from analysis.findings.class_findings import ConfusedPair
-from analysis.report.number_formats import format_gflops
+from analysis.findings.class_findings import ConfusedPair, DirectedConfusion
+from analysis.findings.interval import Interval
+from analysis.report.number_formats import format_gflops, format_interval, join_verdicts
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
 
 # The last column is in percentage points of macro-F1.
 ARM_HEADER = (
     "arm",
     "macro-F1",
-    "interval",
+    "these models",
+    "recipe",
     "parameters",
     "GFLOPs",
     "device (s)",
@@ -31,7 +33,8 @@ def format_arm(arm: ArmScores) -> tuple[str, ...]:
     return (
         arm.arm,
         f"{macro_f1.estimate:.4f}",
-        f"[{macro_f1.low:.4f}, {macro_f1.high:.4f}]",
+        _format_bounds(macro_f1.models),
+        _format_bounds(macro_f1.recipe),
         f"{arm.num_parameters / 1e6:.1f} M",
         format_gflops(arm.forward_flops),
         f"{arm.device_seconds:,.0f}",
@@ -60,9 +63,9 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     for pair in pairs:
         human = "not compared"
         if pair.human is not None:
-            low, high = (f"{100 * end:+.1f}" for end in (pair.human.excess.low, pair.human.excess.high))
+            low, high = (f"{100 * end:+.1f}" for end in (pair.human.excess.first.low, pair.human.excess.first.high))
             human = f"[{low}, {high}]"
-        low, high = (f"{100 * end:.1f}" for end in (pair.rate.low, pair.rate.high))
+        low, high = (f"{100 * end:.1f}" for end in (pair.rate.first.low, pair.rate.first.high))
         table.add_row(
             Text("\n".join(pair.classes)),
             Text(f"{100 * pair.rate.estimate:.1f} %\n[{low}, {high}]"),
@@ -73,14 +76,30 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     return table
 
 
+def build_directed_table(cells: Sequence[DirectedConfusion]) -> Table:
+    """Return directed confusions of an arm for a terminal of at least 80 columns."""
+    table = Table(title="Most frequent confusions", box=SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("true class", "predicted class", "rate", "verdict", "images that\nwould decide"):
+        table.add_column(name)
+    for cell in cells:
+        table.add_row(
+            Text(cell.true_class),
+            Text(cell.predicted_class),
+            Text(format_interval(cell.rate)),
+            Text(join_verdicts(cell.verdict, cell.recipe_verdict)),
+            Text("" if cell.images_to_decide is None else f"{cell.images_to_decide:,}"),
+        )
+    return table
+
+
 def build_arm_csv(arms: Sequence[ArmScores]) -> str:
     """Return the table of arms as csv with numbers in full precision; macro-F1 is a fraction."""
     records = [
         {
             "arm": arm.arm,
             "macro_f1": arm.test_macro_f1.estimate,
-            "macro_f1_low": arm.test_macro_f1.low,
-            "macro_f1_high": arm.test_macro_f1.high,
+            **_list_bounds("macro_f1", arm.test_macro_f1.recipe),
+            **_list_bounds("macro_f1_models", arm.test_macro_f1.models),
             "num_parameters": arm.num_parameters,
             "forward_flops": arm.forward_flops,
             "device_seconds": arm.device_seconds,
@@ -105,5 +124,14 @@ def build_arm_latex(arms: Sequence[ArmScores]) -> str:
     return to_latex(ARM_HEADER, [format_arm(arm) for arm in arms])
 
 
+def _format_bounds(interval: Interval | None) -> str:
+    return "—" if interval is None else f"[{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _list_bounds(name: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
 def _pair_up(cells: Sequence[str]) -> list[tuple[str, ...]]:
-    return [(cells[0],), *zip(cells[1::2], cells[2::2], strict=True)]
+    return list(zip(cells[::2], cells[1::2], strict=True))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.audits.root_cause import MIXED
 from analysis.audits.swap_effects import TOLERANCE
 from analysis.findings.arm_findings import ArmFinding
 from analysis.report.figures import ARM_COLORS, BAND_COLOR, INK
@@ -15,7 +16,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
-    """Draw the accuracy loss of each class with its interval, one panel per ring width; confirmed failures are filled."""
+    """Draw the accuracy loss of each class for these models, one panel per ring width; confirmed failures are filled."""
     audited = [arm for arm in arms if arm.ring_audits]
     widths = len(audited[0].ring_audits)
     names = [c.class_name for c in audited[0].ring_audits[0].classes]
@@ -31,14 +32,14 @@ def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
             color, marker = ARM_COLORS[index % len(ARM_COLORS)], MARKERS[index % len(MARKERS)]
             places = np.arange(len(names)) + 0.7 * ((index + 0.5) / len(audited) - 0.5)
             for place, found in zip(places, audit.classes, strict=True):
-                gap = found.gap
+                gap = found.gap.first
                 axes.errorbar(
                     100 * gap.estimate,
                     place,
                     xerr=[[100 * (gap.estimate - gap.low)], [100 * (gap.high - gap.estimate)]],
                     fmt=marker,
                     color=color,
-                    markerfacecolor=color if found.is_confirmed else "white",
+                    markerfacecolor=color if found.is_confirmed or found.recipe_confirmed else "white",
                     capsize=2.5,
                     markersize=5.5,
                     label=literal_text(arm.arm) if place == places[0] and width == 0 else None,
@@ -60,9 +61,10 @@ def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
     figure = Figure(figsize=(3.6 * columns + 0.6, 2.1 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axes, (arm, cause) in zip(panels, measured, strict=False):
+        named = cause.cause or cause.recipe_cause or MIXED
         for place, found in enumerate(cause.effects):
-            value = found.effect
-            is_named = found.cue == cause.cause
+            value = found.effect.first
+            is_named = found.cue == named
             axes.barh(
                 place, value.estimate, color=ARM_COLORS[0] if is_named else BAND_COLOR, edgecolor=INK, linewidth=0.6
             )
@@ -71,7 +73,7 @@ def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(cause.effects)), [format_cue(found.cue) for found in cause.effects], size=9)
         axes.invert_yaxis()
-        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{format_cue(cause.cause)}"), size=9)
+        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{format_cue(named)}"), size=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(measured) :]:
         axes.set_axis_off()

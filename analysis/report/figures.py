@@ -21,10 +21,10 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import Confusion, ConfusionCluster
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import SearchArm
 from analysis.heat_maps.panels import ArmCam
-from trainables.records.confusion_figure import literal_text, plot_rate_matrix
+from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES, literal_text, plot_rate_matrix
 
 Curve = tuple[Sequence[int], Sequence[float | None], str]
 
@@ -54,7 +54,7 @@ def figure_to_png(figure: Figure, *, dots_per_inch: int = 120) -> bytes:
 def plot_confusion(
     confusion: Confusion, class_names: Sequence[str], title: str, clusters: Sequence[ConfusionCluster] = ()
 ) -> Figure:
-    """Draw the rates of a confusion matrix in percent, each with the half-width of its interval.
+    """Draw the rates of a confusion matrix in percent, each with the half-width of its interval for these models.
 
     Args:
         confusion: rates of K classes; a cell with rate 0 shows "0" alone.
@@ -67,7 +67,8 @@ def plot_confusion(
     """
     rates = np.array([[cell.estimate for cell in row] for row in confusion.rates])
     texts = [[_rate_text(cell) for cell in row] for row in confusion.rates]
-    note = "rate in % ± half-width of its interval"
+    is_annotated = len(class_names) <= MOST_ANNOTATED_CLASSES
+    note = "rate in % ± half-width of its interval for these models" if is_annotated else "color: rate"
     if clusters:
         note += "; frames: clusters of confused classes"
     figure = plot_rate_matrix(rates, texts, class_names, title=f"{title}\n{note}")
@@ -95,7 +96,7 @@ def plot_class_f1(arms: Sequence[ArmFinding]) -> Figure:
     for index, arm in enumerate(arms):
         color, hatch = _arm_style(index)
         places = np.arange(len(names)) - 0.4 + height * (index + 0.5)
-        scores = [score.f1 for score in arm.class_scores]
+        scores = [score.f1.first for score in arm.class_scores]
         axes.barh(
             places,
             [100 * f1.estimate for f1 in scores],
@@ -116,7 +117,7 @@ def plot_class_f1(arms: Sequence[ArmFinding]) -> Figure:
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.set_xlim(0, 100)
     axes.set_xlabel("F1 on the test split (%)")
-    axes.set_title("F1 per class with confidence intervals; lines: macro-F1 of each arm", size=11)
+    axes.set_title("F1 per class with intervals for these models; lines: macro-F1 of each arm", size=11)
     _tidy(axes)
     _legend_below(figure, axes)
     return figure
@@ -277,10 +278,10 @@ def _cam_title(cam: ArmCam, kind: str, true_class: str) -> str:
     return f"{view.arm}\nfor {kind}: {name} ({100 * probability:.0f} %)"
 
 
-def _rate_text(cell: Interval) -> str:
+def _rate_text(cell: TwoIntervals) -> str:
     if cell.estimate == 0:
         return "0"
-    return f"{100 * cell.estimate:.1f}\n±{50 * (cell.high - cell.low):.1f}"
+    return f"{100 * cell.estimate:.1f}\n±{50 * (cell.first.high - cell.first.low):.1f}"
 
 
 def _error_arms(intervals: Sequence[Interval]) -> NDArray[np.float64]:

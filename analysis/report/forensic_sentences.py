@@ -1,8 +1,10 @@
 """Sentences on the forensics; nothing is computed here."""
 
 from analysis.audits.root_cause import MIXED
+from analysis.classes.directed_confusions import TOLERANCE
 from analysis.external.forensics import OutsideArm
 from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.class_findings import DirectedConfusion, Materiality
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamView,
@@ -16,7 +18,10 @@ from analysis.report.number_formats import (
     format_estimate,
     format_interval,
     format_percent,
+    format_sentence,
     format_signed_pp,
+    join_intervals,
+    join_verdicts,
 )
 
 
@@ -35,31 +40,43 @@ def describe_clusters(arm: ArmFinding | OutsideArm) -> str:
     return f"Clusters of confused classes: {named}."
 
 
+_RING_VERDICTS = {
+    AuditVerdict.FAIL: "FAIL",
+    AuditVerdict.PASS: "PASS (the accuracy loss of every class is within the tolerance)",
+    AuditVerdict.UNDECIDED: "UNDECIDED (no class fails, but not every class passes)",
+}
+
+
 def describe_audit(audit: RingAudit) -> str:
-    """Return the verdict of a ring audit with the numbers behind it."""
-    failed = [c for c in audit.classes if c.verdict is AuditVerdict.FAIL]
-    confirmed = [c.class_name for c in failed if c.is_confirmed]
-    verdict = {
-        AuditVerdict.FAIL: f"FAIL: {', '.join(c.class_name for c in failed)}",
-        AuditVerdict.PASS: "PASS: the accuracy loss of every class is within the tolerance",
-        AuditVerdict.UNDECIDED: "UNDECIDED: no class fails, but not every class passes",
-    }[audit.verdict]
-    if failed:
-        verdict += f"; confirmed with object-free rings: {', '.join(confirmed) or 'none'}"
-        verdict += f"; location of the cue: {audit.region}"
+    """Return the verdicts of a ring audit with the numbers behind them."""
+    questions = {
+        "these models": (audit.verdict, [c.class_name for c in audit.classes if c.verdict is AuditVerdict.FAIL]),
+        "the recipe": (
+            audit.recipe_verdict,
+            [c.class_name for c in audit.classes if c.recipe_verdict is AuditVerdict.FAIL],
+        ),
+    }
+    text = "; ".join(
+        f"for {question} {_RING_VERDICTS[verdict]}{': ' + ', '.join(failed) if failed else ''}"
+        for question, (verdict, failed) in questions.items()
+        if verdict is not None
+    )
+    if any(failed for _, failed in questions.values()):
+        confirmed = [c.class_name for c in audit.classes if c.is_confirmed or c.recipe_confirmed]
+        text += f"; confirmed with object-free rings: {', '.join(confirmed) or 'none'}"
+        text += f"; location of the cue: {audit.region}" if audit.region else ""
     return (
-        f"{verdict}. Accuracy loss with a ring of another class, all classes: {format_signed_pp(audit.gap)}; accuracy from the "
-        f"ring alone: {format_interval(audit.ring_only_accuracy)} (chance: {format_percent(audit.chance)})."
+        f"{format_sentence(text)} Accuracy loss with a ring of another class, all classes: {format_signed_pp(audit.gap)}; "
+        f"accuracy from the ring alone: {format_interval(audit.ring_only_accuracy)} (chance: {format_percent(audit.chance)})."
     )
 
 
 def describe_frequencies(audit: FrequencyAudit) -> str:
     """Return the verdict of a frequency audit with the numbers behind it."""
-    verdict = {
-        AuditVerdict.FAIL: "FAIL: the arm uses frequency components that span the whole image",
-        AuditVerdict.PASS: "PASS: the accuracy loss is within the tolerance",
-        AuditVerdict.UNDECIDED: "UNDECIDED",
-    }[audit.verdict]
+    verdict = join_verdicts(audit.verdict, audit.recipe_verdict)
+    failed = [c.class_name for c in audit.classes if AuditVerdict.FAIL in (c.verdict, c.recipe_verdict)]
+    if failed:
+        verdict += f": {', '.join(failed)} (frequency components that span the whole image)"
     components = ", ".join(f"{down}x{across}" for down, across in audit.waves)
     return (
         f"{verdict}. Accuracy loss with frequency components swapped across classes, compared to swaps within a class: "
@@ -95,18 +112,55 @@ def describe_focus(arm: ArmFinding) -> str:
 
 def describe_cause(cause: RootCause) -> str:
     """Return the verdict on a confused pair with the numbers behind it."""
-    if cause.note:
+    if not cause.effects:
         return f"not measured: {cause.note}"
-    if cause.cause == MIXED:
+    named = {c for c in (cause.cause, cause.recipe_cause) if c is not None} - {MIXED}
+    if not named:
         return f"mixed: no cue leads significantly ({cause.num_images} images)"
-    return f"{format_cue(cause.cause)}, lead over the next cue: {format_estimate(cause.lead)}"
+    verdict = join_verdicts(
+        None if cause.cause is None else format_cue(cause.cause),
+        None if cause.recipe_cause is None else format_cue(cause.recipe_cause),
+    )
+    return f"{verdict}, lead over the next cue: {format_estimate(cause.lead)}"
+
+
+def describe_symptom(cause: RootCause, arm: ArmFinding) -> str:
+    """Return the confusion rate behind a root cause: of the pair, or of its images in one direction."""
+    for pair in arm.confused_pairs:
+        if set(pair.classes) == set(cause.classes):
+            return f"{format_interval(pair.rate)} (by chance: {format_percent(pair.expected_rate)})"
+    for cell in arm.directed:
+        if (cell.true_class, cell.predicted_class) == cause.classes:
+            return f"{cell.true_class} predicted as {cell.predicted_class}: {format_interval(cell.rate)}"
+    return "—"
+
+
+def describe_directed(arm: ArmFinding | OutsideArm) -> str:
+    """Return how many directed confusions are material, and over how many cells the intervals are simultaneous."""
+    material = [c for c in arm.directed if c.verdict is Materiality.MATERIAL]
+    named = "; ".join(f"{c.true_class} predicted as {c.predicted_class}" for c in material)
+    return (
+        f"Confusions of more than {format_percent(TOLERANCE, 0)} of the true class, for these models: {named or 'none'}. The "
+        f"intervals hold jointly for all {arm.num_directed} cells."
+    )
+
+
+def describe_decision(cell: DirectedConfusion) -> str:
+    """Return how many images of the true class would decide an undecided confusion; "" for a decided one."""
+    if cell.verdict is not Materiality.UNDECIDED:
+        return ""
+    if cell.images_to_decide is None:
+        return "no number of images decides a rate this close to the tolerance"
+    return (
+        f"about {format_count(cell.images_to_decide)} images of {cell.true_class} (now {format_count(cell.num_images)})"
+    )
 
 
 def describe_effect(cause: RootCause, cue: str) -> str:
     """Return the Shapley value of one cue with its interval, in logits; a dash if it was not measured."""
     for found in cause.effects:
         if found.cue == cue:
-            return f"{found.effect.estimate:+.2f} [{found.effect.low:+.2f}, {found.effect.high:+.2f}]"
+            return join_intervals(found.effect, lambda e: f"{e.estimate:+.2f} [{e.low:+.2f}, {e.high:+.2f}]")
     return "—"
 
 

@@ -1,10 +1,10 @@
 """Formats of numbers, intervals and names in reports and terminals."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import RungFinding
 
 _MARKDOWN_ESCAPES = str.maketrans({"\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\`*_[]|#~$"}})
@@ -15,10 +15,32 @@ def format_percent(fraction: float | None, decimals: int = 1) -> str:
     return "—" if fraction is None else f"{100 * fraction:.{decimals}f} %"
 
 
-def format_interval(interval: Interval, decimals: int = 1) -> str:
-    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]"."""
+def format_interval(interval: Interval | TwoIntervals, decimals: int = 1) -> str:
+    """Return a fraction with its interval in percent: "65.3 % [63.9, 66.7]", or with both: `join_intervals`."""
+    if isinstance(interval, TwoIntervals):
+        return join_intervals(interval, lambda one: format_interval(one, decimals))
     low, high = (f"{100 * end:.{decimals}f}" for end in (interval.low, interval.high))
     return f"{format_percent(interval.estimate, decimals)} [{low}, {high}]"
+
+
+def join_intervals(interval: TwoIntervals, form: Callable[[Interval], str]) -> str:
+    """Return the estimate with the interval for these models, then that for the recipe: "65.3 % [63.9, 66.7]; recipe [60, 70]".
+
+    Args:
+        interval: of both questions; what was not computed is left out.
+        form: of one interval, the estimate before the bracket.
+    """
+    if interval.recipe is None:
+        return form(interval.first)
+    estimate, bracket = form(interval.recipe).rsplit(" [", 1)
+    return f"{estimate if interval.models is None else form(interval.models)}; recipe [{bracket}"
+
+
+def join_verdicts(verdict: str | None, recipe_verdict: str | None) -> str:
+    """Return the verdict for these models, then that for the recipe where it differs: "FAIL; recipe UNDECIDED"."""
+    if verdict is None:
+        return f"recipe {recipe_verdict}"
+    return str(verdict) if recipe_verdict in (None, verdict) else f"{verdict}; recipe {recipe_verdict}"
 
 
 def format_pp(fraction: float) -> str:
@@ -82,13 +104,17 @@ def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tup
     return tuple(lines)
 
 
-def format_estimate(interval: Interval) -> str:
+def format_estimate(interval: Interval | TwoIntervals) -> str:
     """Return a plain number with its interval: "0.12 [0.05, 0.19]"."""
+    if isinstance(interval, TwoIntervals):
+        return join_intervals(interval, format_estimate)
     return f"{interval.estimate + 0.0:.2f} [{interval.low + 0.0:.2f}, {interval.high + 0.0:.2f}]"
 
 
-def format_signed_pp(interval: Interval) -> str:
+def format_signed_pp(interval: Interval | TwoIntervals) -> str:
     """Return a difference of fractions in percentage points: "+12.3 pp [+8.1, +16.5]"."""
+    if isinstance(interval, TwoIntervals):
+        return join_intervals(interval, format_signed_pp)
     estimate, low, high = (100 * x + 0.0 for x in (interval.estimate, interval.low, interval.high))
     return f"{estimate:+.1f} pp [{low:+.1f}, {high:+.1f}]"
 

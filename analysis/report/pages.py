@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.external.forensics import OutsideFindings
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.study_findings import Findings
@@ -78,7 +77,7 @@ def build_html(findings: Findings, table_rows: Sequence[TableRow], figures: Mapp
     missing = sorted(set(findings.figures) - set(figures))
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
-    sources = {key: _embed(figures[key]) for key in findings.figures}
+    sources = {key: embed_png(figures[key]) for key in findings.figures}
     return _render_report("report.html.j2", findings, table_rows, sources)
 
 
@@ -93,36 +92,12 @@ def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
         UserInputError: if the figure of a heat-map panel is not among `findings.figures`.
     """
     sources = {key: f"{FIGURE_FOLDER}/{quote(name)}" for key, name in findings.figures.items()}
-    text = _render_report("report.md.j2", findings, table_rows, sources)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+    return _render_report("report.md.j2", findings, table_rows, sources)
 
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
     """Return the A/B table of externally trained models as a single HTML file without scripts."""
-    return _render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
-
-
-def build_forensics_page(title: str, findings: OutsideFindings, pictures: Mapping[str, bytes]) -> str:
-    """Return the forensics of externally trained models as a single HTML file without scripts.
-
-    Args:
-        title: heading of the page.
-        findings: everything that the page shows.
-        pictures: the PNG of each arm's confusion matrix.
-    """
-    confusions = [
-        (arm, ReportFigure(source=_embed(png), alt=f"Confusion matrix of {arm}: rates with confidence intervals."))
-        for arm, png in pictures.items()
-    ]
-    return _render(
-        "forensics.html.j2",
-        title=title,
-        findings=findings,
-        confusions=confusions,
-        figures={},
-        color_losses=[],
-        sections=[(key, SECTIONS[key]) for key in ("confusion", "classes")],
-    )
+    return render("comparison.html.j2", title=title, rows=table_rows, comparison_header=HEADER)
 
 
 def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequence[str], plotly_js: str) -> str:
@@ -134,10 +109,11 @@ def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequen
         notes: sentences on plots that are left out.
         plotly_js: the source of plotly.js; it and the scripts of the sections are inserted unescaped.
     """
-    return _render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
+    return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several."""
     environment = Environment(
         loader=PackageLoader("analysis.report"),
         autoescape=template.endswith(".html.j2"),
@@ -147,7 +123,8 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(FILTERS)
-    return environment.get_template(template).render(values)
+    text = environment.get_template(template).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
 
 
 def _render_report(
@@ -157,7 +134,7 @@ def _render_report(
     values = _arrange(findings, figures)
     absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
     absent |= set() if values["other_figures"] else {"others"}
-    return _render(
+    return render(
         template,
         findings=findings,
         rows=table_rows,
@@ -168,7 +145,8 @@ def _render_report(
     )
 
 
-def _embed(png: bytes) -> str:
+def embed_png(png: bytes) -> str:
+    """Return a PNG as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

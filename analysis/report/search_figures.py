@@ -49,30 +49,34 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
 
 
 def plot_tuning_curves(curves: Sequence[TuningCurve]) -> Figure:
-    """Draw the expected best macro-F1 in percent against device time with its band, and the best so far in the actual search."""
+    """Draw the best macro-F1 so far in percent against device time; where there is one, the expected curve with its band."""
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
     for index, curve in enumerate(curves):
         color, line = ARM_COLORS[index % len(ARM_COLORS)], DASHES[index % len(DASHES)]
-        seconds = [p.device_seconds for p in curve.points]
-        low, high = [100 * p.low for p in curve.points], [100 * p.high for p in curve.points]
-        axes.fill_between(seconds, low, high, color=color, alpha=0.18, linewidth=0)
-        axes.plot(
-            seconds,
-            [100 * p.expected for p in curve.points],
+        ends, best = zip(*curve.observed, strict=True)
+        axes.step(
+            ends,
+            [100 * b for b in best],
+            where="post",
             color=color,
             linestyle=line,
-            linewidth=2.2,
+            linewidth=1.8,
+            marker=".",
+            markersize=4,
             label=literal_text(curve.arm),
         )
-        ends, best = zip(*curve.observed, strict=True)
-        axes.step(ends, [100 * b for b in best], where="post", color=color, linewidth=0.9, marker=".", markersize=4)
-    axes.set_xlabel("search budget of the arm (device-seconds)")
+        if curve.points:
+            seconds = [p.device_seconds for p in curve.points]
+            low, high = [100 * p.low for p in curve.points], [100 * p.high for p in curve.points]
+            axes.fill_between(seconds, low, high, color=color, alpha=0.18, linewidth=0)
+            axes.plot(seconds, [100 * p.expected for p in curve.points], color=color, linestyle=line, linewidth=0.9)
+    axes.set_xlabel("device time of the arm's search (device-seconds)")
     axes.set_ylabel("best macro-F1 on the search split (%)")
-    axes.set_title(
-        "Expected best score vs. search budget\nband: 80 % of the simulated searches; thin steps: actual search",
-        size=11,
-    )
+    title = "Best score so far vs. search budget"
+    if any(curve.points for curve in curves):
+        title += "\nsteps: actual search; thin line and band: mean and 80 % of the resampled searches"
+    axes.set_title(title, size=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

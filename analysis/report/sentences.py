@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.findings.arm_findings import ArmFinding
-from analysis.findings.comparison_findings import Verdict
+from analysis.findings.comparison_findings import Question, Verdict
 from analysis.findings.study_findings import Findings
 from analysis.report.forensic_sentences import (
     describe_admission,
@@ -12,9 +12,12 @@ from analysis.report.forensic_sentences import (
     describe_cause,
     describe_clusters,
     describe_contrast,
+    describe_decision,
+    describe_directed,
     describe_effect,
     describe_focus,
     describe_frequencies,
+    describe_symptom,
     describe_view,
 )
 from analysis.report.number_formats import (
@@ -30,8 +33,9 @@ from analysis.report.number_formats import (
     format_seconds,
     format_sentence,
     format_signed_pp,
+    join_verdicts,
 )
-from analysis.report.tables import TableRow, describe_rule
+from analysis.report.tables import TableRow, describe_divergence, describe_questions, describe_rule
 from analysis.search.tuning_curves import find_lead_changes
 from search_spaces.designs import NO_INTERACTION
 
@@ -58,28 +62,44 @@ def describe_verdict(row: TableRow) -> str:
         "material": f", and by more than the margin of {margin}",
         "negligible": f", but by less than the margin of {margin}",
     }.get(row.value.materiality, "")
+    scope = " (these two models; with one seed, nothing is known about the recipe)"
     return {
-        Verdict.BETTER: f"{treatment} is better than {control}{size}.",
-        Verdict.WORSE: f"{treatment} is worse than {control}{size}.",
-        Verdict.EQUIVALENT: f"{treatment} and {control} are equivalent within the margin of {margin}.",
-        Verdict.UNDECIDED: f"Undecided: the data do not separate {treatment} from {control}.",
-    }[row.value.verdict]
+        Verdict.BETTER: f"{treatment} is better than {control}{size}",
+        Verdict.WORSE: f"{treatment} is worse than {control}{size}",
+        Verdict.EQUIVALENT: f"{treatment} and {control} are equivalent within the margin of {margin}",
+        Verdict.UNDECIDED: f"Undecided: the data do not separate {treatment} from {control}",
+    }[row.value.verdict] + f"{scope if row.value.question is Question.MODELS else ''}."
 
 
 def describe_numbers(row: TableRow) -> str:
     """Return the numbers of an A/B row on one line."""
     cost = [row.cost] if row.value.cost_ratio is not None else []
-    return " | ".join(
-        [row.comparison, f"{row.effect} {row.interval}", row.verdict, row.seeds, f"MDE {row.mde} pp", *cost]
-    )
+    mde = [f"MDE {row.mde} pp"] if row.value.minimum_detectable_effect is not None else []
+    return " | ".join([row.comparison, f"{row.effect} {row.interval}", row.verdict, row.seeds, *mde, *cost])
 
 
 def describe_evidence(row: TableRow) -> str:
     """Return the number of seeds and images, the confidence and the minimum detectable effect of an A/B row."""
     rule = describe_rule(row)
+    seeds = f"{row.value.num_seeds} paired seed{'s' if row.value.num_seeds > 1 else ''}"
+    parts = [
+        f"{seeds}, {format_count(row.value.num_images)} test images, {row.confidence} confidence interval.",
+        ""
+        if row.value.minimum_detectable_effect is None
+        else f"Minimum detectable effect (MDE) at 80 % power: {row.mde} pp.",
+        f"For these models on new images: {row.models}." if row.value.models_effect is not None else "",
+        f"Also: {rule}." if rule else "",
+        f"Divergence: {divergence}." if (divergence := describe_divergence(row.value)) else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def describe_row_questions(rows: Sequence[TableRow]) -> str:
+    """Return the questions that the intervals of a table answer, as sentences that end with a space."""
+    found = describe_questions([row.value for row in rows])
     return (
-        f"{row.value.num_seeds} paired seeds, {format_count(row.value.num_images)} test images, {row.confidence} confidence "
-        f"interval. Minimum detectable effect (MDE) at 80 % power: {row.mde} pp." + (f" Also: {rule}." if rule else "")
+        "".join(f"{sentence} " for sentence in found)
+        or "The intervals cover the variation over seeds and test images. "
     )
 
 
@@ -96,8 +116,9 @@ def describe_class_differences(row: TableRow) -> str:
 def describe_gate(arm: ArmFinding, gate: float) -> str:
     """Return whether an arm passes the gate, and the lower bound that decides it."""
     verb = "passes" if arm.gate_cleared else "does not pass"
-    low = format_percent(arm.test_macro_f1.low, 2)
-    return f"{arm.arm} {verb} the gate: the lower bound of macro-F1 is {low}, the gate is {format_percent(gate, 2)}."
+    recipe = arm.test_macro_f1.recipe
+    low = format_percent(None if recipe is None else recipe.low, 2)
+    return f"{arm.arm} {verb} the gate: the recipe's lower bound of macro-F1 is {low}, the gate is {format_percent(gate, 2)}."
 
 
 def describe_search(findings: Findings) -> str:
@@ -124,13 +145,16 @@ def describe_pruning(findings: Findings) -> str:
 
 
 def describe_tuning(findings: Findings) -> str:
-    """Return which arm leads at which search budget; "" if fewer than two arms have a tuning curve."""
+    """Return which arm led at which device time of the search; "" if fewer than two arms have a tuning curve."""
     leaders = find_lead_changes(findings.tuning_curves)
     if not leaders:
         return ""
     (_, first), *later = leaders
     changes = "".join(f", then {arm} from {format_seconds(seconds)} of device time" for seconds, arm in later)
-    return f"Highest expected best score at equal device time: {first}{changes or ' throughout'}."
+    return (
+        f"Best score so far at equal device time: {first}{changes or ' throughout'}. This is one search per arm; another search "
+        "may order the arms differently."
+    )
 
 
 def search_plot_keys(arms: Sequence[str]) -> list[str]:
@@ -187,7 +211,7 @@ def _describe_known_figures(findings: Findings) -> dict[str, str]:
         "clever_hans": "Accuracy loss of each class with a ring of another class, with intervals, per arm and ring width; the "
         "tables per class have the numbers.",
         "root_causes": "Bar charts of the effect of removing each cue, one per confused pair; the table has the numbers.",
-        "tuning_curves": "Expected best macro-F1 on the search split against the search budget of each arm, with bands.",
+        "tuning_curves": "Best macro-F1 so far on the search split against the device time of each arm's search.",
         "rungs": "Macro-F1 at the last epoch against macro-F1 at the rung, per rung and arm; the table has the numbers.",
         "search_edf": "Empirical distribution of macro-F1 over the completed trials, one curve per arm.",
         "search_timeline": "Timeline of the search: one bar per trial from start to end, colored by its final state.",
@@ -212,6 +236,7 @@ FILTERS: Mapping[str, Any] = {
     "numbers": describe_numbers,
     "evidence": describe_evidence,
     "class_differences": describe_class_differences,
+    "questions": describe_row_questions,
     "gate": describe_gate,
     "audit": describe_audit,
     "cause": describe_cause,
@@ -223,6 +248,10 @@ FILTERS: Mapping[str, Any] = {
     "estimate": format_estimate,
     "signed": format_signed_pp,
     "clusters": describe_clusters,
+    "directed": describe_directed,
+    "decision": describe_decision,
+    "symptom": describe_symptom,
+    "verdicts": join_verdicts,
     "view": describe_view,
     "correlation": format_correlation,
     "search": describe_search,

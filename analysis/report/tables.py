@@ -7,16 +7,31 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from analysis.findings.comparison_findings import ComparisonRow, Verdict
+from analysis.findings.comparison_findings import ArmDivergence, ComparisonRow, Question, Verdict
 from analysis.findings.interval import Interval
 from analysis.report.table_formats import to_csv, to_latex, to_markdown
-from analysis.statistics.comparison import compute_holm_adjusted
 
 BAR_WIDTH = 33
 TERMINAL_BAR_WIDTH = 23
 MOST_DECIMALS = 5
 PLAN_CHANGED = "The plan was changed after it was written, so the intervals and verdicts are not valid as stated."
-HEADER = ("comparison", "difference", "interval (pp)", "verdict", "seeds", "MDE (pp)", "cost", "p (Holm)")
+HEADER = (
+    "comparison",
+    "difference",
+    "interval (pp)",
+    "verdict",
+    "interval for these models (pp)",
+    "seeds",
+    "MDE (pp)",
+    "cost",
+    "p (adjusted)",
+)
+TWO_QUESTIONS = (
+    "The verdict is about the recipe: it holds for new seeds and new test images. The interval for these models holds for new "
+    "images alone."
+)
+ONE_SEED = "With one seed, the verdict is about these models alone and says nothing about the recipe on other seeds."
+NOT_AVAILABLE = "n/a"
 VERDICT_STYLES = {
     Verdict.BETTER: "bold green",
     Verdict.WORSE: "bold red",
@@ -45,48 +60,55 @@ class TableRow:
         comparison: "ResNet50 vs ResNet18".
         effect: "+0.42 pp".
         interval: "[+0.11, +0.73]", in percentage points.
-        verdict: "BETTER", "BETTER (material)", ...
+        verdict: "BETTER", "BETTER (material)", "BETTER (these models)", ...
+        models: the interval for these models and its verdict: "[+0.20, +0.64] BETTER"; "n/a" in findings of earlier versions.
         seeds: "10 seeds".
-        mde: "0.40", in percentage points.
+        mde: "0.40", in percentage points; "n/a" in anytime rows.
         cost: "2.3x cost", or "cost not measured".
-        p_value: unadjusted: "0.012", "<0.001".
-        p_holm: Holm-adjusted over the rows of the table.
+        p_adjusted: over the rows and looks of the table: "0.012", "<0.001", or "n/a".
         confidence: "95 %", "98.3 %".
         settles: what would decide an UNDECIDED row, otherwise "".
         bar: positions of the interval and the margin band.
         value: the row itself.
-        p_holm_value: the Holm-adjusted p as a number.
     """
 
     comparison: str
     effect: str
     interval: str
     verdict: str
+    models: str
     seeds: str
     mde: str
     cost: str
-    p_value: str
-    p_holm: str
+    p_adjusted: str
     confidence: str
     settles: str
     bar: IntervalBar
     value: ComparisonRow
-    p_holm_value: float
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Cells of the row in the order of `HEADER`."""
         cost = self.cost.removesuffix(" cost") if self.value.cost_ratio is not None else "not measured"
         seeds = str(self.value.num_seeds)
-        return (self.comparison, self.effect, self.interval, self.verdict, seeds, self.mde, cost, self.p_holm)
+        return (
+            self.comparison,
+            self.effect,
+            self.interval,
+            self.verdict,
+            self.models,
+            seeds,
+            self.mde,
+            cost,
+            self.p_adjusted,
+        )
 
 
 def build_table_rows(rows: Sequence[ComparisonRow]) -> tuple[TableRow, ...]:
-    """Return the rows of one A/B table as text; they share the axis of the bars and the Holm adjustment of the p-values."""
-    adjusted = compute_holm_adjusted([row.p_value for row in rows])
+    """Return the rows of one A/B table as text; they share the axis of the bars."""
     ends = [abs(end) for row in rows for end in (row.effect.low, row.effect.high, row.margin)]
     reach = 1.08 * max(ends, default=1.0)
-    return tuple(_build_row(row, p_holm, reach) for row, p_holm in zip(rows, adjusted, strict=True))
+    return tuple(_build_row(row, reach) for row in rows)
 
 
 def format_row(row: ComparisonRow) -> str:
@@ -97,7 +119,7 @@ def format_row(row: ComparisonRow) -> str:
     text = build_table_rows([row])[0]
     effect = f"{text.effect} {text.interval}"
     parts = [text.comparison, effect, text.verdict, text.seeds, f"MDE {text.mde}", text.cost]
-    notes = [text.settles, "PLAN CHANGED" if row.plan_changed else ""]
+    notes = [describe_divergence(row), text.settles, "PLAN CHANGED" if row.plan_changed else ""]
     return " | ".join([*parts, *(note for note in notes if note)])
 
 
@@ -134,15 +156,18 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     for name in ("comparison", "difference (pp)", f"{'-margin  0  +margin':^{TERMINAL_BAR_WIDTH}}", "verdict"):
         table.add_column(name, no_wrap=True)
     for row in table_rows:
-        verdict = Text(f"{row.verdict}\n")
+        lines = row.verdict
+        if row.value.question is Question.MODELS:
+            lines = lines.replace(" (", "\n(").replace(", ", ",\n")
+        verdict = Text(f"{lines}\n")
         verdict.stylize(VERDICT_STYLES[row.value.verdict])
         cost = f"\n{row.cost}" if row.value.cost_ratio is not None else ""
-        verdict.append(f"p {row.p_holm}{cost}", style="not bold default")
+        verdict.append(f"p {row.p_adjusted}{cost}", style="not bold default")
         facts = f"{row.seeds}, MDE {row.mde}"
         table.add_row(
             Text(row.comparison.replace(" vs ", "\nvs ")),
             Text(f"{row.effect.removesuffix(' pp')}\n{row.interval}"),
-            Text(f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{facts}"),
+            Text(f"{format_bar(row.bar, TERMINAL_BAR_WIDTH)}\n{facts}{_models_line(row)}"),
             verdict,
         )
     return table
@@ -163,19 +188,24 @@ def build_csv(rows: Sequence[ComparisonRow]) -> str:
             "materiality": row.value.materiality,
             "num_seeds": row.value.num_seeds,
             "num_images": row.value.num_images,
-            "minimum_detectable_effect_pp": 100 * row.value.minimum_detectable_effect,
-            "standard_error_pp": 100 * row.value.standard_error,
+            "minimum_detectable_effect_pp": _percent(row.value.minimum_detectable_effect),
+            "standard_error_pp": _percent(row.value.standard_error),
             "degrees_of_freedom": row.value.degrees_of_freedom,
             "p_value": row.value.p_value,
-            "p_holm": row.p_holm_value,
+            "p_adjusted": row.value.p_adjusted,
             "cost_ratio": row.value.cost_ratio,
             "look": row.value.look,
             "num_looks": row.value.num_looks,
             "intervals": row.value.intervals,
-            "bootstrap_low_pp": None if row.value.bootstrap is None else 100 * row.value.bootstrap.low,
-            "bootstrap_high_pp": None if row.value.bootstrap is None else 100 * row.value.bootstrap.high,
+            **_interval_columns("bootstrap", row.value.bootstrap),
             "plan_changed": row.value.plan_changed,
             "settles": row.settles,
+            "question": row.value.question.value,
+            **_interval_columns("models", row.value.models_effect),
+            "models_verdict": row.value.models_verdict.value if row.value.models_verdict is not None else "",
+            **_interval_columns("all_runs", row.value.all_runs_effect),
+            "num_diverged": sum(arm.num_diverged for arm in row.value.divergence),
+            "divergence": describe_divergence(row.value),
         }
         for row in build_table_rows(rows)
     ]
@@ -192,31 +222,51 @@ def build_latex(rows: Sequence[ComparisonRow]) -> str:
     """Return the A/B table as a LaTeX tabular, which needs the package booktabs."""
     table_rows = build_table_rows(rows)
     table = to_latex(HEADER, [row.cells for row in table_rows])
-    return f"{table}{PLAN_CHANGED}\n" if any(row.plan_changed for row in rows) else table
+    notes = [PLAN_CHANGED] if any(row.plan_changed for row in rows) else []
+    notes += [ONE_SEED] if any(row.question is Question.MODELS for row in rows) else []
+    return table + "".join(f"{note}\n" for note in notes)
 
 
-def _build_row(row: ComparisonRow, p_holm: float, reach: float) -> TableRow:
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
+def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return {f"{name}_low_pp": _percent(low), f"{name}_high_pp": _percent(high)}
+
+
+def _models_line(row: TableRow) -> str:
+    """Return the interval for these models on a line of its own, where it is not the interval of the row."""
+    if row.value.models_effect is None or row.value.question is Question.MODELS:
+        return ""
+    return f"\nmodels {row.models.rpartition(' ')[0]}"
+
+
+def _build_row(row: ComparisonRow, reach: float) -> TableRow:
     effect, decimals = row.effect, _choose_decimals(row)
 
     def pp(fraction: float) -> str:
         # Adding 0.0 turns -0.0 into 0.0.
         return f"{round(100 * fraction, decimals) + 0.0:+.{decimals}f}"
 
+    words = [row.materiality, "these models" if row.question is Question.MODELS else ""]
+    notes = ", ".join(word for word in words if word)
+    models, mde = row.models_effect, row.minimum_detectable_effect
     return TableRow(
         comparison=f"{row.treatment} vs {row.control}",
         effect=f"{pp(effect.estimate)} pp",
         interval=f"[{pp(effect.low)}, {pp(effect.high)}]",
-        verdict=f"{row.verdict} ({row.materiality})" if row.materiality else str(row.verdict),
-        seeds=f"{row.num_seeds} seeds",
-        mde=pp(row.minimum_detectable_effect).removeprefix("+"),
+        verdict=f"{row.verdict} ({notes})" if notes else str(row.verdict),
+        models=NOT_AVAILABLE if models is None else f"[{pp(models.low)}, {pp(models.high)}] {row.models_verdict}",
+        seeds=f"{row.num_seeds} seed{'s' if row.num_seeds > 1 else ''}",
+        mde=NOT_AVAILABLE if mde is None else pp(mde).removeprefix("+"),
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
-        p_value=_format_p(row.p_value),
-        p_holm=_format_p(p_holm),
+        p_adjusted=_format_p(row.p_adjusted),
         confidence=f"{round(100 * row.confidence, 1):g} %",
         settles=row.settles,
         bar=_build_bar(effect, row.margin, reach),
         value=row,
-        p_holm_value=p_holm,
     )
 
 
@@ -225,7 +275,8 @@ def _choose_decimals(row: ComparisonRow) -> int:
     for decimals in range(2, MOST_DECIMALS):
         shown = [
             (round(100 * bound, decimals), round(100 * mark, decimals), bound == mark)
-            for bound in (row.effect.low, row.effect.high)
+            for interval in (row.effect, row.models_effect or row.effect)
+            for bound in (interval.low, interval.high)
             for mark in (0.0, row.margin, -row.margin)
         ]
         if all(bound != mark or same for bound, mark, same in shown):
@@ -233,7 +284,9 @@ def _choose_decimals(row: ComparisonRow) -> int:
     return MOST_DECIMALS
 
 
-def _format_p(p_value: float) -> str:
+def _format_p(p_value: float | None) -> str:
+    if p_value is None:
+        return NOT_AVAILABLE
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
@@ -254,10 +307,44 @@ def _build_bar(effect: Interval, margin: float, reach: float) -> IntervalBar:
 def _caption(rows: Sequence[TableRow]) -> str:
     levels = ", ".join(dict.fromkeys(row.confidence for row in rows))
     margins = ", ".join(dict.fromkeys(f"{100 * row.value.margin:g}" for row in rows))
-    lines = [f"Intervals at {levels} confidence over seeds and test images; margin {margins} pp."] if rows else []
+    lines = [f"Intervals at {levels} confidence; margin {margins} pp."] if rows else []
+    lines += describe_questions([row.value for row in rows])
     lines += [PLAN_CHANGED] if any(row.value.plan_changed for row in rows) else []
-    lines += [f"{row.comparison}: {describe_rule(row)}." for row in rows if describe_rule(row)]
-    return " ".join([*lines, *(f"{row.comparison}: {row.settles}." for row in rows if row.settles)])
+    for row in rows:
+        notes = (describe_rule(row), describe_divergence(row.value), row.settles)
+        lines += [f"{row.comparison}: {note}." for note in notes if note]
+    return " ".join(lines)
+
+
+def describe_questions(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Return a sentence for each of the two questions that the rows of a table answer."""
+    recipe = any(row.question is Question.RECIPE and row.models_effect is not None for row in rows)
+    models = any(row.question is Question.MODELS for row in rows)
+    return [sentence for sentence, is_needed in ((TWO_QUESTIONS, recipe), (ONE_SEED, models)) if is_needed]
+
+
+def describe_divergence(row: ComparisonRow) -> str:
+    """Return how many runs of each arm diverged, and the difference over all runs; "" if none diverged."""
+    if not row.divergence:
+        return ""
+    arms = "; ".join(_describe_arm_divergence(arm) for arm in row.divergence)
+    if row.all_runs_effect is None:
+        return arms
+    found = row.all_runs_effect
+    low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
+    finished = (
+        "" if found == row.effect else f"; the row is about the {row.num_seeds} seeds with which every run finished"
+    )
+    return f"{arms}{finished}; difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
+
+
+def _describe_arm_divergence(arm: ArmDivergence) -> str:
+    low, high = (f"{100 * end:.0f}" for end in (arm.rate.low, arm.rate.high))
+    text = f"{arm.arm}: {arm.num_diverged} of {arm.num_runs} runs diverged (95 % interval {low} to {high} %)"
+    if not arm.epochs:
+        return text
+    scored = ", ".join(f"epoch {epoch}" if epoch else "chance" for epoch in arm.epochs)
+    return f"{text}, scored at {scored}"
 
 
 def describe_rule(row: TableRow) -> str:

@@ -1,13 +1,16 @@
-"""Tuning curves: expected score of an arm's best configuration as a function of the search's device time.
+"""Tuning curves: score of an arm's best configuration so far as a function of the search's device time.
 
-The expectation is over searches resampled from the arm's own trials with replacement (Dodge et al. 2019, arXiv:1909.03004, with
-device time instead of the number of trials). Only trials that ran every epoch have a score; stopped trials contribute their
-device time.
+The observed curve is that of the one search that was run. Where the trials are independent draws, which holds for random search
+without early stopping alone, there is also the expected curve with a band, over searches resampled from the arm's own trials with
+replacement (Dodge et al. 2019, arXiv:1909.03004, with device time instead of the number of trials). A sampler that learns draws
+each trial from the results of the earlier ones, so that resampled trials are not a search that could have happened. Only trials
+that ran every epoch have a score; others contribute their device time.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.findings.search_findings import TuningCurve, TuningPoint
 from trainables.records.ranking import ran_every_epoch
@@ -17,27 +20,43 @@ from trainables.seeds import numpy_generator
 NUM_RESAMPLES = 2000
 NUM_POINTS = 40
 BAND = 0.8
-# The curve starts where this share of the resampled searches has a completed trial.
+# The expected curve starts where this share of the resampled searches has a completed trial.
 FIRST_SHARE = 0.95
 MIN_COMPLETE = 3
 
 
-def compute_tuning_curves(records: Sequence[TrialRecord], max_epochs: int) -> tuple[TuningCurve, ...]:
-    """Return the curve of each arm with at least `MIN_COMPLETE` trials that ran every epoch, in the order of names."""
+def compute_tuning_curves(
+    records: Sequence[TrialRecord], max_epochs: int, *, is_independent: bool
+) -> tuple[TuningCurve, ...]:
+    """Return the curve of each arm with at least `MIN_COMPLETE` trials that ran every epoch, in the order of names.
+
+    Args:
+        records: of the search.
+        max_epochs: epochs of a full trial.
+        is_independent: whether no trial depends on the results of others; the curves have an expectation and a band only then.
+    """
     curves = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm and r.state.is_finished and r.device_seconds > 0]
         own.sort(key=lambda r: r.ended_order or 0)
         if sum(ran_every_epoch(r, max_epochs) for r in own) >= MIN_COMPLETE:
-            curves.append(_compute_curve(arm, own, max_epochs))
+            curves.append(_compute_curve(arm, own, max_epochs, is_independent=is_independent))
     return tuple(curves)
 
 
-def _compute_curve(arm: str, records: Sequence[TrialRecord], max_epochs: int) -> TuningCurve:
+def _compute_curve(arm: str, records: Sequence[TrialRecord], max_epochs: int, *, is_independent: bool) -> TuningCurve:
     seconds = np.array([r.device_seconds for r in records])
     scores = np.array([r.last_macro_f1 or 0.0 if ran_every_epoch(r, max_epochs) else -np.inf for r in records])
+    seen = np.maximum.accumulate(scores)
+    steps = zip(np.cumsum(seconds).tolist(), seen.tolist(), strict=True)
+    observed = tuple((end, score) for end, score in steps if np.isfinite(score))
+    points = _resample(arm, seconds, scores) if is_independent else ()
+    return TuningCurve(arm=arm, points=points, observed=observed)
+
+
+def _resample(arm: str, seconds: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[TuningPoint, ...]:
     generator = numpy_generator(0, "tuning-curve", arm)
-    picks = generator.integers(len(records), size=(NUM_RESAMPLES, len(records)))
+    picks = generator.integers(len(seconds), size=(NUM_RESAMPLES, len(seconds)))
     ends = np.cumsum(seconds[picks], axis=1)
     best = np.maximum.accumulate(scores[picks], axis=1)
     points = []
@@ -52,29 +71,22 @@ def _compute_curve(arm: str, records: Sequence[TrialRecord], max_epochs: int) ->
                     device_seconds=float(budget), expected=float(found.mean()), low=float(low), high=float(high)
                 )
             )
-    seen = np.maximum.accumulate(scores)
-    steps = zip(np.cumsum(seconds).tolist(), seen.tolist(), strict=True)
-    observed = tuple((end, score) for end, score in steps if np.isfinite(score))
-    return TuningCurve(arm=arm, points=tuple(points), observed=observed)
+    return tuple(points)
 
 
 def find_lead_changes(curves: Sequence[TuningCurve]) -> tuple[tuple[float, str], ...]:
-    """Return (device-seconds, arm) for every change of the arm with the highest expected score, the first leader included.
+    """Return (device-seconds, arm) for every change of the arm with the highest observed score, the first leader included.
 
-    Only budgets that every arm's curve covers are compared.
+    Only device times at which every arm has a score and that no arm's search exceeds are compared. A tie keeps the leader.
     """
-    covered = [c for c in curves if c.points]
-    if len(covered) < 2:
+    if len(curves) < 2:
         return ()
-    start = max(c.points[0].device_seconds for c in covered)
-    stop = min(c.points[-1].device_seconds for c in covered)
+    start, stop = max(c.observed[0][0] for c in curves), min(c.observed[-1][0] for c in curves)
+    ends = sorted({start, *(end for c in curves for end, _ in c.observed if start <= end <= stop)})
     leaders: list[tuple[float, str]] = []
-    for budget in np.linspace(start, stop, NUM_POINTS) if start < stop else ():
-        expected = {
-            c.arm: float(np.interp(budget, [p.device_seconds for p in c.points], [p.expected for p in c.points]))
-            for c in covered
-        }
-        leader = max(expected, key=lambda arm: expected[arm])
-        if not leaders or leaders[-1][1] != leader:
-            leaders.append((float(budget), leader))
+    for end in ends if start <= stop else ():
+        best = {c.arm: max(score for done, score in c.observed if done <= end) for c in curves}
+        leader = max(best, key=lambda arm: best[arm])
+        if not leaders or best[leader] > best[leaders[-1][1]]:
+            leaders.append((end, leader))
     return tuple(leaders)

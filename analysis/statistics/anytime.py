@@ -14,7 +14,7 @@ from scipy import special
 
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import Side
-from analysis.statistics.comparison import compute_difference, compute_seed_differences
+from analysis.statistics.comparison import clip_to_range, compute_difference, compute_seed_differences
 
 # Standard deviation of the prior on the standardized effect: wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0
@@ -23,7 +23,7 @@ EFFECT_SCALE = 3.0
 def compute_anytime_interval(treatment: Side, control: Side, confidence: float) -> Interval:
     """Return treatment minus control in macro-F1 with an interval that holds simultaneously at all numbers of seeds.
 
-    With very few seeds the interval is infinite, and no look can decide.
+    With fewer seeds than `compute_fewest_seeds`, the interval is the whole possible range, and no look can decide.
 
     Args:
         treatment: with S >= 2 seeds.
@@ -39,11 +39,12 @@ def compute_anytime_interval(treatment: Side, control: Side, confidence: float) 
     seeds = compute_sequence_half_width(len(differences), float(np.std(differences, ddof=1)), error_rate)
     images = -float(special.ndtri(error_rate / 2)) * math.sqrt(found.image_variance)
     estimate = found.interval.estimate
-    return Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
+    unbounded = Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
+    return clip_to_range(unbounded, treatment, control)
 
 
 def compute_fewest_seeds(confidence: float) -> int:
-    """Return the smallest number of seeds at which `compute_anytime_interval` is finite."""
+    """Return the smallest number of seeds at which the confidence sequence of `compute_anytime_interval` is finite."""
     return next(n for n in range(2, 1000) if math.isfinite(compute_sequence_half_width(n, 1.0, (1 - confidence) / 2)))
 
 

@@ -21,6 +21,7 @@ class ArmPredictions:
         sample_ids: (N,) int64.
         predicted: (S, N) int64 in [0, K).
         num_classes: K.
+        groups: (N,) number of the group of each image, such as its patient; None where images are independent.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ArmPredictions:
     sample_ids: IntArray
     predicted: IntArray
     num_classes: int
+    groups: IntArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -48,6 +50,11 @@ class ArmPredictions:
         """The arm itself, as the only member."""
         return (self,)
 
+    @property
+    def scale(self) -> float:
+        """Factor of the average over the members: 1."""
+        return 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmAverage:
@@ -56,10 +63,12 @@ class ArmAverage:
     Attributes:
         name: of the side.
         members: arms of the same seeds and images, at least one.
+        scale: factor of the average, such as 2 on both sides of an interaction.
     """
 
     name: str
     members: tuple[ArmPredictions, ...]
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -87,13 +96,18 @@ class ArmAverage:
         """K."""
         return self.members[0].num_classes
 
+    @property
+    def groups(self) -> IntArray | None:
+        """The members' groups of images, (N,); None where images are independent."""
+        return self.members[0].groups
+
 
 Side = ArmPredictions | ArmAverage
 
 
 def average_members(side: Side, compute: Callable[[ArmPredictions], FloatArray]) -> FloatArray:
-    """Return the mean of `compute` over the arms of one side."""
-    return np.asarray(np.mean([compute(member) for member in side.members], axis=0))
+    """Return the mean of `compute` over the arms of one side, times the side's scale."""
+    return np.asarray(side.scale * np.mean([compute(member) for member in side.members], axis=0))
 
 
 def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmPredictions:
@@ -127,6 +141,7 @@ def stack_predictions(name: str, predictions: Mapping[int, Predictions]) -> ArmP
         sample_ids=first.sample_ids,
         predicted=np.stack([predictions[seed].predicted for seed in seeds]),
         num_classes=first.logits.shape[1],
+        groups=first.groups,
     )
 
 

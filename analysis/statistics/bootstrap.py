@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import Side
 from analysis.statistics.comparison import compute_difference
-from analysis.statistics.crossed_interval import compute_t_quantile
 from analysis.statistics.metrics import FloatArray, IntArray, compute_weighted_macro_f1
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
@@ -21,8 +20,8 @@ def compute_crossed_bootstrap(
 
     Each draw takes seeds with replacement, the same for both arms, and multinomial image weights within each class,
     shared by arms and seeds; macro-F1 comes from weighted confusion counts (crossed bootstrap: Owen 2007, Ann. Appl.
-    Stat. 1:386). The interval is D +- t * SD(D*) with the degrees of freedom of `compute_difference`, because
-    percentiles are too narrow with fewer than ten seeds. Resampling both ways counts the seed x image noise three times
+    Stat. 1:386). The interval is D +- SD(D*) times the half-width of `compute_difference` in standard errors,
+    because percentiles are too narrow with fewer than ten seeds. Resampling both ways counts the seed x image noise three times
     (SD^2 is near V_S (S-1)/S + V_I + V_SI), so this interval is the wider one where that noise is large.
 
     Args:
@@ -44,17 +43,28 @@ def compute_crossed_bootstrap(
     draws = []
     for start in range(0, num_draws, chunk):
         size = min(chunk, num_draws - start)
-        weights = draw_image_weights(treatment.labels, size, generator)
+        weights = draw_image_weights(treatment.labels, size, generator, treatment.groups)
         seed_draws = generator.integers(num_seeds, size=(size, num_seeds))
         draws.append(compute_bootstrap_differences(treatment, control, weights, seed_draws))
     deviation = float(np.std(np.concatenate(draws), ddof=1))
     estimate = found.interval.estimate
-    half_width = float(compute_t_quantile(confidence, found.degrees_of_freedom)) * deviation
+    half_width = found.half_width * deviation / found.standard_error if found.standard_error > 0 else 0.0
     return Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width)
 
 
-def draw_image_weights(labels: IntArray, num_draws: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Return (B, N) float32 weights: for each draw and class, multinomial counts that sum to the size of the class."""
+def draw_image_weights(
+    labels: IntArray, num_draws: int, generator: np.random.Generator, groups: IntArray | None = None
+) -> NDArray[np.float32]:
+    """Return (B, N) float32 weights: for each draw, multinomial counts that sum to the number of units of each stratum.
+
+    The units are images stratified by class, or the groups of images that `groups` (N,) numbers; all images of a group have its
+    count. Groups are stratified by class where each lies within one class.
+    """
+    if groups is not None:
+        number = np.unique(groups, return_inverse=True)[1]
+        first = np.unique(number, return_index=True)[1]
+        strata = labels[first] if np.array_equal(labels[first][number], labels) else np.zeros_like(first)
+        return np.ascontiguousarray(draw_image_weights(strata, num_draws, generator)[:, number])
     weights = np.empty((num_draws, len(labels)), dtype=np.float32)
     rows = np.arange(num_draws)[:, None]
     for label in np.unique(labels):
@@ -74,5 +84,5 @@ def compute_bootstrap_differences(
     scores = compute_weighted_macro_f1(treatment.labels, predicted, weights, treatment.num_classes)
     by_arm = scores.reshape(len(weights), -1, len(treatment.seeds))
     split = len(treatment.members)
-    differences = by_arm[:, :split].mean(axis=1) - by_arm[:, split:].mean(axis=1)
+    differences = treatment.scale * by_arm[:, :split].mean(axis=1) - control.scale * by_arm[:, split:].mean(axis=1)
     return np.asarray(np.take_along_axis(differences, seed_draws, axis=1).mean(axis=1))

@@ -1,12 +1,12 @@
 """Comparison of two sides over paired seeds and the same test images: difference, interval, verdict, seeds still needed."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
-from analysis.findings.comparison_findings import ComparisonRow, Verdict
+from analysis.findings.comparison_findings import ComparisonRow, Question, Verdict
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.crossed_interval import (
@@ -18,6 +18,7 @@ from analysis.statistics.crossed_interval import (
 )
 from analysis.statistics.influence import compute_macro_f1_influence
 from analysis.statistics.metrics import FloatArray, compute_macro_f1
+from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
 POWER = 0.8
@@ -47,8 +48,9 @@ def compute_difference(treatment: Side, control: Side, confidence: float) -> Cro
     """
     differences = compute_seed_differences(treatment, control)
     labels, num_classes = treatment.labels, treatment.num_classes
-    influence = average_members(treatment, _macro_f1_influence) - average_members(control, _macro_f1_influence)
-    return compute_crossed_interval(differences, influence, labels, num_classes, confidence)
+    return compute_crossed_interval(
+        differences, _compute_influence(treatment, control), labels, num_classes, confidence, treatment.groups
+    )
 
 
 def compare_arms(
@@ -64,8 +66,11 @@ def compare_arms(
 ) -> ComparisonRow:
     """Return the row of the A/B table for treatment against control.
 
+    With two seeds or more, the verdict is about the recipe: new seeds and new images. With one seed, it is about these very
+    models: new images alone; one seed says nothing about the variation between seeds.
+
     Args:
-        treatment: with S >= 2 seeds.
+        treatment: with S >= 1 seeds.
         control: with the same seeds and images.
         margin: equivalence margin, the largest difference of macro-F1 that is negligible; a fraction in (0, 1).
         alpha: family-wise error rate over all rows and looks.
@@ -75,27 +80,36 @@ def compare_arms(
         num_looks: planned looks; the interval's confidence is 1 - alpha / (num_rows * num_looks).
 
     Raises:
-        UserInputError: for settings out of range, for sides that do not pair, and for one seed.
+        UserInputError: for settings out of range, and for sides that do not pair.
     """
     _check_settings(margin, alpha, num_rows, cost_ratio)
-    confidence = 1 - alpha / (num_rows * num_looks)
-    found = compute_difference(treatment, control, confidence)
-    verdict, materiality = compute_verdict(found.interval, margin)
+    num_intervals = num_rows * num_looks
+    confidence = 1 - alpha / num_intervals
     num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
-    df, error = found.degrees_of_freedom, found.standard_error
-    detectable = float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER))
+    found = compute_difference(treatment, control, confidence) if num_seeds > 1 else None
+    models = _estimate_models(treatment, control, confidence, found)
+    decisive = found or models
+    effect, models_effect = (clip_to_range(e.interval, treatment, control) for e in (decisive, models))
+    verdict, materiality = compute_verdict(effect, margin)
     settles = ""
     if verdict is Verdict.UNDECIDED:
-        settles = describe_what_settles(found, margin, confidence, num_seeds, num_images)
+        settles = (
+            _describe_images_needed(models, margin, confidence, num_images)
+            if found is None
+            else describe_what_settles(found, margin, confidence, num_seeds, num_images)
+        )
+    df, error = decisive.degrees_of_freedom, decisive.standard_error
+    detectable = float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER))
+    p_value = models.p_value if found is None else compute_p_value(found)
     return ComparisonRow(
         treatment=treatment.name,
         control=control.name,
-        effect=found.interval,
+        effect=effect,
         standard_error=error,
         degrees_of_freedom=df,
-        seed_variance=found.seed_variance,
-        image_variance=found.image_variance,
-        seed_image_variance=found.seed_image_variance,
+        seed_variance=None if found is None else found.seed_variance,
+        image_variance=models.image_variance,
+        seed_image_variance=None if found is None else found.seed_image_variance,
         confidence=confidence,
         margin=margin,
         verdict=verdict,
@@ -105,12 +119,22 @@ def compare_arms(
         num_images=num_images,
         # Bloom 1995, Evaluation Review 19:547: (t of the interval + t of the power) standard errors.
         minimum_detectable_effect=detectable * error,
-        p_value=compute_p_value(found),
+        p_value=p_value,
         seed_differences=tuple(compute_seed_differences(treatment, control).tolist()),
         cost_ratio=cost_ratio,
         look=look,
         num_looks=num_looks,
+        question=Question.MODELS if found is None else Question.RECIPE,
+        models_effect=models_effect,
+        models_verdict=compute_verdict(models_effect, margin)[0],
+        p_adjusted=min(1.0, p_value * num_intervals),
     )
+
+
+def clip_to_range(interval: Interval, treatment: Side, control: Side) -> Interval:
+    """Return the part of an interval that a difference of the two sides in macro-F1 can take: [-1, 1], times their scale."""
+    reach = max(treatment.scale, control.scale)
+    return Interval(estimate=interval.estimate, low=max(interval.low, -reach), high=min(interval.high, reach))
 
 
 def compute_verdict(effect: Interval, margin: float) -> tuple[Verdict, str]:
@@ -124,16 +148,6 @@ def compute_verdict(effect: Interval, margin: float) -> tuple[Verdict, str]:
     if -margin < effect.low and effect.high < margin:
         return Verdict.EQUIVALENT, ""
     return Verdict.UNDECIDED, ""
-
-
-def compute_holm_adjusted(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Return Holm's step-down adjusted p-values, in the order given (Holm 1979, Scand. J. Statist. 6:65)."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return tuple(adjusted.tolist())
 
 
 def describe_what_settles(
@@ -166,6 +180,63 @@ def describe_what_settles(
     seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images, images)
     with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MAX_SEEDS} seeds"
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ModelsEstimate:
+    """The difference of these very models, with its interval for new images: t_{N-1} sqrt(V_I)."""
+
+    interval: Interval
+    standard_error: float
+    degrees_of_freedom: float
+    image_variance: float
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided, for no difference; without any variance 1 for an exact zero, else 0."""
+        effect = abs(self.interval.estimate)
+        if self.standard_error == 0:
+            return 1.0 if effect == 0 else 0.0
+        return float(2 * stats.t.sf(effect / self.standard_error, self.degrees_of_freedom))
+
+
+def _estimate_models(
+    treatment: Side, control: Side, confidence: float, found: CrossedEstimate | None
+) -> _ModelsEstimate:
+    """Return the estimate for these very models; `found` is that for the recipe, None for one seed."""
+    units = find_sampling_units(treatment.labels, treatment.groups)
+    if found is None:
+        differences = compute_seed_differences(treatment, control)
+        influence = _compute_influence(treatment, control)
+        image_variance = compute_variances(differences, influence, units).images
+        estimate = float(differences.mean())
+    else:
+        image_variance, estimate = found.image_variance, found.interval.estimate
+    error, df = math.sqrt(image_variance), float(units.count - 1)
+    half_width = float(compute_t_quantile(confidence, df)) * error
+    return _ModelsEstimate(
+        interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
+        standard_error=error,
+        degrees_of_freedom=df,
+        image_variance=image_variance,
+    )
+
+
+def _describe_images_needed(models: _ModelsEstimate, margin: float, confidence: float, num_images: int) -> str:
+    """Return a sentence with the number of test images that would decide an UNDECIDED row about these very models."""
+    effect = abs(models.interval.estimate)
+    needed = max(effect, margin - effect)
+    squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
+    images = _round_up(squared_quantile * models.image_variance * num_images / needed**2)
+    return (
+        f"about {images:,} test images would settle it for these models (now {num_images:,}), if the difference stays; "
+        "only more seeds can settle it for the recipe"
+    )
+
+
+def _compute_influence(treatment: Side, control: Side) -> FloatArray:
+    """Return (S, N) influence of each image on the difference in macro-F1 of each seed."""
+    return np.asarray(average_members(treatment, _macro_f1_influence) - average_members(control, _macro_f1_influence))
 
 
 def _macro_f1(arm: ArmPredictions) -> FloatArray:

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 
 from analysis.findings.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
+
+# p-values below it count as 0.
+SMALLEST_P = 1e-100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,28 +21,64 @@ class CrossedEstimate:
     """A mean over S seeds and N images with its interval for new seeds and new images.
 
     Attributes:
-        interval: estimate +- t * standard_error.
+        interval: estimate +- half-width (`compute_half_width`).
         standard_error: sqrt(max(V_S + V_I - V_SI, V_S, V_I)).
-        degrees_of_freedom: such that t * standard_error is the half-width; from S - 1 to N - 1.
         seed_variance: V_S, variance of the seeds' values over S.
-        image_variance: V_I, class-stratified variance of the images' mean influence.
+        image_variance: V_I, class-stratified variance of the images' mean influence, clustered by group where there are groups.
         seed_image_variance: V_SI, the seed x image noise that V_S and V_I both contain.
+        num_seeds: S.
+        num_units: images N, or the groups that they belong to; V_I has one degree of freedom less.
+        confidence: of the interval.
     """
 
     interval: Interval
     standard_error: float
-    degrees_of_freedom: float
     seed_variance: float
     image_variance: float
     seed_image_variance: float
+    num_seeds: int
+    num_units: int
+    confidence: float
+
+    @property
+    def half_width(self) -> float:
+        """At the estimate's confidence."""
+        return self.half_width_at(self.confidence)
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Those with which t times the standard error is the half-width at the estimate's confidence, from S - 1 to N - 1."""
+        fewest, most = self.num_seeds - 1, max(self.num_seeds, self.num_units) - 1
+        if self.standard_error == 0:
+            return float(fewest)
+        df = float(special.stdtridf(0.5 + self.confidence / 2, self.half_width / self.standard_error))
+        return float(most) if not math.isfinite(df) else min(max(df, fewest), most)
+
+    def half_width_at(self, confidence: float) -> float:
+        """Return the half-width at another two-sided confidence in (0, 1)."""
+        return self._half_width((1 - confidence) / 2)
+
+    def _half_width(self, tail: float) -> float:
+        squares = self.seed_variance, self.image_variance, self.seed_image_variance
+        return float(np.sqrt(_square_half_width(*squares, self.num_seeds, self.num_units, tail)))
 
 
 def compute_p_value(found: CrossedEstimate) -> float:
-    """Return the two-sided p-value for no difference; without any variance 1 for an exact zero, else 0."""
+    """Return the two-sided p-value for no difference: the smallest alpha at which the interval at 1 - alpha excludes 0.
+
+    It is found by inversion of the half-width, so that it agrees with the interval at every confidence. A p-value below
+    `SMALLEST_P` is 0; without any variance it is 1 for an estimate of exactly zero, else 0.
+    """
     effect = abs(found.interval.estimate)
-    if found.standard_error == 0:
-        return 1.0 if effect == 0 else 0.0
-    return float(2 * special.stdtr(found.degrees_of_freedom, -effect / found.standard_error))
+    if effect == 0:
+        return 1.0
+
+    def excess(log_alpha: float) -> float:
+        return found._half_width(math.exp(log_alpha) / 2) - effect
+
+    if excess(math.log(SMALLEST_P)) <= 0:
+        return 0.0
+    return math.exp(optimize.brentq(excess, math.log(SMALLEST_P), 0.0, xtol=1e-13, rtol=1e-13))
 
 
 def compute_t_quantile(confidence: float, degrees_of_freedom: NDArray[np.float64] | float) -> FloatArray:
@@ -53,7 +93,12 @@ def check_confidence(confidence: float) -> None:
 
 
 def compute_crossed_interval(
-    values: FloatArray, influence: FloatArray, labels: IntArray, num_classes: int, confidence: float
+    values: FloatArray,
+    influence: FloatArray,
+    labels: IntArray,
+    num_classes: int,
+    confidence: float,
+    groups: IntArray | None = None,
 ) -> CrossedEstimate:
     """Return the mean of `values` with an interval for new seeds and new images.
 
@@ -65,34 +110,27 @@ def compute_crossed_interval(
         labels: (N,) true classes in [0, K); the images are a sample stratified by them.
         num_classes: K.
         confidence: two-sided, in (0, 1).
+        groups: (N,) number of each image's group, where images that belong together (one patient, one scene) were sampled
+            together; groups may span classes. None where images are independent.
 
     Raises:
-        UserInputError: for one seed, for a class with exactly one image, and for shapes that do not fit.
+        UserInputError: for one seed, for a class with exactly one image or one group, and for shapes that do not fit.
     """
     _check_crossed(values, influence, labels, num_classes, confidence)
-    seed_variance, image_variance, seed_image_variance = compute_variances(values, influence, labels)
-    half_width = float(
-        compute_half_width(
-            seed_variance,
-            image_variance,
-            seed_image_variance,
-            num_seeds=len(values),
-            num_images=len(labels),
-            confidence=confidence,
-        )
-    )
+    units = find_sampling_units(labels, groups)
+    found = compute_variances(values, influence, units)
+    half_width = math.sqrt(_square_half_width(*found, len(values), units.count, (1 - confidence) / 2))
     estimate = float(np.mean(values))
-    only_images = max(image_variance - seed_image_variance, 0.0)
-    standard_error = math.sqrt(max(seed_variance + only_images, image_variance))
+    only_images = max(found.images - found.seeds_x_images, 0.0)
     return CrossedEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
-        standard_error=standard_error,
-        degrees_of_freedom=compute_effective_df(
-            half_width, standard_error, confidence, len(values) - 1, len(labels) - 1
-        ),
-        seed_variance=seed_variance,
-        image_variance=image_variance,
-        seed_image_variance=seed_image_variance,
+        standard_error=math.sqrt(max(found.seeds + only_images, found.images)),
+        seed_variance=found.seeds,
+        image_variance=found.images,
+        seed_image_variance=found.seeds_x_images,
+        num_seeds=len(values),
+        num_units=units.count,
+        confidence=confidence,
     )
 
 
@@ -118,22 +156,27 @@ def compute_half_width(
         image_variance: V_I.
         seed_image_variance: V_SI.
         num_seeds: S.
-        num_images: N.
+        num_images: N, or the number of groups where images are sampled in groups.
         confidence: two-sided, in (0, 1).
     """
-    seeds = compute_t_quantile(confidence, np.asarray(num_seeds, dtype=np.float64) - 1)
-    images = compute_t_quantile(confidence, float(max(num_images - 1, 1)))
+    squares = seed_variance, image_variance, seed_image_variance
+    return np.asarray(np.sqrt(_square_half_width(*squares, num_seeds, num_images, (1 - confidence) / 2)))
+
+
+def _square_half_width(
+    seed_variance: NDArray[np.float64] | float,
+    image_variance: NDArray[np.float64] | float,
+    seed_image_variance: NDArray[np.float64] | float,
+    num_seeds: IntArray | int,
+    num_units: int,
+    tail: float,
+) -> FloatArray:
+    """Return the squared half-width with the error rate `tail` on each side."""
+    seeds = special.stdtrit(np.asarray(num_seeds, dtype=np.float64) - 1, tail)
+    images = special.stdtrit(float(max(num_units - 1, 1)), tail)
     only_images = np.maximum(np.asarray(image_variance) - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images
-    return np.asarray(np.sqrt(np.maximum(both, images**2 * np.asarray(image_variance))))
-
-
-def compute_effective_df(half_width: float, standard_error: float, confidence: float, fewest: int, most: int) -> float:
-    """Return the degrees of freedom, from `fewest` to `most`, such that t times the standard error is the half-width."""
-    if standard_error == 0:
-        return float(fewest)
-    df = float(special.stdtridf(0.5 + confidence / 2, half_width / standard_error))
-    return float(max(fewest, most)) if not math.isfinite(df) else min(max(df, fewest), max(fewest, most))
+    return np.asarray(np.maximum(both, images**2 * np.asarray(image_variance)))
 
 
 def compute_proportion_interval(
@@ -157,8 +200,8 @@ def compute_proportion_interval(
         most = num_seeds * num_observations
         squared_error = estimate.standard_error**2
         size = min(p * (1 - p) / squared_error, most) if squared_error > 0 else most
-        normal = float(special.ndtri(1 - tail))
-        size *= (normal / float(compute_t_quantile(confidence, estimate.degrees_of_freedom))) ** 2
+        if squared_error > 0:
+            size *= squared_error * (float(special.ndtri(tail)) / estimate.half_width_at(confidence)) ** 2
     successes = p * size
     failures = size - successes
     low = float(special.betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
@@ -202,46 +245,3 @@ def _check_crossed(
         raise UserInputError(f"an interval needs seeds and images, but got {len(values)} and {len(labels)}")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise UserInputError(f"labels must lie in [0, {num_classes}), but reach from {labels.min()} to {labels.max()}")
-    check_images(labels)
-
-
-def check_images(labels: IntArray) -> None:
-    """Raise UserInputError for a class with exactly one image, and where there is none."""
-    if not len(labels):
-        raise UserInputError("an interval needs images, but there are none")
-    single = np.flatnonzero(np.bincount(labels) == 1)
-    if len(single):
-        raise UserInputError(
-            f"an interval needs at least two images of each class in the split, but class {single[0]} has 1; "
-            f"enlarge the split"
-        )
-
-
-def compute_variances(values: FloatArray, influence: FloatArray, labels: IntArray) -> tuple[float, float, float]:
-    """Return V_S, V_I and V_SI of the comparison protocol; for one seed only V_I, the others are NaN and 0.
-
-    Args:
-        values: (S,) the statistic of each seed.
-        influence: (S, N) its influence per seed and image.
-        labels: (N,) classes, at least two images each.
-    """
-    num_seeds, num_images = influence.shape
-    order = np.argsort(labels, kind="stable")
-    by_class = influence[:, order]
-    sizes = np.unique(labels, return_counts=True)[1]
-    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
-
-    image_means = by_class.mean(axis=0)
-    class_means = np.add.reduceat(image_means, starts) / sizes
-    squares = np.add.reduceat((image_means - np.repeat(class_means, sizes)) ** 2, starts)
-    image_variance = float(np.sum(sizes * squares / (sizes - 1)) / num_images**2)
-
-    if num_seeds == 1:
-        return math.nan, image_variance, 0.0
-    rest = by_class - image_means
-    rest_means = np.add.reduceat(rest, starts, axis=1) / sizes
-    rest = rest - np.repeat(rest_means, sizes, axis=1)
-    freedom = (num_seeds - 1) * (num_images - len(sizes))
-    seed_image_variance = float(np.sum(rest**2) / freedom / (num_seeds * num_images))
-    seed_variance = float(np.var(values, ddof=1) / num_seeds)
-    return seed_variance, image_variance, seed_image_variance

@@ -83,7 +83,7 @@ def main(
             started = time.perf_counter()
             ratios = BENCHES[number].measure(torch.device(device))
             rows = [ratio.row() for ratio in ratios]
-            missed |= not all(ratio.is_met for ratio in ratios)
+            missed |= any(ratio.verdict == "MISSED" for ratio in ratios)
             keep_rows(device, number, rows, time.perf_counter() - started)
             write_page(RESULTS[device], [tabulate_kept(device)])
         for row in rows:

@@ -14,11 +14,12 @@ import torch
 import typer
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
+from analysis.audits.confused_images import CauseModels, ConfusedClasses
 from analysis.audits.frequency_audit import audit_frequencies
 from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
-from analysis.audits.root_cause import find_root_cause
+from analysis.audits.root_cause import find_root_causes
 from analysis.heat_maps.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.statistics.metrics import FloatArray, IntArray
@@ -118,9 +119,18 @@ def time_forensics(num_images: int) -> dict[str, float]:
         return np.asarray(compute(images).argmax(axis=2), dtype=np.int64)
 
     # Fresh networks predict one class for every image, so predictions are made up: half of each class is confused with its pair.
-    predicted = np.tile(audited.labels, (1, 1))
+    predicted = audited.labels.copy()
     partner = {a: b for pair in PAIRS[:5] for a, b in (pair, pair[::-1])}
-    predicted[0, ::2] = [partner[int(c)] for c in audited.labels[::2]]
+    predicted[::2] = [partner[int(c)] for c in audited.labels[::2]]
+    logits = np.eye(10)[None, predicted]
+    cause_models = CauseModels(
+        sample_ids=np.arange(num_images),
+        selecting=logits,
+        measuring=logits,
+        compute_logits=compute,
+        are_own_errors=False,
+    )
+    confusions = [ConfusedClasses(one=one, other=other) for one, other in PAIRS]
     trained, random = models[:NUM_SEEDS], models[NUM_SEEDS:]
     layer = choose_cam_layer(models[0], IMAGE_SIZE)
     cam_models = CamModels(trained=trained, randomized=random, prepare=_prepare, layer=layer)
@@ -129,7 +139,7 @@ def time_forensics(num_images: int) -> dict[str, float]:
         "color": lambda: bound_color_losses(measure_color_losses(classify, audited)),
         "waves": lambda: audit_frequencies(classify, audited),
         "pulls of six pairs": lambda: bound_pulls([measure_pull(classify, audited, *pair) for pair in PAIRS]),
-        "causes of six pairs": lambda: [find_root_cause(predicted, compute, audited, pair, PAIRS) for pair in PAIRS],
+        "causes of six pairs": lambda: find_root_causes(cause_models, audited, confusions),
         "heat maps and their tests": lambda: admit_cams(cam_models, audited),
     }
     return {name: measure_seconds(part) for name, part in parts.items()}

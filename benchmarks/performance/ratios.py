@@ -20,6 +20,7 @@ class Ratio:
         goal: bound of the median, such as ">= 1.8".
         values: one per repetition.
         note: further figures.
+        interval: at 95 %, of a ratio that is estimated from many random repetitions; it decides the verdict.
     """
 
     number: str
@@ -27,6 +28,7 @@ class Ratio:
     goal: str
     values: tuple[float, ...]
     note: str = ""
+    interval: tuple[float, float] | None = None
 
     @property
     def median(self) -> float:
@@ -34,16 +36,18 @@ class Ratio:
         return statistics.median(self.values)
 
     @property
-    def is_met(self) -> bool:
-        """Whether the median meets the goal."""
+    def verdict(self) -> str:
+        """Whether the median meets the goal: "met" or "MISSED", or "open" if the interval holds values of both kinds."""
         relation, bound = self.goal.split()
-        return self.median <= float(bound) if relation == "<=" else self.median >= float(bound)
+        values = self.interval or (self.median,)
+        reached = {value <= float(bound) if relation == "<=" else value >= float(bound) for value in values}
+        return "open" if len(reached) == 2 else "met" if reached == {True} else "MISSED"
 
     def row(self) -> tuple[str, ...]:
-        """Return the cells: number, name, goal, median, range, verdict, note."""
-        spread = f"{min(self.values):.3g} to {max(self.values):.3g}"
-        verdict = "met" if self.is_met else "MISSED"
-        return (self.number, self.name, self.goal, f"{self.median:.3g}", spread, verdict, self.note)
+        """Return the cells: number, name, goal, median, range or interval, verdict, note."""
+        low, high = self.interval or (min(self.values), max(self.values))
+        spread = f"[{low:.3g}, {high:.3g}]" if self.interval else f"{low:.3g} to {high:.3g}"
+        return (self.number, self.name, self.goal, f"{self.median:.3g}", spread, self.verdict, self.note)
 
 
 def compare_sides(number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str) -> Ratio:

@@ -2,17 +2,20 @@
 
 One regressor per arm predicts the macro-F1 of all epochs from the hyperparameters (logarithms of log parameters, scaled to
 [0, 1]; one column per level of a categorical; 0 for a parameter that does not apply): a Gaussian process with a Matern kernel on
-the principal components of the curves. benchmarks/README.md has its error beside that of other regressors.
+the principal components of the curves, or extra trees, whose landscape has no shape that a Gaussian process as a sampler would
+know. benchmarks/README.md has the error of the first beside that of other regressors.
 """
 
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.stats import spearmanr
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
+from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -28,10 +31,15 @@ from trainables.seeds import numpy_generator
 NUM_FOLDS = 10
 NUM_STRATA = 3
 NUM_COMPONENTS = 3
+NUM_TREES, MIN_LEAF = 100, 2
 # A seed's part of the variance of a component is never below this: with few trials, the likelihood would estimate none.
 MIN_NOISE = 0.02
 NUM_RANDOM_CONFIGS = 20_000
 REFINEMENT_STEPS = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+
+
+RegressorKind = Literal["gaussian_process", "extra_trees"]
+Regressor = TransformedTargetRegressor | ExtraTreesRegressor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +69,21 @@ class ArmSurrogate:
         seconds: (E,) median CPU-seconds of each epoch.
         quality: of the fit.
         shift: added to every predicted macro-F1.
+        diverges_above: maximum learning rate above which a trial diverges.
     """
 
     arm: Arm
-    regressor: TransformedTargetRegressor
+    regressor: Regressor
     predicted: FloatArray
     residuals: FloatArray
     seconds: FloatArray
     quality: Quality
     shift: float = 0.0
+    diverges_above: float = np.inf
+
+    def diverges(self, hyperparameters: Hyperparameters) -> bool:
+        """Return whether a trial of this configuration diverges."""
+        return float(hyperparameters["max_lr"]) > self.diverges_above
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Return the (m, E) noise-free macro-F1 of (m, d) features."""
@@ -96,9 +110,9 @@ class CurveSurrogate:
         self.true_best: Mapping[str, float] = {name: compute_true_best(surrogate) for name, surrogate in arms.items()}
 
     @classmethod
-    def fit(cls, recording: Recording) -> "CurveSurrogate":
+    def fit(cls, recording: Recording, regressor: RegressorKind = "gaussian_process") -> "CurveSurrogate":
         """Fit every arm of the recording; deterministic."""
-        arms = {arm.name: fit_arm(arm, recording.arms[arm.name]) for arm in recording.spec.arms()}
+        arms = {arm.name: fit_arm(arm, recording.arms[arm.name], regressor) for arm in recording.spec.arms()}
         return cls(arms, recording.spec.search.factor)
 
     @property
@@ -112,15 +126,22 @@ class CurveSurrogate:
         return {name: surrogate.quality for name, surrogate in self._arms.items()}
 
     def mean_curve(self, hyperparameters: Hyperparameters) -> FloatArray:
-        """Return the (E,) noise-free macro-F1 of a configuration, which names its level of the factor."""
+        """Return the (E,) noise-free macro-F1 of a configuration, which names its level of the factor; NaN if it diverges."""
         surrogate = self._arms[str(hyperparameters[self.factor])]
-        return np.asarray(surrogate.predict(encode(surrogate.arm.space, hyperparameters)[None])[0])
+        curve = np.asarray(surrogate.predict(encode(surrogate.arm.space, hyperparameters)[None])[0])
+        return np.full_like(curve, np.nan) if surrogate.diverges(hyperparameters) else curve
 
     def draw_curve(self, hyperparameters: Hyperparameters, generator: np.random.Generator) -> FloatArray:
-        """Return the (E,) macro-F1 of one noisy trial of a configuration."""
-        mean = self.mean_curve(hyperparameters)
-        noise = self._arms[str(hyperparameters[self.factor])].draw_noise(mean, generator)
-        return np.asarray(np.clip(mean + noise, 0.0, 1.0))
+        """Return the (E,) macro-F1 of one noisy trial of a configuration, NaN from the epoch at which it diverges.
+
+        That epoch is drawn from all but the first, so that some trials diverge after a rung.
+        """
+        surrogate = self._arms[str(hyperparameters[self.factor])]
+        mean = np.asarray(surrogate.predict(encode(surrogate.arm.space, hyperparameters)[None])[0])
+        curve = np.clip(mean + surrogate.draw_noise(mean, generator), 0.0, 1.0)
+        if surrogate.diverges(hyperparameters):
+            curve[generator.integers(1, len(curve)) :] = np.nan
+        return np.asarray(curve)
 
     def seconds(self, arm: str) -> FloatArray:
         """Return the (E,) device-seconds of the arm's epochs."""
@@ -136,16 +157,21 @@ class CurveSurrogate:
         }
         return CurveSurrogate(shifted, self.factor)
 
+    def with_divergence(self, max_lr: float) -> "CurveSurrogate":
+        """Return the surrogate in which every trial above a maximum learning rate diverges."""
+        arms = {name: replace(surrogate, diverges_above=max_lr) for name, surrogate in self._arms.items()}
+        return CurveSurrogate(arms, self.factor)
 
-def fit_arm(arm: Arm, curves: Curves) -> ArmSurrogate:
+
+def fit_arm(arm: Arm, curves: Curves, regressor: RegressorKind = "gaussian_process") -> ArmSurrogate:
     """Fit the curves of one arm, out of fold for the residuals, then all of them; diverged trials are left out."""
     features = np.array([encode(arm.space, h) for h in curves.hyperparameters])
     finished = np.isfinite(curves.macro_f1).all(axis=1)
     recorded = curves.macro_f1[finished]
-    predicted = predict_out_of_fold(features[finished], recorded)
+    predicted = predict_out_of_fold(features[finished], recorded, regressor)
     return ArmSurrogate(
         arm=arm,
-        regressor=_fit(features[finished], recorded),
+        regressor=_fit(features[finished], recorded, regressor),
         predicted=predicted,
         residuals=recorded - predicted,
         seconds=np.nanmedian(curves.cpu_seconds, axis=0),
@@ -153,27 +179,30 @@ def fit_arm(arm: Arm, curves: Curves) -> ArmSurrogate:
     )
 
 
-def predict_out_of_fold(features: FloatArray, curves: FloatArray) -> FloatArray:
+def predict_out_of_fold(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> FloatArray:
     """Return (n, E) predictions, each by a regressor that was not fitted to its trial; raise UserInputError below n = 10."""
     if len(features) < NUM_FOLDS:
         raise UserInputError(f"a surrogate needs at least {NUM_FOLDS} finished trials per arm, but got {len(features)}")
     predicted = np.empty_like(curves)
     for train, test in KFold(NUM_FOLDS, shuffle=True, random_state=0).split(features):
-        predicted[test] = _fit(features[train], curves[train]).predict(features[test])
+        predicted[test] = _fit(features[train], curves[train], regressor).predict(features[test])
     return predicted
 
 
-def _fit(features: FloatArray, curves: FloatArray) -> TransformedTargetRegressor:
-    """Return a Gaussian process per principal component of the curves."""
+def _fit(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> Regressor:
+    """Return a Gaussian process per principal component of the curves, or extra trees of whole curves."""
+    if regressor == "extra_trees":
+        forest = ExtraTreesRegressor(NUM_TREES, min_samples_leaf=MIN_LEAF, random_state=0)
+        return forest.fit(features, curves)
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(features.shape[1]), (1e-1, 1e2), nu=2.5)
     kernel += WhiteKernel(0.1, (MIN_NOISE, 1e1))
     gp = GaussianProcessRegressor(kernel=kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0)
     components = PCA(NUM_COMPONENTS, random_state=0)
-    regressor = TransformedTargetRegressor(MultiOutputRegressor(gp), transformer=components, check_inverse=False)
+    fitted = TransformedTargetRegressor(MultiOutputRegressor(gp), transformer=components, check_inverse=False)
     with warnings.catch_warnings():
         # A length scale at its upper bound is a hyperparameter that does not matter.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return regressor.fit(features, curves)
+        return fitted.fit(features, curves)
 
 
 def _compute_quality(recorded: FloatArray, predicted: FloatArray, *, num_diverged: int) -> Quality:
@@ -194,8 +223,9 @@ def compute_true_best(surrogate: ArmSurrogate) -> float:
     generator = numpy_generator(0, "true best", surrogate.arm.name)
     points = generator.random((NUM_RANDOM_CONFIGS, len(space.parameters)))
     for step in (*REFINEMENT_STEPS, 0.0):
-        features = np.array([encode(space, place_in_space(space, point)) for point in points])
-        values = surrogate.predict(features)[:, -1]
+        configurations = [place_in_space(space, point) for point in points]
+        values = surrogate.predict(np.array([encode(space, c) for c in configurations]))[:, -1]
+        values[[surrogate.diverges(c) for c in configurations]] = -np.inf
         best = points[np.argsort(values)[::-1][:20]]
         moved = best[:, None, :] + step * generator.standard_normal((len(best), 50, points.shape[1]))
         points = np.vstack([best, np.clip(moved, 0.0, 1.0).reshape(-1, points.shape[1])])

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact, quantile_test
 
 from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import compute_t_quantile
@@ -90,30 +91,58 @@ def compute_mean_interval(values: "pd.Series[float]") -> Interval:
     return Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width)
 
 
+Verdict = Literal["met", "MISSED", "open"]
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One goal: whether it is met, None where the figures cannot decide, and the figures."""
+    """One goal: the verdict, "open" where the figures cannot decide, and the figures."""
 
     name: str
-    is_met: bool | None
+    verdict: Verdict
     figures: str
 
 
 def judge_goals(ours: Summary, stock: Summary) -> tuple[Goal, ...]:
-    """Return the three goals of the search against stock, on the same curves, workers, budget and seeds.
+    """Return the three goals of the search against stock, on the same curves, workers, budget and seeds, judged at 95 %.
 
-    Regret is no worse if the mean paired difference is not above zero; its interval is shown. The second goal is open where
-    neither side was ever wrong.
+    Regret is no worse if the interval of the mean paired difference ends at or below zero. There are fewer wrong winners, at most
+    half as many, if Fisher's exact test finds a difference and the counts are so. Shares are equal if the interval of the median
+    share lies within the tolerance.
     """
     difference = compute_mean_interval(ours.measures["regret_pp"] - stock.measures["regret_pp"])
-    wrong = f"{ours.num_wrong} against {stock.num_wrong} of {ours.num_studies}"
-    neither, share = ours.num_wrong == stock.num_wrong == 0, ours.median("least_share")
-    shares = f"median {share:.2f}, lowest {ours.lowest_share:.2f} of equal"
+    p_value = compare_wrong(ours, stock)
+    is_different, is_halved = p_value < 1 - CONFIDENCE, 2 * ours.num_wrong <= stock.num_wrong
+    share = compute_median_interval(ours.measures["least_share"])
+    wrong = f"{ours.num_wrong} against {stock.num_wrong} of {ours.num_studies}, p = {p_value:.3f}"
+    shares = f"median {format_interval(share)}, lowest {ours.lowest_share:.2f} of equal"
     return (
-        Goal("regret no worse", difference.estimate <= 0.0, f"{format_interval(difference)} pp"),
-        Goal("at most half the wrong winners", None if neither else 2 * ours.num_wrong <= stock.num_wrong, wrong),
-        Goal("arm shares within 10 % of equal", share >= 1.0 - SHARE_TOLERANCE, shares),
+        Goal("regret no worse", _judge(-difference.high, -difference.low, 0.0), f"{format_interval(difference)} pp"),
+        Goal(
+            "fewer wrong winners, at most half", "open" if not is_different else "met" if is_halved else "MISSED", wrong
+        ),
+        Goal("arm shares within 10 % of equal", _judge(share.low, share.high, 1.0 - SHARE_TOLERANCE), shares),
     )
+
+
+def _judge(low: float, high: float, goal: float) -> Verdict:
+    """Return whether values in [low, high] reach at least the goal."""
+    if low >= goal:
+        return "met"
+    return "MISSED" if high < goal else "open"
+
+
+def compare_wrong(one: Summary, other: Summary) -> float:
+    """Return the two-sided p-value of Fisher's exact test that two ways to search choose the wrong arm equally often."""
+    table = [[s.num_wrong, s.num_studies - s.num_wrong] for s in (one, other)]
+    return float(fisher_exact(table).pvalue)
+
+
+def compute_median_interval(values: "pd.Series[float]") -> Interval:
+    """Return the median of the (n,) values with the interval of the sign test; infinite bounds for n < 6."""
+    exact = quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
+    low, high = (bound if np.isfinite(bound) else end for bound, end in zip(exact, (-np.inf, np.inf), strict=True))
+    return Interval(estimate=float(values.median()), low=float(low), high=float(high))
 
 
 def format_interval(interval: Interval) -> str:

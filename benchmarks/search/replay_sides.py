@@ -10,12 +10,14 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
-from benchmarks.search.replay_simulation import Outcome, Started, simulate
+from benchmarks.search.replay_simulation import Outcome, Side, Started, simulate
 from search_spaces.arms import POOLED_ARM
 from search_spaces.distributions import suggest_hyperparameters
+from search_spaces.space import SearchSpace
 from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
+from study.spec.defaults import CURRENT_VERSION
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -31,24 +33,28 @@ class Setting:
 
     Attributes:
         side: "ours", or "stock" for Ray's OptunaSearch and ASHAScheduler with their defaults.
-        sampler, allocation: as in [search]; stock has Optuna's default TPE and one study for all arms.
+        sampler, allocation: as in [search]; stock has Optuna's default TPE, in one study for all arms or in one per arm.
         asha: whether trials are pruned.
+        defaults_version: of the spec; version 1 reports a diverged trial to the sampler at its last epoch.
     """
 
     side: Literal["ours", "stock"]
     sampler: str
     allocation: str
     asha: bool
+    defaults_version: int = CURRENT_VERSION
 
     @property
     def label(self) -> str:
         """The setting in a table's row."""
         if self.side == "stock":
-            return "stock OptunaSearch + ASHAScheduler"
-        return f"{self.sampler}, {self.allocation}, {'ASHA' if self.asha else 'no ASHA'}"
+            return "stock OptunaSearch + ASHAScheduler" + (", one per arm" if self.allocation == "per_arm" else "")
+        earlier = "" if self.defaults_version == CURRENT_VERSION else ", divergence reported at its last epoch"
+        return f"{self.sampler}, {self.allocation}, {'ASHA' if self.asha else 'no ASHA'}{earlier}"
 
 
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
+STOCK_PER_ARM = Setting(side="stock", sampler="tpe", allocation="per_arm", asha=True)
 
 
 def full_trial_seconds(landscape: CurveSurrogate) -> dict[str, float]:
@@ -111,50 +117,54 @@ class StockSide:
     `TuneController._process_trial_result` (Ray 2.60) asks the scheduler first. If the trial continues, the searcher gets the
     result; if it stops, `stop_trial` completes the trial in both with that result, which the searcher does not get as an
     intermediate value. The choice is that of `ResultGrid.get_best_result`: the first trial with the highest last value, stopped
-    or not. Tune has no budget of device-seconds; the ledger is this product's, with one account.
+    or not. Tune has no budget of device-seconds; the ledger is this product's. With `search.allocation = "per_arm"`, each arm
+    has a searcher, a scheduler and an equal part of the budget, as in one Tune run per arm.
     """
 
     def __init__(self, spec: StudySpec, landscape: CurveSurrogate, *, budget_seconds: float) -> None:
-        """Search `spec`'s space with `spec.seed`."""
+        """Search `spec`'s arms with `spec.seed`."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        space = spec.search_space()
-
-        def define(trial: optuna.Trial) -> None:
-            suggest_hyperparameters(space, trial)
-
-        self.search = OptunaSearch(space=define, metric=METRIC, mode="max", seed=spec.seed)
-        self.asha = ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs)
+        self._arms = {arm.name: arm for arm in spec.arms()}
+        self.searches = {name: _make_stock_search(arm.space, spec.seed) for name, arm in self._arms.items()}
+        self.schedulers = {
+            name: ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs) for name in self._arms
+        }
         costs = full_trial_seconds(landscape)
-        self._ledger = DeviceTimeLedger((POOLED_ARM,), budget=budget_seconds, full_trial_seconds=costs)
+        self._ledger = DeviceTimeLedger(tuple(self._arms), budget=budget_seconds, full_trial_seconds=costs)
+        self._arm_of: dict[str, str] = {}
         self._hyperparameters: dict[str, Hyperparameters] = {}
         self._last: dict[str, float] = {}
         self._spent: dict[str, float] = {}
 
     def next_trial(self) -> Started | None:
-        """Return a configuration of the searcher, if the budget allows for a trial."""
-        if self._ledger.choose() is None:
+        """Return a configuration of a searcher, if the budget allows for a trial."""
+        arm = self._ledger.choose()
+        if arm is None:
             return None
         trial_id = f"{len(self._hyperparameters):05d}"
-        suggested = self.search.suggest(trial_id)
+        suggested = self.searches[arm].suggest(trial_id)
         assert suggested is not None
-        self._hyperparameters[trial_id] = suggested
+        self._arm_of[trial_id] = arm
+        self._hyperparameters[trial_id] = {**dict(self._arms[arm].space.fixed), **suggested}
         self._spent[trial_id] = 0.0
-        self.asha.on_trial_add(None, _TrialHandle(trial_id))
-        self._ledger.start(POOLED_ARM, trial_id)
-        return Started(trial_id=trial_id, hyperparameters=suggested)
+        self.schedulers[arm].on_trial_add(None, _TrialHandle(trial_id))
+        self._ledger.start(arm, trial_id)
+        return Started(trial_id=trial_id, hyperparameters=self._hyperparameters[trial_id])
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
         """Pass one result on as TuneController does."""
+        arm = self._arm_of[trial_id]
+        search, scheduler = self.searches[arm], self.schedulers[arm]
         self._spent[trial_id] += device_seconds
-        self._ledger.spend(POOLED_ARM, trial_id, self._spent[trial_id])
+        self._ledger.spend(arm, trial_id, self._spent[trial_id])
         self._last[trial_id] = macro_f1
         result = {"training_iteration": epoch, METRIC: macro_f1}
-        if self.asha.on_trial_result(None, _TrialHandle(trial_id), result) != TrialScheduler.STOP:
-            self.search.on_trial_result(trial_id, result)
+        if scheduler.on_trial_result(None, _TrialHandle(trial_id), result) != TrialScheduler.STOP:
+            search.on_trial_result(trial_id, result)
             return True
-        self.asha.on_trial_complete(None, _TrialHandle(trial_id), result)
-        self.search.on_trial_complete(trial_id, result=result)
-        self._ledger.finish(POOLED_ARM, trial_id)
+        scheduler.on_trial_complete(None, _TrialHandle(trial_id), result)
+        search.on_trial_complete(trial_id, result=result)
+        self._ledger.finish(arm, trial_id)
         return False
 
     def choose(self) -> Hyperparameters | None:
@@ -163,16 +173,29 @@ class StockSide:
         return self._hyperparameters[max(finite, key=lambda trial_id: finite[trial_id])] if finite else None
 
 
+def _make_stock_search(space: SearchSpace, seed: int) -> OptunaSearch:
+    def define(trial: optuna.Trial) -> None:
+        suggest_hyperparameters(space, trial)
+
+    return OptunaSearch(space=define, metric=METRIC, mode="max", seed=seed)
+
+
 def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, seed: int) -> StudySpec:
     """Return the recorded study's spec with another seed, budget and way to search."""
     data = recorded.model_dump(exclude_none=True)
     search = data["search"]
     search.pop("num_trials", None)
-    search["device_seconds"] = budget_seconds
+    search |= {"device_seconds": budget_seconds, "allocation": setting.allocation}
     if setting.side == "ours":
-        search |= {"sampler": setting.sampler, "allocation": setting.allocation}
-        search["asha"] = {**search["asha"], "enabled": setting.asha}
-    return validate_spec(data | {"seed": seed}, where="replay")
+        search |= {"sampler": setting.sampler, "asha": {**search["asha"], "enabled": setting.asha}}
+    return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
+
+
+def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, budget_seconds: float) -> Side:
+    """Return the search of a spec of `make_spec`."""
+    if setting.side == "ours":
+        return OurSide(spec, landscape)
+    return StockSide(spec, landscape, budget_seconds=budget_seconds)
 
 
 def simulate_study(
@@ -186,6 +209,5 @@ def simulate_study(
 ) -> Outcome:
     """Run one study of `setting`; everything random in it derives from `seed`."""
     spec = make_spec(recorded, setting, budget_seconds=budget_seconds, seed=seed)
-    is_ours = setting.side == "ours"
-    side = OurSide(spec, landscape) if is_ours else StockSide(spec, landscape, budget_seconds=budget_seconds)
+    side = make_side(spec, landscape, setting, budget_seconds=budget_seconds)
     return simulate(side, landscape, num_workers=num_workers, seed=seed)

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,31 +20,35 @@ from benchmarks.pages import Table, describe_machine, today, write_page
 from benchmarks.parallel import run_parallel
 from benchmarks.search import replay_measures
 from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
-from benchmarks.search.replay_curves import PARQUET, load_curves
-from benchmarks.search.replay_measures import Measures, Summary, compute_mean_interval, format_interval
-from benchmarks.search.replay_sides import STOCK, Setting, full_trial_seconds, simulate_study
+from benchmarks.search.replay_curves import PARQUET, Recording, load_curves
+from benchmarks.search.replay_measures import Measures, Summary, compare_wrong, compute_mean_interval, format_interval
+from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds, simulate_study
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
 from study.scheduling.sampler import SAMPLERS
+from study.spec.defaults import FIRST_VERSION
 from study.spec.sections import SearchSpec
 from study.spec.study_spec import StudySpec
 
 SEARCH_MD = Path(__file__).parents[1] / "SEARCH.md"
-ALLOCATIONS = ("per_arm", "pooled")
-# All settings are simulated on this number of workers, and on others those that depend on it.
+# All settings are simulated on this number of workers, and on others, and in other landscapes, those that tell most.
 REFERENCE_WORKERS = 8
-GAPS_PP = (0.5, 1.0, 2.0)
+GAPS_PP = (0.5, 2.0)
+# Above this maximum learning rate, every trial of the diverging landscape diverges: a sixth of the space on its log scale.
+DIVERGES_ABOVE = 0.3
+RECORDED, EXTRA_TREES, DIVERGING = "recorded", "extra trees", f"trials with max_lr > {DIVERGES_ABOVE:g} diverge"
+RANDOM_PER_ARM = Setting(side="ours", sampler="random", allocation="per_arm", asha=True)
 
-Landscapes = Mapping[float | None, CurveSurrogate]
+Landscapes = Mapping[str, CurveSurrogate]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One cell of the grid: a way to search, on so many workers, at a true gap between the arms (None: as recorded)."""
+    """One cell of the grid: a way to search, on so many workers, in one landscape."""
 
     setting: Setting
     num_workers: int
-    gap_pp: float | None = None
+    landscape: str = RECORDED
 
 
 def default_setting() -> Setting:
@@ -53,38 +57,46 @@ def default_setting() -> Setting:
     return Setting(side="ours", sampler=search.sampler, allocation=search.allocation, asha=search.asha.enabled)
 
 
-def make_plan(samplers: Sequence[str], workers: Sequence[int], gaps_pp: Sequence[float]) -> list[Cell]:
-    """Return the cells to simulate; stock and the default setting are in every part.
+def make_landscapes(recording: Recording) -> dict[str, CurveSurrogate]:
+    """Return the landscapes by name: as recorded, with shifted gaps between the arms, of other trees, and with divergence."""
+    surrogate = CurveSurrogate.fit(recording)
+    return {
+        RECORDED: surrogate,
+        **{name_gap(gap_pp): surrogate.with_gap(gap_pp / 100.0) for gap_pp in GAPS_PP},
+        EXTRA_TREES: CurveSurrogate.fit(recording, "extra_trees"),
+        DIVERGING: surrogate.with_divergence(DIVERGES_ABOVE),
+    }
 
-    Settings that are slow to simulate and tell little are left out: see `_is_affordable`. Gaps are shifted on
-    REFERENCE_WORKERS workers only.
+
+def name_gap(gap_pp: float) -> str:
+    """Return the name of the landscape with this gap between the arms."""
+    return f"gap {gap_pp:g} pp"
+
+
+def make_plan(samplers: Sequence[str], workers: Sequence[int]) -> list[Cell]:
+    """Return the cells to simulate.
+
+    Stock, stock with one study per arm, random search per arm and the default are in every part, so that the part of the
+    allocation and that of the sampler can be told apart. Every other setting is simulated on REFERENCE_WORKERS workers in the
+    recorded landscape; a Gaussian process, which is slow, per arm with ASHA alone.
     """
     for sampler in samplers:
         if sampler not in SAMPLERS:
             raise UserInputError(f"there is no sampler {sampler!r}{nearest_name(sampler, SAMPLERS)}")
     default = default_setting()
-    settings = [
-        Setting(side="ours", sampler=sampler, allocation=allocation, asha=asha)
-        for sampler in samplers
-        for allocation in ALLOCATIONS
-        for asha in (True, False)
-    ]
-    cells = []
-    for num_workers in workers:
-        chosen = [s for s in settings if s != default and _is_affordable(s, num_workers)]
-        cells += [Cell(setting=s, num_workers=num_workers) for s in (STOCK, default, *chosen)]
+    core = (STOCK, STOCK_PER_ARM, default, RANDOM_PER_ARM)
+    cells = [Cell(setting=s, num_workers=num_workers) for num_workers in workers for s in core]
     if REFERENCE_WORKERS in workers:
-        pairs = itertools.product(gaps_pp, (STOCK, default))
-        cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, gap_pp=gap_pp) for gap_pp, s in pairs]
+        kinds = [(sampler, "per_arm", asha) for sampler in samplers for asha in (True, False)]
+        kinds += [(sampler, "pooled", True) for sampler in samplers]
+        settings = [Setting(side="ours", sampler=s, allocation=allocation, asha=asha) for s, allocation, asha in kinds]
+        settings = [s for s in settings if s.sampler != "gp" or (s.allocation == "per_arm" and s.asha)]
+        cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS) for s in settings if s not in core]
+        others = itertools.product((*map(name_gap, GAPS_PP), EXTRA_TREES, DIVERGING), core)
+        cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, landscape=name) for name, s in others]
+        late = replace(default, defaults_version=FIRST_VERSION)
+        cells.append(Cell(setting=late, num_workers=REFERENCE_WORKERS, landscape=DIVERGING))
     return cells
-
-
-def _is_affordable(setting: Setting, num_workers: int) -> bool:
-    if setting.sampler == "gp":
-        return setting.allocation == "per_arm" and setting.asha and num_workers == REFERENCE_WORKERS
-    if num_workers > REFERENCE_WORKERS:
-        return setting.allocation == "per_arm" and setting.asha
-    return setting.asha or num_workers == REFERENCE_WORKERS
 
 
 def budget_in_full_trials(num_workers: int) -> float:
@@ -105,17 +117,17 @@ def run_plan(
     """Simulate seeds 0 to num_seeds - 1 of every cell."""
     # Long studies first, so that no process ends late.
     tasks = [(c, seed) for c in sorted(plan, key=lambda c: -c.num_workers) for seed in range(num_seeds)]
-    results = run_parallel(_simulate_one, ((landscapes[c.gap_pp], recorded, c, seed) for c, seed in tasks))
+    results = run_parallel(_simulate_one, ((landscapes[c.landscape], recorded, c, seed) for c, seed in tasks))
     measures: dict[Cell, list[Measures]] = defaultdict(list)
     for (cell, _), result in zip(tasks, results, strict=True):
         measures[cell].append(result)
     return {cell: Summary(measures[cell]) for cell in plan}
 
 
-def tabulate_results(summaries: Mapping[Cell, Summary], gap_pp: float | None, num_workers: int, title: str) -> Table:
-    """Return the table of the cells with this gap and number of workers, least regret first, stock's differences shown."""
-    cells = [c for c in summaries if (c.gap_pp, c.num_workers) == (gap_pp, num_workers)]
-    stock = summaries[Cell(setting=STOCK, num_workers=num_workers, gap_pp=gap_pp)]
+def tabulate_results(summaries: Mapping[Cell, Summary], landscape: str, num_workers: int, title: str) -> Table:
+    """Return the table of one landscape and number of workers, least regret first, each row compared with stock."""
+    cells = [c for c in summaries if (c.landscape, c.num_workers) == (landscape, num_workers)]
+    stock = summaries[Cell(setting=STOCK, num_workers=num_workers, landscape=landscape)]
     rows = []
     for cell in sorted(cells, key=lambda c: summaries[c].regret_pp.estimate):
         s = summaries[cell]
@@ -123,37 +135,33 @@ def tabulate_results(summaries: Mapping[Cell, Summary], gap_pp: float | None, nu
         label = cell.setting.label + (" (default)" if cell.setting == default_setting() else "")
         regret = (format_interval(s.regret_pp), "" if cell.setting == STOCK else format_interval(difference))
         wrong = f"{s.num_wrong}/{s.num_studies} [{s.wrong.low:.2f}, {s.wrong.high:.2f}]"
+        p_value = "" if cell.setting == STOCK else f"{compare_wrong(s, stock):.3f}"
         share = f"{s.median('least_share'):.2f} ({s.lowest_share:.2f})"
         spent, idle = (f"{100 * s.median(name):.0f} %" for name in ("spent_fraction", "idle_fraction"))
-        rows.append((label, *regret, wrong, share, f"{s.median('num_trials'):.0f}", spent, idle))
-    columns = ("", "regret pp", "minus stock pp", "wrong arm", "least share (lowest)", "trials", "spent", "idle")
+        rows.append((label, *regret, wrong, p_value, share, f"{s.median('num_trials'):.0f}", spent, idle))
+    columns = ("", "regret pp", "minus stock pp", "wrong arm", "p", "least share (lowest)", "trials", "spent", "idle")
     return Table(title, columns, rows)
 
 
 def tabulate_goals(summaries: Mapping[Cell, Summary]) -> Table:
     """Return the three goals, for the default setting against stock, wherever both were simulated."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for stock_cell in (c for c in summaries if c.setting == STOCK):
-        ours = Cell(setting=default_setting(), num_workers=stock_cell.num_workers, gap_pp=stock_cell.gap_pp)
-        where = f"{_gap_label(stock_cell.gap_pp)}, {stock_cell.num_workers} workers"
-        for goal in replay_measures.judge_goals(summaries[ours], summaries[stock_cell]):
-            verdict = {True: "met", False: "MISSED", None: "open: neither was wrong"}[goal.is_met]
-            rows.append((where, goal.name, goal.figures, verdict))
+        ours = replace(stock_cell, setting=default_setting())
+        where = f"{stock_cell.landscape}, {stock_cell.num_workers} workers"
+        goals = replay_measures.judge_goals(summaries[ours], summaries[stock_cell])
+        rows += [(where, goal.name, goal.figures, goal.verdict) for goal in goals]
     return Table(f"Goals: {default_setting().label} against stock", ("", "goal", "", ""), rows)
-
-
-def _gap_label(gap_pp: float | None) -> str:
-    return "gap as recorded" if gap_pp is None else f"gap {gap_pp:g} pp"
 
 
 def tabulate_all(summaries: Mapping[Cell, Summary], landscapes: Landscapes) -> list[Table]:
     """Return every result table, then the goals."""
     tables = []
-    for gap_pp, num_workers in dict.fromkeys((c.gap_pp, c.num_workers) for c in summaries):
-        best = ", ".join(f"{arm} {100 * value:.2f}" for arm, value in landscapes[gap_pp].true_best.items())
+    for landscape, num_workers in dict.fromkeys((c.landscape, c.num_workers) for c in summaries):
+        best = ", ".join(f"{arm} {100 * value:.2f}" for arm, value in landscapes[landscape].true_best.items())
         budget = f"{budget_in_full_trials(num_workers):.0f} full trials"
-        title = f"{_gap_label(gap_pp)} (true best {best}), {num_workers} workers, budget {budget}"
-        tables.append(tabulate_results(summaries, gap_pp, num_workers, title))
+        title = f"{landscape} (true best {best}), {num_workers} workers, budget {budget}"
+        tables.append(tabulate_results(summaries, landscape, num_workers, title))
     return [*tables, tabulate_goals(summaries)]
 
 
@@ -167,13 +175,14 @@ def main(
     """Print the surrogate's quality, the replay tables and the goals; write them to SEARCH.md."""
     started = time.perf_counter()
     recording = load_curves(path)
-    surrogate = CurveSurrogate.fit(recording)
-    landscapes: dict[float | None, CurveSurrogate] = {None: surrogate}
-    landscapes |= {gap_pp: surrogate.with_gap(gap_pp / 100.0) for gap_pp in GAPS_PP}
-    plan = make_plan(samplers or SAMPLERS, workers or [4, REFERENCE_WORKERS, 64], GAPS_PP)
+    landscapes = make_landscapes(recording)
+    plan = make_plan(samplers or SAMPLERS, workers or [4, REFERENCE_WORKERS, 64])
     summaries = run_plan(plan, landscapes, recording.spec, num_seeds=seeds)
-    quality = tabulate_quality(surrogate.qualities, f"Surrogate of {path.name}: 10-fold cross-validation")
-    tables = [quality, *tabulate_all(summaries, landscapes)]
+    qualities = [
+        tabulate_quality(landscapes[name].qualities, f"Surrogate of {path.name}, {name}: 10-fold cross-validation")
+        for name in (RECORDED, EXTRA_TREES)
+    ]
+    tables = [*qualities, *tabulate_all(summaries, landscapes)]
     minutes = (time.perf_counter() - started) / 60
     machine = (
         f"{today()}, {describe_machine('ray', 'optuna', 'scikit-learn')}; {len(plan)} settings x {seeds} seeds in "

@@ -1,27 +1,108 @@
-"""Table of FORENSICS.md on planted scenes: the root cause of confused pairs."""
+"""Tables of FORENSICS.md on planted scenes: the root cause of a confused pair; the world is the unit, for its models share it."""
 
+from collections import Counter
+from collections.abc import Sequence
 from statistics import fmean
 
+from analysis.audits.root_cause import MIXED
 from benchmarks.pages import Table
-from benchmarks.validation.goals import Goal, at_least, format_share
-from benchmarks.validation.planted_causes import CAUSES, ConfusedWorld, explain_world
-from benchmarks.validation.planted_models import pretrain
+from benchmarks.validation.goals import Goal, at_least, at_most_so_many, format_share
+from benchmarks.validation.planted_causes import (
+    CAUSES,
+    NULLS,
+    CauseOutcome,
+    CauseWorld,
+    Kind,
+    explain_world,
+    pretrain_cues,
+)
 from benchmarks.validation.worlds import WorldCache
+
+# Worlds for each null, planted worlds for each cue, worlds for each cue with other pairs of the same cue, and single models for
+# each cue and each null: of the sample, and whole.
+COUNTS = {False: (10, 4, 1, 1), True: (30, 8, 3, 5)}
+FEWEST_NULLS, FEWEST_PLANTED, SHARE_NAMED = 60, 20, 0.7
+
+Outcomes = Sequence[CauseOutcome]
 
 
 def tabulate_causes(cache: WorldCache, *, whole: bool) -> tuple[list[Table], list[Goal]]:
-    """Return how often the planted cue comes first, and how often it or another one is named."""
-    count = 6 if whole else 2
-    weights = cache.make_files(pretrain, ["texture", "shape"], ".pt")
-    worlds = {cue: ConfusedWorld(cue=cue, weights=weights.get(cue)) for cue in CAUSES}
-    rows, firsts, total = [], 0, 0
-    for cue, expected in CAUSES.items():
-        found = [outcome for world in cache.repeat(explain_world, worlds[cue], count) for outcome in world]
-        first = sum(o.first == expected for o in found)
-        named = sum(o.named == expected for o in found)
-        wrong = sum(o.named not in (expected, "mixed") for o in found)
-        firsts, total = firsts + first, total + len(found)
-        images = f"{fmean(o.num_images for o in found):.0f}" if found else "—"
-        rows.append([expected, str(len(found)), images, format_share(first, len(found)), str(named), str(wrong)])
-    head = ["planted cue", "pairs", "images", "it is first", "it is named", "another is named"]
-    return [Table("Root cause of confused pairs", head, rows)], [at_least("planted cue first", firsts, total, 0.9)]
+    """Return which cue is named in worlds with a planted one and in null worlds, and the goals."""
+    weights = cache.make_files(pretrain_cues, ["cues"], ".pt")["cues"]
+    nulls, planted, shared, single = COUNTS[whole]
+    rows = [
+        *((CauseWorld(kind=Kind.PLANTED, cue=cue, weights=weights), planted) for cue in CAUSES),
+        *((CauseWorld(kind=kind, weights=weights), nulls) for kind in NULLS),
+        *((CauseWorld(kind=Kind.SHARED, cue=cue, weights=weights), shared) for cue in CAUSES),
+        *((CauseWorld(kind=Kind.PLANTED, cue=cue, weights=weights, num_models=1), single) for cue in CAUSES),
+        *((CauseWorld(kind=kind, weights=weights, num_models=1), single) for kind in NULLS),
+    ]
+    outcomes = iter(cache.compute(explain_world, ((world, seed) for world, count in rows for seed in range(count))))
+    found = [(world, [next(outcomes) for _ in range(count)]) for world, count in rows]
+    several = [(world, of_row) for world, of_row in found if world.num_models > 1]
+    return [_tabulate_named(found), _tabulate_measured(found)], _judge(several)
+
+
+def _judge(found: Sequence[tuple[CauseWorld, Outcomes]]) -> list[Goal]:
+    """Return the goals, of worlds with several models, for these models."""
+    false = [_names_a_cue(o) for world, row in found if world.kind in NULLS for o in row]
+    planted = [(CAUSES[world.cue], o) for world, row in found if world.kind is Kind.PLANTED for o in row]
+    shared = [(CAUSES[world.cue], o) for world, row in found if world.kind is Kind.SHARED for o in row]
+    right = sum(o.cause == cue for cue, o in planted)
+    wrong = sum(_names_a_cue(o) and o.cause != cue for cue, o in [*planted, *shared])
+    return [
+        at_most_so_many("null worlds in which a cue is named", sum(false), len(false), 1, FEWEST_NULLS),
+        at_least("planted worlds in which the cue is named", right, len(planted), SHARE_NAMED),
+        at_most_so_many(
+            "worlds with a cue in which another is named", wrong, len(planted) + len(shared), 0, FEWEST_PLANTED
+        ),
+    ]
+
+
+def _tabulate_named(found: Sequence[tuple[CauseWorld, Outcomes]]) -> Table:
+    rows = []
+    for world, outcomes in found:
+        cue, count = CAUSES.get(world.cue), len(outcomes)
+        right = "—" if cue is None else format_share(sum(o.cause == cue for o in outcomes), count)
+        for_recipe = "—" if cue is None or world.num_models == 1 else str(sum(o.recipe_cause == cue for o in outcomes))
+        wrong = Counter(o.cause for o in outcomes if _names_a_cue(o) and o.cause != cue)
+        named = ", ".join(f"{number} {name}" for name, number in wrong.items()) or "0"
+        recipe_wrong = sum(o.recipe_cause not in (None, MIXED, cue) for o in outcomes)
+        shown = [world.kind.value, cue or "—", str(world.num_models), str(count), right, for_recipe]
+        rows.append([*shown, named, str(recipe_wrong)])
+    head = ["the pair is confused by", "cue", "models", "worlds", "cue is named", "for the recipe"]
+    head += ["another is named", "for the recipe"]
+    return Table("Root cause of a confused pair, by world", head, rows)
+
+
+def _tabulate_measured(found: Sequence[tuple[CauseWorld, Outcomes]]) -> Table:
+    """Return what the worlds were measured with."""
+    rows = []
+    for world, outcomes in found:
+        cue, measured = CAUSES.get(world.cue), [o for o in outcomes if o.effects]
+        no_references = sum("no comparable" in o.note for o in outcomes)
+        effects = [o.effects[cue] for o in measured if cue is not None]
+        first = "—" if cue is None else f"{sum(o.first == cue for o in measured)} of {len(measured)}"
+        shown = [
+            _format_mean([o.accuracy for o in outcomes], 2),
+            str(no_references),
+            str(len(outcomes) - len(measured) - no_references),
+            _format_mean([o.num_images for o in measured], 0),
+            _format_mean([o.num_references for o in measured], 0),
+            _format_mean([abs(o.imbalance or 0.0) for o in measured], 2),
+            first,
+            _format_mean([estimate for estimate, _ in effects], 2),
+            _format_mean([half_width for _, half_width in effects], 2),
+        ]
+        rows.append([world.kind.value, cue or "—", str(world.num_models), *shown])
+    head = ["the pair is confused by", "cue", "models", "accuracy", "no comparable references", "too few images"]
+    head += ["images", "references", "imbalance (SD)", "cue is first", "effect (logits)", "half-width"]
+    return Table("Root cause, what was measured: means over worlds", head, rows)
+
+
+def _names_a_cue(outcome: CauseOutcome) -> bool:
+    return outcome.cause not in (None, MIXED)
+
+
+def _format_mean(values: Sequence[float], digits: int) -> str:
+    return f"{fmean(values):.{digits}f}" if values else "—"

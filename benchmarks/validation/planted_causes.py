@@ -1,93 +1,194 @@
-"""Models trained on planted scenes whose confusing cue is known, and the root causes that are found."""
+"""Models trained on planted scenes in which the cause of one confusion is known, or in which there is none.
 
+A network that has learned all four cues sees a pair of classes that are confused. In planted worlds one cue shows the other class
+of the pair. In null worlds nothing is specific to the pair: a part of its labels is exchanged, or the two classes share the
+values of all cues, or its errors are what is left everywhere. The other errors of the audited scenes serve as references.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import CUES
-from analysis.audits.root_cause import find_root_cause
+from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_effects import AuditImages
 from analysis.statistics.metrics import IntArray
 from benchmarks.validation.planted_models import (
     CLEAR,
     FIRST_WORLD,
     IMAGE_SIZE,
-    NUM_AUDITED,
+    NUM_PRETRAINING,
     NUM_TRAINING,
+    SCENE_CUES,
     make_predict,
     train_runs,
 )
 from trainables.data.images import ImageSet
-from trainables.data.sources.planted import make_planted_scenes
+from trainables.data.sources.planted import draw_cue
 from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.seeds import numpy_generator
 
 # The cue of a scene, and its name in the root cause.
-CAUSES = {"texture": "texture", "shape": "shape", "colour": "colour", "background": "context"}
+CAUSES = dict(zip(SCENE_CUES, ("shape", "texture", "colour", "context"), strict=True))
+NUM_MODELS = 4
+MAX_EPOCHS = 2
+PRETRAINING_EPOCHS = 8
+# How often a cue shows the class in the scenes of training, and where another cue misleads.
+RHO = 0.5
+# Share of the labels of a pair that is exchanged.
+NOISE = 0.35
+# Audited scenes of each class of the confused pair, of each class of the three other pairs, and of each other class.
+NUM_OF_PAIR, NUM_OF_OTHERS, NUM_OF_REST = 200, 120, 60
+
+
+class Kind(StrEnum):
+    """What confuses the pair of a world."""
+
+    PLANTED = "a cue of its own"
+    SHARED = "the cue that confuses the other pairs, too"
+    NOISE = "exchanged labels"
+    SIMILAR = "the same values of all cues"
+    SHRINKAGE = "nothing"
+
+
+NULLS = (Kind.NOISE, Kind.SIMILAR, Kind.SHRINKAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfusedWorld:
-    """Scenes in which `cue` predicts the class best, the anchor less well; in audited scenes `cue` shows a partner class.
+class CauseWorld:
+    """A pair of classes, and why networks confuse it.
 
-    So models confuse each class with its partner because of the cue. Partners are five classes apart: no cue makes them similar.
+    Attributes:
+        kind: the reason.
+        cue: of the scene, which misleads; "" in null worlds.
+        weights: initial ones of the backbone, a file of `pretrain_cues`.
+        num_models: one chooses, the others measure; with one it does both.
     """
 
-    cue: str
-    num_models: int = 5
+    kind: Kind
+    cue: str = ""
     weights: Path | None = None
+    num_models: int = NUM_MODELS
 
-    @property
-    def anchor(self) -> str:
-        """The cue that shows the class where the planted one does not."""
-        return "colour" if self.cue == "shape" else "shape"
+    def draw_training(self, pair: tuple[int, int], seed: int) -> ImageSet:
+        """Return scenes to train on, in which each cue shows the class with probability `RHO`."""
+        generator = numpy_generator(seed, "training scenes")
+        labels = np.arange(NUM_TRAINING, dtype=np.int64) % NUM_VALUES
+        images, labels, masks = self._draw(labels, {}, pair, generator)
+        return ImageSet(images=images, labels=labels, class_names=SHAPES, source="planted", masks=masks)
 
-    def draw_training(self, seed: int) -> ImageSet:
-        """Return scenes to train on."""
-        correlation = dict.fromkeys(CAUSES, 0.0) | {self.cue: 0.95, self.anchor: 0.5}
-        return make_planted_scenes(seed=seed, num_images=NUM_TRAINING, cue_correlation=correlation, **CLEAR).image_set
-
-    def draw_audited(self, seed: int) -> AuditImages:
-        """Return scenes whose anchor shows the class and whose planted cue shows its partner."""
-        generator = numpy_generator(seed, "confused scenes")
-        labels = np.arange(NUM_AUDITED, dtype=np.int64) % NUM_VALUES
-        values = {cue: generator.integers(0, NUM_VALUES, NUM_AUDITED) for cue in CAUSES}
-        values |= {self.anchor: labels, self.cue: find_partner(labels)}
-        images, masks = draw_scenes(values, image_size=IMAGE_SIZE, generator=generator, **CLEAR)
+    def draw_audited(self, pair: tuple[int, int], seed: int) -> AuditImages:
+        """Return scenes of the audit; in planted and shared worlds, a cue of four pairs shows the other class."""
+        generator = numpy_generator(seed, "audited scenes")
+        others = [(one, find_partner(one)) for one in range(NUM_VALUES // 2) if one not in pair and one + 5 not in pair]
+        misleading: dict[int, str] = {}
+        if self.cue:
+            rest = [self.cue] * 3 if self.kind is Kind.SHARED else [cue for cue in SCENE_CUES if cue != self.cue]
+            misleading = {c: cue for two, cue in zip([pair, *others[:3]], [self.cue, *rest], strict=True) for c in two}
+        sizes = np.full(NUM_VALUES, NUM_OF_REST)
+        sizes[[c for two in others[:3] for c in two]] = NUM_OF_OTHERS
+        sizes[list(pair)] = NUM_OF_PAIR
+        images, labels, masks = self._draw(np.repeat(np.arange(NUM_VALUES), sizes), misleading, pair, generator)
         return AuditImages(images=images, labels=labels, class_names=SHAPES, masks=masks)
 
+    def _draw(
+        self, labels: IntArray, misleading: Mapping[int, str], pair: tuple[int, int], generator: np.random.Generator
+    ) -> tuple[np.ndarray, IntArray, np.ndarray]:
+        """Return scenes, labels and masks; `misleading` is the cue, by class, that shows the partner."""
+        shown = dict.fromkeys(SCENE_CUES, labels)
+        if self.kind is Kind.SIMILAR:
+            shown = {
+                cue: np.where(np.isin(labels, pair), generator.permuted(np.resize(pair, len(labels))), labels)
+                for cue in SCENE_CUES
+            }
+        values = {cue: draw_cue(shown[cue], RHO, generator) for cue in SCENE_CUES}
+        for label, cue in misleading.items():
+            values[cue] = np.where(labels == label, find_partner(label), values[cue])
+        images, masks = draw_scenes(values, image_size=IMAGE_SIZE, generator=generator, **CLEAR)
+        if self.kind is Kind.NOISE:
+            is_exchanged = np.isin(labels, pair) & (generator.random(len(labels)) < NOISE)
+            labels = np.where(is_exchanged, (labels + NUM_VALUES // 2) % NUM_VALUES, labels)
+        return images, labels, masks
 
-def find_partner(labels: IntArray) -> IntArray:
-    """Return the class that the planted cue of each class shows."""
-    return (labels + NUM_VALUES // 2) % NUM_VALUES
+
+def find_partner(label: int) -> int:
+    """Return the class that a misleading cue shows: five apart, so that no cue makes the two similar."""
+    return (label + NUM_VALUES // 2) % NUM_VALUES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseOutcome:
-    """The root cause of one confused pair: the cue with the largest effect, and the one that is named, "mixed" if none is."""
+    """The root cause of a world's pair.
 
-    first: str
-    named: str
+    Attributes:
+        cause: for the world's models: a cue, or "mixed".
+        recipe_cause: for new seeds; None for one model.
+        first: the cue with the largest effect; None where it was not measured.
+        note: why it was not measured.
+        num_images, num_references, imbalance: as in `RootCause`.
+        accuracy: of the models on scenes like those of training.
+        effects: by cue, for the models: estimate and half-width.
+    """
+
+    cause: str | None
+    recipe_cause: str | None
+    first: str | None
+    note: str
     num_images: int
+    num_references: int
+    imbalance: float | None
+    accuracy: float
+    effects: dict[str, tuple[float, float]]
 
 
-def explain_world(world: ConfusedWorld, seed: int) -> tuple[CauseOutcome, ...]:
-    """Train the world's models and return the root cause of some pairs of partners."""
+def explain_world(world: CauseWorld, seed: int) -> CauseOutcome:
+    """Train the world's models and return the root cause of its pair, which depends on the seed."""
     seed += FIRST_WORLD
-    runs = train_runs(world.draw_training(2 * seed), world.num_models, world.weights)
-    audited = world.draw_audited(2 * seed + 1)
-    third = world.num_models // 3
-    predicted = np.asarray(make_predict(runs[:third])(audited.images).argmax(axis=2), dtype=np.int64)
-    measure = make_predict(runs[third:])
-    pairs = [(one, one + NUM_VALUES // 2) for one in range(NUM_VALUES // 2)]
-    outcomes = []
-    for pair in pairs:
-        found = find_root_cause(predicted, measure, audited, pair, pairs, seed=seed)
-        if found.effects:
-            first = max(found.effects, key=lambda e: e.effect.estimate).cue
-            outcomes.append(CauseOutcome(first=first, named=found.cause, num_images=found.num_images))
-    return tuple(outcomes)
+    pair = (seed % 5, seed % 5 + 5)
+    runs = train_runs(world.draw_training(pair, 3 * seed), world.num_models, world.weights, MAX_EPOCHS)
+    audited, fresh = world.draw_audited(pair, 3 * seed + 1), world.draw_training(pair, 3 * seed + 2)
+    selecting, measuring = split_seeds(world.num_models)
+    logits = make_predict(runs)(audited.images)
+    models = CauseModels(
+        sample_ids=np.arange(len(audited.labels)),
+        selecting=logits[selecting],
+        measuring=logits[measuring],
+        compute_logits=make_predict(runs[measuring]),
+        are_own_errors=world.num_models == 1,
+    )
+    (found,) = find_root_causes(models, audited, [ConfusedClasses(one=pair[0], other=pair[1])], seed=seed)
+    by_cue = {effect.cue: effect.effect.first for effect in found.effects}
+    return CauseOutcome(
+        cause=found.cause,
+        recipe_cause=found.recipe_cause,
+        first=max(by_cue, key=lambda cue: by_cue[cue].estimate) if by_cue else None,
+        note=found.note if not by_cue else "",
+        num_images=found.num_images,
+        num_references=found.num_references,
+        imbalance=found.imbalance,
+        accuracy=float(np.mean(make_predict(runs)(fresh.images[:300]).argmax(axis=2) == fresh.labels[:300])),
+        effects={cue: (effect.estimate, effect.high - effect.estimate) for cue, effect in by_cue.items()},
+    )
+
+
+def pretrain_cues(_name: str, file: Path) -> None:
+    """Write the weights of a ResNet18 that has learned all four cues, from scenes that each show their class by one of them."""
+    generator = numpy_generator(10**6, "scenes of one cue")
+    labels = np.arange(NUM_PRETRAINING, dtype=np.int64) % NUM_VALUES
+    telling = generator.permuted(np.resize(np.arange(len(SCENE_CUES)), NUM_PRETRAINING))
+    values = {
+        cue: np.where(telling == place, labels, generator.integers(0, NUM_VALUES, NUM_PRETRAINING))
+        for place, cue in enumerate(SCENE_CUES)
+    }
+    images, masks = draw_scenes(values, image_size=IMAGE_SIZE, generator=generator, **CLEAR)
+    scenes = ImageSet(images=images, labels=labels, class_names=SHAPES, source="planted", masks=masks)
+    (run,) = train_runs(scenes, 1, max_epochs=PRETRAINING_EPOCHS)
+    torch.save(run.state_dict(), file)
 
 
 assert set(CAUSES.values()) == set(CUES)

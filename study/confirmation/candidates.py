@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from search_spaces.errors import UserInputError
-from study.confirmation.runs import runs_of
+from study.confirmation.runs import DivergedRuns, outcomes_of
 from study.spec.study_spec import StudySpec
-from study.state.record_book import RecordBook
+from study.state.record_book import MemoryBook, RecordBook
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 
@@ -35,22 +35,42 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
     return chosen
 
 
+def count_ranking_trials(book: MemoryBook, spec: StudySpec, arm: str) -> int:
+    """Return the trials that rank an arm's candidates, beyond those of the comparison; before the search ends, an estimate."""
+    num_complete = len(best_trials(book.of_stage("search"), arm, spec.search.max_epochs))
+    num_candidates = min(spec.confirm.top_k, num_complete or spec.confirm.top_k)
+    if num_candidates == 1 or spec.has_given_arms:
+        return 0
+    # Without fresh seeds, the ranking trials of the candidate that wins belong to the comparison.
+    return (num_candidates - (not spec.confirm.fresh_seeds)) * spec.confirm.num_ranking_seeds
+
+
 def choose_by_ranking(
-    book: RecordBook, chosen: dict[str, tuple[TrialRecord, ...]], seeds: Sequence[int]
+    book: RecordBook, chosen: dict[str, tuple[TrialRecord, ...]], seeds: Sequence[int], *, diverged_runs: DivergedRuns
 ) -> dict[str, TrialRecord]:
     """Return per arm the candidate with the highest mean macro-F1 on the confirm split over `seeds`.
 
     Ties go to the smallest trial id.
+
+    Args:
+        book: the study's records.
+        chosen: candidates by arm.
+        seeds: of the ranking.
+        diverged_runs: "count" gives a run that diverged a macro-F1 of 0; "drop" leaves it out of the mean.
     """
     winners = {}
     for arm, sources in chosen.items():
         scores = {
-            s.trial_id: _mean_confirm([r for r in runs_of(book, s) if r.config.seed in set(seeds)]) for s in sources
+            s.trial_id: _mean_confirm(
+                [r for r in outcomes_of(book, s, diverged_runs=diverged_runs) if r.config.seed in set(seeds)]
+            )
+            for s in sources
         }
         winners[arm] = min(sources, key=lambda s: (-scores[s.trial_id], s.trial_id))
     return winners
 
 
 def _mean_confirm(runs: list[TrialRecord]) -> float:
-    scores = [r.confirm_macro_f1 for r in runs if r.confirm_macro_f1 is not None]
+    found = [0.0 if r.diverged else r.confirm_macro_f1 for r in runs]
+    scores = [score for score in found if score is not None]
     return float(np.mean(scores)) if scores else -1.0

@@ -6,7 +6,7 @@ from analysis.findings.comparison_findings import Verdict
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
 from study.confirmation.predictions_on_test import TEST
-from study.confirmation.runs import failed_seeds, planned_runs, runs_of
+from study.confirmation.runs import failed_seeds, outcomes_of, planned_runs
 from study.open_study import OpenStudy, trial_files
 from trainables.damaged_files import DamagedFileError
 
@@ -64,7 +64,12 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
     """
     for trial_id in plan.chosen.values():
         try:
-            runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
+            runs = planned_runs(
+                study.book,
+                study.book.get("search", trial_id),
+                plan.seeds[: plan.looks[0]],
+                diverged_runs=study.spec.confirm.diverged_runs,
+            )
         except UserInputError as error:
             if not plan.is_changed:
                 raise
@@ -78,16 +83,17 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
 
 
 def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
-    evidence = {}
+    evidence, diverged_runs = {}, study.spec.confirm.diverged_runs
     for arm, trial_id in plan.chosen.items():
         source = study.book.get("search", trial_id)
-        by_seed = {r.config.seed: r for r in runs_of(study.book, source) if TEST in r.predictions}
+        outcomes = outcomes_of(study.book, source, diverged_runs=diverged_runs)
+        by_seed = {r.config.seed: r for r in outcomes if TEST in r.predictions}
         runs = [by_seed[seed] for seed in plan.seeds if seed in by_seed]
         evidence[arm] = ArmEvidence(
             arm=arm,
             source=source,
             runs=runs,
             predictions=[trial_files(study, r).read_predictions(TEST, r.digests) for r in runs],
-            failed_seeds=failed_seeds(study.book, source),
+            failed_seeds=failed_seeds(study.book, source, diverged_runs=diverged_runs),
         )
     return evidence

@@ -1,5 +1,6 @@
 """The plan of the comparison: which configurations are compared, with which seeds, by which rule."""
 
+import itertools
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,8 +45,21 @@ class Plan(BaseModel):
 
 
 def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
-    """Return the fresh seeds, the same for every arm."""
+    """Return the seeds of the comparison, the same for every arm."""
     return tuple(derive_seed(spec.seed, "confirmation", i) % 2**31 for i in range(spec.confirm.num_seeds))
+
+
+def ranking_seeds(spec: StudySpec) -> tuple[int, ...]:
+    """Return the seeds with which the candidates of an arm are ranked.
+
+    The comparison does not use them again: runs that chose the candidate are biased upward. Studies whose spec has
+    `confirm.fresh_seeds = false` rank with the first seeds of the comparison.
+    """
+    planned = confirmation_seeds(spec)
+    if not spec.confirm.fresh_seeds:
+        return planned[: spec.confirm.num_ranking_seeds]
+    drawn = (derive_seed(spec.seed, "ranking", i) % 2**31 for i in itertools.count())
+    return tuple(itertools.islice((seed for seed in drawn if seed not in planned), spec.confirm.num_ranking_seeds))
 
 
 def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: Sequence[int]) -> Plan:

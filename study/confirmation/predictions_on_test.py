@@ -1,9 +1,12 @@
 """The test split: read in one place, counted, and only after the plan is written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
@@ -15,7 +18,9 @@ from trainables.models.backbones import place_model
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
-from trainables.training.evaluation import place_images, predict
+from trainables.records.trial_files import WEIGHTS
+from trainables.seeds import numpy_generator
+from trainables.training.evaluation import compute_logits, place_images
 from trainables.training.loop import TrialData
 from trainables.training.predictions import Predictions
 
@@ -45,17 +50,53 @@ def read_test_split(book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], s
         remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=spec.resources.retries)(_predict_remotely)
         tasks.append(remote.remote(book.store.root, record, shared, spec.resources.device, cpu, gpu))
     for record, task in zip(missing, tasks, strict=True):
-        digests = open_trial_files(book.store, record).write_predictions(ray.get(task))
+        predictions, is_by_model = ray.get(task)
+        digests = open_trial_files(book.store, record).write_predictions(predictions)
         current = book.get(record.stage, record.trial_id)
-        book.save(current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}))
+        changes = {} if is_by_model else {"last_finite_epoch": 0}
+        book.save(
+            current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}, **changes)
+        )
 
 
 def _predict_remotely(
     study_uri: str, record: TrialRecord, data: TrialData, device: str, cpu: float, gpu: float
-) -> Predictions:
-    """Load a trial's final weights and return its predictions on the test split."""
+) -> tuple[Predictions, bool]:
+    """Return a trial's predictions on the test split, and whether its stored weights made them.
+
+    A trial that diverged predicts with the weights of its last finite epoch. Where there are none, or their logits are not
+    finite, its labels are drawn at random.
+    """
     prepare_to_train(max(1, int(cpu)))
+    num_classes, indices = len(data.class_names), data.splits.test
+    if record.diverged and WEIGHTS not in record.digests:
+        return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     chosen, config = choose_device(device, gpu), record.config
-    loaded = load_model(open_trial_files(Store(study_uri), record), record, len(data.class_names))
+    loaded = load_model(open_trial_files(Store(study_uri), record), record, num_classes)
     model, images = place_model(loaded, config, chosen), place_images(data.images, chosen)
-    return predict(model, images, data.splits.test, data.labels, TEST, config, chosen, config.whole("batch_size"))
+    logits = compute_logits(model, images, indices, config, chosen, config.whole("batch_size"))
+    if record.diverged and not np.isfinite(logits).all():
+        return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
+    found = Predictions(sample_ids=indices, labels=data.labels[indices], logits=logits, split=TEST)
+    return _with_groups(found, data), True
+
+
+def _with_groups(predictions: Predictions, data: TrialData) -> Predictions:
+    return predictions if data.groups is None else replace(predictions, groups=data.groups[predictions.sample_ids])
+
+
+def draw_predictions(
+    record: TrialRecord, indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int
+) -> Predictions:
+    """Return the predictions of a trial without a finite epoch: labels drawn uniformly, from the trial's own seed.
+
+    Args:
+        record: of the trial.
+        indices: (M,) of the test split.
+        labels: (N,) of all images.
+        num_classes: K.
+    """
+    generator = numpy_generator(record.config.seed, "labels at chance", record.config.arm)
+    drawn = generator.integers(num_classes, size=len(indices))
+    logits = np.eye(num_classes, dtype=np.float32)[drawn]
+    return Predictions(sample_ids=indices, labels=labels[indices], logits=logits, split=TEST)

@@ -1,11 +1,14 @@
 """Confirmation trials of one configuration, by seed: complete, failed, or missing."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from search_spaces.errors import UserInputError
 from study.state.paths import TrialPaths
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
+
+DivergedRuns = Literal["count", "drop"]
 
 
 def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
@@ -13,15 +16,34 @@ def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
     return [r for r in book.with_configuration_of(source, "confirmation") if r.state is TrialState.COMPLETE]
 
 
-def failed_seeds(book: RecordBook, source: TrialRecord) -> frozenset[int]:
-    """Return the seeds with which a confirmation trial of the configuration failed permanently."""
+def outcomes_of(book: RecordBook, source: TrialRecord, *, diverged_runs: DivergedRuns) -> list[TrialRecord]:
+    """Return the confirmation trials of a search trial's configuration that have an outcome, in the order of their ids.
+
+    A trial that diverged is an outcome where `diverged_runs` is "count": dropping it would judge its arm by its good runs.
+    """
     trials = book.with_configuration_of(source, "confirmation")
-    return frozenset(r.config.seed for r in trials if r.state is TrialState.FAILED)
+    return [r for r in trials if _is_outcome(r, diverged_runs)]
 
 
-def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the seeds that every arm's winner completed; raise UserInputError if there are fewer than two."""
-    by_arm = [{r.config.seed for r in runs_of(book, winner)} for winner in winners.values()]
+def _is_outcome(record: TrialRecord, diverged_runs: DivergedRuns) -> bool:
+    return record.state is TrialState.COMPLETE or (record.diverged and diverged_runs == "count")
+
+
+def failed_seeds(book: RecordBook, source: TrialRecord, *, diverged_runs: DivergedRuns) -> frozenset[int]:
+    """Return the seeds with which a confirmation trial of the configuration ended without an outcome."""
+    trials = book.with_configuration_of(source, "confirmation")
+    return frozenset(
+        r.config.seed for r in trials if r.state is TrialState.FAILED and not _is_outcome(r, diverged_runs)
+    )
+
+
+def complete_seeds(
+    book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...], *, diverged_runs: DivergedRuns
+) -> tuple[int, ...]:
+    """Return the seeds with which every arm's winner has an outcome; raise UserInputError if there are fewer than two."""
+    by_arm = [
+        {r.config.seed for r in outcomes_of(book, winner, diverged_runs=diverged_runs)} for winner in winners.values()
+    ]
     complete = tuple(seed for seed in seeds if all(seed in completed for completed in by_arm))
     if len(complete) < 2:
         raise UserInputError(
@@ -31,13 +53,15 @@ def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tup
     return complete
 
 
-def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) -> list[TrialRecord]:
-    """Return a winner's complete confirmation trials in the order of `seeds`, without the seeds that failed permanently.
+def planned_runs(
+    book: RecordBook, winner: TrialRecord, seeds: Sequence[int], *, diverged_runs: DivergedRuns
+) -> list[TrialRecord]:
+    """Return a winner's confirmation trials in the order of `seeds`, without the seeds that ended without an outcome.
 
     Raises UserInputError if a trial is missing.
     """
-    by_seed = {r.config.seed: r for r in reversed(runs_of(book, winner))}
-    failed = failed_seeds(book, winner)
+    by_seed = {r.config.seed: r for r in reversed(outcomes_of(book, winner, diverged_runs=diverged_runs))}
+    failed = failed_seeds(book, winner, diverged_runs=diverged_runs)
     missing = [seed for seed in seeds if seed not in by_seed and seed not in failed]
     if missing:
         altered = [TrialPaths(stage=r.stage, trial_id=r.trial_id).record for r in book if r.is_altered]

@@ -48,17 +48,7 @@ def prepare(spec: StudySpec) -> Prepared:
     """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
     weights = locate_weights(spec.model.weights)
     image_set = load_images(spec)
-    test_fraction = spec.data.test_fraction
-    if test_fraction is None and image_set.official_test is None:
-        test_fraction = DEFAULT_TEST_FRACTION
-    splits = make_splits(
-        image_set,
-        seed=spec.seed,
-        search_fraction=spec.data.search_fraction,
-        confirm_fraction=spec.data.confirm_fraction,
-        test_fraction=test_fraction,
-        num_test_images=spec.data.num_test_images,
-    )
+    splits = split_images(spec, image_set)
     check_image_set(image_set, splits)
     prepared = Prepared(
         image_set=image_set,
@@ -69,6 +59,7 @@ def prepare(spec: StudySpec) -> Prepared:
             splits=splits,
             class_names=image_set.class_names,
             class_groups=image_set.class_groups,
+            groups=image_set.groups,
             reload=partial(load_images, spec),
         ),
         fixed=fixed_settings(spec, splits, weights),
@@ -80,11 +71,28 @@ def prepare(spec: StudySpec) -> Prepared:
     return prepared
 
 
+def split_images(spec: StudySpec, image_set: ImageSet) -> Splits:
+    """Return the spec's splits of its images; raise UserInputError if a fraction or number does not fit them."""
+    test_fraction = spec.data.test_fraction
+    if test_fraction is None and image_set.official_test is None:
+        test_fraction = DEFAULT_TEST_FRACTION
+    return make_splits(
+        image_set,
+        seed=spec.seed,
+        search_fraction=spec.data.search_fraction,
+        confirm_fraction=spec.data.confirm_fraction,
+        test_fraction=test_fraction,
+        num_test_images=spec.data.num_test_images,
+    )
+
+
 def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None) -> ImageSet:
     """Return the spec's images, with its memory budget or the given one; raise UserInputError if they cannot be loaded."""
     options = dict(spec.data.options)
     if spec.data.num_images is not None:
         options["num_images"] = spec.data.num_images
+    if spec.data.group is not None:
+        options["group"] = spec.data.group
     memory_budget = memory_budget or spec.resources.image_memory_budget
     return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.ring_swaps import Images
-from analysis.audits.root_cause import find_root_cause, unmeasured_cause
+from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages
 from analysis.evidence.arm_evidence import ArmEvidence
@@ -68,7 +69,8 @@ def audit_arms(
     )
     try:
         return {
-            arm: _audit_arm(study, found, evidence[arm], audit_images, on_step) for arm, found in confusions.items()
+            arm: _audit_arm(study, found, evidence[arm], image_set, audit_images, on_step)
+            for arm, found in confusions.items()
         }, ""
     except UserInputError as error:
         return no_audits, f"The Clever Hans audit could not be made: {error}."
@@ -100,6 +102,7 @@ def _audit_arm(
     study: OpenStudy,
     confusions: ArmConfusions,
     evidence: ArmEvidence,
+    image_set: ImageSet,
     audit_images: AuditImages,
     on_step: Callable[[str], None],
 ) -> AuditedArm:
@@ -111,15 +114,14 @@ def _audit_arm(
 
     index = {name: i for i, name in enumerate(audit_images.class_names)}
     cells = [(index[true], index[predicted]) for true, predicted in rank_confusions(confusions)]
-    confused = list({frozenset(cell): cell for cell in reversed(cells)}.values())[::-1]
-    strongest: list[tuple[int, int]] = []
+    strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
+    pulled: list[tuple[int, int]] = []
     causes: tuple[RootCause, ...] = ()
     if len(audit_images.class_names) > 2:
-        strongest = confused[:MAX_PAIRS]
+        pulled = [cell for cell in cells if frozenset(cell) in strongest]
         on_step(f"{step} root causes of {len(strongest)} confused pairs")
-        causes = _find_causes(study, evidence, audit_images, strongest, confused)
+        causes = _find_causes(study, evidence, image_set, pulled)
     on_step(f"{step} ring, color and frequency audits")
-    pulled = [cell for cell in cells if cell in strongest or cell[::-1] in strongest]
     measured = measure_swaps(classify, audit_images, pulled, seed=study.spec.seed)
     on_step(f"{step} validity tests of the heat maps")
     cam_admission = _admit_cams(study, evidence, audit_images)
@@ -139,25 +141,30 @@ def _admit_cams(study: OpenStudy, evidence: ArmEvidence, audit_images: AuditImag
 
 
 def _find_causes(
-    study: OpenStudy,
-    evidence: ArmEvidence,
-    audit_images: AuditImages,
-    pairs: Sequence[tuple[int, int]],
-    confused: Sequence[tuple[int, int]],
+    study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, cells: Sequence[tuple[int, int]]
 ) -> tuple[RootCause, ...]:
-    """Return the causes of `pairs`: a third of the seeds selects the images, the others measure."""
-    names = audit_images.class_names
-    third = len(evidence.runs) // 3
-    if third < 1:
-        note = "three seeds are needed: one third selects the images, at least two seeds measure"
-        return tuple(unmeasured_cause((names[one], names[other]), 0, note) for one, other in pairs)
-    selecting, measuring = (
-        make_logits(study, runs, len(names)) for runs in (evidence.runs[:third], evidence.runs[third:])
+    """Return the causes of the confusions of `cells`; their errors are taken from the whole test split.
+
+    A pair with both of its cells is one confusion, another cell is a directed one.
+    """
+    confusions = [
+        ConfusedClasses(one=true, other=predicted, is_directed=(predicted, true) not in cells)
+        for place, (true, predicted) in enumerate(cells)
+        if (predicted, true) not in cells[:place]
+    ]
+    selecting, measuring = split_seeds(len(evidence.runs))
+    logits = np.stack([predictions.logits for predictions in evidence.predictions]).astype(np.float64)
+    models = CauseModels(
+        sample_ids=evidence.predictions[0].sample_ids,
+        selecting=logits[selecting],
+        measuring=logits[measuring],
+        compute_logits=make_logits(study, evidence.runs[measuring], len(image_set.class_names)),
+        are_own_errors=len(evidence.runs) == 1,
     )
-    predicted = np.asarray(selecting(audit_images.images).argmax(axis=2), dtype=np.int64)
-    return tuple(
-        find_root_cause(predicted, measuring, audit_images, pair, confused, seed=study.spec.seed) for pair in pairs
+    test_images = AuditImages(
+        images=image_set.images, labels=image_set.labels, class_names=image_set.class_names, masks=image_set.masks
     )
+    return find_root_causes(models, test_images, confusions, seed=study.spec.seed)
 
 
 def choose_audit_images(ids: np.ndarray, labels: np.ndarray, number: int, seed: int) -> np.ndarray:

@@ -1,8 +1,9 @@
 """The comparison of a confirmed study: each arm's scores and the rows of the A/B table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from analysis.classes.class_scores import compute_macro_f1_intervals
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_scores
 from analysis.evidence.comparison_rows import complete_row, compute_row
@@ -21,8 +22,8 @@ class Comparison:
 
     Attributes:
         plan: that the comparison follows.
-        evidence: by arm.
-        arms: scores and costs by arm.
+        evidence: by arm, of the runs that finished, on which scores and forensics rest; no arm whose runs all diverged.
+        arms: scores and costs of the arms in `evidence`.
         rows: of the A/B table; empty for a single arm.
     """
 
@@ -54,20 +55,32 @@ def compare(study: OpenStudy) -> Comparison:
 def _compute_comparison(study: OpenStudy) -> Comparison:
     plan = require_plan(study)
     evidence, rule = load_evidence(study, plan), row_rule(plan)
-    data = read_passport(study.store)["data"]
+    data, gate = read_passport(study.store)["data"], study.spec.gate.macro_f1 if study.spec.gate else None
+    finished = {name: found.finished() for name, found in evidence.items()}
+    finished = {name: found for name, found in finished.items() if found.runs}
     arms = {
         name: compute_arm_scores(
             found,
             data["class_names"],
             confidence=1 - plan.alpha,
-            gate=study.spec.gate.macro_f1 if study.spec.gate else None,
+            gate=gate,
             num_search_images=data["num_images"]["search"],
         )
-        for name, found in evidence.items()
+        for name, found in finished.items()
     }
+    if gate is not None:
+        arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, gate) for name, scores in arms.items()}
     rows = tuple(
         complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed)
         for contrast in plan.rows
         if (row := compute_row(contrast, evidence, rule)) is not None
     )
-    return Comparison(plan=plan, evidence=evidence, arms=arms, rows=rows)
+    return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows)
+
+
+def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float, gate: float) -> ArmScores:
+    """Return the scores; an arm with runs that diverged passes the gate only if it passes with all runs too."""
+    if not (evidence.diverged and scores.gate_cleared):
+        return scores
+    all_runs = compute_macro_f1_intervals(evidence.stacked(), confidence).recipe
+    return replace(scores, gate_cleared=all_runs is not None and all_runs.low > gate)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analysis.audits.confused_images import ComputeLogits
 from analysis.audits.ring_swaps import Images
-from analysis.audits.root_cause import ComputeLogits
 from analysis.heat_maps.grad_cam import choose_cam_layer
 from analysis.heat_maps.validity_tests import CamModels
 from search_spaces.config import TrialConfig

@@ -27,7 +27,7 @@ def draw_figures(
         "learning_curves.png": draw.plot_learning_curves(_collect_curves(records), search.rungs),
         "arm_shares.png": draw.plot_arm_shares(search.arms),
     }
-    if any(curve.points for curve in search.tuning_curves):
+    if search.tuning_curves:
         figures["tuning_curves.png"] = plot_tuning_curves(search.tuning_curves)
     if any(rung.completed or rung.stopped for rung in search.rung_scores):
         figures["rungs.png"] = plot_rungs(search.rung_scores)

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pydantic import TypeAdapter
 
 from analysis.classes.label_issues import list_label_issues
-from analysis.evidence.arm_scores import compute_arm_confusions
+from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_scores
 from analysis.evidence.study_warnings import compute_warnings
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
@@ -24,6 +25,7 @@ from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compare
+from study.results.earlier_findings import upgrade_findings
 from study.results.figures import draw_figures
 from study.results.heat_map_panels import draw_panels
 from study.results.optuna_plots import SEARCH_PAGE
@@ -112,7 +114,8 @@ def load_findings(study: OpenStudy) -> Findings:
     if not study.store.exists(paths.FINDINGS):
         raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
     with decoding(f"{study.store.root}/{paths.FINDINGS}"):
-        return TypeAdapter(Findings).validate_json(json.dumps(read_sealed_json(study.store, paths.FINDINGS)))
+        data = upgrade_findings(read_sealed_json(study.store, paths.FINDINGS))
+        return TypeAdapter(Findings).validate_json(json.dumps(data))
 
 
 def digest_basis(study: OpenStudy) -> str:
@@ -151,14 +154,21 @@ def _find_arms(
     counts_file = study.spec.analyze.human_counts
     human = None if counts_file is None else load_human_shares(counts_file, image_set)
     groups = study.spec.analyze.groups or image_set.class_groups
-    confusions = {}
+    confusions, models = {}, {}
     for name, scores in comparison.arms.items():
-        stacked = comparison.evidence[name].stacked()
+        evidence = comparison.evidence[name]
+        stacked = evidence.stacked()
         own = None if human is None else human[stacked.sample_ids]
         confusions[name] = compute_arm_confusions(stacked, scores.class_scores, groups, own)
+        class_names = [score.class_name for score in scores.class_scores]
+        models[name] = compute_model_scores(evidence, class_names, own, 1 - comparison.plan.alpha)
     audited, note = audit_arms(study, confusions, comparison.evidence, image_set, on_step)
-    arms = comparison.arms.items()
-    return tuple(ArmFinding.from_parts(scores, confusions[name], audited[name].audits) for name, scores in arms), note
+    arms = []
+    for name, scores in comparison.arms.items():
+        exported = replace(models[name], **vars(audited[name].exported))
+        audits = replace(audited[name].audits, exported=exported)
+        arms.append(ArmFinding.from_parts(scores, confusions[name], audits))
+    return tuple(arms), note
 
 
 def _draw_panels(

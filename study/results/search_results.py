@@ -9,6 +9,7 @@ from analysis.search.tuning_curves import compute_tuning_curves
 from study.open_study import OpenStudy
 from study.results.optuna_plots import SearchView, view_search
 from study.scheduling.pruner import compute_rungs
+from study.spec.study_spec import StudySpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,15 @@ def compute_search_results(study: OpenStudy) -> SearchResults:
         rungs=rungs,
         rung_scores=compute_rung_scores(records, rungs, max_epochs),
         rung_findings=compute_rung_findings(records, rungs, max_epochs),
-        tuning_curves=compute_tuning_curves(records, max_epochs),
+        tuning_curves=compute_tuning_curves(records, max_epochs, is_independent=has_independent_trials(study.spec)),
         view=view_search(study),
     )
+
+
+def has_independent_trials(spec: StudySpec) -> bool:
+    """Return whether no trial of the search depends on the results of others."""
+    search = spec.search
+    return search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
 
 
 def _find_rungs(study: OpenStudy) -> tuple[int, ...]:

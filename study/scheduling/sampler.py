@@ -6,6 +6,7 @@ suggestion therefore depends only on the seed and on the earlier reports of the 
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import FrozenTrial, create_trial
@@ -18,9 +19,10 @@ from study.scheduling.warm_start import EarlierTrial
 from trainables.records.record import TrialState
 from trainables.seeds import derive_seed
 
-# Macro-F1 reported to the sampler for a trial that diverged: the lowest possible, so that the sampler avoids the region.
-# Optuna ignores failed trials.
+# A trial that diverged is reported to the sampler as pruned at the first epoch with the lowest macro-F1, whenever it diverged:
+# Optuna ignores failed trials, and ranks pruned trials by their last epoch before their values.
 DIVERGED_MACRO_F1 = 0.0
+DIVERGED_EPOCH = 1
 
 SAMPLERS = ("random", "tpe_univariate", "tpe_multivariate", "gp")
 
@@ -53,10 +55,26 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
 
 
+@dataclass(slots=True)
+class _RunningTrial:
+    """A trial that has not ended, and its macro-F1 by epoch, which Optuna receives at the end."""
+
+    handle: optuna.Trial
+    scores: dict[int, float] = field(default_factory=dict)
+
+
 class ArmSampler:
     """Suggests hyperparameters for one arm, and receives the results of its trials."""
 
-    def __init__(self, arm: Arm, *, sampler: str, seed: int, earlier: Sequence[EarlierTrial] = ()) -> None:
+    def __init__(
+        self,
+        arm: Arm,
+        *,
+        sampler: str,
+        seed: int,
+        earlier: Sequence[EarlierTrial] = (),
+        reports_divergence_first: bool = True,
+    ) -> None:
         """Create the sampler.
 
         Args:
@@ -65,6 +83,8 @@ class ArmSampler:
             seed: the study's seed.
             earlier: finished trials of another study of the same space, in the order in which they ended; those of other arms
                 are not used.
+            reports_divergence_first: whether a trial that diverged is reported as pruned at the first epoch; otherwise at its
+                last epoch, as in studies launched under defaults_version 1.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
@@ -72,9 +92,10 @@ class ArmSampler:
         self._seed = seed
         self._num_suggested = 0
         self._study = _new_study()
-        self._running: dict[str, optuna.Trial] = {}
+        self._reports_divergence_first = reports_divergence_first
+        self._running: dict[str, _RunningTrial] = {}
         for trial in [trial for trial in earlier if trial.arm == arm.name]:
-            self._running[trial.trial_id] = self._adopt(self._freeze_running(trial.hyperparameters))
+            self._running[trial.trial_id] = _RunningTrial(self._adopt(self._freeze_running(trial.hyperparameters)))
             for epoch, macro_f1 in trial.scores:
                 self.report(trial.trial_id, epoch, macro_f1)
             last = trial.scores[-1][1] if trial.scores else None
@@ -90,39 +111,43 @@ class ArmSampler:
         seed = derive_seed(self._seed, "sampler", self._arm.name, self._num_suggested)
         self._study.sampler = make_sampler(self._sampler_name, seed)
         trial = self._study.ask()
-        self._running[trial_id] = trial
+        self._running[trial_id] = _RunningTrial(trial)
         self._num_suggested += 1
         return suggest_hyperparameters(self._arm.space, trial)
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
-        self._running[trial_id] = self._adopt(self._freeze_running(hyperparameters))
+        self._running[trial_id] = _RunningTrial(self._adopt(self._freeze_running(hyperparameters)))
         self._num_suggested += 1
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
         """Report the macro-F1 of an epoch; it must be finite."""
-        self._running[trial_id].report(macro_f1, epoch)
+        self._running[trial_id].scores.setdefault(epoch, macro_f1)
 
     def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, epoch: int, *, diverged: bool) -> None:
         """Report the end of a trial.
 
         A complete trial is reported with its last macro-F1, a pruned trial with its intermediate values, a diverged trial as
-        pruned with the lowest value, and a trial that failed for another reason as failed.
+        pruned with the lowest value alone, and a trial that failed for another reason as failed.
         """
         trial = self._running.pop(trial_id)
+        for step, score in self._intermediate_values(trial, epoch, diverged=diverged).items():
+            trial.handle.report(score, step)
         if state is TrialState.COMPLETE:
-            self._study.tell(trial, macro_f1)
-        elif state is TrialState.PRUNED:
-            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        elif diverged:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # Optuna keeps the value if the epoch was reported before
-                trial.report(DIVERGED_MACRO_F1, max(epoch, 1))
-            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            self._study.tell(trial.handle, macro_f1)
+        elif state is TrialState.PRUNED or diverged:
+            self._study.tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
         else:
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            self._study.tell(trial.handle, state=optuna.trial.TrialState.FAIL)
         if len(self.trials) - len(self._running) > MAX_SEEN:
             self._forget_some()
+
+    def _intermediate_values(self, trial: _RunningTrial, last: int, *, diverged: bool) -> dict[int, float]:
+        if not diverged:
+            return trial.scores
+        if self._reports_divergence_first:
+            return {DIVERGED_EPOCH: DIVERGED_MACRO_F1}
+        return {max(last, 1): DIVERGED_MACRO_F1} | trial.scores
 
     def _freeze_running(self, hyperparameters: Mapping[str, Value]) -> FrozenTrial:
         parameters = {p.name: p for p in self._arm.space.parameters if p.name in hyperparameters}
@@ -141,7 +166,7 @@ class ArmSampler:
 
     def _forget_some(self) -> None:
         """Replace the Optuna study by one with the running trials, the best finished ones and the latest others."""
-        seen, running = self.trials, {trial.number: trial_id for trial_id, trial in self._running.items()}
+        seen, running = self.trials, {trial.handle.number: trial_id for trial_id, trial in self._running.items()}
         finished = [t for t in seen if t.number not in running]
         best = {t.number for t in sorted(finished, key=_rank, reverse=True)[:NUM_BEST_KEPT]}
         others = [t.number for t in finished if t.number not in best]
@@ -149,7 +174,7 @@ class ArmSampler:
         self._study = _new_study()
         for trial in seen:
             if trial.number in running:
-                self._running[running[trial.number]] = self._adopt(trial)
+                self._running[running[trial.number]].handle = self._adopt(trial)
             elif trial.number in kept:
                 self._study.add_trial(trial)
 

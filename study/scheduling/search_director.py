@@ -44,7 +44,13 @@ class SearchDirector(Director):
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
         self._samplers = {
-            name: ArmSampler(arm, sampler=spec.search.sampler, seed=spec.seed, earlier=earlier)
+            name: ArmSampler(
+                arm,
+                sampler=spec.search.sampler,
+                seed=spec.seed,
+                earlier=earlier,
+                reports_divergence_first=spec.reports_divergence_first,
+            )
             for name, arm in self._arms.items()
         }
         self._pruners = {

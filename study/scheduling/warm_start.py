@@ -49,11 +49,19 @@ class EarlierTrial(_Strict):
 
 
 class WarmStart(_Strict):
-    """The content of warm_start.json: the other study, and its trials in the order in which they ended."""
+    """The content of warm_start.json.
+
+    Attributes:
+        study: name of the other study.
+        root: its root.
+        trials: its trials in the order in which they ended.
+        note: why it was not checked whether the other study searched on this study's test images; "" if it was.
+    """
 
     study: str
     root: str
     trials: tuple[EarlierTrial, ...]
+    note: str = ""
 
 
 def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None:

@@ -2,7 +2,9 @@
 
 A study's spec.toml records `defaults_version`; one that records none was launched before versions were recorded, under version 1.
 To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`, and give the new version a table of its own:
-``2: {**DEFAULTS[1], "train.batch_size": 64}``. Tables of earlier versions never change.
+``2: {**_VERSION_1, "train.batch_size": 64}``. Values in the tables of earlier versions never change; a new key gets in them the
+value that stands for the behavior before it. A version also stands for a rule of the search that no key sets
+(`StudySpec.reports_divergence_first`).
 """
 
 from collections.abc import Mapping
@@ -12,59 +14,70 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 1
+CURRENT_VERSION = 2
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
 EXCLUDED_BY = {"search.device_seconds": "search.num_trials"}
 
+_VERSION_1: dict[str, Any] = {
+    "seed": 0,
+    "data.search_fraction": 0.15,
+    "data.confirm_fraction": 0.15,
+    "model.weights": "imagenet",
+    "model.freeze": False,
+    "train.image_size": 224,
+    "train.batch_size": 128,
+    "train.precision": "bf16",
+    "train.head_precision": "as_backbone",
+    "train.channels_last": True,
+    "train.compile": "none",
+    "train.flip_probability": 0.5,
+    "train.rotation_degrees": 10.0,
+    "train.brightness_fraction": 0.2,
+    "train.lr_peak_fraction": 0.3,
+    "train.momentum": 0.9,
+    "train.weighted_group": "",
+    "search.space": "transfer_learning",
+    "search.factor": "backbone",
+    "search.allocation": "per_arm",
+    "search.num_trials": 20,
+    "search.max_epochs": 10,
+    "search.sampler": "tpe_multivariate",
+    "search.asha.enabled": True,
+    "search.asha.reduction_factor": 2.0,
+    "search.asha.first_rung": 0,
+    "confirm.top_k": 2,
+    "confirm.num_ranking_seeds": 1,
+    "confirm.fresh_seeds": False,
+    "confirm.diverged_runs": "drop",
+    "confirm.looks": [5],
+    "confirm.intervals": "planned",
+    "confirm.margin": 0.005,
+    "confirm.alpha": 0.05,
+    "analyze.num_panels": 8,
+    "analyze.num_audit_images": 2000,
+    "resources.cpu": 1.0,
+    "resources.gpu": 0.0,
+    "resources.device": "auto",
+    "resources.max_concurrent": 0,
+    "resources.autoscaling": False,
+    "resources.retries": 2,
+    "resources.timeout_seconds": 3600.0,
+    "resources.max_failed_fraction": 0.5,
+    "resources.profile": False,
+    "resources.image_folder": "",
+}
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
     {
-        1: {
-            "seed": 0,
-            "data.search_fraction": 0.15,
-            "data.confirm_fraction": 0.15,
-            "model.weights": "imagenet",
-            "model.freeze": False,
-            "train.image_size": 224,
-            "train.batch_size": 128,
-            "train.precision": "bf16",
-            "train.channels_last": True,
-            "train.compile": "none",
-            "train.flip_probability": 0.5,
-            "train.rotation_degrees": 10.0,
-            "train.brightness_fraction": 0.2,
-            "train.lr_peak_fraction": 0.3,
-            "train.momentum": 0.9,
-            "train.weighted_group": "",
-            "search.space": "transfer_learning",
-            "search.factor": "backbone",
-            "search.allocation": "per_arm",
-            "search.num_trials": 20,
-            "search.max_epochs": 10,
-            "search.sampler": "tpe_multivariate",
-            "search.asha.enabled": True,
-            "search.asha.reduction_factor": 2.0,
-            "search.asha.first_rung": 0,
-            "confirm.top_k": 2,
-            "confirm.num_ranking_seeds": 1,
-            "confirm.looks": [5],
-            "confirm.intervals": "planned",
-            "confirm.margin": 0.005,
-            "confirm.alpha": 0.05,
-            "analyze.num_panels": 8,
-            "analyze.num_audit_images": 2000,
-            "resources.cpu": 1.0,
-            "resources.gpu": 0.0,
-            "resources.device": "auto",
-            "resources.max_concurrent": 0,
-            "resources.autoscaling": False,
-            "resources.retries": 2,
-            "resources.timeout_seconds": 3600.0,
-            "resources.max_failed_fraction": 0.5,
-            "resources.profile": False,
-            "resources.image_folder": "",
-        }
+        1: _VERSION_1,
+        2: {
+            **_VERSION_1,
+            "train.head_precision": "fp32",
+            "confirm.fresh_seeds": True,
+            "confirm.diverged_runs": "count",
+        },
     }
 )
 

@@ -25,7 +25,11 @@ class Section(BaseModel):
 
 
 class DataSpec(Section):
-    """[data]: the source of the images and how they are split."""
+    """[data]: the source of the images and how they are split.
+
+    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files, or the
+    level of folders between the class and its images. Images of one group stay in one split, and are one unit of the intervals.
+    """
 
     source: str
     path: str | None = None
@@ -34,6 +38,7 @@ class DataSpec(Section):
     search_fraction: Fraction = 0.15
     confirm_fraction: Fraction = 0.15
     test_fraction: Fraction | None = None
+    group: Annotated[str, Field(min_length=1)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -53,12 +58,15 @@ class ModelSpec(Section):
 class TrainSpec(Section):
     """[train]: the training settings that all trials of the study share.
 
+    `precision` is that of the backbone. With `head_precision = "fp32"` the classification layer computes in float32 in either
+    case: logits in bfloat16 tie. "as_backbone" is the behavior of studies launched under defaults_version 1.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     """
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     batch_size: Annotated[int, Field(ge=2)] = 128
     precision: Literal["bf16", "fp32"] = "bf16"
+    head_precision: Literal["fp32", "as_backbone"] = "fp32"
     channels_last: bool = True
     compile: Literal["none", "inductor", "cuda_graphs"] = "none"
     flip_probability: Share = 0.5
@@ -73,8 +81,7 @@ class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for the peak of the learning rate.
 
     With the peak at 0.3 of a trial, a reduction factor of 3 would put the second rung at 0.9, where little time is left to
-    save; 2 puts it at 0.6. On recorded curves, a factor of 2 brings the search within 2 or 3 percentage points of the best
-    score in 0.75 to 0.89 of the device time.
+    save; 2 puts it at 0.6.
     """
 
     enabled: bool = True
@@ -99,9 +106,9 @@ class SearchSpec(Section):
     num_trials: Count | None = None
     device_seconds: Annotated[float, Field(gt=0)] | None = None
     max_epochs: Count = 10
-    # Chosen on recorded curves (benchmarks/SEARCH.md, 8 workers, 40 seeds): per arm, with ASHA, multivariate TPE chose the wrong
-    # arm in 0 studies (univariate TPE 4, GP 4, random 6, stock Ray Tune 5) at a regret as low as any with ASHA (2.28 pp, stock
-    # 3.01), and in 1 of 40 if the arms differ by 0.5 pp (stock 14). Pooled: 6 to 16 wrong.
+    # Chosen on recorded curves: benchmarks/SEARCH.md, 8 workers, has the figures. With one study per arm and ASHA, the regrets of
+    # the samplers do not differ by more than their intervals, random search included: what keeps the wrong arm from winning is
+    # the equal device time, not the sampler.
     sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
@@ -125,11 +132,15 @@ class ConfirmSpec(Section):
 
     `looks` are numbers of paired seeds. After each look, rows that are decided get no more seeds; the others continue to the next
     look. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses wider intervals that are valid at every
-    number of seeds, for readers who look in between.
+    number of seeds, for readers who look in between. With `fresh_seeds`, the seeds that rank the candidates are not those of the
+    comparison: scores that chose a candidate are biased upward. With `diverged_runs = "count"`, a run that diverges is an
+    outcome of its arm; "drop" leaves its seed out. Studies launched under defaults_version 1 go on with false and "drop".
     """
 
     top_k: Count = 2
     num_ranking_seeds: Count = 1
+    fresh_seeds: bool = True
+    diverged_runs: Literal["count", "drop"] = "count"
     looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = [5]
     intervals: Literal["planned", "anytime"] = "planned"
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
@@ -216,6 +227,22 @@ class ResourcesSpec(Section):
                 raise UserInputError(f"resources.{kind} has no value for the arm {arm!r}")
             return float(value[arm])
         return float(value)
+
+
+class PlanSpec(Section):
+    """[plan]: variances of the paired difference in macro-F1 that were measured before, for `study plan`; in percentage points.
+
+    `seed_sd_pp` is the standard deviation of the difference from seed to seed on very many test images. `image_sd_pp` is
+    that of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its standard error.
+    `seed_image_sd_pp` is that of one image's influence from seed to seed. `num_seeds` seeds measured them; without it, they
+    are taken as known. `source` says where they were measured.
+    """
+
+    seed_sd_pp: Annotated[float, Field(ge=0)]
+    image_sd_pp: Annotated[float, Field(gt=0)]
+    seed_image_sd_pp: Annotated[float, Field(ge=0)] = 0.0
+    num_seeds: Annotated[int, Field(ge=2)] | None = None
+    source: str = "stated in the spec"
 
 
 class GateSpec(Section):

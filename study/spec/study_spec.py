@@ -39,6 +39,7 @@ class StudySpec(sections.Section):
     analyze: sections.AnalyzeSpec = sections.AnalyzeSpec()
     resources: sections.ResourcesSpec = sections.ResourcesSpec()
     gate: sections.GateSpec | None = None
+    plan: sections.PlanSpec | None = None
 
     @model_validator(mode="after")
     def _search_or_configurations(self) -> "StudySpec":
@@ -55,6 +56,11 @@ class StudySpec(sections.Section):
         if len(self.configurations) == 1:
             raise ValueError("a comparison needs two configurations, but [configurations] has one")
         return self
+
+    @property
+    def reports_divergence_first(self) -> bool:
+        """Whether the samplers hear of a diverged trial as one pruned at its first epoch, or (version 1) at its last."""
+        return self.defaults_version > 1
 
     @property
     def has_given_arms(self) -> bool:
@@ -115,7 +121,7 @@ class StudySpec(sections.Section):
         first, last = self.first_rung, self.search.max_epochs
         if self.search.asha.enabled and first > last:
             raise UserInputError(f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}")
-        if self.confirm.num_ranking_seeds > self.confirm.looks[0]:
+        if not self.confirm.fresh_seeds and self.confirm.num_ranking_seeds > self.confirm.looks[0]:
             raise UserInputError(
                 f"confirm.num_ranking_seeds <= the first look ({self.confirm.looks[0]}) must hold, "
                 f"but got {self.confirm.num_ranking_seeds}"

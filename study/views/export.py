@@ -1,5 +1,6 @@
-"""`study export`: records as tables, the search as Optuna studies, and the weights of each arm with their preprocessing."""
+"""`study export`: records as tables, the search as Optuna studies, and each arm's weights with preprocessing and model card."""
 
+import dataclasses
 import json
 import shutil
 import uuid
@@ -11,13 +12,18 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.study_findings import to_plain
+from analysis.report.model_card import build_model_card
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
 from study.confirmation.runs import planned_runs
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
+from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
+from study.state.paths import FINDINGS
 from study.views.notebook import Study
 from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from trainables.records.ranking import best_trials
@@ -30,6 +36,11 @@ TRIALS_CSV = "trials.csv"
 TRIALS_PARQUET = "trials.parquet"
 EPOCHS_PARQUET = "epochs.parquet"
 OPTUNA_DATABASE = "optuna.db"
+# What is said of the recipe beside the audit of the exported model.
+RECIPE_AUDIT = (
+    *("test_macro_f1", "class_scores", "directed", "ring_audits", "pulls", "root_causes", "colour_losses"),
+    "frequency_audit",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +124,13 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     """
     plan = followed_plan(study.book, study.spec)
     if plan is not None and is_confirmed(study) and arm in plan.chosen:
-        return planned_runs(study.book, study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]])[0]
+        winner, seeds = study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]]
+        runs = planned_runs(study.book, winner, seeds, diverged_runs="drop")
+        if not runs:
+            raise UserInputError(
+                f"every confirmation trial of the arm {arm!r} diverged, so there is no model to export"
+            )
+        return runs[0]
     ranked = best_trials(study.book.of_stage("search"), arm, study.spec.search.max_epochs)
     return ranked[0] if ranked else None
 
@@ -158,13 +175,41 @@ def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:
     return compute_macro_f1(stored.labels, stored.predicted, num_classes)
 
 
+def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None, str]:
+    """Return the findings about the arm of an exported model, with the audit of that model, and why there are none.
+
+    Args:
+        study: that the model belongs to.
+        record: from `choose_trial`.
+    """
+    analyze = f"run `study analyze {study.store.root}` and export again"
+    if not study.store.exists(FINDINGS):
+        return None, f"There is no audit of this model yet; {analyze}."
+    findings = load_findings(study)
+    (arm,) = (arm for arm in findings.arms if arm.arm == record.config.arm)
+    if arm.exported is None or arm.exported.trial_id != record.trial_id or findings.basis != digest_basis(study):
+        return (
+            None,
+            f"The findings of the study are those of an earlier state or version, so they are left out; {analyze}.",
+        )
+    return arm, ""
+
+
 def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
     record = choose_trial(study, arm)
     if record is None:
         return False
     (folder / f"{arm}.safetensors").write_bytes(trial_files(study, record).read_weights(record.digests))
-    text = json.dumps(describe_model(study, record), indent=1, sort_keys=True, allow_nan=False)
+    description = describe_model(study, record)
+    found, note = find_audit(study, record)
+    audit: dict[str, Any] = {"note": note, "model": None, "recipe": None}
+    if found is not None:
+        values = dataclasses.asdict(found)
+        audit |= {"model": values["exported"], "recipe": {key: values[key] for key in RECIPE_AUDIT}}
+    text = json.dumps({**description, "audit": to_plain(audit)}, indent=1, sort_keys=True, allow_nan=False)
     (folder / f"{arm}.json").write_text(text + "\n", encoding="utf-8")
+    reproduce = f"study reproduce {study.store.root} --trial {record.stage}/{record.trial_id}"
+    (folder / f"{arm}.md").write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
     return True
 
 

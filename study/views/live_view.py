@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.report.number_formats import format_seconds
-from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
-from study.views.remaining_time import compute_remaining_seconds
+from study.views.remaining_time import compute_remaining_seconds, count_confirmation_trials
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 
@@ -68,7 +67,7 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
     arms = [arm.name for arm in study.spec.arms()]
     finished = [r for r in records if r.state.is_finished]
     search = study.spec.search
-    num_planned = study.spec.num_trials if stage == "search" else len(arms) * len(confirmation_seeds(study.spec))
+    num_planned = study.spec.num_trials if stage == "search" else sum(count_confirmation_trials(study).values())
     budget = search.device_seconds if stage == "search" else None
     elapsed = _elapsed_seconds(records)
     total = sum(r.device_seconds for r in records)

@@ -1,9 +1,11 @@
 """The time that a stage of a study still takes, from the epochs left and the measured cost of an epoch of each arm."""
 
 import heapq
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
@@ -43,6 +45,12 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
     return max(slots)
 
 
+def count_confirmation_trials(study: OpenStudy) -> dict[str, int]:
+    """Return the trials of each arm that the confirmation runs: rankings of its candidates, and all seeds."""
+    num_seeds = len(confirmation_seeds(study.spec))
+    return {arm.name: num_seeds + count_ranking_trials(study.book, study.spec, arm.name) for arm in study.spec.arms()}
+
+
 def _expected_epochs(arm: str, records: Sequence[TrialRecord], study: OpenStudy, stage: Stage) -> float:
     """Return the epochs that a new trial is expected to run: in the search, those of the arm per trial that has ended.
 
@@ -61,10 +69,9 @@ def _waiting_arms(
     """Return the arm of each trial that has not started; the search gives every arm equal device-seconds."""
     records = study.book.of_stage(stage)
     if stage != "search" or study.spec.has_given_arms:
-        num_each = 1 if stage == "search" else len(confirmation_seeds(study.spec))
-        # Distinct seeds, because the candidates of an arm are ranked with the same ones.
-        seeds = {arm: {r.config.seed for r in records if r.config.arm == arm} for arm in trial_costs}
-        return [arm for arm in trial_costs for _ in range(num_each - len(seeds[arm]))]
+        planned = dict.fromkeys(trial_costs, 1) if stage == "search" else count_confirmation_trials(study)
+        started_of = Counter(r.config.arm for r in records)
+        return [arm for arm in trial_costs for _ in range(planned[arm] - started_of[arm])]
     committed = {arm: sum(r.device_seconds for r in records if r.config.arm == arm) for arm in trial_costs}
     for arm, cost in started:
         committed[arm] += cost

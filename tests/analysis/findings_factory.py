@@ -1,13 +1,15 @@
 """Findings of an invented study with three arms, for tests of figures, tables and reports."""
 
+import dataclasses
 import functools
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.confusion_matrix import compute_confusion
-from analysis.findings.arm_findings import ArmFinding
+from analysis.classes.directed_confusions import compute_directed_confusions
+from analysis.findings.arm_findings import ArmFinding, ModelAudit
 from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
 from analysis.findings.forensic_findings import (
     AuditVerdict,
@@ -16,6 +18,7 @@ from analysis.findings.forensic_findings import (
     CamTest,
     CamView,
     ClassAudit,
+    ClassGap,
     ColourLoss,
     CueEffect,
     FrequencyAudit,
@@ -24,7 +27,7 @@ from analysis.findings.forensic_findings import (
     RingAudit,
     RootCause,
 )
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
 from analysis.findings.study_findings import Findings
 from analysis.heat_maps.panels import ArmCam
@@ -35,7 +38,6 @@ from trainables.seeds import numpy_generator
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SKILLS = {"resnet18": 1.55, "resnet50": 1.75, "resnet50-cutmix": 1.56}
-PULL = Interval(estimate=0.08, low=0.03, high=0.13)
 CONTRAST = GroupContrast(
     groups=("rigid", "deformable"), difference=0.12, p_value=0.029, smallest_p=1 / 210, num_classes=10
 )
@@ -124,7 +126,8 @@ def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) 
 
 def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: float | None) -> ArmFinding:
     """Return the finding of one arm; cost and configuration are invented."""
-    macro_f1 = compute_macro_f1_interval(arm, 0.95).interval
+    macro_f1 = compute_macro_f1_intervals(arm, 0.95)
+    directed, num_directed = compute_directed_confusions(arm, class_names)
     large = "50" in arm.name
     return ArmFinding(
         arm=arm.name,
@@ -138,6 +141,8 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         class_scores=compute_class_scores(arm, class_names, 0.95),
         confusion=compute_confusion(arm, class_names, 0.95),
         confused_pairs=make_pairs(class_names) if large else (),
+        directed=directed,
+        num_directed=num_directed,
         ring_audits=tuple(make_ring_audit(class_names, pixels, large=large) for pixels in (4, 6)),
         pulls=(PairPull(true_class=class_names[0], ring_class=class_names[1], pull=PULL),) if large else (),
         group_contrasts=(CONTRAST,) if large else (),
@@ -145,8 +150,9 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         root_causes=make_causes(class_names) if large else (),
         frequency_audit=FREQUENCIES if large else None,
         cam_admission=ADMISSION if large else None,
+        exported=make_model_audit(arm, class_names) if large else None,
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
-        gate_cleared=None if gate is None else macro_f1.low > gate,
+        gate_cleared=None if gate is None else recipe_of(macro_f1).low > gate,
         num_parameters=23_528_522 if large else 11_181_642,
         forward_flops=8_178_368_512 if large else 3_628_146_688,
         device_seconds=412.7 if large else 179.4,
@@ -158,57 +164,98 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
     )
 
 
+def recipe_of(found: TwoIntervals) -> Interval:
+    """Return the interval for the recipe, which these arms of several seeds have."""
+    assert found.recipe is not None
+    return found.recipe
+
+
+def both(estimate: float, low: float, high: float) -> TwoIntervals:
+    """Return intervals of which that for these models is half as wide."""
+    return TwoIntervals(
+        models=Interval(estimate=estimate, low=(estimate + low) / 2, high=(estimate + high) / 2),
+        recipe=Interval(estimate=estimate, low=low, high=high),
+    )
+
+
+PULL = both(0.08, 0.03, 0.13)
 FREQUENCIES = FrequencyAudit(
-    waves=((0, 5), (31, 2)), gap=Interval(estimate=0.01, low=-0.01, high=0.03), verdict=AuditVerdict.PASS
+    waves=((0, 5), (31, 2)),
+    gap=both(0.01, -0.01, 0.03),
+    verdict=AuditVerdict.FAIL,
+    recipe_verdict=AuditVerdict.UNDECIDED,
+    classes=(
+        ClassGap(
+            class_name="airplane",
+            gap=both(0.2, 0.02, 0.38),
+            verdict=AuditVerdict.FAIL,
+            recipe_verdict=AuditVerdict.UNDECIDED,
+        ),
+    ),
 )
 ADMISSION = CamAdmission(
     layer="layer2",
     map_size=(4, 4),
     num_images=640,
     tests=(
-        CamTest(
-            name="empty maps", estimate=Interval(estimate=0.0, low=0.0, high=0.006), rule="under 1 %", is_passed=True
-        ),
-        CamTest(
-            name="ROAD", estimate=Interval(estimate=0.02, low=-0.01, high=0.05), rule="lies above 0", is_passed=False
-        ),
+        CamTest(name="empty maps", estimate=both(0.0, 0.0, 0.006), rule="under 1 %", is_passed=True),
+        CamTest(name="ROAD", estimate=both(0.02, -0.01, 0.05), rule="lies above 0", is_passed=False),
     ),
     is_admitted=False,
-    object_focus=Interval(estimate=0.12, low=0.08, high=0.16),
+    object_focus=both(0.12, 0.08, 0.16),
 )
+
+
+def make_model_audit(arm: ArmPredictions, class_names: tuple[str, ...]) -> ModelAudit:
+    """Return the audit of the model with the first seed, which has no interval for the recipe."""
+    alone = dataclasses.replace(arm, seeds=arm.seeds[:1], predicted=arm.predicted[:1])
+    of_model = TwoIntervals(models=PULL.models, recipe=None)
+    return ModelAudit(
+        seed=arm.seeds[0],
+        trial_id="0000",
+        macro_f1=compute_macro_f1_intervals(alone, 0.95),
+        class_scores=compute_class_scores(alone, class_names, 0.95),
+        directed=compute_directed_confusions(alone, class_names)[0],
+        ring_audits=tuple(make_ring_audit(class_names, pixels, large=True) for pixels in (4, 6)),
+        colour_losses=tuple(ColourLoss(class_name=name, loss=of_model) for name in class_names),
+        frequency_audit=FREQUENCIES,
+    )
 
 
 def make_pairs(class_names: tuple[str, ...]) -> tuple[ConfusedPair, ...]:
     """Return one pair with a human confusion rate and one without."""
-    rate = Interval(estimate=0.123, low=0.101, high=0.149)
-    excess = Interval(estimate=0.071, low=0.043, high=0.098)
-    human = HumanExcess(human_rate=0.052, excess=excess, word="machine-specific")
+    rate = both(0.123, 0.101, 0.149)
+    excess = both(0.071, 0.043, 0.098)
+    human = HumanExcess(human_rate=0.052, excess=excess, word="machine-specific", recipe_word="undecided")
     first = ConfusedPair(classes=class_names[:2], rate=rate, expected_rate=0.04, p_adjusted=0.001, human=human)
     return first, ConfusedPair(classes=class_names[1:3], rate=rate, expected_rate=0.06, p_adjusted=0.012)
 
 
 def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -> RingAudit:
     """Return an audit in which a large arm fails for two classes, of which the first is confirmed."""
-    low, high = Interval(estimate=0.01, low=-0.02, high=0.04), Interval(estimate=0.2, low=0.11, high=0.29)
-    open_, ring = Interval(estimate=0.04, low=-0.03, high=0.11), Interval(estimate=0.22, low=0.2, high=0.25)
+    low, high = both(0.01, -0.02, 0.04), both(0.2, 0.11, 0.29)
+    open_, ring = both(0.04, -0.03, 0.11), both(0.22, 0.2, 0.25)
     classes = [
         ClassAudit(
             class_name=name,
             gap=high if large and i < 2 else open_ if i == 2 else low,
             verdict=AuditVerdict.FAIL if large and i < 2 else AuditVerdict.UNDECIDED if i == 2 else AuditVerdict.PASS,
+            recipe_verdict=AuditVerdict.FAIL if large and i == 0 else AuditVerdict.UNDECIDED,
             object_free_gap=high if i == 0 else None,
             is_confirmed=i == 0 if large and i < 2 else None,
+            recipe_confirmed=True if large and i == 0 else None,
             ring_only_accuracy=ring,
         )
         for i, name in enumerate(class_names)
     ]
     return RingAudit(
         ring_pixels=pixels,
-        gap=Interval(estimate=0.05, low=0.03, high=0.07),
+        gap=both(0.05, 0.03, 0.07),
         ring_only_accuracy=ring,
         chance=1 / len(class_names),
         classes=tuple(classes),
         verdict=AuditVerdict.FAIL if large else AuditVerdict.UNDECIDED,
+        recipe_verdict=AuditVerdict.FAIL if large else AuditVerdict.UNDECIDED,
         object_free_by="fewest edges in the ring",
         num_object_free=500,
         region="bottom side" if large else "",
@@ -219,14 +266,27 @@ def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
     """Return a pair with a named cause and one that was not measured."""
     strengths = {"texture": 1.2, "shape": 0.3, "colour": 0.1, "context": -0.2}
     effects = tuple(
-        CueEffect(cue=cue, effect=Interval(estimate=value, low=value - 0.4, high=value + 0.4))
-        for cue, value in strengths.items()
+        CueEffect(cue=cue, effect=both(value, value - 0.4, value + 0.4)) for cue, value in strengths.items()
     )
-    lead = Interval(estimate=0.9, low=0.3, high=1.5)
-    named = RootCause(classes=class_names[:2], effects=effects, cause="texture", lead=lead, num_images=31, note="")
-    none = Interval(estimate=0.0, low=0.0, high=0.0)
+    lead = both(0.9, 0.3, 1.5)
+    named = RootCause(
+        classes=class_names[:2],
+        effects=effects,
+        cause="texture",
+        recipe_cause="mixed",
+        lead=lead,
+        num_images=31,
+        note="",
+    )
+    none = both(0.0, 0.0, 0.0)
     too_few = RootCause(
-        classes=class_names[1:3], effects=(), cause="mixed", lead=none, num_images=3, note="too few images"
+        classes=class_names[1:3],
+        effects=(),
+        cause="mixed",
+        recipe_cause="mixed",
+        lead=none,
+        num_images=3,
+        note="too few images",
     )
     return named, too_few
 

@@ -21,13 +21,13 @@ class Outcome:
     errors: str
 
 
-def run_cli(*arguments: str | Path) -> Outcome:
-    """Call the command line with `arguments`."""
+def run_cli(*arguments: str | Path, width: int = 120) -> Outcome:
+    """Call the command line with `arguments`, in a terminal of so many characters."""
     output, errors = io.StringIO(), io.StringIO()
     argv = ["study", *map(str, arguments)]
     with (
         mock.patch.object(sys, "argv", argv),
-        mock.patch.object(cli, "console", Console(file=output, width=120)),
+        mock.patch.object(cli, "console", Console(file=output, width=width)),
         mock.patch.object(cli, "errors", Console(file=errors, width=120)),
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),

@@ -17,7 +17,7 @@ from study.spec.reading import with_overrides
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook
-from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from tests.study.simulated import FIXED, Curve, drive, learning_curve, make_spec
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
@@ -67,12 +67,12 @@ def write_weights(store: Store, record: TrialRecord) -> TrialRecord:
     return record.updated(digests=record.digests | digests)
 
 
-def confirm(study: OpenStudy, *, read_test: bool) -> None:
-    """Run the winners with two fresh seeds and write the plan; store test predictions where `read_test`."""
+def confirm(study: OpenStudy, *, read_test: bool, num_seeds: int = 2, curve: Curve = learning_curve) -> None:
+    """Run the winners with fresh seeds and write the plan; store test predictions where `read_test`."""
     winners = {arm: best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ARMS}
-    seeds = confirmation_seeds(study.spec)[:2]
+    seeds = confirmation_seeds(study.spec)[:num_seeds]
     wanted = [trial for winner in winners.values() for trial in want(winner, seeds)]
-    drive(ConfirmationDirector(study.book, wanted, 6))
+    drive(ConfirmationDirector(study.book, wanted, 6), curve)
     write_plan(study.store, make_plan(study.spec, winners, seeds[::-1]))
     predictions = Predictions(
         sample_ids=np.arange(4),

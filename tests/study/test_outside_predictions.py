@@ -8,7 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.classes.directed_confusions import TOLERANCE
+from analysis.external.forensics import analyze_outside_arms
+from analysis.external.predictions import read_predictions_files
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World
+from search_spaces.errors import UserInputError
 from tests.study.command_line import Outcome, run_cli
 
 
@@ -47,13 +51,6 @@ def test_table_is_printed_and_written(tmp_path: Path) -> None:
     assert "WORSE" in turned.output
 
 
-def test_one_seed_gives_the_estimate_and_no_interval(tmp_path: Path) -> None:
-    outcome = compare(make_table(num_seeds=1), tmp_path)
-    assert outcome.status == 2
-    assert "new vs old +" in outcome.errors
-    assert "estimates only" in outcome.errors
-
-
 def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def change(table: pd.DataFrame) -> pd.DataFrame:
         table.at[5, column] = value
@@ -65,19 +62,23 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (at("probabilities", np.full(NUM_CLASSES, 0.2)), "sum to one, but those of sample 5 sum to 2.0"),
-        (at("probabilities", np.full(NUM_CLASSES, np.nan)), "must be finite, but sample 5"),
-        (at("probabilities", np.ones(3) / 3), "the same number of probabilities"),
-        (at("label", 10), "must be in [0, 10)"),
-        (at("label", 7), "must agree on the labels, but sample 5"),
-        (lambda t: t.drop(index=5), "must predict the same images, but sample 5"),
-        (lambda t: t[~((t.arm == "new") & (t.seed == 2))], "the same seeds, but 'old' has seed 2"),
-        (lambda t: t[t.label != 4], "class 4 of 10 has none"),
-        (lambda t: t.rename(columns={"label": "lable"}), "no column 'label' (did you mean 'lable'?)"),
-        (lambda t: t.drop(columns="probabilities"), "probabilities or logits"),
+        (at("probabilities", np.full(NUM_CLASSES, 0.2)), "those of 1 rows do not; row 5 sums to 2.0000"),
+        (
+            at("probabilities", np.full(NUM_CLASSES, np.nan)),
+            "must be finite, but 1 rows have NaN or inf, the first is row 5",
+        ),
+        (at("probabilities", np.ones(3) / 3), "the same number of probabilities, at least 2, but rows have 3, 10"),
+        (at("label", 10), "must lie in [0, 10), but reach from 0 to 10"),
+        (at("label", 7), "1 images with another label (the first: sample 5)"),
+        (lambda t: t.drop(index=5), "1 images added (the first: sample 5)"),
+        (lambda t: t[~((t.arm == "new") & (t.seed == 2))], "old: 0, 1, 2, 3; new: 0, 1, 3"),
+        (lambda t: t[t.label != 4], "1 have none: class 4"),
+        (lambda t: t.rename(columns={"label": "lable"}), "no 'label' (did you mean 'lable'?)"),
+        (lambda t: t.drop(columns="probabilities"), "no 'probabilities' and no 'logits'"),
         (lambda t: t[t.arm == "old"], "needs two arms"),
         (lambda t: t.iloc[:0], "has no rows"),
-        (lambda t: t.assign(seed=t.seed * 0.5), "must hold whole numbers"),
+        (lambda t: t.assign(seed=t.seed * 0.5), "must be whole numbers"),
+        (lambda t: t.drop(columns="seed"), "arm 'old', seed 0: 1200 sample ids occur more than once"),
     ],
 )
 def test_bad_predictions_are_named(
@@ -87,6 +88,31 @@ def test_bad_predictions_are_named(
     assert outcome.status == 2, outcome
     assert message in outcome.errors.replace("\n", " ")
     assert "Traceback" not in outcome.errors
+
+
+def test_one_message_lists_everything_wrong(tmp_path: Path) -> None:
+    """All differences between the arms, or all that is wrong with the values, and how to write such a file."""
+    table = make_table(num_seeds=1)
+    other = table.arm == "new"
+    third = table[other].assign(arm="third", sample_id=table[other].sample_id + 5)
+    relabeled = table.assign(label=np.where(other & (table.sample_id < 9), 0, table.label))
+    outcome = analyze(pd.concat([relabeled[~other | (table.sample_id >= 3)], third]), tmp_path)
+    message = outcome.errors.replace("\n", " ")
+    assert outcome.status == 2
+    for part in (
+        "arm 'new', seed 0 differs from arm 'old', seed 0: 3 images missing",
+        "arm 'third', seed 0 differs from",
+    ):
+        assert part in message
+    assert "5 images missing (the first: sample 0), 5 images added (the first: sample 400)" in message
+    assert "np.savez(" in message
+
+    write_arrays(
+        tmp_path / "bad.npz", labels=np.arange(1, 9), probabilities=np.full((8, 8), 0.5), class_names=list("aabcdefg")
+    )
+    message = run_cli("analyze", "--predictions", tmp_path / "bad.npz").errors.replace("\n", " ")
+    for part in ("subtract 1 if they count from 1", "sum to one", "these repeat: a"):
+        assert part in message
 
 
 def test_neither_or_both_of_study_and_predictions_is_refused() -> None:
@@ -107,6 +133,151 @@ def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
 def analyze(table: pd.DataFrame, folder: Path, *options: str) -> Outcome:
     table.to_parquet(folder / "predictions.parquet")
     return run_cli("analyze", "--predictions", folder / "predictions.parquet", *options)
+
+
+def write_arrays(path: Path, **arrays: object) -> Path:
+    np.savez(path, **{name: np.asarray(value) for name, value in arrays.items()})
+    return path
+
+
+def single_network(num_classes: int = 6, size: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels, and probabilities of a network that predicts half of class 0 as class 1."""
+    labels = np.arange(num_classes * size) % num_classes
+    predicted = labels.copy()
+    predicted[np.flatnonzero(labels == 0)[: size // 2]] = 1
+    predicted[::17] = (predicted[::17] + 2) % num_classes
+    probabilities = np.full((len(labels), num_classes), 0.2 / (num_classes - 1))
+    probabilities[np.arange(len(labels)), predicted] = 0.8
+    return labels, probabilities
+
+
+def test_single_network_is_analyzed_in_full(tmp_path: Path) -> None:
+    labels, probabilities = single_network()
+    file = write_arrays(tmp_path / "net.npz", labels=labels, probabilities=probabilities, class_names=list("abcdef"))
+    outcome = run_cli("analyze", "--predictions", file, "--to", tmp_path / "out")
+    assert outcome.status == 0, outcome
+    assert "net: macro-F1" in outcome.output
+    assert "a predicted as b" in outcome.output
+    assert "They say nothing about the recipe" in outcome.output
+    found = json.loads((tmp_path / "out" / "forensics.json").read_text())
+    (arm,) = found["arms"]
+    assert (arm["arm"], arm["seeds"]) == ("net", [0])
+    assert arm["test_macro_f1"]["recipe"] is None
+    assert arm["test_macro_f1"]["models"]["low"] < arm["test_macro_f1"]["models"]["high"]
+    strongest = arm["directed"][0]
+    assert (strongest["true_class"], strongest["predicted_class"], strongest["verdict"]) == ("a", "b", "MATERIAL")
+    assert strongest["recipe_verdict"] is None
+    undecided = [cell for cell in arm["directed"] if cell["verdict"] == "UNDECIDED"]
+    assert undecided
+    assert all(cell["images_to_decide"] for cell in undecided if cell["rate"]["models"]["estimate"] != TOLERANCE)
+    assert arm["confused_pairs"]
+    page = (tmp_path / "out" / "forensics.html").read_text()
+    for part in ("They say nothing about the recipe", "MATERIAL", "images that would decide", "Suspected label errors"):
+        assert part in page
+
+
+def test_formats_give_the_same_predictions(tmp_path: Path) -> None:
+    labels, probabilities = single_network(num_classes=3)
+    names, ids = ("cat", "dog", "emu"), np.arange(len(labels))[::-1]
+    texts = np.array(names)[labels]
+    wide = {f"p_{name}": probabilities[:, c] for c, name in enumerate(names)}
+    logits = {f"logit_{c}": np.log(probabilities[:, c]) for c in (2, 0, 1)}
+    tables = {
+        "wide.csv": pd.DataFrame({"label": texts, "file": "x", **wide}),
+        "names.parquet": pd.DataFrame({"target": texts, **dict(zip(names, probabilities.T, strict=True))}),
+        "categories.parquet": pd.DataFrame({"label": pd.Categorical(texts), **wide}),
+        "numbers.parquet": pd.DataFrame({"label": labels, "seed": 3, "sample_id": ids, **logits}),
+        "list.parquet": pd.DataFrame({"label": texts, "probs": list(probabilities)}),
+    }
+    for name, table in tables.items():
+        table.to_csv(tmp_path / name, index=False) if name.endswith("csv") else table.to_parquet(tmp_path / name)
+    write_arrays(
+        tmp_path / "half.npz", labels=labels.astype(float), probs=probabilities.astype(np.float16), arm="x", seed=3
+    )
+    write_arrays(
+        tmp_path / "both.npz", labels=labels, logits=np.log(probabilities), predictions=probabilities.argmax(axis=1)
+    )
+    expected = probabilities.argmax(axis=1)
+    for name in (*tables, "half.npz", "both.npz"):
+        read = read_predictions_files([tmp_path / name], names)
+        order = np.argsort(ids) if name == "numbers.parquet" else slice(None)
+        assert np.array_equal(read.first.labels, labels[order]), name
+        assert np.array_equal(read.first.predicted, expected[order]), name
+        assert read.first.probabilities == pytest.approx(probabilities[order], abs=2e-3), name
+        assert read.names == names
+        (arm,) = read.arms
+        assert (arm, list(read.arms[arm])) == (
+            "x" if name == "half.npz" else name.split(".")[0],
+            [3 if name in ("half.npz", "numbers.parquet") else 0],
+        )
+
+
+def test_arrays_of_seeds_and_arms(tmp_path: Path) -> None:
+    labels, probabilities = single_network(num_classes=3)
+    two = np.stack([probabilities, probabilities[:, ::-1]])
+    seeds = read_predictions_files([write_arrays(tmp_path / "s.npz", labels=labels, probabilities=two, seeds=[7, 9])])
+    assert list(seeds.arms["s"]) == [7, 9]
+    arms = read_predictions_files([write_arrays(tmp_path / "a.npz", labels=labels, probabilities=two, arms=["u", "v"])])
+    every = read_predictions_files(
+        [write_arrays(tmp_path / "b.npz", labels=labels, logits=np.stack([two, two]), arms=["u", "v"], seeds=[1, 2])]
+    )
+    assert {arm: list(by_seed) for arm, by_seed in arms.arms.items()} == {"u": [0], "v": [0]}
+    assert {arm: list(by_seed) for arm, by_seed in every.arms.items()} == {"u": [1, 2], "v": [1, 2]}
+    assert np.array_equal(arms.arms["v"][0].predicted, two[1].argmax(axis=1))
+    assert np.array_equal(every.arms["v"][2].predicted, two[1].argmax(axis=1))
+    with pytest.raises(UserInputError, match="scores of 2 seeds, so the file needs 'seeds'"):
+        read_predictions_files([write_arrays(tmp_path / "n.npz", labels=labels, probabilities=two)])
+    with pytest.raises(UserInputError, match=r"240 labels, but probabilities of 120 images"):
+        read_predictions_files(
+            [write_arrays(tmp_path / "l.npz", labels=[*labels, *labels], probabilities=probabilities)]
+        )
+
+
+def test_classes_without_images_and_predicted_classes_alone(tmp_path: Path) -> None:
+    """Macro-F1 is the mean over the classes with images, and names of images appear in the list of label errors."""
+    labels, probabilities = single_network(num_classes=4)
+    absent = np.insert(probabilities, 2, 0.0, axis=1)
+    shifted = np.where(labels >= 2, labels + 1, labels)
+    plain, gap = (
+        analyze_outside_arms(read_predictions_files([write_arrays(tmp_path / f"{n}.npz", labels=y, probabilities=p)]))
+        for n, y, p in (("plain", labels, probabilities), ("gap", shifted, absent))
+    )
+    assert gap.arms[0].test_macro_f1.estimate == pytest.approx(plain.arms[0].test_macro_f1.estimate)
+    assert "1 of 5 classes have no images: class 2" in gap.notes[1]
+    ids = [f"image{i}.png" for i in range(len(labels))]
+    named = analyze_outside_arms(
+        read_predictions_files(
+            [write_arrays(tmp_path / "i.npz", labels=labels, probabilities=probabilities, sample_ids=ids)]
+        )
+    )
+    assert plain.label_issues
+    assert [issue.sample_id for issue in named.label_issues] == [
+        ids[int(issue.sample_id)] for issue in plain.label_issues
+    ]
+    texts = np.array(list("wxyz"))
+    hard = write_arrays(tmp_path / "hard.npz", labels=texts[labels], predictions=texts[probabilities.argmax(axis=1)])
+    found = analyze_outside_arms(read_predictions_files([hard]))
+    assert found.class_names == tuple("wxyz")
+    assert found.arms[0].test_macro_f1 == plain.arms[0].test_macro_f1
+    assert "no probabilities" in found.notes[1]
+
+
+def test_one_seed_per_arm_is_compared_for_these_models(tmp_path: Path) -> None:
+    """Each model has a file of its own; seeds need not be equal."""
+    labels, probabilities = single_network()
+    right = np.full_like(probabilities, 0.04)
+    right[np.arange(len(labels)), labels] = 0.8
+    old = write_arrays(tmp_path / "old.npz", labels=labels, probabilities=probabilities, seed=1)
+    new = write_arrays(tmp_path / "new.npz", labels=labels, probabilities=right, seed=2)
+    outcome = run_cli("compare", "--predictions", old, "--predictions", new, "--to", tmp_path / "out")
+    assert outcome.status == 0, outcome
+    written = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert (written.loc[0, "verdict"], written.loc[0, "num_seeds"]) == ("BETTER", 1)
+    assert 0 < written.loc[0, "low_pp"] < written.loc[0, "effect_pp"] < written.loc[0, "high_pp"]
+    texts = [outcome.output, *((tmp_path / "out" / f"comparison.{kind}").read_text() for kind in ("html", "md", "tex"))]
+    assert all("these models" in text for text in texts)
+    assert all("recipe" in text for text in texts)
+    assert "…" not in run_cli("compare", "--predictions", old, "--predictions", new, width=80).output
 
 
 def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
@@ -133,7 +304,7 @@ def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
 def test_forensics_refuse_arguments_that_do_not_fit(tmp_path: Path) -> None:
     np.save(tmp_path / "people.npy", np.ones((3, 2)))
     for options, message in (
-        (("--class-names", "a,b"), "need as many different names"),
+        (("--class-names", "a,b"), "10 classes need as many names, but got 2: a, b"),
         (("--human-counts", str(tmp_path / "people.npy")), "human counts must be (images, classes)"),
         (("--human-counts", str(tmp_path / "none.npy")), "there is no file"),
         (
@@ -145,7 +316,6 @@ def test_forensics_refuse_arguments_that_do_not_fit(tmp_path: Path) -> None:
         outcome = analyze(make_table(), tmp_path, *options)
         assert outcome.status == 2
         assert message in outcome.errors
-    assert "one seed only" in analyze(make_table(num_seeds=1), tmp_path).errors
     for arguments, message in (
         (("analyze",), "analyze takes a STUDY, or --predictions FILE"),
         (("analyze", "x", "--to", "y"), "`study analyze STUDY` does not use --to; remove it"),

@@ -68,7 +68,7 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     flat = image_set.images.reshape(len(image_set), -1)
     lowest, highest = flat.min(axis=1), flat.max(axis=1)
     used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
-    digests = _hash_images(image_set.images, used)
+    digests = hash_images(image_set.images, used)
     counts = {
         name: np.bincount(image_set.labels[getattr(splits, name)], minlength=image_set.num_classes)
         for name in SPLIT_NAMES
@@ -158,8 +158,16 @@ def _describe_batch(
     return None
 
 
-def _hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int, bytes]:
-    """Return the digest of each used image's bytes, by sample id."""
+def hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int, bytes]:
+    """Return the digest of each used image's bytes, by sample id.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        used: (M,) int64, sample ids.
+
+    Returns:
+        Sample id -> 16 bytes of BLAKE2b.
+    """
     return {
         int(i): hashlib.blake2b(np.ascontiguousarray(images[i]).data, digest_size=16).digest() for i in np.sort(used)
     }

@@ -22,6 +22,9 @@ class ImageSet:
         masks: (N, H, W) bool, True on the object; None if the source has no masks.
         class_groups: Named groups of classes from the data set's description, such as
             {"rigid": (...), "deformable": (...)}.
+        groups: (N,) int64, number of the group of images that each belongs to, such as its patient; None where images are
+            independent.
+        group_names: Names of the groups, indexed by their numbers; empty if there are none.
 
     Raises:
         UserInputError: If shapes or dtype do not match, or a label is out of range.
@@ -34,6 +37,8 @@ class ImageSet:
     official_test: NDArray[np.bool_] | None = None
     masks: NDArray[np.bool_] | None = None
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -41,6 +46,8 @@ class ImageSet:
             raise UserInputError(f"images must be (N, H, W, 3) uint8, but are {self.images.shape} {self.images.dtype}")
         if self.labels.shape != (n,):
             raise UserInputError(f"{n} images need {n} labels, but got shape {self.labels.shape}")
+        if self.groups is not None and self.groups.shape != (n,):
+            raise UserInputError(f"{n} images need {n} numbers of groups, but got shape {self.groups.shape}")
         if n and (self.labels.min() < 0 or self.labels.max() >= self.num_classes):
             raise UserInputError(
                 f"labels must be in [0, {self.num_classes}), but range from {self.labels.min()} to {self.labels.max()}"
@@ -48,6 +55,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def name_group(self, group: int) -> str:
+        """Return the name of a group, or its number if it has no name."""
+        return self.group_names[group] if self.group_names else str(group)
 
     @property
     def num_classes(self) -> int:

@@ -1,6 +1,7 @@
 """The splits train, search, confirm and test: disjoint, stratified, and the same for all trials of a study."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,9 @@ from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
 from trainables.seeds import numpy_generator
 
+# Folds from which a split by groups is put together, and groups that a message names.
+MAX_FOLDS = 20
+NUM_EXAMPLES = 3
 SPLIT_NAMES = ("train", "search", "confirm", "test")
 
 Indices = NDArray[np.int64]
@@ -45,10 +49,12 @@ class Splits:
 
 
 def compute_data_fingerprint(image_set: ImageSet) -> str:
-    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels and the class names."""
+    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels, the class names and the groups, if any."""
     digest = hashlib.sha256(repr((image_set.images.shape, image_set.class_names)).encode())
     digest.update(np.ascontiguousarray(image_set.images).data)
     digest.update(np.ascontiguousarray(image_set.labels, dtype="<i8").data)
+    if image_set.groups is not None:
+        digest.update(np.ascontiguousarray(image_set.groups, dtype="<i8").data)
     return digest.hexdigest()[:16]
 
 
@@ -61,7 +67,9 @@ def make_splits(
     test_fraction: float | None = None,
     num_test_images: int | None = None,
 ) -> Splits:
-    """Return stratified, disjoint splits, which depend on the images' labels and `seed` alone.
+    """Return stratified, disjoint splits, which depend on the images' labels and groups and on `seed` alone.
+
+    Images of one group stay in one split; the sizes and the shares of the classes are then approximate.
 
     Args:
         image_set: Images; a published test set becomes the test split.
@@ -72,22 +80,24 @@ def make_splits(
         num_test_images: Size of a stratified part of the published test set; None takes all of it.
 
     Raises:
-        UserInputError: If a fraction or a number is out of range or does not apply, or if a split lacks a class.
+        UserInputError: If a fraction or a number is out of range or does not apply, if a split lacks a class, or if groups have
+            images both inside and outside the published test set.
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
-    labels = image_set.labels
+    check_groups(image_set)
+    labels, groups = image_set.labels, image_set.groups
     if image_set.official_test is None:
         assert test_fraction is not None
         pool = np.arange(len(labels), dtype=np.int64)
-        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test")
+        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups)
         rest = np.setdiff1d(pool, test, assume_unique=True)
     else:
         pool = rest = np.flatnonzero(~image_set.official_test)
         official = np.flatnonzero(image_set.official_test)
         test = _draw(official, labels, num_test_images or len(official), seed, "test")
-    confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm")
+    confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups)
     rest = np.setdiff1d(rest, confirm, assume_unique=True)
-    search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search")
+    search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups)
     train = np.setdiff1d(rest, search, assume_unique=True)
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
@@ -121,8 +131,63 @@ def choose_stratified(labels: Indices, count: int, generator: np.random.Generato
     return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
 
 
-def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str) -> Indices:
-    return pool[choose_stratified(labels[pool], count, numpy_generator(seed, "splits", split))].astype(np.int64)
+def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> Indices:
+    """Return sorted positions of about `count` images in whole groups, which preserve the shares of the classes approximately.
+
+    They are the first folds of scikit-learn's StratifiedGroupKFold, so many that they come nearest to the share.
+
+    Args:
+        labels: (N,) int64 >= 0.
+        groups: (N,) int64.
+        count: 0 < count < N.
+        seed: Shuffles the groups.
+
+    Raises:
+        UserInputError: If there are fewer than two groups.
+    """
+    # Imported here, because it is slow and only groups need it.
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    num_groups = len(np.unique(groups))
+    if num_groups < 2:
+        raise UserInputError(
+            f"a split by groups needs two groups or more, but {len(labels)} images are left in {num_groups}; "
+            "remove data.group, or give images of more groups"
+        )
+    most = max(2, min(MAX_FOLDS, num_groups, int(np.bincount(labels)[np.unique(labels)].min())))
+    share = count / len(labels)
+    choices = [(abs(taken / folds - share), folds, taken) for folds in range(2, most + 1) for taken in range(1, folds)]
+    _, num_folds, num_taken = min(choices)
+    splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer images than folds is refused later, where a split lacks it.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = [chosen for _, chosen in splitter.split(labels, labels, groups)]
+    return np.sort(np.concatenate(folds[:num_taken])).astype(np.int64)
+
+
+def check_groups(image_set: ImageSet) -> None:
+    """Raise UserInputError if groups have images both inside and outside the published test set."""
+    if image_set.groups is None or image_set.official_test is None:
+        return
+    is_test = image_set.official_test
+    straddling = np.intersect1d(image_set.groups[is_test], image_set.groups[~is_test])
+    if len(straddling):
+        inside = np.isin(image_set.groups, straddling)
+        names = [image_set.name_group(int(group)) for group in straddling[:NUM_EXAMPLES]]
+        raise UserInputError(
+            f"images of one group must be in one split, but {len(straddling)} groups ({', '.join(names)}"
+            f"{', ...' if len(straddling) > NUM_EXAMPLES else ''}) have {int((inside & is_test).sum())} images in the published "
+            f"test set and {int((inside & ~is_test).sum())} outside it; move each group to one side, or merge the published test "
+            "set into the other images and set data.test_fraction"
+        )
+
+
+def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str, groups: Indices | None = None) -> Indices:
+    generator = numpy_generator(seed, "splits", split)
+    if groups is not None:
+        return pool[choose_groups(labels[pool], groups[pool], count, int(generator.integers(2**31)))].astype(np.int64)
+    return pool[choose_stratified(labels[pool], count, generator)].astype(np.int64)
 
 
 def _check_request(

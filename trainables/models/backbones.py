@@ -22,20 +22,35 @@ BACKBONES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {"resnet18": torchvision.models.resnet18, "resnet50": torchvision.models.resnet50}
 )
 COMPILERS = ("none", "inductor", "cuda_graphs")
+HEAD_PRECISIONS = ("fp32", "as_backbone")
+
+
+class Float32Linear(nn.Linear):
+    """An `nn.Linear` that computes in float32 inside autocast too.
+
+    In bfloat16, with 8 significant bits, the two largest logits of an image may be equal although its features are not, and
+    the class with the lower index would be predicted.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
+        """Return (N, K) float32 of (N, D) in any floating-point type."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
 
 
 def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = None) -> nn.Module:
     """Return a torchvision ResNet, float32 on the CPU, with a pretrained or random backbone and a random head `fc`.
 
     Args:
-        config: Reads `seed`, `backbone`, `weights` and `freeze`. The parameters of a frozen backbone require no gradient;
+        config: Reads `seed`, `backbone`, `weights`, `freeze` and `head_precision`: "fp32" computes the logits in float32,
+            "as_backbone" in the precision of the backbone. The parameters of a frozen backbone require no gradient;
             `set_training_mode` keeps its BatchNorm statistics fixed.
         num_classes: Outputs K of the head.
         weights: Location of the pretrained weights on this machine. None means the `weights` of `config`, which in a
             study are only an identity ("sha256:...").
 
     Raises:
-        UserInputError: For an unknown backbone, or weights that are missing or do not match it.
+        UserInputError: For an unknown backbone or precision, or weights that are missing or do not match the backbone.
     """
     backbone = config.word("backbone")
     weights = config.word("weights") if weights is None else weights
@@ -48,7 +63,8 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
             model = BACKBONES[backbone](weights=None)
         model.to_empty(device="cpu")
         load_backbone_weights(model, backbone, weights)
-    model.fc = _build_head(_num_features(model), num_classes, torch_generator(config.seed, "head"))
+    head_type = _find_head_type(config)
+    model.fc = _build_head(head_type, _num_features(model), num_classes, torch_generator(config.seed, "head"))
     if config.get("freeze", False):
         for parameter in split_parameters(model)[0]:
             parameter.requires_grad_(False)
@@ -150,10 +166,19 @@ def _num_features(model: nn.Module) -> int:
     return model.fc.in_features
 
 
-def _build_head(num_features: int, num_classes: int, generator: torch.Generator) -> nn.Linear:
+def _find_head_type(config: TrialConfig) -> type[nn.Linear]:
+    precision = config.word("head_precision")
+    if precision not in HEAD_PRECISIONS:
+        raise UserInputError(f"there is no head_precision {precision!r}{nearest_name(precision, HEAD_PRECISIONS)}")
+    return Float32Linear if precision == "fp32" else nn.Linear
+
+
+def _build_head(
+    head_type: type[nn.Linear], num_features: int, num_classes: int, generator: torch.Generator
+) -> nn.Linear:
     """Return a linear layer with the distribution of `nn.Linear`: uniform in +-1/sqrt(num_features)."""
     with torch.device("meta"):
-        head = nn.Linear(num_features, num_classes)
+        head = head_type(num_features, num_classes)
     head.to_empty(device="cpu")
     bound = 1.0 / math.sqrt(num_features)
     with torch.no_grad():

@@ -70,6 +70,8 @@ class TrialRecord(BaseModel):
         digests: SHA-256 (hex) of the files stored in best/, by their names below the trial's folder.
         notes: Other events, such as a damaged checkpoint.
         diverged: Whether the trial failed because macro-F1 or the training loss was not a finite number.
+        last_finite_epoch: Epoch whose weights are stored for a confirmation trial that diverged; 0 if it had no finite epoch;
+            None for every other trial.
         started: ISO 8601, UTC.
         ended: ISO 8601, UTC; "" while the trial is running.
         ended_order: Position of the end on the study's event counter.
@@ -101,6 +103,7 @@ class TrialRecord(BaseModel):
     digests: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     diverged: bool = False
+    last_finite_epoch: int | None = None
     started: str = ""
     ended: str = ""
     ended_order: int | None = None
@@ -123,6 +126,9 @@ class TrialRecord(BaseModel):
     def to_json(self) -> str:
         """Return the text of record.json: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
+        if self.last_finite_epoch is None:
+            # Left out, so that the text of a trial that did not diverge is that of earlier versions.
+            del body["last_finite_epoch"]
         return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod

@@ -68,6 +68,18 @@ class TrialFiles:
                 continue
         return None, tuple(problems)
 
+    def read_finite_checkpoint(self) -> Checkpoint | None:
+        """Return the latest intact checkpoint of finite weights after at least one epoch with finite metrics, or None."""
+        for name in reversed(self._checkpoint_names()):
+            where = f"{self.store.root}/{CHECKPOINTS}/{name}"
+            try:
+                checkpoint = Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where)
+            except (DamagedFileError, FileNotFoundError):
+                continue
+            if checkpoint.is_finite:
+                return checkpoint
+        return None
+
     def delete_checkpoint(self) -> None:
         """Delete all checkpoints, of a trial that has ended."""
         self.store.delete(CHECKPOINTS)

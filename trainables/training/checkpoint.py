@@ -63,6 +63,12 @@ class Checkpoint:
     history: tuple[EpochMetrics, ...]
     partial: PartialEpoch | None = None
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the last finished epoch had finite metrics and every weight is finite; False before the first epoch."""
+        ended_well = bool(self.history) and self.history[-1].is_finite
+        return ended_well and all(bool(torch.isfinite(value).all()) for value in self.model_state.values())
+
     def to_bytes(self) -> bytes:
         """Return one safetensors blob: the tensors, and in its metadata a SHA-256 of everything and the other state as JSON."""
         tensors = {

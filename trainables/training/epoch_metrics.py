@@ -52,3 +52,8 @@ class EpochMetrics(BaseModel):
     def is_finite(self) -> bool:
         """Whether macro-F1 and both losses are finite numbers."""
         return None not in (self.train_loss, self.search_loss, self.macro_f1)
+
+    @property
+    def ends_trial(self) -> bool:
+        """Whether macro-F1 or the training loss is not a finite number, with which a trial fails as diverged."""
+        return None in (self.macro_f1, self.train_loss)

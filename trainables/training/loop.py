@@ -47,6 +47,7 @@ class TrialData:
         splits: Indices of the four splits.
         class_names: K names.
         class_groups: Named groups of class names.
+        groups: (N,) int64, number of the group of each image; None where images are independent.
         reload: Loads the images from their source within a memory budget; called on a node without the mapped file.
     """
 
@@ -55,6 +56,7 @@ class TrialData:
     splits: Splits
     class_names: tuple[str, ...]
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
     reload: Callable[[ImageMemoryBudget], object] | None = None
 
     def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:

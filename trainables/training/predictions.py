@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ class Predictions:
         labels: (N,) int64 in [0, K).
         logits: (N, K) float32, finite.
         split: Name of the split ("search", "confirm" or "test").
+        groups: (N,) int64, number of the group of each image; None where images are independent.
 
     Raises:
         UserInputError: If the shapes do not match, ids repeat, logits are not finite, or labels are out of range.
@@ -28,6 +30,7 @@ class Predictions:
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
     split: str
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.sample_ids)
@@ -36,7 +39,13 @@ class Predictions:
                 f"predictions on {self.split!r} need ids (N,), labels (N,) and logits (N, K), but got "
                 f"{self.sample_ids.shape}, {self.labels.shape}, {self.logits.shape}"
             )
+        if self.groups is not None and self.groups.shape != (n,):
+            raise UserInputError(
+                f"predictions on {self.split!r} need groups (N,), but got {self.groups.shape} for {n} images"
+            )
         order = np.argsort(self.sample_ids, kind="stable")
+        if self.groups is not None:
+            object.__setattr__(self, "groups", np.ascontiguousarray(self.groups[order], dtype=np.int64))
         object.__setattr__(self, "sample_ids", np.ascontiguousarray(self.sample_ids[order], dtype=np.int64))
         object.__setattr__(self, "labels", np.ascontiguousarray(self.labels[order], dtype=np.int64))
         object.__setattr__(self, "logits", np.ascontiguousarray(self.logits[order], dtype=np.float32))
@@ -63,13 +72,15 @@ class Predictions:
     def to_npz(self) -> bytes:
         """Return an npz archive without pickles."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            sample_ids=self.sample_ids,
-            labels=self.labels,
-            logits=self.logits,
-            split=np.frombuffer(self.split.encode(), dtype=np.uint8),
-        )
+        arrays: dict[str, Any] = {
+            "sample_ids": self.sample_ids,
+            "labels": self.labels,
+            "logits": self.logits,
+            "split": np.frombuffer(self.split.encode(), dtype=np.uint8),
+        }
+        if self.groups is not None:
+            arrays["groups"] = self.groups
+        np.savez(buffer, **arrays)
         return buffer.getvalue()
 
     @classmethod
@@ -81,4 +92,5 @@ class Predictions:
                 labels=archive["labels"],
                 logits=archive["logits"],
                 split=archive["split"].tobytes().decode(),
+                groups=archive.get("groups"),
             )

@@ -5,7 +5,8 @@ import pytest
 
 from analysis.classes.clusters import ALPHA, compute_pair_test, find_clusters, fit_quasi_independence
 from analysis.classes.human_counts import compute_human_shares
-from analysis.classes.pair_rates import AMBIGUOUS, MACHINE_SPECIFIC, OPEN, compute_human_excess, compute_pair_rate
+from analysis.classes.pair_rates import AMBIGUOUS, MACHINE_SPECIFIC, OPEN, compare_with_humans, compute_pair_rates
+from analysis.findings.class_findings import ConfusedPair, HumanExcess
 from analysis.statistics.arm_predictions import ArmPredictions
 from benchmarks.validation.cluster_simulation import NUM_CLASSES, ConfusedArm
 from search_spaces.errors import UserInputError
@@ -43,7 +44,7 @@ def test_planted_cluster_is_found_and_stable_and_repeats() -> None:
     arm = ConfusedArm(num_images=3000, group=(2, 4, 7), share=0.6).draw(2)
     pairs, clusters = find_clusters(arm, NAMES)
     assert {pair.classes for pair in pairs} == {("c", "e"), ("c", "h"), ("e", "h")}
-    assert all(pair.rate.low > pair.expected_rate for pair in pairs)
+    assert all(pair.rate.recipe.low > pair.expected_rate for pair in pairs)
     assert [cluster.classes for cluster in clusters] == [("c", "e", "h")]
     assert clusters[0].stability >= 0.95
     assert find_clusters(arm, NAMES) == (pairs, clusters)
@@ -71,24 +72,29 @@ def test_no_errors_no_clusters() -> None:
 
 def test_human_excess_and_its_word() -> None:
     arm = ConfusedArm(num_images=1800, group=(0, 4), share=0.9).draw(4)
-    n = len(arm.labels)
+    (rate,) = compute_pair_rates(arm, [(0, 4)], 0.95)
+    pair = ConfusedPair(classes=("a", "e"), rate=rate, expected_rate=0.1, p_adjusted=0.01)
+
+    def compare(human: np.ndarray) -> HumanExcess:
+        (found,) = compare_with_humans(arm, [pair], NAMES, human, 0.95)
+        assert found.human is not None
+        return found.human
+
     clear = np.eye(K)[arm.labels]
-    rate = compute_pair_rate(arm, 0, 4, 0.95)
-    found = compute_human_excess(arm, 0, 4, clear, 0.95)
-    assert (found.human_rate, found.word) == (0.0, MACHINE_SPECIFIC)
+    found = compare(clear)
+    assert (found.human_rate, found.word, found.recipe_word) == (0.0, MACHINE_SPECIFIC, MACHINE_SPECIFIC)
     assert found.excess.estimate == pytest.approx(rate.estimate)
     blurred = clear.copy()
     blurred[np.isin(arm.labels, (0, 4))] = 0.4 * np.eye(K)[0] + 0.6 * np.eye(K)[4]
-    assert compute_human_excess(arm, 0, 4, blurred, 0.95).word == AMBIGUOUS
+    assert compare(blurred).word == AMBIGUOUS
     same = clear.copy()
     images = np.isin(arm.labels, (0, 4))
     other = np.where(arm.labels == 0, 4, 0)
     same[images, arm.labels[images]] = 1 - rate.estimate
     same[images, other[images]] = rate.estimate
-    as_people = compute_human_excess(arm, 0, 4, same, 0.95)
+    as_people = compare(same)
     assert as_people.word == OPEN
-    assert as_people.excess.low < 0 < as_people.excess.high
-    assert n == 1800
+    assert as_people.excess.first.low < 0 < as_people.excess.first.high
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score
 
-from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_interval
+from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.confusion_matrix import compute_confusion, compute_excess
 from analysis.statistics.arm_predictions import ArmPredictions
 from search_spaces.errors import UserInputError
@@ -42,15 +43,27 @@ def test_counts_are_means_over_seeds_and_rates_lie_in_their_intervals():
     np.testing.assert_allclose(rates, expected / 60, atol=1e-12)
     np.testing.assert_allclose(rates.sum(axis=1), 1)
     for cell in itertools.chain(*found.rates):
-        assert 0 <= cell.low <= cell.estimate <= cell.high <= 1
-        assert cell.low < cell.high
+        for interval in (cell.models, cell.recipe):
+            assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
+            assert interval.low < interval.high
+
+
+def test_one_model_has_intervals_for_itself_alone():
+    """Its recall is a binomial proportion, whose interval lies just inside that of Clopper and Pearson."""
+    arm = draw_arm(num_seeds=1)
+    for score in compute_class_scores(arm, NAMES, 0.95):
+        assert score.recall.recipe is None
+        exact = binomtest(round(60 * score.recall.estimate), 60).proportion_ci(0.95)
+        assert (score.recall.models.low, score.recall.models.high) == pytest.approx((exact.low, exact.high), abs=0.015)
+    assert compute_macro_f1_intervals(arm, 0.95).recipe is None
 
 
 def test_empty_cells_have_a_positive_upper_bound():
     found = compute_confusion(draw_arm(), NAMES, 0.95)
     never = found.rates[3][2]
-    assert (never.estimate, never.low) == (0.0, 0.0)
-    assert never.high == pytest.approx(1 - 0.025 ** (1 / 60))
+    assert (never.estimate, never.models.low) == (0.0, 0.0)
+    assert never.models.high == pytest.approx(1 - 0.05 ** (1 / 60))
+    assert never.recipe.high >= never.models.high
 
 
 def test_permuting_seeds_and_images_changes_no_cell():
@@ -63,13 +76,14 @@ def test_permuting_seeds_and_images_changes_no_cell():
         strict=True,
     )
     for one, two in cells:
-        assert (two.low, two.high) == pytest.approx((one.low, one.high), abs=1e-9)
+        for new, old in ((two.models, one.models), (two.recipe, one.recipe)):
+            assert (new.low, new.high) == pytest.approx((old.low, old.high), abs=1e-9)
 
 
 def test_seed_noise_widens_the_cells():
     def width(arm):
         cell = compute_confusion(arm, NAMES, 0.95).rates[0][0]
-        return cell.high - cell.low
+        return cell.recipe.high - cell.recipe.low
 
     calm = np.mean([width(draw_arm(num_images=2000, seed=s)) for s in range(5)])
     noisy = np.mean([width(draw_arm(num_images=2000, seed=s, seed_sd=0.1)) for s in range(5)])
@@ -81,7 +95,7 @@ def test_rate_intervals_cover_the_true_rate():
     hits = []
     for i in range(75):
         rates = compute_confusion(draw_arm(num_images=160, seed=100 + i, seed_sd=0.03), NAMES, 0.95).rates
-        hits += [rates[c][c].low <= 0.7 <= rates[c][c].high for c in range(4)]
+        hits += [rates[c][c].recipe.low <= 0.7 <= rates[c][c].recipe.high for c in range(4)]
     assert np.mean(hits) >= 0.92
 
 
@@ -111,49 +125,52 @@ def test_class_scores_are_scikit_learns_and_lie_in_their_intervals():
         expected = np.mean([score(arm.labels, p, average=None, zero_division=0) for p in arm.predicted], axis=0)
         intervals = [getattr(s, field) for s in scores]
         assert [i.estimate for i in intervals] == pytest.approx(expected)
-        for interval in intervals:
+        for interval in (found for i in intervals for found in (i.models, i.recipe)):
             assert 0 < interval.low < interval.estimate <= interval.high <= 1
             assert interval.estimate < interval.high or interval.estimate == 1
     diagonal = [compute_confusion(arm, NAMES, 0.95).rates[c][c] for c in range(4)]
-    assert [s.recall for s in scores] == diagonal
+    assert [s.recall.models for s in scores] == [cell.models for cell in diagonal]
     mean_f1 = np.mean([s.f1.estimate for s in scores])
-    assert compute_macro_f1_interval(arm, 0.95).interval.estimate == pytest.approx(mean_f1)
+    assert compute_macro_f1_intervals(arm, 0.95).estimate == pytest.approx(mean_f1)
 
 
 def test_a_class_never_predicted_has_an_unknown_precision():
     labels = np.arange(40) % 4
     predicted = np.tile(np.where(labels == 2, 0, labels), (2, 1))
     frog = compute_class_scores(make_arm(labels, predicted), NAMES, 0.95)[2]
-    assert (frog.precision.estimate, frog.precision.low, frog.precision.high) == (0, 0, 1)
-    assert (frog.recall.estimate, frog.recall.low) == (0, 0)
-    assert 0 < frog.recall.high < 1
+    for interval in (frog.precision.models, frog.precision.recipe):
+        assert (interval.estimate, interval.low, interval.high) == (0, 0, 1)
+    assert (frog.recall.estimate, frog.recall.recipe.low) == (0, 0)
+    assert 0 < frog.recall.recipe.high < 1
 
 
 def test_a_class_without_images_is_unknown_and_does_not_break_the_rest():
     labels = np.arange(60) % 3
     found = compute_confusion(make_arm(labels, np.stack([labels, labels])), NAMES, 0.95)
-    assert all((c.estimate, c.low, c.high) == (0, 0, 1) for c in found.rates[3])
+    assert all((i.estimate, i.low, i.high) == (0, 0, 1) for c in found.rates[3] for i in (c.models, c.recipe))
     assert found.rates[0][0].estimate == 1.0
 
 
 def test_perfect_predictions_have_intervals_of_positive_width():
     labels = np.arange(80) % 4
     arm = make_arm(labels, np.stack([labels] * 3))
-    found = compute_macro_f1_interval(arm, 0.95)
-    assert found.standard_error == 0
-    assert found.interval.estimate == found.interval.high == 1.0
-    assert 0.9 < found.interval.low < 1.0
+    found = compute_macro_f1_intervals(arm, 0.95)
+    for interval in (found.models, found.recipe):
+        assert interval.estimate == interval.high == 1.0
+        assert 0.9 < interval.low < 1.0
     for score in compute_class_scores(arm, NAMES, 0.95):
-        assert score.f1.estimate == score.f1.high == 1.0
-        assert 0.8 < score.f1.low < 1.0
+        for interval in (score.f1.models, score.f1.recipe):
+            assert interval.estimate == interval.high == 1.0
+            assert 0.7 < interval.low < 1.0
 
 
 def test_macro_f1_interval_stays_inside_0_1():
     labels = np.arange(24) % 4
     wrong = labels.copy()
     wrong[:4] = (labels[:4] + 1) % 4
-    interval = compute_macro_f1_interval(make_arm(labels, np.stack([labels, wrong])), 0.99).interval
-    assert 0 <= interval.low < interval.estimate < interval.high == 1.0
+    found = compute_macro_f1_intervals(make_arm(labels, np.stack([labels, wrong])), 0.99)
+    for interval in (found.models, found.recipe):
+        assert 0 <= interval.low < interval.estimate < interval.high <= 1.0
 
 
 @pytest.mark.parametrize("compute", [compute_confusion, compute_class_scores])
@@ -163,8 +180,6 @@ def test_bad_input_is_refused(compute):
         compute(arm, NAMES[:3], 0.95)
     with pytest.raises(UserInputError, match="confidence"):
         compute(arm, NAMES, 95)
-    with pytest.raises(UserInputError, match="one seed only"):
-        compute(make_arm(arm.labels, arm.predicted[:1]), NAMES, 0.95)
     lone = np.where(np.arange(240) == 0, 3, np.arange(240) % 3)
     with pytest.raises(UserInputError, match="class 3 has 1"):
         compute(make_arm(lone, arm.predicted), NAMES, 0.95)

@@ -89,7 +89,7 @@ def test_a_confusion_cell_carries_rate_and_half_width() -> None:
         else:
             rate, half = text.split("\n±")
             assert float(rate) == pytest.approx(100 * cell.estimate, abs=0.051)
-            assert float(half) == pytest.approx(50 * (cell.high - cell.low), abs=0.051)
+            assert float(half) == pytest.approx(50 * (cell.models.high - cell.models.low), abs=0.051)
 
 
 def test_counts_are_colored_by_the_fraction_of_their_row() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.study_findings import Findings
+from analysis.report.forensic_sentences import describe_decision
 from analysis.report.number_formats import (
     escape_markdown,
     flatten_passport,
@@ -212,8 +213,16 @@ def test_the_report_contains_all_findings(build) -> None:
     assert large.cam_admission is not None
     for test in large.cam_admission.tests:
         assert test.rule in text
-    assert "+12.0 pp [+8.0, +16.0]" in text
-    assert "Frequency audit: PASS" in text
+    assert "+12.0 pp [+10.0, +14.0]; recipe [+8.0, +16.0]" in text
+    assert "Frequency audit: FAIL; recipe UNDECIDED: airplane" in text
+    assert "For these models FAIL: airplane, automobile; for the recipe FAIL: airplane" in text
+    assert "FAIL; recipe UNDECIDED" in text
+    assert "texture; recipe mixed" in text
+    assert "machine-specific; recipe undecided" in text
+    for arm in findings.arms:
+        for cell in arm.directed[:15]:
+            assert format_interval(cell.rate) in text
+            assert describe_decision(cell) in text
     assert "0x5, 31x2" in text
     assert "location of the cue: bottom side" in text
     for panel in findings.panels:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import Confusion
-from analysis.findings.comparison_findings import ComparisonRow, Verdict
-from analysis.findings.interval import Interval
+from analysis.findings.comparison_findings import ArmDivergence, ComparisonRow, Question, Verdict
+from analysis.findings.interval import Interval, TwoIntervals
 from analysis.report.arm_tables import (
     build_arm_csv,
     build_arm_latex,
@@ -19,15 +19,19 @@ from analysis.report.arm_tables import (
     build_pair_table,
     format_arm,
 )
+from analysis.report.sentences import describe_evidence, describe_verdict
 from analysis.report.tables import (
     BAR_WIDTH,
     HEADER,
+    ONE_SEED,
     TERMINAL_BAR_WIDTH,
+    TWO_QUESTIONS,
     build_csv,
     build_latex,
     build_markdown,
     build_rich_table,
     build_table_rows,
+    describe_divergence,
     format_bar,
     format_row,
 )
@@ -51,6 +55,9 @@ ROW = ComparisonRow(
     num_images=10_000,
     minimum_detectable_effect=0.0040,
     p_value=0.0123,
+    p_adjusted=0.0123,
+    models_effect=Interval(estimate=0.0042, low=0.0020, high=0.0064),
+    models_verdict=Verdict.BETTER,
     seed_differences=(0.004, 0.0044),
     cost_ratio=2.3,
 )
@@ -61,6 +68,9 @@ UNDECIDED = dataclasses.replace(
     verdict=Verdict.UNDECIDED,
     settles="about 24 seeds would settle it (now 10), if the difference stays",
     p_value=0.0004,
+    p_adjusted=0.0004,
+    models_effect=Interval(estimate=-0.002, low=-0.0058, high=0.0018),
+    models_verdict=Verdict.UNDECIDED,
     cost_ratio=None,
 )
 ARM = ArmFinding(
@@ -71,7 +81,9 @@ ARM = ArmFinding(
     hyperparameters={"lr": 0.1},
     search_macro_f1=0.8,
     confirm_macro_f1=0.79,
-    test_macro_f1=Interval(estimate=0.78123, low=0.77, high=0.79),
+    test_macro_f1=TwoIntervals(
+        models=Interval(estimate=0.78123, low=0.775, high=0.785), recipe=Interval(estimate=0.78123, low=0.77, high=0.79)
+    ),
     class_scores=(),
     confusion=Confusion(counts=(), rates=(), excess=()),
     confused_pairs=None,
@@ -144,12 +156,42 @@ def test_text_bar_shows_interval_zero_and_estimate():
     assert text.index("░") < BAR_WIDTH // 2
 
 
-def test_holm_p_is_over_the_rows_of_the_table():
-    first, second = build_table_rows([ROW, UNDECIDED])
-    assert first.p_holm_value == ROW.p_value
-    assert second.p_holm_value == 2 * UNDECIDED.p_value
-    assert (first.p_value, first.p_holm) == ("0.012", "0.012")
-    assert second.p_value == "<0.001"
+def test_adjusted_p_is_that_of_the_row_and_absent_where_there_is_none():
+    assert [row.p_adjusted for row in build_table_rows([ROW, UNDECIDED])] == ["0.012", "<0.001"]
+    assert build_table_rows([dataclasses.replace(ROW, p_adjusted=None)])[0].p_adjusted == "n/a"
+
+
+def test_both_questions_are_shown_and_one_seed_is_about_these_models():
+    one = dataclasses.replace(ROW, question=Question.MODELS, num_seeds=1, effect=ROW.models_effect)
+    assert "BETTER (these models) | 1 seed |" in format_row(one)
+    assert ONE_SEED in build_markdown([one])
+    assert TWO_QUESTIONS not in build_markdown([one])
+    assert "[+0.20, +0.64] BETTER" in build_markdown([ROW])
+    assert TWO_QUESTIONS in build_markdown([ROW])
+    assert ONE_SEED not in build_markdown([ROW])
+    assert describe_verdict(build_table_rows([one])[0]).endswith("with one seed, nothing is known about the recipe).")
+    table = pd.read_csv(io.StringIO(build_csv([ROW, one])))
+    assert table["question"].tolist() == ["recipe", "models"]
+    assert table["models_low_pp"].tolist() == pytest.approx([0.20, 0.20])
+    earlier = dataclasses.replace(ROW, models_effect=None, models_verdict=None)
+    assert build_table_rows([earlier])[0].models == "n/a"
+
+
+def test_divergence_is_shown_with_its_interval_its_epochs_and_all_runs():
+    arm = ArmDivergence(
+        arm="ResNet50", rate=Interval(estimate=0.2, low=0.03, high=0.56), num_diverged=2, num_runs=10, epochs=(3, 0)
+    )
+    row = dataclasses.replace(ROW, divergence=(arm,), all_runs_effect=Interval(estimate=-0.1, low=-0.3, high=0.1))
+    expected = (
+        "ResNet50: 2 of 10 runs diverged (95 % interval 3 to 56 %), scored at epoch 3, chance; the row is about the 10 seeds "
+        "with which every run finished; "
+        "difference over all runs -10.00 pp [-30.00, +10.00]"
+    )
+    assert describe_divergence(row) == expected
+    assert expected in format_row(row)
+    assert expected in build_markdown([row])
+    assert expected in describe_evidence(build_table_rows([row])[0])
+    assert pd.read_csv(io.StringIO(build_csv([row])))["num_diverged"].tolist() == [2]
 
 
 def test_csv_has_full_precision():
@@ -176,7 +218,8 @@ def test_every_format_contains_the_same_text():
         for cell in (row.effect.removesuffix(" pp"), row.interval, row.verdict, row.seeds, row.mde):
             assert cell in terminal
         assert row.cost in terminal or row.value.cost_ratio is None
-        assert f"p {row.p_holm}" in terminal
+        assert f"p {row.p_adjusted}" in terminal
+        assert row.models.rpartition(" ")[0] in terminal
         assert row.effect.lstrip("-") in latex
         assert row.verdict in latex
         assert format_bar(row.bar, TERMINAL_BAR_WIDTH) in terminal
@@ -233,6 +276,7 @@ def test_arm_table_in_every_format():
     assert format_arm(ARM) == (
         "ResNet18",
         "0.7812",
+        "[0.7750, 0.7850]",
         "[0.7700, 0.7900]",
         "11.2 M",
         "3.63",
@@ -242,13 +286,15 @@ def test_arm_table_in_every_format():
         "228",
     )
     assert (
-        "| ResNet18 | 0.7812 | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
+        "| ResNet18 | 0.7812 | [0.7750, 0.7850] | [0.7700, 0.7900] | 11.2 M | 3.63 | 1,234 | 2,346 | 9,000 | 228 |"
         in build_arm_markdown([ARM])
     )
-    assert r"ResNet18 & 0.7812 & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\" in build_arm_latex(
-        [ARM]
+    assert (
+        r"ResNet18 & 0.7812 & [0.7750, 0.7850] & [0.7700, 0.7900] & 11.2 M & 3.63 & 1,234 & 2,346 & 9,000 & 228 \\"
+        in build_arm_latex([ARM])
     )
     table = pd.read_csv(io.StringIO(build_arm_csv([ARM])))
     assert table["macro_f1"][0] == ARM.test_macro_f1.estimate
+    assert (table["macro_f1_low"][0], table["macro_f1_models_low"][0]) == (0.77, 0.775)
     assert table["num_parameters"][0] == 11_181_642
     assert build_arm_rich_table([ARM, ARM]).row_count == 2

@@ -1,15 +1,17 @@
-"""Tuning curves: expected best score over device time, and changes of the lead."""
+"""Tuning curves: best score over device time, bands where trials are independent, and changes of the lead."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from analysis.findings.search_findings import TuningCurve, TuningPoint
+from analysis.findings.search_findings import TuningCurve
 from analysis.report.search_figures import plot_tuning_curves
 from analysis.report.sentences import describe_tuning
 from analysis.search.tuning_curves import compute_tuning_curves, find_lead_changes
+from study.results.search_results import has_independent_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.analysis.findings_factory import make_findings
@@ -24,8 +26,12 @@ def records() -> tuple[TrialRecord, ...]:
     return book.of_stage("search")
 
 
+def compute(records: Sequence[TrialRecord], *, is_independent: bool = True) -> tuple[TuningCurve, ...]:
+    return compute_tuning_curves(records, 6, is_independent=is_independent)
+
+
 def test_curve_rises_ends_below_the_best_and_covers_the_arm_s_device_time(records: tuple[TrialRecord, ...]) -> None:
-    curves = compute_tuning_curves(records, 6)
+    curves = compute(records)
     assert [c.arm for c in curves] == ["resnet18", "resnet50"]
     for curve in curves:
         own = [r for r in records if r.config.arm == curve.arm]
@@ -37,7 +43,26 @@ def test_curve_rises_ends_below_the_best_and_covers_the_arm_s_device_time(record
         assert all(p.low <= p.expected + 1e-12 and p.low <= p.high for p in curve.points)
         assert curve.points[-1].device_seconds == pytest.approx(sum(r.device_seconds for r in own))
         assert curve.observed[-1] == (pytest.approx(curve.points[-1].device_seconds), max(full))
-    assert compute_tuning_curves(records, 6) == curves
+    assert compute(records) == curves
+
+
+def test_trials_that_depend_on_each_other_have_the_observed_curve_alone(records: tuple[TrialRecord, ...]) -> None:
+    adaptive, independent = (compute(records, is_independent=value) for value in (False, True))
+    assert all(curve.points == () for curve in adaptive)
+    assert [curve.observed for curve in adaptive] == [curve.observed for curve in independent]
+
+
+@pytest.mark.parametrize(
+    ("search", "has_bands"),
+    [
+        ({"sampler": "random", "asha": {"enabled": False}}, True),
+        ({"sampler": "random"}, False),
+        ({"asha": {"enabled": False}}, False),
+        ({}, False),
+    ],
+)
+def test_only_random_search_without_early_stopping_has_bands(search: dict[str, object], has_bands: bool) -> None:
+    assert has_independent_trials(make_spec(**search)) == has_bands
 
 
 def test_equal_full_trials_give_the_expected_maximum_of_draws(records: tuple[TrialRecord, ...]) -> None:
@@ -57,7 +82,7 @@ def test_equal_full_trials_give_the_expected_maximum_of_draws(records: tuple[Tri
                 }
             )
         )
-    (curve,) = compute_tuning_curves(own, 6)
+    (curve,) = compute(own)
     by_time = {p.device_seconds: p.expected for p in curve.points}
     for n in (1, 2, 3, 4):
         exact = np.mean([max(draw) for draw in itertools.product(scores, repeat=n)])
@@ -67,31 +92,31 @@ def test_equal_full_trials_give_the_expected_maximum_of_draws(records: tuple[Tri
 
 def test_arm_with_too_few_full_trials_has_no_curve(records: tuple[TrialRecord, ...]) -> None:
     few = [r for r in records if r.config.arm == "resnet18" or r.state is not TrialState.COMPLETE]
-    assert [c.arm for c in compute_tuning_curves(few, 6)] == ["resnet18"]
+    assert [c.arm for c in compute(few)] == ["resnet18"]
 
 
-def make_line(arm: str, start: float, end: float) -> TuningCurve:
-    points = tuple(
-        TuningPoint(device_seconds=10.0 * i, expected=value, low=value, high=value)
-        for i, value in enumerate(np.linspace(start, end, 11))
-    )
-    return TuningCurve(arm=arm, points=points, observed=((50.0, start),))
+def make_steps(arm: str, *best: float) -> TuningCurve:
+    """Return an observed curve with one trial every 10 device-seconds."""
+    return TuningCurve(arm=arm, points=(), observed=tuple((10.0 * i, b) for i, b in enumerate(best, start=1)))
 
 
-def test_change_of_the_lead_is_found_and_described() -> None:
-    curves = (make_line("quick", 0.5, 0.6), make_line("slow", 0.3, 0.7))
-    (start, first), (change, second) = find_lead_changes(curves)
-    assert (start, first, second) == (0.0, "quick", "slow")
-    assert change == pytest.approx(200 / 3, abs=100 / 39 + 0.01)
-    findings = replace(make_findings(), tuning_curves=curves)
-    assert "equal device time: quick, then slow from" in describe_tuning(findings)
-    assert describe_tuning(replace(findings, tuning_curves=curves[:1])) == ""
-    same = replace(findings, tuning_curves=(curves[0], make_line("low", 0.1, 0.2)))
-    assert describe_tuning(same).endswith("quick throughout.")
+def test_change_of_the_lead_is_found_in_the_observed_curves_and_described() -> None:
+    quick, slow = make_steps("quick", 0.5, 0.5, 0.6, 0.6), make_steps("slow", 0.3, 0.5, 0.6, 0.7, 0.8)
+    assert find_lead_changes([slow, quick]) == ((10.0, "quick"), (40.0, "slow"))
+    findings = replace(make_findings(), tuning_curves=(quick, slow))
+    assert "at equal device time: quick, then slow from" in describe_tuning(findings)
+    assert describe_tuning(replace(findings, tuning_curves=(quick,))) == ""
+    same = replace(findings, tuning_curves=(quick, make_steps("low", 0.1, 0.2)))
+    assert "quick throughout. This is one search per arm" in describe_tuning(same)
+    late = TuningCurve(arm="late", points=(), observed=((90.0, 0.9),))
+    assert find_lead_changes([quick, late]) == ()
 
 
-def test_figure_has_a_band_and_steps_per_arm() -> None:
-    figure = plot_tuning_curves(make_findings().tuning_curves)
-    (axes,) = figure.axes
-    assert len(axes.collections) == 3
-    assert len(axes.lines) == 6
+def test_figure_has_steps_per_arm_and_a_band_where_there_is_one() -> None:
+    curves = make_findings().tuning_curves
+    (axes,) = plot_tuning_curves(curves).axes
+    assert (len(axes.collections), len(axes.lines)) == (3, 6)
+    assert "resampled" in axes.get_title()
+    (axes,) = plot_tuning_curves([replace(curve, points=()) for curve in curves]).axes
+    assert (len(axes.collections), len(axes.lines)) == (0, 3)
+    assert "resampled" not in axes.get_title()

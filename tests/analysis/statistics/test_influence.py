@@ -9,8 +9,8 @@ from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import (
     CrossedEstimate,
     compute_crossed_interval,
-    compute_effective_df,
     compute_half_width,
+    compute_p_value,
     compute_proportion_interval,
     compute_t_quantile,
 )
@@ -169,13 +169,45 @@ def test_half_width_works_over_arrays_as_over_numbers():
         assert widths[i] == compute_half_width(v_s[i], 0.5, 0.25, num_seeds=seeds, **settings)
 
 
-def test_effective_degrees_of_freedom_give_the_half_width_back():
-    for df in (2, 3.7, 40, 999):
-        half_width = stats.t.ppf(0.975, df) * 0.3
-        assert compute_effective_df(half_width, 0.3, 0.95, 2, 999) == pytest.approx(df, rel=1e-6)
-    assert compute_effective_df(0.1, 0.3, 0.95, 2, 999) == 999
-    assert compute_effective_df(9.0, 0.3, 0.95, 2, 999) == 2
-    assert compute_effective_df(0.0, 0.0, 0.95, 2, 999) == 2
+def make_estimate(effect, v_s, v_i=0.0, v_si=0.0, num_seeds=3, num_units=2000, confidence=0.95):
+    return CrossedEstimate(
+        interval=Interval(estimate=effect, low=-1.0, high=1.0),
+        standard_error=math.sqrt(max(v_s + max(v_i - v_si, 0.0), v_i)),
+        seed_variance=v_s,
+        image_variance=v_i,
+        seed_image_variance=v_si,
+        num_seeds=num_seeds,
+        num_units=num_units,
+        confidence=confidence,
+    )
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 10])
+@pytest.mark.parametrize("v_s", [0.0, 0.01, 1 / 3, 1.0, 30.0])
+def test_p_at_the_level_whose_interval_touches_zero_is_this_level(num_seeds, v_s):
+    for alpha in (0.9, 0.3, 0.05, 0.01, 0.003, 1e-6):
+        widths = {"num_seeds": num_seeds, "num_images": 2000, "confidence": 1 - alpha}
+        touching = float(compute_half_width(v_s, 1.0, 0.4, **widths))
+        found = make_estimate(touching, v_s, 1.0, 0.4, num_seeds=num_seeds)
+        assert compute_p_value(found) == pytest.approx(alpha, rel=1e-8)
+        assert compute_p_value(make_estimate(-touching, v_s, 1.0, 0.4, num_seeds=num_seeds)) == compute_p_value(found)
+
+
+def test_p_ends_at_one_and_at_zero():
+    assert compute_p_value(make_estimate(0.0, 1.0)) == 1.0
+    assert compute_p_value(make_estimate(0.0, 0.0)) == 1.0
+    assert compute_p_value(make_estimate(0.1, 0.0)) == 0.0
+    assert compute_p_value(make_estimate(100.0, 0.0, 1.0)) == 0.0
+    assert compute_p_value(make_estimate(1e-12, 1.0, 1.0)) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_degrees_of_freedom_give_the_half_width_back():
+    assert make_estimate(0.0, 1.0, num_seeds=4).degrees_of_freedom == pytest.approx(3, rel=1e-6)
+    assert make_estimate(0.0, 0.0, 1.0, num_units=50).degrees_of_freedom == pytest.approx(49, rel=1e-6)
+    mixed = make_estimate(0.0, 1.0, 1.0)
+    assert 2 < mixed.degrees_of_freedom < 1999
+    assert stats.t.ppf(0.975, mixed.degrees_of_freedom) == pytest.approx(mixed.half_width / mixed.standard_error)
+    assert make_estimate(0.0, 0.0).degrees_of_freedom == 2
 
 
 def test_t_quantile_equals_scipy():
@@ -183,15 +215,8 @@ def test_t_quantile_equals_scipy():
         assert compute_t_quantile(0.95, df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-9)
 
 
-def proportion(p, error, df=50.0, num_seeds=5, num_observations=100.0):
-    estimate = CrossedEstimate(
-        interval=Interval(estimate=p, low=p, high=p),
-        standard_error=error,
-        degrees_of_freedom=df,
-        seed_variance=0.0,
-        image_variance=0.0,
-        seed_image_variance=0.0,
-    )
+def proportion(p, error, num_seeds=5, num_observations=100.0):
+    estimate = make_estimate(p, error**2, num_seeds=num_seeds)
     return compute_proportion_interval(
         estimate, num_seeds=num_seeds, num_observations=num_observations, confidence=0.95
     )
@@ -199,12 +224,12 @@ def proportion(p, error, df=50.0, num_seeds=5, num_observations=100.0):
 
 @pytest.mark.parametrize("p", [0.0, 0.001, 0.2, 0.5, 0.97, 1.0])
 @pytest.mark.parametrize("error", [0.0, 0.003, 0.05, 0.3])
-@pytest.mark.parametrize("df", [1.0, 9.3, 1e6])
-def test_proportion_interval_contains_its_estimate_and_stays_inside_0_1(p, error, df):
-    interval = proportion(p, error, df)
+@pytest.mark.parametrize("num_seeds", [2, 10, 1000])
+def test_proportion_interval_contains_its_estimate_and_stays_inside_0_1(p, error, num_seeds):
+    interval = proportion(p, error, num_seeds)
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
     assert interval.estimate == p
-    mirror = proportion(1 - p, error, df)
+    mirror = proportion(1 - p, error, num_seeds)
     assert mirror.low == pytest.approx(1 - interval.high, abs=1e-9)
 
 
@@ -216,7 +241,7 @@ def test_zero_successes_have_a_positive_upper_bound():
 
 
 def test_proportion_interval_is_the_normal_one_where_both_are_right():
-    interval = proportion(0.6, 0.002, df=1e6, num_observations=1e6)
+    interval = proportion(0.6, 0.002, num_seeds=10**6, num_observations=1e6)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * 0.002, rel=0.01)
 
 

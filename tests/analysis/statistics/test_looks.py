@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from scipy import stats
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row
+from analysis.evidence.divergence import NOT_OVER_ALL_RUNS, TOO_FEW_FINISHED
 from analysis.findings.comparison_findings import Verdict
+from analysis.report.tables import build_csv, build_markdown, format_row
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
@@ -25,8 +28,10 @@ RULE = RowRule(seeds=tuple(range(8)), looks=(3, 5, 8), intervals="planned", marg
 (CONTRAST,) = contrast_with_first(["control", "treatment"])
 
 
-def make_evidence(shift: float, num_seeds: int = 8, failed: tuple[int, ...] = ()) -> dict[str, ArmEvidence]:
-    """Return two simulated arms whose treatment is shifted."""
+def make_evidence(
+    shift: float, num_seeds: int = 8, failed: tuple[int, ...] = (), diverged: tuple[int, ...] = ()
+) -> dict[str, ArmEvidence]:
+    """Return two simulated arms whose treatment is shifted; it diverged with some seeds, and predicts class 0 there."""
     arms = World(seed_sd=0.02, num_seeds=8, shifts=(0.0, shift), num_images=1000).draw(np.random.default_rng(3))
     evidence = {}
     for name, arm in zip(("control", "treatment"), arms, strict=True):
@@ -34,12 +39,14 @@ def make_evidence(shift: float, num_seeds: int = 8, failed: tuple[int, ...] = ()
         evidence[name] = ArmEvidence(
             arm=name,
             source=make_record(name, 0),
-            runs=[make_record(name, s) for s in seeds],
+            runs=[make_record(name, s, diverged=name == "treatment" and s in diverged) for s in seeds],
             predictions=[
                 Predictions(
                     sample_ids=arm.sample_ids,
                     labels=arm.labels,
-                    logits=np.eye(NUM_CLASSES, dtype=np.float32)[arm.predicted[s]],
+                    logits=np.eye(NUM_CLASSES, dtype=np.float32)[
+                        0 * arm.predicted[s] if name == "treatment" and s in diverged else arm.predicted[s]
+                    ],
                     split="test",
                 )
                 for s in seeds
@@ -49,13 +56,15 @@ def make_evidence(shift: float, num_seeds: int = 8, failed: tuple[int, ...] = ()
     return evidence
 
 
-def make_record(arm: str, seed: int) -> TrialRecord:
+def make_record(arm: str, seed: int, *, diverged: bool = False) -> TrialRecord:
     return TrialRecord(
         trial_id=f"{seed:05d}",
         stage="confirmation",
         config=TrialConfig(arm=arm, seed=seed, hyperparameters={}, fixed={}),
         fingerprint="x",
-        state=TrialState.COMPLETE,
+        state=TrialState.FAILED if diverged else TrialState.COMPLETE,
+        diverged=diverged,
+        last_finite_epoch=seed if diverged else None,
         suggested_order=0,
         device_seconds=2.0,
     )
@@ -85,6 +94,52 @@ def test_seed_that_failed_in_one_arm_is_left_out_of_both() -> None:
     assert (row.look, row.num_seeds) == (2, 4)
 
 
+def test_an_arm_that_diverges_is_not_better_by_its_good_runs_alone() -> None:
+    """Dropping seeds 2 and 6 would judge the treatment by the six runs that did not diverge."""
+    rule = replace(RULE, looks=(8,))
+    plain, evidence = judge(make_evidence(0.5), rule), make_evidence(0.5, diverged=(2, 6))
+    row = judge(evidence, rule)
+    without = judge(make_evidence(0.5, failed=(2, 6)), rule)
+    assert without.verdict is Verdict.BETTER
+    assert (row.effect, row.num_seeds, row.models_effect) == (without.effect, 6, without.models_effect)
+    assert row.all_runs_effect.low < 0 < without.effect.low
+    assert (row.verdict, row.materiality, row.settles) == (Verdict.UNDECIDED, "", NOT_OVER_ALL_RUNS)
+    assert row.p_adjusted >= 0.05 > without.p_adjusted
+    control, treatment = sorted(row.divergence, key=lambda arm: arm.arm)
+    assert (treatment.num_diverged, treatment.num_runs, treatment.epochs) == (2, 8, (2, 6))
+    # Clopper and Pearson: beta quantiles.
+    expected = (stats.beta.ppf(0.025, 2, 7), stats.beta.ppf(0.975, 3, 6))
+    assert (treatment.rate.low, treatment.rate.high) == pytest.approx(expected)
+    assert (control.num_diverged, control.rate.low) == (0, 0.0)
+    assert (plain.divergence, plain.all_runs_effect) == ((), None)
+    completed = complete_row(row, CONTRAST, evidence, rule, NAMES, plan_changed=False)
+    assert completed.bootstrap.estimate == row.effect.estimate
+    other = replace(
+        CONTRAST, treatment="control", control="treatment", treatment_arms=("control",), control_arms=("treatment",)
+    )
+    mirror = compute_row(other, evidence, rule)
+    assert (mirror.verdict, mirror.p_adjusted) == (Verdict.UNDECIDED, row.p_adjusted)
+
+
+def test_the_arm_that_diverged_less_keeps_its_verdict_and_its_p_value() -> None:
+    rule = replace(RULE, looks=(8,))
+    row, without = (judge(make_evidence(-0.5, **given), rule) for given in ({"diverged": (2,)}, {"failed": (2,)}))
+    assert (row.verdict, row.p_adjusted) == (Verdict.WORSE, without.p_adjusted)
+
+
+def test_equivalent_arms_are_not_equivalent_where_one_diverges() -> None:
+    rule = replace(RULE, looks=(8,), margin=0.1)
+    assert judge(make_evidence(0.0), rule).verdict is Verdict.EQUIVALENT
+    assert judge(make_evidence(0.0, diverged=(1,)), rule).verdict is Verdict.UNDECIDED
+
+
+def test_a_row_without_two_finished_pairs_is_undecided() -> None:
+    row = judge(make_evidence(-0.5, 3, diverged=(0, 1)))
+    assert (row.verdict, row.settles, row.num_seeds) == (Verdict.UNDECIDED, TOO_FEW_FINISHED, 3)
+    assert row.effect == row.all_runs_effect
+    assert row.p_adjusted is None
+
+
 def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
     evidence = make_evidence(0.0)
     row = judge(evidence, replace(RULE, intervals="anytime"))
@@ -93,6 +148,24 @@ def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
     plain = compute_difference(evidence["treatment"].stacked(), evidence["control"].stacked(), 0.95).interval
     assert row.effect.low < plain.low < plain.high < row.effect.high
     assert row.settles
+    fixed_sample = ("p_value", "p_adjusted", "standard_error", "degrees_of_freedom", "minimum_detectable_effect")
+    assert [getattr(row, name) for name in fixed_sample] == [None] * 5
+
+
+def test_anytime_row_with_too_few_seeds_is_undecided_and_loads_again() -> None:
+    """Failed seeds can leave fewer than the interval needs; the table could not be printed, nor the row read again."""
+    evidence = make_evidence(0.5, 4, failed=(0, 1))
+    rule = replace(RULE, looks=(4,), intervals="anytime")
+    row = judge(evidence, rule)
+    assert (row.verdict, row.num_seeds) == (Verdict.UNDECIDED, 2)
+    assert row.settles == "an interval that holds at every look needs at least 4 seeds (now 2)"
+    completed = complete_row(row, CONTRAST, evidence, rule, NAMES, plan_changed=False)
+    assert completed.bootstrap is None
+    adapter = TypeAdapter(type(row))
+    assert adapter.validate_json(adapter.dump_json(completed)) == completed
+    assert format_row(completed).startswith("treatment vs control | ")
+    assert "n/a" in build_markdown([completed])
+    assert build_csv([completed])
 
 
 def test_row_is_completed_by_a_cross_check_and_classes_on_its_own_seeds() -> None:
@@ -129,7 +202,8 @@ def test_sequence_is_infinite_with_too_few_values_and_narrows_with_more() -> Non
     assert math.isinf(widths[0])
     assert widths == sorted(widths, reverse=True)
     one, other = World(seed_sd=0.02, num_seeds=2, shifts=(0.0, 0.0), num_images=200).draw(np.random.default_rng(0))
-    assert math.isinf(compute_anytime_interval(one, other, 0.95).high)
+    interval = compute_anytime_interval(one, other, 0.95)
+    assert (interval.low, interval.high) == (-1.0, 1.0)
 
 
 def test_only_the_class_that_was_degraded_is_flagged() -> None:

@@ -1,13 +1,17 @@
 """The winner among an arm's candidates: the highest mean on the confirm split, ties to the smallest trial id."""
 
+import math
+
 import pytest
 
 from study.confirmation.candidates import choose_by_ranking
 from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.runs import DivergedRuns
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.ranking import best_trials
+from trainables.records.record import TrialRecord
 
 
 @pytest.mark.parametrize(("scores", "place"), [((0.5, 0.5), 0), ((0.5, 0.6), 1), ((0.6, 0.5), 0)])
@@ -21,5 +25,24 @@ def test_ties_go_to_the_smallest_trial_id(scores: tuple[float, float], place: in
     for record in book.of_stage("confirmation"):
         book.save(record.updated(confirm_macro_f1=by_source[record.source_trial_id]))
     for order in (sources, sources[::-1]):
-        winners = choose_by_ranking(book, {"resnet18": tuple(order)}, (1, 2))
+        winners = choose_by_ranking(book, {"resnet18": tuple(order)}, (1, 2), diverged_runs="count")
         assert winners["resnet18"] == sources[place]
+
+
+@pytest.mark.parametrize(("rule", "place"), [("count", 1), ("drop", 0)])
+def test_a_candidate_is_not_ranked_by_its_good_runs_alone(rule: DivergedRuns, place: int) -> None:
+    book = MemoryBook()
+    drive(SearchDirector(book, make_spec(num_trials=8), FIXED))
+    sources = best_trials(book.of_stage("search"), "resnet18", 6)[:2]
+
+    def curve(record: TrialRecord, epoch: int) -> float:
+        diverges = (record.source_trial_id, record.config.seed) == (sources[0].trial_id, 2)
+        return math.nan if diverges and epoch == 3 else 0.5
+
+    drive(ConfirmationDirector(book, [trial for source in sources for trial in want(source, (1, 2))], 6), curve)
+    for record in book.of_stage("confirmation"):
+        if not record.diverged:
+            best = record.source_trial_id == sources[0].trial_id
+            book.save(record.updated(confirm_macro_f1=0.9 if best else 0.8))
+    winners = choose_by_ranking(book, {"resnet18": sources}, (1, 2), diverged_runs=rule)
+    assert winners["resnet18"] == sources[place]

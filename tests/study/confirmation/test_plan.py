@@ -2,20 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search_spaces.designs import Contrast
-from study.confirmation.plan import Plan, read_plan, write_plan
+from study.confirmation.plan import Plan, confirmation_seeds, ranking_seeds, read_plan, write_plan
+from study.spec.reading import parse_spec
 from study.state.paths import PLAN
 from trainables.damaged_files import DamagedFileError
 from trainables.records.store import Store
 
 ROW = Contrast(treatment="b", control="a", treatment_arms=("b",), control_arms=("a",))
-CONTENT = {
+CONTENT: dict[str, Any] = {
     "created": "2026-01-02T03:04:05+00:00",
     "chosen": {"a": "00000", "b": "00001"},
-    "rows": [{"treatment": "b", "control": "a", "treatment_arms": ["b"], "control_arms": ["a"]}],
+    "rows": [{"treatment": "b", "control": "a", "treatment_arms": ["b"], "control_arms": ["a"], "scale": 1.0}],
     "seeds": [11, 12, 13],
     "looks": [2, 3],
     "intervals": "planned",
@@ -54,6 +56,23 @@ def test_plan_changed_by_hand_is_accepted_and_marked(tmp_path: Path) -> None:
     changed = read_plan(store)
     assert changed is not None
     assert (changed.margin, changed.is_changed) == (0.01, True)
+
+
+def test_a_row_of_an_earlier_plan_has_no_scale_and_goes_on_without(tmp_path: Path) -> None:
+    row = {name: value for name, value in CONTENT["rows"][0].items() if name != "scale"}
+    Store(tmp_path).write_text(PLAN, json.dumps(CONTENT | {"rows": [row]}))
+    found = read_plan(Store(tmp_path))
+    assert found is not None
+    assert found.rows == (ROW,)
+
+
+def test_seeds_that_rank_the_candidates_are_not_compared_again_except_in_earlier_studies() -> None:
+    text = 'name = "s"\ndefaults_version = {}\n[data]\nsource = "planted"\n[confirm]\nnum_ranking_seeds = 3\n'
+    now, earlier = (parse_spec(text.format(version), "spec.toml") for version in (2, 1))
+    assert len(set(ranking_seeds(now))) == 3
+    assert not set(ranking_seeds(now)) & set(confirmation_seeds(now))
+    assert ranking_seeds(earlier) == confirmation_seeds(earlier)[:3]
+    assert confirmation_seeds(now) == confirmation_seeds(earlier)
 
 
 @pytest.mark.parametrize("seeds", ['"many"', "[1.5, 2]", "null"])

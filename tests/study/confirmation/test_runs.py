@@ -7,7 +7,7 @@ import pytest
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.director import ConfirmationDirector, want
-from study.confirmation.runs import complete_seeds, failed_seeds, planned_runs, runs_of
+from study.confirmation.runs import complete_seeds, failed_seeds, outcomes_of, planned_runs, runs_of
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
@@ -39,25 +39,42 @@ def test_trials_are_distinguished_by_configuration_and_seed(
     book, winners = confirmed
     for arm, winner in winners.items():
         assert {r.config.arm for r in runs_of(book, winner)} == {arm}
-    assert failed_seeds(book, winners["resnet18"]) == frozenset()
-    assert failed_seeds(book, winners["resnet50"]) == {3}
-    assert complete_seeds(book, winners, (5, 4, 3, 1)) == (5, 4, 1)
+    assert failed_seeds(book, winners["resnet18"], diverged_runs="drop") == frozenset()
+    assert failed_seeds(book, winners["resnet50"], diverged_runs="drop") == {3}
+    assert complete_seeds(book, winners, (5, 4, 3, 1), diverged_runs="drop") == (5, 4, 1)
     with pytest.raises(UserInputError, match="two seeds that every arm completed, but there are 1"):
-        complete_seeds(book, winners, (3, 2))
+        complete_seeds(book, winners, (3, 2), diverged_runs="drop")
+
+
+def test_a_trial_that_diverged_is_an_outcome_and_one_that_crashed_is_none() -> None:
+    book = MemoryBook()
+    drive(SearchDirector(book, make_spec(), FIXED))
+    winner = best_trials(book.of_stage("search"), "resnet50", 6)[0]
+    director = ConfirmationDirector(book, want(winner, (1, 2, 3)), 6)
+    crashed = director.next_trial()
+    assert crashed is not None
+    director.on_error(crashed.trial_id, "the node was lost")
+    director.on_retries_exhausted(crashed.trial_id)
+    drive(director, lambda record, epoch: math.nan if record.config.seed == 2 and epoch == 4 else 0.5)
+    assert failed_seeds(book, winner, diverged_runs="count") == {1}
+    assert failed_seeds(book, winner, diverged_runs="drop") == {1, 2}
+    assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3), diverged_runs="count") == (2, 3)
+    assert [r.config.seed for r in planned_runs(book, winner, (3, 2, 1), diverged_runs="count")] == [3, 2]
+    assert [r.config.seed for r in outcomes_of(book, winner, diverged_runs="count")] == [2, 3]
 
 
 def test_planned_trials_come_in_the_order_of_the_seeds(confirmed: tuple[MemoryBook, dict[str, TrialRecord]]) -> None:
     book, winners = confirmed
-    assert [r.config.seed for r in planned_runs(book, winners["resnet50"], (4, 3, 1))] == [4, 1]
+    assert [r.config.seed for r in planned_runs(book, winners["resnet50"], (4, 3, 1), diverged_runs="drop")] == [4, 1]
     with pytest.raises(UserInputError, match=r"compares seeds \[6\].*study resume"):
-        planned_runs(book, winners["resnet18"], (1, 6))
+        planned_runs(book, winners["resnet18"], (1, 6), diverged_runs="drop")
 
 
 def test_a_record_is_hashed_once_however_many_seeds_are_planned(
     confirmed: tuple[MemoryBook, dict[str, TrialRecord]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book, winners = confirmed
-    planned_runs(book, winners["resnet18"], (1, 2))
+    planned_runs(book, winners["resnet18"], (1, 2), diverged_runs="drop")
     hashed, canonical_json = [], TrialConfig.canonical_json
 
     def count(config: TrialConfig) -> str:
@@ -65,7 +82,7 @@ def test_a_record_is_hashed_once_however_many_seeds_are_planned(
         return canonical_json(config)
 
     monkeypatch.setattr(TrialConfig, "canonical_json", count)
-    planned_runs(book, winners["resnet18"], (1, 2, 3, 4, 5))
+    planned_runs(book, winners["resnet18"], (1, 2, 3, 4, 5), diverged_runs="drop")
     assert hashed == [winners["resnet18"].config.hyperparameters] * 2, (
         "the winner alone, for its complete and failed trials"
     )

@@ -1,17 +1,21 @@
 """The audits of a study: choice of images, and human counts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from analysis.audits.confused_images import ConfusedClasses
 from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import ConfusedPair, DirectedConfusion, Materiality
 from analysis.findings.interval import Interval, TwoIntervals
 from search_spaces.errors import UserInputError
 from study.inputs.human_labels import load_human_shares
+from study.results import audits
 from study.results.audits import choose_audit_images, rank_confusions
 from trainables.data.images import ImageSet
+from trainables.training.predictions import Predictions
 
 NAMES = ("a", "b", "c")
 
@@ -70,6 +74,32 @@ def test_significant_pairs_and_material_cells_are_ranked_by_rate() -> None:
     both = (make_cell("a", "b", 0.2), make_cell("b", "a", 0.1))
     ranked = rank_confusions(ArmConfusions(confused_pairs=(), clusters=(), group_contrasts=(), directed=both))
     assert ranked == (("a", "b"), ("b", "a"))
+
+
+@pytest.mark.parametrize(("num_seeds", "choosing", "measuring"), [(1, [0], [0]), (2, [0], [1]), (3, [0], [1, 2])])
+def test_causes_take_pairs_and_directed_cells_from_all_test_images(
+    monkeypatch: pytest.MonkeyPatch, num_seeds: int, choosing: list[int], measuring: list[int]
+) -> None:
+    ids = np.arange(4, 10)
+    predictions = [
+        Predictions(sample_ids=ids, labels=ids % 3, logits=np.full((6, 3), seed, dtype=np.float32), split="test")
+        for seed in range(num_seeds)
+    ]
+    evidence = SimpleNamespace(runs=list(range(num_seeds)), predictions=predictions)
+    study = SimpleNamespace(spec=SimpleNamespace(seed=7))
+    monkeypatch.setattr(audits, "make_logits", lambda _study, runs, _classes: runs)
+    monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **options: (*arguments, options))
+    models, images, confusions, options = audits._find_causes(study, evidence, make_images(), [(2, 0), (0, 1), (1, 0)])
+    assert models.sample_ids.tolist() == ids.tolist()
+    assert models.selecting[:, 0, 0].tolist() == choosing
+    assert models.measuring[:, 0, 0].tolist() == models.compute_logits == measuring
+    assert models.are_own_errors == (num_seeds == 1)
+    assert len(images.labels) == 10
+    assert confusions == [
+        ConfusedClasses(one=2, other=0, is_directed=True),
+        ConfusedClasses(one=0, other=1, is_directed=False),
+    ]
+    assert options == {"seed": 7}
 
 
 def test_human_counts_belong_to_the_test_images_in_their_order(tmp_path: Path) -> None:

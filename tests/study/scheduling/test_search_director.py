@@ -5,9 +5,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers._tpe.sampler import _split_trials
 
+from study.scheduling.sampler import _rank
 from study.scheduling.search_director import SearchDirector
-from study.state.record_book import RecordBook
+from study.state.record_book import MemoryBook, RecordBook
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.records.ranking import best_trials
@@ -79,15 +81,26 @@ def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad:
         assert "00003" not in [r.trial_id for r in best_trials(book.of_stage("search"), arm, 6)]
 
 
-def test_diverged_trials_are_reported_with_the_lowest_value(tmp_path: Path) -> None:
-    book = RecordBook(Store(tmp_path))
-    director = SearchDirector(book, make_spec(num_trials=2), FIXED)
-    record = director.next_trial()
-    assert record is not None
-    assert not director.on_report(record.trial_id, make_report(1, 0.9, 1.0, train_loss=math.nan))
-    (reported,) = optuna_trials(director, record.config.arm)
-    assert reported.state is optuna.trial.TrialState.PRUNED
-    assert reported.intermediate_values == {1: 0.0}
+@pytest.mark.parametrize(("version", "reported"), [(2, {1: 0.0}), (1, {1: 0.7, 2: 0.8, 3: 0.0})])
+def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged(
+    version: int, reported: dict[int, float]
+) -> None:
+    """Optuna ranks pruned trials by their last epoch first. Studies of version 1 keep their order, so that they replay."""
+    spec = make_spec(num_trials=4, allocation="pooled").model_copy(update={"defaults_version": version})
+    director = SearchDirector(MemoryBook(), spec, FIXED)
+    for curve in ([0.7] * 6, [0.7, 0.8, None], [0.4, 0.3]):
+        record = director.next_trial()
+        assert record is not None
+        for epoch, score in enumerate(curve, start=1):
+            director.on_report(record.trial_id, make_report(epoch, score, 1.0))
+    complete, diverged, pruned = optuna_trials(director, "all")
+    assert diverged.state is pruned.state is optuna.trial.TrialState.PRUNED
+    assert diverged.intermediate_values == reported
+    worst = diverged if version == 2 else pruned
+    assert sorted([complete, diverged, pruned], key=_rank)[0] is worst
+    below, above = _split_trials(director._samplers["all"]._study, [complete, diverged, pruned], 2)
+    assert [t.number for t in above] == [worst.number]
+    assert complete in below
 
 
 def test_crashed_trial_is_failed_with_its_cause_and_not_left_running(tmp_path: Path) -> None:

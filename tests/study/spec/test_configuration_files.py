@@ -148,6 +148,7 @@ def test_arguments_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         assert message in got.errors
 
 
+@pytest.mark.ray_cluster
 def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) -> None:
     exported = {
         "arm": "resnet18",

@@ -49,15 +49,19 @@ def test_a_new_study_records_the_version_and_an_old_one_keeps_its_own(
     assert asked == old
 
 
+def test_the_head_of_a_study_of_the_first_version_stays_in_the_precision_of_its_backbone() -> None:
+    assert parse_spec(SMALL, "spec.toml").train.head_precision == "as_backbone"
+    assert parse_spec(f"defaults_version = 2\n{SMALL}", "spec.toml").train.head_precision == "fp32"
+
+
 def test_a_budget_of_device_seconds_gets_no_default_number_of_trials() -> None:
     spec = parse_spec(SMALL + "[search]\ndevice_seconds = 60.0\n", "spec.toml")
     assert spec.search.num_trials is None
 
 
 def test_a_version_that_is_not_known_is_refused() -> None:
-    with pytest.raises(
-        UserInputError, match=r"spec.toml: defaults_version must be in 1..1, but got 7; .* newer abstudy"
-    ):
+    known = f"1..{defaults.CURRENT_VERSION}"
+    with pytest.raises(UserInputError, match=rf"spec.toml: defaults_version must be in {known}, but got 7; .* newer"):
         parse_spec(f"defaults_version = 7\n{SMALL}", "spec.toml")
     with pytest.raises(UserInputError, match="search"):
         parse_spec(f"search = 3\n{SMALL}", "spec.toml")

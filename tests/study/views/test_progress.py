@@ -76,15 +76,21 @@ def test_two_costly_trials_do_not_set_the_pace_of_the_others(tmp_path: Path) -> 
     assert compute_progress(study, "search").eta_seconds == pytest.approx((18 * 6 - 2) / 2, abs=6)
 
 
-@pytest.mark.parametrize(("num_confirmed", "left"), [(0, 60.0), (2, 36.0)])
-def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm(
+@pytest.mark.parametrize(("num_confirmed", "left"), [(0, 84.0), (2, 60.0)])
+def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm_and_the_ranking(
     tmp_path: Path, num_confirmed: int, left: float
 ) -> None:
+    """Two candidates per arm are ranked with one seed each, which the comparison does not use again."""
     study = open_simulated(tmp_path)
     winners = [best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ("resnet18", "resnet50")]
     seeds = confirmation_seeds(study.spec)[:num_confirmed]
     drive(ConfirmationDirector(study.book, [w for winner in winners for w in want(winner, seeds)], 6))
-    assert compute_progress(study, "confirmation").eta_seconds == pytest.approx(left, abs=13)
+    progress = compute_progress(study, "confirmation")
+    assert progress.num_planned == 2 * (5 + 2)
+    assert progress.eta_seconds == pytest.approx(left, abs=13)
+    earlier = study.spec.confirm.model_copy(update={"fresh_seeds": False})
+    study = replace(study, spec=study.spec.model_copy(update={"confirm": earlier}))
+    assert compute_progress(study, "confirmation").num_planned == 2 * (5 + 1)
 
 
 def test_budget_of_device_seconds_is_divided_among_the_devices(tmp_path: Path) -> None:

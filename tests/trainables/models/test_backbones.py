@@ -11,6 +11,7 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from trainables.models.backbones import (
     BACKBONES,
+    Float32Linear,
     build_model,
     count_forward_flops,
     count_parameters,
@@ -82,6 +83,18 @@ def test_global_random_state_is_not_changed() -> None:
     build_model(CONFIG, 7)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+
+def test_a_configuration_from_before_the_float32_head_has_the_same_parameters_and_fingerprint(model: nn.Module) -> None:
+    now = build_model(change(head_precision="fp32"), 7)
+    assert isinstance(now.fc, Float32Linear)
+    assert type(model.fc) is nn.Linear
+    assert change(head_precision="as_backbone").fingerprint == CONFIG.fingerprint
+    for (name, before), (other, value) in zip(model.state_dict().items(), now.state_dict().items(), strict=True):
+        assert name == other
+        assert torch.equal(before, value)
+    with pytest.raises(UserInputError, match=r"no head_precision 'fp23' .*did you mean 'fp32'"):
+        build_model(change(head_precision="fp23"), 7)
 
 
 def test_an_unknown_backbone_is_refused() -> None:

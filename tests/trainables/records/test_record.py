@@ -72,3 +72,9 @@ def test_configuration_that_contradicts_itself_is_damage(record: TrialRecord) ->
 def test_changed_configuration_is_altered_and_not_damage(record: TrialRecord) -> None:
     assert not record.is_altered
     assert TrialRecord.from_json(record.to_json().replace("0.05", "0.06"), where="record.json").is_altered
+
+
+def test_the_epoch_that_scores_a_diverged_trial_is_read_back_and_otherwise_not_written(record: TrialRecord) -> None:
+    scored = record.updated(last_finite_epoch=1)
+    assert TrialRecord.from_json(scored.to_json(), where="record.json") == scored
+    assert "last_finite_epoch" not in record.to_json()

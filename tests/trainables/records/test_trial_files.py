@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from search_spaces.config import TrialConfig
-from tests.trainables.training.test_checkpoint import make_checkpoint
+from tests.trainables.training.test_checkpoint import METRICS, make_checkpoint
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord, TrialState
 from trainables.records.store import Store
@@ -52,6 +52,18 @@ def test_the_last_two_checkpoints_are_kept_and_the_latest_is_read(files: TrialFi
     checkpoint, problems = files.read_checkpoint()
     assert checkpoint is not None
     assert (checkpoint.num_steps, problems) == (21, ())
+
+
+def test_last_finite_checkpoint_has_finite_weights_after_a_finite_epoch(files: TrialFiles) -> None:
+    assert files.read_finite_checkpoint() is None
+    files.write_checkpoint(replace(at_step(7), history=(METRICS,)), 1)
+    files.write_checkpoint(at_step(14), 1)  # its last epoch diverged
+    found = files.read_finite_checkpoint()
+    assert found is not None
+    assert found.num_steps == 7
+    spoilt = {"fc.weight": torch.tensor([1.0, torch.nan])}
+    files.write_checkpoint(replace(at_step(21), history=(METRICS,), model_state=spoilt), 1)
+    assert files.read_finite_checkpoint() is None
 
 
 def test_two_attempts_never_write_the_same_file(files: TrialFiles) -> None:

@@ -35,6 +35,7 @@ def load_folder(
     num_images: Annotated[int, Field(ge=1)] | None = None,
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
     class_groups: Mapping[str, Sequence[str]] | None = None,
+    group: str | None = None,
     memory_budget: ImageMemoryBudget,
 ) -> ImageSet:
     """Return the images below `path`, with classes and files in sorted order.
@@ -49,6 +50,9 @@ def load_folder(
         native_size: Resize all images to this side in pixels (bicubic, without preserving the aspect ratio); without it
             all images must have the same size.
         class_groups: Named groups of classes, such as {rigid = ["ship"], deformable = ["cat", "dog"]}.
+        group: What the folders between a class and its images are, such as "patient": images of one such folder belong together,
+            also with those of a folder of the same name in another class. Without it, class folders hold images only. Set as
+            data.group in a spec.
         memory_budget: Memory that the decoded images may take; not an option of a spec.
 
     Raises:
@@ -57,7 +61,7 @@ def load_folder(
     if not path:
         raise UserInputError('the source "folder" needs data.path, a folder with one folder of images per class')
     root = Path(path).expanduser()
-    parts = [_list_part(part) for part in _find_parts(root)]
+    parts = [_list_part(part, group) for part in _find_parts(root)]
     class_names = tuple(parts[0].files)
     for part in parts[1:]:
         _check_same_classes(parts[0], part)
@@ -66,6 +70,7 @@ def load_folder(
     num_first = sum(len(members) for members in parts[0].files.values())
     official_test = np.arange(len(files)) >= num_first if len(parts) == 2 else None
     kept = choose_subset(labels, official_test, num_images, seed)
+    group_names, numbers = np.unique([file.parent.name for file, _ in files], return_inverse=True)
     return ImageSet(
         images=decode_images(_read_files([files[i][0] for i in kept], root), len(kept), native_size, memory_budget),
         labels=labels[kept],
@@ -73,6 +78,8 @@ def load_folder(
         source="folder",
         official_test=None if official_test is None else official_test[kept],
         class_groups=resolve_groups(class_groups, class_names),
+        groups=None if group is None else numbers[kept],
+        group_names=() if group is None else tuple(map(str, group_names)),
     )
 
 
@@ -94,11 +101,11 @@ def _find_parts(root: Path) -> list[Path]:
     return [train, test] if test.is_dir() else [train]
 
 
-def _list_part(root: Path) -> _Part:
+def _list_part(root: Path, group: str | None) -> _Part:
     for entry in _entries(root):
         if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
             raise UserInputError(f"{entry} is not in a class folder; move it into one")
-    files = {folder.name: _image_files(folder) for folder in _folders(root)}
+    files = {folder.name: _list_images(folder, group) for folder in _folders(root)}
     if len(files) < 2:
         raise UserInputError(
             f"{root} must hold at least two class folders with images, but it holds {', '.join(files) or 'none'}"
@@ -107,6 +114,19 @@ def _list_part(root: Path) -> _Part:
         if not members:
             raise UserInputError(f"the class folder {root / name} holds no image; add images or remove the folder")
     return _Part(root, files)
+
+
+def _list_images(folder: Path, group: str | None) -> list[Path]:
+    """Return the images of a class, those of its group folders if there are groups."""
+    if group is None:
+        return _image_files(folder)
+    loose = [entry for entry in _entries(folder) if not entry.is_dir()]
+    if loose:
+        raise UserInputError(
+            f"with data.group, a class folder holds one folder per {group}, but {folder} holds {len(loose)} files, such as "
+            f"{loose[0].name}; move them into folders"
+        )
+    return [file for entry in _folders(folder) for file in _image_files(entry)]
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -33,6 +33,7 @@ class _Shard:
     image_column: str
     labels: NDArray[np.int64]
     class_names: tuple[str, ...] | None
+    groups: tuple[str, ...] | None
 
 
 def load_parquet(
@@ -46,6 +47,7 @@ def load_parquet(
     test_split: str = "test",
     class_names: Sequence[str] | None = None,
     class_groups: MappingType[str, Sequence[str]] | None = None,
+    group: str | None = None,
     memory_budget: ImageMemoryBudget,
 ) -> ImageSet:
     """Return the images of one parquet file, or of a folder with train-*.parquet and optionally test-*.parquet.
@@ -61,6 +63,7 @@ def load_parquet(
         class_names: K names, if the files have no Hugging Face metadata with the names.
         class_groups: Named groups of classes; by default those of the described data set with the same classes
             (CIFAR-10's rigid and deformable).
+        group: Column that says which images belong together, such as a patient; set as data.group in a spec.
         memory_budget: Memory that the decoded images may take; not an option of a spec.
 
     Raises:
@@ -68,7 +71,7 @@ def load_parquet(
             an image that cannot be used.
     """
     train_files, test_files = _find_files(path, test_split)
-    shards = [_open_shard(file, image_column, label_column) for file in (*train_files, *test_files)]
+    shards = [_open_shard(file, image_column, label_column, group) for file in (*train_files, *test_files)]
     names = _resolve_class_names(shards, class_names)
     for shard in shards:
         _check_labels(shard, label_column, names)
@@ -76,6 +79,8 @@ def load_parquet(
     num_train = sum(len(shard.labels) for shard in shards[: len(train_files)])
     official_test = np.arange(len(labels)) >= num_train if test_files else None
     kept = choose_subset(labels, official_test, num_images, seed)
+    members = [name for shard in shards for name in shard.groups or ()]
+    group_names, numbers = np.unique(np.array(members, dtype=str), return_inverse=True)
     return ImageSet(
         images=decode_images(_read_images(shards, kept), len(kept), native_size, memory_budget),
         labels=labels[kept],
@@ -83,6 +88,8 @@ def load_parquet(
         source="parquet",
         official_test=None if official_test is None else official_test[kept],
         class_groups=resolve_groups(class_groups, names),
+        groups=None if group is None else numbers[kept],
+        group_names=tuple(map(str, group_names)),
     )
 
 
@@ -105,7 +112,7 @@ def _find_files(path: str | None, test_split: str) -> tuple[list[Path], list[Pat
     return train, test
 
 
-def _open_shard(path: Path, image_column: str | None, label_column: str) -> _Shard:
+def _open_shard(path: Path, image_column: str | None, label_column: str, group: str | None) -> _Shard:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -121,6 +128,7 @@ def _open_shard(path: Path, image_column: str | None, label_column: str) -> _Sha
                     f"{schema.field(label_column).type}; write them as indices of class names"
                 )
             column = file.read(columns=[label_column]).column(0)
+            groups = None if group is None else _read_groups(path, file, group)
     except ARROW_ERRORS as error:
         raise UserInputError(_not_readable(path, error)) from None
     if column.null_count or len(column) == 0:
@@ -131,7 +139,27 @@ def _open_shard(path: Path, image_column: str | None, label_column: str) -> _Sha
         image_column=image,
         labels=column.cast(pa.int64(), safe=False).to_numpy(),
         class_names=_read_class_names(schema, label_column),
+        groups=groups,
     )
+
+
+def _read_groups(path: Path, file: pq.ParquetFile, group: str) -> tuple[str, ...]:
+    """Return the group of each row as text."""
+    names = file.schema_arrow.names
+    if group not in names:
+        raise UserInputError(f"{path} has no column {group!r}{nearest_name(group, names)}; correct data.group")
+    column = file.read(columns=[group]).column(0)
+    if column.null_count:
+        raise UserInputError(
+            f"{path} has {column.null_count} rows without a value of {group!r}, the data.group; fill them"
+        )
+    if not (
+        pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_integer(column.type)
+    ):
+        raise UserInputError(
+            f"data.group must name a column of texts or whole numbers, but {group!r} of {path} holds {column.type}"
+        )
+    return tuple(map(str, column.to_pylist()))
 
 
 def _choose_image_column(path: Path, schema: Any, image_column: str | None) -> str:

@@ -1,0 +1,107 @@
+"""Tables of predictions in parquet or csv files: wide columns, one per class, or one column of lists."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analysis.external.raw_predictions import NAMES, SCORES, RawPredictions, find_name
+from search_spaces.errors import UserInputError
+
+PREFIXES = {"probabilities": ("p_", "prob_", "probability_"), "logits": ("logit_",)}
+
+
+def read_table_file(path: Path) -> RawPredictions:
+    """Return the predictions of a parquet or csv file with one row per arm, seed and image.
+
+    The scores are a column of lists, or columns with a common prefix and the number or name of a class after it, or columns named
+    like the classes; the last are probabilities.
+
+    Args:
+        path: of a file that ends in .csv, or of a parquet file.
+
+    Raises:
+        UserInputError: if the file cannot be read.
+    """
+    try:
+        table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException, UnicodeDecodeError) as error:
+        kind = "csv" if path.suffix.lower() == ".csv" else "parquet"
+        raise UserInputError(f"{path} is not a readable {kind} file: {str(error).splitlines()[0]}") from None
+    table.columns = pd.Index([str(name) for name in table.columns])
+    raw = RawPredictions(path=path)
+    if table.empty:
+        raw.problems.append("it has no rows")
+        return raw
+    columns = {key: find_name(key, table.columns) for key in NAMES}
+
+    def values(key: str) -> NDArray[Any] | None:
+        name = columns[key]
+        return None if name is None else _plain(table[name])
+
+    raw.labels, raw.arms, raw.seeds = values("label"), values("arm"), values("seed")
+    raw.sample_ids, raw.predicted = values("sample_id"), values("predicted")
+    for name in SCORES:
+        if columns[name] is not None:
+            raw.kind, raw.scores = name, _stack_lists(table[str(columns[name])], name, raw.problems)
+            break
+    else:
+        _read_wide(table, raw)
+    raw.require(table.columns)
+    return raw
+
+
+def _plain(column: "pd.Series[Any]") -> NDArray[Any]:
+    """Return the values of a column; texts and categories as objects."""
+    if pd.api.types.is_numeric_dtype(column) and not column.isna().any():
+        return np.asarray(column.to_numpy())
+    return np.array(column.astype(object).tolist(), dtype=object)
+
+
+def _stack_lists(column: "pd.Series[Any]", kind: str, problems: list[str]) -> NDArray[np.float64] | None:
+    lengths = sorted({len(row) if isinstance(row, np.ndarray | list | tuple) else 0 for row in column})
+    if len(lengths) != 1 or lengths[0] < 2:
+        problems.append(f"every row needs the same number of {kind}, at least 2, but rows have {_few(lengths)}")
+        return None
+    return np.array(column.tolist(), dtype=np.float64)
+
+
+def _read_wide(table: pd.DataFrame, raw: RawPredictions) -> None:
+    """Fill in scores and class names from columns with a prefix, or from columns that are named like the classes."""
+    for kind, prefixes in PREFIXES.items():
+        for prefix in prefixes:
+            found = [name for name in table.columns if name.startswith(prefix) and len(name) > len(prefix)]
+            if len(found) >= 2:
+                _take_columns(table, raw, kind, {name: name.removeprefix(prefix) for name in found})
+                return
+    keys = {name for names in NAMES.values() for name in names}
+    bare = [name for name in table.columns if name not in keys and pd.api.types.is_numeric_dtype(table[name])]
+    texts = set() if raw.labels is None or raw.labels.dtype.kind != "O" else {str(label) for label in raw.labels}
+    # Without a prefix, columns are classes if the labels name them, or if nothing else could be meant.
+    if len(bare) >= 2 and (not texts or texts <= set(bare)) and raw.predicted is None:
+        _take_columns(table, raw, "probabilities", {name: name for name in bare})
+
+
+def _take_columns(table: pd.DataFrame, raw: RawPredictions, kind: str, classes: dict[str, str]) -> None:
+    texts = [name for name in classes if not pd.api.types.is_numeric_dtype(table[name])]
+    if texts:
+        raw.problems.append(f"the columns of {kind} must hold numbers, but {_few(texts)} do not")
+        return
+    raw.kind = kind
+    if all(name.isdigit() for name in classes.values()):
+        ordered = sorted(classes, key=lambda name: int(classes[name]))
+        numbers = [int(classes[name]) for name in ordered]
+        if numbers != list(range(len(numbers))):
+            raw.problems.append(f"the columns of {kind} must be numbered from 0 without gaps, but have {_few(numbers)}")
+    else:
+        ordered = list(classes)
+        raw.class_names = tuple(classes.values())
+    raw.scores = table[ordered].to_numpy(dtype=np.float64)
+
+
+def _few(values: list[Any]) -> str:
+    shown = ", ".join(map(str, values[:5]))
+    return f"{shown} and {len(values) - 5} more" if len(values) > 5 else shown

@@ -1,0 +1,81 @@
+"""Moderated variances: those of a family of cells, shrunk towards a prior that is estimated from all of them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from analysis.statistics.metrics import FloatArray
+
+# A trend of the variance in the mean is fitted to at least so many cells.
+MIN_CELLS_OF_TREND = 10
+# Variances below this fraction of the largest are rounding errors of a variance of zero.
+NEGLIGIBLE = 1e-15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeratedVariances:
+    """Variances between seeds after moderation.
+
+    Attributes:
+        variances: (C,) one per cell.
+        degrees_of_freedom: of their t distribution, the same for all cells.
+    """
+
+    variances: FloatArray
+    degrees_of_freedom: float
+
+
+def moderate_variances(
+    variances: FloatArray,
+    degrees_of_freedom: int,
+    *,
+    means: FloatArray | None = None,
+    is_informative: NDArray[np.bool_] | None = None,
+) -> ModeratedVariances:
+    """Return variances shrunk towards a prior (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3; limma's squeezeVar).
+
+    The prior's degrees of freedom d0 and location s0^2 are the moment estimates from the log variances of the informative cells;
+    with means, log s0^2 is linear in them. The posterior variance is (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of
+    freedom, at most d times the informative cells. With fewer than two of them, variances are returned as they are.
+
+    Args:
+        variances: (C,) of C cells over S seeds.
+        degrees_of_freedom: d = S - 1.
+        means: (C,) of the cells, on the scale of the variances; None for a prior without a trend.
+        is_informative: (C,) whether a cell counts for the prior; None for all. A variance of zero never does.
+    """
+    d = degrees_of_freedom
+    used = variances > NEGLIGIBLE * variances.max()
+    if is_informative is not None:
+        used &= is_informative
+    if used.sum() < 2:
+        return ModeratedVariances(variances=variances, degrees_of_freedom=float(d))
+    means = np.zeros(len(variances)) if means is None else np.clip(means, means[used].min(), means[used].max())
+    logs = np.log(variances[used]) - special.digamma(d / 2) + math.log(d / 2)
+    order = 1 if used.sum() >= MIN_CELLS_OF_TREND and np.ptp(means) > 0 else 0
+    fit = np.polynomial.Polynomial.fit(means[used], logs, order)
+    squared_residuals = (logs - fit(means[used])) ** 2
+    excess = float(squared_residuals.sum() / (len(logs) - order - 1) - special.polygamma(1, d / 2))
+    most = float(used.sum() * d)
+    if excess <= 0:
+        return ModeratedVariances(variances=np.exp(fit(means)), degrees_of_freedom=most)
+    d0 = 2 * _invert_trigamma(excess)
+    prior = np.exp(fit(means) + special.digamma(d0 / 2) - math.log(d0 / 2))
+    return ModeratedVariances(variances=(d0 * prior + d * variances) / (d0 + d), degrees_of_freedom=min(d0 + d, most))
+
+
+def _invert_trigamma(value: float) -> float:
+    """Return x with trigamma(x) = value, by Newton's method on 1 / trigamma (limma's trigammaInverse)."""
+    if value > 1e7:
+        return 1 / math.sqrt(value)
+    x = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(special.polygamma(1, x))
+        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, x))
+        x += step
+        if abs(step) < 1e-10 * x:
+            break
+    return x

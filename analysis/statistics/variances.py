@@ -1,0 +1,136 @@
+"""Variances of a mean over seeds and images: between seeds, between images or groups of images, and of their interaction."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.statistics.metrics import FloatArray, IntArray
+from search_spaces.errors import UserInputError
+
+
+class Variances(NamedTuple):
+    """The components of the comparison protocol, each of the mean over S seeds and N images.
+
+    Attributes:
+        seeds: V_S, variance of the seeds' values over S; NaN for one seed.
+        images: V_I, variance of the images' mean influence.
+        seeds_x_images: V_SI, the seed x image noise that V_S and V_I both contain; 0 for one seed.
+    """
+
+    seeds: float
+    images: float
+    seeds_x_images: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplingUnits:
+    """How the images were sampled: as U units (images, or groups of images) within H strata.
+
+    Attributes:
+        order: (N,) images sorted by stratum and unit.
+        strata_starts: (H,) first image of each stratum in this order.
+        strata_sizes: (H,) images of each.
+        unit_starts: (U,) first image of each unit; None where each image is a unit.
+        weights: (U,) u / (u - 1) for the u units of the stratum.
+    """
+
+    order: IntArray
+    strata_starts: IntArray
+    strata_sizes: IntArray
+    unit_starts: IntArray | None
+    weights: FloatArray
+
+    @property
+    def count(self) -> int:
+        """U."""
+        return len(self.weights)
+
+    def sum_deviations(self, influence: FloatArray) -> FloatArray:
+        """Return (..., U) sums over each unit of the (..., N) influence minus its mean in the stratum."""
+        ordered = influence[..., self.order]
+        means = np.add.reduceat(ordered, self.strata_starts, axis=-1) / self.strata_sizes
+        deviations = ordered - np.repeat(means, self.strata_sizes, axis=-1)
+        if self.unit_starts is None:
+            return np.asarray(deviations)
+        return np.asarray(np.add.reduceat(deviations, self.unit_starts, axis=-1))
+
+
+def find_sampling_units(labels: IntArray, groups: IntArray | None = None) -> SamplingUnits:
+    """Return the sampling units of images that were sampled one by one, or in groups.
+
+    Images are stratified by class. Groups are too where each lies within one class; groups that span classes are one stratum.
+
+    Args:
+        labels: (N,) classes.
+        groups: (N,) number of the group of each image, such as its patient; None where images are independent.
+
+    Raises:
+        UserInputError: where there are no images, for groups of another length, and for a stratum with one unit.
+    """
+    if not len(labels):
+        raise UserInputError("an interval needs images, but there are none")
+    if groups is None:
+        _, starts, sizes = _split(labels[order := np.argsort(labels, kind="stable")])
+        _check_several(sizes, labels[order][starts], "images of each class", "class {} has 1")
+        return SamplingUnits(order, starts, sizes, None, np.repeat(sizes / np.maximum(sizes - 1, 1), sizes))
+    if groups.shape != labels.shape:
+        raise UserInputError(f"`groups` needs one number per image, {labels.shape}, but has {groups.shape}")
+    strata = labels if _lie_within(groups, labels) else np.zeros_like(labels)
+    order = np.lexsort((groups, strata))
+    _, starts, sizes = _split(strata[order])
+    _, unit_starts, _ = _split(groups[order])
+    counts = np.diff(np.append(np.searchsorted(unit_starts, starts), len(unit_starts)))
+    nested = strata is labels
+    _check_several(
+        counts,
+        strata[order][starts],
+        "groups of images of each class" if nested else "groups of images",
+        "class {} has 1" if nested else "there is 1",
+    )
+    return SamplingUnits(order, starts, sizes, unit_starts, np.repeat(counts / np.maximum(counts - 1, 1), counts))
+
+
+def compute_variances(values: FloatArray, influence: FloatArray, units: SamplingUnits) -> Variances:
+    """Return V_S, V_I and V_SI.
+
+    V_I is the sum over units of their squared totals, u / (u - 1) for the u units of a stratum, over N^2: with groups, the
+    cluster-robust variance (Liang and Zeger 1986, Biometrika 73:13).
+
+    Args:
+        values: (S,) the statistic of each seed.
+        influence: (S, N) its influence per seed and image.
+        units: from `find_sampling_units`.
+    """
+    num_seeds, num_images = influence.shape
+    image_means = influence.mean(axis=0)
+    images = float(units.weights @ units.sum_deviations(image_means) ** 2) / num_images**2
+    if num_seeds == 1:
+        return Variances(math.nan, images, 0.0)
+    rest = units.sum_deviations(influence - image_means)
+    num_strata = len(units.strata_starts)
+    freedom = (num_seeds - 1) * (units.count - num_strata)
+    both = float(np.sum(rest**2)) * units.count / freedom / (num_seeds * num_images**2)
+    return Variances(float(np.var(values, ddof=1)) / num_seeds, images, both)
+
+
+def _split(ordered: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Return values, starts and sizes of the runs of equal values."""
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    return ordered[starts], starts, np.diff(np.append(starts, len(ordered)))
+
+
+def _lie_within(groups: IntArray, labels: IntArray) -> bool:
+    """Return whether all images of each group have one class."""
+    pairs = np.unique(np.stack([groups, labels], axis=1), axis=0)
+    return len(pairs) == len(np.unique(groups))
+
+
+def _check_several(counts: IntArray, names: IntArray, needed: str, lacking: str) -> None:
+    single = np.flatnonzero(counts == 1)
+    if len(single):
+        raise UserInputError(
+            f"an interval needs at least two {needed} in the split, but {lacking.format(names[single[0]])}; "
+            f"enlarge the split"
+        )

@@ -1,0 +1,124 @@
+"""The pilot of `study plan`: a few seeds of one configuration per arm, trained in this process, give variances and costs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rich.console import Console
+
+from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side, stack_predictions
+from analysis.statistics.comparison import compute_difference
+from analysis.statistics.planning import VarianceComponents
+from search_spaces.arms import Arm
+from search_spaces.config import TrialConfig, Value
+from search_spaces.space import CategoricalParameter, FloatParameter, Parameter
+from study.inputs.preparation import Prepared, prepare
+from study.spec.study_spec import StudySpec
+from trainables.devices import choose_device
+from trainables.processes import prepare_to_train
+from trainables.seeds import derive_seed
+from trainables.training.loop import TrainingRun
+from trainables.training.predictions import Predictions
+
+# The confidence has no influence on the variances.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """What a pilot measured.
+
+    Attributes:
+        components: variances of the difference, the mean over the rows.
+        device_seconds: mean of a full trial, by arm.
+        num_images: images that the differences were measured on.
+    """
+
+    components: VarianceComponents
+    device_seconds: dict[str, float]
+    num_images: int
+
+
+def run_pilot(spec: StudySpec, num_seeds: int, console: Console) -> Pilot:
+    """Train seeds of the middle configuration of every arm, and measure on the confirm split; the test split is not read.
+
+    Args:
+        spec: of the planned study.
+        num_seeds: two or more.
+        console: receives one line per trial, with its time and the time left.
+    """
+    prepared = prepare(spec)
+    seeds = tuple(derive_seed(spec.seed, "pilot", i) % 2**31 for i in range(num_seeds))
+    predictions: dict[str, dict[int, Predictions]] = {arm.name: {} for arm in spec.arms()}
+    seconds: dict[str, list[float]] = {arm.name: [] for arm in spec.arms()}
+    total = num_seeds * len(predictions)
+    for seed in seeds:
+        for arm in spec.arms():
+            started = time.perf_counter()
+            predictions[arm.name][seed] = _train(spec, arm, seed, prepared)
+            seconds[arm.name].append(time.perf_counter() - started)
+            done = sum(map(len, seconds.values()))
+            left = sum(fmean(s or [max(seconds[arm.name])]) * (num_seeds - len(s)) for s in seconds.values())
+            console.print(
+                f"pilot trial {done} of {total}: {arm.name}, {seconds[arm.name][-1]:.0f} s; about {left / 60:.1f} min left",
+                highlight=False,
+            )
+    arms = {name: stack_predictions(name, by_seed) for name, by_seed in predictions.items()}
+    found = [
+        compute_difference(_side(c.treatment_arms, arms, c.scale), _side(c.control_arms, arms, c.scale), CONFIDENCE)
+        for c in spec.contrasts()
+    ]
+    num_images = len(prepared.splits.confirm)
+    rows = [
+        VarianceComponents.from_estimates(
+            f.seed_variance, f.image_variance, f.seed_image_variance, num_seeds=num_seeds, num_images=num_images
+        )
+        for f in found
+    ]
+    return Pilot(
+        components=VarianceComponents.mean(rows),
+        device_seconds={arm: fmean(s) * _num_devices(spec, arm) for arm, s in seconds.items()},
+        num_images=num_images,
+    )
+
+
+def choose_middle(arm: Arm) -> dict[str, Value]:
+    """Return the configuration in the middle of an arm's space: the (geometric) mean of each range, and first choices."""
+    chosen: dict[str, Value] = dict(arm.space.fixed)
+    for parameter in arm.space.parameters:
+        if parameter.condition is None or parameter.condition.holds(chosen):
+            chosen[parameter.name] = _middle(parameter)
+    return chosen
+
+
+def _middle(parameter: Parameter) -> Value:
+    if isinstance(parameter, CategoricalParameter):
+        return parameter.choices[0]
+    if isinstance(parameter, FloatParameter):
+        low, high = parameter.low, parameter.high
+        return float((low * high) ** 0.5) if parameter.log else (low + high) / 2
+    return (parameter.low + parameter.high) // 2
+
+
+def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predictions:
+    cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
+    prepare_to_train(max(1, int(cpu)))
+    config = TrialConfig(arm=arm.name, seed=seed, hyperparameters=choose_middle(arm), fixed=prepared.fixed)
+    run = TrainingRun(config, prepared.data, device=choose_device(spec.resources.device, gpu), weights=prepared.weights)
+    while not run.is_finished:
+        run.run_epoch()
+    return run.predict("confirm")
+
+
+def _num_devices(spec: StudySpec, arm: str) -> float:
+    return spec.resources.of_arm("gpu", arm) or spec.resources.of_arm("cpu", arm)
+
+
+def _side(names: Sequence[str], arms: dict[str, ArmPredictions], scale: float) -> Side:
+    members = tuple(arms[name] for name in names)
+    return (
+        members[0]
+        if len(members) == 1 and scale == 1
+        else ArmAverage(name=" + ".join(names), members=members, scale=scale)
+    )

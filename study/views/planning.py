@@ -1,0 +1,349 @@
+"""`study plan`: what the looks of a spec can decide, and how many trials each arm gets; before anything is launched."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis.evidence.comparison_rows import compute_row
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.statistics import planning
+from analysis.statistics.comparison import MAX_SEEDS
+from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComponents
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from study.confirmation.evidence import load_evidence, require_plan, row_rule
+from study.inputs.preparation import list_levels, load_images, split_images
+from study.open_study import load_study
+from study.spec.sections import PlanSpec
+from study.spec.study_spec import StudySpec
+from study.state.paths import open_study
+from study.views.pilot import run_pilot
+from trainables.models.backbones import count_forward_flops
+from trainables.records.record import TrialState
+
+# Numbers of seeds for which the test images that would decide are stated, beside the planned one.
+USUAL_SEEDS = (5, 10, 20)
+MIN_TRIALS = 5
+WAYS = (
+    "--like STUDY, an earlier study of the same kind; --pilot 3, which trains three seeds of every arm here; or "
+    "--seed-sd and --image-sd in percentage points, also as [plan] in the spec"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What a forecast rests on.
+
+    Attributes:
+        components: variances of the difference.
+        source: where they come from, as a phrase.
+        costs: cost of a full trial by arm, in device-seconds or relative; None where it was not measured.
+        are_seconds: whether the costs are device-seconds.
+    """
+
+    components: VarianceComponents
+    source: str
+    costs: Mapping[str, float] | None = None
+    are_seconds: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """The options of `study plan` that give variances; None where not given.
+
+    Attributes:
+        like: an earlier study.
+        pilot: number of seeds to train.
+        seed_sd: standard deviation between seeds, in percentage points.
+        image_sd: that between images.
+        seed_image_sd: that of one image from seed to seed.
+    """
+
+    like: str | None = None
+    pilot: int | None = None
+    seed_sd: float | None = None
+    image_sd: float | None = None
+    seed_image_sd: float | None = None
+
+
+def print_plan(spec: StudySpec, options: PlanOptions, storage: str | None, console: Console) -> None:
+    """Print the forecast of each look, what would decide the margin, and the number of full trials of each arm.
+
+    Raises:
+        UserInputError: naming everything that is wrong with the options, or a spec that compares nothing.
+    """
+    _check(spec, options)
+    basis = _find_basis(spec, options, storage, console)
+    test = plan_test(spec, _count_test_images(spec))
+    forecasts = planning.forecast_looks(basis.components, test)
+    _print(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
+    _print(f"variances: {basis.source}: {describe_components(basis.components)}", console)
+    console.print(build_forecast_table(forecasts, test.margin))
+    for line in (*describe_decision(basis.components, test, forecasts), *describe_trials(spec, basis)):
+        _print(line, console)
+
+
+def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) -> str:
+    """Return a warning for a spec whose looks cannot decide its margin, from variances that are known without training; or "".
+
+    They are those of [plan], or of the study that `search.warm_start` names, if it has been compared.
+    """
+    if not spec.contrasts():
+        return ""
+    basis = None
+    if spec.plan is not None:
+        basis = _from_section(spec.plan)
+    elif spec.search.warm_start is not None:
+        try:
+            basis = _from_study(spec, spec.search.warm_start, storage)
+        except UserInputError:
+            return ""
+    if basis is None:
+        return ""
+    test = plan_test(spec, num_test_images)
+    forecasts = planning.forecast_looks(basis.components, test)
+    return "" if forecasts[-1].can_decide else f"{_describe_cannot(test, forecasts[-1])}; `study plan` shows what would"
+
+
+def plan_test(spec: StudySpec, num_images: int) -> PlannedTest:
+    """Return the rule of the spec's comparison on so many test images."""
+    confirm = spec.confirm
+    return PlannedTest(
+        looks=tuple(confirm.looks),
+        num_images=num_images,
+        margin=confirm.margin,
+        alpha=confirm.alpha,
+        num_rows=len(spec.contrasts()),
+        is_anytime=confirm.intervals == "anytime",
+    )
+
+
+def build_forecast_table(forecasts: Sequence[LookForecast], margin: float) -> Table:
+    """Return a table with a row per look: half-width, its 80 % range, and the probability to decide."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    differences = [f"{100 * m * margin:.2f}" for m in planning.MULTIPLES]
+    for name in ("seeds", "half-width (pp)", "80 % range", *(f"decided at {d} pp" for d in differences)):
+        table.add_column(name, justify="right")
+    for found in forecasts:
+        table.add_row(
+            str(found.num_seeds),
+            f"{100 * found.half_width:.2f}",
+            f"{100 * found.low:.2f} to {100 * found.high:.2f}",
+            *(f"{100 * power:.0f} %" for power in found.power),
+        )
+    return table
+
+
+def describe_components(components: VarianceComponents) -> str:
+    """Return the standard deviations in words."""
+    seeds, images, both = (100 * math.sqrt(v) for v in (components.seeds, components.images, components.seeds_x_images))
+    measured = "" if components.num_measured_seeds is None else f", from {components.num_measured_seeds} seeds"
+    return f"SD between seeds {seeds:.2f} pp, between images {images:.1f} pp, seed x image {both:.1f} pp{measured}"
+
+
+def describe_decision(
+    components: VarianceComponents, test: PlannedTest, forecasts: Sequence[LookForecast]
+) -> tuple[str, ...]:
+    """Return sentences: whether the looks can decide the margin, and the seeds and test images that would."""
+    last = forecasts[-1]
+    if last.can_decide:
+        return (f"{last.num_seeds} seeds can decide the margin of {100 * test.margin:.2f} pp",)
+    lines = [_describe_cannot(test, last)]
+    seeds = planning.find_needed_seeds(components, test)
+    with_images = f"with these {test.num_images:,} test images"
+    lines.append(
+        f"no number of seeds up to {MAX_SEEDS} would, {with_images}"
+        if seeds is None
+        else f"{seeds} seeds would, in one look {with_images}"
+    )
+    for number in (last.num_seeds, *(s for s in USUAL_SEEDS if s > last.num_seeds)):
+        looks = test.looks if number == last.num_seeds else (number,)
+        images = planning.find_needed_images(components, replace(test, looks=looks))
+        if images is not None and images > test.num_images:
+            lines.append(f"{number} seeds would with about {_round_up(images):,} test images")
+    margin = planning.find_decidable_margin(components, test)
+    if margin is not None:
+        lines.append(f"the planned looks can decide a margin of {100 * margin:.1f} pp")
+    return tuple(lines)
+
+
+def describe_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
+    """Return sentences with the full trials that the search's device time buys each arm, and a warning below `MIN_TRIALS`."""
+    arms = [arm.name for arm in spec.arms()]
+    if spec.has_given_arms or len(arms) < 2:
+        return ()
+    costs, source = _find_costs(spec, basis)
+    budget = spec.search.device_seconds
+    if budget is not None and not (basis.are_seconds and costs is basis.costs):
+        return (
+            "full trials per arm: not known; the budget is in device-seconds, and only --like or --pilot measures them",
+        )
+    num_trials = (
+        {arm: budget / len(arms) / costs[arm] for arm in arms}
+        if budget is not None
+        else {arm: (spec.search.num_trials or 0) / costs[arm] / sum(1 / c for c in costs.values()) for arm in arms}
+    )
+    cheapest = min(costs.values())
+    found = ", ".join(f"{arm} {num_trials[arm]:.1f} (cost {costs[arm] / cheapest:.1f}x)" for arm in arms)
+    lines = [f"full trials that equal device time buys: {found}; costs from {source}"]
+    few = [arm for arm in arms if num_trials[arm] < MIN_TRIALS]
+    if few:
+        lines.append(
+            f"warning: fewer than {MIN_TRIALS} full trials for {', '.join(few)}; raise the budget of the search, or lower "
+            "search.max_epochs"
+        )
+    return tuple(lines)
+
+
+def _check(spec: StudySpec, options: PlanOptions) -> None:
+    """Raise UserInputError with everything that is wrong with the options."""
+    sds = {"--seed-sd": options.seed_sd, "--image-sd": options.image_sd, "--seed-image-sd": options.seed_image_sd}
+    stated = [name for name, value in sds.items() if value is not None]
+    ways = [*(["--like"] if options.like else []), *(["--pilot"] if options.pilot is not None else []), *stated[:1]]
+    problems = []
+    if not spec.contrasts():
+        problems.append("the spec compares no arms, so there is nothing to decide")
+    if len(ways) > 1:
+        problems.append(f"variances come from one source, but {', '.join(ways)} were given; keep one")
+    if stated and (options.seed_sd is None or options.image_sd is None):
+        missing = [name for name in ("--seed-sd", "--image-sd") if sds[name] is None]
+        problems.append(f"{stated[0]} needs {' and '.join(missing)} as well")
+    problems += [
+        f"{name} >= 0 must hold, in percentage points, but got {value:g}"
+        for name, value in sds.items()
+        if value is not None and not (math.isfinite(value) and value >= 0)
+    ]
+    if options.pilot is not None and options.pilot < 2:
+        problems.append(f"--pilot takes two or more seeds, but got {options.pilot}")
+    if not ways and spec.plan is None:
+        problems.append(f"a plan needs variances; give one of: {WAYS}")
+    if problems:
+        raise UserInputError("; ".join(problems))
+
+
+def _find_basis(spec: StudySpec, options: PlanOptions, storage: str | None, console: Console) -> Basis:
+    if options.like is not None:
+        return _from_study(spec, options.like, storage)
+    if options.pilot is not None:
+        found = run_pilot(spec, options.pilot, console)
+        return Basis(
+            components=found.components,
+            source=f"a pilot of {options.pilot} seeds, on the {found.num_images:,} images of the confirm split",
+            costs=found.device_seconds,
+            are_seconds=True,
+        )
+    if options.seed_sd is not None and options.image_sd is not None:
+        section = PlanSpec(
+            seed_sd_pp=options.seed_sd,
+            image_sd_pp=options.image_sd,
+            seed_image_sd_pp=options.seed_image_sd or 0.0,
+            source="stated",
+        )
+        return _from_section(section)
+    assert spec.plan is not None
+    return _from_section(spec.plan)
+
+
+def _from_section(plan: PlanSpec) -> Basis:
+    seeds, images, both = ((sd / 100) ** 2 for sd in (plan.seed_sd_pp, plan.image_sd_pp, plan.seed_image_sd_pp))
+    components = VarianceComponents(seeds=seeds, images=images, seeds_x_images=both, num_measured_seeds=plan.num_seeds)
+    return Basis(components=components, source=plan.source)
+
+
+def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
+    """Return the variances and costs of a study that has been compared; raise UserInputError if it has not."""
+    study = load_study(open_study(like, storage))
+    plan = require_plan(study)
+    evidence, rule = load_evidence(study, plan), row_rule(plan)
+    rows = [row for contrast in plan.rows if (row := compute_row(contrast, evidence, rule)) is not None]
+    if not rows:
+        raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
+    costs = {
+        arm: fmean(r.device_seconds / max(len(r.epochs), 1) for r in found.runs if r.state is TrialState.COMPLETE)
+        for arm, found in evidence.items()
+    }
+    are_same = set(costs) == {arm.name for arm in spec.arms()}
+    return Basis(
+        components=_pool(rows),
+        source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images"
+        + ("" if are_same else f", which compares other arms ({', '.join(costs)})"),
+        costs={arm: cost * spec.search.max_epochs for arm, cost in costs.items()} if are_same else None,
+        are_seconds=are_same,
+    )
+
+
+def _pool(rows: Sequence[ComparisonRow]) -> VarianceComponents:
+    """Return the mean variances of the rows of one study."""
+    return VarianceComponents.mean(
+        [
+            VarianceComponents.from_estimates(
+                row.seed_variance,
+                row.image_variance,
+                row.seed_image_variance,
+                num_seeds=row.num_seeds,
+                num_images=row.num_images,
+            )
+            for row in rows
+            if row.seed_variance is not None and row.seed_image_variance is not None
+        ]
+    )
+
+
+def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str]:
+    """Return the cost of a full trial by arm, and its source: measured, of the spec, or in proportion to the forward FLOPs."""
+    if basis.costs is not None:
+        return basis.costs, basis.source
+    if spec.search.epoch_cost is not None:
+        return spec.search.epoch_cost, "search.epoch_cost"
+    costs = {}
+    for arm in spec.arms():
+        flops = [
+            count_forward_flops(
+                TrialConfig(
+                    arm=arm.name,
+                    seed=0,
+                    hyperparameters={"backbone": backbone},
+                    fixed={"image_size": spec.train.image_size},
+                ),
+                1000,
+            )
+            for backbone in list_levels(arm.space, "backbone")
+        ]
+        costs[arm.name] = fmean(flops)
+    return costs, "the FLOPs of a forward pass, because nothing was measured"
+
+
+def _count_test_images(spec: StudySpec) -> int:
+    """Return the number of test images; loads the images only where the spec does not give it."""
+    if spec.data.num_test_images is not None:
+        return spec.data.num_test_images
+    return len(split_images(spec, load_images(spec)).test)
+
+
+def _describe_rows(test: PlannedTest) -> str:
+    looks = ", ".join(map(str, test.looks))
+    rows = "1 row" if test.num_rows == 1 else f"{test.num_rows} rows"
+    return f"{rows}, looks at {looks} seeds, margin {100 * test.margin:.2f} pp"
+
+
+def _describe_cannot(test: PlannedTest, last: LookForecast) -> str:
+    powers = ", ".join(f"{100 * power:.0f} %" for power in last.power)
+    return (
+        f"{last.num_seeds} seeds cannot decide a margin of {100 * test.margin:.2f} pp: expected half-width "
+        f"{100 * last.half_width:.2f} pp; a true difference of 0, 1 or 2 margins is decided with a probability of {powers} "
+        f"(80 % wanted at 0 and at the margin)"
+    )
+
+
+def _round_up(number: int) -> int:
+    """Round up to two significant digits."""
+    unit: int = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // unit) * unit
+
+
+def _print(text: str, console: Console) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,69 @@
+"""The model card: the model itself in front, the recipe beside it, and how to train it again."""
+
+import dataclasses
+
+import pytest
+
+from analysis.report.model_card import MAX_CONFUSIONS, build_model_card
+from analysis.report.number_formats import format_interval, format_signed_pp
+from tests.analysis.findings_factory import make_findings
+
+REPRODUCE = "study reproduce studies/mine --trial confirmation/0000"
+MODEL = {
+    "study": "mine",
+    "arm": "resnet50",
+    "stage": "confirmation",
+    "trial_id": "0000",
+    "architecture": "torchvision.models.resnet50",
+    "class_names": ["airplane", "ship"],
+    "preprocessing": {
+        "image_size": 32,
+        "interpolation": "bicubic",
+        "clamp": "to [0, 255] after resizing",
+        "scale": "divide by 255",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+    },
+    "macro_f1": {"search": 0.71, "confirm": None, "test": 0.69},
+    "configuration": {"seed": 101},
+}
+
+
+def test_the_card_has_this_model_and_the_recipe() -> None:
+    arm = next(arm for arm in make_findings().arms if arm.exported)
+    card = build_model_card(MODEL, arm, "", REPRODUCE)
+    audit = arm.exported
+    assert audit is not None
+    assert audit.macro_f1.recipe is None
+    assert arm.test_macro_f1.recipe is not None
+    assert format_interval(audit.macro_f1.first) in card.replace("\\", "")
+    assert format_interval(arm.test_macro_f1.recipe) in card.replace("\\", "")
+    for cell in audit.directed[:MAX_CONFUSIONS]:
+        assert f"{cell.true_class} | {cell.predicted_class} | " in card
+    for own, all_seeds in zip(audit.ring_audits[0].classes, arm.ring_audits[0].classes, strict=True):
+        assert format_signed_pp(own.gap.first) in card.replace("\\", "")
+        assert all_seeds.gap.recipe is not None
+        assert format_signed_pp(all_seeds.gap.recipe) in card.replace("\\", "")
+    assert "FAIL (confirmed)" in card
+    assert REPRODUCE in card
+
+
+@pytest.mark.parametrize("note", ["There is no audit of this model yet."])
+def test_without_an_audit_the_card_says_why(note: str) -> None:
+    card = build_model_card(MODEL, None, note, REPRODUCE)
+    assert note in card
+    assert "71.00 % on the search split" in card
+    assert "— on the confirm split" in card
+    assert "## Audit" not in card
+    assert REPRODUCE in card
+
+
+def test_an_arm_that_was_not_audited_has_scores_alone() -> None:
+    arm = next(arm for arm in make_findings().arms if arm.exported)
+    assert arm.exported is not None
+    bare = dataclasses.replace(arm.exported, ring_audits=(), colour_losses=(), frequency_audit=None)
+    card = build_model_card(
+        MODEL, dataclasses.replace(arm, exported=bare, ring_audits=(), colour_losses=()), "", REPRODUCE
+    )
+    assert "The model was not audited." in card
+    assert "F1 of the recipe" in card

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from analysis.statistics.crossed_interval import compute_crossed_interval
+from analysis.statistics.variances import compute_variances, find_sampling_units
+from search_spaces.errors import UserInputError
+
+
+def draw(num_seeds=3, num_images=24, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(num_seeds, num_images))
+    return values.mean(axis=1), values - values.mean(axis=1, keepdims=True)
+
+
+def test_groups_of_one_image_change_nothing():
+    values, influence = draw()
+    labels = np.arange(24) % 3
+    plain = compute_variances(values, influence, find_sampling_units(labels))
+    grouped = compute_variances(
+        values, influence, find_sampling_units(labels, np.random.default_rng(1).permutation(24))
+    )
+    assert grouped == pytest.approx(plain)
+
+
+def test_groups_that_span_classes_are_one_stratum():
+    values, influence = draw()
+    labels, groups = np.arange(24) % 3, np.arange(24) // 4
+    totals = influence.mean(axis=0).reshape(6, 4).sum(axis=1)
+    rest = (influence - influence.mean(axis=0)).reshape(3, 6, 4).sum(axis=2)
+    found = compute_variances(values, influence, find_sampling_units(labels, groups))
+    assert found.images == pytest.approx(6 / 5 * np.sum(totals**2) / 24**2)
+    assert found.seeds_x_images == pytest.approx(np.sum(rest**2) / 2 * 6 / 5 / (3 * 24**2))
+
+
+def test_groups_within_classes_are_stratified_by_them():
+    values, influence = draw()
+    labels, groups = np.arange(24) // 12, np.arange(24) // 3
+    order = np.random.default_rng(2).permutation(24)
+    expected = 0.0
+    for label in (0, 1):
+        mine = influence.mean(axis=0)[labels == label]
+        expected += 4 / 3 * np.sum((mine - mine.mean()).reshape(4, 3).sum(axis=1) ** 2) / 24**2
+    found = compute_variances(values, influence[:, order], find_sampling_units(labels[order], groups[order]))
+    assert found.images == pytest.approx(expected)
+
+
+def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
+    """Each image five times says no more about new images than once."""
+    values, influence = draw(num_images=40)
+    labels = np.arange(40) % 2
+    once = compute_crossed_interval(values, influence, labels, 2, 0.95)
+    copied = np.repeat(influence, 5, axis=1), np.repeat(labels, 5)
+    grouped = compute_crossed_interval(values, *copied, 2, 0.95, groups=np.repeat(np.arange(40), 5))
+    assert grouped.image_variance == pytest.approx(once.image_variance)
+    assert grouped.half_width == pytest.approx(once.half_width)
+    assert grouped.num_units == 40
+    assert compute_crossed_interval(values, *copied, 2, 0.95).image_variance < once.image_variance / 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "message"),
+    [
+        ([0, 0, 1], None, "at least two images of each class in the split, but class 1 has 1"),
+        ([0, 0, 1, 1], [1, 2, 5, 5], "two groups of images of each class in the split, but class 1 has 1"),
+        ([0, 1, 0, 1], [7, 7, 7, 7], "two groups of images in the split, but there is 1"),
+        ([0, 0, 1, 1], [1, 2, 5], "one number per image"),
+        ([], None, "needs images, but there are none"),
+    ],
+)
+def test_too_few_units_are_refused(labels, groups, message):
+    with pytest.raises(UserInputError, match=message):
+        find_sampling_units(np.array(labels, dtype=np.int64), None if groups is None else np.array(groups))

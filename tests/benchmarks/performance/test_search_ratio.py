@@ -1,0 +1,59 @@
+"""P7: the time after which a choice stays good, and the interval of a ratio of medians."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from benchmarks.performance.ratios import Ratio
+from benchmarks.performance.search_ratio import WatchedSide, compute_ratio_interval
+from benchmarks.search.replay_curves import Hyperparameters
+from benchmarks.search.replay_simulation import Started
+
+
+@dataclass
+class Valley:
+    """A landscape whose true macro-F1 is the configuration's own."""
+
+    true_best: dict[str, float] = field(default_factory=lambda: {"resnet18": 0.9})
+
+    def mean_curve(self, hyperparameters: Hyperparameters) -> list[float]:
+        return [float(hyperparameters["value"])]
+
+
+@dataclass
+class Scripted:
+    """A side whose choice after each trial is given."""
+
+    choices: Iterator[float]
+
+    def next_trial(self) -> Started | None:
+        return None
+
+    def on_report(self, *_: object) -> bool:
+        self.chosen = {"value": next(self.choices)}
+        return False
+
+    def choose(self) -> Hyperparameters:
+        return self.chosen
+
+
+def test_the_time_counts_after_which_the_choice_stays_good() -> None:
+    watched = WatchedSide(Scripted(iter([0.80, 0.89, 0.86, 0.881, 0.886, 0.886])), Valley())  # type: ignore[arg-type]
+    for number in range(6):
+        assert not watched.on_report(f"{number}", 1, 0.5, 10.0)
+    assert watched.reached == {3.0: 40.0, 2.0: 40.0, 1.5: 50.0}
+
+
+def test_the_interval_of_a_ratio_of_medians_decides_the_verdict() -> None:
+    theirs = np.random.default_rng(0).lognormal(size=300)
+    low, high = compute_ratio_interval(0.3 * theirs, theirs)
+    assert low == pytest.approx(0.3)
+    assert high == pytest.approx(0.3)
+    mine = 0.4 * np.random.default_rng(1).lognormal(size=300)
+    low, high = compute_ratio_interval(mine, theirs)
+    assert 0.2 < low < np.median(mine) / np.median(theirs) < high < 0.7
+    verdicts = [Ratio("P7", "", "<= 0.4", (0.39,), interval=i).verdict for i in ((0.2, 0.4), (0.3, 0.5), (0.41, 0.5))]
+    assert verdicts == ["met", "open", "MISSED"]
+    assert Ratio("P7", "", "<= 0.4", (0.39,), interval=(0.3, 0.5)).row()[3:6] == ("0.39", "[0.3, 0.5]", "open")

@@ -1,0 +1,91 @@
+"""Planted causes: what the scenes show, and how named cues are counted, by world."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.validation.cause_tables import tabulate_causes
+from benchmarks.validation.goals import list_problems
+from benchmarks.validation.planted_causes import CAUSES, NULLS, CauseOutcome, CauseWorld, Kind
+
+PAIR = (1, 6)
+
+
+def measure_hues(world: CauseWorld) -> dict[int, float]:
+    """Return the mean red minus blue of the objects in the audited scenes, by class."""
+    audited = world.draw_audited(PAIR, 3)
+    assert audited.masks is not None
+    difference = audited.images[..., 0].astype(float) - audited.images[..., 2]
+    return {c: float(difference[audited.labels == c][audited.masks[audited.labels == c]].mean()) for c in range(10)}
+
+
+def test_a_planted_cue_shows_the_other_class_of_the_pair_only() -> None:
+    plain, planted, shared = (
+        measure_hues(CauseWorld(kind=kind, cue=cue))
+        for kind, cue in ((Kind.SHRINKAGE, ""), (Kind.PLANTED, "colour"), (Kind.SHARED, "colour"))
+    )
+    for label, other in (PAIR, PAIR[::-1]):
+        # The hue is that of the other class, and stronger than in scenes where half of the hues are random.
+        assert planted[label] * plain[other] > 0
+        assert abs(planted[label]) > abs(plain[label])
+    assert planted[2] == pytest.approx(plain[2], abs=12)
+    assert shared[2] * plain[7] > 0
+
+
+def test_null_worlds_exchange_labels_or_cues_of_the_pair() -> None:
+    exchanged = CauseWorld(kind=Kind.NOISE).draw_training(PAIR, 3)
+    usual = np.arange(len(exchanged.labels)) % 10
+    changed = exchanged.labels != usual
+    assert set(usual[changed].tolist()) == set(PAIR)
+    assert changed[np.isin(usual, PAIR)].mean() == pytest.approx(0.35, abs=0.12)
+    hues = measure_hues(CauseWorld(kind=Kind.SIMILAR))
+    assert hues[1] == pytest.approx(hues[6], abs=12)
+
+
+def make_outcome(cause: str | None, *, note: str = "") -> CauseOutcome:
+    return CauseOutcome(
+        cause=cause,
+        recipe_cause=cause,
+        first=None if note else "shape",
+        note=note,
+        num_images=40,
+        num_references=90,
+        imbalance=0.1,
+        accuracy=0.7,
+        effects={} if note else dict.fromkeys(CAUSES.values(), (0.5, 0.2)),
+    )
+
+
+class FakeCache:
+    """Returns outcomes without training."""
+
+    def __init__(self, explain) -> None:
+        self.explain = explain
+
+    def compute(self, _function, calls):
+        return [self.explain(world, seed) for world, seed in calls]
+
+    def make_files(self, _function, names, _suffix):
+        return {name: Path(name) for name in names}
+
+
+def test_right_causes_meet_the_goals_of_all_worlds_and_leave_those_of_a_sample_open() -> None:
+    cache = FakeCache(lambda world, _: make_outcome("mixed" if world.kind in NULLS else CAUSES[world.cue]))
+    tables, goals = tabulate_causes(cache, whole=True)
+    assert [goal.judgement for goal in goals] == ["met", "met", "met"]
+    assert goals[1].measured.startswith("32 of 32")
+    assert {row[6] for row in tables[0].rows} == {"0"}
+    _, sampled = tabulate_causes(cache, whole=False)
+    assert sampled[0].judgement == "open"
+
+
+def test_wrong_causes_miss_the_goals() -> None:
+    cache = FakeCache(lambda _, seed: make_outcome("texture") if seed else make_outcome("mixed", note="no comparable"))
+    tables, goals = tabulate_causes(cache, whole=True)
+    missed = "; ".join(list_problems(goals))
+    assert "null worlds in which a cue is named: 87 of 90" in missed
+    assert "planted worlds in which the cue is named: 7 of 32" in missed
+    assert "another is named: 27 of 44" in missed
+    assert tables[0].rows[0][6] == "7 texture"
+    assert tables[1].rows[0][4] == "1"

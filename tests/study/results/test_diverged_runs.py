@@ -1,0 +1,54 @@
+"""Runs that diverged: the rows count them, scores and forensics leave them out."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from study.confirmation.evidence import is_confirmed
+from study.confirmation.plan import confirmation_seeds
+from study.open_study import OpenStudy
+from study.results.comparison import compare
+from study.spec.sections import GateSpec
+from tests.study.searched import confirm, simulate
+from tests.study.simulated import learning_curve
+from trainables.records.record import TrialRecord
+from trainables.records.trial_files import TrialFiles
+from trainables.training.predictions import Predictions
+
+
+def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: Path) -> None:
+    """The control diverges with one seed of four; predicting one class there, it would not pass the gate."""
+    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
+
+    def curve(record: TrialRecord, epoch: int) -> float:
+        diverges = (record.config.arm, record.config.seed) == ("resnet18", confirmation_seeds(study.spec)[1])
+        return math.nan if diverges and epoch == 2 else learning_curve(record, epoch)
+
+    confirm_spec = study.spec.confirm.model_copy(update={"looks": [4], "margin": 0.5})
+    changes = {"confirm": confirm_spec, "gate": GateSpec(macro_f1=0.7)}
+    study = OpenStudy(store=study.store, spec=study.spec.model_copy(update=changes), book=study.book)
+    confirm(study, read_test=True, num_seeds=4, curve=curve)
+    (diverged,) = [r for r in study.book.of_stage("confirmation") if r.diverged]
+    labels = np.repeat([0, 1], 20)
+    for record in study.book.of_stage("confirmation"):
+        predicted = (
+            0 * labels if record.diverged else np.where(np.arange(40) == record.config.seed % 40, 1 - labels, labels)
+        )
+        predictions = Predictions(
+            sample_ids=np.arange(40), labels=labels, logits=np.eye(2, dtype=np.float32)[predicted], split="test"
+        )
+        digests = TrialFiles(study.store.child(f"confirmation/{record.trial_id}")).write_predictions(predictions)
+        study.book.save(record.updated(digests=record.digests | digests))
+    comparison = compare(study)
+    assert diverged.trial_id not in comparison.arms["resnet18"].confirmation_ids
+    assert len(comparison.evidence["resnet18"].runs) == 3
+    assert {arm: scores.gate_cleared for arm, scores in comparison.arms.items()} == {
+        "resnet18": False,
+        "resnet50": True,
+    }
+    (row,) = comparison.rows
+    assert (row.num_seeds, len(row.divergence)) == (3, 2)
+    assert row.all_runs_effect is not None
+    assert row.all_runs_effect.estimate > row.effect.estimate + 0.1
+    assert is_confirmed(study)

@@ -1,0 +1,141 @@
+"""A confirmation trial that diverges stores the weights of its last finite epoch, with which it predicts the test split."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from search_spaces.errors import UserInputError
+from study.confirmation import predictions_on_test
+from study.state.paths import TrialPaths
+from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
+from tests.trainables.training.test_loop import CONFIG, CPU, DATA
+from trainables import tune_adapter
+from trainables.records.record import RECORD, TrialRecord, TrialState
+from trainables.records.store import Store
+from trainables.records.trial_files import WEIGHTS, TrialFiles
+from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.loop import TrainingRun
+from trainables.training.stopwatch import Stopwatch
+from trainables.tune_adapter import TrialTrainable
+
+RUNNING = TrialRecord(
+    trial_id="00000",
+    stage="confirmation",
+    config=CONFIG,
+    fingerprint=CONFIG.fingerprint,
+    state=TrialState.RUNNING,
+    suggested_order=0,
+)
+
+
+class PoisonedRun(TrainingRun):
+    """A training run whose weights turn to NaN before its second epoch."""
+
+    def run_epoch(self, **options: Any) -> EpochMetrics:
+        if self.epoch == 1:
+            torch.nn.init.constant_(self.model.fc.weight, torch.nan)  # type: ignore[arg-type, union-attr]
+        return super().run_epoch(**options)
+
+
+def make_trainable(folder: Path, splits: tuple[str, ...], run: Any) -> TrialTrainable:
+    """Return a trainable with a run that diverges, as Ray would have set it up."""
+    files = TrialFiles(Store(folder))
+    files.store.write_text(RECORD, RUNNING.to_json())
+    trainable = TrialTrainable.__new__(TrialTrainable)
+    trainable._data, trainable._run = DATA, run
+    trainable._files, trainable._attempt = files, 1
+    trainable._splits_to_predict = splits
+    trainable._num_reported, trainable._num_devices, trainable._notes = 0, 1.0, ()
+    trainable._events, trainable._should_exit = None, False
+    trainable._counted_until = trainable._idle_since = time.perf_counter()
+    return trainable
+
+
+def restored_run(*history: EpochMetrics) -> Any:
+    """Return a run that was restored from a checkpoint with these epochs, which it reports without training."""
+    stopwatch = Stopwatch(CPU, enabled=False)
+    return SimpleNamespace(history=history, is_finished=False, stopwatch=stopwatch, device=CPU, num_parameters=1)
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune_adapter, "node_name", lambda: "node")
+    monkeypatch.setattr(TrialTrainable, "_write_events", lambda *_: None)
+    monkeypatch.setattr(predictions_on_test, "prepare_to_train", lambda _: None)
+
+
+def predict(root: Path, record: TrialRecord) -> Any:
+    return predictions_on_test._predict_remotely(str(root), record, DATA, "cpu", 1, 0)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path) -> None:
+    folder = tmp_path / TrialPaths(stage="confirmation", trial_id="00000").folder
+    trainable = make_trainable(folder, ("search", "confirm"), PoisonedRun(CONFIG, DATA, device=CPU))
+    first = trainable.step()
+    expected = trainable._run.predict("test")
+    last = trainable.step()
+    assert (first["macro_f1"] is not None, last["macro_f1"]) == (True, None)
+    details = last["report"]["details"]
+    assert "last_finite_epoch" not in first["report"]["details"]
+    assert details["last_finite_epoch"] == 1
+    record = RUNNING.updated(diverged=True, state=TrialState.FAILED, digests=dict(details["digests"]))
+    predictions, is_by_model = predict(tmp_path, record)
+    assert is_by_model
+    np.testing.assert_array_equal(predictions.logits, expected.logits)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_path: Path) -> None:
+    trainable = make_trainable(tmp_path, ("search", "confirm"), restored_run(DIVERGED))
+    trainable._files.write_checkpoint(replace(make_checkpoint(), history=(DIVERGED,)), 1)
+    details = trainable.step()["report"]["details"]
+    assert details["last_finite_epoch"] == 0
+    assert not details.get("digests")
+    record = RUNNING.updated(diverged=True, state=TrialState.FAILED)
+    predictions, is_by_model = predict(tmp_path, record)
+    again, _ = predict(tmp_path, record)
+    assert not is_by_model
+    np.testing.assert_array_equal(predictions.predicted, again.predicted)
+    labels = np.zeros(3000, dtype=np.int64)
+    drawn = [
+        predictions_on_test.draw_predictions(
+            record.updated(config=CONFIG.with_seed(seed)), np.arange(3000), labels, 3
+        ).predicted
+        for seed in (1, 2)
+    ]
+    assert not np.array_equal(*drawn)
+    assert np.bincount(drawn[0]) == pytest.approx([1000] * 3, abs=100)
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_search_trial_that_diverges_stores_no_weights(tmp_path: Path) -> None:
+    trainable = make_trainable(tmp_path, ("search",), restored_run(DIVERGED))
+    trainable._files.write_checkpoint(replace(make_checkpoint(), history=(METRICS,)), 1)
+    assert "last_finite_epoch" not in trainable.step()["report"]["details"]
+    assert not trainable._files.store.exists(WEIGHTS)
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize("diverged", [True, False])
+def test_stored_weights_whose_logits_are_not_finite_are_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverged: bool
+) -> None:
+    monkeypatch.setattr(predictions_on_test, "load_model", lambda *_: torch.nn.Identity())
+    monkeypatch.setattr(predictions_on_test, "place_model", lambda model, *_: model)
+    logits = np.full((len(DATA.splits.test), 3), np.nan, dtype=np.float32)
+    monkeypatch.setattr(predictions_on_test, "compute_logits", lambda *_: logits)
+    record = RUNNING.updated(diverged=diverged, state=TrialState.FAILED, digests={WEIGHTS: "x"})
+    if not diverged:
+        with pytest.raises(UserInputError, match="finite"):
+            predict(tmp_path, record)
+        return
+    predictions, is_by_model = predict(tmp_path, record)
+    assert not is_by_model
+    assert np.isfinite(predictions.logits).all()
