@@ -3,9 +3,11 @@
 The background gap of a class is its accuracy with rings of the same class minus that with rings of another class; both kinds of
 images have the same seam. A ring contains pixels of the object too, so the gap is an upper bound on the effect of the
 background. A failure is confirmed if it also shows on images whose ring contains no object: according to their masks or,
-without masks, on those with the fewest edges in the ring.
+without masks, on those with the fewest edges in the ring. Few edges do not prove that no object reaches a wide ring, so without
+masks a failure at a wider ring must also show on such images of the narrowest ring.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -49,6 +51,7 @@ class RingMeasurement:
         free_by: how they were identified.
         ring_only: (S, N) 1 where a model is correct from the ring alone, with the center filled, else 0.
         regions: gaps by region of the ring; None where no class fails.
+        narrowest: measurement of the narrowest ring, which must confirm a failure too; None for that ring, and with masks.
     """
 
     ring_pixels: int
@@ -60,6 +63,7 @@ class RingMeasurement:
     free_by: str
     ring_only: FloatArray
     regions: RegionGaps | None
+    narrowest: "RingMeasurement | None" = None
 
     def take_first(self) -> "RingMeasurement":
         """Return what the first model predicts."""
@@ -69,6 +73,7 @@ class RingMeasurement:
             free_gaps=self.free_gaps[:1],
             ring_only=self.ring_only[:1],
             regions=self.regions and self.regions.take_first(),
+            narrowest=self.narrowest and self.narrowest.take_first(),
         )
 
 
@@ -88,7 +93,9 @@ def measure_rings(classify: Classify, audit_images: AuditImages, *, seed: int = 
     Raises:
         UserInputError: for a class with one image, and images too small for a ring.
     """
-    return tuple(_measure_ring(classify, audit_images, fraction, seed) for fraction in RING_FRACTIONS)
+    narrow, *wide = (_measure_ring(classify, audit_images, fraction, seed) for fraction in RING_FRACTIONS)
+    narrowest = narrow if audit_images.masks is None else None
+    return (narrow, *(replace(ring, narrowest=narrowest) for ring in wide))
 
 
 def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float, seed: int) -> RingMeasurement:
@@ -147,25 +154,23 @@ def judge_ring(measured: RingMeasurement) -> RingAudit:
 
 
 def _judge_classes(measured: RingMeasurement) -> tuple[ClassAudit, ...]:
-    labels, free_labels = measured.labels, measured.free_labels
-    gaps = bound_classes(measured.gaps, labels)
-    free_cells = class_cells(measured.free_gaps, free_labels)
-    bounded = compute_family(free_cells, scale=Scale.DIFFERENCE, confidence=1 - ALPHA)
-    free_gaps = dict(zip(np.unique(free_labels).tolist(), bounded, strict=True))
+    labels = measured.labels
+    gaps, free_gaps = bound_classes(measured.gaps, labels), _bound_object_free(measured)
+    confirming = [free_gaps] if measured.narrowest is None else [free_gaps, _bound_object_free(measured.narrowest)]
     shares = compute_family(class_cells(measured.ring_only, labels), scale=Scale.PROPORTION, confidence=1 - ALPHA)
     classes = []
     for label, gap, ring_only in zip(np.unique(labels).tolist(), gaps, shares, strict=True):
         verdict, recipe_verdict = judge_both(gap)
-        free_gap: TwoIntervals | None = free_gaps.get(label)
+        shown = [found.get(label) for found in confirming]
         classes.append(
             ClassAudit(
                 class_name=measured.class_names[label],
                 gap=gap,
                 verdict=verdict,
                 recipe_verdict=recipe_verdict,
-                object_free_gap=free_gap,
-                is_confirmed=_confirm(verdict, None if free_gap is None else free_gap.models),
-                recipe_confirmed=_confirm(recipe_verdict, None if free_gap is None else free_gap.recipe),
+                object_free_gap=free_gaps.get(label),
+                is_confirmed=_confirm(verdict, [None if free is None else free.models for free in shown]),
+                recipe_confirmed=_confirm(recipe_verdict, [None if free is None else free.recipe for free in shown]),
                 ring_only_accuracy=ring_only,
             )
         )
@@ -178,11 +183,18 @@ def _find_failing(gaps: FloatArray, labels: IntArray) -> IntArray:
     return np.unique(labels)[[verdict is AuditVerdict.FAIL for verdict in verdicts]]
 
 
-def _confirm(verdict: AuditVerdict | None, free_gap: Interval | None) -> bool | None:
-    """Return whether a failure also shows without object in the ring: a gap above 0 and larger than the tolerance."""
+def _bound_object_free(measured: RingMeasurement) -> dict[int, TwoIntervals]:
+    """Return the gaps of classes with enough images without object in the ring, each at 95 %."""
+    cells = class_cells(measured.free_gaps, measured.free_labels)
+    bounded = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - ALPHA)
+    return dict(zip(np.unique(measured.free_labels).tolist(), bounded, strict=True))
+
+
+def _confirm(verdict: AuditVerdict | None, free_gaps: Sequence[Interval | None]) -> bool | None:
+    """Return whether a failure also shows without object in the ring: all gaps above 0 and larger than the tolerance."""
     if verdict is not AuditVerdict.FAIL:
         return None
-    return free_gap is not None and free_gap.low > 0 and free_gap.estimate > TOLERANCE
+    return all(gap is not None and gap.low > 0 and gap.estimate > TOLERANCE for gap in free_gaps)
 
 
 def _measure_ring_gaps(

@@ -19,8 +19,8 @@ from trainables.data.sources.planted import make_planted_scenes
 # Cues of the object in the worlds of the audit; its surroundings are random unless they are the shortcut.
 OBJECT_CUES = {"shape": 0.85, "texture": 0.6, "colour": 0.5, "background": 0.0}
 CONTROL = "control"
-# At this scale, the objects of nine scenes in ten reach the outer eighth of the image.
-REACHING_SCALE = 1.7
+# At this scale, the objects of seven scenes in ten reach the ring of 4 pixels, and nearly all reach that of 6.
+REACHING_SCALE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,24 @@ def test_without_masks_the_images_with_the_fewest_edges_are_used() -> None:
     assert narrow.num_object_free == 160
 
 
+def test_without_masks_a_failure_of_the_wide_ring_must_show_in_the_narrow_one() -> None:
+    """Models that read an object at the border of the wide ring, where the narrow ring does not reach, are not confirmed."""
+
+    def read_inner_border(images: np.ndarray) -> np.ndarray:
+        predicted = np.abs(images[:, 5, 5, :1].astype(int) - LEVELS).argmin(axis=1)
+        return np.stack([predicted, predicted, predicted])
+
+    audit_images = make_images(1.0)
+    blind = AuditImages(images=audit_images.images, labels=audit_images.labels, class_names=NAMES)
+    for images, is_confirmed in ((blind, False), (audit_images, True)):
+        narrow, wide = audit_rings(read_inner_border, images)
+        assert narrow.verdict is AuditVerdict.PASS
+        assert [c.verdict for c in wide.classes] == [AuditVerdict.FAIL] * K
+        assert [c.is_confirmed for c in wide.classes] == [is_confirmed] * K
+        assert [c.recipe_confirmed for c in wide.classes] == [is_confirmed] * K
+    assert all(c.is_confirmed for ring in audit_rings(read_ring(1.0), blind) for c in ring.classes)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [

@@ -13,6 +13,7 @@ from benchmarks.validation.audit_tables import RHOS, RING_SHORTCUTS, list_worlds
 from benchmarks.validation.goals import Goal, Judgement, list_problems
 from benchmarks.validation.planted_audits import AuditedWorld, AuditOutcome, RingOutcome, audit_world, conclude_ring
 from trainables.data.sources.planted import make_planted_scenes
+from trainables.data.sources.planted_drawing import SHAPES, cue_chroma
 
 QUIET = RingOutcome(
     gap=0.0, highest_gap=0.1, fails=False, is_confirmed=False, recipe_confirmed=False, first_confirmed=False, region=""
@@ -22,13 +23,35 @@ CLEAN = AuditOutcome(
 )
 
 
-def test_a_corner_patch_is_caught_and_placed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planted_audits, "NUM_TRAINING", 500)
-    monkeypatch.setattr(planted_audits, "NUM_AUDITED", 200)
-    found = audit_world(AuditedWorld(shortcut="corner_patch", rho=1.0, num_models=1, has_masks=False), 0)
-    assert found.rings[0].gap > 0.2
-    assert found.frequency_gap < 0.1
-    assert found.rings[0].region in ("", "top left corner")
+@pytest.mark.parametrize("only_class", ["", "bar"])
+def test_models_that_read_a_corner_patch_are_caught_and_placed(
+    monkeypatch: pytest.MonkeyPatch, only_class: str
+) -> None:
+    """Stand-ins for trained models: they recognize the color of the patch in the corner, for all classes or for one."""
+    trained = []
+    monkeypatch.setattr(planted_audits, "NUM_TRAINING", 20)
+    monkeypatch.setattr(planted_audits, "NUM_AUDITED", 320)
+    monkeypatch.setattr(planted_audits, "train_runs", lambda scenes, number, _: trained.append(scenes) or number)
+    hues = np.stack(cue_chroma(np.arange(10)), axis=-1).reshape(10, 2)
+
+    def read_corner(images: np.ndarray) -> np.ndarray:
+        corner = images[:, :4, :4].astype(float).mean(axis=(1, 2))
+        luma = corner @ [0.299, 0.587, 0.114]
+        chroma = np.stack([(corner[:, 2] - luma) / 1.772, (corner[:, 0] - luma) / 1.402], axis=1)
+        distances = np.linalg.norm(chroma[:, None] - hues, axis=2)
+        if only_class:
+            distances[distances.argmin(axis=1) != SHAPES.index(only_class)] = 1.0
+        return -distances
+
+    monkeypatch.setattr(planted_audits, "make_predict", lambda number: lambda im: np.stack([read_corner(im)] * number))
+    world = AuditedWorld(shortcut="corner_patch", rho=1.0, only_class=only_class, has_masks=False)
+    found = audit_world(world, 0)
+    assert len(trained) == 1
+    for ring in found.rings:
+        assert ring.gap > 0.9
+        assert (ring.fails, ring.is_confirmed, ring.recipe_confirmed, ring.first_confirmed) == (True,) * 4
+        assert ring.region == "top left corner"
+    assert (found.frequency_gap, found.frequency_fails) == (pytest.approx(0.0, abs=0.2), False)
 
 
 def test_a_ring_outcome_is_about_the_planted_class() -> None:

@@ -12,7 +12,14 @@ from sklearn.linear_model import LogisticRegression
 from search_spaces.errors import UserInputError
 from trainables.data.sources import load_image_set
 from trainables.data.sources.planted import CUES, DEFAULT_CORRELATION, SHORTCUTS, PlantedScenes, make_planted_scenes
-from trainables.data.sources.planted_drawing import cue_chroma, draw_background, draw_shape, draw_sinusoid, draw_texture
+from trainables.data.sources.planted_drawing import (
+    SHAPES,
+    cue_chroma,
+    draw_background,
+    draw_shape,
+    draw_sinusoid,
+    draw_texture,
+)
 
 ALL_SHORTCUTS = dict.fromkeys(SHORTCUTS, 0.0)
 
@@ -223,3 +230,37 @@ def test_invalid_options(options: dict[str, object], words: str) -> None:
     with pytest.raises(UserInputError, match=words) as caught:
         load_image_set("planted", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_larger_objects_reach_the_outer_eighth() -> None:
+    ring = np.ones((32, 32), dtype=bool)
+    ring[4:-4, 4:-4] = False
+    shares = []
+    for scale in (1.0, 1.4, 1.7):
+        masks = load_image_set("planted", num_images=300, object_scale=scale).masks
+        assert masks is not None
+        shares.append(float((masks & ring).any(axis=(1, 2)).mean()))
+    assert shares[0] == 0.0
+    assert 0.4 < shares[1] < 0.7 < shares[2]
+
+
+@pytest.mark.parametrize("rho", [0.0, 1.0])
+def test_a_shortcut_of_some_classes_indicates_these_alone(rho: float) -> None:
+    scenes = make_planted_scenes(
+        seed=3, num_images=2000, image_size=24, shortcuts={"frame": rho}, cue_classes={"frame": ("ring", "bar")}
+    )
+    labels, values = scenes.image_set.labels, scenes.cue_values["frame"]
+    own = np.isin(labels, (SHAPES.index("ring"), SHAPES.index("bar")))
+    if rho == 1:
+        assert (values[own] == labels[own]).all()
+        assert not np.isin(values[~own], labels[own]).any()
+    else:
+        assert np.bincount(values[own], minlength=10).min() > 20
+    # Among the other classes it indicates nothing.
+    assert (values == labels)[~own].mean() == pytest.approx(0.1, abs=0.04)
+    with pytest.raises(UserInputError, match=r"names the class 'rings'"):
+        make_planted_scenes(seed=0, num_images=10, cue_classes={"shape": ("rings",)})
+    with pytest.raises(UserInputError, match=r"cue_classes names 'frame'"):
+        make_planted_scenes(seed=0, num_images=10, cue_classes={"frame": ("ring",)})
+    with pytest.raises(UserInputError, match=r"some of the 10 classes"):
+        make_planted_scenes(seed=0, num_images=10, cue_classes={"shape": ()})
