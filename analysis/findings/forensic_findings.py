@@ -152,28 +152,58 @@ class CamTest:
 
     Attributes:
         name: of the test.
-        estimate: with its interval at 95 % for new seeds and new images.
+        estimate: with its intervals at 95 %.
         rule: the condition, as a sentence.
-        is_passed: whether it holds.
+        is_passed: whether it holds for these models.
+        applies: False where there is nothing to test; admission then does not need it.
     """
 
     name: str
     estimate: TwoIntervals
     rule: str
     is_passed: bool
+    applies: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamCandidate:
+    """A method and a layer that was considered for an arm's heat maps.
+
+    Attributes:
+        layer: the layer of the maps.
+        map_size: (height, width) of its output in cells.
+        method: "Grad-CAM", "HiResCAM" or "LayerCAM".
+        num_images: on which it was measured.
+        road: mean ROAD score of images with their own map minus with another image's map; a difference of probabilities.
+        standard_error: of `road`, over images.
+        empty_share: share of empty maps.
+        similarity: mean rank correlation of the maps with those of an untrained network.
+    """
+
+    layer: str
+    map_size: tuple[int, int]
+    method: str
+    num_images: int
+    road: float
+    standard_error: float
+    empty_share: float
+    similarity: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamAdmission:
-    """Whether an arm's Grad-CAM maps are admitted as evidence (`analysis.heat_maps.validity_tests`).
+    """Whether an arm's heat maps are admitted as evidence (`analysis.heat_maps.validity_tests`).
 
     Attributes:
         layer: the layer of the maps.
         map_size: (height, width) of its output in cells.
         num_images: tested.
-        tests: all must be passed.
+        tests: all that apply must be passed.
         is_admitted: whether all are.
         object_focus: share of the maps' energy on the object minus that inside other images' masks; None without masks.
+        method: of the maps; "Grad-CAM" in findings of versions that had no other.
+        candidates: methods and layers among which the maps were chosen on other images, the chosen one first; empty in findings
+            of versions that did not choose.
     """
 
     layer: str
@@ -182,6 +212,8 @@ class CamAdmission:
     tests: tuple[CamTest, ...]
     is_admitted: bool
     object_focus: TwoIntervals | None
+    method: str = "Grad-CAM"
+    candidates: tuple[CamCandidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,16 +254,17 @@ class FrequencyAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamView:
-    """One arm's part of a Grad-CAM panel.
+    """One arm's part of a panel of heat maps, by one method.
 
     Attributes:
         arm: name.
         layer: the layer of the maps.
         map_size: (height, width) of its output in cells.
-        predicted_class: name of the class that the arm's model predicts.
+        predicted_class: name of the class that the arm's model predicts, from its stored predictions.
         predicted_probability: of that class.
         true_probability: of the true class.
         degenerate: whether a map is empty.
+        method: of the maps.
     """
 
     arm: str
@@ -241,17 +274,18 @@ class CamView:
     predicted_probability: float
     true_probability: float
     degenerate: bool
+    method: str = "Grad-CAM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamPanel:
-    """One row of images: input, then heat map and overlay per arm, for the true and the predicted class.
+    """An input with heat maps and overlays per arm, for the true and the predicted class.
 
     Attributes:
         sample_id: index of the image in the image set.
         true_class: its label's name.
         reason: why it was chosen ("both correct", "both wrong", "only resnet50 correct", "most confused", ...).
-        views: one per arm, in the order of the findings' arms.
+        views: Grad-CAM of each arm, in the order of the findings' arms, followed by the arm's chosen maps where they differ.
         figure: file name under findings/figures/.
     """
 

@@ -1,4 +1,4 @@
-"""The choice of images for the Grad-CAM panels, and the values of one panel."""
+"""The choice of images for the panels of heat maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,26 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.findings.forensic_findings import CamView
 from search_spaces.errors import UserInputError
 from trainables.training.predictions import Predictions
 
 MOST_CONFUSED = "most confused pair"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmCam:
-    """The maps of one arm's model for one image, ready to be drawn.
-
-    Attributes:
-        view: texts and numbers of the panel.
-        predicted_cam: (h, w) float32 raw CAM energy for the class that the model predicts.
-        true_cam: (h, w) float32 raw CAM energy for the image's own class.
-    """
-
-    view: CamView
-    predicted_cam: NDArray[np.float32]
-    true_cam: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

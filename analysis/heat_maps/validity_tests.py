@@ -1,113 +1,123 @@
-"""Validity tests of Grad-CAM: four tests that must be passed before heat maps count as evidence.
+"""Validity tests of heat maps: four tests that must be passed before heat maps count as evidence.
 
 The maps of an arm are admitted if hardly any map is empty; if the maps depend on the trained parameters (parameter
 randomization, Adebayo et al. 2018, arXiv:1810.03292); if removing the marked pixels costs more than removing those that another
-image's map marks (ROAD, Rong et al. 2022, arXiv:2202.00449); and if the energy in the outer ring correlates with the logit lost
-when the ring is swapped. Maps are scored raw, without thresholds. Where the objects' masks are known, the share of energy on
-the object is compared with that inside other images' masks, which removes the bias of all maps toward the center.
+image's map marks (ROAD, Rong et al. 2022, arXiv:2202.00449); and, where the ring influences the network at all, if the energy in
+the outer ring correlates with the logit lost when the ring is swapped. Method and layer were chosen on other images
+(`analysis.heat_maps.choice`). Maps are scored raw, without thresholds. Where the objects' masks are known, the share of energy
+on the object is compared with that inside other images' masks, which removes the bias of all maps toward the center.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from torch import nn
 
-from analysis.audits.ring_swaps import RING_FRACTIONS, Images, make_ring, swap_ring
-from analysis.audits.swap_effects import ALPHA, AuditImages, compute_mean_interval
+from analysis.audits.ring_swaps import RING_FRACTIONS, make_ring, swap_ring
+from analysis.audits.swap_effects import ALPHA, AuditImages
 from analysis.findings.forensic_findings import CamAdmission, CamTest
-from analysis.findings.interval import Interval
-from analysis.heat_maps.grad_cam import (
-    CamLayer,
-    compute_cams,
-    compute_logits_and_cams,
-    compute_model_logits,
-    compute_road,
-    is_degenerate,
+from analysis.findings.interval import TwoIntervals
+from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.choice import (
+    MAX_DEGENERATE_FRACTION,
+    MAX_SIMILARITY,
+    choose_cam,
+    compute_similarity,
+    draw_cycle,
+    split_images,
 )
-from analysis.statistics.crossed_interval import compute_crossed_interval, compute_share_interval
+from analysis.heat_maps.grad_cam import Cams, CamSource, compute_cams, enlarge, find_degenerate
+from analysis.heat_maps.road import compute_road_gain
+from analysis.statistics.families import Cell, Scale, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
+from search_spaces.errors import UserInputError
 from trainables.seeds import derive_seed, numpy_generator
 
-MAX_DEGENERATE_FRACTION = 0.01
-# Mean rank correlation between the maps of a model and those of the untrained network.
-MAX_SIMILARITY = 0.5
-# ROAD solves a linear system per image and percentile, hence the limit.
-ROAD_IMAGES = 48
-# Return (n, 3, S, S) network inputs for (n, H, W, 3) images.
-Prepare = Callable[[Images], torch.Tensor]
+# A gain of one percentage point of probability is immaterial. Maps of untrained networks gain .1 pp, which is real: they are
+# faithful to networks that have learned nothing.
+MIN_ROAD_GAIN = 0.01
+# The ring matters where swapping it changes the logit by more than this share of what another image changes it by.
+MIN_RING_INFLUENCE = 0.1
+# ROAD solves a linear system per image and fraction, hence the limit.
+ROAD_IMAGES = 96
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamModels:
-    """The models of an arm, for the tests of their maps.
+    """The models of an arm, for the choice and the tests of their maps.
 
     Attributes:
-        trained: S >= 2 models.
+        trained: S models; with one, there are intervals for these models only.
         randomized: untrained networks of the same architecture, one per model.
-        prepare: turns images into network inputs.
-        layer: whose maps are tested.
     """
 
-    trained: Sequence[nn.Module]
-    randomized: Sequence[nn.Module]
-    prepare: Prepare
-    layer: CamLayer
+    trained: Sequence[CamNetwork]
+    randomized: Sequence[CamNetwork]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Maps:
     """(S, N, h, w) maps for the predicted classes, (S, N) those classes and their logits."""
 
-    cams: NDArray[np.float32]
+    source: CamSource
+    cams: Cams
     predicted: IntArray
     logits: FloatArray
 
 
 def admit_cams(models: CamModels, audit_images: AuditImages, *, seed: int = 0) -> CamAdmission:
-    """Return the results of the four tests, and whether all were passed.
+    """Choose method and layer on one half of the images, and return the results of the four tests on the other half.
 
-    Every interval is for new seeds and new images.
+    The choice is made with the first model. A test is passed if its interval for these models fulfills the rule; the share of
+    empty maps is compared as it is.
 
     Args:
         models: of the arm.
         audit_images: images that no model was trained on.
-        seed: of ROAD and of the donors of rings.
+        seed: of the choice, of ROAD and of the donors of rings.
 
     Raises:
-        UserInputError: for one seed, and for a class with one image.
+        NoCamLayerError: if no layer's maps are large enough for a heat map.
+        UserInputError: if no class has four images.
     """
-    maps = _compute_maps(models.trained, audit_images.images, models)
+    for_choice, for_tests = split_images(audit_images)
+    if not len(for_tests.labels):
+        raise UserInputError("the tests of heat maps need four images of a class, but no class has so many; add images")
+    choice = choose_cam(models.trained[0], models.randomized[0], for_choice, seed=seed)
+    maps = _compute_maps(models.trained, for_tests, choice.source)
     tests = (
-        _test_degenerate(maps, audit_images),
-        _test_randomization(models, maps, audit_images),
-        _test_road(models, maps, audit_images, seed),
-        _test_ring(models, maps, audit_images, seed),
+        _test_degenerate(maps, for_tests),
+        _test_randomization(models, maps, for_tests),
+        _test_road(models, maps, for_tests, seed),
+        _test_ring(models, maps, for_tests, seed),
     )
     return CamAdmission(
-        layer=models.layer.name,
-        map_size=models.layer.size,
-        num_images=len(audit_images.labels),
+        layer=choice.source.layer.name,
+        map_size=choice.source.layer.size,
+        method=choice.source.method.value,
+        candidates=choice.candidates,
+        num_images=len(for_tests.labels),
         tests=tests,
-        is_admitted=all(test.is_passed for test in tests),
-        object_focus=None if audit_images.masks is None else _measure_focus(maps, audit_images),
+        is_admitted=all(test.is_passed for test in tests if test.applies),
+        object_focus=None if for_tests.masks is None else _measure_focus(maps, for_tests),
     )
 
 
-def _compute_maps(networks: Sequence[nn.Module], images: Images, models: CamModels) -> _Maps:
-    inputs = models.prepare(images)
-    logits, cams = zip(*(compute_logits_and_cams(n, inputs, models.layer.name) for n in networks), strict=True)
-    predicted = np.stack([own.argmax(axis=1) for own in logits])
-    highest = np.stack([own.max(axis=1) for own in logits])
-    return _Maps(cams=np.stack(cams), predicted=predicted.astype(np.int64), logits=highest)
+def _compute_maps(networks: Sequence[CamNetwork], audit_images: AuditImages, source: CamSource) -> _Maps:
+    passes = [compute_cams(n, n.prepare(audit_images.images), source.layer.name) for n in networks]
+    return _Maps(
+        source=source,
+        cams=np.stack([found.maps[source.method] for found in passes]),
+        predicted=np.stack([found.logits.argmax(axis=1) for found in passes]).astype(np.int64),
+        logits=np.stack([found.logits for found in passes]),
+    )
 
 
 def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
-    empty = np.array([[is_degenerate(cam) for cam in own] for own in maps.cams], dtype=np.float64)
-    share = compute_share_interval(empty, audit_images.labels, len(audit_images.class_names), 1 - ALPHA)
+    empty = np.stack([find_degenerate(cams) for cams in maps.cams]).astype(np.float64)
+    share = _compute_mean(empty, audit_images.labels, Scale.PROPORTION)
     return CamTest(
         name="empty maps",
         estimate=share,
@@ -117,78 +127,94 @@ def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
 
 
 def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImages) -> CamTest:
-    inputs = models.prepare(audit_images.images)
     similarity = []
     for network, cams, predicted in zip(models.randomized, maps.cams, maps.predicted, strict=True):
-        others = compute_cams(network, inputs, predicted, models.layer.name)
-        similarity.append([_correlate(cam, other) for cam, other in zip(cams, others, strict=True)])
-    found = compute_mean_interval(np.array(similarity), audit_images.labels, len(audit_images.class_names))
+        inputs = network.prepare(audit_images.images)
+        others = compute_cams(network, inputs, maps.source.layer.name, predicted).maps[maps.source.method]
+        similarity.append(compute_similarity(cams, others))
+    found = _compute_mean(np.array(similarity), audit_images.labels, Scale.UNBOUNDED)
     return CamTest(
         name="parameter randomization",
         estimate=found,
         rule=f"the rank correlation with maps of the untrained network lies below {MAX_SIMILARITY}",
-        is_passed=found.high < MAX_SIMILARITY,
+        is_passed=found.first.high < MAX_SIMILARITY,
     )
 
 
-def _correlate(cam: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return the rank correlation of two maps' cells: 1 if the first is empty, which shows no change, 0 if the second is."""
-    if is_degenerate(cam):
-        return 1.0
-    if is_degenerate(other):
-        return 0.0
-    return float(np.corrcoef(rankdata(cam), rankdata(other))[0, 1])
-
-
 def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: int) -> CamTest:
-    generator = numpy_generator(seed, "cam road")
     chosen = audit_images.thin(ROAD_IMAGES)
-    inputs = models.prepare(audit_images.images[chosen])
-    order = generator.permutation(len(chosen))
-    others = np.empty_like(order)
-    others[order] = np.roll(order, 1)
-    gains = []
-    for number, network in enumerate(models.trained):
-        cams, predicted = maps.cams[number][chosen], maps.predicted[number][chosen]
-        own, foreign = (
-            compute_road(network, inputs, found, predicted, seed=derive_seed(seed, "cam road noise", number))
-            for found in (cams, cams[others])
+    partners = draw_cycle(len(chosen), numpy_generator(seed, "cam road"))
+    gains = [
+        compute_road_gain(
+            network,
+            network.prepare(audit_images.images[chosen]),
+            maps.cams[number][chosen],
+            maps.predicted[number][chosen],
+            partners,
+            seed=derive_seed(seed, "cam road noise", number),
         )
-        gains.append(own - foreign)
-    found = compute_mean_interval(np.array(gains), audit_images.labels[chosen], len(audit_images.class_names))
+        for number, network in enumerate(models.trained)
+    ]
+    found = _compute_mean(np.array(gains), audit_images.labels[chosen], Scale.UNBOUNDED)
     return CamTest(
         name="ROAD",
         estimate=found,
         rule="removing the pixels that the map marks costs more probability than removing those that another image's map "
-        "marks: the interval lies above 0",
-        is_passed=found.low > 0,
+        f"marks: the interval lies above {MIN_ROAD_GAIN}",
+        is_passed=found.first.low > MIN_ROAD_GAIN,
     )
 
 
 def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: int) -> CamTest:
+    """Test the maps' energy in the ring against the logit that the ring changes.
+
+    The test applies unless the ring's influence is shown to be small: the mean absolute change of the logit, over that by
+    another whole image, from the same donors.
+    """
     ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], RING_FRACTIONS[0])
-    generator = numpy_generator(seed, "cam ring")
-    donors = generator.permutation(len(audit_images.labels))
+    donors = draw_cycle(len(audit_images.labels), numpy_generator(seed, "cam ring"))
     swapped = swap_ring(audit_images.images, audit_images.images[donors], ring)
-    changed = models.prepare(swapped)
     rows = np.arange(len(audit_images.labels))
-    values, influence = [], []
+    correlations, ratios = [], []
     for number, network in enumerate(models.trained):
-        after = compute_model_logits(network, changed)[rows, maps.predicted[number]]
+        logits, predicted = maps.logits[number], maps.predicted[number]
+        before = logits[rows, predicted]
+        lost = before - network.compute_logits(network.prepare(swapped))[rows, predicted]
+        ratios.append(_compute_ratio(np.abs(lost), np.abs(before - logits[donors, predicted])))
         energy = _share_inside(maps.cams[number], ring[None])[:, 0]
-        value, own = _rank_correlation(energy, maps.logits[number] - after)
-        values.append(value)
-        influence.append(own)
-    found = compute_crossed_interval(
-        np.array(values), np.stack(influence), audit_images.labels, len(audit_images.class_names), 1 - ALPHA
-    ).interval
+        correlations.append(_rank_correlation(energy, lost))
+    correlation, influence = (_compute_cell(found, audit_images.labels) for found in (correlations, ratios))
     return CamTest(
         name="agreement with swapped rings",
-        estimate=found,
+        estimate=correlation,
         rule="the energy in the outer ring correlates with the logit lost when the ring is swapped: the interval of the rank "
-        "correlation lies above 0",
-        is_passed=found.low > 0,
+        f"correlation lies above 0. Swapping the ring changes the logit by {influence.estimate:.0%} "
+        f"[{influence.first.low:.0%}, {influence.first.high:.0%}] of what another image changes it by; the test does not apply "
+        f"where this interval lies below {MIN_RING_INFLUENCE:.0%}",
+        is_passed=correlation.first.low > 0,
+        applies=not influence.first.high < MIN_RING_INFLUENCE,
     )
+
+
+def _compute_mean(values: FloatArray, labels: IntArray, scale: Scale) -> TwoIntervals:
+    return compute_two_intervals(mean_cell(values, labels), scale=scale, confidence=1 - ALPHA)
+
+
+def _compute_cell(found: Sequence[tuple[float, FloatArray]], labels: IntArray) -> TwoIntervals:
+    """Return the intervals of a statistic from its value and influence per model."""
+    values, influence = zip(*found, strict=True)
+    cell = Cell(
+        values=np.array(values), influence=np.stack(influence), labels=labels, num_observations=float(len(labels))
+    )
+    return compute_two_intervals(cell, scale=Scale.UNBOUNDED, confidence=1 - ALPHA)
+
+
+def _compute_ratio(one: FloatArray, other: FloatArray) -> tuple[float, FloatArray]:
+    """Return the ratio of two means of (N,) values and each image's influence on it; 0 where the second mean is 0."""
+    if other.mean() == 0:
+        return 0.0, np.zeros(len(one))
+    value = float(one.mean() / other.mean())
+    return value, np.asarray((one - value * other) / other.mean())
 
 
 def _rank_correlation(one: FloatArray, other: FloatArray) -> tuple[float, FloatArray]:
@@ -201,20 +227,18 @@ def _rank_correlation(one: FloatArray, other: FloatArray) -> tuple[float, FloatA
     return value, np.asarray(u * v - value * (u**2 + v**2) / 2)
 
 
-def _share_inside(cams: NDArray[np.float32], regions: NDArray[np.bool_]) -> FloatArray:
+def _share_inside(cams: Cams, regions: NDArray[np.bool_]) -> FloatArray:
     """Return (N, R) shares of each map's energy in each of (R, H, W) regions; 0 for a map without energy.
 
     Maps are enlarged bilinearly, as they are drawn.
     """
-    size = regions.shape[1:]
-    large = torch.nn.functional.interpolate(torch.from_numpy(cams)[:, None], size=size, mode="bilinear")[:, 0]
-    flat = large.flatten(1).double().numpy()
+    flat = enlarge(cams, regions.shape[1:]).reshape(len(cams), -1).astype(np.float64)
     total = flat.sum(axis=1, keepdims=True)
     inside = flat @ regions.reshape(len(regions), -1).T.astype(np.float64)
     return np.asarray(np.divide(inside, total, out=np.zeros_like(inside), where=total > 0))
 
 
-def _measure_focus(maps: _Maps, audit_images: AuditImages) -> Interval:
+def _measure_focus(maps: _Maps, audit_images: AuditImages) -> TwoIntervals:
     """Return the share of the maps' energy inside the image's own mask minus that inside the other images' masks."""
     assert audit_images.masks is not None
     focus = []
@@ -222,4 +246,4 @@ def _measure_focus(maps: _Maps, audit_images: AuditImages) -> Interval:
         inside = _share_inside(cams, audit_images.masks)
         own = np.diag(inside)
         focus.append(own - (inside.sum(axis=1) - own) / (len(own) - 1))
-    return compute_mean_interval(np.array(focus), audit_images.labels, len(audit_images.class_names))
+    return _compute_mean(np.array(focus), audit_images.labels, Scale.DIFFERENCE)

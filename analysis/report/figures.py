@@ -23,7 +23,7 @@ from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import SearchArm
-from analysis.heat_maps.panels import ArmCam
+from analysis.heat_maps.arm_cams import ArmCam
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES, literal_text, plot_rate_matrix
 
 Curve = tuple[Sequence[int], Sequence[float | None], str]
@@ -222,33 +222,39 @@ def plot_cam_panel(image: NDArray[np.uint8], panel: CamPanel, cams: Sequence[Arm
     """Draw an image, and the heat maps and overlays of each arm for the predicted and the true class.
 
     Each map is scaled from 0 to its own maximum, which is written below it. Heat maps show the cells of the map; overlays
-    resize it bilinearly. An arm with a correct prediction has one column.
+    resize it bilinearly. An arm with a correct prediction has one column. Two rows show Grad-CAM, two more the chosen maps of
+    the arms where they differ.
 
     Args:
         image: (H, W, 3) uint8.
         panel: class names and texts of the panel.
-        cams: the maps, one entry per arm.
+        cams: the maps, one entry per view of the panel.
     """
     true_class = panel.true_class
+    arms = [list(group) for _, group in itertools.groupby(cams, key=lambda cam: cam.view.arm)]
     columns = []
-    for cam in cams:
-        columns.append((cam, "predicted", cam.predicted_cam))
-        if cam.view.predicted_class != true_class:
-            columns.append((cam, "true", cam.true_cam))
-    figure = Figure(figsize=(2.3 * (len(columns) + 1), 5.4), layout="constrained")
-    grid = figure.subplots(2, len(columns) + 1, squeeze=False)
+    for own in arms:
+        columns.append((own, "predicted"))
+        if own[0].view.predicted_class != true_class:
+            columns.append((own, "true"))
+    num_methods = max((len(own) for own in arms), default=1)
+    figure = Figure(figsize=(2.3 * (len(columns) + 1), 5.4 * num_methods), layout="constrained")
+    grid = figure.subplots(2 * num_methods, len(columns) + 1, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
     grid[0, 0].imshow(image)
     grid[0, 0].set_title(literal_text(f"input {panel.sample_id}\ntrue class: {true_class}"), size=9)
-    for (cam, kind, energy), top, bottom in zip(columns, grid[0, 1:], grid[1, 1:], strict=True):
-        _draw_cam(top, bottom, image, energy)
-        top.set_title(literal_text(_cam_title(cam, kind, true_class)), size=9)
-    grid[0, 1 if columns else 0].set_ylabel("heat map", size=9)
-    grid[1, 1 if columns else 0].set_ylabel("overlay", size=9)
-    for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-    grid[1, 0].set_axis_off()
-    figure.suptitle(literal_text(f"Grad-CAM of image {panel.sample_id}: {panel.reason}"), size=11)
+    for place, (own, kind) in enumerate(columns, start=1):
+        for number, cam in enumerate(own):
+            top, bottom = grid[2 * number : 2 * number + 2, place]
+            _draw_cam(top, bottom, image, cam.predicted_cam if kind == "predicted" else cam.true_cam)
+            top.set_title(literal_text(_cam_title(cam, kind, true_class)), size=9)
+            for axes, label in ((top, "heat map"), (bottom, "overlay")):
+                axes.set_axis_on()
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.set_ylabel(label if place == 1 else "", size=9)
+    figure.suptitle(literal_text(f"Heat maps of image {panel.sample_id}: {panel.reason}"), size=11)
     return figure
 
 
@@ -275,7 +281,7 @@ def _cam_title(cam: ArmCam, kind: str, true_class: str) -> str:
         if kind == "predicted"
         else (true_class, view.true_probability)
     )
-    return f"{view.arm}\nfor {kind}: {name} ({100 * probability:.0f} %)"
+    return f"{view.arm}, {view.method}\n{view.layer}, for {kind}: {name} ({100 * probability:.0f} %)"
 
 
 def _rate_text(cell: TwoIntervals) -> str:

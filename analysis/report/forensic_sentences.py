@@ -7,6 +7,7 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import DirectedConfusion, Materiality
 from analysis.findings.forensic_findings import (
     AuditVerdict,
+    CamTest,
     CamView,
     FrequencyAudit,
     GroupContrast,
@@ -87,16 +88,31 @@ def describe_frequencies(audit: FrequencyAudit) -> str:
 
 
 def describe_admission(arm: ArmFinding) -> str:
-    """Return whether the heat maps of an arm are admitted as evidence, and which tests failed."""
+    """Return whether the heat maps of an arm are admitted as evidence, and which tests failed or do not apply."""
     found = arm.cam_admission
     if found is None:
         return f"The heat maps of {arm.arm} were not tested, so they are not admitted as evidence."
     height, width = found.map_size
-    source = f"(maps of {height}x{width} cells from {found.layer}, {format_count(found.num_images)} images)"
+    maps = f"{found.method} maps of {arm.arm}"
+    source = f"({height}x{width} cells from {found.layer}, {format_count(found.num_images)} images)"
+    void = ", ".join(test.name for test in found.tests if not test.applies)
+    remark = f" Not applicable: {void}." if void else ""
     if found.is_admitted:
-        return f"The heat maps of {arm.arm} are admitted as evidence: they passed all four tests {source}."
-    failed = ", ".join(test.name for test in found.tests if not test.is_passed)
-    return f"The heat maps of {arm.arm} are not admitted as evidence. Failed tests: {failed} {source}."
+        return f"The {maps} are admitted as evidence: they passed all tests that apply {source}.{remark}"
+    failed = ", ".join(test.name for test in found.tests if test.applies and not test.is_passed)
+    return f"The {maps} are not admitted as evidence. Failed tests: {failed} {source}.{remark}"
+
+
+def describe_passed(test: CamTest) -> str:
+    """Return "yes", "no", or that the test does not apply."""
+    if not test.applies:
+        return "does not apply"
+    return "yes" if test.is_passed else "no"
+
+
+def describe_cam_estimate(test: CamTest) -> str:
+    """Return the estimate of a test of heat maps with its intervals."""
+    return join_intervals(test.estimate, lambda e: f"{e.estimate:.3f} [{e.low:.3f}, {e.high:.3f}]")
 
 
 def describe_focus(arm: ArmFinding) -> str:
@@ -185,5 +201,5 @@ def describe_view(view: CamView) -> str:
     degenerate = "; degenerate map" if view.degenerate else ""
     return (
         f"{view.arm} predicts {view.predicted_class} ({format_percent(view.predicted_probability, 0)}; true class: "
-        f"{format_percent(view.true_probability, 0)}), map of {height}x{width} cells from {view.layer}{degenerate}."
+        f"{format_percent(view.true_probability, 0)}), {view.method} map of {height}x{width} cells from {view.layer}{degenerate}."
     )

@@ -9,6 +9,7 @@ from analysis.findings.study_findings import Findings
 from analysis.report.forensic_sentences import (
     describe_admission,
     describe_audit,
+    describe_cam_estimate,
     describe_cause,
     describe_clusters,
     describe_contrast,
@@ -17,6 +18,7 @@ from analysis.report.forensic_sentences import (
     describe_effect,
     describe_focus,
     describe_frequencies,
+    describe_passed,
     describe_symptom,
     describe_view,
 )
@@ -182,7 +184,7 @@ def describe_figure(key: str, findings: Findings) -> str:
     for panel in findings.panels:
         if findings.figures.get(key) == panel.figure:
             views = " ".join(describe_view(view) for view in panel.views)
-            return f"Grad-CAM panel of image {panel.sample_id}, true class {panel.true_class}. {views}"
+            return f"Heat maps of image {panel.sample_id}, true class {panel.true_class}. {views}"
     known = _describe_known_figures(findings)
     for arm in findings.arms:
         known[f"confusion_{arm.arm}"] = (
@@ -244,6 +246,8 @@ FILTERS: Mapping[str, Any] = {
     "effect": describe_effect,
     "frequencies": describe_frequencies,
     "admission": describe_admission,
+    "passed": describe_passed,
+    "cam_estimate": describe_cam_estimate,
     "focus": describe_focus,
     "estimate": format_estimate,
     "signed": format_signed_pp,

@@ -20,7 +20,8 @@ from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
 from analysis.audits.root_cause import find_root_causes
-from analysis.heat_maps.grad_cam import CAM_LAYERS, choose_cam_layer, compute_cams
+from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.grad_cam import CAM_LAYERS, compute_cams, find_cam_layers
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.statistics.metrics import FloatArray, IntArray
 from benchmarks.pages import Table
@@ -51,7 +52,8 @@ def measure_limits(device: torch.device) -> list[Ratio]:
     ring = make_ring(IMAGE_SIZE, IMAGE_SIZE, 4 / 32)
     donors = np.roll(images, 1, axis=0)
     fixed = _prepare(images[:BATCH_SIZE]).to(device)
-    layer = choose_cam_layer(model, IMAGE_SIZE).name
+    network = CamNetwork(model=model, config=config)
+    layer = find_cam_layers(network)[0].name
 
     def audit() -> object:
         tensor = torch.from_numpy(swap_ring(images, donors, ring))
@@ -65,11 +67,12 @@ def measure_limits(device: torch.device) -> list[Ratio]:
         synchronize(device)
 
     def cams() -> object:
-        return compute_cams(model, _prepare(images), labels, layer)
+        return compute_cams(network, network.prepare(images), layer, labels)
 
     def both_ways() -> None:
         for _ in range(num_images // CAM_BATCH):
-            _forward_and_backward(model, fixed[:CAM_BATCH], layer)
+            with autocast(config, device):
+                _forward_and_backward(model, fixed[:CAM_BATCH], layer)
         synchronize(device)
 
     def per_second(run: Callable[[], object]) -> float:
@@ -131,9 +134,8 @@ def time_forensics(num_images: int) -> dict[str, float]:
         are_own_errors=False,
     )
     confusions = [ConfusedClasses(one=one, other=other) for one, other in PAIRS]
-    trained, random = models[:NUM_SEEDS], models[NUM_SEEDS:]
-    layer = choose_cam_layer(models[0], IMAGE_SIZE)
-    cam_models = CamModels(trained=trained, randomized=random, prepare=_prepare, layer=layer)
+    networks = [CamNetwork(model=model, config=config) for model in models]
+    cam_models = CamModels(trained=networks[:NUM_SEEDS], randomized=networks[NUM_SEEDS:])
     parts: dict[str, Callable[[], object]] = {
         "ring swaps": lambda: audit_rings(classify, audited),
         "color": lambda: bound_color_losses(measure_color_losses(classify, audited)),

@@ -14,6 +14,7 @@ from benchmarks.validation.audit_tables import tabulate_audits
 from benchmarks.validation.cause_tables import tabulate_causes
 from benchmarks.validation.cluster_tables import tabulate_clusters
 from benchmarks.validation.goals import list_problems, tabulate_goals
+from benchmarks.validation.map_tables import tabulate_maps
 from benchmarks.validation.worlds import DEFAULT_FOLDER, WorldCache
 
 PAGE = Path(__file__).parents[1] / "FORENSICS.md"
@@ -28,7 +29,12 @@ def main(
     """Run every simulation and print the tables; with --whole, write the page."""
     started = time.perf_counter()
     cache = WorldCache(folder=folder)
-    sections = [tabulate_clusters(cache), tabulate_causes(cache, whole=whole), tabulate_audits(cache, whole=whole)]
+    sections = [
+        tabulate_clusters(cache),
+        tabulate_causes(cache, whole=whole),
+        tabulate_audits(cache, whole=whole),
+        tabulate_maps(cache, whole=whole),
+    ]
     tables = [table for found, _ in sections for table in found]
     goals = [goal for _, found in sections for goal in found]
     publish_simulation(started, [tabulate_goals(goals), *tables], list_problems(goals), PAGE if whole else None)

@@ -133,11 +133,11 @@ def _audit_arm(
 
 def _admit_cams(study: OpenStudy, evidence: ArmEvidence, audit_images: AuditImages) -> CamAdmission | None:
     """Return whether the arm's heat maps are evidence; None where its images are too small for any."""
+    models = load_cam_models(study, evidence.runs, len(audit_images.class_names))
     try:
-        models = load_cam_models(study, evidence.runs, len(audit_images.class_names))
+        return admit_cams(models, audit_images, seed=study.spec.seed)
     except NoCamLayerError:
         return None
-    return admit_cams(models, audit_images, seed=study.spec.seed)
 
 
 def _find_causes(

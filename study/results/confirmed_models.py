@@ -7,29 +7,16 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.audits.confused_images import ComputeLogits
-from analysis.audits.ring_swaps import Images
-from analysis.heat_maps.grad_cam import choose_cam_layer
+from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
-from search_spaces.config import TrialConfig
 from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, trial_files
-from trainables.data.augmentation import prepare_batch
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
 from trainables.training.evaluation import compute_logits
 
 BATCH_SIZE = 256
-
-
-def prepare_inputs(images: Images, config: TrialConfig) -> torch.Tensor:
-    """Return (n, 3, S, S) network inputs for (n, H, W, 3) images, as the configuration's model is evaluated."""
-    return prepare_batch(
-        torch.from_numpy(images),
-        image_size=config.whole("image_size"),
-        interpolation=config.word("interpolation"),
-        channels_last=bool(config["channels_last"]),
-    )
 
 
 def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> CamModels:
@@ -39,24 +26,21 @@ def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: 
         study: that the trials belong to.
         runs: complete confirmation trials of one configuration.
         num_classes: K.
-
-    Raises:
-        NoCamLayerError: if no layer's maps are large enough for a heat map.
     """
     device = _find_device()
-    config = runs[0].config
-    trained = _place_models(study, runs, num_classes, device)
     randomized = []
     for run in runs:
         # This text seeds the parameters of earlier studies too, so it keeps its spelling.
         fresh = run.config.with_seed(derive_seed(run.config.seed, "parameter randomisation"))
-        randomized.append(place_model(build_model(fresh, num_classes, weights="none"), fresh, device).eval())
-    return CamModels(
-        trained=trained,
-        randomized=randomized,
-        prepare=lambda images: prepare_inputs(images, config),
-        layer=choose_cam_layer(trained[0], config.whole("image_size")),
-    )
+        model = place_model(build_model(fresh, num_classes, weights="none"), fresh, device).eval()
+        randomized.append(CamNetwork(model=model, config=fresh))
+    return CamModels(trained=[load_cam_network(study, run, num_classes) for run in runs], randomized=randomized)
+
+
+def load_cam_network(study: OpenStudy, run: TrialRecord, num_classes: int) -> CamNetwork:
+    """Return the model of a complete trial, which computes as in the trial; on CUDA where there is a device."""
+    (model,) = _place_models(study, [run], num_classes, _find_device())
+    return CamNetwork(model=model, config=run.config)
 
 
 def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:

@@ -176,7 +176,7 @@ def _draw_panels(
 ) -> tuple[list[tuple[CamPanel, bytes]], str]:
     """Return the heat maps, and why there are none or why none of them is evidence."""
     try:
-        panels = draw_panels(study, comparison.evidence, image_set)
+        panels = draw_panels(study, comparison.evidence, {arm.arm: arm.cam_admission for arm in arms}, image_set)
     except NoCamLayerError as error:
         return [], f"No heat map is shown: {error}."
     is_tested = any(arm.cam_admission for arm in arms)

@@ -1,28 +1,33 @@
-"""Grad-CAM panels of the confirmed configurations, drawn from their models and images."""
+"""Panels of heat maps of the confirmed configurations, drawn from their models and images."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.findings.forensic_findings import CamPanel
-from analysis.heat_maps.grad_cam import choose_cam_layer, compute_arm_cams
-from analysis.heat_maps.panels import ArmCam, choose_panel_images
+from analysis.findings.forensic_findings import CamAdmission, CamPanel
+from analysis.heat_maps.arm_cams import ArmCam, compute_arm_cams
+from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, find_cam_layers
+from analysis.heat_maps.panels import choose_panel_images
 from analysis.report.figures import figure_to_png, plot_cam_panel
-from study.confirmation.trained_models import load_model
-from study.open_study import OpenStudy, trial_files
-from study.results.confirmed_models import prepare_inputs
+from analysis.statistics.metrics import IntArray
+from study.open_study import OpenStudy
+from study.results.confirmed_models import load_cam_network
 from trainables.data.images import ImageSet
 
 
 def draw_panels(
-    study: OpenStudy, evidence: Mapping[str, ArmEvidence], image_set: ImageSet
+    study: OpenStudy,
+    evidence: Mapping[str, ArmEvidence],
+    admissions: Mapping[str, CamAdmission | None],
+    image_set: ImageSet,
 ) -> list[tuple[CamPanel, bytes]]:
     """Return the panels' values and PNGs, the same images for every arm.
 
     Args:
         study: that the arms belong to.
         evidence: by arm; the maps are of each arm's model with the plan's first seed.
+        admissions: by arm; where method or layer are not those of Grad-CAM, both maps are shown.
         image_set: of the study.
 
     Raises:
@@ -33,10 +38,10 @@ def draw_panels(
     ids = np.array([sample_id for sample_id, _ in chosen], dtype=np.int64)
     if not len(ids):
         return []
-    by_arm = [_arm_cams(study, e, image_set, ids) for e in evidence.values()]
+    by_view = [own for arm, e in evidence.items() for own in _compute_views(study, e, admissions[arm], image_set, ids)]
     panels = []
     for place, (sample_id, reason) in enumerate(chosen):
-        cams = [arm[place] for arm in by_arm]
+        cams = [view[place] for view in by_view]
         true_class = image_set.class_names[int(image_set.labels[sample_id])]
         panel = CamPanel(
             sample_id=sample_id,
@@ -50,15 +55,27 @@ def draw_panels(
     return panels
 
 
-def _arm_cams(study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, ids: np.ndarray) -> tuple[ArmCam, ...]:
-    record = evidence.runs[0]
-    config = record.config
-    model = load_model(trial_files(study, record), record, image_set.num_classes)
-    return compute_arm_cams(
-        model,
-        prepare_inputs(image_set.images[ids], config),
-        image_set.labels[ids],
-        arm=evidence.arm,
-        class_names=image_set.class_names,
-        layer=choose_cam_layer(model, config.whole("image_size")),
-    )
+def _compute_views(
+    study: OpenStudy, evidence: ArmEvidence, admission: CamAdmission | None, image_set: ImageSet, ids: IntArray
+) -> list[tuple[ArmCam, ...]]:
+    """Return the maps of each image by Grad-CAM, and by the chosen method and layer where they are not the same."""
+    network = load_cam_network(study, evidence.runs[0], image_set.num_classes)
+    sources = [CamSource(method=CamMethod.GRAD_CAM, layer=find_cam_layers(network)[0])]
+    if admission is not None:
+        layer = CamLayer(name=admission.layer, size=admission.map_size)
+        sources.append(CamSource(method=CamMethod(admission.method), layer=layer))
+    stored = evidence.predictions[0]
+    row_of_id = {int(sample_id): row for row, sample_id in enumerate(stored.sample_ids)}
+    logits = stored.logits[[row_of_id[int(sample_id)] for sample_id in ids]]
+    return [
+        compute_arm_cams(
+            network,
+            image_set.images[ids],
+            image_set.labels[ids],
+            logits,
+            source,
+            arm=evidence.arm,
+            class_names=image_set.class_names,
+        )
+        for source in dict.fromkeys(sources)
+    ]

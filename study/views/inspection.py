@@ -5,11 +5,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from analysis.heat_maps.cam_network import prepare_inputs
 from search_spaces.config import TrialConfig, Value
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.device_time import measure_full_trials
 from study.inputs.preparation import Prepared, prepare
-from study.results.confirmed_models import prepare_inputs
 from study.spec.study_spec import StudySpec
 from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.image_audit import AuditReport, AuditStage, audit_batch, audit_image_set

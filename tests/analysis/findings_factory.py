@@ -14,6 +14,7 @@ from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, Hum
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamAdmission,
+    CamCandidate,
     CamPanel,
     CamTest,
     CamView,
@@ -30,7 +31,7 @@ from analysis.findings.forensic_findings import (
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
 from analysis.findings.study_findings import Findings
-from analysis.heat_maps.panels import ArmCam
+from analysis.heat_maps.arm_cams import ArmCam
 from analysis.report.sentences import search_plot_keys
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.comparison import compare_arms
@@ -200,9 +201,33 @@ ADMISSION = CamAdmission(
     tests=(
         CamTest(name="empty maps", estimate=both(0.0, 0.0, 0.006), rule="under 1 %", is_passed=True),
         CamTest(name="ROAD", estimate=both(0.02, -0.01, 0.05), rule="lies above 0", is_passed=False),
+        CamTest(name="rings", estimate=both(0.1, -0.1, 0.3), rule="correlates", is_passed=False, applies=False),
     ),
     is_admitted=False,
     object_focus=both(0.12, 0.08, 0.16),
+    method="HiResCAM",
+    candidates=(
+        CamCandidate(
+            layer="layer2",
+            map_size=(4, 4),
+            method="HiResCAM",
+            num_images=96,
+            road=0.0719,
+            standard_error=0.015,
+            empty_share=0.0,
+            similarity=0.03,
+        ),
+        CamCandidate(
+            layer="layer1",
+            map_size=(8, 8),
+            method="LayerCAM",
+            num_images=32,
+            road=0.104,
+            standard_error=0.009,
+            empty_share=0.0,
+            similarity=0.78,
+        ),
+    ),
 )
 
 
@@ -344,7 +369,7 @@ def make_importances(arms: list[str]) -> tuple[ParameterImportance, ...]:
 
 
 def make_panel(sample_id: int, reason: str) -> CamPanel:
-    """Return a panel of two arms, of which the second predicts the wrong class."""
+    """Return a panel of two arms, of which the second predicts the wrong class and has chosen maps beside Grad-CAM."""
     views = (
         CamView(
             arm="resnet18",
@@ -363,6 +388,16 @@ def make_panel(sample_id: int, reason: str) -> CamPanel:
             predicted_probability=0.62,
             true_probability=0.31,
             degenerate=sample_id == 204,
+        ),
+        CamView(
+            arm="resnet50",
+            layer="layer3",
+            map_size=(14, 14),
+            predicted_class="dog",
+            predicted_probability=0.62,
+            true_probability=0.31,
+            degenerate=False,
+            method="HiResCAM",
         ),
     )
     figure = "panel_01.png" if sample_id == 17 else "panel_02.png"

@@ -1,4 +1,4 @@
-"""Raw Grad-CAM against a hand-written one; the model is left unchanged."""
+"""Raw maps against hand-written ones, from the same network as the study's predictions; the model is left unchanged."""
 
 import numpy as np
 import pytest
@@ -7,19 +7,25 @@ from numpy.typing import NDArray
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from analysis.heat_maps import grad_cam
+from analysis.heat_maps import cam_network, grad_cam
+from analysis.heat_maps.arm_cams import compute_arm_cams
+from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.grad_cam import (
     CAM_LAYERS,
     CamLayer,
-    choose_cam_layer,
-    compute_arm_cams,
+    CamMethod,
+    Cams,
+    CamSource,
     compute_cams,
-    compute_logits_and_cams,
-    compute_model_logits,
+    find_cam_layers,
     is_degenerate,
 )
+from benchmarks.performance.reference_recipe import make_config
+from search_spaces.config import Value
 from search_spaces.errors import UserInputError
-from trainables.seeds import torch_generator
+from trainables.models.backbones import build_model, place_model
+from trainables.seeds import numpy_generator, torch_generator
+from trainables.training.evaluation import compute_logits
 
 NUM_CLASSES = 3
 
@@ -42,9 +48,20 @@ def inputs() -> torch.Tensor:
 
 
 TARGETS = np.array([0, 1, 2, 0, 1])
+PLAIN: dict[str, Value] = {"precision": "fp32", "channels_last": False}
 
 
-def hand_written_cams(model: nn.Module, inputs: torch.Tensor, layer: str) -> NDArray[np.float32]:
+def make_network(model: nn.Module, image_size: int = 64) -> CamNetwork:
+    return CamNetwork(model=model, config=make_config("resnet18", image_size, **PLAIN))
+
+
+def compute_maps(
+    model: nn.Module, inputs: torch.Tensor, targets: object, layer: str, method: CamMethod = CamMethod.GRAD_CAM
+) -> Cams:
+    return compute_cams(make_network(model), inputs, layer, targets).maps[method]  # type: ignore[arg-type]
+
+
+def hand_written_cams(model: nn.Module, inputs: torch.Tensor, layer: str, method: CamMethod) -> NDArray[np.float32]:
     """Run the network in two halves and differentiate the target logit by the layer's output."""
     head = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
     names = ("layer1", "layer2", "layer3", "layer4")
@@ -57,7 +74,13 @@ def hand_written_cams(model: nn.Module, inputs: torch.Tensor, layer: str) -> NDA
     maps = []
     for i, target in enumerate(TARGETS):
         (gradient,) = torch.autograd.grad(logits[i, int(target)], activation, retain_graph=True)
-        weights = gradient[i].mean(dim=(1, 2), keepdim=True)
+        match method:
+            case CamMethod.GRAD_CAM:
+                weights = gradient[i].mean(dim=(1, 2), keepdim=True)
+            case CamMethod.HIRES_CAM:
+                weights = gradient[i]
+            case CamMethod.LAYER_CAM:
+                weights = torch.relu(gradient[i])
         maps.append(torch.relu((weights * activation[i]).sum(dim=0)).detach().numpy())
     return np.stack(maps)
 
@@ -66,16 +89,17 @@ def hand_written_cams(model: nn.Module, inputs: torch.Tensor, layer: str) -> NDA
     ("image_size", "expected"), [(32, ("layer2", 4)), (64, ("layer3", 4)), (128, ("layer4", 4)), (224, ("layer4", 7))]
 )
 @pytest.mark.parametrize("build", [resnet18, resnet50])
-def test_the_deepest_layer_with_four_cells_is_chosen(build, image_size: int, expected) -> None:
-    layer = choose_cam_layer(build(num_classes=2), image_size)
-    assert layer == CamLayer(name=expected[0], size=(expected[1], expected[1]))
+def test_the_deepest_layer_with_four_cells_is_first(build, image_size: int, expected) -> None:
+    layers = find_cam_layers(make_network(build(num_classes=2), image_size))
+    assert layers[0] == CamLayer(name=expected[0], size=(expected[1], expected[1]))
+    assert [layer.name for layer in layers] == list(CAM_LAYERS[CAM_LAYERS.index(expected[0]) :])
 
 
 def test_choice_leaves_the_model_unchanged() -> None:
     network = resnet18(num_classes=2)
     network.layer1.eval()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    choose_cam_layer(network, 64)
+    find_cam_layers(make_network(network))
     assert network.training
     assert not network.layer1.training
     assert network.layer4.training
@@ -85,43 +109,56 @@ def test_choice_leaves_the_model_unchanged() -> None:
 
 def test_no_layer_is_large_enough() -> None:
     with pytest.raises(UserInputError, match=r"at least 4x4.*12 px.*3x3"):
-        choose_cam_layer(resnet18(num_classes=2), 12)
+        find_cam_layers(make_network(resnet18(num_classes=2), 12))
 
 
 def test_not_a_resnet_is_refused() -> None:
     with pytest.raises(UserInputError, match="Sequential has no layer4"):
-        choose_cam_layer(nn.Sequential(nn.Conv2d(3, 2, 1)), 32)
+        find_cam_layers(make_network(nn.Sequential(nn.Conv2d(3, 2, 1)), 32))
 
 
 @pytest.mark.parametrize("layer", CAM_LAYERS)
-def test_raw_maps_equal_a_hand_written_grad_cam(model: nn.Module, inputs: torch.Tensor, layer: str) -> None:
-    expected = hand_written_cams(model, inputs, layer)
-    cams = compute_cams(model, inputs, TARGETS, layer)
+@pytest.mark.parametrize("method", CamMethod)
+def test_raw_maps_equal_hand_written_ones(
+    model: nn.Module, inputs: torch.Tensor, layer: str, method: CamMethod
+) -> None:
+    expected = hand_written_cams(model, inputs, layer, method)
+    cams = compute_maps(model, inputs, TARGETS, layer, method)
     assert cams.dtype == np.float32
     assert cams.shape == expected.shape
     assert cams.max() > 0
     np.testing.assert_allclose(cams, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
-def test_one_pass_gives_the_logits_and_their_maps(
-    model: nn.Module, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(grad_cam, "BATCH_SIZE", 2)
-    logits, cams = compute_logits_and_cams(model, inputs, "layer3")
-    np.testing.assert_array_equal(
-        logits, np.concatenate([compute_model_logits(model, inputs[i : i + 2]) for i in (0, 2, 4)])
+def test_one_pass_gives_the_logits_and_their_maps(model: nn.Module, inputs: torch.Tensor) -> None:
+    found = compute_cams(make_network(model), inputs, "layer3")
+    np.testing.assert_array_equal(found.logits, make_network(model).compute_logits(inputs))
+    expected = compute_cams(make_network(model), inputs, "layer3", found.logits.argmax(axis=1))
+    for method in CamMethod:
+        np.testing.assert_array_equal(found.maps[method], expected.maps[method])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_maps_come_from_the_network_that_predicted(precision: str) -> None:
+    config = make_config("resnet18", 32, precision=precision)
+    device = torch.device("cpu")
+    network = CamNetwork(model=place_model(build_model(config, NUM_CLASSES), config, device), config=config)
+    images = numpy_generator(3, "grad-cam test").integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
+    expected = compute_logits(
+        network.model, torch.from_numpy(images), np.arange(70), config, device, cam_network.BATCH_SIZE
     )
-    expected = compute_cams(model, inputs, logits.argmax(axis=1), "layer3")
-    np.testing.assert_array_equal(cams, expected)
+    inputs = network.prepare(images)
+    for logits in (compute_cams(network, inputs, "layer2").logits, network.compute_logits(inputs)):
+        np.testing.assert_array_equal(logits, expected)
 
 
 def test_energy_is_raw(model: nn.Module, inputs: torch.Tensor) -> None:
     """Doubling the head doubles every map: nothing rescales them."""
-    single = compute_cams(model, inputs, TARGETS, "layer3")
+    single = compute_maps(model, inputs, TARGETS, "layer3")
     with torch.no_grad():
         model.fc.weight.mul_(2)
     try:
-        double = compute_cams(model, inputs, TARGETS, "layer3")
+        double = compute_maps(model, inputs, TARGETS, "layer3")
     finally:
         with torch.no_grad():
             model.fc.weight.div_(2)
@@ -132,16 +169,16 @@ def test_energy_is_raw(model: nn.Module, inputs: torch.Tensor) -> None:
 def test_maps_are_reproducible_for_any_batch_size(
     model: nn.Module, inputs: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = compute_cams(model, inputs, TARGETS, "layer3")
-    assert np.array_equal(first, compute_cams(model, inputs, torch.from_numpy(TARGETS), "layer3"))
+    first = compute_maps(model, inputs, TARGETS, "layer3")
+    assert np.array_equal(first, compute_maps(model, inputs, torch.from_numpy(TARGETS), "layer3"))
     monkeypatch.setattr(grad_cam, "BATCH_SIZE", 2)
-    small = compute_cams(model, inputs, TARGETS, "layer3")
+    small = compute_maps(model, inputs, TARGETS, "layer3")
     np.testing.assert_allclose(small, first, rtol=1e-4, atol=1e-5 * first.max())
-    assert compute_cams(model, inputs[:0], [], "layer3").shape == (0, 0, 0)
+    assert compute_maps(model, inputs[:0], [], "layer3").shape == (0, 0, 0)
 
 
 def test_maps_depend_on_the_target(model: nn.Module, inputs: torch.Tensor) -> None:
-    cams = [compute_cams(model, inputs, [k] * 5, "layer3") for k in range(NUM_CLASSES)]
+    cams = [compute_maps(model, inputs, [k] * 5, "layer3") for k in range(NUM_CLASSES)]
     assert not np.allclose(cams[0], cams[1])
     assert not np.allclose(cams[1], cams[2])
 
@@ -156,7 +193,7 @@ def test_the_state_of_the_model_is_restored(inputs: torch.Tensor) -> None:
     wanted = [p.requires_grad for p in network.parameters()]
     before = {k: v.clone() for k, v in network.state_dict().items()}
     with torch.no_grad():
-        compute_cams(network, inputs, TARGETS, "layer3")
+        compute_maps(network, inputs, TARGETS, "layer3")
     assert [m.training for m in network.modules()] == modes
     assert [p.requires_grad for p in network.parameters()] == wanted
     assert torch.equal(network.fc.bias.grad, torch.full((NUM_CLASSES,), 3.0))
@@ -168,24 +205,24 @@ def test_the_state_of_the_model_is_restored(inputs: torch.Tensor) -> None:
 
 def test_hooks_and_modes_are_restored_after_an_error(model: nn.Module, inputs: torch.Tensor) -> None:
     with pytest.raises(IndexError):
-        compute_cams(model, inputs, [NUM_CLASSES] * 5, "layer3")
+        compute_maps(model, inputs, [NUM_CLASSES] * 5, "layer3")
     assert not any(m._forward_hooks for m in model.modules())
     assert all(p.requires_grad for p in model.parameters())
 
 
 def test_inputs_and_targets_must_fit(model: nn.Module, inputs: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="need N targets"):
-        compute_cams(model, inputs, [0], "layer3")
+    with pytest.raises(ValueError, match="need N classes"):
+        compute_maps(model, inputs, [0], "layer3")
     with pytest.raises(UserInputError, match="did you mean 'layer3'"):
-        compute_cams(model, inputs, TARGETS, "layer33")
+        compute_cams(make_network(model), inputs, "layer33", TARGETS)
 
 
 def test_maps_of_a_zeroed_head_are_degenerate(model: nn.Module, inputs: torch.Tensor) -> None:
     network = resnet18(num_classes=NUM_CLASSES)
     with torch.no_grad():
         network.fc.weight.zero_()
-    assert all(is_degenerate(cam) for cam in compute_cams(network, inputs, TARGETS, "layer3"))
-    assert not any(is_degenerate(cam) for cam in compute_cams(model, inputs, TARGETS, "layer3"))
+    assert all(is_degenerate(cam) for cam in compute_maps(network, inputs, TARGETS, "layer3"))
+    assert not any(is_degenerate(cam) for cam in compute_maps(model, inputs, TARGETS, "layer3"))
 
 
 def test_maps_without_energy_or_with_one_value_are_degenerate() -> None:
@@ -198,20 +235,27 @@ def test_maps_without_energy_or_with_one_value_are_degenerate() -> None:
     assert is_degenerate(np.full((4, 4), np.nan, dtype=np.float32))
 
 
-def test_views_describe_the_maps(model: nn.Module, inputs: torch.Tensor) -> None:
-    layer = choose_cam_layer(model, 64)
-    cams = compute_arm_cams(model, inputs, TARGETS, arm="resnet18", class_names=("ant", "bee", "cat"), layer=layer)
-    with torch.no_grad():
-        probabilities = torch.softmax(model(inputs).double(), dim=1).numpy()
-    predicted = probabilities.argmax(axis=1)
-    expected = compute_cams(model, inputs, predicted, layer.name)
+def test_views_show_the_stored_prediction(model: nn.Module) -> None:
+    network = make_network(model)
+    images = numpy_generator(4, "grad-cam test").integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    inputs = network.prepare(images)
+    # Another device may round to another class than the one that was stored.
+    stored = network.compute_logits(inputs)
+    stored[0] = np.roll(stored[0], 1)
+    source = CamSource(method=CamMethod.HIRES_CAM, layer=find_cam_layers(network)[0])
+    names = ("ant", "bee", "cat")
+    cams = compute_arm_cams(network, images, TARGETS, stored, source, arm="resnet18", class_names=names)
+    probabilities = torch.softmax(torch.from_numpy(stored), dim=1).numpy()
+    predicted = stored.argmax(axis=1)
+    expected = compute_cams(network, inputs, source.layer.name, predicted).maps[source.method]
     assert len(cams) == 5
     for i, cam in enumerate(cams):
-        assert cam.view.predicted_class == ("ant", "bee", "cat")[predicted[i]]
+        assert cam.view.predicted_class == names[predicted[i]]
         assert cam.view.predicted_probability == pytest.approx(probabilities[i].max(), abs=1e-6)
         assert cam.view.true_probability == pytest.approx(probabilities[i, TARGETS[i]], abs=1e-6)
         assert cam.view.map_size == cam.true_cam.shape == (4, 4)
+        assert cam.view.method == "HiResCAM"
         assert np.array_equal(cam.predicted_cam, expected[i])
         assert np.array_equal(cam.predicted_cam, cam.true_cam) == (predicted[i] == TARGETS[i])
         assert not cam.view.degenerate
-    assert compute_arm_cams(model, inputs[:0], TARGETS[:0], arm="a", class_names=("x",), layer=layer) == ()
+    assert not compute_arm_cams(network, images[:0], TARGETS[:0], stored[:0], source, arm="a", class_names=names)

@@ -1,102 +1,198 @@
-"""The four validity tests of heat maps, on trained and on untrained networks."""
+"""The choice and the validity tests of heat maps, on networks that read the object's color by construction."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18
 
 from analysis.audits.swap_effects import AuditImages
-from analysis.findings.forensic_findings import CamTest
-from analysis.heat_maps.grad_cam import choose_cam_layer, compute_cams, compute_road
+from analysis.findings.forensic_findings import CamAdmission, CamTest
+from analysis.heat_maps import choice, validity_tests
+from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.choice import split_images
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
-from benchmarks.validation.planted_models import train_runs
+from benchmarks.performance.reference_recipe import make_config
+from benchmarks.validation.planted_maps import ForeignMaps, draw_scattered
+from benchmarks.validation.planted_models import to_audit_images
 from search_spaces.errors import UserInputError
-from trainables.data.augmentation import prepare_batch
+from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from trainables.data.sources.planted import make_planted_scenes
-from trainables.models.backbones import build_model
+from trainables.seeds import torch_generator
 
-CORRELATION = {"shape": 0.9, "texture": 0.5, "colour": 0.9, "background": 0.0}
+CONFIG = make_config("resnet18", 16, precision="fp32", channels_last=False)
+TESTS = ("empty maps", "parameter randomization", "ROAD", "agreement with swapped rings")
+
+
+class ColorReader(nn.Module):
+    """Ten detectors of hues, averaged over the image, with the layers of a ResNet: 8x8, 4x4, 2x2 and 1x1 cells."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 10, 1)
+        self.relu = nn.ReLU()
+        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.AvgPool2d(2) for _ in range(4))
+        self.flatten = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(10, 10)
+        with torch.no_grad():
+            if seed is None:
+                self._read_color()
+            else:
+                generator = torch_generator(seed, "color reader")
+                for parameter in self.parameters():
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+    def _read_color(self) -> None:
+        turns = 2 * np.pi * np.arange(10) / 10
+        red, green, blue = np.eye(3)
+        luma = 0.299 * red + 0.587 * green + 0.114 * blue
+        chroma = np.cos(turns)[:, None] * 0.564 * (blue - luma) + np.sin(turns)[:, None] * 0.713 * (red - luma)
+        mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+        self.conv.weight.copy_(torch.from_numpy(255 * chroma * std)[:, :, None, None])
+        self.conv.bias.copy_(torch.from_numpy(255 * chroma @ mean - 12))
+        self.fc.weight.copy_(torch.eye(10) * 20 - 2)
+        self.fc.bias.zero_()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        x = self.layer1(self.relu(self.conv(inputs)))
+        logits: torch.Tensor = self.fc(self.flatten(self.layer4(self.layer3(self.layer2(x)))).flatten(1))
+        return logits
+
+
+def make_models(*models: nn.Module) -> CamModels:
+    trained = [CamNetwork(model=model.eval(), config=CONFIG) for model in models]
+    randomized = [CamNetwork(model=ColorReader(100 + i).eval(), config=CONFIG) for i in range(len(models))]
+    return CamModels(trained=trained, randomized=randomized)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "FIRST_IMAGES", 10)
+        patch.setattr(choice, "CHOICE_IMAGES", 20)
+        patch.setattr(validity_tests, "ROAD_IMAGES", 40)
+        yield
 
 
 @pytest.fixture(scope="module")
 def audit_images() -> AuditImages:
-    scenes = make_planted_scenes(seed=5, num_images=200, cue_correlation=CORRELATION).image_set
-    return AuditImages(images=scenes.images, labels=scenes.labels, class_names=scenes.class_names, masks=scenes.masks)
+    return to_audit_images(draw_scattered("object", 200, 5, 16))
 
 
-@pytest.fixture(scope="module")
-def models() -> CamModels:
-    runs = train_runs(
-        make_planted_scenes(seed=4, num_images=1200, cue_correlation=CORRELATION).image_set, 2, max_epochs=3
-    )
-    trained = [run.model.eval() for run in runs]
-    fresh = [build_model(run.config.with_seed(77 + i), 10, weights="none").eval() for i, run in enumerate(runs)]
-
-    def prepare(images: np.ndarray) -> torch.Tensor:
-        return prepare_batch(torch.from_numpy(images), image_size=32, interpolation="bicubic", channels_last=False)
-
-    return CamModels(trained=trained, randomized=fresh, prepare=prepare, layer=choose_cam_layer(trained[0], 32))
-
-
-def by_name(tests: tuple[CamTest, ...]) -> dict[str, CamTest]:
+def by_name(tests: Sequence[CamTest]) -> dict[str, CamTest]:
     return {test.name: test for test in tests}
 
 
-def test_trained_and_untrained_networks_are_distinguished(models: CamModels, audit_images: AuditImages) -> None:
-    trained = admit_cams(models, audit_images)
-    tests = by_name(trained.tests)
-    assert set(tests) == {"empty maps", "parameter randomization", "ROAD", "agreement with swapped rings"}
-    assert tests["parameter randomization"].estimate.estimate < 0.5
-    assert trained.is_admitted == all(test.is_passed for test in trained.tests)
-    assert trained.object_focus is not None
-    assert trained.object_focus.estimate > 0
-    untrained = admit_cams(replace(models, trained=models.randomized), audit_images)
-    assert not by_name(untrained.tests)["parameter randomization"].is_passed
-    assert by_name(untrained.tests)["parameter randomization"].estimate.estimate == pytest.approx(1.0)
-    assert not untrained.is_admitted
+@pytest.fixture(scope="module")
+def admission(audit_images: AuditImages) -> CamAdmission:
+    return admit_cams(make_models(ColorReader()), audit_images)
 
 
-def test_maps_of_a_network_with_constant_output_are_empty(models: CamModels, audit_images: AuditImages) -> None:
-    constant = [build_constant(network) for network in models.randomized]
-    found = admit_cams(replace(models, trained=constant), audit_images)
-    tests = by_name(found.tests)
-    assert tests["empty maps"].estimate.estimate == 1.0
+def test_a_network_that_reads_the_object_is_admitted(admission: CamAdmission, audit_images: AuditImages) -> None:
+    network = make_models(ColorReader()).trained[0]
+    predicted = network.compute_logits(network.prepare(audit_images.images)).argmax(axis=1)
+    assert np.mean(predicted == audit_images.labels) > 0.8
+    assert tuple(test.name for test in admission.tests) == TESTS
+    assert admission.is_admitted, admission.tests
+    assert admission.num_images == 100
+    assert admission.object_focus is not None
+    assert admission.object_focus.first.low > 0.1
+    # One model: nothing is known about others.
+    assert all(test.estimate.models is not None and test.estimate.recipe is None for test in admission.tests)
+
+
+def test_all_methods_and_layers_are_candidates(admission: CamAdmission) -> None:
+    tried = admission.candidates
+    assert {(c.layer, c.method) for c in tried} == {
+        (layer, method) for layer in ("layer1", "layer2") for method in ("Grad-CAM", "HiResCAM", "LayerCAM")
+    }
+    assert [c.num_images for c in tried] == [20, 20, 20, 10, 10, 10]
+    assert (tried[0].layer, tried[0].map_size, tried[0].method) == (
+        admission.layer,
+        admission.map_size,
+        admission.method,
+    )
+    assert tried[0].road == max(c.road for c in tried[:3] if c.empty_share < 0.01 and c.similarity < 0.5)
+    assert all(c.standard_error > 0 for c in tried)
+
+
+def test_several_models_have_both_intervals(audit_images: AuditImages) -> None:
+    other = ColorReader()
+    with torch.no_grad():
+        other.fc.weight.mul_(1.2)
+    found = admit_cams(make_models(ColorReader(), other), audit_images)
+    assert found.is_admitted
+    assert all(test.estimate.recipe is not None for test in found.tests)
+
+
+def test_an_untrained_network_is_refused(audit_images: AuditImages) -> None:
+    """Its maps are faithful, and gain a little, but not materially."""
+    with torch.no_grad():
+        untrained = ColorReader(7)
+        untrained.fc.weight.mul_(0.05)
+    found = admit_cams(make_models(untrained), audit_images)
+    assert not found.is_admitted
+    assert not by_name(found.tests)["ROAD"].is_passed
+
+
+def test_maps_of_another_network_are_refused(audit_images: AuditImages) -> None:
+    found = admit_cams(make_models(ForeignMaps(ColorReader(), ColorReader(8))), audit_images)
+    assert not found.is_admitted
+
+
+def test_maps_that_do_not_depend_on_the_parameters_are_refused(audit_images: AuditImages) -> None:
+    models = make_models(ColorReader())
+    found = admit_cams(replace(models, randomized=models.trained), audit_images)
+    assert not found.is_admitted
+    assert by_name(found.tests)["parameter randomization"].estimate.estimate == pytest.approx(1.0)
+
+
+def test_maps_of_a_network_with_constant_output_are_empty(audit_images: AuditImages) -> None:
+    constant = ColorReader()
+    with torch.no_grad():
+        constant.fc.weight.zero_()
+    found = admit_cams(make_models(constant), audit_images)
+    assert by_name(found.tests)["empty maps"].estimate.estimate == 1.0
     assert not any(test.is_passed for test in found.tests)
+    assert not found.is_admitted
     assert found.object_focus is not None
     assert found.object_focus.estimate == 0.0
 
 
-def build_constant(network: nn.Module) -> nn.Module:
-    """Return a copy whose head ignores the image."""
-    constant = build_like(network)
-    with torch.no_grad():
-        constant.fc.weight.zero_()
-    return constant
+def test_the_ring_test_applies_only_where_the_ring_matters() -> None:
+    options = {"seed": 5, "num_images": 200, "image_size": 24, "num_distractors": 0}
+    # The color of the object, which lies in the center, or of a frame.
+    centered = make_planted_scenes(**options, cue_correlation={"colour": 1.0}).image_set
+    framed = make_planted_scenes(**options, cue_correlation={"colour": 0.0}, shortcuts={"frame": 1.0}).image_set
+    for scenes, applies in ((centered, False), (framed, True)):
+        found = admit_cams(make_models(ColorReader()), to_audit_images(scenes))
+        assert by_name(found.tests)["agreement with swapped rings"].applies == applies
 
 
-def build_like(network: nn.Module) -> nn.Module:
-    copy = resnet18(num_classes=10).eval()
-    copy.load_state_dict(network.state_dict())
-    return copy
-
-
-def test_one_seed_is_refused(models: CamModels, audit_images: AuditImages) -> None:
-    with pytest.raises(UserInputError, match="one seed only"):
-        admit_cams(replace(models, trained=models.trained[:1], randomized=models.randomized[:1]), audit_images)
-
-
-def test_road_prefers_the_map_to_its_inverse_and_restores_the_global_random_state(
-    models: CamModels, audit_images: AuditImages
+def test_a_test_that_does_not_apply_does_not_block_admission(
+    audit_images: AuditImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inputs = models.prepare(audit_images.images[:20])
-    network = models.trained[0]
-    cams = compute_cams(network, inputs, audit_images.labels[:20], models.layer.name)
-    state = torch.random.get_rng_state()
-    right = compute_road(network, inputs, cams, audit_images.labels[:20], seed=1)
-    wrong = compute_road(network, inputs, cams.max(axis=(1, 2), keepdims=True) - cams, audit_images.labels[:20], seed=1)
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert right.mean() > wrong.mean()
-    assert np.array_equal(right, compute_road(network, inputs, cams, audit_images.labels[:20], seed=1))
+    monkeypatch.setattr(validity_tests, "_rank_correlation", lambda _, lost: (0.0, np.zeros(len(lost))))
+    for limit, applies in ((0.5, False), (0.0, True)):
+        monkeypatch.setattr(validity_tests, "MIN_RING_INFLUENCE", limit)
+        found = admit_cams(make_models(ColorReader()), audit_images)
+        ring = by_name(found.tests)["agreement with swapped rings"]
+        assert (ring.applies, ring.is_passed, found.is_admitted) == (applies, False, not applies)
+
+
+def test_choice_and_tests_use_different_images(audit_images: AuditImages) -> None:
+    labels = audit_images.labels.copy()
+    few = np.flatnonzero(labels == 3)[:3]
+    audit_images = audit_images.take(np.sort(np.concatenate([np.flatnonzero(labels != 3), few])))
+    one, other = split_images(audit_images)
+    both = np.concatenate([one.images, other.images]).reshape(180, -1)
+    assert len(np.unique(both, axis=0)) == 180
+    assert np.array_equal(np.bincount(one.labels), np.bincount(other.labels))
+    assert 3 not in one.labels
+
+
+def test_too_few_images_are_refused(audit_images: AuditImages) -> None:
+    with pytest.raises(UserInputError, match="four images"):
+        admit_cams(make_models(ColorReader()), audit_images.take(np.array([0, 1, 2])))

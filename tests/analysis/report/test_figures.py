@@ -165,14 +165,18 @@ def test_line_styles_show_the_states_of_trials() -> None:
     assert legend == ["complete", "pruned", "failed", "running", "rung"]
 
 
-def test_a_correct_arm_has_one_map_and_an_incorrect_arm_two() -> None:
+def test_a_correct_arm_has_one_map_and_an_incorrect_arm_two_by_each_method() -> None:
     panel = make_panel(17, "only resnet18 correct")
     figure = plot_cam_panel(make_image(0), panel, make_arm_cams(panel))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert len(titles) == 1 + 1 + 2
     assert "true class: cat" in titles[0]
-    assert any("resnet50\nfor predicted: dog (62 %)" in title for title in titles)
-    assert any("resnet50\nfor true: cat (31 %)" in title for title in titles)
+    assert sorted(titles[1:]) == [
+        "resnet18, Grad-CAM\nlayer3, for predicted: cat (91 %)",
+        "resnet50, Grad-CAM\nlayer4, for predicted: dog (62 %)",
+        "resnet50, Grad-CAM\nlayer4, for true: cat (31 %)",
+        "resnet50, HiResCAM\nlayer3, for predicted: dog (62 %)",
+        "resnet50, HiResCAM\nlayer3, for true: cat (31 %)",
+    ]
 
 
 def test_degenerate_maps_are_labeled_and_others_scaled_to_their_maximum() -> None:

@@ -207,9 +207,12 @@ def test_the_report_contains_all_findings(build) -> None:
         assert row.settles[1:] in text
     large = next(arm for arm in findings.arms if arm.cam_admission)
     assert (
-        "The heat maps of resnet50 are not admitted as evidence. Failed tests: ROAD (maps of 4x4 cells from layer2"
-        in text
+        "The HiResCAM maps of resnet50 are not admitted as evidence. Failed tests: ROAD (4x4 cells from layer2, 640 images). "
+        "Not applicable: rings." in text
     )
+    assert "does not apply" in text
+    for tried in ("+0.072", "0.015", "LayerCAM", "8x8", "0.78"):
+        assert tried in text
     assert large.cam_admission is not None
     for test in large.cam_admission.tests:
         assert test.rule in text

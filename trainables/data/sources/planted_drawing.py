@@ -36,6 +36,7 @@ def draw_scenes(
     num_distractors: int,
     generator: Generator,
     object_scale: float = 1.0,
+    max_offset: float = MAX_OFFSET,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return (N, S, S, 3) uint8 scenes and (N, S, S) bool masks of the pixels that the object touches.
 
@@ -46,6 +47,7 @@ def draw_scenes(
         num_distractors: Distractors per scene.
         generator: Draws everything else that varies.
         object_scale: Factor of the object's radius and offset.
+        max_offset: Largest distance of the object from the center along each axis, before scaling.
     """
     n = len(cue_values["shape"])
     axis = ((2 * np.arange(image_size) + 1) / image_size - 1).astype(np.float32)
@@ -57,7 +59,7 @@ def draw_scenes(
     picture = [luma, blue, red]
     for _ in range(num_distractors):
         _add_distractor(picture, x, y, generator)
-    mask = _add_object(picture, cue_values, x, y, generator, np.float32(object_scale))
+    mask = _add_object(picture, cue_values, x, y, generator, np.float32(object_scale), max_offset)
     if "frame" in cue_values:
         _paint(picture, _frame(image_size), cue_values["frame"])
     if "corner_patch" in cue_values:
@@ -195,12 +197,18 @@ def _uniform(n: int, low: float, high: float, generator: Generator) -> Field:
 
 
 def _add_object(
-    picture: list[Field], cue_values: Mapping[str, Values], x: Field, y: Field, generator: Generator, scale: np.float32
+    picture: list[Field],
+    cue_values: Mapping[str, Values],
+    x: Field,
+    y: Field,
+    generator: Generator,
+    scale: np.float32,
+    max_offset: float,
 ) -> NDArray[np.bool_]:
     """Draw each scene's object into `picture` and return its mask."""
     n, size = len(cue_values["shape"]), y.shape[1]
     radius = scale * _uniform(n, *RADIUS, generator)
-    dx, dy = (place - scale * _uniform(n, -MAX_OFFSET, MAX_OFFSET, generator) for place in (x, y))
+    dx, dy = (place - scale * _uniform(n, -max_offset, max_offset, generator) for place in (x, y))
     # Up to 15 degrees, drawn as the sine.
     turn = _uniform(n, -0.26, 0.26, generator)
     cosine = np.sqrt(1 - turn * turn)

@@ -1,0 +1,165 @@
+"""The choice of a method and a layer for an arm's heat maps, by measurement.
+
+No rule of thumb holds: the method that ranks pixels best for one network is useless for another. The choice is made on images
+that the tests of admission do not use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import rankdata
+
+from analysis.audits.swap_effects import AuditImages
+from analysis.findings.forensic_findings import CamCandidate
+from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.grad_cam import (
+    CamMethod,
+    Cams,
+    CamSource,
+    compute_cams,
+    find_cam_layers,
+    find_degenerate,
+    is_degenerate,
+)
+from analysis.heat_maps.road import compute_road_gain
+from analysis.statistics.metrics import FloatArray, IntArray
+from trainables.seeds import derive_seed, numpy_generator
+
+MAX_DEGENERATE_FRACTION = 0.01
+# Mean rank correlation between the maps of a model and those of the untrained network.
+MAX_SIMILARITY = 0.5
+# ROAD solves a linear system per image and fraction: all candidates are measured on the first images, the best ones on all.
+CHOICE_IMAGES = 96
+FIRST_IMAGES = 32
+NUM_FINALISTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CamChoice:
+    """The chosen source, and the measurements of all candidates in `CamAdmission`'s form, finalists first, the best one first."""
+
+    source: CamSource
+    candidates: tuple[CamCandidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    source: CamSource
+    maps: Cams
+    empty_share: float
+    similarity: float
+    gains: FloatArray
+
+    def rank(self) -> tuple[bool, float]:
+        is_refused = self.empty_share >= MAX_DEGENERATE_FRACTION or self.similarity >= MAX_SIMILARITY
+        return is_refused, -float(self.gains.mean())
+
+    def describe(self) -> CamCandidate:
+        return CamCandidate(
+            layer=self.source.layer.name,
+            map_size=self.source.layer.size,
+            method=self.source.method.value,
+            num_images=len(self.gains),
+            road=float(self.gains.mean()),
+            standard_error=float(self.gains.std(ddof=1) / np.sqrt(len(self.gains))),
+            empty_share=self.empty_share,
+            similarity=self.similarity,
+        )
+
+
+def choose_cam(network: CamNetwork, randomized: CamNetwork, audit_images: AuditImages, *, seed: int) -> CamChoice:
+    """Return the method and layer whose maps have the best ROAD: gain with the own map over another image's map.
+
+    Candidates are all methods at all layers of at least `MINIMUM_SIZE` cells. Those whose maps are empty too often or too
+    similar to maps of the untrained network rank behind all others, because the tests would refuse them. All candidates are
+    measured on `FIRST_IMAGES`, the best `NUM_FINALISTS` on `CHOICE_IMAGES`.
+
+    Args:
+        network: of the arm; of several, the first.
+        randomized: an untrained network of the same architecture.
+        audit_images: for the choice alone.
+        seed: of the images' order and of ROAD.
+
+    Raises:
+        NoCamLayerError: if no layer's maps are large enough for a heat map.
+    """
+    chosen = numpy_generator(seed, "cam choice").permutation(audit_images.thin(CHOICE_IMAGES))
+    images = audit_images.images[chosen]
+    inputs = network.prepare(images)
+    predicted = network.compute_logits(inputs).argmax(axis=1)
+    measured = []
+    for layer in find_cam_layers(network):
+        own, untrained = (compute_cams(n, n.prepare(images), layer.name, predicted).maps for n in (network, randomized))
+        for method in CamMethod:
+            candidate = _Measured(
+                source=CamSource(layer=layer, method=method),
+                maps=own[method],
+                empty_share=float(find_degenerate(own[method]).mean()),
+                similarity=float(np.mean(compute_similarity(own[method], untrained[method]))),
+                gains=np.zeros(0),
+            )
+            measured.append(candidate)
+
+    def extend(candidates: Sequence[_Measured], part: slice) -> list[_Measured]:
+        longer = []
+        for candidate in candidates:
+            partners = draw_cycle(len(predicted[part]), numpy_generator(seed, "cam choice partners", part.start))
+            gains = compute_road_gain(
+                network,
+                inputs[part],
+                candidate.maps[part],
+                predicted[part],
+                partners,
+                seed=derive_seed(seed, "cam choice road", part.start),
+            )
+            longer.append(replace(candidate, gains=np.concatenate([candidate.gains, gains])))
+        return sorted(longer, key=_Measured.rank)
+
+    ranked = extend(measured, slice(0, FIRST_IMAGES))
+    finalists = ranked[:NUM_FINALISTS]
+    # Two images are the fewest that can exchange maps.
+    if len(chosen) >= FIRST_IMAGES + 2:
+        finalists = extend(finalists, slice(FIRST_IMAGES, len(chosen)))
+    ordered = [*finalists, *ranked[NUM_FINALISTS:]]
+    return CamChoice(source=finalists[0].source, candidates=tuple(m.describe() for m in ordered))
+
+
+def compute_similarity(cams: Cams, others: Cams) -> FloatArray:
+    """Return (N,) the rank correlation of the cells of two (N, h, w) maps.
+
+    It is 1 if the first map is empty, which shows no change, and 0 if only the second is.
+    """
+    return np.array([_correlate(cam, other) for cam, other in zip(cams, others, strict=True)])
+
+
+def _correlate(cam: Cams, other: Cams) -> float:
+    if is_degenerate(cam):
+        return 1.0
+    if is_degenerate(other):
+        return 0.0
+    return float(np.corrcoef(rankdata(cam), rankdata(other))[0, 1])
+
+
+def draw_cycle(number: int, generator: np.random.Generator) -> IntArray:
+    """Return (number,) a random permutation that is one cycle, so that no image is its own partner."""
+    order = generator.permutation(number)
+    partners = np.empty_like(order)
+    partners[order] = np.roll(order, 1)
+    return partners
+
+
+def split_images(audit_images: AuditImages) -> tuple[AuditImages, AuditImages]:
+    """Return two halves, stratified by class: for the choice, and for the tests.
+
+    Classes with fewer than four images are left out, because an interval needs two of each.
+    """
+    halves: tuple[list[IntArray], list[IntArray]] = ([], [])
+    for label in np.unique(audit_images.labels):
+        own = np.flatnonzero(audit_images.labels == label)
+        if len(own) >= 4:
+            for half, indices in zip(halves, (own[::2], own[1::2]), strict=True):
+                half.append(indices)
+    none = np.zeros(0, dtype=np.int64)
+    choice, test = (audit_images.take(np.sort(np.concatenate([none, *half]))) for half in halves)
+    return choice, test

@@ -1,0 +1,160 @@
+"""Heat maps of networks that are known to read the object, the background, or nothing, and maps that belong to another network.
+
+In the scenes of the audits all objects lie in the center, so that one image's map suits every other image and ROAD, which
+compares an image's own map with another's, can tell nothing. Here objects are smaller and lie anywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from analysis.audits.swap_effects import AuditImages
+from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.grad_cam import CAM_LAYERS
+from analysis.heat_maps.validity_tests import CamModels, admit_cams
+from benchmarks.performance.reference_recipe import make_config
+from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, IMAGE_SIZE, TRAINING, to_audit_images
+from search_spaces.config import TrialConfig
+from trainables.data.images import ImageSet
+from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
+from trainables.data.splits import make_splits
+from trainables.models.backbones import build_model, place_model
+from trainables.seeds import numpy_generator
+from trainables.training.loop import TrainingRun, TrialData
+
+# Half of them are for the tests; the ring test needs some hundreds.
+NUM_IMAGES = 1000
+SCATTERED: dict[str, Any] = {**CLEAR, "object_scale": 0.8, "max_offset": 0.6}
+CUES = ("shape", "texture", "colour", "background")
+# The cue that shows the class, of what a network is to read, with training images, epochs and the maximum learning rate.
+RECIPES = {"object": ("colour", 1500, 5, 0.04), "background": ("background", 800, 4, 0.02)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapWorld:
+    """Scenes whose class is shown by the color of the object ("object") or by the background ("background")."""
+
+    size: int = IMAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOutcome:
+    """The admission of one network's maps.
+
+    Attributes:
+        accuracy: of the network.
+        source: method and layer of the maps.
+        is_admitted: whether they are.
+        failed: names of the tests that failed.
+        void: names of the tests that do not apply.
+        road: gain of the test.
+        focus: share of the energy on the object minus that inside other images' masks.
+        focus_low, focus_high: its interval for this model.
+    """
+
+    accuracy: float
+    source: str
+    is_admitted: bool
+    failed: tuple[str, ...]
+    void: tuple[str, ...]
+    road: float
+    focus: float
+    focus_low: float
+    focus_high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldOutcome:
+    """The admission of a network that reads the object, of one that reads the background, and of those that must be refused.
+
+    `foreign` is the network that reads the object with the maps of the network that reads the background.
+    """
+
+    reads_object: MapOutcome
+    reads_background: MapOutcome
+    untrained: MapOutcome
+    foreign: MapOutcome
+
+
+class ForeignMaps(nn.Module):
+    """A network with the logits of one network and the layers, and so the maps, of another one."""
+
+    def __init__(self, network: nn.Module, mapped: nn.Module) -> None:
+        super().__init__()
+        self.network, self.mapped = network, mapped
+        for name in CAM_LAYERS:
+            setattr(self, name, getattr(mapped, name))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits of `network`, whose gradients are those of `mapped`."""
+        with torch.no_grad():
+            logits = self.network(inputs).float()
+        other = self.mapped(inputs).float()
+        result: torch.Tensor = logits + (other - other.detach())
+        return result
+
+
+def map_world(world: MapWorld, seed: int) -> WorldOutcome:
+    """Train both networks and return the admissions of their maps, on scenes that they were not trained on."""
+    seed += FIRST_WORLD
+    audited = {reads: to_audit_images(draw_scattered(reads, NUM_IMAGES, 2 * seed + 1, world.size)) for reads in RECIPES}
+    trained = {reads: train_reader(reads, 2 * seed, world.size) for reads in RECIPES}
+    config = trained["object"].config
+    untrained, reference = (make_untrained(config.with_seed(number), NUM_VALUES) for number in (10**6 + seed, seed))
+    foreign = ForeignMaps(trained["object"].model, trained["background"].model)
+    return WorldOutcome(
+        reads_object=judge_maps(trained["object"], reference, audited["object"], seed),
+        reads_background=judge_maps(trained["background"], reference, audited["background"], seed),
+        untrained=judge_maps(untrained, reference, audited["object"], seed),
+        foreign=judge_maps(CamNetwork(model=foreign, config=config), reference, audited["object"], seed),
+    )
+
+
+def judge_maps(network: CamNetwork, untrained: CamNetwork, audited: AuditImages, seed: int) -> MapOutcome:
+    """Return the admission of the network's maps."""
+    found = admit_cams(CamModels(trained=[network], randomized=[untrained]), audited, seed=seed)
+    logits = network.compute_logits(network.prepare(audited.images))
+    assert found.object_focus is not None
+    focus = found.object_focus.first
+    return MapOutcome(
+        accuracy=float(np.mean(logits.argmax(axis=1) == audited.labels)),
+        source=f"{found.method}, {found.layer}",
+        is_admitted=found.is_admitted,
+        failed=tuple(t.name for t in found.tests if t.applies and not t.is_passed),
+        void=tuple(t.name for t in found.tests if not t.applies),
+        road=next(t.estimate.estimate for t in found.tests if t.name == "ROAD"),
+        focus=focus.estimate,
+        focus_low=focus.low,
+        focus_high=focus.high,
+    )
+
+
+def draw_scattered(reads: str, number: int, seed: int, size: int) -> ImageSet:
+    """Return scenes whose objects lie anywhere; one cue shows the class, and all others are random."""
+    generator = numpy_generator(seed, "scattered scenes", reads)
+    labels = generator.permutation(np.arange(number, dtype=np.int64) % NUM_VALUES)
+    values = {cue: generator.integers(0, NUM_VALUES, number) for cue in CUES} | {RECIPES[reads][0]: labels}
+    images, masks = draw_scenes(values, image_size=size, generator=generator, **SCATTERED)
+    return ImageSet(images=images, labels=labels, class_names=SHAPES, source="planted", masks=masks)
+
+
+def train_reader(reads: str, seed: int, size: int) -> CamNetwork:
+    """Return a ResNet18 that was trained on such scenes."""
+    _, number, max_epochs, max_lr = RECIPES[reads]
+    scenes = draw_scattered(reads, number, seed, size)
+    splits = make_splits(scenes, seed=0, search_fraction=0.02, confirm_fraction=0.02, test_fraction=0.02)
+    data = TrialData(images=scenes.images, labels=scenes.labels, splits=splits, class_names=scenes.class_names)
+    config = make_config("resnet18", size, max_lr=max_lr, max_epochs=max_epochs, **TRAINING).with_seed(seed)
+    run = TrainingRun(config, data, device=torch.device("cpu"), weights="none")
+    while not run.is_finished:
+        run.run_epoch()
+    return CamNetwork(model=run.model, config=config)
+
+
+def make_untrained(config: TrialConfig, num_classes: int) -> CamNetwork:
+    """Return a network with fresh parameters."""
+    model = place_model(build_model(config, num_classes, weights="none"), config, torch.device("cpu"))
+    return CamNetwork(model=model.eval(), config=config)
