@@ -36,6 +36,7 @@ from benchmarks.validation.family_simulation import (
     measure_family,
 )
 from benchmarks.validation.goals import list_problems, tabulate_goals
+from benchmarks.validation.plan_simulation import tabulate_forecasts
 from benchmarks.validation.selection_simulation import (
     CHUNK,
     RANKING_CASES,
@@ -43,7 +44,6 @@ from benchmarks.validation.selection_simulation import (
     measure_divergence,
     measure_ranking,
 )
-from benchmarks.validation.plan_simulation import tabulate_forecasts
 from benchmarks.validation.statistics_goals import Goals
 from benchmarks.validation.statistics_simulation import REGIMES, World
 
