@@ -3,17 +3,20 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from types import MappingProxyType
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.divergence import TOO_FEW_FINISHED, measure_divergence, weigh_divergence, withhold_verdict
-from analysis.findings.comparison_findings import ComparisonRow, Verdict
+from analysis.findings.comparison_findings import ComparisonRow, SideMetric, Verdict
 from analysis.findings.interval import Interval
 from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds
 from analysis.statistics.arm_predictions import ArmAverage, Side
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from analysis.statistics.comparison import compare_arms, compute_verdict
+from analysis.statistics.side_metrics import compute_side_metrics
 from search_spaces.designs import Contrast
+from trainables.training.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,7 @@ def complete_row(
     class_names: Sequence[str],
     *,
     plan_changed: bool,
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> ComparisonRow:
     """Return the row with the crossed bootstrap, the differences class by class, and whether the plan was changed.
 
@@ -176,6 +180,7 @@ def complete_row(
         rule: of the plan.
         class_names: K names; a class indexes them.
         plan_changed: whether the plan was changed after it was written.
+        groups: names of classes by the name of their group, for the metrics beside macro-F1.
     """
     seeds = _seeds_of_look(contrast, evidence, rule, row.look)
     treatment, control = _sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
@@ -186,5 +191,28 @@ def complete_row(
         row,
         bootstrap=bootstrap,
         class_differences=compute_class_differences(treatment, control, class_names),
+        side_metrics=_measure_beside(contrast, evidence, treatment.seeds, class_names, groups),
         plan_changed=plan_changed,
     )
+
+
+def _measure_beside(
+    contrast: Contrast,
+    evidence: Mapping[str, ArmEvidence],
+    seeds: Sequence[int],
+    class_names: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+) -> tuple[SideMetric, ...]:
+    """Return the metrics beside macro-F1; none for an interaction, which compares differences of differences."""
+    if contrast.scale != 1:
+        return ()
+    treatment, control = (
+        [_predictions_by_seed(evidence[arm], seeds) for arm in arms]
+        for arms in (contrast.treatment_arms, contrast.control_arms)
+    )
+    return compute_side_metrics(treatment, control, class_names, groups)
+
+
+def _predictions_by_seed(evidence: ArmEvidence, seeds: Sequence[int]) -> list[Predictions]:
+    by_seed = dict(zip(evidence.seeds, evidence.predictions, strict=True))
+    return [by_seed[seed] for seed in seeds]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analysis.findings.interval import Interval
+from analysis.findings.interval import Interval, TwoIntervals
 
 
 class Verdict(StrEnum):
@@ -65,6 +65,25 @@ class ArmDivergence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SideMetric:
+    """A metric beside macro-F1, treatment and control; exploratory.
+
+    Attributes:
+        name: such as "log loss".
+        group: of classes whose images it is computed on; "" for all images.
+        treatment: mean over its seeds.
+        control: mean over its seeds.
+        difference: treatment minus control, each interval pointwise at 95 %.
+    """
+
+    name: str
+    group: str
+    treatment: float
+    control: float
+    difference: TwoIntervals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRow:
     """One row of the A/B table. All effects are fractions of macro-F1 (0.01 is one percentage point).
 
@@ -94,6 +113,7 @@ class ComparisonRow:
         intervals: "planned" (valid at the planned looks) or "anytime" (valid at every number of seeds).
         bootstrap: interval of the crossed bootstrap at the same confidence, as a cross-check; None where not computed.
         class_differences: one per class, exploratory; empty where not computed.
+        side_metrics: metrics beside macro-F1; empty where not computed.
         plan_changed: whether the plan was changed after it was written.
         question: "recipe", or "models" for one seed, which says nothing about other seeds.
         models_effect: interval at `confidence` for these very models on new images; None in findings of earlier versions.
@@ -128,6 +148,7 @@ class ComparisonRow:
     intervals: str = "planned"
     bootstrap: Interval | None = None
     class_differences: tuple[ClassDifference, ...] = ()
+    side_metrics: tuple[SideMetric, ...] = ()
     plan_changed: bool = False
     question: Question = Question.RECIPE
     models_effect: Interval | None = None

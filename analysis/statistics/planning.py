@@ -38,7 +38,7 @@ class VarianceComponents:
     """Variances of a paired difference in macro-F1, independent of the numbers of seeds and images.
 
     Attributes:
-        seeds: variance of one seed's difference on infinitely many images.
+        seeds: variance of one seed's difference on infinitely many images; an estimate may be negative.
         images: variance between images of their influence on the difference, without the noise of single seeds.
         seeds_x_images: variance of an image's influence from seed to seed.
         num_measured_seeds: seeds over which the variance between seeds was measured; None where it is taken as known.
@@ -57,7 +57,7 @@ class VarianceComponents:
     ) -> "VarianceComponents":
         """Return the components behind V_S, V_I and V_SI of a comparison over S seeds and N images."""
         return cls(
-            seeds=num_seeds * max(v_s - v_si, 0.0),
+            seeds=num_seeds * (v_s - v_si),
             images=num_images * max(v_i - v_si, 0.0),
             seeds_x_images=num_seeds * num_images * v_si,
             num_measured_seeds=num_seeds,
@@ -220,19 +220,15 @@ def _draw_looks(
         random_seed: of the draws.
     """
     generator = numpy_generator(random_seed, "plan")
-    shape = (NUM_DRAWS, 1)
-    measured, planned = _draw_image_factors(components, test.num_images, generator)
-    both = measured * components.seeds_x_images / test.num_images
-    only_images = measured * components.images / test.num_images
-    per_seed = np.full(shape, (components.seeds + components.seeds_x_images / test.num_images))
-    if components.num_measured_seeds is not None:
-        freedom = components.num_measured_seeds - 1
-        per_seed = per_seed * freedom / generator.chisquare(freedom, size=shape)
+    only_images, planned = _draw_image_variances(components, test.num_images, generator)
+    only_images = only_images / test.num_images
+    both = components.seeds_x_images / test.num_images
+    per_seed = _draw_seed_variances(components, test.num_images, generator)
     noise = np.sqrt(per_seed) * generator.standard_normal((NUM_DRAWS, int(seeds[-1])))
     means = np.cumsum(noise, axis=1)[:, seeds - 1] / seeds
     squares = np.cumsum(noise**2, axis=1)[:, seeds - 1]
     variances = np.maximum(squares - seeds * means**2, 0.0) / (seeds - 1)
-    deviations = means + np.sqrt(only_images) * generator.standard_normal(shape)
+    deviations = means + np.sqrt(only_images) * generator.standard_normal((NUM_DRAWS, 1))
     image_variance = planned * (only_images + both / seeds)
     if test.is_anytime:
         half_widths = _compute_anytime_half_widths(variances, image_variance, seeds, test.confidence)
@@ -248,21 +244,35 @@ def _draw_looks(
     return deviations, half_widths
 
 
-def _draw_image_factors(
+def _draw_seed_variances(components: VarianceComponents, num_images: int, generator: np.random.Generator) -> FloatArray:
+    """Return (draws, 1) true variances of one seed's difference on so many images; at least the seed x image noise."""
+    noise = components.seeds_x_images / num_images
+    if components.num_measured_seeds is None:
+        return np.full((NUM_DRAWS, 1), max(components.seeds, 0.0) + noise)
+    freedom = components.num_measured_seeds - 1
+    measured_noise = components.seeds_x_images / (components.num_measured_images or num_images)
+    measured = max(components.seeds + measured_noise, 0.0)
+    drawn = measured * freedom / generator.chisquare(freedom, size=(NUM_DRAWS, 1))
+    return np.asarray(np.maximum(drawn - measured_noise, 0.0) + noise)
+
+
+def _draw_image_variances(
     components: VarianceComponents, num_images: int, generator: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Return (draws, 1) factors: true over measured variance of the images, and that of the planned study over the true one.
+    """Return (draws, 1) true variances between images, and factors: variance found by the planned study over the true one.
 
-    The variance of N differences of 0/1 values has a relative variance of (1 / v - 1) / N, where v is their variance.
+    The variance of N differences of 0/1 values has a relative variance of (1 / v - 1) / N, where v is their variance. What was
+    measured is the variance of the mean over seeds, which holds a part of the seed x image noise.
     """
     variance = components.images + components.seeds_x_images
     excess = max(1 / variance - 1, 0.0) if variance > 0 else 0.0
-    measured = 0.0 if components.num_measured_images is None else excess / components.num_measured_images
-    logs = [
-        np.sqrt(np.log1p(relative)) * generator.standard_normal((NUM_DRAWS, 1))
-        for relative in (measured, excess / num_images)
-    ]
-    return np.exp(logs[0]), np.exp(logs[1])
+    images = np.full((NUM_DRAWS, 1), components.images)
+    if components.num_measured_images is not None:
+        of_mean = components.images + components.seeds_x_images / (components.num_measured_seeds or 1)
+        error = math.sqrt(excess / components.num_measured_images) * of_mean
+        images = np.maximum(images + error * generator.standard_normal((NUM_DRAWS, 1)), 0.0)
+    log_sd = math.sqrt(math.log1p(excess / num_images))
+    return images, np.exp(log_sd * generator.standard_normal((NUM_DRAWS, 1)))
 
 
 def _compute_anytime_half_widths(

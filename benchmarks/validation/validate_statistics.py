@@ -36,6 +36,7 @@ from benchmarks.validation.family_simulation import (
     measure_family,
 )
 from benchmarks.validation.goals import list_problems, tabulate_goals
+from benchmarks.validation.plan_simulation import tabulate_forecasts
 from benchmarks.validation.selection_simulation import (
     CHUNK,
     RANKING_CASES,
@@ -63,6 +64,7 @@ class Counts:
     power: int = 1000
     families: int = 2000
     chunks: int = 4
+    plans: int = 300
 
 
 def tabulate_coverage(counts: Counts, goals: Goals) -> list[Table]:
@@ -262,6 +264,7 @@ def run_all(counts: Counts, goals: Goals) -> list[Table]:
         ),
         *tabulate_groups(counts, goals),
         *tabulate_selection(counts, goals),
+        tabulate_forecasts(counts.plans, goals),
         *tabulate_methods(counts),
     ]
     return [*tables, tabulate_goals(goals.judged)]

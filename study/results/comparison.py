@@ -71,7 +71,15 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     if gate is not None:
         arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, gate) for name, scores in arms.items()}
     rows = tuple(
-        complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed)
+        complete_row(
+            row,
+            contrast,
+            evidence,
+            rule,
+            data["class_names"],
+            plan_changed=plan.is_changed,
+            groups=study.spec.analyze.groups,
+        )
         for contrast in plan.rows
         if (row := compute_row(contrast, evidence, rule)) is not None
     )

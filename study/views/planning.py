@@ -140,7 +140,9 @@ def build_forecast_table(forecasts: Sequence[LookForecast], margin: float) -> Ta
 
 def describe_components(components: VarianceComponents) -> str:
     """Return the standard deviations in words."""
-    seeds, images, both = (100 * math.sqrt(v) for v in (components.seeds, components.images, components.seeds_x_images))
+    seeds, images, both = (
+        100 * math.sqrt(max(v, 0.0)) for v in (components.seeds, components.images, components.seeds_x_images)
+    )
     measured = "" if components.num_measured_seeds is None else f", from {components.num_measured_seeds} seeds"
     return f"SD between seeds {seeds:.2f} pp, between images {images:.1f} pp, seed x image {both:.1f} pp{measured}"
 

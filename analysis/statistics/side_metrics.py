@@ -1,0 +1,161 @@
+"""What stands beside macro-F1: accuracy, log loss, Brier score, calibration error and the worst class, as paired differences.
+
+Each metric is computed per seed with the influence of every image, for all images and for those of named groups of classes. The
+metrics are exploratory: their intervals are pointwise, and macro-F1 alone decides.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax
+
+from analysis.findings.comparison_findings import SideMetric
+from analysis.statistics.families import Cell, Scale, compute_two_intervals
+from analysis.statistics.influence import compute_f1_influence
+from analysis.statistics.metrics import FloatArray, IntArray, compute_confusion_counts, compute_f1_from_confusion
+from search_spaces.errors import UserInputError
+from trainables.training.predictions import Predictions
+
+CONFIDENCE = 0.95
+NUM_BINS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scores:
+    """One model's predictions: labels (N,), log probabilities (N, K), chosen classes (N,), and the classes of the group."""
+
+    labels: IntArray
+    logs: FloatArray
+    predicted: IntArray
+    classes: tuple[int, ...]
+
+
+# A metric returns its value and the (N,) influence of the images, which has a mean of zero over the images of the group.
+_Metric = Callable[[_Scores], tuple[float, FloatArray]]
+
+
+def compute_side_metrics(
+    treatment: Sequence[Sequence[Predictions]],
+    control: Sequence[Sequence[Predictions]],
+    class_names: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+) -> tuple[SideMetric, ...]:
+    """Return every metric for all images, and for the images of each group of classes.
+
+    Args:
+        treatment: for each of its arms, the predictions of S seeds.
+        control: the same for the control, with the same seeds in the same order, and the same images.
+        class_names: K names.
+        groups: names of classes, by the name of the group.
+
+    Raises:
+        UserInputError: if the sides differ in seeds or images, or a group has an unknown class.
+    """
+    first = treatment[0][0]
+    models = [p for side in (treatment, control) for arm in side for p in arm]
+    if len({len(arm) for side in (treatment, control) for arm in side}) > 1:
+        raise UserInputError("both sides need the same seeds")
+    if any(not np.array_equal(p.sample_ids, first.sample_ids) for p in models):
+        raise UserInputError("both sides need the same images")
+    unknown = sorted({name for names in groups.values() for name in names} - set(class_names))
+    if unknown:
+        raise UserInputError(f"a group has classes that do not exist: {', '.join(unknown)}")
+    found = []
+    for group, names in {"": tuple(class_names), **groups}.items():
+        classes = tuple(class_names.index(name) for name in names)
+        images = np.flatnonzero(np.isin(first.labels, classes))
+        for name, (metric, scale) in METRICS.items():
+            sides = [_measure_side(side, metric, classes) for side in (treatment, control)]
+            (values_a, influence_a), (values_b, influence_b) = sides
+            cell = Cell(
+                values=values_a - values_b,
+                influence=(influence_a - influence_b)[:, images],
+                labels=first.labels[images],
+                num_observations=len(images),
+                groups=None if first.groups is None else first.groups[images],
+            )
+            found.append(
+                SideMetric(
+                    name=name,
+                    group=group,
+                    treatment=float(values_a.mean()),
+                    control=float(values_b.mean()),
+                    difference=compute_two_intervals(cell, scale=scale, confidence=CONFIDENCE),
+                )
+            )
+    return tuple(found)
+
+
+def _measure_side(
+    side: Sequence[Sequence[Predictions]], metric: _Metric, classes: tuple[int, ...]
+) -> tuple[FloatArray, FloatArray]:
+    """Return (S,) values and (S, N) influences, the means over the arms of a side."""
+    measured = [[metric(_score(p, classes)) for p in arm] for arm in side]
+    values = np.mean([[value for value, _ in arm] for arm in measured], axis=0)
+    return values, np.mean([[influence for _, influence in arm] for arm in measured], axis=0)
+
+
+def _score(predictions: Predictions, classes: tuple[int, ...]) -> _Scores:
+    logs = np.asarray(log_softmax(predictions.logits.astype(np.float64), axis=1))
+    return _Scores(labels=predictions.labels, logs=logs, predicted=predictions.predicted, classes=classes)
+
+
+def _mean(losses: FloatArray, scores: _Scores) -> tuple[float, FloatArray]:
+    """Return the mean over the group's images; the influence of other images is zero."""
+    inside = np.isin(scores.labels, scores.classes)
+    value = float(losses[inside].mean())
+    return value, np.where(inside, losses - value, 0.0)
+
+
+def _accuracy(scores: _Scores) -> tuple[float, FloatArray]:
+    return _mean((scores.predicted == scores.labels).astype(np.float64), scores)
+
+
+def _balanced_accuracy(scores: _Scores) -> tuple[float, FloatArray]:
+    inside = np.isin(scores.labels, scores.classes)
+    sizes = np.bincount(scores.labels, minlength=max(scores.classes) + 1)
+    weights = np.where(inside, inside.sum() / (len(scores.classes) * np.maximum(sizes[scores.labels], 1)), 0.0)
+    hits = (scores.predicted == scores.labels).astype(np.float64)
+    value = float((weights * hits)[inside].mean())
+    recall = np.bincount(scores.labels, weights=hits, minlength=len(sizes)) / np.maximum(sizes, 1)
+    return value, weights * (hits - recall[scores.labels])
+
+
+def _log_loss(scores: _Scores) -> tuple[float, FloatArray]:
+    return _mean(-scores.logs[np.arange(len(scores.labels)), scores.labels], scores)
+
+
+def _brier(scores: _Scores) -> tuple[float, FloatArray]:
+    errors = np.exp(scores.logs)
+    errors[np.arange(len(scores.labels)), scores.labels] -= 1.0
+    return _mean((errors**2).sum(axis=1), scores)
+
+
+def _calibration_error(scores: _Scores) -> tuple[float, FloatArray]:
+    """Return the expected calibration error over `NUM_BINS` bins of equal width (Guo et al. 2017, ICML)."""
+    inside = np.isin(scores.labels, scores.classes)
+    confidence = np.exp(scores.logs.max(axis=1))
+    gaps = np.where(inside, confidence - (scores.predicted == scores.labels), 0.0)
+    bins = np.minimum((confidence * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    signs = np.sign(np.bincount(bins, weights=gaps, minlength=NUM_BINS))
+    value = float((signs[bins] * gaps).sum() / inside.sum())
+    return value, np.where(inside, signs[bins] * gaps - value, 0.0)
+
+
+def _worst_f1(scores: _Scores) -> tuple[float, FloatArray]:
+    """Return the F1 of the group's worst class, among all images; its influence is that of this class's F1."""
+    num_classes = scores.logs.shape[1]
+    f1 = compute_f1_from_confusion(compute_confusion_counts(scores.labels, scores.predicted[None], num_classes))[0]
+    worst = min(scores.classes, key=lambda c: float(f1[c]))
+    return float(f1[worst]), compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
+
+
+METRICS: Mapping[str, tuple[_Metric, Scale]] = {
+    "accuracy": (_accuracy, Scale.DIFFERENCE),
+    "balanced accuracy": (_balanced_accuracy, Scale.DIFFERENCE),
+    "log loss": (_log_loss, Scale.UNBOUNDED),
+    "Brier score": (_brier, Scale.UNBOUNDED),
+    "calibration error": (_calibration_error, Scale.DIFFERENCE),
+    "worst class's F1": (_worst_f1, Scale.DIFFERENCE),
+}

@@ -1,0 +1,68 @@
+"""The metrics beside macro-F1 are scikit-learn's, and their influence predicts what adding an image does."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from analysis.statistics.side_metrics import METRICS, _score, compute_side_metrics
+from search_spaces.errors import UserInputError
+from trainables.training.predictions import Predictions
+
+NAMES = ("cat", "dog", "ship")
+
+
+def draw(seed: int, skill: float, repeats: np.ndarray | None = None) -> Predictions:
+    """Return predictions of 240 images; images of one class are fewer; `repeats` (240,) repeats images."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], [120, 80, 40])
+    logits = generator.standard_normal((240, 3))
+    logits[np.arange(240), labels] += skill
+    repeats = np.ones(240, dtype=np.int64) if repeats is None else repeats
+    return Predictions(
+        sample_ids=np.arange(repeats.sum()),
+        labels=np.repeat(labels, repeats),
+        logits=np.repeat(logits, repeats, axis=0).astype(np.float32),
+        split="test",
+    )
+
+
+def test_values_are_those_of_scikit_learn() -> None:
+    arms = [[draw(seed, skill) for seed in (1, 2)] for skill in (1.5, 1.0)]
+    found = {(m.name, m.group): m for m in compute_side_metrics(arms[:1], arms[1:], NAMES, {"animals": ["cat", "dog"]})}
+    expected = {
+        "accuracy": lambda p: sk.accuracy_score(p.labels, p.predicted),
+        "balanced accuracy": lambda p: sk.balanced_accuracy_score(p.labels, p.predicted),
+        "log loss": lambda p: sk.log_loss(p.labels, p.probabilities),
+        "Brier score": lambda p: sk.brier_score_loss(p.labels, p.probabilities, scale_by_half=False),
+        "worst class's F1": lambda p: sk.f1_score(p.labels, p.predicted, average=None).min(),
+    }
+    for name, compute in expected.items():
+        metric = found[name, ""]
+        assert metric.treatment == pytest.approx(np.mean([compute(p) for p in arms[0]]), abs=1e-6)
+        assert metric.difference.estimate == pytest.approx(metric.treatment - metric.control, abs=1e-12)
+        assert metric.difference.recipe is not None
+    inside = arms[0][0].labels < 2
+    shares = [(p.predicted == p.labels)[inside].mean() for p in arms[0]]
+    assert found["accuracy", "animals"].treatment == pytest.approx(np.mean(shares))
+    assert len(found) == 2 * len(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_influence_is_the_derivative_in_the_weight_of_an_image(name: str) -> None:
+    compute = METRICS[name][0]
+    value, influence = compute(_score(draw(3, 1.0), (0, 1, 2)))
+    assert influence.mean() == pytest.approx(0, abs=1e-9)
+    for image in (0, 100, 150, 230):
+        repeats = np.full(240, 50)
+        repeats[image] += 1
+        heavier, _ = compute(_score(draw(3, 1.0, repeats), (0, 1, 2)))
+        assert (heavier - value) * repeats.sum() == pytest.approx(influence[image], abs=0.05)
+
+
+def test_one_seed_answers_for_these_models_alone_and_mistakes_are_refused() -> None:
+    one, other = [[draw(1, 1.5)]], [[draw(1, 1.0)]]
+    assert all(m.difference.recipe is None for m in compute_side_metrics(one, other, NAMES, {}))
+    with pytest.raises(UserInputError, match="classes that do not exist: cow"):
+        compute_side_metrics(one, other, NAMES, {"animals": ["cow"]})
+    with pytest.raises(UserInputError, match="same seeds"):
+        compute_side_metrics(one, [[draw(1, 1.0), draw(2, 1.0)]], NAMES, {})
