@@ -179,55 +179,6 @@ def _square_half_width(
     return np.asarray(np.maximum(both, images**2 * np.asarray(image_variance)))
 
 
-def compute_proportion_interval(
-    estimate: CrossedEstimate, *, num_seeds: int, num_observations: float, confidence: float
-) -> Interval:
-    """Return an interval inside [0, 1] for a proportion or another score in [0, 1].
-
-    It is the Clopper-Pearson interval at the effective sample size p(1-p)/SE^2, reduced for the degrees of freedom (Korn and
-    Graubard 1998, Survey Methodology 24:193) and at most S * num_observations. A proportion of exactly 0 or 1 has no variance;
-    its effective sample size is `num_observations`, so that the interval of 0 out of 500 does not have a width of 0.
-
-    Args:
-        estimate: from `compute_crossed_interval`, with its estimate in [0, 1].
-        num_seeds: S.
-        num_observations: images behind the proportion, per seed; 0 gives [0, 1].
-        confidence: two-sided, in (0, 1).
-    """
-    p, tail = min(max(estimate.interval.estimate, 0.0), 1.0), (1 - confidence) / 2
-    size = num_observations
-    if 0 < p < 1:
-        most = num_seeds * num_observations
-        squared_error = estimate.standard_error**2
-        size = min(p * (1 - p) / squared_error, most) if squared_error > 0 else most
-        if squared_error > 0:
-            size *= squared_error * (float(special.ndtri(tail)) / estimate.half_width_at(confidence)) ** 2
-    successes = p * size
-    failures = size - successes
-    low = float(special.betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
-    high = float(special.betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0
-    return Interval(estimate=p, low=min(low, p), high=max(high, p))
-
-
-def compute_share_interval(marks: FloatArray, labels: IntArray, num_classes: int, confidence: float) -> Interval:
-    """Return the mean of marks with an interval inside [0, 1] for new seeds and new images.
-
-    Args:
-        marks: (S, N) 1 where the image counts for the seed, else 0.
-        labels: (N,) true classes in [0, K), by which the images are stratified.
-        num_classes: K.
-        confidence: two-sided, in (0, 1).
-
-    Raises:
-        UserInputError: for one seed, and for a class with exactly one image.
-    """
-    shares = marks.mean(axis=1)
-    found = compute_crossed_interval(shares, marks - shares[:, None], labels, num_classes, confidence)
-    return compute_proportion_interval(
-        found, num_seeds=len(shares), num_observations=len(labels), confidence=confidence
-    )
-
-
 def _check_crossed(
     values: FloatArray, influence: FloatArray, labels: IntArray, num_classes: int, confidence: float
 ) -> None:

@@ -11,7 +11,6 @@ from analysis.statistics.crossed_interval import (
     compute_crossed_interval,
     compute_half_width,
     compute_p_value,
-    compute_proportion_interval,
     compute_t_quantile,
 )
 from analysis.statistics.influence import (
@@ -213,36 +212,6 @@ def test_degrees_of_freedom_give_the_half_width_back():
 def test_t_quantile_equals_scipy():
     for df in (1, 2.5, 9, 400):
         assert compute_t_quantile(0.95, df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-9)
-
-
-def proportion(p, error, num_seeds=5, num_observations=100.0):
-    estimate = make_estimate(p, error**2, num_seeds=num_seeds)
-    return compute_proportion_interval(
-        estimate, num_seeds=num_seeds, num_observations=num_observations, confidence=0.95
-    )
-
-
-@pytest.mark.parametrize("p", [0.0, 0.001, 0.2, 0.5, 0.97, 1.0])
-@pytest.mark.parametrize("error", [0.0, 0.003, 0.05, 0.3])
-@pytest.mark.parametrize("num_seeds", [2, 10, 1000])
-def test_proportion_interval_contains_its_estimate_and_stays_inside_0_1(p, error, num_seeds):
-    interval = proportion(p, error, num_seeds)
-    assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
-    assert interval.estimate == p
-    mirror = proportion(1 - p, error, num_seeds)
-    assert mirror.low == pytest.approx(1 - interval.high, abs=1e-9)
-
-
-def test_zero_successes_have_a_positive_upper_bound():
-    exact = 1 - 0.025 ** (1 / 100)
-    assert proportion(0.0, 0.0).high == pytest.approx(exact, rel=1e-9)
-    assert proportion(0.0, 0.0).low == 0.0
-    assert (proportion(0.0, 0.0, num_observations=0).low, proportion(0.0, 0.0, num_observations=0).high) == (0, 1)
-
-
-def test_proportion_interval_is_the_normal_one_where_both_are_right():
-    interval = proportion(0.6, 0.002, num_seeds=10**6, num_observations=1e6)
-    assert interval.high - interval.low == pytest.approx(2 * 1.96 * 0.002, rel=0.01)
 
 
 def test_one_seed_has_an_estimate_but_no_interval():
