@@ -130,19 +130,24 @@ def describe_cause(cause: RootCause) -> str:
     """Return the verdict on a confused pair with the numbers behind it."""
     if not cause.effects:
         return f"not measured: {cause.note}"
+    images = f"{cause.num_images} images"
+    if cause.num_references:
+        images += f", {cause.num_references} references"
+    if cause.note:
+        images += f"; {cause.note}"
     named = {c for c in (cause.cause, cause.recipe_cause) if c is not None} - {MIXED}
     if not named:
-        return f"mixed: no cue leads significantly ({cause.num_images} images)"
+        return f"mixed: no cue leads significantly ({images})"
     verdict = join_verdicts(
         None if cause.cause is None else format_cue(cause.cause),
         None if cause.recipe_cause is None else format_cue(cause.recipe_cause),
     )
-    return f"{verdict}, lead over the next cue: {format_estimate(cause.lead)}"
+    return f"{verdict}, lead over the next cue: {format_estimate(cause.lead)} ({images})"
 
 
 def describe_symptom(cause: RootCause, arm: ArmFinding) -> str:
     """Return the confusion rate behind a root cause: of the pair, or of its images in one direction."""
-    for pair in arm.confused_pairs:
+    for pair in () if cause.is_directed else arm.confused_pairs:
         if set(pair.classes) == set(cause.classes):
             return f"{format_interval(pair.rate)} (by chance: {format_percent(pair.expected_rate)})"
     for cell in arm.directed:

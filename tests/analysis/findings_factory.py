@@ -288,7 +288,7 @@ def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -
 
 
 def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
-    """Return a pair with a named cause and one that was not measured."""
+    """Return a pair with a named cause, one that was not measured, and one in one direction, of one model."""
     strengths = {"texture": 1.2, "shape": 0.3, "colour": 0.1, "context": -0.2}
     effects = tuple(
         CueEffect(cue=cue, effect=both(value, value - 0.4, value + 0.4)) for cue, value in strengths.items()
@@ -313,7 +313,18 @@ def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
         num_images=3,
         note="too few images",
     )
-    return named, too_few
+    directed = RootCause(
+        classes=(class_names[1], class_names[0]),
+        effects=effects,
+        cause="mixed",
+        recipe_cause=None,
+        lead=lead,
+        num_images=22,
+        num_references=60,
+        note="one model",
+        is_directed=True,
+    )
+    return named, too_few, directed
 
 
 def make_search_arm(arm: str, share: float) -> SearchArm:

@@ -221,6 +221,8 @@ def test_the_report_contains_all_findings(build) -> None:
     assert "For these models FAIL: airplane, automobile; for the recipe FAIL: airplane" in text
     assert "FAIL; recipe UNDECIDED" in text
     assert "texture; recipe mixed" in text
+    assert "automobile as airplane" in text
+    assert "mixed: no cue leads significantly (22 images, 60 references; one model)" in text
     assert "machine-specific; recipe undecided" in text
     for arm in findings.arms:
         for cell in arm.directed[:15]:
