@@ -137,6 +137,7 @@ def compare(
     control: options.ControlOption = None,
     margin: options.MarginOption = 0.005,
     alpha: options.AlphaOption = 0.05,
+    group: options.GroupOption = None,
     to: options.ComparisonFolderOption = None,
 ) -> None:
     """Run the missing confirmation trials of a study, then print the A/B table.
@@ -148,10 +149,16 @@ def compare(
         from study import external_commands
 
         options.refuse_unused_options(
-            context, "compare --predictions", options.PREDICTION_OPTIONS | {"control", "margin", "alpha"}
+            context, "compare --predictions", options.PREDICTION_OPTIONS | {"control", "margin", "alpha", "group"}
         )
         external_commands.compare_predictions(
-            predictions, control=control, margin=margin, alpha=alpha, to=to, console=console
+            predictions,
+            control=control,
+            margin=margin,
+            alpha=alpha,
+            groups=dict(options.parse_group(text) for text in group or ()),
+            to=to,
+            console=console,
         )
     elif arms and predictions is None:
         from study import commands

@@ -113,12 +113,12 @@ ArmsSetOption = Annotated[Texts, Option("--set", help="With --arms: override one
 ControlOption = Annotated[Text, Option(help="With --predictions: the control. Default: the first arm.")]
 MarginOption = Annotated[float, Option(help="With --predictions: equivalence margin in macro-F1.")]
 AlphaOption = Annotated[float, Option(help="With --predictions: family-wise error rate.")]
-_COMPARISON_HELP = "With --predictions: folder for comparison.html, .csv, .md and .tex."
+_COMPARISON_HELP = "With --predictions: folder for comparison.html, .csv, .md, .tex and side_metrics.csv."
 ComparisonFolderOption = Annotated[Path | None, Option(help=_COMPARISON_HELP)]
 ClassNamesOption = Annotated[Text, Option(help="With --predictions: names of the classes, separated by commas.")]
 _COUNTS_HELP = "With --predictions: .npy file of human label counts, (images, classes), in the order of sample_id."
 HumanCountsOption = Annotated[Path | None, Option(help=_COUNTS_HELP)]
-_GROUP_HELP = "With --predictions: a group of classes to contrast, NAME=CLASS,CLASS. Give two or more."
+_GROUP_HELP = "With --predictions: a group of classes to look at on its own, NAME=CLASS,CLASS. Repeat for more groups."
 GroupOption = Annotated[Texts, Option(help=_GROUP_HELP)]
 ForensicsFolderOption = Annotated[Path | None, Option(help="With --predictions: folder for forensics.html and .json.")]
 

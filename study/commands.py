@@ -11,13 +11,14 @@ from analysis.findings.arm_findings import ArmScores
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table
+from analysis.report.side_metric_tables import format_side_line
 from analysis.report.tables import build_rich_table, format_row
 from study.cluster.connection import Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed
-from study.inputs.preparation import Prepared, prepare
+from study.inputs.preparation import Prepared, check_groups, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import (
     OpenStudy,
@@ -83,6 +84,7 @@ def launch(
     check_is_new(store, loaded.name)
     warm_start = collect_warm_start(loaded, storage)
     prepared = prepare(loaded)
+    check_groups(loaded, prepared.image_set)
     if warm_start is not None:
         warm_start = check_test_is_unseen(warm_start, loaded, prepared)
         if warm_start.note:
@@ -255,6 +257,8 @@ def print_comparison(
     console.print(build_arm_rich_table(arms))
     for row in rows:
         _print_line(format_row(row), console)
+        if line := format_side_line(row):
+            _print_line(line, console)
     gate = study.spec.gate
     return [
         f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "

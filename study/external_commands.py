@@ -15,12 +15,20 @@ from analysis.report.forensic_sentences import describe_clusters, describe_contr
 from analysis.report.forensics_page import MOST_ROWS, build_forensics_page
 from analysis.report.number_formats import format_interval
 from analysis.report.pages import build_comparison_page
+from analysis.report.side_metric_tables import build_side_csv, format_side_line
 from study.inputs.human_labels import read_counts
 from trainables.records.store import Store
 
 
 def compare_predictions(
-    files: Sequence[Path], *, control: str | None, margin: float, alpha: float, to: Path | None, console: Console
+    files: Sequence[Path],
+    *,
+    control: str | None,
+    margin: float,
+    alpha: float,
+    groups: Mapping[str, Sequence[str]],
+    to: Path | None,
+    console: Console,
 ) -> None:
     """Print the A/B table of models trained elsewhere.
 
@@ -29,13 +37,17 @@ def compare_predictions(
         control: the arm that every other arm is compared with; None for the first one.
         margin: equivalence margin in macro-F1.
         alpha: family-wise error rate over the rows.
-        to: a folder for comparison.html, .csv, .md and .tex; None to write no files.
+        groups: groups of classes, by name, on whose images the metrics beside macro-F1 are computed too.
+        to: a folder for comparison.html, .csv, .md and .tex, and side_metrics.csv; None to write no files.
         console: receives the table.
     """
-    rows = compare_outside_arms(read_predictions_files(files), control=control, margin=margin, alpha=alpha)
+    predictions = read_predictions_files(files)
+    rows = compare_outside_arms(predictions, control=control, margin=margin, alpha=alpha, groups=groups)
     console.print(tables.build_rich_table(rows))
     for row in rows:
         console.print(tables.format_row(row), soft_wrap=True, highlight=False)
+        if line := format_side_line(row):
+            _print(line, console)
     if to is not None:
         texts = {
             "html": build_comparison_page(_title(files), tables.build_table_rows(rows)),
@@ -44,6 +56,7 @@ def compare_predictions(
             "tex": tables.build_latex(rows),
         }
         _write_files(to, "comparison", texts, console)
+        _write_files(to, "side_metrics", {"csv": build_side_csv(rows)}, console)
 
 
 def analyze_predictions(

@@ -30,21 +30,30 @@ def compute_group_contrasts(
         UserInputError: for a group with an unknown class, and for classes in both groups of a pair.
     """
     f1 = {score.class_name: score.f1.estimate for score in scores}
-    for group, classes in groups.items():
-        for name in classes:
-            if name not in f1:
-                raise UserInputError(f"the group {group!r} names the class {name!r}{nearest_name(name, list(f1))}")
+    problems = list_group_problems(groups, tuple(f1))
+    if problems:
+        raise UserInputError("; ".join(problems))
     found = []
     for one, other in itertools.combinations(groups, 2):
-        both = set(groups[one]) & set(groups[other])
-        if both:
-            raise UserInputError(
-                f"the groups {one!r} and {other!r} must not share classes, but both have {min(both)!r}"
-            )
         contrast = _compare(one, other, [f1[c] for c in groups[one]], [f1[c] for c in groups[other]])
         if contrast is not None:
             found.append(contrast)
     return tuple(found)
+
+
+def list_group_problems(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> list[str]:
+    """Return what is wrong with groups of classes: classes that do not exist, and classes in two groups."""
+    problems = [
+        f"the group {group!r} names the class {name!r}{nearest_name(name, class_names)}"
+        for group, classes in groups.items()
+        for name in classes
+        if name not in class_names
+    ]
+    for one, other in itertools.combinations(groups, 2):
+        both = set(groups[one]) & set(groups[other])
+        if both:
+            problems.append(f"the groups {one!r} and {other!r} must not share classes, but both have {min(both)!r}")
+    return problems
 
 
 def _compare(one: str, other: str, first: list[float], second: list[float]) -> GroupContrast | None:

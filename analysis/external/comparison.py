@@ -1,18 +1,26 @@
 """Comparison of models that were trained elsewhere."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from analysis.external.predictions import OutsidePredictions
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics.arm_predictions import stack_predictions
 from analysis.statistics.comparison import compare_arms
+from analysis.statistics.side_metrics import compute_side_metrics
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.training.predictions import Predictions
 
 
 def compare_outside_arms(
-    predictions: OutsidePredictions, *, control: str | None, margin: float, alpha: float
+    predictions: OutsidePredictions,
+    *,
+    control: str | None,
+    margin: float,
+    alpha: float,
+    groups: Mapping[str, Sequence[str]],
 ) -> tuple[ComparisonRow, ...]:
-    """Return a row per arm against the control.
+    """Return a row per arm against the control, with the metrics beside macro-F1.
 
     With one seed per arm, a row is about these models: their difference on new images. Such seeds need not be equal.
 
@@ -21,9 +29,11 @@ def compare_outside_arms(
         control: name of an arm; None for the first.
         margin: equivalence margin in macro-F1, a fraction.
         alpha: family-wise error rate over the rows.
+        groups: names of classes by the name of their group, for the metrics beside macro-F1.
 
     Raises:
-        UserInputError: for an unknown control, fewer than two arms, arms with different seeds, and classes without images.
+        UserInputError: for an unknown control, fewer than two arms, arms with different seeds, classes without images, and
+            groups with unknown classes.
     """
     arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()}
     names = list(arms)
@@ -48,8 +58,20 @@ def compare_outside_arms(
         raise UserInputError(
             f"the arms need the same seeds, or one each, but have {listed}. Leave out the seeds that do not pair"
         )
-    treatments = [name for name in names if name != control]
-    return tuple(
-        compare_arms(arms[name], arms[control], margin=margin, alpha=alpha, num_rows=len(treatments), cost_ratio=None)
-        for name in treatments
-    )
+    rows = []
+    for name in names:
+        if name == control:
+            continue
+        row = compare_arms(
+            arms[name], arms[control], margin=margin, alpha=alpha, num_rows=len(names) - 1, cost_ratio=None
+        )
+        treatment_runs, control_runs = ([_order_by_seed(predictions.arms[arm])] for arm in (name, control))
+        beside = compute_side_metrics(
+            treatment_runs, control_runs, predictions.names, groups, has_scores=predictions.has_scores
+        )
+        rows.append(replace(row, side_metrics=beside))
+    return tuple(rows)
+
+
+def _order_by_seed(by_seed: Mapping[int, Predictions]) -> list[Predictions]:
+    return [by_seed[seed] for seed in sorted(by_seed)]

@@ -37,6 +37,7 @@ from analysis.report.number_formats import (
     format_signed_pp,
     join_verdicts,
 )
+from analysis.report.side_metric_tables import build_side_cells, build_side_header, describe_side_metrics
 from analysis.report.tables import TableRow, describe_divergence, describe_questions, describe_rule
 from analysis.search.tuning_curves import find_lead_changes
 from search_spaces.designs import NO_INTERACTION
@@ -238,6 +239,9 @@ FILTERS: Mapping[str, Any] = {
     "numbers": describe_numbers,
     "evidence": describe_evidence,
     "class_differences": describe_class_differences,
+    "side_metrics": describe_side_metrics,
+    "side_header": build_side_header,
+    "side_cells": build_side_cells,
     "questions": describe_row_questions,
     "gate": describe_gate,
     "audit": describe_audit,

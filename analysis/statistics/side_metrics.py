@@ -40,6 +40,8 @@ def compute_side_metrics(
     control: Sequence[Sequence[Predictions]],
     class_names: Sequence[str],
     groups: Mapping[str, Sequence[str]],
+    *,
+    has_scores: bool = True,
 ) -> tuple[SideMetric, ...]:
     """Return every metric for all images, and for the images of each group of classes.
 
@@ -48,6 +50,8 @@ def compute_side_metrics(
         control: the same for the control, with the same seeds in the same order, and the same images.
         class_names: K names.
         groups: names of classes, by the name of the group.
+        has_scores: whether the logits are those of the models; False where they only mark the predicted class, which says nothing
+            about losses and calibration.
 
     Raises:
         UserInputError: if the sides differ in seeds or images, or a group has an unknown class.
@@ -65,7 +69,11 @@ def compute_side_metrics(
     for group, names in {"": tuple(class_names), **groups}.items():
         classes = tuple(class_names.index(name) for name in names)
         images = np.flatnonzero(np.isin(first.labels, classes))
+        if not len(images):
+            continue
         for name, (metric, scale) in METRICS.items():
+            if not has_scores and name in NEED_SCORES:
+                continue
             sides = [_measure_side(side, metric, classes) for side in (treatment, control)]
             (values_a, influence_a), (values_b, influence_b) = sides
             cell = Cell(
@@ -159,3 +167,5 @@ METRICS: Mapping[str, tuple[_Metric, Scale]] = {
     "calibration error": (_calibration_error, Scale.DIFFERENCE),
     "worst class's F1": (_worst_f1, Scale.DIFFERENCE),
 }
+# Metrics of the probabilities; the others need the predicted classes alone.
+NEED_SCORES = frozenset({"log loss", "Brier score", "calibration error"})

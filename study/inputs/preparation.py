@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
@@ -146,6 +147,19 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             build_model(config, prepared.image_set.num_classes, weights=prepared.weights)
         if "group" in list_levels(arm.space, "class_weighting"):
             _check_group_weights(prepared)
+
+
+def check_groups(spec: StudySpec, image_set: ImageSet) -> None:
+    """Check that the groups of `[analyze]` are groups of the images' classes.
+
+    Raises:
+        UserInputError: listing empty groups, classes that do not exist, and classes in two groups.
+    """
+    groups = spec.analyze.groups
+    problems = [f"the group {group!r} is empty" for group, classes in groups.items() if not classes]
+    problems += list_group_problems(groups, image_set.class_names)
+    if problems:
+        raise UserInputError(f"analyze.groups: {'; '.join(problems)}")
 
 
 def list_levels(space: SearchSpace, name: str) -> tuple[Value, ...]:

@@ -9,11 +9,12 @@ from analysis.evidence.arm_scores import compute_arm_scores
 from analysis.evidence.comparison_rows import complete_row, compute_row
 from analysis.findings.arm_findings import ArmScores
 from analysis.findings.comparison_findings import ComparisonRow
-from analysis.report import arm_tables, tables
+from analysis.report import arm_tables, side_metric_tables, tables
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan
 from study.open_study import OpenStudy, read_passport
 from study.state import paths
+from trainables.data.sources.descriptions import ClassGroups, resolve_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Comparison:
 def compare(study: OpenStudy) -> Comparison:
     """Compute the arms' scores and the A/B rows, and write both tables as csv, markdown and LaTeX.
 
+    The metrics beside macro-F1 are written as csv.
+
     Raises:
         UserInputError: if the study has not been confirmed.
     """
@@ -44,12 +47,22 @@ def compare(study: OpenStudy) -> Comparison:
     texts = {
         paths.COMPARISON_CSV: tables.build_csv(rows),
         paths.ARMS_CSV: arm_tables.build_arm_csv(arms),
+        paths.SIDE_METRICS_CSV: side_metric_tables.build_side_csv(rows),
         paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_markdown(arms)}",
         paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_latex(arms)}",
     }
     for name, text in texts.items():
         study.store.write_text(name, text)
     return comparison
+
+
+def find_class_groups(study: OpenStudy) -> ClassGroups:
+    """Return the named groups of classes: those of `[analyze]`, else those of the data set, as its source resolves them."""
+    if study.spec.analyze.groups:
+        return study.spec.analyze.groups
+    return resolve_groups(
+        study.spec.data.options.get("class_groups"), read_passport(study.store)["data"]["class_names"]
+    )
 
 
 def _compute_comparison(study: OpenStudy) -> Comparison:
@@ -70,16 +83,9 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     }
     if gate is not None:
         arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, gate) for name, scores in arms.items()}
+    groups = find_class_groups(study)
     rows = tuple(
-        complete_row(
-            row,
-            contrast,
-            evidence,
-            rule,
-            data["class_names"],
-            plan_changed=plan.is_changed,
-            groups=study.spec.analyze.groups,
-        )
+        complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed, groups=groups)
         for contrast in plan.rows
         if (row := compute_row(contrast, evidence, rule)) is not None
     )

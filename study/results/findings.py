@@ -24,7 +24,7 @@ from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audits import audit_arms
-from study.results.comparison import Comparison, compare
+from study.results.comparison import Comparison, compare, find_class_groups
 from study.results.earlier_findings import upgrade_findings
 from study.results.figures import draw_figures
 from study.results.heat_map_panels import draw_panels
@@ -153,7 +153,7 @@ def _find_arms(
     """Return the findings about the arms, and why none was audited; "" where they were."""
     counts_file = study.spec.analyze.human_counts
     human = None if counts_file is None else load_human_shares(counts_file, image_set)
-    groups = study.spec.analyze.groups or image_set.class_groups
+    groups = find_class_groups(study)
     confusions, models = {}, {}
     for name, scores in comparison.arms.items():
         evidence = comparison.evidence[name]

@@ -11,6 +11,7 @@ from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.findings.arm_findings import ArmFinding, ModelAudit
 from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
+from analysis.findings.comparison_findings import SideMetric
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamAdmission,
@@ -59,7 +60,10 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
     pairs = (("resnet50", "resnet18"), ("resnet50-cutmix", "resnet18"))
     costs = (2.3, None)
     rows = tuple(
-        compare_arms(arms[a], arms[b], margin=0.005, alpha=0.05, num_rows=len(pairs), cost_ratio=cost)
+        dataclasses.replace(
+            compare_arms(arms[a], arms[b], margin=0.005, alpha=0.05, num_rows=len(pairs), cost_ratio=cost),
+            side_metrics=SIDE_METRICS,
+        )
         for (a, b), cost in zip(pairs, costs, strict=True)
     )
     panels = (make_panel(17, "both correct"), make_panel(204, "most confused pair"))
@@ -180,6 +184,11 @@ def both(estimate: float, low: float, high: float) -> TwoIntervals:
 
 
 PULL = both(0.08, 0.03, 0.13)
+SIDE_METRICS = (
+    SideMetric(name="accuracy", group="", treatment=0.8421, control=0.8301, difference=both(0.012, -0.004, 0.028)),
+    SideMetric(name="log loss", group="", treatment=0.5123, control=0.5435, difference=both(-0.0312, -0.05, -0.0124)),
+    SideMetric(name="accuracy", group="rigid", treatment=0.9, control=0.8, difference=both(0.1, 0.05, 0.15)),
+)
 FREQUENCIES = FrequencyAudit(
     waves=((0, 5), (31, 2)),
     gap=both(0.01, -0.01, 0.03),

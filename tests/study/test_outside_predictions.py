@@ -46,6 +46,13 @@ def test_table_is_printed_and_written(tmp_path: Path) -> None:
     assert page.count("<svg") == 1
     assert "http-equiv" in page
     assert "<script" not in page
+    beside = pd.read_csv(tmp_path / "out" / "side_metrics.csv").set_index("metric")
+    labels, predicted = (make_table()[name] for name in ("label", "probabilities"))
+    hits = np.stack(predicted).argmax(axis=1) == labels
+    is_new = make_table()["arm"] == "new"
+    assert beside.loc["accuracy", "difference"] == pytest.approx(hits[is_new].mean() - hits[~is_new].mean())
+    assert beside.loc["accuracy", "recipe_low"] < beside.loc["accuracy", "models_low"]
+    assert "Metrics beside macro-F1, new vs old" in page
     turned = compare(make_table(), tmp_path, "--control", "new")
     assert "old vs new" in turned.output
     assert "WORSE" in turned.output
@@ -278,6 +285,31 @@ def test_one_seed_per_arm_is_compared_for_these_models(tmp_path: Path) -> None:
     assert all("these models" in text for text in texts)
     assert all("recipe" in text for text in texts)
     assert "…" not in run_cli("compare", "--predictions", old, "--predictions", new, width=80).output
+
+
+def test_groups_and_predicted_classes_alone_beside_macro_f1(tmp_path: Path) -> None:
+    """Losses and calibration need probabilities; sides pair by seed, whatever its order in the files."""
+    labels, probabilities = single_network()
+    right = np.full_like(probabilities, 0.04)
+    right[np.arange(len(labels)), labels] = 0.8
+    two, names = np.stack([probabilities, right]), list("abcdef")
+    old = write_arrays(tmp_path / "old.npz", labels=labels, probabilities=two, seeds=[1, 2], class_names=names)
+    new = write_arrays(tmp_path / "new.npz", labels=labels, probabilities=two[::-1], seeds=[2, 1], class_names=names)
+    files = ("--predictions", old, "--predictions", new)
+    outcome = run_cli("compare", *files, "--group", "odd=b,d,f", "--to", tmp_path / "out")
+    assert outcome.status == 0, outcome
+    assert "beside macro-F1 (exploratory)" not in outcome.output
+    found = pd.read_csv(tmp_path / "out" / "side_metrics.csv")
+    assert found["group"].fillna("").tolist() == [""] * 6 + ["odd"] * 6
+    assert found["difference"].abs().max() == 0
+    assert found["recipe_high"].max() < 0.1
+    assert "classes that do not exist: x" in run_cli("compare", *files, "--group", "odd=x").errors
+    for name, scores in (("old", probabilities), ("new", right)):
+        write_arrays(tmp_path / f"{name}.npz", labels=labels, predictions=scores.argmax(axis=1))
+    outcome = run_cli("compare", *files, "--to", tmp_path / "out")
+    assert "new vs old, beside macro-F1 (exploratory): these models: accuracy +" in outcome.output
+    metrics = pd.read_csv(tmp_path / "out" / "side_metrics.csv")["metric"].tolist()
+    assert metrics == ["accuracy", "balanced accuracy", "worst class's F1"]
 
 
 def test_forensics_are_printed_and_written(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def test_layout_on_disk_is_the_documented_one(study_folder: Path) -> None:
         paths.FINDINGS,
         paths.COMPARISON_CSV,
         paths.ARMS_CSV,
+        paths.SIDE_METRICS_CSV,
         paths.COMPARISON_MARKDOWN,
         paths.COMPARISON_LATEX,
         paths.REPORT_HTML,

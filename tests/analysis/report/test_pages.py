@@ -108,7 +108,16 @@ def rename_everything(findings: Findings, name: str) -> Findings:
         search_notes=(name,),
         warm_start=name,
         arms=arms,
-        rows=tuple(dataclasses.replace(r, treatment=name, control=name, settles=name) for r in findings.rows),
+        rows=tuple(
+            dataclasses.replace(
+                r,
+                treatment=name,
+                control=name,
+                settles=name,
+                side_metrics=tuple(dataclasses.replace(m, group=name) for m in r.side_metrics),
+            )
+            for r in findings.rows
+        ),
         panels=panels,
         cam_note=name,
         warnings=(name,),
@@ -230,6 +239,15 @@ def test_the_report_contains_all_findings(build) -> None:
             assert describe_decision(cell) in text
     assert "0x5, 31x2" in text
     assert "location of the cue: bottom side" in text
+    for cell in (
+        "-0.0312 [-0.0406, -0.0218]",
+        "-0.0312 [-0.0500, -0.0124]",
+        "84.21 %",
+        "+10.00 pp [+7.50, +12.50]",
+        "rigid",
+    ):
+        assert text.count(cell) >= len(findings.rows), cell
+    assert "these models: accuracy +1.20 pp, log loss -0.0312; recipe: log loss." in text
     for panel in findings.panels:
         assert f"Image {panel.sample_id}: {panel.true_class}, {panel.reason}" in text
     assert "layer3" in text

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from study.inputs.preparation import prepare
+from search_spaces.errors import UserInputError
+from study.inputs.preparation import check_groups, prepare
 from study.spec.reading import parse_spec
 
 SPEC = """
@@ -51,3 +52,16 @@ def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None
     for path in (tmp_path / "mapped").iterdir():
         path.unlink()
     np.testing.assert_array_equal(pickle.loads(packed).images, inside.data.images)
+
+
+def test_groups_that_do_not_fit_the_classes_are_refused_before_the_launch(folder: Path) -> None:
+    wrong = (
+        SPEC.format(path=folder, more="")
+        + '[analyze]\ngroups = { none = [], pets = ["cat", "dgo"], fluffy = ["cat"] }\n'
+    )
+    spec = parse_spec(wrong, "test")
+    image_set = prepare(spec).image_set
+    with pytest.raises(UserInputError, match=r"analyze\.groups") as refused:
+        check_groups(spec, image_set)
+    for part in ("the group 'none' is empty", "'dgo' (did you mean 'dog'?)", "both have 'cat'"):
+        assert part in str(refused.value)
