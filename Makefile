@@ -27,9 +27,9 @@ demo: $(STAMP)
 	rm -rf studies/demo
 	$(BIN)/study run demo --storage studies
 
-# Two workers: one runs the tests that start Ray, the other the rest.
+# Two workers, which take the tests file by file.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadgroup -m "not long_faults"
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults"
 
 # One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
 # Ten minutes on two cores.

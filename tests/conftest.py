@@ -19,12 +19,8 @@ def shared_data() -> Path:
     return Path(folder)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests that start Ray to one worker, the others file by file; skip `gpu` tests where there is no CUDA device."""
-    for item in items:
-        starts_ray = any(item.get_closest_marker(name) for name in ("ray_cluster", "long_faults"))
-        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else str(item.path)))
+    """Skip `gpu` tests where torch finds no CUDA device."""
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="torch finds no CUDA device here")

@@ -135,9 +135,9 @@ def test_findings_agree_with_the_stored_predictions(study_folder: Path) -> None:
                 "test", record.digests
             )
             scores.append(f1_score(stored.labels, stored.predicted, average="macro"))
-        assert arm["test_macro_f1"]["estimate"] == pytest.approx(sum(scores) / len(scores), abs=1e-12)
+        assert arm["test_macro_f1"]["recipe"]["estimate"] == pytest.approx(sum(scores) / len(scores), abs=1e-12)
     (row,) = findings["rows"]
-    by_arm = {a["arm"]: a["test_macro_f1"]["estimate"] for a in findings["arms"]}
+    by_arm = {a["arm"]: a["test_macro_f1"]["recipe"]["estimate"] for a in findings["arms"]}
     difference = by_arm[row["treatment"]] - by_arm[row["control"]]
     assert row["effect"]["estimate"] == pytest.approx(difference, abs=1e-12)
 
