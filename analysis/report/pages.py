@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.study_findings import Findings
@@ -139,6 +140,7 @@ def _render_report(
         findings=findings,
         rows=table_rows,
         comparison_header=HEADER,
+        most_issues=MAX_ISSUES,
         figures=figures,
         sections=[(key, title) for key, title in SECTIONS.items() if key not in absent],
         **values,
