@@ -5,41 +5,44 @@ of the pair. In null worlds nothing is specific to the pair: a part of its label
 values of all cues, or its errors are what is left everywhere. The other errors of the audited scenes serve as references.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import CUES
 from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_effects import AuditImages
 from analysis.statistics.metrics import IntArray
+from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import (
     CLEAR,
     FIRST_WORLD,
     IMAGE_SIZE,
-    NUM_PRETRAINING,
     NUM_TRAINING,
     SCENE_CUES,
+    TRAINING,
     make_predict,
     train_runs,
 )
+from trainables.data.augmentation import prepare_batch
 from trainables.data.images import ImageSet
 from trainables.data.sources.planted import draw_cue
 from trainables.data.sources.planted_drawing import NUM_VALUES, SHAPES, draw_scenes
+from trainables.models.backbones import build_model
 from trainables.seeds import numpy_generator
 
 # The cue of a scene, and its name in the root cause.
 CAUSES = dict(zip(SCENE_CUES, ("shape", "texture", "colour", "context"), strict=True))
 NUM_MODELS = 4
 MAX_EPOCHS = 2
-PRETRAINING_EPOCHS = 8
-# How often a cue shows the class in the scenes of training, and where another cue misleads.
-RHO = 0.5
+NUM_PRETRAINING, PRETRAINING_EPOCHS, PRETRAINING_BATCH, PRETRAINING_LR = 8000, 12, 32, 0.1
+# How often a cue shows the class: of classes without a cue of their own; of the others by their own cue and by the rest.
+RHO, OWN_RHO, REST_RHO = 0.5, 0.8, 0.4
 # Share of the labels of a pair that is exchanged.
 NOISE = 0.35
 # Audited scenes of each class of the confused pair, of each class of the three other pairs, and of each other class.
@@ -76,44 +79,59 @@ class CauseWorld:
     num_models: int = NUM_MODELS
 
     def draw_training(self, pair: tuple[int, int], seed: int) -> ImageSet:
-        """Return scenes to train on, in which each cue shows the class with probability `RHO`."""
+        """Return scenes to train on; the cue that will mislead about a class shows it more often than the others."""
         generator = numpy_generator(seed, "training scenes")
         labels = np.arange(NUM_TRAINING, dtype=np.int64) % NUM_VALUES
-        images, labels, masks = self._draw(labels, {}, pair, generator)
+        images, labels, masks = self._draw(labels, pair, generator, is_misleading=False)
         return ImageSet(images=images, labels=labels, class_names=SHAPES, source="planted", masks=masks)
 
     def draw_audited(self, pair: tuple[int, int], seed: int) -> AuditImages:
         """Return scenes of the audit; in planted and shared worlds, a cue of four pairs shows the other class."""
         generator = numpy_generator(seed, "audited scenes")
-        others = [(one, find_partner(one)) for one in range(NUM_VALUES // 2) if one not in pair and one + 5 not in pair]
-        misleading: dict[int, str] = {}
-        if self.cue:
-            rest = [self.cue] * 3 if self.kind is Kind.SHARED else [cue for cue in SCENE_CUES if cue != self.cue]
-            misleading = {c: cue for two, cue in zip([pair, *others[:3]], [self.cue, *rest], strict=True) for c in two}
         sizes = np.full(NUM_VALUES, NUM_OF_REST)
-        sizes[[c for two in others[:3] for c in two]] = NUM_OF_OTHERS
+        sizes[[c for two in find_other_pairs(pair) for c in two]] = NUM_OF_OTHERS
         sizes[list(pair)] = NUM_OF_PAIR
-        images, labels, masks = self._draw(np.repeat(np.arange(NUM_VALUES), sizes), misleading, pair, generator)
+        labels = np.repeat(np.arange(NUM_VALUES), sizes)
+        images, labels, masks = self._draw(labels, pair, generator, is_misleading=True)
         return AuditImages(images=images, labels=labels, class_names=SHAPES, masks=masks)
 
+    def find_own_cues(self, pair: tuple[int, int]) -> dict[int, str]:
+        """Return the cue, by class, that shows the partner in audited scenes; none in null worlds."""
+        if not self.cue:
+            return {}
+        rest = [self.cue] * 3 if self.kind is Kind.SHARED else [cue for cue in SCENE_CUES if cue != self.cue]
+        pairs = zip([pair, *find_other_pairs(pair)], [self.cue, *rest], strict=True)
+        return {c: cue for two, cue in pairs for c in two}
+
     def _draw(
-        self, labels: IntArray, misleading: Mapping[int, str], pair: tuple[int, int], generator: np.random.Generator
+        self, labels: IntArray, pair: tuple[int, int], generator: np.random.Generator, *, is_misleading: bool
     ) -> tuple[np.ndarray, IntArray, np.ndarray]:
-        """Return scenes, labels and masks; `misleading` is the cue, by class, that shows the partner."""
+        """Return scenes, labels and masks; with `is_misleading`, the own cue of a class shows its partner."""
+        own_cues = self.find_own_cues(pair)
         shown = dict.fromkeys(SCENE_CUES, labels)
         if self.kind is Kind.SIMILAR:
             shown = {
                 cue: np.where(np.isin(labels, pair), generator.permuted(np.resize(pair, len(labels))), labels)
                 for cue in SCENE_CUES
             }
-        values = {cue: draw_cue(shown[cue], RHO, generator) for cue in SCENE_CUES}
-        for label, cue in misleading.items():
-            values[cue] = np.where(labels == label, find_partner(label), values[cue])
+        has_own = np.isin(labels, list(own_cues))
+        values = {
+            cue: np.where(has_own, draw_cue(shown[cue], REST_RHO, generator), draw_cue(shown[cue], RHO, generator))
+            for cue in SCENE_CUES
+        }
+        for label, cue in own_cues.items():
+            own = np.full(len(labels), find_partner(label)) if is_misleading else draw_cue(labels, OWN_RHO, generator)
+            values[cue] = np.where(labels == label, own, values[cue])
         images, masks = draw_scenes(values, image_size=IMAGE_SIZE, generator=generator, **CLEAR)
         if self.kind is Kind.NOISE:
             is_exchanged = np.isin(labels, pair) & (generator.random(len(labels)) < NOISE)
             labels = np.where(is_exchanged, (labels + NUM_VALUES // 2) % NUM_VALUES, labels)
         return images, labels, masks
+
+
+def find_other_pairs(pair: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the three pairs of partners whose errors serve as references in worlds with a cue."""
+    return [(one, find_partner(one)) for one in range(NUM_VALUES // 2) if one not in pair][:3]
 
 
 def find_partner(label: int) -> int:
@@ -177,18 +195,33 @@ def explain_world(world: CauseWorld, seed: int) -> CauseOutcome:
 
 
 def pretrain_cues(_name: str, file: Path) -> None:
-    """Write the weights of a ResNet18 that has learned all four cues, from scenes that each show their class by one of them."""
-    generator = numpy_generator(10**6, "scenes of one cue")
-    labels = np.arange(NUM_PRETRAINING, dtype=np.int64) % NUM_VALUES
-    telling = generator.permuted(np.resize(np.arange(len(SCENE_CUES)), NUM_PRETRAINING))
-    values = {
-        cue: np.where(telling == place, labels, generator.integers(0, NUM_VALUES, NUM_PRETRAINING))
-        for place, cue in enumerate(SCENE_CUES)
-    }
-    images, masks = draw_scenes(values, image_size=IMAGE_SIZE, generator=generator, **CLEAR)
-    scenes = ImageSet(images=images, labels=labels, class_names=SHAPES, source="planted", masks=masks)
-    (run,) = train_runs(scenes, 1, max_epochs=PRETRAINING_EPOCHS)
-    torch.save(run.state_dict(), file)
+    """Write the weights of a ResNet18 that has learned all four cues, each as a task of its own.
+
+    One label that any of the cues may show would leave shape and texture unlearned: color and background explain it sooner.
+    """
+    generator = numpy_generator(10**6, "scenes of all cues")
+    values = {cue: generator.integers(0, NUM_VALUES, NUM_PRETRAINING) for cue in SCENE_CUES}
+    images, _ = draw_scenes(values, image_size=IMAGE_SIZE, generator=generator, **CLEAR)
+    inputs = prepare_batch(
+        torch.from_numpy(images), image_size=IMAGE_SIZE, interpolation="bicubic", channels_last=False
+    )
+    targets = torch.from_numpy(np.stack([values[cue] for cue in SCENE_CUES], axis=1))
+    model = build_model(make_config("resnet18", IMAGE_SIZE, **TRAINING), len(SCENE_CUES) * NUM_VALUES, weights="none")
+    optimizer = torch.optim.SGD(model.parameters(), lr=PRETRAINING_LR, momentum=0.9, weight_decay=1e-4)
+    num_batches = NUM_PRETRAINING // PRETRAINING_BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, PRETRAINING_LR, total_steps=PRETRAINING_EPOCHS * num_batches
+    )
+    model.train()
+    for _ in range(PRETRAINING_EPOCHS):
+        for batch in np.array_split(generator.permutation(NUM_PRETRAINING), num_batches):
+            logits = model(inputs[batch]).view(-1, NUM_VALUES, len(SCENE_CUES))
+            loss = len(SCENE_CUES) * nn.functional.cross_entropy(logits, targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    torch.save(model.state_dict(), file)
 
 
 assert set(CAUSES.values()) == set(CUES)
