@@ -14,7 +14,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 2
+CURRENT_VERSION = 3
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -24,6 +24,8 @@ _VERSION_1: dict[str, Any] = {
     "seed": 0,
     "data.search_fraction": 0.15,
     "data.confirm_fraction": 0.15,
+    "data.aspect": "squash",
+    "data.on_bad_image": "refuse",
     "model.weights": "imagenet",
     "model.freeze": False,
     "train.image_size": 224,
@@ -32,6 +34,8 @@ _VERSION_1: dict[str, Any] = {
     "train.head_precision": "as_backbone",
     "train.channels_last": True,
     "train.compile": "none",
+    "train.crop_min_area": 1.0,
+    "train.crop_max_ratio": 4 / 3,
     "train.flip_probability": 0.5,
     "train.rotation_degrees": 10.0,
     "train.brightness_fraction": 0.2,
@@ -69,16 +73,15 @@ _VERSION_1: dict[str, Any] = {
     "resources.image_folder": "",
 }
 
+_VERSION_2 = {
+    **_VERSION_1,
+    "train.head_precision": "fp32",
+    "confirm.fresh_seeds": True,
+    "confirm.diverged_runs": "count",
+}
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {
-        1: _VERSION_1,
-        2: {
-            **_VERSION_1,
-            "train.head_precision": "fp32",
-            "confirm.fresh_seeds": True,
-            "confirm.diverged_runs": "count",
-        },
-    }
+    {1: _VERSION_1, 2: _VERSION_2, 3: {**_VERSION_2, "data.aspect": "crop"}}
 )
 
 

@@ -29,6 +29,9 @@ class DataSpec(Section):
 
     `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files, or the
     level of folders between the class and its images. Images of one group stay in one split, and are one unit of the intervals.
+    `aspect` says how images that are not square become squares: "crop" resizes the shorter side and takes the center, "squash"
+    resizes both sides, as studies launched under defaults_version 1 and 2 do. `on_bad_image = "skip"` goes on without files that
+    cannot be used and records which they are; "refuse" lists them all and stops.
     """
 
     source: str
@@ -39,6 +42,8 @@ class DataSpec(Section):
     confirm_fraction: Fraction = 0.15
     test_fraction: Fraction | None = None
     group: Annotated[str, Field(min_length=1)] | None = None
+    aspect: Literal["crop", "squash"] = "crop"
+    on_bad_image: Literal["refuse", "skip"] = "refuse"
     options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -60,6 +65,8 @@ class TrainSpec(Section):
 
     `precision` is that of the backbone. With `head_precision = "fp32"` the classification layer computes in float32 in either
     case: logits in bfloat16 tie. "as_backbone" is the behavior of studies launched under defaults_version 1.
+    With `crop_min_area` below 1, training images are random crops of at least this share of the area, resized to `image_size`;
+    the aspect ratio of a crop is at most `crop_max_ratio` and at least its inverse (torchvision's RandomResizedCrop).
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     """
 
@@ -69,6 +76,8 @@ class TrainSpec(Section):
     head_precision: Literal["fp32", "as_backbone"] = "fp32"
     channels_last: bool = True
     compile: Literal["none", "inductor", "cuda_graphs"] = "none"
+    crop_min_area: Annotated[float, Field(gt=0, le=1)] = 1.0
+    crop_max_ratio: Annotated[float, Field(ge=1, le=10)] = 4 / 3
     flip_probability: Share = 0.5
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2

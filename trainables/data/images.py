@@ -10,6 +10,36 @@ from search_spaces.errors import UserInputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedFile:
+    """A file of an image set that is not used.
+
+    Attributes:
+        name: path below the set's folder, or the file and row.
+        reason: why it is not used, such as "not an image" or "cannot be decoded (truncated)".
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOrigin:
+    """Where images came from, before they were decoded to one size.
+
+    Attributes:
+        names: N file names (path below the set's folder, or the file and row).
+        sizes: (N, 2) int32, width and height in pixels before resizing, after the rotation that EXIF asks for.
+        kinds: number of images by kind, such as {"RGB": 380, "grayscale": 3, "CMYK": 1, "EXIF-rotated": 2}.
+        skipped: files that are not used.
+    """
+
+    names: tuple[str, ...]
+    sizes: NDArray[np.int32]
+    kinds: Mapping[str, int]
+    skipped: tuple[SkippedFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
     """Labeled images. The sample id of an image is its index.
 
@@ -25,6 +55,9 @@ class ImageSet:
         groups: (N,) int64, number of the group of images that each belongs to, such as its patient; None where images are
             independent.
         group_names: Names of the groups, indexed by their numbers; empty if there are none.
+        official_validation: (N,) bool, True for images of the published validation set, which become the search and confirm
+            splits; None if there is none.
+        origin: Where the images came from; None if they were not files.
 
     Raises:
         UserInputError: If shapes or dtype do not match, or a label is out of range.
@@ -39,6 +72,8 @@ class ImageSet:
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     groups: NDArray[np.int64] | None = None
     group_names: tuple[str, ...] = ()
+    official_validation: NDArray[np.bool_] | None = None
+    origin: ImageOrigin | None = None
 
     def __post_init__(self) -> None:
         n = len(self.images)
