@@ -1,4 +1,4 @@
-"""Resizing, flips, rotation, brightness and CutMix as batched tensor operations on the images' device."""
+"""Resizing, random crops, flips, rotation, brightness and CutMix as batched tensor operations on the images' device."""
 
 import functools
 import math
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.random_crops import NUM_DRAWS, choose_crops, resize_crops
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,6 +25,8 @@ class AugmentationSettings:
         image_size: Side S of the model's input, in pixels.
         interpolation: "bicubic" or "bilinear".
         channels_last: Memory layout of the result.
+        crop_min_area: Smallest share of the area that a random crop keeps; 1 disables crops.
+        crop_max_ratio: Largest aspect ratio of a crop; the smallest is its inverse.
         flip_probability: Probability of a horizontal flip.
         rotation_degrees: The angle is uniform in +- this value; 0 disables rotation.
         brightness_fraction: The factor is uniform in 1 +- this value; 0 disables brightness changes.
@@ -33,6 +36,8 @@ class AugmentationSettings:
     image_size: int
     interpolation: str
     channels_last: bool
+    crop_min_area: float
+    crop_max_ratio: float
     flip_probability: float
     rotation_degrees: float
     brightness_fraction: float
@@ -45,6 +50,8 @@ class AugmentationSettings:
             image_size=config.whole("image_size"),
             interpolation=config.word("interpolation"),
             channels_last=bool(config["channels_last"]),
+            crop_min_area=config.number("crop_min_area"),
+            crop_max_ratio=config.number("crop_max_ratio"),
             flip_probability=config.number("flip_probability"),
             rotation_degrees=config.number("rotation_degrees"),
             brightness_fraction=config.number("brightness_fraction"),
@@ -74,7 +81,8 @@ def augment_batch(
     """Return augmented inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, whose rows sum to 1.
 
     Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the
-    others. Rotation mirrors the image at its border, which avoids black corners. CutMix follows Yun et al. 2019
+    others in the batch. Crops are those of torchvision's RandomResizedCrop (`trainables.data.random_crops`). Rotation mirrors
+    the image at its border, which avoids black corners. CutMix follows Yun et al. 2019
     (https://arxiv.org/abs/1905.04899, section 3.1 and algorithm A1), decided per image: a box of area fraction
     1 - lambda, lambda ~ Beta(1, 1), is copied from the image's partner under a random permutation, and lambda is
     recomputed from the box as clipped at the border.
@@ -91,11 +99,14 @@ def augment_batch(
     """
     draws = torch.rand((7, len(images)), generator=generator, device=images.device)
     flip, angle, brightness, mix = draws[0], draws[1], draws[2], draws[3:]
+    partner = None
+    if settings.cutmix_probability > 0:
+        partner = torch.randperm(len(images), generator=generator, device=images.device)
     flipped = flip < settings.flip_probability
     rotates = settings.rotation_degrees > 0
     if settings.flip_probability > 0 and not rotates:
         images = torch.where(flipped[:, None, None, None], images.flip(2), images)
-    pixels = _resize(images, settings.image_size, settings.interpolation)
+    pixels = _crop(images, generator, settings)
     if rotates:
         pixels = _rotate(pixels, (2 * angle - 1) * math.radians(settings.rotation_degrees), flipped)
     if settings.brightness_fraction > 0:
@@ -103,18 +114,32 @@ def augment_batch(
         pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
     inputs = _normalize(pixels)
     targets = functional.one_hot(labels, num_classes).to(torch.float32)
-    if settings.cutmix_probability > 0:
-        partner = torch.randperm(len(images), generator=generator, device=images.device)
+    if partner is not None:
         inputs, targets = _cutmix(inputs, targets, partner, mix, settings.cutmix_probability)
     return _layout(inputs, settings.channels_last), targets
 
 
-def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
-    """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
+def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
+    """Return a random crop of each image, or all of it if crops are disabled: a new (B, 3, S, S) float32 tensor in [0, 255]."""
+    if settings.crop_min_area >= 1:
+        return _resize(images, settings.image_size, settings.interpolation)
+    _check_interpolation(settings.interpolation)
+    draws = torch.rand((NUM_DRAWS, len(images)), generator=generator, device=images.device)
+    height, width = images.shape[1:3]
+    boxes = choose_crops(draws, height, width, min_area=settings.crop_min_area, max_ratio=settings.crop_max_ratio)
+    return resize_crops(images, boxes, settings.image_size, settings.interpolation)
+
+
+def _check_interpolation(interpolation: str) -> None:
     if interpolation not in INTERPOLATIONS:
         raise UserInputError(
             f"there is no interpolation {interpolation!r}{nearest_name(interpolation, INTERPOLATIONS)}"
         )
+
+
+def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
+    """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
+    _check_interpolation(interpolation)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if pixels.shape[2:] == (image_size, image_size):
         return pixels

@@ -1,0 +1,94 @@
+"""Random crops of a batch, one box per image, resized to one side: torchvision's RandomResizedCrop on the images' device."""
+
+import math
+
+import torch
+from torch import Tensor
+
+# As many proposals as torchvision's RandomResizedCrop.get_params makes before it falls back to the center.
+NUM_PROPOSALS = 10
+# Rows of random numbers that one image needs: two for each proposal, and two for the position.
+NUM_DRAWS = 2 * NUM_PROPOSALS + 2
+CUBIC_COEFFICIENT = -0.5
+
+
+def choose_crops(draws: Tensor, height: int, width: int, *, min_area: float, max_ratio: float) -> Tensor:
+    """Return the boxes of random crops, distributed as those of torchvision's `RandomResizedCrop.get_params`.
+
+    A crop's share of the area is uniform in [min_area, 1], and the logarithm of its aspect ratio (width / height) is uniform
+    within that of [1 / max_ratio, max_ratio]. Of ten proposals the first that fits into the image is taken, at a uniform
+    position; if none fits, the crop is the largest one in the center whose ratio is within the limits.
+
+    Args:
+        draws: (22, B) uniform in [0, 1).
+        height: H of the images in pixels.
+        width: W of the images in pixels.
+        min_area: Smallest share of the area, in (0, 1].
+        max_ratio: Largest aspect ratio, at least 1.
+
+    Returns:
+        (B, 4) float32 of whole numbers: top, left, height and width in pixels.
+    """
+    area = height * width * (min_area + (1 - min_area) * draws[:NUM_PROPOSALS])
+    ratio = torch.exp((2 * draws[NUM_PROPOSALS : 2 * NUM_PROPOSALS] - 1) * math.log(max_ratio))
+    heights, widths = torch.sqrt(area / ratio).round(), torch.sqrt(area * ratio).round()
+    fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
+    first = fits.to(torch.int8).argmax(dim=0, keepdim=True)
+    free = torch.tensor([height, width], device=draws.device)[:, None]
+    size = torch.cat([heights.gather(0, first), widths.gather(0, first)])
+    corner = (draws[-2:] * (free - size + 1)).floor()
+    center = torch.tensor(_center_crop(height, width, max_ratio), device=draws.device)[:, None]
+    return torch.where(fits.any(dim=0), torch.cat([corner, size]), center).T
+
+
+def _center_crop(height: int, width: int, max_ratio: float) -> tuple[float, float, float, float]:
+    """Return top, left, height and width of the crop that is taken where no proposal fits."""
+    crop_height, crop_width = height, width
+    if width / height < 1 / max_ratio:
+        crop_height = round(width * max_ratio)
+    elif width / height > max_ratio:
+        crop_width = round(height * max_ratio)
+    top, left = (height - crop_height) // 2, (width - crop_width) // 2
+    return float(top), float(left), float(crop_height), float(crop_width)
+
+
+def resize_crops(images: Tensor, boxes: Tensor, image_size: int, interpolation: str) -> Tensor:
+    """Return the crops as a new (B, 3, S, S) float32 tensor in [0, 255], resampled with antialiasing.
+
+    Resampling is linear and separable, so that each image is multiplied by two matrices, one for its rows and one for its
+    columns, whose weights are those of `functional.interpolate(..., antialias=True)` on the crop alone.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        boxes: (B, 4) as of `choose_crops`.
+        image_size: S in pixels.
+        interpolation: "bicubic" (clamped to [0, 255]) or "bilinear".
+    """
+    height, width = images.shape[1:3]
+    rows = _resampling_weights(boxes[:, 0], boxes[:, 2], height, image_size, interpolation)
+    columns = _resampling_weights(boxes[:, 1], boxes[:, 3], width, image_size, interpolation)
+    pixels = torch.bmm(rows, images.to(torch.float32).flatten(2))
+    pixels = pixels.view(len(images), image_size, width, 3).permute(0, 1, 3, 2).flatten(1, 2)
+    pixels = torch.bmm(pixels, columns.mT).view(len(images), image_size, 3, image_size).permute(0, 2, 1, 3)
+    return pixels.clamp_(0.0, 255.0) if interpolation == "bicubic" else pixels
+
+
+def _resampling_weights(start: Tensor, length: Tensor, size: int, image_size: int, interpolation: str) -> Tensor:
+    """Return (B, S, size): the weights of each source position in each output position; rows sum to 1."""
+    start, length = start[:, None, None], length[:, None, None]
+    scale = length / image_size
+    stretch = scale.clamp_min(1.0)
+    source = torch.arange(size, device=start.device, dtype=start.dtype)
+    target = (torch.arange(image_size, device=start.device, dtype=start.dtype)[:, None] + 0.5) * scale + start
+    distance = ((source + 0.5 - target) / stretch).abs_()
+    weights = _cubic(distance) if interpolation == "bicubic" else (1.0 - distance).clamp_min_(0.0)
+    weights = weights.mul_((source >= start) & (source < start + length))
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Return Keys' cubic convolution kernel at distances >= 0, with the coefficient of Pillow and of torch's antialiasing."""
+    a = CUBIC_COEFFICIENT
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = a * (((distance - 5) * distance + 8) * distance - 4)
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
