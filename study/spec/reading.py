@@ -1,5 +1,6 @@
 """Reading a spec: TOML files, presets and ``--set`` overrides."""
 
+import copy
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -7,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
+from study.spec.problems import Location, find_problems, remove_value
 from study.spec.study_spec import StudySpec
 
 # A budget given on the command line replaces the other kind of budget of the file.
 OTHER_BUDGET = {"search.num_trials": "device_seconds", "search.device_seconds": "num_trials"}
+
+# Required keys, which conflict with no other section: stand-ins where the spec's own are missing or refused.
+NO_CONFLICTS = {"name": "unnamed", "data": {"source": "digits"}}
 
 
 def preset_names() -> tuple[str, ...]:
@@ -42,26 +47,30 @@ def load_spec(
         The spec, and its TOML text with the overrides: the content of the study's spec.toml.
 
     Raises:
-        UserInputError: if the spec cannot be read or is not valid.
+        UserInputError: if the spec cannot be read, or listing everything that is not valid.
     """
     data = _parse_toml(_read_spec_text(spec), spec)
-    for override in overrides:
-        _apply_override(data, override)
+    problems = _apply_overrides(data, overrides)
     if name is not None:
         data["name"] = name
     if configurations is not None:
         data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
     data.setdefault(VERSION_KEY, CURRENT_VERSION)
-    validated = validate_spec(data, where=spec)
-    validated.check_gpus()
+    validated, more = _validate(data, where=spec)
+    problems += more
+    if validated is not None and not problems:
+        problems = validated.list_gpu_problems()
+    if validated is None or problems:
+        raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)
 
 
 def with_overrides(spec: StudySpec, overrides: Sequence[str], where: str) -> StudySpec:
     """Return `spec` with ``section.key=value`` overrides; raise UserInputError if the result is not valid."""
     data = spec.model_dump(exclude_none=True)
-    for override in overrides:
-        _apply_override(data, override)
+    problems = _apply_overrides(data, overrides)
+    if problems:
+        raise UserInputError(_join_problems(where, problems))
     return validate_spec(data, where=where)
 
 
@@ -76,15 +85,45 @@ def parse_spec(text: str, where: str) -> StudySpec:
 
 
 def validate_spec(data: dict[str, Any], where: str) -> StudySpec:
-    """Return the spec that `data` describes; raise UserInputError, with one line, for the first value that is not valid."""
+    """Return the spec that `data` describes; raise UserInputError, with a line for each problem, if it is not valid."""
+    spec, problems = _validate(data, where)
+    if spec is None or problems:
+        raise UserInputError(_join_problems(where, problems))
+    return spec
+
+
+def _validate(data: dict[str, Any], where: str) -> tuple[StudySpec | None, list[str]]:
+    """Return the spec, None if a value has the wrong type or range, and a message for each problem."""
     try:
-        spec = StudySpec.model_validate(fill_defaults(data, data.get(VERSION_KEY, CURRENT_VERSION)))
-        spec.check()
-    except ValidationError as error:
-        raise UserInputError(f"{where}: {_first_problem(error)}") from None
+        filled = fill_defaults(data, data.get(VERSION_KEY, CURRENT_VERSION))
     except UserInputError as error:
         raise UserInputError(f"{where}: {error}") from None
-    return spec
+    try:
+        spec = StudySpec.model_validate(filled)
+    except ValidationError as error:
+        found = find_problems(error, filled)
+        return None, [*found.values(), *_list_further_problems(data, tuple(found))]
+    return spec, spec.list_problems()
+
+
+def _list_further_problems(data: dict[str, Any], refused: Sequence[Location]) -> list[str]:
+    """Return the conflicts between the sections if the refused values are left out, except those that involve one of them."""
+    rest = copy.deepcopy(data)
+    for location in refused:
+        remove_value(rest, location)
+    rest = {**NO_CONFLICTS, **rest}
+    try:
+        spec = StudySpec.model_validate(fill_defaults(rest, rest.get(VERSION_KEY, CURRENT_VERSION)))
+    except ValidationError:
+        return []
+    names = {str(location[-1]) for location in refused}
+    return [problem for problem in spec.list_problems() if not any(name in problem for name in names)]
+
+
+def _join_problems(where: str, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}"
+    return "\n  ".join([f"{where}: {len(problems)} problems", *problems])
 
 
 def _read_spec_text(spec: str) -> str:
@@ -107,6 +146,17 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
         raise UserInputError(f"{where} is not valid TOML: {error}") from None
 
 
+def _apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Write the overrides into `data`; return a message for each that cannot be written."""
+    problems = []
+    for override in overrides:
+        try:
+            _apply_override(data, override)
+        except UserInputError as error:
+            problems.append(str(error))
+    return problems
+
+
 def _apply_override(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
@@ -124,31 +174,3 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     place[parts[-1]] = value
     if ".".join(parts) in OTHER_BUDGET:
         place.pop(OTHER_BUDGET[".".join(parts)], None)
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    place = ".".join(str(p) for p in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{nearest_name(str(problem['loc'][-1]), _siblings(problem['loc']))}"
-    if problem["type"] == "missing":
-        return f"{place} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "string_pattern_mismatch":
-        message = "Input should be at most 64 letters, digits, '.', '_' or '-', the first a letter or a digit"
-    if not place or isinstance(problem["input"], dict):
-        return f"{place}: {message}" if place else message
-    rule = (
-        f"{place} must {message.removeprefix('Input should ')}" if "Input should" in message else f"{place}: {message}"
-    )
-    return f"{rule}, but got {problem['input']!r}"
-
-
-def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Return the valid keys of the section that holds an unknown key."""
-    model: Any = StudySpec
-    for part in location[:-1]:
-        field = model.model_fields[str(part)]
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(model.model_fields)

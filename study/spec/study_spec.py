@@ -1,6 +1,7 @@
 """`StudySpec`: the specification of a study, with the checks that involve several sections."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -111,20 +112,67 @@ class StudySpec(sections.Section):
             return "configuration"
         return self.search.factor if self.search.allocation == "per_arm" else ""
 
-    def check(self) -> None:
-        """Check the sections against each other; raise UserInputError for the first value that does not fit."""
-        arms = self.arms()
-        if self.num_trials is not None and self.num_trials < len(arms):
-            raise UserInputError(
-                f"search.num_trials must be at least the number of arms ({len(arms)}), but got {self.search.num_trials}"
+    def list_problems(self) -> list[str]:
+        """Return a message for each value that does not fit another section; an empty list for a spec that can be used."""
+        space_problems = self._list_space_problems()
+        problems = [*space_problems, *self._list_epoch_problems()]
+        if self.resources.autoscaling and not self.resources.max_concurrent:
+            problems.append(
+                "resources.autoscaling needs resources.max_concurrent >= 1, the number of trials that the cluster grows for"
             )
+        try:
+            arms = [arm.name for arm in self.arms()]
+        except UserInputError as error:
+            # A problem of the space, which is listed already, leaves no arms to check.
+            return problems if space_problems else [*problems, str(error)]
+        problems += self._list_budget_problems(arms)
+        for kind in ("cpu", "gpu"):
+            value = getattr(self.resources, kind)
+            if isinstance(value, dict):
+                wrong = _list_unknown_arms(f"resources.{kind}", value, arms)
+                wrong += [f"resources.{kind} has no value for the arm {arm!r}" for arm in arms if arm not in value]
+                problems += ["; ".join(wrong)] if wrong else []
+            if any(number < 0 for number in (value.values() if isinstance(value, dict) else [value])):
+                problems.append(f"resources.{kind} must not be negative, but got {value}")
+        return problems
+
+    def _list_space_problems(self) -> list[str]:
+        """Return a message for each entry of the ranges, the fixed values and the configurations that does not fit the space."""
+        try:
+            space = load_space(self.search.space)
+        except UserInputError as error:
+            return [str(error)]
+        checks: list[tuple[str, Callable[[], object]]] = [
+            *(("search.ranges: ", partial(space.with_range, n, v)) for n, v in self.search.ranges.items()),
+            *(("search.fixed: ", partial(_check_value, space, n, v)) for n, v in self.search.fixed.items()),
+        ]
+        problems = _collect(checks)
+        if problems:
+            return problems
+        return _collect(
+            [
+                ("", partial(make_fixed_arm, name, self.search_space(), values))
+                for name, values in self.configurations.items()
+            ]
+        )
+
+    def _list_epoch_problems(self) -> list[str]:
+        problems = []
         first, last = self.first_rung, self.search.max_epochs
         if self.search.asha.enabled and first > last:
-            raise UserInputError(f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}")
+            problems.append(f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}")
         if not self.confirm.fresh_seeds and self.confirm.num_ranking_seeds > self.confirm.looks[0]:
-            raise UserInputError(
-                f"confirm.num_ranking_seeds <= the first look ({self.confirm.looks[0]}) must hold, "
+            problems.append(
+                f"confirm.num_ranking_seeds <= the first of confirm.looks ({self.confirm.looks[0]}) must hold, "
                 f"but got {self.confirm.num_ranking_seeds}"
+            )
+        return problems
+
+    def _list_budget_problems(self, arms: Sequence[str]) -> list[str]:
+        problems = []
+        if self.num_trials is not None and self.num_trials < len(arms):
+            problems.append(
+                f"search.num_trials must be at least the number of arms ({len(arms)}), but got {self.search.num_trials}"
             )
         if self.confirm.intervals == "anytime" and len(arms) > 1:
             # Imported here, because it needs SciPy.
@@ -132,45 +180,29 @@ class StudySpec(sections.Section):
 
             fewest = compute_fewest_seeds(1 - self.confirm.alpha / len(self.contrasts()))
             if self.confirm.looks[0] < fewest:
-                raise UserInputError(
+                problems.append(
                     f"anytime-valid intervals are infinite below {fewest} seeds here, but confirm.looks begins at "
                     f"{self.confirm.looks[0]}; begin later, or set confirm.intervals to planned"
                 )
-        if self.resources.autoscaling and not self.resources.max_concurrent:
-            raise UserInputError(
-                "resources.autoscaling needs resources.max_concurrent >= 1, the number of trials that the cluster grows for"
-            )
-        names = [arm.name for arm in arms]
-        self._check_epoch_cost(names)
-        for kind in ("cpu", "gpu"):
-            value = getattr(self.resources, kind)
-            if isinstance(value, dict):
-                _check_names(f"resources.{kind}", value, names)
-            if any(self.resources.of_arm(kind, arm) < 0 for arm in names):
-                raise UserInputError(f"resources.{kind} must not be negative, but got {value}")
-
-    def _check_epoch_cost(self, arms: list[str]) -> None:
         cost = self.search.epoch_cost
         if cost is None:
-            return
+            return problems
         if self.search.device_seconds is not None:
-            raise UserInputError(
+            problems.append(
                 "search.epoch_cost is for a budget of search.num_trials, because device-seconds are measured"
             )
-        _check_names("search.epoch_cost", cost, arms)
+        problems += _list_unknown_arms("search.epoch_cost", cost, arms)
         missing = [arm for arm in arms if arm not in cost]
         if missing:
-            raise UserInputError(f"search.epoch_cost must name every arm, but lacks {', '.join(missing)}")
+            problems.append(f"search.epoch_cost must name every arm, but lacks {', '.join(missing)}")
+        return problems
 
-    def check_gpus(self) -> None:
-        """Raise UserInputError if a trial would hold more GPUs than it uses. Not in `check`: an old study may hold two."""
-        for arm in self.arms():
-            gpu = self.resources.of_arm("gpu", arm.name)
-            if gpu > 1:
-                raise UserInputError(
-                    "a trial uses one GPU or a fraction of one, so 0 <= resources.gpu <= 1 must hold, "
-                    f"but got {gpu:g} for the arm {arm.name!r}"
-                )
+    def list_gpu_problems(self) -> list[str]:
+        """Return a message if trials would hold more GPUs than they use. Not in `list_problems`: an old study may hold two."""
+        held = {arm.name: self.resources.of_arm("gpu", arm.name) for arm in self.arms()}
+        excess = ", ".join(f"{gpu:g} for the arm {arm!r}" for arm, gpu in held.items() if gpu > 1)
+        rule = "a trial uses one GPU or a fraction of one, so 0 <= resources.gpu <= 1 must hold, but got"
+        return [f"{rule} {excess}"] if excess else []
 
     @property
     def first_rung(self) -> int:
@@ -180,7 +212,20 @@ class StudySpec(sections.Section):
         return compute_lr_peak_epoch(self.train.lr_peak_fraction, self.search.max_epochs)
 
 
-def _check_names(option: str, given: Iterable[str], arms: Sequence[str]) -> None:
-    for arm in given:
-        if arm not in arms:
-            raise UserInputError(f"{option} names the arm {arm!r}{nearest_name(arm, arms)}")
+def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -> list[str]:
+    return [f"{option} names the arm {arm!r}{nearest_name(arm, arms)}" for arm in given if arm not in arms]
+
+
+def _check_value(space: SearchSpace, name: str, value: Value) -> None:
+    space[name].check(value)
+
+
+def _collect(checks: Iterable[tuple[str, Callable[[], object]]]) -> list[str]:
+    """Return the messages of the checks that raise UserInputError, each after its prefix."""
+    problems = []
+    for prefix, check in checks:
+        try:
+            check()
+        except UserInputError as error:
+            problems.append(f"{prefix}{error}")
+    return problems

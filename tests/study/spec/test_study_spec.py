@@ -1,5 +1,7 @@
 """Specs: presets are valid, overrides are part of the text, and the spec of a launched study can be read again."""
 
+from pathlib import Path
+
 import pytest
 
 from search_spaces.errors import UserInputError
@@ -80,3 +82,71 @@ def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_a
 def test_cost_autoscaling_and_timeout_are_checked(overrides: list[str], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         load_spec("demo", overrides)
+
+
+MISTAKES = """
+name = "several"
+sead = 3
+[data]
+source = "planted"
+num_imagse = 100
+aspect = "squish"
+[train]
+batch_size = 1
+[search]
+ranges = { max_lrr = [0.1, 0.2], cutmix_probability = [0.0, 1.5] }
+fixed = { interpolation = "bicubik" }
+[resources]
+gpu = { resnet18 = "one", resnet50 = 1 }
+[confirm]
+looks = [6, 5]
+"""
+
+
+def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "several.toml"
+    file.write_text(MISTAKES)
+    with pytest.raises(UserInputError) as refused:
+        load_spec(str(file), ["train.image_size", "seed.x=1"])
+    first, *lines = str(refused.value).splitlines()
+    assert first == f"{file}: 11 problems"
+    expected = (
+        "--set takes key=value, such as search.num_trials=8, but got 'train.image_size'",
+        "seed",
+        "unknown key 'data.num_imagse' (did you mean 'num_images'?)",
+        "data.aspect must be 'crop' or 'squash', but got 'squish' (did you mean 'squash'?)",
+        "train.batch_size must be greater than or equal to 2, but got 1",
+        "confirm.looks: looks must be increasing numbers of seeds, such as [6, 10, 20], but got [6, 5]",
+        "resources.gpu.resnet18 must be a valid number",
+        "unknown key 'sead' (did you mean 'seed'?)",
+        "search.ranges: the space 'transfer_learning' has no parameter 'max_lrr' (did you mean 'max_lr'?)",
+        "search.ranges: 0.0 <= cutmix_probability <= 1.0 must hold, but got 1.5",
+        "search.fixed: interpolation has no level 'bicubik' (did you mean 'bicubic'?)",
+    )
+    assert [text for text in expected if not any(line.strip().startswith(text) for line in lines)] == []
+    assert len(lines) == len(expected)
+
+
+def test_a_conflict_with_a_value_that_is_refused_anyway_is_not_reported() -> None:
+    """With the default look at 5 in place of the refused ones, ranking seeds would seem too many."""
+    overrides = ["confirm.looks=[9, 8]", "confirm.fresh_seeds=false", "confirm.num_ranking_seeds=7"]
+    with pytest.raises(UserInputError, match=r"^demo: confirm.looks: looks must be increasing"):
+        load_spec("demo", overrides)
+    with pytest.raises(UserInputError) as refused:
+        load_spec("demo", [*overrides, "resources.autoscaling=true"])
+    assert str(refused.value).splitlines()[0] == "demo: 2 problems"
+
+
+def test_conflicts_are_listed_beside_an_unknown_source() -> None:
+    with pytest.raises(UserInputError) as refused:
+        load_spec("demo", ["data.source=plantet", "search.ranges.max_lrr=[0.1, 0.2]"])
+    assert "there is no source 'plantet' (did you mean 'planted'?)" in str(refused.value)
+    assert "no parameter 'max_lrr' (did you mean 'max_lr'?)" in str(refused.value)
+
+
+def test_problems_of_several_configurations_are_listed_together() -> None:
+    given = {"a": {"backbone": "resnet18"}, "b": {"backbone": "resnet50", "max_lr": 9.0}}
+    with pytest.raises(UserInputError) as refused:
+        load_spec("demo", ["search.fixed={}", "search.ranges={}"], configurations=given)
+    assert "the configuration 'a': the hyperparameter 'max_lr' is missing" in str(refused.value)
+    assert "the configuration 'b': 0.001 <= max_lr <= 1.0 must hold, but got 9.0" in str(refused.value)
