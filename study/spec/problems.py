@@ -23,7 +23,8 @@ def find_problems(error: ValidationError, data: Mapping[str, Any]) -> dict[Locat
         location = _locate(problem, data)
         if location not in problems or len(problem["loc"]) > len(problems[location]["loc"]):
             problems[location] = problem
-    return {location: _describe(problem, location) for location, problem in problems.items()}
+    outer = {location[:length] for location in problems for length in range(len(location))}
+    return {place: _describe(problem, place) for place, problem in problems.items() if place not in outer}
 
 
 def remove_value(data: dict[str, Any], location: Location) -> None:
