@@ -100,7 +100,7 @@ def test_a_folder_level_gives_the_groups_across_classes(tmp_path: Path) -> None:
     assert found.groups.tolist() == [0, 0, 1, 1, 0, 0, 2, 2]
     assert found.name_group(2) == "p3"
     write_image(root / "cat" / "loose.png", 9)
-    with pytest.raises(UserInputError, match=r"one folder per patient, but .*cat holds 1 files, such as loose\.png"):
+    with pytest.raises(UserInputError, match=r"one folder per patient, but images are .*: cat/loose\.png"):
         load_image_set("folder", root, group="patient")
 
 
