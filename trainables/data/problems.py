@@ -12,6 +12,19 @@ from search_spaces.errors import UserInputError
 NUM_NAMED = 20
 
 
+class DataProblemsError(UserInputError):
+    """A data set cannot be used; the message lists everything that is wrong with it.
+
+    Attributes:
+        problems: the same, with all names.
+    """
+
+    def __init__(self, message: str, problems: "Sequence[Problem]") -> None:
+        """Keep the problems beside the message."""
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One kind of problem, and everything that has it.
@@ -39,7 +52,7 @@ def name_some(names: Sequence[str]) -> str:
     return f": {', '.join(names[:NUM_NAMED])}{more}"
 
 
-def make_error(subject: str, problems: Sequence[Problem]) -> UserInputError:
+def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
     """Return one error that lists all problems; where names were left out, all of them are in a file that it names.
 
     The file is <last part of the subject>-problems-*.txt in the folder of temporary files.
@@ -48,13 +61,12 @@ def make_error(subject: str, problems: Sequence[Problem]) -> UserInputError:
         subject: what has the problems, such as the folder.
         problems: at least one.
     """
-    where = ""
-    if any(len(problem.names) > NUM_NAMED for problem in problems):
-        where = _write_all(subject, problems)
+    is_cut = any(len(problem.names) > NUM_NAMED for problem in problems)
+    where = _write_all(subject, problems) if is_cut else ""
     if len(problems) == 1:
-        return UserInputError(f"{subject}: {problems[0]}{where}")
-    lines = "".join(f"\n- {problem}" for problem in problems)
-    return UserInputError(f"{subject} has {len(problems)} problems:{lines}{where and chr(10) + where.lstrip('; ')}")
+        return DataProblemsError(f"{subject}: {problems[0]}{where and '; ' + where}", problems)
+    lines = [f"{subject} has {len(problems)} problems:", *(f"- {problem}" for problem in problems)]
+    return DataProblemsError("\n".join([*lines, where] if where else lines), problems)
 
 
 def make_printable(text: str) -> str:
@@ -72,5 +84,5 @@ def _write_all(subject: str, problems: Iterable[Problem]) -> str:
             for problem in problems:
                 file.write("\n".join([f"{problem.rule}; {problem.advice}", *(f"  {n}" for n in problem.names), ""]))
     except OSError as error:
-        return f"; the full list cannot be written ({error.strerror})"
-    return f"; the full list is in {path}"
+        return f"the full list cannot be written ({error.strerror})"
+    return f"the full list is in {path}"

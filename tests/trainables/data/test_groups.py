@@ -72,11 +72,7 @@ def test_groups_that_straddle_the_published_test_set_are_counted_and_named() -> 
     with pytest.raises(UserInputError) as caught:
         make_splits(cut, seed=0, **FRACTIONS)
     message = str(caught.value)
-    assert (
-        "5 groups (patient 9, patient 21, patient 33, ...) have 10 images in the published test set and 20 outside"
-        in message
-    )
-    assert "data.test_fraction" in message
+    assert "5 groups have 10 images in the published test set and 20 outside it: patient 9, patient 21, " in message
 
 
 def test_fewer_than_two_groups_are_refused() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from search_spaces.errors import UserInputError
@@ -55,8 +56,8 @@ def load_folder(
     files = layout.files
     numbers = {name: number for number, name in enumerate(layout.class_names)}
     labels = np.array([numbers[file.class_name] for file in files], dtype=np.int64)
-    is_test, is_validation = (np.array([file.split == split for file in files]) for split in ("test", "validation"))
-    kept = choose_subset(labels, is_test if is_test.any() else None, num_images, seed)
+    official_test, official_validation = _mark(files, "test"), _mark(files, "validation")
+    kept = choose_subset(labels, official_test, num_images, seed, official_validation)
     group_names, groups = np.unique([file.group or "" for file in files], return_inverse=True)
     has_groups = files[0].group is not None
     return ImageSet(
@@ -64,12 +65,18 @@ def load_folder(
         labels=labels[kept],
         class_names=layout.class_names,
         source="folder",
-        official_test=is_test[kept] if is_test.any() else None,
-        official_validation=is_validation[kept] if is_validation.any() else None,
+        official_test=None if official_test is None else official_test[kept],
+        official_validation=None if official_validation is None else official_validation[kept],
         class_groups=resolve_groups(class_groups, layout.class_names),
         groups=groups[kept] if has_groups else None,
         group_names=tuple(map(str, group_names)) if has_groups else (),
     )
+
+
+def _mark(files: Sequence[ImageFile], split: str) -> NDArray[np.bool_] | None:
+    """Return which images are of a published split; None if none is."""
+    marks = np.array([file.split == split for file in files], dtype=bool)
+    return marks if marks.any() else None
 
 
 def _read_files(files: Sequence[ImageFile]) -> Iterator[EncodedImage]:

@@ -69,8 +69,9 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
 
     The layouts: <class>/*; the same below train|training, val|valid|validation|dev and test|testing, in upper or lower case;
     nested folders, whose relative path is the class ("animals/cat"); a manifest (`read_manifest`) as `path`, or
-    as the only one in the folder or in each split's folder (Hugging Face's metadata.csv); manifests called train.csv, val.csv and test.csv. Folders that
-    hold nothing but one folder are entered. Files that are not images are skipped, hidden ones without a record.
+    as the only one in the folder or in each split's folder (Hugging Face's metadata.csv); manifests called train.csv, val.csv and
+    test.csv. Folders that hold nothing but one folder are entered. Files that are not images are skipped, hidden ones without a
+    record.
 
     Args:
         path: the folder, or a .csv, .tsv, .jsonl or .parquet manifest.
