@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
+from trainables.data.problems import Problem, make_error
 from trainables.seeds import numpy_generator
 
-# Folds from which a split by groups is put together, and groups that a message names.
+# Folds from which a split by groups is put together.
 MAX_FOLDS = 20
-NUM_EXAMPLES = 3
 SPLIT_NAMES = ("train", "search", "confirm", "test")
 
 Indices = NDArray[np.int64]
@@ -72,38 +72,77 @@ def make_splits(
     Images of one group stay in one split; the sizes and the shares of the classes are then approximate.
 
     Args:
-        image_set: Images; a published test set becomes the test split.
+        image_set: Images; a published test set becomes the test split, and published validation images become search and confirm.
         seed: Seed of the draw.
-        search_fraction: Share of the search split in the images outside a published test set.
+        search_fraction: Share of the search split in the images outside a published test set. Published validation images are
+            divided in the proportion of `search_fraction` and `confirm_fraction`.
         confirm_fraction: Share of the confirm split in the same images.
-        test_fraction: Share of the test split in the same images; only without a published test set.
+        test_fraction: Share of the test split in the images outside the published validation set; only without a published
+            test set.
         num_test_images: Size of a stratified part of the published test set; None takes all of it.
 
     Raises:
-        UserInputError: If a fraction or a number is out of range or does not apply, if a split lacks a class, or if groups have
-            images both inside and outside the published test set.
+        UserInputError: If a fraction or a number is out of range or does not apply, if splits lack classes (all are named), or if
+            groups have images in several of the published sets.
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
     check_groups(image_set)
     labels, groups = image_set.labels, image_set.groups
-    if image_set.official_test is None:
+    pool, validation, test = _published(image_set)
+    rest = pool
+    if image_set.official_test is not None:
+        test = _draw(test, labels, num_test_images or len(test), seed, "test")
+    else:
         assert test_fraction is not None
-        pool = np.arange(len(labels), dtype=np.int64)
         test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups)
         rest = np.setdiff1d(pool, test, assume_unique=True)
+    if image_set.official_validation is not None:
+        share = confirm_fraction / (search_fraction + confirm_fraction)
+        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", groups)
+        search, train = np.setdiff1d(validation, confirm, assume_unique=True), rest
     else:
-        pool = rest = np.flatnonzero(~image_set.official_test)
-        official = np.flatnonzero(image_set.official_test)
-        test = _draw(official, labels, num_test_images or len(official), seed, "test")
-    confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups)
-    rest = np.setdiff1d(rest, confirm, assume_unique=True)
-    search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups)
-    train = np.setdiff1d(rest, search, assume_unique=True)
+        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups)
+        rest = np.setdiff1d(rest, confirm, assume_unique=True)
+        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups)
+        train = np.setdiff1d(rest, search, assume_unique=True)
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
     )
-    _check_classes(image_set, splits)
+    missing = list_rare_classes(image_set, splits, fewer_than=1)
+    if missing:
+        single = list_rare_classes(image_set, splits, fewer_than=2)
+        raise make_error(f"the source {image_set.source!r}", [*missing, *(p for p in single if p not in missing)])
     return splits
+
+
+def list_rare_classes(image_set: ImageSet, splits: Splits, *, fewer_than: int = 2) -> list[Problem]:
+    """Return a problem for each split in which classes have few images, with the names of all of these classes.
+
+    Args:
+        image_set: N images.
+        splits: Their splits.
+        fewer_than: 2 for classes with at most one image in a split, whose score there is all or nothing; 1 for classes that a
+            split lacks, on which macro-F1 is not defined.
+
+    Returns:
+        A problem per split and number of images, 0 first.
+    """
+    in_all = np.bincount(image_set.labels, minlength=image_set.num_classes)
+    found = []
+    for number in range(fewer_than):
+        for split in SPLIT_NAMES:
+            indices = getattr(splits, split)
+            counts = np.bincount(image_set.labels[indices], minlength=image_set.num_classes)
+            rare = np.flatnonzero(counts == number)
+            if len(rare):
+                names = tuple(f"{image_set.class_names[k]} ({in_all[k]} in all)" for k in rare)
+                rule = (
+                    f"each split needs an image of each class, but {split!r} ({len(indices)} images) has none of {len(rare)} of "
+                    if number == 0
+                    else f"the split {split!r} ({len(indices)} images) has one image only of {len(rare)} of "
+                )
+                found.append(Problem(f"{rule}the {image_set.num_classes} classes", names, _advise(image_set, split)))
+    return found
 
 
 def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
@@ -167,20 +206,32 @@ def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> In
 
 
 def check_groups(image_set: ImageSet) -> None:
-    """Raise UserInputError if groups have images both inside and outside the published test set."""
-    if image_set.groups is None or image_set.official_test is None:
+    """Raise UserInputError, with all names, if groups have images in several of training, published validation and test set."""
+    if image_set.groups is None:
         return
-    is_test = image_set.official_test
-    straddling = np.intersect1d(image_set.groups[is_test], image_set.groups[~is_test])
-    if len(straddling):
-        inside = np.isin(image_set.groups, straddling)
-        names = [image_set.name_group(int(group)) for group in straddling[:NUM_EXAMPLES]]
-        raise UserInputError(
-            f"images of one group must be in one split, but {len(straddling)} groups ({', '.join(names)}"
-            f"{', ...' if len(straddling) > NUM_EXAMPLES else ''}) have {int((inside & is_test).sum())} images in the published "
-            f"test set and {int((inside & ~is_test).sum())} outside it; move each group to one side, or merge the published test "
-            "set into the other images and set data.test_fraction"
-        )
+    problems = []
+    for split, inside in (("test", image_set.official_test), ("validation", image_set.official_validation)):
+        if inside is None:
+            continue
+        straddling = np.intersect1d(image_set.groups[inside], image_set.groups[~inside])
+        if len(straddling):
+            cut = np.isin(image_set.groups, straddling)
+            rule = (
+                f"images of one group must be in one split, but {len(straddling)} groups have {int((cut & inside).sum())} images "
+                f"in the published {split} set and {int((cut & ~inside).sum())} outside it"
+            )
+            advice = f"move each group to one side, or merge the published {split} set into the training images"
+            problems.append(Problem(rule, tuple(image_set.name_group(int(group)) for group in straddling), advice))
+    if problems:
+        raise make_error(f"the source {image_set.source!r}", problems)
+
+
+def _published(image_set: ImageSet) -> tuple[Indices, Indices, Indices]:
+    """Return the sample ids outside the published sets, of the published validation set, and of the published test set."""
+    nothing = np.zeros(len(image_set), dtype=bool)
+    is_test = nothing if image_set.official_test is None else image_set.official_test
+    is_validation = nothing if image_set.official_validation is None else image_set.official_validation
+    return (np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test))
 
 
 def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str, groups: Indices | None = None) -> Indices:
@@ -212,7 +263,7 @@ def _check_request(
                 f"0 < data.{name}_fraction < 1 must hold, but got {fraction}; set it to 0.15, for example"
             )
     total = search + confirm + (test or 0.0)
-    if total >= 1:
+    if total >= 1 and image_set.official_validation is None:
         raise UserInputError(
             f"the fractions of search, confirm and test must add up to less than 1, but add up to {total:g} and leave no "
             "images to train on; lower one"
@@ -224,23 +275,12 @@ def _check_request(
         )
 
 
-def _check_classes(image_set: ImageSet, splits: Splits) -> None:
-    """Raise UserInputError for the first split that lacks a class, on which macro-F1 is not defined."""
-    for split in SPLIT_NAMES:
-        counts = np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
-        missing = np.flatnonzero(counts == 0)
-        if len(missing):
-            name = image_set.class_names[missing[0]]
-            available = int((image_set.labels == missing[0]).sum())
-            raise UserInputError(
-                f"each split needs an image of each class, but {split!r} has none of {name!r} ({available} in all, "
-                f"{int(counts.sum())} images in the split); {_advice(image_set, split)}"
-            )
-
-
-def _advice(image_set: ImageSet, split: str) -> str:
+def _advise(image_set: ImageSet, split: str) -> str:
+    drop = "give more images of them, or drop these classes"
     if split == "test" and image_set.official_test is not None:
-        return "raise data.num_test_images, or drop the class"
+        return f"raise data.num_test_images, {drop}"
     if split == "train":
-        return "give more images of it, or lower the fractions of the other splits"
-    return f"raise data.{split}_fraction or data.num_images, give more images of it, or drop the class"
+        return f"lower the fractions of the other splits, {drop}"
+    if split in {"search", "confirm"} and image_set.official_validation is not None:
+        return f"change the proportion of data.search_fraction and data.confirm_fraction, {drop}"
+    return f"raise data.{split}_fraction, {drop}"

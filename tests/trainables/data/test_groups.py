@@ -72,11 +72,7 @@ def test_groups_that_straddle_the_published_test_set_are_counted_and_named() -> 
     with pytest.raises(UserInputError) as caught:
         make_splits(cut, seed=0, **FRACTIONS)
     message = str(caught.value)
-    assert (
-        "5 groups (patient 9, patient 21, patient 33, ...) have 10 images in the published test set and 20 outside"
-        in message
-    )
-    assert "data.test_fraction" in message
+    assert "5 groups have 10 images in the published test set and 20 outside it: patient 9, patient 21, " in message
 
 
 def test_fewer_than_two_groups_are_refused() -> None:
@@ -100,7 +96,7 @@ def test_a_folder_level_gives_the_groups_across_classes(tmp_path: Path) -> None:
     assert found.groups.tolist() == [0, 0, 1, 1, 0, 0, 2, 2]
     assert found.name_group(2) == "p3"
     write_image(root / "cat" / "loose.png", 9)
-    with pytest.raises(UserInputError, match=r"one folder per patient, but .*cat holds 1 files, such as loose\.png"):
+    with pytest.raises(UserInputError, match=r"one folder per patient, but images are .*: cat/loose\.png"):
         load_image_set("folder", root, group="patient")
 
 
