@@ -291,11 +291,14 @@ def inspect_spec(
     spec: options.SpecArgument, overrides: options.SetOption = None, address: options.AddressOption = None
 ) -> None:
     """Check data, weights and resources of a spec without launching it. Writes nothing."""
+    from study.inputs.fitted_defaults import prepare_new
     from study.spec.reading import load_spec
     from study.views.inspection import print_inspection
 
-    loaded, _ = load_spec(spec, overrides or [])
-    print_inspection(loaded, address, console)
+    new = prepare_new(*load_spec(spec, overrides or []))
+    for note in new.fitted.notes:
+        console.print(f"fitted to the data: {note}", soft_wrap=True, markup=False, highlight=False)
+    print_inspection(new.fitted.spec, new.prepared, address, console)
 
 
 @app.command()
@@ -316,9 +319,9 @@ def plan(
     from study.spec.reading import load_spec
     from study.views.planning import PlanOptions, print_plan
 
-    loaded, _ = load_spec(spec, overrides or [])
+    loaded, text = load_spec(spec, overrides or [])
     given = PlanOptions(like=like, pilot=pilot, seed_sd=seed_sd, image_sd=image_sd, seed_image_sd=seed_image_sd)
-    print_plan(loaded, given, storage, console)
+    print_plan(loaded, text, given, storage, console)
 
 
 def _with_options(overrides: list[str] | None, warm_start: str | None, *, profile: bool) -> list[str]:

@@ -18,7 +18,8 @@ from study.cluster.device_time import measure_full_trials
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed
-from study.inputs.preparation import Prepared, check_groups, prepare
+from study.inputs.fitted_defaults import prepare_new
+from study.inputs.preparation import Prepared, check_groups
 from study.inputs.provenance import make_passport
 from study.open_study import (
     OpenStudy,
@@ -82,8 +83,11 @@ def launch(
     loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
+    new = prepare_new(loaded, text)
+    loaded, text, prepared = new.fitted.spec, new.fitted.text, new.prepared
+    for note in new.fitted.notes:
+        _print_line(f"fitted to the data: {note}", console)
     warm_start = collect_warm_start(loaded, storage)
-    prepared = prepare(loaded)
     check_groups(loaded, prepared.image_set)
     if warm_start is not None:
         warm_start = check_test_is_unseen(warm_start, loaded, prepared)

@@ -49,7 +49,18 @@ def prepare(spec: StudySpec) -> Prepared:
     """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
     weights = locate_weights(spec.model.weights)
     image_set = load_images(spec)
-    splits = split_images(spec, image_set)
+    return prepare_images(spec, image_set, split_images(spec, image_set), weights)
+
+
+def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str) -> Prepared:
+    """Check images that are loaded and split, and the spec's weights; raise UserInputError for the first problem.
+
+    Args:
+        spec: the spec.
+        image_set: its images, as of `load_images`.
+        splits: as of `split_images`.
+        weights: as of `locate_weights`.
+    """
     check_image_set(image_set, splits)
     prepared = Prepared(
         image_set=image_set,

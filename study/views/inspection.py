@@ -9,7 +9,7 @@ from analysis.heat_maps.cam_network import prepare_inputs
 from search_spaces.config import TrialConfig, Value
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.device_time import measure_full_trials
-from study.inputs.preparation import Prepared, check_groups, prepare
+from study.inputs.preparation import Prepared, check_groups
 from study.spec.study_spec import StudySpec
 from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.image_audit import AuditReport, AuditStage, audit_batch, audit_image_set
@@ -18,9 +18,8 @@ from trainables.seeds import torch_generator
 NUM_AUDITED_IMAGES = 64
 
 
-def print_inspection(spec: StudySpec, address: str | None, console: Console) -> None:
+def print_inspection(spec: StudySpec, prepared: Prepared, address: str | None, console: Console) -> None:
     """Print the audit of shapes and values, class balance, duplicates and leaks, and the capacity of the cluster."""
-    prepared = prepare(spec)
     check_groups(spec, prepared.image_set)
     report = audit_image_set(prepared.image_set, prepared.splits)
     console.print(build_stage_table([*report.stages, *audit_tensors(spec, prepared)]))

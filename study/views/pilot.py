@@ -13,7 +13,7 @@ from analysis.statistics.planning import VarianceComponents
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig, Value
 from search_spaces.space import CategoricalParameter, FloatParameter, Parameter
-from study.inputs.preparation import Prepared, prepare
+from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train
@@ -40,15 +40,15 @@ class Pilot:
     num_images: int
 
 
-def run_pilot(spec: StudySpec, num_seeds: int, console: Console) -> Pilot:
+def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Console) -> Pilot:
     """Train seeds of the middle configuration of every arm, and measure on the confirm split; the test split is not read.
 
     Args:
         spec: of the planned study.
+        prepared: its data.
         num_seeds: two or more.
         console: receives one line per trial, with its time and the time left.
     """
-    prepared = prepare(spec)
     seeds = tuple(derive_seed(spec.seed, "pilot", i) % 2**31 for i in range(num_seeds))
     predictions: dict[str, dict[int, Predictions]] = {arm.name: {} for arm in spec.arms()}
     seconds: dict[str, list[float]] = {arm.name: [] for arm in spec.arms()}

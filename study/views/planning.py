@@ -16,6 +16,7 @@ from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComp
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
+from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import list_levels, load_images, split_images
 from study.open_study import load_study
 from study.spec.sections import PlanSpec
@@ -70,14 +71,21 @@ class PlanOptions:
     seed_image_sd: float | None = None
 
 
-def print_plan(spec: StudySpec, options: PlanOptions, storage: str | None, console: Console) -> None:
+def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console) -> None:
     """Print the forecast of each look, what would decide the margin, and the number of full trials of each arm.
+
+    Args:
+        spec: of the planned study.
+        text: its TOML text; a pilot fits what it leaves out to the images, as a launch does.
+        options: where the variances come from.
+        storage: the storage root of --like; None for the default.
+        console: receives the forecast.
 
     Raises:
         UserInputError: naming everything that is wrong with the options, or a spec that compares nothing.
     """
     _check(spec, options)
-    basis = _find_basis(spec, options, storage, console)
+    basis = _find_basis(spec, text, options, storage, console)
     test = plan_test(spec, _count_test_images(spec))
     forecasts = planning.forecast_looks(basis.components, test)
     _print(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
@@ -227,11 +235,14 @@ def _check(spec: StudySpec, options: PlanOptions) -> None:
         raise UserInputError("; ".join(problems))
 
 
-def _find_basis(spec: StudySpec, options: PlanOptions, storage: str | None, console: Console) -> Basis:
+def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str | None, console: Console) -> Basis:
     if options.like is not None:
         return _from_study(spec, options.like, storage)
     if options.pilot is not None:
-        found = run_pilot(spec, options.pilot, console)
+        new = prepare_new(spec, text)
+        for note in new.fitted.notes:
+            _print(f"fitted to the data: {note}", console)
+        found = run_pilot(new.fitted.spec, new.prepared, options.pilot, console)
         return Basis(
             components=found.components,
             source=f"a pilot of {options.pilot} seeds, on the {found.num_images:,} images of the confirm split",

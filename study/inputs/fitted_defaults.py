@@ -1,0 +1,146 @@
+"""Defaults that fit the data: what a new study's spec leaves out and what its images would refuse or make pointless.
+
+They are fitted once, before the launch, and written into the text that becomes the study's spec.toml: a study keeps what it was
+launched with. What the spec gives is never changed.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tomli_w
+
+from search_spaces.space import CategoricalParameter
+from study.inputs.preparation import Prepared, load_images, locate_weights, prepare_images, split_images
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
+
+# Studies that ask for the defaults of an earlier version get them as they were.
+FIRST_FITTED_VERSION = 3
+# Below this ratio of the largest class to the smallest, weights by inverse frequency differ by less than a fifth between classes
+# at full strength, so that searching them spends trials on configurations that are nearly the same.
+MAX_BALANCED_RATIO = 1.2
+MIN_STEPS_PER_EPOCH = 8
+MIN_BATCH_SIZE = 8
+WEIGHTING, STRENGTH = "class_weighting", "class_weight_strength"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedSpec:
+    """A spec whose missing values fit its images.
+
+    Attributes:
+        spec: the spec.
+        text: its TOML text with the fitted values: the content of the study's spec.toml.
+        notes: a line for each fitted value, with its reason.
+    """
+
+    spec: StudySpec
+    text: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewStudy:
+    """A spec that is not launched yet, fitted to its images, and what was prepared for it."""
+
+    fitted: FittedSpec
+    prepared: Prepared
+
+
+def prepare_new(spec: StudySpec, text: str) -> NewStudy:
+    """Fit the defaults of a new study's spec to its images, and prepare it.
+
+    Args:
+        spec: as of `study.spec.reading.load_spec`.
+        text: its TOML text, also as of `load_spec`.
+
+    Raises:
+        UserInputError: for the first problem of data or weights.
+    """
+    weights = locate_weights(spec.model.weights)
+    image_set = load_images(spec)
+    splits = split_images(spec, image_set)
+    counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
+    fitted = fit_defaults(spec, text, counts.tolist(), image_set.class_groups)
+    return NewStudy(fitted=fitted, prepared=prepare_images(fitted.spec, image_set, splits, weights))
+
+
+def fit_defaults(
+    spec: StudySpec, text: str, class_counts: Sequence[int], class_groups: Mapping[str, Sequence[str]]
+) -> FittedSpec:
+    """Return the spec with a batch size and choices of `class_weighting` that fit the images, where `text` gives none.
+
+    Args:
+        spec: the spec.
+        text: its TOML text.
+        class_counts: number of training images of each class.
+        class_groups: named groups of classes that the images describe.
+    """
+    if spec.defaults_version < FIRST_FITTED_VERSION:
+        return FittedSpec(spec=spec, text=text, notes=())
+    data = tomllib.loads(text)
+    notes = [*_fit_batch_size(spec, data, sum(class_counts)), *_fit_weighting(spec, data, class_counts, class_groups)]
+    if not notes:
+        return FittedSpec(spec=spec, text=text, notes=())
+    return FittedSpec(spec=validate_spec(data, where=spec.name), text=tomli_w.dumps(data), notes=tuple(notes))
+
+
+def choose_batch_size(default: int, num_train: int) -> int:
+    """Return the default, or the largest power of two for which an epoch has eight steps or more.
+
+    At least 8, unless there are fewer training images; then the largest power of two that they fill, and at least 2.
+    """
+    wanted = max(num_train // MIN_STEPS_PER_EPOCH, min(MIN_BATCH_SIZE, num_train), 2)
+    return min(default, 1 << (wanted.bit_length() - 1))
+
+
+def list_weightings(class_counts: Sequence[int], *, has_group: bool) -> tuple[str, ...]:
+    """Return the class weightings that are worth a search.
+
+    Args:
+        class_counts: number of training images of each class.
+        has_group: whether a named group of classes is to be weighted.
+    """
+    is_balanced = max(class_counts) < MAX_BALANCED_RATIO * min(class_counts)
+    return ("none", *(() if is_balanced else ("inverse_frequency",)), *(("group",) if has_group else ()))
+
+
+def _fit_batch_size(spec: StudySpec, data: dict[str, Any], num_train: int) -> list[str]:
+    default = spec.train.batch_size
+    chosen = choose_batch_size(default, num_train)
+    if "batch_size" in data.get("train", {}) or chosen == default:
+        return []
+    data.setdefault("train", {})["batch_size"] = chosen
+    return [f"train.batch_size = {chosen} instead of {default}, because there are {num_train:,} training images"]
+
+
+def _fit_weighting(
+    spec: StudySpec, data: dict[str, Any], class_counts: Sequence[int], class_groups: Mapping[str, Sequence[str]]
+) -> list[str]:
+    section = data.get("search", {})
+    given = {*section.get("ranges", {}), *section.get("fixed", {})}
+    if spec.has_given_arms or WEIGHTING in given:
+        return []
+    parameter = next((p for p in spec.search_space().parameters if p.name == WEIGHTING), None)
+    if not isinstance(parameter, CategoricalParameter):
+        return []
+    fitting = list_weightings(class_counts, has_group=bool(spec.train.weighted_group))
+    if spec.search.factor == WEIGHTING or STRENGTH in given:
+        fitting = (*fitting, "inverse_frequency")
+    choices = [choice for choice in parameter.choices if choice in fitting]
+    if len(choices) == len(parameter.choices):
+        return []
+    kind, value = ("fixed", choices[0]) if len(choices) == 1 else ("ranges", choices)
+    data.setdefault("search", {}).setdefault(kind, {})[WEIGHTING] = value
+    reasons = {
+        "group": "train.weighted_group names no group of classes"
+        if class_groups
+        else "the images describe no groups of classes",
+        "inverse_frequency": f"the classes are balanced ({max(class_counts)} to {min(class_counts)} training images)",
+    }
+    left_out = [reasons[str(choice)] for choice in parameter.choices if choice not in fitting]
+    return [f"search.{kind}.{WEIGHTING} = {json.dumps(value)}, because {' and '.join(left_out)}"]

@@ -1,0 +1,110 @@
+"""Defaults that fit the images, of new studies alone; what a spec gives is never changed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search_spaces.errors import UserInputError
+from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_defaults, list_weightings, prepare_new
+from study.spec.reading import load_spec, parse_spec
+
+SPEC = 'name = "small"\n[data]\nsource = "planted"\n'
+GROUPS = {"round": ("ball",)}
+
+
+def fit(
+    tmp_path: Path, *overrides: str, counts: tuple[int, ...] = (40, 44, 46), groups: Any = None, spec: str = SPEC
+) -> FittedSpec:
+    file = tmp_path / "small.toml"
+    file.write_text(spec)
+    return fit_defaults(*load_spec(str(file), overrides), counts, groups or {})
+
+
+@pytest.mark.parametrize(
+    ("num_train", "expected"),
+    [(5_000, 128), (1_024, 128), (1_023, 64), (130, 16), (127, 8), (60, 8), (9, 8), (7, 4), (2, 2)],
+)
+def test_an_epoch_has_eight_steps_where_the_images_allow_it(num_train: int, expected: int) -> None:
+    assert choose_batch_size(128, num_train) == expected
+
+
+def test_weightings_that_are_worth_a_search() -> None:
+    assert list_weightings([100, 119], has_group=False) == ("none",)
+    assert list_weightings([100, 120], has_group=False) == ("none", "inverse_frequency")
+    assert list_weightings([100, 100], has_group=True) == ("none", "group")
+
+
+def test_a_small_balanced_set_without_groups_gets_small_batches_and_no_class_weights(tmp_path: Path) -> None:
+    fitted = fit(tmp_path)
+    assert fitted.spec.train.batch_size == 16
+    assert dict(fitted.spec.search_space().fixed) == {"class_weighting": "none"}
+    assert "class_weight_strength" not in fitted.spec.search_space().names
+    assert fitted.notes == (
+        "train.batch_size = 16 instead of 128, because there are 130 training images",
+        'search.fixed.class_weighting = "none", because the classes are balanced (46 to 40 training images) and the images '
+        "describe no groups of classes",
+    )
+    assert parse_spec(fitted.text, "spec.toml") == fitted.spec
+
+
+def test_an_imbalanced_set_keeps_the_weights_by_frequency(tmp_path: Path) -> None:
+    fitted = fit(tmp_path, counts=(20, 400), groups=GROUPS)
+    assert fitted.spec.search.ranges == {"class_weighting": ["none", "inverse_frequency"]}
+    assert "train.weighted_group names no group" in fitted.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "search"),
+    [
+        (["search.fixed.class_weighting=inverse_frequency"], {"class_weighting": "inverse_frequency"}),
+        (['search.ranges.class_weighting=["none", "group"]'], {"class_weighting": ["none", "group"]}),
+    ],
+)
+def test_values_of_the_spec_are_never_changed(tmp_path: Path, overrides: list[str], search: dict[str, Any]) -> None:
+    fitted = fit(tmp_path, "train.batch_size=128", *overrides)
+    assert fitted.notes == ()
+    assert fitted.spec.train.batch_size == 128
+    assert {**fitted.spec.search.fixed, **fitted.spec.search.ranges} == search
+
+
+def test_a_spec_that_weights_on_purpose_loses_only_what_is_impossible(tmp_path: Path) -> None:
+    for override in ("search.factor=class_weighting", "search.fixed.class_weight_strength=0.5"):
+        fitted = fit(tmp_path, override, "train.batch_size=16")
+        assert fitted.spec.search.ranges == {"class_weighting": ["none", "inverse_frequency"]}
+    assert [arm.name for arm in fit(tmp_path, "search.factor=class_weighting").spec.arms()] == [
+        "none",
+        "inverse_frequency",
+    ]
+
+
+def test_given_configurations_and_earlier_versions_of_the_defaults_are_left_alone(tmp_path: Path) -> None:
+    base = 'backbone = "resnet18", max_lr = 0.1, backbone_lr_ratio = 0.1, cutmix_probability = 0.0, weight_decay = 1e-4'
+    base += ', label_smoothing = 0.0, interpolation = "bicubic", class_weighting = "none"'
+    design = f'[design]\nkind = "one_at_a_time"\nbase = {{ {base} }}\nchanges = {{ max_lr = 0.2 }}\n'
+    assert fit(tmp_path, "train.batch_size=8", spec=SPEC + design).notes == ()
+    assert fit(tmp_path, "defaults_version=2").notes == ()
+
+
+def write_folder(folder: Path, counts: dict[str, int]) -> Path:
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Path) -> None:
+    """It was refused: class_weighting "group" needs named groups of classes."""
+    folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 60})
+    file = tmp_path / "own.toml"
+    file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
+    new = prepare_new(*load_spec(str(file), ["train.image_size=16"]))
+    assert new.prepared.fixed["batch_size"] == 8
+    assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
+    with pytest.raises(UserInputError, match='remove "group" from the range of class_weighting'):
+        prepare_new(*load_spec(str(file), ["train.image_size=16", 'search.ranges.class_weighting=["none", "group"]']))
