@@ -1,7 +1,7 @@
-"""The cost of a full trial, estimated from a few of its batches."""
+"""The cost of a trial, estimated from a few of its batches."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,10 +11,34 @@ from trainables.training.loop import TrainingRun, TrialData
 NUM_MEASURED_BATCHES = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCost:
+    """The expected cost of a trial.
+
+    Attributes:
+        setup_seconds: before the first epoch.
+        epoch_seconds: of one epoch, with its evaluation on the search split.
+    """
+
+    setup_seconds: float
+    epoch_seconds: float
+
+    def of_epochs(self, num_epochs: int) -> float:
+        """Return the seconds of a trial of so many epochs."""
+        return self.setup_seconds + num_epochs * self.epoch_seconds
+
+
 def measure_full_trial_seconds(
     config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None
 ) -> float:
-    """Return the expected seconds of a full trial on this machine, including set-up and evaluation.
+    """Return the expected seconds of a full trial on this machine, including set-up and evaluation; see `measure_trial_cost`."""
+    return measure_trial_cost(config, data, device=device, weights=weights).of_epochs(config.whole("max_epochs"))
+
+
+def measure_trial_cost(
+    config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None
+) -> TrialCost:
+    """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch.
 
@@ -37,4 +61,4 @@ def measure_full_trial_seconds(
         metrics = run.run_epoch()
     train_seconds = metrics.train_seconds * len(full.train) / len(few.train)
     evaluate_seconds = metrics.evaluate_seconds * len(full.search) / max(1, len(few.search))
-    return setup_seconds + config.whole("max_epochs") * (train_seconds + evaluate_seconds)
+    return TrialCost(setup_seconds=setup_seconds, epoch_seconds=train_seconds + evaluate_seconds)

@@ -1,0 +1,1 @@
+"""`study init`: looks at a folder of images, and writes a spec that fits the images and the machine."""

@@ -1,0 +1,203 @@
+"""The TOML text of a first spec, with a comment that explains each choice."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from study.inputs.preparation import DEFAULT_TEST_FRACTION
+from study.views.first_spec.machine import Machine, WeightsChoice
+from study.views.first_spec.proposal import CONFIRM_FRACTION, MAX_SMALL_SIDE, SEARCH_FRACTION, Proposal
+from study.views.first_spec.survey import Survey
+
+MAX_NAME_LENGTH = 64
+# fastai's default for RandomResizedCrop; torchvision's 0.08 is for training on ImageNet from scratch.
+CROP_MIN_AREA = 0.35
+# Test images below which a smaller difference in macro-F1 than the margin is not worth planning for.
+MARGINS = ((2_000, 0.02), (10_000, 0.01))
+SMALLEST_MARGIN = 0.005
+MAX_AUDIT_IMAGES_ON_CPU = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstSpec:
+    """Everything that the text of a first spec says.
+
+    Attributes:
+        name: of the study.
+        survey: what was found.
+        proposal: sizes and budget.
+        machine: the devices.
+        weights: the pretrained weights.
+        group: as of `data.group`; None without groups.
+        weightings: the class weightings worth a search.
+        skip_reason: why files are skipped; "" to refuse bad files.
+    """
+
+    name: str
+    survey: Survey
+    proposal: Proposal
+    machine: Machine
+    weights: WeightsChoice
+    group: str | None
+    weightings: Sequence[str]
+    skip_reason: str
+
+
+def make_name(text: str) -> str:
+    """Return a valid name of a study, made of the name of a folder or file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-")[:MAX_NAME_LENGTH] or "images"
+
+
+def write_spec_text(first: FirstSpec) -> str:
+    """Return the text of the spec."""
+    parts = (_head, _data, _model, _train, _search, _confirm, _rest)
+    return "\n".join(line for part in parts for line in [*part(first), ""]).rstrip() + "\n"
+
+
+def _head(first: FirstSpec) -> list[str]:
+    return [
+        f"# Written by `study init {first.survey.path.name}`. Every value may be changed; a key that is left out has a default.",
+        f"# Estimate for {first.machine.describe()}: {describe_time(first.proposal.seconds)} of training.",
+        f"name = {json.dumps(first.name)}",
+        "seed = 0",
+    ]
+
+
+def _data(first: FirstSpec) -> list[str]:
+    survey, proposal = first.survey, first.proposal
+    lines = [
+        "[data]",
+        f"# {survey.layout}: {survey.num_images:,} images of {len(survey.class_names)} classes.",
+        f'source = "{survey.source}"',
+        f"path = {json.dumps(str(survey.path), ensure_ascii=False)}",
+    ]
+    if first.group is not None:
+        lines += ["# Images of one group stay in one split.", f"group = {json.dumps(first.group, ensure_ascii=False)}"]
+    if proposal.num_images is not None:
+        lines += [
+            "# A stratified part of the images outside the test set, because all of them take longer than was asked for.",
+            f"num_images = {proposal.num_images}",
+        ]
+    if "validation" in survey.class_counts:
+        lines += ["# The published validation images select: one half in the search, the other to confirm."]
+    else:
+        lines += ["# Shares of the images on which the search selects configurations, and on which they are ranked again."]
+        lines += [f"search_fraction = {SEARCH_FRACTION}", f"confirm_fraction = {CONFIRM_FRACTION}"]
+    if "test" in survey.class_counts:
+        lines += ["# The published test images are the test set, which is read for the final comparison alone."]
+    else:
+        lines += ["# Share of the images that is set aside as the test set, which is read for the final comparison alone."]
+        lines += [f"test_fraction = {DEFAULT_TEST_FRACTION}"]
+    if first.skip_reason:
+        lines += [f"# {first.skip_reason}", '# "refuse" stops and lists them instead.', 'on_bad_image = "skip"']
+    return lines
+
+
+def _model(first: FirstSpec) -> list[str]:
+    return ["[model]", f"# {first.weights.reason}", f"weights = {json.dumps(first.weights.weights, ensure_ascii=False)}"]
+
+
+def _train(first: FirstSpec) -> list[str]:
+    proposal, survey = first.proposal, first.survey
+    lines = ["[train]"]
+    if proposal.is_native:
+        lines += ["# The images' own size: they are stored and trained on as they are."]
+    else:
+        where = "a GPU" if first.machine.num_gpus else "a CPU; pretrained weights do better at 224, on a GPU"
+        lines += [f"# Side of the model's input in pixels. {proposal.image_size} is what the time allows on {where}."]
+    lines += [
+        f"image_size = {proposal.image_size}",
+        "# Images per step; an epoch has eight steps or more.",
+        f"batch_size = {proposal.batch_size}",
+    ]
+    if takes_crops(survey):
+        lines += [
+            "# Training images are random crops of at least this share of the area; 1.0 trains on the whole image.",
+            f"crop_min_area = {CROP_MIN_AREA}",
+        ]
+    return [
+        *lines,
+        "# Set it to 0.0 where left and right differ, as in text.",
+        "flip_probability = 0.5",
+        "# Angles are uniform in +- this value.",
+        f"rotation_degrees = {10.0 if takes_crops(survey) else 0.0}",
+    ]
+
+
+def _search(first: FirstSpec) -> list[str]:
+    budget, is_pretrained = first.proposal.budget, first.weights.weights != "none"
+    ranges = {
+        "max_lr": [0.01, 0.3] if is_pretrained else [0.003, 0.1],
+        "backbone_lr_ratio": [0.03, 1.0] if is_pretrained else [0.1, 1.0],
+        "cutmix_probability": [0.0, 0.5],
+        "weight_decay": [1e-5, 1e-3],
+        "label_smoothing": [0.0, 0.1],
+    }
+    fixed: dict[str, object] = {}
+    notes = []
+    if len(first.weightings) > 1:
+        ranges["class_weighting"] = list(first.weightings)  # type: ignore[assignment]
+        notes.append("# Classes are imbalanced, so that weights by inverse frequency are searched.")
+    else:
+        fixed["class_weighting"] = first.weightings[0]
+        notes.append("# Classes are balanced, so that class weights are not searched.")
+    if first.proposal.is_native:
+        fixed["interpolation"] = "bicubic"
+        notes.append("# Nothing is interpolated at the images' own size.")
+    lines = [
+        "[search]",
+        "# The A/B factor: ResNet18 against ResNet50, each with its own search and the same device time.",
+        'factor = "backbone"',
+        f"num_trials = {budget.num_trials}",
+        f"max_epochs = {budget.max_epochs}",
+        f"# Narrower than the whole space, which {budget.num_trials} trials cannot search.",
+        *notes,
+        f"ranges = {_inline(ranges)}",
+    ]
+    return [*lines, f"fixed = {_inline(fixed)}"] if fixed else lines
+
+
+def _confirm(first: FirstSpec) -> list[str]:
+    budget, margin = first.proposal.budget, choose_margin(first.survey)
+    return [
+        "[confirm]",
+        "# Candidates of each arm that are ranked on new seeds before the comparison.",
+        f"top_k = {budget.top_k}",
+        "# Paired seeds; after each look, what is decided gets no more of them.",
+        f"looks = {list(budget.looks)}",
+        "# The difference in macro-F1 below which the arms count as equal. `study plan --pilot 3` says what the looks can decide.",
+        f"margin = {margin}",
+    ]
+
+
+def _rest(first: FirstSpec) -> list[str]:
+    machine = first.machine
+    lines = []
+    if not machine.num_gpus:
+        lines += ["[analyze]", "# Test images of the audits, which take a while on a CPU."]
+        lines += [f"num_audit_images = {MAX_AUDIT_IMAGES_ON_CPU}", ""]
+    lines += ["[resources]", f"# Of one trial; {machine.num_at_once} run at once on {machine.describe()}."]
+    lines += [f"cpu = {machine.cpu_per_trial}", f"gpu = {machine.gpu_per_trial}"]
+    return lines
+
+
+def takes_crops(survey: Survey) -> bool:
+    """Return whether the images are photographs, of which training takes random crops, and not small squares."""
+    return survey.median_short_side > MAX_SMALL_SIDE
+
+
+def choose_margin(survey: Survey) -> float:
+    """Return a margin in macro-F1 that fits the number of test images."""
+    num_test = sum(survey.class_counts.get("test", ())) or round(DEFAULT_TEST_FRACTION * survey.num_images)
+    return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
+
+
+def describe_time(seconds: float) -> str:
+    """Return a duration in words, rounded to minutes."""
+    minutes = max(1, round(seconds / 60))
+    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+
+
+def _inline(table: dict[str, object] | dict[str, list[float]]) -> str:
+    return "{ " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in table.items()) + " }"
