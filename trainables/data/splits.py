@@ -182,16 +182,16 @@ def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> In
         seed: Shuffles the groups.
 
     Raises:
-        UserInputError: If there are fewer than two groups.
+        UserInputError: If there are fewer than two groups, or two images of no class.
     """
     # Imported here, because it is slow and only groups need it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     num_groups = len(np.unique(groups))
-    if num_groups < 2:
+    if num_groups < 2 or np.bincount(labels).max() < 2:
         raise UserInputError(
-            f"a split by groups needs two groups or more, but {len(labels)} images are left in {num_groups}; "
-            "remove data.group, or give images of more groups"
+            "a split by groups needs two groups or more, and two images of a class, but "
+            f"{len(labels)} images are left in {num_groups}; remove data.group, or give images of more groups"
         )
     most = max(2, min(MAX_FOLDS, num_groups, int(np.bincount(labels)[np.unique(labels)].min())))
     share = count / len(labels)
@@ -235,6 +235,7 @@ def _published(image_set: ImageSet) -> tuple[Indices, Indices, Indices]:
 
 
 def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str, groups: Indices | None = None) -> Indices:
+    count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
     generator = numpy_generator(seed, "splits", split)
     if groups is not None:
         return pool[choose_groups(labels[pool], groups[pool], count, int(generator.integers(2**31)))].astype(np.int64)
