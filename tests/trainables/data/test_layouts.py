@@ -331,13 +331,13 @@ def damage(root: Path, name: str, fault: str) -> None:
         "image": lambda: write_image(root / name, 77),
         "folder": lambda: (root / name).mkdir(),
         "image in a folder": lambda: write_image(root / name / "1.png", 78),
-        "manifest": lambda: write_table(root / f"{name}.csv", ["path", "label"], [[name, "a"], [name, ""]]),
-        "no manifest": lambda: (root / f"{name}.csv").write_bytes(b"path,label\n\xff\0"),
+        "manifest": lambda: write_table(root / "table.csv", ["path", "label"], [[name, "a"], [name, ""]]),
+        "no manifest": lambda: (root / "table.tsv").write_bytes(b"path,label\n\xff\0"),
         "metadata": lambda: (root / "metadata.jsonl").write_text('{"file_name": 3, "label": "\\ud800"}\n[]\n'),
         "table": lambda: (root / f"{name}.parquet").write_bytes(b"PAR1"),
     }
     # A place that something else has taken stays as it is.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnicodeEncodeError):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         actions[fault]()
 
