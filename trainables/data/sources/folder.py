@@ -1,6 +1,6 @@
 """A user's images: one folder per class, optionally under train/ and test/ (torchvision's ImageFolder layout)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +11,20 @@ from pydantic import Field
 from search_spaces.errors import UserInputError
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
-from trainables.data.sources.decoding import EncodedImage, decode_images
+from trainables.data.sources.decoding import decode_files
 from trainables.data.sources.descriptions import resolve_groups
 from trainables.data.sources.subset import choose_subset
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 DESKTOP_FILES = frozenset({"thumbs.db", "desktop.ini"})
-MAX_FILE_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file and its name in messages."""
+
+    name: str
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,17 @@ def load_folder(
     num_first = sum(len(members) for members in parts[0].files.values())
     official_test = np.arange(len(files)) >= num_first if len(parts) == 2 else None
     kept = choose_subset(labels, official_test, num_images, seed)
+    decoded = decode_files(
+        [_File(str(files[i][0].relative_to(root.parent)), files[i][0]) for i in kept],
+        native_size=native_size,
+        image_size=None,
+        aspect="squash",
+        on_bad_image="refuse",
+        memory_budget=memory_budget,
+    )
     group_names, numbers = np.unique([file.parent.name for file, _ in files], return_inverse=True)
     return ImageSet(
-        images=decode_images(_read_files([files[i][0] for i in kept], root), len(kept), native_size, memory_budget),
+        images=decoded.images,
         labels=labels[kept],
         class_names=class_names,
         source="folder",
@@ -80,6 +95,7 @@ def load_folder(
         class_groups=resolve_groups(class_groups, class_names),
         groups=None if group is None else numbers[kept],
         group_names=() if group is None else tuple(map(str, group_names)),
+        origin=decoded.origin,
     )
 
 
@@ -165,14 +181,3 @@ def _check_same_classes(train: _Part, test: _Part) -> None:
                 f"train/ and test/ must hold the same classes, but {other.root} has no folder {missing[0]!r}; add it, or "
                 f"remove {one.root / missing[0]}"
             )
-
-
-def _read_files(files: Sequence[Path], root: Path) -> Iterator[EncodedImage]:
-    for file in files:
-        try:
-            if file.stat().st_size > MAX_FILE_BYTES:
-                raise UserInputError(f"{file} is larger than {MAX_FILE_BYTES / 1e6:.0f} MB; replace or remove it")
-            data = file.read_bytes()
-        except OSError as error:
-            raise UserInputError(f"{file} cannot be read ({error.strerror}); check its permissions") from None
-        yield EncodedImage(str(file.relative_to(root.parent)), data)

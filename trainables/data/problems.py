@@ -1,0 +1,88 @@
+"""Problems of a data set, collected, so that one message lists all of them."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.errors import UserInputError
+
+NUM_NAMED = 20
+
+
+class DataProblemsError(UserInputError):
+    """A data set cannot be used; the message lists everything that is wrong with it.
+
+    Attributes:
+        problems: the same, with all names.
+    """
+
+    def __init__(self, message: str, problems: "Sequence[Problem]") -> None:
+        """Keep the problems beside the message."""
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of problem, and everything that has it.
+
+    Attributes:
+        rule: what is wrong, such as "files that do not exist".
+        names: files, rows, classes or folders that have it; empty where the rule says all.
+        advice: the next action.
+    """
+
+    rule: str
+    names: tuple[str, ...]
+    advice: str
+
+    def __str__(self) -> str:
+        """Return the rule, at most `NUM_NAMED` names, and the advice."""
+        return f"{self.rule}{name_some(self.names)}; {self.advice}"
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return ``: a, b``, with the number of further names after the first `NUM_NAMED`; "" if there are none."""
+    if not names:
+        return ""
+    more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return f": {', '.join(names[:NUM_NAMED])}{more}"
+
+
+def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
+    """Return one error that lists all problems; where names were left out, all of them are in a file that it names.
+
+    The file is <last part of the subject>-problems-*.txt in the folder of temporary files.
+
+    Args:
+        subject: what has the problems, such as the folder.
+        problems: at least one.
+    """
+    is_cut = any(len(problem.names) > NUM_NAMED for problem in problems)
+    where = _write_all(subject, problems) if is_cut else ""
+    if len(problems) == 1:
+        return DataProblemsError(f"{subject}: {problems[0]}{where and '; ' + where}", problems)
+    lines = [f"{subject} has {len(problems)} problems:", *(f"- {problem}" for problem in problems)]
+    return DataProblemsError("\n".join([*lines, where] if where else lines), problems)
+
+
+def make_printable(text: str) -> str:
+    """Return a file's name with bytes that are no text, and control characters, as escapes."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _write_all(subject: str, problems: Iterable[Problem]) -> str:
+    """Write every name to a file; return the clause that says where, or that it could not be written."""
+    stem = re.sub(r"[^\w.-]", "_", Path(subject).name)[:60] or "data"
+    try:
+        handle, path = tempfile.mkstemp(prefix=f"{stem}-problems-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            for problem in problems:
+                file.write("\n".join([f"{problem.rule}; {problem.advice}", *(f"  {n}" for n in problem.names), ""]))
+    except OSError as error:
+        return f"the full list cannot be written ({error.strerror})"
+    return f"the full list is in {path}"
