@@ -3,11 +3,13 @@
 Mapped pages are clean, so the kernel drops them when memory is short: mapped images alone never cause an out-of-memory kill.
 """
 
-import hashlib
 import os
 import platform
+import sys
+import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.data.pixel_files import ImageFacts, keep_pixels, open_pixels
 from trainables.processes import is_alive
 
 # Default share of the machine's memory that decoded images may take.
@@ -35,25 +38,52 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class ImageMemoryBudget:
-    """The memory that a set of images may take, and the folder of its pixels if they need more.
+    """The memory that a set of images may take, and the folder of its pixels if they need more or are kept for the next time.
+
+    The folder may be deleted at any time; what is missing is decoded again. `trainables.data.pixel_files` limits its size.
 
     Attributes:
-        memory_bytes: Images of at most this size are held in memory.
+        memory_bytes: Images of at most this size are held in memory, or read through the page cache from the file in which they
+            are kept. Larger ones are mapped on every node.
         folder: Folder on a disk of this machine, not on a file system in memory.
     """
 
     memory_bytes: int
     folder: Path
 
-    def allocate(self, num_images: int, height: int, width: int) -> NDArray[np.uint8]:
+    def make_folder(self) -> bool:
+        """Make the folder; return whether files can be written to it, after a warning on stderr if they cannot."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                return True
+        except OSError as error:
+            self._warn(error)
+            return False
+
+    def _warn(self, error: OSError) -> None:
+        print(
+            f"{self.folder} cannot keep decoded images ({error.strerror}), so every start decodes them again; set "
+            "resources.image_folder to a folder with space",
+            file=sys.stderr,
+        )
+
+    def allocate(self, num_images: int, height: int, width: int, *, keep: bool = False) -> NDArray[np.uint8]:
         """Return an uninitialized (N, H, W, 3) uint8 array, in memory or in a new file; pass it to `finalize` when filled.
 
+        Args:
+            num_images: N.
+            height: H.
+            width: W.
+            keep: Whether to use a file also for images that memory could hold; they stay in memory if the disk lacks space.
+
         Raises:
-            UserInputError: If the disk lacks space.
+            UserInputError: If the disk lacks space for images that need a file.
         """
         shape = (num_images, height, width, 3)
         size = num_images * height * width * 3
-        if size <= self.memory_bytes:
+        fits = size <= self.memory_bytes
+        if fits and not keep:
             return np.empty(shape, dtype=np.uint8)
         path = self.folder / f".{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}.partial"
         try:
@@ -63,7 +93,11 @@ class ImageMemoryBudget:
                 # All of it now: on a full disk the process would be killed later, when a page is written.
                 os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            if fits:
+                self._warn(error)
+                return np.empty(shape, dtype=np.uint8)
             raise UserInputError(
                 f"{num_images} images of {width}x{height} px take {size / 1e9:.1f} GB, more than the "
                 f"{self.memory_bytes / 1e9:.1f} GB that images may take in memory, and {self.folder} cannot hold them "
@@ -72,17 +106,32 @@ class ImageMemoryBudget:
             ) from None
         return np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
 
-    def finalize(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the filled array; a file becomes read-only and is named after its content, which is thus stored once."""
+    def finalize(self, images: NDArray[np.uint8], facts: ImageFacts) -> NDArray[np.uint8]:
+        """Return the filled array; a file becomes read-only and is named after its content, which is thus stored once.
+
+        Args:
+            images: (N, H, W, 3) uint8 from `allocate`.
+            facts: Facts of the first M <= N images; the others are cut off.
+
+        Returns:
+            (M, H, W, 3) uint8.
+        """
+        shape = (len(facts.digests), *images.shape[1:])
         if not isinstance(images, np.memmap):
-            return images
+            return images[: shape[0]]
         images.flush()
         partial = Path(str(images.filename))
-        with partial.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        path = self.folder / f"{digest[:32]}.rgb"
-        partial.replace(path)
-        return _map(path, images.shape)
+        os.truncate(partial, int(np.prod(shape)))
+        opened = self.open(keep_pixels(partial, shape, facts), shape)
+        assert opened is not None
+        return opened
+
+    def open(self, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+        """Return the images of a file in the folder, an `np.memmap` only if memory could not hold them; None if it is damaged."""
+        images = open_pixels(path, shape)
+        if images is None or images.nbytes > self.memory_bytes:
+            return images
+        return images.view(np.ndarray)
 
     def _delete_abandoned(self) -> None:
         """Delete the partial files of this machine's processes that were killed."""
@@ -117,12 +166,15 @@ class MappedImages:
         Raises:
             UserInputError: If the file cannot be made, or its content differs from the study's images.
         """
-        if not self._is_there():
+        images = open_pixels(self.path, self.shape)
+        if images is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_suffix(".lock")):
-                if not self._is_there() and self.make is not None:
+                images = open_pixels(self.path, self.shape)
+                if images is None and self.make is not None:
                     self.make(ImageMemoryBudget(memory_bytes=0, folder=self.path.parent))
-        if not self._is_there():
+                    images = open_pixels(self.path, self.shape)
+        if images is None:
             raise UserInputError(
                 f"this node has no {self.path}, and "
                 + (
@@ -131,11 +183,4 @@ class MappedImages:
                     else "it cannot be made here; copy the file from the node that has it"
                 )
             )
-        return _map(self.path, self.shape)
-
-    def _is_there(self) -> bool:
-        return self.path.exists() and self.path.stat().st_size == int(np.prod(self.shape))
-
-
-def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+        return images

@@ -108,40 +108,55 @@ def make_splits(
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
     )
-    missing = list_rare_classes(image_set, splits, fewer_than=1)
-    if missing:
-        single = list_rare_classes(image_set, splits, fewer_than=2)
-        raise make_error(f"the source {image_set.source!r}", [*missing, *(p for p in single if p not in missing)])
+    rare = list_rare_classes(image_set, splits)
+    if any(problem.is_fatal for problem in rare):
+        raise make_error(f"the source {image_set.source!r}", [problem.problem for problem in rare])
     return splits
 
 
-def list_rare_classes(image_set: ImageSet, splits: Splits, *, fewer_than: int = 2) -> list[Problem]:
-    """Return a problem for each split in which classes have few images, with the names of all of these classes.
+@dataclass(frozen=True, slots=True)
+class RareClasses:
+    """Classes with few images in a split.
+
+    Attributes:
+        problem: their names, and what to do.
+        is_fatal: whether a split has no image of them, so that macro-F1 is not defined on it; otherwise a split has one image,
+            so that their recall on it is 0 or 1.
+    """
+
+    problem: Problem
+    is_fatal: bool
+
+
+def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
+    """Return the classes that a split lacks, and those with one image in a split; the latter are not refused.
 
     Args:
         image_set: N images.
         splits: Their splits.
-        fewer_than: 2 for classes with at most one image in a split, whose score there is all or nothing; 1 for classes that a
-            split lacks, on which macro-F1 is not defined.
 
     Returns:
-        A problem per split and number of images, 0 first.
+        None, one or both kinds, each with the names of all of its classes.
     """
+    counts = {
+        split: np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
+        for split in SPLIT_NAMES
+    }
     in_all = np.bincount(image_set.labels, minlength=image_set.num_classes)
+    lowest = np.min(list(counts.values()), axis=0)
     found = []
-    for number in range(fewer_than):
-        for split in SPLIT_NAMES:
-            indices = getattr(splits, split)
-            counts = np.bincount(image_set.labels[indices], minlength=image_set.num_classes)
-            rare = np.flatnonzero(counts == number)
-            if len(rare):
-                names = tuple(f"{image_set.class_names[k]} ({in_all[k]} in all)" for k in rare)
-                rule = (
-                    f"each split needs an image of each class, but {split!r} ({len(indices)} images) has none of {len(rare)} of "
-                    if number == 0
-                    else f"the split {split!r} ({len(indices)} images) has one image only of {len(rare)} of "
-                )
-                found.append(Problem(f"{rule}the {image_set.num_classes} classes", names, _advise(image_set, split)))
+    for number, word, rule in (
+        (0, "none", "each split needs an image of each class, but a split has none of"),
+        (1, "one", "a split has one image only of"),
+    ):
+        rare = np.flatnonzero(lowest == number)
+        if not len(rare):
+            continue
+        where = {k: [split for split in SPLIT_NAMES if counts[split][k] == number] for k in rare}
+        names = tuple(f"{image_set.class_names[k]} ({in_all[k]} in all, {word} in {', '.join(where[k])})" for k in rare)
+        affected = [split for split in SPLIT_NAMES if any(split in splits for splits in where.values())]
+        rule = f"{rule} {len(rare)} of the {image_set.num_classes} classes"
+        found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), number == 0))
     return found
 
 
@@ -182,16 +197,16 @@ def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> In
         seed: Shuffles the groups.
 
     Raises:
-        UserInputError: If there are fewer than two groups.
+        UserInputError: If there are fewer than two groups, or two images of no class.
     """
     # Imported here, because it is slow and only groups need it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     num_groups = len(np.unique(groups))
-    if num_groups < 2:
+    if num_groups < 2 or np.bincount(labels).max() < 2:
         raise UserInputError(
-            f"a split by groups needs two groups or more, but {len(labels)} images are left in {num_groups}; "
-            "remove data.group, or give images of more groups"
+            "a split by groups needs two groups or more, and two images of a class, but "
+            f"{len(labels)} images are left in {num_groups}; remove data.group, or give images of more groups"
         )
     most = max(2, min(MAX_FOLDS, num_groups, int(np.bincount(labels)[np.unique(labels)].min())))
     share = count / len(labels)
@@ -235,6 +250,7 @@ def _published(image_set: ImageSet) -> tuple[Indices, Indices, Indices]:
 
 
 def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str, groups: Indices | None = None) -> Indices:
+    count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
     generator = numpy_generator(seed, "splits", split)
     if groups is not None:
         return pool[choose_groups(labels[pool], groups[pool], count, int(generator.integers(2**31)))].astype(np.int64)
@@ -275,12 +291,16 @@ def _check_request(
         )
 
 
-def _advise(image_set: ImageSet, split: str) -> str:
-    drop = "give more images of them, or drop these classes"
-    if split == "test" and image_set.official_test is not None:
-        return f"raise data.num_test_images, {drop}"
-    if split == "train":
-        return f"lower the fractions of the other splits, {drop}"
-    if split in {"search", "confirm"} and image_set.official_validation is not None:
-        return f"change the proportion of data.search_fraction and data.confirm_fraction, {drop}"
-    return f"raise data.{split}_fraction, {drop}"
+def _advise(image_set: ImageSet, splits: list[str]) -> str:
+    """Return what to do about classes that are rare in `splits`."""
+    advice = []
+    for split in splits:
+        if split == "train":
+            advice.append("lower the fractions of the other splits")
+        elif split == "test" and image_set.official_test is not None:
+            advice.append("raise data.num_test_images")
+        elif split != "test" and image_set.official_validation is not None:
+            advice.append("change the proportion of data.search_fraction and data.confirm_fraction")
+        else:
+            advice.append(f"raise data.{split}_fraction")
+    return ", ".join([*dict.fromkeys(advice), "give more images of these classes, or drop them"])

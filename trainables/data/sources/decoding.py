@@ -1,28 +1,140 @@
-"""Decoding of image files into one uint8 array, with an error that names the first file that cannot be used."""
+"""Decoding of image files into one uint8 array: on all cores, once per content and machine, one message for all bad files."""
 
-import io
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import __version__ as pillow_version
+from PIL import features
 
 from search_spaces.errors import UserInputError
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory
+from trainables.data.images import ImageOrigin, SkippedFile
+from trainables.data.problems import Problem, make_error
+from trainables.data.sources.decode_cache import DecodeCache, DecodedSet
+from trainables.data.sources.decode_set import DecodeRequest, decode_set, hash_files
+from trainables.data.sources.encoded_files import DiskImages, EncodedImages, NamedFile
+from trainables.data.sources.image_decoder import Aspect
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
-MAX_IMAGE_PIXELS = 64_000_000
-CHANNELS = {"RGB": 3, "L": 1}
+# Files of fewer bytes are decoded anew each time, in less than a second.
+MIN_KEPT_BYTES = 16_000_000
+# To be raised with every change of the pixels that decoding gives.
+DECODER_VERSION = 1
+NUM_FILES_PER_TASK = 16
+NUM_TASKS_AHEAD = 4  # Per core.
+SECONDS_WITHOUT_PROGRESS_BAR = 1.0
+# The stored side is to the image size of training as 256 is to 224 in torchvision's references.
+STORED_SIDE_RATIO = 256 / 224
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Reader = Callable[[], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """The bytes of an image file and its name in errors ("cats/7.png", "train.parquet row 12")."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """Decoded images of one shape.
 
-    name: str
-    data: bytes
+    Attributes:
+        images: (M, H, W, 3) uint8 RGB, in the order of the files; may be read-only or memory-mapped.
+        kept: (M,) int64, positions of the files that they were decoded from.
+        origin: names, sizes and kinds of those files, and the files that were skipped.
+    """
+
+    images: NDArray[np.uint8]
+    kept: NDArray[np.int64]
+    origin: ImageOrigin
+
+
+def decode_files(
+    files: Sequence[NamedFile] | EncodedImages,
+    *,
+    native_size: int | None,
+    image_size: int | None,
+    aspect: Aspect,
+    on_bad_image: Literal["refuse", "skip"],
+    memory_budget: ImageMemoryBudget,
+) -> Decoded:
+    """Return the images of `files`; the result depends on nothing but their content and the arguments.
+
+    Images are stored as squares of `native_size`. Without it, images of one size are stored as they are, if that is square or
+    `aspect` is "squash"; others as squares of the stored side, image_size * 256 / 224.
+
+    Threads decode, since Pillow's decoders and its `resize` release the interpreter's lock. Sets of more than `MIN_KEPT_BYTES`,
+    or of more bytes than memory may take, are kept in `memory_budget.folder` and found there by the next call, in any process.
+
+    Args:
+        files: N files with `name` and `path`, or other encoded images.
+        native_size: stored side in pixels.
+        image_size: side in pixels of the images that models are trained on; needed for images of different sizes.
+        aspect: "crop" applies the orientation in EXIF, resizes the shorter side and crops the center, as torchvision's `Resize`
+            (bicubic) and `CenterCrop` do; "squash" resizes both sides (bicubic) and ignores EXIF, as the defaults of
+            versions 1 and 2 do.
+        on_bad_image: "skip" leaves out images that cannot be used and records them.
+        memory_budget: memory that the images may take; if they need more, they are mapped from a file.
+
+    Raises:
+        UserInputError: with all images that cannot be used, if `on_bad_image` is "refuse" or none is left; for images of
+            different sizes without `native_size` or `image_size`; if the disk lacks space.
+    """
+    encoded = files if isinstance(files, EncodedImages) else DiskImages(files)
+    request = DecodeRequest(native_size, image_size, aspect)
+    state = encoded.read_state()
+    cache = None
+    if state.num_bytes >= min(MIN_KEPT_BYTES, memory_budget.memory_bytes) and memory_budget.make_folder():
+        cache = DecodeCache(memory_budget.folder, _describe_settings(request), len(encoded.names), state)
+    if cache is None:
+        decoded, images, _ = decode_set(encoded, request, memory_budget, keep=False)
+    else:
+        with cache.lock:
+            decoded, images = _find_or_decode(encoded, request, memory_budget, cache)
+    return _make_result(encoded.names, decoded, images, on_bad_image)
+
+
+def _describe_settings(request: DecodeRequest) -> str:
+    """Return everything that the pixels depend on besides the files."""
+    libraries = f"Pillow {pillow_version} JPEG {features.version('jpg')} WebP {features.version('webp')}"
+    return f"{DECODER_VERSION} {request.aspect} {request.native_size} {request.stored_side} {libraries}"
+
+
+def _find_or_decode(
+    encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, cache: DecodeCache
+) -> tuple[DecodedSet, NDArray[np.uint8]]:
+    found = cache.find_by_state()
+    if found is None and cache.may_know_content():
+        found = cache.find_by_content(hash_files(encoded))
+    if found is not None:
+        images = memory_budget.open(memory_budget.folder / found.pixels, found.shape)
+        if images is not None:
+            return found, images
+    decoded, images, digests = decode_set(encoded, request, memory_budget, keep=True)
+    if decoded.shape[0] and (memory_budget.folder / decoded.pixels).exists():
+        cache.add(digests, decoded)
+    return decoded, images
+
+
+def _make_result(
+    names: Sequence[str], decoded: DecodedSet, images: NDArray[np.uint8], on_bad_image: Literal["refuse", "skip"]
+) -> Decoded:
+    skipped = tuple(SkippedFile(name=names[position], reason=reason) for position, reason in decoded.bad)
+    if skipped and (on_bad_image == "refuse" or not len(images)):
+        raise _describe_bad(skipped, len(names))
+    bad = {position for position, _ in decoded.bad}
+    kept = np.array([i for i in range(len(names)) if i not in bad], dtype=np.int64)
+    origin = ImageOrigin(names=tuple(names[i] for i in kept), sizes=decoded.sizes, kinds=decoded.kinds, skipped=skipped)
+    return Decoded(images=images, kept=kept, origin=origin)
+
+
+def _describe_bad(skipped: Sequence[SkippedFile], num_files: int) -> UserInputError:
+    advice = "replace or remove them"
+    if len(skipped) < num_files:
+        advice += ', or set data.on_bad_image = "skip" to go on without them'
+    problem = Problem(
+        f"{len(skipped)} of {num_files} cannot be used", tuple(f"{s.name} ({s.reason})" for s in skipped), advice
+    )
+    return make_error("image files", [problem])
 
 
 def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -35,101 +147,3 @@ def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint
             f"{memory / 1e9:.1f} GB; lower data.num_images or the image size (data.options.native_size)"
         )
     return np.empty((num_images, height, width, 3), dtype=np.uint8)
-
-
-def decode_images(
-    encoded: Iterable[EncodedImage], num_images: int, native_size: int | None, memory_budget: ImageMemoryBudget
-) -> NDArray[np.uint8]:
-    """Return the images as one array, in their order. A grayscale set is replicated into three equal channels.
-
-    Args:
-        encoded: `num_images` encoded images.
-        num_images: N.
-        native_size: Side in pixels to which all images are resized (Pillow's bicubic, antialiased, without preserving the
-            aspect ratio); None requires images of equal size.
-        memory_budget: Memory that the images may take; if they need more, they are mapped from a file.
-
-    Returns:
-        (N, H, W, 3) uint8 RGB.
-
-    Raises:
-        UserInputError: Naming the first image that cannot be decoded, is neither RGB nor grayscale, differs from the first
-            image in mode or size, or has more than `MAX_IMAGE_PIXELS`.
-    """
-    stack: NDArray[np.uint8] | None = None
-    try:
-        for position, (pixels, shape) in enumerate(_decode_alike(encoded, native_size)):
-            if stack is None:
-                stack = memory_budget.allocate(num_images, *shape)
-            stack[position] = pixels
-    except BaseException:
-        memory_budget.discard(stack)
-        raise
-    if stack is None:
-        raise UserInputError("there is no image to decode")
-    return memory_budget.finalize(stack)
-
-
-def _decode_alike(
-    encoded: Iterable[EncodedImage], native_size: int | None
-) -> Iterator[tuple[NDArray[np.uint8], tuple[int, int]]]:
-    """Yield the pixels of each image, (H, W, 3) or (H, W, 1), and (H, W), which equals that of the first."""
-    first: tuple[str, Image.Image] | None = None
-    for item in encoded:
-        image = decode_image(item)
-        if native_size is not None and image.size != (native_size, native_size):
-            image = image.resize((native_size, native_size), Image.Resampling.BICUBIC)
-        first = first or (item.name, image)
-        _check_like_first(item.name, image, *first)
-        pixels = np.asarray(image)
-        yield (pixels if image.mode == "RGB" else pixels[:, :, None]), (image.height, image.width)
-
-
-def decode_image(item: EncodedImage) -> Image.Image:
-    """Return the decoded image, of mode RGB or L; raise UserInputError naming it if it cannot be used."""
-    if not item.data:
-        raise UserInputError(f"{item.name} is empty (0 bytes); replace or remove it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(item.data), formats=FORMATS)
-            num_pixels = image.width * image.height
-            if num_pixels <= MAX_IMAGE_PIXELS:
-                image.load()
-            has_frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise UserInputError(_too_large(item.name)) from None
-    # Pillow's decoders raise almost any class on hostile bytes: OSError, SyntaxError, struct.error, IndexError, ...
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = f"not one of {', '.join(FORMATS)}"
-        raise UserInputError(f"{item.name} cannot be decoded ({reason}); replace or remove it") from None
-    if num_pixels > MAX_IMAGE_PIXELS:
-        raise UserInputError(_too_large(item.name))
-    if has_frames:
-        raise UserInputError(f"{item.name} holds several frames; save one of them as an image")
-    if image.mode not in CHANNELS:
-        raise UserInputError(
-            f"images must be 8-bit RGB or grayscale, but {item.name} has Pillow's mode {image.mode!r}; convert it to RGB"
-        )
-    return image
-
-
-def _too_large(name: str) -> str:
-    return (
-        f"an image may have at most {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels, but {name} has more; replace or remove it"
-    )
-
-
-def _check_like_first(name: str, image: Image.Image, first_name: str, first: Image.Image) -> None:
-    """Raise UserInputError unless the image has the mode and the size of the first one."""
-    if image.mode != first.mode:
-        gray, color = (name, first_name) if image.mode == "L" else (first_name, name)
-        raise UserInputError(f"{gray} is grayscale in an RGB set ({color} is RGB); convert it to RGB or remove it")
-    if image.size != first.size:
-        raise UserInputError(
-            f"all images must have the same size, but {first_name} has {first.width}x{first.height} px and {name} "
-            f"{image.width}x{image.height}; set data.options.native_size to resize every image"
-        )

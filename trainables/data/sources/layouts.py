@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from search_spaces.errors import UserInputError
 from trainables.data.images import SkippedFile
-from trainables.data.problems import Problem, make_error, make_printable
+from trainables.data.problems import Problem, make_printable
 from trainables.data.sources.class_folders import find_class_folders, holds_images, is_folder, list_visible
 from trainables.data.sources.image_files import (
     IMAGE_SUFFIXES,
@@ -44,6 +47,12 @@ class Layout:
     class_names: tuple[str, ...]
     skipped: tuple[SkippedFile, ...]
     found_problems: tuple[Problem, ...]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return (N,) int64, the positions of the images' classes in `class_names`."""
+        numbers = {name: number for number, name in enumerate(self.class_names)}
+        return np.array([numbers[file.class_name] for file in self.files], dtype=np.int64)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -103,10 +112,26 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     return _read_parts(root, [_Part(root, "")], "class folders", [], [], group)
 
 
-def make_layout_error(layout: Layout, further: Sequence[Problem] = ()) -> UserInputError | None:
-    """Return one error with all problems of a layout, and further ones; None if there is none."""
-    problems = [*layout.found_problems, *further]
-    return make_error(make_printable(str(layout.root)), problems) if problems else None
+def list_scarce_classes(layout: Layout) -> list[Problem]:
+    """Return the classes with so few images that a split lacks them, however the splits are drawn."""
+    counts = {split: Counter(file.class_name for file in layout.files if file.split == split) for split in SPLIT_ORDER}
+    has_validation, has_test = bool(counts["validation"]), bool(counts["test"])
+    drawn = ["train", *(() if has_validation else ("search", "confirm")), *(() if has_test else ("test",))]
+    problems = []
+    parts_of: tuple[tuple[Split, list[str]], ...] = (
+        ("", drawn),
+        ("train", drawn),
+        ("validation", ["search", "confirm"]),
+    )
+    for split, parts in parts_of:
+        scarce = [name for name in layout.class_names if 0 < counts[split][name] < len(parts)]
+        if scarce:
+            rule = (
+                f"classes with fewer than {len(parts)} {split}{split and ' '}images, one for each of {', '.join(parts)}"
+            )
+            names = tuple(f"{name} ({counts[split][name]})" for name in scarce)
+            problems.append(Problem(rule, names, "give more images of these classes, or drop them"))
+    return problems
 
 
 def _enter(folder: Path) -> Path:

@@ -250,7 +250,8 @@ def _read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
 def _open_parquet(file: Path) -> Iterable[str]:
     """Return the names of the columns that hold texts or whole numbers."""
     try:
-        schema = pq.read_schema(file)
+        with file.open("rb") as opened:
+            schema = pq.read_schema(opened)
     except (pa.ArrowException, OSError) as error:
         raise UserInputError(_not_readable(file, "parquet", error)) from None
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
@@ -259,7 +260,8 @@ def _open_parquet(file: Path) -> Iterable[str]:
 
 def _read_parquet(file: Path, names: list[str]) -> list[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(file, columns=names).to_pylist()
+        with file.open("rb") as opened:
+            rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UserInputError(_not_readable(file, "parquet", error)) from None
     return rows

@@ -1,39 +1,30 @@
 """Images in the parquet layout of Hugging Face: a column of encoded images and a column of integer labels."""
 
-import json
-from collections.abc import Iterator, Sequence
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
-from trainables.data.sources.decoding import EncodedImage, decode_images
+from trainables.data.problems import Problem, make_error
+from trainables.data.sources.decoding import decode_files
 from trainables.data.sources.descriptions import resolve_groups
+from trainables.data.sources.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
+from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard, describe_unreadable, open_shards
 from trainables.data.sources.subset import choose_subset
 
-IMAGE_COLUMNS = ("img", "image")
-ROWS_PER_BATCH = 1024
-ARROW_ERRORS = (pa.ArrowException, OSError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shard:
-    """A parquet file whose labels have been read, but not its images."""
-
-    path: Path
-    image_column: str
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...] | None
-    groups: tuple[str, ...] | None
+VALIDATION_SPLITS: tuple[str, ...] = ("validation", "valid", "val", "dev")
+ROWS_PER_BATCH = 256
 
 
 def load_parquet(
@@ -42,24 +33,34 @@ def load_parquet(
     seed: int = 0,
     num_images: Annotated[int, Field(ge=1)] | None = None,
     native_size: Annotated[int, Field(ge=8, le=1024)] | None = None,
+    image_size: Annotated[int, Field(ge=8)] | None = None,
+    aspect: Literal["crop", "squash"] = "crop",
+    on_bad_image: Literal["refuse", "skip"] = "refuse",
     image_column: str | None = None,
     label_column: str = "label",
     test_split: str = "test",
+    validation_split: str | None = None,
     class_names: Sequence[str] | None = None,
     class_groups: MappingType[str, Sequence[str]] | None = None,
     group: str | None = None,
     memory_budget: ImageMemoryBudget,
 ) -> ImageSet:
-    """Return the images of one parquet file, or of a folder with train-*.parquet and optionally test-*.parquet.
+    """Return the images of one parquet file, or of a folder with train-*.parquet and optionally validation-* and test-*.
 
     Args:
-        path: A .parquet file (without an official test set), or a folder whose test-* files are the official test set.
+        path: A .parquet file (without official splits), or a folder whose test-* files are the official test set, and whose
+            validation-* files are the official validation set. The files may also be in its subfolder data/.
         seed: Seed of the subset.
         num_images: Keep this many images outside the test set, stratified; only these are decoded and checked.
-        native_size: Resize all images to this side in pixels (bicubic, without preserving the aspect ratio).
+        native_size: Side in pixels at which images are stored; see `decode_files`.
+        image_size: Side in pixels of the images that models are trained on; set as train.image_size in a spec.
+        aspect: How images become squares; set as data.aspect in a spec.
+        on_bad_image: Whether images that cannot be used are skipped; set as data.on_bad_image in a spec.
         image_column: Column of type binary, or struct with `bytes`; by default `img` or `image`.
         label_column: Column of integers in [0, K).
         test_split: First word of the test files' names, such as "validation".
+        validation_split: First word of the validation files' names; "" for none. By default validation, valid, val or dev;
+            with `aspect = "squash"`, as in studies launched under defaults_version 1 and 2, none.
         class_names: K names, if the files have no Hugging Face metadata with the names.
         class_groups: Named groups of classes; by default those of the described data set with the same classes
             (CIFAR-10's rigid and deformable).
@@ -67,190 +68,120 @@ def load_parquet(
         memory_budget: Memory that the decoded images may take; not an option of a spec.
 
     Raises:
-        UserInputError: Naming the file that is not parquet or lacks a column or the class names, or the file and row of
-            an image that cannot be used.
+        UserInputError: With all files that are not parquet or lack a column or the class names, or the files and rows of
+            all images that cannot be used.
     """
-    train_files, test_files = _find_files(path, test_split)
-    shards = [_open_shard(file, image_column, label_column, group) for file in (*train_files, *test_files)]
-    names = _resolve_class_names(shards, class_names)
-    for shard in shards:
-        _check_labels(shard, label_column, names)
+    if validation_split is None:
+        validation_splits = VALIDATION_SPLITS if aspect == "crop" else ()
+    else:
+        validation_splits = (validation_split,) if validation_split else ()
+    parts = _find_files(path, test_split, validation_splits)
+    files = [file for part in parts for file in part]
+    columns = Columns(image=image_column, label=label_column, group=group)
+    shards, names = open_shards(str(path), files, columns, class_names)
     labels = np.concatenate([shard.labels for shard in shards])
-    num_train = sum(len(shard.labels) for shard in shards[: len(train_files)])
-    official_test = np.arange(len(labels)) >= num_train if test_files else None
-    kept = choose_subset(labels, official_test, num_images, seed)
+    part_of_shard = np.repeat(np.arange(3), [len(part) for part in parts])
+    part = np.repeat(part_of_shard, [len(shard.labels) for shard in shards])
+    official_validation, official_test = part == 1 if parts[1] else None, part == 2 if parts[2] else None
+    kept = choose_subset(labels, official_test, num_images, seed, official_validation)
+    decoded = decode_files(
+        ParquetImages(shards, kept),
+        native_size=native_size,
+        image_size=image_size,
+        aspect=aspect,
+        on_bad_image=on_bad_image,
+        memory_budget=memory_budget,
+    )
+    kept = kept[decoded.kept]
     members = [name for shard in shards for name in shard.groups or ()]
     group_names, numbers = np.unique(np.array(members, dtype=str), return_inverse=True)
     return ImageSet(
-        images=decode_images(_read_images(shards, kept), len(kept), native_size, memory_budget),
+        images=decoded.images,
         labels=labels[kept],
         class_names=names,
         source="parquet",
+        official_validation=None if official_validation is None else official_validation[kept],
         official_test=None if official_test is None else official_test[kept],
         class_groups=resolve_groups(class_groups, names),
         groups=None if group is None else numbers[kept],
         group_names=tuple(map(str, group_names)),
+        origin=decoded.origin,
     )
 
 
-def _find_files(path: str | None, test_split: str) -> tuple[list[Path], list[Path]]:
-    if not path:
-        raise UserInputError('the source "parquet" needs data.path, a .parquet file or a folder with train-*.parquet')
-    root = Path(path).expanduser()
-    if root.is_file():
-        return [root], []
-    if not root.is_dir():
-        raise UserInputError(
-            f"data.path must be a .parquet file or a folder with train-*.parquet, but there is no {root}"
-        )
-    train = sorted(p for p in root.iterdir() if p.name.startswith("train-") and p.suffix == ".parquet")
-    test = sorted(p for p in root.iterdir() if p.name.startswith(f"{test_split}-") and p.suffix == ".parquet")
-    if not train:
-        raise UserInputError(
-            f"the folder {root} holds no train-*.parquet; name a .parquet file or the folder that holds them"
-        )
-    return train, test
+class ParquetImages(EncodedImages):
+    """Images in rows of parquet files."""
+
+    def __init__(self, shards: Sequence[Shard], kept: NDArray[np.int64]) -> None:
+        """Keep the rows.
+
+        Args:
+            shards: The files.
+            kept: (M,) int64, sorted; rows of all shards together.
+        """
+        starts = np.cumsum([0, *(len(shard.labels) for shard in shards)])
+        bounds = np.searchsorted(kept, starts)
+        self._rows = [
+            (shard, kept[first:last] - start)
+            for shard, start, first, last in zip(shards, starts[:-1], bounds[:-1], bounds[1:], strict=True)
+        ]
+        self.names = tuple(f"{shard.path} row {row}" for shard, rows in self._rows for row in rows)
+
+    def read_state(self) -> DiskState:
+        """Return the state of the files, with the columns and rows that are read."""
+        state = combine_states([shard.path for shard, _ in self._rows])
+        digest = hashlib.blake2b(state.stamp.encode(), digest_size=16)
+        for shard, rows in self._rows:
+            digest.update(f"{shard.image_column}\0{len(rows)}\0".encode())
+            digest.update(rows.astype("<i8").tobytes())
+        return dataclasses.replace(state, stamp=digest.hexdigest())
+
+    def readers(self) -> Iterator[Callable[[], bytes]]:
+        """Yield a function per row, which already holds its bytes."""
+        for shard, rows in self._rows:
+            yield from _read_rows(shard, rows)
 
 
-def _open_shard(path: Path, image_column: str | None, label_column: str, group: str | None) -> _Shard:
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            image = _choose_image_column(path, schema, image_column)
-            if label_column not in schema.names:
-                raise UserInputError(
-                    f"{path} has no label column {label_column!r}{nearest_name(label_column, schema.names)}; "
-                    "set data.options.label_column"
-                )
-            if not pa.types.is_integer(schema.field(label_column).type):
-                raise UserInputError(
-                    f"labels must be integers, but the column {label_column!r} of {path} holds "
-                    f"{schema.field(label_column).type}; write them as indices of class names"
-                )
-            column = file.read(columns=[label_column]).column(0)
-            groups = None if group is None else _read_groups(path, file, group)
-    except ARROW_ERRORS as error:
-        raise UserInputError(_not_readable(path, error)) from None
-    if column.null_count or len(column) == 0:
-        what = f"{column.null_count} rows without a label" if len(column) else "no rows"
-        raise UserInputError(f"{path} has {what}; remove them")
-    return _Shard(
-        path=path,
-        image_column=image,
-        labels=column.cast(pa.int64(), safe=False).to_numpy(),
-        class_names=_read_class_names(schema, label_column),
-        groups=groups,
-    )
-
-
-def _read_groups(path: Path, file: pq.ParquetFile, group: str) -> tuple[str, ...]:
-    """Return the group of each row as text."""
-    names = file.schema_arrow.names
-    if group not in names:
-        raise UserInputError(f"{path} has no column {group!r}{nearest_name(group, names)}; correct data.group")
-    column = file.read(columns=[group]).column(0)
-    if column.null_count:
-        raise UserInputError(
-            f"{path} has {column.null_count} rows without a value of {group!r}, the data.group; fill them"
-        )
-    if not (
-        pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_integer(column.type)
-    ):
-        raise UserInputError(
-            f"data.group must name a column of texts or whole numbers, but {group!r} of {path} holds {column.type}"
-        )
-    return tuple(map(str, column.to_pylist()))
-
-
-def _choose_image_column(path: Path, schema: Any, image_column: str | None) -> str:
-    names: list[str] = list(schema.names)
-    if image_column is None:
-        found = [name for name in IMAGE_COLUMNS if name in names]
-        if len(found) != 1:
-            raise UserInputError(
-                f"{path} needs one image column named img or image, but has {', '.join(names) or 'no columns'}; "
-                "set data.options.image_column"
-            )
-        image_column = found[0]
-    elif image_column not in names:
-        raise UserInputError(f"{path} has no image column {image_column!r}{nearest_name(image_column, names)}")
-    kind = schema.field(image_column).type
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        kind = kind.field("bytes").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise UserInputError(
-            f"images must be encoded bytes (binary, or a struct with binary `bytes`), but the column {image_column!r} of "
-            f"{path} holds {kind}"
-        )
-    return image_column
-
-
-def _read_class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
-    """Return the names in the schema's Hugging Face metadata; None if there are none."""
-    try:
-        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label_column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-
-
-def _resolve_class_names(shards: Sequence[_Shard], given: Sequence[str] | None) -> tuple[str, ...]:
-    names = None if given is None else tuple(given)
-    origin = "data.options.class_names"
-    for shard in shards:
-        if shard.class_names is None:
-            continue
-        if names is not None and names != shard.class_names:
-            raise UserInputError(f"the class names in {shard.path} differ from those in {origin}; make them agree")
-        names, origin = shard.class_names, str(shard.path)
-    if names is None:
-        raise UserInputError(
-            f"the metadata of {shards[0].path} does not name the classes; "
-            'set data.options.class_names, such as ["cat", "dog"], in the order of the labels'
-        )
-    if len(names) < 2 or len(set(names)) != len(names) or not all(names):
-        raise UserInputError(f"a source needs at least two classes with distinct names, but {origin} has {list(names)}")
-    return names
-
-
-def _check_labels(shard: _Shard, label_column: str, names: tuple[str, ...]) -> None:
-    wrong = np.flatnonzero((shard.labels < 0) | (shard.labels >= len(names)))
-    if len(wrong):
-        raise UserInputError(
-            f"labels must lie in [0, {len(names)}), but {shard.path} row {wrong[0]} has {label_column} = "
-            f"{shard.labels[wrong[0]]}; correct it or name every class"
-        )
-
-
-def _read_images(shards: Sequence[_Shard], kept: NDArray[np.int64]) -> Iterator[EncodedImage]:
-    """Yield the encoded images at the sorted global rows `kept`."""
-    start = 0
-    for shard in shards:
-        rows = kept[(kept >= start) & (kept < start + len(shard.labels))] - start
-        start += len(shard.labels)
-        yield from _read_rows(shard, rows)
-
-
-def _read_rows(shard: _Shard, rows: NDArray[np.int64]) -> Iterator[EncodedImage]:
+def _read_rows(shard: Shard, rows: NDArray[np.int64]) -> Iterator[Callable[[], bytes]]:
     done = 0
     try:
         with pq.ParquetFile(shard.path) as file:
             for batch in file.iter_batches(ROWS_PER_BATCH, columns=[shard.image_column]):
-                here = rows[(rows >= done) & (rows < done + len(batch))]
                 column = batch.column(0)
-                for row in here:
+                for row in rows[(rows >= done) & (rows < done + len(batch))]:
                     value = column[int(row) - done].as_py()
-                    data = value["bytes"] if isinstance(value, dict) else value
-                    if data is None:
-                        raise UserInputError(
-                            f"{shard.path} row {row} holds no image bytes; embed the image or remove the row"
-                        )
-                    yield EncodedImage(f"{shard.path} row {row}", data)
+                    yield partial(_check_bytes, value["bytes"] if isinstance(value, dict) else value)
                 done += len(batch)
     except ARROW_ERRORS as error:
-        raise UserInputError(_not_readable(shard.path, error)) from None
+        rule, name, advice = describe_unreadable(shard.path, error)
+        raise make_error(str(shard.path.parent), [Problem(rule, (name,), advice)]) from None
 
 
-def _not_readable(path: Path, error: Exception) -> str:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{path} cannot be read as parquet ({first_line}); check that it is complete, or write it again"
+def _check_bytes(data: bytes | None) -> bytes:
+    if data is None:
+        raise BadImageError("holds no image bytes; embed the image")
+    return data
+
+
+def _find_files(path: str | None, test_split: str, validation_splits: Sequence[str]) -> tuple[list[Path], ...]:
+    """Return the training, validation and test files."""
+    if not path:
+        raise UserInputError('the source "parquet" needs data.path, a .parquet file or a folder with train-*.parquet')
+    root = Path(path).expanduser()
+    if root.is_file():
+        return [root], [], []
+    if not root.is_dir():
+        raise UserInputError(
+            f"data.path must be a .parquet file or a folder with train-*.parquet, but there is no {root}"
+        )
+    for folder in (root, root / "data"):
+        files = sorted(folder.glob("*.parquet"))
+        train = [file for file in files if file.name.startswith("train-")]
+        test = [file for file in files if file.name.startswith(f"{test_split}-")]
+        words = tuple(f"{word}-" for word in validation_splits)
+        validation = [file for file in files if file.name.startswith(words) and file not in test]
+        if train:
+            return train, validation, test
+    raise UserInputError(
+        f"the folder {root} holds no train-*.parquet; name a .parquet file or the folder that holds them"
+    )

@@ -1,0 +1,202 @@
+"""Files of pixels in the image folder, named after their content, and facts about the pixels that are kept beside them.
+
+A file is trusted as long as its size, times of change and inode are those that were noted when its content was last checked;
+otherwise its content is checked again. Results that are computed from the pixels are kept with a checksum.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.all_cores import map_on_all_cores
+
+DIGEST_BYTES = 16
+# The files of pixels may take this share of their disk; beyond it, those that were not used for the longest time are deleted.
+MAX_DISK_SHARE = 0.2
+MIN_AGE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What the audit needs to know of each image.
+
+    Attributes:
+        lowest: (N,) uint8, lowest value.
+        highest: (N,) uint8, highest value.
+        digests: N digests of the images' bytes (16 bytes of BLAKE2b).
+    """
+
+    lowest: NDArray[np.uint8]
+    highest: NDArray[np.uint8]
+    digests: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        """Return lowest, highest and digests, one after the other."""
+        return self.lowest.tobytes() + self.highest.tobytes() + b"".join(self.digests)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ImageFacts":
+        """Return the facts that `to_bytes` wrote."""
+        n = len(data) // (2 + DIGEST_BYTES)
+        values = np.frombuffer(data, dtype=np.uint8, count=2 * n)
+        digests = tuple(data[i : i + DIGEST_BYTES] for i in range(2 * n, len(data), DIGEST_BYTES))
+        return cls(values[:n], values[n:], digests)
+
+
+def measure_facts(images: NDArray[np.uint8]) -> ImageFacts:
+    """Return the facts of (N, H, W, 3) uint8 images, from beside their file where they are kept; computed on all cores."""
+    return ImageFacts.from_bytes(recall(images, "facts", lambda: _compute_facts(images).to_bytes()))
+
+
+def _compute_facts(images: NDArray[np.uint8]) -> ImageFacts:
+    lowest, highest = np.empty(len(images), np.uint8), np.empty(len(images), np.uint8)
+
+    def measure(position: int, image: NDArray[np.uint8]) -> bytes:
+        image = np.ascontiguousarray(image)
+        lowest[position], highest[position] = image.min(), image.max()
+        return hashlib.blake2b(image.data, digest_size=DIGEST_BYTES).digest()
+
+    digests = tuple(map_on_all_cores(measure, images, len(images), "hashing images"))
+    return ImageFacts(lowest, highest, digests)
+
+
+def name_pixels(shape: tuple[int, ...], facts: ImageFacts) -> str:
+    """Return the name of the file of images with these facts."""
+    digest = hashlib.blake2b(repr(tuple(shape)).encode(), digest_size=16)
+    digest.update(b"".join(facts.digests))
+    return f"{digest.hexdigest()}.rgb"
+
+
+def keep_pixels(partial: Path, shape: tuple[int, ...], facts: ImageFacts) -> Path:
+    """Give a file that holds the pixels its name and keep their facts; return its path.
+
+    Args:
+        partial: file in the image folder, written completely.
+        shape: (N, H, W, 3).
+        facts: facts of the pixels in the file.
+    """
+    path = partial.with_name(name_pixels(shape, facts))
+    partial.replace(path)
+    _keep_beside(path, "facts", facts.to_bytes())
+    _note_state(path)
+    _delete_unused(path)
+    return path
+
+
+def open_pixels(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
+    """Return the (N, H, W, 3) images of a file, mapped and read-only; None if the file is missing, short or damaged."""
+    try:
+        if path.stat().st_size != int(np.prod(shape)):
+            return None
+        images = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
+        if read_checked(_beside(path, "state")) != _read_state(path):
+            if name_pixels(shape, _compute_facts(images)) != path.name:
+                return None
+            _note_state(path)
+        else:
+            os.utime(_beside(path, "state"))  # For `_delete_unused`.
+    except OSError:
+        return None
+    return images
+
+
+def recall(images: NDArray[np.uint8], name: str, compute: Callable[[], bytes]) -> bytes:
+    """Return `compute()`, which depends on `images` and `name` alone; it is kept beside the file whose pixels `images` are.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        name: a file name, different for everything that is computed.
+        compute: called where nothing is kept.
+    """
+    path = find_pixel_file(images)
+    kept = None if path is None else read_checked(_beside(path, name))
+    if kept is not None:
+        return kept
+    value = compute()
+    if path is not None:
+        _keep_beside(path, name, value)
+    return value
+
+
+def find_pixel_file(images: NDArray[np.uint8]) -> Path | None:
+    """Return the file of pixels of which `images` are the whole and unchangeable content; None if there is none."""
+    mapped = images if isinstance(images, np.memmap) else images.base
+    if not isinstance(mapped, np.memmap) or images.flags.writeable or mapped.shape != images.shape:
+        return None
+    if images.strides != mapped.strides or not _is_whole(mapped):
+        return None
+    return Path(str(mapped.filename))
+
+
+def _is_whole(mapped: np.memmap) -> bool:
+    path = Path(str(mapped.filename))
+    return mapped.offset == 0 and path.suffix == ".rgb" and path.exists() and path.stat().st_size == mapped.nbytes
+
+
+def read_checked(path: Path) -> bytes | None:
+    """Return what `write_checked` wrote; None if there is no such file or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    checksum, payload = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    return payload if hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() == checksum else None
+
+
+def write_checked(path: Path, payload: bytes) -> None:
+    """Write a file with a checksum, or replace it, in one step."""
+    aside = path.with_name(f".{uuid.uuid4().hex}.new")
+    try:
+        aside.write_bytes(hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest() + payload)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _beside(path: Path, name: str) -> Path:
+    return path.with_suffix(f".{name}")
+
+
+def _keep_beside(path: Path, name: str, value: bytes) -> None:
+    with suppress(OSError):  # A full disk: it is computed again.
+        write_checked(_beside(path, name), value)
+
+
+def _read_state(path: Path) -> bytes:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}".encode()
+
+
+def _note_state(path: Path) -> None:
+    _keep_beside(path, "state", _read_state(path))
+
+
+def _delete_unused(new: Path) -> None:
+    """Delete the files of pixels that were not used for the longest time, but none of the last day, if all take too much space.
+
+    Processes that have mapped a deleted file keep its pixels; others decode it again.
+    """
+    limit = MAX_DISK_SHARE * shutil.disk_usage(new.parent).total
+    total = 0
+    for path, used in sorted(_list_pixels(new.parent), key=lambda entry: -entry[1]):
+        total += path.stat().st_size
+        if total > limit and path != new and time.time() - used > MIN_AGE_SECONDS:
+            for file in new.parent.glob(f"{path.stem}.*"):
+                if file.suffix != ".lock":
+                    file.unlink(missing_ok=True)
+
+
+def _list_pixels(folder: Path) -> Iterator[tuple[Path, float]]:
+    """Yield each file of pixels and when it was used."""
+    for path in folder.glob("*.rgb"):
+        state = _beside(path, "state")
+        yield path, (state if state.exists() else path).stat().st_mtime
