@@ -14,7 +14,7 @@ import numpy as np
 import tomli_w
 
 from search_spaces.space import CategoricalParameter
-from study.inputs.preparation import Prepared, load_images, locate_weights, prepare_images, split_images
+from study.inputs.preparation import Prepared, load_split_images, locate_weights, prepare_images
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 
@@ -62,8 +62,7 @@ def prepare_new(spec: StudySpec, text: str) -> NewStudy:
         UserInputError: for the first problem of data or weights.
     """
     weights = locate_weights(spec.model.weights)
-    image_set = load_images(spec)
-    splits = split_images(spec, image_set)
+    image_set, splits = load_split_images(spec)
     counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
     fitted = fit_defaults(spec, text, counts.tolist(), image_set.class_groups)
     return NewStudy(fitted=fitted, prepared=prepare_images(fitted.spec, image_set, splits, weights))
