@@ -33,6 +33,30 @@ errors = Console(stderr=True)
 
 
 @app.command()
+def init(
+    context: typer.Context,
+    folder: options.FolderArgument = None,
+    to: options.SpecFileOption = None,
+    force: options.ForceOption = False,
+    weights: options.WeightsOption = None,
+    image_size: options.ImageSizeOption = None,
+    minutes: options.MinutesOption = 30.0,
+    group: options.InitGroupOption = None,
+) -> None:
+    """Look at a folder of images, say what is found, and write a spec that fits the images and this machine."""
+    from study.views.first_spec.init import InitOptions, explain_init, run_init
+
+    if folder is None:
+        options.refuse_unused_options(context, "init", set())
+        explain_init(console)
+        return
+    given = InitOptions(
+        path=folder, to=to, force=force, weights=weights, image_size=image_size, minutes=minutes, group=group
+    )
+    run_init(given, console)
+
+
+@app.command()
 def run(
     spec: options.SpecArgument,
     storage: options.StorageOption = None,

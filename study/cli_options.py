@@ -66,6 +66,19 @@ Text = str | None
 Texts = list[str] | None
 
 SpecArgument = Annotated[str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, cifar10, cifar10-cpu.")]
+_FOLDER_HELP = "A folder of images, a table of their paths and labels, or parquet files. Without it: an explanation."
+FolderArgument = Annotated[Text, Argument(metavar="FOLDER", help=_FOLDER_HELP)]
+SpecFileOption = Annotated[Path | None, Option("--to", help="File for the spec. Default: FOLDER.toml, here.")]
+ForceOption = Annotated[bool, Option("--force", help="Overwrite the file.")]
+_WEIGHTS_HELP = "Pretrained weights: imagenet, none, a file, or a folder. Default: imagenet, if they can be had."
+WeightsOption = Annotated[Text, Option(help=_WEIGHTS_HELP)]
+_IMAGE_SIZE_HELP = "Side of the model's input in pixels. Default: what the images and the time allow."
+ImageSizeOption = Annotated[int | None, Option(help=_IMAGE_SIZE_HELP, min=8, max=1024)]
+MinutesOption = Annotated[float, Option(help="Time on this machine that the study may take.", min=1.0)]
+_INIT_GROUP_HELP = (
+    "What images have in common that belong together: a column of the table, or the level of folders in a class."
+)
+InitGroupOption = Annotated[Text, Option("--group", help=_INIT_GROUP_HELP)]
 # Eager: parsed before --storage, which is checked against it.
 _STUDY = Argument(metavar="STUDY", is_eager=True, help="A path, a URI, or the name of a study under the storage root.")
 StudyArgument = Annotated[str, _STUDY]

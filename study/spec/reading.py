@@ -29,6 +29,11 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
+def read_preset(name: str) -> str:
+    """Return the TOML text of a shipped preset."""
+    return (resources.files("study") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def load_spec(
     spec: str,
     overrides: Sequence[str] = (),
@@ -136,7 +141,7 @@ def _read_spec_text(spec: str) -> str:
     names = preset_names()
     if spec not in names:
         raise UserInputError(f"there is no spec file and no preset {spec!r}{nearest_name(spec, names)}")
-    return (resources.files("study") / "presets" / f"{spec}.toml").read_text(encoding="utf-8")
+    return read_preset(spec)
 
 
 def _parse_toml(text: str, where: str) -> dict[str, Any]:

@@ -61,12 +61,17 @@ def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
         subject: what has the problems, such as the folder.
         problems: at least one.
     """
-    is_cut = any(len(problem.names) > NUM_NAMED for problem in problems)
-    where = _write_all(subject, problems) if is_cut else ""
+    where = write_cut_names(subject, problems)
     if len(problems) == 1:
         return DataProblemsError(f"{subject}: {problems[0]}{where and '; ' + where}", problems)
     lines = [f"{subject} has {len(problems)} problems:", *(f"- {problem}" for problem in problems)]
     return DataProblemsError("\n".join([*lines, where] if where else lines), problems)
+
+
+def write_cut_names(subject: str, problems: Sequence[Problem]) -> str:
+    """Write all names to a file if some have more than `NUM_NAMED`; return the clause that says where, or ""."""
+    is_cut = any(len(problem.names) > NUM_NAMED for problem in problems)
+    return _write_all(subject, problems) if is_cut else ""
 
 
 def make_printable(text: str) -> str:

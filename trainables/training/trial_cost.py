@@ -35,9 +35,7 @@ def measure_full_trial_seconds(
     return measure_trial_cost(config, data, device=device, weights=weights).of_epochs(config.whole("max_epochs"))
 
 
-def measure_trial_cost(
-    config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None
-) -> TrialCost:
+def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None) -> TrialCost:
     """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch.

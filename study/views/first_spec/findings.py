@@ -8,10 +8,147 @@ from rich.console import Console
 from rich.table import Table
 
 from study.inputs.fitted_defaults import MAX_BALANCED_RATIO
-from study.inputs.preparation import Prepared
-from study.views.first_spec.proposal import Proposal
-from study.views.first_spec.spec_text import FirstSpec, choose_margin, describe_time, takes_crops
+from study.views.first_spec.spec_text import FirstSpec, describe_time, takes_crops
 from study.views.first_spec.survey import Survey
-from trainables.data.image_audit import AuditReport
-from trainables.data.images import ImageSet
-from trainables.data.problems import Problem, make_error
+from trainables.data.image_audit import AuditReport, name_images
+from trainables.data.images import ImageSet, SkippedFile
+from trainables.data.problems import Problem, write_cut_names
+
+# Classes that the table shows; of more, it shows those with the most and the fewest images.
+MAX_ROWS = 30
+
+
+def list_findings(
+    image_set: ImageSet, report: AuditReport, bad: Sequence[SkippedFile], unused: Sequence[SkippedFile]
+) -> list[Problem]:
+    """Return what is odd about the images, with all names.
+
+    Args:
+        image_set: the images that can be used.
+        report: its audit, before training images that are in another split were left out.
+        bad: image files that cannot be used.
+        unused: files that are not images.
+    """
+    found = [
+        Problem(f"{len(unused)} files are no images", name_files(unused), "they are not used"),
+        Problem(
+            f"{len(bad)} image files cannot be used", name_files(bad), 'they are left out (data.on_bad_image = "skip")'
+        ),
+        Problem(
+            f"{report.num_duplicates} images are copies",
+            tuple(" = ".join(name_images(image_set, ids)) for ids in report.duplicates),
+            "of equal images in two splits, the one that is trained on is left out"
+            if report.num_leaks
+            else "equal images are in one split, so that they do no harm",
+        ),
+        Problem(
+            f"{sum(map(len, report.conflicts))} of them have more than one label",
+            tuple(" = ".join(name_images(image_set, ids)) for ids in report.conflicts),
+            "remove the copies in the wrong class",
+        ),
+    ]
+    return [problem for problem in found if problem.names]
+
+
+def print_survey(survey: Survey, console: Console) -> None:
+    """Print the layout, the number of images, their sizes and kinds."""
+    low, high = survey.sizes.min(axis=0), survey.sizes.max(axis=0)
+    sizes = f"{low[0]}x{low[1]} px"
+    if (low != high).any():
+        ratios = survey.sizes[:, 0] / survey.sizes[:, 1]
+        sizes = (
+            f"widths {low[0]} to {high[0]} px, heights {low[1]} to {high[1]} px, "
+            f"aspect ratios {ratios.min():.2f} to {ratios.max():.2f}"
+        )
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in survey.kinds.items())
+    print_line(f"{survey.path}: {survey.layout}", console)
+    print_line(f"{survey.num_images:,} images of {len(survey.class_names)} classes; {sizes}; {kinds}", console)
+
+
+def print_findings(survey: Survey, findings: Sequence[Problem], console: Console) -> None:
+    """Print what is odd, with at most twenty names each and the rest in a file."""
+    for problem in findings:
+        print_line(f"- {problem}", console)
+    if where := write_cut_names(str(survey.path), findings):
+        print_line(where, console)
+
+
+def build_class_table(image_set: ImageSet, report: AuditReport) -> Table:
+    """Return the table of the number of images by class and split, the most frequent class first."""
+    table = Table(title="images per class", box=None, pad_edge=False, header_style="bold", title_justify="left")
+    table.add_column("class")
+    for split in (*report.class_counts, "all"):
+        table.add_column(split, justify="right")
+    counts = np.array(list(report.class_counts.values()))
+    order = np.argsort(-counts.sum(axis=0), kind="stable").tolist()
+    shown = order if len(order) <= MAX_ROWS else [*order[: MAX_ROWS // 2], None, *order[-MAX_ROWS // 2 :]]
+    for k in shown:
+        if k is None:
+            table.add_row(f"... ({len(order) - MAX_ROWS} more)")
+        else:
+            table.add_row(image_set.class_names[k], *map(str, counts[:, k]), str(counts[:, k].sum()))
+    table.add_row("all", *map(str, counts.sum(axis=1)), str(counts.sum()))
+    return table
+
+
+def describe_balance(image_set: ImageSet, report: AuditReport) -> str:
+    """Return a sentence on the balance of the classes in the training split."""
+    counts = np.array(report.class_counts["train"])
+    low, high = int(counts.argmin()), int(counts.argmax())
+    ratio = counts[high] / counts[low]
+    if ratio < MAX_BALANCED_RATIO:
+        return "the classes are balanced"
+    rare, frequent = image_set.class_names[low], image_set.class_names[high]
+    return f"the largest class ({frequent}) has {ratio:.1f} times the training images of the smallest ({rare})"
+
+
+def describe_splits(survey: Survey) -> str:
+    """Return a sentence on where the test, search and confirm images come from."""
+    test = "the published test images" if "test" in survey.class_counts else "a fifth of the images, set aside"
+    published = "validation" in survey.class_counts
+    return (
+        f"test set: {test}; search and confirm: "
+        f"{'the published validation images' if published else 'shares of the training images'}"
+    )
+
+
+def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
+    """Return lines with the proposed sizes, the budget and its expected time."""
+    proposal, budget = first.proposal, first.proposal.budget
+    stored = (
+        "as they are" if proposal.is_native else "random crops for training" if takes_crops(first.survey) else "resized"
+    )
+    epochs = ", ".join(f"{arm} {cost.epoch_seconds:.1f} s" for arm, cost in proposal.costs.items())
+    fewer = f", of {proposal.num_images:,} images" if proposal.num_images is not None else ""
+    lines = [
+        f"proposal for {minutes:g} min on {first.machine.describe()}: {proposal.image_size} px ({stored}), batch size "
+        f"{proposal.batch_size}, {budget.num_trials} trials of at most {budget.max_epochs} epochs{fewer}, comparison on "
+        f"{' and '.join(map(str, budget.looks))} seeds",
+        f"estimate: {describe_time(proposal.seconds)} of training, and a few minutes for the analysis (an epoch of {epochs}, "
+        "from a few measured steps)",
+        f"weights: {first.weights.weights}. {first.weights.reason}",
+    ]
+    if proposal.seconds > 60 * minutes:
+        lines.append(f"warning: even the smallest study is expected to take longer than {minutes:g} min")
+    if first.weights.are_missing:
+        lines.append("warning: without pretrained weights, small sets of photographs are learned badly")
+    return lines
+
+
+def describe_next(file: Path) -> list[str]:
+    """Return the next commands."""
+    return [
+        f"wrote {file}",
+        f"next: study inspect {file}    (shows the images, duplicates and label issues; trains nothing)",
+        f"      study run {file}",
+    ]
+
+
+def print_line(text: str, console: Console) -> None:
+    """Print text as it is: unwrapped, without markup or colors."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def name_files(files: Sequence[SkippedFile]) -> tuple[str, ...]:
+    """Return the names of files with the reasons why they are not used."""
+    return tuple(f"{file.name} ({file.reason})" for file in files)

@@ -1,6 +1,5 @@
 """What this machine offers to a first study: devices, pretrained weights, and the measured cost of a trial."""
 
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,11 +140,15 @@ def measure_costs(
         class_names=tuple(map(str, range(num_classes))),
     )
     fixed = fixed_settings(spec, splits, "none")
+    num_threads = torch.get_num_threads()
     costs = {}
-    for arm in spec.arms():
-        cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
-        prepare_to_train(max(1, int(cpu)))
-        config = TrialConfig(arm=arm.name, seed=0, hyperparameters=choose_middle(arm), fixed=fixed)
-        device = choose_device(spec.resources.device, gpu)
-        costs[arm.name] = measure_trial_cost(config, data, device=device, weights="none")
+    try:
+        for arm in spec.arms():
+            cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
+            prepare_to_train(max(1, int(cpu)))
+            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=choose_middle(arm), fixed=fixed)
+            device = choose_device(spec.resources.device, gpu)
+            costs[arm.name] = measure_trial_cost(config, data, device=device, weights="none")
+    finally:
+        torch.set_num_threads(num_threads)
     return costs

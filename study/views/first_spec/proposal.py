@@ -78,9 +78,7 @@ class Proposal:
 Measure = Callable[[int, int], Mapping[str, TrialCost]]
 
 
-def propose(
-    survey: Survey, machine: Machine, *, minutes: float, image_size: int | None, measure: Measure
-) -> Proposal:
+def propose(survey: Survey, machine: Machine, *, minutes: float, image_size: int | None, measure: Measure) -> Proposal:
     """Return the largest study whose trials fit into the stated time.
 
     Image sizes are tried from the largest; a smaller one is taken where the larger leaves too few trials or epochs. Where even
@@ -162,8 +160,7 @@ def _use_fewer_images(proposal: Proposal, survey: Survey, machine: Machine, avai
     share = max(available - fixed_seconds, 0.0) / max(proposal.seconds - fixed_seconds, 1e-9)
     num_images = min(used, max(int(share * used), MIN_IMAGES_PER_CLASS * len(survey.class_names)))
     costs = {
-        arm: replace(cost, epoch_seconds=cost.epoch_seconds * num_images / used)
-        for arm, cost in proposal.costs.items()
+        arm: replace(cost, epoch_seconds=cost.epoch_seconds * num_images / used) for arm, cost in proposal.costs.items()
     }
     return replace(
         proposal,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
@@ -82,12 +82,16 @@ def _data(first: FirstSpec) -> list[str]:
     if "validation" in survey.class_counts:
         lines += ["# The published validation images select: one half in the search, the other to confirm."]
     else:
-        lines += ["# Shares of the images on which the search selects configurations, and on which they are ranked again."]
+        lines += [
+            "# Shares of the images on which the search selects configurations, and on which they are ranked again."
+        ]
         lines += [f"search_fraction = {SEARCH_FRACTION}", f"confirm_fraction = {CONFIRM_FRACTION}"]
     if "test" in survey.class_counts:
         lines += ["# The published test images are the test set, which is read for the final comparison alone."]
     else:
-        lines += ["# Share of the images that is set aside as the test set, which is read for the final comparison alone."]
+        lines += [
+            "# Share of the images that is set aside as the test set, which is read for the final comparison alone."
+        ]
         lines += [f"test_fraction = {DEFAULT_TEST_FRACTION}"]
     if first.skip_reason:
         lines += [f"# {first.skip_reason}", '# "refuse" stops and lists them instead.', 'on_bad_image = "skip"']
@@ -95,7 +99,11 @@ def _data(first: FirstSpec) -> list[str]:
 
 
 def _model(first: FirstSpec) -> list[str]:
-    return ["[model]", f"# {first.weights.reason}", f"weights = {json.dumps(first.weights.weights, ensure_ascii=False)}"]
+    return [
+        "[model]",
+        f"# {first.weights.reason}",
+        f"weights = {json.dumps(first.weights.weights, ensure_ascii=False)}",
+    ]
 
 
 def _train(first: FirstSpec) -> list[str]:
@@ -127,7 +135,7 @@ def _train(first: FirstSpec) -> list[str]:
 
 def _search(first: FirstSpec) -> list[str]:
     budget, is_pretrained = first.proposal.budget, first.weights.weights != "none"
-    ranges = {
+    ranges: dict[str, object] = {
         "max_lr": [0.01, 0.3] if is_pretrained else [0.003, 0.1],
         "backbone_lr_ratio": [0.03, 1.0] if is_pretrained else [0.1, 1.0],
         "cutmix_probability": [0.0, 0.5],
@@ -137,7 +145,7 @@ def _search(first: FirstSpec) -> list[str]:
     fixed: dict[str, object] = {}
     notes = []
     if len(first.weightings) > 1:
-        ranges["class_weighting"] = list(first.weightings)  # type: ignore[assignment]
+        ranges["class_weighting"] = list(first.weightings)
         notes.append("# Classes are imbalanced, so that weights by inverse frequency are searched.")
     else:
         fixed["class_weighting"] = first.weightings[0]
@@ -166,7 +174,7 @@ def _confirm(first: FirstSpec) -> list[str]:
         f"top_k = {budget.top_k}",
         "# Paired seeds; after each look, what is decided gets no more of them.",
         f"looks = {list(budget.looks)}",
-        "# The difference in macro-F1 below which the arms count as equal. `study plan --pilot 3` says what the looks can decide.",
+        "# The difference in macro-F1 below which the arms count as equal. `study plan --pilot 3` says what can be decided.",
         f"margin = {margin}",
     ]
 
@@ -199,5 +207,5 @@ def describe_time(seconds: float) -> str:
     return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
 
 
-def _inline(table: dict[str, object] | dict[str, list[float]]) -> str:
+def _inline(table: Mapping[str, object]) -> str:
     return "{ " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in table.items()) + " }"

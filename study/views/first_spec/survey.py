@@ -1,21 +1,25 @@
 """What `study init` finds in a folder, manifest or set of parquet files without decoding an image."""
 
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from trainables.data.all_cores import map_on_all_cores
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
-from trainables.data.sources.decoding import Headers, read_headers
-from trainables.data.sources.layouts import Layout, find_layout, make_layout_error
+from trainables.data.sources.encoded_files import BadImageError
+from trainables.data.sources.headers import read_headers
+from trainables.data.sources.image_decoder import FORMATS, ImageHeader, explain_error, read_header
+from trainables.data.sources.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.manifest import is_manifest
-from trainables.data.sources.parquet import open_parquet
-
-SPLITS = ("", "train", "validation", "test")
+from trainables.data.sources.parquet import PARTS, ParquetImages, list_rows
+from trainables.data.sources.parquet_shards import Columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +90,10 @@ def is_parquet_set(path: Path) -> bool:
 def _survey_layout(path: Path, group: str | None) -> Survey:
     layout = find_layout(path, group=group)
     headers = read_headers(layout.files)
-    error = make_layout_error(layout, further=headers.problems)
-    if error is not None and (layout.found_problems or not len(headers.sizes)):
-        raise error
+    usable = (headers.sizes > 0).all(axis=1)
+    if layout.found_problems or not usable.any():
+        bad = _describe_bad(headers.problems, len(layout.files))
+        raise make_error(make_printable(str(layout.root)), [*layout.found_problems, *bad, *list_scarce_classes(layout)])
     return Survey(
         path=path,
         source="folder",
@@ -96,37 +101,62 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
         class_names=layout.class_names,
         class_counts=_count(layout),
         has_groups=layout.files[0].group is not None,
-        sizes=headers.sizes,
-        kinds=_count_kinds(headers),
+        sizes=headers.sizes[usable],
+        kinds=_count_kinds(headers.kinds),
         skipped=layout.skipped,
     )
 
 
 def _survey_parquet(path: Path, group: str | None) -> Survey:
-    table = open_parquet(str(path), group=group)
-    headers = read_headers(table.images)
-    if not len(headers.sizes):
-        raise make_error(make_printable(str(path)), headers.problems)
+    rows = list_rows(str(path), Columns(image=None, label="label", group=group))
+    images = ParquetImages(rows.shards, np.arange(len(rows.labels)))
+    found = list(map_on_all_cores(_read_header, images.readers(), len(rows.labels), "reading headers"))
+    headers = [header for header in found if isinstance(header, ImageHeader)]
+    if not headers:
+        bad = [SkippedFile(name=n, reason=str(r)) for n, r in zip(images.names, found, strict=True)]
+        raise make_error(make_printable(str(path)), _describe_bad(bad, len(found)))
     counts = {
-        split: tuple(np.bincount(table.labels[table.part == part], minlength=len(table.class_names)).tolist())
-        for part, split in enumerate(table.parts)
+        split: tuple(np.bincount(rows.labels[rows.parts == part], minlength=len(rows.class_names)).tolist())
+        for part, split in enumerate(PARTS)
     }
+    counts = {split: per_class for split, per_class in counts.items() if sum(per_class)}
     return Survey(
         path=path,
         source="parquet",
         layout="parquet files with encoded images",
-        class_names=table.class_names,
-        class_counts={split: per_class for split, per_class in counts.items() if sum(per_class)},
+        class_names=rows.class_names,
+        class_counts=counts,
         has_groups=group is not None,
-        sizes=headers.sizes,
-        kinds=_count_kinds(headers),
+        sizes=np.array([(header.width, header.height) for header in headers], dtype=np.int32),
+        kinds=_count_kinds([header.kinds for header in headers]),
         skipped=(),
     )
 
 
+def _read_header(_: int, read: Callable[[], bytes]) -> ImageHeader | str:
+    """Return the header of an encoded image, or why it has none."""
+    try:
+        with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
+            return read_header(image, "crop")
+    except BadImageError as error:
+        return str(error)
+    except Exception as error:  # Pillow raises almost any class on hostile bytes.
+        return str(explain_error(error))
+
+
 def _count(layout: Layout) -> dict[str, tuple[int, ...]]:
     counts = Counter((file.split, file.class_name) for file in layout.files)
-    return {
-        split: tuple(counts[split, name] for name in layout.class_names)
-        for split in layout.count_splits()
-    }
+    return {split: tuple(counts[split, name] for name in layout.class_names) for split in layout.count_splits()}
+
+
+def _count_kinds(kinds: Sequence[tuple[str, ...]]) -> dict[str, int]:
+    return dict(Counter(kind for of_image in kinds for kind in of_image).most_common())
+
+
+def _describe_bad(bad: Sequence[SkippedFile], num_files: int) -> list[Problem]:
+    names = tuple(f"{file.name} ({file.reason})" for file in bad)
+    return (
+        [Problem(f"{len(bad)} of {num_files} image files cannot be used", names, "replace or remove them")]
+        if bad
+        else []
+    )

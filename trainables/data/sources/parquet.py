@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Mapping as MappingType
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,7 @@ from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard,
 from trainables.data.sources.subset import choose_subset
 
 VALIDATION_SPLITS: tuple[str, ...] = ("validation", "valid", "val", "dev")
+PARTS = ("train", "validation", "test")
 ROWS_PER_BATCH = 256
 
 
@@ -75,14 +77,10 @@ def load_parquet(
         validation_splits = VALIDATION_SPLITS if aspect == "crop" else ()
     else:
         validation_splits = (validation_split,) if validation_split else ()
-    parts = _find_files(path, test_split, validation_splits)
-    files = [file for part in parts for file in part]
     columns = Columns(image=image_column, label=label_column, group=group)
-    shards, names = open_shards(str(path), files, columns, class_names)
-    labels = np.concatenate([shard.labels for shard in shards])
-    part_of_shard = np.repeat(np.arange(3), [len(part) for part in parts])
-    part = np.repeat(part_of_shard, [len(shard.labels) for shard in shards])
-    official_validation, official_test = part == 1 if parts[1] else None, part == 2 if parts[2] else None
+    rows = list_rows(path, columns, test_split, validation_splits, class_names)
+    shards, labels, names = rows.shards, rows.labels, rows.class_names
+    official_validation, official_test = rows.mark("validation"), rows.mark("test")
     kept = choose_subset(labels, official_test, num_images, seed, official_validation)
     decoded = decode_files(
         ParquetImages(shards, kept),
@@ -106,6 +104,47 @@ def load_parquet(
         groups=None if group is None else numbers[kept],
         group_names=tuple(map(str, group_names)),
         origin=decoded.origin,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetRows:
+    """The labeled rows of parquet files, without their images.
+
+    Attributes:
+        shards: the files.
+        class_names: K names.
+        labels: (N,) int64 in [0, K), of all files together.
+        parts: (N,) int64, position of each row's published split in `PARTS`.
+    """
+
+    shards: Sequence[Shard]
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.int64]
+
+    def mark(self, split: str) -> NDArray[np.bool_] | None:
+        """Return which rows are of a published split; None if no row is."""
+        marks: NDArray[np.bool_] = self.parts == PARTS.index(split)
+        return marks if marks.any() else None
+
+
+def list_rows(
+    path: str | None,
+    columns: Columns,
+    test_split: str = "test",
+    validation_splits: Sequence[str] = VALIDATION_SPLITS,
+    class_names: Sequence[str] | None = None,
+) -> ParquetRows:
+    """Return the labeled rows at `path`; arguments and errors as in `load_parquet`."""
+    parts = _find_files(path, test_split, validation_splits)
+    shards, names = open_shards(str(path), [file for part in parts for file in part], columns, class_names)
+    part_of_shard = np.repeat(np.arange(len(PARTS)), [len(part) for part in parts])
+    return ParquetRows(
+        shards=shards,
+        class_names=names,
+        labels=np.concatenate([shard.labels for shard in shards]),
+        parts=np.repeat(part_of_shard, [len(shard.labels) for shard in shards]),
     )
 
 

@@ -1,0 +1,179 @@
+"""`study init`: from a folder of images to a spec that runs."""
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from search_spaces.errors import UserInputError
+from study.inputs.fitted_defaults import list_weightings
+from study.inputs.preparation import load_images, split_images
+from study.spec.reading import preset_names, read_preset, validate_spec
+from study.spec.study_spec import StudySpec
+from study.views.first_spec import findings
+from study.views.first_spec.machine import choose_weights, find_machine, measure_costs
+from study.views.first_spec.proposal import count_split_images, propose
+from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text
+from study.views.first_spec.survey import Survey, survey_images
+from trainables.data.image_audit import audit_image_set
+from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
+from trainables.data.sources.decoding import STORED_SIDE_RATIO
+from trainables.data.splits import list_rare_classes
+from trainables.training.trial_cost import TrialCost
+
+EXPLANATION = """study init FOLDER looks at images, says everything that it finds, and writes a spec that runs.
+
+FOLDER is one of
+  - a folder with one folder of images per class:          birds/sparrow/1.jpg
+  - train/, val/ and test/ with such folders:              birds/train/sparrow/1.jpg
+  - a table (.csv, .tsv, .jsonl or .parquet) with the columns path and label, and optionally split and group
+  - a Hugging Face folder: metadata.csv, or train-*.parquet with encoded images
+
+Without images of your own, `study run` takes one of the presets:"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitOptions:
+    """The options of `study init`.
+
+    Attributes:
+        path: the folder, manifest or parquet file.
+        to: the file to write; None for <name>.toml here.
+        force: whether to overwrite it.
+        weights: as of `model.weights`; None to choose.
+        image_size: side of the model's input in pixels; None to choose.
+        minutes: time that the study may take.
+        group: as of `data.group`.
+    """
+
+    path: str
+    to: Path | None
+    force: bool
+    weights: str | None
+    image_size: int | None
+    minutes: float
+    group: str | None
+
+
+def explain_init(console: Console) -> None:
+    """Print what `study init` takes, and the presets with the first sentence of each."""
+    findings.print_line(EXPLANATION, console)
+    for name in preset_names():
+        first_line = read_preset(name).partition("\n")[0].removeprefix("# ")
+        findings.print_line(f"  {name:12} {first_line}", console)
+
+
+def run_init(options: InitOptions, console: Console) -> Path:
+    """Look at the images, print what was found, and write the spec.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserInputError: listing everything because of which the images cannot be used; if the file exists.
+    """
+    name = make_name(Path(options.path).expanduser().resolve().stem)
+    target = options.to or Path(f"{name}.toml")
+    if target.exists() and not options.force:
+        raise UserInputError(f"{target} exists; give another file with --to, or --force to overwrite it")
+    weights = choose_weights(options.weights)
+    survey = survey_images(options.path, options.group)
+    findings.print_survey(survey, console)
+    machine = find_machine()
+    with console.status("measuring a few training steps"):
+        proposal = propose(
+            survey,
+            machine,
+            minutes=options.minutes,
+            image_size=options.image_size,
+            measure=functools.cache(functools.partial(_measure, survey, machine.gpu_per_trial, machine.cpu_per_trial)),
+        )
+    first = FirstSpec(
+        name=name,
+        survey=survey,
+        proposal=proposal,
+        machine=machine,
+        weights=weights,
+        group=options.group,
+        weightings=("none",),
+        skip_reason="Files that cannot be used are left out.",
+    )
+    first = _decode(first, console)
+    try:
+        target.write_text(write_spec_text(first), encoding="utf-8")
+    except OSError as error:
+        raise UserInputError(f"{target} cannot be written ({error.strerror}); give another file with --to") from None
+    for line in (*findings.describe_proposal(first, options.minutes), *findings.describe_next(target)):
+        findings.print_line(line, console)
+    return target
+
+
+def _measure(survey: Survey, gpu: int, cpu: int, image_size: int, batch_size: int) -> Mapping[str, TrialCost]:
+    """Return the cost of a trial by arm, at an image size and a batch size."""
+    counts = count_split_images(survey)
+    data = {
+        "name": "cost",
+        # Stands for the survey's images, which are not read.
+        "data": {"source": "digits"},
+        "model": {"weights": "none"},
+        "train": {
+            "image_size": image_size,
+            "batch_size": batch_size,
+            "crop_min_area": CROP_MIN_AREA if takes_crops(survey) else 1.0,
+        },
+        "search": {"max_epochs": 2},
+        "resources": {"cpu": cpu, "gpu": gpu},
+    }
+    return measure_costs(
+        validate_spec(data, where="study init"),
+        num_classes=len(survey.class_names),
+        num_train=max(counts["train"], 2),
+        num_search=max(counts["search"], 1),
+        stored_side=survey.native_side or round(image_size * STORED_SIDE_RATIO),
+    )
+
+
+def _decode(first: FirstSpec, console: Console) -> FirstSpec:
+    """Decode the images, print what was found, and return the spec with what follows from it.
+
+    Raises:
+        UserInputError: listing everything because of which the images cannot be used.
+    """
+    skipping = _read(first)
+    refusing = _read(replace(first, skip_reason=""))
+    image_set = load_images(skipping)
+    unused = first.survey.skipped
+    assert image_set.origin is not None
+    bad = tuple(file for file in image_set.origin.skipped if file not in unused)
+    try:
+        report = audit_image_set(image_set, split_images(refusing, image_set))
+        splits = split_images(skipping, image_set)
+        used = audit_image_set(image_set, splits)
+        if used.found_problems:
+            raise make_error("data", used.found_problems)
+    except DataProblemsError as error:
+        names = findings.name_files(bad)
+        further = [Problem(f"{len(bad)} image files cannot be used", names, "replace or remove them")] if bad else []
+        raise make_error(make_printable(str(first.survey.path)), [*error.problems, *further]) from None
+    found: list[Problem] = [
+        *findings.list_findings(image_set, report, bad, unused),
+        *list_rare_classes(image_set, splits),
+    ]
+    findings.print_findings(first.survey, found, console)
+    console.print(findings.build_class_table(image_set, used))
+    for line in (findings.describe_balance(image_set, used), findings.describe_splits(first.survey)):
+        findings.print_line(line, console)
+    left_out = [f"{len(bad)} image files cannot be used"] if bad else []
+    left_out += [f"{report.num_leaks} training images are also in another split"] if report.num_leaks else []
+    return replace(
+        first,
+        skip_reason=f"{' and '.join(left_out)}: they are left out." if left_out else "",
+        weightings=list_weightings(used.class_counts["train"], has_group=False),
+    )
+
+
+def _read(first: FirstSpec) -> StudySpec:
+    return validate_spec(tomllib.loads(write_spec_text(first)), where="study init")
