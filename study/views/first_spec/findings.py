@@ -29,22 +29,19 @@ def list_findings(
         bad: image files that cannot be used.
         unused: files that are not images.
     """
+    copies = "the training images among them that are also in another split are left out"
     found = [
-        Problem(f"{len(unused)} files are no images", name_files(unused), "they are not used"),
+        Problem(f"{count(len(unused), 'file')} not used", name_files(unused), ""),
+        Problem(f"{count(len(bad), 'image file')} cannot be used", name_files(bad), "left out"),
         Problem(
-            f"{len(bad)} image files cannot be used", name_files(bad), 'they are left out (data.on_bad_image = "skip")'
-        ),
-        Problem(
-            f"{report.num_duplicates} images are copies",
+            f"{count(report.num_duplicates, 'exact copy')} of other images",
             tuple(" = ".join(name_images(image_set, ids)) for ids in report.duplicates),
-            "of equal images in two splits, the one that is trained on is left out"
-            if report.num_leaks
-            else "equal images are in one split, so that they do no harm",
+            copies if report.num_leaks else "none is in two splits",
         ),
         Problem(
-            f"{sum(map(len, report.conflicts))} of them have more than one label",
+            "equal images with different labels",
             tuple(" = ".join(name_images(image_set, ids)) for ids in report.conflicts),
-            "remove the copies in the wrong class",
+            "remove those in the wrong class",
         ),
     ]
     return [problem for problem in found if problem.names]
@@ -142,6 +139,12 @@ def describe_next(file: Path) -> list[str]:
         f"next: study inspect {file}    (shows the images, duplicates and label issues; trains nothing)",
         f"      study run {file}",
     ]
+
+
+def count(number: int, noun: str) -> str:
+    """Return the number with its noun in singular or plural, such as "3 copies"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def print_line(text: str, console: Console) -> None:

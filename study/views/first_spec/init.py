@@ -1,6 +1,7 @@
 """`study init`: from a folder of images to a spec that runs."""
 
 import functools
+import itertools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -62,8 +63,9 @@ def explain_init(console: Console) -> None:
     """Print what `study init` takes, and the presets with the first sentence of each."""
     findings.print_line(EXPLANATION, console)
     for name in preset_names():
-        first_line = read_preset(name).partition("\n")[0].removeprefix("# ")
-        findings.print_line(f"  {name:12} {first_line}", console)
+        lines = itertools.takewhile(lambda line: line.startswith("# "), read_preset(name).splitlines())
+        comment = " ".join(line.removeprefix("# ") for line in lines)
+        findings.print_line(f"  {name:12} {comment.partition('. ')[0].rstrip('.')}", console)
 
 
 def run_init(options: InitOptions, console: Console) -> Path:
@@ -98,6 +100,7 @@ def run_init(options: InitOptions, console: Console) -> Path:
         machine=machine,
         weights=weights,
         group=options.group,
+        is_size_given=options.image_size is not None,
         weightings=("none",),
         skip_reason="Files that cannot be used are left out.",
     )
@@ -156,21 +159,21 @@ def _decode(first: FirstSpec, console: Console) -> FirstSpec:
             raise make_error("data", used.found_problems)
     except DataProblemsError as error:
         names = findings.name_files(bad)
-        further = [Problem(f"{len(bad)} image files cannot be used", names, "replace or remove them")] if bad else []
+        rule = f"{findings.count(len(bad), 'image file')} cannot be used"
+        further = [Problem(rule, names, "replace or remove them")] if bad else []
         raise make_error(make_printable(str(first.survey.path)), [*error.problems, *further]) from None
-    found: list[Problem] = [
-        *findings.list_findings(image_set, report, bad, unused),
-        *list_rare_classes(image_set, splits),
-    ]
+    rare = [found.problem for found in list_rare_classes(image_set, splits)]
+    found = [*findings.list_findings(image_set, report, bad, unused), *rare]
     findings.print_findings(first.survey, found, console)
     console.print(findings.build_class_table(image_set, used))
     for line in (findings.describe_balance(image_set, used), findings.describe_splits(first.survey)):
         findings.print_line(line, console)
-    left_out = [f"{len(bad)} image files cannot be used"] if bad else []
-    left_out += [f"{report.num_leaks} training images are also in another split"] if report.num_leaks else []
+    left_out = [f"{findings.count(len(bad), 'image file')} that cannot be used"] if bad else []
+    if report.num_leaks:
+        left_out.append(f"{findings.count(report.num_leaks, 'training image')} that are also in another split")
     return replace(
         first,
-        skip_reason=f"{' and '.join(left_out)}: they are left out." if left_out else "",
+        skip_reason=f"Without {' and '.join(left_out)}." if left_out else "",
         weightings=list_weightings(used.class_counts["train"], has_group=False),
     )
 

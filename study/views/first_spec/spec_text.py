@@ -30,6 +30,7 @@ class FirstSpec:
         machine: the devices.
         weights: the pretrained weights.
         group: as of `data.group`; None without groups.
+        is_size_given: whether the user chose the image size.
         weightings: the class weightings worth a search.
         skip_reason: why files are skipped; "" to refuse bad files.
     """
@@ -40,6 +41,7 @@ class FirstSpec:
     machine: Machine
     weights: WeightsChoice
     group: str | None
+    is_size_given: bool
     weightings: Sequence[str]
     skip_reason: str
 
@@ -113,7 +115,8 @@ def _train(first: FirstSpec) -> list[str]:
         lines += ["# The images' own size: they are stored and trained on as they are."]
     else:
         where = "a GPU" if first.machine.num_gpus else "a CPU; pretrained weights do better at 224, on a GPU"
-        lines += [f"# Side of the model's input in pixels. {proposal.image_size} is what the time allows on {where}."]
+        why = "As given" if first.is_size_given else f"{proposal.image_size} is what the time allows on {where}"
+        lines += [f"# Side of the model's input in pixels. {why}."]
     lines += [
         f"image_size = {proposal.image_size}",
         "# Images per step; an epoch has eight steps or more.",
