@@ -170,7 +170,7 @@ def _decode(first: FirstSpec, console: Console) -> FirstSpec:
         findings.print_line(line, console)
     left_out = [f"{findings.count(len(bad), 'image file')} that cannot be used"] if bad else []
     if report.num_leaks:
-        left_out.append(f"{findings.count(report.num_leaks, 'training image')} that are also in another split")
+        left_out.append(f"{findings.count(report.num_leaks, 'training image')} also in another split")
     return replace(
         first,
         skip_reason=f"Without {' and '.join(left_out)}." if left_out else "",

@@ -1,5 +1,6 @@
 """The proposal of `study init`: image size, budget and seeds of a first study that ends within a stated time."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -155,17 +156,20 @@ def estimate_seconds(costs: Mapping[str, TrialCost], budget: Budget, machine: Ma
 def _use_fewer_images(proposal: Proposal, survey: Survey, machine: Machine, available: float) -> Proposal:
     """Return the proposal with as many images as fit into the available seconds, but some of each class."""
     used = sum(sum(counts) for split, counts in survey.class_counts.items() if split != "test")
-    setup = {arm: replace(cost, epoch_seconds=0.0) for arm, cost in proposal.costs.items()}
-    fixed_seconds = estimate_seconds(setup, proposal.budget, machine)
-    share = max(available - fixed_seconds, 0.0) / max(proposal.seconds - fixed_seconds, 1e-9)
-    num_images = min(used, max(int(share * used), MIN_IMAGES_PER_CLASS * len(survey.class_names)))
-    costs = {
-        arm: replace(cost, epoch_seconds=cost.epoch_seconds * num_images / used) for arm, cost in proposal.costs.items()
-    }
-    return replace(
-        proposal,
-        num_images=num_images if num_images < used else None,
-        costs=costs,
-        seconds=estimate_seconds(costs, proposal.budget, machine),
-        batch_size=choose_batch_size(proposal.batch_size, num_images // 2),
-    )
+
+    def reduce(num_images: int) -> Proposal:
+        costs = {
+            arm: replace(cost, epoch_seconds=cost.epoch_seconds * num_images / used)
+            for arm, cost in proposal.costs.items()
+        }
+        return replace(
+            proposal,
+            num_images=num_images,
+            costs=costs,
+            seconds=estimate_seconds(costs, proposal.budget, machine),
+            batch_size=choose_batch_size(proposal.batch_size, num_images // 2),
+        )
+
+    choices = range(min(used, MIN_IMAGES_PER_CLASS * len(survey.class_names)), used)
+    num_fitting = bisect_right(choices, available, key=lambda num_images: reduce(num_images).seconds)
+    return reduce(choices[max(0, num_fitting - 1)]) if choices else proposal

@@ -1,0 +1,211 @@
+"""`study init`: everything that is found is said at once, and the spec that it writes can be prepared."""
+
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search_spaces.errors import UserInputError
+from study.inputs.fitted_defaults import prepare_new
+from study.inputs.preparation import load_split_images
+from study.spec.reading import load_spec, preset_names, validate_spec
+from study.views.first_spec import init, machine
+from study.views.first_spec.machine import choose_weights, measure_costs
+from tests.study.command_line import Outcome, run_cli
+from tests.trainables.data.layout_files import write_classes, write_image, write_imagefolder, write_listed, write_splits
+from tests.trainables.data.parquet_files import encode, make_pixels, write_parquet
+from trainables.data.image_audit import check_image_set
+from trainables.models.weights import PUBLISHED_URLS
+from trainables.training.trial_cost import TrialCost
+
+Init = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def fixed_costs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    costs = {arm: TrialCost(setup_seconds=1.0, epoch_seconds=s) for arm, s in (("resnet18", 1.0), ("resnet50", 3.0))}
+    monkeypatch.setattr(init, "measure_costs", lambda *_, **__: costs)
+    monkeypatch.setattr(machine, "_can_be_fetched", lambda url: pytest.fail(f"a test may not look for {url}"))
+    return
+
+
+@pytest.fixture
+def run_init(tmp_path: Path) -> Init:
+    def call(path: Path, *options: str | Path, status: int = 0) -> Outcome:
+        got = run_cli("init", path, "--to", tmp_path / "first.toml", "--weights", "none", *options)
+        assert got.status == status, got.output + got.errors
+        assert (tmp_path / "first.toml").exists() == (status == 0)
+        return got
+
+    return call
+
+
+def write_parquet_set(root: Path) -> Path:
+    for split, count in (("train", 60), ("test", 12)):
+        images = [encode(make_pixels(1000 * len(split) + i)) for i in range(count)]
+        write_parquet(root / f"{split}-00000-of-00001.parquet", images, [i % 3 for i in range(count)])
+    return root
+
+
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "flat": write_classes,
+    "train and val": lambda root: write_splits(root, {"train": 20, "val": 8}),
+    "train, val and test": lambda root: write_splits(root, {"train": 20, "valid": 8, "test": 4}),
+    "train and test": lambda root: write_splits(root, {"train": 20, "test": 4}),
+    "manifest": lambda root: write_listed(root, count=80),
+    "manifest with splits": lambda root: write_listed(root, count=80, splits=True),
+    "imagefolder": lambda root: write_imagefolder(root, {"train": 40, "test": 10}),
+    "nested": lambda root: write_classes(root, ("pets/cat", "pets/dog", "eel")),
+    "parquet": write_parquet_set,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, run_init: Init) -> None:
+    grouped = ["--group", "patient"] if layout == "manifest" else []
+    got = run_init(LAYOUTS[layout](tmp_path / "own images"), *grouped)
+    spec, text = load_spec(str(tmp_path / "first.toml"))
+    check_image_set(*load_split_images(spec))
+    assert (spec.name, spec.train.image_size) == (
+        "labels" if "manifest" in layout else "own-images",
+        8 if layout != "parquet" else 12,
+    )
+    assert spec.train.crop_min_area == 1.0, "small squares are not cropped"
+    assert spec.search.fixed["interpolation"] == "bicubic", "nothing is interpolated"
+    assert f"next: study inspect {tmp_path / 'first.toml'}" in got.output
+    comments = [line for line in (tmp_path / "first.toml").read_text().splitlines() if line.startswith("#")]
+    assert len(comments) > 10
+    assert tomllib.loads(text)["data"].get("group") == (grouped or [None])[-1]
+
+
+def write_photographs(root: Path, counts: dict[str, int]) -> Path:
+    generator = np.random.default_rng(0)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            size = (int(generator.integers(70, 120)), int(generator.integers(70, 120)), 3)
+            pixels = generator.integers(0, 256, size, dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.jpg", quality=50)
+    return root
+
+
+def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_init: Init) -> None:
+    got = run_init(write_photographs(tmp_path / "insects", {"ants": 60, "bees": 60}), "--image-size", "16")
+    new = prepare_new(*load_spec(str(tmp_path / "first.toml")))
+    assert new.fitted.notes == (), "the spec already fits"
+    assert new.prepared.image_set.images.shape == (120, 18, 18, 3)
+    assert new.prepared.fixed["crop_min_area"] == 0.35
+    assert new.prepared.fixed["batch_size"] == 8
+    assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
+    assert "the classes are balanced" in got.output
+    assert "bees      30       9        9    12   60" in got.output
+    assert "aspect ratios 0.6" in got.output
+
+
+def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) -> None:
+    root = write_splits(tmp_path / "odd", {"train": 40, "val": 12})
+    write_classes(root / "train", ("eel",), per_class=4, start=500_000)
+    write_classes(root / "val", ("eel",), per_class=2, start=600_000)
+    write_classes(root / "train", ("cat",), per_class=80, start=700_000)
+    (root / "train/cat/notes.txt").write_text("notes")
+    (root / "train/cat/broken.jpg").write_bytes(encode(make_pixels(1, 64), "JPEG")[:900])
+    (root / "train/dog/empty.png").write_bytes(b"")
+    (root / "val/dog/copy.png").write_bytes((root / "train/dog/001.png").read_bytes())
+    got = run_init(root)
+    for part in (
+        "1 file not used: train/cat/notes.txt (not an image)",
+        "2 image files cannot be used: train/cat/broken.jpg (cannot be decoded",
+        "train/dog/empty.png (empty (0 bytes)); left out",
+        "1 exact copy of other images: train/dog/001.png = val/dog/copy.png; the training images",
+        "the largest class (cat) has 21.3 times the training images of the smallest (eel)",
+        "a split has one image only of 1 of the 3 classes: eel",
+        "the published validation images",
+    ):
+        assert part in got.output
+    text = (tmp_path / "first.toml").read_text()
+    assert "# Without 2 image files that cannot be used and 1 training image also in another split." in text
+    new = prepare_new(*load_spec(str(tmp_path / "first.toml")))
+    assert new.fitted.spec.data.on_bad_image == "skip"
+    assert new.fitted.spec.search.ranges["class_weighting"] == ["none", "inverse_frequency"]
+    assert new.prepared.image_set.origin is not None
+    assert len(new.prepared.image_set.origin.skipped) == 4
+
+
+def test_images_that_cannot_be_used_at_all_are_refused_in_one_message(tmp_path: Path, run_init: Init) -> None:
+    root = write_classes(tmp_path / "bad", ("cat",), per_class=5)
+    write_image(root / "stray.png", 1)
+    write_image(root / "dog/0.png", 2)
+    (root / "cat/empty.png").write_bytes(b"")
+    (root / "nothing").mkdir()
+    got = run_init(root, status=2)
+    for part in ("stray.png", "nothing/", "dog (1", "cat/empty.png (empty (0 bytes))"):
+        assert part in got.errors
+    assert got.errors.startswith(f"error: {root} has 4 problems:")
+    assert "there is no" in run_init(tmp_path / "nowhere", status=2).errors
+
+
+def test_what_only_decoding_finds_is_in_the_message_of_the_splits(tmp_path: Path, run_init: Init) -> None:
+    """Of the five images of one class, two are damaged behind their headers; three cannot fill four splits."""
+    root = write_classes(tmp_path / "rare")
+    for number in range(5):
+        data = encode(make_pixels(number, 32))
+        (root / "eel").mkdir(exist_ok=True)
+        (root / "eel" / f"{number}.png").write_bytes(data if number > 1 else data[:1500])
+    got = run_init(root, "--image-size", "8", status=2)
+    assert "eel (3 in all" in got.errors
+    assert "eel/0.png (cannot be decoded" in got.errors
+
+
+def test_a_file_is_not_overwritten_without_force(tmp_path: Path, run_init: Init) -> None:
+    root = write_classes(tmp_path / "own")
+    run_init(root)
+    (tmp_path / "first.toml").write_text("mine")
+    again = run_cli("init", root, "--to", tmp_path / "first.toml", "--weights", "none")
+    assert (again.status, (tmp_path / "first.toml").read_text()) == (2, "mine")
+    assert "--force" in again.errors
+    run_init(root, "--force")
+    assert (tmp_path / "first.toml").read_text() != "mine"
+
+
+def test_without_a_folder_it_explains_and_asks_nothing() -> None:
+    got = run_cli("init")
+    assert got.status == 0
+    assert "train/, val/ and test/" in got.output
+    assert all(f"  {name} " in got.output for name in preset_names())
+    assert run_cli("init", "--weights", "none").status == 2
+
+
+def test_weights_are_those_that_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(machine, "_can_be_fetched", lambda url: "resnet18" in url)
+    offline = choose_weights(None)
+    assert (offline.weights, offline.are_missing) == ("none", True)
+    assert all(url in offline.reason for url in PUBLISHED_URLS.values())
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / PUBLISHED_URLS["resnet50"].rpartition("/")[2]).touch()
+    online = choose_weights(None)
+    assert online.weights == "imagenet"
+    assert "downloads" in online.reason
+    (tmp_path / "checkpoints" / PUBLISHED_URLS["resnet18"].rpartition("/")[2]).touch()
+    assert "downloads" not in choose_weights(None).reason
+    with pytest.raises(UserInputError, match=r"must hold resnet18\.pt"):
+        choose_weights(str(tmp_path))
+
+
+def test_costs_are_measured_by_training() -> None:
+    data = {
+        "name": "cost",
+        "data": {"source": "digits"},
+        "train": {"image_size": 8, "batch_size": 4},
+        "search": {"max_epochs": 2, "allocation": "pooled"},
+    }
+    few, many = (
+        measure_costs(validate_spec(data, "test"), num_classes=3, num_train=n, num_search=4, stored_side=9)["all"]
+        for n in (12, 1200)
+    )
+    assert 0 < few.setup_seconds < 60
+    assert 10 * few.epoch_seconds < many.epoch_seconds
+    assert many.of_epochs(3) == many.setup_seconds + 3 * many.epoch_seconds
