@@ -1,7 +1,7 @@
 """The data of a spec: images, splits, weights, and the fixed settings of every trial."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
 from study.spec.study_spec import StudySpec
-from trainables.data.image_audit import check_image_set
+from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.images import ImageSet
+from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.sources import DECODING, decodes_files, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model
@@ -50,7 +50,10 @@ def prepare(spec: StudySpec) -> Prepared:
     """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
     weights = locate_weights(spec.model.weights)
     image_set = load_images(spec)
-    splits = split_images(spec, image_set)
+    splits, leaks = _split_images(spec, image_set)
+    if leaks and image_set.origin is not None:
+        origin = replace(image_set.origin, skipped=image_set.origin.skipped + leaks)
+        image_set = replace(image_set, origin=origin)
     check_image_set(image_set, splits)
     prepared = Prepared(
         image_set=image_set,
@@ -74,11 +77,19 @@ def prepare(spec: StudySpec) -> Prepared:
 
 
 def split_images(spec: StudySpec, image_set: ImageSet) -> Splits:
-    """Return the spec's splits of its images; raise UserInputError if a fraction or number does not fit them."""
+    """Return the spec's splits of its images; raise UserInputError if a fraction or number does not fit them.
+
+    With `data.on_bad_image = "skip"` they lack the training images that also occur in another split.
+    """
+    return _split_images(spec, image_set)[0]
+
+
+def _split_images(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[SkippedFile, ...]]:
+    """Return the splits and the training images that they lack."""
     test_fraction = spec.data.test_fraction
     if test_fraction is None and image_set.official_test is None:
         test_fraction = DEFAULT_TEST_FRACTION
-    return make_splits(
+    splits = make_splits(
         image_set,
         seed=spec.seed,
         search_fraction=spec.data.search_fraction,
@@ -86,6 +97,7 @@ def split_images(spec: StudySpec, image_set: ImageSet) -> Splits:
         test_fraction=test_fraction,
         num_test_images=spec.data.num_test_images,
     )
+    return drop_leaks(image_set, splits) if spec.data.on_bad_image == "skip" else (splits, ())
 
 
 def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None) -> ImageSet:

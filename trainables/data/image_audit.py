@@ -1,7 +1,7 @@
 """Audit of an image set: shape, dtype, range and layout of each stage; duplicates, leaks and class balance."""
 
-import hashlib
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search_spaces.errors import UserInputError
-from trainables.data.images import ImageSet
+from trainables.data.images import ImageSet, SkippedFile
+from trainables.data.pixel_files import measure_facts
+from trainables.data.problems import Problem, make_error
 from trainables.data.splits import SPLIT_NAMES, Splits
 
 MAX_BLANK_FRACTION = 0.01
 MAX_LEAK_FRACTION = 0.01
 MAX_CLASS_RATIO = 100.0
-NUM_NAMED = 5
+MAX_CONFLICT_FRACTION = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,48 +52,61 @@ class AuditReport:
         num_blank: Images of the splits that have one constant color.
         num_duplicates: Images of the splits whose bytes equal those of another one, not counting the first of each kind.
         num_leaks: Images of the training split whose bytes also occur in another split.
+        duplicates: Sorted sample ids of each set of equal images, those with two labels or in two splits included.
+        conflicts: Those of `duplicates` that have more than one label.
         class_counts: Images per class, in the order of the class names, by split.
-        problems: Descriptions of all problems.
+        found_problems: All problems, with the names of the images that have them.
     """
 
     stages: tuple[AuditStage, ...]
     num_blank: int
     num_duplicates: int
     num_leaks: int
+    duplicates: tuple[tuple[int, ...], ...]
+    conflicts: tuple[tuple[int, ...], ...]
     class_counts: Mapping[str, tuple[int, ...]]
-    problems: tuple[str, ...]
+    found_problems: tuple[Problem, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence per problem."""
+        return tuple(map(str, self.found_problems))
 
 
 def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     """Return the audit of `image_set` under `splits`; `check_image_set` raises for its problems."""
-    flat = image_set.images.reshape(len(image_set), -1)
-    lowest, highest = flat.min(axis=1), flat.max(axis=1)
+    facts = measure_facts(image_set.images)
     used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
-    digests = hash_images(image_set.images, used)
     counts = {
         name: np.bincount(image_set.labels[getattr(splits, name)], minlength=image_set.num_classes)
         for name in SPLIT_NAMES
     }
-    blank = np.sort(used[lowest[used] == highest[used]])
-    leaks = _find_leaks(digests, splits)
+    blank = np.sort(used[facts.lowest[used] == facts.highest[used]])
+    duplicates = _find_duplicates(facts.digests, used)
+    conflicts = tuple(ids for ids in duplicates if len(set(image_set.labels[list(ids)])) > 1)
+    leaks = find_leaks(image_set, splits)
+    problems = [_describe_blank(blank, len(used), image_set), _describe_conflicts(conflicts, len(used), image_set)]
     stages = [
-        _images_stage("images", image_set.images.shape, lowest, highest, _describe_blank(blank, len(used))),
+        _images_stage("images", image_set.images.shape, facts.lowest, facts.highest, problems),
         _labels_stage(image_set),
         *_masks_stage(image_set),
     ]
     for name in SPLIT_NAMES:
         indices = getattr(splits, name)
-        problem = _describe_leaks(leaks, len(used) - len(indices)) if name == "train" else None
-        problem = problem or _describe_imbalance(counts[name], image_set.class_names)
+        problems = [_describe_imbalance(counts[name], image_set.class_names)]
+        if name == "train":
+            problems.insert(0, _describe_leaks(leaks, len(used) - len(indices), image_set))
         shape = (len(indices), *image_set.images.shape[1:])
-        stages.append(_images_stage(name, shape, lowest[indices], highest[indices], problem))
+        stages.append(_images_stage(name, shape, facts.lowest[indices], facts.highest[indices], problems))
     return AuditReport(
-        stages=tuple(stages),
+        stages=tuple(stage for stage, _ in stages),
         num_blank=len(blank),
-        num_duplicates=len(used) - len(set(digests.values())),
+        num_duplicates=sum(len(ids) - 1 for ids in duplicates),
         num_leaks=len(leaks),
+        duplicates=duplicates,
+        conflicts=conflicts,
         class_counts={name: tuple(int(c) for c in per_class) for name, per_class in counts.items()},
-        problems=tuple(f"{stage.name}: {stage.problem}" for stage in stages if stage.problem),
+        found_problems=tuple(problem for _, found in stages for problem in found),
     )
 
 
@@ -100,14 +114,29 @@ def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     """Return the audit of an image set without problems.
 
     Raises:
-        UserInputError: With the first problem: more than 1 % blank images, training images in other splits amounting to more
-            than 1 % of the held-out images, a class with over 100 times the images of another, or values that are not
-            those of 8-bit images.
+        UserInputError: With all problems: more than 1 % blank images, more than 1 % equal images with different labels, training
+            images in other splits amounting to more than 1 % of the held-out images, a class with over 100 times the images
+            of another, classes without images, or values that are not those of 8-bit images.
     """
     report = audit_image_set(image_set, splits)
-    if report.problems:
-        raise UserInputError(report.problems[0])
+    if report.found_problems:
+        raise make_error("data", report.found_problems)
     return report
+
+
+def drop_leaks(image_set: ImageSet, splits: Splits) -> tuple[Splits, tuple[SkippedFile, ...]]:
+    """Return the splits without the training images that also occur in another split, and which those are."""
+    leaks = find_leaks(image_set, splits)
+    names = name_images(image_set, leaks)
+    skipped = tuple(SkippedFile(name=name, reason="also in the search, confirm or test split") for name in names)
+    train = np.setdiff1d(splits.train, np.array(leaks, dtype=np.int64))
+    return dataclasses.replace(splits, train=train), skipped
+
+
+def name_images(image_set: ImageSet, ids: Iterable[int]) -> tuple[str, ...]:
+    """Return the names of the images' files, or "sample 7" where they were not files."""
+    origin = image_set.origin
+    return tuple(f"sample {i}" if origin is None else origin.names[i] for i in ids)
 
 
 def audit_batch(name: str, tensor: Tensor, layout: str, low: float, high: float) -> AuditStage:
@@ -168,76 +197,122 @@ def hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int,
     Returns:
         Sample id -> 16 bytes of BLAKE2b.
     """
-    return {
-        int(i): hashlib.blake2b(np.ascontiguousarray(images[i]).data, digest_size=16).digest() for i in np.sort(used)
-    }
+    digests = measure_facts(images).digests
+    return {int(i): digests[i] for i in np.sort(used)}
 
 
-def _find_leaks(digests: Mapping[int, bytes], splits: Splits) -> list[int]:
+def find_leaks(image_set: ImageSet, splits: Splits) -> list[int]:
     """Return the sorted training ids whose images occur in another split."""
-    held_out = {digests[int(i)] for name in SPLIT_NAMES if name != "train" for i in getattr(splits, name)}
-    return [int(i) for i in splits.train if digests[int(i)] in held_out]
+    digests = measure_facts(image_set.images).digests
+    held_out = {digests[i] for name in SPLIT_NAMES if name != "train" for i in getattr(splits, name)}
+    return [int(i) for i in splits.train if digests[i] in held_out]
+
+
+def _find_duplicates(digests: Sequence[bytes], used: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """Return the sorted ids of each set of equal images."""
+    alike: dict[bytes, list[int]] = {}
+    for i in np.sort(used):
+        alike.setdefault(digests[i], []).append(int(i))
+    return tuple(tuple(ids) for ids in alike.values() if len(ids) > 1)
+
+
+def _make_stage(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    limits: tuple[float, float],
+    layout: str,
+    problems: Iterable[Problem | None],
+) -> tuple[AuditStage, list[Problem]]:
+    """Return the stage, whose problem is the rules of all problems, and the problems with the stage's name before the rule."""
+    found = [problem for problem in problems if problem is not None]
+    text = "; ".join(problem.rule for problem in found) or None
+    stage = AuditStage(name, tuple(shape), dtype, *limits, layout, text)
+    return stage, [dataclasses.replace(problem, rule=f"{name}: {problem.rule}") for problem in found]
 
 
 def _images_stage(
-    name: str, shape: tuple[int, ...], lowest: NDArray[np.uint8], highest: NDArray[np.uint8], problem: str | None
-) -> AuditStage:
-    minimum = float(lowest.min()) if len(lowest) else float("nan")
-    maximum = float(highest.max()) if len(highest) else float("nan")
-    if maximum <= 1:
-        problem = f"8-bit images are expected, but no value is above {maximum:g}; were floats in [0, 1] rounded?"
-    return AuditStage(
-        name, tuple(shape), "uint8", minimum, maximum, "NHWC", problem if shape[0] else "there are no images"
-    )
+    name: str,
+    shape: tuple[int, ...],
+    lowest: NDArray[np.uint8],
+    highest: NDArray[np.uint8],
+    problems: Iterable[Problem | None],
+) -> tuple[AuditStage, list[Problem]]:
+    limits = (float(lowest.min()), float(highest.max())) if len(lowest) else (float("nan"), float("nan"))
+    if not shape[0]:
+        problems = [Problem("there are no images", (), "add images")]
+    elif limits[1] <= 1:
+        rule = f"8-bit images are expected, but no value is above {limits[1]:g}; were floats in [0, 1] rounded?"
+        problems = [Problem(rule, (), "save the images with values up to 255")]
+    return _make_stage(name, shape, "uint8", limits, "NHWC", problems)
 
 
-def _labels_stage(image_set: ImageSet) -> AuditStage:
+def _labels_stage(image_set: ImageSet) -> tuple[AuditStage, list[Problem]]:
     labels = image_set.labels
     missing = np.flatnonzero(np.bincount(labels, minlength=image_set.num_classes) == 0)
-    names = ", ".join(image_set.class_names[k] for k in missing[:NUM_NAMED])
-    low, high = (float(labels.min()), float(labels.max())) if len(labels) else (float("nan"), float("nan"))
-    problem = f"{len(missing)} classes have no image ({names}); drop them or add images" if len(missing) else None
-    return AuditStage("labels", labels.shape, str(labels.dtype), low, high, "N", problem)
+    names = tuple(image_set.class_names[k] for k in missing)
+    limits = (float(labels.min()), float(labels.max())) if len(labels) else (float("nan"), float("nan"))
+    problem = Problem(f"{len(names)} classes have no image", names, "drop them or add images") if names else None
+    return _make_stage("labels", labels.shape, str(labels.dtype), limits, "N", [problem])
 
 
-def _masks_stage(image_set: ImageSet) -> list[AuditStage]:
+def _masks_stage(image_set: ImageSet) -> list[tuple[AuditStage, list[Problem]]]:
     masks = image_set.masks
     if masks is None:
         return []
-    empty = int((~masks.reshape(len(masks), -1).any(axis=1)).sum())
-    problem = f"{empty} masks mark no object" if empty else None
-    if masks.shape != image_set.images.shape[:3]:
-        problem = f"masks must have the images' shape {image_set.images.shape[:3]}, but have {masks.shape}"
-    return [AuditStage("masks", masks.shape, str(masks.dtype), float(masks.min()), float(masks.max()), "NHW", problem)]
+    empty = np.flatnonzero(~masks.reshape(len(masks), -1).any(axis=1))
+    problems = [
+        Problem(f"{len(empty)} masks mark no object", name_images(image_set, empty.tolist()), "correct them")
+        if len(empty)
+        else None,
+        Problem(
+            f"masks must have the images' shape {image_set.images.shape[:3]}, but have {masks.shape}",
+            (),
+            "correct them",
+        )
+        if masks.shape != image_set.images.shape[:3]
+        else None,
+    ]
+    limits = (float(masks.min()), float(masks.max()))
+    return [_make_stage("masks", masks.shape, str(masks.dtype), limits, "NHW", problems)]
 
 
-def _describe_blank(blank: NDArray[np.int64], num_used: int) -> str | None:
+def _describe_blank(blank: NDArray[np.int64], num_used: int, image_set: ImageSet) -> Problem | None:
     if len(blank) <= MAX_BLANK_FRACTION * num_used:
         return None
-    return (
-        f"at most {MAX_BLANK_FRACTION:.0%} of the images may be blank (one constant color), but {len(blank)} of "
-        f"{num_used} are (sample ids {_name_some(blank.tolist())}); remove them"
+    rule = f"at most {MAX_BLANK_FRACTION:.0%} of the images may be blank (one constant color), but {len(blank)} of {num_used} are"
+    return Problem(rule, name_images(image_set, blank.tolist()), "remove them")
+
+
+def _describe_conflicts(conflicts: Sequence[tuple[int, ...]], num_used: int, image_set: ImageSet) -> Problem | None:
+    num_images = sum(map(len, conflicts))
+    if num_images <= MAX_CONFLICT_FRACTION * num_used:
+        return None
+    rule = (
+        f"at most {MAX_CONFLICT_FRACTION:.0%} of the images may be equal to an image of another class, but {num_images} of "
+        f"{num_used} are"
     )
+    names = tuple(" = ".join(name_images(image_set, ids)) for ids in conflicts)
+    return Problem(rule, names, "keep each in its class and remove the other copies")
 
 
-def _describe_leaks(leaks: list[int], num_held_out: int) -> str | None:
+def _describe_leaks(leaks: list[int], num_held_out: int, image_set: ImageSet) -> Problem | None:
     if len(leaks) <= MAX_LEAK_FRACTION * num_held_out:
         return None
-    return (
+    rule = (
         f"training images that also occur in another split may be at most {MAX_LEAK_FRACTION:.0%} of the {num_held_out} "
-        f"held-out images, but there are {len(leaks)} (sample ids {_name_some(leaks)}); remove duplicates from the source"
+        f"held-out images, but there are {len(leaks)}"
     )
+    advice = 'remove the copies, or set data.on_bad_image = "skip" to train without them'
+    return Problem(rule, name_images(image_set, leaks), advice)
 
 
-def _describe_imbalance(counts: NDArray[np.int64], class_names: tuple[str, ...]) -> str | None:
+def _describe_imbalance(counts: NDArray[np.int64], class_names: tuple[str, ...]) -> Problem | None:
     rare, frequent = int(counts.argmin()), int(counts.argmax())
     if counts[frequent] <= MAX_CLASS_RATIO * counts[rare]:
         return None
-    return (
+    rule = (
         f"a class may have at most {MAX_CLASS_RATIO:g} times the images of another, but {class_names[frequent]!r} has "
-        f"{counts[frequent]} and {class_names[rare]!r} {counts[rare]}; add images of the rare class or drop it"
+        f"{counts[frequent]} and {class_names[rare]!r} {counts[rare]}"
     )
-
-
-def _name_some(ids: list[int]) -> str:
-    return ", ".join(map(str, ids[:NUM_NAMED])) + (", ..." if len(ids) > NUM_NAMED else "")
+    return Problem(rule, (), "add images of the rare class or drop it")

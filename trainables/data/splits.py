@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
+from trainables.data.pixel_files import recall
 from trainables.data.problems import Problem, make_error
 from trainables.seeds import numpy_generator
 
@@ -49,13 +50,24 @@ class Splits:
 
 
 def compute_data_fingerprint(image_set: ImageSet) -> str:
-    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels, the class names and the groups, if any."""
-    digest = hashlib.sha256(repr((image_set.images.shape, image_set.class_names)).encode())
-    digest.update(np.ascontiguousarray(image_set.images).data)
-    digest.update(np.ascontiguousarray(image_set.labels, dtype="<i8").data)
+    """Return the first 16 hex digits of SHA-256 of the shape, the images, the labels, the class names and the groups, if any.
+
+    It is kept beside the file of the pixels, where there is one.
+    """
+    header = repr((image_set.images.shape, image_set.class_names)).encode()
+    rest = np.ascontiguousarray(image_set.labels, dtype="<i8").tobytes()
     if image_set.groups is not None:
-        digest.update(np.ascontiguousarray(image_set.groups, dtype="<i8").data)
-    return digest.hexdigest()[:16]
+        rest += np.ascontiguousarray(image_set.groups, dtype="<i8").tobytes()
+
+    def compute() -> bytes:
+        digest = hashlib.sha256(header)
+        digest.update(np.ascontiguousarray(image_set.images).data)
+        digest.update(rest)
+        return digest.hexdigest()[:16].encode()
+
+    # The lengths of the parts follow from the shape, but for the groups, which exist or not.
+    others = hashlib.sha256(repr((header, len(rest))).encode() + rest).hexdigest()[:32]
+    return recall(image_set.images, f"fingerprint-{others}", compute).decode()
 
 
 def make_splits(

@@ -145,8 +145,8 @@ def test_a_parquet_column_gives_the_groups_and_reaches_the_spec(tmp_path: Path) 
     assert found.groups.tolist() == [1, 1, 0, 0, 2, 2]
     for column, message in (
         ("patients", "no column 'patients'.*patient.*correct data.group"),
-        ("holes", r"rows without a value of 'holes'.* \(2 rows\)"),
-        ("dose", "texts or whole numbers, but 'dose' .* holds double"),
+        ("holes", "2 rows without a value of 'holes'"),
+        ("dose", "texts or whole numbers, but 'dose' holds double"),
     ):
         with pytest.raises(UserInputError, match=message):
             load_image_set("parquet", file, group=column, **options)

@@ -1,6 +1,8 @@
 """The audit finds duplicates, leaks, blank images, and wrong ranges and shapes."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ import torch
 from torch import Tensor
 
 from search_spaces.errors import UserInputError
-from trainables.data.image_audit import audit_batch, audit_image_set, check_image_set
-from trainables.data.images import ImageSet
+from trainables.data.image_audit import audit_batch, audit_image_set, check_image_set, drop_leaks
+from trainables.data.images import ImageOrigin, ImageSet
 from trainables.data.sources import load_image_set
 from trainables.data.splits import SPLIT_NAMES, Splits, make_splits
 
@@ -43,11 +45,60 @@ def test_a_valid_set_has_no_problem(image_set: ImageSet, splits: Splits) -> None
 
 
 def test_duplicates_within_a_split_are_no_leak(image_set: ImageSet, splits: Splits) -> None:
-    image_set.images[splits.train[1]] = image_set.images[splits.train[0]]
-    image_set.images[splits.test[1]] = image_set.images[splits.test[0]]
+    copies = []
+    for split in (splits.train, splits.test):
+        first, other = np.flatnonzero(image_set.labels[split] == image_set.labels[split[0]])[:2]
+        image_set.images[split[other]] = image_set.images[split[first]]
+        copies.append((int(split[first]), int(split[other])))
     report = audit_image_set(image_set, splits)
     assert (report.num_duplicates, report.num_leaks) == (2, 0)
-    assert report.problems == ()
+    assert set(report.duplicates) == set(copies)
+    assert (report.problems, report.conflicts) == ((), ())
+
+
+def test_equal_images_of_two_classes_are_conflicts(image_set: ImageSet, splits: Splits) -> None:
+    train = splits.train
+    pairs = []
+    for label in range(2):
+        one, other = train[image_set.labels[train] == label][0], train[image_set.labels[train] == label + 2][0]
+        image_set.images[other] = image_set.images[one]
+        pairs.append(tuple(sorted((int(one), int(other)))))
+    report = audit_image_set(image_set, splits)
+    assert set(report.conflicts) == set(report.duplicates) == set(pairs)
+    with pytest.raises(UserInputError, match=rf"4 of 200 are.*sample {pairs[0][0]} = sample {pairs[0][1]}"):
+        check_image_set(image_set, splits)
+
+
+def with_names(image_set: ImageSet) -> ImageSet:
+    names = tuple(f"class/{i}.png" for i in range(len(image_set)))
+    sizes = np.full((len(image_set), 2), 24, np.int32)
+    return dataclasses.replace(image_set, origin=ImageOrigin(names=names, sizes=sizes, kinds={"RGB": len(image_set)}))
+
+
+def test_all_problems_are_in_one_message_with_the_files_names(image_set: ImageSet, splits: Splits) -> None:
+    image_set.images[:3] = 99
+    image_set.images[splits.train[:30]] = image_set.images[splits.test[0]]
+    with pytest.raises(UserInputError) as caught:
+        check_image_set(with_names(image_set), splits)
+    message = str(caught.value)
+    assert "3 of 200 are: class/0.png, class/1.png, class/2.png" in message
+    assert "and 10 more" in message
+    full = re.search(r"the full list is in (\S+)", message)
+    assert full is not None
+    assert f"class/{splits.train[29]}.png" in Path(full[1]).read_text()
+    Path(full[1]).unlink()
+
+
+def test_leaking_training_images_can_be_dropped(image_set: ImageSet, splits: Splits) -> None:
+    leaking = splits.train[5:8]
+    image_set.images[leaking] = image_set.images[splits.confirm[0]]
+    image_set.labels[leaking] = image_set.labels[splits.confirm[0]]
+    named = with_names(image_set)
+    kept, skipped = drop_leaks(named, splits)
+    assert [file.name for file in skipped] == [f"class/{i}.png" for i in leaking]
+    assert set(kept.train) == set(splits.train) - set(leaking)
+    assert check_image_set(named, kept).num_leaks == 0
+    assert drop_leaks(named, kept)[1] == ()
 
 
 @pytest.mark.parametrize("held_out", ["search", "confirm", "test"])
@@ -55,7 +106,10 @@ def test_a_training_image_in_another_split_is_a_leak(image_set: ImageSet, splits
     image_set.images[splits.train[:3]] = image_set.images[getattr(splits, held_out)[0]]
     report = audit_image_set(image_set, splits)
     assert (report.num_duplicates, report.num_leaks) == (3, 3)
-    with pytest.raises(UserInputError, match=f"sample ids {splits.train[0]}, {splits.train[1]}, {splits.train[2]}"):
+    with pytest.raises(
+        UserInputError,
+        match=f"there are 3: sample {splits.train[0]}, sample {splits.train[1]}, sample {splits.train[2]}",
+    ):
         check_image_set(image_set, splits)
 
 
@@ -85,7 +139,7 @@ def test_blank_images_are_counted_and_named(image_set: ImageSet, splits: Splits)
     assert audit_image_set(image_set, splits).num_blank == 2
     assert audit_image_set(image_set, splits).problems == ()
     image_set.images[2] = 12
-    with pytest.raises(UserInputError, match=r"3 of 200 are \(sample ids 0, 1, 2\)"):
+    with pytest.raises(UserInputError, match="3 of 200 are: sample 0, sample 1, sample 2"):
         check_image_set(image_set, splits)
 
 
@@ -111,7 +165,7 @@ def test_a_class_without_images_and_masks_without_objects(image_set: ImageSet, s
     more = dataclasses.replace(image_set, class_names=(*image_set.class_names, "ghost"))
     problems = audit_image_set(more, splits).problems
     assert any("ghost" in p and p.startswith("labels: ") for p in problems)
-    assert any(p == "masks: 1 masks mark no object" for p in problems)
+    assert any(p.startswith("masks: 1 masks mark no object: sample 5") for p in problems)
     misfit = dataclasses.replace(image_set, masks=image_set.masks[:, :-1])
     assert any("masks must have" in p for p in audit_image_set(misfit, splits).problems)
 

@@ -4,7 +4,6 @@ import functools
 import gzip
 import hashlib
 import io
-import json
 import os
 import pickle
 import shutil
@@ -13,38 +12,19 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 from torchvision import datasets
 
 from search_spaces.errors import UserInputError
-from trainables.data.image_memory import ImageMemoryBudget
+from tests.trainables.data.parquet_files import CLASSES, encode, make_pixels, write_parquet_folder
 from trainables.data.images import ImageSet
 from trainables.data.sources import SOURCES, load_image_set, option_names
-from trainables.data.sources.decoding import FORMATS, EncodedImage, decode_images
 from trainables.data.sources.descriptions import load_descriptions
-
-CLASSES = ("cat", "dog", "eel")
-SIZE = 12
-
-
-def make_pixels(seed: int, size: int = SIZE) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-
-
-def encode(pixels: np.ndarray, image_format: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format)
-    return buffer.getvalue()
 
 
 def write_class_folders(root: Path, per_class: int = 4, first_seed: int = 0) -> Path:
@@ -52,40 +32,6 @@ def write_class_folders(root: Path, per_class: int = 4, first_seed: int = 0) -> 
         (root / name).mkdir(parents=True)
         for i in range(per_class):
             (root / name / f"{i}.png").write_bytes(encode(make_pixels(first_seed + 100 * label + i)))
-    return root
-
-
-def write_parquet(
-    file: Path,
-    images: Sequence[bytes | None],
-    labels: Sequence[int | None],
-    names: Sequence[str] | None = CLASSES,
-    image_column: str = "img",
-) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(
-        {
-            image_column: pa.array(
-                [{"bytes": data, "path": None} for data in images],
-                type=pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-            ),
-            "label": pa.array(labels, type=pa.int64()),
-        }
-    )
-    if names is not None:
-        info = {"info": {"features": {"label": {"names": list(names), "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
-    pq.write_table(table, file, row_group_size=5)
-    return file
-
-
-def write_parquet_folder(root: Path) -> Path:
-    for part, per_class, seed in (("train", 4, 0), ("test", 2, 7000)):
-        labels = [label for _ in range(per_class) for label in range(3)]
-        images = [encode(make_pixels(seed + i)) for i in range(len(labels))]
-        half = len(labels) // 2
-        for shard, part_of in enumerate((slice(0, half), slice(half, None))):
-            write_parquet(root / f"{part}-{shard:05d}-of-00002.parquet", images[part_of], labels[part_of])
     return root
 
 
@@ -291,10 +237,6 @@ def test_class_groups_of_the_user(tmp_path: Path) -> None:
         ("garbage.png", b"no image at all", ("cannot be decoded",)),
         ("truncated.png", encode(make_pixels(1, 64))[:2000], ("cannot be decoded",)),
         ("truncated.jpg", encode(make_pixels(1, 64), "JPEG")[:900], ("cannot be decoded",)),
-        ("gray.png", encode(make_pixels(1)[..., 0]), ("grayscale in an RGB set",)),
-        ("alpha.png", encode(np.zeros((SIZE, SIZE, 4), np.uint8)), ("'RGBA'", "convert it to RGB")),
-        ("deep.png", encode(np.zeros((SIZE, SIZE), np.uint16)), ("I;16",)),
-        ("other_size.png", encode(make_pixels(1, SIZE + 1)), ("12x12", "13x13", "native_size")),
         ("pickled.png", pickle.dumps([1, 2, 3]), ("cannot be decoded",)),
     ],
 )
@@ -302,50 +244,6 @@ def test_folder_names_the_file_that_is_bad(tmp_path: Path, name: str, data: byte
     path = write_class_folders(tmp_path / "set")
     (path / "dog" / name).write_bytes(data)
     refuse(f"dog/{name}", *words, source="folder", path=path)
-
-
-def test_the_gray_image_is_named_even_if_it_comes_first(tmp_path: Path) -> None:
-    path = write_class_folders(tmp_path / "set")
-    (path / "cat" / "0.png").write_bytes(encode(make_pixels(1)[..., 0]))
-    assert refuse("cat/0.png is grayscale", source="folder", path=path)
-
-
-def test_a_grayscale_set_is_replicated(tmp_path: Path) -> None:
-    for seed, name in enumerate(CLASSES):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "0.png").write_bytes(encode(make_pixels(seed)[..., 0]))
-    images = load_image_set("folder", tmp_path).images
-    for seed in range(3):
-        np.testing.assert_array_equal(images[seed], np.repeat(make_pixels(seed)[..., :1], 3, axis=2))
-
-
-def write_png_header(file: Path, width: int, height: int) -> None:
-    """Return a PNG whose header declares width x height pixels, without data."""
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)))
-
-
-@pytest.mark.parametrize("side", [8_100, 10_000, 60_000])
-def test_a_decompression_bomb_is_refused_unopened(tmp_path: Path, side: int) -> None:
-    path = write_class_folders(tmp_path / "set")
-    write_png_header(path / "dog" / "bomb.png", side, side)
-    start = time.perf_counter()
-    refuse("dog/bomb.png", "megapixels", source="folder", path=path)
-    assert time.perf_counter() - start < 1
-
-
-def test_native_size_resizes_with_bicubic(tmp_path: Path) -> None:
-    path = write_class_folders(tmp_path / "set")
-    (path / "dog" / "large.png").write_bytes(encode(make_pixels(1, 40)))
-    image_set = load_image_set("folder", path, native_size=16)
-    assert image_set.images.shape[1:] == (16, 16, 3)
-    expected = Image.fromarray(make_pixels(0)).resize((16, 16), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(image_set.images[0], np.asarray(expected))
 
 
 def test_invalid_folder_layouts(tmp_path: Path) -> None:
@@ -377,179 +275,6 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     path = write_class_folders(tmp_path / "set")
     (path / "dog" / "0.png").chmod(0)
     refuse("dog/0.png", "permissions", source="folder", path=path)
-
-
-# --- hostile bytes ---------------------------------------------------------------------------------------------------
-
-MEMORY_BUDGET = ImageMemoryBudget(10**9, Path("unused"))
-VALID = {name: encode(make_pixels(5), name) for name in FORMATS}
-
-
-@given(data=st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
-def test_random_bytes_are_refused_and_named(data: bytes) -> None:
-    with pytest.raises(UserInputError, match=r"hostile\.png"):
-        decode_images([EncodedImage("hostile.png", data)], 1, None, MEMORY_BUDGET)
-
-
-@given(
-    image_format=st.sampled_from(FORMATS),
-    position=st.floats(0, 1),
-    junk=st.binary(max_size=12),
-    keep_rest=st.booleans(),
-    native_size=st.sampled_from([None, 8]),
-)
-@settings(max_examples=400, deadline=None)
-def test_damaged_images_decode_or_are_refused(
-    image_format: str, position: float, junk: bytes, keep_rest: bool, native_size: int | None
-) -> None:
-    valid = VALID[image_format]
-    at = int(position * len(valid))
-    damaged = valid[:at] + junk + (valid[at + len(junk) :] if keep_rest else b"")
-    images, message = None, ""
-    try:
-        images = decode_images([EncodedImage("damaged", damaged)], 1, native_size, MEMORY_BUDGET)
-    except UserInputError as error:
-        message = str(error)
-    if images is None:
-        assert "damaged" in message
-        assert message.count("\n") <= 1
-    else:
-        assert images.shape[0] == 1
-        assert images.dtype == np.uint8
-
-
-@given(data=st.binary(max_size=200), magic=st.booleans())
-@settings(max_examples=50, deadline=None)
-def test_random_bytes_as_parquet_are_refused(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, magic: bool
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "hostile.parquet"
-    file.write_bytes(b"PAR1" + data + b"PAR1" if magic else data)
-    refuse("hostile.parquet", source="parquet", path=file)
-
-
-@given(cut=st.integers(1, 400), position=st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
-def test_damaged_parquet_loads_or_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, cut: int, position: float
-) -> None:
-    base = tmp_path_factory.getbasetemp()
-    whole = base / "whole.parquet"
-    if not whole.exists():
-        write_parquet(whole, [encode(make_pixels(i)) for i in range(12)], [i % 3 for i in range(12)])
-    data = whole.read_bytes()
-    at = int(position * len(data))
-    file = base / "damaged.parquet"
-    file.write_bytes(data[:at] + data[at + cut :])
-    message = "damaged.parquet"
-    try:
-        load_image_set("parquet", file)
-    except UserInputError as error:
-        message = str(error)
-    assert "damaged.parquet" in message
-
-
-# --- parquet ---------------------------------------------------------------------------------------------------------
-
-
-def test_parquet_keeps_rows_in_order_over_shards_and_row_groups(tmp_path: Path) -> None:
-    image_set = load_image_set("parquet", write_parquet_folder(tmp_path))
-    assert image_set.class_names == CLASSES
-    assert image_set.official_test is not None
-    for index in range(12):
-        np.testing.assert_array_equal(image_set.images[index], make_pixels(index))
-        assert image_set.labels[index] == index % 3
-    for index in range(6):
-        np.testing.assert_array_equal(image_set.images[12 + index], make_pixels(7000 + index))
-    assert image_set.official_test.tolist() == [False] * 12 + [True] * 6
-
-
-def test_one_parquet_file_has_no_official_test(tmp_path: Path) -> None:
-    folder = write_parquet_folder(tmp_path)
-    image_set = load_image_set("parquet", folder / "train-00000-of-00002.parquet")
-    assert image_set.official_test is None
-    assert len(image_set) == 6
-
-
-def test_cifar10_class_names_imply_the_groups(tmp_path: Path) -> None:
-    names = load_descriptions()["cifar10"].class_names
-    file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(10)], list(range(10)), names)
-    assert load_image_set("parquet", file).class_groups == load_descriptions()["cifar10"].groups
-    assert load_image_set("parquet", write_parquet_folder(tmp_path / "own")).class_groups == {}
-
-
-def test_parquet_without_class_names(tmp_path: Path) -> None:
-    images = [encode(make_pixels(i)) for i in range(6)]
-    file = write_parquet(tmp_path / "x.parquet", images, [0, 1, 2] * 2, names=None)
-    refuse("x.parquet", "does not name the classes", "class_names", source="parquet", path=file)
-    assert load_image_set("parquet", file, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
-    refuse("[0, 2)", "row 2", source="parquet", path=file, class_names=["a", "b"])
-    refuse("distinct", source="parquet", path=file, class_names=["a", "b", "b"])
-    named = write_parquet(tmp_path / "y.parquet", images, [0, 1, 2] * 2)
-    refuse("y.parquet", "make them agree", source="parquet", path=named, class_names=["a", "b", "c"])
-
-
-@pytest.mark.parametrize(
-    "metadata", [b"{", b"[]", b'{"info": null}', b"\xff", b'{"info": {"features": {"label": {}}}}']
-)
-def test_metadata_that_names_no_classes(tmp_path: Path, metadata: bytes) -> None:
-    file = write_parquet(tmp_path / "x.parquet", [encode(make_pixels(i)) for i in range(6)], [0, 1, 2] * 2)
-    pq.write_table(pq.read_table(file).replace_schema_metadata({b"huggingface": metadata}), file)
-    refuse("x.parquet", "does not name the classes", source="parquet", path=file)
-
-
-def test_parquet_names_file_and_row_of_a_bad_image(tmp_path: Path) -> None:
-    images: list[bytes | None] = [encode(make_pixels(i)) for i in range(12)]
-    labels = [0, 1, 2] * 4
-    for row, bad, word in ((7, b"garbage", "decoded"), (11, None, "no image bytes"), (3, b"", "0 bytes")):
-        broken = [*images[:row], bad, *images[row + 1 :]]
-        file = write_parquet(tmp_path / "x.parquet", broken, labels)
-        refuse(f"x.parquet row {row}", word, source="parquet", path=file)
-
-
-def test_parquet_columns(tmp_path: Path) -> None:
-    images = [encode(make_pixels(i)) for i in range(6)]
-    file = write_parquet(tmp_path / "x.parquet", images, [0, 1, 2] * 2, image_column="picture")
-    refuse("x.parquet", "picture", "image_column", source="parquet", path=file)
-    refuse("'pictures'", "did you mean 'picture'", source="parquet", path=file, image_column="pictures")
-    refuse("encoded bytes", "int64", source="parquet", path=file, image_column="label")
-    refuse(
-        "'labels'", "did you mean 'label'", source="parquet", path=file, image_column="picture", label_column="labels"
-    )
-    np.testing.assert_array_equal(load_image_set("parquet", file, image_column="picture").images[2], make_pixels(2))
-    pq.write_table(
-        pa.table({"image": pa.array(images, pa.binary()), "fine": pa.array([0, 1] * 3, pa.uint8())}),
-        tmp_path / "plain.parquet",
-    )
-    plain = load_image_set("parquet", tmp_path / "plain.parquet", label_column="fine", class_names=["a", "b"])
-    assert plain.labels.tolist() == [0, 1] * 3
-    pq.write_table(pa.table({"image": pa.array(images), "label": ["a", "b"] * 3}), tmp_path / "words.parquet")
-    refuse("integers", "words.parquet", source="parquet", path=tmp_path / "words.parquet")
-
-
-def test_invalid_parquet_labels(tmp_path: Path) -> None:
-    images = [encode(make_pixels(i)) for i in range(4)]
-    refuse("row 3", "-1", source="parquet", path=write_parquet(tmp_path / "a.parquet", images, [0, 1, 2, -1]))
-    refuse("without a label", source="parquet", path=write_parquet(tmp_path / "b.parquet", images, [0, 1, 2, None]))
-    refuse("no rows", source="parquet", path=write_parquet(tmp_path / "c.parquet", [], []))
-
-
-def test_invalid_parquet_folders(tmp_path: Path) -> None:
-    refuse("train-*.parquet", source="parquet", path=tmp_path)
-    folder = write_parquet_folder(tmp_path / "set")
-    (folder / "train-00000-of-00002.parquet").write_bytes(pickle.dumps({"a": 1}))
-    refuse("train-00000-of-00002.parquet", "cannot be read as parquet", source="parquet", path=folder)
-
-
-def test_the_test_files_may_have_another_name(tmp_path: Path) -> None:
-    folder = write_parquet_folder(tmp_path)
-    for file in folder.glob("test-*"):
-        file.rename(folder / file.name.replace("test-", "validation-"))
-    assert load_image_set("parquet", folder).official_test is None
-    image_set = load_image_set("parquet", folder, test_split="validation")
-    assert image_set.official_test is not None
-    assert image_set.official_test.sum() == 6
 
 
 @pytest.mark.shared_data

@@ -167,7 +167,7 @@ def _resize(image: Image.Image, shape: Shape) -> Image.Image:
         image = image.resize((side, side), Image.Resampling.BICUBIC)
     elif side is not None and shape.aspect == "crop":
         if side * side * max(image.size) > MAX_IMAGE_PIXELS * min(image.size):
-            raise BadImageError(f"{image.width}x{image.height} px, too long for its width")
+            raise BadImageError(f"{image.width}x{image.height} px are too long for their width")
         image = transforms.resize(image, [side], interpolation=InterpolationMode.BICUBIC)
         image = transforms.center_crop(image, [side, side])
     return image.convert("RGB")

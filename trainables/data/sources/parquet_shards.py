@@ -157,7 +157,7 @@ def _read_labels(path: Path, file: pq.ParquetFile, label_column: str, findings: 
         return None
     column = file.read(columns=[label_column]).column(0)
     if column.null_count:
-        findings.add("rows without a label", f"{path} ({column.null_count} rows)", "remove them")
+        findings.add(f"{column.null_count} rows without a label", path, "remove them")
         return None
     if len(column) == 0:
         findings.add("has no rows", path, "remove the file")
@@ -174,8 +174,8 @@ def _read_groups(path: Path, file: pq.ParquetFile, group: str, findings: Finding
         return None
     column = file.read(columns=[group]).column(0)
     if column.null_count:
-        rule = f"rows without a value of {group!r}, the data.group"
-        findings.add(rule, f"{path} ({column.null_count} rows)", "fill them")
+        rule = f"{column.null_count} rows without a value of {group!r}, the data.group"
+        findings.add(rule, path, "fill them")
         return None
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
