@@ -1,12 +1,14 @@
 """Images as people have them: one study from a manifest to its report, and trials of two other layouts."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
 from study.inputs.preparation import prepare
 from study.spec.reading import parse_spec
 from study.state import paths
@@ -68,6 +70,15 @@ def test_a_study_runs_from_a_manifest_with_groups_to_its_report(tmp_path: Path) 
     assert store.exists(paths.REPORT_HTML)
     assert read_sealed_json(store, paths.PASSPORT)["data"]["class_names"] == ["cat", "dog"]
     assert [r.state for r in RecordBook(store).of_stage("confirmation")] == [TrialState.COMPLETE] * 4
+
+
+def test_classes_with_one_image_in_a_split_are_named_at_the_launch(tmp_path: Path) -> None:
+    write_classes(write_classes(tmp_path / "images"), ("eel",), per_class=6, start=900_000)
+    (tmp_path / "spec.toml").write_text(SPEC.format(path=tmp_path / "images", data=""))
+    with mock.patch("study.commands.connect_cluster", side_effect=UserInputError("no cluster")):
+        outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
+    assert outcome.errors == "error: no cluster\n"
+    assert "warning: a split has one image only of 1 of the 3 classes: eel (6 in all, one in search, " in outcome.output
 
 
 def train(path: Path) -> tuple[TrainingRun, dict[str, int]]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from search_spaces.errors import UserInputError
 from tests.trainables.data.layout_files import (
@@ -319,6 +320,46 @@ def test_many_names_are_cut_and_all_of_them_are_in_a_file(tmp_path: Path, monkey
 def test_parquet_files_with_images_are_for_the_other_source(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"x"], "label": [0]}), tmp_path / "train-0.parquet")
     refuse(tmp_path, 'set data.source to "parquet"')
+
+
+def test_bad_images_are_in_the_same_message_as_the_folders_problems_and_the_scarce_classes(tmp_path: Path) -> None:
+    write_classes(tmp_path, ("cat", "dog"), per_class=4)
+    write_classes(tmp_path, ("eel",), per_class=3, start=900_000)
+    write_image(tmp_path / "loose.png", 5)
+    (tmp_path / "cat" / "000.png").write_bytes(b"")
+    (tmp_path / "dog" / "lost.jpg").symlink_to(tmp_path / "nowhere")
+    refuse(
+        tmp_path,
+        "4 problems",
+        "1 images that are not in a class folder: loose.png",
+        "2 of 12 cannot be used: cat/000.png (",
+        "dog/lost.jpg (cannot be read (No such file or directory)",
+        "the group 'furry' names the class 'dgo'",
+        "fewer than 4 images, one for each of train, search, confirm, test: eel (3)",
+        class_groups={"furry": ["dgo"]},
+    )
+
+
+def test_bad_images_are_skipped_on_request_and_recorded(tmp_path: Path) -> None:
+    write_splits(tmp_path, {"train": 20, "val": 6})
+    (tmp_path / "train" / "cat" / "003.png").write_bytes(b"no image")
+    (tmp_path / "val" / "dog" / "notes.txt").write_text("x")
+    refuse(tmp_path, "train/cat/003.png")
+    image_set, sizes = load(tmp_path, on_bad_image="skip")
+    assert sum(sizes.values()) == 51
+    assert np.bincount(image_set.labels).tolist() == [25, 26]
+    assert image_set.official_validation is not None
+    assert image_set.official_validation.sum() == 12
+    assert image_set.origin is not None
+    assert [file.name for file in image_set.origin.skipped] == ["val/dog/notes.txt", "train/cat/003.png"]
+    assert "train/cat/003.png" not in image_set.origin.names
+    assert len(image_set.origin.names) == len(image_set.origin.sizes) == 51
+
+
+def test_images_of_all_shapes_are_stored_as_squares(tmp_path: Path) -> None:
+    write_classes(tmp_path)
+    Image.new("L", (30, 10), 200).save(tmp_path / "cat" / "wide.png")
+    assert load(tmp_path, image_size=14)[0].images.shape == (41, 16, 16, 3)
 
 
 def damage(root: Path, name: str, fault: str) -> None:

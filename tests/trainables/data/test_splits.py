@@ -260,8 +260,10 @@ def test_all_rare_classes_of_all_splits_are_in_one_message() -> None:
     with pytest.raises(UserInputError) as caught:
         make_splits(make_set([200, 3, 9, 4]), seed=0, test_fraction=0.2, **FRACTIONS)
     message = str(caught.value)
-    assert "has none of 2 of the 4 classes: class 1 (3 in all, none in confirm), class 3 (4 in all, none in " in message
-    assert "raise data.search_fraction, raise data.confirm_fraction, give more images" in message
+    assert (
+        "has none of 2 of the 4 classes: class 1 (3 in all, none in search, test), class 3 (4 in all, none in confirm); "
+        "raise data.search_fraction, raise data.confirm_fraction, raise data.test_fraction, give more images of"
+    ) in message
     assert "has one image only of 1 of the 4 classes: class 2 (9 in all, one in confirm); raise data.confirm" in message
 
 

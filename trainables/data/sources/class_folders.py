@@ -105,7 +105,7 @@ def _walk(folder: Path, prefix: Parts) -> _Tree:
             if is_folder(entry):
                 stack.append(((*parts, entry.name), above | {here}))
                 continue
-            reason = _reason_to_skip(Path(entry.path))
+            reason = _reason_to_skip(entry)
             if reason is None:
                 tree.images.setdefault(parts, []).append(entry.name)
             else:
@@ -113,11 +113,11 @@ def _walk(folder: Path, prefix: Parts) -> _Tree:
     return tree
 
 
-def _reason_to_skip(path: Path) -> str | None:
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return describe_skipped(path.suffix)
+def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
+    if not entry.name.lower().endswith(IMAGE_SUFFIXES):
+        return describe_skipped(Path(entry.name).suffix)
     # A link to nothing stays: it is listed with the images that cannot be read. Reading a pipe would never end.
-    return "not a regular file" if path.exists() and not path.is_file() else None
+    return None if entry.is_file() or not Path(entry.path).exists() else "not a regular file"
 
 
 def _find_problems(tree: _Tree, prefix: Parts, group: str | None) -> Iterator[Problem]:

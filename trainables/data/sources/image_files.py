@@ -9,7 +9,7 @@ from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem
 
 # The suffixes that torchvision's ImageFolder reads.
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 DESKTOP_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 Split = Literal["", "train", "validation", "test"]

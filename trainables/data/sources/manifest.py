@@ -159,8 +159,8 @@ def _split_by_folder(entries: list[_Entry], folder: Path) -> list[_Entry]:
     """Take the first folder of the paths as the split, if all of them begin with one and one of them is train."""
     splits = []
     for entry in entries:
-        parts = entry.path.relative_to(folder).parts if entry.path.is_relative_to(folder) else ("",)
-        splits.append(SPLIT_OF_WORD.get(parts[0].lower()) if len(parts) > 1 else None)
+        parts = _parts_below(folder, entry.path)
+        splits.append(SPLIT_OF_WORD.get(parts[0].lower()) if parts and len(parts) > 1 else None)
     if "train" not in splits or None in splits:
         return entries
     return [
@@ -283,5 +283,12 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def _parts_below(root: Path, path: Path) -> tuple[str, ...] | None:
+    """Return the parts of a path below a folder; None if it is elsewhere. Much faster than `relative_to`."""
+    depth = len(root.parts)
+    return path.parts[depth:] if path.parts[:depth] == root.parts else None
+
+
 def _name_below(root: Path, path: Path) -> str:
-    return make_printable(str(path.relative_to(root) if path.is_relative_to(root) else path))
+    parts = _parts_below(root, path)
+    return make_printable(str(path) if parts is None else "/".join(parts))
