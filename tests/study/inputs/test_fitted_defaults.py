@@ -1,5 +1,6 @@
 """Defaults that fit the images, of new studies alone; what a spec gives is never changed."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,12 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
+from study import commands
 from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_defaults, list_weightings, prepare_new
 from study.spec.reading import load_spec, parse_spec
+from study.state.budget_extensions import launched_spec
+from tests.study.command_line import run_cli
+from trainables.records.store import Store
 
 SPEC = 'name = "small"\n[data]\nsource = "planted"\n'
 GROUPS = {"round": ("ball",)}
@@ -108,3 +113,27 @@ def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Pa
     assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
     with pytest.raises(UserInputError, match='remove "group" from the range of class_weighting'):
         prepare_new(*load_spec(str(file), ["train.image_size=16", 'search.ranges.class_weighting=["none", "group"]']))
+
+
+class NoCluster:
+    def describe(self) -> str:
+        return "no cluster"
+
+
+def test_a_launch_prints_the_fitted_values_and_records_them_and_a_resume_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "connect_cluster", lambda _: contextlib.nullcontext(NoCluster()))
+    monkeypatch.setattr(commands, "check_cluster", lambda *_: 1)
+    monkeypatch.setattr(commands, "count_devices", lambda *_: 1.0)
+    monkeypatch.setattr(commands, "_drive", lambda *_, **__: [])
+    folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 30})
+    file = tmp_path / "own.toml"
+    file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
+    got = run_cli("launch", file, "--storage", tmp_path, "--set", "train.image_size=16")
+    assert got.status == 0, got.errors
+    assert "fitted to the data: train.batch_size = 8 instead of 128, because there are 44 training images" in got.output
+    assert 'fitted to the data: search.ranges.class_weighting = ["none", "inverse_frequency"]' in got.output
+    spec = launched_spec(Store(tmp_path / "own"))
+    assert spec.train.batch_size == 8
+    assert spec.search.ranges == {"class_weighting": ["none", "inverse_frequency"]}
