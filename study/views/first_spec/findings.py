@@ -103,9 +103,10 @@ def describe_splits(survey: Survey) -> str:
     """Return a sentence on where the test, search and confirm images come from."""
     test = "the published test images" if "test" in survey.class_counts else "a fifth of the images, set aside"
     published = "validation" in survey.class_counts
+    groups = "; images of one group stay in one split" if survey.has_groups else ""
     return (
         f"test set: {test}; search and confirm: "
-        f"{'the published validation images' if published else 'shares of the training images'}"
+        f"{'the published validation images' if published else 'shares of the training images'}{groups}"
     )
 
 

@@ -76,6 +76,7 @@ def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, r
     assert spec.train.crop_min_area == 1.0, "small squares are not cropped"
     assert spec.search.fixed["interpolation"] == "bicubic", "nothing is interpolated"
     assert f"next: study inspect {tmp_path / 'first.toml'}" in got.output
+    assert ("images of one group stay in one split" in got.output) == bool(grouped)
     comments = [line for line in (tmp_path / "first.toml").read_text().splitlines() if line.startswith("#")]
     assert len(comments) > 10
     assert tomllib.loads(text)["data"].get("group") == (grouped or [None])[-1]
