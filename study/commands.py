@@ -41,7 +41,7 @@ from study.spec.configuration_files import default_name, describe_changed_settin
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state import budget_extensions as extensions
-from study.state.paths import study_uri
+from study.state.paths import open_study, study_uri
 from study.views.live_view import LiveView
 from study.views.planning import describe_launch
 from study.views.status import print_stage
@@ -84,7 +84,8 @@ def launch(
     loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
-    new = prepare_new(loaded, text)
+    earlier = loaded.search.warm_start
+    new = prepare_new(loaded, text, None if earlier is None else extensions.launched_spec(open_study(earlier, storage)))
     loaded, text, prepared = new.fitted.spec, new.fitted.text, new.prepared
     for note in new.fitted.notes:
         _print_line(f"fitted to the data: {note}", console)

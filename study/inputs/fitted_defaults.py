@@ -51,12 +51,13 @@ class NewStudy:
     prepared: Prepared
 
 
-def prepare_new(spec: StudySpec, text: str) -> NewStudy:
+def prepare_new(spec: StudySpec, text: str, warm_start: StudySpec | None = None) -> NewStudy:
     """Fit the defaults of a new study's spec to its images, and prepare it.
 
     Args:
         spec: as of `study.spec.reading.load_spec`.
         text: its TOML text, also as of `load_spec`.
+        warm_start: the spec of the study that `search.warm_start` names, whose space the new study must have.
 
     Raises:
         UserInputError: for the first problem of data or weights.
@@ -64,12 +65,16 @@ def prepare_new(spec: StudySpec, text: str) -> NewStudy:
     weights = locate_weights(spec.model.weights)
     image_set, splits = load_split_images(spec)
     counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
-    fitted = fit_defaults(spec, text, counts.tolist(), image_set.class_groups)
+    fitted = fit_defaults(spec, text, counts.tolist(), image_set.class_groups, warm_start)
     return NewStudy(fitted=fitted, prepared=prepare_images(fitted.spec, image_set, splits, weights))
 
 
 def fit_defaults(
-    spec: StudySpec, text: str, class_counts: Sequence[int], class_groups: Mapping[str, Sequence[str]]
+    spec: StudySpec,
+    text: str,
+    class_counts: Sequence[int],
+    class_groups: Mapping[str, Sequence[str]],
+    warm_start: StudySpec | None = None,
 ) -> FittedSpec:
     """Return the spec with a batch size and choices of `class_weighting` that fit the images, where `text` gives none.
 
@@ -78,11 +83,16 @@ def fit_defaults(
         text: its TOML text.
         class_counts: number of training images of each class.
         class_groups: named groups of classes that the images describe.
+        warm_start: as in `prepare_new`; its class weightings are taken over.
     """
     if spec.defaults_version < FIRST_FITTED_VERSION:
         return FittedSpec(spec=spec, text=text, notes=())
     data = tomllib.loads(text)
-    notes = [*_fit_batch_size(spec, data, sum(class_counts)), *_fit_weighting(spec, data, class_counts, class_groups)]
+    notes = _fit_batch_size(spec, data, sum(class_counts))
+    if warm_start is None:
+        notes += _fit_weighting(spec, data, class_counts, class_groups)
+    else:
+        notes += _adopt_weighting(spec, data, warm_start)
     if not notes:
         return FittedSpec(spec=spec, text=text, notes=())
     return FittedSpec(spec=validate_spec(data, where=spec.name), text=tomli_w.dumps(data), notes=tuple(notes))
@@ -120,15 +130,13 @@ def _fit_batch_size(spec: StudySpec, data: dict[str, Any], num_train: int) -> li
 def _fit_weighting(
     spec: StudySpec, data: dict[str, Any], class_counts: Sequence[int], class_groups: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    section = data.get("search", {})
-    given = {*section.get("ranges", {}), *section.get("fixed", {})}
-    if spec.has_given_arms or WEIGHTING in given:
+    if spec.has_given_arms or WEIGHTING in _searched(spec):
         return []
     parameter = next((p for p in spec.search_space().parameters if p.name == WEIGHTING), None)
     if not isinstance(parameter, CategoricalParameter):
         return []
     fitting = list_weightings(class_counts, has_group=bool(spec.train.weighted_group))
-    if spec.search.factor == WEIGHTING or STRENGTH in given:
+    if spec.search.factor == WEIGHTING or STRENGTH in _searched(spec):
         fitting = (*fitting, "inverse_frequency")
     choices = [choice for choice in parameter.choices if choice in fitting]
     if len(choices) == len(parameter.choices):
@@ -143,3 +151,19 @@ def _fit_weighting(
     }
     left_out = [reasons[str(choice)] for choice in parameter.choices if choice not in fitting]
     return [f"search.{kind}.{WEIGHTING} = {json.dumps(value)}, because {' and '.join(left_out)}"]
+
+
+def _adopt_weighting(spec: StudySpec, data: dict[str, Any], earlier: StudySpec) -> list[str]:
+    """Take over the class weightings of the study of the warm start, where the spec gives none."""
+    if spec.has_given_arms or WEIGHTING in _searched(spec):
+        return []
+    for kind, values in (("ranges", earlier.search.ranges), ("fixed", earlier.search.fixed)):
+        if WEIGHTING in values:
+            data.setdefault("search", {}).setdefault(kind, {})[WEIGHTING] = values[WEIGHTING]
+            return [f"search.{kind}.{WEIGHTING} = {json.dumps(values[WEIGHTING])}, as in {earlier.name}"]
+    return []
+
+
+def _searched(spec: StudySpec) -> set[str]:
+    """Return the names of the parameters whose range or value the spec gives."""
+    return {*spec.search.ranges, *spec.search.fixed}

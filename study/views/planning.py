@@ -21,6 +21,7 @@ from study.inputs.preparation import list_levels, load_images, split_images
 from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
+from study.state.budget_extensions import launched_spec
 from study.state.paths import open_study
 from study.views.pilot import run_pilot
 from trainables.models.backbones import count_forward_flops
@@ -239,7 +240,8 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
     if options.like is not None:
         return _from_study(spec, options.like, storage)
     if options.pilot is not None:
-        new = prepare_new(spec, text)
+        earlier = spec.search.warm_start
+        new = prepare_new(spec, text, None if earlier is None else launched_spec(open_study(earlier, storage)))
         for note in new.fitted.notes:
             _print(f"fitted to the data: {note}", console)
         found = run_pilot(new.fitted.spec, new.prepared, options.pilot, console)

@@ -11,6 +11,7 @@ from PIL import Image
 from search_spaces.errors import UserInputError
 from study import commands
 from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_defaults, list_weightings, prepare_new
+from study.scheduling.warm_start import describe_difference
 from study.spec.reading import load_spec, parse_spec
 from study.state.budget_extensions import launched_spec
 from tests.study.command_line import run_cli
@@ -91,6 +92,19 @@ def test_given_configurations_and_earlier_versions_of_the_defaults_are_left_alon
     design = f'[design]\nkind = "one_at_a_time"\nbase = {{ {base} }}\nchanges = {{ max_lr = 0.2 }}\n'
     assert fit(tmp_path, "train.batch_size=8", spec=SPEC + design).notes == ()
     assert fit(tmp_path, "defaults_version=2").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"), [("seed=1", {}), ("search.fixed.class_weighting=none", {"class_weighting": "none"})]
+)
+def test_a_warm_start_brings_its_class_weightings(tmp_path: Path, override: str, expected: dict[str, Any]) -> None:
+    """Fitted values would make the space another one."""
+    file = tmp_path / "small.toml"
+    file.write_text(SPEC)
+    earlier, _ = load_spec(str(file), [override])
+    fitted = fit_defaults(*load_spec(str(file), ["search.warm_start=earlier"]), (40, 44, 46), {}, earlier)
+    assert (dict(fitted.spec.search_space().fixed), fitted.spec.train.batch_size) == (expected, 16)
+    assert describe_difference(earlier, fitted.spec) == ""
 
 
 def write_folder(folder: Path, counts: dict[str, int]) -> Path:
