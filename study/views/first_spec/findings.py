@@ -113,9 +113,8 @@ def describe_splits(survey: Survey) -> str:
 def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
     """Return lines with the proposed sizes, the budget and its expected time."""
     proposal, budget = first.proposal, first.proposal.budget
-    stored = (
-        "as they are" if proposal.is_native else "random crops for training" if takes_crops(first.survey) else "resized"
-    )
+    stored = f"stored at {first.survey.stored_side(proposal.image_size)} px"
+    stored += ", random crops for training" if takes_crops(first.survey) else ""
     epochs = ", ".join(f"{arm} {cost.epoch_seconds:.1f} s" for arm, cost in proposal.costs.items())
     fewer = f", of {proposal.num_images:,} images" if proposal.num_images is not None else ""
     lines = [

@@ -2,8 +2,9 @@
 
 import functools
 import itertools
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name
 from study.views.first_spec.survey import Survey, survey_images
 from trainables.data.image_audit import audit_image_set
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
-from trainables.data.sources.decoding import STORED_SIDE_RATIO
 from trainables.data.splits import list_rare_classes
 from trainables.training.trial_cost import TrialCost
 
@@ -79,10 +79,18 @@ def run_init(options: InitOptions, console: Console) -> Path:
     """
     name = make_name(Path(options.path).expanduser().resolve().stem)
     target = options.to or Path(f"{name}.toml")
-    if target.exists() and not options.force:
-        raise UserInputError(f"{target} exists; give another file with --to, or --force to overwrite it")
-    weights = choose_weights(options.weights)
-    survey = survey_images(options.path, options.group)
+    problems = list(_check_target(target, force=options.force))
+    weights, survey = None, None
+    try:
+        weights = choose_weights(options.weights)
+    except UserInputError as error:
+        problems.append(str(error))
+    try:
+        survey = survey_images(options.path, options.group)
+    except UserInputError as error:
+        problems.append(str(error))
+    if weights is None or survey is None or problems:
+        raise UserInputError("\n".join(problems))
     findings.print_survey(survey, console)
     machine = find_machine()
     with console.status("measuring a few training steps"):
@@ -105,13 +113,18 @@ def run_init(options: InitOptions, console: Console) -> Path:
         skip_reason="Files that cannot be used are left out.",
     )
     first = _decode(first, console)
-    try:
-        target.write_text(write_spec_text(first), encoding="utf-8")
-    except OSError as error:
-        raise UserInputError(f"{target} cannot be written ({error.strerror}); give another file with --to") from None
+    target.write_text(write_spec_text(first), encoding="utf-8")
     for line in (*findings.describe_proposal(first, options.minutes), *findings.describe_next(target)):
         findings.print_line(line, console)
     return target
+
+
+def _check_target(target: Path, *, force: bool) -> Iterator[str]:
+    """Yield a message if the file exists, or cannot be written."""
+    if target.exists() and not force:
+        yield f"{target} exists; give another file with --to, or --force to overwrite it"
+    elif target.is_dir() or not os.access(target if target.exists() else target.absolute().parent, os.W_OK):
+        yield f"{target} cannot be written; give another file with --to"
 
 
 def _measure(survey: Survey, gpu: int, cpu: int, image_size: int, batch_size: int) -> Mapping[str, TrialCost]:
@@ -135,7 +148,7 @@ def _measure(survey: Survey, gpu: int, cpu: int, image_size: int, batch_size: in
         num_classes=len(survey.class_names),
         num_train=max(counts["train"], 2),
         num_search=max(counts["search"], 1),
-        stored_side=survey.native_side or round(image_size * STORED_SIDE_RATIO),
+        stored_side=survey.stored_side(image_size),
     )
 
 

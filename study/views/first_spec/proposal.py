@@ -19,7 +19,8 @@ SEARCH_FRACTION = CONFIRM_FRACTION = 0.15
 TRIALS_SHARE = 0.75
 # The share of all epochs that ASHA leaves to a search: most stopped trials end at 0.3 or at 0.6 of their epochs.
 EPOCHS_AFTER_STOPPING = 0.65
-MIN_IMAGES_PER_CLASS = 20
+# A part of the images has at least so many per class on average, and so many of the rarest class, which four splits share.
+MIN_IMAGES_PER_CLASS, MIN_IMAGES_OF_RAREST = 20, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +155,12 @@ def estimate_seconds(costs: Mapping[str, TrialCost], budget: Budget, machine: Ma
 
 
 def _use_fewer_images(proposal: Proposal, survey: Survey, machine: Machine, available: float) -> Proposal:
-    """Return the proposal with as many images as fit into the available seconds, but some of each class."""
-    used = sum(sum(counts) for split, counts in survey.class_counts.items() if split != "test")
+    """Return the proposal with as many images as fit into the available seconds, but enough of each class."""
+    per_class = [
+        sum(counts) for counts in zip(*(c for s, c in survey.class_counts.items() if s != "test"), strict=True)
+    ]
+    used = sum(per_class)
+    fewest = max(MIN_IMAGES_PER_CLASS * len(per_class), -(-MIN_IMAGES_OF_RAREST * used // max(min(per_class), 1)))
 
     def reduce(num_images: int) -> Proposal:
         costs = {
@@ -170,6 +175,6 @@ def _use_fewer_images(proposal: Proposal, survey: Survey, machine: Machine, avai
             batch_size=choose_batch_size(proposal.batch_size, num_images // 2),
         )
 
-    choices = range(min(used, MIN_IMAGES_PER_CLASS * len(survey.class_names)), used)
+    choices = range(min(used, fewest), used)
     num_fitting = bisect_right(choices, available, key=lambda num_images: reduce(num_images).seconds)
     return reduce(choices[max(0, num_fitting - 1)]) if choices else proposal

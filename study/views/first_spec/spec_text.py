@@ -117,9 +117,12 @@ def _train(first: FirstSpec) -> list[str]:
         where = "a GPU" if first.machine.num_gpus else "a CPU; pretrained weights do better at 224, on a GPU"
         why = "As given" if first.is_size_given else f"{proposal.image_size} is what the time allows on {where}"
         lines += [f"# Side of the model's input in pixels. {why}."]
+        side = survey.stored_side(proposal.image_size)
+        how = "as they are" if survey.native_side else "shorter side resized, then center crop"
+        lines += [f"# The images are stored at {side} px, {how}."]
     lines += [
         f"image_size = {proposal.image_size}",
-        "# Images per step; an epoch has eight steps or more.",
+        "# Images per step; a small set takes small batches, so that an epoch has several steps.",
         f"batch_size = {proposal.batch_size}",
     ]
     if takes_crops(survey):
@@ -146,27 +149,27 @@ def _search(first: FirstSpec) -> list[str]:
         "label_smoothing": [0.0, 0.1],
     }
     fixed: dict[str, object] = {}
-    notes = []
+    reasons = []
     if len(first.weightings) > 1:
         ranges["class_weighting"] = list(first.weightings)
-        notes.append("# Classes are imbalanced, so that weights by inverse frequency are searched.")
     else:
         fixed["class_weighting"] = first.weightings[0]
-        notes.append("# Classes are balanced, so that class weights are not searched.")
-    if first.proposal.is_native:
-        fixed["interpolation"] = "bicubic"
-        notes.append("# Nothing is interpolated at the images' own size.")
+        reasons.append("# Class weights change little where the classes are balanced.")
     lines = [
         "[search]",
         "# The A/B factor: ResNet18 against ResNet50, each with its own search and the same device time.",
         'factor = "backbone"',
         f"num_trials = {budget.num_trials}",
         f"max_epochs = {budget.max_epochs}",
+        "",
         f"# Narrower than the whole space, which {budget.num_trials} trials cannot search.",
-        *notes,
-        f"ranges = {_inline(ranges)}",
+        "[search.ranges]",
+        *_rows(ranges),
     ]
-    return [*lines, f"fixed = {_inline(fixed)}"] if fixed else lines
+    if first.proposal.is_native:
+        fixed["interpolation"] = "bicubic"
+        reasons.append("# Nothing is interpolated at the images' own size.")
+    return [*lines, "", *reasons, "[search.fixed]", *_rows(fixed)] if fixed else lines
 
 
 def _confirm(first: FirstSpec) -> list[str]:
@@ -210,5 +213,5 @@ def describe_time(seconds: float) -> str:
     return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
 
 
-def _inline(table: Mapping[str, object]) -> str:
-    return "{ " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in table.items()) + " }"
+def _rows(table: Mapping[str, object]) -> list[str]:
+    return [f"{name} = {json.dumps(value)}" for name, value in table.items()]

@@ -13,6 +13,7 @@ from PIL import Image
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
+from trainables.data.sources.decoding import STORED_SIDE_RATIO
 from trainables.data.sources.encoded_files import BadImageError
 from trainables.data.sources.headers import read_headers
 from trainables.data.sources.image_decoder import FORMATS, ImageHeader, explain_error, read_header
@@ -58,6 +59,10 @@ class Survey:
         """Side of the images in pixels if all are squares of one size, which are stored as they are."""
         side = int(self.sizes[0, 0])
         return side if (self.sizes == side).all() else None
+
+    def stored_side(self, image_size: int) -> int:
+        """Return the side in pixels at which the images are stored for training at `image_size`."""
+        return self.native_side or round(image_size * STORED_SIDE_RATIO)
 
     @property
     def median_short_side(self) -> int:

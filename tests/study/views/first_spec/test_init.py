@@ -102,6 +102,7 @@ def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_ini
     assert new.prepared.fixed["batch_size"] == 8
     assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
     assert "the classes are balanced" in got.output
+    assert "16 px (stored at 18 px, random crops for training)" in got.output
     assert "bees      30       9        9    12   60" in got.output
     assert "aspect ratios 0.6" in got.output
 
@@ -169,6 +170,14 @@ def test_a_file_is_not_overwritten_without_force(tmp_path: Path, run_init: Init)
     assert "--force" in again.errors
     run_init(root, "--force")
     assert (tmp_path / "first.toml").read_text() != "mine"
+
+
+def test_wrong_options_and_a_wrong_folder_are_refused_together(tmp_path: Path) -> None:
+    target = tmp_path / "missing" / "first.toml"
+    got = run_cli("init", tmp_path / "nowhere", "--to", target, "--weights", "imagenett")
+    assert got.status == 2
+    for part in (f"{target} cannot be written", "there is no 'imagenett' (did you mean 'imagenet'?)", "nowhere"):
+        assert part in got.errors
 
 
 def test_without_a_folder_it_explains_and_asks_nothing() -> None:

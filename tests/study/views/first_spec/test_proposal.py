@@ -59,20 +59,27 @@ def test_a_larger_size_is_given_up_for_a_good_budget() -> None:
     assert BUDGETS.index(sizes[40].budget) < NUM_GOOD_BUDGETS
 
 
-def test_what_is_too_long_at_any_size_uses_fewer_images_of_each_class() -> None:
-    found = propose(
-        make_survey(counts={"": (50_000, 50_000)}),
-        TWO_CORES,
-        minutes=30,
-        image_size=None,
-        measure=lambda size, batch: {
-            arm: TrialCost(setup_seconds=1.0, epoch_seconds=100 * cost.epoch_seconds)
-            for arm, cost in measure(size, batch).items()
-        },
-    )
+def measure_slowly(image_size: int, batch_size: int) -> Mapping[str, TrialCost]:
+    costs = measure(image_size, batch_size)
+    return {arm: TrialCost(setup_seconds=1.0, epoch_seconds=100 * cost.epoch_seconds) for arm, cost in costs.items()}
+
+
+def test_what_is_too_long_at_any_size_uses_fewer_images() -> None:
+    survey = make_survey(counts={"": (50_000, 50_000)})
+    found = propose(survey, TWO_CORES, minutes=30, image_size=None, measure=measure_slowly)
     assert found.num_images is not None
     assert 1_000 < found.num_images < 100_000
     assert 0.99 * 30 * 60 * 0.75 <= found.seconds <= 30 * 60 * 0.75
+
+
+def test_fewer_images_are_enough_of_the_rarest_class_though_they_take_longer() -> None:
+    survey = make_survey(counts={"train": (50_000, 10), "validation": (1_000, 6), "test": (1_000, 10)})
+    found = propose(survey, TWO_CORES, minutes=1, image_size=None, measure=measure_slowly)
+    assert found.num_images is not None
+    assert found.num_images * 16 / 51_016 == pytest.approx(8, abs=0.01)
+    assert found.seconds > 60
+    none_left = propose(make_survey(), TWO_CORES, minutes=0.001, image_size=None, measure=measure_slowly)
+    assert none_left.num_images == 40
 
 
 def test_small_squares_are_used_as_they_are_and_photographs_at_the_size_of_the_device() -> None:
