@@ -44,6 +44,7 @@ from study.state.paths import study_uri
 from study.views.live_view import LiveView
 from study.views.planning import describe_launch
 from study.views.status import print_stage
+from trainables.data.splits import list_rare_classes
 from trainables.records.store import Store
 
 
@@ -91,6 +92,8 @@ def launch(
             _print_line(warm_start.note, console)
     for sentence in describe_changed_settings(configurations, prepared.fixed):
         _print_line(sentence, console)
+    for rare in list_rare_classes(prepared.image_set, prepared.splits):
+        _print_line(f"warning: {rare.problem}", console)
     warning = describe_launch(loaded, len(prepared.splits.test), storage)
     if warning:
         _print_line(f"warning: {warning}", console)

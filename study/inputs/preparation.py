@@ -16,7 +16,7 @@ from study.spec.study_spec import StudySpec
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet, SkippedFile
-from trainables.data.sources import load_image_set
+from trainables.data.sources import DECODING, decodes_files, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model
 from trainables.models.weights import find_weights_file
@@ -24,6 +24,7 @@ from trainables.training.class_weights import compute_class_weights
 from trainables.training.loop import TrialData
 
 DEFAULT_TEST_FRACTION = 0.2
+DECODING_ADVICE = "set train.image_size, data.aspect and data.on_bad_image instead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,15 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
         options["num_images"] = spec.data.num_images
     if spec.data.group is not None:
         options["group"] = spec.data.group
+    if decodes_files(spec.data.source):
+        clashing = [name for name in DECODING if name in options]
+        if clashing:
+            raise UserInputError(f"data.options has {', '.join(clashing)}; {DECODING_ADVICE}")
+        options |= {
+            "image_size": spec.train.image_size,
+            "aspect": spec.data.aspect,
+            "on_bad_image": spec.data.on_bad_image,
+        }
     memory_budget = memory_budget or spec.resources.image_memory_budget
     return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
 

@@ -32,7 +32,7 @@ class Problem:
     Attributes:
         rule: what is wrong, such as "files that do not exist".
         names: files, rows, classes or folders that have it; empty where the rule says all.
-        advice: the next action.
+        advice: the next action; "" where the rule says it.
     """
 
     rule: str
@@ -41,7 +41,7 @@ class Problem:
 
     def __str__(self) -> str:
         """Return the rule, at most `NUM_NAMED` names, and the advice."""
-        return f"{self.rule}{name_some(self.names)}; {self.advice}"
+        return f"{self.rule}{name_some(self.names)}{self.advice and '; ' + self.advice}"
 
 
 def name_some(names: Sequence[str]) -> str:

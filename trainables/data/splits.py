@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
 from trainables.data.pixel_files import recall
+from trainables.data.problems import Problem, make_error
 from trainables.seeds import numpy_generator
 
-# Folds from which a split by groups is put together, and groups that a message names.
+# Folds from which a split by groups is put together.
 MAX_FOLDS = 20
-NUM_EXAMPLES = 3
 SPLIT_NAMES = ("train", "search", "confirm", "test")
 
 Indices = NDArray[np.int64]
@@ -84,38 +84,92 @@ def make_splits(
     Images of one group stay in one split; the sizes and the shares of the classes are then approximate.
 
     Args:
-        image_set: Images; a published test set becomes the test split.
+        image_set: Images; a published test set becomes the test split, and published validation images become search and confirm.
         seed: Seed of the draw.
-        search_fraction: Share of the search split in the images outside a published test set.
+        search_fraction: Share of the search split in the images outside a published test set. Published validation images are
+            divided in the proportion of `search_fraction` and `confirm_fraction`.
         confirm_fraction: Share of the confirm split in the same images.
-        test_fraction: Share of the test split in the same images; only without a published test set.
+        test_fraction: Share of the test split in the images outside the published validation set; only without a published
+            test set.
         num_test_images: Size of a stratified part of the published test set; None takes all of it.
 
     Raises:
-        UserInputError: If a fraction or a number is out of range or does not apply, if a split lacks a class, or if groups have
-            images both inside and outside the published test set.
+        UserInputError: If a fraction or a number is out of range or does not apply, if splits lack classes (all are named), or if
+            groups have images in several of the published sets.
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
     check_groups(image_set)
     labels, groups = image_set.labels, image_set.groups
-    if image_set.official_test is None:
+    pool, validation, test = _published(image_set)
+    rest = pool
+    if image_set.official_test is not None:
+        test = _draw(test, labels, num_test_images or len(test), seed, "test")
+    else:
         assert test_fraction is not None
-        pool = np.arange(len(labels), dtype=np.int64)
         test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups)
         rest = np.setdiff1d(pool, test, assume_unique=True)
+    if image_set.official_validation is not None:
+        share = confirm_fraction / (search_fraction + confirm_fraction)
+        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", groups)
+        search, train = np.setdiff1d(validation, confirm, assume_unique=True), rest
     else:
-        pool = rest = np.flatnonzero(~image_set.official_test)
-        official = np.flatnonzero(image_set.official_test)
-        test = _draw(official, labels, num_test_images or len(official), seed, "test")
-    confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups)
-    rest = np.setdiff1d(rest, confirm, assume_unique=True)
-    search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups)
-    train = np.setdiff1d(rest, search, assume_unique=True)
+        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups)
+        rest = np.setdiff1d(rest, confirm, assume_unique=True)
+        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups)
+        train = np.setdiff1d(rest, search, assume_unique=True)
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
     )
-    _check_classes(image_set, splits)
+    rare = list_rare_classes(image_set, splits)
+    if any(problem.is_fatal for problem in rare):
+        raise make_error(f"the source {image_set.source!r}", [problem.problem for problem in rare])
     return splits
+
+
+@dataclass(frozen=True, slots=True)
+class RareClasses:
+    """Classes with few images in a split.
+
+    Attributes:
+        problem: their names, and what to do.
+        is_fatal: whether a split has no image of them, so that macro-F1 is not defined on it; otherwise a split has one image,
+            so that their recall on it is 0 or 1.
+    """
+
+    problem: Problem
+    is_fatal: bool
+
+
+def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
+    """Return the classes that a split lacks, and those with one image in a split; the latter are not refused.
+
+    Args:
+        image_set: N images.
+        splits: Their splits.
+
+    Returns:
+        None, one or both kinds, each with the names of all of its classes.
+    """
+    counts = {
+        split: np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
+        for split in SPLIT_NAMES
+    }
+    in_all = np.bincount(image_set.labels, minlength=image_set.num_classes)
+    lowest = np.min(list(counts.values()), axis=0)
+    found = []
+    for number, word, rule in (
+        (0, "none", "each split needs an image of each class, but a split has none of"),
+        (1, "one", "a split has one image only of"),
+    ):
+        rare = np.flatnonzero(lowest == number)
+        if not len(rare):
+            continue
+        where = {k: [split for split in SPLIT_NAMES if counts[split][k] == number] for k in rare}
+        names = tuple(f"{image_set.class_names[k]} ({in_all[k]} in all, {word} in {', '.join(where[k])})" for k in rare)
+        affected = [split for split in SPLIT_NAMES if any(split in splits for splits in where.values())]
+        rule = f"{rule} {len(rare)} of the {image_set.num_classes} classes"
+        found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), number == 0))
+    return found
 
 
 def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
@@ -155,16 +209,16 @@ def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> In
         seed: Shuffles the groups.
 
     Raises:
-        UserInputError: If there are fewer than two groups.
+        UserInputError: If there are fewer than two groups, or two images of no class.
     """
     # Imported here, because it is slow and only groups need it.
     from sklearn.model_selection import StratifiedGroupKFold
 
     num_groups = len(np.unique(groups))
-    if num_groups < 2:
+    if num_groups < 2 or np.bincount(labels).max() < 2:
         raise UserInputError(
-            f"a split by groups needs two groups or more, but {len(labels)} images are left in {num_groups}; "
-            "remove data.group, or give images of more groups"
+            "a split by groups needs two groups or more, and two images of a class, but "
+            f"{len(labels)} images are left in {num_groups}; remove data.group, or give images of more groups"
         )
     most = max(2, min(MAX_FOLDS, num_groups, int(np.bincount(labels)[np.unique(labels)].min())))
     share = count / len(labels)
@@ -179,23 +233,36 @@ def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> In
 
 
 def check_groups(image_set: ImageSet) -> None:
-    """Raise UserInputError if groups have images both inside and outside the published test set."""
-    if image_set.groups is None or image_set.official_test is None:
+    """Raise UserInputError, with all names, if groups have images in several of training, published validation and test set."""
+    if image_set.groups is None:
         return
-    is_test = image_set.official_test
-    straddling = np.intersect1d(image_set.groups[is_test], image_set.groups[~is_test])
-    if len(straddling):
-        inside = np.isin(image_set.groups, straddling)
-        names = [image_set.name_group(int(group)) for group in straddling[:NUM_EXAMPLES]]
-        raise UserInputError(
-            f"images of one group must be in one split, but {len(straddling)} groups ({', '.join(names)}"
-            f"{', ...' if len(straddling) > NUM_EXAMPLES else ''}) have {int((inside & is_test).sum())} images in the published "
-            f"test set and {int((inside & ~is_test).sum())} outside it; move each group to one side, or merge the published test "
-            "set into the other images and set data.test_fraction"
-        )
+    problems = []
+    for split, inside in (("test", image_set.official_test), ("validation", image_set.official_validation)):
+        if inside is None:
+            continue
+        straddling = np.intersect1d(image_set.groups[inside], image_set.groups[~inside])
+        if len(straddling):
+            cut = np.isin(image_set.groups, straddling)
+            rule = (
+                f"images of one group must be in one split, but {len(straddling)} groups have {int((cut & inside).sum())} images "
+                f"in the published {split} set and {int((cut & ~inside).sum())} outside it"
+            )
+            advice = f"move each group to one side, or merge the published {split} set into the training images"
+            problems.append(Problem(rule, tuple(image_set.name_group(int(group)) for group in straddling), advice))
+    if problems:
+        raise make_error(f"the source {image_set.source!r}", problems)
+
+
+def _published(image_set: ImageSet) -> tuple[Indices, Indices, Indices]:
+    """Return the sample ids outside the published sets, of the published validation set, and of the published test set."""
+    nothing = np.zeros(len(image_set), dtype=bool)
+    is_test = nothing if image_set.official_test is None else image_set.official_test
+    is_validation = nothing if image_set.official_validation is None else image_set.official_validation
+    return (np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test))
 
 
 def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str, groups: Indices | None = None) -> Indices:
+    count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
     generator = numpy_generator(seed, "splits", split)
     if groups is not None:
         return pool[choose_groups(labels[pool], groups[pool], count, int(generator.integers(2**31)))].astype(np.int64)
@@ -224,7 +291,7 @@ def _check_request(
                 f"0 < data.{name}_fraction < 1 must hold, but got {fraction}; set it to 0.15, for example"
             )
     total = search + confirm + (test or 0.0)
-    if total >= 1:
+    if total >= 1 and image_set.official_validation is None:
         raise UserInputError(
             f"the fractions of search, confirm and test must add up to less than 1, but add up to {total:g} and leave no "
             "images to train on; lower one"
@@ -236,23 +303,16 @@ def _check_request(
         )
 
 
-def _check_classes(image_set: ImageSet, splits: Splits) -> None:
-    """Raise UserInputError for the first split that lacks a class, on which macro-F1 is not defined."""
-    for split in SPLIT_NAMES:
-        counts = np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
-        missing = np.flatnonzero(counts == 0)
-        if len(missing):
-            name = image_set.class_names[missing[0]]
-            available = int((image_set.labels == missing[0]).sum())
-            raise UserInputError(
-                f"each split needs an image of each class, but {split!r} has none of {name!r} ({available} in all, "
-                f"{int(counts.sum())} images in the split); {_advice(image_set, split)}"
-            )
-
-
-def _advice(image_set: ImageSet, split: str) -> str:
-    if split == "test" and image_set.official_test is not None:
-        return "raise data.num_test_images, or drop the class"
-    if split == "train":
-        return "give more images of it, or lower the fractions of the other splits"
-    return f"raise data.{split}_fraction or data.num_images, give more images of it, or drop the class"
+def _advise(image_set: ImageSet, splits: list[str]) -> str:
+    """Return what to do about classes that are rare in `splits`."""
+    advice = []
+    for split in splits:
+        if split == "train":
+            advice.append("lower the fractions of the other splits")
+        elif split == "test" and image_set.official_test is not None:
+            advice.append("raise data.num_test_images")
+        elif split != "test" and image_set.official_validation is not None:
+            advice.append("change the proportion of data.search_fraction and data.confirm_fraction")
+        else:
+            advice.append(f"raise data.{split}_fraction")
+    return ", ".join([*dict.fromkeys(advice), "give more images of these classes, or drop them"])

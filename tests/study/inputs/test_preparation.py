@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_groups, prepare
+from study.inputs.preparation import check_groups, load_images, prepare
 from study.spec.reading import parse_spec
 
 SPEC = """
@@ -65,3 +65,21 @@ def test_groups_that_do_not_fit_the_classes_are_refused_before_the_launch(folder
         check_groups(spec, image_set)
     for part in ("the group 'none' is empty", "'dgo' (did you mean 'dog'?)", "both have 'cat'"):
         assert part in str(refused.value)
+
+
+def test_how_images_are_decoded_is_set_in_its_own_keys(folder: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, size=(8, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "cat" / "wide.png")
+    (folder / "dog" / "empty.png").write_bytes(b"")
+    text = SPEC.format(path=folder, more="")
+    squashed, cropped = (
+        load_images(parse_spec(text.replace("[model]", f'aspect = "{aspect}"\non_bad_image = "skip"\n[model]'), "test"))
+        for aspect in ("squash", "crop")
+    )
+    assert squashed.images.shape == cropped.images.shape == (91, 18, 18, 3)
+    assert not np.array_equal(squashed.images, cropped.images)
+    with pytest.raises(UserInputError, match=r"empty\.png"):
+        load_images(parse_spec(text, "test"))
+    clashing = text.replace("[model]", '[data.options]\naspect = "crop"\n[model]')
+    with pytest.raises(UserInputError, match=r"data\.options has aspect; set train\.image_size, data\.aspect"):
+        load_images(parse_spec(clashing, "test"))

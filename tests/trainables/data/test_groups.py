@@ -58,6 +58,7 @@ def test_groups_enter_the_fingerprint_and_nothing_changes_without_them() -> None
     assert compute_data_fingerprint(plain) == "c5cfb2dd0608a7fb"
     assert compute_data_fingerprint(grouped) != compute_data_fingerprint(plain)
     assert make_splits(plain, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == "7feacb36a2c56b60"
+    assert make_splits(grouped, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == "1657f3773b075934"
 
 
 def test_groups_that_straddle_the_published_test_set_are_counted_and_named() -> None:
@@ -72,11 +73,32 @@ def test_groups_that_straddle_the_published_test_set_are_counted_and_named() -> 
     with pytest.raises(UserInputError) as caught:
         make_splits(cut, seed=0, **FRACTIONS)
     message = str(caught.value)
-    assert (
-        "5 groups (patient 9, patient 21, patient 33, ...) have 10 images in the published test set and 20 outside"
-        in message
-    )
-    assert "data.test_fraction" in message
+    assert "5 groups have 10 images in the published test set and 20 outside it: patient 9, patient 21, " in message
+
+
+def test_groups_that_straddle_the_published_validation_set_are_named_with_those_of_the_test_set() -> None:
+    cut = dataclasses.replace(make_grouped(num_test_groups=12), official_validation=np.arange(360) % 30 == 0)
+    assert cut.official_test is not None
+    cut = dataclasses.replace(cut, official_validation=cut.official_validation & ~cut.official_test)
+    with pytest.raises(
+        UserInputError, match=r"10 groups have 10 images in the published validation set and 50 outside it"
+    ):
+        make_splits(cut, seed=0, **FRACTIONS)
+    both = dataclasses.replace(cut, official_test=np.arange(360) % 30 == 1)
+    with pytest.raises(UserInputError, match=r"has 2 problems:\n.* test set .*\n.* validation set "):
+        make_splits(both, seed=0, **FRACTIONS)
+
+
+def test_groups_of_published_validation_images_stay_whole_in_search_and_confirm() -> None:
+    whole = make_grouped(num_test_groups=12)
+    assert whole.groups is not None
+    whole = dataclasses.replace(whole, official_validation=whole.groups < 15)
+    splits = make_splits(whole, seed=0, search_fraction=0.15, confirm_fraction=0.15)
+    search, confirm = set(whole.groups[splits.search].tolist()), set(whole.groups[splits.confirm].tolist())
+    assert search | confirm == set(range(15))
+    assert not search & confirm
+    assert len(splits.confirm) == pytest.approx(45, abs=6)
+    assert set(whole.groups[splits.train].tolist()) == set(range(15, 48))
 
 
 def test_fewer_than_two_groups_are_refused() -> None:
@@ -100,7 +122,7 @@ def test_a_folder_level_gives_the_groups_across_classes(tmp_path: Path) -> None:
     assert found.groups.tolist() == [0, 0, 1, 1, 0, 0, 2, 2]
     assert found.name_group(2) == "p3"
     write_image(root / "cat" / "loose.png", 9)
-    with pytest.raises(UserInputError, match=r"one folder per patient, but .*cat holds 1 files, such as loose\.png"):
+    with pytest.raises(UserInputError, match=r"one folder per patient, but images are .*: cat/loose\.png"):
         load_image_set("folder", root, group="patient")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import time
@@ -35,12 +36,11 @@ def write_class_folders(root: Path, per_class: int = 4, first_seed: int = 0) -> 
 
 
 def refuse(*words: str, source: str, path: Path | str | None = None, **options: Any) -> str:
-    """Assert that loading is refused in one or two lines that contain `words`; return the message."""
+    """Assert that loading is refused with a message that contains `words`; return the message."""
     with pytest.raises(UserInputError) as caught:
         load_image_set(source, path, **options)
     message = str(caught.value)
     assert all(word in message for word in words), message
-    assert message.count("\n") <= 1
     return message
 
 
@@ -237,7 +237,6 @@ def test_class_groups_of_the_user(tmp_path: Path) -> None:
         ("garbage.png", b"no image at all", ("cannot be decoded",)),
         ("truncated.png", encode(make_pixels(1, 64))[:2000], ("cannot be decoded",)),
         ("truncated.jpg", encode(make_pixels(1, 64), "JPEG")[:900], ("cannot be decoded",)),
-        ("notes.txt", b"notes", ("not an image",)),
         ("pickled.png", pickle.dumps([1, 2, 3]), ("cannot be decoded",)),
     ],
 )
@@ -249,31 +248,26 @@ def test_folder_names_the_file_that_is_bad(tmp_path: Path, name: str, data: byte
 
 def test_invalid_folder_layouts(tmp_path: Path) -> None:
     path = write_class_folders(tmp_path / "set")
-    (path / "fox").mkdir()
-    refuse("set/fox", "holds no image", source="folder", path=path)
-    (path / "fox" / "deeper").mkdir()
-    refuse("fox/deeper", source="folder", path=path)
+    (path / "fox" / "deeper").mkdir(parents=True)
+    refuse("folders that hold no image: fox/;", source="folder", path=path)
     stray = write_class_folders(tmp_path / "stray")
     (stray / "lost.png").write_bytes(encode(make_pixels(1)))
     refuse("lost.png", "not in a class folder", source="folder", path=stray)
     (tmp_path / "one" / "cat").mkdir(parents=True)
-    refuse("at least two class folders", source="folder", path=tmp_path / "one")
-    refuse("no folder", source="folder", path=stray / "lost.png")
+    refuse("two classes or more", "no image: cat/", source="folder", path=tmp_path / "one")
+    refuse("another file", source="folder", path=stray / "lost.png")
 
 
 def test_train_and_test_must_agree_and_stand_alone(tmp_path: Path) -> None:
     _, path = make_folder_set(tmp_path, "folder with test")
     assert path is not None
-    write_class_folders(path / "val")
-    refuse("val/", source="folder", path=path)
-    for file in (path / "val").rglob("*.png"):
-        file.unlink()
-    for folder in [*(path / "val").iterdir(), path / "val"]:
-        folder.rmdir()
+    write_class_folders(path / "more")
+    refuse("beside the folders of the splits: more/;", source="folder", path=path)
+    shutil.rmtree(path / "more")
     for file in (path / "test" / "eel").iterdir():
         file.unlink()
     (path / "test" / "eel").rmdir()
-    refuse("'eel'", "test", source="folder", path=path)
+    refuse("classes without test images", "eel", source="folder", path=path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -1,6 +1,7 @@
 """Splits are disjoint, stratified, deterministic and complete, or refused."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.images import ImageSet
-from trainables.data.splits import SPLIT_NAMES, Splits, choose_stratified, compute_data_fingerprint, make_splits
+from trainables.data.sources.subset import choose_subset
+from trainables.data.splits import (
+    SPLIT_NAMES,
+    Splits,
+    choose_stratified,
+    compute_data_fingerprint,
+    list_rare_classes,
+    make_splits,
+)
 
 FRACTIONS: dict[str, Any] = {"search_fraction": 0.2, "confirm_fraction": 0.1}
 
@@ -178,5 +187,116 @@ def test_invalid_requests_with_an_official_test(changes: dict[str, Any], words: 
 )
 def test_a_class_that_a_split_lacks_is_named(image_set: ImageSet, split: str, name: str) -> None:
     test = 0.2 if image_set.official_test is None else None
-    with pytest.raises(UserInputError, match=f"{split!r} has none of {name!r}"):
+    with pytest.raises(UserInputError, match=rf"has none of 1 of .*: {name} \(.*, none in .*{split}"):
         make_splits(image_set, seed=0, test_fraction=test, **FRACTIONS)
+
+
+# --- published validation images, rare classes -----------------------------------------------------------------------
+
+
+def with_validation(image_set: ImageSet, every: int = 5, seed: int = 0) -> ImageSet:
+    """Return the set with a fifth of the images outside the test set, of each class, as published validation images."""
+    is_test = np.zeros(len(image_set), bool) if image_set.official_test is None else image_set.official_test
+    others = np.flatnonzero(~is_test)
+    chosen = choose_stratified(image_set.labels[others], len(others) // every, np.random.default_rng(seed))
+    official = np.zeros(len(image_set), dtype=bool)
+    official[others[chosen]] = True
+    return dataclasses.replace(image_set, official_validation=official)
+
+
+@given(
+    counts=st.lists(st.integers(40, 60), min_size=2, max_size=5),
+    has_test=st.booleans(),
+    search=st.floats(0.1, 0.9),
+    confirm=st.floats(0.1, 0.9),
+)
+@settings(max_examples=40, deadline=None)
+def test_published_validation_images_become_search_and_confirm(
+    counts: list[int], has_test: bool, search: float, confirm: float
+) -> None:
+    image_set = with_validation(make_set(counts, test_counts=[10] * len(counts) if has_test else None), every=2)
+    splits = make_splits(
+        image_set, seed=1, search_fraction=search, confirm_fraction=confirm, test_fraction=None if has_test else 0.25
+    )
+    official = image_set.official_validation
+    assert official is not None
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts(splits))), np.arange(len(image_set)))
+    np.testing.assert_array_equal(np.union1d(splits.search, splits.confirm), np.flatnonzero(official))
+    assert len(splits.confirm) == round(confirm / (search + confirm) * int(official.sum()))
+    if not has_test:
+        assert len(splits.test) == round(0.25 * int((~official).sum()))
+    for name in ("search", "confirm"):
+        indices = getattr(splits, name)
+        shares = np.bincount(image_set.labels[indices], minlength=len(counts)) / len(indices)
+        published = np.bincount(image_set.labels[official], minlength=len(counts)) / official.sum()
+        assert np.abs(shares - published).max() <= 2 / len(indices)
+
+
+def test_the_splits_of_earlier_studies_stay_the_same() -> None:
+    fractions = {"search_fraction": 0.15, "confirm_fraction": 0.1}
+    published = make_splits(make_set([30, 40], test_counts=[10, 20]), seed=3, num_test_images=15, **fractions)
+    drawn = make_splits(make_set([30, 40, 50]), seed=3, test_fraction=0.2, **fractions)
+    assert (published.fingerprint, drawn.fingerprint) == ("90fab8d63e947c60", "1ac7f4b0b44d41c8")
+
+
+@given(num_images=st.integers(4, 160), seed=st.integers(0, 20))
+@settings(max_examples=40, deadline=None)
+def test_a_subset_keeps_the_shares_of_classes_and_validation_images(num_images: int, seed: int) -> None:
+    image_set = with_validation(make_set([60, 100], test_counts=[7, 7]), every=4)
+    official, test = image_set.official_validation, image_set.official_test
+    assert official is not None
+    assert test is not None
+    kept = choose_subset(image_set.labels, test, num_images, seed, official)
+    assert test[kept].sum() == 14
+    others = kept[~test[kept]]
+    assert len(others) == num_images
+    for label, share in ((0, 60 / 160), (1, 100 / 160)):
+        chosen = image_set.labels[others] == label
+        assert chosen.sum() == pytest.approx(share * num_images, abs=2)
+        assert official[others][chosen].sum() == pytest.approx(share * num_images / 4, abs=1)
+
+
+def test_all_rare_classes_of_all_splits_are_in_one_message() -> None:
+    with pytest.raises(UserInputError) as caught:
+        make_splits(make_set([200, 3, 9, 4]), seed=0, test_fraction=0.2, **FRACTIONS)
+    message = str(caught.value)
+    assert (
+        "has none of 2 of the 4 classes: class 1 (3 in all, none in search, test), class 3 (4 in all, none in confirm); "
+        "raise data.search_fraction, raise data.confirm_fraction, raise data.test_fraction, give more images of"
+    ) in message
+    assert "has one image only of 1 of the 4 classes: class 2 (9 in all, one in confirm); raise data.confirm" in message
+
+
+def test_a_class_with_one_image_in_a_split_is_named_but_not_refused() -> None:
+    image_set = make_set([200, 6])
+    splits = make_splits(image_set, seed=0, test_fraction=0.2, **FRACTIONS)
+    (rare,) = list_rare_classes(image_set, splits)
+    assert rare.problem.names == ("class 1 (6 in all, one in search, confirm, test)",)
+    assert not rare.is_fatal
+
+
+def test_thousands_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    image_set = make_set([10] * 3000)
+    splits = make_splits(image_set, seed=0, test_fraction=0.2, search_fraction=0.2, confirm_fraction=0.2)
+    assert list_rare_classes(image_set, splits) == []
+    with pytest.raises(
+        UserInputError, match=r"has none of [0-9]+ of the 3000 classes: .*, and [0-9]+ more; "
+    ) as caught:
+        make_splits(image_set, seed=0, test_fraction=0.05, search_fraction=0.2, confirm_fraction=0.2)
+    assert str(caught.value).count("(10 in all, none in test)") == 20
+
+
+@pytest.mark.parametrize("counts", [[1, 1], [2, 1], [0, 1], [1, 1, 1]])
+def test_tiny_sets_are_refused(counts: list[int]) -> None:
+    for grouped in (False, True):
+        image_set = make_set(counts)
+        groups = np.arange(len(image_set)) if grouped else None
+        with pytest.raises(UserInputError):
+            make_splits(
+                dataclasses.replace(image_set, groups=groups),
+                seed=0,
+                search_fraction=0.3,
+                confirm_fraction=0.3,
+                test_fraction=0.3,
+            )

@@ -29,12 +29,19 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 
 # The parameter for the memory budget of a loader, which is not an option of a spec.
 MEMORY_BUDGET = "memory_budget"
+# Parameters of the loaders that decode files, which a spec sets as train.image_size, data.aspect and data.on_bad_image.
+DECODING = ("image_size", "aspect", "on_bad_image")
 
 
 def option_names(source: str) -> tuple[str, ...]:
     """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
-    parameters = inspect.signature(_load(source)).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != MEMORY_BUDGET)
+    decoding = DECODING if decodes_files(source) else ()
+    return tuple(name for name in _keywords(source) if name not in decoding)
+
+
+def decodes_files(source: str) -> bool:
+    """Return whether the source decodes image files, and thus takes `image_size`, `aspect` and `on_bad_image`."""
+    return set(DECODING) <= set(_keywords(source))
 
 
 def load_image_set(
@@ -51,7 +58,8 @@ def load_image_set(
         path: Location of the files; "" is the same as None. Sources that generate their images take none.
         memory_budget: Memory that images of a folder or of parquet files may take before they are mapped from a file;
             None for a quarter of the machine's memory and the user's cache folder.
-        options: Options of the source's loader. Every source has `num_images` (size of a stratified part of the images
+        options: Options of the source's loader, and `image_size`, `aspect` and `on_bad_image` of one that decodes files. Every
+            source has `num_images` (size of a stratified part of the images
             outside the test set, or the number of planted scenes) and `seed` (of that draw, or of the scenes).
 
     Raises:
@@ -71,7 +79,7 @@ def load_image_set(
         arguments[MEMORY_BUDGET] = memory_budget or ImageMemoryBudget(
             int(DEFAULT_SHARE * physical_memory()), default_folder()
         )
-    names = option_names(source)
+    names = _keywords(source)
     for name in options:
         if name not in names:
             raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, names)}")
@@ -84,6 +92,11 @@ def load_image_set(
             f"the source {source!r}, option {problem['loc'][0]}: {problem['msg']}, but got {problem['input']!r}"
         ) from None
     return image_set
+
+
+def _keywords(source: str) -> tuple[str, ...]:
+    parameters = inspect.signature(_load(source)).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != MEMORY_BUDGET)
 
 
 def _load(source: str) -> "Callable[..., ImageSet]":

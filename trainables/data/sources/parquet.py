@@ -51,7 +51,7 @@ def load_parquet(
         path: A .parquet file (without official splits), or a folder whose test-* files are the official test set, and whose
             validation-* files are the official validation set. The files may also be in its subfolder data/.
         seed: Seed of the subset.
-        num_images: Keep this many images outside the test and validation sets, stratified; only these are decoded and checked.
+        num_images: Keep this many images outside the test set, stratified; only these are decoded and checked.
         native_size: Side in pixels at which images are stored; see `decode_files`.
         image_size: Side in pixels of the images that models are trained on; set as train.image_size in a spec.
         aspect: How images become squares; set as data.aspect in a spec.
@@ -82,7 +82,8 @@ def load_parquet(
     labels = np.concatenate([shard.labels for shard in shards])
     part_of_shard = np.repeat(np.arange(3), [len(part) for part in parts])
     part = np.repeat(part_of_shard, [len(shard.labels) for shard in shards])
-    kept = choose_subset(labels, part > 0 if len(files) > len(parts[0]) else None, num_images, seed)
+    official_validation, official_test = part == 1 if parts[1] else None, part == 2 if parts[2] else None
+    kept = choose_subset(labels, official_test, num_images, seed, official_validation)
     decoded = decode_files(
         ParquetImages(shards, kept),
         native_size=native_size,
@@ -99,8 +100,8 @@ def load_parquet(
         labels=labels[kept],
         class_names=names,
         source="parquet",
-        official_validation=part[kept] == 1 if parts[1] else None,
-        official_test=part[kept] == 2 if parts[2] else None,
+        official_validation=None if official_validation is None else official_validation[kept],
+        official_test=None if official_test is None else official_test[kept],
         class_groups=resolve_groups(class_groups, names),
         groups=None if group is None else numbers[kept],
         group_names=tuple(map(str, group_names)),

@@ -9,15 +9,22 @@ from trainables.seeds import numpy_generator
 
 
 def choose_subset(
-    labels: NDArray[np.int64], official_test: NDArray[np.bool_] | None, num_images: int | None, seed: int
+    labels: NDArray[np.int64],
+    official_test: NDArray[np.bool_] | None,
+    num_images: int | None,
+    seed: int,
+    official_validation: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Return the sorted indices of the images to keep: all official test images, and `num_images` of the others.
+
+    The others keep the shares of their classes, and of the official validation images within each class.
 
     Args:
         labels: (N,) int64 >= 0.
         official_test: (N,) bool, or None.
         num_images: Number of images to keep outside the official test set, stratified; None keeps all.
         seed: Seed of the draw.
+        official_validation: (N,) bool, or None.
 
     Raises:
         UserInputError: If there are fewer than `num_images`, or `num_images` is less than the number of classes.
@@ -36,5 +43,6 @@ def choose_subset(
         raise UserInputError(
             f"data.num_images must be at least the number of classes ({num_classes}), but got {num_images}"
         )
-    kept = others[choose_stratified(labels[others], num_images, numpy_generator(seed, "subset"))]
+    strata = labels if official_validation is None else 2 * labels + official_validation
+    kept = others[choose_stratified(strata[others], num_images, numpy_generator(seed, "subset"))]
     return np.sort(np.concatenate([kept, np.flatnonzero(is_test)])).astype(np.int64)

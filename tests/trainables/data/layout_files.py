@@ -1,0 +1,65 @@
+"""Folders of tiny images in the layouts that people have."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SIZE = 8
+
+
+def write_image(file: Path, number: int) -> Path:
+    """Write a square image that is like no other."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file
+
+
+def write_classes(root: Path, classes: Sequence[str] = ("cat", "dog"), per_class: int = 20, start: int = 0) -> Path:
+    """Write <class>/<number>.png for each class."""
+    for number, name in enumerate(classes):
+        for i in range(per_class):
+            write_image(root / name / f"{i:03d}.png", start + 1000 * number + i)
+    return root
+
+
+def write_splits(root: Path, per_class: dict[str, int]) -> Path:
+    """Write class folders below one folder per split, with so many images of each class."""
+    for start, (folder, count) in enumerate(per_class.items()):
+        write_classes(root / folder, per_class=count, start=100_000 * start)
+    return root
+
+
+def write_table(file: Path, header: Sequence[str], rows: Sequence[Sequence[object]], delimiter: str = ",") -> Path:
+    """Write a csv file, or JSON lines."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows))
+        return file
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened, delimiter=delimiter).writerows([header, *rows])
+    return file
+
+
+def write_listed(root: Path, count: int = 40, per_group: int = 4, splits: bool = False) -> Path:
+    """Write images/<number>.png and labels.csv with their classes, groups, and (if asked for) splits; return the csv."""
+    rows = []
+    for i in range(count):
+        write_image(root / "images" / f"{i:03d}.png", i)
+        split = ["train", "train", "valid", "test"][i // per_group % 4]
+        rows.append([f"images/{i:03d}.png", ["cat", "dog"][i % 2], f"p{i // per_group}", *([split] if splits else [])])
+    return write_table(root / "labels.csv", ["path", "label", "patient", *(["split"] if splits else [])], rows)
+
+
+def write_imagefolder(root: Path, per_split: dict[str, int], name: str = "metadata.csv") -> Path:
+    """Write <split>/<number>.png and <split>/metadata.csv, as Hugging Face's imagefolder has them."""
+    for start, (folder, count) in enumerate(per_split.items()):
+        for i in range(count):
+            write_image(root / folder / f"{i:03d}.png", 100_000 * start + i)
+        rows = [[f"{i:03d}.png", ["cat", "dog"][i % 2]] for i in range(count)]
+        write_table(root / folder / name, ["file_name", "label"], rows)
+    return root
