@@ -1,4 +1,4 @@
-"""The ratios P1 to P12 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
+"""The ratios P1 to P14 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
 
 Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written from all that were measured so far. With
 --device cuda P2 to P5 and P11 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
@@ -53,6 +53,8 @@ BENCHES: dict[str, Bench] = {
     "P9": Bench("study_ratios", "measure_memory", "ray"),
     "P10": Bench("bootstrap_ratio", "measure_bootstrap"),
     "P11": Bench("forensics_speed", "measure_limits", "pytorch_grad_cam"),
+    "P13": Bench("decoding_ratios", "measure_decoding"),
+    "P14": Bench("decoding_ratios", "measure_second_start"),
 }
 ON_DEVICE = frozenset({"training_ratios", "forensics_speed"})
 ONLY_BY_NAME = frozenset({"P1-long"})

@@ -84,7 +84,7 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     blank = np.sort(used[facts.lowest[used] == facts.highest[used]])
     duplicates = _find_duplicates(facts.digests, used)
     conflicts = tuple(ids for ids in duplicates if len(set(image_set.labels[list(ids)])) > 1)
-    leaks = find_leaks(image_set, splits)
+    leaks = _find_leaks(facts.digests, splits)
     problems = [_describe_blank(blank, len(used), image_set), _describe_conflicts(conflicts, len(used), image_set)]
     stages = [
         _images_stage("images", image_set.images.shape, facts.lowest, facts.highest, problems),
@@ -126,7 +126,7 @@ def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
 
 def drop_leaks(image_set: ImageSet, splits: Splits) -> tuple[Splits, tuple[SkippedFile, ...]]:
     """Return the splits without the training images that also occur in another split, and which those are."""
-    leaks = find_leaks(image_set, splits)
+    leaks = _find_leaks(measure_facts(image_set.images).digests, splits)
     names = name_images(image_set, leaks)
     skipped = tuple(SkippedFile(name=name, reason="also in the search, confirm or test split") for name in names)
     train = np.setdiff1d(splits.train, np.array(leaks, dtype=np.int64))
@@ -201,9 +201,8 @@ def hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int,
     return {int(i): digests[i] for i in np.sort(used)}
 
 
-def find_leaks(image_set: ImageSet, splits: Splits) -> list[int]:
+def _find_leaks(digests: Sequence[bytes], splits: Splits) -> list[int]:
     """Return the sorted training ids whose images occur in another split."""
-    digests = measure_facts(image_set.images).digests
     held_out = {digests[i] for name in SPLIT_NAMES if name != "train" for i in getattr(splits, name)}
     return [int(i) for i in splits.train if digests[i] in held_out]
 

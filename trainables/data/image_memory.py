@@ -91,7 +91,10 @@ class ImageMemoryBudget:
             self._delete_abandoned()
             with path.open("wb") as file:
                 # All of it now: on a full disk the process would be killed later, when a page is written.
-                os.posix_fallocate(file.fileno(), 0, size)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:  # macOS
+                    file.truncate(size)
         except OSError as error:
             with suppress(OSError):
                 path.unlink(missing_ok=True)

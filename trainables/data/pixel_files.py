@@ -103,7 +103,8 @@ def open_pixels(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
                 return None
             _note_state(path)
         else:
-            os.utime(_beside(path, "state"))  # For `_delete_unused`.
+            with suppress(OSError):  # The folder may be read-only.
+                os.utime(_beside(path, "state"))  # For `_delete_unused`.
     except OSError:
         return None
     return images
@@ -185,6 +186,9 @@ def _delete_unused(new: Path) -> None:
 
     Processes that have mapped a deleted file keep its pixels; others decode it again.
     """
+    for path in new.parent.glob(".*.new"):  # Of processes that were killed.
+        if time.time() - path.stat().st_mtime > MIN_AGE_SECONDS:
+            path.unlink(missing_ok=True)
     limit = MAX_DISK_SHARE * shutil.disk_usage(new.parent).total
     total = 0
     for path, used in sorted(_list_pixels(new.parent), key=lambda entry: -entry[1]):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,7 +25,7 @@ from torchvision.transforms import v2
 
 from search_spaces.errors import UserInputError
 from tests.trainables.data.parquet_files import encode, make_pixels
-from trainables.data import all_cores
+from trainables.data import all_cores, pixel_files
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.pixel_files import find_pixel_file, measure_facts
 from trainables.data.sources import decode_set, decoding
@@ -55,7 +56,9 @@ def write_many(folder: Path, number: int = 40, size: int = 16) -> list[File]:
 
 def decode(files: list[File], budget: ImageMemoryBudget | None = None, **changed: Any) -> Decoded:
     options = {"native_size": None, "image_size": None, "aspect": "crop", "on_bad_image": "refuse"} | changed
-    return decode_files(files, memory_budget=budget or ImageMemoryBudget(10**9, Path("unused")), **options)
+    return decode_files(
+        files, memory_budget=budget or ImageMemoryBudget(10**9, files[0].path.parent / "kept"), **options
+    )
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -427,6 +430,40 @@ def test_of_two_that_need_a_set_at_once_one_decodes_it(
         one, other = pool.map(lambda _: decode(files, budget, native_size=64), range(2))
     assert count_decoded() == 40
     np.testing.assert_array_equal(one.images, other.images)
+
+
+def test_a_process_that_waits_says_so(
+    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decoding, "SECONDS_OF_SILENT_WAITING", 0.01)
+    files = write_many(tmp_path / "set", 3)
+    decode(files, budget)
+    (lock,) = budget.folder.glob("*.lock")
+    with ThreadPoolExecutor(1) as pool, FileLock(lock):
+        waiting = pool.submit(decode, files, budget)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+    assert len(waiting.result().images) == 3
+    assert "waiting for another process" in capsys.readouterr().err
+
+
+def test_what_was_not_used_for_the_longest_time_is_deleted(
+    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = []
+    for number in range(3):
+        images = decode(write_many(tmp_path / f"set-{number}", 3 + number), budget).images
+        paths.append(find_pixel_file(images))
+    long_ago = time.time() - 10 * pixel_files.MIN_AGE_SECONDS
+    for age, number in enumerate((1, 0)):
+        path = paths[number]
+        assert path is not None
+        os.utime(path.with_suffix(".state"), (long_ago - age, long_ago - age))
+    decode(write_many(tmp_path / "set-1", 4), budget)  # Used again.
+    monkeypatch.setattr(pixel_files, "MAX_DISK_SHARE", 0)
+    decode(write_many(tmp_path / "new", 9), budget)
+    assert [path is not None and path.exists() for path in paths] == [False, True, True]
+    assert len(decode(write_many(tmp_path / "set-0", 3), budget).images) == 3
 
 
 def test_a_folder_that_cannot_be_written_is_named_and_decoding_goes_on(

@@ -1,10 +1,13 @@
 """Decoding of image files into one uint8 array: on all cores, once per content and machine, one message for all bad files."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import __version__ as pillow_version
 from PIL import features
@@ -20,17 +23,9 @@ from trainables.data.sources.image_decoder import Aspect
 
 # Files of fewer bytes are decoded anew each time, in less than a second.
 MIN_KEPT_BYTES = 16_000_000
+SECONDS_OF_SILENT_WAITING = 2.0
 # To be raised with every change of the pixels that decoding gives.
 DECODER_VERSION = 1
-NUM_FILES_PER_TASK = 16
-NUM_TASKS_AHEAD = 4  # Per core.
-SECONDS_WITHOUT_PROGRESS_BAR = 1.0
-# The stored side is to the image size of training as 256 is to 224 in torchvision's references.
-STORED_SIDE_RATIO = 256 / 224
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Reader = Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +83,7 @@ def decode_files(
     if cache is None:
         decoded, images, _ = decode_set(encoded, request, memory_budget, keep=False)
     else:
-        with cache.lock:
+        with _wait_for(cache.lock):
             decoded, images = _find_or_decode(encoded, request, memory_budget, cache)
     return _make_result(encoded.names, decoded, images, on_bad_image)
 
@@ -97,6 +92,20 @@ def _describe_settings(request: DecodeRequest) -> str:
     """Return everything that the pixels depend on besides the files."""
     libraries = f"Pillow {pillow_version} JPEG {features.version('jpg')} WebP {features.version('webp')}"
     return f"{DECODER_VERSION} {request.aspect} {request.native_size} {request.stored_side} {libraries}"
+
+
+@contextmanager
+def _wait_for(lock: FileLock) -> Iterator[None]:
+    """Hold the lock; name the reason on stderr if that takes long."""
+    try:
+        lock.acquire(timeout=SECONDS_OF_SILENT_WAITING)
+    except Timeout:
+        print("waiting for another process that decodes these images", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _find_or_decode(
