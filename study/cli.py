@@ -288,14 +288,18 @@ def tensorboard(
 
 @app.command("inspect")
 def inspect_spec(
-    spec: options.SpecArgument, overrides: options.SetOption = None, address: options.AddressOption = None
+    spec: options.SpecArgument,
+    overrides: options.SetOption = None,
+    address: options.AddressOption = None,
+    to: options.InspectionPageOption = None,
+    quick: options.QuickOption = False,
 ) -> None:
-    """Check data, weights and resources of a spec without launching it. Writes nothing."""
+    """Show what a spec's images, weights and resources are like before anything is trained."""
     from study.spec.reading import load_spec
     from study.views.inspection import print_inspection
 
     loaded, _ = load_spec(spec, overrides or [])
-    print_inspection(loaded, address, console)
+    print_inspection(loaded, address, console, to=to, quick=quick)
 
 
 @app.command()
