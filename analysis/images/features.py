@@ -1,5 +1,6 @@
 """Features of a frozen pretrained backbone, cached by the content of images and weights."""
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -163,4 +164,5 @@ def _write(path: Path, features: NDArray[np.float32]) -> None:
         for old in entries[MAX_ENTRIES:]:
             old.unlink(missing_ok=True)
     except (OSError, SafetensorError):
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -101,7 +101,11 @@ def plot_interpolations(images: NDArray[np.uint8], image_size: int) -> Figure:
     shown = images[:NUM_EXAMPLES]
     resized = {name: resize_images(shown, image_size, name) for name in INTERPOLATIONS}
     difference = resized["bicubic"] - resized["bilinear"]
-    columns = {"stored": shown, **resized, f"difference x {DIFFERENCE_GAIN}": 128 + DIFFERENCE_GAIN * difference}
+    columns: dict[str, NDArray[np.generic]] = {
+        "stored": shown,
+        **resized,
+        f"difference x {DIFFERENCE_GAIN}": 128 + DIFFERENCE_GAIN * difference,
+    }
     figure = Figure(figsize=(7.2, 1.9 * len(shown) + 0.3), layout="constrained")
     grid = figure.subplots(len(shown), len(columns), squeeze=False)
     for column, (title, pictures) in enumerate(columns.items()):

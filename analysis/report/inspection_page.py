@@ -17,8 +17,8 @@ from analysis.report.inspection_sections import (
 from analysis.report.pages import ReportFigure, embed_png, render
 from analysis.report.thumbnails import draw_strip
 
-# Rows of a long list on the page, and images of a list of thumbnails.
-MOST_ROWS = 50
+# Rows of a long list on the page, those of them that are visible at once, and images of a list of thumbnails.
+MOST_ROWS, MOST_VISIBLE_ROWS = 50, 20
 MOST_THUMBNAILS = 12
 # Pairs of classes that each side of the ladder names.
 NUM_NAMED = 3
@@ -77,6 +77,7 @@ def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection],
         pictures=pictures,
         swatches=_list_swatches(found),
         problems=problems,
+        most=MOST_VISIBLE_ROWS,
     )
 
 
@@ -125,8 +126,8 @@ def _draw_label_issues(found: Inspection) -> list[Picture]:
     issues = () if found.network is None else found.network.label_issues[:MOST_THUMBNAILS]
     return [
         Picture(
-            figure=draw_strip([found.image_set.images[int(i.sample_id)]], found.name_image(int(i.sample_id))),
-            caption=f"{i.label}? probe: {i.suggested}",
+            figure=draw_strip([found.image_set.images[int(i.sample_id)]], found.name_image(int(i.sample_id)), 96),
+            caption=f"{i.label} or {i.suggested}?",
         )
         for i in issues
     ]

@@ -197,9 +197,10 @@ def _describe_oddities(found: Inspection) -> InspectionSection:
     rows = []
     for odd in found.images.oddities:
         listed = ", ".join(
-            f"{found.name_image(i)} ({v:.3g})" for i, v in zip(odd.sample_ids[:3], odd.values[:3], strict=True)
+            f"{found.name_image(i)} ({_format_measure(v)})"
+            for i, v in zip(odd.sample_ids[:3], odd.values[:3], strict=True)
         )
-        rows.append((odd.kind, str(odd.num_beyond), f"{odd.median:.3g}", ODDITY_UNITS[odd.kind], listed or "—"))
+        rows.append((odd.kind, str(odd.num_beyond), _format_measure(odd.median), ODDITY_UNITS[odd.kind], listed or "—"))
     lines = [
         "worth a look, not a verdict: these images are far from the median of this set, which may be as it should be"
     ]
@@ -223,7 +224,11 @@ def _describe_oddities(found: Inspection) -> InspectionSection:
 
 def describe_oddity(odd: Oddities) -> str:
     """Return a caption for the images of one kind."""
-    return f"{odd.kind}: {format_count(odd.num_beyond)} images; {ODDITY_UNITS[odd.kind]}, median {odd.median:.3g}"
+    return f"{odd.kind}: {format_count(odd.num_beyond)} images; {ODDITY_UNITS[odd.kind]}, median {_format_measure(odd.median)}"
+
+
+def _format_measure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _describe_label_issues(found: Inspection, most: int) -> InspectionSection:

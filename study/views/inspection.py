@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -177,7 +179,9 @@ def _build_table(table: SectionTable) -> Table:
     built = Table(box=None, pad_edge=False, header_style="bold")
     for place, name in enumerate(table.columns, start=1):
         is_text = place == 1 or place in table.text
-        built.add_column(name, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
+        widest = max((len(cells[place - 1]) for cells in table.rows), default=0)
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        built.add_column(name, justify=justify, overflow="fold", min_width=None if is_text else widest)
     for cells in table.rows:
         built.add_row(*(_literal(cell) for cell in cells))
     return built
@@ -212,7 +216,7 @@ def _find_missing_weights(spec: StudySpec) -> list[str]:
         return problems
     weights = locate_weights(spec.model.weights)
     for backbone in dict.fromkeys(str(b) for arm in spec.arms() for b in list_levels(arm.space, "backbone")):
-        _collect(problems, lambda backbone=backbone: find_weights_file(backbone, weights))
+        _collect(problems, partial(find_weights_file, backbone, weights))
     return problems
 
 

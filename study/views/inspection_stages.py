@@ -82,7 +82,7 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
         model = build_model(chosen, prepared.image_set.num_classes, weights=prepared.weights)
         place_model(model, chosen, device).eval()
         kept: list[torch.Tensor] = []
-        model.fc.register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0]))
+        model.get_submodule("fc").register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0]))
         with torch.inference_mode(), autocast(chosen, device):
             logits = model(inputs)
         random = ", random weights" if prepared.weights == "none" else ""
