@@ -312,17 +312,18 @@ def tensorboard(
 
 @app.command("inspect")
 def inspect_spec(
-    spec: options.SpecArgument, overrides: options.SetOption = None, address: options.AddressOption = None
+    spec: options.SpecArgument,
+    overrides: options.SetOption = None,
+    address: options.AddressOption = None,
+    to: options.InspectionPageOption = None,
+    quick: options.QuickOption = False,
 ) -> None:
-    """Check data, weights and resources of a spec without launching it. Writes nothing."""
-    from study.inputs.fitted_defaults import prepare_new
+    """Show what a spec's images, weights and resources are like before anything is trained."""
     from study.spec.reading import load_spec
     from study.views.inspection import print_inspection
 
-    new = prepare_new(*load_spec(spec, overrides or []))
-    for note in new.fitted.notes:
-        console.print(f"fitted to the data: {note}", soft_wrap=True, markup=False, highlight=False)
-    print_inspection(new.fitted.spec, new.prepared, address, console)
+    loaded, text = load_spec(spec, overrides or [])
+    print_inspection(loaded, address, console, text=text, to=to, quick=quick)
 
 
 @app.command()

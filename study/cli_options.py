@@ -100,6 +100,9 @@ DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but s
 NumTrialsOption = Annotated[Text, Option(help="Extend the search: a new total such as 40, or an increase such as +8.")]
 DeviceSecondsOption = Annotated[Text, Option(help="Extend a search with a budget of device-seconds: 4000, or +600.")]
 SearchOnlyOption = Annotated[bool, Option("--search-only", help="Stop after the search.")]
+InspectionPageOption = Annotated[Path | None, Option(help="Also write one offline page: a file that ends in .html.")]
+_QUICK_HELP = "Leave out what takes time: the probes on the pretrained backbone, and the measured seconds of a trial."
+QuickOption = Annotated[bool, Option("--quick", help=_QUICK_HELP)]
 LikeOption = Annotated[Text, Option(help="Take the variances and costs of this study, which has been compared.")]
 _PILOT_HELP = "Train so many seeds of every arm on this machine, and take their variances and costs."
 PilotOption = Annotated[int | None, Option(help=_PILOT_HELP)]

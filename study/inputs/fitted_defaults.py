@@ -17,6 +17,8 @@ from search_spaces.space import CategoricalParameter
 from study.inputs.preparation import Prepared, load_split_images, locate_weights, prepare_images
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
+from trainables.data.images import ImageSet
+from trainables.data.splits import Splits
 
 # Studies that ask for the defaults of an earlier version get them as they were.
 FIRST_FITTED_VERSION = 3
@@ -64,9 +66,16 @@ def prepare_new(spec: StudySpec, text: str, warm_start: StudySpec | None = None)
     """
     weights = locate_weights(spec.model.weights)
     image_set, splits = load_split_images(spec)
-    counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
-    fitted = fit_defaults(spec, text, counts.tolist(), image_set.class_groups, warm_start)
+    fitted = fit_to_images(spec, text, image_set, splits, warm_start)
     return NewStudy(fitted=fitted, prepared=prepare_images(fitted.spec, image_set, splits, weights))
+
+
+def fit_to_images(
+    spec: StudySpec, text: str, image_set: ImageSet, splits: Splits, warm_start: StudySpec | None = None
+) -> FittedSpec:
+    """Return the spec fitted to its images and splits; the other arguments are those of `prepare_new`."""
+    counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
+    return fit_defaults(spec, text, counts.tolist(), image_set.class_groups, warm_start)
 
 
 def fit_defaults(

@@ -73,7 +73,16 @@ def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights
         weights: as of `locate_weights`.
     """
     check_image_set(image_set, splits)
-    prepared = Prepared(
+    prepared = assemble(spec, image_set, splits, weights)
+    check_models(spec, prepared)
+    if spec.analyze.human_counts is not None:
+        load_human_shares(spec.analyze.human_counts, image_set)
+    return prepared
+
+
+def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str) -> Prepared:
+    """Return the data of a spec from its images, their splits and the location of its weights; nothing is checked."""
+    return Prepared(
         image_set=image_set,
         splits=splits,
         data=TrialData(
@@ -88,10 +97,6 @@ def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
     )
-    check_models(spec, prepared)
-    if spec.analyze.human_counts is not None:
-        load_human_shares(spec.analyze.human_counts, image_set)
-    return prepared
 
 
 def split_images(spec: StudySpec, image_set: ImageSet) -> Splits:

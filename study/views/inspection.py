@@ -1,83 +1,254 @@
-"""`study inspect`: checks of data, weights and resources, before a study is launched."""
+"""`study inspect`: what is known of data, weights and resources before a study is launched."""
 
-import numpy as np
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from analysis.heat_maps.cam_network import prepare_inputs
-from search_spaces.config import TrialConfig, Value
-from study.cluster.connection import check_cluster, connect_cluster
-from study.cluster.device_time import measure_full_trials
-from study.inputs.preparation import Prepared, check_groups
+from analysis.images.examples import draw_examples
+from analysis.images.features import FrozenBackbone
+from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
+from analysis.report.inspection_page import build_inspection_page
+from analysis.report.inspection_sections import InspectionSection, SectionTable, describe_inspection
+from search_spaces.errors import UserInputError
+from study.inputs.fitted_defaults import fit_to_images
+from study.inputs.human_labels import load_human_shares
+from study.inputs.preparation import (
+    Prepared,
+    assemble,
+    check_groups,
+    check_models,
+    list_levels,
+    load_split_images,
+    locate_weights,
+)
 from study.spec.study_spec import StudySpec
-from trainables.data.augmentation import AugmentationSettings, augment_batch
-from trainables.data.image_audit import AuditReport, AuditStage, audit_batch, audit_image_set
-from trainables.seeds import torch_generator
+from study.views.inspection_resources import inspect_resources
+from study.views.inspection_stages import audit_stages, inspection_config
+from trainables.data.augmentation import AugmentationSettings
+from trainables.data.image_audit import AuditReport, audit_image_set
+from trainables.models.weights import find_weights_file
 
-NUM_AUDITED_IMAGES = 64
+# Rows of a long list in the terminal.
+MOST_ROWS = 10
 
 
-def print_inspection(spec: StudySpec, prepared: Prepared, address: str | None, console: Console) -> None:
-    """Print the audit of shapes and values, class balance, duplicates and leaks, and the capacity of the cluster."""
-    check_groups(spec, prepared.image_set)
-    report = audit_image_set(prepared.image_set, prepared.splits)
-    console.print(build_stage_table([*report.stages, *audit_tensors(spec, prepared)]))
-    console.print(build_balance_table(report, prepared))
-    console.print(
-        f"{report.num_duplicates} exact duplicates; {report.num_leaks} images of the training split are also in another split"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """The data of a spec, with everything that is wrong with it.
+
+    Attributes:
+        prepared: the data; its weights are "none" where the spec's are missing.
+        audit: of the images.
+        problems: what keeps the study from being launched.
+        has_weights: whether there are pretrained weights for every backbone.
+        weights_note: why not; "" if there are.
+        has_models: whether the model of every arm can be built.
+        spec: the spec, fitted to the images if it is not launched yet.
+        notes: a line for each fitted value.
+    """
+
+    prepared: Prepared
+    audit: AuditReport
+    problems: tuple[str, ...]
+    has_weights: bool
+    weights_note: str
+    has_models: bool
+    spec: StudySpec
+    notes: tuple[str, ...]
+
+
+def print_inspection(
+    spec: StudySpec,
+    address: str | None,
+    console: Console,
+    *,
+    text: str | None = None,
+    to: Path | None = None,
+    quick: bool = False,
+) -> None:
+    """Print what is known of the images, the weights and the cluster; with `to`, also write it as a page.
+
+    Args:
+        spec: of the study.
+        address: of a running Ray cluster; None for this machine.
+        console: to print to.
+        text: TOML text of a spec that is not launched yet; what it leaves out is fitted to the images, as at a launch.
+        to: HTML file to write; None for none.
+        quick: whether the probes on a network and the measurement of a trial's seconds are left out.
+
+    Raises:
+        UserInputError: if the images cannot be loaded; and, after everything has been printed, listing what keeps the study from
+            being launched.
+    """
+    if to is not None and (to.suffix.lower() != ".html" or not to.parent.is_dir()):
+        raise UserInputError(f"--to takes a file that ends in .html, in a folder that exists, but got {str(to)!r}")
+    with console.status("loading images") as status:
+        gathered = gather(spec, text)
+        spec = gathered.spec
+        found = inspect_spec(spec, gathered, quick=quick, report=status.update)
+    for note in gathered.notes:
+        console.print(f"fitted to the data: {note}", highlight=False, markup=False, soft_wrap=True)
+    for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
+        print_section(section, console)
+    is_measured = not quick and gathered.has_models
+    resources, problems = inspect_resources(spec, gathered.prepared, address, is_measured=is_measured)
+    for section in resources:
+        print_section(section, console)
+    problems = (*gathered.problems, *problems)
+    if to is not None:
+        write_page(to, build_inspection_page(found, resources, problems))
+        console.print(f"written: {to}", highlight=False, markup=False, soft_wrap=True)
+    if problems:
+        raise UserInputError(f"this spec cannot be launched: {'; '.join(problems)}")
+
+
+def gather(spec: StudySpec, text: str | None = None) -> Gathered:
+    """Return the data of a spec and everything that is wrong with it; raise UserInputError if images cannot be loaded.
+
+    Args:
+        spec: of the study.
+        text: as of `print_inspection`.
+    """
+    image_set, splits = load_split_images(spec)
+    notes: tuple[str, ...] = ()
+    if text is not None:
+        fitted = fit_to_images(spec, text, image_set, splits)
+        spec, notes = fitted.spec, fitted.notes
+    audit = audit_image_set(image_set, splits)
+    problems = list(audit.problems)
+    _collect(problems, lambda: check_groups(spec, image_set))
+    counts = spec.analyze.human_counts
+    if counts is not None:
+        _collect(problems, lambda: load_human_shares(counts, image_set))
+    missing = _find_missing_weights(spec)
+    problems += missing
+    weights = "none" if missing else locate_weights(spec.model.weights)
+    prepared = assemble(spec, image_set, splits, weights)
+    has_models = _collect(problems, lambda: check_models(spec, prepared))
+    note = f"needs pretrained weights: {missing[0]}" if missing else ""
+    if weights == "none" and not missing:
+        note = 'needs pretrained weights, but model.weights is "none"; set it to "imagenet", a file or a folder'
+    return Gathered(
+        prepared=prepared,
+        audit=audit,
+        problems=tuple(problems),
+        has_weights=not note,
+        weights_note=note,
+        has_models=has_models,
+        spec=spec,
+        notes=notes,
     )
-    console.print(
-        f"weights: {prepared.fixed['weights']}; arms: {', '.join(a.name for a in spec.arms())}", soft_wrap=True
+
+
+def inspect_spec(
+    spec: StudySpec, gathered: Gathered, *, quick: bool, report: Callable[[str], None] = lambda _: None
+) -> Inspection:
+    """Return everything that is known of the images of a spec.
+
+    Args:
+        spec: of the study.
+        gathered: its data.
+        quick: whether the probes on a network are left out.
+        report: called with each step's name.
+    """
+    prepared = gathered.prepared
+    image_set, splits = prepared.image_set, prepared.splits
+    config = inspection_config(spec, prepared)
+    report("every stage from file to logits")
+    stages = (*gathered.audit.stages, *audit_stages(spec, prepared))
+    report("duplicates, odd images and colors")
+    images = inspect_images(image_set, splits, image_size=spec.train.image_size, seed=spec.seed)
+    network, note = _inspect_network(spec, gathered, images, quick, report)
+    return Inspection(
+        name=spec.name,
+        image_set=image_set,
+        splits=splits,
+        stages=stages,
+        audit=gathered.audit,
+        examples=draw_examples(image_set, splits, AugmentationSettings.from_config(config), spec.seed),
+        image_size=spec.train.image_size,
+        images=images,
+        network=network,
+        network_note=note,
     )
-    with connect_cluster(address) as cluster:
-        most = check_cluster(spec, cluster)
-        console.print(f"{cluster.describe()}; up to {most} trials run at once")
-        if spec.search.device_seconds is not None:
-            for arm, seconds in measure_full_trials(spec, prepared).items():
-                console.print(f"a full trial of {arm} needs about {seconds:.0f} device-seconds")
 
 
-def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
-    """Return the audit of the model's inputs in evaluation and training, and of the soft targets."""
-    indices = prepared.splits.train[:NUM_AUDITED_IMAGES]
-    images = np.array(prepared.image_set.images[indices])
-    labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
-    interpolation = str(dict(spec.search_space().fixed).get("interpolation", "bicubic"))
-    values: dict[str, Value] = {"interpolation": interpolation, "cutmix_probability": 0.5}
-    config = TrialConfig(arm="audit", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
-    trained, targets = augment_batch(
-        torch.from_numpy(images),
-        labels,
-        generator=torch_generator(spec.seed, "audit"),
-        settings=AugmentationSettings.from_config(config),
-        num_classes=prepared.image_set.num_classes,
-    )
-    return [
-        audit_batch("evaluation input", prepare_inputs(images, config), "NCHW", -4.0, 4.0),
-        audit_batch("training input", trained, "NCHW", -4.0, 4.0),
-        audit_batch("soft targets", targets, "NK", 0.0, 1.0),
-    ]
+def print_section(section: InspectionSection, console: Console) -> None:
+    """Print one section."""
+    console.print()
+    console.print(section.title, style="bold", highlight=False, markup=False)
+    for line in section.lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for table in section.tables:
+        console.print(_build_table(table))
 
 
-def build_stage_table(stages: list[AuditStage]) -> Table:
-    """Return a table with shape, dtype, range, layout and problem of every stage."""
-    columns = ("stage", "shape", "dtype", "min", "max", "layout", "problem")
-    table = Table(
-        *columns, title="dimensional audit", box=None, pad_edge=False, header_style="bold", title_justify="left"
-    )
-    for stage in stages:
-        shape, limits = "x".join(map(str, stage.shape)), (f"{stage.minimum:g}", f"{stage.maximum:g}")
-        table.add_row(stage.name, shape, stage.dtype, *limits, stage.layout, stage.problem or "none")
-    return table
+def write_page(path: Path, html: str) -> None:
+    """Write a page aside, then put it in place; raise UserInputError if it cannot be written."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(html, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserInputError(f"{path} cannot be written ({error.strerror}); give --to another file") from None
 
 
-def build_balance_table(report: AuditReport, prepared: Prepared) -> Table:
-    """Return the table of the number of images by class and split."""
-    table = Table(title="images per class", box=None, pad_edge=False, header_style="bold", title_justify="left")
-    table.add_column("class")
-    for split in report.class_counts:
-        table.add_column(split, justify="right")
-    for index, name in enumerate(prepared.image_set.class_names):
-        table.add_row(name, *(str(counts[index]) for counts in report.class_counts.values()))
-    return table
+def _build_table(table: SectionTable) -> Table:
+    built = Table(box=None, pad_edge=False, header_style="bold")
+    for place, name in enumerate(table.columns, start=1):
+        is_text = place == 1 or place in table.text
+        widest = max((len(cells[place - 1]) for cells in table.rows), default=0)
+        justify: Literal["left", "right"] = "left" if is_text else "right"
+        built.add_column(name, justify=justify, overflow="fold", min_width=None if is_text else widest)
+    for cells in table.rows:
+        built.add_row(*(_literal(cell) for cell in cells))
+    return built
+
+
+def _literal(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _inspect_network(
+    spec: StudySpec, gathered: Gathered, images: ImageFindings, quick: bool, report: Callable[[str], None]
+) -> tuple[NetworkFindings | None, str]:
+    """Return the findings of the probes, or None and why there are none."""
+    if quick:
+        return None, "left out with --quick"
+    if not gathered.has_weights:
+        return None, gathered.weights_note
+    prepared = gathered.prepared
+    has_gpu = torch.cuda.is_available() and spec.resources.device != "cpu"
+    device = torch.device("cuda" if has_gpu else "cpu")
+    backbone = FrozenBackbone.build(inspection_config(spec, prepared), prepared.weights, device)
+    copies = (*images.exact, *images.near)
+    found = inspect_features(backbone, prepared.image_set, prepared.splits, copies, seed=spec.seed, report=report)
+    return found, "" if found else "a probe needs two classes with two images each (or two groups of images)"
+
+
+def _find_missing_weights(spec: StudySpec) -> list[str]:
+    """Return what is wrong with the weights of every backbone of the spec."""
+    problems: list[str] = []
+    _collect(problems, lambda: locate_weights(spec.model.weights))
+    if problems:
+        return problems
+    weights = locate_weights(spec.model.weights)
+    for backbone in dict.fromkeys(str(b) for arm in spec.arms() for b in list_levels(arm.space, "backbone")):
+        _collect(problems, partial(find_weights_file, backbone, weights))
+    return problems
+
+
+def _collect(problems: list[str], check: Callable[[], object]) -> bool:
+    """Call a check; add its message if it raises; return whether it passed."""
+    try:
+        check()
+    except UserInputError as error:
+        problems.append(str(error))
+        return False
+    return True

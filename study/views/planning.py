@@ -105,7 +105,7 @@ def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) 
         return ""
     basis = None
     if spec.plan is not None:
-        basis = _from_section(spec.plan)
+        basis = basis_of_section(spec.plan)
     elif spec.search.warm_start is not None:
         try:
             basis = _from_study(spec, spec.search.warm_start, storage)
@@ -134,17 +134,30 @@ def plan_test(spec: StudySpec, num_images: int) -> PlannedTest:
 def build_forecast_table(forecasts: Sequence[LookForecast], margin: float) -> Table:
     """Return a table with a row per look: half-width, its 80 % range, and the probability to decide."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    differences = [f"{100 * m * margin:.2f}" for m in planning.MULTIPLES]
-    for name in ("seeds", "half-width (pp)", "80 % range", *(f"decided at {d} pp" for d in differences)):
+    columns, rows = list_forecast_cells(forecasts, margin)
+    for name in columns:
         table.add_column(name, justify="right")
-    for found in forecasts:
-        table.add_row(
+    for cells in rows:
+        table.add_row(*cells)
+    return table
+
+
+def list_forecast_cells(
+    forecasts: Sequence[LookForecast], margin: float
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the columns and rows of the table of forecasts."""
+    differences = [f"{100 * m * margin:.2f}" for m in planning.MULTIPLES]
+    columns = ("seeds", "half-width (pp)", "80 % range", *(f"decided at {d} pp" for d in differences))
+    rows = tuple(
+        (
             str(found.num_seeds),
             f"{100 * found.half_width:.2f}",
             f"{100 * found.low:.2f} to {100 * found.high:.2f}",
             *(f"{100 * power:.0f} %" for power in found.power),
         )
-    return table
+        for found in forecasts
+    )
+    return columns, rows
 
 
 def describe_components(components: VarianceComponents) -> str:
@@ -258,12 +271,13 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
             seed_image_sd_pp=options.seed_image_sd or 0.0,
             source="stated",
         )
-        return _from_section(section)
+        return basis_of_section(section)
     assert spec.plan is not None
-    return _from_section(spec.plan)
+    return basis_of_section(spec.plan)
 
 
-def _from_section(plan: PlanSpec) -> Basis:
+def basis_of_section(plan: PlanSpec) -> Basis:
+    """Return what a [plan] section states."""
     seeds, images, both = ((sd / 100) ** 2 for sd in (plan.seed_sd_pp, plan.image_sd_pp, plan.seed_image_sd_pp))
     components = VarianceComponents(seeds=seeds, images=images, seeds_x_images=both, num_measured_seeds=plan.num_seeds)
     return Basis(components=components, source=plan.source)

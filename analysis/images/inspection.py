@@ -1,0 +1,263 @@
+"""All that is computed on images before anything is trained, and the values that the page and the terminal show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.classes.label_issues import list_label_issues
+from analysis.findings.class_findings import LabelIssue
+from analysis.findings.interval import Interval
+from analysis.images.colors import ColorProbe, compute_class_colors, probe_colors
+from analysis.images.duplicates import ImagePair, find_copies, find_exact_duplicates, find_near_duplicates
+from analysis.images.examples import Examples
+from analysis.images.features import FrozenBackbone, digest_images
+from analysis.images.interpolations import Spectra, compute_spectra
+from analysis.images.oddities import Oddities, find_oddities
+from analysis.images.probe import Probe, ProbeImages, choose_images, compute_difference, fit_probe
+from analysis.images.semantic_gap import PairSeparability, Rung, choose_pairs, climb_down, list_sides, rank_pairs
+from analysis.statistics.metrics import compute_confusion_counts
+from trainables.data.image_audit import AuditReport, AuditStage
+from trainables.data.images import ImageSet
+from trainables.data.splits import Splits
+from trainables.models.backbones import count_forward_flops
+from trainables.training.predictions import Predictions
+
+# Floating-point operations of one pass over a probe's images on a CPU: 5,000 images of 64 px through ResNet18, about 20 s on two
+# cores. The rungs below the native side together get a pass and a half of their own.
+CPU_FLOPS = 1.6e12
+MIN_PROBE_IMAGES, MAX_PROBE_IMAGES = 1000, 5000
+GPU_PROBE_IMAGES = 20_000
+LADDER_PART = 0.5
+NUM_RANKED_PAIRS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFindings:
+    """What needs no network.
+
+    Attributes:
+        exact, near: pairs of equal and nearly equal images.
+        oddities: images that stand out.
+        class_colors: (K, 3) mean color of each class in [0, 255]; NaN for a class without images.
+        num_color_images: images of the color probes, none of them of the test split.
+        color_probes: what color alone predicts; empty where no probe is possible.
+        spectra: of each interpolation; None where images have the model's input size and are not resampled.
+    """
+
+    exact: tuple[ImagePair, ...]
+    near: tuple[ImagePair, ...]
+    oddities: tuple[Oddities, ...]
+    class_colors: NDArray[np.float64]
+    num_color_images: int
+    color_probes: tuple[ColorProbe, ...]
+    spectra: Spectra | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFindings:
+    """What the probes on a frozen pretrained backbone show.
+
+    Attributes:
+        backbone: its name.
+        interpolation: of all probes but the one that is compared with it.
+        num_images: images of the probe at native resolution, none of them of the test split and no copies.
+        classes: (P,) class indices of the probe; classes with fewer than two images are left out.
+        macro_f1: of the probe.
+        confusion: (P, P) counts, row = true class.
+        pairs: the least separable pairs of classes.
+        num_pairs: pairs that were compared.
+        num_ladder_images: images of the ladder.
+        rungs: of the ladder, from the native side down.
+        label_issues: images that the probe and confident learning contradict.
+        bicubic_gain: macro-F1 with bicubic minus bilinear interpolation, paired; None where images are not resampled.
+    """
+
+    backbone: str
+    interpolation: str
+    num_images: int
+    classes: NDArray[np.int64]
+    macro_f1: Interval
+    confusion: NDArray[np.int64]
+    pairs: tuple[PairSeparability, ...]
+    num_pairs: int
+    num_ladder_images: int
+    rungs: tuple[Rung, ...]
+    label_issues: tuple[LabelIssue, ...]
+    bicubic_gain: Interval | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What is known of a spec's images before anything is trained.
+
+    Attributes:
+        name: of the spec.
+        image_set, splits: the images.
+        stages: shape and values of every stage, from the files to the logits.
+        audit: counts of the images.
+        examples: images of classes before and after augmentation.
+        image_size: side of the model's input.
+        images: what needs no network.
+        network: what the probes on a frozen backbone show; None where it was not computed.
+        network_note: why not; "" where it was.
+    """
+
+    name: str
+    image_set: ImageSet
+    splits: Splits
+    stages: tuple[AuditStage, ...]
+    audit: AuditReport
+    examples: Examples
+    image_size: int
+    images: ImageFindings
+    network: NetworkFindings | None
+    network_note: str
+
+    def name_image(self, sample_id: int) -> str:
+        """Return the file name of an image, or its sample id where it has none."""
+        origin = self.image_set.origin
+        return f"image {sample_id}" if origin is None else origin.names[sample_id]
+
+
+def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed: int) -> ImageFindings:
+    """Return the duplicates, the odd images, the colors and the spectra of an image set.
+
+    Args:
+        image_set: the images.
+        splits: of the images; all of them count for duplicates and odd images, all but the test split for probes.
+        image_size: side of the model's input.
+        seed: of samples and folds.
+    """
+    images, labels = image_set.images, image_set.labels
+    exact = find_exact_duplicates(images, labels, splits)
+    near = find_near_duplicates(images, labels, splits)
+    used = np.concatenate([splits.train, splits.search, splits.confirm, splits.test])
+    seen = _seen_images(splits)
+    sizes = None if image_set.origin is None else image_set.origin.sizes
+    chosen = choose_probe_images(image_set, splits, (*exact, *near), num_images=MAX_PROBE_IMAGES, seed=seed)
+    return ImageFindings(
+        exact=exact,
+        near=near,
+        oddities=find_oddities(images, np.sort(used), sizes),
+        class_colors=compute_class_colors(images, seen, labels, image_set.num_classes),
+        num_color_images=0 if chosen is None else len(chosen.sample_ids),
+        color_probes=() if chosen is None else probe_colors(images, chosen),
+        spectra=None if _has_input_size(image_set, image_size) else compute_spectra(images[splits.train], image_size),
+    )
+
+
+def inspect_features(
+    backbone: FrozenBackbone,
+    image_set: ImageSet,
+    splits: Splits,
+    copies: tuple[ImagePair, ...],
+    *,
+    seed: int,
+    report: Callable[[str], None] = lambda _: None,
+) -> NetworkFindings | None:
+    """Return what probes on a frozen backbone show; None where fewer than two classes have two images.
+
+    Args:
+        backbone: pretrained.
+        image_set: the images.
+        splits: of the images; those of the test split are left out, because the test split is read once.
+        copies: pairs of equal or nearly equal images, of which the second is left out: a copy in another fold is no new image.
+        seed: of samples and folds.
+        report: called with each step's name.
+    """
+    config = backbone.config
+    num_images = count_probe_images(backbone, image_set.num_classes)
+    chosen = choose_probe_images(image_set, splits, copies, num_images=num_images, seed=seed)
+    if chosen is None:
+        return None
+    images = np.array(image_set.images[chosen.sample_ids])
+    report(f"features of {len(images):,} images")
+    digest = digest_images(images)
+    features = backbone.compute(images, digest)
+    probe = fit_probe(features, chosen)
+    gain = None
+    if not _has_input_size(image_set, config.whole("image_size")):
+        other = "bilinear" if config.word("interpolation") == "bicubic" else "bicubic"
+        report(f"features with {other} interpolation")
+        second = fit_probe(backbone.compute(images, digest, interpolation=other), chosen)
+        gain = compute_difference(probe, second) if other == "bilinear" else compute_difference(second, probe)
+    pairs = choose_pairs(probe)
+    part, rungs = _climb_down(backbone, chosen, images, features, seed, report)
+    return NetworkFindings(
+        backbone=config.word("backbone"),
+        interpolation=config.word("interpolation"),
+        num_images=len(images),
+        classes=chosen.classes,
+        macro_f1=probe.macro_f1,
+        confusion=compute_confusion_counts(chosen.labels, probe.predicted, chosen.num_classes),
+        pairs=rank_pairs(probe, pairs)[:NUM_RANKED_PAIRS],
+        num_pairs=len(pairs),
+        num_ladder_images=len(part.sample_ids),
+        rungs=rungs,
+        label_issues=find_label_issues(probe, image_set.class_names),
+        bicubic_gain=gain,
+    )
+
+
+def count_probe_images(backbone: FrozenBackbone, num_classes: int) -> int:
+    """Return how many images the probe takes at most: on a CPU, as many as `CPU_FLOPS` pay for."""
+    if backbone.device.type == "cuda":
+        return GPU_PROBE_IMAGES
+    flops = count_forward_flops(backbone.config, num_classes)
+    return int(np.clip(CPU_FLOPS / flops, MIN_PROBE_IMAGES, MAX_PROBE_IMAGES))
+
+
+def choose_probe_images(
+    image_set: ImageSet, splits: Splits, copies: tuple[ImagePair, ...], *, num_images: int, seed: int
+) -> ProbeImages | None:
+    """Return a sample of the images outside the test split, without copies; None where no probe is possible."""
+    candidates = np.setdiff1d(_seen_images(splits), find_copies(copies))
+    return choose_images(candidates, image_set.labels, image_set.groups, num_images=num_images, seed=seed)
+
+
+def find_label_issues(probe: Probe, class_names: tuple[str, ...]) -> tuple[LabelIssue, ...]:
+    """Return the images whose label both the probe and confident learning contradict, the most doubtful first."""
+    chosen = probe.images
+    names = [class_names[k] for k in chosen.classes]
+    predictions = Predictions(
+        sample_ids=chosen.sample_ids,
+        labels=chosen.labels,
+        logits=probe.log_probabilities.astype(np.float32),
+        split="probe",
+    )
+    return list_label_issues([predictions], names)
+
+
+def _climb_down(
+    backbone: FrozenBackbone,
+    chosen: ProbeImages,
+    images: NDArray[np.uint8],
+    features: NDArray[np.float32],
+    seed: int,
+    report: Callable[[str], None],
+) -> tuple[ProbeImages, tuple[Rung, ...]]:
+    """Return the images of the ladder and its rungs, given the images of the probe and their features."""
+    native = min(images.shape[1:3])
+    part = chosen.draw_part(max(MIN_PROBE_IMAGES, int(LADDER_PART * len(images))), seed)
+    places = np.searchsorted(chosen.sample_ids, part.sample_ids)
+    few = images[places]
+    digest = digest_images(few)
+
+    def compute(side: int) -> NDArray[np.float32]:
+        if side == native:
+            return features[places]
+        report(f"features of {len(few):,} images at {side} px")
+        return backbone.compute(few, digest, side=side)
+
+    return part, climb_down(compute, part, list_sides(native, backbone.config.whole("image_size")))
+
+
+def _seen_images(splits: Splits) -> NDArray[np.int64]:
+    """Return the sample ids outside the test split, ascending."""
+    return np.sort(np.concatenate([splits.train, splits.search, splits.confirm]))
+
+
+def _has_input_size(image_set: ImageSet, image_size: int) -> bool:
+    return image_set.images.shape[1:3] == (image_size, image_size)

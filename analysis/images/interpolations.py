@@ -1,0 +1,79 @@
+"""Bicubic and bilinear interpolation side by side: what each leaves of the spatial frequencies."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.statistics.metrics import FloatArray
+from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, prepare_batch
+
+LUMA = np.array([0.299, 0.587, 0.114])
+MAX_SPECTRUM_IMAGES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectra:
+    """Radially averaged power spectra of images at the model's input size.
+
+    Attributes:
+        frequencies: (F,) cycles per pixel of the model's input, up to 1/2.
+        power: (F,) mean power by interpolation; gray levels squared, per pixel.
+    """
+
+    frequencies: FloatArray
+    power: dict[str, FloatArray]
+
+    def gain(self, treatment: str = "bicubic", control: str = "bilinear") -> FloatArray:
+        """Return (F,) power of one interpolation over that of the other; 1 where both have none."""
+        both = self.power[treatment], self.power[control]
+        return np.divide(*both, out=np.ones_like(both[0]), where=both[1] > 0)
+
+
+def resize_images(images: NDArray[np.uint8], image_size: int, interpolation: str) -> FloatArray:
+    """Return (N, S, S, 3) pixel values in [0, 255] of the model's input, before they are normalized."""
+    inputs = prepare_batch(
+        torch.from_numpy(np.array(images)), image_size=image_size, interpolation=interpolation, channels_last=False
+    )
+    scaled = inputs.permute(0, 2, 3, 1).double().numpy() * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
+    return np.asarray(255.0 * scaled, dtype=np.float64)
+
+
+def compute_spectra(images: NDArray[np.uint8], image_size: int) -> Spectra:
+    """Return the spectra of images under each interpolation.
+
+    Args:
+        images: (N, H, W, 3) uint8; the first `MAX_SPECTRUM_IMAGES` count.
+        image_size: side S of the model's input.
+    """
+    found = {
+        name: compute_radial_power(resize_images(images[:MAX_SPECTRUM_IMAGES], image_size, name) @ LUMA)
+        for name in INTERPOLATIONS
+    }
+    first = found[INTERPOLATIONS[0]][0]
+    return Spectra(frequencies=first, power={name: power for name, (_, power) in found.items()})
+
+
+def compute_radial_power(gray: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return frequencies and the power averaged over rings of the Fourier plane and over images; without the mean gray level.
+
+    Images are weighted by a Hann window, because the jump between opposite borders would add power at all frequencies.
+
+    Args:
+        gray: (N, S, S) gray levels.
+
+    Returns:
+        (F,) cycles per pixel in (0, 1/2], and (F,) power.
+    """
+    side = gray.shape[-1]
+    window = np.hanning(side + 2)[1:-1]
+    weights = np.outer(window, window)
+    centered = gray - gray.mean(axis=(1, 2), keepdims=True)
+    power = (np.abs(np.fft.fft2(centered * weights)) ** 2).mean(axis=0) / (weights**2).sum()
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+    ring = np.rint(radius * side).astype(int)
+    rings = np.arange(1, side // 2 + 1)
+    counts = np.bincount(ring.ravel(), minlength=side + 1)[rings]
+    sums = np.bincount(ring.ravel(), weights=power.ravel(), minlength=side + 1)[rings]
+    return rings / side, sums / counts

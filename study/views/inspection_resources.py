@@ -1,0 +1,121 @@
+"""Weights, devices and time of a spec, and what its looks can decide."""
+
+from collections.abc import Mapping
+
+from analysis.report.inspection_sections import InspectionSection, SectionTable
+from analysis.report.number_formats import format_count, format_seconds
+from analysis.statistics import planning as forecasts
+from search_spaces.errors import UserInputError
+from study.cluster.connection import check_cluster, connect_cluster, count_devices
+from study.cluster.device_time import measure_full_trials
+from study.confirmation.candidates import count_ranking_trials
+from study.confirmation.plan import confirmation_seeds
+from study.inputs.preparation import Prepared
+from study.spec.sections import PlanSpec
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook
+from study.views import planning
+
+# Variances for a spec without [plan]; those of the preset cifar10-cpu.
+ASSUMED = PlanSpec(
+    seed_sd_pp=0.6,
+    image_sd_pp=30.0,
+    seed_image_sd_pp=25.0,
+    source="assumed, not measured (`study plan --pilot 3` measures them)",
+)
+
+
+def inspect_resources(
+    spec: StudySpec, prepared: Prepared, address: str | None, *, is_measured: bool
+) -> tuple[tuple[InspectionSection, ...], tuple[str, ...]]:
+    """Return the sections on resources and on the looks, and what keeps the study from being launched.
+
+    Args:
+        spec: of the study.
+        prepared: its data.
+        address: of a running Ray cluster; None for this machine.
+        is_measured: whether the seconds of a trial are measured; not with --quick, or if a model cannot be built.
+    """
+    lines = [f"weights: {prepared.fixed['weights']}; arms: {', '.join(arm.name for arm in spec.arms())}"]
+    problems: list[str] = []
+    tables: tuple[SectionTable, ...] = ()
+    try:
+        with connect_cluster(address) as cluster:
+            lines.append(cluster.describe())
+            most = check_cluster(spec, cluster)
+            lines.append(f"up to {most} trials run at once")
+            if not is_measured:
+                lines.append("seconds per trial: not measured")
+            else:
+                seconds = measure_full_trials(spec, prepared)
+                time_lines, table = describe_time(spec, seconds, count_devices(spec, cluster, most))
+                lines += time_lines
+                tables = (table,)
+    except UserInputError as error:
+        # An error in a task of Ray carries a traceback; its cause is the message.
+        message = str(getattr(error, "cause", error))
+        problems.append(message)
+        lines.append(f"seconds per trial are not known: {message}")
+    resources = InspectionSection(
+        anchor="resources",
+        title="Weights, devices and time",
+        lines=tuple(lines),
+        tables=tables,
+        note="Measured on three batches of each arm, for trials that run every epoch; pruned trials take less.",
+    )
+    return (resources, *_describe_looks(spec, prepared)), tuple(problems)
+
+
+def describe_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: float) -> tuple[list[str], SectionTable]:
+    """Return sentences on the study's time, and a table of its trials and device-seconds by arm.
+
+    Args:
+        spec: of the study.
+        seconds: device-seconds of a full trial by arm.
+        num_devices: that trials hold at once.
+    """
+    searched = count_search_trials(spec, seconds)
+    confirmed = {arm: len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm) for arm in seconds}
+    total = sum((searched[arm] + confirmed[arm]) * seconds[arm] for arm in seconds)
+    rows = tuple((arm, format_seconds(seconds[arm]), f"{searched[arm]:.1f}", str(confirmed[arm])) for arm in seconds)
+    devices = f"{num_devices:g} {'device' if num_devices == 1 else 'devices'}"
+    num_searched, num_confirmed = format_count(round(sum(searched.values()))), sum(confirmed.values())
+    lines = [
+        f"the study takes at most about {total / 3600:.2g} device-hours, {format_seconds(total / num_devices)} on {devices}: "
+        f"{num_searched} full trials of the search and {num_confirmed} of the confirmation"
+    ]
+    columns = ("arm", "device time of a full trial", "full trials, search", "trials, confirmation")
+    return lines, SectionTable(columns=columns, rows=rows)
+
+
+def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the full trials of each arm that the search's budget buys; arms get equal device time."""
+    if spec.has_given_arms:
+        return dict.fromkeys(seconds, 1.0)
+    if spec.search.device_seconds is not None:
+        return {arm: spec.search.device_seconds / len(seconds) / cost for arm, cost in seconds.items()}
+    costs = dict(seconds if spec.search.epoch_cost is None else spec.search.epoch_cost)
+    unit = sum(1 / cost for cost in costs.values())
+    return {arm: (spec.search.num_trials or 0) / costs[arm] / unit for arm in seconds}
+
+
+def _describe_looks(spec: StudySpec, prepared: Prepared) -> tuple[InspectionSection, ...]:
+    """Return the section on what the looks can decide; none for a spec that compares nothing."""
+    if not spec.contrasts():
+        return ()
+    basis = planning.basis_of_section(spec.plan or ASSUMED)
+    test = planning.plan_test(spec, len(prepared.splits.test))
+    found = forecasts.forecast_looks(basis.components, test)
+    columns, rows = planning.list_forecast_cells(found, test.margin)
+    section = InspectionSection(
+        anchor="looks",
+        title="What the looks can decide",
+        lines=(
+            f"looks at {', '.join(map(str, test.looks))} seeds, margin {100 * test.margin:.2f} pp, "
+            f"{format_count(test.num_images)} test images",
+            f"variances: {basis.source}: {planning.describe_components(basis.components)}",
+            *planning.describe_decision(basis.components, test, found),
+        ),
+        tables=(SectionTable(columns=columns, rows=rows),),
+    )
+    return (section,)

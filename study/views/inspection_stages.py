@@ -1,0 +1,91 @@
+"""The stages of the data from the files to the logits, each with shape, dtype, range and layout."""
+
+import numpy as np
+import torch
+
+from analysis.heat_maps.cam_network import prepare_inputs
+from search_spaces.config import TrialConfig, Value
+from study.inputs.preparation import Prepared, list_levels
+from study.spec.study_spec import StudySpec
+from trainables.data.augmentation import AugmentationSettings, augment_batch
+from trainables.data.image_audit import AuditStage, audit_batch
+from trainables.data.images import ImageOrigin
+from trainables.models.backbones import build_model, place_model
+from trainables.seeds import torch_generator
+from trainables.training.evaluation import autocast
+
+NUM_AUDITED_IMAGES = 64
+# Images that pass through every backbone.
+NUM_FORWARDED_IMAGES = 8
+CUTMIX_PROBABILITY = 0.5
+# Features and logits beyond it are a sign of weights that do not fit the images.
+LARGEST_OUTPUT = 1e4
+
+
+def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
+    """Return a configuration of the first backbone with the spec's fixed values; CutMix applies to half of the images."""
+    fixed = dict(spec.search_space().fixed)
+    values: dict[str, Value] = {
+        "backbone": list_levels(spec.arms()[0].space, "backbone")[0],
+        "interpolation": str(fixed.get("interpolation", "bicubic")),
+        "cutmix_probability": fixed.get("cutmix_probability", CUTMIX_PROBABILITY),
+    }
+    return TrialConfig(arm="inspection", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
+
+
+def audit_stages(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
+    """Return the audit of the files, of the model's inputs in evaluation and training, of soft targets, features and logits."""
+    origin = prepared.image_set.origin
+    files = [] if origin is None else [_audit_files(origin)]
+    return [*files, *audit_tensors(spec, prepared), *_audit_outputs(spec, prepared)]
+
+
+def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
+    """Return the audit of the model's inputs in evaluation and training, and of the soft targets."""
+    indices = prepared.splits.train[:NUM_AUDITED_IMAGES]
+    images = np.array(prepared.image_set.images[indices])
+    labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
+    config = inspection_config(spec, prepared)
+    trained, targets = augment_batch(
+        torch.from_numpy(images),
+        labels,
+        generator=torch_generator(spec.seed, "audit"),
+        settings=AugmentationSettings.from_config(config),
+        num_classes=prepared.image_set.num_classes,
+    )
+    return [
+        audit_batch("evaluation input", prepare_inputs(images, config), "NCHW", -4.0, 4.0),
+        audit_batch("training input", trained, "NCHW", -4.0, 4.0),
+        audit_batch("soft targets", targets, "NK", 0.0, 1.0),
+    ]
+
+
+def _audit_files(origin: ImageOrigin) -> AuditStage:
+    sizes = origin.sizes
+    low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (float("nan"), float("nan"))
+    kinds = ", ".join(origin.kinds)
+    problem = f"{len(origin.skipped)} files are not used" if origin.skipped else None
+    return AuditStage("files (sides in px)", (len(origin.names),), kinds, low, high, "N", problem)
+
+
+def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
+    """Return the audit of features and logits of each backbone; the logits are those of the new head that a trial starts with."""
+    config = inspection_config(spec, prepared)
+    images = np.array(prepared.image_set.images[prepared.splits.train[:NUM_FORWARDED_IMAGES]])
+    inputs = prepare_inputs(images, config)
+    device = torch.device("cpu")
+    stages = []
+    for backbone in dict.fromkeys(b for arm in spec.arms() for b in list_levels(arm.space, "backbone")):
+        chosen = TrialConfig(
+            arm="inspection", seed=spec.seed, hyperparameters={"backbone": backbone}, fixed=config.fixed
+        )
+        model = build_model(chosen, prepared.image_set.num_classes, weights=prepared.weights)
+        place_model(model, chosen, device).eval()
+        kept: list[torch.Tensor] = []
+        model.get_submodule("fc").register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0]))
+        with torch.inference_mode(), autocast(chosen, device):
+            logits = model(inputs)
+        random = ", random weights" if prepared.weights == "none" else ""
+        stages.append(audit_batch(f"{backbone} features{random}", kept[0], "ND", -LARGEST_OUTPUT, LARGEST_OUTPUT))
+        stages.append(audit_batch(f"{backbone} logits", logits, "NK", -LARGEST_OUTPUT, LARGEST_OUTPUT))
+    return stages

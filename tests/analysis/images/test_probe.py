@@ -1,0 +1,111 @@
+"""The linear probe: chance where there is nothing to find, the planted answer where there is, and intervals that cover."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, roc_auc_score
+
+from analysis.images.probe import (
+    ProbeImages,
+    choose_images,
+    compute_chance_macro_f1,
+    compute_difference,
+    compute_image_interval,
+    compute_pair_auc,
+    fit_probe,
+)
+
+
+def make_images(num_per_class: int, num_classes: int = 2, seed: int = 0) -> ProbeImages:
+    labels = np.repeat(np.arange(num_classes), num_per_class)
+    chosen = choose_images(np.arange(len(labels)), labels, None, num_images=10_000, seed=seed)
+    assert chosen is not None
+    return chosen
+
+
+def test_identical_classes_are_not_separable_and_the_intervals_cover_one_half() -> None:
+    generator = np.random.default_rng(0)
+    images = make_images(60)
+    covered, areas = 0, []
+    for _ in range(20):
+        probe = fit_probe(generator.normal(size=(120, 2)), images)
+        area, influence = compute_pair_auc(probe, 0, 1)
+        interval = compute_image_interval(area, influence, images, low=0.0)
+        covered += interval.low <= 0.5 <= interval.high
+        areas.append(area)
+    # Out-of-fold scores of a probe without signal lie slightly below 1/2.
+    assert 0.42 < np.mean(areas) < 0.55
+    assert covered >= 16
+
+
+def test_planted_classes_are_separated() -> None:
+    generator = np.random.default_rng(1)
+    images = make_images(50, num_classes=3)
+    features = generator.normal(size=(150, 5))
+    features[:, 0] += 8 * (images.labels == 2)
+    probe = fit_probe(features, images, strength=1.0)
+    assert compute_pair_auc(probe, 0, 2)[0] > 0.99
+    assert compute_pair_auc(probe, 1, 2)[0] > 0.99
+    assert compute_pair_auc(probe, 0, 1)[0] < 0.7
+
+
+def test_macro_f1_and_area_agree_with_scikit_learn_and_the_interval_with_delong() -> None:
+    generator = np.random.default_rng(2)
+    images = make_images(40, num_classes=3)
+    probe = fit_probe(generator.normal(size=(120, 4)) + images.labels[:, None] / 2, images)
+    assert probe.macro_f1.estimate == pytest.approx(f1_score(images.labels, probe.predicted, average="macro"))
+    area, influence = compute_pair_auc(probe, 0, 2)
+    of_pair = images.labels != 1
+    scores = (probe.log_probabilities[:, 0] - probe.log_probabilities[:, 2])[of_pair]
+    assert area == pytest.approx(roc_auc_score(images.labels[of_pair] == 0, scores))
+    assert influence.sum() == pytest.approx(0, abs=1e-9)
+    # DeLong's variance, from the placements of each image among the other class.
+    a, b = scores[images.labels[of_pair] == 0], scores[images.labels[of_pair] == 2]
+    wins = (a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])
+    delong = wins.mean(axis=1).var(ddof=1) / len(a) + wins.mean(axis=0).var(ddof=1) / len(b)
+    interval = compute_image_interval(area, influence, images)
+    assert (interval.high - interval.low) / 2 / 1.98 == pytest.approx(delong**0.5, rel=0.01)
+
+
+def test_a_paired_difference_is_narrower_than_the_scores_and_zero_for_equal_features() -> None:
+    generator = np.random.default_rng(3)
+    images = make_images(60)
+    features = generator.normal(size=(120, 3)) + images.labels[:, None]
+    probe = fit_probe(features, images)
+    same = compute_difference(probe, fit_probe(features, images))
+    assert (same.low, same.estimate, same.high) == (0.0, 0.0, 0.0)
+    near = compute_difference(probe, fit_probe(features + generator.normal(scale=0.05, size=features.shape), images))
+    assert near.high - near.low < 0.7 * (probe.macro_f1.high - probe.macro_f1.low)
+
+
+def test_a_constant_prediction_has_the_macro_f1_of_chance() -> None:
+    images = make_images(30, num_classes=3)
+    probe = fit_probe(np.zeros((90, 1)), images)
+    assert compute_chance_macro_f1(probe) == pytest.approx(probe.macro_f1.estimate, abs=0.1)
+    generator = np.random.default_rng(0)
+    called = probe.predicted
+    by_shuffling = np.mean([f1_score(generator.permutation(images.labels), called, average="macro") for _ in range(50)])
+    assert compute_chance_macro_f1(probe) == pytest.approx(by_shuffling, abs=0.03)
+
+
+def test_the_sample_is_stratified_and_groups_stay_in_one_fold() -> None:
+    labels = np.repeat([0, 1, 2, 3], [400, 100, 2, 1])
+    groups = np.arange(len(labels)) // 4
+    chosen = choose_images(np.arange(len(labels)), labels, None, num_images=250, seed=0)
+    assert chosen is not None
+    assert np.bincount(chosen.labels).tolist() == [199, 50, 2]
+    assert chosen.classes.tolist() == [0, 1, 2]  # one image has no other fold to be trained on
+    tested = np.concatenate([test for _, test in chosen.folds])
+    assert sorted(tested) == list(range(len(chosen.labels)))
+    grouped = choose_images(np.arange(500), labels, groups, num_images=250, seed=0)
+    assert grouped is not None
+    assert grouped.groups is not None
+    for train, test in grouped.folds:
+        assert not set(grouped.groups[train]) & set(grouped.groups[test])
+
+
+def test_a_part_has_folds_of_its_own_and_one_class_gives_no_probe() -> None:
+    images = make_images(50)
+    part = images.draw_part(40, seed=0)
+    assert np.bincount(part.labels).tolist() == [20, 20]
+    assert images.draw_part(100, seed=0) is images
+    assert choose_images(np.arange(5), np.zeros(5, dtype=np.int64), None, num_images=5, seed=0) is None

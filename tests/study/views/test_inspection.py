@@ -1,0 +1,171 @@
+"""`study inspect` shows everything that it can, says what is missing, and ends with one message of all problems."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from search_spaces.errors import UserInputError
+from study.spec.reading import parse_spec
+from study.spec.study_spec import StudySpec
+from study.views import inspection, inspection_resources
+from study.views.inspection import Gathered, gather, print_inspection
+from study.views.inspection_resources import count_search_trials, describe_time, inspect_resources
+from study.views.inspection_stages import audit_stages
+
+SPEC = """
+name = "pictures"
+[data]
+source = "folder"
+path = "{path}"
+[model]
+weights = "{weights}"
+[train]
+image_size = 24
+[search]
+num_trials = 8
+factor = "interpolation"
+fixed = {{ class_weighting = "none", backbone = "resnet18" }}
+[confirm]
+top_k = 1
+[resources]
+cpu = 1
+{more}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir()
+        for number in range(24):
+            pixels = generator.integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str | None) -> None:
+        raise UserInputError("Ray could not be started on this machine: no memory")
+
+    monkeypatch.setattr(inspection_resources, "connect_cluster", refuse)
+
+
+def make_spec(folder: Path, weights: str = "none", more: str = "") -> StudySpec:
+    return parse_spec(SPEC.format(path=folder, weights=weights, more=more), "test")
+
+
+@pytest.fixture(scope="module")
+def spec(folder: Path) -> StudySpec:
+    return make_spec(folder)
+
+
+@pytest.fixture(scope="module")
+def gathered(spec: StudySpec) -> Gathered:
+    return gather(spec)
+
+
+def inspect(spec: StudySpec, **options: object) -> tuple[str, str]:
+    """Return what is printed and the message of the error."""
+    console = Console(file=io.StringIO(), width=100)
+    with pytest.raises(UserInputError) as raised:
+        print_inspection(spec, None, console, **options)  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue(), str(raised.value)
+
+
+def test_all_parts_come_without_weights_and_cluster_and_one_message_lists_what_is_missing(
+    folder: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    spec = make_spec(folder, weights="/nowhere/weights", more="[analyze]\ngroups = { pets = ['cat', 'dgo'] }")
+    output, message = inspect(spec, to=page)
+    for title in (
+        "Dimensional audit",
+        "Images per class",
+        "near-duplicates: none",
+        "Color",
+        "What the looks can decide",
+    ):
+        assert title in output, title
+    assert "needs pretrained weights" in output
+    assert "there is no /nowhere/weights" in output
+    assert "assumed, not measured" in output
+    for problem in ("/nowhere/weights", "dgo", "Ray could not be started"):
+        assert problem in message, problem
+    html = page.read_text()
+    assert "Problems that keep the study from being launched" in html
+    assert "What the looks can decide" in html
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_random_weights_have_no_semantic_gap(folder: Path) -> None:
+    output, _ = inspect(make_spec(folder), quick=False)
+    assert 'model.weights is "none"' in output
+
+
+def test_quick_leaves_the_network_out_and_reports_its_steps(spec: StudySpec, gathered: Gathered) -> None:
+    steps: list[str] = []
+    found = inspection.inspect_spec(spec, gathered, quick=True, report=steps.append)
+    assert steps == ["every stage from file to logits", "duplicates, odd images and colors"]
+    assert found.network is None
+    assert found.network_note == "left out with --quick"
+
+
+def test_the_audit_goes_from_the_images_to_the_logits(spec: StudySpec, gathered: Gathered) -> None:
+    stages = {stage.name: stage for stage in audit_stages(spec, gathered.prepared)}
+    assert stages["evaluation input"].shape[1:] == (3, 24, 24)
+    assert stages["soft targets"].layout == "NK"
+    assert stages["resnet18 features, random weights"].shape == (8, 512)
+    assert stages["resnet18 logits"].shape == (8, 2)
+    assert all(stage.problem is None for name, stage in stages.items() if name != "files (sides in px)")
+
+
+def test_problems_of_the_images_are_shown_and_refused_at_the_end(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(20):
+            Image.new("RGB", (16, 16), (5 * number, 9, 9)).save(tmp_path / name / f"{number}.png")
+    output, message = inspect(make_spec(tmp_path), quick=True)
+    assert "remove duplicates from the source" in message
+    assert "with different labels" in output
+    assert "Color" in output
+
+
+def test_a_page_needs_a_folder_and_the_ending_html(folder: Path, tmp_path: Path) -> None:
+    for wrong in (tmp_path / "missing" / "page.html", tmp_path / "page.pdf"):
+        _, message = inspect(make_spec(folder), to=wrong)
+        assert "--to takes a file that ends in .html" in message
+
+
+def test_the_cost_of_a_study_follows_its_budget() -> None:
+    seconds = {"bicubic": 10.0, "bilinear": 30.0}
+    spec = make_spec(Path("/data"))
+    searched = count_search_trials(spec, seconds)
+    # Equal device time for the arms.
+    assert searched == pytest.approx({"bicubic": 6.0, "bilinear": 2.0})
+    lines, table = describe_time(spec, seconds, num_devices=2)
+    # 60 s for each arm in the search, and 5 seeds of both in the confirmation.
+    assert "2 min 40 s on 2 devices: 8 full trials of the search and 10 of the confirmation" in lines[0]
+    assert [row[-1] for row in table.rows] == ["5", "5"]
+
+
+def test_the_messages_of_a_task_come_without_its_traceback(
+    spec: StudySpec, gathered: Gathered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TaskError(UserInputError):
+        cause = UserInputError("the budget is too small")
+
+    def refuse(_: str | None) -> None:
+        raise TaskError("Traceback (most recent call last): ...")
+
+    monkeypatch.setattr(inspection_resources, "connect_cluster", refuse)
+    sections, problems = inspect_resources(spec, gathered.prepared, None, is_measured=True)
+    assert problems == ("the budget is too small",)
+    assert "seconds per trial are not known: the budget is too small" in sections[0].lines
