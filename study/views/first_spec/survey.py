@@ -13,7 +13,7 @@ from PIL import Image
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
-from trainables.data.sources.decoding import STORED_SIDE_RATIO
+from trainables.data.sources.decode_set import STORED_SIDE_RATIO
 from trainables.data.sources.encoded_files import BadImageError
 from trainables.data.sources.headers import read_headers
 from trainables.data.sources.image_decoder import FORMATS, ImageHeader, explain_error, read_header

@@ -14,6 +14,7 @@ from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_defa
 from study.scheduling.warm_start import describe_difference
 from study.spec.reading import load_spec, parse_spec
 from study.state.budget_extensions import launched_spec
+from study.views.inspection import gather
 from tests.study.command_line import run_cli
 from trainables.records.store import Store
 
@@ -123,6 +124,9 @@ def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Pa
     file = tmp_path / "own.toml"
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
     new = prepare_new(*load_spec(str(file), ["train.image_size=16"]))
+    inspected = gather(*load_spec(str(file), ["train.image_size=16"]))
+    assert (inspected.spec, inspected.notes) == (new.fitted.spec, new.fitted.notes)
+    assert inspected.problems == ()
     assert new.prepared.fixed["batch_size"] == 8
     assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
     with pytest.raises(UserInputError, match='remove "group" from the range of class_weighting'):
