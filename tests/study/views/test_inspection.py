@@ -133,7 +133,7 @@ def test_problems_of_the_images_are_shown_and_refused_at_the_end(tmp_path: Path)
         for number in range(20):
             Image.new("RGB", (16, 16), (5 * number, 9, 9)).save(tmp_path / name / f"{number}.png")
     output, message = inspect(make_spec(tmp_path), quick=True)
-    assert "remove duplicates from the source" in message
+    assert "remove the copies" in message
     assert "with different labels" in output
     assert "Color" in output
 
