@@ -206,7 +206,8 @@ class ResourcesSpec(Section):
     how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
     grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of
     a folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's
-    memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds.
+    memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder
+    also keeps decoded images for the next start; it may be deleted at any time.
     """
 
     cpu: PerArm = 1.0

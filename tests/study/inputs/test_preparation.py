@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_groups, load_images, prepare
+from study.inputs.preparation import check_groups, load_images, prepare, split_images
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
 
@@ -53,6 +53,23 @@ def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None
     for path in (tmp_path / "mapped").iterdir():
         path.unlink()
     np.testing.assert_array_equal(pickle.loads(packed).images, inside.data.images)
+
+
+def test_leaking_training_images_are_refused_or_left_out_and_recorded(folder: Path) -> None:
+    for number in range(10):
+        data = (folder / "cat" / f"{number}.png").read_bytes()
+        (folder / "cat" / f"copy-{number}.png").write_bytes(data)
+    text = SPEC.format(path=folder, more="")
+    with pytest.raises(UserInputError, match=r'also occur in another split.*cat/.*data\.on_bad_image = "skip"'):
+        prepare(parse_spec(text, "test"))
+    skipping = parse_spec(text.replace("[data]", '[data]\non_bad_image = "skip"'), "test")
+    prepared = prepare(skipping)
+    assert prepared.image_set.origin is not None
+    left_out = {file.name for file in prepared.image_set.origin.skipped}
+    assert left_out
+    assert left_out.isdisjoint(prepared.image_set.origin.names[i] for i in prepared.splits.train)
+    assert prepare(skipping).splits.fingerprint == prepared.splits.fingerprint
+    assert split_images(skipping, prepared.image_set).fingerprint == prepared.splits.fingerprint
 
 
 def test_groups_that_do_not_fit_the_classes_are_refused_before_the_launch(folder: Path) -> None:

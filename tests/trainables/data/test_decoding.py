@@ -303,7 +303,7 @@ def test_damaged_images_decode_or_are_refused(
 @pytest.fixture
 def budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageMemoryBudget:
     """Memory holds the images, and sets of any size are kept."""
-    monkeypatch.setattr(decoding, "MIN_KEPT_BYTES", 0)
+    monkeypatch.setattr(decoding, "MIN_KEPT_SECONDS", 0)
     return ImageMemoryBudget(10**9, tmp_path / "images")
 
 

@@ -104,7 +104,8 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     manifests = _find_manifests(root)
     folders = [] if manifests else _find_split_folders(root)
     if manifests:
-        return _read_parts(root, manifests, _describe_manifests(manifests), [], [], group)
+        problems = _check_manifests(manifests)
+        return _read_parts(root, manifests, _describe_manifests(manifests), [], problems, group)
     if folders:
         skipped, problems = _check_beside(root, folders)
         parts = [part for folder in folders for part in _find_manifests(folder.path, folder.split) or [folder]]
@@ -157,6 +158,23 @@ def _find_manifests(folder: Path, split: Split = "") -> list[_Part]:
     if len(found) == 1:
         return [_Part(found[0], split)]
     return [_Part(table, split or SPLIT_OF_WORD.get(table.stem.lower(), "")) for table in found]
+
+
+def _check_manifests(manifests: Sequence[_Part]) -> list[Problem]:
+    """Return what is wrong if a folder holds several manifests that are not those of different splits."""
+    splits = [part.split for part in manifests]
+    if len(manifests) == 1 or (all(splits) and len(set(splits)) == len(splits)):
+        return []
+    names = tuple(make_printable(part.path.name) for part in manifests)
+    return [Problem("several manifests in one folder", names, "set data.path to one, or call them train, val and test")]
+
+
+def _check_repeated(files: Sequence[ImageFile]) -> Iterator[Problem]:
+    """Yield the images that several manifests list."""
+    counts = Counter(file.path for file in files)
+    repeated = {file.name: None for file in files if counts[file.path] > 1}
+    if repeated:
+        yield Problem("images that several manifests list", tuple(repeated), "keep the row of each in one manifest")
 
 
 def _find_split_folders(root: Path) -> list[_Part]:
@@ -232,6 +250,7 @@ def _read_parts(
         found_problems=(
             *problems,
             *(problem for one in found for problem in one.problems),
+            *(_check_repeated(files) if len(parts) > 1 else ()),
             *_check_classes(root, files, class_names),
         ),
     )
