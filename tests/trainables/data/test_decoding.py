@@ -410,6 +410,19 @@ def test_damaged_files_are_not_trusted(
     assert count_decoded() == 0
 
 
+def test_the_file_is_written_while_it_is_filled(
+    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, []
+    monkeypatch.setattr(
+        "os.fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()) or real(number)
+    )
+    monkeypatch.setattr(decode_set, "NUM_IMAGES_PER_WRITE", 10)
+    decode(write_many(tmp_path / "set"), budget)
+    assert len(synced) > 1
+    assert {path.suffix for path in synced} == {".partial"}
+
+
 def test_facts_are_those_of_the_pixels(tmp_path: Path, budget: ImageMemoryBudget) -> None:
     images = decode(write_many(tmp_path / "set"), budget).images
     assert find_pixel_file(images) is not None
