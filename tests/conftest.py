@@ -1,6 +1,7 @@
 """Nothing a test does may touch the user's own folders or draw threads from the other tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cp
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder named by STUDY_DATA; the test is skipped where there is none."""
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder named by STUDY_DATA; the test is skipped where there is none. Decoded images go to a folder of the tests."""
     folder = os.environ.get("STUDY_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("STUDY_DATA does not name a folder with data/cifar10 and weights")
-    return Path(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield Path(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

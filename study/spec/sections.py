@@ -27,8 +27,9 @@ class Section(BaseModel):
 class DataSpec(Section):
     """[data]: the source of the images and how they are split.
 
-    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files, or the
-    level of folders between the class and its images. Images of one group stay in one split, and are one unit of the intervals.
+    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files or of a
+    manifest, or the level of folders between the class and its images. Images of one group stay in one split, and are one unit
+    of the intervals.
     `aspect` says how images that are not square become squares: "crop" resizes the shorter side and takes the center, "squash"
     resizes both sides, as studies launched under defaults_version 1 and 2 do. `on_bad_image = "skip"` goes on without files that
     cannot be used and records which they are; "refuse" lists them all and stops.
@@ -205,7 +206,8 @@ class ResourcesSpec(Section):
     how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
     grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of
     a folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's
-    memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds.
+    memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder
+    also keeps decoded images for the next start; it may be deleted at any time.
     """
 
     cpu: PerArm = 1.0

@@ -1,4 +1,4 @@
-"""Bad input: exit status 2, a message of one or two lines with the place, the rule and the value, and nothing is written."""
+"""Bad input: exit status 2, one message with the place, the rule and the value (a line per problem), and nothing is written."""
 
 import io
 import re
@@ -53,7 +53,9 @@ def truncated_png() -> bytes:
 def refuse(tmp_path: Path) -> Callable[..., str]:
     """Return a function that launches a spec, expects a refusal, and returns its message."""
 
-    def launch(*overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = (), command: str = "launch") -> str:
+    def launch(
+        *overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = (), command: str = "launch", max_lines: int = 2
+    ) -> str:
         path = tmp_path / "spec.toml"
         path.write_text(spec)
         storage = tmp_path / "studies"
@@ -127,7 +129,13 @@ def test_missing_data_path(refuse: Callable[..., str], tmp_path: Path) -> None:
 def test_source_without_the_class_labels(refuse: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "flat" / "a.png")
-    refuse("data.source=folder", f"data.path={tmp_path}/flat", spec=FOLDER_SPEC, mentions=("flat",))
+    refuse(
+        "data.source=folder",
+        f"data.path={tmp_path}/flat",
+        spec=FOLDER_SPEC,
+        mentions=("2 problems", "a.png"),
+        max_lines=3,
+    )
 
 
 def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Path) -> None:
@@ -150,10 +158,10 @@ def test_image_that_cannot_be_decoded_is_named(refuse: Callable[..., str], tmp_p
     refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("broken.png",))
 
 
-def test_grayscale_image_in_an_rgb_set_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:
+def test_blank_images_are_named(refuse: Callable[..., str], tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data")
     Image.new("L", (16, 16), 128).save(root / "class2" / "gray.png")
-    refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("gray.png",))
+    refuse("data.source=folder", f"data.path={root}", spec=FOLDER_SPEC, mentions=("blank", "gray.png"))
 
 
 def test_class_missing_from_a_split_is_named(refuse: Callable[..., str], tmp_path: Path) -> None:

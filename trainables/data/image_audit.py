@@ -195,7 +195,7 @@ def hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int,
         used: (M,) int64, sample ids.
 
     Returns:
-        Sample id -> 16 bytes of BLAKE2b.
+        Sample id -> 16 bytes of SHA-256.
     """
     digests = measure_facts(images).digests
     return {int(i): digests[i] for i in np.sort(used)}

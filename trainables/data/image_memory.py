@@ -122,9 +122,10 @@ class ImageMemoryBudget:
         shape = (len(facts.digests), *images.shape[1:])
         if not isinstance(images, np.memmap):
             return images[: shape[0]]
-        images.flush()
         partial = Path(str(images.filename))
         os.truncate(partial, int(np.prod(shape)))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # Unlike `images.flush()`, it lets other threads run.
         opened = self.open(keep_pixels(partial, shape, facts), shape)
         assert opened is not None
         return opened

@@ -13,7 +13,7 @@ def test_both_sides_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     decoded: list[int] = []
     real = decode_set.decode_image
     monkeypatch.setattr(decode_set, "decode_image", lambda *arguments: decoded.append(1) or real(*arguments))
-    monkeypatch.setattr(decoding, "MIN_KEPT_BYTES", 0)
+    monkeypatch.setattr(decoding, "MIN_KEPT_SECONDS", 0)
     monkeypatch.setattr(decoding_ratios, "cpu_count", lambda: 1)
     monkeypatch.setattr(ratios, "REPEATS", 1)
     (row,) = decoding_ratios.measure_decoding(tmp_path, num_images=20, num_bare=5)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_groups, load_images, prepare
+from study.inputs.preparation import check_groups, load_images, prepare, split_images
+from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
 
 SPEC = """
@@ -54,6 +55,23 @@ def test_a_study_keeps_to_its_image_memory(folder: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(pickle.loads(packed).images, inside.data.images)
 
 
+def test_leaking_training_images_are_refused_or_left_out_and_recorded(folder: Path) -> None:
+    for number in range(10):
+        data = (folder / "cat" / f"{number}.png").read_bytes()
+        (folder / "cat" / f"copy-{number}.png").write_bytes(data)
+    text = SPEC.format(path=folder, more="")
+    with pytest.raises(UserInputError, match=r'also occur in another split.*cat/.*data\.on_bad_image = "skip"'):
+        prepare(parse_spec(text, "test"))
+    skipping = parse_spec(text.replace("[data]", '[data]\non_bad_image = "skip"'), "test")
+    prepared = prepare(skipping)
+    assert prepared.image_set.origin is not None
+    left_out = {file.name for file in prepared.image_set.origin.skipped}
+    assert left_out
+    assert left_out.isdisjoint(prepared.image_set.origin.names[i] for i in prepared.splits.train)
+    assert prepare(skipping).splits.fingerprint == prepared.splits.fingerprint
+    assert split_images(skipping, prepared.image_set).fingerprint == prepared.splits.fingerprint
+
+
 def test_groups_that_do_not_fit_the_classes_are_refused_before_the_launch(folder: Path) -> None:
     wrong = (
         SPEC.format(path=folder, more="")
@@ -83,3 +101,12 @@ def test_how_images_are_decoded_is_set_in_its_own_keys(folder: Path) -> None:
     clashing = text.replace("[model]", '[data.options]\naspect = "crop"\n[model]')
     with pytest.raises(UserInputError, match=r"data\.options has aspect; set train\.image_size, data\.aspect"):
         load_images(parse_spec(clashing, "test"))
+
+
+def test_the_passport_names_the_files_that_were_skipped(folder: Path) -> None:
+    (folder / "dog" / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("x")
+    text = SPEC.format(path=folder, more="").replace("[model]", 'on_bad_image = "skip"\n[model]')
+    passport = make_passport(prepare(parse_spec(text, "test")), "none", 1.0)
+    assert passport["data"]["kinds"] == {"RGB": 90}
+    assert passport["data"]["skipped"] == [["notes.txt", "not an image"], ["dog/empty.png", "empty (0 bytes)"]]

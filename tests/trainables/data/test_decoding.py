@@ -303,7 +303,7 @@ def test_damaged_images_decode_or_are_refused(
 @pytest.fixture
 def budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageMemoryBudget:
     """Memory holds the images, and sets of any size are kept."""
-    monkeypatch.setattr(decoding, "MIN_KEPT_BYTES", 0)
+    monkeypatch.setattr(decoding, "MIN_KEPT_SECONDS", 0)
     return ImageMemoryBudget(10**9, tmp_path / "images")
 
 
@@ -408,6 +408,19 @@ def test_damaged_files_are_not_trusted(
     assert measure_facts(images).to_bytes() == measure_facts(np.array(images)).to_bytes()
     decode(files, budget)
     assert count_decoded() == 0
+
+
+def test_the_file_is_written_while_it_is_filled(
+    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, synced = os.fsync, []
+    monkeypatch.setattr(
+        "os.fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()) or real(number)
+    )
+    monkeypatch.setattr(decode_set, "NUM_IMAGES_PER_WRITE", 10)
+    decode(write_many(tmp_path / "set"), budget)
+    assert len(synced) > 1
+    assert {path.suffix for path in synced} == {".partial"}
 
 
 def test_facts_are_those_of_the_pixels(tmp_path: Path, budget: ImageMemoryBudget) -> None:

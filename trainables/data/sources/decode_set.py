@@ -1,6 +1,5 @@
 """Decoding of a set of files into one array of one shape."""
 
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,14 @@ from numpy.typing import NDArray
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.pixel_files import DIGEST_BYTES, ImageFacts, name_pixels
+from trainables.data.pixel_files import ImageFacts, hash_bytes, name_pixels, write_early
 from trainables.data.sources.decode_cache import DecodedSet
 from trainables.data.sources.encoded_files import BadImageError, EncodedImages
 from trainables.data.sources.image_decoder import Aspect, ImageHeader, Shape, decode_image
 
 # The stored side is to the image size of training as 256 is to 224 in torchvision's references.
 STORED_SIDE_RATIO = 256 / 224
+NUM_IMAGES_PER_WRITE = 1000
 
 Reader = Callable[[], bytes]
 
@@ -134,7 +134,12 @@ def _decode_all(
         return _decode_one(read, shape, stack[position])
 
     try:
-        files = list(map_on_all_cores(decode, encoded.readers(), len(encoded.names), "decoding images"))
+        files = []
+        with write_early(stack) as write:
+            for file in map_on_all_cores(decode, encoded.readers(), len(encoded.names), "decoding images"):
+                files.append(file)
+                if len(files) % NUM_IMAGES_PER_WRITE == 0:
+                    write()
         if len(files) != len(encoded.names):
             raise UserInputError(f"{len(encoded.names)} images were announced, but {len(files)} were read")
         good = [position for position, file in enumerate(files) if not file.reason]
@@ -154,14 +159,16 @@ def _decode_one(read: Reader, shape: Shape, target: NDArray[np.uint8]) -> _File:
         data = read()
         pixels, header = decode_image(data, shape)
     except BadImageError as error:
-        return _File(digest=_hash(data), reason=str(error))
+        return _File(digest=hash_bytes(data), reason=str(error))
     if pixels.shape != target.shape:
         (height, width), (other_height, other_width) = pixels.shape[:2], target.shape[:2]
         raise _SizesDifferError(
             f"there are {other_width}x{other_height} and {width}x{height} px; set data.options.native_size"
         )
     target[...] = pixels
-    return _File(_hash(data), header, int(pixels.min()), int(pixels.max()), _hash(np.ascontiguousarray(pixels).data))
+    return _File(
+        hash_bytes(data), header, int(pixels.min()), int(pixels.max()), hash_bytes(np.ascontiguousarray(pixels).data)
+    )
 
 
 def _summarize(
@@ -194,12 +201,8 @@ def hash_files(encoded: EncodedImages) -> list[bytes]:
 
     def digest(_: int, read: Reader) -> bytes:
         try:
-            return _hash(read())
+            return hash_bytes(read())
         except BadImageError:
-            return _hash(b"")
+            return hash_bytes(b"")
 
     return list(map_on_all_cores(digest, encoded.readers(), len(encoded.names), "looking for decoded images"))
-
-
-def _hash(data: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()

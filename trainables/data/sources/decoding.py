@@ -21,8 +21,10 @@ from trainables.data.sources.decode_set import DecodeRequest, decode_set, hash_f
 from trainables.data.sources.encoded_files import DiskImages, EncodedImages, NamedFile
 from trainables.data.sources.image_decoder import Aspect
 
-# Files of fewer bytes are decoded anew each time, in less than a second.
-MIN_KEPT_BYTES = 16_000_000
+# Sets that one core decodes in less time are decoded anew each time. The time is estimated from what a core does: 20 MB of JPEG a
+# second, and 150 microseconds for each file beside that.
+MIN_KEPT_SECONDS = 1.0
+SECONDS_PER_BYTE, SECONDS_PER_FILE = 1 / 20e6, 150e-6
 SECONDS_OF_SILENT_WAITING = 2.0
 # To be raised with every change of the pixels that decoding gives.
 DECODER_VERSION = 1
@@ -57,8 +59,8 @@ def decode_files(
     Images are stored as squares of `native_size`. Without it, images of one size are stored as they are, if that is square or
     `aspect` is "squash"; others as squares of the stored side, image_size * 256 / 224.
 
-    Threads decode, since Pillow's decoders and its `resize` release the interpreter's lock. Sets of more than `MIN_KEPT_BYTES`,
-    or of more bytes than memory may take, are kept in `memory_budget.folder` and found there by the next call, in any process.
+    Threads decode, since Pillow's decoders and its `resize` release the interpreter's lock. Sets that one core decodes in more
+    than about a second, and sets of more bytes than memory may take, are kept in `memory_budget.folder`; any process finds them.
 
     Args:
         files: N files with `name` and `path`, or other encoded images.
@@ -78,7 +80,9 @@ def decode_files(
     request = DecodeRequest(native_size, image_size, aspect)
     state = encoded.read_state()
     cache = None
-    if state.num_bytes >= min(MIN_KEPT_BYTES, memory_budget.memory_bytes) and memory_budget.make_folder():
+    seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
+    is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
+    if is_large and memory_budget.make_folder():
         cache = DecodeCache(memory_budget.folder, _describe_settings(request), len(encoded.names), state)
     if cache is None:
         decoded, images, _ = decode_set(encoded, request, memory_budget, keep=False)

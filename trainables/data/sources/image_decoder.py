@@ -170,4 +170,4 @@ def _resize(image: Image.Image, shape: Shape) -> Image.Image:
             raise BadImageError(f"{image.width}x{image.height} px are too long for their width")
         image = transforms.resize(image, [side], interpolation=InterpolationMode.BICUBIC)
         image = transforms.center_crop(image, [side, side])
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
