@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.findings.interval import Interval
 from analysis.images.probe import (
+    AREA_VARIANCE_FACTOR,
     CONFIDENCE,
     Probe,
     ProbeImages,
@@ -95,7 +96,7 @@ def rank_pairs(probe: Probe, pairs: Sequence[tuple[int, int]]) -> tuple[PairSepa
     found = []
     for first, second in pairs:
         area, influence = compute_pair_auc(probe, first, second)
-        interval = compute_image_interval(area, influence, probe.images, low=0.0)
+        interval = compute_image_interval(area, influence, probe.images, low=0.0, variance_factor=AREA_VARIANCE_FACTOR)
         found.append(
             PairSeparability(
                 first=int(classes[first]),
@@ -144,7 +145,9 @@ def _find_lost_pairs(larger: Probe, smaller: Probe, pairs: Sequence[tuple[int, i
         before, before_influence = compute_pair_auc(larger, first, second)
         after, after_influence = compute_pair_auc(smaller, first, second)
         influence = before_influence - after_influence
-        loss = compute_image_interval(before - after, influence, larger.images, confidence=confidence)
+        loss = compute_image_interval(
+            before - after, influence, larger.images, confidence=confidence, variance_factor=AREA_VARIANCE_FACTOR
+        )
         found.append(PairLoss(first=int(classes[first]), second=int(classes[second]), loss=loss))
     return tuple(sorted(found, key=lambda p: -p.loss.estimate)[:NUM_LOST_PAIRS])
 

@@ -285,8 +285,8 @@ def _describe_gap(found: Inspection, most: int) -> InspectionSection:
         note=(
             "Separability: the probability that the probe orders an image of each class rightly (area under the ROC curve of "
             "the difference of their log probabilities; Hand and Till 2001); 50 % is chance. Confused: share of the two classes' "
-            "images predicted as the other. Intervals, at 95 %, are for these probes on new images, each for its row alone. The "
-            "test split and copies are left out."
+            "images predicted as the other. Intervals, at 95 %, are for new images, each for its row alone. The test split and "
+            "copies are left out."
         ),
     )
 
@@ -363,7 +363,7 @@ def _describe_interpolation(found: Inspection) -> InspectionSection:
         anchor="interpolation",
         title=title,
         lines=tuple(lines),
-        note="The interval, at 95 %, is for these probes on new images. Fine-tuning may lessen or reverse the difference.",
+        note="The interval, at 95 %, is for new images. Fine-tuning may lessen or reverse the difference.",
     )
 
 
@@ -398,7 +398,7 @@ def _describe_colors(found: Inspection, most: int) -> InspectionSection:
         title="Color",
         lines=tuple(lines),
         tables=(SectionTable(columns=("mean color", "red", "green", "blue"), rows=rows),),
-        note="A network may use what color alone predicts. Intervals, at 95 %, are for these probes on new images.",
+        note="A network may use what color alone predicts. Intervals, at 95 %, are for new images.",
     )
 
 
