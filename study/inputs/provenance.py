@@ -13,6 +13,7 @@ import torch
 
 import search_spaces
 from study.inputs.preparation import Prepared
+from trainables.data.images import ImageSet
 
 PACKAGES = (
     "abstudy",
@@ -50,9 +51,18 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
             "num_images": {
                 name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")
             },
+            **_describe_files(prepared.image_set),
         },
         "weights": prepared.fixed["weights"],
     }
+
+
+def _describe_files(image_set: ImageSet) -> dict[str, Any]:
+    """Return the kinds of the decoded files, and the skipped ones with their reasons; nothing if there were no files."""
+    origin = image_set.origin
+    if origin is None:
+        return {}
+    return {"kinds": dict(origin.kinds), "skipped": [[file.name, file.reason] for file in origin.skipped]}
 
 
 def package_versions() -> dict[str, str]:

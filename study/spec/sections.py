@@ -27,8 +27,9 @@ class Section(BaseModel):
 class DataSpec(Section):
     """[data]: the source of the images and how they are split.
 
-    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files, or the
-    level of folders between the class and its images. Images of one group stay in one split, and are one unit of the intervals.
+    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files or of a
+    manifest, or the level of folders between the class and its images. Images of one group stay in one split, and are one unit
+    of the intervals.
     `aspect` says how images that are not square become squares: "crop" resizes the shorter side and takes the center, "squash"
     resizes both sides, as studies launched under defaults_version 1 and 2 do. `on_bad_image = "skip"` goes on without files that
     cannot be used and records which they are; "refuse" lists them all and stops.

@@ -1,4 +1,4 @@
-"""Bad input: exit status 2, a message of one or two lines with the place, the rule and the value, and nothing is written."""
+"""Bad input: exit status 2, one message with the place, the rule and the value (a line per problem), and nothing is written."""
 
 import io
 import re
@@ -127,7 +127,7 @@ def test_missing_data_path(refuse: Callable[..., str], tmp_path: Path) -> None:
 def test_source_without_the_class_labels(refuse: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "flat" / "a.png")
-    refuse("data.source=folder", f"data.path={tmp_path}/flat", spec=FOLDER_SPEC, mentions=("flat",))
+    refuse("data.source=folder", f"data.path={tmp_path}/flat", spec=FOLDER_SPEC, mentions=("2 problems", "a.png"))
 
 
 def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import check_groups, load_images, prepare, split_images
+from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
 
 SPEC = """
@@ -100,3 +101,12 @@ def test_how_images_are_decoded_is_set_in_its_own_keys(folder: Path) -> None:
     clashing = text.replace("[model]", '[data.options]\naspect = "crop"\n[model]')
     with pytest.raises(UserInputError, match=r"data\.options has aspect; set train\.image_size, data\.aspect"):
         load_images(parse_spec(clashing, "test"))
+
+
+def test_the_passport_names_the_files_that_were_skipped(folder: Path) -> None:
+    (folder / "dog" / "empty.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("x")
+    text = SPEC.format(path=folder, more="").replace("[model]", 'on_bad_image = "skip"\n[model]')
+    passport = make_passport(prepare(parse_spec(text, "test")), "none", 1.0)
+    assert passport["data"]["kinds"] == {"RGB": 90}
+    assert passport["data"]["skipped"] == [["notes.txt", "not an image"], ["dog/empty.png", "empty (0 bytes)"]]

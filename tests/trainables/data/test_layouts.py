@@ -258,6 +258,16 @@ def test_a_table_that_cannot_be_a_manifest(tmp_path: Path, text: str, words: str
     refuse(tmp_path / "x.csv", "x.csv cannot be read as csv in UTF-8")
 
 
+def test_several_manifests_are_those_of_splits_and_list_different_images(tmp_path: Path) -> None:
+    rows = [[write_image(tmp_path / f"{i}.png", i).name, "ab"[i % 2]] for i in range(8)]
+    write_table(tmp_path / "train.csv", ["path", "label"], rows)
+    write_table(tmp_path / "test.csv", ["path", "label"], rows[6:])
+    message = refuse(tmp_path, "images that several manifests list: 6.png, 7.png")
+    assert "several manifests in one folder" not in message
+    (tmp_path / "test.csv").rename(tmp_path / "labels.csv")
+    refuse(tmp_path, "several manifests in one folder: labels.csv, train.csv; set data.path to one")
+
+
 def test_a_group_that_is_no_column_names_the_nearest(tmp_path: Path) -> None:
     refuse(write_listed(tmp_path), "no column 'patients'", "did you mean 'patient'", group="patients")
 

@@ -25,6 +25,7 @@ SPLIT_OF_WORD = MappingProxyType[str, Split](
         "testing": "test",
     }
 )
+SPLIT_ORDER: tuple[Split, ...] = ("", "train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

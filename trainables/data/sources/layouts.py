@@ -1,7 +1,7 @@
 """Layouts of a folder of images: class folders, train/ val/ test/, a manifest, or Hugging Face's imagefolder."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +15,17 @@ from trainables.data.sources.class_folders import find_class_folders, holds_imag
 from trainables.data.sources.image_files import (
     IMAGE_SUFFIXES,
     SPLIT_OF_WORD,
+    SPLIT_ORDER,
     FoundFiles,
     ImageFile,
     Split,
     describe_skipped,
 )
+from trainables.data.sources.layout_checks import check_classes, check_repeated
 from trainables.data.sources.manifest import SUFFIXES, is_manifest, read_manifest
 
 __all__ = ["ImageFile", "Layout", "find_layout"]
 
-SPLIT_ORDER: tuple[Split, ...] = ("", "train", "validation", "test")
 HUGGING_FACE_MANIFEST = "metadata"
 
 
@@ -104,7 +105,8 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     manifests = _find_manifests(root)
     folders = [] if manifests else _find_split_folders(root)
     if manifests:
-        return _read_parts(root, manifests, _describe_manifests(manifests), [], [], group)
+        problems = _check_manifests(manifests)
+        return _read_parts(root, manifests, _describe_manifests(manifests), [], problems, group)
     if folders:
         skipped, problems = _check_beside(root, folders)
         parts = [part for folder in folders for part in _find_manifests(folder.path, folder.split) or [folder]]
@@ -157,6 +159,15 @@ def _find_manifests(folder: Path, split: Split = "") -> list[_Part]:
     if len(found) == 1:
         return [_Part(found[0], split)]
     return [_Part(table, split or SPLIT_OF_WORD.get(table.stem.lower(), "")) for table in found]
+
+
+def _check_manifests(manifests: Sequence[_Part]) -> list[Problem]:
+    """Return what is wrong if a folder holds several manifests that are not those of different splits."""
+    splits = [part.split for part in manifests]
+    if len(manifests) == 1 or (all(splits) and len(set(splits)) == len(splits)):
+        return []
+    names = tuple(make_printable(part.path.name) for part in manifests)
+    return [Problem("several manifests in one folder", names, "set data.path to one, or call them train, val and test")]
 
 
 def _find_split_folders(root: Path) -> list[_Part]:
@@ -232,7 +243,8 @@ def _read_parts(
         found_problems=(
             *problems,
             *(problem for one in found for problem in one.problems),
-            *_check_classes(root, files, class_names),
+            *(check_repeated(files) if len(parts) > 1 else ()),
+            *check_classes(files, class_names, _advise_on_classes(root)),
         ),
     )
 
@@ -251,26 +263,6 @@ def _sort_classes(names: set[str]) -> tuple[str, ...]:
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
-
-
-def _check_classes(root: Path, files: Sequence[ImageFile], class_names: tuple[str, ...]) -> Iterator[Problem]:
-    if len(class_names) < 2:
-        yield Problem(
-            f"a data set needs images of two classes or more, but {len(files)} images of {len(class_names)} were found",
-            class_names,
-            _advise_on_classes(root),
-        )
-    classes = {split: {f.class_name for f in files if f.split == split} for split in {f.split for f in files}}
-    if "train" not in classes and classes.keys() - {""}:
-        yield Problem("there are no training images", (), "set the split of some to train")
-    for split in SPLIT_ORDER[1:]:
-        missing = [name for name in class_names if name not in classes.get(split, ())]
-        if split in classes and missing:
-            yield Problem(
-                f"classes without {split} images, which other splits have",
-                tuple(missing),
-                f"add {split} images of each, or remove these classes from the other splits",
-            )
 
 
 def _advise_on_classes(root: Path) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
-from trainables.data.splits import choose_stratified
+from trainables.data.stratified import choose_stratified
 from trainables.seeds import numpy_generator
 
 

@@ -1,0 +1,73 @@
+"""Stratified draws: images, or whole groups of images, that preserve the shares of the classes."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+
+# Folds from which a split by groups is put together.
+MAX_FOLDS = 20
+
+Indices = NDArray[np.int64]
+
+
+def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
+    """Return `count` positions in `labels`, sorted, which preserve the share of each class to within one image.
+
+    Quotas of the classes follow the largest-remainder method. Unlike scikit-learn's stratified split, a part may hold fewer
+    images than there are classes.
+
+    Args:
+        labels: (N,) int64 >= 0.
+        count: 0 <= count <= N.
+        generator: Draws the images of each class.
+
+    Returns:
+        (count,) int64.
+    """
+    assert 0 <= count <= len(labels)
+    num_per_class = np.bincount(labels)
+    numerators = num_per_class * count
+    quotas = numerators // len(labels)
+    remainders = numerators - quotas * len(labels)
+    quotas[np.argsort(-remainders, kind="stable")[: count - quotas.sum()]] += 1
+    order = np.lexsort((generator.random(len(labels)), labels))
+    rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
+    return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)
+
+
+def choose_groups(labels: Indices, groups: Indices, count: int, seed: int) -> Indices:
+    """Return sorted positions of about `count` images in whole groups, which preserve the shares of the classes approximately.
+
+    They are the first folds of scikit-learn's StratifiedGroupKFold, so many that they come nearest to the share.
+
+    Args:
+        labels: (N,) int64 >= 0.
+        groups: (N,) int64.
+        count: 0 < count < N.
+        seed: Shuffles the groups.
+
+    Raises:
+        UserInputError: If there are fewer than two groups, or two images of no class.
+    """
+    # Imported here, because it is slow and only groups need it.
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    num_groups = len(np.unique(groups))
+    if num_groups < 2 or np.bincount(labels).max() < 2:
+        raise UserInputError(
+            "a split by groups needs two groups or more, and two images of a class, but "
+            f"{len(labels)} images are left in {num_groups}; remove data.group, or give images of more groups"
+        )
+    most = max(2, min(MAX_FOLDS, num_groups, int(np.bincount(labels)[np.unique(labels)].min())))
+    share = count / len(labels)
+    choices = [(abs(taken / folds - share), folds, taken) for folds in range(2, most + 1) for taken in range(1, folds)]
+    _, num_folds, num_taken = min(choices)
+    splitter = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class with fewer images than folds is refused later, where a split lacks it.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = [chosen for _, chosen in splitter.split(labels, labels, groups)]
+    return np.sort(np.concatenate(folds[:num_taken])).astype(np.int64)
