@@ -53,9 +53,7 @@ def truncated_png() -> bytes:
 def refuse(tmp_path: Path) -> Callable[..., str]:
     """Return a function that launches a spec, expects a refusal, and returns its message."""
 
-    def launch(
-        *overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = (), command: str = "launch", max_lines: int = 2
-    ) -> str:
+    def launch(*overrides: str, spec: str = SPEC, mentions: tuple[str, ...] = (), command: str = "launch") -> str:
         path = tmp_path / "spec.toml"
         path.write_text(spec)
         storage = tmp_path / "studies"
@@ -129,13 +127,7 @@ def test_missing_data_path(refuse: Callable[..., str], tmp_path: Path) -> None:
 def test_source_without_the_class_labels(refuse: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (16, 16)).save(tmp_path / "flat" / "a.png")
-    refuse(
-        "data.source=folder",
-        f"data.path={tmp_path}/flat",
-        spec=FOLDER_SPEC,
-        mentions=("2 problems", "a.png"),
-        max_lines=3,
-    )
+    refuse("data.source=folder", f"data.path={tmp_path}/flat", spec=FOLDER_SPEC, mentions=("2 problems", "a.png"))
 
 
 def test_parquet_without_a_label_column(refuse: Callable[..., str], tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_one_message_names_all_bad_files_with_their_reasons(tmp_path: Path) -> N
         decode(files, native_size=256)
     assert time.perf_counter() - started < 2, "no bomb was opened"
     message = str(caught.value)
-    assert message.startswith("image files: 12 of 13 cannot be used: ")
+    assert message.startswith("image files: 12 of 13 images cannot be used: ")
     assert 'data.on_bad_image = "skip"' in message
     assert "set/missing.png (cannot be read (No such file or directory)" in message
     for name, (_, reason) in BAD.items():

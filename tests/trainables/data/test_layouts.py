@@ -342,7 +342,7 @@ def test_bad_images_are_in_the_same_message_as_the_folders_problems_and_the_scar
         tmp_path,
         "4 problems",
         "1 images that are not in a class folder: loose.png",
-        "2 of 12 cannot be used: cat/000.png (",
+        "2 of 12 images cannot be used: cat/000.png (",
         "dog/lost.jpg (cannot be read (No such file or directory)",
         "the group 'furry' names the class 'dgo'",
         "fewer than 4 images, one for each of train, search, confirm, test: eel (3)",

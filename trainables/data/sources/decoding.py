@@ -145,7 +145,7 @@ def _describe_bad(skipped: Sequence[SkippedFile], num_files: int) -> UserInputEr
     if len(skipped) < num_files:
         advice += ', or set data.on_bad_image = "skip" to go on without them'
     problem = Problem(
-        f"{len(skipped)} of {num_files} cannot be used", tuple(f"{s.name} ({s.reason})" for s in skipped), advice
+        f"{len(skipped)} of {num_files} images cannot be used", tuple(f"{s.name} ({s.reason})" for s in skipped), advice
     )
     return make_error("image files", [problem])
 
