@@ -72,7 +72,7 @@ def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights
         splits: their splits, likewise.
         weights: as of `locate_weights`.
     """
-    check_image_set(image_set, splits)
+    check_image_set(image_set, splits, refuse_conflicts=spec.refuses_conflicting_labels)
     prepared = assemble(spec, image_set, splits, weights)
     check_models(spec, prepared)
     if spec.analyze.human_counts is not None:

@@ -64,6 +64,11 @@ class StudySpec(sections.Section):
         return self.defaults_version > 1
 
     @property
+    def refuses_conflicting_labels(self) -> bool:
+        """Whether many equal images with different labels are refused, or (versions 1 and 2) reported only."""
+        return self.defaults_version > 2
+
+    @property
     def has_given_arms(self) -> bool:
         """Whether the arms are given configurations and nothing is searched."""
         return bool(self.configurations) or self.design is not None

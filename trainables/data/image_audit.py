@@ -73,8 +73,14 @@ class AuditReport:
         return tuple(map(str, self.found_problems))
 
 
-def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
-    """Return the audit of `image_set` under `splits`; `check_image_set` raises for its problems."""
+def audit_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bool = True) -> AuditReport:
+    """Return the audit of `image_set` under `splits`; `check_image_set` raises for its problems.
+
+    Args:
+        image_set: all images.
+        splits: their splits.
+        refuse_conflicts: whether many equal images with different labels are a problem, or are reported only.
+    """
     facts = measure_facts(image_set.images)
     used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
     counts = {
@@ -85,7 +91,9 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     duplicates = _find_duplicates(facts.digests, used)
     conflicts = tuple(ids for ids in duplicates if len(set(image_set.labels[list(ids)])) > 1)
     leaks = _find_leaks(facts.digests, splits)
-    problems = [_describe_blank(blank, len(used), image_set), _describe_conflicts(conflicts, len(used), image_set)]
+    problems = [_describe_blank(blank, len(used), image_set)]
+    if refuse_conflicts:
+        problems.append(_describe_conflicts(conflicts, len(used), image_set))
     stages = [
         _images_stage("images", image_set.images.shape, facts.lowest, facts.highest, problems),
         _labels_stage(image_set),
@@ -110,15 +118,15 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     )
 
 
-def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
-    """Return the audit of an image set without problems.
+def check_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bool = True) -> AuditReport:
+    """Return the audit of an image set without problems; arguments as of `audit_image_set`.
 
     Raises:
         UserInputError: With all problems: more than 1 % blank images, more than 1 % equal images with different labels, training
             images in other splits amounting to more than 1 % of the held-out images, a class with over 100 times the images
             of another, classes without images, or values that are not those of 8-bit images.
     """
-    report = audit_image_set(image_set, splits)
+    report = audit_image_set(image_set, splits, refuse_conflicts=refuse_conflicts)
     if report.found_problems:
         raise make_error("data", report.found_problems)
     return report

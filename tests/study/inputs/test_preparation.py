@@ -110,3 +110,12 @@ def test_the_passport_names_the_files_that_were_skipped(folder: Path) -> None:
     passport = make_passport(prepare(parse_spec(text, "test")), "none", 1.0)
     assert passport["data"]["kinds"] == {"RGB": 90}
     assert passport["data"]["skipped"] == [["notes.txt", "not an image"], ["dog/empty.png", "empty (0 bytes)"]]
+
+
+def test_equal_images_of_two_classes_are_refused_in_new_studies_only(folder: Path) -> None:
+    for number in range(3):
+        (folder / "dog" / f"{number}.png").write_bytes((folder / "cat" / f"{number}.png").read_bytes())
+    text = SPEC.format(path=folder, more="").replace("[model]", 'on_bad_image = "skip"\n[model]')
+    assert len(prepare(parse_spec(f"defaults_version = 2\n{text}", "spec.toml")).image_set) == 90
+    with pytest.raises(UserInputError, match="equal to an image of another class"):
+        prepare(parse_spec(f"defaults_version = 3\n{text}", "spec.toml"))
