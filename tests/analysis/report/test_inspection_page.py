@@ -10,8 +10,8 @@ from analysis.findings.interval import Interval
 from analysis.images.examples import draw_examples
 from analysis.images.inspection import Inspection, NetworkFindings, inspect_images
 from analysis.images.semantic_gap import PairLoss, PairSeparability, Rung
+from analysis.report.inspection_contents import describe_inspection
 from analysis.report.inspection_page import build_inspection_page
-from analysis.report.inspection_sections import describe_inspection
 from tests.analysis.report.test_pages import Page
 from trainables.data.augmentation import AugmentationSettings
 from trainables.data.image_audit import audit_image_set
