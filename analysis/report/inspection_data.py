@@ -9,6 +9,8 @@ from analysis.report.inspection_sections import InspectionSection, Row, SectionT
 from analysis.report.number_formats import format_count, format_interval, format_percent
 from trainables.data.splits import SPLIT_NAMES
 
+# Pairs with different labels that a sentence names.
+MOST_CONFLICTS = 5
 ODDITY_UNITS = {
     "blurred": "variance of the Laplacian",
     "dark": "mean gray level, 0 to 255",
@@ -97,9 +99,9 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
     lines = []
     for name, pairs in (("exact duplicates", exact), ("near-duplicates", near)):
         across = sum(p.is_across for p in pairs)
-        conflicts = sum(p.is_conflict for p in pairs)
+        num_conflicts = sum(p.is_conflict for p in pairs)
         lines.append(
-            f"{name}: {_count_pairs(len(pairs))}, {across} across splits, {conflicts} with different labels"
+            f"{name}: {_count_pairs(len(pairs))}, {across} across splits, {num_conflicts} with different labels"
             if pairs
             else f"{name}: none"
         )
@@ -107,6 +109,11 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
         lines.append(
             "a pair across splits makes scores on held-out images too high: remove one of the two, or give both one group"
         )
+    conflicts = [p for p in (*exact, *near) if p.is_conflict]
+    if conflicts:
+        named = "; ".join(_name_conflict(found, p) for p in conflicts[:MOST_CONFLICTS])
+        more = f"; and {len(conflicts) - MOST_CONFLICTS} more" if len(conflicts) > MOST_CONFLICTS else ""
+        lines.append(f"different labels: {named}{more}")
     pairs = (*exact, *near)
     pairs = tuple(sorted(pairs, key=lambda p: (not p.is_across, not p.is_conflict)))
     if len(pairs) > most:
@@ -121,9 +128,15 @@ def describe_duplicates(found: Inspection, most: int) -> InspectionSection:
         note=(
             f"Near: perceptual hashes (ImageHash, phash) differ in at most {MAX_DISTANCE} of 64 bits, and gray thumbnails "
             f"correlate by {MIN_CORRELATION} or more. Copies that were compressed, "
-            "resized or brightened are found; cropped ones often are not."
+            "resized or brightened are found, cropped ones often not; different images may look alike."
         ),
     )
+
+
+def _name_conflict(found: Inspection, pair: ImagePair) -> str:
+    names = found.name_image(pair.first), found.name_image(pair.second)
+    labels = (found.image_set.class_names[k] for k in pair.labels)
+    return " and ".join(f"{name} ({label})" for name, label in zip(names, labels, strict=True))
 
 
 def _pair_row(found: Inspection, pair: ImagePair) -> Row:
