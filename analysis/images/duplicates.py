@@ -18,7 +18,8 @@ from trainables.data.splits import SPLIT_NAMES, Splits
 MAX_DISTANCE = 6
 MIN_CORRELATION = 0.9
 THUMBNAIL_SIDE = 16
-CHUNK = 256
+# Pairs whose hashes are compared at once.
+CHUNK_PAIRS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,9 @@ def find_near_duplicates(images: NDArray[np.uint8], labels: NDArray[np.int64], s
     hashes, thumbnails = _describe_images(images, used)
     digests = hash_images(images, used)
     pairs = []
-    for start in range(0, len(used), CHUNK):
-        distances = np.bitwise_count(hashes[start : start + CHUNK, None] ^ hashes[None, start:])
+    chunk = max(1, CHUNK_PAIRS // max(1, len(used)))
+    for start in range(0, len(used), chunk):
+        distances = np.bitwise_count(hashes[start : start + chunk, None] ^ hashes[None, start:])
         for i, j in zip(*np.nonzero(distances <= MAX_DISTANCE), strict=True):
             first, second = start + i, start + j
             if j <= i or thumbnails[first] @ thumbnails[second] < MIN_CORRELATION:

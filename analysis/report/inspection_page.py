@@ -7,13 +7,10 @@ import numpy as np
 
 from analysis.images.inspection import Inspection
 from analysis.report.figures import figure_to_png
+from analysis.report.inspection_contents import describe_inspection
+from analysis.report.inspection_data import describe_oddity
 from analysis.report.inspection_figures import plot_interpolations, plot_ladder, plot_probe_confusion, plot_spectra
-from analysis.report.inspection_sections import (
-    InspectionSection,
-    describe_inspection,
-    describe_oddity,
-    list_network_classes,
-)
+from analysis.report.inspection_sections import InspectionSection
 from analysis.report.pages import ReportFigure, embed_png, render
 from analysis.report.thumbnails import draw_strip
 
@@ -83,7 +80,7 @@ def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection],
 
 def _describe_examples(found: Inspection) -> tuple[str, ...]:
     shown, number = len(found.examples.classes), found.image_set.num_classes
-    line = "left: training images as they are stored; right: the same images as the model sees them in training"
+    line = "training images of each class as they are stored, then augmented, as the model sees them in training"
     share = f"CutMix pastes a box of another image into {100 * found.examples.cutmix_probability:.0f} % of them"
     return (line, share, *((f"the first {shown} of {number} classes are shown",) if shown < number else ()))
 
@@ -136,7 +133,7 @@ def _draw_label_issues(found: Inspection) -> list[Picture]:
 def _draw_gap(found: Inspection) -> list[Picture]:
     if found.network is None:
         return []
-    figure = plot_probe_confusion(found.network, list_network_classes(found, found.network))
+    figure = plot_probe_confusion(found.network, [found.image_set.class_names[k] for k in found.network.classes])
     return [_picture(figure_to_png(figure), "Confusion matrix of the probe.", "confusion matrix of the linear probe")]
 
 

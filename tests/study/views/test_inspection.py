@@ -15,6 +15,7 @@ from study.views import inspection, inspection_resources
 from study.views.inspection import Gathered, gather, print_inspection
 from study.views.inspection_resources import count_search_trials, describe_time, inspect_resources
 from study.views.inspection_stages import audit_stages
+from tests.study.command_line import run_cli
 
 SPEC = """
 name = "pictures"
@@ -169,3 +170,12 @@ def test_the_messages_of_a_task_come_without_its_traceback(
     sections, problems = inspect_resources(spec, gathered.prepared, None, is_measured=True)
     assert problems == ("the budget is too small",)
     assert "seconds per trial are not known: the budget is too small" in sections[0].lines
+
+
+def test_the_command_writes_the_page_and_exits_with_the_status_of_bad_input(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SPEC.format(path=folder, weights="none", more=""))
+    outcome = run_cli("inspect", tmp_path / "mine.toml", "--quick", "--to", tmp_path / "page.html", width=80)
+    assert outcome.status == 2
+    assert outcome.errors.startswith("error: this spec cannot be launched: Ray could not be started")
+    assert f"written: {tmp_path / 'page.html'}" in outcome.output
+    assert (tmp_path / "page.html").read_text().startswith("<!DOCTYPE html>")
