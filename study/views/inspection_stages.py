@@ -63,7 +63,7 @@ def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
 def _audit_files(origin: ImageOrigin) -> AuditStage:
     sizes = origin.sizes
     low, high = (float(sizes.min()), float(sizes.max())) if len(sizes) else (float("nan"), float("nan"))
-    kinds = ", ".join(origin.kinds)
+    kinds = next(iter(origin.kinds)) if len(origin.kinds) == 1 else f"{len(origin.kinds)} kinds"
     problem = f"{len(origin.skipped)} files are not used" if origin.skipped else None
     return AuditStage("files (sides in px)", (len(origin.names),), kinds, low, high, "N", problem)
 

@@ -38,7 +38,8 @@ def measure_full_trial_seconds(
 def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None) -> TrialCost:
     """Return the expected cost of a trial on this machine.
 
-    Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch.
+    Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
+    weighted: weights cost nothing, and a few batches need not contain every class.
 
     Args:
         config: Configuration of the trial.
@@ -51,8 +52,9 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     few = replace(
         full, train=full.train[: NUM_MEASURED_BATCHES * batch], search=full.search[: NUM_MEASURED_BATCHES * batch]
     )
+    unweighted = replace(config, hyperparameters={**config.hyperparameters, "class_weighting": "none"})
     started = time.perf_counter()
-    run = TrainingRun(config, replace(data, splits=few), device=device, weights=weights)
+    run = TrainingRun(unweighted, replace(data, splits=few), device=device, weights=weights)
     setup_seconds = time.perf_counter() - started
     metrics = run.run_epoch()
     if not run.is_finished:

@@ -18,6 +18,7 @@ from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_logits, compute_macro_f1, place_images
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+from trainables.training.trial_cost import measure_trial_cost
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
@@ -323,6 +324,14 @@ def test_each_epoch_shuffles_again_and_every_image_is_used() -> None:
         assert len(order) == len(set(order)) == 32
     assert len({tuple(order) for order in epochs}) == 30
     assert {index for order in epochs for index in order} == set(DATA.splits.train.tolist())
+
+
+def test_the_cost_of_a_trial_is_measured_where_the_first_batches_lack_a_class() -> None:
+    train_ = DATA.splits.train
+    by_class = train_[np.argsort(DATA.labels[train_], kind="stable")]
+    data = dataclasses.replace(DATA, splits=dataclasses.replace(DATA.splits, train=by_class))
+    config = change(class_weighting="inverse_frequency", batch_size=4)
+    assert measure_trial_cost(config, data, device=CPU, weights=None).epoch_seconds > 0
 
 
 def test_freezing_changes_the_head_only() -> None:
