@@ -119,6 +119,7 @@ def _split_images(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[S
         confirm_fraction=spec.data.confirm_fraction,
         test_fraction=test_fraction,
         num_test_images=spec.data.num_test_images,
+        min_test_per_class=spec.min_test_per_class,
     )
     return drop_leaks(image_set, splits) if spec.data.on_bad_image == "skip" else (splits, ())
 

@@ -69,6 +69,11 @@ class StudySpec(sections.Section):
         return self.defaults_version > 2
 
     @property
+    def min_test_per_class(self) -> int:
+        """Images of each class in the test split: two, which an interval needs, or (versions 1 and 2) whatever the draw gives."""
+        return 2 if self.defaults_version > 2 else 0
+
+    @property
     def has_given_arms(self) -> bool:
         """Whether the arms are given configurations and nothing is searched."""
         return bool(self.configurations) or self.design is not None

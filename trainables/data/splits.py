@@ -76,6 +76,7 @@ def make_splits(
     confirm_fraction: float,
     test_fraction: float | None = None,
     num_test_images: int | None = None,
+    min_test_per_class: int = 0,
 ) -> Splits:
     """Return stratified, disjoint splits, which depend on the images' labels and groups and on `seed` alone.
 
@@ -90,10 +91,11 @@ def make_splits(
         test_fraction: Share of the test split in the images outside the published validation set; only without a published
             test set.
         num_test_images: Size of a stratified part of the published test set; None takes all of it.
+        min_test_per_class: Images of each class that the test split needs, and gets where the class has enough of them.
 
     Raises:
-        UserInputError: If a fraction or a number is out of range or does not apply, if splits lack classes (all are named), or if
-            groups have images in several of the published sets.
+        UserInputError: If a fraction or a number is out of range or does not apply, if splits lack classes or the test
+            split has too few images of some (all are named), or if groups have images in several of the published sets.
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
     check_groups(image_set)
@@ -101,10 +103,10 @@ def make_splits(
     pool, validation, test = _published(image_set)
     rest = pool
     if image_set.official_test is not None:
-        test = _draw(test, labels, num_test_images or len(test), seed, "test")
+        test = _draw(test, labels, num_test_images or len(test), seed, "test", None, min_test_per_class)
     else:
         assert test_fraction is not None
-        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups)
+        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups, min_test_per_class)
         rest = np.setdiff1d(pool, test, assume_unique=True)
     if image_set.official_validation is not None:
         share = confirm_fraction / (search_fraction + confirm_fraction)
@@ -118,7 +120,7 @@ def make_splits(
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
     )
-    rare = list_rare_classes(image_set, splits)
+    rare = list_rare_classes(image_set, splits, min_test_per_class)
     if any(problem.is_fatal for problem in rare):
         raise make_error(f"the source {image_set.source!r}", [problem.problem for problem in rare])
     return splits
@@ -130,44 +132,55 @@ class RareClasses:
 
     Attributes:
         problem: their names, and what to do.
-        is_fatal: whether a split has no image of them, so that macro-F1 is not defined on it; otherwise a split has one image,
-            so that their recall on it is 0 or 1.
+        is_fatal: whether a split has no image of them, so that macro-F1 is not defined on it, or the test split too few for an
+            interval; otherwise a split has one image, so that their recall on it is 0 or 1.
     """
 
     problem: Problem
     is_fatal: bool
 
 
-def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
-    """Return the classes that a split lacks, and those with one image in a split; the latter are not refused.
+def list_rare_classes(image_set: ImageSet, splits: Splits, min_test_per_class: int = 0) -> list[RareClasses]:
+    """Return the classes that a split lacks, those with too few test images, and those with one image in a split.
 
     Args:
         image_set: N images.
         splits: Their splits.
+        min_test_per_class: Images of each class that the test split needs.
 
     Returns:
-        None, one or both kinds, each with the names of all of its classes.
+        One value per kind that occurs, each with the names of all of its classes; the last kind is not refused.
     """
-    counts = {
-        split: np.bincount(image_set.labels[getattr(splits, split)], minlength=image_set.num_classes)
-        for split in SPLIT_NAMES
-    }
-    in_all = np.bincount(image_set.labels, minlength=image_set.num_classes)
-    lowest = np.min(list(counts.values()), axis=0)
+    counts = np.stack(
+        [np.bincount(image_set.labels[getattr(splits, s)], minlength=image_set.num_classes) for s in SPLIT_NAMES]
+    )
+    is_missing = counts == 0
+    is_short = (np.array(SPLIT_NAMES) == "test")[:, None] & (counts < min_test_per_class) & ~is_missing
+    kinds = (
+        ("each split needs an image of each class, but a split has none of", "none", is_missing, True),
+        (
+            f"the comparison needs {min_test_per_class} test images of each class, but has fewer of",
+            "too few",
+            is_short,
+            True,
+        ),
+        ("a split has one image only of", "one", (counts == 1) & ~(is_missing | is_short).any(axis=0), False),
+    )
     found = []
-    for number, word, rule in (
-        (0, "none", "each split needs an image of each class, but a split has none of"),
-        (1, "one", "a split has one image only of"),
-    ):
-        rare = np.flatnonzero(lowest == number)
-        if not len(rare):
-            continue
-        where = {k: [split for split in SPLIT_NAMES if counts[split][k] == number] for k in rare}
-        names = tuple(f"{image_set.class_names[k]} ({in_all[k]} in all, {word} in {', '.join(where[k])})" for k in rare)
-        affected = [split for split in SPLIT_NAMES if any(split in splits for splits in where.values())]
-        rule = f"{rule} {len(rare)} of the {image_set.num_classes} classes"
-        found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), number == 0))
+    for rule, word, cells, is_fatal in kinds:
+        rare = np.flatnonzero(cells.any(axis=0))
+        if len(rare):
+            names = tuple(_name_rare(image_set, int(k), word, cells[:, k]) for k in rare)
+            affected = [split for split, row in zip(SPLIT_NAMES, cells, strict=True) if row.any()]
+            rule = f"{rule} {len(rare)} of the {image_set.num_classes} classes"
+            found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), is_fatal))
     return found
+
+
+def _name_rare(image_set: ImageSet, label: int, word: str, cells: NDArray[np.bool_]) -> str:
+    where = ", ".join(split for split, is_rare in zip(SPLIT_NAMES, cells, strict=True) if is_rare)
+    in_all = int((image_set.labels == label).sum())
+    return f"{image_set.class_names[label]} ({in_all} in all, {word} in {where})"
 
 
 def check_groups(image_set: ImageSet) -> None:
@@ -199,12 +212,20 @@ def _published(image_set: ImageSet) -> tuple[Indices, Indices, Indices]:
     return (np.flatnonzero(~is_test & ~is_validation), np.flatnonzero(is_validation), np.flatnonzero(is_test))
 
 
-def _draw(pool: Indices, labels: Indices, count: int, seed: int, split: str, groups: Indices | None = None) -> Indices:
+def _draw(
+    pool: Indices,
+    labels: Indices,
+    count: int,
+    seed: int,
+    split: str,
+    groups: Indices | None = None,
+    min_per_class: int = 0,
+) -> Indices:
     count = min(count, len(pool))  # Rounding may ask for one image more than is left of a tiny set.
     generator = numpy_generator(seed, "splits", split)
     if groups is not None:
         return pool[choose_groups(labels[pool], groups[pool], count, int(generator.integers(2**31)))].astype(np.int64)
-    return pool[choose_stratified(labels[pool], count, generator)].astype(np.int64)
+    return pool[choose_stratified(labels[pool], count, generator, min_per_class)].astype(np.int64)
 
 
 def _check_request(

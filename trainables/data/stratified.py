@@ -13,7 +13,7 @@ MAX_FOLDS = 20
 Indices = NDArray[np.int64]
 
 
-def choose_stratified(labels: Indices, count: int, generator: np.random.Generator) -> Indices:
+def choose_stratified(labels: Indices, count: int, generator: np.random.Generator, min_per_class: int = 0) -> Indices:
     """Return `count` positions in `labels`, sorted, which preserve the share of each class to within one image.
 
     Quotas of the classes follow the largest-remainder method. Unlike scikit-learn's stratified split, a part may hold fewer
@@ -23,9 +23,11 @@ def choose_stratified(labels: Indices, count: int, generator: np.random.Generato
         labels: (N,) int64 >= 0.
         count: 0 <= count <= N.
         generator: Draws the images of each class.
+        min_per_class: At least this many of each class, or a third of its images if that is less; rare classes then have more
+            than their share, at the cost of the most frequent ones.
 
     Returns:
-        (count,) int64.
+        (count,) int64; more than `count` only if `min_per_class` needs more.
     """
     assert 0 <= count <= len(labels)
     num_per_class = np.bincount(labels)
@@ -33,6 +35,10 @@ def choose_stratified(labels: Indices, count: int, generator: np.random.Generato
     quotas = numerators // len(labels)
     remainders = numerators - quotas * len(labels)
     quotas[np.argsort(-remainders, kind="stable")[: count - quotas.sum()]] += 1
+    lowest = np.minimum(min_per_class, num_per_class // 3)
+    quotas = np.maximum(quotas, lowest)
+    while quotas.sum() > count and (quotas > lowest).any():
+        quotas[np.argmax(quotas - lowest)] -= 1
     order = np.lexsort((generator.random(len(labels)), labels))
     rank_in_class = np.arange(len(labels)) - np.repeat(np.cumsum(num_per_class) - num_per_class, num_per_class)
     return np.sort(order[rank_in_class < quotas[labels[order]]]).astype(np.int64)

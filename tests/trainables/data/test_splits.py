@@ -269,6 +269,21 @@ def test_a_class_with_one_image_in_a_split_is_named_but_not_refused() -> None:
     assert not rare.is_fatal
 
 
+def test_a_rare_class_gets_the_test_images_that_an_interval_needs() -> None:
+    image_set = make_set([200, 50, 6])
+    splits = make_splits(image_set, seed=0, test_fraction=0.2, min_test_per_class=2, **FRACTIONS)
+    plain = make_splits(image_set, seed=0, test_fraction=0.2, **FRACTIONS)
+    assert np.bincount(image_set.labels[plain.test]).tolist() == [40, 10, 1]
+    assert np.bincount(image_set.labels[splits.test]).tolist() == [39, 10, 2]
+
+
+def test_a_class_with_too_few_test_images_for_an_interval_is_refused() -> None:
+    with pytest.raises(
+        UserInputError, match=r"needs 2 test images of each class, .* class 1 \(5 in all, too few in test"
+    ):
+        make_splits(make_set([200, 5]), seed=0, test_fraction=0.2, min_test_per_class=2, **FRACTIONS)
+
+
 def test_thousands_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     image_set = make_set([10] * 3000)
