@@ -128,7 +128,7 @@ def _list_further_problems(data: dict[str, Any], refused: Sequence[Location]) ->
 def _join_problems(where: str, problems: Sequence[str]) -> str:
     if len(problems) == 1:
         return f"{where}: {problems[0]}"
-    return "\n  ".join([f"{where}: {len(problems)} problems", *problems])
+    return "\n- ".join([f"{where} has {len(problems)} problems:", *problems])
 
 
 def _read_spec_text(spec: str) -> str:

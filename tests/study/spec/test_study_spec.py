@@ -109,7 +109,7 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
     with pytest.raises(UserInputError) as refused:
         load_spec(str(file), ["train.image_size", "seed.x=1"])
     first, *lines = str(refused.value).splitlines()
-    assert first == f"{file}: 11 problems"
+    assert first == f"{file} has 11 problems:"
     expected = (
         "--set takes key=value, such as search.num_trials=8, but got 'train.image_size'",
         "seed",
@@ -123,7 +123,7 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
         "search.ranges: 0.0 <= cutmix_probability <= 1.0 must hold, but got 1.5",
         "search.fixed: interpolation has no level 'bicubik' (did you mean 'bicubic'?)",
     )
-    assert [text for text in expected if not any(line.strip().startswith(text) for line in lines)] == []
+    assert [text for text in expected if not any(line.startswith(f"- {text}") for line in lines)] == []
     assert len(lines) == len(expected)
 
 
@@ -134,7 +134,7 @@ def test_a_conflict_with_a_value_that_is_refused_anyway_is_not_reported() -> Non
         load_spec("demo", overrides)
     with pytest.raises(UserInputError) as refused:
         load_spec("demo", [*overrides, "resources.autoscaling=true"])
-    assert str(refused.value).splitlines()[0] == "demo: 2 problems"
+    assert str(refused.value).splitlines()[0] == "demo has 2 problems:"
 
 
 def test_conflicts_are_listed_beside_an_unknown_source() -> None:
