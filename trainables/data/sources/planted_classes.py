@@ -58,7 +58,7 @@ def count_images(num_images: int, class_frequencies: Mapping[str, float]) -> NDA
             raise UserInputError(f"class_frequencies names the class {name!r}{nearest_name(name, SHAPES)}")
     weights = np.array([class_frequencies.get(name, 1.0) for name in SHAPES])
     quotas = num_images * weights / weights.sum()
-    counts = np.floor(quotas).astype(np.int64)
+    counts: NDArray[np.int64] = np.floor(quotas).astype(np.int64)
     counts[np.argsort(counts - quotas, kind="stable")[: num_images - counts.sum()]] += 1
     if counts.min() == 0:
         raise UserInputError(
