@@ -77,6 +77,21 @@ def test_exchanges_show_the_value_of_the_other_class(one_way: bool) -> None:
             np.testing.assert_array_equal(exchanged.cue_values[cue], plain.cue_values[cue])
 
 
+def test_a_cue_can_have_another_correlation_in_some_classes() -> None:
+    scenes = make_planted_scenes(
+        seed=5,
+        num_images=1000,
+        image_size=24,
+        cue_correlation=1.0,
+        class_correlation={"background": {"disc": 0.0, "bar": 0.5}},
+    )
+    agrees = scenes.cue_values["background"] == scenes.image_set.labels
+    shares = {name: agrees[scenes.image_set.labels == k].mean() for k, name in enumerate(SHAPES)}
+    assert shares["disc"] < 0.3
+    assert 0.35 < shares["bar"] < 0.75
+    assert all(share == 1 for name, share in shares.items() if name not in ("disc", "bar"))
+
+
 def test_the_published_test_set_has_its_own_exchanges() -> None:
     options = {"num_images": 200, "image_size": 24, "cue_correlation": 1.0, "noise_std": 0.0}
     dark_and_bright = {"cue": "background", "pairs": [["disc", "ring"]], "rate": 1.0}
@@ -96,6 +111,9 @@ def test_the_published_test_set_has_its_own_exchanges() -> None:
         ({"exchanges": [{"cue": "colour", "pairs": [["disk", "ring"]], "rate": 0.1}]}, r"'disk' \(did you mean 'disc'"),
         ({"exchanges": [{"cue": "colour", "pairs": [["disc", "disc"]], "rate": 0.1}]}, "'disc' with itself"),
         ({"exchanges": [{"cue": "colour", "pairs": [["disc", "ring"]], "rate": 2}]}, "option exchanges.*but got 2"),
+        ({"class_correlation": {"colour": {"cros": 0.1}}}, r"'cros' \(did you mean 'cross'"),
+        ({"class_correlation": {"color": {"cross": 0.1}}}, r"names 'color' \(did you mean 'colour'"),
+        ({"class_correlation": {"colour": {"cross": 2.0}}}, "option class_correlation.*but got 2"),
         ({"class_frequencies": {"cros": 0.1}}, r"'cros' \(did you mean 'cross'"),
         ({"class_frequencies": {"cross": 0.001}}, "cross has none of 100"),
         ({"test_set": {"num_images": 3}}, "option test_set.*but got 3"),

@@ -80,6 +80,7 @@ def load_planted(
     num_distractors: Annotated[int, Field(ge=0, le=20)] = 3,
     object_scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0,
     cue_classes: Mapping[str, Sequence[str]] | None = None,
+    class_correlation: Mapping[str, Mapping[str, Correlation]] | None = None,
     exchanges: Sequence[CueExchange] = (),
     class_frequencies: Mapping[str, Frequency] | None = None,
     test_set: PlantedTestSet | None = None,
@@ -99,6 +100,8 @@ def load_planted(
         object_scale: Factor of the object's size and of its distance from the center. At 1 no object reaches the outer eighth
             of the image, at 1.4 about half of them do.
         cue_classes: Classes that a cue or shortcut indicates; all by default.
+        class_correlation: rho of a cue or shortcut in images of some classes, which replaces that of `cue_correlation` or
+            `shortcuts`.
         exchanges: Pairs of classes that exchange their values of a cue or shortcut, applied in this order.
         class_frequencies: Number of images of a class relative to the others, which have 1.
         test_set: Published test set, in addition to the `num_images` scenes; none by default.
@@ -114,6 +117,7 @@ def load_planted(
         "num_distractors": num_distractors,
         "object_scale": object_scale,
         "cue_classes": cue_classes,
+        "class_correlation": class_correlation,
         "class_frequencies": class_frequencies,
     }
     scenes = make_planted_scenes(seed=seed, num_images=num_images, exchanges=exchanges, **options).image_set
@@ -138,12 +142,14 @@ def make_planted_scenes(
     num_distractors: int = 3,
     object_scale: float = 1.0,
     cue_classes: Mapping[str, Sequence[str]] | None = None,
+    class_correlation: Mapping[str, Mapping[str, float]] | None = None,
     exchanges: Sequence[CueExchange] = (),
     class_frequencies: Mapping[str, float] | None = None,
 ) -> PlantedScenes:
     """Return planted scenes and the values of their cues; see `load_planted` for the arguments."""
     correlation = resolve_correlation(cue_correlation, shortcuts or {})
     indicated = resolve_classes(cue_classes or {}, tuple(correlation))
+    by_class = resolve_class_correlation(correlation, class_correlation or {})
     check_exchanges(exchanges, tuple(correlation))
     counts = count_images(num_images, class_frequencies or {})
     images = allocate_images(num_images, image_size, image_size)
@@ -153,7 +159,7 @@ def make_planted_scenes(
     labels = numpy_generator(seed, "planted", "labels").permutation(in_turn)
     cue_values = {
         cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", cue), indicated.get(cue))
-        for cue, rho in correlation.items()
+        for cue, rho in by_class.items()
     }
     for number, exchange in enumerate(exchanges):
         generator = numpy_generator(seed, "planted", "exchange", number)
@@ -225,6 +231,33 @@ def resolve_correlation(
     return correlation
 
 
+def resolve_class_correlation(
+    correlation: Mapping[str, float], class_correlation: Mapping[str, Mapping[str, float]]
+) -> dict[str, float | NDArray[np.float64]]:
+    """Return rho of each cue and shortcut: a number, or (10,) one per class where they differ.
+
+    Args:
+        correlation: rho of the cues and shortcuts of the scenes.
+        class_correlation: As in `load_planted`.
+
+    Raises:
+        UserInputError: For a cue that the scenes do not have, an unknown class, or rho outside [0, 1].
+    """
+    resolved: dict[str, float | NDArray[np.float64]] = dict(correlation)
+    for cue, of_classes in class_correlation.items():
+        if cue not in correlation:
+            raise UserInputError(f"class_correlation names {cue!r}{nearest_name(cue, tuple(correlation))}")
+        rhos = np.full(NUM_VALUES, float(correlation[cue]))
+        for name, rho in of_classes.items():
+            if name not in SHAPES:
+                raise UserInputError(f"class_correlation.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
+            if not 0 <= rho <= 1:
+                raise UserInputError(f"0 <= correlation <= 1 must hold, but class_correlation.{cue}.{name} is {rho}")
+            rhos[SHAPES.index(name)] = rho
+        resolved[cue] = rhos
+    return resolved
+
+
 def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str]) -> dict[str, NDArray[np.int64]]:
     """Return the classes of each limited cue or shortcut as indices into `SHAPES`.
 
@@ -249,14 +282,17 @@ def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str
 
 
 def draw_cue(
-    labels: NDArray[np.int64], rho: float, generator: np.random.Generator, classes: NDArray[np.int64] | None = None
+    labels: NDArray[np.int64],
+    rho: float | NDArray[np.float64],
+    generator: np.random.Generator,
+    classes: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values.
 
     With `classes`, only images of these classes copy the label; images of other classes take, with probability `rho`, one of the
-    values of other classes.
+    values of other classes. `rho` is a number, or (10,) one per class.
     """
-    copies = generator.random(len(labels)) < rho
+    copies = generator.random(len(labels)) < (rho[labels] if isinstance(rho, np.ndarray) else rho)
     values = np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels)))
     if classes is not None:
         others = np.setdiff1d(np.arange(NUM_VALUES), classes)
