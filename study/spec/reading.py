@@ -46,7 +46,8 @@ def load_spec(
         spec: path of a TOML file, or name of a preset.
         overrides: ``section.key=value`` texts; the value is TOML, or a string without quotes.
         name: replaces the name of the spec.
-        configurations: replaces the configurations of the spec.
+        configurations: replaces the configurations of the spec. Its `search.epoch_cost`, which names the arms of a search, is
+            dropped: each configuration is trained once, whatever it costs.
 
     Returns:
         The spec, and its TOML text with the overrides: the content of the study's spec.toml.
@@ -59,6 +60,7 @@ def load_spec(
     if name is not None:
         data["name"] = name
     if configurations is not None:
+        data.get("search", {}).pop("epoch_cost", None)
         data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
     data.setdefault(VERSION_KEY, CURRENT_VERSION)
     validated, more = _validate(data, where=spec)

@@ -126,7 +126,7 @@ def write(path: Path, content: object) -> Path:
 )
 def test_bad_files_are_named(tmp_path: Path, content: object, message: str) -> None:
     files = (write(tmp_path / "good.json", BASE), write(tmp_path / "bad.json", content))
-    got = run_cli("compare", "--arms", *files, "--spec", "demo", "--storage", tmp_path / "studies")
+    got = run_cli("compare", "--arms", *files, "--spec", "cifar10-cpu", "--storage", tmp_path / "studies")
     assert got.status == 2
     assert message in got.errors
     assert "bad" in got.errors

@@ -27,13 +27,25 @@ def test_overrides_and_name_are_written_into_the_text() -> None:
     assert parse_spec(text, where="text") == spec
 
 
+def test_given_configurations_do_not_keep_the_cost_of_other_arms() -> None:
+    values = dict(load_spec("demo")[0].search.fixed) | {
+        "class_weighting": "none",
+        "max_lr": 0.02,
+        "backbone_lr_ratio": 1.0,
+        "weight_decay": 1e-4,
+    }
+    spec, _ = load_spec("demo", configurations={"one": values, "other": {**values, "max_lr": 0.01}})
+    assert [arm.name for arm in spec.arms()] == ["one", "other"]
+    assert spec.search.epoch_cost is None
+
+
 def test_override_of_a_value_as_if_it_were_a_section_is_refused() -> None:
     with pytest.raises(UserInputError, match="not a section"):
         load_spec("demo", ["seed.x=4"])
 
 
 def test_first_rung_is_the_lr_peak_unless_given() -> None:
-    spec, _ = load_spec("demo", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
+    spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
     assert spec.first_rung == 3
     later = with_overrides(spec, ["search.asha.first_rung=5"], "test")
     assert later.first_rung == 5
@@ -42,12 +54,12 @@ def test_first_rung_is_the_lr_peak_unless_given() -> None:
 
 
 def test_resources_per_arm() -> None:
-    spec, _ = load_spec("demo", ["resources.gpu.resnet18=0.5", "resources.gpu.resnet50=1"])
+    spec, _ = load_spec("cifar10-cpu", ["resources.gpu.resnet18=0.5", "resources.gpu.resnet50=1"])
     assert spec.resources.of_arm("gpu", "resnet18") == 0.5
     assert spec.resources.of_arm("gpu", "resnet50") == 1
     assert spec.resources.of_arm("cpu", "resnet50") == 1
     with pytest.raises(UserInputError, match="has no value for the arm 'resnet50'"):
-        load_spec("demo", ["resources.gpu.resnet18=0.5"])
+        load_spec("cifar10-cpu", ["resources.gpu.resnet18=0.5"])
 
 
 @pytest.mark.parametrize("override", ["1.5", "2", "{resnet18=0.5, resnet50=2}"])
@@ -56,8 +68,8 @@ def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_a
     with pytest.raises(
         UserInputError, match=r"one GPU or a fraction of one, so 0 <= resources.gpu <= 1 .* got (1.5|2)"
     ):
-        load_spec("demo", overrides)
-    old = with_overrides(load_spec("demo")[0], overrides, "spec.toml")
+        load_spec("cifar10-cpu", overrides)
+    old = with_overrides(load_spec("cifar10-cpu")[0], overrides, "spec.toml")
     assert old.resources.of_arm("gpu", "resnet50") > 1
 
 
@@ -81,7 +93,7 @@ def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_a
 )
 def test_cost_autoscaling_and_timeout_are_checked(overrides: list[str], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
-        load_spec("demo", overrides)
+        load_spec("cifar10-cpu", overrides)
 
 
 MISTAKES = """

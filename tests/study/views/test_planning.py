@@ -92,8 +92,9 @@ def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.Mon
             return Predictions(sample_ids=ids, labels=labels, logits=logits.astype(np.float32), split=split)
 
     monkeypatch.setattr(pilot, "TrainingRun", Run)
-    outcome = run_cli("plan", "demo", "--pilot", "3", "--set", "data.num_images=400")
+    small = ("data.num_images=700", "data.confirm_fraction=0.2", "data.options.test_set.num_images=100")
+    outcome = run_cli("plan", "demo", "--pilot", "3", *(part for override in small for part in ("--set", override)))
     assert outcome.status == 0, outcome.errors
-    assert "pilot trial 6 of 6: resnet50" in outcome.output
-    assert "a pilot of 3 seeds, on the 40 images of the confirm split" in outcome.output
+    assert "pilot trial 6 of 6: inverse_frequency" in outcome.output
+    assert "a pilot of 3 seeds, on the 140 images of the confirm split" in outcome.output
     assert splits == ["confirm"] * 6

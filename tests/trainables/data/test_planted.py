@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from search_spaces.errors import UserInputError
 from trainables.data.sources import load_image_set
 from trainables.data.sources.planted import CUES, DEFAULT_CORRELATION, SHORTCUTS, PlantedScenes, make_planted_scenes
+from trainables.data.sources.planted_classes import CueExchange
 from trainables.data.sources.planted_drawing import (
     SHAPES,
     cue_chroma,
@@ -46,6 +48,80 @@ def test_classes_are_balanced_and_named_after_the_shapes() -> None:
     assert counts.max() - counts.min() <= 1
     assert set(image_set.class_groups) == {"round", "angular"}
     assert sorted(itertools.chain(*image_set.class_groups.values())) == sorted(image_set.class_names)
+
+
+def test_rare_classes_have_their_share_of_the_images() -> None:
+    image_set = load_image_set("planted", num_images=430, class_frequencies={"bar": 0.25, "cross": 0.5, "disc": 1.0})
+    counts = dict(zip(image_set.class_names, np.bincount(image_set.labels).tolist(), strict=True))
+    assert (counts["bar"], counts["cross"]) == (13, 25)
+    assert {count for name, count in counts.items() if name not in ("bar", "cross")} == {49}
+    assert len(image_set) == 430
+
+
+@pytest.mark.parametrize("one_way", [False, True])
+def test_exchanges_show_the_value_of_the_other_class(one_way: bool) -> None:
+    exchange = CueExchange(cue="colour", pairs=(("ring", "square"),), rate=0.3, one_way=one_way)
+    plain, exchanged = (
+        make_planted_scenes(seed=2, num_images=3000, image_size=24, cue_correlation=1.0, exchanges=exchanges)
+        for exchanges in ((), (exchange,))
+    )
+    labels, values = exchanged.image_set.labels, exchanged.cue_values["colour"]
+    ring, square = SHAPES.index("ring"), SHAPES.index("square")
+    assert set(values[labels == ring]) == {ring, square}
+    assert abs((values[labels == ring] == square).mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 300)
+    assert ((values[labels == square] == ring).mean() > 0.15) is not one_way
+    others = ~np.isin(labels, (ring, square))
+    np.testing.assert_array_equal(values[others], labels[others])
+    for cue in CUES:
+        if cue != "colour":
+            np.testing.assert_array_equal(exchanged.cue_values[cue], plain.cue_values[cue])
+
+
+def test_a_cue_can_have_another_correlation_in_some_classes() -> None:
+    scenes = make_planted_scenes(
+        seed=5,
+        num_images=1000,
+        image_size=24,
+        cue_correlation=1.0,
+        class_correlation={"background": {"disc": 0.0, "bar": 0.5}},
+    )
+    agrees = scenes.cue_values["background"] == scenes.image_set.labels
+    shares = {name: agrees[scenes.image_set.labels == k].mean() for k, name in enumerate(SHAPES)}
+    assert shares["disc"] < 0.3
+    assert 0.35 < shares["bar"] < 0.75
+    assert all(share == 1 for name, share in shares.items() if name not in ("disc", "bar"))
+
+
+def test_the_published_test_set_has_its_own_exchanges() -> None:
+    options = {"num_images": 200, "image_size": 24, "cue_correlation": 1.0, "noise_std": 0.0}
+    dark_and_bright = {"cue": "background", "pairs": [["disc", "ring"]], "rate": 1.0}
+    image_set = load_image_set("planted", **options, test_set={"num_images": 100, "exchanges": [dark_and_bright]})
+    assert image_set.official_test is not None
+    np.testing.assert_array_equal(np.flatnonzero(image_set.official_test), np.arange(200, 300))
+    assert image_set.images[:200].tobytes() == load_image_set("planted", **options).images.tobytes()
+    borders = image_set.images[:, 0].mean(axis=(1, 2))
+    is_disc = image_set.labels == SHAPES.index("disc")
+    assert borders[is_disc & ~image_set.official_test].max() < borders[is_disc & image_set.official_test].min()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exchanges": [{"cue": "color", "pairs": [], "rate": 0.1}]}, r"names the cue 'color' \(did you mean 'colour'"),
+        ({"exchanges": [{"cue": "colour", "pairs": [["disk", "ring"]], "rate": 0.1}]}, r"'disk' \(did you mean 'disc'"),
+        ({"exchanges": [{"cue": "colour", "pairs": [["disc", "disc"]], "rate": 0.1}]}, "'disc' with itself"),
+        ({"exchanges": [{"cue": "colour", "pairs": [["disc", "ring"]], "rate": 2}]}, "option exchanges.*but got 2"),
+        ({"class_correlation": {"colour": {"cros": 0.1}}}, r"'cros' \(did you mean 'cross'"),
+        ({"class_correlation": {"color": {"cross": 0.1}}}, r"names 'color' \(did you mean 'colour'"),
+        ({"class_correlation": {"colour": {"cross": 2.0}}}, "option class_correlation.*but got 2"),
+        ({"class_frequencies": {"cros": 0.1}}, r"'cros' \(did you mean 'cross'"),
+        ({"class_frequencies": {"cross": 0.001}}, "cross has none of 100"),
+        ({"test_set": {"num_images": 3}}, "option test_set.*but got 3"),
+    ],
+)
+def test_wrong_exchanges_frequencies_and_test_sets_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        load_image_set("planted", num_images=100, **options)
 
 
 @pytest.mark.parametrize("cue", [*CUES, "frame"])
