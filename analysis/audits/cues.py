@@ -3,6 +3,9 @@
 The removed image is blended with the original. The blending weights are chosen such that all four removals change the pixels
 by the same root mean square, that of the weakest full removal. Otherwise a cue could seem to matter more only because its
 removal changes more pixels.
+
+Shape is removed by permuting patches of the details alone. What is smooth over half a patch stays where it is: permuted too, the
+smooth surroundings behind the object would be removed with its shape, and their effect would be taken for the shape's.
 """
 
 from collections.abc import Mapping
@@ -21,6 +24,9 @@ SMOOTHED_LEVELS = 60.0
 SMOOTHED_FRACTION = 2.0 / 32
 WIDEST_WINDOW = 15
 PATCHES = 4
+# Standard deviation of the Gaussian filter that separates what is smooth from the details, as a fraction of the image's side:
+# half a patch, and less to check that a finding about shape is not one about wide patterns.
+SPARED_FRACTION, MORE_SPARED_FRACTION = 3.0 / 32, 2.0 / 32
 # Rotation of the hue in radians. It changes the pixels as much as removing the color would, but keeps the edges of color.
 HUE_TURN = np.pi / 3
 # ITU-R BT.601 luma and blue and red chroma.
@@ -39,21 +45,26 @@ class CueRemoval:
         orders: (n, PATCHES^2) permutation of each image's patches.
         turns: (n,) +1 or -1, the direction in which each image's hue is rotated.
         doses: blending weight of the full removal by cue, in (0, 1].
+        spared_fraction: width of the filter that separates the details whose patches are permuted, of the image's side.
     """
 
     donors: Images
     orders: NDArray[np.int64]
     turns: NDArray[np.int64]
     doses: Mapping[str, float]
+    spared_fraction: float = SPARED_FRACTION
 
 
-def prepare_removal(images: Images, donors: Images, generator: np.random.Generator) -> CueRemoval:
+def prepare_removal(
+    images: Images, donors: Images, generator: np.random.Generator, spared_fraction: float = SPARED_FRACTION
+) -> CueRemoval:
     """Return the removals for some images, with doses of equal root mean square.
 
     Args:
         images: (n, H, W, 3) uint8.
         donors: (n, H, W, 3) uint8 images of third classes.
         generator: of patch orders and hue directions.
+        spared_fraction: as in `CueRemoval`.
 
     Raises:
         UserInputError: if the images are too small for `PATCHES` patches a side.
@@ -64,7 +75,9 @@ def prepare_removal(images: Images, donors: Images, generator: np.random.Generat
         )
     orders = generator.permuted(np.tile(np.arange(PATCHES**2), (len(images), 1)), axis=1)
     turns = generator.choice((-1, 1), size=len(images))
-    full = CueRemoval(donors=donors, orders=orders, turns=turns, doses=dict.fromkeys(CUES, 1.0))
+    full = CueRemoval(
+        donors=donors, orders=orders, turns=turns, doses=dict.fromkeys(CUES, 1.0), spared_fraction=spared_fraction
+    )
     pixels = images.astype(np.float32)
     change = {cue: float(np.sqrt(np.mean((_remove_one(pixels, cue, full) - pixels) ** 2))) for cue in CUES}
     target = min(change.values())
@@ -97,13 +110,22 @@ def _remove_one(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
     if cue == "context":
         ring = make_ring(height, width, RING_FRACTIONS[0])
         return np.where(ring[None, :, :, None], removal.donors.astype(np.float32), pixels)
-    return _shuffle_patches(pixels, removal.orders)
+    smooth = _filter(pixels, removal.spared_fraction * min(height, width))
+    return smooth + _shuffle_patches(pixels - smooth, removal.orders)
 
 
 def _smooth(pixels: Pixels, sigma: float) -> Pixels:
     """Return the pixels smoothed by a bilateral filter (Tomasi and Manduchi 1998), which keeps the edges of the shape."""
     window = min(2 * round(1.5 * sigma) + 1, WIDEST_WINDOW)
     images = [cv2.bilateralFilter(np.ascontiguousarray(image), window, SMOOTHED_LEVELS, sigma) for image in pixels]
+    return np.stack(images)
+
+
+def _filter(pixels: Pixels, sigma: float) -> Pixels:
+    """Return the pixels after a Gaussian filter."""
+    images = [
+        cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for image in pixels
+    ]
     return np.stack(images)
 
 

@@ -8,14 +8,15 @@ with the same margin (`analysis.audits.matched_references`), because an effect t
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, Errors, find_errors
-from analysis.audits.cues import CUES, prepare_removal, remove_cues
+from analysis.audits.cues import CUES, MORE_SPARED_FRACTION, SPARED_FRACTION, CueRemoval, prepare_removal, remove_cues
 from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
+from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import CueEffect, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
@@ -42,6 +43,7 @@ class _Measured:
         lead: of the first over the second.
         own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
         num_images, num_references, imbalance: as in `RootCause`.
+        check: the same measured with a removal of shape that spares more of what is smooth, if shape is the first cue.
     """
 
     cells: tuple[Cell, ...]
@@ -52,6 +54,7 @@ class _Measured:
     num_images: int
     num_references: int
     imbalance: float
+    check: "_Measured | None" = None
 
 
 def find_root_causes(
@@ -61,7 +64,8 @@ def find_root_causes(
 
     A cause is named if its effect and its lead over the next cue lie above 0 twice: against the references, the effect
     simultaneously over the four cues, and on the confused images alone. Without the second, the cue would be named that other
-    errors suffer most without; without the first, the cue that all images depend on most.
+    errors suffer most without; without the first, the cue that all images depend on most. Shape is named if it is also named
+    where its removal spares more of what is smooth, because permuted patches also remove wide patterns behind the object.
 
     Args:
         models: of an arm.
@@ -76,25 +80,47 @@ def find_root_causes(
         generator = numpy_generator(seed, f"root cause {confusion.one} {confusion.other} {confusion.is_directed}")
         found.append(_measure_confusion(errors, models, audit_images, confusion, generator))
     measured = [one for one in found if isinstance(one, _Measured)]
-    cells = [cell for one in measured for cell in one.cells]
-    effects = iter(compute_family(cells, scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)))
-    leads, own, own_leads = (
-        iter(compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - ALPHA))
-        for family in (
-            [one.lead for one in measured],
-            [one.own for one in measured],
-            [one.own_lead for one in measured],
-        )
-    )
+    judged = iter(_judge([part for one in measured for part in (one, one.check) if part is not None]))
     note = "one model: the images were chosen by its own errors" if models.are_own_errors else ""
-    return tuple(
-        one
-        if isinstance(one, RootCause)
-        else _conclude(
-            one, [next(effects) for _ in CUES], next(leads), (next(own), next(own_leads)), confusion, names, note
+    causes = []
+    for one, confusion in zip(found, confusions, strict=True):
+        if isinstance(one, _Measured):
+            conditions, check = next(judged), None if one.check is None else next(judged)
+            one = _conclude(one, conditions, check, confusion, names, note)
+        causes.append(one)
+    return tuple(causes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """Intervals of what was measured: of each cue, of the lead of the first, and of both on the confused images alone."""
+
+    effects: tuple[TwoIntervals, ...]
+    lead: TwoIntervals
+    own: TwoIntervals
+    own_lead: TwoIntervals
+
+    def name(self, first: int, side: Callable[[TwoIntervals], Interval | None]) -> str | None:
+        """Return the first cue if all its intervals lie above 0, else "mixed"; None where one is not defined."""
+        intervals = [side(both) for both in (self.effects[first], self.lead, self.own, self.own_lead)]
+        found = [interval for interval in intervals if interval is not None]
+        if len(found) < len(intervals):
+            return None
+        return CUES[first] if all(interval.low > 0 for interval in found) else MIXED
+
+
+def _judge(measured: Sequence[_Measured]) -> list[_Judged]:
+    effects = iter(
+        compute_family(
+            [cell for one in measured for cell in one.cells], scale=Scale.UNBOUNDED, confidence=1 - ALPHA / len(CUES)
         )
-        for one, confusion in zip(found, confusions, strict=True)
     )
+    families = ([one.lead for one in measured], [one.own for one in measured], [one.own_lead for one in measured])
+    others = [compute_family(family, scale=Scale.UNBOUNDED, confidence=1 - ALPHA) for family in families]
+    return [
+        _Judged(effects=tuple(next(effects) for _ in CUES), lead=lead, own=own, own_lead=own_lead)
+        for lead, own, own_lead in zip(*others, strict=True)
+    ]
 
 
 def _measure_confusion(
@@ -120,9 +146,10 @@ def _measure_confusion(
         note = f"no comparable references: {len(matches.confused)} images have other errors of the same margin"
         return unmeasured_cause(confusion, names, len(confused.images), note)
     both = confused.take(matches.confused).join(candidates.take(matches.references))
-    values = _measure(models, audit_images, both, generator)
+    images = audit_images.images[both.images]
+    removals = _prepare_removals(models, audit_images, both, generator)
+    values = _measure(models, both, images, next(removals))
     margins = MatchedMargins(margins=values[frozenset()], instrument=both.margins, weights=matches.weights)
-    effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
     imbalance = margins.difference / deviation if deviation > 0 else 0.0
     if abs(imbalance) > MAX_IMBALANCE:
         note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
@@ -131,20 +158,34 @@ def _measure_confusion(
             num_references=len(matches.references),
             imbalance=imbalance,
         )
-    return _contrast(margins, effects, len(matches.confused), imbalance)
+    measured = _contrast(margins, values, len(matches.confused), imbalance)
+    if CUES[measured.first] != "shape":
+        return measured
+    again = _measure(models, both, images, next(removals))
+    return replace(measured, check=_contrast(margins, again, len(matches.confused), imbalance))
 
 
-def _measure(
+def _prepare_removals(
     models: CauseModels, audit_images: AuditImages, errors: Errors, generator: np.random.Generator
-) -> dict[frozenset[str], FloatArray]:
-    """Return the (S, n) margins of the images by the set of cues that were removed."""
-    images, labels = audit_images.images[errors.images], audit_images.labels[models.sample_ids]
+) -> Iterator[CueRemoval]:
+    """Yield the removal of cues, and then that which spares more of what is smooth; both have the same donors and orders."""
+    labels = audit_images.labels[models.sample_ids]
     chosen = [
         generator.choice(models.sample_ids[(labels != t) & (labels != p)])
         for t, p in zip(errors.true, errors.predicted, strict=True)
     ]
-    donors = audit_images.images[chosen]
-    removal = prepare_removal(images, donors, generator)
+    state = generator.bit_generator.state
+    for spared_fraction in (SPARED_FRACTION, MORE_SPARED_FRACTION):
+        generator.bit_generator.state = state
+        yield prepare_removal(
+            audit_images.images[errors.images], audit_images.images[chosen], generator, spared_fraction
+        )
+
+
+def _measure(
+    models: CauseModels, errors: Errors, images: Images, removal: CueRemoval
+) -> dict[frozenset[str], FloatArray]:
+    """Return the (S, n) margins of the images of the errors by the set of cues that were removed."""
     n = np.arange(len(images))
     margins = {}
     for size in range(len(CUES) + 1):
@@ -165,8 +206,11 @@ def _compute_shapley(cue: str, values: dict[frozenset[str], FloatArray]) -> Floa
     return np.asarray(total)
 
 
-def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, imbalance: float) -> _Measured:
-    """Return the cells of the (4, S, n) effects, those of the confused images first."""
+def _contrast(
+    margins: MatchedMargins, values: dict[frozenset[str], FloatArray], num_confused: int, imbalance: float
+) -> _Measured:
+    """Return the cells of the cues' effects; the confused images come first."""
+    effects = np.stack([_compute_shapley(cue, values) for cue in CUES])
     cells = tuple(margins.contrast(values) for values in effects)
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
     first, second = int(order[0]), int(order[1])
@@ -187,28 +231,24 @@ def _contrast(margins: MatchedMargins, effects: FloatArray, num_confused: int, i
 
 def _conclude(
     measured: _Measured,
-    effects: Sequence[TwoIntervals],
-    lead: TwoIntervals,
-    alone: Sequence[TwoIntervals],
+    judged: _Judged,
+    check: _Judged | None,
     confusion: ConfusedClasses,
     names: Sequence[str],
     note: str,
 ) -> RootCause:
-    first = measured.first
-    conditions = (effects[first], lead, *alone)
-
-    def name(intervals: Sequence[Interval | None]) -> str | None:
-        found = [interval for interval in intervals if interval is not None]
-        if len(found) < len(intervals):
-            return None
-        return CUES[first] if all(interval.low > 0 for interval in found) else MIXED
+    def name(side: Callable[[TwoIntervals], Interval | None]) -> str | None:
+        cause = judged.name(measured.first, side)
+        if measured.check is None or check is None or cause in (None, MIXED):
+            return cause
+        return cause if check.name(measured.check.first, side) == cause else MIXED
 
     return RootCause(
         classes=(names[confusion.one], names[confusion.other]),
-        effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, effects, strict=True)),
-        cause=name([both.models for both in conditions]),
-        recipe_cause=name([both.recipe for both in conditions]),
-        lead=lead,
+        effects=tuple(CueEffect(cue=cue, effect=effect) for cue, effect in zip(CUES, judged.effects, strict=True)),
+        cause=name(lambda both: both.models),
+        recipe_cause=name(lambda both: both.recipe),
+        lead=judged.lead,
         num_images=measured.num_images,
         note=note,
         num_references=measured.num_references,

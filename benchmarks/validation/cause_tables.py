@@ -18,8 +18,8 @@ from benchmarks.validation.planted_causes import (
 )
 from benchmarks.validation.worlds import WorldCache
 
-# Worlds for each null, planted worlds for each cue, worlds for each cue with other pairs of the same cue, and single models for
-# each cue and each null: of the sample, and whole.
+# Worlds for each null, planted worlds for each cue and for a common background, worlds for each cue with other pairs of the same
+# cue, and single models for each cue and each null: of the sample, and whole.
 COUNTS = {False: (10, 4, 1, 1), True: (30, 8, 3, 5)}
 FEWEST_NULLS, FEWEST_PLANTED, SHARE_NAMED = 60, 20, 0.7
 
@@ -32,6 +32,7 @@ def tabulate_causes(cache: WorldCache, *, whole: bool) -> tuple[list[Table], lis
     nulls, planted, shared, single = COUNTS[whole]
     rows = [
         *((CauseWorld(kind=Kind.PLANTED, cue=cue, weights=weights), planted) for cue in CAUSES),
+        (CauseWorld(kind=Kind.BACKGROUND, cue="background", weights=weights), planted),
         *((CauseWorld(kind=kind, weights=weights), nulls) for kind in NULLS),
         *((CauseWorld(kind=Kind.SHARED, cue=cue, weights=weights), shared) for cue in CAUSES),
         *((CauseWorld(kind=Kind.PLANTED, cue=cue, weights=weights, num_models=1), single) for cue in CAUSES),
@@ -47,7 +48,8 @@ def _judge(found: Sequence[tuple[CauseWorld, Outcomes]]) -> list[Goal]:
     """Return the goals, of worlds with several models, for these models."""
     false = [_names_a_cue(o) for world, row in found if world.kind in NULLS for o in row]
     planted = [(CAUSES[world.cue], o) for world, row in found if world.kind is Kind.PLANTED for o in row]
-    shared = [(CAUSES[world.cue], o) for world, row in found if world.kind is Kind.SHARED for o in row]
+    common = (Kind.SHARED, Kind.BACKGROUND)
+    shared = [(CAUSES[world.cue], o) for world, row in found if world.kind in common for o in row]
     right = sum(o.cause == cue for cue, o in planted)
     wrong = sum(_names_a_cue(o) and o.cause != cue for cue, o in [*planted, *shared])
     return [

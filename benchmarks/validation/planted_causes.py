@@ -1,8 +1,9 @@
 """Models trained on planted scenes in which the cause of one confusion is known, or in which there is none.
 
 A network that has learned all four cues sees a pair of classes that are confused. In planted worlds one cue shows the other class
-of the pair. In null worlds nothing is specific to the pair: a part of its labels is exchanged, or the two classes share the
-values of all cues, or its errors are what is left everywhere. The other errors of the audited scenes serve as references.
+of the pair, or a part of one class has the background of the other, behind the object too. In null worlds nothing is specific to
+the pair: a part of its labels is exchanged, or the two classes share the values of all cues, or its errors are what is left
+everywhere. The other errors of the audited scenes serve as references.
 """
 
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ NUM_PRETRAINING, PRETRAINING_EPOCHS, PRETRAINING_BATCH, PRETRAINING_LR = 8000, 1
 RHO, OWN_RHO, REST_RHO = 0.5, 0.8, 0.4
 # Share of the labels of a pair that is exchanged.
 NOISE = 0.35
+# Share of the first class of a pair that has the background of the second, in worlds of that kind.
+COMMON_BACKGROUND = 0.35
 # Audited scenes of each class of the confused pair, of each class of the three other pairs, and of each other class.
 NUM_OF_PAIR, NUM_OF_OTHERS, NUM_OF_REST = 200, 120, 60
 
@@ -57,6 +60,7 @@ class Kind(StrEnum):
     NOISE = "exchanged labels"
     SIMILAR = "the same values of all cues"
     SHRINKAGE = "nothing"
+    BACKGROUND = "a background that a part of the other class has, too"
 
 
 NULLS = (Kind.NOISE, Kind.SIMILAR, Kind.SHRINKAGE)
@@ -100,8 +104,8 @@ class CauseWorld:
         if not self.cue:
             return {}
         rest = [self.cue] * 3 if self.kind is Kind.SHARED else [cue for cue in SCENE_CUES if cue != self.cue]
-        pairs = zip([pair, *find_other_pairs(pair)], [self.cue, *rest], strict=True)
-        return {c: cue for two, cue in pairs for c in two}
+        pairs = list(zip([pair, *find_other_pairs(pair)], [self.cue, *rest], strict=True))
+        return {c: cue for two, cue in pairs[self.kind is Kind.BACKGROUND :] for c in two}
 
     def _draw(
         self, labels: IntArray, pair: tuple[int, int], generator: np.random.Generator, *, is_misleading: bool
@@ -109,16 +113,22 @@ class CauseWorld:
         """Return scenes, labels and masks; with `is_misleading`, the own cue of a class shows its partner."""
         own_cues = self.find_own_cues(pair)
         shown = dict.fromkeys(SCENE_CUES, labels)
-        if self.kind is Kind.SIMILAR:
+        if self.kind in (Kind.SIMILAR, Kind.BACKGROUND):
             shown = {
                 cue: np.where(np.isin(labels, pair), generator.permuted(np.resize(pair, len(labels))), labels)
                 for cue in SCENE_CUES
             }
+        if self.kind is Kind.BACKGROUND:
+            has_other = (labels == pair[0]) & (generator.random(len(labels)) < COMMON_BACKGROUND)
+            shown["background"] = np.where(has_other, pair[1], labels)
+            own_background = draw_cue(shown["background"], OWN_RHO, generator)
         has_own = np.isin(labels, list(own_cues))
         values = {
             cue: np.where(has_own, draw_cue(shown[cue], REST_RHO, generator), draw_cue(shown[cue], RHO, generator))
             for cue in SCENE_CUES
         }
+        if self.kind is Kind.BACKGROUND:
+            values["background"] = np.where(np.isin(labels, pair), own_background, values["background"])
         for label, cue in own_cues.items():
             own = np.full(len(labels), find_partner(label)) if is_misleading else draw_cue(labels, OWN_RHO, generator)
             values[cue] = np.where(labels == label, own, values[cue])
