@@ -104,6 +104,15 @@ def test_the_published_test_set_has_its_own_exchanges() -> None:
     assert borders[is_disc & ~image_set.official_test].max() < borders[is_disc & image_set.official_test].min()
 
 
+def test_the_published_test_set_has_its_own_class_frequencies() -> None:
+    options = {"num_images": 200, "seed": 3, "class_frequencies": {"cross": 0.2}}
+    sizes = {}
+    for name, of_test in (("as training", {}), ("equal", {"class_frequencies": {}})):
+        image_set = load_image_set("planted", **options, test_set={"num_images": 100, **of_test})
+        sizes[name] = np.bincount(image_set.labels[200:], minlength=10)[SHAPES.index("cross")]
+    assert sizes == {"as training": 2, "equal": 10}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -116,6 +125,7 @@ def test_the_published_test_set_has_its_own_exchanges() -> None:
         ({"class_correlation": {"colour": {"cross": 2.0}}}, "option class_correlation.*but got 2"),
         ({"class_frequencies": {"cros": 0.1}}, r"'cros' \(did you mean 'cross'"),
         ({"class_frequencies": {"cross": 0.001}}, "cross has none of 100"),
+        ({"test_set": {"num_images": 30, "class_frequencies": {"cros": 0.5}}}, r"'cros' \(did you mean 'cross'"),
         ({"test_set": {"num_images": 3}}, "option test_set.*but got 3"),
     ],
 )

@@ -48,12 +48,14 @@ class PlantedTestSet(BaseModel):
     Attributes:
         num_images: Number of scenes.
         exchanges: Of the test scenes, in addition to those of all scenes.
+        class_frequencies: Of the test scenes: {} has classes of equal size; those of all scenes by default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_images: Annotated[int, Field(ge=NUM_VALUES)]
     exchanges: tuple[CueExchange, ...] = ()
+    class_frequencies: Mapping[str, Frequency] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,8 @@ def load_planted(
         return scenes
     test_seed = derive_seed(seed, "planted", "test set")
     test_exchanges = (*exchanges, *test_set.exchanges)
+    if test_set.class_frequencies is not None:
+        options["class_frequencies"] = test_set.class_frequencies
     test_scenes = make_planted_scenes(
         seed=test_seed, num_images=test_set.num_images, exchanges=test_exchanges, **options
     ).image_set
