@@ -8,7 +8,8 @@ from search_spaces.space import CategoricalParameter, Condition, FloatParameter,
 TRANSFER_LEARNING = SearchSpace(
     name="transfer_learning",
     parameters=(
-        CategoricalParameter(name="backbone", choices=("resnet18", "resnet50")),
+        # Names of other libraries may take the place of these (`trainables.models.catalog`).
+        CategoricalParameter(name="backbone", choices=("resnet18", "resnet50"), entry_points="abstudy.backbones"),
         # Learning rate of the head at the peak of OneCycle.
         FloatParameter(name="max_lr", low=1e-3, high=1.0, log=True),
         # Learning rate of the backbone / learning rate of the head.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
@@ -69,22 +70,31 @@ class IntParameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoricalParameter:
-    """One of `choices`."""
+    """One of `choices`.
+
+    With `entry_points`, `SearchSpace.with_range` and `with_fixed` also take names of that group of entry points and names with a
+    prefix, as in "package.module:function".
+    """
 
     name: str
     choices: tuple[Value, ...]
     condition: Condition | None = None
+    entry_points: str = ""
 
     def __post_init__(self) -> None:
         if not self.choices or len(set(self.choices)) != len(self.choices):
             raise UserInputError(f"{self.name} needs distinct choices, but got {list(self.choices)}")
 
     def check(self, value: Value) -> Value:
-        """Return `value`; raise UserInputError with the nearest choice if it is not among the choices."""
-        if value not in self.choices:
-            near = nearest_name(str(value), [str(c) for c in self.choices])
-            raise UserInputError(f"{self.name} has no level {value!r}{near}")
-        return value
+        """Return `value`; raise UserInputError with the nearest choice if it is not taken."""
+        if value in self.choices:
+            return value
+        known = [str(choice) for choice in self.choices]
+        if self.entry_points:
+            known += [entry.name for entry in entry_points(group=self.entry_points)]
+            if value in known or (isinstance(value, str) and all(value.partition(":"))):
+                return value
+        raise UserInputError(f"{self.name} has no level {value!r}{nearest_name(str(value), known)}")
 
 
 Parameter = FloatParameter | IntParameter | CategoricalParameter

@@ -11,7 +11,7 @@ from torch import nn
 from analysis.audits.ring_swaps import Images
 from analysis.statistics.metrics import FloatArray
 from search_spaces.config import TrialConfig
-from trainables.data.augmentation import prepare_batch
+from trainables.models import inputs
 from trainables.training.evaluation import autocast, deterministic_kernels
 
 # Images per forward pass.
@@ -20,12 +20,7 @@ BATCH_SIZE = 64
 
 def prepare_inputs(images: Images, config: TrialConfig) -> torch.Tensor:
     """Return (n, 3, S, S) network inputs for (n, H, W, 3) images, as the configuration's model is evaluated."""
-    return prepare_batch(
-        torch.from_numpy(np.array(images)),
-        image_size=config.whole("image_size"),
-        interpolation=config.word("interpolation"),
-        channels_last=bool(config["channels_last"]),
-    )
+    return inputs.prepare_inputs(torch.from_numpy(np.array(images)), config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +28,7 @@ class CamNetwork:
     """A network and the configuration of its trial.
 
     Attributes:
-        model: a torchvision ResNet, placed as in training (`trainables.models.backbones.place_model`).
+        model: placed as in training (`trainables.models.backbones.place_model`).
         config: gives image size, interpolation, memory layout and precision, as for
             `trainables.training.evaluation.compute_logits`.
     """

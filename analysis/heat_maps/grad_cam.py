@@ -1,4 +1,4 @@
-"""Grad-CAM, HiResCAM and LayerCAM of a torchvision ResNet, as raw energy.
+"""Grad-CAM, HiResCAM and LayerCAM of a network, as raw energy.
 
 The library scales every map to [0, 1] and resizes it to the input, after which an empty map looks like any other. Here the
 scaling is left out, so that empty maps can be counted and energies can be added.
@@ -16,13 +16,12 @@ from pytorch_grad_cam.grad_cam import GradCAM
 from pytorch_grad_cam.hirescam import HiResCAM
 from pytorch_grad_cam.layer_cam import LayerCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import nn
 
+from analysis.heat_maps.cam_layers import find_map_layers, find_module, to_map
 from analysis.heat_maps.cam_network import BATCH_SIZE, CamNetwork
 from analysis.statistics.metrics import FloatArray, IntArray
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError
 
-CAM_LAYERS = ("layer4", "layer3", "layer2", "layer1")
 MINIMUM_SIZE = 4
 
 Cams = NDArray[np.float32]
@@ -50,7 +49,7 @@ class NoCamLayerError(UserInputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CamLayer:
-    """A layer of CAM_LAYERS, with the (height, width) of its output in cells."""
+    """A layer by the name of its module, with the (height, width) of its output in cells."""
 
     name: str
     size: tuple[int, int]
@@ -80,31 +79,20 @@ class CamPass:
 def find_cam_layers(network: CamNetwork) -> tuple[CamLayer, ...]:
     """Return the layers whose output has at least `MINIMUM_SIZE` cells in height and width, the deepest first.
 
-    Sizes are measured by a forward pass of zeros.
+    Sizes are measured by a forward pass of zeros (`analysis.heat_maps.cam_layers`).
 
     Raises:
-        UserInputError: if the model lacks such layers.
         NoCamLayerError: if none is large enough.
     """
-    layers = {name: _find_layer(network.model, name) for name in CAM_LAYERS}
-    sizes: dict[str, tuple[int, int]] = {}
-
-    def record(name: str) -> Any:
-        return lambda _module, _inputs, output: sizes.__setitem__(name, tuple(output.shape[-2:]))
-
-    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
     image_size = network.config.whole("image_size")
-    try:
-        network.compute_logits(network.prepare(np.zeros((1, image_size, image_size, 3), dtype=np.uint8)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    large = tuple(CamLayer(name=name, size=size) for name in CAM_LAYERS if min(size := sizes[name]) >= MINIMUM_SIZE)
+    zeros = network.prepare(np.zeros((1, image_size, image_size, 3), dtype=np.uint8))
+    found = find_map_layers(network.model, lambda: network.compute_logits(zeros))
+    large = tuple(CamLayer(name=name, size=size) for name, size in found if min(size) >= MINIMUM_SIZE)
     if not large:
-        height, width = sizes[CAM_LAYERS[-1]]
+        name, (height, width) = max(found, key=lambda layer: min(layer[1]), default=("no layer", (0, 0)))
         raise NoCamLayerError(
             f"Grad-CAM needs a map of at least {MINIMUM_SIZE}x{MINIMUM_SIZE} cells, but at {image_size} px the largest "
-            f"is {height}x{width} ({CAM_LAYERS[-1]}): raise train.image_size"
+            f"is {height}x{width} ({name}): raise train.image_size"
         )
     return large
 
@@ -119,7 +107,7 @@ def compute_cams(
     Args:
         network: its state and hooks are restored.
         inputs: (N, 3, H, W) float32, normalized.
-        layer: a name in CAM_LAYERS.
+        layer: name of a module whose output is a map or tokens.
         classes: (N,) target classes; by default those that are predicted.
 
     Raises:
@@ -129,7 +117,7 @@ def compute_cams(
     wanted = None if classes is None else [ClassifierOutputTarget(int(c)) for c in classes]
     if inputs.ndim != 4 or (wanted is not None and len(inputs) != len(wanted)):
         raise ValueError(f"inputs (N, 3, H, W) need N classes, but got {tuple(inputs.shape)}, {len(wanted or ())}")
-    target_layer = _find_layer(network.model, layer)
+    target_layer = find_module(network.model, layer)
     maps: list[dict[CamMethod, Cams]] = []
     logits = []
     with network.evaluating(), torch.enable_grad():
@@ -138,7 +126,7 @@ def compute_cams(
         cut = target_layer.register_forward_hook(lambda _module, _inputs, output: output.detach().requires_grad_(True))
         # The library cannot read logits in bfloat16.
         widen = network.model.register_forward_hook(lambda _module, _inputs, output: output.float())
-        cam = _RawCams(model=network.model, target_layers=[target_layer])
+        cam = _RawCams(model=network.model, target_layers=[target_layer], reshape_transform=to_map)
         # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
         try:
             for start in range(0, len(inputs), BATCH_SIZE):
@@ -170,17 +158,6 @@ def enlarge(cams: Cams, size: tuple[int, ...]) -> Cams:
     """Return (N, h, w) maps resized bilinearly to (N, *size), as they are drawn."""
     large = torch.nn.functional.interpolate(torch.from_numpy(cams)[:, None], size=size, mode="bilinear")
     return np.asarray(large[:, 0].numpy())
-
-
-def _find_layer(model: nn.Module, name: str) -> nn.Module:
-    if name not in CAM_LAYERS:
-        raise UserInputError(f"there is no Grad-CAM layer {name!r}{nearest_name(name, CAM_LAYERS)}")
-    layer = getattr(model, name, None)
-    if not isinstance(layer, nn.Module):
-        raise UserInputError(
-            f"Grad-CAM reads {', '.join(CAM_LAYERS)} of a torchvision ResNet, but {type(model).__name__} has no {name}"
-        )
-    return layer
 
 
 class _RawCams(GradCAM):  # type: ignore[misc]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, AugmentationSettings, augment_batch
+from trainables.data.augmentation import AugmentationSettings, augment_batch
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.seeds import numpy_generator, torch_generator
@@ -55,7 +55,7 @@ def draw_examples(image_set: ImageSet, splits: Splits, settings: AugmentationSet
         settings=settings,
         num_classes=image_set.num_classes,
     )
-    pixels = inputs.permute(0, 2, 3, 1).numpy() * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
+    pixels = inputs.permute(0, 2, 3, 1).numpy() * np.array(settings.std) + np.array(settings.mean)
     augmented = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
     ends = np.cumsum([len(c) for c in chosen])[:-1]
     return Examples(

@@ -18,6 +18,7 @@ from torch.nn import functional
 from search_spaces.config import TrialConfig
 from trainables.data.image_memory import default_folder
 from trainables.models.backbones import build_model, place_model
+from trainables.models.heads import remove_head
 from trainables.training.evaluation import compute_logits
 
 BATCH_SIZE = 128
@@ -87,7 +88,7 @@ class FrozenBackbone:
             UserInputError: for weights that are missing or do not fit the backbone.
         """
         model = build_model(config, 2, weights=weights)
-        model.fc = nn.Identity()
+        remove_head(model)
         return cls(
             model=place_model(model, config, device),
             config=config,

@@ -21,7 +21,7 @@ from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import Images, make_ring, swap_ring
 from analysis.audits.root_cause import find_root_causes
 from analysis.heat_maps.cam_network import CamNetwork
-from analysis.heat_maps.grad_cam import CAM_LAYERS, compute_cams, find_cam_layers
+from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.statistics.metrics import FloatArray, IntArray
 from benchmarks.pages import Table
@@ -91,7 +91,7 @@ def _forward_and_backward(model: torch.nn.Module, inputs: torch.Tensor, layer: s
     """One forward pass, and a backward pass to the output of the layer, which a map needs."""
     with torch.no_grad():
         x = model.maxpool(model.relu(model.bn1(model.conv1(inputs))))  # type: ignore[operator]
-        names = CAM_LAYERS[::-1]
+        names = ("layer1", "layer2", "layer3", "layer4")
         for name in names[: names.index(layer) + 1]:
             x = getattr(model, name)(x)
     y = x.requires_grad_(True)

@@ -13,7 +13,6 @@ from torch import nn
 
 from analysis.audits.swap_effects import AuditImages
 from analysis.heat_maps.cam_network import CamNetwork
-from analysis.heat_maps.grad_cam import CAM_LAYERS
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, IMAGE_SIZE, TRAINING, to_audit_images
@@ -84,15 +83,17 @@ class ForeignMaps(nn.Module):
 
     def __init__(self, network: nn.Module, mapped: nn.Module) -> None:
         super().__init__()
-        self.network, self.mapped = network, mapped
-        for name in CAM_LAYERS:
-            setattr(self, name, getattr(mapped, name))
+        # Only the modules of `mapped` are found, under their own names.
+        self._networks = [network, mapped]
+        for name, module in mapped.named_children():
+            self.add_module(name, module)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits of `network`, whose gradients are those of `mapped`."""
+        network, mapped = self._networks
         with torch.no_grad():
-            logits = self.network(inputs).float()
-        other = self.mapped(inputs).float()
+            logits = network(inputs).float()
+        other = mapped(inputs).float()
         result: torch.Tensor = logits + (other - other.detach())
         return result
 

@@ -1,6 +1,7 @@
 """The data of a spec: images, splits, weights, and the fixed settings of every trial."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.sources import DECODING, decodes_files, load_image_set
 from trainables.data.splits import Splits, make_splits
-from trainables.models.backbones import build_model
+from trainables.models.backbones import build_model, check_input_size
 from trainables.models.weights import find_weights_file
 from trainables.training.class_weights import compute_class_weights
 from trainables.training.loop import TrialData
@@ -150,6 +151,8 @@ def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, V
     settings |= {
         "max_epochs": spec.search.max_epochs,
         "freeze": spec.model.freeze,
+        "freeze_depth": spec.model.freeze_depth,
+        "model_arguments": json.dumps(spec.model.arguments, sort_keys=True),
         "weights": weights_identity(weights),
         "data": splits.fingerprint,
     }
@@ -190,7 +193,7 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
         for backbone in list_levels(arm.space, "backbone"):
             find_weights_file(str(backbone), prepared.weights)
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=prepared.fixed)
-            build_model(config, prepared.image_set.num_classes, weights=prepared.weights)
+            check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
         if "group" in list_levels(arm.space, "class_weighting"):
             _check_group_weights(prepared)
 

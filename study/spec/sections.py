@@ -55,10 +55,17 @@ class DataSpec(Section):
 
 
 class ModelSpec(Section):
-    """[model]: the weights that fine-tuning starts from."""
+    """[model]: the weights that fine-tuning starts from, and how the model is built.
+
+    `freeze` trains the head alone; `freeze_depth` freezes that many layers of the backbone (1 is the stem, 2 the first block
+    too). `arguments` are those of the model's function, for all backbones, or in a table of the name of one of them:
+    `[model.arguments."torchvision:vit_b_16"]`.
+    """
 
     weights: str = "imagenet"
     freeze: bool = False
+    freeze_depth: Annotated[int, Field(ge=0)] = 0
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class TrainSpec(Section):
@@ -68,6 +75,8 @@ class TrainSpec(Section):
     case: logits in bfloat16 tie. "as_backbone" is the behavior of studies launched under defaults_version 1.
     With `crop_min_area` below 1, training images are random crops of at least this share of the area, resized to `image_size`;
     the aspect ratio of a crop is at most `crop_max_ratio` and at least its inverse (torchvision's RandomResizedCrop).
+    With `layer_decay` below 1, each layer of the backbone has a learning rate that is smaller by this factor than the layer
+    after it.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     """
 
@@ -83,6 +92,7 @@ class TrainSpec(Section):
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     lr_peak_fraction: Fraction = 0.3
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weighted_group: str = ""
 

@@ -31,8 +31,8 @@ from study.inputs.preparation import (
 from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
-from trainables.data.augmentation import AugmentationSettings
 from trainables.data.image_audit import AuditReport, audit_image_set
+from trainables.models.inputs import read_augmentation
 from trainables.models.weights import find_weights_file
 
 # Rows of a long list in the terminal.
@@ -172,7 +172,7 @@ def inspect_spec(
         splits=splits,
         stages=stages,
         audit=gathered.audit,
-        examples=draw_examples(image_set, splits, AugmentationSettings.from_config(config), spec.seed),
+        examples=draw_examples(image_set, splits, read_augmentation(config), spec.seed),
         image_size=spec.train.image_size,
         images=images,
         network=network,

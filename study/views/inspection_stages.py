@@ -7,10 +7,11 @@ from analysis.heat_maps.cam_network import prepare_inputs
 from search_spaces.config import TrialConfig, Value
 from study.inputs.preparation import Prepared, list_levels
 from study.spec.study_spec import StudySpec
-from trainables.data.augmentation import AugmentationSettings, augment_batch
+from trainables.data.augmentation import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
 from trainables.data.images import ImageOrigin
 from trainables.models.backbones import build_model, place_model
+from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast
 
@@ -50,7 +51,7 @@ def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
         torch.from_numpy(images),
         labels,
         generator=torch_generator(spec.seed, "audit"),
-        settings=AugmentationSettings.from_config(config),
+        settings=read_augmentation(config),
         num_classes=prepared.image_set.num_classes,
     )
     return [

@@ -18,7 +18,7 @@ from tests.faults.campaign import Outcome
 from tests.faults.storage import make_whole_study, read_study, state_files
 from trainables.data.sources import load_image_set
 from trainables.models.backbones import build_model
-from trainables.models.weights import load_backbone_weights, load_weights_file
+from trainables.models.weights import load_weights_file
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.training.checkpoint import Checkpoint
@@ -117,7 +117,7 @@ def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:
 
     def backbone(path: Path) -> Any:
         config = TrialConfig(arm="a", seed=0, hyperparameters={"backbone": "resnet18"}, fixed={"image_size": 32})
-        return load_backbone_weights(build_model(config, 2, weights="none"), "resnet18", str(path.parent))
+        return build_model(config, 2, weights=str(path.parent))
 
     return {
         "weights.pt": in_file("resnet18.pt", load_weights_file),

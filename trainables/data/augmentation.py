@@ -12,6 +12,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.random_crops import NUM_DRAWS, choose_crops, resize_crops
 
+Channels = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -31,6 +32,7 @@ class AugmentationSettings:
         rotation_degrees: The angle is uniform in +- this value; 0 disables rotation.
         brightness_fraction: The factor is uniform in 1 +- this value; 0 disables brightness changes.
         cutmix_probability: Share of the images that get a box from another image; 0 disables CutMix.
+        mean, std: Of the normalization, per channel, of pixels in [0, 1].
     """
 
     image_size: int
@@ -42,11 +44,17 @@ class AugmentationSettings:
     rotation_degrees: float
     brightness_fraction: float
     cutmix_probability: float
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
 
     @classmethod
-    def from_config(cls, config: TrialConfig) -> "AugmentationSettings":
-        """Read the settings of the same names from `config`."""
+    def from_config(
+        cls, config: TrialConfig, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
+    ) -> "AugmentationSettings":
+        """Read the settings of the same names from `config`; mean and standard deviation are those of the backbone."""
         return cls(
+            mean=mean,
+            std=std,
             image_size=config.whole("image_size"),
             interpolation=config.word("interpolation"),
             channels_last=bool(config["channels_last"]),
@@ -59,20 +67,30 @@ class AugmentationSettings:
         )
 
 
-def prepare_batch(images: Tensor, *, image_size: int, interpolation: str, channels_last: bool) -> Tensor:
-    """Return (B, 3, S, S) float32 inputs for evaluation: resized with antialiasing and normalized as for ImageNet.
+def prepare_batch(
+    images: Tensor,
+    *,
+    image_size: int,
+    interpolation: str,
+    channels_last: bool,
+    mean: Channels = IMAGENET_MEAN,
+    std: Channels = IMAGENET_STD,
+) -> Tensor:
+    """Return (B, 3, S, S) float32 inputs for evaluation: resized with antialiasing and normalized.
 
     Args:
         images: (B, H, W, 3) uint8.
         image_size: S in pixels; images of this size are not resampled.
         interpolation: "bicubic" (clamped to [0, 255], which it may overshoot) or "bilinear".
         channels_last: Memory layout of the result.
+        mean: Of the normalization, per channel, of pixels in [0, 1].
+        std: As `mean`.
 
     Raises:
         UserInputError: For an unknown interpolation.
     """
     pixels = _resize(images, image_size, interpolation)
-    return _layout(_normalize(pixels), channels_last)
+    return _layout(_normalize(pixels, mean, std), channels_last)
 
 
 def augment_batch(
@@ -112,7 +130,7 @@ def augment_batch(
     if settings.brightness_fraction > 0:
         factors = 1 + (2 * brightness - 1) * settings.brightness_fraction
         pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
-    inputs = _normalize(pixels)
+    inputs = _normalize(pixels, settings.mean, settings.std)
     targets = functional.one_hot(labels, num_classes).to(torch.float32)
     if partner is not None:
         inputs, targets = _cutmix(inputs, targets, partner, mix, settings.cutmix_probability)
@@ -149,18 +167,18 @@ def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
     return resized.clamp_(0.0, 255.0) if interpolation == "bicubic" else resized
 
 
-def _normalize(pixels: Tensor) -> Tensor:
-    """Normalize values in [0, 255] as for ImageNet, in place."""
-    mean, std = _mean_and_std(pixels.device)
-    return pixels.sub_(mean).div_(std)
+def _normalize(pixels: Tensor, mean: Channels, std: Channels) -> Tensor:
+    """Normalize values in [0, 255], in place."""
+    center, scale = _mean_and_std(mean, std, pixels.device)
+    return pixels.sub_(center).div_(scale)
 
 
-@functools.cache
-def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+@functools.lru_cache(maxsize=64)
+def _mean_and_std(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (3, 1, 1) on the scale of uint8, copied to `device` once."""
-    mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None] * 255.0
-    std = torch.tensor(IMAGENET_STD, device=device)[:, None, None] * 255.0
-    return mean, std
+    center = torch.tensor(mean, device=device)[:, None, None] * 255.0
+    scale = torch.tensor(std, device=device)[:, None, None] * 255.0
+    return center, scale
 
 
 def _layout(inputs: Tensor, channels_last: bool) -> Tensor:

@@ -1,74 +1,92 @@
-"""Backbones with a new head, initialized from the trial's seed alone."""
+"""Models of a configuration: a backbone with a new head, initialized from the trial's seed alone, placed and compiled."""
 
-import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.models.catalog import NUM_OUTPUTS, Backbone, read_backbone, refusing
 from trainables.models.convolutions import use_small_map_convolutions
-from trainables.models.weights import HEAD_PREFIX, load_backbone_weights
-from trainables.seeds import derive_seed, torch_generator
+from trainables.models.heads import find_linear_head, replace_head
+from trainables.models.parameter_groups import freeze_layers
+from trainables.models.weights import copy_weights, find_weights_file, load_weights_file
+from trainables.seeds import derive_seed
 
-BACKBONES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {"resnet18": torchvision.models.resnet18, "resnet50": torchvision.models.resnet50}
-)
 COMPILERS = ("none", "inductor", "cuda_graphs")
-HEAD_PRECISIONS = ("fp32", "as_backbone")
-
-
-class Float32Linear(nn.Linear):
-    """An `nn.Linear` that computes in float32 inside autocast too.
-
-    In bfloat16, with 8 significant bits, the two largest logits of an image may be equal although its features are not, and
-    the class with the lower index would be predicted.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
-        """Return (N, K) float32 of (N, D) in any floating-point type."""
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
 
 
 def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = None) -> nn.Module:
-    """Return a torchvision ResNet, float32 on the CPU, with a pretrained or random backbone and a random head `fc`.
+    """Return the model of a configuration, float32 on the CPU, with a pretrained or random backbone and a random head.
 
     Args:
-        config: Reads `seed`, `backbone`, `weights`, `freeze` and `head_precision`: "fp32" computes the logits in float32,
-            "as_backbone" in the precision of the backbone. The parameters of a frozen backbone require no gradient;
-            `set_training_mode` keeps its BatchNorm statistics fixed.
+        config: Reads `seed`, `backbone`, `model_arguments`, `image_size`, `weights`, `freeze`, `freeze_depth` and
+            `head_precision` (`trainables.models.heads.replace_head`). Frozen parameters require no gradient, and
+            `set_training_mode` keeps the BatchNorm statistics beside them fixed.
         num_classes: Outputs K of the head.
         weights: Location of the pretrained weights on this machine. None means the `weights` of `config`, which in a
             study are only an identity ("sha256:...").
 
     Raises:
-        UserInputError: For an unknown backbone or precision, or weights that are missing or do not match the backbone.
+        UserInputError: For an unknown backbone or precision, a head that is not found, an input size that the model does not
+            take, or weights that are missing or do not match the backbone.
     """
-    backbone = config.word("backbone")
+    backbone = read_backbone(config)
     weights = config.word("weights") if weights is None else weights
-    if backbone not in BACKBONES:
-        raise UserInputError(f"there is no backbone {backbone!r}{nearest_name(backbone, BACKBONES)}")
-    if weights == "none":
-        model = _build_fresh(backbone, config.seed)
-    else:
-        with torch.device("meta"):  # skips the initialization, which would draw random numbers
-            model = BACKBONES[backbone](weights=None)
-        model.to_empty(device="cpu")
-        load_backbone_weights(model, backbone, weights)
-    head_type = _find_head_type(config)
-    model.fc = _build_head(head_type, _num_features(model), num_classes, torch_generator(config.seed, "head"))
-    if config.get("freeze", False):
-        for parameter in split_parameters(model)[0]:
-            parameter.requires_grad_(False)
+    path = find_weights_file(backbone.name, weights)
+    # A function of one's own need not have other numbers of outputs.
+    num_outputs = NUM_OUTPUTS if backbone.is_of_library else num_classes
+    model, head = _build_backbone(backbone, config, num_outputs, path)
+    replace_head(model, head, config, num_classes)
+    freeze_layers(model, config)
     return model
+
+
+def _build_backbone(
+    backbone: Backbone, config: TrialConfig, num_outputs: int, path: Path | None
+) -> tuple[nn.Module, str]:
+    """Return the model with its own head, and the name of that head."""
+    arguments = backbone.read_arguments(config)
+    state = None if path is None else load_weights_file(path)
+    # Libraries initialize from the global generator; its state is restored.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(config.seed, "backbone"))
+        if state is not None and path is not None and backbone.build_from is not None:
+            model = backbone.construct_from(arguments, num_outputs, state, path)
+        elif state is not None and backbone.is_fixed_init:
+            with torch.device("meta"):  # skips the initialization
+                model = backbone.construct(arguments, num_outputs)
+            model.to_empty(device="cpu")
+        else:
+            model = backbone.construct(arguments, num_outputs)
+    head = backbone.head or find_linear_head(model, num_outputs, backbone.name)
+    if state is not None and path is not None and backbone.build_from is None:
+        copy_weights(model, state, head, backbone.name, path)
+    return model, head
+
+
+def check_input_size(config: TrialConfig, model: nn.Module) -> None:
+    """Pass one image through the model; raise UserInputError if it does not take the size or returns no logits of K classes."""
+    side, name = config.whole("image_size"), config.word("backbone")
+    with (
+        refusing(
+            lambda reason: (
+                f"{name} does not take images of {side} px ({reason}); set train.image_size to a size that it takes, or give "
+                "its size argument in [model.arguments]"
+            )
+        ),
+        torch.inference_mode(),
+    ):
+        output = model.eval()(torch.zeros(1, 3, side, side))
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserInputError(f"{name} must return logits (N, K), but returned {shape}")
 
 
 def place_model(model: nn.Module, config: TrialConfig, device: torch.device) -> nn.Module:
@@ -121,16 +139,20 @@ def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -
     return cast(Callable[[Tensor], Tensor], compiled)
 
 
-def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the parameters of the backbone and those of the head `fc`, each in the model's order."""
-    backbone = [p for name, p in model.named_parameters() if not name.startswith(HEAD_PREFIX)]
-    head = [p for name, p in model.named_parameters() if name.startswith(HEAD_PREFIX)]
-    return backbone, head
+def set_training_mode(model: nn.Module, config: TrialConfig) -> None:
+    """Switch to training mode, except for frozen layers, whose BatchNorm keeps its statistics and whose dropout is off.
 
-
-def set_training_mode(model: nn.Module, *, freeze: bool) -> None:
-    """Switch to training mode; with `freeze` stay in evaluation mode, so that BatchNorm keeps its statistics."""
-    model.train(not freeze)
+    Args:
+        model: Model of `build_model`.
+        config: Reads `freeze` and `freeze_depth`.
+    """
+    is_frozen = bool(config.get("freeze", False))
+    model.train(not is_frozen)
+    if not is_frozen and config.whole("freeze_depth"):
+        for module in model.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -141,47 +163,16 @@ def count_parameters(model: nn.Module) -> int:
 def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
     """Return the floating-point operations of one image's forward pass; a multiply-add counts as two.
 
-    Counted by torch on meta tensors.
+    Counted by torch, on meta tensors.
 
     Args:
-        config: Reads `backbone` and `image_size`.
+        config: Reads `backbone`, `model_arguments` and `image_size`.
         num_classes: Outputs K of the head.
     """
-    side = config.whole("image_size")
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        BACKBONES[config.word("backbone")](weights=None, num_classes=num_classes).eval()(torch.empty(1, 3, side, side))
+    backbone, side = read_backbone(config), config.whole("image_size")
+    arguments = backbone.read_arguments(config)
+    # Some models cannot be built on the meta device.
+    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model = backbone.construct(arguments, num_classes).to("meta").eval()
+        model(torch.empty(1, 3, side, side, device="meta"))
     return int(counter.get_total_flops())
-
-
-def _build_fresh(backbone: str, seed: int) -> nn.Module:
-    """Initialize as torchvision does, which uses the global generator; its state is restored."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
-        return BACKBONES[backbone](weights=None)
-
-
-def _num_features(model: nn.Module) -> int:
-    if not isinstance(model.fc, nn.Linear):
-        raise TypeError(f"the head of a torchvision ResNet must be a Linear layer, but got {type(model.fc).__name__}")
-    return model.fc.in_features
-
-
-def _find_head_type(config: TrialConfig) -> type[nn.Linear]:
-    precision = config.word("head_precision")
-    if precision not in HEAD_PRECISIONS:
-        raise UserInputError(f"there is no head_precision {precision!r}{nearest_name(precision, HEAD_PRECISIONS)}")
-    return Float32Linear if precision == "fp32" else nn.Linear
-
-
-def _build_head(
-    head_type: type[nn.Linear], num_features: int, num_classes: int, generator: torch.Generator
-) -> nn.Linear:
-    """Return a linear layer with the distribution of `nn.Linear`: uniform in +-1/sqrt(num_features)."""
-    with torch.device("meta"):
-        head = head_type(num_features, num_classes)
-    head.to_empty(device="cpu")
-    bound = 1.0 / math.sqrt(num_features)
-    with torch.no_grad():
-        head.weight.uniform_(-bound, bound, generator=generator)
-        head.bias.uniform_(-bound, bound, generator=generator)
-    return head

@@ -1,48 +1,39 @@
-"""Pretrained weights from a file, a folder or torchvision; code in a file is never executed."""
+"""Pretrained weights from a file, a folder or the library of the backbone; code in a file is never executed."""
 
 import math
 import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.models.catalog import find_backbone
 
-# The V1 weights of both backbones were trained with the same recipe. With ResNet50's V2 weights an A/B study of the backbones
-# would compare the recipes too.
-PUBLISHED_URLS: Mapping[str, str] = MappingProxyType(
-    {"resnet18": ResNet18_Weights.IMAGENET1K_V1.url, "resnet50": ResNet50_Weights.IMAGENET1K_V1.url}
-)
-HEAD_PREFIX = "fc."
 _SUFFIXES = (".pt", ".pth", ".safetensors")
 _OPTIONAL_SUFFIX = "num_batches_tracked"  # a counter, absent from files written before torch 0.4.1
 
 
-def load_backbone_weights(model: nn.Module, backbone: str, weights: str) -> None:
-    """Copy pretrained weights into `model` except for its head `fc`, cast to the model's dtype.
+def copy_weights(model: nn.Module, state: Mapping[str, Tensor], head: str, backbone: str, path: Path) -> None:
+    """Copy pretrained weights into `model` except for its head, cast to the model's dtype.
 
     Args:
-        model: A torchvision ResNet.
-        backbone: Architecture of `model`, "resnet18" or "resnet50".
-        weights: "none" (keeps the model's weights), "imagenet" (torchvision's IMAGENET1K_V1, downloaded once), a local
-            .pt, .pth or .safetensors file, a folder with <backbone>.pt or <backbone>.safetensors, or a file:// URL.
+        model: Its names and shapes must be those of the weights.
+        state: Of the file.
+        head: Dotted name of the classification layer.
+        backbone: Its name, for messages.
+        path: Of the file, for messages.
 
     Raises:
-        UserInputError: If there are no such weights, or the file does not hold the tensors of this architecture.
+        UserInputError: If the file does not hold the tensors of this architecture.
     """
-    path = find_weights_file(backbone, weights)
-    if path is None:
-        return
-    loaded = {k: v for k, v in load_weights_file(path).items() if not k.startswith(HEAD_PREFIX)}
-    expected = {k: v for k, v in model.state_dict().items() if not k.startswith(HEAD_PREFIX)}
+    loaded = {k: v for k, v in state.items() if not k.startswith(f"{head}.")}
+    expected = {k: v for k, v in model.state_dict().items() if not k.startswith(f"{head}.")}
     _check_architecture(loaded, expected, backbone, path)
     with torch.no_grad():
         for name, target in expected.items():
@@ -56,8 +47,10 @@ def find_weights_file(backbone: str, weights: str) -> Path | None:
     """Return the file that `weights` names for `backbone`; the published file is downloaded if necessary.
 
     Args:
-        backbone: "resnet18" or "resnet50".
-        weights: As in `load_backbone_weights`.
+        backbone: A name of `trainables.models.catalog.find_backbone`.
+        weights: "none", "imagenet" (the published ones of torchvision, IMAGENET1K_V1 where there are several, or of timm), a
+            local .pt, .pth or .safetensors file, a folder with one file per backbone, named as the backbone without the prefix
+            of its library, or a file:// URL.
 
     Returns:
         The file, or None for "none".
@@ -68,7 +61,12 @@ def find_weights_file(backbone: str, weights: str) -> Path | None:
     if weights == "none":
         return None
     if weights == "imagenet":
-        return _published_file(backbone)
+        fetch = find_backbone(backbone).fetch
+        if fetch is None:
+            raise UserInputError(
+                f'there are no published weights of {backbone!r}; set model.weights to "none", a file or a folder'
+            )
+        return fetch()
     path = _local_path(weights)
     if path.is_dir():
         return _file_in_folder(path, backbone)
@@ -153,30 +151,11 @@ def _local_path(weights: str) -> Path:
 
 
 def _file_in_folder(folder: Path, backbone: str) -> Path:
+    stem = find_backbone(backbone).file_stem
     for suffix in _SUFFIXES:
-        if (folder / f"{backbone}{suffix}").is_file():
-            return folder / f"{backbone}{suffix}"
+        if (folder / f"{stem}{suffix}").is_file():
+            return folder / f"{stem}{suffix}"
     raise UserInputError(
-        f"the weights folder {str(folder)!r} must hold {backbone}.pt or {backbone}.safetensors, but holds neither; "
+        f"the weights folder {str(folder)!r} must hold {stem}.pt or {stem}.safetensors, but holds neither; "
         'put the file there, or use "imagenet" or "none"'
     )
-
-
-def _published_file(backbone: str) -> Path:
-    if backbone not in PUBLISHED_URLS:
-        raise UserInputError(f"there are no published weights of {backbone!r}{nearest_name(backbone, PUBLISHED_URLS)}")
-    url = PUBLISHED_URLS[backbone]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if path.is_file():
-        return path
-    hash_prefix = path.stem.rpartition("-")[2]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix, progress=False)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise UserInputError(
-            f"the ImageNet weights of {backbone} are not in {str(path.parent)!r} and cannot be downloaded ({reason});\n"
-            f"fetch {url} and put {path.name} into that folder, or set weights to a local file"
-        ) from None
-    return path

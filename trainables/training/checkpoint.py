@@ -28,12 +28,14 @@ class PartialEpoch:
         loss_sum: () float32, sum of the losses of those steps.
         generator_state: uint8, state of the augmentation's generator.
         seconds: Wall time of those steps.
+        module_state: uint8, state of the generator of dropout and stochastic depth; None in checkpoints from before it was held.
     """
 
     num_batches: int
     loss_sum: Tensor
     generator_state: Tensor
     seconds: float
+    module_state: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,6 +81,8 @@ class Checkpoint:
         if self.partial is not None:
             tensors[_PARTIAL + "loss_sum"] = _portable(self.partial.loss_sum)
             tensors[_PARTIAL + "generator_state"] = _portable(self.partial.generator_state)
+            if self.partial.module_state is not None:
+                tensors[_PARTIAL + "module_state"] = _portable(self.partial.module_state)
             partial = {"num_batches": self.partial.num_batches, "seconds": self.partial.seconds}
         state = json.dumps(
             {

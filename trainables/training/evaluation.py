@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.data.augmentation import prepare_batch
+from trainables.models.inputs import prepare_inputs
 from trainables.training.predictions import Predictions
 
 PRECISIONS = ("bf16", "fp32")
@@ -63,12 +63,7 @@ def compute_logits(
     try:
         with torch.inference_mode(), deterministic_kernels(device), autocast(config, device):
             for chosen in torch.split(order, batch_size):
-                inputs = prepare_batch(
-                    gather_images(images, chosen, device),
-                    image_size=config.whole("image_size"),
-                    interpolation=config.word("interpolation"),
-                    channels_last=bool(config["channels_last"]),
-                )
+                inputs = prepare_inputs(gather_images(images, chosen, device), config)
                 batches.append(model(inputs).float())
             logits = torch.cat(batches).cpu().numpy()
     finally:

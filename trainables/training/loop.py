@@ -14,11 +14,13 @@ from torch import Tensor
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.data.augmentation import AugmentationSettings, augment_batch
+from trainables.data.augmentation import augment_batch
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
 from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.devices import peak_memory_bytes
 from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
+from trainables.models.inputs import read_augmentation
+from trainables.models.parameter_groups import BACKBONE, HEAD
 from trainables.seeds import torch_generator
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
 from trainables.training.class_weights import compute_class_weights, compute_weighted_cross_entropy
@@ -32,7 +34,8 @@ from trainables.training.evaluation import (
     place_images,
     predict,
 )
-from trainables.training.optimization import BACKBONE, HEAD, build_optimizer, build_schedule, find_lr
+from trainables.training.module_noise import seeded_modules
+from trainables.training.optimization import build_optimizer, build_schedule, find_lr
 from trainables.training.predictions import Predictions
 from trainables.training.stopwatch import Stopwatch
 
@@ -114,7 +117,7 @@ class TrainingRun:
         self.device = device
         self.stopwatch = Stopwatch(device, enabled=profile)
         self._data = data
-        self._settings = AugmentationSettings.from_config(config)
+        self._settings = read_augmentation(config)
         self._images = place_images(data.images, device)
         self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
         self._class_weights = compute_class_weights(
@@ -262,14 +265,17 @@ class TrainingRun:
             generator.set_state(self._partial.generator_state)
             loss_sum.copy_(self._partial.loss_sum)
         head_lr = backbone_lr = 0.0
-        set_training_mode(self.model, freeze=bool(self.config.get("freeze", False)))
-        with deterministic_kernels(self.device):
+        set_training_mode(self.model, self.config)
+        module_state = None if self._partial is None else self._partial.module_state
+        noise = seeded_modules(self.config.seed, epoch, self.device, module_state)
+        with deterministic_kernels(self.device), noise as module_generator:
             for number, chosen in enumerate(self._shuffled_batches(epoch)[num_before:], start=num_before):
                 if number > num_before and should_stop():
                     self._partial = PartialEpoch(
                         num_batches=number,
                         loss_sum=loss_sum.cpu(),
                         generator_state=generator.get_state(),
+                        module_state=module_generator.get_state(),
                         seconds=seconds_before + time.perf_counter() - started,
                     )
                     raise EpochInterrupted

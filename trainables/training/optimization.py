@@ -7,31 +7,31 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from search_spaces.config import TrialConfig
-from trainables.models.backbones import split_parameters
-
-BACKBONE, HEAD = "backbone", "head"
+from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters
 
 
 def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.SGD:
     """Return fused SGD with Nesterov momentum over the trainable parameters.
 
-    The learning rate is `max_lr` for the head and `max_lr * backbone_lr_ratio` for the backbone. Weight decay excludes
-    parameters of one dimension (biases and BatchNorm). The entry "part" of a parameter group is "backbone" or "head".
+    The learning rate is `max_lr` for the head and `max_lr * backbone_lr_ratio` for the backbone, times a factor of the layer's
+    depth with `layer_decay` below 1 (`trainables.models.parameter_groups`, which also says what takes no weight decay). The
+    entry "part" of a parameter group is "backbone" or "head".
 
     Args:
         model: Model of `build_model`.
-        config: Reads `max_lr`, `backbone_lr_ratio`, `weight_decay` and `momentum`.
+        config: Reads `max_lr`, `backbone_lr_ratio`, `layer_decay`, `weight_decay` and `momentum`.
     """
-    max_lr, ratio = config.number("max_lr"), config.number("backbone_lr_ratio")
-    backbone, head = split_parameters(model)
-    groups: list[dict[str, Any]] = []
-    for part, parameters, lr in ((BACKBONE, backbone, max_lr * ratio), (HEAD, head, max_lr)):
-        trainable = [p for p in parameters if p.requires_grad]
-        matrices = [p for p in trainable if p.ndim > 1]
-        vectors = [p for p in trainable if p.ndim <= 1]
-        for members, decay in ((matrices, config.number("weight_decay")), (vectors, 0.0)):
-            if members:
-                groups.append({"params": members, "lr": lr, "weight_decay": decay, "part": part})
+    max_lr, decay = config.number("max_lr"), config.number("weight_decay")
+    rates = {HEAD: max_lr, BACKBONE: max_lr * config.number("backbone_lr_ratio")}
+    groups: list[dict[str, Any]] = [
+        {
+            "params": list(group.parameters),
+            "lr": rates[group.part] * group.scale,
+            "weight_decay": decay if group.has_decay else 0.0,
+            "part": group.part,
+        }
+        for group in group_parameters(model, config.number("layer_decay"))
+    ]
     momentum = float(config.get("momentum", 0.9))
     return torch.optim.SGD(groups, lr=max_lr, momentum=momentum, nesterov=momentum > 0, fused=True)
 
@@ -61,5 +61,5 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:
-    """Return the learning rate of "backbone" or "head" in the next step; 0.0 for a frozen part."""
-    return next((float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), 0.0)
+    """Return the largest learning rate of "backbone" or "head" in the next step; 0.0 for a frozen part."""
+    return max((float(group["lr"]) for group in optimizer.param_groups if group["part"] == part), default=0.0)

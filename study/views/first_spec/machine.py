@@ -15,7 +15,8 @@ from study.spec.study_spec import StudySpec
 from study.views.pilot import choose_middle
 from trainables.data.splits import Splits
 from trainables.devices import choose_device
-from trainables.models.weights import PUBLISHED_URLS, find_weights_file
+from trainables.models.catalog import RESNETS, find_torchvision_url
+from trainables.models.weights import find_weights_file
 from trainables.processes import prepare_to_train
 from trainables.training.loop import TrialData
 from trainables.training.trial_cost import TrialCost, measure_trial_cost
@@ -86,12 +87,12 @@ def choose_weights(given: str | None) -> WeightsChoice:
         UserInputError: if the given weights cannot be found for every backbone.
     """
     if given is not None:
-        for backbone in PUBLISHED_URLS:
+        for backbone in RESNETS:
             find_weights_file(backbone, given)
         is_local = given not in {"none", "imagenet"}
         return WeightsChoice(weights=str(Path(given).expanduser().resolve()) if is_local else given, reason="As given.")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    missing = [url for url in PUBLISHED_URLS.values() if not (folder / url.rpartition("/")[2]).is_file()]
+    missing = [url for url in map(find_torchvision_url, RESNETS) if not (folder / url.rpartition("/")[2]).is_file()]
     if not missing:
         return WeightsChoice(weights="imagenet", reason=f"ImageNet's, from {folder}.")
     if all(map(_can_be_fetched, missing)):

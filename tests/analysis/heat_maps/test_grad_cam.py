@@ -11,7 +11,6 @@ from analysis.heat_maps import cam_network, grad_cam
 from analysis.heat_maps.arm_cams import compute_arm_cams
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.grad_cam import (
-    CAM_LAYERS,
     CamLayer,
     CamMethod,
     Cams,
@@ -47,6 +46,7 @@ def inputs() -> torch.Tensor:
     return torch.randn(5, 3, 64, 64, generator=torch_generator(8, "grad-cam test"))
 
 
+CAM_LAYERS = ("layer4", "layer3", "layer2", "layer1")
 TARGETS = np.array([0, 1, 2, 0, 1])
 PLAIN: dict[str, Value] = {"precision": "fp32", "channels_last": False}
 
@@ -112,9 +112,9 @@ def test_no_layer_is_large_enough() -> None:
         find_cam_layers(make_network(resnet18(num_classes=2), 12))
 
 
-def test_not_a_resnet_is_refused() -> None:
-    with pytest.raises(UserInputError, match="Sequential has no layer4"):
-        find_cam_layers(make_network(nn.Sequential(nn.Conv2d(3, 2, 1)), 32))
+def test_an_unknown_layer_is_refused() -> None:
+    with pytest.raises(UserInputError, match=r"no layer 'layer5'.*did you mean 'layer"):
+        compute_cams(make_network(resnet18(num_classes=2)), torch.zeros(1, 3, 32, 32), "layer5")
 
 
 @pytest.mark.parametrize("layer", CAM_LAYERS)

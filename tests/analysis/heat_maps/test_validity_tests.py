@@ -26,6 +26,12 @@ CONFIG = make_config("resnet18", 16, precision="fp32", channels_last=False)
 TESTS = ("empty maps", "parameter randomization", "ROAD", "agreement with swapped rings")
 
 
+def make_stage() -> nn.Module:
+    scale = nn.Conv2d(10, 10, 1, groups=10, bias=False)
+    nn.init.ones_(scale.weight)
+    return nn.Sequential(scale, nn.AvgPool2d(2))
+
+
 class ColorReader(nn.Module):
     """Ten detectors of hues, averaged over the image, with the layers of a ResNet: 8x8, 4x4, 2x2 and 1x1 cells."""
 
@@ -33,7 +39,7 @@ class ColorReader(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 10, 1)
         self.relu = nn.ReLU()
-        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.AvgPool2d(2) for _ in range(4))
+        self.layer1, self.layer2, self.layer3, self.layer4 = (make_stage() for _ in range(4))
         self.flatten = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(10, 10)
         with torch.no_grad():

@@ -9,15 +9,10 @@ from torch import nn
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
-from trainables.models.backbones import (
-    BACKBONES,
-    Float32Linear,
-    build_model,
-    count_forward_flops,
-    count_parameters,
-    set_training_mode,
-    split_parameters,
-)
+from trainables.models.backbones import build_model, count_forward_flops, count_parameters, set_training_mode
+from trainables.models.catalog import RESNETS
+from trainables.models.heads import Float32Head, Head
+from trainables.models.parameter_groups import group_parameters
 from trainables.training.lr_peak import compute_lr_peak_epoch
 from trainables.training.optimization import build_optimizer, build_schedule, find_lr
 
@@ -48,7 +43,7 @@ def model() -> nn.Module:
     return build_model(CONFIG, 7)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", RESNETS)
 def test_every_backbone_gives_one_logit_per_class(backbone: str) -> None:
     model = build_model(change(backbone=backbone), 7).eval()
     with torch.inference_mode():
@@ -87,8 +82,8 @@ def test_global_random_state_is_not_changed() -> None:
 
 def test_a_configuration_from_before_the_float32_head_has_the_same_parameters_and_fingerprint(model: nn.Module) -> None:
     now = build_model(change(head_precision="fp32"), 7)
-    assert isinstance(now.fc, Float32Linear)
-    assert type(model.fc) is nn.Linear
+    assert isinstance(now.fc, Float32Head)
+    assert not isinstance(model.fc, Float32Head)
     assert change(head_precision="as_backbone").fingerprint == CONFIG.fingerprint
     for (name, before), (other, value) in zip(model.state_dict().items(), now.state_dict().items(), strict=True):
         assert name == other
@@ -103,17 +98,24 @@ def test_an_unknown_backbone_is_refused() -> None:
 
 
 def test_head_and_backbone_parameters_are_all_there_once(model: nn.Module) -> None:
-    backbone, head = split_parameters(model)
-    assert [tuple(p.shape) for p in head] == [(7, 512), (7,)]
-    assert {id(p) for p in [*backbone, *head]} == {id(p) for p in model.parameters()}
-    assert len(backbone) + len(head) == len(list(model.parameters()))
-    assert count_parameters(model) == sum(p.numel() for p in [*backbone, *head])
+    groups = group_parameters(model)
+    assert [(group.part, group.has_decay) for group in groups] == [
+        ("backbone", True),
+        ("backbone", False),
+        ("head", True),
+        ("head", False),
+    ]
+    assert [tuple(p.shape) for group in groups[2:] for p in group.parameters] == [(7, 512), (7,)]
+    members = [p for group in groups for p in group.parameters]
+    assert {id(p) for p in members} == {id(p) for p in model.parameters()}
+    assert len(members) == len(list(model.parameters()))
+    assert count_parameters(model) == sum(p.numel() for p in members)
 
 
 def test_freezing_keeps_the_head_trainable_and_batchnorm_fixed() -> None:
     frozen = build_model(change(freeze=True), 7)
     assert count_parameters(frozen) == 7 * 512 + 7
-    set_training_mode(frozen, freeze=True)
+    set_training_mode(frozen, change(freeze=True))
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
     frozen(torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))).sum().backward()
     assert all(torch.equal(before[name], value) for name, value in frozen.state_dict().items())
@@ -140,7 +142,7 @@ def run_schedule(config: TrialConfig, steps_per_epoch: int) -> list[tuple[float,
     """(backbone, head) learning rate of every step of a trial."""
     model = nn.Sequential()
     model.add_module("conv", nn.Conv2d(1, 1, 1))
-    model.add_module("fc", nn.Linear(1, 1))
+    model.add_module("fc", Head(1, 1))
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, steps_per_epoch)
     rates = []

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.models.test_backbones import CONFIG, change
-from trainables.models.backbones import BACKBONES, build_model, place_model
+from trainables.models.backbones import build_model, place_model
+from trainables.models.catalog import RESNETS
 from trainables.models.convolutions import SmallMapConv2d, use_small_map_convolutions
 
 
@@ -79,7 +80,7 @@ def test_other_convolutions_are_not_replaced(convolution: nn.Conv2d) -> None:
     assert model[0] is convolution
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", RESNETS)
 @pytest.mark.parametrize("image_size", [8, 32, 64])
 def test_a_placed_model_has_the_gradients_of_the_plain_one(backbone: str, image_size: int) -> None:
     config = change(backbone=backbone, channels_last=True)
@@ -103,7 +104,7 @@ def test_placing_draws_no_numbers_keeps_the_parameters_and_may_be_repeated() -> 
     assert kinds == {SmallMapConv2d}
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", RESNETS)
 @pytest.mark.parametrize("image_size", [8, 16, 32])
 def test_in_bfloat16_weights_that_only_meet_padding_get_the_gradient_zero(backbone: str, image_size: int) -> None:
     """oneDNN (torch 2.13) leaves them unwritten if the input of a strided convolution is one pixel."""

@@ -13,13 +13,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from search_spaces.errors import UserInputError
-from trainables.models.weights import PUBLISHED_URLS, find_weights_file, load_backbone_weights, load_weights_file
+from trainables.models.catalog import RESNETS, find_torchvision_url
+from trainables.models.weights import copy_weights, find_weights_file, load_weights_file
+
+PUBLISHED_URLS = {name: find_torchvision_url(name) for name in RESNETS}
 
 
 def make_model(seed: int = 0, backbone: str = "resnet18") -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return getattr(torchvision.models, backbone)(weights=None)  # type: ignore[no-any-return]
+
+
+def load_backbone_weights(model: nn.Module, backbone: str, weights: str) -> None:
+    path = find_weights_file(backbone, weights)
+    if path is not None:
+        copy_weights(model, load_weights_file(path), "fc", backbone, path)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.study.command_line import Outcome, run_cli
 from tests.trainables.data.layout_files import write_classes, write_image, write_imagefolder, write_listed, write_splits
 from tests.trainables.data.parquet_files import encode, make_pixels, write_parquet
 from trainables.data.image_audit import check_image_set
-from trainables.models.weights import PUBLISHED_URLS
+from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.training.trial_cost import TrialCost
 
 Init = Callable[..., Outcome]
@@ -193,13 +193,13 @@ def test_weights_are_those_that_can_be_had(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(machine, "_can_be_fetched", lambda url: "resnet18" in url)
     offline = choose_weights(None)
     assert (offline.weights, offline.are_missing) == ("none", True)
-    assert all(url in offline.reason for url in PUBLISHED_URLS.values())
+    assert all(url in offline.reason for url in map(find_torchvision_url, RESNETS))
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / PUBLISHED_URLS["resnet50"].rpartition("/")[2]).touch()
+    (tmp_path / "checkpoints" / find_torchvision_url("resnet50").rpartition("/")[2]).touch()
     online = choose_weights(None)
     assert online.weights == "imagenet"
     assert "downloads" in online.reason
-    (tmp_path / "checkpoints" / PUBLISHED_URLS["resnet18"].rpartition("/")[2]).touch()
+    (tmp_path / "checkpoints" / find_torchvision_url("resnet18").rpartition("/")[2]).touch()
     assert "downloads" not in choose_weights(None).reason
     with pytest.raises(UserInputError, match=r"must hold resnet18\.pt"):
         choose_weights(str(tmp_path))

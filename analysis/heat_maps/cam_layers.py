@@ -1,0 +1,142 @@
+"""Layers that heat maps can be computed at: found by measuring the outputs of all modules, in CNNs and in transformers.
+
+A CNN gives one layer for each size of its maps: of the outermost modules with maps of that size, the last one that holds a fair
+share of their parameters, such as the stages of a ResNet or a ConvNeXt. The maps of a transformer all have one size, so its
+layers are blocks at a quarter, half and three quarters of its depth and the last but one: where the class is read from a token of
+its own, the other tokens of the last block have no influence on the logits.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.errors import UserInputError, nearest_name
+
+# Share of the parameters of the largest module with maps of a size, below which a module (a norm, a pooling) is no stage.
+MIN_SHARE = 0.1
+QUARTERS = 4
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """A module and the size of its output in cells; `is_map` tells 4-D outputs from tokens."""
+
+    name: str
+    module: nn.Module
+    size: Size
+    is_map: bool
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    def is_inside(self, other: "_Output") -> bool:
+        return self.name.startswith(f"{other.name}.")
+
+
+def find_map_layers(model: nn.Module, run: Callable[[], object]) -> list[tuple[str, Size]]:
+    """Return name and (height, width) in cells of the layers with maps, the deepest first.
+
+    Args:
+        model: Whose modules are measured.
+        run: Passes an image through it.
+    """
+    outputs: list[_Output] = []
+
+    def record(name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            size = _find_size(output)
+            if size is not None:
+                outputs.append(_Output(name, module, size, output.ndim == 4))
+
+        return hook
+
+    handles = [module.register_forward_hook(record(name, module)) for name, module in model.named_modules() if name]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    maps = [output for output in outputs if output.is_map and output.num_parameters]
+    stages = [output for output in maps if next(output.module.children(), None) is not None]
+    tokens = [output for output in outputs if not output.is_map and output.num_parameters]
+    chosen = _choose_stages(stages) or _choose_blocks(tokens) or _choose_stages(maps)
+    return [(output.name, output.size) for output in chosen]
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """Return a module by its name; raise UserInputError with the nearest name if there is none."""
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    if not name or name not in modules:
+        raise UserInputError(f"the model has no layer {name!r}{nearest_name(name, [n for n in modules if n])}")
+    return modules[name]
+
+
+def to_map(output: Tensor) -> Tensor:
+    """Return the output of a layer as (N, C, h, w): maps with the channels first or last, or tokens after those without a place.
+
+    Args:
+        output: (N, C, h, w), (N, h, w, C), or (N, p + h * w, C) with as few p other tokens as possible, h = w.
+    """
+    if output.ndim == 4:
+        return output.permute(0, 3, 1, 2) if _has_channels_last(output) else output
+    size = _find_size(output)
+    assert size is not None
+    cells = output[:, output.shape[1] - size[0] * size[1] :]
+    return cells.transpose(1, 2).reshape(len(output), output.shape[2], *size)
+
+
+def _find_size(output: object) -> Size | None:
+    """Return the (height, width) of an output of one image or more; None if it is neither a map nor tokens."""
+    if not isinstance(output, Tensor) or not torch.is_floating_point(output):
+        return None
+    if output.ndim == 4:
+        height, width = output.shape[1:3] if _has_channels_last(output) else output.shape[2:]
+        return int(height), int(width)
+    if output.ndim == 3 and output.shape[1] > 1:
+        side = isqrt(output.shape[1])
+        return side, side
+    return None
+
+
+def _has_channels_last(output: Tensor) -> bool:
+    return output.shape[1] == output.shape[2] != output.shape[3]
+
+
+def _choose_stages(maps: Sequence[_Output]) -> list[_Output]:
+    """Return one module for each size, the last that was run first."""
+    by_size: dict[Size, list[_Output]] = {}
+    for output in maps:
+        by_size.setdefault(output.size, []).append(output)
+    chosen = []
+    for of_size in by_size.values():
+        outermost = [one for one in of_size if not any(one.is_inside(other) for other in of_size)]
+        largest = max(one.num_parameters for one in outermost)
+        large = [one for one in outermost if one.num_parameters >= MIN_SHARE * largest]
+        # Not a part of the next stage, which has maps of the size of this one at its beginning.
+        fewest = min(one.name.count(".") for one in large)
+        chosen.append([one for one in large if one.name.count(".") == fewest][-1])
+    return sorted(chosen, key=maps.index, reverse=True)
+
+
+def _choose_blocks(tokens: Sequence[_Output]) -> list[_Output]:
+    """Return blocks at quarters of the depth: of the modules of one class, those with the most parameters together."""
+    by_class: dict[type, list[_Output]] = {}
+    for output in tokens:
+        by_class.setdefault(type(output.module), []).append(output)
+    families = [
+        outermost
+        for members in by_class.values()
+        if len(outermost := [one for one in members if not any(one.is_inside(other) for other in members)]) > 1
+    ]
+    if not families:
+        return []
+    blocks = max(families, key=lambda family: sum(one.num_parameters for one in family))
+    places = {min(round(len(blocks) * k / QUARTERS) - 1, len(blocks) - 2) for k in range(1, QUARTERS + 1)}
+    return [blocks[place] for place in sorted(places, reverse=True) if place >= 0]

@@ -1,0 +1,254 @@
+"""Backbones by name, and what every backbone must do: the conformance suite."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from analysis.heat_maps.cam_network import CamNetwork
+from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
+from benchmarks.performance.reference_recipe import make_config
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from tests.trainables.models import own_backbones
+from trainables.data.splits import Splits
+from trainables.models.backbones import build_model, check_input_size, count_forward_flops, set_training_mode
+from trainables.models.catalog import find_backbone, read_backbone
+from trainables.models.heads import find_head
+from trainables.models.inputs import prepare_inputs
+from trainables.models.parameter_groups import find_depths, find_spared, group_parameters
+from trainables.training.checkpoint import Checkpoint
+from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+
+OWN = "tests.trainables.models.own_backbones"
+SMALL_VIT = {"patch_size": 16, "num_layers": 3, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64, "dropout": 0.1}
+SMALL_CONVNEXT = {"stochastic_depth_prob": 0.3}
+SMALL_TIMM_VIT = {"depth": 3, "embed_dim": 24, "num_heads": 2, "drop_path_rate": 0.2}
+# Of every run: a ResNet, a CNN of timm, a transformer, and one's own. `make test-models` takes the rest.
+SOME = {
+    "resnet18": {},
+    "timm:convnext_atto": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32], "drop_path_rate": 0.2},
+    "torchvision:vit_b_16": {"num_layers": 3, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64, "dropout": 0.1},
+    f"{OWN}:build": {"width": 6},
+}
+REST = {
+    "resnet50": {},
+    "torchvision:mobilenet_v3_small": {},
+    "torchvision:convnext_tiny": SMALL_CONVNEXT,
+    "torchvision:swin_t": {},
+    "torchvision:regnet_y_400mf": {},
+    "torchvision:densenet121": {},
+    "timm:convnext_atto.d2_in1k": {},
+    "timm:vit_tiny_patch16_224": SMALL_TIMM_VIT,
+    "timm:efficientnet_b0": {},
+    "timm:swin_tiny_patch4_window7_224": {},
+}
+ALL = [*SOME, *(pytest.param(name, marks=pytest.mark.all_models) for name in REST)]
+SIDE, NUM_CLASSES = 64, 3
+
+
+def configure(name: str, **changes: object) -> TrialConfig:
+    arguments = {**SOME, **REST}.get(name, {})
+    config = make_config("resnet18", SIDE, max_epochs=2, batch_size=8, precision="fp32", channels_last=False)
+    fixed = dict(config.fixed) | {"model_arguments": json.dumps({name: arguments}) if arguments else "{}"}
+    hyperparameters = dict(config.hyperparameters)
+    for key, value in {"backbone": name, "max_lr": 0.01, "backbone_lr_ratio": 0.25, **changes}.items():
+        (hyperparameters if key in hyperparameters else fixed)[key] = value
+    return replace(config, hyperparameters=hyperparameters, fixed=fixed, seed=5)
+
+
+def make_data() -> TrialData:
+    generator = np.random.default_rng(0)
+    labels = np.arange(36) % NUM_CLASSES
+    images = generator.integers(0, 256, (36, 32, 32, 3), dtype=np.uint8)
+    images[..., 0] = 80 * labels[:, None, None]
+    parts = np.split(np.arange(36), [18, 24, 30])
+    return TrialData(
+        images=images,
+        labels=labels.astype(np.int64),
+        splits=Splits(train=parts[0], search=parts[1], confirm=parts[2], test=parts[3], data_fingerprint="x"),
+        class_names=("a", "b", "c"),
+    )
+
+
+def make_run(config: TrialConfig, checkpoint: Checkpoint | None = None) -> TrainingRun:
+    return TrainingRun(config, make_data(), device=torch.device("cpu"), weights="none", checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_backbone_conforms(name: str) -> None:
+    config = configure(name)
+    run = make_run(config)
+    check_parameters(run.model)
+    before = run.state_dict()
+    global_state = torch.get_rng_state()
+    run.run_epoch()
+    assert torch.equal(torch.get_rng_state(), global_state)
+    after = run.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before if before[key].is_floating_point())
+    check_resume(config, after)
+    check_predictions(run, config)
+    network = CamNetwork(model=run.model, config=config)
+    layer = find_cam_layers(network)[0]
+    assert min(layer.size) >= 4
+    inputs = network.prepare(make_data().images[:4])
+    assert compute_cams(network, inputs, layer.name).maps["Grad-CAM"].shape == (4, *layer.size)
+    assert count_forward_flops(config, NUM_CLASSES) > 0
+    check_freezing(name)
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Head and backbone have their own rates; no decay where none belongs; each parameter is in one group."""
+    head_name, head = find_head(model)
+    assert head.out_features == NUM_CLASSES
+    groups = group_parameters(model)
+    members = [id(p) for group in groups for p in group.parameters]
+    assert sorted(members) == sorted(id(p) for p in model.parameters())
+    parts = {id(p): group for group in groups for p in group.parameters}
+    spared = find_spared(model)
+    for key, parameter in model.named_parameters():
+        group = parts[id(parameter)]
+        assert group.part == ("head" if key.startswith(f"{head_name}.") else "backbone")
+        assert group.has_decay == (key not in spared)
+        if key.endswith("bias") or "norm" in key or "token" in key or "pos_embed" in key or parameter.ndim == 1:
+            assert not group.has_decay, key
+    assert any(group.has_decay and group.part == "backbone" for group in groups)
+    scales = {group.scale for group in group_parameters(model, 0.5) if group.part == "backbone"}
+    assert max(scales) == 0.5
+    assert len(scales) == len(set(find_depths(model).values())) - 1 > 1
+
+
+def check_resume(config: TrialConfig, expected: dict[str, torch.Tensor]) -> None:
+    """An epoch that was interrupted between two steps continues bit for bit, dropout and stochastic depth included."""
+    steps = iter((False, True))
+    run = make_run(config)
+    with pytest.raises(EpochInterrupted):
+        run.run_epoch(should_stop=lambda: next(steps, True) or True)
+    resumed = make_run(config, Checkpoint.from_bytes(run.checkpoint().to_bytes()))
+    resumed.run_epoch()
+    for key, value in resumed.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+
+
+def check_predictions(run: TrainingRun, config: TrialConfig) -> None:
+    predictions = run.predict("test")
+    images = torch.from_numpy(make_data().images[predictions.sample_ids])
+    with torch.no_grad():
+        logits = run.model.eval()(prepare_inputs(images, config)).numpy()
+    np.testing.assert_allclose(predictions.logits, logits, rtol=1e-5, atol=1e-5)
+
+
+def check_freezing(name: str) -> None:
+    config = configure(name, freeze_depth=2)
+    model = build_model(config, NUM_CLASSES, weights="none")
+    depths = find_depths(model)
+    assert all(p.requires_grad == (depths[key] >= 2) for key, p in model.named_parameters())
+    set_training_mode(model, config)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model(torch.randn(4, 3, SIDE, SIDE)).sum().backward()
+    frozen = [key for key, depth in depths.items() if depth < 2]
+    stems = {key.rpartition(".")[0] for key in frozen}
+    assert frozen
+    for key, value in model.state_dict().items():
+        if key.rpartition(".")[0] in stems:
+            assert torch.equal(value, before[key]), key
+
+
+def test_initialization_depends_on_the_seed_alone() -> None:
+    name = "torchvision:vit_b_16"
+    states = [build_model(configure(name).with_seed(seed), 3, weights="none").state_dict() for seed in (1, 1, 2)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0]["conv_proj.weight"], states[2]["conv_proj.weight"])
+    more = build_model(configure(name).with_seed(1), 7, weights="none").state_dict()
+    assert torch.equal(more["conv_proj.weight"], states[0]["conv_proj.weight"])
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "torchvision:vit_b_16", "timm:convnext_atto"])
+def test_pretrained_weights_are_loaded_at_another_size(name: str, tmp_path) -> None:
+    stem = name.partition(":")[2]
+    large = replace(configure(name), fixed=dict(configure(name).fixed) | {"image_size": 96})
+    source = build_model(large.with_seed(9), 3, weights="none").state_dict()
+    torch.save(source, tmp_path / f"{stem}.pt")
+    model = build_model(configure(name), 5, weights=str(tmp_path))
+    state = model.state_dict()
+    head = find_head(model)[0]
+    shared = [key for key in state if not key.startswith(f"{head}.") and state[key].shape == source[key].shape]
+    assert all(torch.equal(state[key], source[key]) for key in shared)
+    assert len(shared) >= len(state) - 3
+    del source[shared[0]]
+    torch.save(source, tmp_path / f"{stem}.pt")
+    with pytest.raises(UserInputError, match=f"{shared[0]}|[Mm]issing"):
+        build_model(configure(name), 5, weights=str(tmp_path))
+
+
+def test_layers_and_decay_are_those_of_timm() -> None:
+    from timm.optim import param_groups_layer_decay
+
+    name = "timm:vit_tiny_patch16_224"
+    model = build_model(configure(name), 3, weights="none")
+    theirs = param_groups_layer_decay(
+        model, weight_decay=0.1, layer_decay=0.7, no_weight_decay_list=model.no_weight_decay()
+    )
+    expected = {id(p): (g["lr_scale"], g["weight_decay"] > 0) for g in theirs for p in g["params"]}
+    ours = {id(p): (g.scale, g.has_decay) for g in group_parameters(model, 0.7) for p in g.parameters}
+    assert ours.keys() == expected.keys()
+    for key, (scale, has_decay) in ours.items():
+        assert expected[key] == (pytest.approx(scale), has_decay)
+
+
+def test_normalization_is_that_of_the_backbone() -> None:
+    assert find_backbone("timm:vit_tiny_patch16_224").mean == (0.5, 0.5, 0.5)
+    config = configure(f"{OWN}:half")
+    white = torch.full((1, 8, 8, 3), 255, dtype=torch.uint8)
+    torch.testing.assert_close(prepare_inputs(white, config), torch.ones(1, 3, SIDE, SIDE))
+    assert read_backbone(config) is own_backbones.half
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet19", r"no backbone 'resnet19' \(did you mean 'resnet18'\?\).*`study models`"),
+        ("torchvision:convnext_tony", r"no classifier 'convnext_tony' \(did you mean 'convnext_tiny'"),
+        ("timm:convnext_ato", r"no model 'convnext_ato' \(did you mean 'convnext_atto'"),
+        ("torchvision:squeezenet1_0", "head of torchvision:squeezenet1_0 was not found"),
+        ("nowhere.nets:build", r"cannot be imported \(ModuleNotFoundError: No module named 'nowhere'\)"),
+        (f"{OWN}:missing", "AttributeError: module .* has no attribute 'missing'"),
+        (f"{OWN}:NUMBER", "cannot be imported"),
+        (f"{OWN}:build_with_error", "cannot be built with no arguments: no weights for 3 classes"),
+        (f"{OWN}:build_without_head", "no linear layer with 3 outputs"),
+        (f"{OWN}:build_list", "must return a torch.nn.Module, but returned list"),
+    ],
+)
+def test_wrong_names_and_functions_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UserInputError, match=message) as caught:
+        build_model(configure(name), 3, weights="none")
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_arguments_and_sizes_are_refused() -> None:
+    wrong = replace(
+        configure("resnet18"), fixed=dict(configure("resnet18").fixed) | {"model_arguments": '{"depth": 3}'}
+    )
+    with pytest.raises(
+        UserInputError, match=r"resnet18 cannot be built with depth = 3: .*\[model.arguments.\"resnet18\"\]"
+    ):
+        build_model(wrong, 3, weights="none")
+    name = "torchvision:vit_b_16"
+    odd = replace(configure(name), fixed=dict(configure(name).fixed) | {"image_size": 40})
+    with pytest.raises(
+        UserInputError, match=r"vit_b_16 cannot be built with .*image_size = 40: Input shape indivisible"
+    ):
+        check_input_size(odd, build_model(odd, 3, weights="none"))
+    deep = configure("resnet18", freeze_depth=40)
+    with pytest.raises(UserInputError, match=r"freeze_depth = 40, but resnet18 has 9 layers"):
+        build_model(deep, 3, weights="none")
+
+
+def test_arguments_are_part_of_the_fingerprint_and_none_are_not() -> None:
+    plain = configure("resnet18")
+    assert "model_arguments" not in plain.fixed
+    other = configure(f"{OWN}:build")
+    assert other.fingerprint != replace(other, fixed=dict(other.fixed) | {"model_arguments": "{}"}).fingerprint

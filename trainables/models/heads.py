@@ -1,0 +1,90 @@
+"""The classification layer of a model: found in an architecture, and replaced by one for the classes of the data."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.seeds import torch_generator
+
+HEAD_PRECISIONS = ("fp32", "as_backbone")
+
+
+class Head(nn.Linear):
+    """The classification layer that `replace_head` puts in; its type tells it from all other layers."""
+
+
+class Float32Head(Head):
+    """A classification layer that computes in float32 inside autocast too.
+
+    In bfloat16, with 8 significant bits, the two largest logits of an image may be equal although its features are not, and
+    the class with the lower index would be predicted.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
+        """Return (N, K) float32 of (N, D) in any floating-point type."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
+def find_linear_head(model: nn.Module, num_outputs: int, backbone: str) -> str:
+    """Return the name of the last `nn.Linear` with `num_outputs` outputs.
+
+    Raises:
+        UserInputError: If there is none.
+    """
+    names = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == num_outputs]
+    if not names:
+        raise UserInputError(
+            f"the head of {backbone} was not found: it has no linear layer with {num_outputs} outputs; wrap it in a function "
+            "that returns the model with a linear layer at its end, and give model.backbone as package.module:function"
+        )
+    return str(names[-1])
+
+
+def replace_head(model: nn.Module, name: str, config: TrialConfig, num_classes: int) -> None:
+    """Replace the layer `name` by a linear one with the same inputs and bias and K outputs, initialized from the seed.
+
+    The distribution is that of `nn.Linear`: uniform in +-1/sqrt(inputs).
+
+    Args:
+        model: Float32, on the CPU.
+        name: Dotted name of an `nn.Linear`.
+        config: Reads `seed`, `backbone` and `head_precision`: "fp32" computes the logits in float32, "as_backbone" in the
+            precision of the backbone.
+        num_classes: K.
+
+    Raises:
+        UserInputError: For an unknown precision, or a layer that is not linear.
+    """
+    old = dict(model.named_modules()).get(name)
+    if not isinstance(old, nn.Linear):
+        raise UserInputError(
+            f"the head of {config.word('backbone')} must be a linear layer, but {name!r} is {type(old).__name__}"
+        )
+    precision = config.word("head_precision")
+    if precision not in HEAD_PRECISIONS:
+        raise UserInputError(f"there is no head_precision {precision!r}{nearest_name(precision, HEAD_PRECISIONS)}")
+    with torch.device("meta"):
+        head = (Float32Head if precision == "fp32" else Head)(old.in_features, num_classes, bias=old.bias is not None)
+    head.to_empty(device="cpu")
+    bound, generator = 1.0 / math.sqrt(old.in_features), torch_generator(config.seed, "head")
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    model.set_submodule(name, head)
+
+
+def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Return name and layer of the head of a model of `build_model`; raise ValueError if it has none."""
+    for name, module in model.named_modules():
+        if isinstance(module, Head):
+            return name, module
+    raise ValueError(f"{type(model).__name__} has no head of replace_head")
+
+
+def remove_head(model: nn.Module) -> None:
+    """Replace the head by the identity, so that the model returns its features."""
+    model.set_submodule(find_head(model)[0], nn.Identity())

@@ -1,0 +1,152 @@
+"""The parameters of a model in groups: backbone and head, layers by depth, and those that take no weight decay."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from trainables.models.heads import find_head
+
+BACKBONE, HEAD = "backbone", "head"
+# Numbers of blocks in names: "features.3", "encoder_layer_0", "layer1", "denseblock2".
+_NUMBERED = re.compile(r"^\d+$|(layer|block|stage)s?_?\d+$")
+# Embeddings, tokens and scales, by the last part of their name. Decay would pull them towards 0, which is no simpler model.
+_SPARED = re.compile(
+    r"(cls|class|dist|reg|mask|register)_tokens?|pos(ition)?_embed(ding)?s?|absolute_pos_embed|gamma(_?\d)?|layer_?scale(_?\d)?"
+    r"|relative_position_bias_table|rel_pos(_[hw])?|logit_scale|attention_biases|bias"
+)
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LocalResponseNorm,
+    nn.RMSNorm,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterGroup:
+    """Trainable parameters with the same learning rate and decay.
+
+    Attributes:
+        part: "backbone" or "head".
+        scale: Factor of the part's learning rate.
+        has_decay: Whether weight decay applies.
+        parameters: In the model's order.
+    """
+
+    part: str
+    scale: float
+    has_decay: bool
+    parameters: tuple[nn.Parameter, ...]
+
+
+def group_parameters(model: nn.Module, layer_decay: float = 1.0) -> list[ParameterGroup]:
+    """Return the trainable parameters of a model of `build_model`, backbone first, then by depth, decayed ones first.
+
+    The learning rate of the layer at depth d of the backbone is multiplied by layer_decay^(D - d), where D is the depth of the
+    head (Clark et al. 2020, ELECTRA, arXiv:2003.10555; Bao et al. 2022, BEiT, arXiv:2106.08254). Without weight decay are biases,
+    norms, scales, position embeddings and class tokens: by the model's own `no_weight_decay()`, by type and by name.
+
+    Args:
+        model: Of `trainables.models.backbones.build_model`.
+        layer_decay: In (0, 1]; 1 for one rate.
+    """
+    depths, spared = find_depths(model), find_spared(model)
+    deepest = max(depths.values())
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        depth = deepest if depths[name] == deepest else depths[name] if layer_decay < 1 else 0
+        if parameter.requires_grad:
+            members.setdefault((depth, name in spared), []).append(parameter)
+    return [
+        ParameterGroup(
+            part=HEAD if depth == deepest else BACKBONE,
+            scale=1.0 if depth == deepest else layer_decay ** (deepest - depth),
+            has_decay=not is_spared,
+            parameters=tuple(members[depth, is_spared]),
+        )
+        for depth, is_spared in sorted(members)
+    ]
+
+
+def find_spared(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that take no weight decay."""
+    own = getattr(model, "no_weight_decay", None)
+    spared = set(own()) if callable(own) else set()
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            is_norm = isinstance(module, _NORMS) or type(module).__name__.lower().endswith(("norm", "norm2d"))
+            if is_norm or parameter.ndim <= 1 or _SPARED.fullmatch(name):
+                spared.add(f"{prefix}.{name}" if prefix else name)
+    return spared
+
+
+def find_depths(model: nn.Module) -> dict[str, int]:
+    """Return the depth of each parameter's layer by name: 0 for the stem, 1 to D - 1 for the blocks, D for the head.
+
+    timm's models say it (`group_matcher`). Else a block is what has a number of its own in the names of parameters
+    ("layer1.0", "features.3", "encoder_layer_11"). Parameters after the first block without a number, such as a last norm,
+    belong to the block before.
+    """
+    head = find_head(model)[0]
+    matcher = getattr(model, "group_matcher", None)
+    if callable(matcher):
+        from timm.models import group_parameters as group_of_timm
+
+        layers = group_of_timm(model, matcher(coarse=False), reverse=True)
+        deepest = max((depth for name, depth in layers.items() if not name.startswith(f"{head}.")), default=0) + 1
+        return {name: deepest if name.startswith(f"{head}.") else layers[name] for name, _ in model.named_parameters()}
+    blocks: dict[str, int] = {}
+    depths: dict[str, int] = {}
+    for name, _ in model.named_parameters():
+        if name.startswith(f"{head}."):
+            continue
+        block = _find_block(name)
+        if block is not None:
+            blocks.setdefault(block, len(blocks) + 1)
+        depths[name] = 0 if block is None and not blocks else len(blocks) if block is None else blocks[block]
+    # Tokens and embeddings that are parameters of the model itself belong to the stem wherever they are registered.
+    depths |= {name: 0 for name, _ in model.named_parameters(recurse=False) if name in depths}
+    deepest = max(depths.values(), default=0) + 1
+    return depths | {f"{head}.{name}": deepest for name, _ in find_head(model)[1].named_parameters()}
+
+
+def freeze_layers(model: nn.Module, config: TrialConfig) -> None:
+    """Freeze the backbone, or its first layers; frozen parameters require no gradient.
+
+    Args:
+        model: Of `build_model`.
+        config: Reads `freeze` (all of the backbone) and `freeze_depth` (this many layers: 1 is the stem, 2 the first block too).
+
+    Raises:
+        UserInputError: If the model has fewer layers.
+    """
+    depths = find_depths(model)
+    deepest = max(depths.values())
+    number = deepest if config.get("freeze", False) else config.whole("freeze_depth")
+    if number > deepest:
+        raise UserInputError(
+            f"model.freeze_depth = {number}, but {config.word('backbone')} has {deepest} layers without its head; "
+            "give fewer, or model.freeze = true"
+        )
+    _freeze(p for name, p in model.named_parameters() if depths[name] < number)
+
+
+def _freeze(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+def _find_block(name: str) -> str | None:
+    """Return the beginning of a parameter's name up to the number of its block; None if there is no number."""
+    parts = name.split(".")[:-1]
+    numbered = [place for place, part in enumerate(parts) if _NUMBERED.search(part)]
+    if not numbered:
+        return None
+    first = numbered[0]
+    return ".".join(parts[: first + 2 if first + 1 in numbered else first + 1])
