@@ -14,7 +14,21 @@ from search_spaces.errors import UserInputError
 Value = float | int | str | bool
 # Settings that were added after studies had been stored, each with the value that stands for the behavior before it. A
 # configuration with that value does not hold the setting, so that the fingerprints of earlier studies remain valid.
-EARLIER_BEHAVIOR: dict[str, Value] = {"head_precision": "as_backbone", "crop_min_area": 1.0, "crop_max_ratio": 4 / 3}
+EARLIER_BEHAVIOR: dict[str, Value] = {
+    "head_precision": "as_backbone",
+    "crop_min_area": 1.0,
+    "crop_max_ratio": 4 / 3,
+    "augmentation": "default",
+    "crop_padding": 0,
+    "crop_padding_mode": "reflect",
+    "trivial_augment": False,
+    "contrast_fraction": 0.0,
+    "saturation_fraction": 0.0,
+    "hue_fraction": 0.0,
+    "erase_probability": 0.0,
+    "mixup_probability": 0.0,
+    "mixup_alpha": 0.2,
+}
 
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
 
