@@ -94,8 +94,8 @@ class StudySpec(sections.Section):
             given = self._design().configurations
             return tuple(make_fixed_arm(name, space, values) for name, values in given.items())
         arms = split_into_arms(space, self.search.factor if self.search.allocation == "per_arm" else None)
-        given = {*self.search.ranges, *self.search.fixed, self.search.factor}
-        return tuple(fix_what_presets_set(arm, self.train, given) for arm in arms)
+        chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
+        return tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
 
     def contrasts(self) -> tuple[designs.Contrast, ...]:
         """Return the contrasts that the rows of the comparison estimate."""
