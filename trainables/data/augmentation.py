@@ -13,7 +13,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.augmentation_presets import apply_preset
 from trainables.data.color_jitter import jitter_colors
 from trainables.data.mixing import mix_images
-from trainables.data.pad_and_crop import pad_and_crop
+from trainables.data.pad_and_crop import PADDING_MODES, pad_and_crop
 from trainables.data.random_crops import NUM_DRAWS, choose_crops, resize_crops
 from trainables.data.random_erasing import erase_rectangles
 from trainables.data.trivial_augment import trivially_augment
@@ -49,7 +49,7 @@ class AugmentationSettings:
         mixup_alpha: Parameter of the distribution of MixUp's lambda.
 
     Raises:
-        UserInputError: For a padding that is not smaller than the image.
+        UserInputError: For a padding that is not smaller than the image, or an unknown mode of padding.
     """
 
     image_size: int
@@ -72,6 +72,9 @@ class AugmentationSettings:
     mixup_alpha: float = 0.2
 
     def __post_init__(self) -> None:
+        if self.crop_padding_mode not in PADDING_MODES:
+            near = nearest_name(self.crop_padding_mode, PADDING_MODES)
+            raise UserInputError(f"there is no crop_padding_mode {self.crop_padding_mode!r}{near}")
         if not 0 <= self.crop_padding < self.image_size:
             raise UserInputError(
                 f"0 <= crop_padding < image_size ({self.image_size}) must hold, but got {self.crop_padding}"
@@ -82,7 +85,7 @@ class AugmentationSettings:
         """Read the settings of the same names from `config`, or take them from its preset `augmentation`.
 
         Raises:
-            UserInputError: For an unknown preset, or a padding that is not smaller than the image.
+            UserInputError: For an unknown preset, or settings that cannot be used.
         """
         config = apply_preset(config)
         return cls(

@@ -149,7 +149,9 @@ def test_positions_of_pad_and_crop_are_uniform_as_torchvisions() -> None:
     assert chisquare(list(counts.values())).pvalue > 0.01
 
 
-def test_a_padding_that_is_not_smaller_than_the_image_is_refused() -> None:
+def test_a_padding_that_cannot_be_used_is_refused() -> None:
+    with pytest.raises(UserInputError, match=r"no crop_padding_mode 'reflekt' \(did you mean 'reflect'\?\)"):
+        dataclasses.replace(OFF, crop_padding_mode="reflekt")
     with pytest.raises(UserInputError, match=r"0 <= crop_padding < image_size \(16\) must hold, but got 16"):
         dataclasses.replace(OFF, crop_padding=SIZE)
 
