@@ -21,6 +21,16 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "model_arguments": "{}",
     "freeze_depth": 0,
     "layer_decay": 1.0,
+    "augmentation": "default",
+    "crop_padding": 0,
+    "crop_padding_mode": "reflect",
+    "trivial_augment": False,
+    "contrast_fraction": 0.0,
+    "saturation_fraction": 0.0,
+    "hue_fraction": 0.0,
+    "erase_probability": 0.0,
+    "mixup_probability": 0.0,
+    "mixup_alpha": 0.2,
 }
 
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]

@@ -29,3 +29,12 @@ def torch_generator(seed: int, *names: str | int, device: torch.device | str = "
     generator = torch.Generator(device=device)
     generator.manual_seed(derive_seed(seed, *names))
     return generator
+
+
+def seed_of_state(generator: torch.Generator) -> int:
+    """Return a 63-bit seed derived from the present state of `generator`, which draws nothing and does not wait for its device.
+
+    What is drawn under it leaves the stream of `generator` as it is, and continues where a restored state continues.
+    """
+    digest = hashlib.sha256(generator.get_state().numpy().tobytes()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -24,12 +24,14 @@ class Examples:
         before: by row, (E, H, W, 3) uint8, E <= NUM_EXAMPLES.
         after: by row, (E, S, S, 3) uint8: the same images as the model sees them in training.
         cutmix_probability: share of them that got a box from another image.
+        mixup_fraction: share of them that were blended with another image.
     """
 
     classes: tuple[int, ...]
     before: tuple[NDArray[np.uint8], ...]
     after: tuple[NDArray[np.uint8], ...]
     cutmix_probability: float
+    mixup_fraction: float
 
 
 def draw_examples(image_set: ImageSet, splits: Splits, settings: AugmentationSettings, seed: int) -> Examples:
@@ -63,4 +65,5 @@ def draw_examples(image_set: ImageSet, splits: Splits, settings: AugmentationSet
         before=tuple(np.split(images, ends)),
         after=tuple(np.split(augmented, ends)),
         cutmix_probability=settings.cutmix_probability,
+        mixup_fraction=(1 - settings.cutmix_probability) * settings.mixup_probability,
     )

@@ -79,9 +79,12 @@ def build_inspection_page(found: Inspection, extra: Sequence[InspectionSection],
 
 
 def _describe_examples(found: Inspection) -> tuple[str, ...]:
-    shown, number = len(found.examples.classes), found.image_set.num_classes
+    examples = found.examples
+    shown, number = len(examples.classes), found.image_set.num_classes
     line = "training images of each class as they are stored, then augmented, as the model sees them in training"
-    share = f"CutMix pastes a box of another image into {100 * found.examples.cutmix_probability:.0f} % of them"
+    share = f"CutMix pastes a box of another image into {100 * examples.cutmix_probability:.0f} % of them"
+    if examples.mixup_fraction:
+        share += f", and MixUp blends {100 * examples.mixup_fraction:.0f} % of them with another image"
     return (line, share, *((f"the first {shown} of {number} classes are shown",) if shown < number else ()))
 
 

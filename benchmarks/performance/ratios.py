@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 REPEATS = 5
+# Stands in place of a goal where there is none.
+NOT_JUDGED = "—"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Ratio:
     Attributes:
         number: "P2".
         name: both sides, in words.
-        goal: bound of the median, such as ">= 1.8".
+        goal: bound of the median, such as ">= 1.8", or `NOT_JUDGED`.
         values: one per repetition.
         note: further figures.
         interval: at 95 %, of a ratio that is estimated from many random repetitions; it decides the verdict.
@@ -37,7 +39,12 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        """Whether the median meets the goal: "met" or "MISSED", or "open" if the interval holds values of both kinds."""
+        """Whether the median meets the goal: "met" or "MISSED", or "open" if the interval holds values of both kinds.
+
+        `NOT_JUDGED` without a goal.
+        """
+        if self.goal == NOT_JUDGED:
+            return NOT_JUDGED
         relation, bound = self.goal.split()
         values = self.interval or (self.median,)
         reached = {value <= float(bound) if relation == "<=" else value >= float(bound) for value in values}

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.performance.ratios import REPEATS, Ratio, compare_sides, synchronize, take_turns
+from benchmarks.performance.ratios import NOT_JUDGED, REPEATS, Ratio, compare_sides, synchronize, take_turns
 from benchmarks.performance.reference_recipe import BATCH_SIZE, make_config, make_reference
 from search_spaces.config import Value
 from trainables.data.augmentation import AugmentationSettings, augment_batch
@@ -24,6 +24,18 @@ SCORED_EPOCHS = 4
 # Backbone, side in pixels and goal of P2, on a CPU and on a GPU.
 CPU_CASES = (("resnet18", 32, ">= 1.8"), ("resnet18", 64, ">= 1.8"))
 GPU_CASES = (("resnet18", 224, ">= 5"),)
+# What P3 measures beside the default set, each alone; the padding of pad-and-crop depends on the size.
+ADDITIONS: dict[str, dict[str, Value]] = {
+    "random crops": {"crop_min_area": 0.35},
+    "pad-and-crop": {},
+    "TrivialAugmentWide": {"trivial_augment": True},
+    "contrast": {"contrast_fraction": 0.2},
+    "saturation": {"saturation_fraction": 0.2},
+    "hue": {"hue_fraction": 0.1},
+    "random erasing": {"erase_probability": 0.5},
+    "MixUp": {"mixup_probability": 0.5},
+    'the preset "strong" instead': {"augmentation": "strong"},
+}
 FP32: dict[str, Value] = {"precision": "fp32", "channels_last": False}
 
 
@@ -71,17 +83,16 @@ def _try_compilers(data: TrialData, plain: TrainingRun) -> str:
 
 
 def measure_augmentation(device: torch.device) -> list[Ratio]:
-    """P3: the share of a step that gathering and augmenting takes, with every augmentation on."""
+    """P3: the share of a step that gathering and augmenting takes; what each addition adds to it is shown, but not judged."""
     size = _usual_size(device)
     data = load_data(size)
-    config = make_config("resnet18", size, rotation_degrees=15.0, cutmix=0.5)
-    run = TrainingRun(config, data, device=device)
-    settings = AugmentationSettings.from_config(config)
+    default = make_config("resnet18", size, rotation_degrees=10.0, cutmix=0.5)
+    run = TrainingRun(default, data, device=device)
     images, labels = place_images(data.images, device), torch.from_numpy(data.labels)
     generator = torch_generator(0, "bench", device=device)
     batches = torch.split(torch.from_numpy(data.splits.train), BATCH_SIZE)[:-1]
 
-    def augment() -> float:
+    def augment(settings: AugmentationSettings) -> float:
         started = time.perf_counter()
         for chosen in batches:
             batch = gather_images(images, chosen, device)
@@ -89,9 +100,36 @@ def measure_augmentation(device: torch.device) -> list[Ratio]:
         synchronize(device)
         return 1e3 * (time.perf_counter() - started) / len(batches)
 
-    name = f"augmentation's part of a step, resnet18 at {size} px, every augmentation on"
-    sides = {"augmentation": augment, "step": lambda: 1e3 * BATCH_SIZE / _images_per_second(run)}
-    return [compare_sides("P3", name, "<= 0.05", sides, "ms a batch")]
+    sets = {"": default}
+    for name, changes in {**ADDITIONS, "pad-and-crop": {"crop_padding": size // 8}}.items():
+        sets[name] = dataclasses.replace(default, fixed={**default.fixed, **changes})
+    sides = {name: partial(augment, AugmentationSettings.from_config(config)) for name, config in sets.items()}
+    sides["step"] = lambda: 1e3 * BATCH_SIZE / _images_per_second(run)
+    turns = [{name: measure() for name, measure in sides.items()} for _ in range(1 + REPEATS)][1:]
+    return _tabulate_augmentation(turns, f"resnet18 at {size} px")
+
+
+def _tabulate_augmentation(turns: list[dict[str, float]], of: str) -> list[Ratio]:
+    """Return a row for the default set, whose name is "", and one for each addition to it.
+
+    Args:
+        turns: Milliseconds a batch of each set and of a "step", measured in turn.
+        of: Model and size.
+    """
+    medians = {name: statistics.median(turn[name] for turn in turns) for name in turns[0]}
+    note = f"augmentation {medians['']:.3g}, step {medians['step']:.3g} ms a batch"
+    shares = tuple(turn[""] / turn["step"] for turn in turns)
+    rows = [
+        Ratio(
+            "P3", f"augmentation's part of a step, {of}: flip, rotation, brightness and CutMix", "<= 0.05", shares, note
+        )
+    ]
+    for name in turns[0]:
+        if name not in {"", "step"}:
+            added = tuple((turn[name] - turn[""]) / turn["step"] for turn in turns)
+            note = f"{medians[name] - medians['']:+.3g} ms a batch"
+            rows.append(Ratio("P3", f"{name} on top of it, part of a step", NOT_JUDGED, added, note))
+    return rows
 
 
 def measure_fixed_tensor(device: torch.device) -> list[Ratio]:

@@ -77,6 +77,14 @@ class TrainSpec(Section):
     the aspect ratio of a crop is at most `crop_max_ratio` and at least its inverse (torchvision's RandomResizedCrop).
     With `layer_decay` below 1, each layer of the backbone has a learning rate that is smaller by this factor than the layer
     after it.
+    `crop_padding` is in pixels of the input; what lies outside the image is mirrored ("reflect") or black ("zero").
+    `trivial_augment` applies one operation of TrivialAugmentWide to each image. Factors of brightness, contrast and saturation
+    are uniform in 1 +- the fraction; the hue is shifted by up to +- `hue_fraction` of the color circle. `erase_probability` is
+    the share of images that lose a rectangle. `mixup_probability` is the share, among images that CutMix did not choose, that are
+    blended with another image, with lambda ~ Beta(mixup_alpha, mixup_alpha).
+    `augmentation` names a preset: "none", "light", "trivial" and "strong" set every key of the augmentation
+    (`trainables.data.augmentation_presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
+    if there is none.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     """
 
@@ -91,10 +99,28 @@ class TrainSpec(Section):
     flip_probability: Share = 0.5
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
+    crop_padding: Annotated[int, Field(ge=0, le=512)] = 0
+    crop_padding_mode: Literal["reflect", "zero"] = "reflect"
+    trivial_augment: bool = False
+    contrast_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    saturation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hue_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    erase_probability: Share = 0.0
+    mixup_probability: Share = 0.0
+    mixup_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
     lr_peak_fraction: Fraction = 0.3
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weighted_group: str = ""
+
+    @model_validator(mode="after")
+    def _padding_within_the_image(self) -> "TrainSpec":
+        if self.crop_padding >= self.image_size:
+            raise ValueError(
+                f"crop_padding < image_size ({self.image_size}) must hold, but crop_padding is {self.crop_padding}"
+            )
+        return self
 
 
 class AshaSpec(Section):

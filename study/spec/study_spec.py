@@ -13,6 +13,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.named_spaces import load_space
 from search_spaces.space import SearchSpace
 from study.spec import sections
+from study.spec.augmentation import fix_what_presets_set, list_excluded_keys
 from study.spec.defaults import CURRENT_VERSION
 from trainables.training.lr_peak import compute_lr_peak_epoch
 
@@ -92,7 +93,9 @@ class StudySpec(sections.Section):
         if self.has_given_arms:
             given = self._design().configurations
             return tuple(make_fixed_arm(name, space, values) for name, values in given.items())
-        return split_into_arms(space, self.search.factor if self.search.allocation == "per_arm" else None)
+        arms = split_into_arms(space, self.search.factor if self.search.allocation == "per_arm" else None)
+        chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
+        return tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
 
     def contrasts(self) -> tuple[designs.Contrast, ...]:
         """Return the contrasts that the rows of the comparison estimate."""
@@ -131,11 +134,12 @@ class StudySpec(sections.Section):
                 "resources.autoscaling needs resources.max_concurrent >= 1, the number of trials that the cluster grows for"
             )
         try:
-            arms = [arm.name for arm in self.arms()]
+            found = self.arms()
         except UserInputError as error:
             # A problem of the space, which is listed already, leaves no arms to check.
             return problems if space_problems else [*problems, str(error)]
-        problems += self._list_budget_problems(arms)
+        arms = [arm.name for arm in found]
+        problems += [*list_excluded_keys(self.train, found), *self._list_budget_problems(arms)]
         for kind in ("cpu", "gpu"):
             value = getattr(self.resources, kind)
             if isinstance(value, dict):

@@ -24,8 +24,8 @@ LARGEST_OUTPUT = 1e4
 
 
 def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
-    """Return a configuration of the first backbone with the spec's fixed values; CutMix applies to half of the images."""
-    fixed = dict(spec.search_space().fixed)
+    """Return a configuration of the first arm's backbone and fixed values; a searched CutMix applies to half of the images."""
+    fixed = dict(spec.arms()[0].space.fixed)
     values: dict[str, Value] = {
         "backbone": list_levels(spec.arms()[0].space, "backbone")[0],
         "interpolation": str(fixed.get("interpolation", "bicubic")),

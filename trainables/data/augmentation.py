@@ -1,4 +1,4 @@
-"""Resizing, random crops, flips, rotation, brightness and CutMix as batched tensor operations on the images' device."""
+"""Augmentation of a batch: batched tensor operations on the images' device, with random numbers of its own for each image."""
 
 import functools
 import math
@@ -10,7 +10,14 @@ from torch.nn import functional
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.augmentation_presets import apply_preset
+from trainables.data.color_jitter import jitter_colors
+from trainables.data.mixing import mix_images
+from trainables.data.pad_and_crop import PADDING_MODES, pad_and_crop
 from trainables.data.random_crops import NUM_DRAWS, choose_crops, resize_crops
+from trainables.data.random_erasing import erase_rectangles
+from trainables.data.trivial_augment import trivially_augment
+from trainables.seeds import seed_of_state, torch_generator
 
 Channels = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -32,7 +39,19 @@ class AugmentationSettings:
         rotation_degrees: The angle is uniform in +- this value; 0 disables rotation.
         brightness_fraction: The factor is uniform in 1 +- this value; 0 disables brightness changes.
         cutmix_probability: Share of the images that get a box from another image; 0 disables CutMix.
+        crop_padding: Pixels that are added on each side before a crop of the old size, below S; 0 disables it.
+        crop_padding_mode: "reflect" or "zero".
+        trivial_augment: Whether each image passes through one operation of TrivialAugmentWide.
+        contrast_fraction: The factor is uniform in 1 +- this value; 0 disables changes of contrast.
+        saturation_fraction: The factor is uniform in 1 +- this value; 0 disables changes of saturation.
+        hue_fraction: The shift is uniform in +- this value, at most 0.5; 0 disables it.
+        erase_probability: Share of the images that lose a rectangle; 0 disables random erasing.
+        mixup_probability: Share of the images without CutMix that are blended with another; 0 disables MixUp.
+        mixup_alpha: Parameter of the distribution of MixUp's lambda.
         mean, std: Of the normalization, per channel, of pixels in [0, 1].
+
+    Raises:
+        UserInputError: For a padding that is not smaller than the image, or an unknown mode of padding.
     """
 
     image_size: int
@@ -44,14 +63,39 @@ class AugmentationSettings:
     rotation_degrees: float
     brightness_fraction: float
     cutmix_probability: float
+    crop_padding: int = 0
+    crop_padding_mode: str = "reflect"
+    trivial_augment: bool = False
+    contrast_fraction: float = 0.0
+    saturation_fraction: float = 0.0
+    hue_fraction: float = 0.0
+    erase_probability: float = 0.0
+    mixup_probability: float = 0.0
+    mixup_alpha: float = 0.2
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.crop_padding_mode not in PADDING_MODES:
+            near = nearest_name(self.crop_padding_mode, PADDING_MODES)
+            raise UserInputError(f"there is no crop_padding_mode {self.crop_padding_mode!r}{near}")
+        if not 0 <= self.crop_padding < self.image_size:
+            raise UserInputError(
+                f"0 <= crop_padding < image_size ({self.image_size}) must hold, but got {self.crop_padding}"
+            )
 
     @classmethod
     def from_config(
         cls, config: TrialConfig, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
     ) -> "AugmentationSettings":
-        """Read the settings of the same names from `config`; mean and standard deviation are those of the backbone."""
+        """Read the settings of the same names from `config`, or take them from its preset `augmentation`.
+
+        Mean and standard deviation are those of the backbone.
+
+        Raises:
+            UserInputError: For an unknown preset, or settings that cannot be used.
+        """
+        config = apply_preset(config)
         return cls(
             mean=mean,
             std=std,
@@ -64,6 +108,15 @@ class AugmentationSettings:
             rotation_degrees=config.number("rotation_degrees"),
             brightness_fraction=config.number("brightness_fraction"),
             cutmix_probability=config.number("cutmix_probability"),
+            crop_padding=config.whole("crop_padding"),
+            crop_padding_mode=config.word("crop_padding_mode"),
+            trivial_augment=bool(config["trivial_augment"]),
+            contrast_fraction=config.number("contrast_fraction"),
+            saturation_fraction=config.number("saturation_fraction"),
+            hue_fraction=config.number("hue_fraction"),
+            erase_probability=config.number("erase_probability"),
+            mixup_probability=config.number("mixup_probability"),
+            mixup_alpha=config.number("mixup_alpha"),
         )
 
 
@@ -98,12 +151,13 @@ def augment_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return augmented inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, whose rows sum to 1.
 
-    Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the
-    others in the batch. Crops are those of torchvision's RandomResizedCrop (`trainables.data.random_crops`). Rotation mirrors
-    the image at its border, which avoids black corners. CutMix follows Yun et al. 2019
-    (https://arxiv.org/abs/1905.04899, section 3.1 and algorithm A1), decided per image: a box of area fraction
-    1 - lambda, lambda ~ Beta(1, 1), is copied from the image's partner under a random permutation, and lambda is
-    recomputed from the box as clipped at the border.
+    The order is: flip, crop, rotation, pad-and-crop, TrivialAugment, brightness, contrast, saturation, hue, normalization, random
+    erasing, and CutMix or MixUp (`trainables.data.mixing`). Crops are those of torchvision's RandomResizedCrop
+    (`trainables.data.random_crops`). Rotation mirrors the image at its border, which avoids black corners.
+
+    Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the others
+    in the batch. Pad-and-crop, TrivialAugment, color jitter, erasing and MixUp each draw from a generator of their own, derived
+    from the state of `generator`, so that they change nothing in later batches either.
 
     Args:
         images: (B, H, W, 3) uint8.
@@ -115,11 +169,12 @@ def augment_batch(
     Raises:
         UserInputError: For an unknown interpolation.
     """
+    seed = seed_of_state(generator)
     draws = torch.rand((7, len(images)), generator=generator, device=images.device)
-    flip, angle, brightness, mix = draws[0], draws[1], draws[2], draws[3:]
-    partner = None
+    flip, angle, brightness, cutmix = draws[0], draws[1], draws[2], draws[3:]
+    boxes = None
     if settings.cutmix_probability > 0:
-        partner = torch.randperm(len(images), generator=generator, device=images.device)
+        boxes = torch.randperm(len(images), generator=generator, device=images.device), cutmix
     flipped = flip < settings.flip_probability
     rotates = settings.rotation_degrees > 0
     if settings.flip_probability > 0 and not rotates:
@@ -127,14 +182,48 @@ def augment_batch(
     pixels = _crop(images, generator, settings)
     if rotates:
         pixels = _rotate(pixels, (2 * angle - 1) * math.radians(settings.rotation_degrees), flipped)
+    pixels = _move_and_recolor(pixels, brightness, settings, seed)
+    inputs = _normalize(pixels, settings.mean, settings.std)
+    if settings.erase_probability > 0:
+        inputs = erase_rectangles(inputs, settings.erase_probability, torch_generator(seed, "erasing"))
+    inputs, targets = mix_images(
+        inputs,
+        functional.one_hot(labels, num_classes).to(torch.float32),
+        boxes=boxes,
+        cutmix_probability=settings.cutmix_probability,
+        mixup_probability=settings.mixup_probability,
+        mixup_alpha=settings.mixup_alpha,
+        seed=seed,
+    )
+    return _layout(inputs, settings.channels_last), targets
+
+
+def _move_and_recolor(pixels: Tensor, brightness: Tensor, settings: AugmentationSettings, seed: int) -> Tensor:
+    """Pad and crop, apply TrivialAugment and jitter the colors of (B, 3, S, S) pixels in [0, 255], which may be changed.
+
+    Args:
+        pixels: The images.
+        brightness: (B,) uniform in [0, 1).
+        settings: Transformations to apply.
+        seed: Of the draws of the other transformations.
+    """
+    if settings.crop_padding > 0:
+        generator = torch_generator(seed, "pad_and_crop")
+        pixels = pad_and_crop(pixels, settings.crop_padding, settings.crop_padding_mode, generator)
+    if settings.trivial_augment:
+        pixels = trivially_augment(pixels, torch_generator(seed, "trivial_augment"))
     if settings.brightness_fraction > 0:
         factors = 1 + (2 * brightness - 1) * settings.brightness_fraction
         pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
-    inputs = _normalize(pixels, settings.mean, settings.std)
-    targets = functional.one_hot(labels, num_classes).to(torch.float32)
-    if partner is not None:
-        inputs, targets = _cutmix(inputs, targets, partner, mix, settings.cutmix_probability)
-    return _layout(inputs, settings.channels_last), targets
+    if max(settings.contrast_fraction, settings.saturation_fraction, settings.hue_fraction) == 0:
+        return pixels
+    return jitter_colors(
+        pixels,
+        contrast_fraction=settings.contrast_fraction,
+        saturation_fraction=settings.saturation_fraction,
+        hue_fraction=settings.hue_fraction,
+        generator=torch_generator(seed, "color_jitter"),
+    )
 
 
 def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
@@ -195,27 +284,3 @@ def _rotate(pixels: Tensor, radians: Tensor, flipped: Tensor) -> Tensor:
     theta[:, 1, 0], theta[:, 1, 1] = sign * sine, cosine
     grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def _cutmix(
-    inputs: Tensor, targets: Tensor, partner: Tensor, draws: Tensor, probability: float
-) -> tuple[Tensor, Tensor]:
-    """Paste a box of each chosen image's partner, in place; draws (4, B): decision, lambda, center x, center y."""
-    size = inputs.shape[-1]
-    side = (size * torch.sqrt(1.0 - draws[1])).floor()
-    side = torch.where(draws[0] < probability, side, 0.0)
-    inside_x = _inside_box((draws[2] * size).floor(), side, size)
-    inside_y = _inside_box((draws[3] * size).floor(), side, size)
-    box = (inside_y[:, :, None] & inside_x[:, None, :]).to(inputs.dtype)[..., None]
-    fraction = inside_x.sum(1, keepdim=True) * inside_y.sum(1, keepdim=True) / size**2
-    # A lerp by 0 or 1 is exact, and in the memory's own order it is several times faster than `where` on NCHW.
-    pixels = inputs.permute(0, 2, 3, 1)
-    mixed = pixels.lerp_(pixels.index_select(0, partner), box).permute(0, 3, 1, 2)
-    return mixed, targets * (1.0 - fraction) + targets[partner] * fraction
-
-
-def _inside_box(center: Tensor, side: Tensor, size: int) -> Tensor:
-    """Return (B, S) bool: the positions of an interval of length `side` around `center` that lie in the image."""
-    position = torch.arange(size, device=center.device)[None]
-    start = center - (side / 2).floor()
-    return (position >= start[:, None]) & (position < (start + side)[:, None])

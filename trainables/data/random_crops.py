@@ -33,12 +33,23 @@ def choose_crops(draws: Tensor, height: int, width: int, *, min_area: float, max
     ratio = torch.exp((2 * draws[NUM_PROPOSALS : 2 * NUM_PROPOSALS] - 1) * math.log(max_ratio))
     heights, widths = torch.sqrt(area / ratio).round(), torch.sqrt(area * ratio).round()
     fits = (heights >= 1) & (heights <= height) & (widths >= 1) & (widths <= width)
-    first = fits.to(torch.int8).argmax(dim=0, keepdim=True)
     free = torch.tensor([height, width], device=draws.device)[:, None]
-    size = torch.cat([heights.gather(0, first), widths.gather(0, first)])
+    size = take_first(fits, heights, widths)
     corner = (draws[-2:] * (free - size + 1)).floor()
     center = torch.tensor(_center_crop(height, width, max_ratio), device=draws.device)[:, None]
     return torch.where(fits.any(dim=0), torch.cat([corner, size]), center).T
+
+
+def take_first(fits: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """Return (2, B): height and width of the first of each image's proposals that fits; of the very first if none does.
+
+    Args:
+        fits: (P, B) bool.
+        heights: (P, B).
+        widths: (P, B).
+    """
+    first = fits.to(torch.int8).argmax(dim=0, keepdim=True)
+    return torch.cat([heights.gather(0, first), widths.gather(0, first)])
 
 
 def _center_crop(height: int, width: int, max_ratio: float) -> tuple[float, float, float, float]:

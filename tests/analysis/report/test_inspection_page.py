@@ -1,5 +1,6 @@
 """The page of an inspection is one offline file that holds every section; names from outside are escaped."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -104,6 +105,15 @@ def test_the_page_is_well_formed_and_needs_nothing_else(inspection: Inspection) 
     assert len(sources) >= 10
     assert all(source.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for source in sources)
     assert all(attributes["alt"] for attributes in page.all("img"))
+
+
+def test_the_page_names_the_shares_of_cutmix_and_mixup(inspection: Inspection) -> None:
+    assert "CutMix pastes a box of another image into 50 % of them" in build_inspection_page(inspection, (), ())
+    assert "MixUp" not in build_inspection_page(inspection, (), ())
+    mixes = dataclasses.replace(SETTINGS, mixup_probability=0.4)
+    examples = draw_examples(inspection.image_set, inspection.splits, mixes, 0)
+    page = build_inspection_page(dataclasses.replace(inspection, examples=examples), (), ())
+    assert "into 50 % of them, and MixUp blends 20 % of them with another image" in page
 
 
 def test_the_page_has_every_section_and_its_links(inspection: Inspection) -> None:

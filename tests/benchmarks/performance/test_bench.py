@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from benchmarks.performance import bench
+from benchmarks.performance import bench, training_ratios
 from benchmarks.performance.ratios import Ratio
 
 ROOT = Path(__file__).parents[3]
@@ -65,6 +65,14 @@ def test_an_unknown_number_is_refused_with_the_known_ones(capsys: pytest.Capture
         bench.main(["P13"], "cpu")
     assert ended.value.exit_code == 2
     assert "there is no P13; there are P1, P1-long, P2" in capsys.readouterr().err
+
+
+def test_additions_to_the_default_augmentation_have_rows_without_a_verdict() -> None:
+    turns = [{"": 2.0 + i, "hue": 3.0 + i, "step": 100.0} for i in range(3)]
+    default, hue = training_ratios._tabulate_augmentation(turns, "resnet18 at 32 px")
+    assert (default.verdict, default.median) == ("met", 0.03)
+    assert hue.values == pytest.approx((0.01,) * 3)
+    assert hue.row()[0::5] == ("P3", "—")
 
 
 WITHOUT_RAY = """

@@ -14,7 +14,7 @@ from study.spec.study_spec import StudySpec
 from study.views import inspection, inspection_resources
 from study.views.inspection import Gathered, gather, print_inspection
 from study.views.inspection_resources import count_search_trials, describe_time, inspect_resources
-from study.views.inspection_stages import audit_stages
+from study.views.inspection_stages import audit_stages, inspection_config
 from tests.study.command_line import run_cli
 
 SPEC = """
@@ -126,6 +126,15 @@ def test_the_audit_goes_from_the_images_to_the_logits(spec: StudySpec, gathered:
     assert stages["resnet18 features, random weights"].shape == (8, 512)
     assert stages["resnet18 logits"].shape == (8, 2)
     assert all(stage.problem is None for name, stage in stages.items() if name != "files (sides in px)")
+
+
+def test_the_inspected_training_inputs_are_those_of_the_preset(spec: StudySpec, gathered: Gathered) -> None:
+    """The space searches CutMix, which stands in for half of the images, but "none" is none and "strong" has its own."""
+    shares = {}
+    for word in ("default", "none", "strong"):
+        preset = spec.model_copy(update={"train": spec.train.model_copy(update={"augmentation": word})})
+        shares[word] = inspection_config(preset, gathered.prepared)["cutmix_probability"]
+    assert shares == {"default": 0.5, "none": 0.0, "strong": 0.5}
 
 
 def test_problems_of_the_images_are_shown_and_refused_at_the_end(tmp_path: Path) -> None:

@@ -123,19 +123,20 @@ def test_same_seed_same_bits_also_after_a_checkpoint_in_the_middle(precision: st
     assert whole.checkpoint().to_bytes()[-10_000:] == resumed.checkpoint().to_bytes()[-10_000:]
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 3])
-def test_an_epoch_interrupted_between_two_steps_continues_with_the_same_bits(num_steps: int) -> None:
+@pytest.mark.parametrize(("num_steps", "augmentation"), [(1, "default"), (2, "strong"), (3, "default")])
+def test_an_epoch_interrupted_between_two_steps_continues_with_the_same_bits(num_steps: int, augmentation: str) -> None:
+    config = change(augmentation=augmentation)
     data = make_data(num_train=72)  # four steps per epoch
-    whole = start(data=data)
+    whole = start(config, data)
     while not whole.is_finished:
         whole.run_epoch()
-    left = start(data=data)
+    left = start(config, data)
     left.run_epoch()
     answers = iter([False] * (num_steps - 1) + [True])
     with pytest.raises(EpochInterrupted):
         left.run_epoch(should_stop=lambda: next(answers))
     blob = left.checkpoint().to_bytes()
-    resumed = start(data=data, checkpoint=Checkpoint.from_bytes(blob))
+    resumed = start(config, data, checkpoint=Checkpoint.from_bytes(blob))
     assert resumed.epoch == 1
     assert resumed.checkpoint().to_bytes() == blob
     for run in (left, resumed):
