@@ -14,7 +14,18 @@ from search_spaces.errors import UserInputError
 Value = float | int | str | bool
 # Settings that were added after studies had been stored, each with the value that stands for the behavior before it. A
 # configuration with that value does not hold the setting, so that the fingerprints of earlier studies remain valid.
-EARLIER_BEHAVIOR: dict[str, Value] = {"head_precision": "as_backbone", "crop_min_area": 1.0, "crop_max_ratio": 4 / 3}
+EARLIER_BEHAVIOR: dict[str, Value] = {
+    "head_precision": "as_backbone",
+    "crop_min_area": 1.0,
+    "crop_max_ratio": 4 / 3,
+    "optimizer": "sgd",
+    "schedule": "onecycle",
+    "warmup_fraction": 0.05,
+    "ema_decay": 0.0,
+    "clip_norm": 0.0,
+    "accumulate": 1,
+    "tf32": False,
+}
 
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
 
