@@ -14,7 +14,7 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.evaluation import autocast, deterministic_kernels
-from trainables.training.lr_peak import compute_lr_peak_epoch, find_peak_fraction
+from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
 from trainables.training.optimization import build_optimizer, build_schedule
 from trainables.training.steps import OptimizerSteps
 from trainables.training.weight_average import compute_decay
@@ -166,14 +166,15 @@ def test_the_peak_epoch_of_the_cosine_schedule_ends_the_warm_up(num_epochs: int,
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
-    epoch = compute_lr_peak_epoch(find_peak_fraction("cosine", 0.3, fraction), num_epochs)
+    epoch = compute_lr_peak_epoch(find_latest_peak(["cosine"], [0.3], [fraction]), num_epochs)
     # The peak is the first step after the warm-up: within the epoch, or its end.
     assert rates.index(max(rates)) in range(20 * (epoch - 1), 20 * epoch + 1)
 
 
-def test_the_peak_fraction_is_that_of_the_schedule() -> None:
-    assert find_peak_fraction("onecycle", 0.3, 0.05) == 0.3
-    assert find_peak_fraction("cosine", 0.3, 0.05) == 0.05
+def test_the_latest_peak_is_that_of_the_schedules_that_trials_have() -> None:
+    assert find_latest_peak(["onecycle"], [0.3, 0.4], [0.6]) == 0.4
+    assert find_latest_peak(["cosine"], [0.3], [0.05, 0.1]) == 0.1
+    assert find_latest_peak(["onecycle", "cosine"], [0.3], [0.05]) == 0.3
 
 
 def test_clipping_is_torchs() -> None:
