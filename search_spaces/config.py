@@ -31,6 +31,13 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "erase_probability": 0.0,
     "mixup_probability": 0.0,
     "mixup_alpha": 0.2,
+    "optimizer": "sgd",
+    "schedule": "onecycle",
+    "warmup_fraction": 0.05,
+    "ema_decay": 0.0,
+    "clip_norm": 0.0,
+    "accumulate": 1,
+    "tf32": False,
 }
 
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]

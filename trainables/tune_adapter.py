@@ -226,7 +226,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         if checkpoint is None:
             return {"last_finite_epoch": 0}
         self._files.check_attempt(self._attempt)
-        digests = self._files.write_weights(checkpoint.model_state)
+        digests = self._files.write_weights(checkpoint.evaluated_state)
         return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
 
     def _write_events(self, metrics: EpochMetrics) -> None:

@@ -55,7 +55,7 @@ class CamNetwork:
         parameters = [(p, p.requires_grad, p.grad) for p in self.model.parameters()]
         try:
             self.model.eval()
-            with deterministic_kernels(self.device), autocast(self.config, self.device):
+            with deterministic_kernels(self.config, self.device), autocast(self.config, self.device):
                 yield
         finally:
             for module, training in modes:

@@ -71,8 +71,16 @@ class ModelSpec(Section):
 class TrainSpec(Section):
     """[train]: the training settings that all trials of the study share.
 
-    `precision` is that of the backbone. With `head_precision = "fp32"` the classification layer computes in float32 in either
-    case: logits in bfloat16 tie. "as_backbone" is the behavior of studies launched under defaults_version 1.
+    `optimizer = "adamw"` has betas of 0.9 and 0.999; `momentum` is that of SGD alone. AdamW needs smaller learning rates: narrow
+    `search.ranges.max_lr`. `schedule = "onecycle"` has its peak at `lr_peak_fraction` of the steps; `schedule = "cosine"` rises
+    linearly over the first `warmup_fraction` of them and then falls along a cosine.
+    With `ema_decay` above 0, an exponential moving average of the weights is evaluated, predicts and is stored in place of the
+    latest weights; 0.99 to 0.9999 are usual, and the first steps use a smaller decay. `clip_norm` above 0 limits the norm of the
+    gradients of a step. A step of the optimizer uses `accumulate` batches of `batch_size` images.
+    `precision` is that of the backbone; "fp16" is for GPUs without bfloat16, and has a loss scale that adapts itself. `tf32` lets
+    a GPU compute float32 products in TF32; it is refused for trials without a GPU. With `head_precision = "fp32"` the
+    classification layer computes in float32 in either case: logits in bfloat16 tie. "as_backbone" is the behavior of studies
+    launched under defaults_version 1.
     With `crop_min_area` below 1, training images are random crops of at least this share of the area, resized to `image_size`;
     the aspect ratio of a crop is at most `crop_max_ratio` and at least its inverse (torchvision's RandomResizedCrop).
     With `layer_decay` below 1, each layer of the backbone has a learning rate that is smaller by this factor than the layer
@@ -90,7 +98,8 @@ class TrainSpec(Section):
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     batch_size: Annotated[int, Field(ge=2)] = 128
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    tf32: bool = False
     head_precision: Literal["fp32", "as_backbone"] = "fp32"
     channels_last: bool = True
     compile: Literal["none", "inductor", "cuda_graphs"] = "none"
@@ -109,9 +118,15 @@ class TrainSpec(Section):
     erase_probability: Share = 0.0
     mixup_probability: Share = 0.0
     mixup_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
-    lr_peak_fraction: Fraction = 0.3
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["onecycle", "cosine"] = "onecycle"
+    lr_peak_fraction: Fraction = 0.3
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    accumulate: Annotated[int, Field(ge=1)] = 1
     weighted_group: str = ""
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from search_spaces.space import SearchSpace
 from study.spec import sections
 from study.spec.augmentation import fix_what_presets_set, list_excluded_keys
 from study.spec.defaults import CURRENT_VERSION
-from trainables.training.lr_peak import compute_lr_peak_epoch
+from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 
@@ -140,6 +140,7 @@ class StudySpec(sections.Section):
             return problems if space_problems else [*problems, str(error)]
         arms = [arm.name for arm in found]
         problems += [*list_excluded_keys(self.train, found), *self._list_budget_problems(arms)]
+        problems += self._list_tf32_problems()
         for kind in ("cpu", "gpu"):
             value = getattr(self.resources, kind)
             if isinstance(value, dict):
@@ -182,6 +183,19 @@ class StudySpec(sections.Section):
             )
         return problems
 
+    def _list_tf32_problems(self) -> list[str]:
+        """Return a message if an arm whose trials run on a CPU has `train.tf32 = true`."""
+        gpu, device = self.resources.gpu, self.resources.device
+        on_cpu = []
+        for arm in self.arms():
+            held = gpu.get(arm.name, 0.0) if isinstance(gpu, dict) else gpu
+            is_cpu = device == "cpu" or (device == "auto" and held == 0)
+            if is_cpu and dict(arm.space.fixed).get("tf32", self.train.tf32) is True:
+                on_cpu.append(arm.name)
+        return [
+            f"train.tf32 = true needs a GPU, but trials of {', '.join(on_cpu)} run on a CPU; set resources.gpu, or tf32 to false"
+        ][: len(on_cpu)]
+
     def _list_budget_problems(self, arms: Sequence[str]) -> list[str]:
         problems = []
         if self.num_trials is not None and self.num_trials < len(arms):
@@ -223,7 +237,9 @@ class StudySpec(sections.Section):
         """First epoch at which ASHA may stop a trial; by default the peak of the learning rate."""
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
-        return compute_lr_peak_epoch(self.train.lr_peak_fraction, self.search.max_epochs)
+        train = self.train
+        peak = find_latest_peak([train.schedule], [train.lr_peak_fraction], [train.warmup_fraction])
+        return compute_lr_peak_epoch(peak, self.search.max_epochs)
 
 
 def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -> list[str]:

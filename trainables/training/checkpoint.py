@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from trainables.training.epoch_metrics import EpochMetrics
 
 CHECKPOINT_VERSION = 2
 _METADATA_KEY = "abstudy_checkpoint"  # a single key, since safetensors writes several in random order
-_MODEL, _OPTIMIZER, _PARTIAL = "model/", "optimizer/", "partial/"
+_MODEL, _OPTIMIZER, _AVERAGE, _PARTIAL = "model/", "optimizer/", "average/", "partial/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -38,6 +38,19 @@ class PartialEpoch:
     module_state: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossScale:
+    """The state of the loss scale under fp16.
+
+    Attributes:
+        scale: Factor of the loss.
+        num_good_steps: Steps without an overflow since the scale last changed.
+    """
+
+    scale: float
+    num_good_steps: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
     """The complete state that the next epoch depends on.
@@ -49,11 +62,14 @@ class Checkpoint:
         fingerprint: Fingerprint of the trial's configuration.
         epoch: Number of finished epochs.
         model_state: State dict of the model.
-        optimizer_state: Momentum buffers by parameter name; empty before the first step and for momentum 0.
+        optimizer_state: Of SGD, the momentum by parameter name, empty before the first step and for momentum 0; of AdamW, its
+            tensors as "name/exp_avg", "name/exp_avg_sq" and "name/step".
         num_steps: Optimizer steps done, which is the position in the schedule.
         learning_rates: Learning rates of the next step, one per parameter group.
         history: One entry per finished epoch.
         partial: The interrupted epoch; None between two epochs.
+        average_state: State dict of the model with averaged weights; empty without `ema_decay`.
+        loss_scale: State of the loss scale; None unless the precision is fp16.
     """
 
     fingerprint: str
@@ -64,18 +80,27 @@ class Checkpoint:
     learning_rates: tuple[float, ...]
     history: tuple[EpochMetrics, ...]
     partial: PartialEpoch | None = None
+    average_state: Mapping[str, Tensor] = field(default_factory=dict)
+    loss_scale: LossScale | None = None
+
+    @property
+    def evaluated_state(self) -> Mapping[str, Tensor]:
+        """State dict of the model that is evaluated: with averaged weights if there are any."""
+        return self.average_state or self.model_state
 
     @property
     def is_finite(self) -> bool:
         """Whether the last finished epoch had finite metrics and every weight is finite; False before the first epoch."""
         ended_well = bool(self.history) and self.history[-1].is_finite
-        return ended_well and all(bool(torch.isfinite(value).all()) for value in self.model_state.values())
+        weights = (*self.model_state.values(), *self.average_state.values())
+        return ended_well and all(bool(torch.isfinite(value).all()) for value in weights)
 
     def to_bytes(self) -> bytes:
         """Return one safetensors blob: the tensors, and in its metadata a SHA-256 of everything and the other state as JSON."""
         tensors = {
             **{_MODEL + name: _portable(value) for name, value in self.model_state.items()},
             **{_OPTIMIZER + name: _portable(value) for name, value in self.optimizer_state.items()},
+            **{_AVERAGE + name: _portable(value) for name, value in self.average_state.items()},
         }
         partial = None
         if self.partial is not None:
@@ -84,6 +109,8 @@ class Checkpoint:
             if self.partial.module_state is not None:
                 tensors[_PARTIAL + "module_state"] = _portable(self.partial.module_state)
             partial = {"num_batches": self.partial.num_batches, "seconds": self.partial.seconds}
+        # Absent without a loss scale, so that checkpoints without one keep their bytes.
+        loss_scale = {} if self.loss_scale is None else {"loss_scale": asdict(self.loss_scale)}
         state = json.dumps(
             {
                 "version": CHECKPOINT_VERSION,
@@ -93,6 +120,7 @@ class Checkpoint:
                 "learning_rates": list(self.learning_rates),
                 "history": [metrics.model_dump(mode="json") for metrics in self.history],
                 "partial": partial,
+                **loss_scale,
             },
             allow_nan=False,
         )
@@ -127,6 +155,8 @@ class Checkpoint:
             learning_rates=tuple(state["learning_rates"]),
             history=tuple(EpochMetrics.model_validate(metrics, strict=False) for metrics in state["history"]),
             partial=PartialEpoch(**partial) if partial else None,
+            average_state=_select(tensors, _AVERAGE),
+            loss_scale=LossScale(**state["loss_scale"]) if "loss_scale" in state else None,
         )
 
 

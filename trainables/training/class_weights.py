@@ -70,7 +70,12 @@ def compute_weighted_cross_entropy(
     """
     log_probabilities = torch.log_softmax(logits.float(), dim=1)
     smoothed = targets * (1.0 - label_smoothing) + label_smoothing / targets.shape[1]
-    return -(smoothed * class_weights * log_probabilities).sum() / (targets * class_weights).sum()
+    return -(smoothed * class_weights * log_probabilities).sum() / compute_total_weight(targets, class_weights)
+
+
+def compute_total_weight(targets: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the scalar sum over images and classes of target times class weight; see `compute_weighted_cross_entropy`."""
+    return (targets * class_weights).sum()
 
 
 def _group_members(group: str, class_names: Sequence[str], class_groups: Mapping[str, Sequence[str]]) -> frozenset[str]:

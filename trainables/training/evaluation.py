@@ -1,7 +1,7 @@
 """Logits, predictions and F1 scores of a model on a split."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
@@ -15,7 +15,8 @@ from search_spaces.errors import UserInputError, nearest_name
 from trainables.models.inputs import prepare_inputs
 from trainables.training.predictions import Predictions
 
-PRECISIONS = ("bf16", "fp32")
+# Precision -> type of autocast; None for no autocast.
+PRECISIONS: Mapping[str, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
 
 def predict(
@@ -36,7 +37,7 @@ def predict(
         indices: (M,) int64, indices of the split into `images`.
         labels: (N,) int64, labels of the whole image set.
         split: Name of the split.
-        config: Reads `image_size`, `interpolation`, `channels_last` and `precision`.
+        config: Reads `image_size`, `interpolation`, `channels_last`, `precision` and `tf32`.
         device: Device to compute on.
         batch_size: Images per step.
 
@@ -61,7 +62,7 @@ def compute_logits(
     order = torch.from_numpy(np.array(indices, dtype=np.int64))
     batches: list[Tensor] = []
     try:
-        with torch.inference_mode(), deterministic_kernels(device), autocast(config, device):
+        with torch.inference_mode(), deterministic_kernels(config, device), autocast(config, device):
             for chosen in torch.split(order, batch_size):
                 inputs = prepare_inputs(gather_images(images, chosen, device), config)
                 batches.append(model(inputs).float())
@@ -111,9 +112,10 @@ def compute_macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], nu
 
 
 def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManager[None]:
-    """Return the context of one forward pass: bfloat16 autocast, or float32.
+    """Return the context of one forward pass: autocast to bfloat16 or float16, or float32.
 
-    The context caches cast weights until it ends, so it must not span an optimizer step.
+    The context caches cast weights until it ends, so it must not span an optimizer step. A CPU supports float16 too, but most
+    compute it several times slower than bfloat16.
 
     Args:
         config: Reads `precision`.
@@ -125,14 +127,35 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
     precision = config.word("precision")
     if precision not in PRECISIONS:
         raise UserInputError(f"there is no precision {precision!r}{nearest_name(precision, PRECISIONS)}")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def check_device(config: TrialConfig, device: torch.device) -> None:
+    """Raise UserInputError if `train.tf32` is set on a device that has no TF32."""
+    if config["tf32"] and device.type != "cuda":
+        raise UserInputError(
+            f"train.tf32 = true needs a CUDA device, but the trial is on {device.type}; set it to false"
+        )
 
 
 @contextmanager
-def deterministic_kernels(device: torch.device) -> Iterator[None]:
-    """Make cuDNN use deterministic algorithms without TF32 on a CUDA device, and restore its settings afterwards."""
+def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator[None]:
+    """Make a CUDA device use deterministic algorithms, with TF32 only if the configuration allows it; restore the settings after.
+
+    TF32 rounds the inputs of float32 products to 10 bits of mantissa.
+
+    Args:
+        config: Reads `tf32`.
+        device: Device that computes.
+    """
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    allow_tf32, products = bool(config["tf32"]), torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, allow_tf32
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32):
+            yield
+    finally:
+        products.allow_tf32 = before

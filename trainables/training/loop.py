@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
@@ -20,13 +20,17 @@ from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.devices import peak_memory_bytes
 from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
 from trainables.models.inputs import read_augmentation
-from trainables.models.parameter_groups import BACKBONE, HEAD
 from trainables.seeds import torch_generator
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
-from trainables.training.class_weights import compute_class_weights, compute_weighted_cross_entropy
+from trainables.training.class_weights import (
+    compute_class_weights,
+    compute_total_weight,
+    compute_weighted_cross_entropy,
+)
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import (
     autocast,
+    check_device,
     compute_logits,
     compute_per_class_f1,
     deterministic_kernels,
@@ -35,8 +39,8 @@ from trainables.training.evaluation import (
     predict,
 )
 from trainables.training.module_noise import seeded_modules
-from trainables.training.optimization import build_optimizer, build_schedule, find_lr
 from trainables.training.predictions import Predictions
+from trainables.training.steps import OptimizerSteps
 from trainables.training.stopwatch import Stopwatch
 
 
@@ -82,8 +86,10 @@ class TrainingRun:
     """The training of one trial.
 
     Equal configuration, data, kind of device and number of threads give bitwise equal results, whether or not the training
-    was resumed from a checkpoint. Global random state is not changed. The last batch of an epoch is dropped if it is not
-    full, unless the training split is smaller than one batch. Each epoch shuffles the images again.
+    was resumed from a checkpoint. Global random state is not changed. A step of the optimizer uses `accumulate` batches. The
+    last batches of an epoch are dropped if they are not full or do not fill a step, unless the training split is smaller than
+    one step. Each epoch shuffles the images again. With `ema_decay`, metrics, predictions and `state_dict` are those of the
+    averaged weights.
     """
 
     def __init__(
@@ -113,6 +119,7 @@ class TrainingRun:
             raise UserInputError(
                 f"training needs at least 2 images, but the training split has {len(data.splits.train)}"
             )
+        check_device(config, device)
         self.config = config
         self.device = device
         self.stopwatch = Stopwatch(device, enabled=profile)
@@ -126,9 +133,11 @@ class TrainingRun:
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         self._forward = compile_model(self.model, config, device)
         self._batch_size = min(config.whole("batch_size"), len(data.splits.train))
-        self._steps_per_epoch = len(data.splits.train) // self._batch_size
-        self._optimizer = build_optimizer(self.model, config)
-        self._schedule = build_schedule(self._optimizer, config, self._steps_per_epoch)
+        batches_per_epoch = len(data.splits.train) // self._batch_size
+        self._steps = OptimizerSteps(
+            self.model, config, device, batches_per_epoch=batches_per_epoch, batch_size=self._batch_size
+        )
+        self._batches_per_epoch = batches_per_epoch - batches_per_epoch % self._steps.num_accumulated
         self._history: tuple[EpochMetrics, ...] = ()
         self._partial: PartialEpoch | None = None
         if checkpoint is not None:
@@ -148,6 +157,11 @@ class TrainingRun:
     def is_finished(self) -> bool:
         """Whether all epochs are finished."""
         return self.epoch >= self.config.whole("max_epochs")
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is evaluated and stored: the trained one, or with `ema_decay` the one with averaged weights."""
+        return self._steps.averaged_model or self.model
 
     @property
     def num_parameters(self) -> int:
@@ -182,7 +196,7 @@ class TrainingRun:
             backbone_lr=backbone_lr,
             train_seconds=train_seconds,
             evaluate_seconds=time.perf_counter() - started,
-            train_images_per_second=self._steps_per_epoch * self._batch_size / train_seconds,
+            train_images_per_second=self._batches_per_epoch * self._batch_size / train_seconds,
             peak_memory_bytes=peak_memory_bytes(self.device),
             part_seconds=tuple(self.stopwatch.take().items()),
         )
@@ -200,29 +214,27 @@ class TrainingRun:
         indices: NDArray[np.int64] = getattr(self._data.splits, split)
         batch_size = self.config.whole("batch_size")
         return predict(
-            self.model, self._images, indices, self._data.labels, split, self.config, self.device, batch_size
+            self.evaluated_model, self._images, indices, self._data.labels, split, self.config, self.device, batch_size
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return a contiguous copy of the model's state dict on the CPU, under torchvision's names."""
-        return {name: _copy(value) for name, value in self.model.state_dict().items()}
+        """Return a contiguous copy of the evaluated model's state dict on the CPU, under torchvision's names."""
+        return _copy_all(self.evaluated_model.state_dict())
 
     def checkpoint(self) -> Checkpoint:
         """Return a copy of the state that the next epoch depends on."""
-        momentum = {
-            name: _copy(self._optimizer.state[parameter]["momentum_buffer"])
-            for name, parameter in self.model.named_parameters()
-            if self._optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
-        }
+        averaged = self._steps.averaged_model
         return Checkpoint(
             fingerprint=self.config.fingerprint,
             epoch=self.epoch,
-            model_state=self.state_dict(),
-            optimizer_state=momentum,
-            num_steps=self._schedule.last_epoch,
-            learning_rates=tuple(float(lr) for lr in self._schedule.get_last_lr()),
+            model_state=_copy_all(self.model.state_dict()),
+            optimizer_state=_copy_all(self._steps.optimizer_state()),
+            num_steps=self._steps.num_steps,
+            learning_rates=self._steps.learning_rates,
             history=self._history,
             partial=self._partial,
+            average_state={} if averaged is None else _copy_all(averaged.state_dict()),
+            loss_scale=self._steps.loss_scale(),
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -238,19 +250,7 @@ class TrainingRun:
                 f"the checkpoint must fit a model of {len(self._data.class_names)} classes, but does not; "
                 "continue with the image set that it was trained on"
             ) from None
-        parameters = dict(self.model.named_parameters())
-        for name, buffer in checkpoint.optimizer_state.items():
-            target = torch.empty_like(parameters[name], requires_grad=False)
-            self._optimizer.state[parameters[name]]["momentum_buffer"] = target.copy_(buffer)
-        for group, lr in zip(self._optimizer.param_groups, checkpoint.learning_rates, strict=True):
-            group["lr"] = lr
-        self._schedule.load_state_dict(
-            {
-                "last_epoch": checkpoint.num_steps,
-                "_step_count": checkpoint.num_steps + 1,
-                "_last_lr": list(checkpoint.learning_rates),
-            }
-        )
+        self._steps.restore(checkpoint)
         self._history = checkpoint.history
         self._partial = checkpoint.partial
 
@@ -266,11 +266,12 @@ class TrainingRun:
             loss_sum.copy_(self._partial.loss_sum)
         head_lr = backbone_lr = 0.0
         set_training_mode(self.model, self.config)
+        per_step = self._steps.num_accumulated
         module_state = None if self._partial is None else self._partial.module_state
         noise = seeded_modules(self.config.seed, epoch, self.device, module_state)
-        with deterministic_kernels(self.device), noise as module_generator:
+        with deterministic_kernels(self.config, self.device), noise as module_generator:
             for number, chosen in enumerate(self._shuffled_batches(epoch)[num_before:], start=num_before):
-                if number > num_before and should_stop():
+                if number > num_before and number % per_step == 0 and should_stop():
                     self._partial = PartialEpoch(
                         num_batches=number,
                         loss_sum=loss_sum.cpu(),
@@ -280,19 +281,18 @@ class TrainingRun:
                     )
                     raise EpochInterrupted
                 loss_sum += self._compute_loss(chosen, generator)
-                head_lr, backbone_lr = find_lr(self._optimizer, HEAD), find_lr(self._optimizer, BACKBONE)
-                with self.stopwatch.part("optimizer"):
-                    self._optimizer.step()
-                    self._optimizer.zero_grad(set_to_none=True)
-                    self._schedule.step()
-            mean_loss = float(loss_sum) / self._steps_per_epoch
+                if (number + 1) % per_step == 0:
+                    head_lr, backbone_lr = self._steps.head_and_backbone_lr
+                    with self.stopwatch.part("optimizer"):
+                        self._steps.step()
+            mean_loss = float(loss_sum) / self._batches_per_epoch
         self._partial = None
         return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
 
     def _shuffled_batches(self, epoch: int) -> tuple[Tensor, ...]:
         train = np.array(self._data.splits.train, dtype=np.int64)
         order = torch.randperm(len(train), generator=torch_generator(self.config.seed, "shuffling", epoch))
-        used = self._steps_per_epoch * self._batch_size
+        used = self._batches_per_epoch * self._batch_size
         return torch.split(torch.from_numpy(train)[order][:used], self._batch_size)
 
     def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
@@ -310,7 +310,8 @@ class TrainingRun:
             smoothing = self.config.number("label_smoothing")
             loss = compute_weighted_cross_entropy(logits, targets, self._class_weights, smoothing)
         with self.stopwatch.part("backward"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            accumulates = self._steps.num_accumulated > 1
+            self._steps.backward(loss, compute_total_weight(targets, self._class_weights) if accumulates else None)
         return loss.detach()
 
     def _evaluate(self) -> tuple[float, NDArray[np.float64]]:
@@ -318,7 +319,7 @@ class TrainingRun:
         indices = self._data.splits.search
         num_classes = len(self._data.class_names)
         batch_size = self.config.whole("batch_size")
-        logits = compute_logits(self.model, self._images, indices, self.config, self.device, batch_size)
+        logits = compute_logits(self.evaluated_model, self._images, indices, self.config, self.device, batch_size)
         if not np.isfinite(logits).all():
             return math.nan, np.full(num_classes, math.nan)
         labels = self._data.labels[indices]
@@ -327,5 +328,5 @@ class TrainingRun:
         return float(loss), compute_per_class_f1(labels, predicted, num_classes)
 
 
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def _copy_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}

@@ -1,29 +1,64 @@
-"""SGD with a learning rate for the backbone and one for the head, under OneCycle."""
+"""The optimizer, with its learning rates by part of the model, and the schedule of those rates."""
 
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
 from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters
 
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("onecycle", "cosine")
 
-def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.SGD:
-    """Return fused SGD with Nesterov momentum over the trainable parameters.
+# Of the cosine schedule, as factors of the peak: the rate of the first step of a warm-up, and the rate that the cosine falls to.
+WARMUP_START_FACTOR = 0.01
+COSINE_FLOOR_FACTOR = 1e-3
 
-    The learning rate is `max_lr` for the head and `max_lr * backbone_lr_ratio` for the backbone, times a factor of the layer's
-    depth with `layer_decay` below 1 (`trainables.models.parameter_groups`, which also says what takes no weight decay). The
+_MOMENTUM = "momentum_buffer"
+_STATE_ENTRIES: Mapping[type, tuple[str, ...]] = {
+    torch.optim.SGD: (_MOMENTUM,),
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq", "step"),
+}
+
+
+def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimizer:
+    """Return the optimizer over the trainable parameters.
+
+    "sgd" is SGD with Nesterov momentum (Sutskever et al. 2013, On the importance of initialization and momentum in deep
+    learning, ICML); "adamw" is AdamW with betas of 0.9 and 0.999 and an epsilon of 1e-8 (Loshchilov and Hutter 2019, Decoupled
+    Weight Decay Regularization, ICLR), which `momentum` does not affect. The learning rate is `max_lr` for the head and
+    `max_lr * backbone_lr_ratio` for the backbone, times a factor of the layer's depth with `layer_decay` below 1
+    (`trainables.models.parameter_groups`, which also says what takes no weight decay). The
     entry "part" of a parameter group is "backbone" or "head".
 
     Args:
         model: Model of `build_model`.
-        config: Reads `max_lr`, `backbone_lr_ratio`, `layer_decay`, `weight_decay` and `momentum`.
+        config: Reads `optimizer`, `max_lr`, `backbone_lr_ratio`, `layer_decay`, `weight_decay`, `momentum` and `precision`.
+
+    Raises:
+        UserInputError: For an unknown optimizer.
     """
+    name = config.word("optimizer")
+    if name not in OPTIMIZERS:
+        raise UserInputError(f"there is no train.optimizer {name!r}{nearest_name(name, OPTIMIZERS)}")
+    groups, max_lr = _group_parameters(model, config), config.number("max_lr")
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=max_lr, fused=True)
+    momentum = float(config.get("momentum", 0.9))
+    # Where a loss scale skips the first step, the fused SGD (torch 2.13) leaves its momentum unwritten.
+    fused = config.get("precision", "fp32") != "fp16"
+    return torch.optim.SGD(groups, lr=max_lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+
+
+def _group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
     max_lr, decay = config.number("max_lr"), config.number("weight_decay")
     rates = {HEAD: max_lr, BACKBONE: max_lr * config.number("backbone_lr_ratio")}
-    groups: list[dict[str, Any]] = [
+    return [
         {
             "params": list(group.parameters),
             "lr": rates[group.part] * group.scale,
@@ -32,22 +67,57 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.SGD:
         }
         for group in group_parameters(model, config.number("layer_decay"))
     ]
-    momentum = float(config.get("momentum", 0.9))
-    return torch.optim.SGD(groups, lr=max_lr, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 
-def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_epoch: int) -> OneCycleLR:
-    """Return OneCycleLR over all steps of all epochs, to be stepped after each batch.
+def read_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return the optimizer's tensors (not copies): SGD's momentum by parameter name, AdamW's as "name/exp_avg" and so on."""
+    return {
+        key: optimizer.state[parameter][entry]
+        for key, parameter, entry in _list_state(optimizer, model)
+        if optimizer.state.get(parameter, {}).get(entry) is not None
+    }
 
-    The cycle spans the whole trial even if the trial is pruned later. The learning rate rises from max_lr / 25 to max_lr
-    over the first `lr_peak_fraction` of the steps and falls to max_lr / 250,000, both along a cosine. Momentum is constant.
+
+def restore_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of `read_optimizer_state` into the optimizer, in the memory layout of the parameters."""
+    for key, parameter, entry in _list_state(optimizer, model):
+        if key in state:
+            like = torch.zeros((), device=parameter.device) if state[key].ndim == 0 else parameter
+            optimizer.state[parameter][entry] = torch.empty_like(like, requires_grad=False).copy_(state[key])
+
+
+def _list_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> Iterator[tuple[str, nn.Parameter, str]]:
+    for name, parameter in model.named_parameters():
+        for entry in _STATE_ENTRIES[type(optimizer)]:
+            yield name if entry == _MOMENTUM else f"{name}/{entry}", parameter, entry
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, config: TrialConfig, steps_per_epoch: int) -> LRScheduler:
+    """Return the schedule over all steps of all epochs, to be stepped after each step of the optimizer.
+
+    The schedule spans the whole trial even if the trial is pruned later. Momentum is constant.
+
+    "onecycle": the learning rate rises from max_lr / 25 to max_lr over the first `lr_peak_fraction` of the steps and falls to
+    max_lr / 250,000, both along a cosine (Smith and Topin 2019, Super-Convergence).
+    "cosine": over the first `warmup_fraction` of the steps, the learning rate rises linearly from max_lr / 100; then it falls
+    along a cosine toward max_lr / 1000 (Loshchilov and Hutter 2017, SGDR, ICLR). It equals torch's
+    `SequentialLR([LinearLR, CosineAnnealingLR])`.
 
     Args:
         optimizer: Optimizer of `build_optimizer`.
-        config: Reads `max_epochs` and `lr_peak_fraction`.
-        steps_per_epoch: Batches per epoch.
+        config: Reads `schedule`, `max_epochs`, and `lr_peak_fraction` or `warmup_fraction`.
+        steps_per_epoch: Steps of the optimizer per epoch.
+
+    Raises:
+        UserInputError: For an unknown schedule.
     """
+    name = config.word("schedule")
+    if name not in SCHEDULES:
+        raise UserInputError(f"there is no train.schedule {name!r}{nearest_name(name, SCHEDULES)}")
     total_steps = steps_per_epoch * config.whole("max_epochs")
+    if name == "cosine":
+        num_warmup_steps = round(config.number("warmup_fraction") * total_steps)
+        return LambdaLR(optimizer, _make_cosine(num_warmup_steps, total_steps))
     peak_fraction = float(config.get("lr_peak_fraction", 0.3))
     if peak_fraction * total_steps == 1.0:  # torch divides by the number of steps before the peak, here 0
         peak_fraction *= 1.0 - 1e-9
@@ -58,6 +128,26 @@ def build_schedule(optimizer: torch.optim.SGD, config: TrialConfig, steps_per_ep
         pct_start=peak_fraction,
         cycle_momentum=False,
     )
+
+
+def _make_cosine(num_warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    """Return the learning rate of a 0-based step, as a factor of its peak."""
+
+    def compute_factor(step: int) -> float:
+        if step < num_warmup_steps:
+            return WARMUP_START_FACTOR + (1.0 - WARMUP_START_FACTOR) * step / num_warmup_steps
+        progress = (step - num_warmup_steps) / max(1, total_steps - num_warmup_steps)
+        return COSINE_FLOOR_FACTOR + (1.0 - COSINE_FLOOR_FACTOR) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+    return compute_factor
+
+
+def restore_schedule(schedule: LRScheduler, num_steps: int, learning_rates: tuple[float, ...]) -> None:
+    """Put the schedule and its optimizer at the step after `num_steps` steps, with the learning rates of that step."""
+    for group, lr in zip(schedule.optimizer.param_groups, learning_rates, strict=True):
+        group["lr"] = lr
+    position = {"last_epoch": num_steps, "_step_count": num_steps + 1, "_last_lr": list(learning_rates)}
+    schedule.load_state_dict({**schedule.state_dict(), **position})
 
 
 def find_lr(optimizer: torch.optim.Optimizer, part: str) -> float:

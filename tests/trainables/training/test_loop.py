@@ -53,6 +53,7 @@ CONFIG = TrialConfig(
         "momentum": 0.9,
     },
 )
+SMALL_BATCHES: dict[str, Value] = {"batch_size": 8, "accumulate": 2}
 TIMINGS = {"train_seconds": 0.0, "evaluate_seconds": 0.0, "train_images_per_second": 0.0, "peak_memory_bytes": 0}
 
 
@@ -143,6 +144,103 @@ def test_an_epoch_interrupted_between_two_steps_continues_with_the_same_bits(num
         run.run_epoch()
         assert_same_run(whole, run)
         assert run.checkpoint().partial is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "optimizer": "adamw",
+            "max_lr": 0.001,
+            "schedule": "cosine",
+            "ema_decay": 0.9,
+            "clip_norm": 1.0,
+            "accumulate": 2,
+        },
+        {"precision": "fp16", "clip_norm": 1.0, "max_lr": 0.001},
+    ],
+)
+def test_other_recipes_also_continue_in_the_middle_of_an_epoch(changes: dict[str, Value]) -> None:
+    data, config = make_data(num_train=64), change(**changes, image_size=8, max_epochs=1)  # four batches
+    whole, left = start(config, data), start(config, data)
+    whole.run_epoch()
+    with pytest.raises(EpochInterrupted):
+        left.run_epoch(should_stop=lambda: True)
+    blob = left.checkpoint().to_bytes()
+    resumed = start(config, data, checkpoint=Checkpoint.from_bytes(blob))
+    assert resumed.checkpoint().to_bytes() == blob
+    resumed.run_epoch()
+    assert_same_run(whole, resumed)
+    assert whole.checkpoint().to_bytes()[-10_000:] == resumed.checkpoint().to_bytes()[-10_000:]
+
+
+def test_averaged_weights_are_evaluated_predict_and_are_stored() -> None:
+    run = start(change(ema_decay=0.9, max_epochs=1, max_lr=0.001))
+    metrics = run.run_epoch()
+    state, checkpoint = run.state_dict(), run.checkpoint()
+    assert all(torch.equal(value, checkpoint.evaluated_state[name]) for name, value in state.items())
+    assert not torch.equal(state["fc.weight"], checkpoint.model_state["fc.weight"])
+    assert torch.equal(run.model.state_dict()["fc.weight"], checkpoint.model_state["fc.weight"])
+    model = build_model(run.config, len(CLASSES))
+    model.load_state_dict(state)
+    indices = np.sort(DATA.splits.search)
+    logits = compute_logits(model, place_images(DATA.images, CPU), indices, run.config, CPU, 16)
+    predictions = run.predict("search")
+    np.testing.assert_allclose(predictions.logits, logits, rtol=1e-4, atol=1e-4)
+    chosen = predictions.probabilities[np.arange(12), predictions.labels]
+    assert metrics.search_loss == pytest.approx(-np.log(chosen).mean(), rel=1e-5)
+
+
+def test_accumulated_batches_train_as_one_batch_would() -> None:
+    """A frozen backbone evaluates its BatchNorm, so that no statistics depend on the size of a batch."""
+    plain: dict[str, Value] = {"flip_probability": 0.0, "rotation_degrees": 0.0, "brightness_fraction": 0.0}
+    config = change(**plain, freeze=True, cutmix_probability=0.0)
+    whole, accumulated = start(config), start(dataclasses.replace(config, fixed={**config.fixed, **SMALL_BATCHES}))
+    asked: list[int] = []
+    for run in (whole, accumulated):  # 40 images: 32 in two steps of one batch, or of two
+        run.run_epoch(should_stop=lambda: bool(asked.append(1)))
+    assert len(asked) == 2
+    assert accumulated.checkpoint().num_steps == whole.checkpoint().num_steps == 2
+    assert accumulated.checkpoint().learning_rates == whole.checkpoint().learning_rates
+    for name in ("fc.weight", "fc.bias"):
+        torch.testing.assert_close(accumulated.state_dict()[name], whole.state_dict()[name], rtol=1e-4, atol=1e-6)
+    rate = accumulated.history[0].train_images_per_second * accumulated.history[0].train_seconds
+    assert rate == pytest.approx(32)
+
+
+def test_an_epoch_with_fewer_batches_than_a_step_is_one_step() -> None:
+    run = start(change(batch_size=16, accumulate=9, max_epochs=1, freeze=True), make_data(num_train=40))
+    run.run_epoch()
+    assert run.checkpoint().num_steps == 1
+
+
+def test_settings_may_be_hyperparameters() -> None:
+    """`batch_size`, `max_epochs` and the whole recipe are read from either place."""
+    recipe: dict[str, Value] = {
+        "batch_size": 8,
+        "max_epochs": 1,
+        "momentum": 0.5,
+        "ema_decay": 0.5,
+        "schedule": "cosine",
+    }
+    fixed = start(change(**recipe, freeze=True))
+    others = {name: value for name, value in CONFIG.fixed.items() if name not in recipe}
+    searched = start(
+        dataclasses.replace(
+            CONFIG, hyperparameters={**CONFIG.hyperparameters, **recipe}, fixed={**others, "freeze": True}
+        )
+    )
+    for run in (fixed, searched):
+        run.run_epoch()
+        assert run.is_finished
+    assert_same_run(fixed, searched)
+
+
+def test_tf32_is_refused_on_a_cpu() -> None:
+    with pytest.raises(
+        UserInputError, match=r"train\.tf32 = true needs a CUDA device, but the trial is on cpu; set it"
+    ):
+        start(change(tf32=True))
 
 
 def test_an_epoch_is_not_interrupted_before_its_first_step_or_after_its_last() -> None:
@@ -412,9 +510,18 @@ def test_macro_f1_counts_absent_classes_and_ignores_the_order() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_gpu_repeats_its_bits_too(precision: str) -> None:
-    config, cuda = change(precision=precision, image_size=32), torch.device("cuda")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "fp32"},
+        {"precision": "bf16"},
+        {"precision": "fp16", "clip_norm": 1.0, "accumulate": 2},
+        {"precision": "fp16", "optimizer": "adamw", "max_lr": 0.001, "ema_decay": 0.9},
+        {"precision": "fp32", "tf32": True, "schedule": "cosine"},
+    ],
+)
+def test_a_gpu_repeats_its_bits_too(changes: dict[str, Value]) -> None:
+    config, cuda = change(**changes, image_size=32), torch.device("cuda")
     whole, first = TrainingRun(config, DATA, device=cuda), TrainingRun(config, DATA, device=cuda)
     whole.run_epoch()
     first.run_epoch()
