@@ -15,7 +15,7 @@ def compute_decay(num_averaged: int, max_decay: float) -> float:
     Without this warm-up, the untrained head would keep a share of decay^n in the average, which is 37 % after 1000 steps with
     a decay of 0.999; a fine-tuning trial often has no more.
     """
-    return min(max_decay, 1.0 - (1.0 + num_averaged) ** -WARMUP_POWER)
+    return min(max_decay, 1.0 - float((1.0 + num_averaged) ** -WARMUP_POWER))
 
 
 class WeightAverage:
@@ -55,4 +55,4 @@ class WeightAverage:
     ) -> None:
         # The count on the CPU, since reading `num_averaged` would wait for the device.
         decay = compute_decay(int(self._averaged.n_averaged), self._decay)
-        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)
+        get_ema_multi_avg_fn(decay)(averaged, current, num_averaged)  # type: ignore[no-untyped-call]
