@@ -9,6 +9,7 @@ from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import SOURCES
+from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -125,7 +126,7 @@ class TrainSpec(Section):
     lr_peak_fraction: Fraction = 0.3
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     accumulate: Annotated[int, Field(ge=1)] = 1
     weighted_group: str = ""
 
@@ -135,6 +136,12 @@ class TrainSpec(Section):
             raise ValueError(
                 f"crop_padding < image_size ({self.image_size}) must hold, but crop_padding is {self.crop_padding}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _accumulation_outside_of_graphs(self) -> "TrainSpec":
+        if self.accumulate > 1 and self.compile == "cuda_graphs":
+            raise ValueError(ACCUMULATION_IN_GRAPHS)
         return self
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
-from tests.trainables.training.test_loop import CONFIG, CPU, DATA
+from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
 from trainables import tune_adapter
 from trainables.records.record import RECORD, TrialRecord, TrialState
 from trainables.records.store import Store
@@ -75,9 +76,10 @@ def predict(root: Path, record: TrialRecord) -> Any:
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [CONFIG, change(ema_decay=0.9)])
+def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path, config: TrialConfig) -> None:
     folder = tmp_path / TrialPaths(stage="confirmation", trial_id="00000").folder
-    trainable = make_trainable(folder, ("search", "confirm"), PoisonedRun(CONFIG, DATA, device=CPU))
+    trainable = make_trainable(folder, ("search", "confirm"), PoisonedRun(config, DATA, device=CPU))
     first = trainable.step()
     expected = trainable._run.predict("test")
     last = trainable.step()
@@ -85,7 +87,7 @@ def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path) -> None:
     details = last["report"]["details"]
     assert "last_finite_epoch" not in first["report"]["details"]
     assert details["last_finite_epoch"] == 1
-    record = RUNNING.updated(diverged=True, state=TrialState.FAILED, digests=dict(details["digests"]))
+    record = RUNNING.updated(config=config, diverged=True, state=TrialState.FAILED, digests=dict(details["digests"]))
     predictions, is_by_model = predict(tmp_path, record)
     assert is_by_model
     np.testing.assert_array_equal(predictions.logits, expected.logits)

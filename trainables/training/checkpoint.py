@@ -24,10 +24,10 @@ class PartialEpoch:
     """An epoch that was interrupted before its last step.
 
     Attributes:
-        num_batches: Steps done.
-        loss_sum: () float32, sum of the losses of those steps.
+        num_batches: Batches done, which fill whole steps of the optimizer.
+        loss_sum: () float32, sum of the losses of those batches.
         generator_state: uint8, state of the augmentation's generator.
-        seconds: Wall time of those steps.
+        seconds: Wall time of those batches.
         module_state: uint8, state of the generator of dropout and stochastic depth; None in checkpoints from before it was held.
     """
 

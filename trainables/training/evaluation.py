@@ -131,14 +131,6 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def check_device(config: TrialConfig, device: torch.device) -> None:
-    """Raise UserInputError if `train.tf32` is set on a device that has no TF32."""
-    if config["tf32"] and device.type != "cuda":
-        raise UserInputError(
-            f"train.tf32 = true needs a CUDA device, but the trial is on {device.type}; set it to false"
-        )
-
-
 @contextmanager
 def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator[None]:
     """Make a CUDA device use deterministic algorithms, with TF32 only if the configuration allows it; restore the settings after.

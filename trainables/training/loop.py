@@ -30,7 +30,6 @@ from trainables.training.class_weights import (
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import (
     autocast,
-    check_device,
     compute_logits,
     compute_per_class_f1,
     deterministic_kernels,
@@ -40,7 +39,7 @@ from trainables.training.evaluation import (
 )
 from trainables.training.module_noise import seeded_modules
 from trainables.training.predictions import Predictions
-from trainables.training.steps import OptimizerSteps
+from trainables.training.steps import OptimizerSteps, check_recipe
 from trainables.training.stopwatch import Stopwatch
 
 
@@ -119,7 +118,7 @@ class TrainingRun:
             raise UserInputError(
                 f"training needs at least 2 images, but the training split has {len(data.splits.train)}"
             )
-        check_device(config, device)
+        check_recipe(config, device)
         self.config = config
         self.device = device
         self.stopwatch = Stopwatch(device, enabled=profile)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
 from trainables.models.parameter_groups import BACKBONE, HEAD
 from trainables.training.checkpoint import Checkpoint, LossScale
 from trainables.training.optimization import (
@@ -16,7 +17,29 @@ from trainables.training.optimization import (
     restore_optimizer_state,
     restore_schedule,
 )
+from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS
 from trainables.training.weight_average import WeightAverage
+
+
+def check_recipe(config: TrialConfig, device: torch.device) -> None:
+    """Check the settings that not every device supports, or that exclude each other.
+
+    Args:
+        config: Reads `tf32`, `accumulate` and `compile`.
+        device: Device that trains.
+
+    Raises:
+        UserInputError: Listing all problems.
+    """
+    problems = []
+    if config["tf32"] and device.type != "cuda":
+        problems.append(
+            f"train.tf32 = true needs a CUDA device, but the trial is on {device.type}; set it to false, or train on a GPU"
+        )
+    if config.whole("accumulate") > 1 and config.get("compile", "none") == "cuda_graphs":
+        problems.append(ACCUMULATION_IN_GRAPHS)
+    if problems:
+        raise UserInputError("; ".join(problems))
 
 
 class OptimizerSteps:

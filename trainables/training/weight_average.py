@@ -15,7 +15,7 @@ def compute_decay(num_averaged: int, max_decay: float) -> float:
     Without this warm-up, the untrained head would keep a share of decay^n in the average, which is 37 % after 1000 steps with
     a decay of 0.999; a fine-tuning trial often has no more.
     """
-    return float(min(max_decay, 1.0 - (1.0 + num_averaged) ** -WARMUP_POWER))
+    return min(max_decay, 1.0 - float((1.0 + num_averaged) ** -WARMUP_POWER))
 
 
 class WeightAverage:

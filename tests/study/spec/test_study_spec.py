@@ -53,6 +53,27 @@ def test_first_rung_is_the_lr_peak_unless_given() -> None:
         with_overrides(spec, ["search.asha.first_rung=11"], "test")
 
 
+@pytest.mark.parametrize(("fraction", "rung"), [(0.05, 1), (0.15, 2), (0.5, 5)])
+def test_under_the_cosine_schedule_the_first_rung_is_the_end_of_the_warm_up(fraction: float, rung: int) -> None:
+    overrides = ["search.max_epochs=10", 'train.schedule="cosine"', f"train.warmup_fraction={fraction}"]
+    assert load_spec("cifar10-cpu", overrides)[0].first_rung == rung
+
+
+def test_tf32_is_refused_for_the_arms_that_run_on_a_cpu() -> None:
+    with pytest.raises(UserInputError, match=r"tf32 = true needs a GPU, but trials of resnet18, resnet50 run on a CPU"):
+        load_spec("cifar10-cpu", ["train.tf32=true"])
+    with pytest.raises(UserInputError, match=r"trials of resnet50 run on a CPU; set resources\.gpu, or tf32 to false"):
+        load_spec("cifar10-cpu", ["train.tf32=true", "resources.gpu={resnet18=1, resnet50=0}"])
+    with pytest.raises(UserInputError, match=r"trials of resnet18, resnet50 run on a CPU"):
+        load_spec("cifar10-cpu", ["train.tf32=true", "resources.gpu=1", 'resources.device="cpu"'])
+    assert load_spec("cifar10-cpu", ["train.tf32=true", "resources.gpu=1"])[0].train.tf32
+
+
+def test_accumulation_in_cuda_graphs_is_refused() -> None:
+    with pytest.raises(UserInputError, match=r'train\.accumulate > 1 cannot be combined .* use "inductor" or "none"'):
+        load_spec("cifar10-cpu", ["train.accumulate=2", 'train.compile="cuda_graphs"'])
+
+
 def test_resources_per_arm() -> None:
     spec, _ = load_spec("cifar10-cpu", ["resources.gpu.resnet18=0.5", "resources.gpu.resnet50=1"])
     assert spec.resources.of_arm("gpu", "resnet18") == 0.5

@@ -236,11 +236,12 @@ def test_settings_may_be_hyperparameters() -> None:
     assert_same_run(fixed, searched)
 
 
-def test_tf32_is_refused_on_a_cpu() -> None:
-    with pytest.raises(
-        UserInputError, match=r"train\.tf32 = true needs a CUDA device, but the trial is on cpu; set it"
-    ):
-        start(change(tf32=True))
+def test_a_recipe_that_cannot_train_here_is_refused_with_all_reasons() -> None:
+    message = (
+        r"train\.tf32 = true needs a CUDA device, but the trial is on cpu; .*; train\.accumulate > 1 cannot be combined"
+    )
+    with pytest.raises(UserInputError, match=message):
+        start(change(tf32=True, accumulate=2, compile="cuda_graphs"))
 
 
 def test_an_epoch_is_not_interrupted_before_its_first_step_or_after_its_last() -> None:
