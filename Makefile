@@ -1,4 +1,4 @@
-# make demo | test | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
+# make demo | test | test-lowest | test-newest | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
 # bench-memory | faults | validate-statistics |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
+.PHONY: install demo test test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -30,6 +30,19 @@ demo: $(STAMP)
 # Two workers, which take the tests file by file.
 test: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults"
+
+# The tests on the lowest and on the newest versions of the dependencies, each in an environment of its own, whose versions are
+# in .venv/lowest.txt and .venv/newest.txt. PYTHON=python3.13 chooses the interpreter. uv takes the lowest versions that have
+# binaries for it; grad-cam has none.
+RESOLUTION_lowest := lowest-direct
+RESOLUTION_newest := highest
+test-lowest test-newest: test-%: $(STAMP)
+	$(BIN)/uv pip compile --quiet --python $(PYTHON) --resolution $(RESOLUTION_$*) --only-binary :all: --no-binary grad-cam \
+		--extra dev pyproject.toml --output-file $(VENV)/$*.txt
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/$*
+	$(BIN)/uv pip sync --quiet --python $(VENV)/$*/bin/python $(VENV)/$*.txt
+	$(BIN)/uv pip install --quiet --python $(VENV)/$*/bin/python --no-deps --editable .
+	$(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults"
 
 # One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
 # Ten minutes on two cores.

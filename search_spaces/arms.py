@@ -34,12 +34,20 @@ def split_into_arms(space: SearchSpace, factor: str | None) -> tuple[Arm, ...]:
     parameter = space[factor]
     if not isinstance(parameter, CategoricalParameter):
         raise UserInputError(
-            f"the factor must be a categorical parameter, but {factor!r} is a range of numbers; "
-            "to compare values of it, use a [design] or [configurations]"
+            f"the factor must be a categorical parameter, but {factor!r} is a range of numbers; give it two or more levels"
         )
     if len(parameter.choices) < 2:
         raise UserInputError(f"the factor {factor!r} needs two levels, but has only {parameter.choices[0]!r}")
-    return tuple(Arm(name=str(level), space=space.with_fixed({factor: level})) for level in parameter.choices)
+    return tuple(
+        Arm(name=_name_level(factor, level), space=space.with_fixed({factor: level})) for level in parameter.choices
+    )
+
+
+def _name_level(factor: str, level: Value) -> str:
+    """Return the level if it is a word; a number, true or false alone would not tell what it is."""
+    if isinstance(level, str) and level:
+        return level
+    return f"{factor}={str(level).lower() if isinstance(level, bool) else level}"
 
 
 def make_fixed_arm(name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:

@@ -1,38 +1,26 @@
-"""The search spaces that a spec can name."""
+"""The search spaces that a spec can name: one TOML file each, beside this module."""
 
-from collections.abc import Mapping
+import tomllib
+from functools import cache
+from importlib import resources
 
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.space import CategoricalParameter, Condition, FloatParameter, SearchSpace
+from search_spaces.space import SearchSpace
+from search_spaces.space_tables import parse_space
 
-TRANSFER_LEARNING = SearchSpace(
-    name="transfer_learning",
-    parameters=(
-        # Names of other libraries may take the place of these (`trainables.models.catalog`).
-        CategoricalParameter(name="backbone", choices=("resnet18", "resnet50"), entry_points="abstudy.backbones"),
-        # Learning rate of the head at the peak of OneCycle.
-        FloatParameter(name="max_lr", low=1e-3, high=1.0, log=True),
-        # Learning rate of the backbone / learning rate of the head.
-        FloatParameter(name="backbone_lr_ratio", low=1e-3, high=1.0, log=True),
-        FloatParameter(name="cutmix_probability", low=0.0, high=1.0),
-        CategoricalParameter(name="class_weighting", choices=("none", "inverse_frequency", "group")),
-        FloatParameter(
-            name="class_weight_strength",
-            low=0.0,
-            high=1.0,
-            condition=Condition(parent="class_weighting", values=("inverse_frequency", "group")),
-        ),
-        CategoricalParameter(name="interpolation", choices=("bicubic", "bilinear")),
-        FloatParameter(name="weight_decay", low=1e-6, high=1e-2, log=True),
-        FloatParameter(name="label_smoothing", low=0.0, high=0.2),
-    ),
-)
-
-SPACES: Mapping[str, SearchSpace] = {TRANSFER_LEARNING.name: TRANSFER_LEARNING}
+SUFFIX = ".toml"
 
 
+def space_names() -> tuple[str, ...]:
+    """Return the names of the shipped spaces."""
+    files = resources.files("search_spaces").iterdir()
+    return tuple(sorted(f.name.removesuffix(SUFFIX) for f in files if f.name.endswith(SUFFIX)))
+
+
+@cache
 def load_space(name: str) -> SearchSpace:
     """Return the space called `name`; raise UserInputError with the nearest name if there is none."""
-    if name not in SPACES:
-        raise UserInputError(f"there is no search space {name!r}{nearest_name(name, SPACES)}")
-    return SPACES[name]
+    if name not in space_names():
+        raise UserInputError(f"there is no search space {name!r}{nearest_name(name, space_names())}")
+    text = (resources.files("search_spaces") / f"{name}{SUFFIX}").read_text(encoding="utf-8")
+    return parse_space(name, tomllib.loads(text))

@@ -142,6 +142,30 @@ class SearchSpace:
                 return parameter
         raise UserInputError(f"the space {self.name!r} has no parameter {name!r}{nearest_name(name, self.names)}")
 
+    def values_of(self, name: str) -> tuple[Value, ...]:
+        """Return the one value of a fixed parameter, the choices of a searched one, or the ends of its range; else ()."""
+        if name in dict(self.fixed):
+            return (dict(self.fixed)[name],)
+        if name not in self.names:
+            return ()
+        parameter = self[name]
+        return parameter.choices if isinstance(parameter, CategoricalParameter) else (parameter.low, parameter.high)
+
+    def with_parameter(self, parameter: Parameter) -> "SearchSpace":
+        """Return the space with one more parameter, or with `parameter` in place of the one of the same name."""
+        if parameter.name in self.names:
+            changed = tuple(parameter if p.name == parameter.name else p for p in self.parameters)
+            return replace(self, parameters=tuple(p for p in changed if _can_apply(p, changed, dict(self.fixed))))
+        return replace(self, parameters=(*self.parameters, parameter))
+
+    def middle(self) -> dict[str, Value]:
+        """Return the configuration in the middle of the space: the (geometric) mean of each range, and first choices."""
+        chosen: dict[str, Value] = dict(self.fixed)
+        for parameter in self.parameters:
+            if parameter.condition is None or parameter.condition.holds(chosen):
+                chosen[parameter.name] = _middle(parameter)
+        return chosen
+
     def with_fixed(self, values: Mapping[str, Value]) -> "SearchSpace":
         """Return the space with some parameters fixed instead of searched.
 
@@ -191,9 +215,7 @@ class SearchSpace:
                 if isinstance(old, FloatParameter)
                 else replace(old, low=int(low), high=int(high))
             )
-        narrowed = tuple(new if p.name == name else p for p in self.parameters)
-        fixed = dict(self.fixed)
-        return replace(self, parameters=tuple(p for p in narrowed if _can_apply(p, narrowed, fixed)))
+        return self.with_parameter(new)
 
     def check(self, hyperparameters: Mapping[str, Value]) -> dict[str, Value]:
         """Return `hyperparameters`, validated, together with the space's fixed values.
@@ -218,6 +240,15 @@ class SearchSpace:
             if chosen[name] != value:
                 raise UserInputError(f"{name} is fixed at {chosen[name]!r}, but got {value!r}")
         return chosen
+
+
+def _middle(parameter: Parameter) -> Value:
+    if isinstance(parameter, CategoricalParameter):
+        return parameter.choices[0]
+    if isinstance(parameter, FloatParameter):
+        low, high = parameter.low, parameter.high
+        return float((low * high) ** 0.5) if parameter.log else (low + high) / 2
+    return (parameter.low + parameter.high) // 2
 
 
 def _can_apply(parameter: Parameter, parameters: Sequence[Parameter], fixed: Mapping[str, Value]) -> bool:

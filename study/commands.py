@@ -95,7 +95,8 @@ def launch(
         warm_start = check_test_is_unseen(warm_start, loaded, prepared)
         if warm_start.note:
             _print_line(warm_start.note, console)
-    for sentence in describe_changed_settings(configurations, prepared.fixed):
+    settings = {arm.name: prepared.fixed | dict(arm.space.fixed) for arm in loaded.arms()}
+    for sentence in describe_changed_settings(configurations, settings):
         _print_line(sentence, console)
     for rare in list_rare_classes(prepared.image_set, prepared.splits):
         _print_line(f"warning: {rare.problem}", console)

@@ -112,7 +112,7 @@ class Driver:
         wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
         order = (*ranking_seeds(self.study.spec), *confirmation_seeds(self.study.spec))
         wanted.sort(key=lambda trial: order.index(trial.config.seed))
-        director = ConfirmationDirector(self.study.book, wanted, self.study.spec.search.max_epochs)
+        director = ConfirmationDirector(self.study.book, wanted)
         self._run(director, "confirmation", ("search", "confirm"))
 
     def _run(self, director: Director, stage: str, splits: tuple[str, ...]) -> None:

@@ -24,7 +24,7 @@ class Findings:
         factor: hyperparameter that distinguishes the arms.
         gate: macro-F1 that every arm must exceed; None without a gate.
         search: one per arm.
-        rungs: epochs at which ASHA decides; empty where it is off.
+        rungs: epochs at which ASHA decides in some arm; empty where it is off.
         rung_findings: one per arm and rung.
         importances: of the hyperparameters, arm by arm.
         tuning_curves: of arms with enough full trials.

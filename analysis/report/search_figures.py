@@ -28,12 +28,16 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
     Pruned trials have no score at the last epoch; ticks at the lower edge mark their scores at the rung.
     """
     arms = list(dict.fromkeys(s.arm for s in scores))
-    rungs = list(dict.fromkeys(s.epoch for s in scores))
+    rungs = sorted({s.epoch for s in scores})
     size = (3.4 * max(len(arms), 1) + 0.8, 3.0 * max(len(rungs), 1) + 1.0)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(max(len(rungs), 1), max(len(arms), 1), sharex=True, sharey=True, squeeze=False)
+    # An arm with another number of epochs has rungs of its own.
+    for axes in panels.flat:
+        axes.set_visible(False)
     for place in scores:
         axes = panels[rungs.index(place.epoch), arms.index(place.arm)]
+        axes.set_visible(True)
         color = ARM_COLORS[arms.index(place.arm) % len(ARM_COLORS)]
         _draw_rung(axes, place, color)
     # Space at the lower edge for the ticks of pruned trials.
@@ -43,8 +47,8 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
     for axes in panels[-1]:
         axes.set_xlabel("macro-F1 at the rung (%)")
     figure.suptitle("Rung score vs. final score", size=11)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    used = next(axes for axes in panels.flat if axes.get_visible() or not scores)
+    figure.legend(*used.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 

@@ -1,7 +1,7 @@
 """Early stopping: rung scores against final scores, and the device time that stopping saved."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,25 +35,20 @@ class RungScores:
     num_reached: int
 
 
-def compute_rung_scores(
-    records: Sequence[TrialRecord], rungs: Sequence[int], max_epochs: int
-) -> tuple[RungScores, ...]:
+def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]) -> tuple[RungScores, ...]:
     """Return the scores at every rung, arm by arm in the order of the arms' names.
 
     Args:
         records: of the search.
-        rungs: epochs at which ASHA decides, each below `max_epochs`.
-        max_epochs: epochs of a full trial.
+        rungs: epochs at which ASHA decides, by arm.
     """
     found = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm]
-        for epoch in rungs:
+        for epoch in rungs.get(arm, ()):
             reached = [(r, score) for r in own if (score := _score_at(r, epoch)) is not None]
             completed = [
-                (score, r.last_macro_f1)
-                for r, score in reached
-                if ran_every_epoch(r, max_epochs) and r.last_macro_f1 is not None
+                (score, r.last_macro_f1) for r, score in reached if ran_every_epoch(r) and r.last_macro_f1 is not None
             ]
             found.append(
                 RungScores(
@@ -68,7 +63,7 @@ def compute_rung_scores(
 
 
 def compute_rung_findings(
-    records: Sequence[TrialRecord], rungs: Sequence[int], max_epochs: int
+    records: Sequence[TrialRecord], rungs: Mapping[str, Sequence[int]]
 ) -> tuple[RungFinding, ...]:
     """Return per arm and rung the number of trials that reached it and were stopped there, and the rank correlation.
 
@@ -78,10 +73,9 @@ def compute_rung_findings(
 
     Args:
         records: of the search.
-        rungs: epochs at which ASHA decides, each below `max_epochs`.
-        max_epochs: epochs of a full trial.
+        rungs: epochs at which ASHA decides, by arm.
     """
-    return tuple(_find(scores) for scores in compute_rung_scores(records, rungs, max_epochs))
+    return tuple(_find(scores) for scores in compute_rung_scores(records, rungs))
 
 
 def compute_rank_interval(correlation: float, num_trials: int) -> Interval | None:
@@ -103,7 +97,7 @@ def compute_rank_interval(correlation: float, num_trials: int) -> Interval | Non
     return Interval(estimate=correlation, low=math.tanh(center - half), high=math.tanh(center + half))
 
 
-def compute_saved_device_seconds(records: Sequence[TrialRecord], max_epochs: int) -> dict[str, float]:
+def compute_saved_device_seconds(records: Sequence[TrialRecord]) -> dict[str, float]:
     """Return per arm the device-seconds that the remaining epochs of its pruned trials would have used.
 
     The remaining epochs count at the trial's own device-seconds per epoch. The first epoch, which includes the set-up, is left
@@ -111,12 +105,12 @@ def compute_saved_device_seconds(records: Sequence[TrialRecord], max_epochs: int
 
     Args:
         records: of the search.
-        max_epochs: epochs of a full trial.
     """
     saved = dict.fromkeys(sorted({r.config.arm for r in records}), 0.0)
     for record in records:
         if record.state is TrialState.PRUNED and record.epochs:
-            saved[record.config.arm] += (max_epochs - record.epochs[-1].epoch) * _seconds_per_epoch(record)
+            num_left = record.config.whole("max_epochs") - record.epochs[-1].epoch
+            saved[record.config.arm] += num_left * _seconds_per_epoch(record)
     return saved
 
 

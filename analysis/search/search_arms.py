@@ -8,15 +8,15 @@ from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 
 
-def compute_search_arms(records: Sequence[TrialRecord], max_epochs: int) -> tuple[SearchArm, ...]:
+def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]:
     """Return each arm's trials by state, its share of the device-seconds, what stopping saved, and its best trial."""
-    saved = compute_saved_device_seconds(records, max_epochs)
+    saved = compute_saved_device_seconds(records)
     total = sum(r.device_seconds for r in records)
     found = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm]
         spent = sum(r.device_seconds for r in own)
-        best = next(iter(best_trials(own, arm, max_epochs)), None)
+        best = next(iter(best_trials(own, arm)), None)
         states = [r.state for r in own]
         found.append(
             SearchArm(

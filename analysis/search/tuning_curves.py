@@ -25,28 +25,25 @@ FIRST_SHARE = 0.95
 MIN_COMPLETE = 3
 
 
-def compute_tuning_curves(
-    records: Sequence[TrialRecord], max_epochs: int, *, is_independent: bool
-) -> tuple[TuningCurve, ...]:
+def compute_tuning_curves(records: Sequence[TrialRecord], *, is_independent: bool) -> tuple[TuningCurve, ...]:
     """Return the curve of each arm with at least `MIN_COMPLETE` trials that ran every epoch, in the order of names.
 
     Args:
         records: of the search.
-        max_epochs: epochs of a full trial.
         is_independent: whether no trial depends on the results of others; the curves have an expectation and a band only then.
     """
     curves = []
     for arm in sorted({r.config.arm for r in records}):
         own = [r for r in records if r.config.arm == arm and r.state.is_finished and r.device_seconds > 0]
         own.sort(key=lambda r: r.ended_order or 0)
-        if sum(ran_every_epoch(r, max_epochs) for r in own) >= MIN_COMPLETE:
-            curves.append(_compute_curve(arm, own, max_epochs, is_independent=is_independent))
+        if sum(ran_every_epoch(r) for r in own) >= MIN_COMPLETE:
+            curves.append(_compute_curve(arm, own, is_independent=is_independent))
     return tuple(curves)
 
 
-def _compute_curve(arm: str, records: Sequence[TrialRecord], max_epochs: int, *, is_independent: bool) -> TuningCurve:
+def _compute_curve(arm: str, records: Sequence[TrialRecord], *, is_independent: bool) -> TuningCurve:
     seconds = np.array([r.device_seconds for r in records])
-    scores = np.array([r.last_macro_f1 or 0.0 if ran_every_epoch(r, max_epochs) else -np.inf for r in records])
+    scores = np.array([r.last_macro_f1 or 0.0 if ran_every_epoch(r) else -np.inf for r in records])
     seen = np.maximum.accumulate(scores)
     steps = zip(np.cumsum(seconds).tolist(), seen.tolist(), strict=True)
     observed = tuple((end, score) for end, score in steps if np.isfinite(score))

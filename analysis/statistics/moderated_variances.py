@@ -56,7 +56,8 @@ def moderate_variances(
     means = np.zeros(len(variances)) if means is None else np.clip(means, means[used].min(), means[used].max())
     logs = np.log(variances[used]) - special.digamma(d / 2) + math.log(d / 2)
     order = 1 if used.sum() >= MIN_CELLS_OF_TREND and np.ptp(means) > 0 else 0
-    fit = np.polynomial.Polynomial.fit(means[used], logs, order)
+    # NumPy 2.0 divides by the width of the domain, which is 0 where all means are equal; a constant does not depend on it.
+    fit = np.polynomial.Polynomial.fit(means[used], logs, order, domain=None if order else (-1, 1))
     squared_residuals = (logs - fit(means[used])) ** 2
     excess = float(squared_residuals.sum() / (len(logs) - order - 1) - special.polygamma(1, d / 2))
     most = float(used.sum() * d)

@@ -84,8 +84,9 @@ class OurSide:
     def __init__(self, spec: StudySpec, landscape: CurveSurrogate) -> None:
         """Search by `spec.search`."""
         self.book = MemoryBook()
-        self._max_epochs = spec.search.max_epochs
-        self._director = SearchDirector(self.book, spec, {}, full_trial_seconds=full_trial_seconds(landscape))
+        self._director = SearchDirector(
+            self.book, spec, {"max_epochs": spec.search.max_epochs}, full_trial_seconds=full_trial_seconds(landscape)
+        )
 
     def next_trial(self) -> Started | None:
         """Return the director's next trial."""
@@ -100,7 +101,7 @@ class OurSide:
         """Return the best of the trials that ran every epoch, over all arms."""
         records = self.book.of_stage("search")
         arms = {record.config.arm for record in records}
-        best = [ranked[0] for arm in sorted(arms) if (ranked := best_trials(records, arm, self._max_epochs))]
+        best = [ranked[0] for arm in sorted(arms) if (ranked := best_trials(records, arm))]
         return max(best, key=lambda r: r.last_macro_f1 or 0.0).config.hyperparameters if best else None
 
 

@@ -51,8 +51,10 @@ def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
 
 
 def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[TrialConfig]:
-    """Return one configuration for each backbone of the arm."""
+    """Return one configuration for each backbone of the arm, with its most epochs and its largest images."""
     chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
+    most = {name: arm.space.values_of(name) for name in ("max_epochs", "image_size")}
+    chosen |= {name: max(int(v) for v in values) for name, values in most.items() if values}
     return [
         TrialConfig(arm=arm.name, seed=0, hyperparameters={**chosen, "backbone": b}, fixed=prepared.fixed)
         for b in list_levels(arm.space, "backbone")

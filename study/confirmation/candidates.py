@@ -23,7 +23,7 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
     """Return each arm's `confirm.top_k` best search trials; raise UserInputError if an arm has no trial that ran every epoch."""
     chosen = {}
     for arm in spec.arms():
-        best = best_trials(book.of_stage("search"), arm.name, spec.search.max_epochs)
+        best = best_trials(book.of_stage("search"), arm.name)
         if not best:
             remedy = f"extend the search: study resume {growth_option(spec)}"
             if spec.has_given_arms:
@@ -37,7 +37,7 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
 
 def count_ranking_trials(book: MemoryBook, spec: StudySpec, arm: str) -> int:
     """Return the trials that rank an arm's candidates, beyond those of the comparison; before the search ends, an estimate."""
-    num_complete = len(best_trials(book.of_stage("search"), arm, spec.search.max_epochs))
+    num_complete = len(best_trials(book.of_stage("search"), arm))
     num_candidates = min(spec.confirm.top_k, num_complete or spec.confirm.top_k)
     if num_candidates == 1 or spec.has_given_arms:
         return 0

@@ -25,8 +25,8 @@ def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
 class ConfirmationDirector(Director):
     """Director that trains a list of configurations to their last epoch, except those that the records hold already."""
 
-    def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial], max_epochs: int) -> None:
-        super().__init__(book, "confirmation", max_epochs)
+    def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial]) -> None:
+        super().__init__(book, "confirmation")
         self._wanted = {trial.config.fingerprint for trial in wanted}
         recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
         self._waiting: list[WantedTrial | TrialRecord] = []

@@ -130,7 +130,7 @@ def list_weightings(class_counts: Sequence[int], *, has_group: bool) -> tuple[st
 def _fit_batch_size(spec: StudySpec, data: dict[str, Any], num_train: int) -> list[str]:
     default = spec.train.batch_size
     chosen = choose_batch_size(default, num_train)
-    if "batch_size" in data.get("train", {}) or chosen == default:
+    if "batch_size" in data.get("train", {}) or "batch_size" in spec.varied_settings or chosen == default:
         return []
     data.setdefault("train", {})["batch_size"] = chosen
     return [f"train.batch_size = {chosen} instead of {default}, because there are {num_train:,} training images"]
@@ -144,7 +144,7 @@ def _fit_weighting(
     parameter = next((p for p in spec.search_space().parameters if p.name == WEIGHTING), None)
     if not isinstance(parameter, CategoricalParameter):
         return []
-    fitting = list_weightings(class_counts, has_group=bool(spec.train.weighted_group))
+    fitting = list_weightings(class_counts, has_group=any(spec.setting_values("weighted_group")))
     if spec.search.factor == WEIGHTING or STRENGTH in _searched(spec):
         fitting = (*fitting, "inverse_frequency")
     choices = [choice for choice in parameter.choices if choice in fitting]

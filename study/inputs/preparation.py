@@ -137,7 +137,7 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
         if clashing:
             raise UserInputError(f"data.options has {', '.join(clashing)}; {DECODING_ADVICE}")
         options |= {
-            "image_size": spec.train.image_size,
+            "image_size": max(int(size) for size in spec.setting_values("image_size")),
             "aspect": spec.data.aspect,
             "on_bad_image": spec.data.on_bad_image,
         }
@@ -146,7 +146,7 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
 
 
 def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, Value]:
-    """Return the fixed settings of every trial: training settings, and the identity of data and weights."""
+    """Return the settings that all trials share: those that do not vary, and the identity of data and weights."""
     settings: dict[str, Value] = dict(spec.train.model_dump())
     settings |= {
         "max_epochs": spec.search.max_epochs,
@@ -156,7 +156,8 @@ def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, V
         "weights": weights_identity(weights),
         "data": splits.fingerprint,
     }
-    return settings
+    varied = spec.varied_settings
+    return {name: value for name, value in settings.items() if name not in varied}
 
 
 def locate_weights(weights: str) -> str:
@@ -192,10 +193,12 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
     for arm in spec.arms():
         for backbone in list_levels(arm.space, "backbone"):
             find_weights_file(str(backbone), prepared.weights)
-            config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=prepared.fixed)
+            values = {"backbone": backbone, **spec.middle_settings(arm)}
+            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
             check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
         if "group" in list_levels(arm.space, "class_weighting"):
-            _check_group_weights(prepared)
+            for group in spec.setting_values("weighted_group"):
+                _check_group_weights(prepared, group)
 
 
 def check_groups(spec: StudySpec, image_set: ImageSet) -> None:
@@ -213,13 +216,17 @@ def check_groups(spec: StudySpec, image_set: ImageSet) -> None:
 
 def list_levels(space: SearchSpace, name: str) -> tuple[Value, ...]:
     """Return the values that a categorical parameter takes in a space: its choices, or the one value at which it is fixed."""
-    fixed = dict(space.fixed)
-    return (fixed[name],) if name in fixed else space[name].choices  # type: ignore[union-attr]
+    return space.values_of(name)
 
 
-def _check_group_weights(prepared: Prepared) -> None:
-    hyperparameters: dict[str, Value] = {"class_weighting": "group", "class_weight_strength": 1.0}
-    config = TrialConfig(arm="check", seed=0, hyperparameters=hyperparameters, fixed=prepared.fixed)
+def _check_group_weights(prepared: Prepared, group: Value) -> None:
+    hyperparameters: dict[str, Value] = {
+        "class_weighting": "group",
+        "class_weight_strength": 1.0,
+        "weighted_group": group,
+    }
+    fixed = {name: value for name, value in prepared.fixed.items() if name != "weighted_group"}
+    config = TrialConfig(arm="check", seed=0, hyperparameters=hyperparameters, fixed=fixed)
     data = prepared.data
     weights = compute_class_weights(config, data.labels[data.splits.train], data.class_names, data.class_groups)
     assert isinstance(weights, torch.Tensor)

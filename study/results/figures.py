@@ -24,7 +24,7 @@ def draw_figures(
     """
     figures = {
         "class_f1.png": draw.plot_class_f1(arms),
-        "learning_curves.png": draw.plot_learning_curves(_collect_curves(records), search.rungs),
+        "learning_curves.png": draw.plot_learning_curves(_collect_curves(records), search.rung_epochs),
         "arm_shares.png": draw.plot_arm_shares(search.arms),
     }
     if search.tuning_curves:

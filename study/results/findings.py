@@ -69,7 +69,7 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
         factor=spec.factor,
         gate=spec.gate.macro_f1 if spec.gate else None,
         search=search.arms,
-        rungs=search.rungs,
+        rungs=search.rung_epochs,
         rung_findings=search.rung_findings,
         importances=search.importances,
         tuning_curves=search.tuning_curves,

@@ -18,7 +18,7 @@ class SearchResults:
 
     Attributes:
         arms: one per arm.
-        rungs: epochs at which ASHA decides; empty where it is off.
+        rungs: epochs at which ASHA decides, by arm; empty where it is off.
         rung_scores: scores of the trials at each rung.
         rung_findings: one per arm and rung.
         tuning_curves: of arms with enough full trials.
@@ -26,11 +26,16 @@ class SearchResults:
     """
 
     arms: tuple[SearchArm, ...]
-    rungs: tuple[int, ...]
+    rungs: dict[str, tuple[int, ...]]
     rung_scores: tuple[RungScores, ...]
     rung_findings: tuple[RungFinding, ...]
     tuning_curves: tuple[TuningCurve, ...]
     view: SearchView
+
+    @property
+    def rung_epochs(self) -> tuple[int, ...]:
+        """The epochs at which ASHA decides in some arm, in increasing order."""
+        return tuple(sorted({epoch for epochs in self.rungs.values() for epoch in epochs}))
 
     @property
     def importances(self) -> tuple[ParameterImportance, ...]:
@@ -44,14 +49,13 @@ class SearchResults:
 
 def compute_search_results(study: OpenStudy) -> SearchResults:
     """Return the results of a study's search, from its records."""
-    records, max_epochs = study.book.of_stage("search"), study.spec.search.max_epochs
-    rungs = _find_rungs(study)
+    records, rungs = study.book.of_stage("search"), _find_rungs(study.spec)
     return SearchResults(
-        arms=compute_search_arms(records, max_epochs),
+        arms=compute_search_arms(records),
         rungs=rungs,
-        rung_scores=compute_rung_scores(records, rungs, max_epochs),
-        rung_findings=compute_rung_findings(records, rungs, max_epochs),
-        tuning_curves=compute_tuning_curves(records, max_epochs, is_independent=has_independent_trials(study.spec)),
+        rung_scores=compute_rung_scores(records, rungs),
+        rung_findings=compute_rung_findings(records, rungs),
+        tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
         view=view_search(study),
     )
 
@@ -62,12 +66,13 @@ def has_independent_trials(spec: StudySpec) -> bool:
     return search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
 
 
-def _find_rungs(study: OpenStudy) -> tuple[int, ...]:
-    asha = study.spec.search.asha
-    if not asha.enabled or study.spec.has_given_arms:
-        return ()
-    return compute_rungs(
-        first_rung=study.spec.first_rung,
-        max_epochs=study.spec.search.max_epochs,
-        reduction_factor=asha.reduction_factor,
-    )
+def _find_rungs(spec: StudySpec) -> dict[str, tuple[int, ...]]:
+    asha = spec.search.asha
+    if not asha.enabled or spec.has_given_arms:
+        return {}
+    return {
+        arm.name: compute_rungs(
+            first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=asha.reduction_factor
+        )
+        for arm in spec.arms()
+    }

@@ -33,10 +33,9 @@ class Director(ABC):
     If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
 
-    def __init__(self, book: MemoryBook, stage: Stage, max_epochs: int) -> None:
+    def __init__(self, book: MemoryBook, stage: Stage) -> None:
         self.book = book
         self.stage = stage
-        self.max_epochs = max_epochs
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         self._order = max(orders, default=-1) + 1
@@ -102,7 +101,7 @@ class Director(ABC):
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:  # noqa: ARG002
         """Return the state of a trial after an epoch with a finite score, and the reason for a state other than COMPLETE."""
-        return TrialState.COMPLETE if epoch >= self.max_epochs else TrialState.RUNNING, ""
+        return TrialState.COMPLETE if epoch >= record.config.whole("max_epochs") else TrialState.RUNNING, ""
 
     def on_end(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial whose last report ended it."""

@@ -39,7 +39,7 @@ class SearchDirector(Director):
             full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
             earlier: finished trials of another study, from which the samplers start.
         """
-        super().__init__(book, "search", spec.search.max_epochs)
+        super().__init__(book, "search")
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
@@ -55,15 +55,17 @@ class SearchDirector(Director):
         }
         self._pruners = {
             name: ArmPruner(
-                first_rung=spec.first_rung,
-                max_epochs=spec.search.max_epochs,
+                first_rung=spec.first_rung(arm),
+                max_epochs=spec.max_epochs(arm),
                 reduction_factor=spec.search.asha.reduction_factor,
             )
-            for name in self._arms
+            for name, arm in self._arms.items()
         }
         self._epoch_cost = spec.search.epoch_cost
         if self._epoch_cost is not None:
-            full_trial_seconds = {arm: cost * spec.search.max_epochs for arm, cost in self._epoch_cost.items()}
+            full_trial_seconds = {
+                name: self._epoch_cost[name] * spec.max_epochs(arm) for name, arm in self._arms.items()
+            }
         self._ledger = DeviceTimeLedger(
             tuple(self._arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
         )
@@ -152,7 +154,7 @@ class SearchDirector(Director):
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
         arm = record.config.arm
         self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        may_stop = self._spec.search.asha.enabled and epoch < self.max_epochs
+        may_stop = self._spec.search.asha.enabled and epoch < record.config.whole("max_epochs")
         if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)

@@ -88,7 +88,7 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
     if difference:
         raise UserInputError(f"search.warm_start must name a study of the same space, but in {store.root} {difference}")
     usable = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
-    if other.search.max_epochs != spec.search.max_epochs:
+    if {other.max_epochs(arm) for arm in other.arms()} != {spec.max_epochs(arm) for arm in spec.arms()}:
         usable.remove(TrialState.PRUNED)
     records = [
         r

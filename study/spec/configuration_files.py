@@ -53,15 +53,21 @@ def default_name(configurations: Sequence[GivenConfiguration]) -> str:
 
 
 def describe_changed_settings(
-    configurations: Sequence[GivenConfiguration], settings: Mapping[str, Value]
+    configurations: Sequence[GivenConfiguration], settings: Mapping[str, Mapping[str, Value]]
 ) -> tuple[str, ...]:
-    """Return a sentence per arm that was trained before with other fixed settings than the `settings` of this study."""
+    """Return a sentence per arm that was trained before with other fixed settings than it has here.
+
+    Args:
+        configurations: of the files.
+        settings: everything that a configuration sets here, by arm.
+    """
     sentences = []
     for configuration in configurations:
+        here = settings[configuration.name]
         changed = [
-            f"{name} {value} (here {settings[name]})"
+            f"{name} {value} (here {here[name]})"
             for name, value in sorted(configuration.settings.items())
-            if name in settings and settings[name] != value
+            if name in here and here[name] != value
         ]
         if changed:
             sentences.append(f"{configuration.name} was trained before with {', '.join(changed)}")

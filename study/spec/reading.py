@@ -63,6 +63,7 @@ def load_spec(
     if configurations is not None:
         data.get("search", {}).pop("epoch_cost", None)
         data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
+    problems += _inline_space(data)
     data.setdefault(VERSION_KEY, CURRENT_VERSION)
     validated, more = _validate(data, where=spec)
     problems += more
@@ -72,6 +73,22 @@ def load_spec(
     if validated is None or problems:
         raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)
+
+
+def _inline_space(data: dict[str, Any]) -> list[str]:
+    """Replace the path of a space in `data` by the tables of its file, which a study keeps; return why that failed."""
+    search = data.get("search")
+    if not isinstance(search, dict):
+        return []
+    path = search.get("space")
+    if not isinstance(path, str) or not path.endswith(".toml"):
+        return []
+    try:
+        search["space"] = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        del search["space"]
+        return [f"search.space: {path} cannot be read: {error}"]
+    return []
 
 
 def with_overrides(spec: StudySpec, overrides: Sequence[str], where: str) -> StudySpec:

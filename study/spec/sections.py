@@ -70,7 +70,7 @@ class ModelSpec(Section):
 
 
 class TrainSpec(Section):
-    """[train]: the training settings that all trials of the study share.
+    """[train]: the training settings, which all trials of the study share unless [search] or [design] varies them.
 
     `optimizer = "adamw"` has betas of 0.9 and 0.999; `momentum` is that of SGD alone. AdamW needs smaller learning rates: narrow
     `search.ranges.max_lr`. `schedule = "onecycle"` has its peak at `lr_peak_fraction` of the steps; `schedule = "cosine"` rises
@@ -160,6 +160,10 @@ class AshaSpec(Section):
 class SearchSpec(Section):
     """[search]: the search space, the A/B factor and the budget.
 
+    `space` is the name of a space, a TOML file, or a table of parameters in the form of search_spaces/transfer_learning.toml.
+    Every setting of [train], `freeze` and `max_epochs` can be the factor (`factor = "batch_size"` with
+    `ranges.batch_size = [32, 128]`), and `ranges.momentum = [0.8, 0.95]` searches one. The value in its own section then has no
+    effect. With two numbers, a range is [low, high]; anything else lists choices, and for the factor its levels.
     The budget is a number of trials, or device-seconds for all arms together (GPU-seconds, or core-seconds if trials hold no
     GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
     time; "pooled" is one ordinary search over the whole space, without arms to compare.
@@ -168,7 +172,7 @@ class SearchSpec(Section):
     the order of the arms then does not depend on the speed of the machine.
     """
 
-    space: str = "transfer_learning"
+    space: str | dict[str, Any] = "transfer_learning"
     factor: str = "backbone"
     allocation: Literal["per_arm", "pooled"] = "per_arm"
     num_trials: Count | None = None

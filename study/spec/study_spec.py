@@ -1,20 +1,20 @@
 """`StudySpec`: the specification of a study, with the checks that involve several sections."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.named_spaces import load_space
 from search_spaces.space import SearchSpace
-from study.spec import sections
+from study.spec import sections, spaces
 from study.spec.augmentation import fix_what_presets_set, list_excluded_keys
 from study.spec.defaults import CURRENT_VERSION
+from study.spec.settings import SETTINGS, Hyperparameters
 from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
@@ -81,11 +81,14 @@ class StudySpec(sections.Section):
 
     def search_space(self) -> SearchSpace:
         """Return the search space with the spec's ranges and fixed values; ranges do not apply to given configurations."""
-        space = load_space(self.search.space)
+        space = spaces.make_base_space(self.search)
         for name, values in self.search.ranges.items():
-            narrowed = space.with_range(name, values)
+            narrowed = spaces.with_range(space, self.search, name, values)
             space = space if self.has_given_arms else narrowed
-        return space.with_fixed(self.search.fixed)
+        if self.has_given_arms:
+            given = [self._complete(values) for values in self._given_values().values()]
+            return spaces.with_values(spaces.with_fixed(space, self.search.fixed), given)
+        return spaces.with_fixed(spaces.with_factor(space, self.search), self.search.fixed)
 
     def arms(self) -> tuple[Arm, ...]:
         """Return one arm per level of the factor or per given configuration, or the one arm of a pooled search."""
@@ -93,9 +96,37 @@ class StudySpec(sections.Section):
         if self.has_given_arms:
             given = self._design().configurations
             return tuple(make_fixed_arm(name, space, values) for name, values in given.items())
-        arms = split_into_arms(space, self.search.factor if self.search.allocation == "per_arm" else None)
         chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
+        arms = split_into_arms(space, spaces.find_factor(self.search))
         return tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
+
+    @property
+    def varied_settings(self) -> frozenset[str]:
+        """Names of the settings of [train], [model] and [search] that differ from trial to trial here."""
+        space = self.search_space()
+        names = (*space.names, *dict(space.fixed))
+        return frozenset(name for name in names if name in SETTINGS and SETTINGS[name].section)
+
+    def constant_value(self, setting: str) -> Value:
+        """Return the value of a setting in its section, which holds for all trials unless the setting varies."""
+        value: Value = getattr(getattr(self, SETTINGS[setting].section), setting)
+        return value
+
+    def setting_values(self, setting: str) -> tuple[Value, ...]:
+        """Return the values that a setting takes in this study: its choices, the ends of its range, or its one value."""
+        found: dict[Value, None] = {}
+        for arm in self.arms():
+            found |= dict.fromkeys(arm.space.values_of(setting) or (self.constant_value(setting),))
+        return tuple(found)
+
+    def max_epochs(self, arm: Arm) -> int:
+        """Return the epochs of a full trial of `arm`; the most where they vary within it."""
+        return max(int(value) for value in arm.space.values_of("max_epochs") or (self.search.max_epochs,))
+
+    def middle_settings(self, arm: Arm) -> dict[str, Value]:
+        """Return a value of every setting that varies here, from the middle of the arm's space."""
+        varied = self.varied_settings
+        return {name: value for name, value in arm.space.middle().items() if name in varied}
 
     def contrasts(self) -> tuple[designs.Contrast, ...]:
         """Return the contrasts that the rows of the comparison estimate."""
@@ -105,11 +136,24 @@ class StudySpec(sections.Section):
 
     def _design(self) -> designs.Design:
         if self.design is None:
-            given = self.configurations
+            given = {name: self._complete(values) for name, values in self.configurations.items()}
             return designs.Design(configurations=given, contrasts=designs.contrast_with_first(list(given)))
         changes_one = self.design.kind == "one_at_a_time"
         make = designs.make_one_at_a_time_design if changes_one else designs.make_factorial_design
-        return make(self.design.base, self.design.changes, self.search_space())
+        changes = {n: spaces.check_value(n, v) for n, v in self.design.changes.items()}
+        return make(self._complete(self.design.base), changes, self.search_space())
+
+    def _given_values(self) -> dict[str, Mapping[str, Value]]:
+        """Return the values that given configurations are made of, by their place in the spec."""
+        if self.design is not None:
+            return {"design.base": self.design.base, "design.changes": self.design.changes}
+        return {f"the configuration {name!r}": values for name, values in self.configurations.items()}
+
+    def _complete(self, configuration: Mapping[str, Value]) -> dict[str, Value]:
+        """Return a given configuration with the constant value of each setting that only another one sets."""
+        given = [name for values in self._given_values().values() for name in values]
+        constant = {n: self.constant_value(n) for n in given if n in SETTINGS and SETTINGS[n].section}
+        return constant | {n: spaces.check_value(n, v) for n, v in configuration.items()}
 
     @property
     def num_trials(self) -> int | None:
@@ -128,7 +172,12 @@ class StudySpec(sections.Section):
     def list_problems(self) -> list[str]:
         """Return a message for each value that does not fit another section; an empty list for a spec that can be used."""
         space_problems = self._list_space_problems()
-        problems = [*space_problems, *self._list_epoch_problems()]
+        problems = [*space_problems]
+        if not self.confirm.fresh_seeds and self.confirm.num_ranking_seeds > self.confirm.looks[0]:
+            problems.append(
+                f"confirm.num_ranking_seeds <= the first of confirm.looks ({self.confirm.looks[0]}) must hold, "
+                f"but got {self.confirm.num_ranking_seeds}"
+            )
         if self.resources.autoscaling and not self.resources.max_concurrent:
             problems.append(
                 "resources.autoscaling needs resources.max_concurrent >= 1, the number of trials that the cluster grows for"
@@ -139,8 +188,9 @@ class StudySpec(sections.Section):
             # A problem of the space, which is listed already, leaves no arms to check.
             return problems if space_problems else [*problems, str(error)]
         arms = [arm.name for arm in found]
-        problems += [*list_excluded_keys(self.train, found), *self._list_budget_problems(arms)]
-        problems += self._list_tf32_problems()
+        problems += [*self._list_epoch_problems(found), *self._list_recipe_problems(found)]
+        problems += self._list_budget_problems(arms)
+        problems += [*list_excluded_keys(self.train, found), *self._list_tf32_problems()]
         for kind in ("cpu", "gpu"):
             value = getattr(self.resources, kind)
             if isinstance(value, dict):
@@ -153,35 +203,64 @@ class StudySpec(sections.Section):
 
     def _list_space_problems(self) -> list[str]:
         """Return a message for each entry of the ranges, the fixed values and the configurations that does not fit the space."""
-        try:
-            space = load_space(self.search.space)
-        except UserInputError as error:
-            return [str(error)]
+        problems = spaces.list_base_problems(self.search)
+        if problems:
+            return problems
+        space = spaces.make_base_space(self.search)
+        ranges, fixed = self.search.ranges, self.search.fixed
         checks: list[tuple[str, Callable[[], object]]] = [
-            *(("search.ranges: ", partial(space.with_range, n, v)) for n, v in self.search.ranges.items()),
-            *(("search.fixed: ", partial(_check_value, space, n, v)) for n, v in self.search.fixed.items()),
+            *(("search.ranges: ", partial(spaces.with_range, space, self.search, n, v)) for n, v in ranges.items()),
+            *(("search.fixed: ", partial(spaces.check_fixed, space, n, v)) for n, v in fixed.items()),
         ]
         problems = _collect(checks)
         if problems:
             return problems
+        problems = _collect(
+            (f"{place}: ", partial(SETTINGS[name].check, value))
+            for place, values in self._given_values().items()
+            for name, value in values.items()
+            if name in SETTINGS and SETTINGS[name].section
+        )
+        if problems:
+            return problems
         return _collect(
-            [
-                ("", partial(make_fixed_arm, name, self.search_space(), values))
-                for name, values in self.configurations.items()
-            ]
+            ("", partial(make_fixed_arm, name, self.search_space(), self._complete(values)))
+            for name, values in self.configurations.items()
         )
 
-    def _list_epoch_problems(self) -> list[str]:
+    def _list_recipe_problems(self, arms: Sequence[Arm]) -> list[str]:
+        """Return a message for each arm whose recipe is not valid as a whole, or lacks a hyperparameter."""
         problems = []
-        first, last = self.first_rung, self.search.max_epochs
-        if self.search.asha.enabled and first > last:
-            problems.append(f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}")
-        if not self.confirm.fresh_seeds and self.confirm.num_ranking_seeds > self.confirm.looks[0]:
-            problems.append(
-                f"confirm.num_ranking_seeds <= the first of confirm.looks ({self.confirm.looks[0]}) must hold, "
-                f"but got {self.confirm.num_ranking_seeds}"
-            )
-        return problems
+        for arm in arms:
+            fixed = dict(arm.space.fixed)
+            recipe = {n: v for n, v in fixed.items() if n in SETTINGS and SETTINGS[n].section == "train"}
+            try:
+                type(self.train).model_validate(self.train.model_dump() | recipe)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                problems.append(f"train of the arm {arm.name!r}: {message}")
+            missing = [n for n in Hyperparameters.model_fields if not arm.space.values_of(n)]
+            if arm.space.values_of("class_weighting") == ("none",) and "class_weight_strength" in missing:
+                missing.remove("class_weight_strength")
+            if missing:
+                problems.append(
+                    f"the configurations of the arm {arm.name!r} lack {', '.join(missing)}; add them to search.space, "
+                    "or set them in search.fixed"
+                )
+        return list(dict.fromkeys(problems))
+
+    def _list_epoch_problems(self, arms: Sequence[Arm]) -> list[str]:
+        if not self.search.asha.enabled or self.has_given_arms:
+            return []
+        if any(len(arm.space.values_of("max_epochs")) > 1 for arm in arms):
+            return [
+                "ASHA compares the trials of an arm after equal numbers of epochs, so max_epochs cannot vary within an arm; "
+                "make it search.factor, or set search.asha.enabled = false"
+            ]
+        last, first = min((self.max_epochs(arm), self.first_rung(arm)) for arm in arms)
+        if first > last:
+            return [f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}"]
+        return []
 
     def _list_tf32_problems(self) -> list[str]:
         """Return a message if an arm whose trials run on a CPU has `train.tf32 = true`."""
@@ -232,22 +311,21 @@ class StudySpec(sections.Section):
         rule = "a trial uses one GPU or a fraction of one, so 0 <= resources.gpu <= 1 must hold, but got"
         return [f"{rule} {excess}"] if excess else []
 
-    @property
-    def first_rung(self) -> int:
-        """First epoch at which ASHA may stop a trial; by default the peak of the learning rate."""
+    def first_rung(self, arm: Arm) -> int:
+        """Return the first epoch at which ASHA may stop a trial of `arm`; by default the (latest) peak of its learning rate."""
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
-        train = self.train
-        peak = find_latest_peak([train.schedule], [train.lr_peak_fraction], [train.warmup_fraction])
-        return compute_lr_peak_epoch(peak, self.search.max_epochs)
+
+        def values(setting: str) -> tuple[Value, ...]:
+            return arm.space.values_of(setting) or (self.constant_value(setting),)
+
+        fractions = [[float(v) for v in values(name)] for name in ("lr_peak_fraction", "warmup_fraction")]
+        peak = find_latest_peak([str(schedule) for schedule in values("schedule")], *fractions)
+        return compute_lr_peak_epoch(peak, self.max_epochs(arm))
 
 
 def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -> list[str]:
     return [f"{option} names the arm {arm!r}{nearest_name(arm, arms)}" for arm in given if arm not in arms]
-
-
-def _check_value(space: SearchSpace, name: str, value: Value) -> None:
-    space[name].check(value)
 
 
 def _collect(checks: Iterable[tuple[str, Callable[[], object]]]) -> list[str]:

@@ -131,7 +131,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
                 f"every confirmation trial of the arm {arm!r} diverged, so there is no model to export"
             )
         return runs[0]
-    ranked = best_trials(study.book.of_stage("search"), arm, study.spec.search.max_epochs)
+    ranked = best_trials(study.book.of_stage("search"), arm)
     return ranked[0] if ranked else None
 
 

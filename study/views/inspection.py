@@ -164,7 +164,7 @@ def inspect_spec(
     report("every stage from file to logits")
     stages = (*gathered.audit.stages, *audit_stages(spec, prepared))
     report("duplicates, odd images and colors")
-    images = inspect_images(image_set, splits, image_size=spec.train.image_size, seed=spec.seed)
+    images = inspect_images(image_set, splits, image_size=config.whole("image_size"), seed=spec.seed)
     network, note = _inspect_network(spec, gathered, images, quick, report)
     return Inspection(
         name=spec.name,
@@ -173,7 +173,7 @@ def inspect_spec(
         stages=stages,
         audit=gathered.audit,
         examples=draw_examples(image_set, splits, read_augmentation(config), spec.seed),
-        image_size=spec.train.image_size,
+        image_size=config.whole("image_size"),
         images=images,
         network=network,
         network_note=note,

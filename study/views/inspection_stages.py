@@ -1,5 +1,7 @@
 """The stages of the data from the files to the logits, each with shape, dtype, range and layout."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -30,6 +32,7 @@ def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
         "backbone": list_levels(spec.arms()[0].space, "backbone")[0],
         "interpolation": str(fixed.get("interpolation", "bicubic")),
         "cutmix_probability": fixed.get("cutmix_probability", CUTMIX_PROBABILITY),
+        **spec.middle_settings(spec.arms()[0]),
     }
     return TrialConfig(arm="inspection", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
 
@@ -77,9 +80,7 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     device = torch.device("cpu")
     stages = []
     for backbone in dict.fromkeys(b for arm in spec.arms() for b in list_levels(arm.space, "backbone")):
-        chosen = TrialConfig(
-            arm="inspection", seed=spec.seed, hyperparameters={"backbone": backbone}, fixed=config.fixed
-        )
+        chosen = replace(config, hyperparameters={**config.hyperparameters, "backbone": backbone})
         model = build_model(chosen, prepared.image_set.num_classes, weights=prepared.weights)
         place_model(model, chosen, device).eval()
         kept: list[torch.Tensor] = []

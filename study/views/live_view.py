@@ -87,9 +87,7 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
         elapsed_seconds=elapsed,
         eta_seconds=compute_remaining_seconds(study, stage),
         idle_fraction=min(1.0, max(0.0, 1 - total / available)) if finished and available else None,
-        arms=tuple(
-            _arm_progress(arm, [r for r in records if r.config.arm == arm], total, search.max_epochs) for arm in arms
-        ),
+        arms=tuple(_arm_progress(arm, [r for r in records if r.config.arm == arm], total) for arm in arms),
     )
 
 
@@ -156,10 +154,10 @@ class LiveView:
             self._console.print(f"{describe_progress(progress)}{'; ' + best if best else ''}", soft_wrap=True)
 
 
-def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float, max_epochs: int) -> ArmProgress:
+def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float) -> ArmProgress:
     states = [r.state for r in records]
     spent = sum(r.device_seconds for r in records)
-    best = next(iter(best_trials(records, arm, max_epochs)), None)
+    best = next(iter(best_trials(records, arm)), None)
     return ArmProgress(
         arm=arm,
         num_running=states.count(TrialState.RUNNING),

@@ -73,7 +73,7 @@ class Study:
         arms = [a.name for a in self._opened.spec.arms()]
         if arm not in arms:
             raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
-        ranked = best_trials(self._opened.book.of_stage("search"), arm, self._opened.spec.search.max_epochs)
+        ranked = best_trials(self._opened.book.of_stage("search"), arm)
         if not ranked:
             raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
         config = ranked[0].config

@@ -11,8 +11,7 @@ from analysis.statistics.arm_predictions import ArmAverage, ArmPredictions, Side
 from analysis.statistics.comparison import compute_difference
 from analysis.statistics.planning import VarianceComponents
 from search_spaces.arms import Arm
-from search_spaces.config import TrialConfig, Value
-from search_spaces.space import CategoricalParameter, FloatParameter, Parameter
+from search_spaces.config import TrialConfig
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
@@ -83,28 +82,10 @@ def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Cons
     )
 
 
-def choose_middle(arm: Arm) -> dict[str, Value]:
-    """Return the configuration in the middle of an arm's space: the (geometric) mean of each range, and first choices."""
-    chosen: dict[str, Value] = dict(arm.space.fixed)
-    for parameter in arm.space.parameters:
-        if parameter.condition is None or parameter.condition.holds(chosen):
-            chosen[parameter.name] = _middle(parameter)
-    return chosen
-
-
-def _middle(parameter: Parameter) -> Value:
-    if isinstance(parameter, CategoricalParameter):
-        return parameter.choices[0]
-    if isinstance(parameter, FloatParameter):
-        low, high = parameter.low, parameter.high
-        return float((low * high) ** 0.5) if parameter.log else (low + high) / 2
-    return (parameter.low + parameter.high) // 2
-
-
 def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predictions:
     cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
     prepare_to_train(max(1, int(cpu)))
-    config = TrialConfig(arm=arm.name, seed=seed, hyperparameters=choose_middle(arm), fixed=prepared.fixed)
+    config = TrialConfig(arm=arm.name, seed=seed, hyperparameters=arm.space.middle(), fixed=prepared.fixed)
     run = TrainingRun(config, prepared.data, device=choose_device(spec.resources.device, gpu), weights=prepared.weights)
     while not run.is_finished:
         run.run_epoch()

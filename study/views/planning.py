@@ -300,7 +300,7 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
         components=_pool(rows),
         source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images"
         + ("" if are_same else f", which compares other arms ({', '.join(costs)})"),
-        costs={arm: cost * spec.search.max_epochs for arm, cost in costs.items()} if are_same else None,
+        costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()} if are_same else None,
         are_seconds=are_same,
     )
 
@@ -327,7 +327,8 @@ def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str
     if basis.costs is not None:
         return basis.costs, basis.source
     if spec.search.epoch_cost is not None:
-        return spec.search.epoch_cost, "search.epoch_cost"
+        epochs = {arm.name: spec.max_epochs(arm) for arm in spec.arms()}
+        return {arm: cost * epochs[arm] for arm, cost in spec.search.epoch_cost.items()}, "search.epoch_cost"
     costs = {}
     for arm in spec.arms():
         flops = [
@@ -336,13 +337,13 @@ def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str
                     arm=arm.name,
                     seed=0,
                     hyperparameters={"backbone": backbone},
-                    fixed={"image_size": spec.train.image_size},
+                    fixed={"image_size": (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]},
                 ),
                 1000,
             )
             for backbone in list_levels(arm.space, "backbone")
         ]
-        costs[arm.name] = fmean(flops)
+        costs[arm.name] = fmean(flops) * spec.max_epochs(arm)
     return costs, "the FLOPs of a forward pass, because nothing was measured"
 
 

@@ -28,7 +28,7 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
     # Device-seconds of an epoch, and of a whole trial. An arm without an epoch gets the mean of the others.
     epoch_costs = {arm: costs.get(arm, fmean(costs.values())) for arm in arms}
     trial_costs = {arm: epoch_costs[arm] * _expected_epochs(arm, records, study, stage) for arm in arms}
-    left = {r.trial_id: study.spec.search.max_epochs - len(r.epochs) for r in records}
+    left = {r.trial_id: r.config.whole("max_epochs") - len(r.epochs) for r in records}
     running = [(r.config.arm, r.trial_id) for r in records if not r.state.is_finished]
     started = [(arm, min(trial_costs[arm], epoch_costs[arm] * left[trial_id])) for arm, trial_id in running]
     num_devices = float(read_passport(study.store)["num_devices"])
@@ -58,9 +58,10 @@ def _expected_epochs(arm: str, records: Sequence[TrialRecord], study: OpenStudy,
     """
     own = [r for r in records if r.config.arm == arm]
     num_ended = sum(r.state.is_finished for r in own)
+    full = next(study.spec.max_epochs(found) for found in study.spec.arms() if found.name == arm)
     if stage != "search" or not num_ended:
-        return study.spec.search.max_epochs
-    return min(study.spec.search.max_epochs, sum(len(r.epochs) for r in own) / num_ended)
+        return full
+    return min(full, sum(len(r.epochs) for r in own) / num_ended)
 
 
 def _waiting_arms(

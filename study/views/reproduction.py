@@ -79,7 +79,7 @@ def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
         raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")
     if trial == "best":
         records = study.book.of_stage("search")
-        best = best_trials(records, arm, study.spec.search.max_epochs)
+        best = best_trials(records, arm)
         if not best:
             raise UserInputError("no trial of this study has run every epoch, so there is no best trial yet")
         return best[0]

@@ -12,11 +12,11 @@ from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
 from search_spaces.distributions import from_distribution, suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import SPACES, load_space
+from search_spaces.named_spaces import load_space, space_names
 from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-SPACE_NAMES = sorted(SPACES)
+SPACE_NAMES = space_names()
 
 
 def ask(space: SearchSpace, seed: int) -> dict[str, float | int | str | bool]:

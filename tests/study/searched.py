@@ -69,10 +69,10 @@ def write_weights(store: Store, record: TrialRecord) -> TrialRecord:
 
 def confirm(study: OpenStudy, *, read_test: bool, num_seeds: int = 2, curve: Curve = learning_curve) -> None:
     """Run the winners with fresh seeds and write the plan; store test predictions where `read_test`."""
-    winners = {arm: best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ARMS}
+    winners = {arm: best_trials(study.book.of_stage("search"), arm)[0] for arm in ARMS}
     seeds = confirmation_seeds(study.spec)[:num_seeds]
     wanted = [trial for winner in winners.values() for trial in want(winner, seeds)]
-    drive(ConfirmationDirector(study.book, wanted, 6), curve)
+    drive(ConfirmationDirector(study.book, wanted), curve)
     write_plan(study.store, make_plan(study.spec, winners, seeds[::-1]))
     predictions = Predictions(
         sample_ids=np.arange(4),

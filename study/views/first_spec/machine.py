@@ -12,7 +12,6 @@ from joblib import cpu_count
 from search_spaces.config import TrialConfig
 from study.inputs.preparation import fixed_settings
 from study.spec.study_spec import StudySpec
-from study.views.pilot import choose_middle
 from trainables.data.splits import Splits
 from trainables.devices import choose_device
 from trainables.models.catalog import RESNETS, find_torchvision_url
@@ -147,7 +146,7 @@ def measure_costs(
         for arm in spec.arms():
             cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
             prepare_to_train(max(1, int(cpu)))
-            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=choose_middle(arm), fixed=fixed)
+            config = TrialConfig(arm=arm.name, seed=0, hyperparameters=arm.space.middle(), fixed=fixed)
             device = choose_device(spec.resources.device, gpu)
             costs[arm.name] = measure_trial_cost(config, data, device=device, weights="none")
     finally:

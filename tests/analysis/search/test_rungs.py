@@ -22,7 +22,13 @@ MAX_EPOCHS = 4
 
 
 def make_record(
-    index: int, scores: Sequence[float | None], state: TrialState, *, arm: str = "a", seconds_per_epoch: float = 1.0
+    index: int,
+    scores: Sequence[float | None],
+    state: TrialState,
+    *,
+    arm: str = "a",
+    seconds_per_epoch: float = 1.0,
+    max_epochs: int = MAX_EPOCHS,
 ) -> TrialRecord:
     """Return a search record whose epochs have these macro-F1."""
     epochs = tuple(
@@ -47,13 +53,17 @@ def make_record(
     return TrialRecord(
         trial_id=f"{index:05d}",
         stage="search",
-        config=TrialConfig(arm=arm, seed=index, hyperparameters={}, fixed={}),
+        config=TrialConfig(arm=arm, seed=index, hyperparameters={}, fixed={"max_epochs": max_epochs}),
         fingerprint="",
         state=state,
         suggested_order=10 * index,
         epochs=epochs,
         device_seconds=seconds_per_epoch * len(epochs),
     )
+
+
+def by_arm(rungs: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    return dict.fromkeys(("a", "b"), rungs)
 
 
 def complete(index: int, *scores: float, **changes: object) -> TrialRecord:
@@ -76,7 +86,7 @@ RECORDS = (
 
 
 def test_counts_and_correlation_are_those_of_the_records() -> None:
-    second, third, *_ = compute_rung_findings(RECORDS, (2, 3), MAX_EPOCHS)
+    second, third, *_ = compute_rung_findings(RECORDS, by_arm((2, 3)))
     assert (second.arm, second.epoch) == ("a", 2)
     # Four complete, three that were stopped there or later, one that still runs.
     assert (second.num_reached, second.num_stopped, second.num_completed) == (8, 2, 4)
@@ -87,29 +97,27 @@ def test_counts_and_correlation_are_those_of_the_records() -> None:
 
 
 def test_there_is_no_correlation_of_equal_scores_and_none_of_one_trial() -> None:
-    findings = {(f.arm, f.epoch): f for f in compute_rung_findings(RECORDS, (2, 3), MAX_EPOCHS)}
+    findings = {(f.arm, f.epoch): f for f in compute_rung_findings(RECORDS, by_arm((2, 3)))}
     assert findings["a", 3].rank_correlation is None  # every complete trial has 0.5 there
     assert findings["b", 2].rank_correlation is None
     assert (findings["b", 2].num_completed, findings["b", 2].interval) == (1, None)
 
 
 def test_three_trials_have_a_correlation_without_an_interval() -> None:
-    (finding,) = compute_rung_findings(RECORDS[:3], (2,), MAX_EPOCHS)
+    (finding,) = compute_rung_findings(RECORDS[:3], by_arm((2,)))
     assert finding.rank_correlation == pytest.approx(0.5)
     assert finding.interval is None
 
 
 def test_a_complete_trial_with_fewer_epochs_is_not_counted_as_full() -> None:
     short = make_record(11, (0.1, 0.9, 0.9), TrialState.COMPLETE)
-    before, after = (compute_rung_findings(r, (2,), MAX_EPOCHS)[0] for r in (RECORDS[:4], (*RECORDS[:4], short)))
+    before, after = (compute_rung_findings(r, by_arm((2,)))[0] for r in (RECORDS[:4], (*RECORDS[:4], short)))
     assert after.num_completed == before.num_completed
     assert after.rank_correlation == before.rank_correlation
 
 
 def test_order_of_the_records_changes_nothing() -> None:
-    assert compute_rung_findings(RECORDS[::-1], (2, 3), MAX_EPOCHS) == compute_rung_findings(
-        RECORDS, (2, 3), MAX_EPOCHS
-    )
+    assert compute_rung_findings(RECORDS[::-1], by_arm((2, 3))) == compute_rung_findings(RECORDS, by_arm((2, 3)))
 
 
 def test_interval_is_bonett_and_wright_s() -> None:
@@ -149,12 +157,12 @@ def test_interval_covers_the_correlation_of_normal_scores_in_95_of_100() -> None
 
 
 def test_saved_time_is_that_of_the_remaining_epochs_at_the_trial_s_own_speed() -> None:
-    saved = compute_saved_device_seconds(RECORDS, MAX_EPOCHS)
+    saved = compute_saved_device_seconds(RECORDS)
     assert saved == {"a": 2 * 3.0 + 2 * 1.0 + 1 * 2.0, "b": 0.0}
 
 
 def test_search_arms_have_saved_time_and_best_trial() -> None:
-    first, second = compute_search_arms(RECORDS, MAX_EPOCHS)
+    first, second = compute_search_arms(RECORDS)
     spent = sum(r.device_seconds for r in RECORDS if r.config.arm == "a")
     assert first.saved_device_seconds == 10.0
     assert first.saved_fraction == pytest.approx(10.0 / (spent + 10.0))
@@ -163,12 +171,12 @@ def test_search_arms_have_saved_time_and_best_trial() -> None:
 
 
 def test_an_arm_without_a_full_trial_has_no_best() -> None:
-    (arm,) = compute_search_arms([make_record(0, (0.9, 0.9), TrialState.PRUNED)], MAX_EPOCHS)
+    (arm,) = compute_search_arms([make_record(0, (0.9, 0.9), TrialState.PRUNED)])
     assert (arm.best_trial_id, arm.best_macro_f1) == ("", None)
 
 
 def test_plot_has_a_panel_per_rung_and_arm_with_its_points_and_stops() -> None:
-    scores = compute_rung_scores(RECORDS, (2, 3), MAX_EPOCHS)
+    scores = compute_rung_scores(RECORDS, by_arm((2, 3)))
     figure = plot_rungs(scores)
     assert len(figure.axes) == 4
     panel = figure.axes[0]

@@ -27,7 +27,7 @@ def records() -> tuple[TrialRecord, ...]:
 
 
 def compute(records: Sequence[TrialRecord], *, is_independent: bool = True) -> tuple[TuningCurve, ...]:
-    return compute_tuning_curves(records, 6, is_independent=is_independent)
+    return compute_tuning_curves(records, is_independent=is_independent)
 
 
 def test_curve_rises_ends_below_the_best_and_covers_the_arm_s_device_time(records: tuple[TrialRecord, ...]) -> None:

@@ -16,7 +16,7 @@ from analysis.statistics.comparison import compare_arms, compute_difference, com
 from analysis.statistics.crossed_interval import compute_t_quantile
 from search_spaces.designs import make_factorial_design
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import TRANSFER_LEARNING as SPACE
+from search_spaces.named_spaces import load_space
 from trainables.training.predictions import Predictions
 
 NUM_CLASSES = 4
@@ -359,7 +359,7 @@ def test_adjusted_p_agrees_with_the_verdict_of_any_table_and_look(shift):
 
 def test_interaction_of_a_two_by_two_design_equals_the_hand_computed_one():
     """(ab - b) - (a - 1), not half of it."""
-    contrast = make_factorial_design({"x": 0, "y": 0}, {"x": 1, "y": 1}, SPACE).contrasts[-1]
+    contrast = make_factorial_design({"x": 0, "y": 0}, {"x": 1, "y": 1}, load_space("transfer_learning")).contrasts[-1]
     arms = {name: draw_arms(i, num_seeds=3, shift=0.2 * i)[0] for i, name in enumerate(contrast.arms)}
     f1 = {
         name: np.mean([f1_score(arm.labels, p, average="macro") for p in arm.predicted]) for name, arm in arms.items()

@@ -23,7 +23,7 @@ def make_directors(kind: str) -> tuple[Director, MemoryBook]:
     if kind == "search":
         return search, book
     drive(search)
-    return ConfirmationDirector(book, want(best_trials(book.of_stage("search"), "resnet18", 6)[0], (1, 2)), 6), book
+    return ConfirmationDirector(book, want(best_trials(book.of_stage("search"), "resnet18")[0], (1, 2))), book
 
 
 @pytest.mark.parametrize("kind", ["search", "confirmation"])

@@ -18,9 +18,9 @@ from trainables.records.record import TrialRecord
 def test_ties_go_to_the_smallest_trial_id(scores: tuple[float, float], place: int) -> None:
     book = MemoryBook()
     drive(SearchDirector(book, make_spec(num_trials=8), FIXED))
-    sources = sorted(best_trials(book.of_stage("search"), "resnet18", 6)[:2], key=lambda r: r.trial_id)
+    sources = sorted(best_trials(book.of_stage("search"), "resnet18")[:2], key=lambda r: r.trial_id)
     assert len(sources) == 2
-    drive(ConfirmationDirector(book, [trial for source in sources for trial in want(source, (1, 2))], 6))
+    drive(ConfirmationDirector(book, [trial for source in sources for trial in want(source, (1, 2))]))
     by_source = dict(zip((s.trial_id for s in sources), scores, strict=True))
     for record in book.of_stage("confirmation"):
         book.save(record.updated(confirm_macro_f1=by_source[record.source_trial_id]))
@@ -33,13 +33,13 @@ def test_ties_go_to_the_smallest_trial_id(scores: tuple[float, float], place: in
 def test_a_candidate_is_not_ranked_by_its_good_runs_alone(rule: DivergedRuns, place: int) -> None:
     book = MemoryBook()
     drive(SearchDirector(book, make_spec(num_trials=8), FIXED))
-    sources = best_trials(book.of_stage("search"), "resnet18", 6)[:2]
+    sources = best_trials(book.of_stage("search"), "resnet18")[:2]
 
     def curve(record: TrialRecord, epoch: int) -> float:
         diverges = (record.source_trial_id, record.config.seed) == (sources[0].trial_id, 2)
         return math.nan if diverges and epoch == 3 else 0.5
 
-    drive(ConfirmationDirector(book, [trial for source in sources for trial in want(source, (1, 2))], 6), curve)
+    drive(ConfirmationDirector(book, [trial for source in sources for trial in want(source, (1, 2))]), curve)
     for record in book.of_stage("confirmation"):
         if not record.diverged:
             best = record.source_trial_id == sources[0].trial_id

@@ -11,13 +11,13 @@ def test_a_trial_left_by_a_dead_driver_is_unfinished_only_for_directors_that_wan
     book = MemoryBook()
     search = SearchDirector(book, make_spec(num_trials=2), FIXED)
     drive(search)
-    wanted = want(best_trials(book.of_stage("search"), "resnet18", 6)[0], (1, 2))
-    left = ConfirmationDirector(book, wanted, 6).next_trial()
+    wanted = want(best_trials(book.of_stage("search"), "resnet18")[0], (1, 2))
+    left = ConfirmationDirector(book, wanted).next_trial()
     assert left is not None
     assert not search.unfinished()
     for nothing_of_it in ([], wanted[1:]):
-        assert not ConfirmationDirector(book, nothing_of_it, 6).unfinished()
-    again = ConfirmationDirector(book, wanted, 6)
+        assert not ConfirmationDirector(book, nothing_of_it).unfinished()
+    again = ConfirmationDirector(book, wanted)
     assert [record.trial_id for record in again.unfinished()] == [left.trial_id]
     drive(again)
     assert not again.unfinished()

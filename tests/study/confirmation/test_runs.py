@@ -22,14 +22,14 @@ def confirmed() -> tuple[MemoryBook, dict[str, TrialRecord]]:
     """A book whose winners ran with the seeds 1 to 5, of which ResNet50 failed with 3; and the winners."""
     book = MemoryBook()
     drive(SearchDirector(book, make_spec(), FIXED))
-    winners = {arm: best_trials(book.of_stage("search"), arm, 6)[0] for arm in ARMS}
+    winners = {arm: best_trials(book.of_stage("search"), arm)[0] for arm in ARMS}
     wanted = [trial for winner in winners.values() for trial in want(winner, range(1, 6))]
 
     def curve(record: TrialRecord, epoch: int) -> float:
         fails = (record.config.arm, record.config.seed) == ("resnet50", 3)
         return math.nan if fails else learning_curve(record, epoch)
 
-    drive(ConfirmationDirector(book, wanted, 6), curve)
+    drive(ConfirmationDirector(book, wanted), curve)
     return book, winners
 
 
@@ -49,8 +49,8 @@ def test_trials_are_distinguished_by_configuration_and_seed(
 def test_a_trial_that_diverged_is_an_outcome_and_one_that_crashed_is_none() -> None:
     book = MemoryBook()
     drive(SearchDirector(book, make_spec(), FIXED))
-    winner = best_trials(book.of_stage("search"), "resnet50", 6)[0]
-    director = ConfirmationDirector(book, want(winner, (1, 2, 3)), 6)
+    winner = best_trials(book.of_stage("search"), "resnet50")[0]
+    director = ConfirmationDirector(book, want(winner, (1, 2, 3)))
     crashed = director.next_trial()
     assert crashed is not None
     director.on_error(crashed.trial_id, "the node was lost")

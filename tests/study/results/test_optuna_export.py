@@ -60,7 +60,7 @@ def test_all_kinds_of_trials_are_in_the_simulated_search(searched: OpenStudy) ->
 def test_best_trial_is_the_record_s(searched: OpenStudy) -> None:
     studies = build_search_studies(searched)
     for arm in ARMS:
-        best = best_trials(searched.book.of_stage("search"), arm, 6)[0]
+        best = best_trials(searched.book.of_stage("search"), arm)[0]
         assert studies[f"simulated/{arm}"].best_trial.user_attrs["trial_id"] == best.trial_id
 
 

@@ -139,7 +139,7 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
     assert load_findings(study) == findings
     view = view_search(study)
     for arm in findings.search:
-        assert arm.best_trial_id == best_trials(study.book.of_stage("search"), arm.arm, 6)[0].trial_id
+        assert arm.best_trial_id == best_trials(study.book.of_stage("search"), arm.arm)[0].trial_id
         own = {i.parameter: i.importance for i in findings.importances if i.arm == arm.arm}
         assert own == pytest.approx(dict(view.importances[arm.arm]))
         assert (arm.saved_fraction > 0) == (arm.num_pruned > 0)

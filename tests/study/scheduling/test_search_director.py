@@ -43,7 +43,7 @@ def test_asha_prunes_at_rungs_only_and_the_first_is_at_the_lr_peak(tmp_path: Pat
     book, _ = run_study(tmp_path)
     pruned = [r for r in book if r.state is TrialState.PRUNED]
     assert len(pruned) >= 8
-    assert spec.first_rung == math.ceil(spec.train.lr_peak_fraction * 6) == 2
+    assert spec.first_rung(spec.arms()[0]) == math.ceil(spec.train.lr_peak_fraction * 6) == 2
     assert {r.epochs[-1].epoch for r in pruned} <= {2, 4}
     assert all("rung" in r.reason and r.epochs[-1].decision == "stop" for r in pruned)
 
@@ -78,7 +78,7 @@ def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad:
     assert failed.epochs[-1].macro_f1 is None
     for arm in ("resnet18", "resnet50"):
         assert all(t.state.is_finished() for t in optuna_trials(director, arm))
-        assert "00003" not in [r.trial_id for r in best_trials(book.of_stage("search"), arm, 6)]
+        assert "00003" not in [r.trial_id for r in best_trials(book.of_stage("search"), arm)]
 
 
 @pytest.mark.parametrize(("version", "reported"), [(2, {1: 0.0}), (1, {1: 0.7, 2: 0.8, 3: 0.0})])
@@ -161,7 +161,7 @@ def test_more_trials_extend_a_finished_study_by_exactly_that_many(tmp_path: Path
 def test_best_ran_every_epoch_and_is_ranked_by_the_last(tmp_path: Path) -> None:
     book, _ = run_study(tmp_path)
     for arm in ("resnet18", "resnet50"):
-        best = best_trials(book.of_stage("search"), arm, 6)
+        best = best_trials(book.of_stage("search"), arm)
         scores = [r.last_macro_f1 for r in best]
         assert best
         assert scores == sorted(scores, reverse=True)

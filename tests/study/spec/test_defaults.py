@@ -41,7 +41,12 @@ def test_a_new_study_records_the_version_and_an_old_one_keeps_its_own(
     file = tmp_path / "small.toml"
     file.write_text(SMALL)
     new, text = load_spec(str(file))
-    assert (new.defaults_version, new.train.batch_size, new.confirm.looks, new.first_rung) == (2, 64, [3, 6], 2)
+    assert (new.defaults_version, new.train.batch_size, new.confirm.looks, new.first_rung(new.arms()[0])) == (
+        2,
+        64,
+        [3, 6],
+        2,
+    )
     assert parse_spec(text, "spec.toml") == new
     old = parse_spec(SMALL, "spec.toml")
     assert (old.defaults_version, old.train.batch_size, old.confirm.looks) == (1, 128, [5])

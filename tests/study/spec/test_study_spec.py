@@ -46,9 +46,9 @@ def test_override_of_a_value_as_if_it_were_a_section_is_refused() -> None:
 
 def test_first_rung_is_the_lr_peak_unless_given() -> None:
     spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
-    assert spec.first_rung == 3
+    assert [spec.first_rung(arm) for arm in spec.arms()] == [3, 3]
     later = with_overrides(spec, ["search.asha.first_rung=5"], "test")
-    assert later.first_rung == 5
+    assert later.first_rung(later.arms()[0]) == 5
     with pytest.raises(UserInputError, match=r"1\.\.max_epochs"):
         with_overrides(spec, ["search.asha.first_rung=11"], "test")
 
@@ -152,7 +152,7 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
         "confirm.looks: looks must be increasing numbers of seeds, such as [6, 10, 20], but got [6, 5]",
         "resources.gpu.resnet18 must be a valid number",
         "unknown key 'sead' (did you mean 'seed'?)",
-        "search.ranges: the space 'transfer_learning' has no parameter 'max_lrr' (did you mean 'max_lr'?)",
+        "search.ranges: there is no parameter or setting 'max_lrr' (did you mean 'max_lr'?)",
         "search.ranges: 0.0 <= cutmix_probability <= 1.0 must hold, but got 1.5",
         "search.fixed: interpolation has no level 'bicubik' (did you mean 'bicubic'?)",
     )
@@ -174,7 +174,7 @@ def test_conflicts_are_listed_beside_an_unknown_source() -> None:
     with pytest.raises(UserInputError) as refused:
         load_spec("demo", ["data.source=plantet", "search.ranges.max_lrr=[0.1, 0.2]"])
     assert "there is no source 'plantet' (did you mean 'planted'?)" in str(refused.value)
-    assert "no parameter 'max_lrr' (did you mean 'max_lr'?)" in str(refused.value)
+    assert "no parameter or setting 'max_lrr' (did you mean 'max_lr'?)" in str(refused.value)
 
 
 def test_problems_of_several_configurations_are_listed_together() -> None:

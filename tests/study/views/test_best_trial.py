@@ -23,7 +23,7 @@ def test_ties_are_broken_alike_everywhere(tmp_path: Path) -> None:
     first = {arm: min(r.trial_id for r in complete if r.config.arm == arm) for arm in ARMS}
     assert all(sum(r.config.arm == arm for r in complete) > 1 for arm in ARMS)
     records = study.book.of_stage("search")
-    assert {a.arm: a.best_trial_id for a in compute_search_arms(records, 6)} == first
+    assert {a.arm: a.best_trial_id for a in compute_search_arms(records)} == first
     assert {arm: getattr(choose_exported(study, arm), "trial_id", "") for arm in ARMS} == first
     assert {arm: choose_reproduced(study, "best", arm).trial_id for arm in ARMS} == first
     assert choose_reproduced(study, "best", None).trial_id == min(first.values())

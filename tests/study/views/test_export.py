@@ -62,7 +62,7 @@ def test_weights_before_the_confirmation_are_those_of_the_best_search_trial(
 ) -> None:
     folder = exported.folder
     for arm in ARMS:
-        best = best_trials(searched.book.of_stage("search"), arm, 6)[0]
+        best = best_trials(searched.book.of_stage("search"), arm)[0]
         assert load_file(folder / f"{arm}.safetensors")["fc.bias"].tolist() == [best.config.seed]
         described = json.loads((folder / f"{arm}.json").read_text())
         assert (described["stage"], described["trial_id"]) == ("search", best.trial_id)
@@ -96,7 +96,7 @@ def test_without_all_test_predictions_the_weights_are_those_of_the_search(tmp_pa
 
 def test_an_arm_without_a_full_trial_has_no_weights(tmp_path: Path) -> None:
     study = simulate(tmp_path, max_events=9)
-    full = {arm for arm in ARMS if best_trials(study.book.of_stage("search"), arm, 6)}
+    full = {arm for arm in ARMS if best_trials(study.book.of_stage("search"), arm)}
     exported = export_study(study)
     assert set(exported.missing) == set(ARMS) - full != set()
     assert not any((exported.folder / f"{arm}.json").exists() for arm in exported.missing)

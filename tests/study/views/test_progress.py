@@ -82,9 +82,9 @@ def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm_and_the_ranki
 ) -> None:
     """Two candidates per arm are ranked with one seed each, which the comparison does not use again."""
     study = open_simulated(tmp_path)
-    winners = [best_trials(study.book.of_stage("search"), arm, 6)[0] for arm in ("resnet18", "resnet50")]
+    winners = [best_trials(study.book.of_stage("search"), arm)[0] for arm in ("resnet18", "resnet50")]
     seeds = confirmation_seeds(study.spec)[:num_confirmed]
-    drive(ConfirmationDirector(study.book, [w for winner in winners for w in want(winner, seeds)], 6))
+    drive(ConfirmationDirector(study.book, [w for winner in winners for w in want(winner, seeds)]))
     progress = compute_progress(study, "confirmation")
     assert progress.num_planned == 2 * (5 + 2)
     assert progress.eta_seconds == pytest.approx(left, abs=13)

@@ -2,28 +2,41 @@
 
 from tests.analysis.search.test_rungs import make_record
 from trainables.records.ranking import best_trials
-from trainables.records.record import TrialState
+from trainables.records.record import TrialRecord, TrialState
 
 COMPLETE = TrialState.COMPLETE
 
 
+def two_epochs(index: int, scores: list[float | None], state: TrialState, **changes: str) -> TrialRecord:
+    return make_record(index, scores, state, max_epochs=2, **changes)
+
+
 def test_trials_rank_by_their_last_epoch_and_ties_go_to_the_smallest_id() -> None:
     records = [
-        make_record(7, [0.9, 0.6], COMPLETE),
-        make_record(3, [0.1, 0.6], COMPLETE),
-        make_record(5, [0.5, 0.7], COMPLETE, arm="b"),
+        two_epochs(7, [0.9, 0.6], COMPLETE),
+        two_epochs(3, [0.1, 0.6], COMPLETE),
+        two_epochs(5, [0.5, 0.7], COMPLETE, arm="b"),
     ]
     for order in (records, records[::-1]):
-        assert [r.trial_id for r in best_trials(order, None, 2)] == ["00005", "00003", "00007"]
-        assert [r.trial_id for r in best_trials(order, "a", 2)] == ["00003", "00007"]
+        assert [r.trial_id for r in best_trials(order, None)] == ["00005", "00003", "00007"]
+        assert [r.trial_id for r in best_trials(order, "a")] == ["00003", "00007"]
 
 
 def test_trials_without_a_finite_last_epoch_do_not_rank() -> None:
     records = [
-        make_record(0, [0.9], COMPLETE),
-        make_record(1, [0.9, None], COMPLETE),
-        make_record(2, [0.9, 0.9], TrialState.PRUNED),
-        make_record(3, [0.9, 0.9], TrialState.RUNNING),
-        make_record(4, [0.1, 0.2], COMPLETE),
+        two_epochs(0, [0.9], COMPLETE),
+        two_epochs(1, [0.9, None], COMPLETE),
+        two_epochs(2, [0.9, 0.9], TrialState.PRUNED),
+        two_epochs(3, [0.9, 0.9], TrialState.RUNNING),
+        two_epochs(4, [0.1, 0.2], COMPLETE),
     ]
-    assert [r.trial_id for r in best_trials(records, "a", 2)] == ["00004"]
+    assert [r.trial_id for r in best_trials(records, "a")] == ["00004"]
+
+
+def test_trials_of_configurations_with_other_numbers_of_epochs_rank_together() -> None:
+    records = [
+        two_epochs(0, [0.9, 0.5], COMPLETE),
+        make_record(1, [0.9, 0.6], COMPLETE, max_epochs=3),
+        make_record(2, [0.1, 0.2, 0.7], COMPLETE, max_epochs=3),
+    ]
+    assert [r.trial_id for r in best_trials(records, "a")] == ["00002", "00000"]

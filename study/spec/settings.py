@@ -1,0 +1,139 @@
+"""The settings of the recipe: everything that a configuration may set, where its constant value stands, and its valid values.
+
+They are read off the fields of the sections, so that a new key of [train] can be searched and compared without further work.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from search_spaces.config import Value
+from search_spaces.errors import UserInputError
+from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
+from study.spec import sections
+
+# Keys of [model] that a configuration may set.
+MODEL_KEYS = ("freeze", "freeze_depth")
+# Keys that look like settings, and why a study has one value of them.
+CONSTANT: Mapping[str, str] = MappingProxyType(
+    {
+        "weights": "a configuration holds the identity of the weights, not their path; launch one study for each",
+        **{
+            key: f"data.{key} determines the images and splits, which all trials share"
+            for key in sections.DataSpec.model_fields
+        },
+    }
+)
+
+
+class Hyperparameters(sections.Section):
+    """What a configuration must set beyond the sections of a spec: valid values, wherever the space ends."""
+
+    backbone: str
+    max_lr: Annotated[float, Field(gt=0)]
+    backbone_lr_ratio: Annotated[float, Field(gt=0)]
+    cutmix_probability: sections.Share
+    class_weighting: Literal["none", "inverse_frequency", "group"]
+    class_weight_strength: sections.Share
+    interpolation: Literal["bicubic", "bilinear"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of the recipe.
+
+    Attributes:
+        name: its name in a configuration.
+        section: the section of the spec in which its constant value stands; "" if a configuration must set it.
+        field: its type and its bounds.
+    """
+
+    name: str
+    section: str
+    field: FieldInfo
+
+    @property
+    def place(self) -> str:
+        """Where its constant value stands, such as "train.momentum"."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values are numbers."""
+        return self.field.annotation in {int, float}
+
+    @property
+    def choices(self) -> tuple[Value, ...]:
+        """All its values if they are finitely many; else ()."""
+        if self.field.annotation is bool:
+            return (False, True)
+        return get_args(self.field.annotation) if get_origin(self.field.annotation) is Literal else ()
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(Annotated[self.field.annotation, self.field])  # type: ignore[arg-type]
+
+    def check(self, value: Value) -> Value:
+        """Return `value`, an int as a float where the setting is one; raise UserInputError if it is not valid."""
+        try:
+            checked: Value = self._adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            rule = error.errors()[0]["msg"].removeprefix("Input should ")
+            raise UserInputError(f"{self.name} must {rule}, but got {value!r}") from None
+        return float(checked) if self.field.annotation is float else checked
+
+    def make_levels(self, values: Sequence[Value]) -> CategoricalParameter:
+        """Return the parameter with these values as its choices; raise UserInputError for one that is not valid."""
+        return CategoricalParameter(name=self.name, choices=tuple(self.check(value) for value in values))
+
+    def make_parameter(self, values: Sequence[Value]) -> Parameter:
+        """Return the parameter that a search varies: [low, high] of a number, or any other list of choices.
+
+        Raises:
+            UserInputError: for a value that is not valid, or an empty range.
+        """
+        checked = [self.check(value) for value in values]
+        if not self.is_number or len(checked) != 2:
+            return CategoricalParameter(name=self.name, choices=tuple(checked))
+        if self.field.annotation is int:
+            return IntParameter(name=self.name, low=int(checked[0]), high=int(checked[1]))
+        return FloatParameter(name=self.name, low=float(checked[0]), high=float(checked[1]))
+
+    def list_problems(self, parameter: Parameter) -> list[str]:
+        """Return a message for each end or choice of a parameter of this name that is not valid."""
+        if isinstance(parameter, CategoricalParameter):
+            values: tuple[Value, ...] = parameter.choices
+        elif isinstance(parameter, FloatParameter) and self.field.annotation is int:
+            return [f"{self.name} is a whole number; set its kind to 'int'"]
+        else:
+            values = (parameter.low, parameter.high)
+        problems = []
+        for value in values:
+            try:
+                self.check(value)
+            except UserInputError as error:
+                problems.append(str(error))
+        return problems
+
+
+def _list_settings() -> dict[str, Setting]:
+    own = {name: ("", field) for name, field in Hyperparameters.model_fields.items()}
+    train = {name: ("train", field) for name, field in sections.TrainSpec.model_fields.items()}
+    model = {name: ("model", sections.ModelSpec.model_fields[name]) for name in MODEL_KEYS}
+    epochs = {"max_epochs": ("search", sections.SearchSpec.model_fields["max_epochs"])}
+    found = {**own, **train, **model, **epochs}
+    return {n: Setting(name=n, section=s, field=f) for n, (s, f) in found.items() if _is_scalar(f.annotation)}
+
+
+def _is_scalar(annotation: Any) -> bool:
+    return annotation in {int, float, bool, str} or get_origin(annotation) is Literal
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(_list_settings())
