@@ -12,7 +12,7 @@ from search_spaces.space_tables import parse_space
 PUBLISHED = SearchSpace(
     name="transfer_learning",
     parameters=(
-        CategoricalParameter(name="backbone", choices=("resnet18", "resnet50")),
+        CategoricalParameter(name="backbone", choices=("resnet18", "resnet50"), entry_points="abstudy.backbones"),
         FloatParameter(name="max_lr", low=1e-3, high=1.0, log=True),
         FloatParameter(name="backbone_lr_ratio", low=1e-3, high=1.0, log=True),
         FloatParameter(name="cutmix_probability", low=0.0, high=1.0),

@@ -80,7 +80,7 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ("search.fixed.backbone_lr_ratio=3.0", ("backbone_lr_ratio <= 1.0 must hold", "3.0")),
         ("search.ranges.backbone_lr_ratio=[0.1, 3.0]", ("backbone_lr_ratio", "3.0")),
         ("search.factor=bakbone", ("bakbone", "backbone")),
-        ("search.factor=max_lr", ("max_lr", "categorical")),
+        ("search.factor=max_lr", ("max_lr", "levels")),
         ("search.space=transfer_lerning", ("transfer_lerning", "transfer_learning")),
         ("search.num_trials=1", ("num_trials", "2", "1")),
         ('search.ranges.backbone=["resnet18", "resnet34"]', ("backbone has no level 'resnet34'", "resnet50")),

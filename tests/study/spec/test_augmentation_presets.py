@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import named_spaces
 from search_spaces.errors import UserInputError
-from search_spaces.named_spaces import TRANSFER_LEARNING
-from search_spaces.space import CategoricalParameter, SearchSpace
 from study.spec.reading import load_spec, parse_spec, with_overrides
 
 WORDS = ("default", "none", "light", "trivial", "strong")
@@ -18,15 +15,6 @@ def small(tmp_path: Path) -> str:
     file = tmp_path / "small.toml"
     file.write_text('name = "small"\n[data]\nsource = "planted"\n')
     return str(file)
-
-
-@pytest.fixture
-def space_with_presets(monkeypatch: pytest.MonkeyPatch) -> SearchSpace:
-    """A space in which the preset is a parameter, and so may be the factor."""
-    presets = CategoricalParameter(name="augmentation", choices=WORDS)
-    space = SearchSpace(name="with_presets", parameters=(*TRANSFER_LEARNING.parameters, presets))
-    monkeypatch.setattr(named_spaces, "SPACES", {**named_spaces.SPACES, space.name: space})
-    return space
 
 
 @pytest.mark.parametrize(
@@ -66,16 +54,16 @@ def test_keys_beside_a_preset_are_refused_even_at_their_default_values(small: st
         with_overrides(spec, overrides[1:2], "small")
 
 
-def test_keys_that_an_arm_with_default_uses_are_not_refused(small: str, space_with_presets: SearchSpace) -> None:
-    overrides = [f"search.space={space_with_presets.name}", "search.factor=augmentation", "train.rotation_degrees=0.0"]
+def test_keys_that_an_arm_with_default_uses_are_not_refused(small: str) -> None:
+    overrides = ["search.factor=augmentation", "train.rotation_degrees=0.0"]
     spec, _ = load_spec(small, overrides)
     assert tuple(arm.name for arm in spec.arms()) == WORDS
     with pytest.raises(UserInputError, match=r'augmentation "none" and "light" sets .* remove train.rotation_degrees'):
         load_spec(small, [*overrides, 'search.ranges.augmentation=["none", "light"]'])
 
 
-def test_a_preset_fixes_cutmix_in_its_arm_unless_the_spec_gives_it(small: str, space_with_presets: SearchSpace) -> None:
-    overrides = [f"search.space={space_with_presets.name}", "search.factor=augmentation"]
+def test_a_preset_fixes_cutmix_in_its_arm_unless_the_spec_gives_it(small: str) -> None:
+    overrides = ["search.factor=augmentation"]
     spaces = {arm.name: arm.space for arm in load_spec(small, overrides)[0].arms()}
     assert {name: dict(space.fixed).get("cutmix_probability") for name, space in spaces.items()} == {
         "default": None,
@@ -89,5 +77,5 @@ def test_a_preset_fixes_cutmix_in_its_arm_unless_the_spec_gives_it(small: str, s
     assert all("cutmix_probability" in arm.space.names for arm in given)
     constant = load_spec(small, ["train.augmentation=none"])[0].arms()
     assert [dict(arm.space.fixed)["cutmix_probability"] for arm in constant] == [0.0, 0.0]
-    pooled = load_spec(small, [overrides[0], "search.allocation=pooled"])[0].arms()
+    pooled = load_spec(small, ['search.ranges.augmentation=["none", "strong"]', "search.allocation=pooled"])[0].arms()
     assert {"augmentation", "cutmix_probability"} <= set(pooled[0].space.names)

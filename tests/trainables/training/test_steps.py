@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from trainables.models.heads import Head
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.evaluation import autocast, deterministic_kernels
 from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
@@ -34,7 +35,7 @@ def make_model() -> nn.Module:
     model = nn.Sequential()
     model.add_module("conv", nn.Conv2d(2, 3, 2))
     model.add_module("flatten", nn.Flatten())
-    model.add_module("fc", nn.Linear(12, 4))
+    model.add_module("fc", Head(12, 4))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-0.5, 0.5, generator=generator)
