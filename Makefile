@@ -29,7 +29,7 @@ demo: $(STAMP)
 
 # Two workers, which take the tests file by file.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults"
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
 
 # The tests on the lowest and on the newest versions of the dependencies, each in an environment of its own, whose versions are
 # in .venv/lowest.txt and .venv/newest.txt. PYTHON=python3.13 chooses the interpreter. uv takes the lowest versions that have
@@ -42,7 +42,7 @@ test-lowest test-newest: test-%: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/$*
 	$(BIN)/uv pip sync --quiet --python $(VENV)/$*/bin/python $(VENV)/$*.txt
 	$(BIN)/uv pip install --quiet --python $(VENV)/$*/bin/python --no-deps --editable .
-	$(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults"
+	$(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
 
 # One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
 # Ten minutes on two cores.

@@ -24,8 +24,9 @@ from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import FINDINGS
+from study.views.exported_model import CARD, STUDY, explain_loading, write_model
 from study.views.notebook import Study
-from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from trainables.models.catalog import read_backbone
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
@@ -49,7 +50,7 @@ class Exported:
 
     Attributes:
         folder: the folder of the files.
-        files: names of the files.
+        files: paths of the files in the folder.
         optuna_url: URL of the database of the Optuna studies, with the password hidden.
         optuna_studies: names of the Optuna studies.
         num_running: number of search trials that still run; they are in no Optuna study.
@@ -108,7 +109,7 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
         names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
     return Exported(
         folder=folder,
-        files=tuple(sorted(path.name for path in folder.iterdir())),
+        files=tuple(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())),
         optuna_url=hide_password(optuna_url or f"sqlite:///{folder / OPTUNA_DATABASE}"),
         optuna_studies=tuple(names),
         num_running=sum(not r.state.is_finished for r in study.book.of_stage("search")),
@@ -137,15 +138,18 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
 
 def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     """Return the preprocessing, class names, configuration and origin of exported weights, as a JSON object."""
-    config = record.config
+    config, backbone = record.config, read_backbone(record.config)
+    class_names = list(read_passport(study.store)["data"]["class_names"])
     return {
         "study": study.name,
         "arm": config.arm,
         "stage": record.stage,
         "trial_id": record.trial_id,
         "source_trial_id": record.source_trial_id or record.trial_id,
-        "architecture": f"torchvision.models.{config.word('backbone')}",
-        "class_names": list(read_passport(study.store)["data"]["class_names"]),
+        "architecture": config.word("backbone"),
+        "arguments": backbone.read_arguments(config),
+        "loading": explain_loading(config, len(class_names)),
+        "class_names": class_names,
         "preprocessing": {
             "channels": "RGB",
             "image_size": config.whole("image_size"),
@@ -154,8 +158,8 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
             "antialias": True,
             "clamp": "to [0, 255] after resizing",
             "scale": "divide by 255",
-            "mean": list(IMAGENET_MEAN),
-            "std": list(IMAGENET_STD),
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
         },
         "macro_f1": {
             "search": record.last_macro_f1,
@@ -199,17 +203,18 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
     record = choose_trial(study, arm)
     if record is None:
         return False
-    (folder / f"{arm}.safetensors").write_bytes(trial_files(study, record).read_weights(record.digests))
-    description = describe_model(study, record)
+    description, own = describe_model(study, record), folder / arm
+    weights = trial_files(study, record).read_weights(record.digests)
+    write_model(own, record.config, weights, description["class_names"], study.spec.data.aspect)
     found, note = find_audit(study, record)
     audit: dict[str, Any] = {"note": note, "model": None, "recipe": None}
     if found is not None:
         values = dataclasses.asdict(found)
         audit |= {"model": values["exported"], "recipe": {key: values[key] for key in RECIPE_AUDIT}}
     text = json.dumps({**description, "audit": to_plain(audit)}, indent=1, sort_keys=True, allow_nan=False)
-    (folder / f"{arm}.json").write_text(text + "\n", encoding="utf-8")
+    (own / STUDY).write_text(text + "\n", encoding="utf-8")
     reproduce = f"study reproduce {study.store.root} --trial {record.stage}/{record.trial_id}"
-    (folder / f"{arm}.md").write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
+    (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
     return True
 
 

@@ -37,12 +37,7 @@ def test_tables_have_a_row_per_trial_and_per_epoch(searched: OpenStudy, exported
     assert exported.files == (
         "epochs.parquet",
         "optuna.db",
-        "resnet18.json",
-        "resnet18.md",
-        "resnet18.safetensors",
-        "resnet50.json",
-        "resnet50.md",
-        "resnet50.safetensors",
+        *(f"{arm}/{name}" for arm in ARMS for name in ("README.md", "config.json", "model.safetensors", "study.json")),
         "trials.csv",
         "trials.parquet",
     )
@@ -63,8 +58,8 @@ def test_weights_before_the_confirmation_are_those_of_the_best_search_trial(
     folder = exported.folder
     for arm in ARMS:
         best = best_trials(searched.book.of_stage("search"), arm)[0]
-        assert load_file(folder / f"{arm}.safetensors")["fc.bias"].tolist() == [best.config.seed]
-        described = json.loads((folder / f"{arm}.json").read_text())
+        assert load_file(folder / arm / "model.safetensors")["fc.bias"].tolist() == [best.config.seed]
+        described = json.loads((folder / arm / "study.json").read_text())
         assert (described["stage"], described["trial_id"]) == ("search", best.trial_id)
         assert described["macro_f1"] == {"search": best.last_macro_f1, "confirm": None, "test": None}
         assert described["class_names"] == ["cat", "dog"]
@@ -79,9 +74,9 @@ def test_weights_after_the_confirmation_are_those_of_the_first_seed_of_the_plan(
     folder = export_study(study, str(tmp_path / "out")).folder
     seed = require_plan(study).seeds[0]
     for arm in ARMS:
-        described = json.loads((folder / f"{arm}.json").read_text())
+        described = json.loads((folder / arm / "study.json").read_text())
         assert (described["stage"], described["configuration"]["seed"]) == ("confirmation", seed)
-        assert load_file(folder / f"{arm}.safetensors")["fc.bias"].tolist() == [seed]
+        assert load_file(folder / arm / "model.safetensors")["fc.bias"].tolist() == [seed]
         # Three of four right: F1 0.8 and 2/3.
         assert described["macro_f1"]["test"] == pytest.approx((0.8 + 2 / 3) / 2)
 
@@ -99,7 +94,7 @@ def test_an_arm_without_a_full_trial_has_no_weights(tmp_path: Path) -> None:
     full = {arm for arm in ARMS if best_trials(study.book.of_stage("search"), arm)}
     exported = export_study(study)
     assert set(exported.missing) == set(ARMS) - full != set()
-    assert not any((exported.folder / f"{arm}.json").exists() for arm in exported.missing)
+    assert not any((exported.folder / arm / "study.json").exists() for arm in exported.missing)
 
 
 def test_a_folder_with_something_in_it_is_refused(searched: OpenStudy, tmp_path: Path) -> None:

@@ -1,0 +1,82 @@
+"""The files of an exported model in the layout that timm's `local-dir:` and Hugging Face read, and how to load it elsewhere."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_spaces.config import TrialConfig
+from trainables.models.backbones import build_model
+from trainables.models.catalog import RESNETS, TIMM, TORCHVISION, VISION_TRANSFORMERS, read_backbone
+from trainables.models.heads import find_head
+
+WEIGHTS, CONFIG, CARD, STUDY = "model.safetensors", "config.json", "README.md", "study.json"
+
+
+def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: Sequence[str], aspect: str) -> None:
+    """Write weights and `config.json` into a new folder.
+
+    Args:
+        folder: to create.
+        config: of the trial.
+        weights: content of the safetensors file.
+        class_names: K names.
+        aspect: `data.aspect` of the study: "crop" or "squash".
+    """
+    folder.mkdir(parents=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    text = json.dumps(describe_architecture(config, class_names, aspect), indent=1, sort_keys=True, allow_nan=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspect: str) -> dict[str, Any]:
+    """Return the content of `config.json`: architecture, its arguments, classes and preprocessing, in timm's words."""
+    backbone, side = read_backbone(config), config.whole("image_size")
+    head, layer = find_head(build_model(config, len(class_names), weights="none"))
+    return {
+        "architecture": find_architecture(config),
+        "model_args": backbone.read_arguments(config),
+        "num_classes": len(class_names),
+        "num_features": layer.in_features,
+        "label_names": list(class_names),
+        "pretrained_cfg": {
+            "classifier": head,
+            "input_size": [3, side, side],
+            "interpolation": config.word("interpolation"),
+            "crop_pct": 1.0,
+            "crop_mode": "center" if aspect == "crop" else "squash",
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+            "num_classes": len(class_names),
+        },
+    }
+
+
+def find_architecture(config: TrialConfig) -> str:
+    """Return timm's name of the architecture where timm has it (its ResNets are torchvision's), else the name in a spec."""
+    name = config.word("backbone")
+    return name if name in RESNETS else name.removeprefix(TIMM)
+
+
+def explain_loading(config: TrialConfig, num_classes: int) -> str:
+    """Return the Python lines that load an exported model from its folder."""
+    name, arguments = config.word("backbone"), read_backbone(config).read_arguments(config)
+    if name in RESNETS or name.startswith(TIMM):
+        return 'import timm\n\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True).eval()'
+    bare = name.removeprefix(TORCHVISION)
+    if bare in VISION_TRANSFORMERS:
+        lines, builder = ["import torchvision"], "torchvision.models.VisionTransformer"
+        arguments = {**VISION_TRANSFORMERS[bare], **arguments}
+    elif name.startswith(TORCHVISION):
+        lines, builder = ["import torchvision"], f"torchvision.models.{bare}"
+    else:
+        module, _, builder = name.rpartition(":")
+        lines = [f"from {module} import {builder}"] if module else [f"# {name}: the entry point of its package"]
+    given = _format_arguments({**arguments, "num_classes": num_classes})
+    lines += ["from safetensors.torch import load_file", "", f"model = {builder}({given})"]
+    lines += [f'model.load_state_dict(load_file("FOLDER/{WEIGHTS}"))', "model.eval()"]
+    return "\n".join(lines)
+
+
+def _format_arguments(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
