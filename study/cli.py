@@ -310,6 +310,15 @@ def tensorboard(
     raise typer.Exit(status)
 
 
+@app.command()
+def models(library: options.LibraryArgument = "", pattern: options.PatternArgument = "*") -> None:
+    """List the names that a backbone may have."""
+    from study.views.model_names import list_model_names
+
+    for name in list_model_names(library, pattern):
+        console.print(name, markup=False, highlight=False)
+
+
 @app.command("inspect")
 def inspect_spec(
     spec: options.SpecArgument,

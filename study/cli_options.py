@@ -68,6 +68,8 @@ Texts = list[str] | None
 SpecArgument = Annotated[str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, cifar10, cifar10-cpu.")]
 _FOLDER_HELP = "A folder of images, a table of their paths and labels, or parquet files. Without it: an explanation."
 FolderArgument = Annotated[Text, Argument(metavar="FOLDER", help=_FOLDER_HELP)]
+LibraryArgument = Annotated[str, Argument(metavar="LIBRARY", help="torchvision, timm or own; all without it.")]
+PatternArgument = Annotated[str, Argument(metavar="PATTERN", help="Wildcards, such as convnext*, for the names.")]
 SpecFileOption = Annotated[Path | None, Option("--to", help="File for the spec. Default: FOLDER.toml, here.")]
 ForceOption = Annotated[bool, Option("--force", help="Overwrite the file.")]
 _WEIGHTS_HELP = "Pretrained weights: imagenet, none, a file, or a folder. Default: imagenet, if they can be had."

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ def list_entry_points() -> list[str]:
 
 
 def import_object(name: str, what: str) -> Any:
-    """Return the object of "package.module:attribute".
+    """Return the object of "package.module:attribute"; modules of the current folder are found, as with `python -m`.
 
     Args:
         name: Of the object.
@@ -182,6 +183,9 @@ def import_object(name: str, what: str) -> Any:
         UserInputError: With the error of the import in one line.
     """
     module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # Ray hands it on to its workers
     try:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
