@@ -34,7 +34,7 @@ ADDITIONS: dict[str, dict[str, Value]] = {
     "hue": {"hue_fraction": 0.1},
     "random erasing": {"erase_probability": 0.5},
     "MixUp": {"mixup_probability": 0.5},
-    'the preset "strong" instead': {"augmentation": "strong"},
+    'the preset "strong"': {"augmentation": "strong"},
 }
 FP32: dict[str, Value] = {"precision": "fp32", "channels_last": False}
 
@@ -128,7 +128,7 @@ def _tabulate_augmentation(turns: list[dict[str, float]], of: str) -> list[Ratio
         if name not in {"", "step"}:
             added = tuple((turn[name] - turn[""]) / turn["step"] for turn in turns)
             note = f"{medians[name] - medians['']:+.3g} ms a batch"
-            rows.append(Ratio("P3", f"{name} on top of it, part of a step", NOT_JUDGED, added, note))
+            rows.append(Ratio("P3", f"with {name}: added part of a step", NOT_JUDGED, added, note))
     return rows
 
 
