@@ -148,8 +148,12 @@ def compute_importances(optuna_study: optuna.Study) -> tuple[dict[str, float] | 
         importances = {name: 1 / len(names) for name in names}
     # The evaluator iterates over a set of names, so equal importances come in arbitrary order.
     ordered = dict(sorted(importances.items(), key=lambda item: (-item[1], item[0])))
+    # PED-ANOVA is experimental in Optuna before 5.
     notes = {
-        str(w.message) for w in caught if "computes the importances of params to achieve low" not in str(w.message)
+        str(w.message)
+        for w in caught
+        if "computes the importances of params to achieve low" not in str(w.message)
+        and not issubclass(w.category, optuna.exceptions.ExperimentalWarning)
     }
     return ordered or None, tuple(sorted(notes))
 

@@ -134,7 +134,8 @@ def _plot_arm(arm: str, study: optuna.Study) -> list[SearchPlot]:
 
 def _plot_importances(arm: str, study: optuna.Study) -> SearchPlot:
     # The target of `compute_importances`, so that plot and table show the same numbers.
-    options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
+    with _quiet():
+        options = {"evaluator": PedAnovaImportanceEvaluator(), "target": negated_value, "target_name": SCORE}
     title = f"{arm}: importance of the hyperparameters"
     return _plot(f"importance_{arm}", title, study, "plot_param_importances", search_figures.tidy_importance, **options)
 

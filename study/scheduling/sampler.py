@@ -5,7 +5,8 @@ suggestion therefore depends only on the seed and on the earlier reports of the 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import optuna
@@ -44,15 +45,23 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe_univariate":
         return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=False)
     if name == "tpe_multivariate":
-        with warnings.catch_warnings():
+        with _experimental():
             # Without `group`, conditional parameters are drawn at random; with it, TPE models them jointly with the others.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
                 seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=True, group=True
             )
     if name == "gp":
-        return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS)
+        with _experimental():
+            return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS)
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Suppress Optuna's warnings that a sampler or an option is experimental; which are depends on its version."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 @dataclass(slots=True)

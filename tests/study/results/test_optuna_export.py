@@ -157,6 +157,7 @@ def test_importances_are_those_of_the_dashboard_s_call(searched: OpenStudy) -> N
         found = compute_importances(study)[0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             expected = get_param_importances(
                 study, target=lambda t: -t.values[0], evaluator=PedAnovaImportanceEvaluator()
             )

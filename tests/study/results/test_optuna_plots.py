@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import optuna
 import plotly.graph_objects as go
 import pytest
 from matplotlib import pyplot
@@ -21,6 +22,8 @@ from tests.study.searched import ARMS, STATES, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
+
+OPTUNA = int(optuna.__version__.split(".")[0])
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +57,9 @@ def test_plots_of_parameters_are_of_complete_trials(searched: OpenStudy) -> None
         num_complete = sum(r.config.arm == arm and r.state is TrialState.COMPLETE for r in searched.book)
         (slices,) = {len(trace.x) for trace in drawn(view, f"slice_{arm}").data if trace.xaxis == "x"}
         assert slices == num_complete
-        lines = [t for t in drawn(view, f"parallel_{arm}").data if t.mode == "lines"]
-        assert len(lines) == num_complete
+        if OPTUNA >= 5:  # Optuna 4 leaves out trials without some parameter.
+            lines = [t for t in drawn(view, f"parallel_{arm}").data if t.mode == "lines"]
+            assert len(lines) == num_complete
     assert [trace.name for trace in drawn(view, "search_edf").data] == list(ARMS)
 
 
@@ -113,6 +117,9 @@ def test_a_search_without_finished_trials_has_notes_and_no_plot(tmp_path: Path) 
     assert view.notes[-1] in view.build_page("simulated")
 
 
+@pytest.mark.skipif(
+    int(optuna.__version__.split(".")[0]) < 5, reason="Optuna 4 has no importances of conditional parameters"
+)
 def test_warnings_about_importances_are_noted(searched: OpenStudy) -> None:
     """One trial with a conditional parameter and one without are enough for an estimate, but not for an accurate one."""
     complete = [r for r in searched.book if r.state is TrialState.COMPLETE]

@@ -29,15 +29,17 @@ BASE: dict[str, Value] = {
     "weight_decay": 1e-4,
     "label_smoothing": 0.0,
 }
+# Without audits and heat maps, which the tests of a whole study have.
 SMALL = (
-    "data.num_images=400",
+    "data.num_images=300",
     "data.options={}",
+    "train.image_size=16",
     "search.max_epochs=1",
     "search.fixed={}",
     "search.ranges={}",
     "confirm.looks=[2]",
-    "analyze.num_panels=1",
-    "analyze.num_audit_images=60",
+    "analyze.num_panels=0",
+    "analyze.num_audit_images=0",
     "train.batch_size=16",
 )
 
@@ -158,7 +160,7 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     options = [part for override in (*SMALL, "resources.max_concurrent=2") for part in ("--set", override)]
     got = run_cli("compare", "--arms", *files, "--spec", "demo", "--storage", tmp_path, *options)
     assert got.status == 0, got.errors + got.output
-    assert "old was trained before with image_size 64 (here 32)" in got.output
+    assert "old was trained before with image_size 64 (here 16)" in got.output
     assert "new vs old" in got.output
     study = load_study(Store(tmp_path / "old-vs-new"))
     assert [r.config.arm for r in study.book.of_stage("search")] == ["old", "new"]
