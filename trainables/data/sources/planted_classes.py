@@ -17,9 +17,9 @@ Frequency = Annotated[float, Field(gt=0)]
 class CueExchange(BaseModel):
     """Pairs of classes whose images show each other's value of a cue.
 
-    An image of either class that shows its own class's value shows that of the other class instead, with probability `rate`. At
-    0.5 the cue does not tell the two classes apart; at a small rate it tells them apart, and misleads in these images. With
-    `one_way`, only images of the first class of each pair show the other's value.
+    Of the images of either class that show their own class's value, a share of `rate`, rounded to whole images, shows that of the
+    other class instead. At 0.5 the cue does not tell the two classes apart, not even by chance; at a small rate it tells them
+    apart, and misleads in these images. With `one_way`, only images of the first class of each pair show the other's value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,11 +72,11 @@ def exchange_values(
     values: NDArray[np.int64], labels: NDArray[np.int64], exchange: CueExchange, generator: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return the (N,) int64 values of a cue after an exchange between the classes of each pair."""
-    is_hit = (generator.random(len(labels)) < exchange.rate) & (values == labels)
+    order = generator.permutation(len(labels))
     exchanged = values.copy()
     for pair in exchange.pairs:
         one, other = map(SHAPES.index, pair)
-        exchanged[is_hit & (labels == one)] = other
-        if not exchange.one_way:
-            exchanged[is_hit & (labels == other)] = one
+        for label, shown in ((one, other),) if exchange.one_way else ((one, other), (other, one)):
+            own = order[(values[order] == label) & (labels[order] == label)]
+            exchanged[own[: round(exchange.rate * len(own))]] = shown
     return exchanged
