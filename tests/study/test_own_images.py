@@ -53,10 +53,8 @@ HYPERPARAMETERS = {
     "weight_decay": 0.01,
     "label_smoothing": 0.0,
     "cutmix_probability": 0.5,
-    "cutmix_alpha": 1.0,
     "class_weighting": "none",
     "class_weight_strength": 0.0,
-    "warmup_fraction": 0.1,
 }
 
 
