@@ -1,4 +1,4 @@
-# make demo | test | test-lowest | test-newest | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
+# make demo | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
 # bench-memory | faults | validate-statistics |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
+.PHONY: install demo test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -43,6 +43,10 @@ test-lowest test-newest: test-%: $(STAMP)
 	$(BIN)/uv pip sync --quiet --python $(VENV)/$*/bin/python $(VENV)/$*.txt
 	$(BIN)/uv pip install --quiet --python $(VENV)/$*/bin/python --no-deps --editable .
 	$(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
+
+# The conformance suite of backbones over the architectures that `make test` leaves out.
+test-models: $(STAMP)
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -m all_models
 
 # One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
 # Ten minutes on two cores.

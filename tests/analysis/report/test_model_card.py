@@ -15,6 +15,7 @@ MODEL = {
     "stage": "confirmation",
     "trial_id": "0000",
     "architecture": "torchvision.models.resnet50",
+    "loading": "import timm",
     "class_names": ["airplane", "ship"],
     "preprocessing": {
         "image_size": 32,
@@ -32,6 +33,7 @@ MODEL = {
 def test_the_card_has_this_model_and_the_recipe() -> None:
     arm = next(arm for arm in make_findings().arms if arm.exported)
     card = build_model_card(MODEL, arm, "", REPRODUCE)
+    assert "```python\nimport timm\n```" in card
     audit = arm.exported
     assert audit is not None
     assert audit.macro_f1.recipe is None

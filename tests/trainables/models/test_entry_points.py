@@ -1,0 +1,28 @@
+"""Backbones that installed packages bring under names of their own."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from search_spaces import space
+from search_spaces.named_spaces import load_space
+from trainables.models import catalog
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with the backbone "mylab-small" is installed."""
+    entry = EntryPoint("mylab-small", "tests.trainables.models.own_backbones:build", catalog.ENTRY_POINTS)
+    for module in (catalog, space):
+        monkeypatch.setattr(module, "entry_points", lambda group: [entry] if group == catalog.ENTRY_POINTS else [])
+    catalog.find_backbone.cache_clear()
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_backbone_of_an_installed_package_has_its_short_name() -> None:
+    found = catalog.find_backbone("mylab-small")
+    assert found.name == "mylab-small"
+    assert found.construct({"width": 4}, 3)(catalog.torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert catalog.list_entry_points() == ["mylab-small"]
+    narrowed = load_space("transfer_learning").with_range("backbone", ["resnet18", "mylab-small"])
+    assert narrowed["backbone"].check("mylab-small") == "mylab-small"
