@@ -190,6 +190,13 @@ def weights_identity(weights: str) -> str:
 
 def check_models(spec: StudySpec, prepared: Prepared) -> None:
     """Build every backbone of the space once, with its weights; raise UserInputError if one cannot be built."""
+    named = {str(level) for arm in spec.arms() for level in list_levels(arm.space, "backbone")}
+    unused = [name for name, value in spec.model.arguments.items() if isinstance(value, dict) and name not in named]
+    if unused:
+        raise UserInputError(
+            f"model.arguments has tables of {', '.join(unused)}, but the backbones of the study are {', '.join(sorted(named))}; "
+            "name one of them"
+        )
     for arm in spec.arms():
         for backbone in list_levels(arm.space, "backbone"):
             find_weights_file(str(backbone), prepared.weights)

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +46,7 @@ class Backbone:
     A function of one's own returns a model, or a `Backbone` is named instead, to say more than the model does.
 
     Attributes:
-        name: As in a spec.
+        name: As in a spec; that under which a `Backbone` of one's own was found replaces the name that it was given.
         build: Called with `num_classes` and the arguments of `[model.arguments]`; returns a float32 model on the CPU that maps
             (N, 3, S, S) inputs to (N, num_classes) logits. It may draw from torch's default generator, which is seeded.
         head: Dotted name of its classification layer; "" for the last linear layer with `num_classes` outputs.
@@ -82,7 +82,7 @@ class Backbone:
         """Return the arguments of `build` from `[model.arguments]`: those for every backbone, and those under its own name.
 
         Raises:
-            UserInputError: If `build` does not take one of them.
+            UserInputError: If they hold num_classes, which follows from the images.
         """
         given = json.loads(config.word("model_arguments"))
         arguments = {name: value for name, value in given.items() if not isinstance(value, dict)}
@@ -164,7 +164,7 @@ def list_torchvision() -> list[str]:
 
 def list_timm(pattern: str = "") -> list[str]:
     """Return the names of timm's models that match a pattern; raise UserInputError if timm is not installed."""
-    return list(_import_timm("timm").list_models(pattern))
+    return list(_import_timm("timm:NAME").list_models(pattern))
 
 
 def list_entry_points() -> list[str]:
@@ -346,7 +346,7 @@ def _import_timm(name: str) -> Any:
 def _find_own(name: str, location: str) -> Backbone:
     found = import_object(location, "the backbone")
     if isinstance(found, Backbone):
-        return found
+        return replace(found, name=name)
     if not callable(found):
         raise UserInputError(f"the backbone {name!r} must be a function or a Backbone, but is {type(found).__name__}")
     parameters = inspect.signature(found).parameters
