@@ -12,6 +12,8 @@ from pydantic import ConfigDict, PlainSerializer, TypeAdapter
 from search_spaces.errors import UserInputError
 
 Value = float | int | str | bool
+# `trainable` of a configuration that the product's own training loop trains.
+BUILT_IN_LOOP = "network"
 # Settings that were added after studies had been stored, each with the value that stands for the behavior before it. A
 # configuration with that value does not hold the setting, so that the fingerprints of earlier studies remain valid.
 EARLIER_BEHAVIOR: dict[str, Value] = {
@@ -38,6 +40,7 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "clip_norm": 0.0,
     "accumulate": 1,
     "tf32": False,
+    "trainable": BUILT_IN_LOOP,
 }
 
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]

@@ -30,7 +30,8 @@ from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
-from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+from trainables.training.loop import EpochInterrupted, TrialData
+from trainables.training.runs import Run, make_run
 
 # Only confirmation trials predict this split.
 CONFIRM = "confirm"
@@ -58,7 +59,7 @@ class TrialSettings:
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """One trial, of which one step is one epoch; `reset_config` lets the actor serve another trial."""
 
-    _run: TrainingRun
+    _run: Run
     _files: TrialFiles
     _num_reported: int
     _num_devices: float
@@ -180,7 +181,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
         self._attempt = self._files.read_num_attempts()
         checkpoint, self._notes = self._files.read_checkpoint()
-        self._run = TrainingRun(
+        self._run = make_run(
             self._trial_config,
             self._data,
             device=choose_device(self._settings.device, num_gpus),

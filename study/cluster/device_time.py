@@ -3,7 +3,7 @@
 import ray
 
 from search_spaces.arms import Arm
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.inputs.preparation import Prepared, list_levels
 from study.scheduling.sampler import ArmSampler
@@ -51,13 +51,14 @@ def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
 
 
 def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[TrialConfig]:
-    """Return one configuration for each backbone of the arm, with its most epochs and its largest images."""
+    """Return one configuration for each backbone of the arm, if it has any, with its most epochs and its largest images."""
     chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
     most = {name: arm.space.values_of(name) for name in ("max_epochs", "image_size")}
     chosen |= {name: max(int(v) for v in values) for name, values in most.items() if values}
+    backbones: list[dict[str, Value]] = [{"backbone": b} for b in list_levels(arm.space, "backbone")]
     return [
-        TrialConfig(arm=arm.name, seed=0, hyperparameters={**chosen, "backbone": b}, fixed=prepared.fixed)
-        for b in list_levels(arm.space, "backbone")
+        TrialConfig(arm=arm.name, seed=0, hyperparameters=chosen | backbone, fixed=prepared.fixed)
+        for backbone in backbones or [{}]
     ]
 
 

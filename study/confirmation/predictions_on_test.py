@@ -10,17 +10,15 @@ from numpy.typing import NDArray
 
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
-from study.confirmation.trained_models import load_model
+from study.confirmation.trained_models import load_classifier
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.devices import choose_device
-from trainables.models.backbones import place_model
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS
 from trainables.seeds import numpy_generator
-from trainables.training.evaluation import compute_logits, place_images
 from trainables.training.loop import TrialData
 from trainables.training.predictions import Predictions
 
@@ -72,9 +70,9 @@ def _predict_remotely(
     if record.diverged and WEIGHTS not in record.digests:
         return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     chosen, config = choose_device(device, gpu), record.config
-    loaded = load_model(open_trial_files(Store(study_uri), record), record, num_classes)
-    model, images = place_model(loaded, config, chosen), place_images(data.images, chosen)
-    logits = compute_logits(model, images, indices, config, chosen, config.whole("batch_size"))
+    files = open_trial_files(Store(study_uri), record)
+    classify = load_classifier(files, record, num_classes, chosen, config.whole("batch_size"))
+    logits = classify(data.images, indices)
     if record.diverged and not np.isfinite(logits).all():
         return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     found = Predictions(sample_ids=indices, labels=data.labels[indices], logits=logits, split=TEST)

@@ -1,10 +1,22 @@
 """Models of finished trials, rebuilt from their stored weights."""
 
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
 from torch import nn
 
-from trainables.models.backbones import build_model
+from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
+from trainables.training.evaluation import compute_logits, place_images
+from trainables.training.trainable import GuardedTrainable, is_own_loop
+from trainables.training.trainable_run import unpack_state
+
+# Maps (N, H, W, 3) uint8 images and (n,) indices of some of them to (n, K) float32 logits.
+Classifier = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 
 def load_model(files: TrialFiles, record: TrialRecord, num_classes: int) -> nn.Module:
@@ -19,3 +31,32 @@ def load_model(files: TrialFiles, record: TrialRecord, num_classes: int) -> nn.M
         DamagedFileError: naming weights that are missing or are not those that were stored.
     """
     return files.load_weights(build_model(record.config, num_classes, weights="none"), record.digests)
+
+
+def load_classifier(
+    files: TrialFiles, record: TrialRecord, num_classes: int, device: torch.device, batch_size: int
+) -> Classifier:
+    """Return the function by which a trial's final model classifies images, whatever loop trained it.
+
+    Args:
+        files: of the trial.
+        record: of the trial.
+        num_classes: K.
+        device: that a network computes on.
+        batch_size: images per step of a network.
+
+    Raises:
+        DamagedFileError: naming weights that are missing or are not those that were stored.
+        UserInputError: if the trial's loop of one's own cannot be used here.
+    """
+    config = record.config
+    if is_own_loop(config):
+        loop = GuardedTrainable(config.word("trainable"), num_classes)
+        loop.restore(unpack_state(load(files.read_weights(record.digests))))
+        return lambda images, indices: loop.predict(images[indices])
+    model = place_model(load_model(files, record, num_classes), config, device).eval()
+
+    def classify(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        return compute_logits(model, place_images(images, device), indices, config, device, batch_size)
+
+    return classify

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import torch
 
 from analysis.classes.group_contrasts import list_group_problems
-from search_spaces.config import TrialConfig, Value
+from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from study.inputs.human_labels import load_human_shares
+from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
@@ -23,6 +25,8 @@ from trainables.models.backbones import build_model, check_input_size
 from trainables.models.weights import find_weights_file
 from trainables.training.class_weights import compute_class_weights
 from trainables.training.loop import TrialData
+from trainables.training.trainable import list_unread
+from trainables.training.trainable_run import try_trainable
 
 DEFAULT_TEST_FRACTION = 0.2
 DECODING_ADVICE = "set train.image_size, data.aspect and data.on_bad_image instead"
@@ -189,7 +193,12 @@ def weights_identity(weights: str) -> str:
 
 
 def check_models(spec: StudySpec, prepared: Prepared) -> None:
-    """Build every backbone of the space once, with its weights; raise UserInputError if one cannot be built."""
+    """Build every backbone of the space once, with its weights, and try every training loop of one's own on a few images.
+
+    Raises:
+        UserInputError: if a backbone cannot be built, or for everything that is wrong with a loop of one's own.
+    """
+    _check_own_loops(spec, prepared.data, prepared.fixed)
     named = {str(level) for arm in spec.arms() for level in list_levels(arm.space, "backbone")}
     unused = [name for name, value in spec.model.arguments.items() if isinstance(value, dict) and name not in named]
     if unused:
@@ -206,6 +215,20 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
         if "group" in list_levels(arm.space, "class_weighting"):
             for group in spec.setting_values("weighted_group"):
                 _check_group_weights(prepared, group)
+
+
+def _check_own_loops(spec: StudySpec, data: TrialData, fixed: Mapping[str, Value]) -> None:
+    loops = {arm.name: (arm, name) for arm in spec.arms() for name in spec.trainables_of(arm) if name != BUILT_IN_LOOP}
+    problems = []
+    for arm, name in loops.values():
+        # What [train] sets for all arms may be meant for the others.
+        constant = [n for n in dict(arm.space.fixed) if n in SETTINGS and SETTINGS[n].section]
+        given = [n for n in (*arm.space.names, *dict(arm.space.fixed)) if n not in constant]
+        problems += [f"the arm {arm.name!r}: {problem}" for problem in list_unread(name, given)]
+    if problems:
+        raise UserInputError("; ".join(problems))
+    for arm, _ in loops.values():
+        try_trainable(TrialConfig(arm=arm.name, seed=0, hyperparameters=arm.space.middle(), fixed=fixed), data)
 
 
 def check_groups(spec: StudySpec, image_set: ImageSet) -> None:

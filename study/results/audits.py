@@ -19,7 +19,7 @@ from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy
-from study.results.confirmed_models import load_cam_models, make_logits
+from study.results.confirmed_models import has_network, load_cam_models, make_logits
 from trainables.data.images import ImageSet
 from trainables.seeds import numpy_generator
 
@@ -132,7 +132,9 @@ def _audit_arm(
 
 
 def _admit_cams(study: OpenStudy, evidence: ArmEvidence, audit_images: AuditImages) -> CamAdmission | None:
-    """Return whether the arm's heat maps are evidence; None where its images are too small for any."""
+    """Return whether the arm's heat maps are evidence; None where its images are too small for any, or it has no network."""
+    if not has_network(evidence.runs[0]):
+        return None
     models = load_cam_models(study, evidence.runs, len(audit_images.class_names))
     try:
         return admit_cams(models, audit_images, seed=study.spec.seed)

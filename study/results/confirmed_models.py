@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from analysis.audits.confused_images import ComputeLogits
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
-from study.confirmation.trained_models import load_model
+from study.confirmation.trained_models import load_classifier, load_model
 from study.open_study import OpenStudy, trial_files
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
-from trainables.training.evaluation import compute_logits
+from trainables.training.trainable import is_own_loop
 
 BATCH_SIZE = 256
 
@@ -39,8 +39,13 @@ def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: 
 
 def load_cam_network(study: OpenStudy, run: TrialRecord, num_classes: int) -> CamNetwork:
     """Return the model of a complete trial, which computes as in the trial; on CUDA where there is a device."""
-    (model,) = _place_models(study, [run], num_classes, _find_device())
-    return CamNetwork(model=model, config=run.config)
+    model = place_model(load_model(trial_files(study, run), run, num_classes), run.config, _find_device())
+    return CamNetwork(model=model.eval(), config=run.config)
+
+
+def has_network(run: TrialRecord) -> bool:
+    """Return whether the trial's model is a network, of which there are heat maps, not a `Trainable` of one's own."""
+    return not is_own_loop(run.config)
 
 
 def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
@@ -49,24 +54,13 @@ def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int)
     The models are on CUDA where there is a device.
     """
     device = _find_device()
-    models = _place_models(study, runs, num_classes, device)
+    classifiers = [load_classifier(trial_files(study, r), r, num_classes, device, BATCH_SIZE) for r in runs]
 
     def compute(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        tensor, indices = torch.from_numpy(images), np.arange(len(images))
-        return np.stack(
-            [
-                compute_logits(model, tensor, indices, run.config, device, BATCH_SIZE).astype(np.float64)
-                for model, run in zip(models, runs, strict=True)
-            ]
-        )
+        indices = np.arange(len(images))
+        return np.stack([classify(images, indices).astype(np.float64) for classify in classifiers])
 
     return compute
-
-
-def _place_models(
-    study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int, device: torch.device
-) -> list[torch.nn.Module]:
-    return [place_model(load_model(trial_files(study, r), r, num_classes), r.config, device).eval() for r in runs]
 
 
 def _find_device() -> torch.device:

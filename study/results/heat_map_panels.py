@@ -7,12 +7,12 @@ import numpy as np
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.forensic_findings import CamAdmission, CamPanel
 from analysis.heat_maps.arm_cams import ArmCam, compute_arm_cams
-from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, find_cam_layers
+from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, NoCamLayerError, find_cam_layers
 from analysis.heat_maps.panels import choose_panel_images
 from analysis.report.figures import figure_to_png, plot_cam_panel
 from analysis.statistics.metrics import IntArray
 from study.open_study import OpenStudy
-from study.results.confirmed_models import load_cam_network
+from study.results.confirmed_models import has_network, load_cam_network
 from trainables.data.images import ImageSet
 
 
@@ -26,13 +26,16 @@ def draw_panels(
 
     Args:
         study: that the arms belong to.
-        evidence: by arm; the maps are of each arm's model with the plan's first seed.
+        evidence: by arm; the maps are of each arm's model with the plan's first seed. Arms without a network have none.
         admissions: by arm; where method or layer are not those of Grad-CAM, both maps are shown.
         image_set: of the study.
 
     Raises:
-        NoCamLayerError: if no layer's maps are large enough for a heat map.
+        NoCamLayerError: if no layer's maps are large enough for a heat map, or no arm has a network.
     """
+    evidence = {arm: found for arm, found in evidence.items() if has_network(found.runs[0])}
+    if not evidence:
+        raise NoCamLayerError("no arm has a network of torch")
     predictions = {arm: e.predictions for arm, e in evidence.items()}
     chosen = choose_panel_images(predictions, study.spec.analyze.num_panels)
     ids = np.array([sample_id for sample_id, _ in chosen], dtype=np.int64)

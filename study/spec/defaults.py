@@ -61,6 +61,7 @@ _VERSION_1: dict[str, Any] = {
     "train.clip_norm": 0.0,
     "train.accumulate": 1,
     "train.tf32": False,
+    "train.trainable": "network",
     "search.space": "transfer_learning",
     "search.factor": "backbone",
     "search.allocation": "per_arm",

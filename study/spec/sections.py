@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from search_spaces.config import Value
+from search_spaces.config import BUILT_IN_LOOP, Value
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import SOURCES
@@ -95,6 +95,9 @@ class TrainSpec(Section):
     (`trainables.data.augmentation_presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
     if there is none.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
+    `trainable = "package.module:Class"` trains by a loop of one's own (`trainables.training.trainable.Trainable`), which reads
+    the settings that it names and no other; [search.space], [configurations] or [design] set them. "network" is the product's
+    loop.
     """
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
@@ -129,6 +132,7 @@ class TrainSpec(Section):
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     accumulate: Annotated[int, Field(ge=1)] = 1
     weighted_group: str = ""
+    trainable: Annotated[str, Field(pattern=r"^(network|[\w.]+:[\w.]+)$")] = BUILT_IN_LOOP
 
     @model_validator(mode="after")
     def _padding_within_the_image(self) -> "TrainSpec":

@@ -137,3 +137,15 @@ def _is_scalar(annotation: Any) -> bool:
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(_list_settings())
+
+
+def find_setting(name: str, *, takes_own: bool) -> Setting | None:
+    """Return the setting of a name; None if there is none.
+
+    Args:
+        name: of the setting.
+        takes_own: whether any other name is a setting of a training loop of one's own, which takes every value.
+    """
+    if name in SETTINGS or name in CONSTANT or not takes_own:
+        return SETTINGS.get(name)
+    return Setting(name=name, section="", field=FieldInfo(annotation=Value))

@@ -9,23 +9,28 @@ from search_spaces.named_spaces import load_space
 from search_spaces.space import CategoricalParameter, SearchSpace
 from search_spaces.space_tables import read_parameters
 from study.spec.sections import SearchSpec
-from study.spec.settings import CONSTANT, SETTINGS
+from study.spec.settings import CONSTANT, SETTINGS, find_setting
 
 OWN_SPACE = "search.space"
 
 
-def make_base_space(search: SearchSpec) -> SearchSpace:
+def make_base_space(search: SearchSpec, *, takes_own: bool = False) -> SearchSpace:
     """Return the space that [search] names or describes; raise UserInputError for the first problem of `list_base_problems`."""
     if isinstance(search.space, str):
         return load_space(search.space)
-    problems = list_base_problems(search)
+    problems = list_base_problems(search, takes_own=takes_own)
     if problems:
         raise UserInputError("; ".join(problems))
     return SearchSpace(name=OWN_SPACE, parameters=read_parameters(search.space)[0])
 
 
-def list_base_problems(search: SearchSpec) -> list[str]:
-    """Return a message for everything that is wrong with the space that [search] names or describes."""
+def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[str]:
+    """Return a message for everything that is wrong with the space that [search] names or describes.
+
+    Args:
+        search: of a spec.
+        takes_own: whether the names of settings of a training loop of one's own are valid.
+    """
     if isinstance(search.space, str):
         try:
             load_space(search.space)
@@ -33,9 +38,11 @@ def list_base_problems(search: SearchSpec) -> list[str]:
             return [f"search.space: {error}"]
         return []
     parameters, problems = read_parameters(search.space)
-    problems += [_unknown(name, SETTINGS) for name in search.space if name not in SETTINGS]
+    found = {name: find_setting(name, takes_own=takes_own) for name in search.space}
+    problems += [_unknown(name, SETTINGS) for name, setting in found.items() if setting is None]
     for parameter in parameters:
-        problems += SETTINGS[parameter.name].list_problems(parameter) if parameter.name in SETTINGS else []
+        setting = found[parameter.name]
+        problems += [] if setting is None else setting.list_problems(parameter)
     return [f"{OWN_SPACE}: {problem}" for problem in problems]
 
 
@@ -44,7 +51,9 @@ def find_factor(search: SearchSpec) -> str | None:
     return search.factor if search.allocation == "per_arm" else None
 
 
-def with_range(space: SearchSpace, search: SearchSpec, name: str, values: list[Value]) -> SearchSpace:
+def with_range(
+    space: SearchSpace, search: SearchSpec, name: str, values: list[Value], *, takes_own: bool = False
+) -> SearchSpace:
     """Return the space with one entry of `search.ranges`.
 
     The values of the factor are its levels. Those of a parameter of the space narrow it; those of another setting of the
@@ -59,9 +68,9 @@ def with_range(space: SearchSpace, search: SearchSpec, name: str, values: list[V
             return space.with_range(name, values)
         levels = tuple(parameter.check(value) for value in values)
         return space.with_parameter(CategoricalParameter(name=name, choices=levels, condition=parameter.condition))
-    if name not in SETTINGS:
+    setting = find_setting(name, takes_own=takes_own)
+    if setting is None:
         raise UserInputError(_unknown(name, [*space.names, *SETTINGS]))
-    setting = SETTINGS[name]
     is_factor = name == find_factor(search)
     return space.with_parameter(setting.make_levels(values) if is_factor else setting.make_parameter(values))
 
@@ -92,7 +101,9 @@ def with_factor(space: SearchSpace, search: SearchSpec) -> SearchSpace:
     return space.with_parameter(SETTINGS[factor].make_levels(choices))
 
 
-def with_values(space: SearchSpace, configurations: Iterable[Mapping[str, Value]]) -> SearchSpace:
+def with_values(
+    space: SearchSpace, configurations: Iterable[Mapping[str, Value]], *, takes_own: bool = False
+) -> SearchSpace:
     """Return the space with a parameter for each setting of the recipe that given configurations set beyond the space.
 
     Raises:
@@ -101,18 +112,20 @@ def with_values(space: SearchSpace, configurations: Iterable[Mapping[str, Value]
     seen: dict[str, dict[Value, None]] = {}
     for configuration in configurations:
         for name, value in configuration.items():
-            if name in SETTINGS and name not in space.names and name not in dict(space.fixed):
-                seen.setdefault(name, {})[SETTINGS[name].check(value)] = None
+            setting = find_setting(name, takes_own=takes_own)
+            if setting is not None and name not in space.names and name not in dict(space.fixed):
+                seen.setdefault(name, {})[setting.check(value)] = None
     for name, values in seen.items():
         space = space.with_parameter(CategoricalParameter(name=name, choices=tuple(values)))
     return space
 
 
-def with_fixed(space: SearchSpace, fixed: Mapping[str, Value]) -> SearchSpace:
+def with_fixed(space: SearchSpace, fixed: Mapping[str, Value], *, takes_own: bool = False) -> SearchSpace:
     """Return the space with the values of `search.fixed`; raise UserInputError for one that cannot be fixed there."""
+    beyond: dict[str, Value] = {}
     for name, value in fixed.items():
-        check_fixed(space, name, value)
-    beyond = {name: SETTINGS[name].check(value) for name, value in fixed.items() if name not in space.names}
+        checked = check_fixed(space, name, value, takes_own=takes_own)
+        beyond |= {} if name in space.names else {name: checked}
     space = space.with_fixed({name: value for name, value in fixed.items() if name not in beyond})
     return replace(space, fixed=tuple(sorted({**dict(space.fixed), **beyond}.items()))) if beyond else space
 
@@ -122,16 +135,16 @@ def check_value(name: str, value: Value) -> Value:
     return SETTINGS[name].check(value) if name in SETTINGS and SETTINGS[name].section else value
 
 
-def check_fixed(space: SearchSpace, name: str, value: Value) -> None:
-    """Raise UserInputError if `search.fixed` cannot set `name` to `value`."""
+def check_fixed(space: SearchSpace, name: str, value: Value, *, takes_own: bool = False) -> Value:
+    """Return the value to which `search.fixed` sets `name`, in its type; raise UserInputError if it cannot be set there."""
     if name in space.names:
-        space[name].check(value)
-    elif name not in SETTINGS:
+        return space[name].check(value)
+    setting = find_setting(name, takes_own=takes_own)
+    if setting is None:
         raise UserInputError(_unknown(name, space.names))
-    elif SETTINGS[name].section:
-        raise UserInputError(f"{name} is set to one value by {SETTINGS[name].place}; move it there")
-    else:
-        SETTINGS[name].check(value)
+    if setting.section:
+        raise UserInputError(f"{name} is set to one value by {setting.place}; move it there")
+    return setting.check(value)
 
 
 def _levels_missing(factor: str) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
-from search_spaces.config import Value
+from search_spaces.config import BUILT_IN_LOOP, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import SearchSpace
 from study.spec import sections, spaces
@@ -81,30 +81,58 @@ class StudySpec(sections.Section):
 
     def search_space(self) -> SearchSpace:
         """Return the search space with the spec's ranges and fixed values; ranges do not apply to given configurations."""
-        space = spaces.make_base_space(self.search)
+        space, own = self._base_space(), self.takes_own_settings
         for name, values in self.search.ranges.items():
-            narrowed = spaces.with_range(space, self.search, name, values)
+            narrowed = spaces.with_range(space, self.search, name, values, takes_own=own)
             space = space if self.has_given_arms else narrowed
+        fixed = self.search.fixed
         if self.has_given_arms:
-            given = [self._complete(values) for values in self._given_values().values()]
-            return spaces.with_values(spaces.with_fixed(space, self.search.fixed), given)
-        return spaces.with_fixed(spaces.with_factor(space, self.search), self.search.fixed)
+            given = [self._complete(v) for v in self._given_values().values() if not self._is_own_loop(v)]
+            return spaces.with_values(spaces.with_fixed(space, fixed, takes_own=own), given, takes_own=own)
+        return spaces.with_fixed(spaces.with_factor(space, self.search), fixed, takes_own=own)
+
+    @property
+    def takes_own_settings(self) -> bool:
+        """Whether a training loop of one's own may read settings that the product does not know."""
+        search = self.search
+        places = [search.ranges, search.space if isinstance(search.space, dict) else {}, *self._given_values().values()]
+        return self.train.trainable != BUILT_IN_LOOP or any("trainable" in place for place in places)
+
+    def trainables_of(self, arm: Arm) -> tuple[str, ...]:
+        """Return the training loops of an arm's trials: "network" or names of classes."""
+        return tuple(map(str, arm.space.values_of("trainable") or (self.train.trainable,)))
+
+    def _base_space(self) -> SearchSpace:
+        """Return the space of [search] before its ranges; the named spaces are not of a training loop of one's own."""
+        if isinstance(self.search.space, str) and self.train.trainable != BUILT_IN_LOOP:
+            return SearchSpace(name=spaces.OWN_SPACE, parameters=())
+        return spaces.make_base_space(self.search, takes_own=self.takes_own_settings)
+
+    def _is_own_loop(self, configuration: Mapping[str, Value]) -> bool:
+        """Return whether a configuration of [configurations] is that of a training loop of one's own."""
+        return bool(self.configurations) and configuration.get("trainable", self.train.trainable) != BUILT_IN_LOOP
 
     def arms(self) -> tuple[Arm, ...]:
         """Return one arm per level of the factor or per given configuration, or the one arm of a pooled search."""
         space = self.search_space()
         if self.has_given_arms:
-            given = self._design().configurations
-            return tuple(make_fixed_arm(name, space, values) for name, values in given.items())
+            return tuple(self._make_given_arm(name, space, v) for name, v in self._design().configurations.items())
         chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
         arms = split_into_arms(space, spaces.find_factor(self.search))
         return tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
+
+    def _make_given_arm(self, name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
+        if self._is_own_loop(values):
+            own = SearchSpace(name=spaces.OWN_SPACE, parameters=(), fixed=tuple(sorted(values.items())))
+            return Arm(name=name, space=own)
+        return make_fixed_arm(name, space, values)
 
     @property
     def varied_settings(self) -> frozenset[str]:
         """Names of the settings of [train], [model] and [search] that differ from trial to trial here."""
         space = self.search_space()
-        names = (*space.names, *dict(space.fixed))
+        own = [self._complete(values) for values in self.configurations.values() if self._is_own_loop(values)]
+        names = {*space.names, *dict(space.fixed), *(name for values in own for name in values)}
         return frozenset(name for name in names if name in SETTINGS and SETTINGS[name].section)
 
     def constant_value(self, setting: str) -> Value:
@@ -203,14 +231,18 @@ class StudySpec(sections.Section):
 
     def _list_space_problems(self) -> list[str]:
         """Return a message for each entry of the ranges, the fixed values and the configurations that does not fit the space."""
-        problems = spaces.list_base_problems(self.search)
+        own = self.takes_own_settings
+        problems = spaces.list_base_problems(self.search, takes_own=own)
         if problems:
             return problems
-        space = spaces.make_base_space(self.search)
+        space = self._base_space()
         ranges, fixed = self.search.ranges, self.search.fixed
         checks: list[tuple[str, Callable[[], object]]] = [
-            *(("search.ranges: ", partial(spaces.with_range, space, self.search, n, v)) for n, v in ranges.items()),
-            *(("search.fixed: ", partial(spaces.check_fixed, space, n, v)) for n, v in fixed.items()),
+            *(
+                ("search.ranges: ", partial(spaces.with_range, space, self.search, n, v, takes_own=own))
+                for n, v in ranges.items()
+            ),
+            *(("search.fixed: ", partial(spaces.check_fixed, space, n, v, takes_own=own)) for n, v in fixed.items()),
         ]
         problems = _collect(checks)
         if problems:
@@ -224,7 +256,7 @@ class StudySpec(sections.Section):
         if problems:
             return problems
         return _collect(
-            ("", partial(make_fixed_arm, name, self.search_space(), self._complete(values)))
+            ("", partial(self._make_given_arm, name, self.search_space(), self._complete(values)))
             for name, values in self.configurations.items()
         )
 
@@ -239,6 +271,13 @@ class StudySpec(sections.Section):
             except ValidationError as error:
                 message = error.errors()[0]["msg"].removeprefix("Value error, ")
                 problems.append(f"train of the arm {arm.name!r}: {message}")
+            loops = self.trainables_of(arm)
+            if len(loops) > 1:
+                problems.append(
+                    f"trainable cannot vary within the arm {arm.name!r} ({', '.join(loops)}); make it search.factor"
+                )
+            if loops != (BUILT_IN_LOOP,):
+                continue
             missing = [n for n in Hyperparameters.model_fields if not arm.space.values_of(n)]
             if arm.space.values_of("class_weighting") == ("none",) and "class_weight_strength" in missing:
                 missing.remove("class_weight_strength")

@@ -15,6 +15,7 @@ from rich.console import Console
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.study_findings import to_plain
 from analysis.report.model_card import build_model_card
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
@@ -31,6 +32,7 @@ from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.training.evaluation import compute_macro_f1
+from trainables.training.trainable import is_own_loop
 
 EXPORT_FOLDER = "export"
 TRIALS_CSV = "trials.csv"
@@ -138,7 +140,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
 
 def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     """Return the preprocessing, class names, configuration and origin of exported weights, as a JSON object."""
-    config, backbone = record.config, read_backbone(record.config)
+    config = record.config
     class_names = list(read_passport(study.store)["data"]["class_names"])
     return {
         "study": study.name,
@@ -146,27 +148,34 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
         "stage": record.stage,
         "trial_id": record.trial_id,
         "source_trial_id": record.source_trial_id or record.trial_id,
-        "architecture": config.word("backbone"),
-        "arguments": backbone.read_arguments(config),
+        "architecture": config.word("trainable" if is_own_loop(config) else "backbone"),
+        "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
         "loading": explain_loading(config, len(class_names)),
         "class_names": class_names,
-        "preprocessing": {
-            "channels": "RGB",
-            "image_size": config.whole("image_size"),
-            "resize": "to image_size x image_size, without crop",
-            "interpolation": config.word("interpolation"),
-            "antialias": True,
-            "clamp": "to [0, 255] after resizing",
-            "scale": "divide by 255",
-            "mean": list(backbone.mean),
-            "std": list(backbone.std),
-        },
+        "preprocessing": _describe_preprocessing(config),
         "macro_f1": {
             "search": record.last_macro_f1,
             "confirm": record.confirm_macro_f1,
             "test": _test_macro_f1(study, record),
         },
         "configuration": config.to_dict(),
+    }
+
+
+def _describe_preprocessing(config: TrialConfig) -> dict[str, Any]:
+    if is_own_loop(config):
+        return {"channels": "RGB", "dtype": "uint8", "shape": "(N, H, W, 3), as the study stores its images"}
+    backbone = read_backbone(config)
+    return {
+        "channels": "RGB",
+        "image_size": config.whole("image_size"),
+        "resize": "to image_size x image_size, without crop",
+        "interpolation": config.word("interpolation"),
+        "antialias": True,
+        "clamp": "to [0, 255] after resizing",
+        "scale": "divide by 255",
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
     }
 
 

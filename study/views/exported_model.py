@@ -5,16 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load
+
 from search_spaces.config import TrialConfig
 from trainables.models.backbones import build_model
 from trainables.models.catalog import RESNETS, TIMM, TORCHVISION, VISION_TRANSFORMERS, read_backbone
 from trainables.models.heads import find_head
+from trainables.training.trainable import is_own_loop
+from trainables.training.trainable_run import unpack_state
 
+STATE = "state.bin"
 WEIGHTS, CONFIG, CARD, STUDY = "model.safetensors", "config.json", "README.md", "study.json"
 
 
 def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: Sequence[str], aspect: str) -> None:
-    """Write weights and `config.json` into a new folder.
+    """Write weights and `config.json` into a new folder; of a training loop of one's own, the state that its `restore` takes.
 
     Args:
         folder: to create.
@@ -24,6 +29,9 @@ def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: 
         aspect: `data.aspect` of the study: "crop" or "squash".
     """
     folder.mkdir(parents=True)
+    if is_own_loop(config):
+        (folder / STATE).write_bytes(unpack_state(load(weights)))
+        return
     (folder / WEIGHTS).write_bytes(weights)
     text = json.dumps(describe_architecture(config, class_names, aspect), indent=1, sort_keys=True, allow_nan=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -54,12 +62,18 @@ def describe_architecture(config: TrialConfig, class_names: Sequence[str], aspec
 
 def find_architecture(config: TrialConfig) -> str:
     """Return timm's name of the architecture where timm has it (its ResNets are torchvision's), else the name in a spec."""
+    if is_own_loop(config):
+        return config.word("trainable")
     name = config.word("backbone")
     return name if name in RESNETS else name.removeprefix(TIMM)
 
 
 def explain_loading(config: TrialConfig, num_classes: int) -> str:
     """Return the Python lines that load an exported model from its folder."""
+    if is_own_loop(config):
+        module, _, loop = config.word("trainable").partition(":")
+        lines = ["from pathlib import Path", "", f"from {module} import {loop}", "", f"model = {loop}()"]
+        return "\n".join([*lines, f'model.restore(Path("FOLDER/{STATE}").read_bytes())'])
     name, arguments = config.word("backbone"), read_backbone(config).read_arguments(config)
     if name in RESNETS or name.startswith(TIMM):
         return 'import timm\n\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True).eval()'

@@ -13,6 +13,7 @@ from trainables.data.augmentation import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
 from trainables.data.images import ImageOrigin
 from trainables.models.backbones import build_model, place_model
+from trainables.models.heads import find_head
 from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast
@@ -21,18 +22,24 @@ NUM_AUDITED_IMAGES = 64
 # Images that pass through every backbone.
 NUM_FORWARDED_IMAGES = 8
 CUTMIX_PROBABILITY = 0.5
+DEFAULT_BACKBONE = "resnet18"
 # Features and logits beyond it are a sign of weights that do not fit the images.
 LARGEST_OUTPUT = 1e4
 
 
 def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
-    """Return a configuration of the first arm's backbone and fixed values; a searched CutMix applies to half of the images."""
-    fixed = dict(spec.arms()[0].space.fixed)
+    """Return a configuration of the first arm with a backbone and its fixed values; a searched CutMix applies to half of the images.
+
+    Where a training loop of one's own trains every arm, the backbone is `DEFAULT_BACKBONE`.
+    """
+    with_backbone = [arm for arm in spec.arms() if list_levels(arm.space, "backbone")]
+    arm = (with_backbone or spec.arms())[0]
+    fixed = dict(arm.space.fixed)
     values: dict[str, Value] = {
-        "backbone": list_levels(spec.arms()[0].space, "backbone")[0],
+        "backbone": (*list_levels(arm.space, "backbone"), DEFAULT_BACKBONE)[0],
         "interpolation": str(fixed.get("interpolation", "bicubic")),
         "cutmix_probability": fixed.get("cutmix_probability", CUTMIX_PROBABILITY),
-        **spec.middle_settings(spec.arms()[0]),
+        **spec.middle_settings(arm),
     }
     return TrialConfig(arm="inspection", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
 
@@ -84,7 +91,7 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
         model = build_model(chosen, prepared.image_set.num_classes, weights=prepared.weights)
         place_model(model, chosen, device).eval()
         kept: list[torch.Tensor] = []
-        model.get_submodule("fc").register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0]))
+        find_head(model)[1].register_forward_pre_hook(lambda _, given, kept=kept: kept.append(given[0]))
         with torch.inference_mode(), autocast(chosen, device):
             logits = model(inputs)
         random = ", random weights" if prepared.weights == "none" else ""

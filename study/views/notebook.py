@@ -15,6 +15,7 @@ from study.results.findings import load_findings
 from study.state.paths import open_study
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
+from trainables.training.trainable import is_own_loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,11 @@ class Study:
             raise UserInputError(f"no trial of the arm {arm!r} has run every epoch yet")
         config = ranked[0].config
         class_names = read_passport(self._opened.store)["data"]["class_names"]
+        if is_own_loop(ranked[0].config):
+            raise UserInputError(
+                f"the best trial of the arm {arm!r} was trained by {ranked[0].config.word('trainable')} and is no torch model; "
+                f"`study export` writes its state, and the lines that load it"
+            )
         model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
         return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())
 

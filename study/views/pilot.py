@@ -17,8 +17,8 @@ from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train
 from trainables.seeds import derive_seed
-from trainables.training.loop import TrainingRun
 from trainables.training.predictions import Predictions
+from trainables.training.runs import make_run
 
 # The confidence has no influence on the variances.
 CONFIDENCE = 0.95
@@ -86,7 +86,7 @@ def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predicti
     cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
     prepare_to_train(max(1, int(cpu)))
     config = TrialConfig(arm=arm.name, seed=seed, hyperparameters=arm.space.middle(), fixed=prepared.fixed)
-    run = TrainingRun(config, prepared.data, device=choose_device(spec.resources.device, gpu), weights=prepared.weights)
+    run = make_run(config, prepared.data, device=choose_device(spec.resources.device, gpu), weights=prepared.weights)
     while not run.is_finished:
         run.run_epoch()
     return run.predict("confirm")

@@ -343,6 +343,11 @@ def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str
             )
             for backbone in list_levels(arm.space, "backbone")
         ]
+        if not flops:
+            raise UserInputError(
+                f"the cost of the arm {arm.name!r} is that of {', '.join(spec.trainables_of(arm))}, which cannot be derived; "
+                "set search.epoch_cost, or measure it with --pilot"
+            )
         costs[arm.name] = fmean(flops) * spec.max_epochs(arm)
     return costs, "the FLOPs of a forward pass, because nothing was measured"
 

@@ -23,8 +23,8 @@ from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.loop import TrainingRun
 from trainables.training.predictions import Predictions
+from trainables.training.runs import Run, make_run
 
 # The spread of macro-F1 over seeds where fewer than two trials of the configuration have other seeds: two standard deviations
 # of one percentage point.
@@ -112,7 +112,7 @@ def reproduce(
         prepare_to_train(record.num_threads)
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
-    run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)
+    run = make_run(config, prepared.data, device=device, weights=prepared.weights)
     recorded = tuple(_nan_if_none(epoch.macro_f1) for epoch in record.epochs)
     measured: list[EpochMetrics] = []
     for epoch, score in zip(record.epochs, recorded, strict=True):
@@ -163,7 +163,7 @@ def _first_difference(recorded: Sequence[EpochMetrics], reproduced: Sequence[Epo
     return None
 
 
-def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrainingRun) -> float | None:
+def _compare_logits(study: OpenStudy, record: TrialRecord, run: Run) -> float | None:
     if record.state is not TrialState.COMPLETE or not record.predictions:
         return None
     largest = 0.0

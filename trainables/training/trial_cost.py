@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from search_spaces.config import TrialConfig
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrialData
+from trainables.training.runs import make_run
+from trainables.training.trainable import is_own_loop
 
 NUM_MEASURED_BATCHES = 3
 
@@ -39,7 +41,8 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
-    weighted: weights cost nothing, and a few batches need not contain every class.
+    weighted: weights cost nothing, and a few batches need not contain every class. A loop of one's own trains on all images, as
+    its epochs need not cost in proportion to them.
 
     Args:
         config: Configuration of the trial.
@@ -49,12 +52,11 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     """
     batch = config.whole("batch_size")
     full = data.splits
-    few = replace(
-        full, train=full.train[: NUM_MEASURED_BATCHES * batch], search=full.search[: NUM_MEASURED_BATCHES * batch]
-    )
+    number = len(full.train) if is_own_loop(config) else NUM_MEASURED_BATCHES * batch
+    few = replace(full, train=full.train[:number], search=full.search[:number])
     unweighted = replace(config, hyperparameters={**config.hyperparameters, "class_weighting": "none"})
     started = time.perf_counter()
-    run = TrainingRun(unweighted, replace(data, splits=few), device=device, weights=weights)
+    run = make_run(unweighted, replace(data, splits=few), device=device, weights=weights)
     setup_seconds = time.perf_counter() - started
     metrics = run.run_epoch()
     if not run.is_finished:

@@ -1,0 +1,26 @@
+"""The training of a trial, by the product's loop or by a `Trainable` of one's own."""
+
+import torch
+
+from search_spaces.config import TrialConfig
+from trainables.training.checkpoint import Checkpoint
+from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.trainable import is_own_loop
+from trainables.training.trainable_run import TrainableRun
+
+Run = TrainingRun | TrainableRun
+
+
+def make_run(
+    config: TrialConfig,
+    data: TrialData,
+    *,
+    device: torch.device,
+    weights: str | None = None,
+    checkpoint: Checkpoint | None = None,
+    profile: bool = False,
+) -> Run:
+    """Return the training of one trial; see `TrainingRun` for the arguments and errors. A `Trainable` takes no weights."""
+    if is_own_loop(config):
+        return TrainableRun(config, data, device=device, checkpoint=checkpoint, profile=profile)
+    return TrainingRun(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile)
