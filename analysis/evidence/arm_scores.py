@@ -17,6 +17,7 @@ from analysis.findings.arm_findings import ArmConfusions, ArmScores, ModelAudit
 from analysis.findings.class_findings import ClassScore
 from analysis.statistics.arm_predictions import ArmPredictions
 from trainables.models.backbones import count_forward_flops
+from trainables.training.trainable import is_own_loop
 
 PAIR_CONFIDENCE = 0.95
 
@@ -36,13 +37,13 @@ def compute_arm_scores(
     stacked = evidence.stacked()
     macro_f1 = compute_macro_f1_intervals(stacked, confidence)
     epochs = [epoch for run in evidence.runs for epoch in run.epochs]
-    first = evidence.runs[0]
+    first, config = evidence.runs[0], evidence.source.config
     return ArmScores(
         arm=evidence.arm,
         trial_id=evidence.source.trial_id,
         confirmation_ids=tuple(r.trial_id for r in evidence.runs),
         seeds=evidence.seeds,
-        hyperparameters=dict(evidence.source.config.hyperparameters),
+        hyperparameters=dict(config.hyperparameters),
         search_macro_f1=float(evidence.source.last_macro_f1 or 0.0),
         confirm_macro_f1=fmean(r.confirm_macro_f1 or 0.0 for r in evidence.runs),
         test_macro_f1=macro_f1,
@@ -50,7 +51,7 @@ def compute_arm_scores(
         confusion=compute_confusion(stacked, class_names, confidence),
         gate_cleared=None if gate is None or macro_f1.recipe is None else macro_f1.recipe.low > gate,
         num_parameters=first.num_parameters,
-        forward_flops=count_forward_flops(evidence.source.config, len(class_names)),
+        forward_flops=0 if is_own_loop(config) else count_forward_flops(config, len(class_names)),
         device_seconds=evidence.device_seconds,
         train_images_per_second=median(e.train_images_per_second for e in epochs),
         predict_images_per_second=median(num_search_images / e.evaluate_seconds for e in epochs),

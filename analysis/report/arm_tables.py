@@ -35,7 +35,7 @@ def format_arm(arm: ArmScores) -> tuple[str, ...]:
         f"{macro_f1.estimate:.4f}",
         _format_bounds(macro_f1.models),
         _format_bounds(macro_f1.recipe),
-        f"{arm.num_parameters / 1e6:.1f} M",
+        f"{arm.num_parameters / 1e6:.1f} M" if arm.num_parameters else "—",
         format_gflops(arm.forward_flops),
         f"{arm.device_seconds:,.0f}",
         f"{arm.train_images_per_second:,.0f}",

@@ -76,9 +76,14 @@ def format_count(count: float) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,.0f}"
 
 
+def format_parameters(count: int) -> str:
+    """Return a number of parameters, as `format_count`; a dash for 0, which stands for a model that does not tell it."""
+    return format_count(count) if count else "—"
+
+
 def format_gflops(flops: float) -> str:
-    """Return a number of floating-point operations in units of 1e9, with three significant digits: "3.63"."""
-    return f"{flops / 1e9:.3g}"
+    """Return a number of floating-point operations in units of 1e9, with three significant digits: "3.63"; a dash for 0."""
+    return f"{flops / 1e9:.3g}" if flops else "—"
 
 
 def format_value(value: Any) -> str:

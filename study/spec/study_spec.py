@@ -87,7 +87,11 @@ class StudySpec(sections.Section):
             space = space if self.has_given_arms else narrowed
         fixed = self.search.fixed
         if self.has_given_arms:
-            given = [self._complete(v) for v in self._given_values().values() if not self._is_own_loop(v)]
+            # Of a loop of one's own, whose other settings no network has, the space of all arms holds the name.
+            given = [
+                {"trainable": v["trainable"]} if self._is_own_loop(v) and "trainable" in v else self._complete(v)
+                for v in self._given_values().values()
+            ]
             return spaces.with_values(spaces.with_fixed(space, fixed, takes_own=own), given, takes_own=own)
         return spaces.with_fixed(spaces.with_factor(space, self.search), fixed, takes_own=own)
 

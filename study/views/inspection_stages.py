@@ -28,7 +28,7 @@ LARGEST_OUTPUT = 1e4
 
 
 def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
-    """Return a configuration of the first arm with a backbone and its fixed values; a searched CutMix applies to half of the images.
+    """Return a configuration of the first arm with a backbone; a searched CutMix applies to half of the images.
 
     Where a training loop of one's own trains every arm, the backbone is `DEFAULT_BACKBONE`.
     """
