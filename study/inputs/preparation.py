@@ -12,6 +12,7 @@ from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
+from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.spec.study_spec import StudySpec
 from trainables.data.image_audit import check_image_set, drop_leaks
@@ -91,7 +92,7 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
             labels=image_set.labels,
             splits=splits,
             class_names=image_set.class_names,
-            class_groups=image_set.class_groups,
+            class_groups={**spec.analyze.groups, **image_set.class_groups},
             groups=image_set.groups,
             reload=partial(load_images, spec),
         ),
@@ -189,7 +190,11 @@ def weights_identity(weights: str) -> str:
 
 
 def check_models(spec: StudySpec, prepared: Prepared) -> None:
-    """Build every backbone of the space once, with its weights; raise UserInputError if one cannot be built."""
+    """Build every backbone of the space once, with its weights, and check the groups of classes that training uses.
+
+    Raises:
+        UserInputError: if a backbone cannot be built, or a group cannot be weighted or made into batches of hard examples.
+    """
     named = {str(level) for arm in spec.arms() for level in list_levels(arm.space, "backbone")}
     unused = [name for name, value in spec.model.arguments.items() if isinstance(value, dict) and name not in named]
     if unused:
@@ -206,6 +211,7 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
         if "group" in list_levels(arm.space, "class_weighting"):
             for group in spec.setting_values("weighted_group"):
                 _check_group_weights(prepared, group)
+    check_hard_examples(spec, prepared.data, prepared.fixed)
 
 
 def check_groups(spec: StudySpec, image_set: ImageSet) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from trainables.training.loop import TrainingRun, TrialData
 
 NUM_MEASURED_BATCHES = 3
@@ -39,7 +39,7 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
-    weighted: weights cost nothing, and a few batches need not contain every class.
+    weighted and hard examples are not repeated: both cost nothing, and a few batches need not contain every class.
 
     Args:
         config: Configuration of the trial.
@@ -52,7 +52,12 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     few = replace(
         full, train=full.train[: NUM_MEASURED_BATCHES * batch], search=full.search[: NUM_MEASURED_BATCHES * batch]
     )
-    unweighted = replace(config, hyperparameters={**config.hyperparameters, "class_weighting": "none"})
+    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0}
+    unweighted = replace(
+        config,
+        hyperparameters={**config.hyperparameters, **without},
+        fixed={name: value for name, value in config.fixed.items() if name not in without},
+    )
     started = time.perf_counter()
     run = TrainingRun(unweighted, replace(data, splits=few), device=device, weights=weights)
     setup_seconds = time.perf_counter() - started
