@@ -37,10 +37,11 @@ hard_group = { kind = "categorical", choices = ["round", "pair"], when = { hard_
 hard_from_epoch = { kind = "int", low = 1, high = 3 }
 backbone = { kind = "categorical", choices = ["resnet18", "resnet50"] }
 """
-OWN_FIXED = """
-fixed = { max_lr = 0.1, backbone_lr_ratio = 0.5, cutmix_probability = 0.0, class_weighting = "none", interpolation = "bicubic",
-          weight_decay = 0.0, label_smoothing = 0.0 }
-"""
+VALUES = (
+    '{ max_lr = 0.1, backbone_lr_ratio = 0.5, cutmix_probability = 0.0, class_weighting = "none", interpolation = "bicubic", '
+    "weight_decay = 1e-4, label_smoothing = 0.0 }"
+)
+OWN_FIXED = f"fixed = {VALUES}"
 
 
 @functools.cache
@@ -122,10 +123,8 @@ def test_settings_that_some_trial_cannot_use_are_refused_at_once(train: str, sea
 
 
 def test_a_given_configuration_is_checked_too() -> None:
-    base = (
-        OWN_FIXED.replace("fixed = ", "base = ").replace("{", '{ backbone = "resnet18",').replace("\n          ", " ")
-    )
-    design = f'[design]\nkind = "one_at_a_time"\n{base}changes = {{ hard_fraction = 0.25 }}\n'
+    base = VALUES.replace("{", '{ backbone = "resnet18",')
+    design = f'[design]\nkind = "one_at_a_time"\nbase = {base}\nchanges = {{ hard_fraction = 0.25 }}\n'
     check('hard_group = "pair"', design)
     with pytest.raises(UserInputError, match=r"hard_fraction = 0\.25 needs train\.hard_group"):
         check("", design)

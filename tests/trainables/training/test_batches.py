@@ -126,21 +126,16 @@ def test_another_process_has_the_same_batches() -> None:
     assert other.stdout.strip() == digest_epochs()
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("num_steps", [1, 2])
+@pytest.mark.parametrize(("accumulate", "num_steps"), [(1, 2), (2, 1)])
 def test_an_epoch_with_hard_examples_and_ring_swaps_continues_with_the_same_bits(
-    num_steps: int, accumulate: int
+    accumulate: int, num_steps: int
 ) -> None:
-    data = make_data(num_train=100)  # twelve batches per epoch
-    config = change(
-        batch_size=8,
-        accumulate=accumulate,
-        max_epochs=1,
-        hard_group="soft",
-        hard_fraction=0.3,
-        ring_swap_probability=0.5,
-    )
+    """Interrupted after two of five batches, one of which is the first one of hard examples, or after two of four."""
+    data = make_data(num_train=40, size=8)
+    recipe: dict[str, Value] = {"hard_group": "soft", "hard_fraction": 0.4, "ring_swap_probability": 0.5}
+    config = change(batch_size=8, image_size=8, max_epochs=1, accumulate=accumulate, **recipe)
     whole, left = start(config, data), start(config, data)
+    assert whole._batches.num_hard == 2
     whole.run_epoch()
     answers = iter([False] * (num_steps - 1) + [True])
     with pytest.raises(EpochInterrupted):
@@ -148,15 +143,11 @@ def test_an_epoch_with_hard_examples_and_ring_swaps_continues_with_the_same_bits
     resumed = start(config, data, Checkpoint.from_bytes(left.checkpoint().to_bytes()))
     resumed.run_epoch()
     assert_same_run(whole, resumed)
-    plain = start(change(batch_size=8, accumulate=accumulate, max_epochs=1), data)
-    plain.run_epoch()
-    assert plain.history[0].head_lr == whole.history[0].head_lr
-    assert plain.history[0].train_loss != whole.history[0].train_loss
 
 
 def test_the_cost_of_a_trial_is_measured_where_the_first_images_lack_a_class_of_the_group() -> None:
-    config = change(hard_group="soft", hard_fraction=0.3, batch_size=8)
-    data = make_data(num_train=60)
+    config = change(hard_group="soft", hard_fraction=0.3, batch_size=8, image_size=8, max_epochs=1)
+    data = make_data(num_train=40, size=8)
     train = data.splits.train
     object.__setattr__(data.splits, "train", train[np.argsort(-data.labels[train], kind="stable")])
     cost = measure_trial_cost(config, data, device=torch.device("cpu"), weights=None)
