@@ -1,11 +1,9 @@
 """Ring swaps of a batch: the outer ring of some images is replaced by that of an image of another class."""
 
-import functools
-
 import torch
 from torch import Tensor
 
-from trainables.data.rings import RING_FRACTIONS, make_ring
+from trainables.data.rings import RING_FRACTIONS, measure_ring
 
 # Rows of random numbers that one image needs: a decision, its donor and the width of its ring.
 NUM_DRAWS = 3
@@ -29,9 +27,14 @@ def swap_rings(images: Tensor, labels: Tensor, probability: float, generator: to
     draws = torch.rand((NUM_DRAWS, len(images)), generator=generator).to(images.device, non_blocking=True)
     donors, has_donor = choose_donors(labels, draws[1])
     swapped = has_donor & (draws[0] < probability)
-    ring = torch.where(swapped, 1 + (len(RING_FRACTIONS) * draws[2]).long(), 0)
-    masks = _make_masks(images.shape[1], images.shape[2], images.device)
-    return torch.where(masks.index_select(0, ring), images.index_select(0, donors), images)
+    own, width = torch.arange(len(images), device=images.device), (len(RING_FRACTIONS) * draws[2]).long()
+    result = images.index_select(0, torch.where(swapped, donors, own))
+    # Ring by ring from the outside; without a mask of each image this takes a quarter of the time.
+    for number, fraction in enumerate(RING_FRACTIONS):
+        pixels = measure_ring(images.shape[1], images.shape[2], fraction)
+        inside = (slice(None), slice(pixels, -pixels), slice(pixels, -pixels))
+        result[inside] = images[inside].index_select(0, torch.where(swapped & (width > number), donors, own))
+    return result
 
 
 def choose_donors(labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,10 +55,3 @@ def choose_donors(labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     # In the order of the classes, the images of one's own class are skipped.
     place = torch.where(place < start, place, place + num_own).clamp_(max=len(labels) - 1)
     return order[place], num_others > 0
-
-
-@functools.lru_cache(maxsize=16)
-def _make_masks(height: int, width: int, device: torch.device) -> Tensor:
-    """Return (1 + widths, H, W, 1) bool on `device`: no ring, and the rings of all widths."""
-    rings = torch.stack([torch.from_numpy(make_ring(height, width, fraction)) for fraction in RING_FRACTIONS])
-    return torch.cat([torch.zeros_like(rings[:1]), rings])[..., None].to(device)

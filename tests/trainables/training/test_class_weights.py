@@ -83,7 +83,7 @@ def test_inverse_frequency_refuses_a_class_without_images() -> None:
     [
         ("group", -1.0, "'cat', 'frog'"),
         ("group", -1.5, "'cat', 'frog'"),
-        ("inverse_frequency", 60.0, "'plane', 'ship'"),
+        ("inverse_frequency", 100.0, "'plane', 'ship'"),
     ],
 )
 def test_a_strength_that_leaves_a_class_no_weight_is_refused(weighting: str, strength: float, names: str) -> None:
