@@ -161,7 +161,7 @@ def list_hard_problems(
     if others and shape.count_hard(fraction) == shape.num_batches:
         problems.append(
             f"train.hard_fraction = {fraction:g} leaves no batch to the classes outside of {group!r} "
-            f"({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): an epoch has {shape.num_batches} batches; "
+            f"({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): batches per epoch: {shape.num_batches}; "
             "lower it, or train.batch_size"
         )
     return problems
