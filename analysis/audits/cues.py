@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.audits.ring_swaps import RING_FRACTIONS, Images, make_ring
+from analysis.audits.ring_swaps import Images
 from search_spaces.errors import UserInputError
+from trainables.data.rings import RING_FRACTIONS, make_ring
 
 CUES = ("texture", "shape", "colour", "context")
 # The bilateral filter: standard deviations in gray levels and as a fraction of the image's side, widest window in pixels.

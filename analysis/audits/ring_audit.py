@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.ring_regions import RegionGaps, measure_regions, name_region
-from analysis.audits.ring_swaps import RING_FRACTIONS, fill_center, find_few_edges, make_ring, swap_ring
+from analysis.audits.ring_swaps import fill_center, find_few_edges, swap_ring
 from analysis.audits.swap_effects import (
     ALPHA,
     TOLERANCE,
@@ -31,6 +31,7 @@ from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RingAu
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.families import Scale, class_cells, compute_family
 from analysis.statistics.metrics import FloatArray, IntArray
+from trainables.data.rings import RING_FRACTIONS, make_ring
 from trainables.seeds import numpy_generator
 
 # A failure is not confirmed by fewer images of a class without object in the ring.

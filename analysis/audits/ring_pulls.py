@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.audits.ring_swaps import RING_FRACTIONS, make_ring, swap_ring
+from analysis.audits.ring_swaps import swap_ring
 from analysis.audits.swap_effects import ALPHA, AuditImages, Classify
 from analysis.findings.forensic_findings import PairPull
 from analysis.statistics.families import Scale, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
+from trainables.data.rings import RING_FRACTIONS, make_ring
 from trainables.seeds import numpy_generator
 
 

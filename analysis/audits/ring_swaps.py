@@ -7,23 +7,7 @@ from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
 
 Images = NDArray[np.uint8]
-# Ring widths as fractions of the image's side: 4 and 6 of 32 pixels.
-RING_FRACTIONS = (4 / 32, 6 / 32)
 FEW_EDGES_SHARE = 1 / 3
-
-
-def make_ring(height: int, width: int, fraction: float) -> NDArray[np.bool_]:
-    """Return (H, W) bool, True in an outer ring that is round(fraction * shorter side) pixels wide, at least one.
-
-    Raises:
-        UserInputError: if the ring would cover the whole image.
-    """
-    pixels = max(1, round(fraction * min(height, width)))
-    if 2 * pixels >= min(height, width):
-        raise UserInputError(f"a ring of {pixels} pixels covers the whole image of {height}x{width}")
-    ring = np.ones((height, width), dtype=bool)
-    ring[pixels:-pixels, pixels:-pixels] = False
-    return ring
 
 
 def swap_ring(images: Images, donors: Images, ring: NDArray[np.bool_]) -> Images:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from analysis.audits.ring_swaps import RING_FRACTIONS, make_ring, swap_ring
+from analysis.audits.ring_swaps import swap_ring
 from analysis.audits.swap_effects import ALPHA, AuditImages
 from analysis.findings.forensic_findings import CamAdmission, CamTest
 from analysis.findings.interval import TwoIntervals
@@ -33,6 +33,7 @@ from analysis.heat_maps.road import compute_road_gain
 from analysis.statistics.families import Cell, Scale, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
+from trainables.data.rings import RING_FRACTIONS, make_ring
 from trainables.seeds import derive_seed, numpy_generator
 
 # A gain of one percentage point of probability is immaterial. Maps of untrained networks gain .1 pp, which is real: they are

@@ -18,7 +18,7 @@ from analysis.audits.confused_images import CauseModels, ConfusedClasses
 from analysis.audits.frequency_audit import audit_frequencies
 from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
-from analysis.audits.ring_swaps import Images, make_ring, swap_ring
+from analysis.audits.ring_swaps import Images, swap_ring
 from analysis.audits.root_cause import find_root_causes
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
@@ -29,6 +29,7 @@ from benchmarks.performance.ratios import Ratio, compare_sides, measure_seconds,
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import to_audit_images
 from trainables.data.augmentation import prepare_batch
+from trainables.data.rings import make_ring
 from trainables.data.sources.planted import make_planted_scenes
 from trainables.models.backbones import build_model, place_model
 from trainables.training.evaluation import autocast, compute_logits

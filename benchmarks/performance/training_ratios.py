@@ -34,6 +34,7 @@ ADDITIONS: dict[str, dict[str, Value]] = {
     "hue": {"hue_fraction": 0.1},
     "random erasing": {"erase_probability": 0.5},
     "MixUp": {"mixup_probability": 0.5},
+    "ring swaps": {"ring_swap_probability": 0.5},
     'the preset "strong"': {"augmentation": "strong"},
 }
 FP32: dict[str, Value] = {"precision": "fp32", "channels_last": False}

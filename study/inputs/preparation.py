@@ -13,6 +13,7 @@ from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
+from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
@@ -95,7 +96,7 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
             labels=image_set.labels,
             splits=splits,
             class_names=image_set.class_names,
-            class_groups=image_set.class_groups,
+            class_groups={**spec.analyze.groups, **image_set.class_groups},
             groups=image_set.groups,
             reload=partial(load_images, spec),
         ),
@@ -196,7 +197,8 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
     """Build every backbone of the space once, with its weights, and try every training loop of one's own on a few images.
 
     Raises:
-        UserInputError: if a backbone cannot be built, or for everything that is wrong with a loop of one's own.
+        UserInputError: if a backbone cannot be built, for everything that is wrong with a loop of one's own, or if a group of
+            classes cannot be weighted or made into batches of hard examples.
     """
     _check_own_loops(spec, prepared.data, prepared.fixed)
     named = {str(level) for arm in spec.arms() for level in list_levels(arm.space, "backbone")}
@@ -215,6 +217,7 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
         if "group" in list_levels(arm.space, "class_weighting"):
             for group in spec.setting_values("weighted_group"):
                 _check_group_weights(prepared, group)
+    check_hard_examples(spec, prepared.data, prepared.fixed)
 
 
 def _check_own_loops(spec: StudySpec, data: TrialData, fixed: Mapping[str, Value]) -> None:

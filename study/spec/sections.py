@@ -90,7 +90,10 @@ class TrainSpec(Section):
     `trivial_augment` applies one operation of TrivialAugmentWide to each image. Factors of brightness, contrast and saturation
     are uniform in 1 +- the fraction; the hue is shifted by up to +- `hue_fraction` of the color circle. `erase_probability` is
     the share of images that lose a rectangle. `mixup_probability` is the share, among images that CutMix did not choose, that are
-    blended with another image, with lambda ~ Beta(mixup_alpha, mixup_alpha).
+    blended with another image, with lambda ~ Beta(mixup_alpha, mixup_alpha). `ring_swap_probability` is the share of images whose
+    outer ring, in one of the widths of the ring audit, is replaced by that of an image of another class of the batch.
+    From epoch `hard_from_epoch` on, the share `hard_fraction` of the batches of an epoch (rounded, at least one) has images of
+    the classes of `hard_group` alone, equally many of each: a group of the data set, as `weighted_group` is, or of [analyze].
     `augmentation` names a preset: "none", "light", "trivial" and "strong" set every key of the augmentation
     (`trainables.data.augmentation_presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
     if there is none.
@@ -122,6 +125,7 @@ class TrainSpec(Section):
     erase_probability: Share = 0.0
     mixup_probability: Share = 0.0
     mixup_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
+    ring_swap_probability: Share = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -132,6 +136,9 @@ class TrainSpec(Section):
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     accumulate: Annotated[int, Field(ge=1)] = 1
     weighted_group: str = ""
+    hard_group: str = ""
+    hard_fraction: Share = 0.0
+    hard_from_epoch: Annotated[int, Field(ge=1)] = 1
     trainable: Annotated[str, Field(pattern=r"^(network|[\w.]+:[\w.]+)$")] = BUILT_IN_LOOP
 
     @model_validator(mode="after")

@@ -98,6 +98,7 @@ def refuse(tmp_path: Path) -> Callable[..., str]:
         ("name=a/b", ("name must be at most 64 letters, digits", "but got 'a/b'")),
         ("confirm.looks=[1]", ("confirm.looks", "2")),
         ("resources.gpu=1.5", ("one GPU or a fraction", "1.5", "resnet18")),
+        ("train.hard_fraction=0.25", ("needs train.hard_group, but it is empty; name one of round, angular",)),
     ],
 )
 def test_impossible_values_are_refused_by_name(

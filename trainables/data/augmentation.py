@@ -16,6 +16,7 @@ from trainables.data.mixing import mix_images
 from trainables.data.pad_and_crop import PADDING_MODES, pad_and_crop
 from trainables.data.random_crops import NUM_DRAWS, choose_crops, resize_crops
 from trainables.data.random_erasing import erase_rectangles
+from trainables.data.random_ring_swap import swap_rings
 from trainables.data.trivial_augment import trivially_augment
 from trainables.seeds import seed_of_state, torch_generator
 
@@ -48,6 +49,7 @@ class AugmentationSettings:
         erase_probability: Share of the images that lose a rectangle; 0 disables random erasing.
         mixup_probability: Share of the images without CutMix that are blended with another; 0 disables MixUp.
         mixup_alpha: Parameter of the distribution of MixUp's lambda.
+        ring_swap_probability: Share of the images that get the outer ring of an image of another class; 0 disables ring swaps.
         mean, std: Of the normalization, per channel, of pixels in [0, 1].
 
     Raises:
@@ -72,6 +74,7 @@ class AugmentationSettings:
     erase_probability: float = 0.0
     mixup_probability: float = 0.0
     mixup_alpha: float = 0.2
+    ring_swap_probability: float = 0.0
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
 
@@ -117,6 +120,7 @@ class AugmentationSettings:
             erase_probability=config.number("erase_probability"),
             mixup_probability=config.number("mixup_probability"),
             mixup_alpha=config.number("mixup_alpha"),
+            ring_swap_probability=config.number("ring_swap_probability"),
         )
 
 
@@ -151,13 +155,13 @@ def augment_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return augmented inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, whose rows sum to 1.
 
-    The order is: flip, crop, rotation, pad-and-crop, TrivialAugment, brightness, contrast, saturation, hue, normalization, random
-    erasing, and CutMix or MixUp (`trainables.data.mixing`). Crops are those of torchvision's RandomResizedCrop
-    (`trainables.data.random_crops`). Rotation mirrors the image at its border, which avoids black corners.
+    The order is: ring swap, flip, crop, rotation, pad-and-crop, TrivialAugment, brightness, contrast, saturation, hue,
+    normalization, random erasing, and CutMix or MixUp (`trainables.data.mixing`). Crops are those of torchvision's
+    RandomResizedCrop (`trainables.data.random_crops`). Rotation mirrors the image at its border, which avoids black corners.
 
     Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the others
-    in the batch. Pad-and-crop, TrivialAugment, color jitter, erasing and MixUp each draw from a generator of their own, derived
-    from the state of `generator`, so that they change nothing in later batches either.
+    in the batch. Ring swaps, pad-and-crop, TrivialAugment, color jitter, erasing and MixUp each draw from a generator of their
+    own, derived from the state of `generator`, so that they change nothing in later batches either.
 
     Args:
         images: (B, H, W, 3) uint8.
@@ -175,6 +179,8 @@ def augment_batch(
     boxes = None
     if settings.cutmix_probability > 0:
         boxes = torch.randperm(len(images), generator=generator, device=images.device), cutmix
+    if settings.ring_swap_probability > 0:
+        images = swap_rings(images, labels, settings.ring_swap_probability, torch_generator(seed, "ring_swap"))
     flipped = flip < settings.flip_probability
     rotates = settings.rotation_degrees > 0
     if settings.flip_probability > 0 and not rotates:

@@ -25,6 +25,7 @@ _NONE: Mapping[str, Value] = MappingProxyType(
         "erase_probability": 0.0,
         "mixup_probability": 0.0,
         "mixup_alpha": 0.2,
+        "ring_swap_probability": 0.0,
         "cutmix_probability": 0.0,
     }
 )

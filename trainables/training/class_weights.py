@@ -30,7 +30,8 @@ def compute_class_weights(
         class_groups: Named groups of class names.
 
     Raises:
-        UserInputError: For an unknown weighting, group or class, or a class without training images.
+        UserInputError: For an unknown weighting, group or class, a class without training images, or a strength that leaves a
+            class no positive weight.
     """
     weighting = config.word("class_weighting")
     if weighting not in CLASS_WEIGHTINGS:
@@ -50,7 +51,14 @@ def compute_class_weights(
     else:
         members = _group_members(str(config.get("weighted_group", "")), class_names, class_groups)
         weights = np.where([name in members for name in class_names], 1.0 + strength, 1.0)
-    return torch.from_numpy((weights / weights.mean()).astype(np.float32))
+    relative = (weights / weights.mean()).astype(np.float32)
+    without = [name for name, weight in zip(class_names, relative, strict=True) if not weight > 0]
+    if without:
+        raise UserInputError(
+            f"class_weight_strength = {strength:g} leaves {', '.join(map(repr, without))} no positive weight; "
+            "use a value in [0, 1]"
+        )
+    return torch.from_numpy(relative)
 
 
 def compute_weighted_cross_entropy(
@@ -88,8 +96,24 @@ def _group_members(group: str, class_names: Sequence[str], class_groups: Mapping
         raise UserInputError(
             f'class_weighting "group" needs weighted_group, but it is empty; name one of {", ".join(class_groups)}'
         )
+    return find_group(group, class_names, class_groups)
+
+
+def find_group(group: str, class_names: Sequence[str], class_groups: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Return the names of a group's classes.
+
+    Args:
+        group: Name of the group.
+        class_names: K names.
+        class_groups: Named groups of class names.
+
+    Raises:
+        UserInputError: For an unknown group, with the nearest one, and for a group that is empty or names an unknown class.
+    """
     if group not in class_groups:
         raise UserInputError(f"there is no group of classes {group!r}{nearest_name(group, class_groups)}")
+    if not class_groups[group]:
+        raise UserInputError(f"the group {group!r} is empty; name its classes")
     for name in class_groups[group]:
         if name not in class_names:
             raise UserInputError(f"the group {group!r} names the class {name!r}{nearest_name(name, class_names)}")

@@ -21,6 +21,7 @@ from trainables.devices import peak_memory_bytes
 from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
 from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
+from trainables.training.batches import EpochBatches
 from trainables.training.checkpoint import Checkpoint, PartialEpoch
 from trainables.training.class_weights import (
     compute_class_weights,
@@ -126,17 +127,16 @@ class TrainingRun:
         self._settings = read_augmentation(config)
         self._images = place_images(data.images, device)
         self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
+        self._batches = EpochBatches(config, data.splits.train, data.labels, data.class_names, data.class_groups)
+        shape = self._batches.shape
         self._class_weights = compute_class_weights(
             config, data.labels[data.splits.train], data.class_names, data.class_groups
         ).to(device)
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         self._forward = compile_model(self.model, config, device)
-        self._batch_size = min(config.whole("batch_size"), len(data.splits.train))
-        batches_per_epoch = len(data.splits.train) // self._batch_size
         self._steps = OptimizerSteps(
-            self.model, config, device, batches_per_epoch=batches_per_epoch, batch_size=self._batch_size
+            self.model, config, device, batches_per_epoch=shape.num_batches, batch_size=shape.batch_size
         )
-        self._batches_per_epoch = batches_per_epoch - batches_per_epoch % self._steps.num_accumulated
         self._history: tuple[EpochMetrics, ...] = ()
         self._partial: PartialEpoch | None = None
         if checkpoint is not None:
@@ -185,6 +185,7 @@ class TrainingRun:
         started = time.perf_counter()
         with self.stopwatch.part("evaluate"):
             search_loss, per_class_f1 = self._evaluate()
+        shape = self._batches.shape
         metrics = EpochMetrics(
             epoch=self.epoch + 1,
             train_loss=train_loss,
@@ -195,7 +196,7 @@ class TrainingRun:
             backbone_lr=backbone_lr,
             train_seconds=train_seconds,
             evaluate_seconds=time.perf_counter() - started,
-            train_images_per_second=self._batches_per_epoch * self._batch_size / train_seconds,
+            train_images_per_second=shape.num_batches * shape.batch_size / train_seconds,
             peak_memory_bytes=peak_memory_bytes(self.device),
             part_seconds=tuple(self.stopwatch.take().items()),
         )
@@ -269,7 +270,7 @@ class TrainingRun:
         module_state = None if self._partial is None else self._partial.module_state
         noise = seeded_modules(self.config.seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:
-            for number, chosen in enumerate(self._shuffled_batches(epoch)[num_before:], start=num_before):
+            for number, chosen in enumerate(self._batches.of_epoch(epoch)[num_before:], start=num_before):
                 if number > num_before and number % per_step == 0 and should_stop():
                     self._partial = PartialEpoch(
                         num_batches=number,
@@ -284,15 +285,9 @@ class TrainingRun:
                     head_lr, backbone_lr = self._steps.head_and_backbone_lr
                     with self.stopwatch.part("optimizer"):
                         self._steps.step()
-            mean_loss = float(loss_sum) / self._batches_per_epoch
+            mean_loss = float(loss_sum) / self._batches.shape.num_batches
         self._partial = None
         return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
-
-    def _shuffled_batches(self, epoch: int) -> tuple[Tensor, ...]:
-        train = np.array(self._data.splits.train, dtype=np.int64)
-        order = torch.randperm(len(train), generator=torch_generator(self.config.seed, "shuffling", epoch))
-        used = self._batches_per_epoch * self._batch_size
-        return torch.split(torch.from_numpy(train)[order][:used], self._batch_size)
 
     def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Run forward and backward pass of one batch; return its loss, detached, on the device."""

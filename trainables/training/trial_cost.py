@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from search_spaces.config import TrialConfig
+from search_spaces.config import TrialConfig, Value
 from trainables.training.loop import TrialData
 from trainables.training.runs import make_run
 from trainables.training.trainable import is_own_loop
@@ -41,8 +41,8 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
-    weighted: weights cost nothing, and a few batches need not contain every class. A loop of one's own trains on all images, as
-    its epochs need not cost in proportion to them.
+    weighted and hard examples are not repeated: both cost nothing, and a few batches need not contain every class. A loop of
+    one's own trains on all images, as its epochs need not cost in proportion to them.
 
     Args:
         config: Configuration of the trial.
@@ -54,7 +54,12 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     full = data.splits
     number = len(full.train) if is_own_loop(config) else NUM_MEASURED_BATCHES * batch
     few = replace(full, train=full.train[:number], search=full.search[:number])
-    unweighted = replace(config, hyperparameters={**config.hyperparameters, "class_weighting": "none"})
+    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0}
+    unweighted = replace(
+        config,
+        hyperparameters={**config.hyperparameters, **without},
+        fixed={name: value for name, value in config.fixed.items() if name not in without},
+    )
     started = time.perf_counter()
     run = make_run(unweighted, replace(data, splits=few), device=device, weights=weights)
     setup_seconds = time.perf_counter() - started

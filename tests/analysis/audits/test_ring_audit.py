@@ -8,11 +8,12 @@ import pytest
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
-from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, make_ring, swap_ring
+from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, swap_ring
 from analysis.audits.swap_effects import AuditImages, judge_gap
 from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
 from search_spaces.errors import UserInputError
+from trainables.data.rings import make_ring
 
 K, SIDE = 4, 32
 NAMES = ("a", "b", "c", "d")

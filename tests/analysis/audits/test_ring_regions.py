@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.audits.ring_regions import ALL_AROUND, measure_regions, name_region, split_ring
-from analysis.audits.ring_swaps import make_ring
 from analysis.audits.swap_effects import AuditImages
+from trainables.data.rings import make_ring
 
 K, SIDE = 4, 32
 LEVELS = np.array([40, 100, 160, 220])

@@ -6,11 +6,11 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 import pytest
 
-from analysis.audits.ring_swaps import make_ring
 from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import TwoIntervals
+from trainables.data.rings import make_ring
 
 K, SIDE = 5, 24
 LEVELS = np.array([30, 80, 130, 180, 230])

@@ -30,6 +30,7 @@ def small(tmp_path: Path) -> str:
         (["train.saturation_fraction=-0.1"], "train.saturation_fraction must be greater than or equal to 0"),
         (["train.erase_probability=1.5"], "train.erase_probability must be less than or equal to 1, but got 1.5"),
         (["train.mixup_probability=1.5"], "train.mixup_probability must be less than or equal to 1, but got 1.5"),
+        (["train.ring_swap_probability=-0.1"], "train.ring_swap_probability must be greater than or equal to 0"),
         (["train.mixup_alpha=0.0"], "train.mixup_alpha must be greater than 0, but got 0.0"),
     ],
 )

@@ -133,6 +133,9 @@ def test_arms_with_other_numbers_of_epochs_train_them_and_have_rungs_of_their_ow
         (["search.ranges.max_epochs=[2, 8]"], "max_epochs cannot vary within an arm; make it search.factor"),
         (["search.factor=weights"], "weights has one value in a study"),
         (["search.ranges.aspect=['crop', 'squash']"], "data.aspect determines the images and splits"),
+        (["search.ranges.ring_swap_probability=[0.0, 1.5]"], "ring_swap_probability must be less than or equal to 1"),
+        (["search.ranges.hard_fraction=[-0.5, 0.5]"], "hard_fraction must be greater than or equal to 0, but got -0.5"),
+        (["search.ranges.hard_from_epoch=[0, 3]"], "hard_from_epoch must be greater than or equal to 1, but got 0"),
         (["search.fixed.momentum=0.8"], "set to one value by train.momentum; move it there"),
         (["search.factor=interpolation"], "search.fixed sets to 'bicubic'; remove it there"),
     ],
@@ -187,6 +190,9 @@ fixed = { backbone = "resnet18", interpolation = "bicubic", class_weighting = "n
 max_lr = { kind = "log", low = 0.01, high = 5.0 }
 weight_decay = { kind = "categorical", choices = [0.0, 1e-4] }
 batch_size = { kind = "int", low = 8, high = 16 }
+ring_swap_probability = { kind = "float", low = 0.0, high = 0.5 }
+hard_fraction = { kind = "float", low = 0.0, high = 0.25 }
+hard_group = { kind = "categorical", choices = ["rigid", "deformable"] }
 precision = { kind = "categorical", choices = ["bf16", "fp32"] }
 momentum = { kind = "float", low = 0.5, high = 0.9, when = { precision = ["fp32"] } }
 cutmix_probability = { kind = "float", low = 0.0, high = 0.5 }
@@ -202,6 +208,8 @@ def test_a_space_of_the_spec_s_own_over_any_setting(tmp_path: Path) -> None:
     configs = make_configs(spec)
     assert {c.arm for c in configs} == {"bf16", "fp32"}
     assert all(8 <= c.whole("batch_size") <= 16 and c.word("backbone") == "resnet18" for c in configs)
+    assert all(0 <= c.number(n) <= 0.5 for c in configs for n in ("ring_swap_probability", "hard_fraction"))
+    assert {c.word("hard_group") for c in configs} <= {"rigid", "deformable"}
     searched = {arm.name: arm.space.names for arm in spec.arms()}
     assert ("momentum" in searched["fp32"], "momentum" in searched["bf16"]) == (True, False)
     with pytest.raises(UserInputError, match=r"the arm 'bf16' lack label_smoothing; add them to search.space"):

@@ -39,6 +39,7 @@ ADDITIONS: dict[str, Any] = {
     "hue_fraction": 0.1,
     "erase_probability": 0.5,
     "mixup_probability": 0.5,
+    "ring_swap_probability": 0.5,
 }
 
 

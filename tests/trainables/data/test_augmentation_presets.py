@@ -35,7 +35,7 @@ def test_default_leaves_the_keys_as_they_are_and_the_fingerprint_too() -> None:
     assert read(FIXED, cutmix_probability=0.3) == {**given, "cutmix_probability": 0.3}
     assert read({**FIXED, "augmentation": "default"}, cutmix_probability=0.3) == {**given, "cutmix_probability": 0.3}
     added = {name: EARLIER_BEHAVIOR[name] for name in (PRESET_KEYS | {"augmentation"}) & set(EARLIER_BEHAVIOR)}
-    assert len(added) == 12
+    assert len(added) == 13
     plain, with_all = (
         TrialConfig(arm="a", seed=0, hyperparameters={}, fixed=fixed) for fixed in (FIXED, {**added, **FIXED})
     )

@@ -78,6 +78,21 @@ def test_inverse_frequency_refuses_a_class_without_images() -> None:
         compute(make_config("inverse_frequency", 1.0), np.array([0, 1, 2]))
 
 
+@pytest.mark.parametrize(
+    ("weighting", "strength", "names"),
+    [
+        ("group", -1.0, "'cat', 'frog'"),
+        ("group", -1.5, "'cat', 'frog'"),
+        ("inverse_frequency", 100.0, "'plane', 'ship'"),
+    ],
+)
+def test_a_strength_that_leaves_a_class_no_weight_is_refused(weighting: str, strength: float, names: str) -> None:
+    with pytest.raises(
+        UserInputError, match=rf"class_weight_strength = {strength:g} leaves {names} no positive weight"
+    ):
+        compute(make_config(weighting, strength))
+
+
 @given(smoothing=st.floats(0, 0.5), seed=st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
 def test_loss_with_hard_targets_is_torchs_weighted_cross_entropy(smoothing: float, seed: int) -> None:

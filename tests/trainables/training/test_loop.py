@@ -419,7 +419,7 @@ def test_a_training_split_below_one_batch_is_one_batch() -> None:
 
 def test_each_epoch_shuffles_again_and_every_image_is_used() -> None:
     run = start(change(max_epochs=30))
-    epochs = [torch.cat(run._shuffled_batches(epoch)).tolist() for epoch in range(1, 31)]
+    epochs = [torch.cat(run._batches.of_epoch(epoch)).tolist() for epoch in range(1, 31)]
     for order in epochs:
         assert len(order) == len(set(order)) == 32
     assert len({tuple(order) for order in epochs}) == 30

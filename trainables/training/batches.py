@@ -1,0 +1,167 @@
+"""The batches of an epoch: a shuffle of the training images, with batches of hard examples in place of some."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
+from trainables.seeds import torch_generator
+from trainables.training.class_weights import find_group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochShape:
+    """How many batches of which size an epoch has.
+
+    Attributes:
+        batch_size: B, images per batch: `batch_size` of the configuration, or all images if there are fewer.
+        num_batches: Full batches that fill whole steps of the optimizer.
+    """
+
+    batch_size: int
+    num_batches: int
+
+    @classmethod
+    def from_config(cls, config: TrialConfig, num_train: int) -> "EpochShape":
+        """Return the shape for a training split of `num_train` images; reads `batch_size` and `accumulate`."""
+        batch_size = min(config.whole("batch_size"), num_train)
+        num_batches = num_train // batch_size
+        return cls(
+            batch_size=batch_size, num_batches=num_batches - num_batches % min(config.whole("accumulate"), num_batches)
+        )
+
+    def count_hard(self, fraction: float) -> int:
+        """Return the batches of an epoch that are made of hard examples: the nearest whole number, but at least one."""
+        return max(1, round(fraction * self.num_batches)) if fraction > 0 else 0
+
+
+class EpochBatches:
+    """The batches of every epoch of a trial, a pure function of configuration, seed, data and epoch.
+
+    Each epoch shuffles the images again. With `hard_fraction`, some batches are replaced, evenly spread over the epoch, from
+    `hard_from_epoch` on: they consist of the classes of `hard_group` alone, whose numbers of images differ by at most one in a
+    batch and in the epoch. Images of a class are drawn without repetition until all were drawn, then again. The other batches
+    are those of the shuffle, so that the images of the replaced ones are left out in that epoch.
+
+    Attributes:
+        shape: Number and size of the batches.
+        num_hard: Batches of hard examples in an epoch from `hard_from_epoch` on.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        train: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        class_names: Sequence[str],
+        class_groups: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Read the settings.
+
+        Args:
+            config: Reads `batch_size` and `accumulate`, and the settings of `list_hard_problems`.
+            train: Indices of the training split, two or more.
+            labels: (N,) int64 in [0, K), of all images.
+            class_names: K names.
+            class_groups: Named groups of class names.
+
+        Raises:
+            UserInputError: Listing all problems of `list_hard_problems`.
+        """
+        counts = np.bincount(labels[train], minlength=len(class_names))
+        problems = list_hard_problems(config, counts, class_names, class_groups)
+        if problems:
+            raise UserInputError("; ".join(problems))
+        self.shape = EpochShape.from_config(config, len(train))
+        self.num_hard = self.shape.count_hard(config.number("hard_fraction"))
+        self._seed = config.seed
+        self._from_epoch = config.whole("hard_from_epoch")
+        self._train = torch.from_numpy(np.array(train, dtype=np.int64))
+        self._by_class: list[Tensor] = []
+        if self.num_hard:
+            members = class_groups[config.word("hard_group")]
+            numbers = [number for number, name in enumerate(class_names) if name in members]
+            of_train = torch.from_numpy(np.array(labels[train], dtype=np.int64))
+            self._by_class = [self._train[of_train == number] for number in numbers]
+
+    def of_epoch(self, epoch: int) -> tuple[Tensor, ...]:
+        """Return the batches of an epoch, counted from 1, each (B,) int64 indices of images."""
+        order = torch.randperm(len(self._train), generator=torch_generator(self._seed, "shuffling", epoch))
+        size, number = self.shape.batch_size, self.shape.num_batches
+        batches = list(torch.split(self._train[order][: number * size], size))
+        if self.num_hard and epoch >= self._from_epoch:
+            for i, batch in enumerate(torch.split(self._draw_hard_examples(epoch), size)):
+                batches[(2 * i + 1) * number // (2 * self.num_hard)] = batch
+        return tuple(batches)
+
+    def _draw_hard_examples(self, epoch: int) -> Tensor:
+        """Return the images of all batches of hard examples, whose classes take turns in a random order."""
+        generator = torch_generator(self._seed, "hard examples", epoch)
+        total, num_classes = self.num_hard * self.shape.batch_size, len(self._by_class)
+        turns = torch.randperm(num_classes, generator=generator)
+        chosen = torch.empty(total, dtype=torch.int64)
+        for turn, number in enumerate(turns.tolist()):
+            images, places = self._by_class[number], chosen[turn::num_classes]
+            rounds = math.ceil(len(places) / len(images))
+            drawn = torch.cat([torch.randperm(len(images), generator=generator) for _ in range(rounds)])
+            places.copy_(images[drawn[: len(places)]])
+        return chosen
+
+
+def list_hard_problems(
+    config: TrialConfig,
+    class_counts: NDArray[np.int64],
+    class_names: Sequence[str],
+    class_groups: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Return a message for each reason why a configuration's batches of hard examples cannot be made.
+
+    Args:
+        config: Reads `hard_fraction`; if it is above 0 also `hard_group`, `hard_from_epoch`, `max_epochs`, `batch_size` and
+            `accumulate`.
+        class_counts: (K,) training images of each class.
+        class_names: K names.
+        class_groups: Named groups of class names.
+    """
+    fraction, group = config.number("hard_fraction"), config.word("hard_group")
+    if fraction == 0:
+        return []
+    problems = []
+    if not 0 < fraction <= 1:
+        return [f"0 <= train.hard_fraction <= 1 must hold, but got {fraction:g}"]
+    first, last = config.whole("hard_from_epoch"), config.whole("max_epochs")
+    if not 1 <= first <= last:
+        problems.append(f"1 <= train.hard_from_epoch <= max_epochs ({last}) must hold, but got {first}")
+    if not group:
+        advice = f"name one of {', '.join(class_groups)}" if class_groups else "name a group of [analyze.groups]"
+        return [*problems, f"train.hard_fraction = {fraction:g} needs train.hard_group, but it is empty; {advice}"]
+    try:
+        members = find_group(group, class_names, class_groups)
+    except UserInputError as error:
+        return [*problems, f"train.hard_group: {error}"]
+    missing = [name for name, count in zip(class_names, class_counts, strict=True) if name in members and not count]
+    if missing:
+        problems.append(
+            f"train.hard_group = {group!r} needs a training image of each class, but there is none of "
+            f"{', '.join(missing)}; leave them out of the group"
+        )
+    shape = EpochShape.from_config(config, int(class_counts.sum()))
+    if shape.batch_size < len(members):
+        problems.append(
+            f"a batch of train.hard_group = {group!r} needs an image of each of its {len(members)} classes, but has "
+            f"{shape.batch_size} images; raise train.batch_size"
+        )
+    others = [name for name in class_names if name not in members]
+    if others and shape.count_hard(fraction) == shape.num_batches:
+        problems.append(
+            f"train.hard_fraction = {fraction:g} leaves no batch to the classes outside of {group!r} "
+            f"({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): batches per epoch: {shape.num_batches}; "
+            "lower it, or train.batch_size"
+        )
+    return problems
