@@ -1,6 +1,7 @@
 """Extensions: entry points of installed packages, and objects that a spec names as "package.module:object"."""
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -65,11 +66,17 @@ def import_function(name: str, location: str, what: str) -> Callable[..., Any]:
         what: Of which it is the value, for messages.
 
     Raises:
-        UserInputError: If it cannot be imported or is not callable.
+        UserInputError: If it cannot be imported, is not callable, or does not tell its arguments.
     """
     found: Callable[..., Any] = import_object(location, what)
     if not callable(found):
         raise UserInputError(f"{what} {name!r} must be a function, but is {type(found).__name__}")
+    try:
+        inspect.signature(found)
+    except (TypeError, ValueError):
+        raise UserInputError(
+            f"{what} {name!r} does not tell which arguments it takes; wrap it in a function of your own"
+        ) from None
     return found
 
 

@@ -45,8 +45,8 @@ def _describe_onnx(description: Mapping[str, Any]) -> str:
     shape = " x ".join(str(size) for size in onnx["input"]["shape"])
     scores = "" if precision == "fp32" else f" The scores below are those of predictions in {precision}."
     return (
-        f"`{onnx['file']}` (ONNX, opset {onnx['opset']}) takes normalized images as `{onnx['input']['name']}` ({shape}, float32, "
-        f"any number N) and returns `{onnx['output']['name']}`. On {parity['num_images']} random images they differ from torch's "
+        f"{onnx['file']} (ONNX, opset {onnx['opset']}) takes normalized images as {onnx['input']['name']} ({shape}, float32, "
+        f"any number N) and returns {onnx['output']['name']}. On {parity['num_images']} random images they differ from torch's "
         f"float32 logits by at most {parity['max_difference']:.2g} (allowed: {parity['allowed']:.2g}; largest logit: "
         f"{parity['max_logit']:.3g}).{scores}"
     )

@@ -53,7 +53,7 @@ def test_settings_of_the_study_are_passed_where_they_are_named(tmp_path: Any) ->
 def test_options_that_are_unknown_or_missing_are_refused_together() -> None:
     words = "has no option 'months_'", "did you mean 'months'", "needs 'year', which data.options lacks"
     refuse("load", *words, seed=0, months_=(1,))
-    refuse("load_small", "has no option 'num_images'", num_images=3)
+    refuse("load_small", "has no option 'num_images', and takes none", num_images=3)
     refuse("load_small", "reads no files", path="somewhere")
 
 
@@ -75,6 +75,8 @@ def test_errors_of_a_source_are_one_line_with_their_place() -> None:
         load_image_set("tests.nowhere:load")
     with pytest.raises(UserInputError, match="must be a function, but is tuple"):
         load_image_set(f"{MODULE}:NAMES")
+    with pytest.raises(UserInputError, match="does not tell which arguments it takes"):
+        load_image_set("builtins:dict")
 
 
 def test_the_fingerprint_is_that_of_the_pixels_and_labels() -> None:

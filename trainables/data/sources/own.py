@@ -20,8 +20,10 @@ OFFERED = ("path", "seed", *DECODING, MEMORY_BUDGET)
 def load_own(source: str, loader: Callable[..., Any], given: Mapping[str, Any]) -> ImageSet:
     """Return the images of a source of one's own.
 
-    Its function returns an `ImageSet` and is called with keyword arguments: those of `OFFERED` that its signature names, and all
-    options. Integer labels of any width and lists of class names are accepted; the name of the source is that of the spec.
+    Its function returns an `ImageSet` and is called with keyword arguments: those of `OFFERED` that its signature names, all
+    options, and `data.num_images` and `data.group` if the spec has them. Integer labels of any width and lists of class names are
+    accepted; the name of the source is that of the spec. The same arguments must give the same images, because a resumed study
+    and, with a `memory_budget`, other nodes load them again.
 
     Example:
         A source that a spec names with ``source = "mylab.data:load"`` and ``options = { year = 2024 }``::
@@ -43,8 +45,9 @@ def load_own(source: str, loader: Callable[..., Any], given: Mapping[str, Any]) 
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     arguments = {name: value for name, value in given.items() if name in parameters or name not in OFFERED}
     names = [name for name, p in parameters.items() if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
+    options = [name for name in names if name not in OFFERED]
     problems = [
-        f"has no option {name!r}{nearest_name(name, [n for n in names if n not in OFFERED])}"
+        f"has no option {name!r}{nearest_name(name, options) if options else ', and takes none'}"
         for name in arguments
         if name not in names and not takes_any
     ]
