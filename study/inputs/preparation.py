@@ -28,7 +28,7 @@ DEFAULT_TEST_FRACTION = 0.2
 # Arguments of a source that are no options of it.
 ELSEWHERE = {
     "path": "set data.path instead",
-    "seed": "it is the seed of the study",
+    "seed": "the seed is that of the study",
     "source": "set data.source instead",
     "memory_budget": "set resources.image_memory_gb instead",
 }
@@ -141,10 +141,10 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
         options["group"] = spec.data.group
     decoding = decoding_names(spec.data.source)
     set_elsewhere = {**dict.fromkeys(decoding, DECODING_ADVICE), **ELSEWHERE}
-    for advice in dict.fromkeys(set_elsewhere.values()):
-        clashing = [name for name in spec.data.options if set_elsewhere.get(name) == advice]
-        if clashing:
-            raise UserInputError(f"data.options has {', '.join(clashing)}; {advice}")
+    clashing = [name for name in spec.data.options if name in set_elsewhere]
+    if clashing:
+        advice = dict.fromkeys(set_elsewhere[name] for name in clashing)
+        raise UserInputError(f"data.options has {', '.join(clashing)}; {'; '.join(advice)}")
     values = {
         "image_size": max(int(size) for size in spec.setting_values("image_size")),
         "aspect": spec.data.aspect,

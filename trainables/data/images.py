@@ -115,9 +115,6 @@ def _list_problems(image_set: ImageSet) -> list[str]:
     for name, is_chosen in flags.items():
         if is_chosen is not None and not _has_form(is_chosen, n, "b"):
             problems.append(f"{name} must be ({n},) bool, but is {_describe(is_chosen)}")
-    masks = image_set.masks
-    if masks is not None and (not isinstance(masks, np.ndarray) or masks.shape != images.shape[:3]):
-        problems.append(f"masks must be {images.shape[:3]} bool, but are {_describe(masks)}")
     labels = image_set.labels
     if n and not problems and (labels.min() < 0 or labels.max() >= len(names)):
         problems.append(f"labels must be in [0, {len(names)}), but range from {labels.min()} to {labels.max()}")

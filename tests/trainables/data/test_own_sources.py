@@ -75,6 +75,10 @@ def test_errors_of_a_source_are_one_line_with_their_place() -> None:
         load_image_set("tests.nowhere:load")
     with pytest.raises(UserInputError, match="must be a function, but is tuple"):
         load_image_set(f"{MODULE}:NAMES")
+    with pytest.raises(
+        UserInputError, match=r"no source 'mylab' \(valid: .*; one of your own is package.module:function"
+    ):
+        load_image_set("mylab")
     with pytest.raises(UserInputError, match="does not tell which arguments it takes"):
         load_image_set("builtins:dict")
 

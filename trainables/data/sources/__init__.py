@@ -43,10 +43,9 @@ def check_source(source: str) -> None:
     """Raise UserInputError, with the nearest name, unless `source` is a name that a source can have; nothing is imported."""
     known = [*SOURCES, *list_entry_points(ENTRY_POINTS)]
     if source not in known and not is_location(source):
-        raise UserInputError(
-            f"there is no source {source!r}{nearest_name(source, known)}; one of your own is package.module:function, or has the "
-            "name of an entry point of an installed package"
-        )
+        near = nearest_name(source, known)
+        own = "" if "did you mean" in near else "; one of your own is package.module:function"
+        raise UserInputError(f"there is no source {source!r}{near}{own}")
 
 
 def option_names(source: str) -> tuple[str, ...]:
