@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.extensions import is_location, list_entry_points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +91,8 @@ class CategoricalParameter:
             return value
         known = [str(choice) for choice in self.choices]
         if self.entry_points:
-            known += [entry.name for entry in entry_points(group=self.entry_points)]
-            if value in known or (isinstance(value, str) and all(value.partition(":"))):
+            known += list_entry_points(self.entry_points)
+            if value in known or (isinstance(value, str) and is_location(value)):
                 return value
         raise UserInputError(f"{self.name} has no level {value!r}{nearest_name(str(value), known)}")
 

@@ -261,12 +261,13 @@ def export(
     study: options.StudyArgument,
     to: options.ExportFolderOption = None,
     optuna: options.OptunaOption = None,
+    onnx: options.OnnxOption = False,
     storage: options.StorageOption = None,
 ) -> None:
     """Export the records as CSV and Parquet, the search as Optuna studies, and the weights of the best models."""
     from study.views.export import run_export
 
-    run_export(open_study(study, storage), to, optuna, console)
+    run_export(open_study(study, storage), to, optuna, console, onnx=onnx)
 
 
 @app.command()

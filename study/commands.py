@@ -35,6 +35,7 @@ from study.results.findings import analyze as compute_findings
 from study.results.findings import is_concluded, load_findings
 from study.results.report import write_report
 from study.scheduling.replay import replay_search
+from study.scheduling.sampler import check_own_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
@@ -84,6 +85,7 @@ def launch(
     loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
+    check_own_sampler(loaded)
     earlier = loaded.search.warm_start
     new = prepare_new(loaded, text, None if earlier is None else extensions.launched_spec(open_study(earlier, storage)))
     loaded, text, prepared = new.fitted.spec, new.fitted.text, new.prepared

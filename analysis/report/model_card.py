@@ -17,13 +17,15 @@ def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, not
     """Return the card as markdown.
 
     Args:
-        description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration.
+        description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration, and
+            the ONNX file if there is one.
         arm: findings about the arm, with the audit of the exported model; None where `note` says why there are none.
         note: why there is no audit; "" where there is one.
         reproduce: the command that trains the model again.
     """
     values: dict[str, Any] = {"num_seeds": 0, "macro_f1": [], "classes": [], "confusions": [], "rings": []}
     values |= {"color_losses": [], "frequencies": []}
+    onnx = _describe_onnx(description) if "onnx" in description else ""
     if arm is not None and arm.exported is not None:
         values = {
             "num_seeds": len(arm.seeds),
@@ -34,7 +36,20 @@ def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, not
             "color_losses": _list_color_losses(arm, arm.exported),
             "frequencies": _list_frequencies(arm, arm.exported),
         }
-    return render("model_card.md.j2", model=description, note=note, reproduce=reproduce, **values)
+    return render("model_card.md.j2", model=description, note=note, onnx=onnx, reproduce=reproduce, **values)
+
+
+def _describe_onnx(description: Mapping[str, Any]) -> str:
+    onnx = description["onnx"]
+    parity, precision = onnx["parity"], description["configuration"]["fixed"].get("precision", "fp32")
+    shape = " x ".join(str(size) for size in onnx["input"]["shape"])
+    scores = "" if precision == "fp32" else f" The scores below are those of predictions in {precision}."
+    return (
+        f"{onnx['file']} (ONNX, opset {onnx['opset']}) takes normalized images as {onnx['input']['name']} ({shape}, float32, "
+        f"any number N) and returns {onnx['output']['name']}. On {parity['num_images']} random images they differ from torch's "
+        f"float32 logits by at most {parity['max_difference']:.2g} (allowed: {parity['allowed']:.2g}; largest logit: "
+        f"{parity['max_logit']:.3g}).{scores}"
+    )
 
 
 def _compare(model: TwoIntervals, arm: TwoIntervals, form: Callable[[Interval], str]) -> list[str]:

@@ -25,9 +25,8 @@ from benchmarks.search.replay_measures import Measures, Summary, compare_wrong, 
 from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds, simulate_study
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
-from study.scheduling.sampler import SAMPLERS
 from study.spec.defaults import FIRST_VERSION
-from study.spec.sections import SearchSpec
+from study.spec.sections import SAMPLERS, SearchSpec
 from study.spec.study_spec import StudySpec
 
 SEARCH_MD = Path(__file__).parents[1] / "SEARCH.md"

@@ -20,7 +20,7 @@ from study.spec.study_spec import StudySpec
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet, SkippedFile
-from trainables.data.sources import DECODING, decodes_files, load_image_set
+from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
 from trainables.models.weights import find_weights_file
@@ -30,6 +30,13 @@ from trainables.training.trainable import list_unread
 from trainables.training.trainable_run import try_trainable
 
 DEFAULT_TEST_FRACTION = 0.2
+# Arguments of a source that are no options of it.
+ELSEWHERE = {
+    "path": "set data.path instead",
+    "seed": "the seed is that of the study",
+    "source": "set data.source instead",
+    "memory_budget": "set resources.image_memory_gb instead",
+}
 DECODING_ADVICE = "set train.image_size, data.aspect and data.on_bad_image instead"
 
 
@@ -137,15 +144,18 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
         options["num_images"] = spec.data.num_images
     if spec.data.group is not None:
         options["group"] = spec.data.group
-    if decodes_files(spec.data.source):
-        clashing = [name for name in DECODING if name in options]
-        if clashing:
-            raise UserInputError(f"data.options has {', '.join(clashing)}; {DECODING_ADVICE}")
-        options |= {
-            "image_size": max(int(size) for size in spec.setting_values("image_size")),
-            "aspect": spec.data.aspect,
-            "on_bad_image": spec.data.on_bad_image,
-        }
+    decoding = decoding_names(spec.data.source)
+    set_elsewhere = {**dict.fromkeys(decoding, DECODING_ADVICE), **ELSEWHERE}
+    clashing = [name for name in spec.data.options if name in set_elsewhere]
+    if clashing:
+        advice = dict.fromkeys(set_elsewhere[name] for name in clashing)
+        raise UserInputError(f"data.options has {', '.join(clashing)}; {'; '.join(advice)}")
+    values = {
+        "image_size": max(int(size) for size in spec.setting_values("image_size")),
+        "aspect": spec.data.aspect,
+        "on_bad_image": spec.data.on_bad_image,
+    }
+    options |= {name: values[name] for name in decoding}
     memory_budget = memory_budget or spec.resources.image_memory_budget
     return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
 

@@ -1,12 +1,13 @@
 """The sampler of one arm: an in-memory Optuna study that can be rebuilt exactly from records.
 
 The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
-suggestion therefore depends only on the seed and on the earlier reports of the arm.
+suggestion therefore depends only on the seed and on the earlier reports of the arm. A sampler of one's own
+(`study.scheduling.own_sampler`) is made once per arm instead, and asked again for the recorded trials.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import optuna
@@ -16,7 +17,11 @@ from search_spaces.arms import Arm
 from search_spaces.config import Value
 from search_spaces.distributions import suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.extensions import locating
+from study.scheduling.own_sampler import expect_experimental, make_own_sampler
 from study.scheduling.warm_start import EarlierTrial
+from study.spec.sections import SAMPLERS
+from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialState
 from trainables.seeds import derive_seed
 
@@ -25,10 +30,11 @@ from trainables.seeds import derive_seed
 DIVERGED_MACRO_F1 = 0.0
 DIVERGED_EPOCH = 1
 
-SAMPLERS = ("random", "tpe_univariate", "tpe_multivariate", "gp")
-
 # Random trials at the start of an arm. Optuna's default of 10 would be every trial of an arm in a small study.
 NUM_STARTUP_TRIALS = 5
+
+# Trials that a sampler of one's own suggests before a launch.
+NUM_TRIED = 3
 
 # The time of a suggestion grows with the number of trials in the Optuna study: 0.1 s for TPE at 5,000. Beyond MAX_SEEN finished
 # trials the study keeps the best NUM_BEST_KEPT and the latest others, MAX_SEEN / 2 in total. TPE models at most 25 trials as
@@ -45,23 +51,15 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "tpe_univariate":
         return optuna.samplers.TPESampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=False)
     if name == "tpe_multivariate":
-        with _experimental():
+        with expect_experimental():
             # Without `group`, conditional parameters are drawn at random; with it, TPE models them jointly with the others.
             return optuna.samplers.TPESampler(
                 seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS, multivariate=True, group=True
             )
     if name == "gp":
-        with _experimental():
+        with expect_experimental():
             return optuna.samplers.GPSampler(seed=short_seed, n_startup_trials=NUM_STARTUP_TRIALS)
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Suppress Optuna's warnings that a sampler or an option is experimental; which are depends on its version."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
 
 
 @dataclass(slots=True)
@@ -88,18 +86,24 @@ class ArmSampler:
 
         Args:
             arm: the arm, with its search space.
-            sampler: one of `SAMPLERS`.
+            sampler: one of `SAMPLERS`, or a name of one's own.
             seed: the study's seed.
             earlier: finished trials of another study of the same space, in the order in which they ended; those of other arms
                 are not used.
             reports_divergence_first: whether a trial that diverged is reported as pruned at the first epoch; otherwise at its
                 last epoch, as in studies launched under defaults_version 1.
+
+        Raises:
+            UserInputError: for a sampler of one's own that cannot be made.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
         self._sampler_name = sampler
         self._seed = seed
         self._num_suggested = 0
+        # Made once, unlike the others.
+        is_own = sampler not in SAMPLERS
+        self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
         self._study = _new_study()
         self._reports_divergence_first = reports_divergence_first
         self._running: dict[str, _RunningTrial] = {}
@@ -117,15 +121,37 @@ class ArmSampler:
 
     def suggest(self, trial_id: str) -> dict[str, Value]:
         """Return the hyperparameters of the arm's next trial, searched and fixed."""
+        trial, suggested = self._ask()
+        self._running[trial_id] = _RunningTrial(trial)
+        self._num_suggested += 1
+        return suggested
+
+    def _ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
+        if self._own is not None:
+            self._study.sampler = self._own
+            with self._locating():
+                trial = self._study.ask()
+                return trial, suggest_hyperparameters(self._arm.space, trial)
         seed = derive_seed(self._seed, "sampler", self._arm.name, self._num_suggested)
         self._study.sampler = make_sampler(self._sampler_name, seed)
         trial = self._study.ask()
-        self._running[trial_id] = _RunningTrial(trial)
-        self._num_suggested += 1
-        return suggest_hyperparameters(self._arm.space, trial)
+        return trial, suggest_hyperparameters(self._arm.space, trial)
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
+        if self._own is not None:
+            # The sampler's state depends on what it was asked before.
+            trial, suggested = self._ask()
+            if suggested == dict(hyperparameters):
+                self._running[trial_id] = _RunningTrial(trial)
+                self._num_suggested += 1
+                return
+            warnings.warn(
+                f"the sampler {self._sampler_name!r} no longer suggests what trial {trial_id} was started with; "
+                "the study goes on from the record",
+                stacklevel=2,
+            )
+            self._tell(trial, state=optuna.trial.TrialState.FAIL)
         self._running[trial_id] = _RunningTrial(self._adopt(self._freeze_running(hyperparameters)))
         self._num_suggested += 1
 
@@ -143,13 +169,27 @@ class ArmSampler:
         for step, score in self._intermediate_values(trial, epoch, diverged=diverged).items():
             trial.handle.report(score, step)
         if state is TrialState.COMPLETE:
-            self._study.tell(trial.handle, macro_f1)
+            self._tell(trial.handle, macro_f1)
         elif state is TrialState.PRUNED or diverged:
-            self._study.tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
+            self._tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
         else:
-            self._study.tell(trial.handle, state=optuna.trial.TrialState.FAIL)
-        if len(self.trials) - len(self._running) > MAX_SEEN:
+            self._tell(trial.handle, state=optuna.trial.TrialState.FAIL)
+        if self._own is None and len(self.trials) - len(self._running) > MAX_SEEN:
             self._forget_some()
+
+    def _tell(
+        self, trial: optuna.Trial, macro_f1: float | None = None, state: optuna.trial.TrialState | None = None
+    ) -> None:
+        if self._own is None:
+            self._study.tell(trial, macro_f1, state=state)
+            return
+        self._study.sampler = self._own
+        with self._locating():
+            self._study.tell(trial, macro_f1, state=state)
+
+    def _locating(self) -> AbstractContextManager[None]:
+        """Return a context that names a sampler of one's own in its errors."""
+        return locating(f"the sampler {self._sampler_name!r}")
 
     def _intermediate_values(self, trial: _RunningTrial, last: int, *, diverged: bool) -> dict[int, float]:
         if not diverged:
@@ -198,3 +238,29 @@ def _rank(trial: FrozenTrial) -> tuple[bool, int, float]:
         return True, 0, trial.value or 0.0
     last = trial.last_step
     return False, -1 if last is None else last, 0.0 if last is None else trial.intermediate_values[last]
+
+
+def check_own_sampler(spec: StudySpec) -> None:
+    """Try a sampler of one's own on every arm of a spec; for one of `SAMPLERS` there is nothing to check.
+
+    Raises:
+        UserInputError: If it cannot be made, fails, suggests what the space does not have, or does not suggest the same again
+            from the same seed.
+    """
+    if spec.search.sampler in SAMPLERS:
+        return
+    for arm in spec.arms():
+        first, again = (_try_sampler(arm, spec) for _ in range(2))
+        if first != again:
+            raise UserInputError(
+                f"the sampler {spec.search.sampler!r} suggests {first} and then {again} from the same seed, so the study "
+                "could not be resumed; its random numbers must come from the seed alone"
+            )
+
+
+def _try_sampler(arm: Arm, spec: StudySpec) -> list[dict[str, Value]]:
+    sampler, suggested = ArmSampler(arm, sampler=spec.search.sampler, seed=spec.seed), []
+    for number in range(NUM_TRIED):
+        suggested.append(sampler.suggest(str(number)))
+        sampler.finish(str(number), TrialState.COMPLETE, 0.5 + 0.1 * number, 1, diverged=False)
+    return suggested

@@ -14,6 +14,7 @@ from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from study.spec.augmentation import list_excluded_keys
 from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
+from study.spec.extensions import list_import_problems
 from study.spec.problems import Location, find_problems, remove_value
 from study.spec.study_spec import StudySpec
 
@@ -69,7 +70,7 @@ def load_spec(
     problems += more
     if validated is not None and not problems:
         keys = list_excluded_keys(validated.train, validated.arms(), data.get("train", {}))
-        problems = [*validated.list_gpu_problems(), *keys]
+        problems = [*validated.list_gpu_problems(), *keys, *list_import_problems(validated)]
     if validated is None or problems:
         raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)

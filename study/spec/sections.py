@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from search_spaces.config import BUILT_IN_LOOP, Value
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.extensions import is_location, list_entry_points
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
-from trainables.data.sources import SOURCES
+from trainables.data.sources import check_source
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -17,6 +18,8 @@ Count = Annotated[int, Field(ge=1)]
 PerArm = float | dict[str, float]
 
 DEFAULT_NUM_TRIALS = 20
+SAMPLERS = ("random", "tpe_univariate", "tpe_multivariate", "gp")
+SAMPLER_ENTRY_POINTS = "abstudy.samplers"
 
 
 class Section(BaseModel):
@@ -50,8 +53,7 @@ class DataSpec(Section):
 
     @model_validator(mode="after")
     def _known_source(self) -> "DataSpec":
-        if self.source not in SOURCES:
-            raise ValueError(f"there is no source {self.source!r}{nearest_name(self.source, SOURCES)}")
+        check_source(self.source)
         return self
 
 
@@ -192,12 +194,23 @@ class SearchSpec(Section):
     # Chosen on recorded curves: benchmarks/SEARCH.md, 8 workers, has the figures. With one study per arm and ASHA, the regrets of
     # the samplers do not differ by more than their intervals, random search included: what keeps the wrong arm from winning is
     # the equal device time, not the sampler.
-    sampler: Literal["random", "tpe_univariate", "tpe_multivariate", "gp"] = "tpe_multivariate"
+    sampler: str = "tpe_multivariate"
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
     fixed: dict[str, Value] = Field(default_factory=dict)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, sampler: str) -> str:
+        known = [*SAMPLERS, *list_entry_points(SAMPLER_ENTRY_POINTS)]
+        if sampler in known or is_location(sampler):
+            return sampler
+        near = nearest_name(sampler, known)
+        raise ValueError(
+            f"Input should be {', '.join(known)} or package.module:function{near if 'did you mean' in near else ''}"
+        )
 
     @model_validator(mode="before")
     @classmethod

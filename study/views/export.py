@@ -27,6 +27,7 @@ from study.results.optuna_export import export_optuna, hide_password
 from study.state.paths import FINDINGS
 from study.views.exported_model import CARD, STUDY, explain_loading, write_model
 from study.views.notebook import Study
+from study.views.onnx_export import check_packages, write_onnx
 from trainables.models.catalog import read_backbone
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
@@ -67,9 +68,11 @@ class Exported:
     missing: tuple[str, ...]
 
 
-def run_export(store: Store, to: str | None, optuna_url: str | None, console: Console) -> Exported:
+def run_export(
+    store: Store, to: str | None, optuna_url: str | None, console: Console, *, onnx: bool = False
+) -> Exported:
     """Export the study at `store`; print the files and the command that shows the search in optuna-dashboard."""
-    exported = export_study(load_study(store), to, optuna_url)
+    exported = export_study(load_study(store), to, optuna_url, onnx=onnx)
     for name in exported.files:
         console.print(f"{exported.folder}/{name}", soft_wrap=True, highlight=False, markup=False)
     if exported.num_running:
@@ -82,7 +85,9 @@ def run_export(store: Store, to: str | None, optuna_url: str | None, console: Co
     return exported
 
 
-def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None = None) -> Exported:
+def export_study(
+    study: OpenStudy, to: str | None = None, optuna_url: str | None = None, *, onnx: bool = False
+) -> Exported:
     """Write the tables, the Optuna studies and each arm's weights into a new folder.
 
     The folder appears when all files are written, or not at all.
@@ -91,11 +96,14 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
         study: a study in any stage.
         to: a local folder that is new or empty; None for `export` in the folder of a local study.
         optuna_url: SQLAlchemy URL of the database for the Optuna studies; None for `optuna.db` in the folder.
+        onnx: whether to write each arm's model as ONNX too.
 
     Raises:
-        UserInputError: if the study has no trial yet, the folder or the database cannot be used, or the database already holds
-            the study.
+        UserInputError: if the study has no trial yet, the folder or the database cannot be used, the database already holds the
+            study, or a model cannot be written as ONNX or computes other logits there.
     """
+    if onnx:
+        check_packages()
     folder = _check_target(study, to)
     if not study.book.of_stage("search"):
         raise UserInputError(f"the study {study.name!r} has no trial yet; run `study resume {study.store.root}` first")
@@ -106,7 +114,7 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
         trials.to_csv(aside / TRIALS_CSV, index=False)
         trials.to_parquet(aside / TRIALS_PARQUET, index=False)
         epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
-        missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside)]
+        missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside, onnx)]
         # Last, because a write to an external database cannot be undone.
         names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
     return Exported(
@@ -208,13 +216,15 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
     return arm, ""
 
 
-def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
+def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool:
     record = choose_trial(study, arm)
     if record is None:
         return False
     description, own = describe_model(study, record), folder / arm
     weights = trial_files(study, record).read_weights(record.digests)
     write_model(own, record.config, weights, description["class_names"], study.spec.data.aspect)
+    if onnx:
+        description["onnx"] = write_onnx(own, record.config, weights, len(description["class_names"]))
     found, note = find_audit(study, record)
     audit: dict[str, Any] = {"note": note, "model": None, "recipe": None}
     if found is not None:

@@ -3,7 +3,8 @@
 from fnmatch import fnmatch
 
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.models.catalog import RESNETS, TIMM, TORCHVISION, list_entry_points, list_timm, list_torchvision
+from search_spaces.extensions import list_entry_points
+from trainables.models.catalog import ENTRY_POINTS, RESNETS, TIMM, TORCHVISION, list_timm, list_torchvision
 
 LIBRARIES = ("torchvision", "timm", "own")
 
@@ -26,7 +27,7 @@ def list_model_names(library: str, pattern: str) -> list[str]:
     if library in {"", "torchvision"}:
         found += [*RESNETS, *(TORCHVISION + name for name in list_torchvision())]
     if library in {"", "own"}:
-        found += list_entry_points()
+        found += list_entry_points(ENTRY_POINTS)
     if library == "timm":
         found += [TIMM + name for name in list_timm()]
     elif not library:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ class ImageSet:
         images: (N, H, W, 3) uint8, RGB, channels last.
         labels: (N,) int64 in [0, K).
         class_names: K names, indexed by the labels.
-        source: Name of the source ("cifar10", "planted", ...), for records and reports.
+        source: Name of the source ("cifar10", "planted", ...), for records and reports. `load_image_set` sets that of a source
+            of one's own.
         official_test: (N,) bool, True for images of the published test set; None if there is none.
         masks: (N, H, W) bool, True on the object; None if the source has no masks.
         class_groups: Named groups of classes from the data set's description, such as
@@ -60,13 +62,14 @@ class ImageSet:
         origin: Where the images came from; None if they were not files.
 
     Raises:
-        UserInputError: If shapes or dtype do not match, or a label is out of range.
+        UserInputError: With all that is wrong: shapes and dtypes that do not match, labels out of range, names that are not
+            distinct.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    source: str
+    source: str = ""
     official_test: NDArray[np.bool_] | None = None
     masks: NDArray[np.bool_] | None = None
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -76,17 +79,9 @@ class ImageSet:
     origin: ImageOrigin | None = None
 
     def __post_init__(self) -> None:
-        n = len(self.images)
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] != 3:
-            raise UserInputError(f"images must be (N, H, W, 3) uint8, but are {self.images.shape} {self.images.dtype}")
-        if self.labels.shape != (n,):
-            raise UserInputError(f"{n} images need {n} labels, but got shape {self.labels.shape}")
-        if self.groups is not None and self.groups.shape != (n,):
-            raise UserInputError(f"{n} images need {n} numbers of groups, but got shape {self.groups.shape}")
-        if n and (self.labels.min() < 0 or self.labels.max() >= self.num_classes):
-            raise UserInputError(
-                f"labels must be in [0, {self.num_classes}), but range from {self.labels.min()} to {self.labels.max()}"
-            )
+        problems = _list_problems(self)
+        if problems:
+            raise UserInputError("; ".join(problems))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,3 +94,40 @@ class ImageSet:
     def num_classes(self) -> int:
         """Number of classes K."""
         return len(self.class_names)
+
+
+def _list_problems(image_set: ImageSet) -> list[str]:
+    """Return a message for each attribute that is not as `ImageSet` describes it."""
+    images: Any = image_set.images
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        return [f"images must be (N, H, W, 3) uint8, but are {_describe(images)}"]
+    n = len(images)
+    names: Any = image_set.class_names
+    problems = []
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        problems.append(f"class_names must be a name per class, but are {names!r:.80}")
+    elif len(set(names)) < len(names):
+        problems.append(f"class names must be distinct, but {sorted({m for m in names if names.count(m) > 1})} repeat")
+    for values, what in ((image_set.labels, "labels"), (image_set.groups, "numbers of groups")):
+        if values is not None and not _has_form(values, n, "iu"):
+            problems.append(f"{n} images need {n} {what}, integers, but got shape {_describe(values)}")
+    flags = {"official_test": image_set.official_test, "official_validation": image_set.official_validation}
+    for name, is_chosen in flags.items():
+        if is_chosen is not None and not _has_form(is_chosen, n, "b"):
+            problems.append(f"{name} must be ({n},) bool, but is {_describe(is_chosen)}")
+    labels = image_set.labels
+    if n and not problems and (labels.min() < 0 or labels.max() >= len(names)):
+        problems.append(f"labels must be in [0, {len(names)}), but range from {labels.min()} to {labels.max()}")
+    return problems
+
+
+def _has_form(values: Any, n: int, kinds: str) -> bool:
+    return isinstance(values, np.ndarray) and values.shape == (n,) and values.dtype.kind in kinds
+
+
+def _describe(values: Any) -> str:
+    if hasattr(values, "shape") and hasattr(values, "dtype"):
+        return f"{tuple(values.shape)} {values.dtype}" + (
+            "" if isinstance(values, np.ndarray) else f" of {type(values).__name__}"
+        )
+    return f"of type {type(values).__name__}"

@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.models.catalog import NUM_OUTPUTS, Backbone, read_backbone, refusing
+from search_spaces.extensions import refusing
+from trainables.models.catalog import NUM_OUTPUTS, Backbone, read_backbone
 from trainables.models.convolutions import use_small_map_convolutions
 from trainables.models.heads import find_linear_head, replace_head
 from trainables.models.parameter_groups import freeze_layers

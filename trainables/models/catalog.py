@@ -4,11 +4,8 @@ import functools
 import importlib
 import inspect
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +15,7 @@ from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.extensions import import_object, list_entry_points, refusing
 from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 
 ENTRY_POINTS = "abstudy.backbones"
@@ -112,18 +110,6 @@ class Backbone:
             return self.build_from(num_classes=num_outputs, state=dict(state), **arguments)
 
 
-@contextmanager
-def refusing(describe: Callable[[str], str]) -> Iterator[None]:
-    """Turn any error of the code of others into a UserInputError of one line, described from the error's own words."""
-    try:
-        yield
-    except UserInputError:
-        raise
-    except Exception as error:
-        words = " ".join(str(error).split())[:200]
-        raise UserInputError(describe(words or type(error).__name__)) from None
-
-
 def read_backbone(config: TrialConfig) -> Backbone:
     """Return the backbone of a configuration; raise UserInputError if there is none of its name."""
     return find_backbone(config.word("backbone"))
@@ -146,7 +132,7 @@ def find_backbone(name: str) -> Backbone:
         return _find_torchvision(name.removeprefix(TORCHVISION), name)
     if name.startswith(TIMM):
         return _find_timm(name.removeprefix(TIMM), name)
-    own = {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
+    own = list_entry_points(ENTRY_POINTS)
     if name in own or ":" in name:
         return _find_own(name, own.get(name, name))
     known = [*RESNETS, *own]
@@ -165,38 +151,6 @@ def list_torchvision() -> list[str]:
 def list_timm(pattern: str = "") -> list[str]:
     """Return the names of timm's models that match a pattern; raise UserInputError if timm is not installed."""
     return list(_import_timm("timm:NAME").list_models(pattern))
-
-
-def list_entry_points() -> list[str]:
-    """Return the names of the backbones of installed packages."""
-    return sorted(entry.name for entry in entry_points(group=ENTRY_POINTS))
-
-
-def import_object(name: str, what: str) -> Any:
-    """Return the object of "package.module:attribute"; modules of the current folder are found, as with `python -m`.
-
-    Args:
-        name: Of the object.
-        what: Of which it is the value, for messages.
-
-    Raises:
-        UserInputError: With the error of the import in one line.
-    """
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # Ray hands it on to its workers
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # the module's own code may raise anything
-        words = " ".join(str(error).split())[:200]
-        raise UserInputError(
-            f"{what} {name!r} cannot be imported ({type(error).__name__}: {words}); its package must be installed or lie in the "
-            "folder that the command runs in"
-        ) from None
-    return found
 
 
 def _find_torchvision(bare: str, name: str) -> Backbone:

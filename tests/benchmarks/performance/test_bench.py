@@ -11,6 +11,7 @@ import typer
 
 from benchmarks.performance import bench, training_ratios
 from benchmarks.performance.ratios import Ratio
+from trainables.data.augmentation_presets import PRESET_KEYS
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,6 +76,14 @@ def test_additions_to_the_default_augmentation_have_rows_without_a_verdict() -> 
     assert hue.row()[0::5] == ("P3", "—")
 
 
+def test_every_augmentation_is_in_a_row_of_its_own_or_in_the_default_set() -> None:
+    default = {"flip_probability", "rotation_degrees", "brightness_fraction", "cutmix_probability"}
+    of_others = {"crop_max_ratio", "crop_padding_mode", "mixup_alpha"}
+    additions = {key for changes in training_ratios.ADDITIONS.values() for key in changes}
+    assert additions - {"augmentation"} | {"crop_padding"} == PRESET_KEYS - default - of_others
+    assert "pad-and-crop" in training_ratios.ADDITIONS
+
+
 WITHOUT_RAY = """
 import sys
 for name in ("ray", "optuna", "pytorch_grad_cam", "cleanlab", "plotly", "matplotlib", "jinja2"):
@@ -84,6 +93,7 @@ from pathlib import Path
 import torch
 from benchmarks.performance import bench
 from benchmarks.performance.ratios import Ratio
+from trainables.data.augmentation_presets import PRESET_KEYS
 for number in ("P2", "P3", "P4", "P5", "P10", "P13", "P14"):
     entry = bench.BENCHES[number]
     getattr(import_module(f"benchmarks.performance.{entry.module}"), entry.function)

@@ -119,3 +119,15 @@ def test_equal_images_of_two_classes_are_refused_in_new_studies_only(folder: Pat
     assert len(prepare(parse_spec(f"defaults_version = 2\n{text}", "spec.toml")).image_set) == 90
     with pytest.raises(UserInputError, match="equal to an image of another class"):
         prepare(parse_spec(f"defaults_version = 3\n{text}", "spec.toml"))
+
+
+def test_options_that_have_a_place_of_their_own_are_refused(folder: Path) -> None:
+    spec = parse_spec(SPEC.format(path=folder, more="[data.options]\nseed = 3\npath = 'x'"), "test")
+    with pytest.raises(UserInputError, match=r"has seed, path; the seed is that of the study; set data\.path instead"):
+        load_images(spec)
+
+
+def test_settings_of_the_study_reach_a_source_of_ones_own() -> None:
+    text = SPEC.format(path="", more="").replace('"folder"', '"tests.trainables.data.own_sources:load_at_size"')
+    found = load_images(parse_spec(text.replace('path = ""', 'on_bad_image = "skip"'), "test"))
+    assert found.group_names == ("16", "skip")

@@ -4,7 +4,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from search_spaces import space
+from search_spaces import extensions
 from search_spaces.named_spaces import load_space
 from trainables.models import catalog
 
@@ -13,8 +13,7 @@ from trainables.models import catalog
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package with the backbone "mylab-small" is installed."""
     entry = EntryPoint("mylab-small", "tests.trainables.models.own_backbones:build", catalog.ENTRY_POINTS)
-    for module in (catalog, space):
-        monkeypatch.setattr(module, "entry_points", lambda group: [entry] if group == catalog.ENTRY_POINTS else [])
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [entry] if group == catalog.ENTRY_POINTS else [])
     catalog.find_backbone.cache_clear()
 
 
@@ -23,6 +22,6 @@ def test_a_backbone_of_an_installed_package_has_its_short_name() -> None:
     found = catalog.find_backbone("mylab-small")
     assert found.name == "mylab-small"
     assert found.construct({"width": 4}, 3)(catalog.torch.zeros(1, 3, 32, 32)).shape == (1, 3)
-    assert catalog.list_entry_points() == ["mylab-small"]
+    assert list(extensions.list_entry_points(catalog.ENTRY_POINTS)) == ["mylab-small"]
     narrowed = load_space("transfer_learning").with_range("backbone", ["resnet18", "mylab-small"])
     assert narrowed["backbone"].check("mylab-small") == "mylab-small"

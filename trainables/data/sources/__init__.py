@@ -1,4 +1,7 @@
-"""Image sources: one loader per source, and `load_image_set`, which calls them by name."""
+"""Image sources: one loader per source, and `load_image_set`, which calls them by name.
+
+A source of one's own is a function that returns an `ImageSet`: see `trainables.data.sources.own.load_own`.
+"""
 
 import inspect
 import os
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.extensions import import_function, is_location, list_entry_points
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 
 if TYPE_CHECKING:
@@ -27,21 +31,33 @@ SOURCES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+ENTRY_POINTS = "abstudy.sources"
+
 # The parameter for the memory budget of a loader, which is not an option of a spec.
 MEMORY_BUDGET = "memory_budget"
 # Parameters of the loaders that decode files, which a spec sets as train.image_size, data.aspect and data.on_bad_image.
 DECODING = ("image_size", "aspect", "on_bad_image")
 
 
+def check_source(source: str) -> None:
+    """Raise UserInputError, with the nearest name, unless `source` is a name that a source can have; nothing is imported."""
+    known = [*SOURCES, *list_entry_points(ENTRY_POINTS)]
+    if source not in known and not is_location(source):
+        near = nearest_name(source, known)
+        own = "" if "did you mean" in near else "; one of your own is package.module:function"
+        raise UserInputError(f"there is no source {source!r}{near}{own}")
+
+
 def option_names(source: str) -> tuple[str, ...]:
     """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
-    decoding = DECODING if decodes_files(source) else ()
+    decoding = decoding_names(source)
     return tuple(name for name in _keywords(source) if name not in decoding)
 
 
-def decodes_files(source: str) -> bool:
-    """Return whether the source decodes image files, and thus takes `image_size`, `aspect` and `on_bad_image`."""
-    return set(DECODING) <= set(_keywords(source))
+def decoding_names(source: str) -> tuple[str, ...]:
+    """Return those of `DECODING` that the source takes: all or none of `SOURCES`, any that one of one's own names."""
+    taken = tuple(name for name in DECODING if name in _keywords(source))
+    return taken if source not in SOURCES or taken == DECODING else ()
 
 
 def load_image_set(
@@ -54,37 +70,41 @@ def load_image_set(
     """Return the images of a source.
 
     Args:
-        source: Key of `SOURCES`.
+        source: Key of `SOURCES`, name of an entry point of the group `abstudy.sources`, or "package.module:function".
         path: Location of the files; "" is the same as None. Sources that generate their images take none.
         memory_budget: Memory that images of a folder or of parquet files may take before they are mapped from a file;
             None for a quarter of the machine's memory and the user's cache folder.
         options: Options of the source's loader, and `image_size`, `aspect` and `on_bad_image` of one that decodes files. Every
-            source has `num_images` (size of a stratified part of the images
-            outside the test set, or the number of planted scenes) and `seed` (of that draw, or of the scenes).
+            source of `SOURCES` has `num_images` (size of a stratified part of the images outside the test set, or the number of
+            planted scenes) and `seed` (of that draw, or of the scenes).
 
     Raises:
         UserInputError: For an unknown source or option, a value of the wrong type or out of range, a path for a source that
             reads none, or files that cannot be used.
     """
-    if source not in SOURCES:
-        raise UserInputError(f"there is no source {source!r}{nearest_name(source, SOURCES)}")
+    check_source(source)
+    loader = _load(source)
+    parameters = inspect.signature(loader).parameters
     arguments = dict(options)
-    if "path" in inspect.signature(_load(source)).parameters:
+    if "path" in parameters:
         arguments["path"] = os.fspath(path) if path else None
     elif path:
         raise UserInputError(
             f'the source {source!r} reads no files, but data.path is {os.fspath(path)!r}; remove it, or set it to ""'
         )
-    if MEMORY_BUDGET in inspect.signature(_load(source)).parameters:
-        arguments[MEMORY_BUDGET] = memory_budget or ImageMemoryBudget(
-            int(DEFAULT_SHARE * physical_memory()), default_folder()
-        )
+    if MEMORY_BUDGET in parameters:
+        budget = ImageMemoryBudget(int(DEFAULT_SHARE * physical_memory()), default_folder())
+        arguments[MEMORY_BUDGET] = memory_budget or budget
+    if source not in SOURCES:
+        from trainables.data.sources.own import load_own
+
+        return load_own(source, loader, arguments)
     names = _keywords(source)
     for name in options:
         if name not in names:
             raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, names)}")
     try:
-        image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(_load(source))(**arguments)
+        image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(loader)(**arguments)
     except ValidationError as error:
         # If a number or a table is accepted, the problem inside the table is the informative one.
         problem = max(error.errors(), key=lambda p: len(p["loc"]))
@@ -95,10 +115,14 @@ def load_image_set(
 
 
 def _keywords(source: str) -> tuple[str, ...]:
+    """Return the names of the arguments except those of `load_image_set` itself."""
     parameters = inspect.signature(_load(source)).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != MEMORY_BUDGET)
+    named = [p.name for p in parameters if p.kind in {p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    return tuple(name for name in named if name not in {"path", MEMORY_BUDGET})
 
 
 def _load(source: str) -> "Callable[..., ImageSet]":
-    loader: Callable[..., ImageSet] = pkgutil.resolve_name(SOURCES[source])
-    return loader
+    if source in SOURCES:
+        loader: Callable[..., ImageSet] = pkgutil.resolve_name(SOURCES[source])
+        return loader
+    return import_function(source, list_entry_points(ENTRY_POINTS).get(source, source), "the source")

@@ -1,0 +1,1 @@
+"""A backbone, a source of images and a sampler of one's own, for abstudy."""

@@ -1,0 +1,26 @@
+"""Functions of one's own that a spec names: the source of the images and the sampler."""
+
+from search_spaces.errors import UserInputError
+from search_spaces.extensions import import_function, list_entry_points
+from study.spec.sections import SAMPLER_ENTRY_POINTS, SAMPLERS
+from study.spec.study_spec import StudySpec
+from trainables.data.sources import ENTRY_POINTS, SOURCES
+
+
+def list_import_problems(spec: StudySpec) -> list[str]:
+    """Return a message for each function of one's own that cannot be imported here.
+
+    Not in `StudySpec.list_problems`: a study can be read where its functions are not installed.
+    """
+    problems = []
+    for key, name, shipped, group in (
+        ("data.source", spec.data.source, SOURCES, ENTRY_POINTS),
+        ("search.sampler", spec.search.sampler, SAMPLERS, SAMPLER_ENTRY_POINTS),
+    ):
+        if name in shipped:
+            continue
+        try:
+            import_function(name, list_entry_points(group).get(name, name), "the function")
+        except UserInputError as error:
+            problems.append(f"{key}: {error}")
+    return problems
