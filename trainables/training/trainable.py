@@ -5,9 +5,8 @@ audits. The metrics are computed here, from the loop's predictions, so that ever
 """
 
 import functools
-import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from search_spaces.config import BUILT_IN_LOOP, TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.models.catalog import import_object
+from search_spaces.extensions import import_object, locating
 
 METHODS = ("build", "run_epoch", "predict", "checkpoint", "restore")
 # Methods and the names of their arguments; the classes of others are instantiated without arguments.
@@ -147,16 +146,8 @@ class GuardedTrainable:
         with self._naming("restore"):
             self._loop.restore(state)
 
-    @contextmanager
-    def _naming(self, method: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # the code of others may raise anything
-            words = " ".join(str(error).split())[:200]
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise UserInputError(
-                f"{self.name}.{method} raised {type(error).__name__}: {words} ({place.filename}:{place.lineno})"
-            ) from error
+    def _naming(self, method: str) -> AbstractContextManager[None]:
+        return locating(f"{self.name}.{method}")
 
     def _wrong(self, method: str, expected: str, got: str) -> UserInputError:
         return UserInputError(f"{self.name}.{method} must return {expected}, but returned {got}")

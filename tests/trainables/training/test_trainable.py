@@ -141,7 +141,7 @@ def test_a_loop_whose_logits_are_not_finite_diverges(data: TrialData) -> None:
         ),
         ("Silent", r"Silent\.run_epoch must return the training loss, a number, but returned NoneType"),
         ("TextState", r"TextState\.checkpoint must return bytes, but returned str 'state'"),
-        ("Failing", r"Failing\.run_epoch raised KeyError: 'momentum' \(.*test_trainable\.py:\d+\)"),
+        ("Failing", r"Failing\.run_epoch failed with KeyError: 'momentum' \(.*test_trainable\.py, line \d+\)"),
         ("Incomplete", r"lacks run_epoch\(\), predict\(\), checkpoint\(\), restore\(\), settings, a tuple"),
         ("Absent", r"the trainable .* cannot be imported \(AttributeError"),
     ],
