@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.data.augmentation import AugmentationSettings, augment_batch
+from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.seeds import numpy_generator, torch_generator

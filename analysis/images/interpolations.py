@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.statistics.metrics import FloatArray
-from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, prepare_batch
+from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS, prepare_batch
 
 LUMA = np.array([0.299, 0.587, 0.114])
 MAX_SPECTRUM_IMAGES = 256

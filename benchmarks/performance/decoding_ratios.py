@@ -15,8 +15,8 @@ from PIL import Image
 from benchmarks.performance.ratios import Ratio, compare_sides, measure_seconds
 from study.inputs.preparation import prepare
 from study.spec.reading import parse_spec
+from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.sources.decoding import decode_files
 
 PHOTOGRAPHS = Path(".venv/cache/photographs")
 NUM_IMAGES, NUM_BARE_IMAGES = 20_000, 2_000

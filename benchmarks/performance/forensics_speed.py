@@ -28,9 +28,9 @@ from benchmarks.pages import Table
 from benchmarks.performance.ratios import Ratio, compare_sides, measure_seconds, synchronize
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.validation.planted_models import to_audit_images
-from trainables.data.augmentation import prepare_batch
+from trainables.data.augmentation.pipeline import prepare_batch
 from trainables.data.rings import make_ring
-from trainables.data.sources.planted import make_planted_scenes
+from trainables.data.sources.planted.scenes import make_planted_scenes
 from trainables.models.backbones import build_model, place_model
 from trainables.training.evaluation import autocast, compute_logits
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks.performance.ratios import NOT_JUDGED, REPEATS, Ratio, compare_sides, synchronize, take_turns
 from benchmarks.performance.reference_recipe import BATCH_SIZE, make_config, make_reference
 from search_spaces.config import Value
-from trainables.data.augmentation import AugmentationSettings, augment_batch
+from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.sources import load_image_set
 from trainables.data.splits import make_splits
 from trainables.models.backbones import build_model, place_model, set_training_mode

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from search_spaces.arms import Arm
 from study.spec.sections import TrainSpec
-from trainables.data.augmentation_presets import DEFAULT, PRESET_KEYS, PRESETS
+from trainables.data.augmentation.presets import DEFAULT, PRESET_KEYS, PRESETS
 
 WORD = "augmentation"
 

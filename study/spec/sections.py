@@ -97,7 +97,7 @@ class TrainSpec(Section):
     From epoch `hard_from_epoch` on, the share `hard_fraction` of the batches of an epoch (rounded, at least one) has images of
     the classes of `hard_group` alone, equally many of each: a group of the data set, as `weighted_group` is, or of [analyze].
     `augmentation` names a preset: "none", "light", "trivial" and "strong" set every key of the augmentation
-    (`trainables.data.augmentation_presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
+    (`trainables.data.augmentation.presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
     if there is none.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     `trainable = "package.module:Class"` trains by a loop of one's own (`trainables.training.trainable.Trainable`), which reads

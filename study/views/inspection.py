@@ -13,9 +13,9 @@ from rich.table import Table
 from analysis.images.examples import draw_examples
 from analysis.images.features import FrozenBackbone
 from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
-from analysis.report.inspection_contents import describe_inspection
-from analysis.report.inspection_page import build_inspection_page
-from analysis.report.inspection_sections import InspectionSection, SectionTable
+from analysis.report.inspection.contents import describe_inspection
+from analysis.report.inspection.page import build_inspection_page
+from analysis.report.inspection.sections import InspectionSection, SectionTable
 from search_spaces.errors import UserInputError
 from study.inputs.fitted_defaults import fit_to_images
 from study.inputs.human_labels import load_human_shares

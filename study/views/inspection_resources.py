@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from analysis.report.inspection_sections import InspectionSection, SectionTable
+from analysis.report.inspection.sections import InspectionSection, SectionTable
 from analysis.report.number_formats import format_count, format_seconds
 from analysis.statistics import planning as forecasts
 from search_spaces.errors import UserInputError

@@ -9,7 +9,7 @@ from analysis.heat_maps.cam_network import prepare_inputs
 from search_spaces.config import TrialConfig, Value
 from study.inputs.preparation import Prepared, list_levels
 from study.spec.study_spec import StudySpec
-from trainables.data.augmentation import augment_batch
+from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
 from trainables.data.images import ImageOrigin
 from trainables.models.backbones import build_model, place_model

@@ -18,7 +18,7 @@ from benchmarks.performance.reference_recipe import make_config
 from search_spaces.errors import UserInputError
 from study.spec.reading import load_spec, preset_names
 from tests.faults.campaign import ROOT, Outcome
-from trainables.data.augmentation import AugmentationSettings
+from trainables.data.augmentation.pipeline import AugmentationSettings
 from trainables.data.sources import load_image_set
 from trainables.models.backbones import build_model
 from trainables.records.record import TrialRecord, compute_checksum

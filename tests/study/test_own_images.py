@@ -15,7 +15,7 @@ from study.state import paths
 from study.state.checksums import read_sealed_json
 from study.state.record_book import RecordBook
 from tests.study.command_line import run_cli
-from tests.trainables.data.layout_files import write_classes, write_imagefolder, write_listed
+from tests.trainables.data.sources.layout_files import write_classes, write_imagefolder, write_listed
 from trainables.records.record import TrialState
 from trainables.records.store import Store
 from trainables.training.loop import TrainingRun

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import import_object, list_entry_points, refusing
-from trainables.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD
 
 ENTRY_POINTS = "abstudy.backbones"
 TORCHVISION, TIMM = "torchvision:", "timm:"

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from trainables.data.augmentation import AugmentationSettings, prepare_batch
+from trainables.data.augmentation.pipeline import AugmentationSettings, prepare_batch
 from trainables.models.catalog import read_backbone
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.data.augmentation import augment_batch
+from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
 from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.devices import peak_memory_bytes

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.data.all_cores import map_on_all_cores
+from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
+from trainables.data.decoding.encoded_files import BadImageError
+from trainables.data.decoding.headers import read_headers
+from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, explain_error, read_header
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
-from trainables.data.sources.decode_set import STORED_SIDE_RATIO
-from trainables.data.sources.encoded_files import BadImageError
-from trainables.data.sources.headers import read_headers
-from trainables.data.sources.image_decoder import FORMATS, ImageHeader, explain_error, read_header
-from trainables.data.sources.layouts import Layout, find_layout, list_scarce_classes
-from trainables.data.sources.manifest import is_manifest
+from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
+from trainables.data.sources.folders.manifest import is_manifest
 from trainables.data.sources.parquet import PARTS, ParquetImages, list_rows
 from trainables.data.sources.parquet_shards import Columns
 

@@ -11,10 +11,10 @@ from analysis.findings.interval import Interval
 from analysis.images.examples import draw_examples
 from analysis.images.inspection import Inspection, NetworkFindings, inspect_images
 from analysis.images.semantic_gap import PairLoss, PairSeparability, Rung
-from analysis.report.inspection_contents import describe_inspection
-from analysis.report.inspection_page import build_inspection_page
+from analysis.report.inspection.contents import describe_inspection
+from analysis.report.inspection.page import build_inspection_page
 from tests.analysis.report.test_pages import Page
-from trainables.data.augmentation import AugmentationSettings
+from trainables.data.augmentation.pipeline import AugmentationSettings
 from trainables.data.image_audit import audit_image_set
 from trainables.data.images import ImageOrigin, ImageSet, SkippedFile
 from trainables.data.splits import make_splits

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.performance import decoding_ratios, ratios
-from trainables.data.sources import decode_set, decoding
+from trainables.data.decoding import decode_set
+from trainables.data.decoding import decoded_images as decoding
 
 
 def test_both_sides_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

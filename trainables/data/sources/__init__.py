@@ -25,8 +25,8 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "cifar10": "trainables.data.sources.cifar10:load_cifar10",
         "fashion_mnist": "trainables.data.sources.fashion_mnist:load_fashion_mnist",
         "digits": "trainables.data.sources.digits:load_digits",
-        "planted": "trainables.data.sources.planted:load_planted",
-        "folder": "trainables.data.sources.folder:load_folder",
+        "planted": "trainables.data.sources.planted.scenes:load_planted",
+        "folder": "trainables.data.sources.folders.folder:load_folder",
         "parquet": "trainables.data.sources.parquet:load_parquet",
     }
 )

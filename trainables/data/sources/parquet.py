@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from search_spaces.errors import UserInputError
+from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.problems import Problem, make_error
-from trainables.data.sources.decoding import decode_files
 from trainables.data.sources.descriptions import resolve_groups
-from trainables.data.sources.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
 from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard, describe_unreadable, open_shards
 from trainables.data.sources.subset import choose_subset
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
-from trainables.data.sources.decoding import allocate_images
 from trainables.data.sources.descriptions import load_descriptions
 from trainables.data.sources.subset import choose_subset
 

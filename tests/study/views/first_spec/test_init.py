@@ -15,8 +15,14 @@ from study.spec.reading import load_spec, preset_names, validate_spec
 from study.views.first_spec import init, machine
 from study.views.first_spec.machine import choose_weights, measure_costs
 from tests.study.command_line import Outcome, run_cli
-from tests.trainables.data.layout_files import write_classes, write_image, write_imagefolder, write_listed, write_splits
-from tests.trainables.data.parquet_files import encode, make_pixels, write_parquet
+from tests.trainables.data.sources.layout_files import (
+    write_classes,
+    write_image,
+    write_imagefolder,
+    write_listed,
+    write_splits,
+)
+from tests.trainables.data.sources.parquet_files import encode, make_pixels, write_parquet
 from trainables.data.image_audit import check_image_set
 from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.training.trial_cost import TrialCost

@@ -1,0 +1,119 @@
+"""Random crops: distributed as torchvision's, resampled as torchvision's, and without influence on the other augmentations."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from scipy.stats import kstest
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode, RandomResizedCrop, functional
+
+from tests.trainables.data.augmentation.test_augmentation import (
+    EVERYTHING,
+    NUM_CLASSES,
+    OFF,
+    augment,
+    make_images,
+    make_labels,
+    to_pixels,
+)
+from trainables.data.augmentation.pipeline import augment_batch
+from trainables.data.augmentation.random_crops import NUM_DRAWS, choose_crops, resize_crops
+
+NUM_BOXES = 4000
+CROPS = dataclasses.replace(OFF, crop_min_area=0.3)
+
+
+def choose(num: int, height: int, width: int, min_area: float, max_ratio: float, seed: int = 0) -> Tensor:
+    draws = torch.rand((NUM_DRAWS, num), generator=torch.Generator().manual_seed(seed))
+    return choose_crops(draws, height, width, min_area=min_area, max_ratio=max_ratio)
+
+
+def choose_by_torchvision(num: int, height: int, width: int, min_area: float, max_ratio: float) -> Tensor:
+    transform = RandomResizedCrop(8, scale=(min_area, 1.0), ratio=(1 / max_ratio, max_ratio))
+    image = torch.empty(3, height, width)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        found = [transform.make_params([image]) for _ in range(num)]
+    return torch.tensor([[p["top"], p["left"], p["height"], p["width"]] for p in found], dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "min_area", "max_ratio"),
+    [(256, 256, 0.08, 4 / 3), (256, 256, 0.35, 4 / 3), (60, 90, 0.7, 4 / 3), (20, 90, 0.25, 4 / 3)],
+)
+def test_boxes_are_distributed_as_torchvisions(height: int, width: int, min_area: float, max_ratio: float) -> None:
+    """In the last two cases, some or most of the boxes are the fallback."""
+    ours = choose(NUM_BOXES, height, width, min_area, max_ratio)
+    theirs = choose_by_torchvision(NUM_BOXES // 2, height, width, min_area, max_ratio)
+    assert torch.equal(ours, ours.round())
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, 2:] >= 1).all()
+    assert (ours[:, :2] + ours[:, 2:] <= torch.tensor([height, width])).all()
+    for name, of in {
+        "area": lambda b: b[:, 2] * b[:, 3],
+        "ratio": lambda b: b[:, 3] / b[:, 2],
+        "top": lambda b: b[:, 0],
+        "left": lambda b: b[:, 1],
+    }.items():
+        assert kstest(of(ours).numpy(), of(theirs).numpy()).pvalue > 0.01, name
+
+
+def test_a_box_that_never_fits_is_the_largest_in_the_center() -> None:
+    assert choose(3, 10, 100, 1.0, 4 / 3).tolist() == [[0.0, 43.0, 10.0, 13.0]] * 3
+    assert choose(3, 100, 10, 1.0, 4 / 3).tolist() == [[43.0, 0.0, 13.0, 10.0]] * 3
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("height", "width", "size"), [(37, 37, 32), (24, 40, 32), (64, 64, 16)])
+def test_a_crop_is_resized_as_by_torchvision(height: int, width: int, size: int, interpolation: str) -> None:
+    images = make_images(40, max(height, width))[:, :height, :width]
+    boxes = choose(40, height, width, 0.2, 2.0)
+    boxes[0] = torch.tensor([0, 0, height, width])
+    boxes[1] = torch.tensor([1, 2, 3, 1])
+    found = resize_crops(images, boxes, size, interpolation)
+    mode = InterpolationMode(interpolation)
+    for image, box, crop in zip(images, boxes.int().tolist(), found, strict=True):
+        expected = functional.resized_crop(
+            image.permute(2, 0, 1).float(), *box, [size, size], interpolation=mode, antialias=True
+        )
+        torch.testing.assert_close(crop, expected.clamp(0, 255), rtol=0, atol=2e-3)
+
+
+def test_without_crops_no_random_number_is_drawn_for_them() -> None:
+    generator, expected = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    augment_batch(make_images(), make_labels(), generator=generator, settings=EVERYTHING, num_classes=NUM_CLASSES)
+    torch.rand((7, 12), generator=expected)
+    torch.randperm(12, generator=expected)
+    assert torch.equal(generator.get_state(), expected.get_state())
+
+
+def test_crops_do_not_change_the_draws_of_the_other_augmentations() -> None:
+    """The targets show the partners and boxes of CutMix; a nearly whole crop shows flip and rotation."""
+    images = make_images(64)
+    plain, plain_targets = augment(images, EVERYTHING)
+    inputs, targets = augment(images, dataclasses.replace(EVERYTHING, crop_min_area=0.999, crop_max_ratio=1.0))
+    assert torch.equal(targets, plain_targets)
+    torch.testing.assert_close(inputs, plain, rtol=0, atol=1e-2)
+
+
+def test_crops_differ_between_images_and_stay_in_range() -> None:
+    image = make_images(1).expand(50, -1, -1, -1)
+    inputs, _ = augment(image, dataclasses.replace(CROPS, image_size=24))
+    assert len(inputs.flatten(1).unique(dim=0)) > 40
+    pixels = to_pixels(inputs)
+    assert pixels.min() >= -1e-3
+    assert pixels.max() <= 255 + 1e-3
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_crop_magnifies_its_content() -> None:
+    """A horizontal ramp keeps its direction, and its slope shrinks with the crop's width."""
+    ramp = torch.arange(32, dtype=torch.uint8)[None, None, :, None].expand(200, 32, 32, 3) * 8
+    inputs, _ = augment(ramp, dataclasses.replace(CROPS, image_size=32))
+    rows = to_pixels(inputs)[:, 0, 16]
+    shares = (rows[:, 24] - rows[:, 8]) / (16 * 8)
+    assert 0.4 < shares.min() < 0.6
+    assert shares.max() <= 1.0 + 1e-4
+    assert shares.median() == pytest.approx(math.sqrt(0.65), abs=0.06)

@@ -1,0 +1,1 @@
+"""Augmentation of batches on their device, and its presets."""

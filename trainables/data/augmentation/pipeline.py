@@ -1,0 +1,292 @@
+"""Augmentation of a batch: batched tensor operations on the images' device, with random numbers of its own for each image."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.augmentation.color_jitter import jitter_colors
+from trainables.data.augmentation.mixing import mix_images
+from trainables.data.augmentation.pad_and_crop import PADDING_MODES, pad_and_crop
+from trainables.data.augmentation.presets import apply_preset
+from trainables.data.augmentation.random_crops import NUM_DRAWS, choose_crops, resize_crops
+from trainables.data.augmentation.random_erasing import erase_rectangles
+from trainables.data.augmentation.random_ring_swap import swap_rings
+from trainables.data.augmentation.trivial_augment import trivially_augment
+from trainables.seeds import seed_of_state, torch_generator
+
+Channels = tuple[float, float, float]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationSettings:
+    """Settings of the preprocessing and augmentation of training images.
+
+    Attributes:
+        image_size: Side S of the model's input, in pixels.
+        interpolation: "bicubic" or "bilinear".
+        channels_last: Memory layout of the result.
+        crop_min_area: Smallest share of the area that a random crop keeps; 1 disables crops.
+        crop_max_ratio: Largest aspect ratio of a crop; the smallest is its inverse.
+        flip_probability: Probability of a horizontal flip.
+        rotation_degrees: The angle is uniform in +- this value; 0 disables rotation.
+        brightness_fraction: The factor is uniform in 1 +- this value; 0 disables brightness changes.
+        cutmix_probability: Share of the images that get a box from another image; 0 disables CutMix.
+        crop_padding: Pixels that are added on each side before a crop of the old size, below S; 0 disables it.
+        crop_padding_mode: "reflect" or "zero".
+        trivial_augment: Whether each image passes through one operation of TrivialAugmentWide.
+        contrast_fraction: The factor is uniform in 1 +- this value; 0 disables changes of contrast.
+        saturation_fraction: The factor is uniform in 1 +- this value; 0 disables changes of saturation.
+        hue_fraction: The shift is uniform in +- this value, at most 0.5; 0 disables it.
+        erase_probability: Share of the images that lose a rectangle; 0 disables random erasing.
+        mixup_probability: Share of the images without CutMix that are blended with another; 0 disables MixUp.
+        mixup_alpha: Parameter of the distribution of MixUp's lambda.
+        ring_swap_probability: Share of the images that get the outer ring of an image of another class; 0 disables ring swaps.
+        mean, std: Of the normalization, per channel, of pixels in [0, 1].
+
+    Raises:
+        UserInputError: For a padding that is not smaller than the image, or an unknown mode of padding.
+    """
+
+    image_size: int
+    interpolation: str
+    channels_last: bool
+    crop_min_area: float
+    crop_max_ratio: float
+    flip_probability: float
+    rotation_degrees: float
+    brightness_fraction: float
+    cutmix_probability: float
+    crop_padding: int = 0
+    crop_padding_mode: str = "reflect"
+    trivial_augment: bool = False
+    contrast_fraction: float = 0.0
+    saturation_fraction: float = 0.0
+    hue_fraction: float = 0.0
+    erase_probability: float = 0.0
+    mixup_probability: float = 0.0
+    mixup_alpha: float = 0.2
+    ring_swap_probability: float = 0.0
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.crop_padding_mode not in PADDING_MODES:
+            near = nearest_name(self.crop_padding_mode, PADDING_MODES)
+            raise UserInputError(f"there is no crop_padding_mode {self.crop_padding_mode!r}{near}")
+        if not 0 <= self.crop_padding < self.image_size:
+            raise UserInputError(
+                f"0 <= crop_padding < image_size ({self.image_size}) must hold, but got {self.crop_padding}"
+            )
+
+    @classmethod
+    def from_config(
+        cls, config: TrialConfig, mean: Channels = IMAGENET_MEAN, std: Channels = IMAGENET_STD
+    ) -> "AugmentationSettings":
+        """Read the settings of the same names from `config`, or take them from its preset `augmentation`.
+
+        Mean and standard deviation are those of the backbone.
+
+        Raises:
+            UserInputError: For an unknown preset, or settings that cannot be used.
+        """
+        config = apply_preset(config)
+        return cls(
+            mean=mean,
+            std=std,
+            image_size=config.whole("image_size"),
+            interpolation=config.word("interpolation"),
+            channels_last=bool(config["channels_last"]),
+            crop_min_area=config.number("crop_min_area"),
+            crop_max_ratio=config.number("crop_max_ratio"),
+            flip_probability=config.number("flip_probability"),
+            rotation_degrees=config.number("rotation_degrees"),
+            brightness_fraction=config.number("brightness_fraction"),
+            cutmix_probability=config.number("cutmix_probability"),
+            crop_padding=config.whole("crop_padding"),
+            crop_padding_mode=config.word("crop_padding_mode"),
+            trivial_augment=bool(config["trivial_augment"]),
+            contrast_fraction=config.number("contrast_fraction"),
+            saturation_fraction=config.number("saturation_fraction"),
+            hue_fraction=config.number("hue_fraction"),
+            erase_probability=config.number("erase_probability"),
+            mixup_probability=config.number("mixup_probability"),
+            mixup_alpha=config.number("mixup_alpha"),
+            ring_swap_probability=config.number("ring_swap_probability"),
+        )
+
+
+def prepare_batch(
+    images: Tensor,
+    *,
+    image_size: int,
+    interpolation: str,
+    channels_last: bool,
+    mean: Channels = IMAGENET_MEAN,
+    std: Channels = IMAGENET_STD,
+) -> Tensor:
+    """Return (B, 3, S, S) float32 inputs for evaluation: resized with antialiasing and normalized.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        image_size: S in pixels; images of this size are not resampled.
+        interpolation: "bicubic" (clamped to [0, 255], which it may overshoot) or "bilinear".
+        channels_last: Memory layout of the result.
+        mean: Of the normalization, per channel, of pixels in [0, 1].
+        std: As `mean`.
+
+    Raises:
+        UserInputError: For an unknown interpolation.
+    """
+    pixels = _resize(images, image_size, interpolation)
+    return _layout(_normalize(pixels, mean, std), channels_last)
+
+
+def augment_batch(
+    images: Tensor, labels: Tensor, *, generator: torch.Generator, settings: AugmentationSettings, num_classes: int
+) -> tuple[Tensor, Tensor]:
+    """Return augmented inputs (B, 3, S, S) float32 and their soft targets (B, K) float32, whose rows sum to 1.
+
+    The order is: ring swap, flip, crop, rotation, pad-and-crop, TrivialAugment, brightness, contrast, saturation, hue,
+    normalization, random erasing, and CutMix or MixUp, each in its module of this package. Crops are those of torchvision's
+    RandomResizedCrop. Rotation mirrors the image at its border, which avoids black corners.
+
+    Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the others
+    in the batch. Ring swaps, pad-and-crop, TrivialAugment, color jitter, erasing and MixUp each draw from a generator of their
+    own, derived from the state of `generator`, so that they change nothing in later batches either.
+
+    Args:
+        images: (B, H, W, 3) uint8.
+        labels: (B,) int64 in [0, K).
+        generator: Generator on the images' device, the only source of randomness.
+        settings: Transformations to apply.
+        num_classes: K.
+
+    Raises:
+        UserInputError: For an unknown interpolation.
+    """
+    seed = seed_of_state(generator)
+    draws = torch.rand((7, len(images)), generator=generator, device=images.device)
+    flip, angle, brightness, cutmix = draws[0], draws[1], draws[2], draws[3:]
+    boxes = None
+    if settings.cutmix_probability > 0:
+        boxes = torch.randperm(len(images), generator=generator, device=images.device), cutmix
+    if settings.ring_swap_probability > 0:
+        images = swap_rings(images, labels, settings.ring_swap_probability, torch_generator(seed, "ring_swap"))
+    flipped = flip < settings.flip_probability
+    rotates = settings.rotation_degrees > 0
+    if settings.flip_probability > 0 and not rotates:
+        images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+    pixels = _crop(images, generator, settings)
+    if rotates:
+        pixels = _rotate(pixels, (2 * angle - 1) * math.radians(settings.rotation_degrees), flipped)
+    pixels = _move_and_recolor(pixels, brightness, settings, seed)
+    inputs = _normalize(pixels, settings.mean, settings.std)
+    if settings.erase_probability > 0:
+        inputs = erase_rectangles(inputs, settings.erase_probability, torch_generator(seed, "erasing"))
+    inputs, targets = mix_images(
+        inputs,
+        functional.one_hot(labels, num_classes).to(torch.float32),
+        boxes=boxes,
+        cutmix_probability=settings.cutmix_probability,
+        mixup_probability=settings.mixup_probability,
+        mixup_alpha=settings.mixup_alpha,
+        seed=seed,
+    )
+    return _layout(inputs, settings.channels_last), targets
+
+
+def _move_and_recolor(pixels: Tensor, brightness: Tensor, settings: AugmentationSettings, seed: int) -> Tensor:
+    """Pad and crop, apply TrivialAugment and jitter the colors of (B, 3, S, S) pixels in [0, 255], which may be changed.
+
+    Args:
+        pixels: The images.
+        brightness: (B,) uniform in [0, 1).
+        settings: Transformations to apply.
+        seed: Of the draws of the other transformations.
+    """
+    if settings.crop_padding > 0:
+        generator = torch_generator(seed, "pad_and_crop")
+        pixels = pad_and_crop(pixels, settings.crop_padding, settings.crop_padding_mode, generator)
+    if settings.trivial_augment:
+        pixels = trivially_augment(pixels, torch_generator(seed, "trivial_augment"))
+    if settings.brightness_fraction > 0:
+        factors = 1 + (2 * brightness - 1) * settings.brightness_fraction
+        pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
+    if max(settings.contrast_fraction, settings.saturation_fraction, settings.hue_fraction) == 0:
+        return pixels
+    return jitter_colors(
+        pixels,
+        contrast_fraction=settings.contrast_fraction,
+        saturation_fraction=settings.saturation_fraction,
+        hue_fraction=settings.hue_fraction,
+        generator=torch_generator(seed, "color_jitter"),
+    )
+
+
+def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
+    """Return a random crop of each image, or all of it if crops are disabled: a new (B, 3, S, S) float32 tensor in [0, 255]."""
+    if settings.crop_min_area >= 1:
+        return _resize(images, settings.image_size, settings.interpolation)
+    _check_interpolation(settings.interpolation)
+    draws = torch.rand((NUM_DRAWS, len(images)), generator=generator, device=images.device)
+    height, width = images.shape[1:3]
+    boxes = choose_crops(draws, height, width, min_area=settings.crop_min_area, max_ratio=settings.crop_max_ratio)
+    return resize_crops(images, boxes, settings.image_size, settings.interpolation)
+
+
+def _check_interpolation(interpolation: str) -> None:
+    if interpolation not in INTERPOLATIONS:
+        raise UserInputError(
+            f"there is no interpolation {interpolation!r}{nearest_name(interpolation, INTERPOLATIONS)}"
+        )
+
+
+def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
+    """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
+    _check_interpolation(interpolation)
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+    if pixels.shape[2:] == (image_size, image_size):
+        return pixels
+    resized = functional.interpolate(
+        pixels, size=(image_size, image_size), mode=interpolation, antialias=True, align_corners=False
+    )
+    return resized.clamp_(0.0, 255.0) if interpolation == "bicubic" else resized
+
+
+def _normalize(pixels: Tensor, mean: Channels, std: Channels) -> Tensor:
+    """Normalize values in [0, 255], in place."""
+    center, scale = _mean_and_std(mean, std, pixels.device)
+    return pixels.sub_(center).div_(scale)
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_and_std(mean: Channels, std: Channels, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (3, 1, 1) on the scale of uint8, copied to `device` once."""
+    center = torch.tensor(mean, device=device)[:, None, None] * 255.0
+    scale = torch.tensor(std, device=device)[:, None, None] * 255.0
+    return center, scale
+
+
+def _layout(inputs: Tensor, channels_last: bool) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return inputs.contiguous(memory_format=layout)
+
+
+def _rotate(pixels: Tensor, radians: Tensor, flipped: Tensor) -> Tensor:
+    """Rotate (and flip, where `flipped`) each image about its center, bilinearly, in one pass."""
+    sign = 1.0 - 2.0 * flipped.to(torch.float32)
+    cosine, sine = torch.cos(radians), torch.sin(radians)
+    theta = pixels.new_zeros((len(pixels), 2, 3))
+    theta[:, 0, 0], theta[:, 0, 1] = sign * cosine, -sine
+    theta[:, 1, 0], theta[:, 1, 1] = sign * sine, cosine
+    grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

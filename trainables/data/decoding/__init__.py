@@ -1,0 +1,1 @@
+"""Decoding of image files on all cores, once per content and node."""

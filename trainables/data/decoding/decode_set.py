@@ -1,0 +1,208 @@
+"""Decoding of a set of files into one array of one shape."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+from trainables.data.all_cores import map_on_all_cores
+from trainables.data.decoding.decode_cache import DecodedSet
+from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
+from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image
+from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.pixel_files import ImageFacts, hash_bytes, name_pixels, write_early
+
+# The stored side is to the image size of training as 256 is to 224 in torchvision's references.
+STORED_SIDE_RATIO = 256 / 224
+NUM_IMAGES_PER_WRITE = 1000
+
+Reader = Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRequest:
+    """How to decode a set.
+
+    Attributes:
+        native_size: stored side in pixels, if it is given.
+        image_size: side of the images that models are trained on, from which the stored side follows otherwise.
+        aspect: "crop" or "squash".
+    """
+
+    native_size: int | None
+    image_size: int | None
+    aspect: Aspect
+
+    @property
+    def stored_side(self) -> int | None:
+        """Side at which images of different sizes are stored; None if nothing says it."""
+        if self.native_size is None and self.image_size is not None:
+            return round(self.image_size * STORED_SIDE_RATIO)
+        return self.native_size
+
+
+class _SizesDifferError(Exception):
+    """Images that were to be stored as they are have different sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What decoding one file gave: all but `digest` are those of a good image, or `reason` says why it is none."""
+
+    digest: bytes
+    header: ImageHeader | None = None
+    lowest: int = 0
+    highest: int = 0
+    pixel_digest: bytes = b""
+    reason: str = ""
+
+
+def decode_set(
+    encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, *, keep: bool
+) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
+    """Return the decoded set, its images, and the digests of the files.
+
+    Args:
+        encoded: N files.
+        request: how to decode them.
+        memory_budget: allocates the images.
+        keep: whether to put the images into a file even if memory could hold them.
+
+    Raises:
+        UserInputError: if there are no files, sizes differ and nothing says the stored side, or the disk lacks space.
+    """
+    if not encoded.names:
+        raise UserInputError("there is no image to decode")
+    with _without_warnings():
+        first = _decode_first(encoded, request)
+        shape, size = _choose_shape(first, request)
+        try:
+            return _decode_all(encoded, shape, size, memory_budget, keep=keep)
+        except _SizesDifferError as error:
+            side = request.stored_side
+            if side is None:
+                raise UserInputError(f"all images must have the same size, but {error}") from None
+            return _decode_all(encoded, Shape(side, request.aspect), (side, side), memory_budget, keep=keep)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore Pillow's warnings about odd files; here, since threads share the filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _decode_first(encoded: EncodedImages, request: DecodeRequest) -> NDArray[np.uint8] | None:
+    """Return the first image that can be decoded, as it is; None if `native_size` makes that unnecessary, or there is none."""
+    if request.native_size is not None:
+        return None
+    for read in encoded.readers():
+        try:
+            return decode_image(read(), Shape(None, request.aspect))[0]
+        except BadImageError:
+            continue
+    return None
+
+
+def _choose_shape(first: NDArray[np.uint8] | None, request: DecodeRequest) -> tuple[Shape, tuple[int, int]]:
+    """Return how images are stored, and their height and width, given the first one."""
+    side = request.stored_side
+    if request.native_size is None and first is not None:
+        height, width = first.shape[:2]
+        if height == width or request.aspect == "squash":
+            return Shape(None, request.aspect), (height, width)
+        if side is None:
+            raise UserInputError(
+                f"images that are not square ({width}x{height} px) need a size; set data.options.native_size"
+            )
+    side = side or 1  # 1 px where no image can be decoded: all of them are named.
+    return Shape(side, request.aspect), (side, side)
+
+
+def _decode_all(
+    encoded: EncodedImages, shape: Shape, size: tuple[int, int], memory_budget: ImageMemoryBudget, *, keep: bool
+) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
+    stack = memory_budget.allocate(len(encoded.names), *size, keep=keep)
+
+    def decode(position: int, read: Reader) -> _File:
+        return _decode_one(read, shape, stack[position])
+
+    try:
+        files = []
+        with write_early(stack) as write:
+            for file in map_on_all_cores(decode, encoded.readers(), len(encoded.names), "decoding images"):
+                files.append(file)
+                if len(files) % NUM_IMAGES_PER_WRITE == 0:
+                    write()
+        if len(files) != len(encoded.names):
+            raise UserInputError(f"{len(encoded.names)} images were announced, but {len(files)} were read")
+        good = [position for position, file in enumerate(files) if not file.reason]
+        for target, position in enumerate(good):
+            if target != position:
+                stack[target] = stack[position]
+        return _summarize(files, good, stack, memory_budget)
+    except BaseException:
+        memory_budget.discard(stack)
+        raise
+
+
+def _decode_one(read: Reader, shape: Shape, target: NDArray[np.uint8]) -> _File:
+    """Decode one file into `target`, (H, W, 3); raise _SizesDifferError if it has another shape."""
+    data = b""
+    try:
+        data = read()
+        pixels, header = decode_image(data, shape)
+    except BadImageError as error:
+        return _File(digest=hash_bytes(data), reason=str(error))
+    if pixels.shape != target.shape:
+        (height, width), (other_height, other_width) = pixels.shape[:2], target.shape[:2]
+        raise _SizesDifferError(
+            f"there are {other_width}x{other_height} and {width}x{height} px; set data.options.native_size"
+        )
+    target[...] = pixels
+    return _File(
+        hash_bytes(data), header, int(pixels.min()), int(pixels.max()), hash_bytes(np.ascontiguousarray(pixels).data)
+    )
+
+
+def _summarize(
+    files: Sequence[_File], good: Sequence[int], stack: NDArray[np.uint8], memory_budget: ImageMemoryBudget
+) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
+    headers = [header for i in good if (header := files[i].header) is not None]
+    facts = ImageFacts(
+        np.array([files[i].lowest for i in good], dtype=np.uint8),
+        np.array([files[i].highest for i in good], dtype=np.uint8),
+        tuple(files[i].pixel_digest for i in good),
+    )
+    shape = (len(good), *stack.shape[1:])
+    if good:
+        images = memory_budget.finalize(stack, facts)
+    else:
+        memory_budget.discard(stack)
+        images = np.empty(shape, dtype=np.uint8)
+    decoded = DecodedSet(
+        pixels=name_pixels(shape, facts),
+        shape=shape,
+        sizes=np.array([(h.width, h.height) for h in headers], dtype=np.int32).reshape(-1, 2),
+        kinds=dict(Counter(kind for header in headers for kind in header.kinds).most_common()),
+        bad=tuple((i, file.reason) for i, file in enumerate(files) if file.reason),
+    )
+    return decoded, images, [file.digest for file in files]
+
+
+def hash_files(encoded: EncodedImages) -> list[bytes]:
+    """Return the digest of each file's bytes."""
+
+    def digest(_: int, read: Reader) -> bytes:
+        try:
+            return hash_bytes(read())
+        except BadImageError:
+            return hash_bytes(b"")
+
+    return list(map_on_all_cores(digest, encoded.readers(), len(encoded.names), "looking for decoded images"))

@@ -1,0 +1,162 @@
+"""Decoding of image files into one uint8 array: on all cores, once per content and machine, one message for all bad files."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from PIL import __version__ as pillow_version
+from PIL import features
+
+from search_spaces.errors import UserInputError
+from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
+from trainables.data.decoding.decode_set import DecodeRequest, decode_set, hash_files
+from trainables.data.decoding.encoded_files import DiskImages, EncodedImages, NamedFile
+from trainables.data.decoding.image_decoder import Aspect
+from trainables.data.image_memory import ImageMemoryBudget, physical_memory
+from trainables.data.images import ImageOrigin, SkippedFile
+from trainables.data.problems import Problem, make_error
+
+# Sets that one core decodes in less time are decoded anew each time. The time is estimated from what a core does: 20 MB of JPEG a
+# second, and 150 microseconds for each file beside that.
+MIN_KEPT_SECONDS = 1.0
+SECONDS_PER_BYTE, SECONDS_PER_FILE = 1 / 20e6, 150e-6
+SECONDS_OF_SILENT_WAITING = 2.0
+# To be raised with every change of the pixels that decoding gives.
+DECODER_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """Decoded images of one shape.
+
+    Attributes:
+        images: (M, H, W, 3) uint8 RGB, in the order of the files; may be read-only or memory-mapped.
+        kept: (M,) int64, positions of the files that they were decoded from.
+        origin: names, sizes and kinds of those files, and the files that were skipped.
+    """
+
+    images: NDArray[np.uint8]
+    kept: NDArray[np.int64]
+    origin: ImageOrigin
+
+
+def decode_files(
+    files: Sequence[NamedFile] | EncodedImages,
+    *,
+    native_size: int | None,
+    image_size: int | None,
+    aspect: Aspect,
+    on_bad_image: Literal["refuse", "skip"],
+    memory_budget: ImageMemoryBudget,
+) -> Decoded:
+    """Return the images of `files`; the result depends on nothing but their content and the arguments.
+
+    Images are stored as squares of `native_size`. Without it, images of one size are stored as they are, if that is square or
+    `aspect` is "squash"; others as squares of the stored side, image_size * 256 / 224.
+
+    Threads decode, since Pillow's decoders and its `resize` release the interpreter's lock. Sets that one core decodes in more
+    than about a second, and sets of more bytes than memory may take, are kept in `memory_budget.folder`; any process finds them.
+
+    Args:
+        files: N files with `name` and `path`, or other encoded images.
+        native_size: stored side in pixels.
+        image_size: side in pixels of the images that models are trained on; needed for images of different sizes.
+        aspect: "crop" applies the orientation in EXIF, resizes the shorter side and crops the center, as torchvision's `Resize`
+            (bicubic) and `CenterCrop` do; "squash" resizes both sides (bicubic) and ignores EXIF, as the defaults of
+            versions 1 and 2 do.
+        on_bad_image: "skip" leaves out images that cannot be used and records them.
+        memory_budget: memory that the images may take; if they need more, they are mapped from a file.
+
+    Raises:
+        UserInputError: with all images that cannot be used, if `on_bad_image` is "refuse" or none is left; for images of
+            different sizes without `native_size` or `image_size`; if the disk lacks space.
+    """
+    encoded = files if isinstance(files, EncodedImages) else DiskImages(files)
+    request = DecodeRequest(native_size, image_size, aspect)
+    state = encoded.read_state()
+    cache = None
+    seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
+    is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
+    if is_large and memory_budget.make_folder():
+        cache = DecodeCache(memory_budget.folder, _describe_settings(request), len(encoded.names), state)
+    if cache is None:
+        decoded, images, _ = decode_set(encoded, request, memory_budget, keep=False)
+    else:
+        with _wait_for(cache.lock):
+            decoded, images = _find_or_decode(encoded, request, memory_budget, cache)
+    return _make_result(encoded.names, decoded, images, on_bad_image)
+
+
+def _describe_settings(request: DecodeRequest) -> str:
+    """Return everything that the pixels depend on besides the files."""
+    libraries = f"Pillow {pillow_version} JPEG {features.version('jpg')} WebP {features.version('webp')}"
+    return f"{DECODER_VERSION} {request.aspect} {request.native_size} {request.stored_side} {libraries}"
+
+
+@contextmanager
+def _wait_for(lock: FileLock) -> Iterator[None]:
+    """Hold the lock; name the reason on stderr if that takes long."""
+    try:
+        lock.acquire(timeout=SECONDS_OF_SILENT_WAITING)
+    except Timeout:
+        print("waiting for another process that decodes these images", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _find_or_decode(
+    encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, cache: DecodeCache
+) -> tuple[DecodedSet, NDArray[np.uint8]]:
+    found = cache.find_by_state()
+    if found is None and cache.may_know_content():
+        found = cache.find_by_content(hash_files(encoded))
+    if found is not None:
+        images = memory_budget.open(memory_budget.folder / found.pixels, found.shape)
+        if images is not None:
+            return found, images
+    decoded, images, digests = decode_set(encoded, request, memory_budget, keep=True)
+    if decoded.shape[0] and (memory_budget.folder / decoded.pixels).exists():
+        cache.add(digests, decoded)
+    return decoded, images
+
+
+def _make_result(
+    names: Sequence[str], decoded: DecodedSet, images: NDArray[np.uint8], on_bad_image: Literal["refuse", "skip"]
+) -> Decoded:
+    skipped = tuple(SkippedFile(name=names[position], reason=reason) for position, reason in decoded.bad)
+    if skipped and (on_bad_image == "refuse" or not len(images)):
+        raise _describe_bad(skipped, len(names))
+    bad = {position for position, _ in decoded.bad}
+    kept = np.array([i for i in range(len(names)) if i not in bad], dtype=np.int64)
+    origin = ImageOrigin(names=tuple(names[i] for i in kept), sizes=decoded.sizes, kinds=decoded.kinds, skipped=skipped)
+    return Decoded(images=images, kept=kept, origin=origin)
+
+
+def _describe_bad(skipped: Sequence[SkippedFile], num_files: int) -> UserInputError:
+    advice = "replace or remove them"
+    if len(skipped) < num_files:
+        advice += ', or set data.on_bad_image = "skip" to go on without them'
+    problem = Problem(
+        f"{len(skipped)} of {num_files} images cannot be used", tuple(f"{s.name} ({s.reason})" for s in skipped), advice
+    )
+    return make_error("image files", [problem])
+
+
+def allocate_images(num_images: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return an uninitialized (N, H, W, 3) uint8 array; raise UserInputError if it exceeds half of the machine's memory."""
+    needed = num_images * height * width * 3
+    memory = physical_memory()
+    if needed > memory // 2:
+        raise UserInputError(
+            f"{num_images} images of {width}x{height} px take {needed / 1e9:.1f} GB, more than half of this machine's "
+            f"{memory / 1e9:.1f} GB; lower data.num_images or the image size (data.options.native_size)"
+        )
+    return np.empty((num_images, height, width, 3), dtype=np.uint8)

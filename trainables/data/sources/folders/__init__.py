@@ -1,0 +1,1 @@
+"""Images in folders: layouts, manifests and their checks."""

@@ -1,0 +1,294 @@
+"""Manifests: a table with a row per image (path, label, optional split and group), as csv, JSON lines or parquet."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.images import SkippedFile
+from trainables.data.problems import Problem, make_printable
+from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, describe_skipped
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+PATH_COLUMNS = ("file_name", "path", "file", "filename", "image")
+LABEL_COLUMNS = ("label", "class")
+SPLIT_COLUMN = "split"
+GROUP_COLUMN = "group"
+DELIMITERS = (",", ";", "\t")
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """The columns of a manifest, as they are spelled in it."""
+
+    path: str
+    label: str
+    split: str | None
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One usable row: where it is, its image, and its cells."""
+
+    place: str
+    path: Path
+    label: str
+    split: Split
+    group: str | None
+
+
+def is_manifest(file: Path) -> bool:
+    """Return whether the file is a table with a column of paths and a column of labels."""
+    try:
+        names = _read_header(file)
+        return any(n.strip().lower() in PATH_COLUMNS for n in names) and any(
+            n.strip().lower() in LABEL_COLUMNS for n in names
+        )
+    except UserInputError:
+        return False
+
+
+def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
+    """Return the images that a manifest lists, in its order.
+
+    Columns are found by name, in upper or lower case: the path (`file_name`, `path`, `file`, `filename` or `image`; absolute, or
+    relative to the manifest's folder), the label (`label` or `class`), and optionally `split` and the group. Where there is no
+    `split` and every path begins with train/ or another split's folder, that is the split, as in Hugging Face's imagefolder.
+
+    Args:
+        file: a .csv (comma, semicolon or tab), .tsv, .jsonl or .parquet file.
+        root: the data set's folder, to which names are relative.
+        split: the split of every image where the manifest does not say it; "" if there is none.
+        group: the column of the groups; None for the column `group`, if there is one.
+
+    Raises:
+        UserInputError: if the file is no table, or lacks a column.
+    """
+    columns = _find_columns(file, _read_header(file), group)
+    problems = _Problems(file.name)
+    entries = list(_check_rows(file, columns, split, problems))
+    if columns.split is None and not split:
+        entries = _split_by_folder(entries, file.parent)
+    skipped, files = [], []
+    for entry in entries:
+        name = _name_below(root, entry.path)
+        if entry.path.suffix.lower() == ".gif":
+            skipped.append(SkippedFile(name=name, reason=describe_skipped(".gif")))
+            continue
+        files.append(
+            ImageFile(name=name, path=entry.path, class_name=entry.label, split=entry.split, group=entry.group)
+        )
+    return FoundFiles(files, skipped, problems.as_list())
+
+
+class _Problems:
+    """Rows with problems, by kind."""
+
+    _ADVICE: Mapping[str, str] = {
+        "rows without a path": "fill or remove them",
+        "rows without a label": "fill or remove them",
+        "rows without a split": "fill them, or remove the column",
+        "rows without a group": "fill them",
+        "splits that are not known": f"use {', '.join(sorted(SPLIT_OF_WORD))}",
+        "files that do not exist": "correct the paths, which are absolute or relative to the manifest's folder",
+        "files that are listed more than once": "keep one row of each",
+    }
+
+    def __init__(self, manifest: str) -> None:
+        self._manifest = manifest
+        self._rows: dict[str, list[str]] = {}
+
+    def add(self, kind: str, name: str) -> None:
+        self._rows.setdefault(kind, []).append(make_printable(name))
+
+    def as_list(self) -> list[Problem]:
+        return [
+            Problem(f"{self._manifest} has {len(rows)} {kind}", tuple(rows), self._ADVICE[kind])
+            for kind, rows in self._rows.items()
+        ]
+
+
+def _check_rows(file: Path, columns: _Columns, split: Split, problems: _Problems) -> Iterator[_Entry]:
+    """Yield the usable rows; add the others to the problems."""
+    seen: dict[str, str] = {}
+    for place, row in _read_rows(file):
+        path, label = _text(row.get(columns.path)), _text(row.get(columns.label))
+        group = None if columns.group is None else _text(row.get(columns.group))
+        word = None if columns.split is None else _text(row.get(columns.split))
+        found: Split | None = split if word is None else SPLIT_OF_WORD.get(word.lower())
+        faults = [
+            kind
+            for kind, is_there in (
+                ("rows without a path", path),
+                ("rows without a label", label),
+                ("rows without a group", group is None or group),
+                ("rows without a split", word is None or word),
+            )
+            if not is_there
+        ]
+        for kind in faults:
+            problems.add(kind, place)
+        if word and found is None:
+            faults.append("split")
+            problems.add("splits that are not known", f"{word!r} ({place})")
+        if not path:
+            continue
+        image = file.parent / Path(path).expanduser() if path.startswith("~") else file.parent / path
+        key = os.path.normpath(image)
+        if key in seen:
+            problems.add("files that are listed more than once", f"{path} ({seen[key]} and {place})")
+            continue
+        seen[key] = place
+        if not _exists(image):
+            problems.add("files that do not exist", f"{path} ({place})")
+        elif not faults and found is not None:
+            yield _Entry(place=place, path=image, label=make_printable(label), split=found, group=group)
+
+
+def _split_by_folder(entries: list[_Entry], folder: Path) -> list[_Entry]:
+    """Take the first folder of the paths as the split, if all of them begin with one and one of them is train."""
+    splits = []
+    for entry in entries:
+        parts = _parts_below(folder, entry.path)
+        splits.append(SPLIT_OF_WORD.get(parts[0].lower()) if parts and len(parts) > 1 else None)
+    if "train" not in splits or None in splits:
+        return entries
+    return [
+        _Entry(place=e.place, path=e.path, label=e.label, split=split, group=e.group)
+        for e, split in zip(entries, splits, strict=True)
+        if split is not None
+    ]
+
+
+def _find_columns(file: Path, header: Sequence[str], group: str | None) -> _Columns:
+    if group is not None and group not in header:
+        raise UserInputError(f"{file.name} has no column {group!r}{nearest_name(group, header)}; correct data.group")
+    return _Columns(
+        path=_find_column(file, header, PATH_COLUMNS, "paths"),
+        label=_find_column(file, header, LABEL_COLUMNS, "labels"),
+        split=next((name for name in header if name.strip().lower() == SPLIT_COLUMN), None),
+        group=group or next((name for name in header if name.strip().lower() == GROUP_COLUMN), None),
+    )
+
+
+def _find_column(file: Path, header: Sequence[str], names: tuple[str, ...], content: str) -> str:
+    found = [name for name in header if name.strip().lower() in names]
+    if len(found) != 1:
+        has = f"{' and '.join(found)}" if found else f"the columns {', '.join(map(make_printable, header)) or 'none'}"
+        raise UserInputError(
+            f"{file.name} needs one column of {content} ({', '.join(names)}), but has {has}; rename one, or the others"
+        )
+    return found[0]
+
+
+def _read_header(file: Path) -> list[str]:
+    """Return the names of the columns; raise UserInputError if the file is no table."""
+    if file.suffix.lower() == ".parquet":
+        return [str(name) for name in _open_parquet(file)]
+    if file.suffix.lower() == ".jsonl":
+        names: dict[str, None] = {}
+        for _, row in _read_rows(file):
+            names |= dict.fromkeys(row)
+        return list(names)
+    lines = _read_csv(file)
+    return next(iter(lines), [])
+
+
+def _read_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    """Yield the place of each row in messages, and its cells by column."""
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        names = list(_open_parquet(file))
+        rows = _read_parquet(file, names)
+        yield from ((f"row {number}", row) for number, row in enumerate(rows))
+    elif suffix == ".jsonl":
+        yield from _read_json_lines(file)
+    else:
+        lines = _read_csv(file)
+        header = next(lines, [])
+        for number, cells in enumerate(lines, start=2):
+            if any(cells):
+                yield f"line {number}", dict(zip(header, cells, strict=False))
+
+
+def _read_csv(file: Path) -> Iterator[list[str]]:
+    """Yield the lines; the delimiter is the one that divides the first line into most cells."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            first = opened.readline()
+            opened.seek(0)
+            yield from csv.reader(opened, delimiter=max(DELIMITERS, key=first.count))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserInputError(_not_readable(file, "csv in UTF-8", error)) from None
+
+
+def _read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        with file.open(encoding="utf-8-sig") as opened:
+            for number, line in enumerate(opened, start=1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise UserInputError(f"{file.name} line {number} is no JSON object; write one object per line")
+                    yield f"line {number}", row
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, UserInputError):
+            raise
+        raise UserInputError(_not_readable(file, "JSON lines", error)) from None
+
+
+def _open_parquet(file: Path) -> Iterable[str]:
+    """Return the names of the columns that hold texts or whole numbers."""
+    try:
+        with file.open("rb") as opened:
+            schema = pq.read_schema(opened)
+    except (pa.ArrowException, OSError) as error:
+        raise UserInputError(_not_readable(file, "parquet", error)) from None
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
+    return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
+
+
+def _read_parquet(file: Path, names: list[str]) -> list[dict[str, Any]]:
+    try:
+        with file.open("rb") as opened:
+            rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserInputError(_not_readable(file, "parquet", error)) from None
+    return rows
+
+
+def _not_readable(file: Path, kind: str, error: Exception) -> str:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"{make_printable(file.name)} cannot be read as {kind} ({make_printable(first_line)}); write it again"
+
+
+def _text(value: object) -> str:
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _parts_below(root: Path, path: Path) -> tuple[str, ...] | None:
+    """Return the parts of a path below a folder; None if it is elsewhere. Much faster than `relative_to`."""
+    depth = len(root.parts)
+    return path.parts[depth:] if path.parts[:depth] == root.parts else None
+
+
+def _name_below(root: Path, path: Path) -> str:
+    parts = _parts_below(root, path)
+    return make_printable(str(path) if parts is None else "/".join(parts))

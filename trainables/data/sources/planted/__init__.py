@@ -1,0 +1,1 @@
+"""Planted scenes: generated images whose classes, cues and shortcuts are known."""

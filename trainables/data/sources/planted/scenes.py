@@ -1,0 +1,304 @@
+"""Planted scenes: generated images whose cues have a known correlation with the class.
+
+A scene has one object on a background, small distractors, and noise. Four cues have ten values each: shape, texture and color
+of the object, and the background. Up to three shortcuts can be added: a colored patch in the corner, a colored frame, and
+a faint sinusoid over the whole image. A cue with correlation rho copies the class with probability rho and is otherwise
+drawn uniformly from all ten values, independently of everything else. So it agrees with the class with probability
+rho + (1 - rho) / 10, and is independent of the class at rho = 0. A cue can also be limited to some classes: images of the other
+classes then avoid these classes' values with probability rho, so that at rho = 1 a value means its class and no other. Two
+classes can exchange their values of a cue, so that it does not tell them apart, or misleads; classes can have fewer images than
+others; and a published test set can differ from the other scenes.
+
+The pixels depend on the seed alone: only additions, products, square roots and table look-ups are used, which all machines
+round equally, so that data fingerprints agree between a cluster and a workstation.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.decoding.decoded_images import allocate_images
+from trainables.data.images import ImageSet
+from trainables.data.sources.descriptions import load_descriptions
+from trainables.data.sources.planted.classes import (
+    Correlation,
+    CueExchange,
+    Frequency,
+    check_exchanges,
+    count_images,
+    exchange_values,
+)
+from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_scenes
+from trainables.seeds import derive_seed, numpy_generator
+
+CUES = ("shape", "texture", "colour", "background")
+SHORTCUTS = ("corner_patch", "frame", "sinusoid")
+DEFAULT_CORRELATION: Mapping[str, float] = {"shape": 0.85, "texture": 0.6, "colour": 0.5, "background": 0.4}
+IMAGES_PER_BLOCK = 500
+
+
+class PlantedTestSet(BaseModel):
+    """A published test set of planted scenes, which may differ from the training scenes.
+
+    Attributes:
+        num_images: Number of scenes.
+        exchanges: Of the test scenes, in addition to those of all scenes.
+        class_frequencies: Of the test scenes: {} has classes of equal size; those of all scenes by default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_images: Annotated[int, Field(ge=NUM_VALUES)]
+    exchanges: tuple[CueExchange, ...] = ()
+    class_frequencies: Mapping[str, Frequency] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantedScenes:
+    """Planted scenes with their ground truth.
+
+    Attributes:
+        image_set: Images, labels and object masks.
+        cue_values: (N,) int64 in [0, 10) for each cue and shortcut; class k copies value k.
+    """
+
+    image_set: ImageSet
+    cue_values: Mapping[str, NDArray[np.int64]]
+
+
+def load_planted(
+    *,
+    seed: int = 0,
+    num_images: Annotated[int, Field(ge=NUM_VALUES)] = 2000,
+    image_size: Annotated[int, Field(ge=24, le=512)] = 32,
+    cue_correlation: Correlation | Mapping[str, Correlation] | None = None,
+    shortcuts: Mapping[str, Correlation] | None = None,
+    noise_std: Annotated[float, Field(ge=0, le=64)] = 10.0,
+    num_distractors: Annotated[int, Field(ge=0, le=20)] = 3,
+    object_scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0,
+    cue_classes: Mapping[str, Sequence[str]] | None = None,
+    class_correlation: Mapping[str, Mapping[str, Correlation]] | None = None,
+    exchanges: Sequence[CueExchange] = (),
+    class_frequencies: Mapping[str, Frequency] | None = None,
+    test_set: PlantedTestSet | None = None,
+) -> ImageSet:
+    """Return planted scenes with object masks; by default, classes are balanced to within one image.
+
+    Args:
+        seed: Seed of everything random.
+        num_images: Number of scenes.
+        image_size: Native side in pixels.
+        cue_correlation: rho of each cue ("shape", "texture", "colour", "background"), or one number for all four. The
+            defaults are 0.85, 0.6, 0.5 and 0.4.
+        shortcuts: rho of each shortcut ("corner_patch", "frame", "sinusoid"); none by default. A shortcut with rho = 0 is
+            random, and serves as a control.
+        noise_std: Standard deviation of the pixel noise, in gray levels of 255.
+        num_distractors: Small shapes per scene, behind the object.
+        object_scale: Factor of the object's size and of its distance from the center. At 1 no object reaches the outer eighth
+            of the image, at 1.4 about half of them do.
+        cue_classes: Classes that a cue or shortcut indicates; all by default.
+        class_correlation: rho of a cue or shortcut in images of some classes, which replaces that of `cue_correlation` or
+            `shortcuts`.
+        exchanges: Pairs of classes that exchange their values of a cue or shortcut, applied in this order.
+        class_frequencies: Number of images of a class relative to the others, which have 1.
+        test_set: Published test set, in addition to the `num_images` scenes; none by default.
+
+    Raises:
+        UserInputError: For an unknown cue, shortcut or class, and for a class without images.
+    """
+    options: dict[str, Any] = {
+        "image_size": image_size,
+        "cue_correlation": cue_correlation,
+        "shortcuts": shortcuts,
+        "noise_std": noise_std,
+        "num_distractors": num_distractors,
+        "object_scale": object_scale,
+        "cue_classes": cue_classes,
+        "class_correlation": class_correlation,
+        "class_frequencies": class_frequencies,
+    }
+    scenes = make_planted_scenes(seed=seed, num_images=num_images, exchanges=exchanges, **options).image_set
+    if test_set is None:
+        return scenes
+    test_seed = derive_seed(seed, "planted", "test set")
+    test_exchanges = (*exchanges, *test_set.exchanges)
+    if test_set.class_frequencies is not None:
+        options["class_frequencies"] = test_set.class_frequencies
+    test_scenes = make_planted_scenes(
+        seed=test_seed, num_images=test_set.num_images, exchanges=test_exchanges, **options
+    ).image_set
+    return _append_test_set(scenes, test_scenes)
+
+
+def make_planted_scenes(
+    *,
+    seed: int,
+    num_images: int,
+    image_size: int = 32,
+    cue_correlation: float | Mapping[str, float] | None = None,
+    shortcuts: Mapping[str, float] | None = None,
+    noise_std: float = 10.0,
+    num_distractors: int = 3,
+    object_scale: float = 1.0,
+    cue_classes: Mapping[str, Sequence[str]] | None = None,
+    class_correlation: Mapping[str, Mapping[str, float]] | None = None,
+    exchanges: Sequence[CueExchange] = (),
+    class_frequencies: Mapping[str, float] | None = None,
+) -> PlantedScenes:
+    """Return planted scenes and the values of their cues; see `load_planted` for the arguments."""
+    correlation = resolve_correlation(cue_correlation, shortcuts or {})
+    indicated = resolve_classes(cue_classes or {}, tuple(correlation))
+    by_class = resolve_class_correlation(correlation, class_correlation or {})
+    check_exchanges(exchanges, tuple(correlation))
+    counts = count_images(num_images, class_frequencies or {})
+    images = allocate_images(num_images, image_size, image_size)
+    # The classes take turns as long as they have images left.
+    turns = np.concatenate([np.arange(count) for count in counts])
+    in_turn = np.repeat(np.arange(NUM_VALUES), counts)[np.argsort(turns, kind="stable")]
+    labels = numpy_generator(seed, "planted", "labels").permutation(in_turn)
+    cue_values = {
+        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", cue), indicated.get(cue))
+        for cue, rho in by_class.items()
+    }
+    for number, exchange in enumerate(exchanges):
+        generator = numpy_generator(seed, "planted", "exchange", number)
+        cue_values[exchange.cue] = exchange_values(cue_values[exchange.cue], labels, exchange, generator)
+    masks = np.empty((num_images, image_size, image_size), dtype=bool)
+    for block, start in enumerate(range(0, num_images, IMAGES_PER_BLOCK)):
+        part = slice(start, start + IMAGES_PER_BLOCK)
+        images[part], masks[part] = draw_scenes(
+            {cue: values[part] for cue, values in cue_values.items()},
+            image_size=image_size,
+            noise_std=noise_std,
+            num_distractors=num_distractors,
+            object_scale=object_scale,
+            generator=numpy_generator(seed, "planted", "scenes", block),
+        )
+    description = load_descriptions()["planted"]
+    assert description.class_names == SHAPES
+    image_set = ImageSet(
+        images=images,
+        labels=labels,
+        class_names=description.class_names,
+        source="planted",
+        masks=masks,
+        class_groups=description.groups,
+    )
+    return PlantedScenes(image_set=image_set, cue_values=cue_values)
+
+
+def _append_test_set(scenes: ImageSet, test_scenes: ImageSet) -> ImageSet:
+    assert scenes.masks is not None
+    assert test_scenes.masks is not None
+    return replace(
+        scenes,
+        images=np.concatenate([scenes.images, test_scenes.images]),
+        labels=np.concatenate([scenes.labels, test_scenes.labels]),
+        masks=np.concatenate([scenes.masks, test_scenes.masks]),
+        official_test=np.repeat([False, True], [len(scenes.labels), len(test_scenes.labels)]),
+    )
+
+
+def resolve_correlation(
+    cue_correlation: float | Mapping[str, float] | None, shortcuts: Mapping[str, float]
+) -> dict[str, float]:
+    """Return rho of the four cues and of the shortcuts.
+
+    Args:
+        cue_correlation: As in `load_planted`.
+        shortcuts: As in `load_planted`.
+
+    Raises:
+        UserInputError: For an unknown name, or rho outside [0, 1].
+    """
+    if isinstance(cue_correlation, Mapping):
+        for cue in cue_correlation:
+            if cue not in CUES:
+                raise UserInputError(f"cue_correlation names the cue {cue!r}{nearest_name(cue, CUES)}")
+        of_cues = {**DEFAULT_CORRELATION, **cue_correlation}
+    elif cue_correlation is None:
+        of_cues = dict(DEFAULT_CORRELATION)
+    else:
+        of_cues = dict.fromkeys(CUES, cue_correlation)
+    for shortcut in shortcuts:
+        if shortcut not in SHORTCUTS:
+            raise UserInputError(f"shortcuts names {shortcut!r}{nearest_name(shortcut, SHORTCUTS)}")
+    correlation = of_cues | dict(shortcuts)
+    for name, rho in correlation.items():
+        if not 0 <= rho <= 1:
+            raise UserInputError(f"0 <= correlation <= 1 must hold, but {name} has {rho}; set it to 0.5, for example")
+    return correlation
+
+
+def resolve_class_correlation(
+    correlation: Mapping[str, float], class_correlation: Mapping[str, Mapping[str, float]]
+) -> dict[str, float | NDArray[np.float64]]:
+    """Return rho of each cue and shortcut: a number, or (10,) one per class where they differ.
+
+    Args:
+        correlation: rho of the cues and shortcuts of the scenes.
+        class_correlation: As in `load_planted`.
+
+    Raises:
+        UserInputError: For a cue that the scenes do not have, an unknown class, or rho outside [0, 1].
+    """
+    resolved: dict[str, float | NDArray[np.float64]] = dict(correlation)
+    for cue, of_classes in class_correlation.items():
+        if cue not in correlation:
+            raise UserInputError(f"class_correlation names {cue!r}{nearest_name(cue, tuple(correlation))}")
+        rhos = np.full(NUM_VALUES, float(correlation[cue]))
+        for name, rho in of_classes.items():
+            if name not in SHAPES:
+                raise UserInputError(f"class_correlation.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
+            if not 0 <= rho <= 1:
+                raise UserInputError(f"0 <= correlation <= 1 must hold, but class_correlation.{cue}.{name} is {rho}")
+            rhos[SHAPES.index(name)] = rho
+        resolved[cue] = rhos
+    return resolved
+
+
+def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Return the classes of each limited cue or shortcut as indices into `SHAPES`.
+
+    Args:
+        cue_classes: As in `load_planted`.
+        cues: Names of the cues and shortcuts of the scenes.
+
+    Raises:
+        UserInputError: For a cue that the scenes do not have, an unknown class, and for none or all of the classes.
+    """
+    for cue, names in cue_classes.items():
+        if cue not in cues:
+            raise UserInputError(f"cue_classes names {cue!r}{nearest_name(cue, cues)}")
+        for name in names:
+            if name not in SHAPES:
+                raise UserInputError(f"cue_classes.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
+        if not 0 < len(set(names)) < NUM_VALUES:
+            raise UserInputError(
+                f"cue_classes.{cue} must name some of the {NUM_VALUES} classes, not none or all of them"
+            )
+    return {cue: np.array(sorted(map(SHAPES.index, set(names)))) for cue, names in cue_classes.items()}
+
+
+def draw_cue(
+    labels: NDArray[np.int64],
+    rho: float | NDArray[np.float64],
+    generator: np.random.Generator,
+    classes: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Return (N,) int64 cue values: the label with probability `rho`, otherwise uniform over all ten values.
+
+    With `classes`, only images of these classes copy the label; images of other classes take, with probability `rho`, one of the
+    values of other classes. `rho` is a number, or (10,) one per class.
+    """
+    copies = generator.random(len(labels)) < (rho[labels] if isinstance(rho, np.ndarray) else rho)
+    values = np.where(copies, labels, generator.integers(0, NUM_VALUES, len(labels)))
+    if classes is not None:
+        others = np.setdiff1d(np.arange(NUM_VALUES), classes)
+        values = np.where(copies & ~np.isin(labels, classes), generator.choice(others, len(labels)), values)
+    return values.astype(np.int64)
