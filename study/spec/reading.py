@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from study.spec.augmentation import list_excluded_keys
+from study.spec.checks import list_gpu_problems, list_problems
 from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
 from study.spec.extensions import list_import_problems
 from study.spec.problems import Location, find_problems, remove_value
@@ -70,7 +71,7 @@ def load_spec(
     problems += more
     if validated is not None and not problems:
         keys = list_excluded_keys(validated.train, validated.arms(), data.get("train", {}))
-        problems = [*validated.list_gpu_problems(), *keys, *list_import_problems(validated)]
+        problems = [*list_gpu_problems(validated), *keys, *list_import_problems(validated)]
     if validated is None or problems:
         raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)
@@ -130,7 +131,7 @@ def _validate(data: dict[str, Any], where: str) -> tuple[StudySpec | None, list[
     except ValidationError as error:
         found = find_problems(error, filled)
         return None, [*found.values(), *_list_further_problems(data, tuple(found))]
-    return spec, spec.list_problems()
+    return spec, list_problems(spec)
 
 
 def _list_further_problems(data: dict[str, Any], refused: Sequence[Location]) -> list[str]:
@@ -144,7 +145,7 @@ def _list_further_problems(data: dict[str, Any], refused: Sequence[Location]) ->
     except ValidationError:
         return []
     names = {str(location[-1]) for location in refused}
-    return [problem for problem in spec.list_problems() if not any(name in problem for name in names)]
+    return [problem for problem in list_problems(spec) if not any(name in problem for name in names)]
 
 
 def _join_problems(where: str, problems: Sequence[str]) -> str:
