@@ -83,7 +83,8 @@ def choose_levels(name: str) -> list[Value]:
     if setting.choices:
         return list(setting.choices)
     found: dict[Value, None] = {}
-    for value in ("", "cats") if setting.field.annotation is str else (8, 16, 1, 2, 0.5, 0.25, 0.75):
+    words = ("", "cats", "network", "mylab.loops:Loop")
+    for value in words if setting.field.annotation is str else (8, 16, 1, 2, 0.5, 0.25, 0.75):
         with contextlib.suppress(UserInputError):
             found[setting.check(value)] = None
     return list(found)[:2]
