@@ -100,7 +100,7 @@ class StatedInterventions:
         num_choosing: test images that chose the targets.
         num_judging: the other test images.
         interventions: one per arm beside the control.
-        parent_test_reads: how often the parent had read the test split.
+        earlier_test_reads: how often the parent and its earlier rounds had read the test split.
     """
 
     created: str
@@ -112,7 +112,7 @@ class StatedInterventions:
     num_choosing: int
     num_judging: int
     interventions: tuple[StatedIntervention, ...]
-    parent_test_reads: int
+    earlier_test_reads: int
 
     def of_arm(self, arm: str) -> StatedIntervention:
         """Return what was stated about an arm."""
@@ -201,7 +201,7 @@ class InterventionFindings:
         effects: one per intervention.
         recommended: arm of the recommended configuration; "" if nothing helped.
         conclusion: the recommendation in words.
-        num_test_reads: of the parent and of this study together.
+        num_test_reads: of the parent, of its earlier rounds and of this study together.
     """
 
     stated: StatedInterventions

@@ -46,14 +46,13 @@ def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
     for contrast in plan.rows:
         judged = find_judged(evidence, read, contrast)
         row = compute_row(contrast, judged, row_rule(plan))
-        if row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks)):
-            undecided |= set(contrast.arms)
-        elif read is not None and _needs_seeds(study, plan, contrast, judged, read):
+        needs_seeds = row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks))
+        if needs_seeds or (read is not None and _has_open_target(study, plan, contrast, judged, read)):
             undecided |= set(contrast.arms)
     return tuple(arm for arm in plan.chosen if arm in undecided)
 
 
-def _needs_seeds(
+def _has_open_target(
     study: OpenStudy, plan: Plan, contrast: Contrast, judged: Mapping[str, ArmEvidence], read: ReadInterventions
 ) -> bool:
     """Return whether the target cells of an intervention are undecided and a look is left."""

@@ -125,5 +125,5 @@ def judge_cells(
 
 
 def target_rule(plan: Plan) -> TargetRule:
-    """Return the rule for the targets: the plan's alpha is the half of the round's that belongs to macro-F1; they have the other."""
+    """Return the rule for the targets, which have as much alpha as the plan's rows: each half of the round's."""
     return TargetRule(alpha=plan.alpha, num_targets=len(plan.rows), num_looks=len(plan.looks), margin=plan.margin)

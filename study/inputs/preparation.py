@@ -91,7 +91,7 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
             labels=image_set.labels,
             splits=splits,
             class_names=image_set.class_names,
-            class_groups={**image_set.class_groups, **spec.analyze.groups},
+            class_groups={**spec.analyze.groups, **image_set.class_groups},
             groups=image_set.groups,
             reload=partial(load_images, spec),
         ),
