@@ -19,7 +19,10 @@ from analysis.findings.intervention_findings import (
 from analysis.report.number_formats import format_percent, format_seconds, format_value
 from analysis.report.table_formats import to_csv
 
-STATED_CHANGED = "The targets or predictions of the interventions were changed after they were written, so their verdicts are not valid."
+STATED_CHANGED = (
+    "The targets or predictions of the interventions were changed after they were written, so that their verdicts do not hold as "
+    "they are stated."
+)
 STATED_HEADER = (
     *("intervention", "changes", "symptom", "diagnosis", "verdict", "target", "predicted change", "refuted if"),
     "should spare",
@@ -90,8 +93,8 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
     sentences.append(found.conclusion)
     sentences.append(
         f"Round {stated.round} in {stated.source_arm} of {stated.parent}, trained anew as the control. {stated.num_choosing} "
-        f"test images chose targets and predictions, and the other {stated.num_judging} judge; a target that is marked as seen is "
-        f"judged by all. The error rate of this round is {found.alpha:.4g}, half for macro-F1 and half for the targets."
+        f"test images chose targets and predictions, and the other {stated.num_judging} judge; a target that is marked as seen "
+        f"is judged by all. The error rate of this round is {found.alpha:.4g}, half for macro-F1 and half for the targets."
     )
     sentences.append(f"The test split was read {found.num_test_reads} times, the parent's reads included.")
     sentences += [f"{effect.stated.arm}: {effect.note}." for effect in found.effects if effect.note]

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
+from analysis.audits.confused_images import ComputeLogits
 from analysis.audits.ring_audit import judge_ring, measure_rings
+from analysis.audits.ring_swaps import Images
 from analysis.audits.swap_effects import AuditImages
 from analysis.classes.class_scores import compute_class_scores
 from analysis.evidence.arm_evidence import ArmEvidence
@@ -17,7 +19,7 @@ from analysis.findings.study_findings import Findings
 from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import make_classifier
-from analysis.statistics.metrics import IntArray, compute_macro_f1
+from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1
 from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
@@ -151,13 +153,25 @@ def _diagnose(
         masks=None if image_set.masks is None else image_set.masks[ids],
     )
     models = ChoosingModels(
-        audit_images=images, compute_logits=make_logits(study, evidence.runs, len(names)), seed=study.spec.seed
+        audit_images=images, compute_logits=_load_lazily(study, evidence, len(names)), seed=study.spec.seed
     )
     audits = ArmAudits()
     if number:
         audits = _audit(study, evidence, image_set, models, rank_confusions(confusions), target, on_step)
     native_size = image_set.images.shape[1]
     return _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size), models
+
+
+def _load_lazily(study: OpenStudy, evidence: ArmEvidence, num_classes: int) -> ComputeLogits:
+    """Return the logits of the arm's models, which are loaded when they are first needed."""
+    loaded: list[ComputeLogits] = []
+
+    def compute(images: Images) -> FloatArray:
+        if not loaded:
+            loaded.append(make_logits(study, evidence.runs, num_classes))
+        return loaded[0](images)
+
+    return compute
 
 
 def _audit(

@@ -84,7 +84,10 @@ def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str
         native_size: side of its images in pixels.
     """
     diagnosis = diagnose_from_findings(study, findings, native_size)
-    proposals = propose(diagnosis)
+    try:
+        proposals = propose(diagnosis)
+    except UserInputError as error:
+        return f"study intervene cannot be forecast: {error}"
     if not proposals:
         return "study intervene has nothing to try: no classes are confused, and no audit fails"
     winner = max(findings.arms, key=lambda arm: arm.test_macro_f1.estimate)

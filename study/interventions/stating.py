@@ -134,7 +134,10 @@ def state_interventions(
 def _state(choosing: Choosing, proposal: Proposal) -> StatedIntervention:
     intervention, diagnosis = proposal.intervention, choosing.diagnosis
     target = intervention.choose_target(diagnosis)
-    prediction = intervention.predict(target, diagnosis, choosing.models)
+    try:
+        prediction = intervention.predict(target, diagnosis, choosing.models)
+    except UserInputError as error:
+        prediction = Prediction(effect=None, basis=f"it could not be measured: {error}")
     classes = [diagnosis.class_names.index(name) for name in target.classes]
     judging = int(np.isin(choosing.judging_labels, classes).sum())
     is_seen = diagnosis.is_named or not choosing.is_divided or judging < MIN_TARGET_IMAGES
