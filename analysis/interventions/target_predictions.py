@@ -1,6 +1,7 @@
 """Predicted changes of targets, measured on the images that choose: the target without the cue that the models rely on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -119,4 +120,6 @@ def _prepare(target: Target, models: ChoosingModels) -> tuple[AuditImages, CueRe
     third = np.flatnonzero(~np.isin(audit_images.labels, involved))
     # With two classes there is no third one; rings then come from all images.
     donors = generator.choice(third if len(third) else len(audit_images.labels), size=len(own.labels))
-    return own, prepare_removal(own.images, audit_images.images[donors], generator), own.images
+    removal = prepare_removal(own.images, audit_images.images[donors], generator)
+    # Removed in full: equal doses make cues comparable, but a fraction of the removal predicts a fraction of the effect.
+    return own, replace(removal, doses=dict.fromkeys(CUES, 1.0)), own.images
