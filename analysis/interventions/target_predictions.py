@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from analysis.audits.color_losses import measure_color_losses
 from analysis.audits.confused_images import ComputeLogits, split_seeds
 from analysis.audits.cues import CUES, CueRemoval, prepare_removal, remove_cues
-from analysis.audits.ring_swaps import RING_FRACTIONS, Images, make_ring, swap_ring
-from analysis.audits.swap_effects import AuditImages, Classify, measure_gaps
+from analysis.audits.ring_audit import measure_narrowest_gaps
+from analysis.audits.ring_swaps import Images
+from analysis.audits.swap_effects import AuditImages, Classify
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.intervention import ChoosingModels
@@ -46,10 +46,7 @@ def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages
     if kind is TargetKind.COLOR_LOSS:
         return measure_color_losses(classify, audit_images).losses
     assert kind is TargetKind.RING_GAP
-    ring = make_ring(audit_images.images.shape[1], audit_images.images.shape[2], RING_FRACTIONS[0])
-    return measure_gaps(
-        classify, audit_images, partial(swap_ring, ring=ring), numpy_generator(seed, "intervention", "ring")
-    )
+    return measure_narrowest_gaps(classify, audit_images, seed=seed)
 
 
 def make_classifier(compute_logits: ComputeLogits) -> Classify:
