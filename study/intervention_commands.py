@@ -11,6 +11,7 @@ from analysis.report.intervention_tables import build_stated_rich_table
 from search_spaces.errors import UserInputError
 from study import commands
 from study.cluster.connection import check_cluster, connect_cluster, count_devices
+from study.confirmation.evidence import is_confirmed
 from study.confirmation.stated_interventions import dump_stated
 from study.driver import prepare_again
 from study.inputs.preparation import Prepared, prepare_images
@@ -20,9 +21,10 @@ from study.interventions.diagnosing import choose_on_half
 from study.interventions.forecast import check_budget, forecast_cost
 from study.interventions.rounds import list_rounds, next_round
 from study.interventions.stating import propose, state_interventions
-from study.open_study import OpenStudy, create_to_drive, load_study
-from study.results.findings import is_concluded, load_findings
+from study.open_study import OpenStudy, create_to_drive, has_finished_search, load_study
+from study.results.findings import load_findings
 from study.spec.study_spec import StudySpec
+from study.state.paths import FINDINGS
 from trainables.records.store import Store
 
 NOTHING_FOUND = (
@@ -79,11 +81,16 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
     rounds = list_rounds(parent)
     if rounds and not options.dry_run:
         last = load_study(rounds[-1])
-        if not is_concluded(last):
+        if not _has_ended(last):
             return _continue(last, options, address=address, console=console)
         if not options.again:
             return _show(last, options, console)
     return _begin(parent, options, address=address, console=console)
+
+
+def _has_ended(study: OpenStudy) -> bool:
+    """Whether a round has no trial left and has its findings, of whatever version."""
+    return has_finished_search(study) and is_confirmed(study) and study.store.exists(FINDINGS)
 
 
 def parse_target(text: str) -> Cell:
