@@ -19,8 +19,11 @@ from analysis.findings.intervention_findings import (
 from analysis.interventions.target_predictions import mark_cells
 from analysis.statistics.arm_predictions import ArmPredictions, check_paired
 from analysis.statistics.comparison import compute_verdict
-from analysis.statistics.families import Cell, Scale, compute_family, compute_two_intervals, mean_cell
+from analysis.statistics.families import Cell, Scale, class_cells, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
+
+# Largest change of a gap: a gap is a difference of shares.
+REACH = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +35,15 @@ class PairedShares:
         control: (S, n) of the same seeds and images.
         labels: (n,) classes of the images.
         groups: (n,) number of the group of each image; None where images are independent.
+        beside: the change of other shares, such as the recall of each class; with few seeds, the share alone says little about
+            the variance between seeds, which they moderate.
     """
 
     treatment: FloatArray
     control: FloatArray
     labels: IntArray
     groups: IntArray | None = None
+    beside: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,14 @@ def mark_target(
     labels = treatment.labels[chosen]
     marks = [mark_cells(labels, arm.predicted[:, chosen], cells) for arm in (treatment, control)]
     groups = None if treatment.groups is None else treatment.groups[chosen]
-    return PairedShares(treatment=marks[0], control=marks[1], labels=labels, groups=groups)
+    correct = [np.asarray(arm.predicted == arm.labels, dtype=np.float64) for arm in (treatment, control)]
+    return PairedShares(
+        treatment=marks[0],
+        control=marks[1],
+        labels=labels,
+        groups=groups,
+        beside=tuple(class_cells(correct[0] - correct[1], treatment.labels)),
+    )
 
 
 def judge_target(shares: PairedShares, rule: TargetRule, scale: Scale) -> TargetEffect:
@@ -98,7 +111,7 @@ def judge_target(shares: PairedShares, rule: TargetRule, scale: Scale) -> Target
         UserInputError: for a class with one image.
     """
     cell = mean_cell(shares.treatment - shares.control, shares.labels, shares.groups)
-    effect = bound(cell, scale, rule.confidence)
+    effect = bound(cell, scale, rule.confidence, shares.beside)
     reduction = Interval(estimate=-effect.estimate, low=-effect.high, high=-effect.low)
     return TargetEffect(
         effect=effect,
@@ -111,12 +124,19 @@ def judge_target(shares: PairedShares, rule: TargetRule, scale: Scale) -> Target
     )
 
 
-def bound(cell: Cell, scale: Scale, confidence: float) -> Interval:
-    """Return the interval of one statistic for new seeds and new images; of one seed for new images."""
-    found = compute_two_intervals(cell, scale=scale, confidence=confidence)
+def bound(cell: Cell, scale: Scale, confidence: float, beside: Sequence[Cell] = ()) -> Interval:
+    """Return the interval of one statistic for new seeds and new images; of one seed for new images.
+
+    Args:
+        cell: the statistic.
+        scale: of the statistic; the changes that are "unbounded" are differences of differences of shares, in [-2, 2].
+        confidence: two-sided, in (0, 1).
+        beside: of the same seeds, whose variances between seeds moderate that of the statistic.
+    """
+    found = compute_family([cell, *beside], scale=scale, confidence=confidence)[0]
     interval = found.recipe or found.models
     assert interval is not None
-    return interval
+    return Interval(estimate=interval.estimate, low=max(interval.low, -REACH), high=min(interval.high, REACH))
 
 
 def find_collateral(

@@ -27,7 +27,7 @@ from analysis.interventions.effects import (
     recommend,
 )
 from analysis.interventions.target_predictions import make_classifier, measure_loss
-from analysis.statistics.families import Scale, mean_cell
+from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray
 from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
@@ -157,7 +157,12 @@ def _judge_loss(
     found, images = losses.measure(stated.target.kind, treatment)
     other, _ = losses.measure(stated.target.kind, control)
     chosen = np.isin(images.labels, [images.class_names.index(name) for name in stated.target.classes])
-    shares = PairedShares(treatment=found[:, chosen], control=other[:, chosen], labels=images.labels[chosen])
+    shares = PairedShares(
+        treatment=found[:, chosen],
+        control=other[:, chosen],
+        labels=images.labels[chosen],
+        beside=tuple(class_cells(found - other, images.labels)),
+    )
     return judge_target(shares, target_rule(plan), Scale.UNBOUNDED)
 
 
@@ -165,4 +170,5 @@ def _bound_ring_gap(treatment: ArmEvidence, control: ArmEvidence, losses: _Losse
     """Return the change of the gap over all classes, at 95 %."""
     found, images = losses.measure(TargetKind.RING_GAP, treatment)
     other, _ = losses.measure(TargetKind.RING_GAP, control)
-    return bound(mean_cell(found - other, images.labels), Scale.UNBOUNDED, CONFIDENCE)
+    beside = class_cells(found - other, images.labels)
+    return bound(mean_cell(found - other, images.labels), Scale.UNBOUNDED, CONFIDENCE, beside)

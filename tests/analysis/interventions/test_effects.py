@@ -17,6 +17,7 @@ from analysis.findings.intervention_findings import (
     TargetKind,
 )
 from analysis.interventions.effects import (
+    PairedShares,
     TargetRule,
     find_collateral,
     judge_prediction,
@@ -70,6 +71,15 @@ def test_a_rise_is_worse_and_swapped_arms_mirror_the_effect() -> None:
     worse = judge_target(mark_target(make_arm("b", 0.3), make_arm("a", 0.1), TARGET, NAMES), RULE, Scale.DIFFERENCE)
     assert worse.verdict is Verdict.WORSE
     assert (worse.effect.low, worse.effect.high) == pytest.approx((-better.effect.high, -better.effect.low))
+
+
+def test_the_change_of_a_gap_stays_within_what_is_possible() -> None:
+    labels, generator = np.zeros(20, dtype=np.int64), numpy_generator(0, "gaps")
+    gaps = [generator.integers(-1, 2, (2, 20)).astype(float) + shift for shift in (0.0, np.array([[-1.0], [1.0]]))]
+    shares = PairedShares(treatment=gaps[0], control=gaps[1], labels=labels)
+    found = judge_target(shares, RULE, Scale.UNBOUNDED)
+    assert (found.effect.low, found.effect.high) == (-2, 2)
+    assert found.verdict is Verdict.UNDECIDED
 
 
 def test_arms_with_other_seeds_do_not_pair() -> None:

@@ -86,7 +86,7 @@ class FakeCluster:
         for module in (commands, intervention_commands):
             monkeypatch.setattr(module, "connect_cluster", self._connect)
             monkeypatch.setattr(module, "check_cluster", lambda *_: 1)
-        monkeypatch.setattr(intervention_commands, "count_devices", lambda *_: 1.0)
+            monkeypatch.setattr(module, "count_devices", lambda *_: 1.0)
 
     @contextmanager
     def _connect(self, _: object) -> Iterator[SimpleNamespace]:

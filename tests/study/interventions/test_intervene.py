@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.intervention_findings import InterventionFindings, Outcome
@@ -17,11 +18,12 @@ from study.inputs.preparation import prepare
 from study.open_study import OpenStudy, load_study
 from study.results.findings import analyze, load_findings
 from study.spec.reading import parse_spec
+from study.spec.settings import SETTINGS
 from study.state import paths
 from study.state.checksums import write_sealed_json
 from tests.study.command_line import Outcome as CommandOutcome
 from tests.study.command_line import run_cli
-from tests.study.interventions.intervened import CONFUSED, FakeCluster, Killed, make_parent, store_predictions
+from tests.study.interventions.intervened import CONFUSED, SPEC, FakeCluster, Killed, make_parent, store_predictions
 from trainables.records.store import Store
 
 ONLY = ("--only", "weighted_loss", "--only", "cutmix")
@@ -280,3 +282,19 @@ def test_nothing_found_ends_with_status_0(finished: Finished, tmp_path: Path) ->
     assert outcome.status == 0, outcome
     assert "nothing found" in outcome.output
     assert not (root / FIRST).exists()
+
+
+@pytest.mark.skipif("hard_group" not in SETTINGS, reason="the settings of hard examples are not there")
+def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_asks_for(
+    finished: Finished, tmp_path: Path
+) -> None:
+    (tmp_path / "spec.toml").write_text(tomli_w.dumps(SPEC))
+    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, "--intervene", width=160)
+    assert outcome.status == 0, outcome
+    assert "next: study intervene" in outcome.output
+    arms = [effect.stated.arm for effect in load_found(tmp_path).effects]
+    assert arms == ["weighted_loss", "hard_examples", "cutmix", "other_backbone", "other_interpolation"]
+    hard = load_found(tmp_path).effects[1].stated
+    assert "could not be measured" in hard.prediction.basis, "images of 8 pixels are too small to remove cues from"
+    again = intervene(finished.root, "--only", "weighted_loss", "--dry-run")
+    assert "refuted if" in again.output
