@@ -12,6 +12,7 @@ from typing import ClassVar
 from analysis.audits.confused_images import ComputeLogits
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.arm_findings import ArmAudits, ArmConfusions
+from analysis.findings.class_findings import Materiality
 from analysis.findings.intervention_findings import Cell, Prediction, Target, TargetKind
 from search_spaces.config import Value
 
@@ -56,9 +57,12 @@ class Diagnosis:
 
     @property
     def target(self) -> Target:
-        """The cells of the strongest confusion: those within its cluster, or the one or two of its classes."""
+        """The cells of the strongest confusion, within its cluster or pair of classes: the material ones if there are any."""
         members = set(self.confused)
         within = tuple(cell for cell in self.cells if set(cell) <= members)
+        rates = {(found.true_class, found.predicted_class): found.verdict for found in self.confusions.directed}
+        material = tuple(cell for cell in within if rates.get(cell) is Materiality.MATERIAL)
+        within = within if self.is_named else material or within
         classes = tuple(name for name in self.class_names if name in {true for true, _ in within})
         return Target(kind=TargetKind.CELLS, classes=classes, cells=within)
 
