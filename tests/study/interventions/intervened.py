@@ -11,6 +11,9 @@ import pytest
 import tomli_w
 import torch
 
+from analysis.classes import directed_confusions
+from analysis.report.figures import figure_to_png
+from analysis.report.intervention_figures import plot_interventions
 from study import commands, intervention_commands
 from study import driver as driver_module
 from study.confirmation.predictions_on_test import TEST
@@ -19,6 +22,7 @@ from study.driver import Driver
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
+from study.results import findings as findings_module
 from study.results.findings import analyze
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
@@ -79,6 +83,9 @@ class FakeCluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rates: Mapping[str, float] = RATES) -> None:
         self.rates, self.trained = rates, 0
         self.kill_after: int | None = None
+        # Half of the time of an analysis here, for a number that no test reads.
+        monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
+        monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
         monkeypatch.setattr(driver_module, "share", lambda data: data)
         monkeypatch.setattr(driver_module, "make_trainable", lambda *_: None)
         monkeypatch.setattr(Driver, "_run", self._run)
@@ -107,6 +114,12 @@ class FakeCluster:
         if missing := [run.trial_id for run in runs if TEST not in run.predictions]:
             note_test_read(book.store, plan, missing)
         store_predictions(book, runs, prepare(spec), self.rates)
+
+
+def _draw_interventions(*arguments: Any) -> dict[str, bytes]:
+    """Draw the figure of interventions alone."""
+    found = arguments[-1]
+    return {} if found is None else {"interventions.png": figure_to_png(plot_interventions(found.effects))}
 
 
 def store_predictions(book: Any, runs: list[TrialRecord], prepared: Prepared, rates: Mapping[str, float]) -> None:
