@@ -104,7 +104,7 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
         trials.to_csv(aside / TRIALS_CSV, index=False)
         trials.to_parquet(aside / TRIALS_PARQUET, index=False)
         epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
-        missing = [arm.name for arm in study.spec.arms() if not export_weights(study, arm.name, aside / arm.name)]
+        missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside)]
         # Last, because a write to an external database cannot be undone.
         names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
     return Exported(
@@ -115,6 +115,11 @@ def export_study(study: OpenStudy, to: str | None = None, optuna_url: str | None
         num_running=sum(not r.state.is_finished for r in study.book.of_stage("search")),
         missing=tuple(missing),
     )
+
+
+def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
+    """Write an arm's weights, with preprocessing, audit and model card, into `folder`/`arm`; return whether it has any."""
+    return _write_weights(study, arm, folder)
 
 
 def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
@@ -199,18 +204,11 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
     return arm, ""
 
 
-def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
-    """Write an arm's weights, with preprocessing, audit and model card, into a new folder; return whether it has any.
-
-    Args:
-        study: a study in any stage.
-        arm: its name.
-        folder: to create.
-    """
+def _write_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
     record = choose_trial(study, arm)
     if record is None:
         return False
-    description, own = describe_model(study, record), folder
+    description, own = describe_model(study, record), folder / arm
     weights = trial_files(study, record).read_weights(record.digests)
     write_model(own, record.config, weights, description["class_names"], study.spec.data.aspect)
     found, note = find_audit(study, record)

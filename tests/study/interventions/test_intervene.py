@@ -110,7 +110,7 @@ def test_the_recommendation_is_a_spec_and_weights(finished: Finished) -> None:
     assert recommended.intervene is None
     assert recommended.confirm.alpha == 0.05
     assert recommended.seed != load_round(finished.root).spec.seed
-    assert (finished.root / FIRST / paths.RECOMMENDED_MODEL / "model.safetensors").exists()
+    assert (finished.root / FIRST / paths.RECOMMENDED_MODEL / "weighted_loss" / "model.safetensors").exists()
 
 
 def test_the_control_is_the_winner_with_fresh_seeds_on_the_same_images(finished: Finished) -> None:
