@@ -1,5 +1,5 @@
 # make demo | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
-# bench-memory | faults | validate-statistics |
+# bench-memory | faults | validate-statistics | validate-interventions |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
 DEVICE ?= cpu
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-forensics validate-forensics-whole clean
+.PHONY: install demo test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -73,6 +73,10 @@ bench-trials: bench-P8
 # The simulations behind the comparison; writes benchmarks/STATISTICS.md. Under 20 minutes on two cores.
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
+
+# The level of rounds of interventions that change nothing; writes benchmarks/INTERVENTIONS.md. Under 20 minutes on two cores.
+validate-interventions: $(STAMP)
+	$(BIN)/python -m benchmarks.validation.validate_interventions
 
 # The level and power of the cluster test, and the audits and the root cause on models whose truth is known: a sample of the worlds.
 # Under 60 minutes on two cores. Finished worlds are stored in .venv/cache/worlds, and a run that was stopped resumes.

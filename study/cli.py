@@ -65,12 +65,21 @@ def run(
     warm_start: options.WarmStartOption = None,
     address: options.AddressOption = None,
     profile: options.ProfileOption = False,
+    interventions: options.InterveneOption = False,
 ) -> None:
     """Launch a study and run it to its report: search, confirmation, comparison, analysis."""
     from study import commands
 
     keys = _with_options(overrides, warm_start, profile=profile)
-    _finish(commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console))
+    missed_gates = commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console)
+    if interventions:
+        from study.intervention_commands import InterveneOptions
+        from study.intervention_commands import intervene as run_interventions
+        from study.spec.reading import load_spec
+
+        store = open_study(load_spec(spec, keys, name)[0].name, storage)
+        run_interventions(store, InterveneOptions(), address=address, console=console)
+    _finish(missed_gates)
 
 
 @app.command()
@@ -246,6 +255,37 @@ def analyze(
         to=to,
         console=console,
     )
+
+
+@app.command()
+def intervene(
+    study: options.StudyArgument,
+    storage: options.StorageOption = None,
+    target: options.TargetOption = None,
+    only: options.OnlyOption = None,
+    strength: options.StrengthOption = None,
+    device_seconds: options.RoundBudgetOption = None,
+    again: options.AgainOption = False,
+    dry_run: options.DryRunOption = False,
+    address: options.AddressOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Try what the findings of a study ask for: state predictions, train, compare, and recommend a configuration.
+
+    The interventions are a study of their own, STUDY-intervene-1. A stopped one is continued.
+    """
+    from study import intervention_commands as commands
+
+    given = commands.InterveneOptions(
+        target=target,
+        only=tuple(only or ()),
+        strength=strength,
+        device_seconds=device_seconds,
+        again=again,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+    commands.intervene(open_study(study, storage), given, address=address, console=console)
 
 
 @app.command()

@@ -140,6 +140,15 @@ _GROUP_HELP = "With --predictions: a group of classes to look at on its own, NAM
 GroupOption = Annotated[Texts, Option(help=_GROUP_HELP)]
 ForensicsFolderOption = Annotated[Path | None, Option(help="With --predictions: folder for forensics.html and .json.")]
 
+_TARGET_HELP = "TRUE:PREDICTED, the confusion to reduce, such as cat:dog. Default: the strongest one that is found."
+TargetOption = Annotated[Text, Option(help=_TARGET_HELP)]
+OnlyOption = Annotated[Texts, Option(help="An intervention to try, whether a finding asks for it or not. Repeatable.")]
+StrengthOption = Annotated[float | None, Option(help="Strength of the class weights of weighted_loss, in (0, 1].")]
+_ROUND_BUDGET_HELP = "Most device-seconds that the round may take, up to its last look."
+RoundBudgetOption = Annotated[float | None, Option("--device-seconds", help=_ROUND_BUDGET_HELP, min=0.0)]
+AgainOption = Annotated[bool, Option("--again", help="Begin another round after a finished one, at half its alpha.")]
+InterveneOption = Annotated[bool, Option("--intervene", help="Go on to the interventions that the findings ask for.")]
+
 ExportFolderOption = Annotated[Text, Option(help="A new or empty folder. Default: export, in the study's folder.")]
 _OPTUNA_HELP = "SQLAlchemy URL of the database for the Optuna studies. Default: optuna.db in that folder."
 OptunaOption = Annotated[Text, Option(help=_OPTUNA_HELP)]

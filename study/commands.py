@@ -9,8 +9,10 @@ from rich.console import Console
 
 from analysis.findings.arm_findings import ArmScores
 from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table
+from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
 from analysis.report.side_metric_tables import format_side_line
 from analysis.report.tables import build_rich_table, format_row
 from study.cluster.connection import Cluster, check_cluster, connect_cluster, count_devices
@@ -21,6 +23,7 @@ from study.driver import Driver, prepare_again, prepare_resumed
 from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import Prepared, check_groups
 from study.inputs.provenance import make_passport
+from study.interventions.forecast import describe_next
 from study.open_study import (
     OpenStudy,
     check_is_new,
@@ -45,6 +48,7 @@ from study.state import budget_extensions as extensions
 from study.state.paths import open_study, study_uri
 from study.views.live_view import LiveView
 from study.views.planning import describe_launch
+from study.views.recommendation import write_recommendation
 from study.views.status import print_stage
 from trainables.data.splits import list_rare_classes
 from trainables.records.store import Store
@@ -117,7 +121,7 @@ def launch(
             return []
         passport = make_passport(prepared, cluster.describe(), count_devices(loaded, cluster, max_concurrent))
         with create_to_drive(store, loaded, text, passport, costs=costs, warm_start=warm_start) as opened:
-            return _drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
+            return drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
 
 
 def resume(
@@ -160,12 +164,10 @@ def resume(
             _print_line(
                 f"study {opened.name} at {opened.store.root} is finished, and its findings match its records", console
             )
-            _write_report(opened, console)
-            findings = load_findings(opened)
-            return print_comparison(opened, findings.rows, findings.arms, console)
+            return _conclude(opened, load_findings(opened), prepared, console)
         with connect_cluster(address) as cluster:
             max_concurrent = check_cluster(opened.spec, cluster)
-            return _drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
+            return drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
 
 
 def describe_budget(spec: StudySpec) -> str:
@@ -184,10 +186,19 @@ def _open_to_drive(store: Store, console: Console) -> Iterator[OpenStudy]:
         yield opened
 
 
-def _drive(
+def drive(
     opened: OpenStudy, prepared: Prepared, cluster: Cluster, max_concurrent: int, *, whole: bool, console: Console
 ) -> list[str]:
-    """Run the stages that are left under a live view, print each stage's table, and return the arms that miss the gate."""
+    """Run the stages that are left under a live view, print each stage's table, and return the arms that miss the gate.
+
+    Args:
+        opened: the study, opened to be driven.
+        prepared: its data.
+        cluster: the connected cluster.
+        max_concurrent: trials that may run at once.
+        whole: whether to go on to the report after the search.
+        console: receives the progress and the tables.
+    """
     _print_line(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", console)
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, max_concurrent, view.update)
@@ -198,9 +209,28 @@ def _drive(
             return []
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
-    findings = _analyze(opened, prepared, console)
+    return _conclude(opened, _analyze(opened, prepared, console), prepared, console)
+
+
+def _conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console: Console) -> list[str]:
+    """Write the report, print the tables and what comes next, and return the arms that miss the gate."""
     _write_report(opened, console)
-    return print_comparison(opened, findings.rows, findings.arms, console)
+    missed_gates = print_comparison(opened, findings.rows, findings.arms, console)
+    if findings.interventions is None:
+        _print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
+        return missed_gates
+    print_interventions(findings.interventions, console)
+    for place in write_recommendation(opened, findings.interventions):
+        _print_line(place, console)
+    return missed_gates
+
+
+def print_interventions(found: InterventionFindings, console: Console) -> None:
+    """Print the table of interventions, a line for each, and the conclusion."""
+    console.print(build_intervention_rich_table(found))
+    for effect in found.effects:
+        _print_line(format_effect(effect, is_changed=found.is_changed), console)
+    _print_line(found.conclusion, console)
 
 
 def _print_line(text: str, console: Console) -> None:

@@ -13,7 +13,7 @@ from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
 from study.state.fenced_store import FencedStore, read_only
 from study.state.lease import Lease, hold_lease
-from study.state.paths import LEASE, PASSPORT, SPEC, TRIAL_COSTS
+from study.state.paths import INTERVENTIONS, LEASE, PASSPORT, SPEC, TRIAL_COSTS, WARM_START
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
@@ -49,7 +49,8 @@ def check_is_new(store: Store, name: str) -> None:
             f"the study {name!r} exists at {store.root}; continue it with `study resume {store.root}`, "
             "or give another --name"
         )
-    if set(store.list_folder()) - {LEASE}:
+    # A launch that is killed leaves the files that are written before the spec.
+    if set(store.list_folder()) - {LEASE, TRIAL_COSTS, WARM_START, INTERVENTIONS, PASSPORT}:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
 
 
@@ -62,6 +63,7 @@ def create_to_drive(
     *,
     costs: dict[str, float] | None = None,
     warm_start: WarmStart | None = None,
+    interventions: dict[str, Any] | None = None,
 ) -> Iterator[OpenStudy]:
     """Create a study and hold its lease, as `open_to_drive` does.
 
@@ -72,6 +74,7 @@ def create_to_drive(
         passport: its passport.
         costs: device-seconds of a full trial per arm, if they were measured.
         warm_start: finished trials of another study, from which the samplers start.
+        interventions: content of interventions.json, in a study of interventions.
 
     Raises:
         UserInputError: if the folder holds a study already, or another process creates one there at the same time.
@@ -83,6 +86,8 @@ def create_to_drive(
             write_sealed_json(fenced, TRIAL_COSTS, {"full_trial_device_seconds": costs})
         if warm_start is not None:
             write_warm_start(fenced, warm_start)
+        if interventions is not None:
+            write_sealed_json(fenced, INTERVENTIONS, interventions)
         write_sealed_json(fenced, PASSPORT, passport)
         write_sealed_toml(fenced, SPEC, spec_text)
         yield _open_held(store, lease)

@@ -124,6 +124,13 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
     )
 
 
+def measure_narrowest_gaps(classify: Classify, audit_images: AuditImages, *, seed: int = 0) -> FloatArray:
+    """Return (S, N) gaps of the narrowest ring alone, as `measure_rings` measures them; the arguments are those of it."""
+    images = audit_images.images
+    ring = make_ring(images.shape[1], images.shape[2], RING_FRACTIONS[0])
+    return _measure_ring_gaps(classify, audit_images, ring, seed, "all")
+
+
 def judge_ring(measured: RingMeasurement) -> RingAudit:
     """Return the audit of one ring width: intervals and verdicts, for these models and for the recipe.
 

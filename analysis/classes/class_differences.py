@@ -1,6 +1,6 @@
 """Differences between two sides class by class: exploratory, with control of the false discovery rate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -41,22 +41,7 @@ def compute_class_differences(
     check_class_names(treatment, class_names)
     if len(treatment.seeds) < 2:
         return ()
-    f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
-    sizes = (average_members(treatment, _class_sizes) + average_members(control, _class_sizes)) / 2
-    cells = []
-    for index in range(treatment.num_classes):
-        compute = partial(_class_f1_influence, index=index)
-        influence = average_members(treatment, compute) - average_members(control, compute)
-        values = np.ascontiguousarray(f1[:, index])
-        cells.append(
-            Cell(
-                values=values,
-                influence=influence,
-                labels=treatment.labels,
-                num_observations=float(sizes[index]),
-                groups=treatment.groups,
-            )
-        )
+    cells = make_class_cells(treatment, control, range(treatment.num_classes))
     found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=CONFIDENCE)
     p_values = compute_recipe_p_values(cells, scale=Scale.DIFFERENCE)
     adjusted = stats.false_discovery_control(p_values, method="bh")
@@ -74,6 +59,33 @@ def compute_class_differences(
             )
         )
     return tuple(differences)
+
+
+def make_class_cells(treatment: Side, control: Side, classes: Iterable[int]) -> list[Cell]:
+    """Return the difference in F1 of each class, treatment minus control, as one family.
+
+    Args:
+        treatment: of S seeds.
+        control: with the same seeds and images.
+        classes: in [0, K).
+    """
+    f1 = average_members(treatment, _class_f1) - average_members(control, _class_f1)
+    sizes = (average_members(treatment, _class_sizes) + average_members(control, _class_sizes)) / 2
+    cells = []
+    for index in classes:
+        compute = partial(_class_f1_influence, index=index)
+        influence = average_members(treatment, compute) - average_members(control, compute)
+        values = np.ascontiguousarray(f1[:, index])
+        cells.append(
+            Cell(
+                values=values,
+                influence=influence,
+                labels=treatment.labels,
+                num_observations=float(sizes[index]),
+                groups=treatment.groups,
+            )
+        )
+    return cells
 
 
 def _class_f1(arm: ArmPredictions) -> FloatArray:

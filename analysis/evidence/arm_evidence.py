@@ -4,7 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+import numpy as np
+
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
+from analysis.statistics.metrics import IntArray
 from trainables.records.record import TrialRecord
 from trainables.training.predictions import Predictions
 
@@ -50,6 +53,10 @@ class ArmEvidence:
         """Return the evidence of these seeds only."""
         kept = [(r, p) for r, p in zip(self.runs, self.predictions, strict=True) if r.config.seed in seeds]
         return replace(self, runs=[r for r, _ in kept], predictions=[p for _, p in kept])
+
+    def with_images(self, sample_ids: IntArray) -> "ArmEvidence":
+        """Return the evidence on some of the test images only, which are given by their (n,) sample ids."""
+        return replace(self, predictions=[p.take(np.isin(p.sample_ids, sample_ids)) for p in self.predictions])
 
     def stacked(self) -> ArmPredictions:
         """Return the test predictions of S seeds on N images as one value.

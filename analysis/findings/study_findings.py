@@ -10,6 +10,7 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import LabelIssue
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
 
 
@@ -44,6 +45,7 @@ class Findings:
         figures: file name by key.
         passport: data, code and versions of the launch.
         basis: digest of records, plan, code and versions (`study.results.findings.digest_basis`).
+        interventions: what a study of interventions found; None in other studies.
     """
 
     study: str
@@ -72,6 +74,7 @@ class Findings:
     figures: dict[str, str]
     passport: dict[str, Any]
     basis: str = ""
+    interventions: InterventionFindings | None = None
 
     def to_json(self) -> str:
         """Return findings.json: sorted keys, two-space indent, no NaN (absent values are null)."""

@@ -13,6 +13,7 @@ from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.study_findings import Findings
+from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value
 from analysis.report.sentences import FILTERS, describe_figure, describe_search_plot, search_plot_keys
 from analysis.report.tables import HEADER, TableRow
@@ -22,6 +23,7 @@ FIGURE_FOLDER = "findings/figures"
 # Anchor and title; the template of a section is sections/{anchor}.j2.
 SECTIONS = {
     "verdict": "Verdict",
+    "interventions": "Interventions",
     "certainty": "Statistical evidence",
     "search": "Search",
     "arms": "Arms",
@@ -135,6 +137,7 @@ def _render_report(
     values = _arrange(findings, figures)
     absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
     absent |= set() if values["other_figures"] else {"others"}
+    absent |= {"interventions"} if findings.interventions is None else set()
     return render(
         template,
         findings=findings,
@@ -165,7 +168,8 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         panels.append((panel, figures[key_of_file[panel.figure]]))
     confusions = [(arm.arm, figures[key]) for arm in findings.arms if (key := f"confusion_{arm.arm}") in figures]
     placed = {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1"}
-    placed |= {"rungs", *(f"confusion_{arm.arm}" for arm in findings.arms)}
+    placed |= {"rungs", "interventions", *(f"confusion_{arm.arm}" for arm in findings.arms)}
+    found = findings.interventions
     search_keys = [k for k in search_plot_keys([arm.arm for arm in findings.search]) if k in figures]
     placed |= set(search_keys)
     placed |= {key_of_file[panel.figure] for panel in findings.panels}
@@ -179,6 +183,9 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         "color_arms": [arm.arm for arm in findings.arms if arm.colour_losses],
         "color_losses": _arrange_color_losses(findings),
         "passport": flatten_passport(findings.passport),
+        "interventions": found and build_intervention_tables(found),
+        "stated_header": STATED_HEADER,
+        "measured_header": MEASURED_HEADER,
     }
 
 

@@ -205,10 +205,13 @@ def describe_figure(key: str, findings: Findings) -> str:
 
 
 def _describe_known_figures(findings: Findings) -> dict[str, str]:
+    effects = findings.interventions.effects if findings.interventions else ()
+    targets = "; ".join(f"{e.stated.arm}: {e.outcome}, target {e.target.verdict}" for e in effects if e.target)
     verdicts = "; ".join(f"{row.treatment} against {row.control}: {row.verdict}" for row in findings.rows)
     shares = ", ".join(f"{arm.arm} {format_percent(arm.share, 0)}" for arm in findings.search)
     arms = ", ".join(arm.arm for arm in findings.arms)
     return {
+        "interventions": f"Predicted and measured change of each intervention's target. {targets}.",
         "comparison": f"Differences in macro-F1 with confidence intervals and the margin band: {verdicts}.",
         "arm_shares": f"Bar charts of the device time and the trials of each arm. Shares of device time: {shares}.",
         "learning_curves": "Macro-F1 on the search split against the epoch, one line per trial; pruned trials are dashed.",

@@ -1,13 +1,17 @@
 """The evidence of the comparison: each arm's confirmation trials and their test predictions, and the arms still undecided."""
 
+from collections.abc import Mapping
+
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import RowRule, compute_row
 from analysis.findings.comparison_findings import Verdict
+from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
 from study.confirmation.plan import Plan, changed_plan_error, followed_plan
 from study.confirmation.predictions_on_test import TEST
 from study.confirmation.runs import failed_seeds, outcomes_of, planned_runs
-from study.open_study import OpenStudy, trial_files
+from study.confirmation.stated_interventions import ReadInterventions, find_judged, judge_cells, read_stated
+from study.open_study import OpenStudy, read_passport, trial_files
 from trainables.damaged_files import DamagedFileError
 
 
@@ -30,19 +34,34 @@ def is_confirmed(study: OpenStudy) -> bool:
 def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
     """Return the arms that need more seeds.
 
-    These are the arms of undecided rows that have a look left, and the arms whose first look is incomplete.
+    These are the arms of undecided rows that have a look left, and the arms whose first look is incomplete. An intervention is
+    decided when its target cells are too.
     """
-    evidence = _read_evidence(study, plan)
+    evidence, read = _read_evidence(study, plan), read_stated(study.store, study.spec)
     undecided: set[str] = set()
     first = set(plan.seeds[: plan.looks[0]])
     for arm, found in evidence.items():
         if not first - found.failed_seeds <= set(found.seeds):
             undecided.add(arm)
     for contrast in plan.rows:
-        row = compute_row(contrast, evidence, row_rule(plan))
-        if row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks)):
+        judged = find_judged(evidence, read, contrast)
+        row = compute_row(contrast, judged, row_rule(plan))
+        needs_seeds = row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks))
+        if needs_seeds or (read is not None and _has_open_target(study, plan, contrast, judged, read)):
             undecided |= set(contrast.arms)
     return tuple(arm for arm in plan.chosen if arm in undecided)
+
+
+def _has_open_target(
+    study: OpenStudy, plan: Plan, contrast: Contrast, judged: Mapping[str, ArmEvidence], read: ReadInterventions
+) -> bool:
+    """Return whether the target cells of an intervention are undecided and a look is left."""
+    names = read_passport(study.store)["data"]["class_names"]
+    found = judge_cells(read.stated.of_arm(contrast.treatment_arms[0]), contrast, judged, plan, names)
+    if found is None or found.verdict is not Verdict.UNDECIDED:
+        return False
+    last = set(plan.seeds[: plan.looks[-1]])
+    return any(not last - judged[arm].failed_seeds <= set(judged[arm].seeds) for arm in contrast.arms)
 
 
 def row_rule(plan: Plan) -> RowRule:

@@ -225,7 +225,7 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
             check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
         if "group" in list_levels(arm.space, "class_weighting"):
-            for group in spec.setting_values("weighted_group"):
+            for group in arm.space.values_of("weighted_group") or (spec.constant_value("weighted_group"),):
                 _check_group_weights(prepared, group)
     check_hard_examples(spec, prepared.data, prepared.fixed)
 

@@ -120,7 +120,7 @@ def _audit_arm(
     if len(audit_images.class_names) > 2:
         pulled = [cell for cell in cells if frozenset(cell) in strongest]
         on_step(f"{step} root causes of {len(strongest)} confused pairs")
-        causes = _find_causes(study, evidence, image_set, pulled)
+        causes = find_causes(study, evidence, image_set, pulled)
     on_step(f"{step} ring, color and frequency audits")
     measured = measure_swaps(classify, audit_images, pulled, seed=study.spec.seed)
     on_step(f"{step} validity tests of the heat maps")
@@ -142,7 +142,7 @@ def _admit_cams(study: OpenStudy, evidence: ArmEvidence, audit_images: AuditImag
         return None
 
 
-def _find_causes(
+def find_causes(
     study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, cells: Sequence[tuple[int, int]]
 ) -> tuple[RootCause, ...]:
     """Return the causes of the confusions of `cells`; their errors are taken from the whole test split.

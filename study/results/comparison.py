@@ -12,6 +12,7 @@ from analysis.findings.comparison_findings import ComparisonRow
 from analysis.report import arm_tables, side_metric_tables, tables
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan
+from study.confirmation.stated_interventions import find_judged, read_stated
 from study.open_study import OpenStudy, read_passport
 from study.state import paths
 from trainables.data.sources.descriptions import ClassGroups, resolve_groups
@@ -83,11 +84,13 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     }
     if gate is not None:
         arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, gate) for name, scores in arms.items()}
-    groups = find_class_groups(study)
+    groups, read = find_class_groups(study), read_stated(study.store, study.spec)
+    is_changed = plan.is_changed or (read is not None and read.is_changed)
+    judged = [(contrast, find_judged(evidence, read, contrast)) for contrast in plan.rows]
     rows = tuple(
-        complete_row(row, contrast, evidence, rule, data["class_names"], plan_changed=plan.is_changed, groups=groups)
-        for contrast in plan.rows
-        if (row := compute_row(contrast, evidence, rule)) is not None
+        complete_row(row, contrast, found, rule, data["class_names"], plan_changed=is_changed, groups=groups)
+        for contrast, found in judged
+        if (row := compute_row(contrast, found, rule)) is not None
     )
     return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows)
 

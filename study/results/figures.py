@@ -4,15 +4,21 @@ from collections.abc import Sequence
 
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.intervention_findings import InterventionFindings
 from analysis.report import figures as draw
 from analysis.report.audit_figures import plot_ring_audits, plot_root_causes
+from analysis.report.intervention_figures import plot_interventions
 from analysis.report.search_figures import plot_rungs, plot_tuning_curves
 from study.results.search_results import SearchResults
 from trainables.records.record import TrialRecord
 
 
 def draw_figures(
-    arms: Sequence[ArmFinding], rows: Sequence[ComparisonRow], search: SearchResults, records: Sequence[TrialRecord]
+    arms: Sequence[ArmFinding],
+    rows: Sequence[ComparisonRow],
+    search: SearchResults,
+    records: Sequence[TrialRecord],
+    interventions: InterventionFindings | None,
 ) -> dict[str, bytes]:
     """Return every figure that there is something to draw in, as a PNG by file name.
 
@@ -21,6 +27,7 @@ def draw_figures(
         rows: of the A/B table.
         search: results of the search.
         records: of the search.
+        interventions: of a study of interventions.
     """
     figures = {
         "class_f1.png": draw.plot_class_f1(arms),
@@ -35,6 +42,8 @@ def draw_figures(
         figures["clever_hans.png"] = plot_ring_audits(arms)
     if any(cause.effects for arm in arms for cause in arm.root_causes):
         figures["root_causes.png"] = plot_root_causes(arms)
+    if interventions is not None and any(effect.target for effect in interventions.effects):
+        figures["interventions.png"] = plot_interventions(interventions.effects)
     if rows:
         figures["comparison.png"] = draw.plot_interval_bars(rows)
     for arm in arms:

@@ -12,8 +12,10 @@ from analysis.evidence.arm_scores import compute_arm_confusions, compute_model_s
 from analysis.evidence.study_warnings import compute_warnings
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.heat_maps.grad_cam import NoCamLayerError
+from analysis.report.intervention_tables import STATED_CHANGED, build_intervention_csv
 from analysis.report.tables import PLAN_CHANGED
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
@@ -28,6 +30,7 @@ from study.results.comparison import Comparison, compare, find_class_groups
 from study.results.earlier_findings import upgrade_findings
 from study.results.figures import draw_figures
 from study.results.heat_map_panels import draw_panels
+from study.results.intervention_effects import measure_interventions
 from study.results.optuna_plots import SEARCH_PAGE
 from study.results.search_results import compute_search_results
 from study.state import paths
@@ -56,11 +59,12 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
     on_step("comparison, confusions and clusters")
     comparison = compare(study)
     arms, audit_note = _find_arms(study, comparison, image_set, on_step)
+    interventions = measure_interventions(study, comparison.rows, image_set, on_step)
     on_step("heat maps and figures")
     panels, cam_note = _draw_panels(study, comparison, arms, image_set)
     search = compute_search_results(study)
     pictures = {panel.figure: png for panel, png in panels}
-    pictures |= draw_figures(arms, comparison.rows, search, study.book.of_stage("search"))
+    pictures |= draw_figures(arms, comparison.rows, search, study.book.of_stage("search"), interventions)
     passport, spec = read_passport(study.store), study.spec
     findings = Findings(
         study=study.name,
@@ -90,14 +94,17 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
         warnings=compute_warnings(
             search.arms,
             tuple(study.book),
-            _describe_deviations(study, comparison.plan),
+            [*_describe_deviations(study, comparison.plan), *_describe_interventions(interventions)],
             shares_matter=not spec.has_given_arms,
         ),
         figures={name.removesuffix(".png"): name for name in sorted(pictures)},
         passport=passport,
         basis=digest_basis(study),
+        interventions=interventions,
     )
     study.store.write_text(SEARCH_PAGE, search.view.build_page(study.name))
+    if interventions is not None:
+        study.store.write_text(paths.INTERVENTIONS_CSV, build_intervention_csv(interventions))
     for name, png in pictures.items():
         study.store.write_bytes(f"{paths.FIGURES}/{name}", png)
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
@@ -119,7 +126,7 @@ def load_findings(study: OpenStudy) -> Findings:
 
 
 def digest_basis(study: OpenStudy) -> str:
-    """Return a digest of what the findings depend on: spec, plan, records with their files' digests, code, versions.
+    """Return a digest of what the findings depend on: spec, plans, records with their files' digests, code, versions.
 
     A file that the spec names (human counts) enters by its path alone.
     """
@@ -131,6 +138,7 @@ def digest_basis(study: OpenStudy) -> str:
         "changes": read_changes(study.store),
         "code": describe_code(),
         "versions": package_versions(),
+        "interventions": "" if study.spec.intervene is None else study.store.read_text(paths.INTERVENTIONS),
     }
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -197,3 +205,16 @@ def _describe_deviations(study: OpenStudy, plan: Plan) -> list[str]:
     if reads > len(plan.looks):
         warnings.append(f"The test split was read {reads} times; {len(plan.looks)} were planned.")
     return warnings
+
+
+def _describe_interventions(interventions: InterventionFindings | None) -> list[str]:
+    """Return what a reader of a study of interventions needs before the numbers, as sentences."""
+    if interventions is None:
+        return []
+    seen = [effect.stated.arm for effect in interventions.effects if effect.stated.is_seen]
+    sentences = [STATED_CHANGED] if interventions.is_changed else []
+    if seen:
+        sentences.append(
+            f"The images that judge {', '.join(seen)} also chose the targets or were seen by the user before."
+        )
+    return sentences

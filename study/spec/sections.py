@@ -273,7 +273,8 @@ class AnalyzeSpec(Section):
 
     The Clever Hans audit uses at most `num_audit_images` test images; 0 switches it off. `human_counts` is an .npy file of
     counts, shape (test images, classes), such as CIFAR-10H. `groups` are named groups of classes whose F1 is contrasted, such
-    as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by default those of the data set.
+    as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by default those of the data set. Settings that name a group,
+    such as `train.weighted_group`, may name one of either.
     """
 
     num_panels: Annotated[int, Field(ge=0, le=50)] = 8
@@ -340,6 +341,20 @@ class PlanSpec(Section):
     seed_image_sd_pp: Annotated[float, Field(ge=0)] = 0.0
     num_seeds: Annotated[int, Field(ge=2)] | None = None
     source: str = "stated in the spec"
+
+
+class InterveneSpec(Section):
+    """[intervene]: written by `study intervene`; the configurations are interventions in the winner of another study.
+
+    `parent` is the root of that study, `round` the number of the interventions that it has had, and `alpha` the error rate of all
+    its rounds together. `stated` is the digest of interventions.json. Seeds are derived from the round, so that neither the
+    parent nor another round used them; images and splits are the parent's.
+    """
+
+    parent: str
+    round: Count
+    alpha: Fraction
+    stated: str
 
 
 class GateSpec(Section):

@@ -40,6 +40,7 @@ class StudySpec(sections.Section):
     resources: sections.ResourcesSpec = sections.ResourcesSpec()
     gate: sections.GateSpec | None = None
     plan: sections.PlanSpec | None = None
+    intervene: sections.InterveneSpec | None = None
 
     @model_validator(mode="after")
     def _search_or_configurations(self) -> "StudySpec":

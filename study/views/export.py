@@ -127,6 +127,11 @@ def export_study(
     )
 
 
+def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
+    """Write an arm's weights, with preprocessing, audit and model card, into `folder`/`arm`; return whether it has any."""
+    return _write_weights(study, arm, folder)
+
+
 def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     """Return the trial whose weights are exported for `arm`; None if none of its trials has run every epoch.
 

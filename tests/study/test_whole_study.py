@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from study.cluster.connection import Cluster
 from study.open_study import load_study
 from study.results.findings import is_concluded
+from study.spec.settings import SETTINGS
 from study.state import paths
 from study.state.checksums import read_sealed_toml, write_sealed_toml
 from study.state.record_book import RecordBook
@@ -305,6 +306,23 @@ def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path
         refused = run_cli("resume", tmp_path / "grown", "--num-trials", text, "--search-only")
         assert refused.status == 2
         assert "--num-trials" in refused.errors
+
+
+def test_an_intervention_is_trained_and_compared_with_the_winner_trained_anew(
+    study_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(study_folder, tmp_path / "small")
+    outcome = run_cli("intervene", tmp_path / "small", "--only", "background_swap", "--only", "weighted_loss")
+    if "hard_group" not in SETTINGS:
+        assert outcome.status == 2
+        return
+    assert outcome.status == 0, outcome
+    assert "background_swap | ring gap of" in outcome.output
+    found = json.loads((tmp_path / "small-intervene-1" / paths.FINDINGS).read_text())["interventions"]
+    swap = next(effect for effect in found["effects"] if effect["stated"]["arm"] == "background_swap")
+    assert swap["stated"]["prediction"]["effect"]["low"] < swap["stated"]["prediction"]["effect"]["high"]
+    assert swap["target"]["num_seeds"] == 2
+    assert swap["ring_gap"] is not None
 
 
 def test_damage_and_payloads_in_every_file_are_reported_and_none_is_executed(

@@ -59,6 +59,16 @@ class Predictions:
                 f"but range from {self.labels.min()} to {self.labels.max()}"
             )
 
+    def take(self, chosen: NDArray[np.bool_]) -> "Predictions":
+        """Return the predictions of the images that are chosen, (N,) bool."""
+        return Predictions(
+            sample_ids=self.sample_ids[chosen],
+            labels=self.labels[chosen],
+            logits=self.logits[chosen],
+            split=self.split,
+            groups=None if self.groups is None else self.groups[chosen],
+        )
+
     @property
     def predicted(self) -> NDArray[np.int64]:
         """(N,) int64, class of the highest logit."""

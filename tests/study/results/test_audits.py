@@ -89,7 +89,7 @@ def test_causes_take_pairs_and_directed_cells_from_all_test_images(
     study = SimpleNamespace(spec=SimpleNamespace(seed=7))
     monkeypatch.setattr(audits, "make_logits", lambda _study, runs, _classes: runs)
     monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **options: (*arguments, options))
-    models, images, confusions, options = audits._find_causes(study, evidence, make_images(), [(2, 0), (0, 1), (1, 0)])
+    models, images, confusions, options = audits.find_causes(study, evidence, make_images(), [(2, 0), (0, 1), (1, 0)])
     assert models.sample_ids.tolist() == ids.tolist()
     assert models.selecting[:, 0, 0].tolist() == choosing
     assert models.measuring[:, 0, 0].tolist() == models.compute_logits == measuring

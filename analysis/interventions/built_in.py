@@ -1,0 +1,243 @@
+"""The interventions that come with the package."""
+
+from collections.abc import Mapping
+
+from analysis.audits.swap_effects import TOLERANCE
+from analysis.findings.class_findings import DirectedConfusion
+from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RootCause
+from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.intervention_findings import Prediction, Target, TargetKind
+from analysis.interventions.intervention import ChoosingModels, Diagnosis, Intervention, Reason
+from analysis.interventions.target_predictions import predict_without_cue, predict_without_reliance
+from search_spaces.config import Value
+
+MIXED = "mixed"
+CUTMIX_PROBABILITY = 0.5
+HARD_FRACTION = 0.25
+RING_SWAP_PROBABILITY = 0.5
+SATURATION_FRACTION, HUE_FRACTION = 0.6, 0.15
+
+
+class WeightedLoss(Intervention):
+    """Cross-entropy in which the confused classes weigh more than the others."""
+
+    name = "weighted_loss"
+    title = "weighted cross-entropy on the confused classes"
+    strength = 1.0
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the strongest confusion; None if there is none."""
+        return describe_confusion(diagnosis)
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the weights of the confused classes."""
+        return {"class_weighting": "group", "class_weight_strength": self.strength, "weighted_group": diagnosis.group}
+
+
+class HardExamples(Intervention):
+    """Batches that consist of the confused classes only, from the middle of the training on."""
+
+    name = "hard_examples"
+    title = "batches of the confused classes alone"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the strongest confusion; None if there is none."""
+        return describe_confusion(diagnosis)
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the share of such batches, and the epoch that they begin with."""
+        return {
+            "hard_group": diagnosis.group,
+            "hard_fraction": HARD_FRACTION,
+            "hard_from_epoch": 1 + int(diagnosis.configuration["max_epochs"]) // 2,
+        }
+
+    def predict(self, target: Target, diagnosis: Diagnosis, models: ChoosingModels) -> Prediction:
+        """Return the change of the cells' rate without the cue that causes the confusion."""
+        cause = find_cause(diagnosis)
+        named = cause.cause if cause is not None and cause.cause not in (None, MIXED) else None
+        effect, cue = predict_without_cue(target, named, models)
+        chosen = "the named root cause" if named else "the cue whose removal lowers the rate most for other models"
+        return Prediction(effect=effect, basis=f"rate without {_spell(cue)}, {chosen}")
+
+
+class CutMix(Intervention):
+    """CutMix where the control has none, and no CutMix where it has."""
+
+    name = "cutmix"
+    title = "CutMix"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the strongest confusion; None if there is none."""
+        return describe_confusion(diagnosis)
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the probability of CutMix."""
+        has_cutmix = float(diagnosis.configuration["cutmix_probability"]) > 0
+        return {"cutmix_probability": 0.0 if has_cutmix else CUTMIX_PROBABILITY}
+
+
+class OtherBackbone(Intervention):
+    """The other backbone of the study or of its space."""
+
+    name = "other_backbone"
+    title = "the other backbone"
+    spares = "the macro-F1 of the control's recipe, whose learning rates were chosen for its own backbone"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the strongest confusion; None if there is none."""
+        return describe_confusion(diagnosis)
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the first other backbone; None if there is none."""
+        return {"backbone": diagnosis.backbones[0]} if diagnosis.backbones else None
+
+
+class OtherInterpolation(Intervention):
+    """Bilinear interpolation in the place of bicubic, or the reverse."""
+
+    name = "other_interpolation"
+    title = "the other interpolation"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the strongest confusion; None if there is none."""
+        return describe_confusion(diagnosis)
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the other interpolation; None for images that are not resized."""
+        if diagnosis.configuration["image_size"] == diagnosis.native_size:
+            return None
+        is_bicubic = diagnosis.configuration["interpolation"] == "bicubic"
+        return {"interpolation": "bilinear" if is_bicubic else "bicubic"}
+
+
+class BackgroundSwap(Intervention):
+    """Training images whose outer ring comes from images of other classes."""
+
+    name = "background_swap"
+    title = "rings of other classes in training"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the class with the largest gap in the ring audit; None where every class passes."""
+        suspects = _find_suspects(diagnosis)
+        if not suspects:
+            return None
+        first = max(suspects, key=lambda found: found.gap.estimate)
+        symptom = f"{first.class_name} loses {_points(first.gap)} of accuracy with rings of other classes"
+        return Reason(
+            symptom=symptom,
+            diagnosis="the models use the surroundings of the object",
+            verdict=str(first.verdict or first.recipe_verdict),
+        )
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the share of images with such a ring."""
+        del diagnosis
+        return {"ring_swap_probability": RING_SWAP_PROBABILITY}
+
+    def choose_target(self, diagnosis: Diagnosis) -> Target:
+        """Return the gap of the classes that do not pass the audit; of all classes if all pass."""
+        suspects = {found.class_name for found in _find_suspects(diagnosis)}
+        classes = tuple(name for name in diagnosis.class_names if name in suspects) or diagnosis.class_names
+        return Target(kind=TargetKind.RING_GAP, classes=classes)
+
+    def predict(self, target: Target, diagnosis: Diagnosis, models: ChoosingModels) -> Prediction:
+        """Return the change if the gap vanished."""
+        del diagnosis
+        return Prediction(
+            effect=predict_without_reliance(target, models), basis="the whole gap of the ring audit, which would vanish"
+        )
+
+
+class ColorJitter(Intervention):
+    """Random saturation and hue in training."""
+
+    name = "color_jitter"
+    title = "random saturation and hue"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the class that loses most without color; None where none certainly loses more than the tolerance."""
+        losing = _find_losing(diagnosis)
+        if not losing:
+            return None
+        name, loss = max(losing.items(), key=lambda item: item[1].estimate)
+        return Reason(
+            symptom=f"{name} loses {_points(loss)} of accuracy in gray images",
+            diagnosis="the models use the color",
+            verdict=str(AuditVerdict.FAIL),
+        )
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the ranges of saturation and hue."""
+        del diagnosis
+        return {"saturation_fraction": SATURATION_FRACTION, "hue_fraction": HUE_FRACTION}
+
+    def choose_target(self, diagnosis: Diagnosis) -> Target:
+        """Return the loss of the classes that certainly lose more than the tolerance; of all classes if none does."""
+        losing = _find_losing(diagnosis)
+        classes = tuple(name for name in diagnosis.class_names if name in losing) or diagnosis.class_names
+        return Target(kind=TargetKind.COLOR_LOSS, classes=classes)
+
+
+def find_cause(diagnosis: Diagnosis) -> RootCause | None:
+    """Return the root cause of the strongest confusion; None where it was not measured."""
+    first = set(diagnosis.cells[0]) if diagnosis.cells else set()
+    return next((cause for cause in diagnosis.audits.root_causes if set(cause.classes) == first), None)
+
+
+def describe_confusion(diagnosis: Diagnosis) -> Reason | None:
+    """Return the strongest confusion with its root cause; None where no classes are confused."""
+    if not diagnosis.cells:
+        return None
+    true, called = diagnosis.cells[0]
+    rates = [
+        found for found in diagnosis.confusions.directed if (found.true_class, found.predicted_class) == (true, called)
+    ]
+    shown = f" in {_percent(rates[0].rate)} of its images" if rates else ""
+    cause = find_cause(diagnosis)
+    if cause is None or not cause.effects:
+        why = f"root cause not measured{f': {cause.note}' if cause is not None and cause.note else ''}"
+    elif cause.cause in (None, MIXED):
+        why = "root cause mixed"
+    else:
+        why = f"root cause {_spell(str(cause.cause))}"
+    return Reason(symptom=f"{true} is predicted as {called}{shown}", diagnosis=why, verdict=_judge(diagnosis, rates))
+
+
+def _judge(diagnosis: Diagnosis, rates: list[DirectedConfusion]) -> str:
+    if diagnosis.is_named:
+        return "named by the user"
+    return str(rates[0].verdict) if rates else "more often than by chance"
+
+
+def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
+    """Return the classes that fail the audit of the narrowest ring, or where it is undecided if none fails."""
+    if not diagnosis.audits.ring_audits:
+        return ()
+    classes = diagnosis.audits.ring_audits[0].classes
+    for wanted in (AuditVerdict.FAIL, AuditVerdict.UNDECIDED):
+        found = tuple(c for c in classes if (c.verdict or c.recipe_verdict) is wanted)
+        if found:
+            return found
+    return ()
+
+
+def _find_losing(diagnosis: Diagnosis) -> dict[str, TwoIntervals]:
+    losses = diagnosis.audits.colour_losses
+    return {found.class_name: found.loss for found in losses if found.loss.first.low > TOLERANCE}
+
+
+def _spell(cue: str) -> str:
+    return "color" if cue == "colour" else cue
+
+
+def _points(found: TwoIntervals) -> str:
+    return f"{100 * found.estimate:.1f} pp {_bracket(found.first)}"
+
+
+def _percent(found: TwoIntervals) -> str:
+    return f"{100 * found.estimate:.1f} % {_bracket(found.first)}"
+
+
+def _bracket(interval: Interval) -> str:
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

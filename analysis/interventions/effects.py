@@ -1,0 +1,213 @@
+"""What an intervention did, from the predictions of its arm and of the control with the same seeds and images."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.classes.class_differences import make_class_cells
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.interval import Interval
+from analysis.findings.intervention_findings import (
+    Collateral,
+    InterventionEffect,
+    Outcome,
+    Prediction,
+    Target,
+    TargetEffect,
+)
+from analysis.interventions.target_predictions import mark_cells
+from analysis.statistics.arm_predictions import ArmPredictions, check_paired
+from analysis.statistics.comparison import compute_verdict
+from analysis.statistics.families import Cell, Scale, class_cells, compute_family, mean_cell
+from analysis.statistics.metrics import FloatArray, IntArray
+
+# Largest change of a gap: a gap is a difference of shares.
+REACH = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedShares:
+    """A share of images, of the treatment and of the control.
+
+    Attributes:
+        treatment: (S, n) values whose mean is the share.
+        control: (S, n) of the same seeds and images.
+        labels: (n,) classes of the images.
+        groups: (n,) number of the group of each image; None where images are independent.
+        beside: the change of other shares, such as the recall of each class; with few seeds, the share alone says little about
+            the variance between seeds, which they moderate.
+    """
+
+    treatment: FloatArray
+    control: FloatArray
+    labels: IntArray
+    groups: IntArray | None = None
+    beside: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRule:
+    """How targets are judged.
+
+    Attributes:
+        alpha: error rate of all targets of the round over all looks.
+        num_targets: of the round.
+        num_looks: planned.
+        margin: change that is negligible, a fraction.
+    """
+
+    alpha: float
+    num_targets: int
+    num_looks: int
+    margin: float
+
+    @property
+    def confidence(self) -> float:
+        """Of the interval of one target at one look."""
+        return 1 - self.alpha / (self.num_targets * self.num_looks)
+
+
+def mark_target(
+    treatment: ArmPredictions, control: ArmPredictions, target: Target, class_names: Sequence[str]
+) -> PairedShares:
+    """Return which images of the target's classes fall into its cells.
+
+    Args:
+        treatment: S seeds over N images.
+        control: the same seeds and images.
+        target: cells of the confusion matrix.
+        class_names: K names.
+
+    Raises:
+        UserInputError: for arms that do not pair.
+    """
+    check_paired(treatment, control)
+    index = {name: i for i, name in enumerate(class_names)}
+    cells = [(index[true], index[called]) for true, called in target.cells]
+    chosen = np.flatnonzero(np.isin(treatment.labels, [index[name] for name in target.classes]))
+    labels = treatment.labels[chosen]
+    marks = [mark_cells(labels, arm.predicted[:, chosen], cells) for arm in (treatment, control)]
+    groups = None if treatment.groups is None else treatment.groups[chosen]
+    correct = [np.asarray(arm.predicted == arm.labels, dtype=np.float64) for arm in (treatment, control)]
+    return PairedShares(
+        treatment=marks[0],
+        control=marks[1],
+        labels=labels,
+        groups=groups,
+        beside=tuple(class_cells(correct[0] - correct[1], treatment.labels)),
+    )
+
+
+def judge_target(shares: PairedShares, rule: TargetRule, scale: Scale) -> TargetEffect:
+    """Return the change of the share with its interval for new seeds and new images; for one seed for new images.
+
+    Args:
+        shares: of the treatment and the control.
+        rule: of the round.
+        scale: range of the change of one image: "difference" for shares in [0, 1], else "unbounded".
+
+    Raises:
+        UserInputError: for a class with one image.
+    """
+    cell = mean_cell(shares.treatment - shares.control, shares.labels, shares.groups)
+    effect = bound(cell, scale, rule.confidence, shares.beside)
+    reduction = Interval(estimate=-effect.estimate, low=-effect.high, high=-effect.low)
+    return TargetEffect(
+        effect=effect,
+        treatment=float(shares.treatment.mean()),
+        control=float(shares.control.mean()),
+        verdict=compute_verdict(reduction, rule.margin)[0],
+        confidence=rule.confidence,
+        num_seeds=len(shares.treatment),
+        num_images=len(shares.labels),
+    )
+
+
+def bound(cell: Cell, scale: Scale, confidence: float, beside: Sequence[Cell] = ()) -> Interval:
+    """Return the interval of one statistic for new seeds and new images; of one seed for new images.
+
+    Args:
+        cell: the statistic.
+        scale: of the statistic; the changes that are "unbounded" are differences of differences of shares, in [-2, 2].
+        confidence: two-sided, in (0, 1).
+        beside: of the same seeds, whose variances between seeds moderate that of the statistic.
+    """
+    found = compute_family([cell, *beside], scale=scale, confidence=confidence)[0]
+    interval = found.recipe or found.models
+    assert interval is not None
+    return Interval(estimate=interval.estimate, low=max(interval.low, -REACH), high=min(interval.high, REACH))
+
+
+def find_collateral(
+    treatment: ArmPredictions,
+    control: ArmPredictions,
+    targets: Collection[str],
+    class_names: Sequence[str],
+    confidence: float,
+) -> Collateral | None:
+    """Return the class that loses most F1 among those that are no target; None if there is none, and for one seed.
+
+    Args:
+        treatment: S seeds over N images.
+        control: the same seeds and images.
+        targets: classes of the target.
+        class_names: K names.
+        confidence: of all intervals together.
+    """
+    spared = [i for i, name in enumerate(class_names) if name not in targets]
+    if not spared or len(treatment.seeds) < 2:
+        return None
+    cells = make_class_cells(treatment, control, spared)
+    found = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - (1 - confidence) / len(spared))
+    losses = [(class_names[i], both.recipe) for i, both in zip(spared, found, strict=True) if both.recipe is not None]
+    name, effect = min(losses, key=lambda item: item[1].estimate)
+    return Collateral(class_name=name, effect=effect)
+
+
+def judge_prediction(prediction: Prediction, measured: TargetEffect | None) -> Outcome:
+    """Return whether a prediction held.
+
+    It is refuted if the target became certainly worse, or if the measured change differs from the predicted one by more than the
+    distance of both intervals' ends, added as independent errors. It held if it is not refuted and the target became better.
+    """
+    if prediction.effect is None:
+        return Outcome.NONE
+    if measured is None:
+        return Outcome.UNDECIDED
+    predicted, found = prediction.effect, measured.effect
+    is_lower = found.estimate < predicted.estimate
+    errors = (
+        (found.high - found.estimate, predicted.estimate - predicted.low)
+        if is_lower
+        else (found.estimate - found.low, predicted.high - predicted.estimate)
+    )
+    if measured.verdict is Verdict.WORSE or abs(found.estimate - predicted.estimate) > float(np.hypot(*errors)):
+        return Outcome.REFUTED
+    return Outcome.HELD if measured.verdict is Verdict.BETTER else Outcome.UNDECIDED
+
+
+def recommend(effects: Sequence[InterventionEffect], margin: float) -> tuple[str, str]:
+    """Return the arm to recommend, "" if nothing helped, and the reason in words.
+
+    An arm is recommended if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
+    than the margin. Among several it is the one with the best macro-F1, those that are BETTER there first.
+    """
+    helpful = [
+        (effect.macro_f1_verdict is Verdict.BETTER, effect.macro_f1.estimate, effect)
+        for effect in effects
+        if effect.macro_f1 is not None and _helps(effect, margin)
+    ]
+    if not helpful:
+        return "", "Nothing helped: no intervention is BETTER on macro-F1, or on its target without loss of macro-F1."
+    is_better, _, best = max(helpful, key=lambda item: item[:2])
+    where = "macro-F1" if is_better else "its target, without loss of macro-F1"
+    return best.stated.arm, f"Recommended: {best.stated.title} ({best.stated.arm}), BETTER on {where}."
+
+
+def _helps(effect: InterventionEffect, margin: float) -> bool:
+    assert effect.macro_f1 is not None
+    if effect.macro_f1_verdict is Verdict.BETTER:
+        return True
+    is_reached = effect.target is not None and effect.target.verdict is Verdict.BETTER
+    return is_reached and effect.macro_f1.low > -margin

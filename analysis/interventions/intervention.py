@@ -1,0 +1,122 @@
+"""`Intervention`: the base of all interventions, and what one sees of the study that asks for it.
+
+An intervention of one's own is a subclass with a constructor without arguments, in the group `abstudy.interventions` of entry
+points of an installed package.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from analysis.audits.confused_images import ComputeLogits
+from analysis.audits.swap_effects import AuditImages
+from analysis.findings.arm_findings import ArmAudits, ArmConfusions
+from analysis.findings.class_findings import Materiality
+from analysis.findings.intervention_findings import Cell, Prediction, Target, TargetKind
+from search_spaces.config import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What is wrong with the control, found on the test images that choose.
+
+    Attributes:
+        class_names: of all classes.
+        configuration: every setting of the control.
+        cells: cells of the confusion matrix that are confused, (true, predicted), the strongest confusion first.
+        confusions: rates, pairs and clusters.
+        audits: the ring audit, the losses without color, and the root causes.
+        backbones: other backbones that the study may use, those that it compared first.
+        native_size: side of the images in pixels before they are resized.
+        group: name of the group of classes `confused`, for settings that take a group.
+        is_named: whether the user named the cells.
+    """
+
+    class_names: tuple[str, ...]
+    configuration: Mapping[str, Value]
+    cells: tuple[Cell, ...]
+    confusions: ArmConfusions
+    audits: ArmAudits = field(default_factory=ArmAudits)
+    backbones: tuple[str, ...] = ()
+    native_size: int = 0
+    group: str = "confused"
+    is_named: bool = False
+
+    @property
+    def confused(self) -> tuple[str, ...]:
+        """The classes of the strongest confusion: its cluster where it belongs to one, else its two classes; () for none."""
+        if not self.cells:
+            return ()
+        first = set(self.cells[0])
+        if not self.is_named:
+            for cluster in self.confusions.clusters:
+                if first <= set(cluster.classes):
+                    return cluster.classes
+        return tuple(name for name in self.class_names if name in first)
+
+    @property
+    def target(self) -> Target:
+        """The cells of the strongest confusion, within its cluster or pair of classes: the material ones if there are any."""
+        members = set(self.confused)
+        within = tuple(cell for cell in self.cells if set(cell) <= members)
+        rates = {(found.true_class, found.predicted_class): found.verdict for found in self.confusions.directed}
+        material = tuple(cell for cell in within if rates.get(cell) is Materiality.MATERIAL)
+        within = within if self.is_named else material or within
+        classes = tuple(name for name in self.class_names if name in {true for true, _ in within})
+        return Target(kind=TargetKind.CELLS, classes=classes, cells=within)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why an intervention is tried: what was found, why it is so, and the verdict of the finding."""
+
+    symptom: str
+    diagnosis: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoosingModels:
+    """The control's models of the study, and the test images that choose.
+
+    Attributes:
+        audit_images: all images that choose.
+        compute_logits: of the S models.
+        seed: of donors and choices.
+    """
+
+    audit_images: AuditImages
+    compute_logits: ComputeLogits
+    seed: int
+
+
+class Intervention(ABC):
+    """One change of the control's training.
+
+    Attributes:
+        name: of the arm; letters, digits and "_".
+        title: in words.
+        spares: what it should leave alone.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    spares: ClassVar[str] = "the F1 of the other classes"
+
+    @abstractmethod
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return the finding that asks for the intervention; None if nothing does."""
+
+    @abstractmethod
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the settings that it changes, with their new values; None where there is nothing to change."""
+
+    def choose_target(self, diagnosis: Diagnosis) -> Target:
+        """Return what it should change; by default the cells of the strongest confusion."""
+        return diagnosis.target
+
+    def predict(self, target: Target, diagnosis: Diagnosis, models: ChoosingModels) -> Prediction:
+        """Return the predicted change of the target; by default there is none."""
+        del target, diagnosis, models
+        return Prediction(effect=None, basis="nothing measured on the control says how far this goes")

@@ -1,0 +1,122 @@
+"""Predicted changes of targets, measured on the images that choose: the target without the cue that the models rely on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.audits.color_losses import measure_color_losses
+from analysis.audits.confused_images import ComputeLogits, split_seeds
+from analysis.audits.cues import CUES, CueRemoval, prepare_removal, remove_cues
+from analysis.audits.ring_audit import measure_narrowest_gaps
+from analysis.audits.ring_swaps import Images
+from analysis.audits.swap_effects import AuditImages, Classify
+from analysis.findings.interval import Interval, TwoIntervals
+from analysis.findings.intervention_findings import Target, TargetKind
+from analysis.interventions.intervention import ChoosingModels
+from analysis.statistics.families import Scale, compute_two_intervals, mean_cell
+from analysis.statistics.metrics import FloatArray, IntArray
+from trainables.seeds import numpy_generator
+
+CONFIDENCE = 0.95
+# Images of each class on which the removal of cues is measured.
+MAX_IMAGES_PER_CLASS = 200
+
+
+def mark_cells(labels: IntArray, predicted: IntArray, cells: Sequence[tuple[int, int]]) -> FloatArray:
+    """Return (S, N) 1 where an image falls into one of the cells (true, predicted), from labels (N,) and predicted (S, N)."""
+    marks = np.zeros(predicted.shape)
+    for true, called in cells:
+        marks += (labels == true) & (predicted == called)
+    return marks
+
+
+def measure_loss(kind: TargetKind, classify: Classify, audit_images: AuditImages, *, seed: int) -> FloatArray:
+    """Return (S, N) what a swap or a removal costs: 1 where a model is correct only without it, -1 where only with it.
+
+    Args:
+        kind: "ring gap" or "color loss".
+        classify: S models.
+        audit_images: N images, which are also the donors.
+        seed: of the donors; equal for models that are compared.
+
+    Raises:
+        UserInputError: for a class with one image, and for images too small for a ring.
+    """
+    if kind is TargetKind.COLOR_LOSS:
+        return measure_color_losses(classify, audit_images).losses
+    assert kind is TargetKind.RING_GAP
+    return measure_narrowest_gaps(classify, audit_images, seed=seed)
+
+
+def make_classifier(compute_logits: ComputeLogits) -> Classify:
+    """Return the function that maps images to the classes that the models predict."""
+
+    def classify(images: Images) -> IntArray:
+        return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
+
+    return classify
+
+
+def predict_without_reliance(target: Target, models: ChoosingModels) -> Interval:
+    """Return the change of a gap or a loss if it vanished: minus what it is now, with its interval at 95 %."""
+    audit_images = models.audit_images
+    losses = measure_loss(target.kind, make_classifier(models.compute_logits), audit_images, seed=models.seed)
+    chosen = np.isin(audit_images.labels, [audit_images.class_names.index(name) for name in target.classes])
+    return bound_change(-losses[:, chosen], audit_images.labels[chosen])
+
+
+def predict_without_cue(target: Target, cue: str | None, models: ChoosingModels) -> tuple[Interval, str]:
+    """Return the change of the rate of the target's cells when a cue is removed, and the name of the cue.
+
+    Args:
+        target: cells of the confusion matrix.
+        cue: one of `CUES`; None for the cue whose removal lowers the rate most. The first third of the models chooses it then,
+            and the others measure.
+        models: of the control.
+
+    Raises:
+        UserInputError: for images too small to remove cues from, and for a class with one image.
+    """
+    own, removal, images = _prepare(target, models)
+    labels = own.labels
+    cells = [(own.class_names.index(true), own.class_names.index(called)) for true, called in target.cells]
+    classify = make_classifier(models.compute_logits)
+
+    def mark(shown: Images) -> FloatArray:
+        return mark_cells(labels, classify(shown), cells)
+
+    before = mark(images)
+    if cue is not None:
+        change = mark(remove_cues(images, frozenset([cue]), removal)) - before
+        return bound_change(change, labels), cue
+    choosing, measuring = split_seeds(len(before))
+    changes = {name: mark(remove_cues(images, frozenset([name]), removal)) - before for name in CUES}
+    chosen = min(CUES, key=lambda name: float(changes[name][choosing].mean()))
+    return bound_change(changes[chosen][measuring], labels), chosen
+
+
+def bound_change(changes: FloatArray, labels: IntArray) -> Interval:
+    """Return the mean of (S, n) changes with its interval at 95 %: for new seeds and images, for one model for new images."""
+    found: TwoIntervals = compute_two_intervals(
+        mean_cell(changes, labels), scale=Scale.DIFFERENCE, confidence=CONFIDENCE
+    )
+    interval = found.recipe or found.models
+    assert interval is not None
+    return interval
+
+
+def _prepare(target: Target, models: ChoosingModels) -> tuple[AuditImages, CueRemoval, Images]:
+    """Return images of the target's classes, and the removal of cues from them, with donors of third classes."""
+    audit_images = models.audit_images
+    index: Callable[[str], int] = audit_images.class_names.index
+    classes = np.array([index(name) for name in target.classes])
+    own = audit_images.take(audit_images.thin(MAX_IMAGES_PER_CLASS * len(classes), classes))
+    generator = numpy_generator(models.seed, "intervention", "cues")
+    involved = sorted({index(name) for cell in target.cells for name in cell})
+    third = np.flatnonzero(~np.isin(audit_images.labels, involved))
+    # With two classes there is no third one; rings then come from all images.
+    donors = generator.choice(third if len(third) else len(audit_images.labels), size=len(own.labels))
+    removal = prepare_removal(own.images, audit_images.images[donors], generator)
+    # Removed in full: equal doses make cues comparable, but a fraction of the removal predicts a fraction of the effect.
+    return own, replace(removal, doses=dict.fromkeys(CUES, 1.0)), own.images

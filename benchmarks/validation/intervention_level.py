@@ -1,0 +1,176 @@
+"""The level of rounds of interventions that change nothing: tables resampled from predictions of control runs.
+
+All runs of a pool have one configuration and differ in their seeds, so that no arm made of them is better than another. A table
+draws the runs of the parent, which choose the target on one half of the images, and then fresh runs for the control and each arm.
+Its images are drawn anew, with replacement within each class. Rows and targets are judged as the product judges them.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.intervention_findings import Target, TargetKind
+from analysis.interventions.effects import TargetRule, judge_target, mark_target
+from analysis.interventions.halves import find_choosing
+from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.comparison import compare_arms
+from analysis.statistics.families import Scale
+from benchmarks.validation.statistics_simulation import REGIMES, World
+from trainables.seeds import numpy_generator
+
+ALPHA = 0.05
+MARGIN = 0.005
+POOL_SIZE = 60
+DIGITS_TEST_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundWorld:
+    """A round of arms that change nothing.
+
+    Attributes:
+        pool: "digits", or a regime of `REGIMES`.
+        num_arms: beside the control.
+        looks: numbers of seeds.
+        num_parent_seeds: runs of the parent, which choose the target.
+        has_old_control: whether the parent's runs are the control, instead of fresh ones, and the half that chose judges.
+    """
+
+    pool: str
+    num_arms: int
+    looks: tuple[int, ...]
+    num_parent_seeds: int = 5
+    has_old_control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a table without any effect claims.
+
+    Attributes:
+        macro_f1: whether a row of macro-F1 differs from zero.
+        target: whether a target does.
+        target_change: mean measured change of the target over the arms, at the first look.
+    """
+
+    macro_f1: bool
+    target: bool
+    target_change: float
+
+
+@cache
+def make_pool(name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return labels (N,) and predicted classes (R, N) of the runs of one configuration."""
+    if name == "digits":
+        return _train_on_digits()
+    world = World(seed_sd=REGIMES[name], num_seeds=POOL_SIZE, shifts=(0.0,))
+    (arm,) = world.draw(numpy_generator(0, "control runs", name))
+    return arm.labels, arm.predicted
+
+
+def _train_on_digits() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Train networks of one hidden layer on few of scikit-learn's digits, with different seeds."""
+    import warnings
+
+    from sklearn.datasets import load_digits
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    images, labels = load_digits(return_X_y=True)
+    order = numpy_generator(0, "digits").permutation(len(labels))
+    test, train = np.split(order, [round(DIGITS_TEST_SHARE * len(labels))])
+    train = train[:200]
+    predicted = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for seed in range(POOL_SIZE):
+            network = MLPClassifier((24,), max_iter=25, learning_rate_init=0.01, random_state=seed)
+            predicted.append(network.fit(images[train] / 16, labels[train]).predict(images[test] / 16))
+    return labels[test].astype(np.int64), np.stack(predicted).astype(np.int64)
+
+
+def measure_claims(world: RoundWorld, number: int) -> Claims:
+    """Return what one table claims; `number` seeds its draw."""
+    labels, pool = make_pool(world.pool)
+    generator = numpy_generator(number, "round", world.pool)
+    images = np.concatenate(
+        [generator.choice(own := np.flatnonzero(labels == c), size=len(own)) for c in np.unique(labels)]
+    )
+    num_fresh = world.looks[-1] * (world.num_arms + 1)
+    drawn = generator.permutation(len(pool))[: world.num_parent_seeds + num_fresh]
+    assert len(drawn) == world.num_parent_seeds + num_fresh, "the pool is too small"
+    runs = pool[drawn][:, images]
+    labels, parent, fresh = labels[images], runs[: world.num_parent_seeds], runs[world.num_parent_seeds :]
+    choosing = find_choosing(images, None, number)
+    target, names = _choose_target(labels[choosing], parent[:, choosing]), [str(c) for c in range(labels.max() + 1)]
+    judged = choosing if world.has_old_control else ~choosing
+    arms = [
+        _make_arm(f"arm {i}", labels[judged], part[:, judged])
+        for i, part in enumerate(np.split(fresh, world.num_arms + 1))
+    ]
+    if world.has_old_control:
+        arms[0] = _make_arm("control", labels[judged], parent[: world.looks[-1], judged])
+    return _judge(world, arms, target, names)
+
+
+def _choose_target(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> Target:
+    """Return the cell with the highest rate on the images that choose."""
+    num_classes = int(labels.max()) + 1
+    rates = {
+        (true, called): float((predicted[:, labels == true] == called).mean())
+        for true in range(num_classes)
+        for called in range(num_classes)
+        if true != called
+    }
+    true, called = max(rates, key=lambda cell: rates[cell])
+    return Target(kind=TargetKind.CELLS, classes=(str(true),), cells=((str(true), str(called)),))
+
+
+def _make_arm(name: str, labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> ArmPredictions:
+    return ArmPredictions(
+        name=name,
+        seeds=tuple(range(len(predicted))),
+        labels=labels,
+        # An image that was drawn several times counts as several images.
+        sample_ids=np.arange(len(labels)),
+        predicted=predicted,
+        num_classes=int(labels.max()) + 1,
+    )
+
+
+def _judge(world: RoundWorld, arms: list[ArmPredictions], target: Target, names: list[str]) -> Claims:
+    control, *others = arms
+    # Half of alpha for the rows and half for the targets, as `study.interventions.derived_spec` divides it.
+    rule = TargetRule(alpha=ALPHA / 2, num_targets=len(others), num_looks=len(world.looks), margin=MARGIN)
+    claimed, claimed_target, changes = False, False, []
+    for arm in others:
+        row_open, target_open = True, True
+        for look, num_seeds in enumerate(world.looks, 1):
+            one, base = (_first(side, num_seeds) for side in (arm, control))
+            if row_open:
+                row = compare_arms(
+                    one,
+                    base,
+                    margin=MARGIN,
+                    alpha=ALPHA / 2,
+                    num_rows=len(others),
+                    cost_ratio=None,
+                    look=look,
+                    num_looks=len(world.looks),
+                )
+                claimed |= row.verdict in (Verdict.BETTER, Verdict.WORSE)
+                row_open = row.verdict is Verdict.UNDECIDED
+            if target_open:
+                found = judge_target(mark_target(one, base, target, names), rule, Scale.DIFFERENCE)
+                claimed_target |= found.verdict in (Verdict.BETTER, Verdict.WORSE)
+                target_open = found.verdict is Verdict.UNDECIDED
+                if look == 1:
+                    changes.append(found.effect.estimate)
+    return Claims(macro_f1=claimed, target=claimed_target, target_change=float(np.mean(changes)))
+
+
+def _first(arm: ArmPredictions, number: int) -> ArmPredictions:
+    return replace(arm, seeds=arm.seeds[:number], predicted=arm.predicted[:number])

@@ -1,0 +1,129 @@
+"""interventions.json: what each intervention states before any of its test predictions is read, and the images that judge it.
+
+The file is written once, before the study exists. The spec holds its digest, so that a later change is shown as changed even if
+the file's own checksum was renewed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.intervention_findings import StatedIntervention, StatedInterventions, TargetEffect, TargetKind
+from analysis.interventions.effects import TargetRule, judge_target, mark_target
+from analysis.interventions.halves import find_choosing
+from analysis.statistics.families import Scale
+from search_spaces.designs import Contrast
+from study.confirmation.plan import Plan
+from study.spec.study_spec import StudySpec
+from study.state.checksums import read_changed_json
+from study.state.paths import INTERVENTIONS
+from trainables.damaged_files import DamagedFileError, decoding
+from trainables.records.store import Store
+
+_ADAPTER = TypeAdapter(StatedInterventions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadInterventions:
+    """What was stated, and whether it was changed after it was written, which every output shows."""
+
+    stated: StatedInterventions
+    is_changed: bool
+
+
+def digest_stated(stated: StatedInterventions) -> str:
+    """Return the first 32 hex digits of SHA-256 over the canonical JSON of what was stated."""
+    text = json.dumps(asdict(stated), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def dump_stated(stated: StatedInterventions) -> dict[str, Any]:
+    """Return the content of interventions.json."""
+    return dict(json.loads(json.dumps(asdict(stated))))
+
+
+def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:
+    """Return what a study's interventions stated; None for a study without interventions.
+
+    Raises:
+        DamagedFileError: if the file is missing, cannot be read, or does not fit the study's configurations.
+    """
+    if spec.intervene is None:
+        return None
+    data, is_intact = read_changed_json(store, INTERVENTIONS)
+    with decoding(f"{store.root}/{INTERVENTIONS}"):
+        stated = _ADAPTER.validate_json(json.dumps(data))
+    arms = [arm.name for arm in spec.arms()][1:]
+    if [found.arm for found in stated.interventions] != arms:
+        raise DamagedFileError(
+            f"{store.root}/{INTERVENTIONS} was changed after it was written, and cannot be followed: its interventions are not "
+            f"the study's ({', '.join(arms)})"
+        )
+    return ReadInterventions(stated=stated, is_changed=not is_intact or digest_stated(stated) != spec.intervene.stated)
+
+
+def restrict(evidence: Mapping[str, ArmEvidence], stated: StatedInterventions, arm: str) -> Mapping[str, ArmEvidence]:
+    """Return the evidence of an intervention and of the control on the images that judge it: the other half, or all if seen."""
+    first = next((found.predictions[0] for found in evidence.values() if found.predictions), None)
+    if first is None or stated.of_arm(arm).is_seen:
+        return evidence
+    choosing = find_choosing(first.sample_ids, first.groups, stated.half_seed)
+    judging = first.sample_ids[~choosing]
+    return {name: found.with_images(judging) for name, found in evidence.items()}
+
+
+def find_judged(
+    study_evidence: Mapping[str, ArmEvidence], read: ReadInterventions | None, contrast: Contrast
+) -> Mapping[str, ArmEvidence]:
+    """Return the evidence by which a row is judged: that of a study without interventions, or of one intervention."""
+    return study_evidence if read is None else restrict(study_evidence, read.stated, contrast.treatment_arms[0])
+
+
+def judge_cells(
+    stated: StatedIntervention,
+    contrast: Contrast,
+    evidence: Mapping[str, ArmEvidence],
+    plan: Plan,
+    class_names: Sequence[str],
+) -> TargetEffect | None:
+    """Return the change of an intervention's target cells at the first look that decides it, else at the last one so far.
+
+    Args:
+        stated: the intervention.
+        contrast: its row.
+        evidence: by arm, on the images that judge it.
+        plan: of the study.
+        class_names: K names.
+
+    Returns:
+        None for another kind of target, and before two seeds of the first look have finished in both arms.
+    """
+    if stated.target.kind is not TargetKind.CELLS:
+        return None
+    found = None
+    for look in plan.looks:
+        treatment, control = (evidence[arms[0]] for arms in (contrast.treatment_arms, contrast.control_arms))
+        failed = treatment.failed_seeds | control.failed_seeds
+        seeds = set(plan.seeds[:look]) - failed
+        if not seeds <= set(treatment.seeds) & set(control.seeds):
+            break
+        judged = seeds & set(treatment.finished().seeds) & set(control.finished().seeds)
+        if len(judged) < 2:
+            continue
+        both = [arm.with_seeds(judged).stacked() for arm in (treatment, control)]
+        shares = mark_target(both[0], both[1], stated.target, class_names)
+        found = judge_target(shares, target_rule(plan), Scale.DIFFERENCE)
+        if found.verdict is not Verdict.UNDECIDED:
+            break
+    return found
+
+
+def target_rule(plan: Plan) -> TargetRule:
+    """Return the rule for the targets, which have as much alpha as the plan's rows: each half of the round's."""
+    return TargetRule(alpha=plan.alpha, num_targets=len(plan.rows), num_looks=len(plan.looks), margin=plan.margin)

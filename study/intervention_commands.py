@@ -1,0 +1,190 @@
+"""What `study intervene` does: a round of interventions is stated, launched and compared, or an unfinished one continued."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+
+from analysis.findings.intervention_findings import Cell, StatedInterventions
+from analysis.findings.study_findings import to_plain
+from analysis.report.intervention_tables import build_stated_rich_table
+from search_spaces.errors import UserInputError
+from study import commands
+from study.cluster.connection import check_cluster, connect_cluster, count_devices
+from study.confirmation.evidence import is_confirmed
+from study.confirmation.stated_interventions import dump_stated
+from study.driver import prepare_again
+from study.inputs.preparation import Prepared, prepare_images
+from study.inputs.provenance import make_passport
+from study.interventions.derived_spec import derive_spec
+from study.interventions.diagnosing import choose_on_half
+from study.interventions.forecast import check_budget, forecast_cost
+from study.interventions.rounds import list_rounds, next_round
+from study.interventions.stating import propose, state_interventions
+from study.open_study import OpenStudy, create_to_drive, has_finished_search, load_study
+from study.results.findings import load_findings
+from study.spec.study_spec import StudySpec
+from study.state.paths import FINDINGS
+from trainables.records.store import Store
+
+NOTHING_FOUND = (
+    "nothing found on the test images that choose: no classes are confused more often than by chance or the tolerance, and no "
+    "audit fails, so there is nothing to try"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterveneOptions:
+    """The options of a new round.
+
+    Attributes:
+        target: TRUE:PREDICTED, a cell of the confusion matrix; None for what is found.
+        only: names of the interventions to try; empty for all that a finding asks for.
+        strength: of the class weights; None for the default.
+        device_seconds: most device-seconds that the round may take; None for no limit.
+        again: whether to begin another round after a finished one.
+        dry_run: whether to stop before anything is written.
+        as_json: whether to print what was stated or found as JSON.
+    """
+
+    target: str | None = None
+    only: tuple[str, ...] = ()
+    strength: float | None = None
+    device_seconds: float | None = None
+    again: bool = False
+    dry_run: bool = False
+    as_json: bool = False
+
+    @property
+    def begins_round(self) -> bool:
+        """Whether an option is given that applies to a new round alone."""
+        return bool(self.target or self.only or self.again) or (self.strength, self.device_seconds) != (None, None)
+
+
+def intervene(store: Store, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
+    """Try the interventions that the findings of a study ask for; continue a round that was stopped.
+
+    Args:
+        store: the study, analyzed.
+        options: of the round.
+        address: of the cluster, as of `connect_cluster`.
+        console: receives the progress and the tables.
+
+    Returns:
+        One message per arm that misses the gate, of which a round has none.
+
+    Raises:
+        UserInputError: if the study has no findings yet, or for options that do not fit.
+    """
+    parent = load_study(store)
+    load_findings(parent)
+    rounds = list_rounds(parent)
+    if rounds and not options.dry_run:
+        last = load_study(rounds[-1])
+        if not _has_ended(last):
+            return _continue(last, options, address=address, console=console)
+        if not options.again:
+            return _show(last, options, console)
+    return _begin(parent, options, address=address, console=console)
+
+
+def _has_ended(study: OpenStudy) -> bool:
+    """Whether a round has no trial left and has its findings, of whatever version."""
+    return has_finished_search(study) and is_confirmed(study) and study.store.exists(FINDINGS)
+
+
+def parse_target(text: str) -> Cell:
+    """Return the cell of "TRUE:PREDICTED"; raise UserInputError if `text` has another form."""
+    true, found, called = text.partition(":")
+    if not found or not true.strip() or not called.strip():
+        raise UserInputError(f"--target takes TRUE:PREDICTED, two classes such as cat:dog, but got {text!r}")
+    return true.strip(), called.strip()
+
+
+def _continue(last: OpenStudy, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
+    if options.begins_round:
+        raise UserInputError(
+            f"the round {last.store.root} has not ended; continue it with `study resume {last.store.root}` before another begins"
+        )
+    console.print(f"continues {last.store.root}", soft_wrap=True, highlight=False, markup=False)
+    return commands.resume(
+        Store(last.store.root),
+        address=address,
+        num_trials=None,
+        device_seconds=None,
+        allow_changed=False,
+        whole=True,
+        console=console,
+    )
+
+
+def _show(last: OpenStudy, options: InterveneOptions, console: Console) -> list[str]:
+    if options.begins_round:
+        raise UserInputError(
+            f"the round {last.store.root} is finished; add --again to begin another one, at half its alpha"
+        )
+    found = load_findings(last).interventions
+    assert found is not None
+    if options.as_json:
+        print(json.dumps(to_plain(asdict(found)), indent=1, allow_nan=False))
+        return []
+    commands.print_interventions(found, console)
+    console.print(
+        f"the round {last.store.root} is finished; --again begins another one, at half its alpha",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    return []
+
+
+def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
+    target = None if options.target is None else parse_target(options.target)
+    number, store = next_round(parent)
+    prepared = prepare_again(parent)
+
+    def say(step: str) -> None:
+        if not options.as_json:
+            console.print(f"diagnosis: {step}", soft_wrap=True, highlight=False, markup=False)
+
+    choosing = choose_on_half(parent, prepared.image_set, target, say)
+    proposals = propose(choosing.diagnosis, options.only, options.strength)
+    if not proposals:
+        console.print(NOTHING_FOUND, soft_wrap=True, highlight=False, markup=False)
+        return []
+    check_budget(parent, choosing.source, proposals, options.device_seconds)
+    stated = state_interventions(parent, choosing, proposals, number=number, on_step=say)
+    name = store.root.rpartition("/")[2]
+    spec, text = derive_spec(parent, choosing, stated, name)
+    if options.as_json and options.dry_run:
+        print(json.dumps(dump_stated(stated), indent=1, allow_nan=False))
+        return []
+    console.print(build_stated_rich_table(stated))
+    cost = forecast_cost(parent, choosing.source, proposals)
+    console.print(f"{name}: {cost.describe()}", soft_wrap=True, highlight=False, markup=False)
+    if options.dry_run:
+        console.print("dry run, nothing written")
+        return []
+    return _launch(store, spec, text, stated, _prepare(spec, prepared), address=address, console=console)
+
+
+def _prepare(spec: StudySpec, parent: Prepared) -> Prepared:
+    """Return the data of a round: the parent's images and splits, with the settings of the round."""
+    return prepare_images(spec, parent.image_set, parent.splits, parent.weights)
+
+
+def _launch(
+    store: Store,
+    spec: StudySpec,
+    text: str,
+    stated: StatedInterventions,
+    prepared: Prepared,
+    *,
+    address: str | None,
+    console: Console,
+) -> list[str]:
+    with connect_cluster(address) as cluster:
+        max_concurrent = check_cluster(spec, cluster)
+        passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster, max_concurrent))
+        with create_to_drive(store, spec, text, passport, interventions=dump_stated(stated)) as opened:
+            return commands.drive(opened, prepared, cluster, max_concurrent, whole=True, console=console)

@@ -1,0 +1,105 @@
+"""The study of a round of interventions: an ordinary study with given configurations, the winner and one per intervention."""
+
+from typing import Any
+
+import tomli_w
+
+from analysis.findings.intervention_findings import StatedInterventions
+from analysis.interventions.registry import CONTROL
+from search_spaces.config import Value
+from study.confirmation.stated_interventions import digest_stated
+from study.interventions.diagnosing import Choosing
+from study.open_study import OpenStudy
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
+
+# Keys of [search] that apply to a search, which a study of given configurations has none of.
+SEARCH_ONLY = (
+    *("factor", "allocation", "num_trials", "device_seconds", "sampler", "warm_start", "epoch_cost", "asha", "ranges"),
+    "fixed",
+)
+GROUP_SETTINGS = ("weighted_group", "hard_group")
+
+
+def round_alpha(alpha: float, number: int) -> float:
+    """Return the error rate of one round: half of what the rounds before it left, so that all rounds together keep `alpha`."""
+    return alpha / float(2**number)
+
+
+def total_alpha(spec: StudySpec) -> float:
+    """Return the error rate of all rounds of interventions in a study, which may be a round itself."""
+    return spec.confirm.alpha if spec.intervene is None else spec.intervene.alpha
+
+
+def derive_spec(parent: OpenStudy, choosing: Choosing, stated: StatedInterventions, name: str) -> tuple[StudySpec, str]:
+    """Return the spec of the study that tries the interventions, and its TOML text.
+
+    The control is the winner's configuration. Half of the round's alpha belongs to the rows of macro-F1 and half to the targets.
+
+    Args:
+        parent: the study whose findings asked for them.
+        choosing: its winner.
+        stated: what the interventions state.
+        name: of the new study.
+
+    Raises:
+        UserInputError: if the changes of an intervention do not fit the study.
+    """
+    data = parent.spec.model_dump(exclude_none=True)
+    alpha = total_alpha(parent.spec)
+    data["name"] = name
+    for key in ("design", "gate", "plan"):
+        data.pop(key, None)
+    data["search"] = {key: value for key, value in data["search"].items() if key not in SEARCH_ONLY}
+    winner = dict(choosing.source.config.hyperparameters)
+    data["configurations"] = {
+        CONTROL: winner,
+        **{found.arm: change_configuration(winner, found.changes) for found in stated.interventions},
+    }
+    used = [
+        configuration.get(setting) for configuration in data["configurations"].values() for setting in GROUP_SETTINGS
+    ]
+    used += [data["train"].get(setting) for setting in GROUP_SETTINGS]
+    groups = {name: list(classes) for name, classes in parent.spec.analyze.groups.items() if name in used}
+    if choosing.diagnosis.confused:
+        groups[choosing.diagnosis.group] = list(choosing.diagnosis.confused)
+    data["analyze"] |= {"num_panels": 0, "num_audit_images": 0, "groups": groups}
+    data["confirm"] |= {"top_k": 1, "intervals": "planned", "alpha": round_alpha(alpha, stated.round) / 2}
+    data["resources"] |= {kind: _devices(parent, choosing, data["configurations"], kind) for kind in ("cpu", "gpu")}
+    data["model"]["arguments"] = _keep_arguments(data["model"]["arguments"], data["configurations"])
+    data["intervene"] = {
+        "parent": stated.parent,
+        "round": stated.round,
+        "alpha": alpha,
+        "stated": digest_stated(stated),
+    }
+    return validate_spec(data, where=name), tomli_w.dumps(data)
+
+
+def change_configuration(configuration: dict[str, Value], changes: dict[str, Value]) -> dict[str, Value]:
+    """Return a configuration with changes; without the strength of class weights where there are none."""
+    changed = {**configuration, **changes}
+    if changed.get("class_weighting") == "none":
+        changed.pop("class_weight_strength", None)
+    return changed
+
+
+def _devices(parent: OpenStudy, choosing: Choosing, configurations: dict[str, Any], kind: str) -> Any:
+    """Return the devices of a trial: the parent's number, or by arm that of the parent's arm with the same backbone."""
+    value = getattr(parent.spec.resources, kind)
+    if not isinstance(value, dict):
+        return value
+    own = choosing.source.config.arm
+    by_backbone = {str(arm.space.values_of("backbone")): value[arm.name] for arm in reversed(parent.spec.arms())}
+    return {
+        name: value[own]
+        if configuration["backbone"] == configurations[CONTROL]["backbone"]
+        else by_backbone.get(str((configuration["backbone"],)), max(value.values()))
+        for name, configuration in configurations.items()
+    }
+
+
+def _keep_arguments(arguments: dict[str, Any], configurations: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of models without the tables of backbones that no configuration has."""
+    named = {configuration["backbone"] for configuration in configurations.values()}
+    return {name: value for name, value in arguments.items() if not isinstance(value, dict) or name in named}

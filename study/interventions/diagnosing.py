@@ -1,0 +1,234 @@
+"""The diagnosis of a study's winner on the half of the test images that chooses, as interventions need it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.audits.color_losses import bound_color_losses, measure_color_losses
+from analysis.audits.confused_images import ComputeLogits
+from analysis.audits.ring_audit import judge_ring, measure_rings
+from analysis.audits.ring_swaps import Images
+from analysis.audits.swap_effects import AuditImages
+from analysis.classes.class_scores import compute_class_scores
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.arm_scores import compute_arm_confusions
+from analysis.findings.arm_findings import ArmAudits, ArmConfusions, ArmFinding
+from analysis.findings.intervention_findings import Cell
+from analysis.findings.study_findings import Findings
+from analysis.interventions.halves import find_choosing
+from analysis.interventions.intervention import ChoosingModels, Diagnosis
+from analysis.interventions.target_predictions import make_classifier
+from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1
+from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
+from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.space import CategoricalParameter
+from study.confirmation.evidence import load_evidence, require_plan
+from study.open_study import OpenStudy
+from study.results.audits import MAX_PAIRS, choose_audit_images, find_causes, rank_confusions
+from study.results.confirmed_models import make_logits
+from study.results.findings import load_findings
+from study.spec.spaces import make_base_space
+from trainables.data.images import ImageSet
+from trainables.records.record import TrialRecord
+
+CONFIDENCE = 0.95
+# Images of the audits and of the predictions where the study has no audit of its own.
+NUM_AUDIT_IMAGES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choosing:
+    """The winner of a study, as the images that choose show it.
+
+    Attributes:
+        source: the search trial whose configuration is the control.
+        diagnosis: of the winner on these images.
+        models: of the winner.
+        choosing: (n,) sample ids of these images.
+        judging: (m,) sample ids of the other test images.
+        judging_labels: (m,) their classes.
+        labels: (N,) classes of all test images.
+        is_divided: whether the two differ; test sets with fewer than two images of a class in a half are not divided.
+    """
+
+    source: TrialRecord
+    diagnosis: Diagnosis
+    models: ChoosingModels
+    choosing: IntArray
+    judging: IntArray
+    judging_labels: IntArray
+    labels: IntArray
+    is_divided: bool
+
+
+def choose_on_half(
+    study: OpenStudy, image_set: ImageSet, target: Cell | None, on_step: Callable[[str], None] = lambda _: None
+) -> Choosing:
+    """Return the winner with its diagnosis on the half of the test images that chooses.
+
+    The winner is the arm with the highest macro-F1 there, mean over seeds.
+
+    Args:
+        study: analyzed.
+        image_set: of the study.
+        target: cell of the confusion matrix that the user names, instead of those that are found; None to find them.
+        on_step: called with the name of each step as it begins.
+
+    Raises:
+        UserInputError: if the study has not been analyzed, or has no class of the target.
+    """
+    load_findings(study)
+    plan = require_plan(study)
+    evidence = {name: found.finished() for name, found in load_evidence(study, plan).items()}
+    evidence = {name: found for name, found in evidence.items() if found.runs}
+    first = next(iter(evidence.values())).predictions[0]
+    is_choosing = find_choosing(first.sample_ids, first.groups, study.spec.seed)
+    fewest = min(
+        int(np.bincount(first.labels[part], minlength=image_set.num_classes).min())
+        for part in (is_choosing, ~is_choosing)
+    )
+    is_divided = fewest >= 2
+    if not is_divided:
+        is_choosing = np.ones_like(is_choosing)
+    choosing = first.sample_ids[is_choosing]
+    halves = {name: found.with_images(choosing) for name, found in evidence.items()}
+    winner = max(halves, key=lambda name: _macro_f1(halves[name]))
+    judging = ~is_choosing if is_divided else is_choosing
+    diagnosis, models = _diagnose(study, halves[winner], image_set, target, on_step)
+    return Choosing(
+        source=halves[winner].source,
+        diagnosis=diagnosis,
+        models=models,
+        choosing=choosing,
+        judging=first.sample_ids[judging],
+        judging_labels=first.labels[judging],
+        labels=first.labels,
+        is_divided=is_divided,
+    )
+
+
+def diagnose_from_findings(study: OpenStudy, findings: Findings, native_size: int) -> Diagnosis:
+    """Return the diagnosis of the winner by the findings of the whole test split: a forecast of what `choose_on_half` finds.
+
+    Args:
+        study: analyzed.
+        findings: of the study.
+        native_size: side of its images in pixels.
+    """
+    arm: ArmFinding = max(findings.arms, key=lambda found: found.test_macro_f1.estimate)
+    source = study.book.get("search", arm.trial_id)
+    return _make_diagnosis(study, source, findings.class_names, arm, arm, None, native_size)
+
+
+def check_target(target: Cell, class_names: tuple[str, ...]) -> None:
+    """Raise UserInputError if a cell that the user names is not one of the confusion matrix."""
+    unknown = [f"{name!r}{nearest_name(name, class_names)}" for name in target if name not in class_names]
+    if unknown:
+        raise UserInputError(f"--target takes TRUE:PREDICTED, but there is no class {', no class '.join(unknown)}")
+    if target[0] == target[1]:
+        raise UserInputError(f"--target takes two different classes, but got {target[0]!r} twice")
+
+
+def _macro_f1(evidence: ArmEvidence) -> float:
+    arm = evidence.stacked()
+    return float(compute_macro_f1(arm.labels, arm.predicted, arm.num_classes).mean())
+
+
+def _diagnose(
+    study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, target: Cell | None, on_step: Callable[[str], None]
+) -> tuple[Diagnosis, ChoosingModels]:
+    names = image_set.class_names
+    if target is not None:
+        check_target(target, names)
+    arm = evidence.stacked()
+    on_step(f"{evidence.arm}, {len(arm.labels)} images that choose: confusions")
+    confusions = compute_arm_confusions(arm, compute_class_scores(arm, names, CONFIDENCE), {}, None)
+    number = study.spec.analyze.num_audit_images
+    ids = choose_audit_images(arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed)
+    images = AuditImages(
+        images=image_set.images[ids],
+        labels=image_set.labels[ids],
+        class_names=names,
+        masks=None if image_set.masks is None else image_set.masks[ids],
+    )
+    models = ChoosingModels(
+        audit_images=images, compute_logits=_load_lazily(study, evidence, len(names)), seed=study.spec.seed
+    )
+    audits = ArmAudits()
+    if number:
+        audits = _audit(study, evidence, image_set, models, rank_confusions(confusions), target, on_step)
+    native_size = image_set.images.shape[1]
+    return _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size), models
+
+
+def _load_lazily(study: OpenStudy, evidence: ArmEvidence, num_classes: int) -> ComputeLogits:
+    """Return the logits of the arm's models, which are loaded when they are first needed."""
+    loaded: list[ComputeLogits] = []
+
+    def compute(images: Images) -> FloatArray:
+        if not loaded:
+            loaded.append(make_logits(study, evidence.runs, num_classes))
+        return loaded[0](images)
+
+    return compute
+
+
+def _audit(
+    study: OpenStudy,
+    evidence: ArmEvidence,
+    image_set: ImageSet,
+    models: ChoosingModels,
+    cells: tuple[Cell, ...],
+    target: Cell | None,
+    on_step: Callable[[str], None],
+) -> ArmAudits:
+    """Return the audits that interventions ask for: rings, color, and the root causes of the strongest confusions."""
+    names, classify = image_set.class_names, make_classifier(models.compute_logits)
+    on_step(f"{evidence.arm}: ring and color audits of the images that choose")
+    rings = measure_rings(classify, models.audit_images, seed=study.spec.seed)
+    colors = measure_color_losses(classify, models.audit_images)
+    audits = ArmAudits(ring_audits=tuple(map(judge_ring, rings)), colour_losses=bound_color_losses(colors))
+    chosen = [target] if target is not None else list(cells)
+    strongest = list(dict.fromkeys(frozenset(cell) for cell in chosen))[:MAX_PAIRS]
+    explained = [(names.index(t), names.index(p)) for t, p in chosen if frozenset((t, p)) in strongest]
+    if len(names) < 3 or not explained:
+        return audits
+    on_step(f"{evidence.arm}: root causes on the images that choose")
+    return replace(audits, root_causes=find_causes(study, evidence, image_set, explained))
+
+
+def _make_diagnosis(
+    study: OpenStudy,
+    source: TrialRecord,
+    class_names: tuple[str, ...],
+    confusions: ArmConfusions,
+    audits: ArmAudits,
+    target: Cell | None,
+    native_size: int,
+) -> Diagnosis:
+    configuration = complete_configuration(source.config)
+    return Diagnosis(
+        class_names=class_names,
+        configuration=configuration,
+        cells=(target,) if target is not None else rank_confusions(confusions),
+        confusions=confusions,
+        audits=audits,
+        backbones=_list_other_backbones(study, str(configuration["backbone"])),
+        native_size=native_size,
+        is_named=target is not None,
+    )
+
+
+def complete_configuration(config: TrialConfig) -> dict[str, Value]:
+    """Return every setting of a configuration, those with their earlier behavior included."""
+    return {**EARLIER_BEHAVIOR, **config.fixed, **config.hyperparameters}
+
+
+def _list_other_backbones(study: OpenStudy, own: str) -> tuple[str, ...]:
+    """Return the other backbones of the study's arms, then those of its space."""
+    found = [str(value) for arm in study.spec.arms() for value in arm.space.values_of("backbone")]
+    space = make_base_space(study.spec.search)
+    if "backbone" in space.names and isinstance(parameter := space["backbone"], CategoricalParameter):
+        found += [str(choice) for choice in parameter.choices]
+    return tuple(name for name in dict.fromkeys(found) if name != own)

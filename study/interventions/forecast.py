@@ -1,0 +1,102 @@
+"""What a round of interventions would train and cost, from the records of the parent; and what fits a budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from analysis.findings.study_findings import Findings
+from analysis.report.number_formats import format_seconds
+from search_spaces.errors import UserInputError
+from study.interventions.diagnosing import diagnose_from_findings
+from study.interventions.stating import Proposal, propose
+from study.open_study import OpenStudy
+from trainables.records.record import TrialRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundCost:
+    """The cost of a round.
+
+    Attributes:
+        num_trials: of the control and all arms, to the first look.
+        first_seconds: device-seconds to the first look.
+        last_seconds: device-seconds if every arm needs the last look.
+    """
+
+    num_trials: int
+    first_seconds: float
+    last_seconds: float
+
+    def describe(self) -> str:
+        """Return the cost in words."""
+        first, last = format_seconds(self.first_seconds), format_seconds(self.last_seconds)
+        more = "" if last == first else f", at most {last} to the last look"
+        return f"{self.num_trials} trials, about {first} of device time{more}"
+
+
+def forecast_cost(study: OpenStudy, source: TrialRecord, proposals: Sequence[Proposal]) -> RoundCost:
+    """Return the cost of the control and the proposals: one trial each, and one per seed of a look.
+
+    The cost of a trial is the mean of the parent's confirmation trials with the same backbone, else of all of them.
+
+    Args:
+        study: the parent.
+        source: the search trial of the winner.
+        proposals: the interventions.
+    """
+    own = str(source.config["backbone"])
+    backbones = [own, *(str(proposal.changes.get("backbone", own)) for proposal in proposals)]
+    seconds = sum(_mean_seconds(study, backbone) for backbone in backbones)
+    first, last = study.spec.confirm.looks[0], study.spec.confirm.looks[-1]
+    return RoundCost(
+        num_trials=len(backbones) * (1 + first), first_seconds=(1 + first) * seconds, last_seconds=(1 + last) * seconds
+    )
+
+
+def check_budget(
+    study: OpenStudy, source: TrialRecord, proposals: Sequence[Proposal], device_seconds: float | None
+) -> None:
+    """Raise UserInputError, with the interventions that fit, if the last look would cost more than the budget."""
+    if device_seconds is None:
+        return
+    cost = forecast_cost(study, source, proposals)
+    if cost.last_seconds <= device_seconds:
+        return
+    fitting: list[Proposal] = []
+    for proposal in proposals:
+        if forecast_cost(study, source, [*fitting, proposal]).last_seconds <= device_seconds:
+            fitting.append(proposal)
+    advice = "none of them fits; give a larger budget"
+    if fitting:
+        advice = f"these would fit: {' '.join(f'--only {proposal.intervention.name}' for proposal in fitting)}"
+    raise UserInputError(
+        f"{len(proposals)} interventions and the control need up to {cost.last_seconds:.0f} device-seconds, but --device-seconds "
+        f"is {device_seconds:g}; {advice}"
+    )
+
+
+def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str:
+    """Return a line about what `study intervene` would try and cost.
+
+    Args:
+        study: analyzed.
+        findings: of the study.
+        native_size: side of its images in pixels.
+    """
+    diagnosis = diagnose_from_findings(study, findings, native_size)
+    try:
+        proposals = propose(diagnosis)
+    except UserInputError as error:
+        return f"study intervene cannot be forecast: {error}"
+    if not proposals:
+        return "study intervene has nothing to try: no classes are confused, and no audit fails"
+    winner = max(findings.arms, key=lambda arm: arm.test_macro_f1.estimate)
+    cost = forecast_cost(study, study.book.get("search", winner.trial_id), proposals)
+    names = ", ".join(proposal.intervention.name for proposal in proposals)
+    return f"next: study intervene {study.store.root} would try {names}: {cost.describe()}"
+
+
+def _mean_seconds(study: OpenStudy, backbone: str) -> float:
+    records = [record for record in study.book.of_stage("confirmation") if record.device_seconds > 0]
+    same = [record.device_seconds for record in records if record.config.get("backbone", "") == backbone]
+    return fmean(same or [record.device_seconds for record in records] or [0.0])

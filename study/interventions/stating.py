@@ -1,0 +1,167 @@
+"""What the interventions of a round state before they are tried: reason, changes, target, prediction, and its refutation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.findings.intervention_findings import (
+    Prediction,
+    StatedIntervention,
+    StatedInterventions,
+    Target,
+    TargetKind,
+)
+from analysis.interventions.halves import MIN_TARGET_IMAGES
+from analysis.interventions.intervention import Diagnosis, Intervention, Reason
+from analysis.interventions.registry import load_interventions
+from search_spaces.config import Value
+from search_spaces.errors import UserInputError, nearest_name
+from study.confirmation.read_count import count_test_reads
+from study.interventions.diagnosing import Choosing
+from study.interventions.rounds import list_rounds
+from study.open_study import OpenStudy
+from study.spec.settings import SETTINGS
+from study.state.record_book import now_utc
+
+STRENGTH = "class_weight_strength"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An intervention that is to be tried.
+
+    Attributes:
+        intervention: of the registry.
+        reason: the finding that asks for it.
+        changes: settings that it changes, with their new values.
+    """
+
+    intervention: Intervention
+    reason: Reason
+    changes: Mapping[str, Value]
+
+
+def propose(diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | None = None) -> tuple[Proposal, ...]:
+    """Return the interventions that the diagnosis asks for and that change something, in the order of the registry.
+
+    Args:
+        diagnosis: of the control.
+        only: names of the interventions to try, whether a finding asks for them or not; all by default.
+        strength: of the class weights; None for that of the registry.
+
+    Raises:
+        UserInputError: listing everything that is wrong with the names, the changes and the strength.
+    """
+    known = load_interventions()
+    problems = [f"there is no intervention {name!r}{nearest_name(name, known)}" for name in only if name not in known]
+    found = []
+    for name, intervention in known.items():
+        reason = intervention.find_reason(diagnosis)
+        if (only and name not in only) or (reason is None and name not in only):
+            continue
+        changes = intervention.make_changes(diagnosis)
+        if changes is not None and strength is not None and STRENGTH in changes:
+            changes = {**changes, STRENGTH: strength}
+        problem = _find_problem(changes, diagnosis)
+        if problem and (name in only or changes):
+            problems.append(f"{name}: {problem}")
+        elif changes:
+            stated = reason or Reason(
+                symptom="no finding asks for it", diagnosis="not known", verdict="named by the user"
+            )
+            found.append(Proposal(intervention=intervention, reason=stated, changes=changes))
+    if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
+        problems.append("--strength is that of weighted_loss, which is not tried; remove it")
+    if problems:
+        raise UserInputError("\n- ".join(["the interventions cannot be tried:", *problems]))
+    return tuple(found)
+
+
+def _find_problem(changes: Mapping[str, Value] | None, diagnosis: Diagnosis) -> str:
+    """Return why the changes cannot be tried; "" if they can."""
+    if changes is None:
+        return "there is nothing to change in this study"
+    unknown = [f"{name!r}{nearest_name(name, SETTINGS)}" for name in changes if name not in SETTINGS]
+    if unknown:
+        return f"there is no setting {', '.join(unknown)}"
+    try:
+        checked = {name: SETTINGS[name].check(value) for name, value in changes.items()}
+    except UserInputError as error:
+        return str(error)
+    if checked.get(STRENGTH) == 0:
+        return f"{STRENGTH} = 0 changes no weight, so 0 < {STRENGTH} <= 1 must hold"
+    if all(diagnosis.configuration.get(name) == value for name, value in checked.items()):
+        return "the control has these settings already"
+    return ""
+
+
+def state_interventions(
+    study: OpenStudy,
+    choosing: Choosing,
+    proposals: Sequence[Proposal],
+    *,
+    number: int,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> StatedInterventions:
+    """Return what the interventions state, with the predictions measured on the images that choose.
+
+    Args:
+        study: the parent.
+        choosing: its winner.
+        proposals: of `propose`.
+        number: of the round, from 1.
+        on_step: called with the name of each step as it begins.
+    """
+    stated = []
+    for proposal in proposals:
+        on_step(f"prediction of {proposal.intervention.name}")
+        stated.append(_state(choosing, proposal))
+    return StatedInterventions(
+        created=now_utc(),
+        parent=study.store.root,
+        round=number,
+        source_arm=choosing.source.config.arm,
+        source_trial_id=choosing.source.trial_id,
+        half_seed=study.spec.seed,
+        num_choosing=len(choosing.choosing),
+        num_judging=len(choosing.judging),
+        interventions=tuple(stated),
+        earlier_test_reads=sum(count_test_reads(store) for store in (study.store, *list_rounds(study))),
+    )
+
+
+def _state(choosing: Choosing, proposal: Proposal) -> StatedIntervention:
+    intervention, diagnosis = proposal.intervention, choosing.diagnosis
+    target = intervention.choose_target(diagnosis)
+    try:
+        prediction = intervention.predict(target, diagnosis, choosing.models)
+    except UserInputError as error:
+        prediction = Prediction(effect=None, basis=f"it could not be measured: {error}")
+    classes = [diagnosis.class_names.index(name) for name in target.classes]
+    judging = int(np.isin(choosing.judging_labels, classes).sum())
+    is_seen = diagnosis.is_named or not choosing.is_divided or judging < MIN_TARGET_IMAGES
+    if is_seen:
+        judging = int(np.isin(choosing.labels, classes).sum())
+    return StatedIntervention(
+        arm=intervention.name,
+        title=intervention.title,
+        symptom=proposal.reason.symptom,
+        diagnosis=proposal.reason.diagnosis,
+        verdict=proposal.reason.verdict,
+        changes=dict(proposal.changes),
+        target=target,
+        spares=intervention.spares,
+        prediction=prediction,
+        refuted_by=describe_refutation(target, prediction),
+        is_seen=is_seen,
+        num_target_images=judging,
+    )
+
+
+def describe_refutation(target: Target, prediction: Prediction) -> str:
+    """Return what would refute a prediction or, without one, the advice."""
+    what = "the rate of these cells" if target.kind is TargetKind.CELLS else f"the {target.kind}"
+    if prediction.effect is None:
+        return f"{what} does not fall"
+    return f"{what} rises, or changes otherwise than predicted by more than both intervals together allow"

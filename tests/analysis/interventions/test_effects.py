@@ -1,0 +1,170 @@
+"""Effects of interventions: targets, collateral, predictions, the recommendation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.interval import Interval
+from analysis.findings.intervention_findings import (
+    InterventionEffect,
+    Outcome,
+    Prediction,
+    StatedIntervention,
+    Target,
+    TargetEffect,
+    TargetKind,
+)
+from analysis.interventions.effects import (
+    PairedShares,
+    TargetRule,
+    find_collateral,
+    judge_prediction,
+    judge_target,
+    mark_target,
+    recommend,
+)
+from analysis.statistics.arm_predictions import ArmPredictions
+from analysis.statistics.families import Scale
+from search_spaces.errors import UserInputError
+from trainables.seeds import numpy_generator
+
+NAMES = ("cat", "dog", "ship")
+TARGET = Target(kind=TargetKind.CELLS, classes=("cat",), cells=(("cat", "dog"),))
+RULE = TargetRule(alpha=0.05, num_targets=2, num_looks=1, margin=0.01)
+
+
+def make_arm(name: str, confused: float, lost: float = 0.0, num_seeds: int = 4, size: int = 300) -> ArmPredictions:
+    """Return predictions that call a share of the cats dogs and a share of the ships cats, the same images in every arm."""
+    labels = np.repeat([0, 1, 2], size).astype(np.int64)
+    hardness = numpy_generator(0, "hardness").random(len(labels))
+    predicted = np.tile(labels, (num_seeds, 1))
+    for seed in range(num_seeds):
+        noisy = (hardness + numpy_generator(seed, name).normal(0, 0.02, len(labels))) % 1
+        predicted[seed, (labels == 0) & (noisy < confused)] = 1
+        predicted[seed, (labels == 2) & (noisy < lost)] = 0
+    return ArmPredictions(
+        name=name,
+        seeds=tuple(range(num_seeds)),
+        labels=labels,
+        sample_ids=np.arange(len(labels)),
+        predicted=predicted,
+        num_classes=3,
+    )
+
+
+def test_the_target_is_the_share_of_its_classes_in_its_cells() -> None:
+    treatment, control = make_arm("a", 0.1), make_arm("b", 0.3)
+    found = judge_target(mark_target(treatment, control, TARGET, NAMES), RULE, Scale.DIFFERENCE)
+    cats = control.labels == 0
+    assert found.control == pytest.approx((control.predicted[:, cats] == 1).mean())
+    assert found.treatment == pytest.approx((treatment.predicted[:, cats] == 1).mean())
+    assert found.effect.estimate == pytest.approx(found.treatment - found.control)
+    assert found.effect.low < found.effect.estimate < found.effect.high < 0
+    assert found.verdict is Verdict.BETTER
+    assert (found.num_seeds, found.num_images, found.confidence) == (4, 300, 0.975)
+
+
+def test_a_rise_is_worse_and_swapped_arms_mirror_the_effect() -> None:
+    better = judge_target(mark_target(make_arm("a", 0.1), make_arm("b", 0.3), TARGET, NAMES), RULE, Scale.DIFFERENCE)
+    worse = judge_target(mark_target(make_arm("b", 0.3), make_arm("a", 0.1), TARGET, NAMES), RULE, Scale.DIFFERENCE)
+    assert worse.verdict is Verdict.WORSE
+    assert (worse.effect.low, worse.effect.high) == pytest.approx((-better.effect.high, -better.effect.low))
+
+
+def test_the_change_of_a_gap_stays_within_what_is_possible() -> None:
+    labels, generator = np.zeros(20, dtype=np.int64), numpy_generator(0, "gaps")
+    gaps = [generator.integers(-1, 2, (2, 20)).astype(float) + shift for shift in (0.0, np.array([[-1.0], [1.0]]))]
+    shares = PairedShares(treatment=gaps[0], control=gaps[1], labels=labels)
+    found = judge_target(shares, RULE, Scale.UNBOUNDED)
+    assert (found.effect.low, found.effect.high) == (-2, 2)
+    assert found.verdict is Verdict.UNDECIDED
+
+
+def test_arms_with_other_seeds_do_not_pair() -> None:
+    with pytest.raises(UserInputError, match="same seeds"):
+        mark_target(make_arm("a", 0.1), make_arm("b", 0.3, num_seeds=3), TARGET, NAMES)
+
+
+def test_collateral_is_the_largest_loss_outside_the_target() -> None:
+    loss = find_collateral(make_arm("a", 0.1, lost=0.2), make_arm("b", 0.3), ("cat", "dog"), NAMES, 0.95)
+    assert loss is not None
+    assert loss.class_name == "ship"
+    assert loss.effect.high < 0
+    assert find_collateral(make_arm("a", 0.1), make_arm("b", 0.3), NAMES, NAMES, 0.95) is None
+
+
+def make_target_effect(estimate: float, width: float = 0.02, verdict: Verdict = Verdict.BETTER) -> TargetEffect:
+    return TargetEffect(
+        effect=Interval(estimate=estimate, low=estimate - width, high=estimate + width),
+        treatment=0.1,
+        control=0.1 - estimate,
+        verdict=verdict,
+        confidence=0.95,
+        num_seeds=4,
+        num_images=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ("predicted", "measured", "outcome"),
+    [
+        (None, make_target_effect(-0.1), Outcome.NONE),
+        (-0.1, make_target_effect(-0.11), Outcome.HELD),
+        (-0.1, make_target_effect(-0.2), Outcome.REFUTED),
+        (-0.1, make_target_effect(-0.01), Outcome.REFUTED),
+        (-0.03, make_target_effect(0.03, verdict=Verdict.WORSE), Outcome.REFUTED),
+        (-0.02, make_target_effect(-0.01, verdict=Verdict.UNDECIDED), Outcome.UNDECIDED),
+        (-0.1, None, Outcome.UNDECIDED),
+    ],
+)
+def test_predictions_hold_or_are_refuted(
+    predicted: float | None, measured: TargetEffect | None, outcome: Outcome
+) -> None:
+    effect = None if predicted is None else Interval(estimate=predicted, low=predicted - 0.03, high=predicted + 0.03)
+    assert judge_prediction(Prediction(effect=effect, basis="test"), measured) is outcome
+
+
+def make_effect(arm: str, macro_f1: float, verdict: Verdict, target: TargetEffect) -> InterventionEffect:
+    stated = StatedIntervention(
+        arm=arm,
+        title=arm,
+        symptom="",
+        diagnosis="",
+        verdict="MATERIAL",
+        changes={},
+        target=TARGET,
+        spares="",
+        prediction=Prediction(effect=None, basis=""),
+        refuted_by="",
+        is_seen=False,
+        num_target_images=300,
+    )
+    return InterventionEffect(
+        stated=stated,
+        macro_f1=Interval(estimate=macro_f1, low=macro_f1 - 0.01, high=macro_f1 + 0.01),
+        macro_f1_verdict=verdict,
+        target=target,
+        outcome=Outcome.NONE,
+        collateral=None,
+        ring_gap=None,
+        cost_ratio=1.0,
+        device_seconds=1.0,
+        note="",
+    )
+
+
+def test_the_best_macro_f1_is_recommended_and_a_target_counts_only_without_loss() -> None:
+    reached, open_target = make_target_effect(-0.1), make_target_effect(-0.1, verdict=Verdict.UNDECIDED)
+    better = make_effect("better", 0.02, Verdict.BETTER, open_target)
+    on_target = make_effect("on_target", 0.03, Verdict.UNDECIDED, reached)
+    losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
+    open_one = make_effect("open", 0.03, Verdict.UNDECIDED, open_target)
+    assert recommend([losing, on_target, better, open_one], 0.005)[0] == "better"
+    assert recommend([losing, on_target, open_one], 0.005)[0] == "on_target"
+    arm, reason = recommend([losing, open_one], 0.005)
+    assert arm == ""
+    assert reason.startswith("Nothing helped")
+    unmeasured = replace(better, macro_f1=None, macro_f1_verdict=None)
+    assert recommend([unmeasured], 0.005)[0] == ""

@@ -1,0 +1,153 @@
+"""Studies of interventions without Ray and training: simulated curves, real records, and planted confusions."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+
+from analysis.classes import directed_confusions
+from analysis.report.figures import figure_to_png
+from analysis.report.intervention_figures import plot_interventions
+from study import commands, intervention_commands
+from study import driver as driver_module
+from study.confirmation.predictions_on_test import TEST
+from study.confirmation.read_count import note_test_read
+from study.driver import Driver
+from study.inputs.preparation import Prepared, prepare
+from study.inputs.provenance import make_passport
+from study.open_study import OpenStudy
+from study.results import findings as findings_module
+from study.results.findings import analyze
+from study.scheduling.director import Director
+from study.spec.reading import validate_spec
+from study.state import paths
+from study.state.checksums import write_sealed_json, write_sealed_toml
+from study.state.record_book import RecordBook, open_trial_files
+from tests.study.simulated import drive, learning_curve
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
+from trainables.seeds import numpy_generator
+from trainables.training.predictions import Predictions
+
+# Share of the images of class "three" that an arm predicts as "eight".
+RATES: Mapping[str, float] = {"all": 0.4, "control": 0.4, "weighted_loss": 0.1, "cutmix": 0.4}
+CONFUSED = (3, 8)
+OTHER_ERRORS = 0.05
+
+SPEC: dict[str, Any] = {
+    "name": "parent",
+    "seed": 5,
+    "data": {"source": "digits", "search_fraction": 0.1, "confirm_fraction": 0.1, "test_fraction": 0.7},
+    "model": {"weights": "none"},
+    "train": {"image_size": 32, "batch_size": 64, "precision": "fp32"},
+    "search": {
+        "allocation": "pooled",
+        "num_trials": 2,
+        "max_epochs": 2,
+        "asha": {"enabled": False},
+        "ranges": {"momentum": [0.8, 0.95]},
+        "fixed": {"backbone": "resnet18", "class_weighting": "none", "cutmix_probability": 0.0},
+    },
+    "confirm": {"top_k": 1, "looks": [3, 5], "margin": 0.01},
+    "analyze": {"num_panels": 0, "num_audit_images": 0},
+}
+
+
+def predict(record: TrialRecord, prepared: Prepared, rates: Mapping[str, float] = RATES) -> Predictions:
+    """Return test predictions: the same images are hard for every arm, and each seed adds noise of its own."""
+    ids = prepared.splits.test
+    labels, num_classes = prepared.image_set.labels[ids], prepared.image_set.num_classes
+    hardness = numpy_generator(0, "hardness").random((2, len(ids)))
+    noise = numpy_generator(record.config.seed, record.config.arm).normal(0, 0.03, (2, len(ids)))
+    confused, wrong = (hardness + noise) % 1
+    others = labels + numpy_generator(0, "other errors").integers(1, num_classes, size=len(ids))
+    predicted = np.where(wrong < OTHER_ERRORS, others % num_classes, labels)
+    predicted[(labels == CONFUSED[0]) & (confused < rates.get(record.config.arm, 0.4))] = CONFUSED[1]
+    logits = np.eye(num_classes, dtype=np.float32)[predicted] * 4
+    return Predictions(sample_ids=ids, labels=labels, logits=logits, split=TEST)
+
+
+class Killed(BaseException):
+    """Ends the command line as a signal would."""
+
+
+class FakeCluster:
+    """Stands in for Ray: trials are simulated, and the test split is predicted by `predict`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rates: Mapping[str, float] = RATES) -> None:
+        self.rates, self.trained = rates, 0
+        self.kill_after: int | None = None
+        # Half of the time of an analysis here, for a number that no test reads.
+        monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
+        monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
+        monkeypatch.setattr(driver_module, "share", lambda data: data)
+        monkeypatch.setattr(driver_module, "make_trainable", lambda *_: None)
+        monkeypatch.setattr(Driver, "_run", self._run)
+        monkeypatch.setattr(driver_module, "read_test_split", self._read)
+        for module in (commands, intervention_commands):
+            monkeypatch.setattr(module, "connect_cluster", self._connect)
+            monkeypatch.setattr(module, "check_cluster", lambda *_: 1)
+            monkeypatch.setattr(module, "count_devices", lambda *_: 1.0)
+
+    @contextmanager
+    def _connect(self, _: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(describe=lambda: "simulated")
+
+    def _run(self, director: Director, stage: str, _: object) -> None:
+        curve: Callable[[TrialRecord, int], float] = learning_curve
+        if stage == "confirmation" and self.kill_after is not None:
+            self.trained += drive(director, curve, max_events=self.kill_after)
+            if not director.is_exhausted or director.unfinished():
+                raise Killed
+        self.trained += drive(director, curve)
+        for record in director.book.of_stage(stage):  # type: ignore[arg-type]
+            if not record.confirm_macro_f1 and record.state.is_finished:
+                director.book.save(record.updated(confirm_macro_f1=0.6, num_parameters=1000))
+
+    def _read(self, book: Any, plan: Any, runs: list[TrialRecord], _shared: object, spec: Any) -> None:
+        if missing := [run.trial_id for run in runs if TEST not in run.predictions]:
+            note_test_read(book.store, plan, missing)
+        store_predictions(book, runs, prepare(spec), self.rates)
+
+
+def _draw_interventions(*arguments: Any) -> dict[str, bytes]:
+    """Draw the figure of interventions alone."""
+    found = arguments[-1]
+    return {} if found is None else {"interventions.png": figure_to_png(plot_interventions(found.effects))}
+
+
+def store_predictions(book: Any, runs: list[TrialRecord], prepared: Prepared, rates: Mapping[str, float]) -> None:
+    """Store test predictions of runs that have none."""
+    for run in runs:
+        if TEST not in run.predictions:
+            files = open_trial_files(book.store, run)
+            digests = files.write_predictions(predict(run, prepared, rates))
+            digests |= files.write_weights({"fc.bias": torch.tensor([float(run.config.seed)])})
+            book.save(run.updated(predictions=(*run.predictions, TEST), digests=run.digests | digests))
+
+
+def make_parent(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[OpenStudy, FakeCluster]:
+    """Return an analyzed study of one arm whose models predict many images of one class as another, and its cluster.
+
+    Args:
+        folder: the storage root.
+        monkeypatch: puts the fake cluster into place.
+        changes: sections of the spec.
+    """
+    spec = validate_spec({**SPEC, **changes}, where="test")
+    cluster, store = FakeCluster(monkeypatch), Store(folder / "parent")
+    prepared = prepare(spec)
+    write_sealed_json(store, paths.PASSPORT, make_passport(prepared, "simulated", 1.0))
+    write_sealed_toml(store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    study = OpenStudy(store=store, spec=spec, book=RecordBook(store))  # type: ignore[arg-type]
+    driver = Driver(study, prepared, SimpleNamespace(), 1, lambda *_: None)  # type: ignore[arg-type]
+    driver.search()
+    driver.confirm(lambda *_: ())
+    analyze(study, prepared.image_set)
+    return study, cluster

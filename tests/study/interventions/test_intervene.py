@@ -1,0 +1,300 @@
+"""`study intervene`: halves, statements, rounds, the comparison, and what the reports show. Nothing is trained."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.intervention_findings import InterventionFindings, Outcome
+from study.confirmation.evidence import load_evidence, require_plan
+from study.confirmation.plan import confirmation_seeds, read_plan
+from study.confirmation.stated_interventions import read_stated, restrict
+from study.inputs.preparation import prepare
+from study.open_study import OpenStudy, load_study
+from study.results.findings import analyze, load_findings
+from study.spec.reading import parse_spec
+from study.spec.settings import SETTINGS
+from study.state import paths
+from study.state.checksums import write_sealed_json
+from tests.study.command_line import Outcome as CommandOutcome
+from tests.study.command_line import run_cli
+from tests.study.interventions.intervened import CONFUSED, SPEC, FakeCluster, Killed, make_parent, store_predictions
+from trainables.records.store import Store
+
+ONLY = ("--only", "weighted_loss", "--only", "cutmix")
+FIRST = "parent-intervene-1"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A storage root with an analyzed study and its first round, the cluster, and what the round printed."""
+
+    root: Path
+    cluster: FakeCluster
+    outcome: CommandOutcome
+
+    def copy(self, folder: Path, *, with_round: bool) -> Path:
+        """Return a copy of the study beside others, with its round or without."""
+        shutil.copytree(self.root / "parent", folder / "parent")
+        if with_round:
+            shutil.copytree(self.root / FIRST, folder / FIRST)
+        return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        root = tmp_path_factory.mktemp("storage")
+        _, cluster = make_parent(root, monkeypatch)
+        yield Finished(root, cluster, intervene(root, *ONLY))
+
+
+def intervene(root: Path, *options: str) -> CommandOutcome:
+    return run_cli("intervene", root / "parent", *options, width=160)
+
+
+def load_parent(root: Path) -> OpenStudy:
+    return load_study(Store(root / "parent"))
+
+
+def load_round(root: Path, number: int = 1) -> OpenStudy:
+    return load_study(Store(root / f"parent-intervene-{number}"))
+
+
+def load_found(root: Path, number: int = 1) -> InterventionFindings:
+    found = load_findings(load_round(root, number)).interventions
+    assert found is not None
+    return found
+
+
+def test_an_intervention_that_helps_its_target_is_better_and_recommended(finished: Finished) -> None:
+    assert finished.outcome.status == 0, finished.outcome
+    found, names = load_found(finished.root), load_findings(load_parent(finished.root)).class_names
+    weighted, cutmix = found.effects
+    assert weighted.stated.target.cells == ((names[CONFUSED[0]], names[CONFUSED[1]]),)
+    assert weighted.target is not None
+    assert weighted.target.verdict is Verdict.BETTER
+    assert weighted.target.effect.estimate == pytest.approx(-0.3, abs=0.12)
+    assert weighted.macro_f1_verdict is Verdict.BETTER
+    assert weighted.outcome is Outcome.NONE
+    assert cutmix.target is not None
+    assert cutmix.target.verdict is not Verdict.BETTER
+    assert found.recommended == "weighted_loss"
+    reads = len(list((finished.root / FIRST / paths.TEST_READS).iterdir()))
+    assert found.num_test_reads == 1 + reads
+
+
+def test_reports_table_and_files_show_the_chain(finished: Finished) -> None:
+    study, found = load_round(finished.root), load_found(finished.root)
+    names = load_findings(study).class_names
+    symptom = f"{names[CONFUSED[0]]} is predicted as {names[CONFUSED[1]]}"
+    for name in (paths.REPORT_HTML, paths.REPORT_MARKDOWN, paths.INTERVENTIONS_CSV, paths.FINDINGS):
+        report = study.store.read_text(name)
+        assert symptom in report, name
+        assert "BETTER" in report, name
+        assert "does not fall" in report, name
+    assert "Predicted and measured" in study.store.read_text(paths.REPORT_MARKDOWN)
+    assert (finished.root / FIRST / paths.FIGURES / "interventions.png").exists()
+    assert found.conclusion in finished.outcome.output
+    assert symptom in " ".join(finished.outcome.output.split())
+
+
+def test_the_recommendation_is_a_spec_and_weights(finished: Finished) -> None:
+    recommended = parse_spec((finished.root / FIRST / paths.RECOMMENDED).read_text(), "recommended.toml")
+    assert list(recommended.configurations) == ["control", "weighted_loss"]
+    assert recommended.intervene is None
+    assert recommended.confirm.alpha == 0.05
+    assert recommended.seed != load_round(finished.root).spec.seed
+    assert (finished.root / FIRST / paths.RECOMMENDED_MODEL / "weighted_loss" / "model.safetensors").exists()
+
+
+def test_the_control_is_the_winner_with_fresh_seeds_on_the_same_images(finished: Finished) -> None:
+    study, parent = load_round(finished.root), load_parent(finished.root)
+    plan, earlier = read_plan(study.store), read_plan(parent.store)
+    assert plan is not None
+    assert earlier is not None
+    winner = parent.book.get("search", earlier.chosen["all"]).config
+    control = study.book.get("search", plan.chosen["control"]).config
+    assert {name: control[name] for name in winner.hyperparameters} == winner.hyperparameters
+    assert {name: control[name] for name in winner.fixed} == winner.fixed
+    treated = study.book.get("search", plan.chosen["weighted_loss"]).config
+    changed = {
+        name for name in {*control.hyperparameters, *treated.hyperparameters} if control.get(name, "") != treated[name]
+    }
+    assert changed == {"class_weighting", "class_weight_strength", "weighted_group"}
+    assert not set(plan.seeds) & {record.config.seed for record in parent.book}
+    assert plan.alpha == pytest.approx(0.05 / 2 / 2), "the first round has half of alpha, and macro-F1 half of that"
+
+
+def test_rows_are_judged_by_the_other_half_and_a_seen_one_by_all(finished: Finished) -> None:
+    study = load_round(finished.root)
+    plan, read = require_plan(study), read_stated(study.store, study.spec)
+    assert read is not None
+    stated = read.stated
+    assert not read.is_changed
+    assert stated.num_choosing + stated.num_judging == 1258
+    assert abs(stated.num_choosing - 629) < 80
+    assert {row.num_images for row in load_findings(study).rows} == {
+        1258 if stated.of_arm("cutmix").is_seen else stated.num_judging
+    }
+    evidence = load_evidence(study, plan)
+    for is_seen, number in ((False, stated.num_judging), (True, 1258)):
+        one = stated.of_arm("cutmix")
+        changed = type(stated)(
+            **{**_fields(stated), "interventions": (type(one)(**{**_fields(one), "is_seen": is_seen}),)}
+        )
+        judged = restrict(evidence, changed, "cutmix")["control"].predictions[0]
+        assert len(judged.labels) == number
+
+
+def _fields(value: object) -> dict[str, object]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_a_killed_round_is_continued_to_the_same_table(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    finished.cluster.kill_after = 7
+    with pytest.raises(Killed):
+        intervene(root, *ONLY)
+    finished.cluster.kill_after = None
+    stated = (root / FIRST / paths.INTERVENTIONS).read_bytes()
+    refused = intervene(root, *ONLY)
+    assert refused.status == 2
+    assert "has not ended" in refused.errors
+    outcome = intervene(root)
+    assert outcome.status == 0, outcome
+    assert (root / FIRST / paths.INTERVENTIONS).read_bytes() == stated
+    tables = [(place / FIRST / paths.INTERVENTIONS_CSV).read_text() for place in (root, finished.root)]
+    assert tables[0] == tables[1]
+
+
+def test_a_changed_prediction_is_shown_as_changed_in_every_output(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=True)
+    store = Store(root / FIRST)
+    content = json.loads(store.read_text(paths.INTERVENTIONS))
+    content.pop("checksum")
+    content["interventions"][0]["prediction"]["basis"] = "known all along"
+    write_sealed_json(store, paths.INTERVENTIONS, content)
+    outcome = run_cli("resume", root / FIRST, width=160)
+    assert outcome.status == 0, outcome
+    assert "STATEMENTS CHANGED" in outcome.output
+    assert "PLAN CHANGED" in outcome.output
+    assert load_found(root).is_changed
+    warnings = load_findings(load_round(root)).warnings
+    assert any("changed after they were written" in warning for warning in warnings)
+    for name in (paths.REPORT_HTML, paths.REPORT_MARKDOWN, paths.COMPARISON_MARKDOWN, paths.COMPARISON_LATEX):
+        assert "changed after" in store.read_text(name), name
+    for name in (paths.INTERVENTIONS_CSV, paths.COMPARISON_CSV):
+        assert "True" in store.read_text(name), name
+    assert "statements_changed" in store.read_text(paths.INTERVENTIONS_CSV)
+
+
+def test_a_finished_round_is_shown_and_another_one_has_half_its_alpha_and_other_seeds(
+    finished: Finished, tmp_path: Path
+) -> None:
+    root = finished.copy(tmp_path, with_round=True)
+    trained = finished.cluster.trained
+    shown = intervene(root)
+    assert shown.status == 0
+    assert "--again begins another one" in shown.output
+    as_json = json.loads(intervene(root, "--json").output)
+    assert as_json["recommended"] == "weighted_loss"
+    refused = intervene(root, "--only", "weighted_loss")
+    assert refused.status == 2
+    assert "--again" in refused.errors
+    assert finished.cluster.trained == trained
+    outcome = intervene(root, "--only", "cutmix", "--again")
+    assert outcome.status == 0, outcome
+    first, second = load_round(root).spec, load_round(root, 2).spec
+    assert second.confirm.alpha == pytest.approx(first.confirm.alpha / 2)
+    assert not set(confirmation_seeds(first)) & set(confirmation_seeds(second))
+    found = load_found(root, 2)
+    assert found.recommended == ""
+    assert "Nothing helped" in outcome.output
+    assert not (root / "parent-intervene-2" / paths.RECOMMENDED).exists()
+    assert found.num_test_reads > load_found(root).num_test_reads
+
+
+def test_a_target_that_the_user_names_counts_as_seen(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    names = load_findings(load_parent(root)).class_names
+    outcome = intervene(root, "--only", "weighted_loss", "--target", f"{names[8]}:{names[3]}", "--dry-run", "--json")
+    assert outcome.status == 0, outcome
+    (stated,) = json.loads(outcome.output)["interventions"]
+    assert stated["is_seen"]
+    assert stated["target"]["cells"] == [[names[8], names[3]]]
+    assert stated["num_target_images"] > 100
+    assert not (root / FIRST).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (("--target", "three"), ("TRUE:PREDICTED",)),
+        (("--target", "thre:eight"), ("no class 'thre'",)),
+        (
+            ("--only", "cutmixx", "--only", "weighted_loss", "--strength", "-1"),
+            (
+                "no intervention 'cutmixx'",
+                "did you mean 'cutmix'",
+                "weighted_loss: class_weight_strength must be greater",
+            ),
+        ),
+        (("--only", "weighted_loss", "--strength", "0"), ("0 < class_weight_strength <= 1",)),
+        (("--only", "cutmix", "--strength", "0.5"), ("weighted_loss, which is not tried",)),
+        ((*ONLY, "--device-seconds", "30"), ("would fit: --only weighted_loss", "device-seconds")),
+        ((*ONLY, "--device-seconds", "1"), ("none of them fits",)),
+    ],
+)
+def test_bad_options_are_refused_and_nothing_is_written(
+    finished: Finished, tmp_path: Path, options: tuple[str, ...], messages: tuple[str, ...]
+) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    outcome = intervene(root, *options)
+    assert outcome.status == 2, outcome
+    for message in messages:
+        assert message in outcome.errors
+    assert not (root / FIRST).exists()
+
+
+def test_a_study_without_findings_is_told_to_analyze_first(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    (root / "parent" / paths.FINDINGS).unlink()
+    outcome = intervene(root)
+    assert outcome.status == 2
+    assert "study analyze" in outcome.errors
+
+
+def test_nothing_found_ends_with_status_0(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    study = load_study(Store(root / "parent"))
+    driven = OpenStudy(store=Store(root / "parent"), spec=study.spec, book=type(study.book)(Store(root / "parent")))  # type: ignore[arg-type]
+    prepared = prepare(study.spec)
+    runs = [driven.book.save(run.updated(predictions=())) for run in driven.book.of_stage("confirmation")]
+    store_predictions(driven.book, runs, prepared, {"all": 0.0})
+    analyze(driven, prepared.image_set)
+    outcome = intervene(root)
+    assert outcome.status == 0, outcome
+    assert "nothing found" in outcome.output
+    assert not (root / FIRST).exists()
+
+
+@pytest.mark.skipif("hard_group" not in SETTINGS, reason="the settings of hard examples are not there")
+def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_asks_for(
+    finished: Finished, tmp_path: Path
+) -> None:
+    (tmp_path / "spec.toml").write_text(tomli_w.dumps(SPEC))
+    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, "--intervene", width=160)
+    assert outcome.status == 0, outcome
+    assert "next: study intervene" in outcome.output
+    arms = [effect.stated.arm for effect in load_found(tmp_path).effects]
+    assert arms == ["weighted_loss", "hard_examples", "cutmix", "other_backbone", "other_interpolation"]
+    hard = load_found(tmp_path).effects[1].stated
+    assert "could not be measured" in hard.prediction.basis, "images of 8 pixels are too small to remove cues from"
+    again = intervene(finished.root, "--only", "weighted_loss", "--dry-run")
+    assert "refuted if" in again.output
