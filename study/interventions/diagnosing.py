@@ -31,6 +31,7 @@ from study.results.findings import load_findings
 from study.spec.spaces import make_base_space
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
+from trainables.training.trainable import is_own_loop
 
 CONFIDENCE = 0.95
 # Images of the audits and of the predictions where the study has no audit of its own.
@@ -207,6 +208,10 @@ def _make_diagnosis(
     target: Cell | None,
     native_size: int,
 ) -> Diagnosis:
+    if is_own_loop(source.config):
+        raise UserInputError(
+            f"the winner is trained by {source.config.word('trainable')}, and interventions change settings of networks"
+        )
     configuration = complete_configuration(source.config)
     return Diagnosis(
         class_names=class_names,

@@ -83,9 +83,8 @@ def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str
         findings: of the study.
         native_size: side of its images in pixels.
     """
-    diagnosis = diagnose_from_findings(study, findings, native_size)
     try:
-        proposals = propose(diagnosis)
+        proposals = propose(diagnose_from_findings(study, findings, native_size))
     except UserInputError as error:
         return f"study intervene cannot be forecast: {error}"
     if not proposals:

@@ -129,7 +129,7 @@ def export_study(
 
 def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
     """Write an arm's weights, with preprocessing, audit and model card, into `folder`/`arm`; return whether it has any."""
-    return _write_weights(study, arm, folder)
+    return _write_weights(study, arm, folder, onnx=False)
 
 
 def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:

@@ -18,7 +18,6 @@ from study.inputs.preparation import prepare
 from study.open_study import OpenStudy, load_study
 from study.results.findings import analyze, load_findings
 from study.spec.reading import parse_spec
-from study.spec.settings import SETTINGS
 from study.state import paths
 from study.state.checksums import write_sealed_json
 from tests.study.command_line import Outcome as CommandOutcome
@@ -284,7 +283,6 @@ def test_nothing_found_ends_with_status_0(finished: Finished, tmp_path: Path) ->
     assert not (root / FIRST).exists()
 
 
-@pytest.mark.skipif("hard_group" not in SETTINGS, reason="the settings of hard examples are not there")
 def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_asks_for(
     finished: Finished, tmp_path: Path
 ) -> None:
