@@ -42,7 +42,7 @@ test-lowest test-newest: test-%: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/$*
 	$(BIN)/uv pip sync --quiet --python $(VENV)/$*/bin/python $(VENV)/$*.txt
 	$(BIN)/uv pip install --quiet --python $(VENV)/$*/bin/python --no-deps --editable .
-	$(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
+	OTHER_VERSIONS=$* $(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
 
 # The conformance suite of backbones over the architectures that `make test` leaves out.
 test-models: $(STAMP)

@@ -129,10 +129,8 @@ def test_a_search_trial_that_diverges_stores_no_weights(tmp_path: Path) -> None:
 def test_stored_weights_whose_logits_are_not_finite_are_no_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverged: bool
 ) -> None:
-    monkeypatch.setattr(predictions_on_test, "load_model", lambda *_: torch.nn.Identity())
-    monkeypatch.setattr(predictions_on_test, "place_model", lambda model, *_: model)
     logits = np.full((len(DATA.splits.test), 3), np.nan, dtype=np.float32)
-    monkeypatch.setattr(predictions_on_test, "compute_logits", lambda *_: logits)
+    monkeypatch.setattr(predictions_on_test, "load_classifier", lambda *_: lambda *_: logits)
     record = RUNNING.updated(diverged=diverged, state=TrialState.FAILED, digests={WEIGHTS: "x"})
     if not diverged:
         with pytest.raises(UserInputError, match="finite"):

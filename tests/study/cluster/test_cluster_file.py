@@ -1,6 +1,7 @@
 """cluster.yaml and docs/kuberay.yaml are valid for the installed Ray and safe by default."""
 
 import json
+import os
 import re
 import time
 from functools import partial
@@ -91,6 +92,7 @@ def test_every_node_requires_the_token_and_the_file_holds_no_secret(cluster: dic
     assert not re.search(r"[0-9a-f]{32}|AKIA|SECRET_ACCESS|RAY_AUTH_TOKEN=", text)
 
 
+@pytest.mark.skipif("OTHER_VERSIONS" in os.environ, reason="the environment has other versions on purpose")
 def test_versions_are_those_of_the_project(cluster: dict[str, Any], kuberay: dict[str, Any]) -> None:
     version = metadata.version("ray")
     assert cluster["docker"]["image"].startswith(f"rayproject/ray:{version}-py311")

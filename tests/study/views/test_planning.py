@@ -91,7 +91,7 @@ def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.Mon
             logits[np.arange(len(ids)), labels] += 1.5
             return Predictions(sample_ids=ids, labels=labels, logits=logits.astype(np.float32), split=split)
 
-    monkeypatch.setattr(pilot, "TrainingRun", Run)
+    monkeypatch.setattr(pilot, "make_run", Run)
     small = ("data.num_images=700", "data.confirm_fraction=0.2", "data.options.test_set.num_images=100")
     outcome = run_cli("plan", "demo", "--pilot", "3", *(part for override in small for part in ("--set", override)))
     assert outcome.status == 0, outcome.errors

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -58,7 +59,10 @@ def test_groups_enter_the_fingerprint_and_nothing_changes_without_them() -> None
     assert compute_data_fingerprint(plain) == "c5cfb2dd0608a7fb"
     assert compute_data_fingerprint(grouped) != compute_data_fingerprint(plain)
     assert make_splits(plain, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == "7feacb36a2c56b60"
-    assert make_splits(grouped, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == "1657f3773b075934"
+    # StratifiedGroupKFold shuffles otherwise since scikit-learn 1.8; the fingerprint tells splits of the two apart.
+    is_new = tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 8)
+    expected = "1657f3773b075934" if is_new else "ddf7b4830296c2b7"
+    assert make_splits(grouped, seed=3, test_fraction=0.2, **FRACTIONS).fingerprint == expected
 
 
 def test_groups_that_straddle_the_published_test_set_are_counted_and_named() -> None:

@@ -20,6 +20,9 @@ from trainables.training.optimization import build_optimizer, build_schedule
 from trainables.training.steps import OptimizerSteps
 from trainables.training.weight_average import compute_decay
 
+# torch before 2.10 warns of its own call.
+IGNORE_STEP = pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step:UserWarning")
+
 CPU = torch.device("cpu")
 RECIPE: dict[str, Value] = {"max_lr": 0.1, "backbone_lr_ratio": 0.5, "weight_decay": 0.02, "max_epochs": 4}
 BATCHES_PER_EPOCH, BATCH_SIZE = 6, 5
@@ -103,6 +106,7 @@ def test_the_default_recipe_is_torchs_fused_nesterov_under_one_cycle_bit_for_bit
     assert_close(model.state_dict(), twin.state_dict(), rtol=0, atol=0)
 
 
+@IGNORE_STEP
 def test_adamw_under_the_cosine_schedule_is_torchs() -> None:
     model = make_model()
     twin = copy.deepcopy(model)
@@ -137,6 +141,7 @@ def make_torchs_cosine(optimizer: torch.optim.Optimizer, num_warmup: int, total:
     return SequentialLR(optimizer, [LinearLR(optimizer, 0.01, 1.0, num_warmup), cosines], milestones=[num_warmup])
 
 
+@IGNORE_STEP
 @pytest.mark.parametrize(("fraction", "num_warmup"), [(0.25, 6), (0.1, 2), (0.9, 22)])
 def test_the_cosine_schedule_has_the_values_of_torchs_sequential_schedule(fraction: float, num_warmup: int) -> None:
     rates: list[list[float]] = []
