@@ -25,6 +25,8 @@ SMOOTHED_LEVELS = 60.0
 SMOOTHED_FRACTION = 2.0 / 32
 WIDEST_WINDOW = 15
 PATCHES = 4
+# Sides of images that cues can be removed from, in pixels.
+MIN_SIDE = 3 * PATCHES
 # Standard deviation of the Gaussian filter that separates what is smooth from the details, as a fraction of the image's side:
 # half a patch, and less to check that a finding about shape is not one about wide patterns.
 SPARED_FRACTION, MORE_SPARED_FRACTION = 3.0 / 32, 2.0 / 32
@@ -68,12 +70,10 @@ def prepare_removal(
         spared_fraction: as in `CueRemoval`.
 
     Raises:
-        UserInputError: if the images are too small for `PATCHES` patches a side.
+        UserInputError: if a side of the images is below `MIN_SIDE`.
     """
-    if min(images.shape[1:3]) < 3 * PATCHES:
-        raise UserInputError(
-            f"cues are removed from images of {3 * PATCHES} pixels a side at least, but these have {images.shape[1:3]}"
-        )
+    if min(images.shape[1:3]) < MIN_SIDE:
+        raise UserInputError(describe_small_images(*images.shape[1:3]))
     orders = generator.permuted(np.tile(np.arange(PATCHES**2), (len(images), 1)), axis=1)
     turns = generator.choice((-1, 1), size=len(images))
     full = CueRemoval(
@@ -153,3 +153,8 @@ def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
     shuffled = pixels.copy()
     shuffled[place] = moved.reshape(n, PATCHES, PATCHES, h, w, 3).transpose(0, 1, 3, 2, 4, 5).reshape(inside.shape)
     return shuffled
+
+
+def describe_small_images(height: int, width: int) -> str:
+    """Return why cues cannot be removed from images of this size in pixels."""
+    return f"cues are removed from images of {MIN_SIDE} pixels a side at least, but these have {height} x {width}"

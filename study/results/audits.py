@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
+from analysis.audits.cues import MIN_SIDE, describe_small_images
 from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
@@ -47,7 +48,7 @@ def audit_arms(
     image_set: ImageSet,
     on_step: Callable[[str], None],
 ) -> tuple[dict[str, AuditedArm], str]:
-    """Return the audits by arm, and why there are none; "" where there are.
+    """Return the audits by arm, and why there are none or why no root cause is tested; "" where all were made.
 
     Args:
         study: that the arms belong to.
@@ -68,12 +69,15 @@ def audit_arms(
         masks=None if image_set.masks is None else image_set.masks[ids],
     )
     try:
-        return {
+        audited = {
             arm: _audit_arm(study, found, evidence[arm], image_set, audit_images, on_step)
             for arm, found in confusions.items()
-        }, ""
+        }
     except UserInputError as error:
         return no_audits, f"The Clever Hans audit could not be made: {error}."
+    height, width = image_set.images.shape[1:3]
+    is_small = min(height, width) < MIN_SIDE
+    return audited, f"No root cause is tested: {describe_small_images(height, width)}." if is_small else ""
 
 
 def rank_confusions(confusions: ArmConfusions) -> tuple[tuple[str, str], ...]:
@@ -147,8 +151,10 @@ def find_causes(
 ) -> tuple[RootCause, ...]:
     """Return the causes of the confusions of `cells`; their errors are taken from the whole test split.
 
-    A pair with both of its cells is one confusion, another cell is a directed one.
+    A pair with both of its cells is one confusion, another cell is a directed one. Images that are too small have none.
     """
+    if min(image_set.images.shape[1:3]) < MIN_SIDE:
+        return ()
     confusions = [
         ConfusedClasses(one=true, other=predicted, is_directed=(predicted, true) not in cells)
         for place, (true, predicted) in enumerate(cells)

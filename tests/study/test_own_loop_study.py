@@ -55,6 +55,9 @@ def test_search_confirmation_table_and_audits_work_on_both(folder: Path) -> None
     network, pixels = arms["network"], arms[LOOP]
     assert len(pixels.seeds) == 2
     assert pixels.ring_audits
+    assert findings.audit_note == (
+        "No root cause is tested: cues are removed from images of 12 pixels a side at least, but these have 8 x 8."
+    )
     assert pixels.exported is not None
     assert (pixels.num_parameters, pixels.forward_flops, pixels.cam_admission) == (0, 0, None)
     difference = pixels.test_macro_f1.estimate - network.test_macro_f1.estimate

@@ -20,10 +20,10 @@ from trainables.training.predictions import Predictions
 NAMES = ("a", "b", "c")
 
 
-def make_images(num_train: int = 4, num_test: int = 6) -> ImageSet:
+def make_images(num_train: int = 4, num_test: int = 6, side: int = 12) -> ImageSet:
     total = num_train + num_test
     return ImageSet(
-        images=np.zeros((total, 8, 8, 3), dtype=np.uint8),
+        images=np.zeros((total, side, side, 3), dtype=np.uint8),
         labels=np.arange(total) % 3,
         class_names=NAMES,
         source="folder",
@@ -132,3 +132,20 @@ def test_bad_human_counts_are_refused_with_the_name_of_the_file(tmp_path: Path, 
     with pytest.raises(UserInputError, match=message) as caught:
         load_human_shares(str(file), make_images())
     assert "counts.npy" in str(caught.value)
+
+
+def test_images_too_small_to_remove_cues_from_have_no_causes_and_keep_their_other_audits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = make_images(side=8)
+    study = SimpleNamespace(spec=SimpleNamespace(analyze=SimpleNamespace(num_audit_images=4), seed=0))
+    first = SimpleNamespace(sample_ids=np.arange(10), labels=small.labels)
+    evidence = {"one": SimpleNamespace(predictions=[first])}
+    monkeypatch.setattr(audits, "_audit_arm", lambda *_: audits.AuditedArm())
+    found, note = audits.audit_arms(study, {"one": None}, evidence, small, lambda _: None)  # type: ignore[arg-type, dict-item]
+    assert list(found) == ["one"]
+    assert (
+        note
+        == "No root cause is tested: cues are removed from images of 12 pixels a side at least, but these have 8 x 8."
+    )
+    assert audits.find_causes(study, evidence["one"], small, [(0, 1)]) == ()  # type: ignore[arg-type]
