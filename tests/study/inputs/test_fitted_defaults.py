@@ -144,7 +144,7 @@ def test_a_launch_prints_the_fitted_values_and_records_them_and_a_resume_reads_t
     monkeypatch.setattr(commands, "connect_cluster", lambda _: contextlib.nullcontext(NoCluster()))
     monkeypatch.setattr(commands, "check_cluster", lambda *_: 1)
     monkeypatch.setattr(commands, "count_devices", lambda *_: 1.0)
-    monkeypatch.setattr(commands, "_drive", lambda *_, **__: [])
+    monkeypatch.setattr(commands, "drive", lambda *_, **__: [])
     folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 30})
     file = tmp_path / "own.toml"
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
