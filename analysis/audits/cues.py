@@ -158,3 +158,8 @@ def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
 def describe_small_images(height: int, width: int) -> str:
     """Return why cues cannot be removed from images of this size in pixels."""
     return f"cues are removed from images of {MIN_SIDE} pixels a side at least, but these have {height} x {width}"
+
+
+def format_cue(cue: str) -> str:
+    """Return the name of a cue as reports show it; findings.json spells one of them "colour"."""
+    return "color" if cue == "colour" else cue

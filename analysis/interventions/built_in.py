@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from analysis.audits.cues import format_cue
 from analysis.audits.swap_effects import TOLERANCE
 from analysis.findings.class_findings import DirectedConfusion
 from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RootCause
@@ -58,7 +59,7 @@ class HardExamples(Intervention):
         named = cause.cause if cause is not None and cause.cause not in (None, MIXED) else None
         effect, cue = predict_without_cue(target, named, models)
         chosen = "the named root cause" if named else "the cue whose removal lowers the rate most for other models"
-        return Prediction(effect=effect, basis=f"rate without {_spell(cue)}, {chosen}")
+        return Prediction(effect=effect, basis=f"rate without {format_cue(cue)}, {chosen}")
 
 
 class CutMix(Intervention):
@@ -200,7 +201,7 @@ def describe_confusion(diagnosis: Diagnosis) -> Reason | None:
     elif cause.cause in (None, MIXED):
         why = "root cause mixed"
     else:
-        why = f"root cause {_spell(str(cause.cause))}"
+        why = f"root cause {format_cue(str(cause.cause))}"
     return Reason(symptom=f"{true} is predicted as {called}{shown}", diagnosis=why, verdict=_judge(diagnosis, rates))
 
 
@@ -225,10 +226,6 @@ def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
 def _find_losing(diagnosis: Diagnosis) -> dict[str, TwoIntervals]:
     losses = diagnosis.audits.colour_losses
     return {found.class_name: found.loss for found in losses if found.loss.first.low > TOLERANCE}
-
-
-def _spell(cue: str) -> str:
-    return "color" if cue == "colour" else cue
 
 
 def _points(found: TwoIntervals) -> str:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 
 from analysis.interventions.built_in import (
     BackgroundSwap,
@@ -15,6 +14,7 @@ from analysis.interventions.built_in import (
 )
 from analysis.interventions.intervention import Intervention
 from search_spaces.errors import UserInputError
+from search_spaces.extensions import import_object, list_entry_points
 
 ENTRY_POINTS = "abstudy.interventions"
 CONTROL = "control"
@@ -37,14 +37,14 @@ def load_interventions() -> Mapping[str, Intervention]:
     """
     found: dict[str, Intervention] = {made.name: made for made in (kind() for kind in BUILT_IN)}
     problems = []
-    for entry in entry_points(group=ENTRY_POINTS):
+    for entry, location in list_entry_points(ENTRY_POINTS).items():
         try:
-            added = _load(entry.load())
-        except Exception as error:  # Anything can be raised by the import of another package.
-            problems.append(f"{entry.name} = {entry.value!r}: {error}")
+            added = _load(import_object(location, "the intervention"))
+        except Exception as error:  # The code of another package may raise anything.
+            problems.append(f"{entry} = {location!r}: {error}")
             continue
         if added.name in found:
-            problems.append(f"{entry.name} = {entry.value!r}: there is an intervention {added.name!r} already")
+            problems.append(f"{entry} = {location!r}: there is an intervention {added.name!r} already")
         else:
             found[added.name] = added
     if problems:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.audits.cues import format_cue
 from analysis.audits.root_cause import MIXED
 from analysis.audits.swap_effects import TOLERANCE
 from analysis.findings.arm_findings import ArmFinding
 from analysis.report.figures import ARM_COLORS, BAND_COLOR, INK
-from analysis.report.forensic_sentences import format_cue
 from trainables.records.confusion_figure import literal_text
 
 MARKERS = ("o", "s", "D", "^", "v", "P")

@@ -1,5 +1,6 @@
 """Sentences on the forensics; nothing is computed here."""
 
+from analysis.audits.cues import format_cue
 from analysis.audits.root_cause import MIXED
 from analysis.classes.directed_confusions import TOLERANCE
 from analysis.external.forensics import OutsideArm
@@ -183,11 +184,6 @@ def describe_effect(cause: RootCause, cue: str) -> str:
         if found.cue == cue:
             return join_intervals(found.effect, lambda e: f"{e.estimate:+.2f} [{e.low:+.2f}, {e.high:+.2f}]")
     return "—"
-
-
-def format_cue(cue: str) -> str:
-    """Return the name of a cue as reports show it; findings.json spells one of them "colour"."""
-    return "color" if cue == "colour" else cue
 
 
 def describe_contrast(contrast: GroupContrast, arm: str) -> str:

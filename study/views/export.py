@@ -15,7 +15,7 @@ from rich.console import Console
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.study_findings import to_plain
 from analysis.report.model_card import build_model_card
-from search_spaces.config import TrialConfig
+from search_spaces.config import BUILT_IN_LOOP, TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
@@ -72,9 +72,14 @@ def run_export(
     store: Store, to: str | None, optuna_url: str | None, console: Console, *, onnx: bool = False
 ) -> Exported:
     """Export the study at `store`; print the files and the command that shows the search in optuna-dashboard."""
-    exported = export_study(load_study(store), to, optuna_url, onnx=onnx)
+    study = load_study(store)
+    exported = export_study(study, to, optuna_url, onnx=onnx)
     for name in exported.files:
         console.print(f"{exported.folder}/{name}", soft_wrap=True, highlight=False, markup=False)
+    for own in (
+        [arm.name for arm in study.spec.arms() if BUILT_IN_LOOP not in study.spec.trainables_of(arm)] if onnx else []
+    ):
+        console.print(f"no ONNX of {own}: a training loop of one's own has no network", markup=False)
     if exported.num_running:
         console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
     for arm in exported.missing:
@@ -104,6 +109,7 @@ def export_study(
     """
     if onnx:
         check_packages()
+        _check_networks(study)
     folder = _check_target(study, to)
     if not study.book.of_stage("search"):
         raise UserInputError(f"the study {study.name!r} has no trial yet; run `study resume {study.store.root}` first")
@@ -228,7 +234,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
     description, own = describe_model(study, record), folder / arm
     weights = trial_files(study, record).read_weights(record.digests)
     write_model(own, record.config, weights, description["class_names"], study.spec.data.aspect)
-    if onnx:
+    if onnx and not is_own_loop(record.config):
         description["onnx"] = write_onnx(own, record.config, weights, len(description["class_names"]))
     found, note = find_audit(study, record)
     audit: dict[str, Any] = {"note": note, "model": None, "recipe": None}
@@ -240,6 +246,12 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
     reproduce = f"study reproduce {study.store.root} --trial {record.stage}/{record.trial_id}"
     (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
     return True
+
+
+def _check_networks(study: OpenStudy) -> None:
+    """Raise UserInputError if no arm has a network that could be written as ONNX."""
+    if all(BUILT_IN_LOOP not in study.spec.trainables_of(arm) for arm in study.spec.arms()):
+        raise UserInputError("--onnx writes networks, but training loops of one's own train every arm; leave it out")
 
 
 def _check_target(study: OpenStudy, to: str | None) -> Path:

@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from search_spaces.config import TrialConfig
+from search_spaces.errors import UserInputError
 from trainables.damaged_files import decoding
 from trainables.training.epoch_metrics import EpochMetrics
 
@@ -82,6 +84,14 @@ class Checkpoint:
     partial: PartialEpoch | None = None
     average_state: Mapping[str, Tensor] = field(default_factory=dict)
     loss_scale: LossScale | None = None
+
+    def check_configuration(self, config: TrialConfig) -> None:
+        """Raise UserInputError if the checkpoint is of another configuration or seed."""
+        if self.fingerprint != config.fingerprint:
+            raise UserInputError(
+                f"the checkpoint must belong to the configuration {config.fingerprint}, but belongs to "
+                f"{self.fingerprint}; start the trial without it"
+            )
 
     @property
     def evaluated_state(self) -> Mapping[str, Tensor]:

@@ -238,11 +238,7 @@ class TrainingRun:
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.fingerprint != self.config.fingerprint:
-            raise UserInputError(
-                f"the checkpoint must belong to the configuration {self.config.fingerprint}, but belongs to "
-                f"{checkpoint.fingerprint}; start the trial without it"
-            )
+        checkpoint.check_configuration(self.config)
         try:
             self.model.load_state_dict(dict(checkpoint.model_state))
         except RuntimeError:

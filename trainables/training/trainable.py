@@ -84,12 +84,12 @@ def is_own_loop(config: TrialConfig) -> bool:
 
 
 def list_unread(name: str, given: Iterable[str]) -> list[str]:
-    """Return a message for each given setting that the trainable does not read."""
+    """Return a message for each given setting that neither the trainable nor the trial around it reads."""
     settings = list(find_trainable(name).settings)
     return [
         f"{name} does not read {setting}{nearest_name(setting, settings)}"
         for setting in given
-        if setting not in (*settings, "trainable")
+        if setting not in (*settings, "trainable", "max_epochs")
     ]
 
 

@@ -59,11 +59,7 @@ class TrainableRun:
         self._loop.build(config, data.images[train], data.labels[train])
         self._history: tuple[EpochMetrics, ...] = ()
         if checkpoint is not None:
-            if checkpoint.fingerprint != config.fingerprint:
-                raise UserInputError(
-                    f"the checkpoint must belong to the configuration {config.fingerprint}, but belongs to "
-                    f"{checkpoint.fingerprint}; start the trial without it"
-                )
+            checkpoint.check_configuration(config)
             self._history = checkpoint.history
             self._loop.restore(unpack_state(checkpoint.model_state))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -137,8 +136,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
-    found = [EntryPoint(name=f"entry{i}", value=v, group=registry.ENTRY_POINTS) for i, v in enumerate(values)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if group == registry.ENTRY_POINTS else [])
+    found = {f"entry{i}": value for i, value in enumerate(values)}
+    monkeypatch.setattr(registry, "list_entry_points", lambda group: found if group == registry.ENTRY_POINTS else {})
 
 
 @pytest.mark.usefixtures("installed")

@@ -129,6 +129,21 @@ def test_what_cannot_be_is_refused_before_the_first_trial(tmp_path: Path, overri
         prepare(read(SEARCH, tmp_path, override))
 
 
+def test_everything_that_cannot_be_imported_is_named_at_once(tmp_path: Path) -> None:
+    wrong = (
+        "train.trainable='abstudy_example.loops:Forest'",
+        "data.source='abstudy_example.source:lod'",
+        "data.options={}",
+    )
+    with pytest.raises(UserInputError) as refused:
+        read(SEARCH, tmp_path, *wrong)
+    for words in (
+        "train.trainable: the trainable 'abstudy_example.loops:Forest'",
+        "data.source: the function 'abstudy_",
+    ):
+        assert words in str(refused.value)
+
+
 def test_settings_of_its_own_are_unknown_without_a_loop(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="there is no parameter or setting 'penalty'"):
         read(SEARCH.replace(f'trainable = "{LOOP}"', ""), tmp_path)

@@ -156,7 +156,7 @@ def test_a_loop_that_keeps_its_promises_passes(data: TrialData) -> None:
 
 
 def test_settings_that_the_loop_does_not_read_are_named() -> None:
-    (problem,) = list_unread(f"{__name__}:MeanColor", ["sharpness", "sharpnes", "trainable"])
+    (problem,) = list_unread(f"{__name__}:MeanColor", ["sharpness", "sharpnes", "trainable", "max_epochs"])
     assert problem == f"{__name__}:MeanColor does not read sharpnes (did you mean 'sharpness'?)"
     with pytest.raises(UserInputError, match="must be a class"):
         find_trainable("json:dumps")
