@@ -15,7 +15,7 @@ from analysis.classes.pair_rates import compute_human_excess
 from analysis.findings.class_findings import DirectedConfusion, HumanExcess, Materiality
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.mid_p_bounds import compute_mid_p_bounds
+from analysis.statistics.mid_p_bounds import compute_mid_p_tail
 
 # Share of the true class.
 TOLERANCE = 0.05
@@ -84,11 +84,13 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
     if judge_rate(rate) is not Materiality.UNDECIDED:
         return None
     p, tail = rate.estimate, (1 - confidence) / 2
+    # The upper bound of a proportion is the lower bound of the rest.
+    share, tolerance = (p, TOLERANCE) if p > TOLERANCE else (1 - p, 1 - TOLERANCE)
 
     def distance(size: float) -> float:
-        """Return how far the bound lies beyond the tolerance at this size."""
-        low, high = compute_mid_p_bounds(np.array([p]), np.array([float(size)]), np.array([tail]))
-        return float(low[0]) - TOLERANCE if p > TOLERANCE else TOLERANCE - float(high[0])
+        """Return a value above 0 where the bound lies beyond the tolerance at this size."""
+        hits, misses = np.array([share * size]), np.array([(1 - share) * size])
+        return tail - float(compute_mid_p_tail(np.array([tolerance]), hits, misses)[0])
 
     if distance(MOST_IMAGES) <= 0:
         return None

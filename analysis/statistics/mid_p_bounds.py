@@ -37,7 +37,17 @@ def _find_lower(shares: FloatArray, sizes: FloatArray, tails: FloatArray) -> Flo
     return found
 
 
-def _exceed(p: FloatArray, hits: FloatArray, misses: FloatArray, tails: FloatArray) -> FloatArray:
-    """Return P(more hits) + P(as many hits) / 2 - tails where the proportion is p."""
+def compute_mid_p_tail(p: FloatArray, hits: FloatArray, misses: FloatArray) -> FloatArray:
+    """Return P(more hits) + P(as many hits) / 2 where the proportion is p: below `tails` where the lower bound lies above p.
+
+    Args:
+        p: (C,) proportions, in (0, 1).
+        hits: (C,) observed, any positive numbers.
+        misses: (C,) the other observations, any numbers from 0.
+    """
     more = np.where(misses > 0, special.betainc(hits + 1, np.where(misses > 0, misses, 1.0), p), 0.0)
-    return np.asarray((special.betainc(hits, misses + 1, p) + more) / 2 - tails)
+    return np.asarray((special.betainc(hits, misses + 1, p) + more) / 2)
+
+
+def _exceed(p: FloatArray, hits: FloatArray, misses: FloatArray, tails: FloatArray) -> FloatArray:
+    return compute_mid_p_tail(p, hits, misses) - tails

@@ -17,6 +17,7 @@ from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from tests.study.simulated import drive
+from tests.study.spec.test_own_loops import EXAMPLES, LOOP
 from trainables.data.splits import Splits
 
 INDICES = np.arange(4)
@@ -60,7 +61,8 @@ def toml(values: dict[str, Value] | list[Value]) -> str:
 
 
 @pytest.mark.parametrize("name", [n for n, s in SETTINGS.items() if s.section])
-def test_every_setting_can_be_the_factor_in_one_line_of_a_spec(name: str) -> None:
+def test_every_setting_can_be_the_factor_in_one_line_of_a_spec(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
     setting, levels = SETTINGS[name], choose_levels(name)
     ranges = [] if setting.choices else [f"search.ranges.{name}={toml(levels)}"]
     # TF32 is for trials that hold a GPU.
@@ -83,7 +85,7 @@ def choose_levels(name: str) -> list[Value]:
     if setting.choices:
         return list(setting.choices)
     found: dict[Value, None] = {}
-    words = ("", "cats", "network", "mylab.loops:Loop")
+    words = ("", "cats", "network", LOOP)
     for value in words if setting.field.annotation is str else (8, 16, 1, 2, 0.5, 0.25, 0.75):
         with contextlib.suppress(UserInputError):
             found[setting.check(value)] = None
