@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,24 +96,42 @@ def keep_pixels(partial: Path, shape: tuple[int, ...], facts: ImageFacts) -> Pat
     return path
 
 
+class PixelWriter:
+    """Fills an array of images, from any thread."""
+
+    def __init__(self, images: NDArray[np.uint8], file: int | None, pool: ThreadPoolExecutor) -> None:
+        """Take the array, the descriptor of the file whose pixels it maps (None for an array in memory), and one thread."""
+        self._images = images
+        self._file = file
+        self._pool = pool
+        self._running: Future[None] | None = None
+
+    def put(self, position: int, image: NDArray[np.uint8]) -> None:
+        """Set the image at a position; (H, W, 3), contiguous.
+
+        Into a file it is written, not copied through the mapping: then each page would be a fault of its own, and the
+        threads of a process wait for each other's faults.
+        """
+        written = 0
+        if self._file is not None and hasattr(os, "pwrite"):  # Windows lacks it.
+            written = os.pwrite(self._file, image.data, position * image.nbytes)
+        if written < image.nbytes:
+            self._images[position] = image
+
+    def sync_early(self) -> None:
+        """Start to bring to disk what was written, unless that is still going on; else `os.fsync` at the end waits for all."""
+        if self._file is not None and (self._running is None or self._running.done()):
+            self._running = self._pool.submit(os.fsync, self._file)
+
+
 @contextmanager
-def write_early(images: NDArray[np.uint8]) -> Iterator[Callable[[], None]]:
-    """Yield a function that starts writing a mapped file to disk while it is being filled, unless that is still going on.
-
-    Otherwise `os.fsync` at the end would wait for all of it. For images in memory the function does nothing.
-    """
-    if not isinstance(images, np.memmap):
-        yield lambda: None
-        return
-    with ThreadPoolExecutor(1) as pool, Path(str(images.filename)).open("rb") as file:
-        running: Future[None] | None = None
-
-        def start() -> None:
-            nonlocal running
-            if running is None or running.done():
-                running = pool.submit(os.fsync, file.fileno())
-
-        yield start
+def open_writer(images: NDArray[np.uint8]) -> Iterator[PixelWriter]:
+    """Yield a writer of images in memory, or of those that map a file."""
+    with ExitStack() as stack:
+        file = None
+        if isinstance(images, np.memmap):
+            file = stack.enter_context(Path(str(images.filename)).open("r+b")).fileno()
+        yield PixelWriter(images, file, stack.enter_context(ThreadPoolExecutor(1)))
 
 
 def open_pixels(path: Path, shape: tuple[int, ...]) -> np.memmap | None:

@@ -15,11 +15,11 @@ from trainables.data.decoding.decode_cache import DecodedSet
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
 from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.pixel_files import ImageFacts, hash_bytes, name_pixels, write_early
+from trainables.data.pixel_files import ImageFacts, hash_bytes, name_pixels, open_writer
 
 # The stored side is to the image size of training as 256 is to 224 in torchvision's references.
 STORED_SIDE_RATIO = 256 / 224
-NUM_IMAGES_PER_WRITE = 1000
+NUM_IMAGES_PER_SYNC = 1000
 
 Reader = Callable[[], bytes]
 
@@ -129,17 +129,17 @@ def _decode_all(
     encoded: EncodedImages, shape: Shape, size: tuple[int, int], memory_budget: ImageMemoryBudget, *, keep: bool
 ) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
     stack = memory_budget.allocate(len(encoded.names), *size, keep=keep)
-
-    def decode(position: int, read: Reader) -> _File:
-        return _decode_one(read, shape, stack[position])
-
     try:
         files = []
-        with write_early(stack) as write:
+        with open_writer(stack) as writer:
+
+            def decode(position: int, read: Reader) -> _File:
+                return _decode_one(read, shape, stack.shape[1:3], lambda pixels: writer.put(position, pixels))
+
             for file in map_on_all_cores(decode, encoded.readers(), len(encoded.names), "decoding images"):
                 files.append(file)
-                if len(files) % NUM_IMAGES_PER_WRITE == 0:
-                    write()
+                if len(files) % NUM_IMAGES_PER_SYNC == 0:
+                    writer.sync_early()
         if len(files) != len(encoded.names):
             raise UserInputError(f"{len(encoded.names)} images were announced, but {len(files)} were read")
         good = [position for position, file in enumerate(files) if not file.reason]
@@ -152,23 +152,22 @@ def _decode_all(
         raise
 
 
-def _decode_one(read: Reader, shape: Shape, target: NDArray[np.uint8]) -> _File:
-    """Decode one file into `target`, (H, W, 3); raise _SizesDifferError if it has another shape."""
+def _decode_one(read: Reader, shape: Shape, size: tuple[int, ...], put: Callable[[NDArray[np.uint8]], None]) -> _File:
+    """Decode one file and put its pixels where they belong; raise _SizesDifferError if their height and width are not `size`."""
     data = b""
     try:
         data = read()
         pixels, header = decode_image(data, shape)
     except BadImageError as error:
         return _File(digest=hash_bytes(data), reason=str(error))
-    if pixels.shape != target.shape:
-        (height, width), (other_height, other_width) = pixels.shape[:2], target.shape[:2]
+    if pixels.shape[:2] != size:
+        (height, width), (other_height, other_width) = pixels.shape[:2], size
         raise _SizesDifferError(
             f"there are {other_width}x{other_height} and {width}x{height} px; set data.options.native_size"
         )
-    target[...] = pixels
-    return _File(
-        hash_bytes(data), header, int(pixels.min()), int(pixels.max()), hash_bytes(np.ascontiguousarray(pixels).data)
-    )
+    pixels = np.ascontiguousarray(pixels)
+    put(pixels)
+    return _File(hash_bytes(data), header, int(pixels.min()), int(pixels.max()), hash_bytes(pixels.data))
 
 
 def _summarize(

@@ -33,7 +33,7 @@ from trainables.data.decoding.encoded_files import BadImageError
 from trainables.data.decoding.headers import read_headers
 from trainables.data.decoding.image_decoder import FORMATS, Shape, decode_image
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.pixel_files import find_pixel_file, measure_facts
+from trainables.data.pixel_files import find_pixel_file, measure_facts, open_writer
 
 
 @dataclass(frozen=True)
@@ -418,10 +418,30 @@ def test_the_file_is_written_while_it_is_filled(
     monkeypatch.setattr(
         "os.fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()) or real(number)
     )
-    monkeypatch.setattr(decode_set, "NUM_IMAGES_PER_WRITE", 10)
+    monkeypatch.setattr(decode_set, "NUM_IMAGES_PER_SYNC", 10)
     decode(write_many(tmp_path / "set"), budget)
     assert len(synced) > 1
     assert {path.suffix for path in synced} == {".partial"}
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_images_reach_the_file_even_if_the_system_writes_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    real, written = os.pwrite, []
+
+    def write(file: int, data: memoryview, offset: int) -> int:
+        written.append(real(file, bytes(data)[: int(share * data.nbytes)], offset))
+        return written[-1]
+
+    monkeypatch.setattr(os, "pwrite", write)
+    images = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=(3, 4, 5, 3))
+    expected = np.random.default_rng(0).integers(1, 256, images.shape, dtype=np.uint8)
+    with open_writer(images) as writer:
+        for position in (2, 0, 1):
+            writer.put(position, expected[position])
+    np.testing.assert_array_equal(images, expected)
+    assert written == [int(share * 60)] * 3
 
 
 def test_facts_are_those_of_the_pixels(tmp_path: Path, budget: ImageMemoryBudget) -> None:
