@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import yaml
@@ -45,12 +45,12 @@ class LocalCluster:
     def add_worker(self) -> subprocess.Popen[bytes]:
         """Start a worker as cluster.yaml does; its CPU and GPU are logical."""
         options = [f"--address={self.address}", "--num-cpus=1", "--num-gpus=1"]
-        worker = _start_node([*start_command("worker", head_ip="127.0.0.1"), *options], self.environment)
+        worker = _start_node([*start_command("worker", head_ip=find_host()), *options], self.environment)
         self.workers.append(worker)
         return worker
 
     def wait_for_workers(self, number: int) -> None:
-        """Wait until this many workers have joined; raise AssertionError after two minutes."""
+        """Wait until the head and this many workers have joined; raise AssertionError after two minutes."""
         program = (
             "until = time.monotonic() + 120\n"
             f"while sum(n['Alive'] and n['Resources'].get('CPU', 0) > 0 for n in ray.nodes()) < {number}:\n"
@@ -121,12 +121,14 @@ def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[Loca
     }
     limits = ["--num-cpus=0", "--num-gpus=0", "--object-store-memory=150000000"]
     options = [f"--port={port}", f"--temp-dir={scratch / 'ray'}", *limits]
-    head = _start_node([*start_command("head", head_ip="127.0.0.1"), *options], environment)
-    address = f"127.0.0.1:{port}"
+    head = _start_node([*start_command("head", head_ip=find_host()), *options], environment)
+    address = f"{find_host()}:{port}"
     cluster = LocalCluster(address=address, environment=environment, scratch=scratch, head=head)
     try:
         assert wait_until(lambda: head.poll() is not None or _listens(port), 60), "the head does not listen after 60 s"
         assert head.poll() is None, "the head did not start"
+        # The port answers before the head's raylet is there. A worker that starts meanwhile may take its socket.
+        cluster.wait_for_workers(0)
         for number in range(num_workers):
             cluster.add_worker()
             cluster.wait_for_workers(number + 1)
@@ -242,16 +244,24 @@ def find_late_writes(campaign: Campaign) -> tuple[str, ...]:
     )
 
 
+@cache
+def find_host() -> str:
+    """Return this machine's address as Ray sees it, also where a driver asks for 127.0.0.1."""
+    from ray.util import get_node_ip_address
+
+    return str(get_node_ip_address())
+
+
 def free_port() -> int:
-    """Return a port of the loopback interface on which nothing listens."""
+    """Return a port of this machine on which nothing listens."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((find_host(), 0))
         return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((find_host(), port)) == 0
 
 
 def _start_node(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -259,7 +269,7 @@ def _start_node(command: list[str], environment: dict[str, str]) -> subprocess.P
     words = [word for word in command if word.startswith("-") or "=" not in word]
     assert words[:2] == ["ray", "start"], words
     return subprocess.Popen(
-        [str(BIN / "ray"), *words[1:], "--node-ip-address=127.0.0.1", "--object-manager-port=0", "--block"],
+        [str(BIN / "ray"), *words[1:], f"--node-ip-address={find_host()}", "--object-manager-port=0", "--block"],
         env={**os.environ, **variables, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
