@@ -144,7 +144,18 @@ def _init_ray(address: str, scratch: str) -> None:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             action = "started on this machine" if address == LOCAL else f"reached at {address}"
-            raise UserInputError(f"Ray could not be {action}: {str(error).splitlines()[0]}") from None
+            raise UserInputError(f"Ray could not be {action}: {_find_reason(error)}") from None
+
+
+def _find_reason(error: BaseException) -> str:
+    """Return the first line of an error; where it has no words, as some of Ray's, of the first one behind it that has."""
+    behind: BaseException | None = error
+    chain = []
+    while behind is not None:
+        chain.append(behind)
+        behind = behind.__context__
+    texts = [str(one).strip() for one in (error, *reversed(chain))]
+    return next((text.splitlines()[0] for text in texts if text), type(error).__name__)
 
 
 def _describe_cluster(address: str, scratch: str) -> Cluster:
