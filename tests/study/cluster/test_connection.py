@@ -15,6 +15,8 @@ def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeyp
             raise ConnectionError from None
 
     monkeypatch.setattr(ray, "init", init)
-    message = "^Ray could not be reached at 10.0.0.1:6379: InvalidAuthToken: Authentication token is missing or incorrect$"
+    message = (
+        "^Ray could not be reached at 10.0.0.1:6379: InvalidAuthToken: Authentication token is missing or incorrect$"
+    )
     with pytest.raises(UserInputError, match=message), connect_cluster("10.0.0.1:6379"):
         pass

@@ -49,6 +49,7 @@ class PlantedTestSet(BaseModel):
         num_images: Number of scenes.
         exchanges: Of the test scenes, in addition to those of all scenes.
         class_frequencies: Of the test scenes: {} has classes of equal size; those of all scenes by default.
+        cue_correlation: rho of some cues in the test scenes; that of all scenes by default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +57,7 @@ class PlantedTestSet(BaseModel):
     num_images: Annotated[int, Field(ge=NUM_VALUES)]
     exchanges: tuple[CueExchange, ...] = ()
     class_frequencies: Mapping[str, Frequency] | None = None
+    cue_correlation: Mapping[str, Correlation] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,9 @@ def load_planted(
     test_exchanges = (*exchanges, *test_set.exchanges)
     if test_set.class_frequencies is not None:
         options["class_frequencies"] = test_set.class_frequencies
+    if test_set.cue_correlation:
+        of_all = resolve_correlation(cue_correlation, {})
+        options["cue_correlation"] = {**of_all, **test_set.cue_correlation}
     test_scenes = make_planted_scenes(
         seed=test_seed, num_images=test_set.num_images, exchanges=test_exchanges, **options
     ).image_set
