@@ -1,5 +1,5 @@
-# make demo | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search | bench-trials | bench-forensics |
-# bench-memory | faults | validate-statistics | validate-interventions |
+# make demo | demo-loop | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search |
+# bench-trials | bench-forensics | bench-memory | faults | validate-statistics | validate-interventions | validate-interventions-whole |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
 DEVICE ?= cpu
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-forensics validate-forensics-whole clean
+.PHONY: install demo demo-loop test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -26,6 +26,11 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	rm -rf studies/demo
 	$(BIN)/study run demo --storage studies
+
+# The same with a shortcut that the interventions find, swap away and measure. Under ten minutes on two cores.
+demo-loop: $(STAMP)
+	rm -rf studies/demo-loop studies/demo-loop-intervene-*
+	$(BIN)/study run demo-loop --storage studies --intervene --only background_swap --only cutmix
 
 # Two workers, which take the tests file by file.
 test: $(STAMP)
@@ -74,9 +79,14 @@ bench-trials: bench-P8
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
-# The level of rounds of interventions that change nothing; writes benchmarks/INTERVENTIONS.md. Under 20 minutes on two cores.
+# The level of rounds of interventions that change nothing, and the whole chain on a sample of planted worlds; writes
+# benchmarks/INTERVENTIONS.md. Under 60 minutes on two cores. Finished worlds are stored in .venv/cache/worlds.
 validate-interventions: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions
+
+# The same with ten worlds of each kind. About two hours on two cores.
+validate-interventions-whole: $(STAMP)
+	$(BIN)/python -m benchmarks.validation.validate_interventions --whole
 
 # The level and power of the cluster test, and the audits and the root cause on models whose truth is known: a sample of the worlds.
 # Under 60 minutes on two cores. Finished worlds are stored in .venv/cache/worlds, and a run that was stopped resumes.

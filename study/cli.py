@@ -66,10 +66,20 @@ def run(
     address: options.AddressOption = None,
     profile: options.ProfileOption = False,
     interventions: options.InterveneOption = False,
+    only: options.OnlyOption = None,
 ) -> None:
-    """Launch a study and run it to its report: search, confirmation, comparison, analysis."""
+    """Launch a study and run it to its report: search, confirmation, comparison, analysis.
+
+    With --intervene, go on to the interventions that the findings ask for, or to those of --only.
+    """
     from study import commands
 
+    if only:
+        from study.interventions.stating import check_names
+
+        if not interventions:
+            raise UserInputError("run --only names interventions to go on to; add --intervene, or remove --only")
+        check_names(only)
     keys = _with_options(overrides, warm_start, profile=profile)
     missed_gates = commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console)
     if interventions:
@@ -78,7 +88,7 @@ def run(
         from study.spec.reading import load_spec
 
         store = open_study(load_spec(spec, keys, name)[0].name, storage)
-        run_interventions(store, InterveneOptions(), address=address, console=console)
+        run_interventions(store, InterveneOptions(only=tuple(only or ())), address=address, console=console)
     _finish(missed_gates)
 
 

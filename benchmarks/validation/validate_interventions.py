@@ -1,4 +1,7 @@
-"""The level of rounds of interventions; prints tables and writes benchmarks/INTERVENTIONS.md."""
+"""The level of rounds of interventions, and the whole chain on planted scenes; writes benchmarks/INTERVENTIONS.md.
+
+The chain is tried on a sample of the worlds, and on all of them with `--whole`. Finished worlds are stored (`worlds.py`).
+"""
 
 import time
 from pathlib import Path
@@ -9,9 +12,11 @@ import typer
 
 from benchmarks.pages import Table, publish_simulation
 from benchmarks.parallel import repeat
-from benchmarks.validation.goals import list_problems, tabulate_goals
+from benchmarks.validation.goals import Goal, Judgement, at_most_so_many, format_share, list_problems, tabulate_goals
 from benchmarks.validation.intervention_level import ALPHA, RoundWorld, measure_claims
+from benchmarks.validation.planted_loops import LoopOutcome, LoopWorld, calibrate, run_loop
 from benchmarks.validation.statistics_goals import Goals
+from benchmarks.validation.worlds import WorldCache
 
 PAGE = Path(__file__).parents[1] / "INTERVENTIONS.md"
 NUM_TABLES = 2000
@@ -19,6 +24,10 @@ NUM_OLD = 400
 POOLS = ("digits", "middle (0.05)", "large (0.15)")
 # Arms and looks: few seeds as on a CPU, and two looks.
 DESIGNS = ((5, (3,)), (5, (3, 6)))
+# Kinds of worlds, and whether an intervention helps there.
+KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
+SAMPLE_WORLDS, FULL_WORLDS = 2, 10
+LEAST_SHARE = 0.7
 
 
 def tabulate_level(num_tables: int, goals: Goals) -> Table:
@@ -56,15 +65,60 @@ def tabulate_old_control(num_tables: int) -> Table:
     )
 
 
+def tabulate_loops(num_worlds: int, goals: list[Goal]) -> list[Table]:
+    """Return how often a study finds what helps where something does, claims where nothing does, and how predictions compare."""
+    cache, rows, arms = WorldCache(), [], []
+    for kind, is_helped in KINDS.items():
+        outcomes: list[LoopOutcome] = cache.repeat(run_loop, LoopWorld(kind=kind), num_worlds)
+        claimed = sum(outcome.is_claimed for outcome in outcomes)
+        if is_helped:
+            goals.append(at_least_so_many(f"worlds with {kind} in which an intervention helps", claimed, num_worlds))
+        else:
+            name = f"worlds with {kind} in which an intervention is claimed to help"
+            goals.append(at_most_so_many(name, claimed, num_worlds, 0, FULL_WORLDS))
+        tried = [arm for outcome in outcomes for arm in outcome.arms]
+        arms += tried
+        changes = [100 * arm.measured.estimate for arm in tried if arm.measured is not None]
+        change = f"{np.mean(changes):+.1f}" if changes else "-"
+        rows.append(
+            [kind, format_share(claimed, num_worlds), str(sum(arm.is_asked for arm in tried)), str(len(tried)), change]
+        )
+    head = ["worlds", "BETTER on the target", "arms asked for", "arms tried", "mean change of the target (pp)"]
+    calibration = []
+    for name in sorted({arm.name for arm in arms}):
+        found = calibrate([arm for arm in arms if arm.name == name])
+        if found is not None:
+            slope = found.slope
+            shown = f"{slope.estimate:.2f} [{slope.low:.2f}, {slope.high:.2f}]"
+            calibration.append([name, str(found.number), shown])
+    columns = ["intervention", "predictions", "slope of measured on predicted"]
+    return [
+        Table(f"The whole chain on planted scenes, {num_worlds} worlds of each kind", head, rows),
+        Table("Calibration of the predictions, errors in both", columns, calibration),
+    ]
+
+
+def at_least_so_many(name: str, number: int, total: int) -> Goal:
+    """Return the goal that seven of ten worlds count, which is open with fewer worlds."""
+    is_met = number >= LEAST_SHARE * total
+    judgement = Judgement.OPEN if total < FULL_WORLDS else Judgement.MET if is_met else Judgement.MISSED
+    return Goal(name=name, rule="at least 7 of 10", measured=format_share(number, total), judgement=judgement)
+
+
 def main(
     share: Annotated[
         float, typer.Option(help="Share of the usual counts; the page is written at 1 only.", min=0.001)
     ] = 1.0,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Try the chain on ten worlds of each kind, not on two.")
+    ] = False,
 ) -> None:
     """Run every simulation, print the tables, and write the page where the counts are the usual ones."""
     started, goals = time.perf_counter(), Goals()
     tables = [tabulate_level(max(2, round(share * NUM_TABLES)), goals)]
-    tables += [tabulate_old_control(max(2, round(share * NUM_OLD))), tabulate_goals(goals.judged)]
+    tables.append(tabulate_old_control(max(2, round(share * NUM_OLD))))
+    tables += tabulate_loops(FULL_WORLDS if whole else SAMPLE_WORLDS, goals.judged)
+    tables.append(tabulate_goals(goals.judged))
     publish_simulation(started, tables, list_problems(goals.judged), PAGE if share == 1.0 else None)
 
 

@@ -54,7 +54,7 @@ def propose(diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | No
         UserInputError: listing everything that is wrong with the names, the changes and the strength.
     """
     known = load_interventions()
-    problems = [f"there is no intervention {name!r}{nearest_name(name, known)}" for name in only if name not in known]
+    problems = _list_unknown(only)
     found = []
     for name, intervention in known.items():
         reason = intervention.find_reason(diagnosis)
@@ -74,8 +74,23 @@ def propose(diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | No
     if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
         problems.append("--strength is that of weighted_loss, which is not tried; remove it")
     if problems:
-        raise UserInputError("\n- ".join(["the interventions cannot be tried:", *problems]))
+        raise _refuse(problems)
     return tuple(found)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise UserInputError listing the names that no intervention has."""
+    if unknown := _list_unknown(names):
+        raise _refuse(unknown)
+
+
+def _list_unknown(names: Sequence[str]) -> list[str]:
+    known = load_interventions()
+    return [f"there is no intervention {name!r}{nearest_name(name, known)}" for name in names if name not in known]
+
+
+def _refuse(problems: Sequence[str]) -> UserInputError:
+    return UserInputError("\n- ".join(["the interventions cannot be tried:", *problems]))
 
 
 def _find_problem(changes: Mapping[str, Value] | None, diagnosis: Diagnosis) -> str:

@@ -296,3 +296,20 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
     assert "could not be measured" in hard.prediction.basis, "images of 8 pixels are too small to remove cues from"
     again = intervene(finished.root, "--only", "weighted_loss", "--dry-run")
     assert "refuted if" in again.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "cutmix"], "add --intervene, or remove --only"),
+        (["--intervene", "--only", "cutmix", "--only", "cutmx"], "there is no intervention 'cutmx'"),
+    ],
+)
+def test_a_run_with_names_that_it_cannot_go_on_to_is_refused_before_it_starts(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    (tmp_path / "spec.toml").write_text(tomli_w.dumps(SPEC))
+    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, *options)
+    assert outcome.status == 2
+    assert message in " ".join(f"{outcome}".split())
+    assert not (tmp_path / "parent").exists()

@@ -119,6 +119,28 @@ def test_the_published_test_set_has_its_own_class_frequencies() -> None:
     assert sizes == {"as training": 2, "equal": 10}
 
 
+def test_the_published_test_set_has_its_own_correlation() -> None:
+    def measure_frame_spread(correlation: dict[str, float]) -> dict[bool, float]:
+        """Return how much the mean colors of the frames differ within a class, in the training and in the test images."""
+        options = {
+            "num_images": 300,
+            "noise_std": 0.0,
+            "cue_correlation": {"background": 0.0},
+            "shortcuts": {"frame": 1.0},
+        }
+        found = load_image_set("planted", **options, test_set={"num_images": 300, "correlation": correlation})
+        colors, parts = found.images[:, 0].mean(axis=1), found.official_test
+        assert parts is not None
+        return {
+            part: float(np.mean([colors[(found.labels == k) & (parts == part)].std(axis=0).mean() for k in range(10)]))
+            for part in (False, True)
+        }
+
+    same, other = measure_frame_spread({}), measure_frame_spread({"frame": 0.0})
+    assert other[False] == same[False]
+    assert same[True] < 0.2 * other[True]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -132,6 +154,8 @@ def test_the_published_test_set_has_its_own_class_frequencies() -> None:
         ({"class_frequencies": {"cros": 0.1}}, r"'cros' \(did you mean 'cross'"),
         ({"class_frequencies": {"cross": 0.001}}, "cross has none of 100"),
         ({"test_set": {"num_images": 30, "class_frequencies": {"cros": 0.5}}}, r"'cros' \(did you mean 'cross'"),
+        ({"test_set": {"num_images": 30, "correlation": {"frame": 0.5}}}, "test_set.correlation names 'frame'"),
+        ({"test_set": {"num_images": 30, "correlation": {"shape": 2.0}}}, "option test_set.*but got 2"),
         ({"test_set": {"num_images": 3}}, "option test_set.*but got 3"),
     ],
 )

@@ -49,7 +49,7 @@ class PlantedTestSet(BaseModel):
         num_images: Number of scenes.
         exchanges: Of the test scenes, in addition to those of all scenes.
         class_frequencies: Of the test scenes: {} has classes of equal size; those of all scenes by default.
-        cue_correlation: rho of some cues in the test scenes; that of all scenes by default.
+        correlation: rho of some cues and shortcuts in the test scenes; that of all scenes by default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ class PlantedTestSet(BaseModel):
     num_images: Annotated[int, Field(ge=NUM_VALUES)]
     exchanges: tuple[CueExchange, ...] = ()
     class_frequencies: Mapping[str, Frequency] | None = None
-    cue_correlation: Mapping[str, Correlation] = Field(default_factory=dict)
+    correlation: Mapping[str, Correlation] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +131,14 @@ def load_planted(
     test_exchanges = (*exchanges, *test_set.exchanges)
     if test_set.class_frequencies is not None:
         options["class_frequencies"] = test_set.class_frequencies
-    if test_set.cue_correlation:
-        of_all = resolve_correlation(cue_correlation, {})
-        options["cue_correlation"] = {**of_all, **test_set.cue_correlation}
+    if test_set.correlation:
+        of_all = resolve_correlation(cue_correlation, shortcuts or {})
+        for name in test_set.correlation:
+            if name not in of_all:
+                raise UserInputError(f"test_set.correlation names {name!r}{nearest_name(name, tuple(of_all))}")
+        of_test = {**of_all, **test_set.correlation}
+        options["cue_correlation"] = {cue: of_test[cue] for cue in CUES}
+        options["shortcuts"] = {name: rho for name, rho in of_test.items() if name not in CUES}
     test_scenes = make_planted_scenes(
         seed=test_seed, num_images=test_set.num_images, exchanges=test_exchanges, **options
     ).image_set

@@ -1,0 +1,230 @@
+"""The whole chain on planted scenes: a study finds a symptom, tries what it asks for, and compares; the truth is known."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import tomli_w
+from scipy import optimize, stats
+
+from analysis.findings.comparison_findings import Verdict
+from analysis.findings.interval import Interval
+from analysis.findings.intervention_findings import InterventionEffect
+from benchmarks.validation.planted_models import FIRST_WORLD
+from study.interventions.rounds import list_rounds
+from study.open_study import load_study
+from study.results.findings import load_findings
+from study.spec.reading import validate_spec
+from trainables.records.store import Store
+
+NAME = "loop"
+PAIR = ["bar", "crescent"]
+NOISE_RATE = 0.3
+NUM_TRAINING, NUM_TEST = 1200, 2000
+SEEDS = 4
+# Object cues of all worlds; the other cues are random.
+CUES = MappingProxyType({"shape": 1.0, "texture": 0.6, "colour": 0.0, "background": 0.0})
+NO_REASON = "no finding asks for it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopWorld:
+    """A kind of scenes, and the interventions that are tried on it.
+
+    Attributes:
+        kind: "shared texture": two classes have one texture, and few training images show one of them; "shortcut": the frame
+            shows the class of nine training images in ten; "label noise": three in ten images of two classes have the other's
+            label.
+    """
+
+    kind: str
+
+    @property
+    def interventions(self) -> tuple[str, ...]:
+        """Names of the interventions that are tried."""
+        return ("background_swap",) if self.kind == "shortcut" else ("weighted_loss", "hard_examples")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the options of the planted scenes."""
+        options: dict[str, Any] = {"noise_std": 8.0, "num_distractors": 0, "cue_correlation": dict(CUES)}
+        test_set: dict[str, Any] = {"num_images": NUM_TEST, "class_frequencies": {}}
+        if self.kind == "shared texture":
+            options["exchanges"] = [{"cue": "texture", "pairs": [PAIR], "rate": 0.5}]
+            options["class_frequencies"] = {PAIR[0]: 0.25}
+        elif self.kind == "shortcut":
+            options["shortcuts"] = {"frame": 0.9}
+            test_set["correlation"] = {"frame": 0.3}
+        else:
+            # The texture is random in these two classes, so that the shape alone says what the image shows.
+            options["class_correlation"] = {"texture": dict.fromkeys(PAIR, 0.0)}
+            options["exchanges"] = [{"cue": "shape", "pairs": [PAIR], "rate": NOISE_RATE}]
+        return options | {"test_set": test_set}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriedArm:
+    """What became of one intervention.
+
+    Attributes:
+        name: of the intervention.
+        is_asked: whether a finding asks for it.
+        verdict: of its target; None where that was not measured.
+        predicted: change of the target; None without a prediction.
+        measured: change of the target; None where that was not measured.
+        confidence: of the interval of `measured`.
+    """
+
+    name: str
+    is_asked: bool
+    verdict: Verdict | None
+    predicted: Interval | None
+    measured: Interval | None
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopOutcome:
+    """The interventions of one world; none where nothing was found.
+
+    Attributes:
+        arms: in the order in which they were tried.
+    """
+
+    arms: tuple[TriedArm, ...]
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether an intervention that a finding asks for is BETTER on its target."""
+        return any(arm.is_asked and arm.verdict is Verdict.BETTER for arm in self.arms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The line through measured on predicted changes.
+
+    Attributes:
+        slope: with its interval at 95 %.
+        number: of predictions.
+    """
+
+    slope: Interval
+    number: int
+
+
+def run_loop(world: LoopWorld, seed: int) -> LoopOutcome:
+    """Run a study of the world and a round of interventions by the command line, one trial at a time."""
+    with tempfile.TemporaryDirectory(prefix="loop-") as folder:
+        spec = Path(folder) / "spec.toml"
+        spec.write_text(tomli_w.dumps(make_spec(world, seed)))
+        only = [word for name in world.interventions for word in ("--only", name)]
+        command = [Path(sys.executable).parent / "study", "run", spec, "--storage", folder, "--intervene", *only]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{world} with seed {seed} failed:\n{done.stderr}{done.stdout}")
+        return _read_outcome(Path(folder) / NAME)
+
+
+def make_spec(world: LoopWorld, seed: int) -> Mapping[str, Any]:
+    """Return the spec of a study of two learning rates on the world's scenes."""
+    seed += FIRST_WORLD
+    base = {
+        "backbone": "resnet18",
+        "backbone_lr_ratio": 1.0,
+        "cutmix_probability": 0.0,
+        "class_weighting": "none",
+        "interpolation": "bicubic",
+        "weight_decay": 1e-4,
+        "label_smoothing": 0.0,
+    }
+    data = {
+        "name": NAME,
+        "seed": seed,
+        "data": {
+            "source": "planted",
+            "num_images": NUM_TRAINING,
+            "search_fraction": 0.12,
+            "confirm_fraction": 0.1,
+            "options": world.describe(),
+        },
+        "model": {"weights": "none"},
+        "train": {"image_size": 32, "batch_size": 32, "rotation_degrees": 0.0, "brightness_fraction": 0.0},
+        "search": {"max_epochs": 5},
+        "configurations": {"slow": base | {"max_lr": 0.005}, "fast": base | {"max_lr": 0.02}},
+        "confirm": {"top_k": 1, "looks": [SEEDS], "margin": 0.02},
+        "analyze": {"num_panels": 0, "num_audit_images": 400},
+        "resources": {"cpu": 1, "max_concurrent": 1},
+    }
+    validate_spec(data, where=world.kind)
+    return data
+
+
+def _read_outcome(root: Path) -> LoopOutcome:
+    rounds = list_rounds(load_study(Store(str(root))))
+    if not rounds:
+        return LoopOutcome(arms=())
+    found = load_findings(load_study(rounds[-1])).interventions
+    assert found is not None
+    return LoopOutcome(arms=tuple(map(_read_arm, found.effects)))
+
+
+def _read_arm(effect: InterventionEffect) -> TriedArm:
+    target = effect.target
+    return TriedArm(
+        name=effect.stated.arm,
+        is_asked=effect.stated.symptom != NO_REASON,
+        verdict=None if target is None else target.verdict,
+        predicted=effect.stated.prediction.effect,
+        measured=None if target is None else target.effect,
+        confidence=0.95 if target is None else target.confidence,
+    )
+
+
+def calibrate(arms: Sequence[TriedArm]) -> Calibration | None:
+    """Return the slope of measured on predicted changes with errors in both (York 1966, Can. J. Phys. 44:1079).
+
+    The errors are those of the intervals, taken as normal. The interval of the slope comes from resampled worlds.
+
+    Args:
+        arms: those without a prediction or a measured change are left out.
+
+    Returns:
+        None for fewer than three.
+    """
+    rows = [
+        (p.estimate, m.estimate, _width(p, 0.95), _width(m, arm.confidence))
+        for arm in arms
+        if (p := arm.predicted) is not None and (m := arm.measured) is not None
+    ]
+    if len(rows) < 3:
+        return None
+    columns = np.array(rows).T
+    found = stats.bootstrap(
+        tuple(columns), _fit_slope, paired=True, vectorized=False, n_resamples=1000, method="percentile", rng=0
+    ).confidence_interval
+    return Calibration(
+        slope=Interval(estimate=_fit_slope(*columns), low=float(found.low), high=float(found.high)), number=len(rows)
+    )
+
+
+def _width(interval: Interval, confidence: float) -> float:
+    return float((interval.high - interval.low) / 2 / stats.norm.ppf((1 + confidence) / 2))
+
+
+def _fit_slope(x: np.ndarray, y: np.ndarray, x_error: np.ndarray, y_error: np.ndarray) -> float:
+    """Return the slope of the line that is nearest to the points, each distance divided by its standard error."""
+
+    def distance(angle: float) -> float:
+        slope = np.tan(angle)
+        weights = 1 / (y_error**2 + (slope * x_error) ** 2)
+        residuals = y - slope * x
+        center = np.average(residuals, weights=weights)
+        return float(np.sum(weights * (residuals - center) ** 2))
+
+    found = optimize.minimize_scalar(distance, bounds=(-1.5, 1.5), method="bounded")
+    return float(np.tan(found.x))
