@@ -65,7 +65,9 @@ def _check_storage(context: Context, storage: str | None) -> str | None:
 Text = str | None
 Texts = list[str] | None
 
-SpecArgument = Annotated[str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, cifar10, cifar10-cpu.")]
+SpecArgument = Annotated[
+    str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, demo-loop, cifar10, cifar10-cpu.")
+]
 _FOLDER_HELP = "A folder of images, a table of their paths and labels, or parquet files. Without it: an explanation."
 FolderArgument = Annotated[Text, Argument(metavar="FOLDER", help=_FOLDER_HELP)]
 LibraryArgument = Annotated[str, Argument(metavar="LIBRARY", help="torchvision, timm or own; all without it.")]

@@ -24,6 +24,7 @@ from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import Prepared, check_groups
 from study.inputs.provenance import make_passport
 from study.interventions.forecast import describe_next
+from study.interventions.rounds import load_rounds
 from study.open_study import (
     OpenStudy,
     check_is_new,
@@ -239,7 +240,7 @@ def _print_line(text: str, console: Console) -> None:
 
 
 def _write_report(opened: OpenStudy, console: Console) -> None:
-    for name in write_report(opened):
+    for name in write_report(opened, load_rounds(opened)):
         _print_line(f"{opened.store.root}/{name}", console)
 
 

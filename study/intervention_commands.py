@@ -82,10 +82,17 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
     if rounds and not options.dry_run:
         last = load_study(rounds[-1])
         if not _has_ended(last):
-            return _continue(last, options, address=address, console=console)
+            missed_gates = _continue(last, options, address=address, console=console)
+            return _report_parent(parent, missed_gates, console)
         if not options.again:
             return _show(last, options, console)
     return _begin(parent, options, address=address, console=console)
+
+
+def _report_parent(parent: OpenStudy, missed_gates: list[str], console: Console) -> list[str]:
+    """Write the report of the study that asked for a finished round anew, with what the round did; return `missed_gates`."""
+    commands.report(Store(parent.store.root), console)
+    return missed_gates
 
 
 def _has_ended(study: OpenStudy) -> bool:
@@ -165,7 +172,8 @@ def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None,
     if options.dry_run:
         console.print("dry run, nothing written")
         return []
-    return _launch(store, spec, text, stated, _prepare(spec, prepared), address=address, console=console)
+    missed_gates = _launch(store, spec, text, stated, _prepare(spec, prepared), address=address, console=console)
+    return _report_parent(parent, missed_gates, console)
 
 
 def _prepare(spec: StudySpec, parent: Prepared) -> Prepared:

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
+from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value
@@ -19,10 +21,12 @@ from analysis.report.sentences import FILTERS, describe_figure, describe_search_
 from analysis.report.tables import HEADER, TableRow
 from search_spaces.errors import UserInputError
 
+NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})
 FIGURE_FOLDER = "findings/figures"
 # Anchor and title; the template of a section is sections/{anchor}.j2.
 SECTIONS = {
     "verdict": "Verdict",
+    "rounds": "Interventions that were tried",
     "interventions": "Interventions",
     "certainty": "Statistical evidence",
     "search": "Search",
@@ -66,13 +70,19 @@ class ReportFigure:
     alt: str
 
 
-def build_html(findings: Findings, table_rows: Sequence[TableRow], figures: Mapping[str, bytes]) -> str:
+def build_html(
+    findings: Findings,
+    table_rows: Sequence[TableRow],
+    figures: Mapping[str, bytes],
+    rounds: Mapping[str, InterventionFindings] = NO_ROUNDS,
+) -> str:
     """Return report.html: a single file that needs no network, no script and no other file.
 
     Args:
         findings: everything that the report shows.
         table_rows: `findings.rows` as text.
         figures: a PNG for every key of `findings.figures`.
+        rounds: what the interventions that these findings asked for did, by the name of their study.
 
     Raises:
         UserInputError: if a figure is missing.
@@ -81,21 +91,24 @@ def build_html(findings: Findings, table_rows: Sequence[TableRow], figures: Mapp
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
     sources = {key: embed_png(figures[key]) for key in findings.figures}
-    return _render_report("report.html.j2", findings, table_rows, sources)
+    return _render_report("report.html.j2", findings, table_rows, sources, rounds)
 
 
-def build_markdown(findings: Findings, table_rows: Sequence[TableRow]) -> str:
+def build_markdown(
+    findings: Findings, table_rows: Sequence[TableRow], rounds: Mapping[str, InterventionFindings] = NO_ROUNDS
+) -> str:
     """Return report.md, whose figures are links to findings/figures/ in the same folder.
 
     Args:
         findings: everything that the report shows.
         table_rows: `findings.rows` as text.
+        rounds: as of `build_html`.
 
     Raises:
         UserInputError: if the figure of a heat-map panel is not among `findings.figures`.
     """
     sources = {key: f"{FIGURE_FOLDER}/{quote(name)}" for key, name in findings.figures.items()}
-    return _render_report("report.md.j2", findings, table_rows, sources)
+    return _render_report("report.md.j2", findings, table_rows, sources, rounds)
 
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
@@ -131,19 +144,25 @@ def render(template: str, **values: Any) -> str:
 
 
 def _render_report(
-    template: str, findings: Findings, table_rows: Sequence[TableRow], sources: Mapping[str, str]
+    template: str,
+    findings: Findings,
+    table_rows: Sequence[TableRow],
+    sources: Mapping[str, str],
+    rounds: Mapping[str, InterventionFindings],
 ) -> str:
     figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
     values = _arrange(findings, figures)
     absent = set() if any(arm.root_causes for arm in findings.arms) else {"causes"}
     absent |= set() if values["other_figures"] else {"others"}
     absent |= {"interventions"} if findings.interventions is None else set()
+    absent |= set() if rounds else {"rounds"}
     return render(
         template,
         findings=findings,
         rows=table_rows,
         comparison_header=HEADER,
         most_issues=MAX_ISSUES,
+        rounds={name: build_intervention_tables(found) for name, found in rounds.items()},
         figures=figures,
         sections=[(key, title) for key, title in SECTIONS.items() if key not in absent],
         **values,

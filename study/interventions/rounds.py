@@ -1,10 +1,13 @@
 """The rounds of interventions of a study: the studies beside it that are named `<study>-intervene-<round>`."""
 
 import re
+from collections.abc import Mapping
 
+from analysis.findings.intervention_findings import InterventionFindings
 from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy, load_study
-from study.state.paths import SPEC
+from study.results.findings import load_findings
+from study.state.paths import FINDINGS, SPEC
 from trainables.records.store import Store, join_uri
 
 LONGEST_NAME = 64
@@ -20,6 +23,15 @@ def list_rounds(study: OpenStudy) -> tuple[Store, ...]:
         if match and (store := Store(join_uri(beside, name))).exists(SPEC):
             found[int(match[1])] = store
     return tuple(found[number] for number in sorted(found))
+
+
+def load_rounds(study: OpenStudy) -> Mapping[str, InterventionFindings]:
+    """Return what the finished rounds of a study did, by their names; nothing for a study that is a round itself."""
+    if study.spec.intervene is not None:
+        return {}
+    rounds = [load_study(store) for store in list_rounds(study) if store.exists(FINDINGS)]
+    found = {one.spec.name: load_findings(one).interventions for one in rounds}
+    return {name: done for name, done in found.items() if done is not None}
 
 
 def next_round(study: OpenStudy) -> tuple[int, Store]:

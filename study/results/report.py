@@ -1,5 +1,8 @@
 """Writes the report of an analyzed study."""
 
+from collections.abc import Mapping
+
+from analysis.findings.intervention_findings import InterventionFindings
 from analysis.report.pages import build_html, build_markdown
 from analysis.report.tables import build_table_rows
 from study.open_study import OpenStudy
@@ -7,8 +10,12 @@ from study.results.findings import load_findings
 from study.state import paths
 
 
-def write_report(study: OpenStudy) -> tuple[str, str]:
+def write_report(study: OpenStudy, rounds: Mapping[str, InterventionFindings]) -> tuple[str, str]:
     """Write report.html and report.md from the findings; return their names.
+
+    Args:
+        study: analyzed.
+        rounds: what the interventions that its findings asked for did, by the name of their study.
 
     Raises:
         UserInputError: if the study has not been analyzed.
@@ -16,6 +23,6 @@ def write_report(study: OpenStudy) -> tuple[str, str]:
     findings = load_findings(study)
     rows = build_table_rows(findings.rows)
     pictures = {key: study.store.read_bytes(f"{paths.FIGURES}/{name}") for key, name in findings.figures.items()}
-    study.store.write_text(paths.REPORT_HTML, build_html(findings, rows, pictures))
-    study.store.write_text(paths.REPORT_MARKDOWN, build_markdown(findings, rows))
+    study.store.write_text(paths.REPORT_HTML, build_html(findings, rows, pictures, rounds))
+    study.store.write_text(paths.REPORT_MARKDOWN, build_markdown(findings, rows, rounds))
     return paths.REPORT_HTML, paths.REPORT_MARKDOWN

@@ -160,7 +160,11 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
 
 def test_a_study_without_interventions_has_no_such_section() -> None:
     findings = make_findings()
-    assert "Interventions" not in build_markdown(findings, build_table_rows(findings.rows))
+    rows = build_table_rows(findings.rows)
+    assert "Interventions" not in build_markdown(findings, rows)
+    shown = build_markdown(findings, rows, {"mine-intervene-1": make_interventions(is_changed=False)})
+    assert "## Interventions that were tried" in shown
+    assert "### mine-intervene-1" in shown
 
 
 def test_terminal_lines_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,16 @@ def test_reports_table_and_files_show_the_chain(finished: Finished) -> None:
     assert symptom in " ".join(finished.outcome.output.split())
 
 
+def test_the_report_of_the_parent_says_what_was_tried_and_what_came_of_it(finished: Finished) -> None:
+    parent, found = load_parent(finished.root), load_found(finished.root)
+    for name in (paths.REPORT_HTML, paths.REPORT_MARKDOWN):
+        report = " ".join(parent.store.read_text(name).replace("\\", "").split())
+        for text in ("Interventions that were tried", FIRST, "weighted_loss", found.conclusion):
+            assert text in report, (name, text)
+    for name in (paths.REPORT_HTML, paths.REPORT_MARKDOWN):
+        assert "Interventions that were tried" not in load_round(finished.root).store.read_text(name)
+
+
 def test_the_recommendation_is_a_spec_and_weights(finished: Finished) -> None:
     recommended = parse_spec((finished.root / FIRST / paths.RECOMMENDED).read_text(), "recommended.toml")
     assert list(recommended.configurations) == ["control", "weighted_loss"]
