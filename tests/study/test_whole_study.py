@@ -22,7 +22,8 @@ from trainables.records.record import TrialState
 from trainables.records.store import Store
 from trainables.training.stopwatch import PARTS
 
-pytestmark = pytest.mark.ray_cluster
+# Beside other work on two cores, the study of the fixture takes up to five minutes.
+pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(600)]
 
 SPEC = """
 name = "small"
