@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 from analysis.findings.intervention_findings import InterventionFindings
-from analysis.report.pages import build_html, build_markdown
+from analysis.report.pages import NO_ROUNDS, build_html, build_markdown
 from analysis.report.tables import build_table_rows
 from study.open_study import OpenStudy
 from study.results.findings import load_findings
 from study.state import paths
 
 
-def write_report(study: OpenStudy, rounds: Mapping[str, InterventionFindings]) -> tuple[str, str]:
+def write_report(study: OpenStudy, rounds: Mapping[str, InterventionFindings] = NO_ROUNDS) -> tuple[str, str]:
     """Write report.html and report.md from the findings; return their names.
 
     Args:
