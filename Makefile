@@ -27,7 +27,7 @@ demo: $(STAMP)
 	rm -rf studies/demo
 	$(BIN)/study run demo --storage studies
 
-# The same with a shortcut that the interventions find, swap away and measure. Under ten minutes on two cores.
+# A study whose interventions find a planted shortcut, swap it away and measure that. Under ten minutes on two cores.
 demo-loop: $(STAMP)
 	rm -rf studies/demo-loop studies/demo-loop-intervene-*
 	$(BIN)/study run demo-loop --storage studies --intervene --only background_swap --only cutmix

@@ -77,9 +77,7 @@ def run(
     if only:
         from study.interventions.stating import check_names
 
-        if not interventions:
-            raise UserInputError("run --only names interventions to go on to; add --intervene, or remove --only")
-        check_names(only)
+        check_names(only, is_asked=interventions)
     keys = _with_options(overrides, warm_start, profile=profile)
     missed_gates = commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console)
     if interventions:

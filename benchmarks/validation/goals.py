@@ -55,6 +55,16 @@ def at_most_so_many(name: str, number: int, total: int, most: int, fewest_worlds
     return Goal(name=name, rule=rule, measured=format_share(number, total), judgement=judgement)
 
 
+def at_least_so_many(name: str, number: int, total: int, least: int, fewest_worlds: int) -> Goal:
+    """Return the goal that at least `least` of `fewest_worlds` count: open below so many worlds."""
+    enough = total >= fewest_worlds
+    judgement = (
+        Judgement.OPEN if not enough else Judgement.MET if number * fewest_worlds >= least * total else Judgement.MISSED
+    )
+    rule = f"at least {least} of {fewest_worlds}"
+    return Goal(name=name, rule=rule, measured=format_share(number, total), judgement=judgement)
+
+
 def make_plain(name: str, rule: str, measured: str, is_met: bool) -> Goal:
     """Return a goal about something that is no share, and so has no exact interval."""
     return Goal(name=name, rule=rule, measured=measured, judgement=Judgement.MET if is_met else Judgement.MISSED)

@@ -12,7 +12,14 @@ import typer
 
 from benchmarks.pages import Table, publish_simulation
 from benchmarks.parallel import repeat
-from benchmarks.validation.goals import Goal, Judgement, at_most_so_many, format_share, list_problems, tabulate_goals
+from benchmarks.validation.goals import (
+    Goal,
+    at_least_so_many,
+    at_most_so_many,
+    format_share,
+    list_problems,
+    tabulate_goals,
+)
 from benchmarks.validation.intervention_level import ALPHA, RoundWorld, measure_claims
 from benchmarks.validation.planted_loops import LoopOutcome, LoopWorld, calibrate, run_loop
 from benchmarks.validation.statistics_goals import Goals
@@ -27,7 +34,7 @@ DESIGNS = ((5, (3,)), (5, (3, 6)))
 # Kinds of worlds, and whether an intervention helps there.
 KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
 SAMPLE_WORLDS, FULL_WORLDS = 2, 10
-LEAST_SHARE = 0.7
+LEAST_HELPED = 7
 
 
 def tabulate_level(num_tables: int, goals: Goals) -> Table:
@@ -72,7 +79,8 @@ def tabulate_loops(num_worlds: int, goals: list[Goal]) -> list[Table]:
         outcomes: list[LoopOutcome] = cache.repeat(run_loop, LoopWorld(kind=kind), num_worlds)
         claimed = sum(outcome.is_claimed for outcome in outcomes)
         if is_helped:
-            goals.append(at_least_so_many(f"worlds with {kind} in which an intervention helps", claimed, num_worlds))
+            name = f"worlds with {kind} in which an intervention helps"
+            goals.append(at_least_so_many(name, claimed, num_worlds, LEAST_HELPED, FULL_WORLDS))
         else:
             name = f"worlds with {kind} in which an intervention is claimed to help"
             goals.append(at_most_so_many(name, claimed, num_worlds, 0, FULL_WORLDS))
@@ -96,13 +104,6 @@ def tabulate_loops(num_worlds: int, goals: list[Goal]) -> list[Table]:
         Table(f"The whole chain on planted scenes, {num_worlds} worlds of each kind", head, rows),
         Table("Calibration of the predictions, errors in both", columns, calibration),
     ]
-
-
-def at_least_so_many(name: str, number: int, total: int) -> Goal:
-    """Return the goal that seven of ten worlds count, which is open with fewer worlds."""
-    is_met = number >= LEAST_SHARE * total
-    judgement = Judgement.OPEN if total < FULL_WORLDS else Judgement.MET if is_met else Judgement.MISSED
-    return Goal(name=name, rule="at least 7 of 10", measured=format_share(number, total), judgement=judgement)
 
 
 def main(

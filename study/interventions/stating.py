@@ -78,10 +78,21 @@ def propose(diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | No
     return tuple(found)
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raise UserInputError listing the names that no intervention has."""
-    if unknown := _list_unknown(names):
-        raise _refuse(unknown)
+def check_names(names: Sequence[str], *, is_asked: bool) -> None:
+    """Check the names that `study run --only` is given, before anything is trained.
+
+    Args:
+        names: of interventions.
+        is_asked: whether the study is to go on to its interventions.
+
+    Raises:
+        UserInputError: listing the names that no intervention has, and that --intervene is missing.
+    """
+    problems = _list_unknown(names)
+    if not is_asked:
+        problems.append("--only names interventions to go on to; add --intervene, or remove --only")
+    if problems:
+        raise _refuse(problems)
 
 
 def _list_unknown(names: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import yaml
+from ray.util import get_node_ip_address
 
 from tests.faults.campaign import EXIT_DONE, LOG_NAME, ROOT, Campaign, Outcome, draw
 from tests.faults.judge import LOG
@@ -247,8 +248,6 @@ def find_late_writes(campaign: Campaign) -> tuple[str, ...]:
 @cache
 def find_host() -> str:
     """Return this machine's address as Ray sees it, also where a driver asks for 127.0.0.1."""
-    from ray.util import get_node_ip_address
-
     return str(get_node_ip_address())
 
 
