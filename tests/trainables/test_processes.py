@@ -18,7 +18,7 @@ def step():
     parts = [torch.ones(2**22) for _ in range(4)]  # 16 MiB each
     return sum(float(part[0]) for part in parts)
 
-for _ in range(6):  # until the heap has its shape
+for _ in range(10):  # until the heap has its shape, which takes more than three steps in one run of three
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -35,5 +35,4 @@ def test_a_step_reuses_the_memory_that_the_previous_step_freed() -> None:
     if faults["kept"] < 0:
         pytest.skip("this system's allocator is not glibc's")
     assert faults["given back"] > 10_000
-    # In one run of many, the heap still finds a new place for some blocks.
-    assert faults["kept"] < 0.25 * faults["given back"]
+    assert faults["kept"] < 0.1 * faults["given back"]
