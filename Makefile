@@ -32,9 +32,9 @@ demo-loop: $(STAMP)
 	rm -rf studies/demo-loop studies/demo-loop-intervene-*
 	$(BIN)/study run demo-loop --storage studies --intervene --only background_swap --only cutmix
 
-# Two workers, which take the tests file by file.
+# Two workers, which take the tests file by file, in the order of tests/conftest.py.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile --no-loadscope-reorder -m "not long_faults and not all_models"
 
 # The tests on the lowest and on the newest versions of the dependencies, each in an environment of its own, whose versions are
 # in .venv/lowest.txt and .venv/newest.txt. PYTHON=python3.13 chooses the interpreter. uv takes the lowest versions that have
@@ -47,7 +47,7 @@ test-lowest test-newest: test-%: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/$*
 	$(BIN)/uv pip sync --quiet --python $(VENV)/$*/bin/python $(VENV)/$*.txt
 	$(BIN)/uv pip install --quiet --python $(VENV)/$*/bin/python --no-deps --editable .
-	OTHER_VERSIONS=$* $(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile -m "not long_faults and not all_models"
+	OTHER_VERSIONS=$* $(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile --no-loadscope-reorder -m "not long_faults and not all_models"
 
 # The conformance suite of backbones over the architectures that `make test` leaves out.
 test-models: $(STAMP)

@@ -16,6 +16,9 @@ from search_spaces.space import SearchSpace
 
 BASE = "base"
 NO_INTERACTION = "no interaction"
+INTERACTION_SIGN = " x "
+# The run of a factorial design that changes no factor.
+NO_CHANGE = "run-1"
 MOST_FACTORS = 8
 # Number of factors -> position of a generated factor -> positions of the factors whose levels are multiplied.
 GENERATORS: Mapping[int, Mapping[int, tuple[int, ...]]] = {
@@ -48,6 +51,11 @@ class Contrast:
     def arms(self) -> tuple[str, ...]:
         """All arms of the row, those of the treatment first."""
         return (*self.treatment_arms, *self.control_arms)
+
+    @property
+    def is_interaction(self) -> bool:
+        """Whether the row is the interaction of two factors."""
+        return self.control == NO_INTERACTION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,27 +112,53 @@ def make_factorial_design(base: Mapping[str, Value], changes: Mapping[str, Value
     """
     _check_changes(base, changes)
     factors = list(changes)
+    runs = make_factorial_runs(factors)
+    configurations = {
+        run: _change(base, {factor: changes[factor] for factor in changed}, space) for run, changed in runs.items()
+    }
+    labels = {factor: (f"{factor}={changes[factor]}", f"{factor}={base[factor]}") for factor in factors}
+    return Design(configurations=configurations, contrasts=make_factorial_contrasts(labels))
+
+
+def make_factorial_runs(factors: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the runs of a two-level factorial design: the factors at their second level, by the name of the run.
+
+    The first run, `NO_CHANGE`, has none. With five or more factors it is the regular fraction of resolution V.
+
+    Args:
+        factors: names of the 2 to `MOST_FACTORS` factors.
+
+    Raises:
+        UserInputError: for another number of factors.
+    """
     if not 2 <= len(factors) <= MOST_FACTORS:
         raise UserInputError(f"a factorial design must have 2 to {MOST_FACTORS} factors, but got {len(factors)}")
-    signs = {_name_run(run): run for run in _list_runs(len(factors))}
-    configurations = {
-        name: _change(base, {f: changes[f] for f, sign in zip(factors, run, strict=True) if sign > 0}, space)
-        for name, run in signs.items()
+    return {
+        _name_run(run): tuple(factor for factor, sign in zip(factors, run, strict=True) if sign > 0)
+        for run in _list_runs(len(factors))
     }
-    contrasts = [
-        _make_contrast(f"{f}={changes[f]}", f"{f}={base[f]}", {name: run[i] for name, run in signs.items()})
-        for i, f in enumerate(factors)
-    ]
+
+
+def make_factorial_contrasts(labels: Mapping[str, tuple[str, str]]) -> tuple[Contrast, ...]:
+    """Return one contrast per factor, then one per pair of factors, over the runs of `make_factorial_runs`.
+
+    Args:
+        labels: of each factor's second and first level, by its name.
+
+    Raises:
+        UserInputError: as in `make_factorial_runs`.
+    """
+    factors = list(labels)
+    runs = make_factorial_runs(factors)
+    signs = {f: {run: 1 if f in changed else -1 for run, changed in runs.items()} for f in factors}
+    contrasts = [_make_contrast(*labels[f], signs[f]) for f in factors]
     contrasts += [
         _make_contrast(
-            f"{factors[i]} x {factors[j]}",
-            NO_INTERACTION,
-            {name: run[i] * run[j] for name, run in signs.items()},
-            scale=2.0,
+            f"{f}{INTERACTION_SIGN}{g}", NO_INTERACTION, {run: signs[f][run] * signs[g][run] for run in runs}, scale=2.0
         )
-        for i, j in itertools.combinations(range(len(factors)), 2)
+        for f, g in itertools.combinations(factors, 2)
     ]
-    return Design(configurations=configurations, contrasts=tuple(contrasts))
+    return tuple(contrasts)
 
 
 def _list_runs(num_factors: int) -> list[tuple[int, ...]]:
@@ -143,7 +177,7 @@ def _list_runs(num_factors: int) -> list[tuple[int, ...]]:
 
 def _name_run(run: Sequence[int]) -> str:
     changed = "".join(letter for letter, sign in zip(string.ascii_lowercase, run, strict=False) if sign > 0)
-    return f"run-{changed or 1}"
+    return f"run-{changed}" if changed else NO_CHANGE
 
 
 def _make_contrast(treatment: str, control: str, signs: Mapping[str, int], scale: float = 1.0) -> Contrast:

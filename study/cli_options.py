@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Context, Option
 
@@ -146,6 +146,8 @@ _TARGET_HELP = "TRUE:PREDICTED, the confusion to reduce, such as cat:dog. Defaul
 TargetOption = Annotated[Text, Option(help=_TARGET_HELP)]
 OnlyOption = Annotated[Texts, Option(help="An intervention to try, whether a finding asks for it or not. Repeatable.")]
 StrengthOption = Annotated[float | None, Option(help="Strength of the class weights of weighted_loss, in (0, 1].")]
+_DESIGN_HELP = "One at a time against the winner, or all combinations: effects over all runs, and interactions."
+RoundDesignOption = Annotated[Literal["one-at-a-time", "factorial"], Option("--design", help=_DESIGN_HELP)]
 _ROUND_BUDGET_HELP = "Most device-seconds that the round may take, up to its last look."
 RoundBudgetOption = Annotated[float | None, Option("--device-seconds", help=_ROUND_BUDGET_HELP, min=0.0)]
 AgainOption = Annotated[bool, Option("--again", help="Begin another round after a finished one, at half its alpha.")]

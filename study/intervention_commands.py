@@ -42,6 +42,7 @@ class InterveneOptions:
         only: names of the interventions to try; empty for all that a finding asks for.
         strength: of the class weights; None for the default.
         device_seconds: most device-seconds that the round may take; None for no limit.
+        is_factorial: whether the interventions are the factors of a factorial design, or are tried one at a time.
         again: whether to begin another round after a finished one.
         dry_run: whether to stop before anything is written.
         as_json: whether to print what was stated or found as JSON.
@@ -51,6 +52,7 @@ class InterveneOptions:
     only: tuple[str, ...] = ()
     strength: float | None = None
     device_seconds: float | None = None
+    is_factorial: bool = False
     again: bool = False
     dry_run: bool = False
     as_json: bool = False
@@ -58,7 +60,8 @@ class InterveneOptions:
     @property
     def begins_round(self) -> bool:
         """Whether an option is given that applies to a new round alone."""
-        return bool(self.target or self.only or self.again) or (self.strength, self.device_seconds) != (None, None)
+        given = bool(self.target or self.only or self.again or self.is_factorial)
+        return given or (self.strength, self.device_seconds) != (None, None)
 
 
 def intervene(store: Store, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
@@ -155,19 +158,20 @@ def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None,
             console.print(f"diagnosis: {step}", soft_wrap=True, highlight=False, markup=False)
 
     choosing = choose_on_half(parent, prepared.image_set, target, say)
-    proposals = propose(choosing.diagnosis, options.only, options.strength)
+    is_factorial = options.is_factorial
+    proposals = propose(choosing.diagnosis, options.only, options.strength, is_factorial=is_factorial)
     if not proposals:
         console.print(NOTHING_FOUND, soft_wrap=True, highlight=False, markup=False)
         return []
-    check_budget(parent, choosing.source, proposals, options.device_seconds)
+    check_budget(parent, choosing.source, proposals, options.device_seconds, is_factorial=is_factorial)
     stated = state_interventions(parent, choosing, proposals, number=number, on_step=say)
     name = store.root.rpartition("/")[2]
-    spec, text = derive_spec(parent, choosing, stated, name)
+    spec, text = derive_spec(parent, choosing, stated, name, is_factorial=is_factorial)
     if options.as_json and options.dry_run:
         print(json.dumps(dump_stated(stated), indent=1, allow_nan=False))
         return []
     console.print(build_stated_rich_table(stated))
-    cost = forecast_cost(parent, choosing.source, proposals)
+    cost = forecast_cost(parent, choosing.source, proposals, is_factorial=is_factorial)
     console.print(f"{name}: {cost.describe()}", soft_wrap=True, highlight=False, markup=False)
     if options.dry_run:
         console.print("dry run, nothing written")

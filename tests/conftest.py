@@ -22,8 +22,27 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(folder)
 
 
+# Files that run whole studies, the longest first: the one that begins last must not leave the other worker without work.
+LONGEST = (
+    "study/test_whole_study.py",
+    "study/cluster/test_two_nodes.py",
+    "docs/test_tutorial.py",
+    "study/spec/test_configuration_files.py",
+    "study/test_own_images.py",
+    "study/test_stop_and_resume.py",
+    "study/test_own_loop_study.py",
+    "golden/test_golden.py",
+    "study/scheduling/test_hand_over.py",
+    "study/cluster/test_hang_watch.py",
+    "faults/test_faults.py",
+    "study/test_bad_input.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests where torch finds no CUDA device."""
+    """Order the files, and skip `gpu` tests where torch finds no CUDA device."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="torch finds no CUDA device here")

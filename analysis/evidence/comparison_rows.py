@@ -69,7 +69,7 @@ def _seeds_of_look(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule
     return set(rule.seeds[: rule.looks[look - 1]]) - failed
 
 
-def _sides(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int]) -> tuple[Side, Side]:
+def make_sides(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int]) -> tuple[Side, Side]:
     """Return the two sides of a contrast with these seeds: an arm, or the average of several."""
     return (
         _average(contrast.treatment, contrast.treatment_arms, evidence, seeds, contrast.scale),
@@ -115,7 +115,7 @@ def _find_judged_seeds(contrast: Contrast, evidence: Mapping[str, ArmEvidence], 
 def _judge_seeds(
     contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int], rule: RowRule, look: int
 ) -> ComparisonRow:
-    treatment, control = _sides(contrast, evidence, seeds)
+    treatment, control = make_sides(contrast, evidence, seeds)
     treatment_seconds, control_seconds = (
         fmean(evidence[arm].with_seeds(seeds).device_seconds for arm in arms)
         for arms in (contrast.treatment_arms, contrast.control_arms)
@@ -183,7 +183,7 @@ def complete_row(
         groups: names of classes by the name of their group, for the metrics beside macro-F1.
     """
     seeds = _seeds_of_look(contrast, evidence, rule, row.look)
-    treatment, control = _sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
+    treatment, control = make_sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
     bootstrap = None
     if row.intervals != "anytime":
         bootstrap = compute_crossed_bootstrap(treatment, control, confidence=row.confidence)

@@ -202,6 +202,9 @@ class InterventionFindings:
         recommended: arm of the recommended configuration; "" if nothing helped.
         conclusion: the recommendation in words.
         num_test_reads: of the parent, of its earlier rounds and of this study together.
+        recommended_interventions: those of the recommended arm of a factorial design; empty for one intervention at a time, which
+            is the arm.
+        is_factorial: whether every effect is over all runs of a factorial design.
     """
 
     stated: StatedInterventions
@@ -212,3 +215,9 @@ class InterventionFindings:
     recommended: str
     conclusion: str
     num_test_reads: int
+    recommended_interventions: tuple[str, ...] = ()
+    is_factorial: bool = False
+
+    def is_recommended(self, name: str) -> bool:
+        """Return whether the recommended configuration has an intervention."""
+        return name in (self.recommended_interventions or (self.recommended,))

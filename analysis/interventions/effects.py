@@ -8,16 +8,9 @@ import numpy as np
 from analysis.classes.class_differences import make_class_cells
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.interval import Interval
-from analysis.findings.intervention_findings import (
-    Collateral,
-    InterventionEffect,
-    Outcome,
-    Prediction,
-    Target,
-    TargetEffect,
-)
+from analysis.findings.intervention_findings import Collateral, Outcome, Prediction, Target, TargetEffect
 from analysis.interventions.target_predictions import mark_cells
-from analysis.statistics.arm_predictions import ArmPredictions, check_paired
+from analysis.statistics.arm_predictions import ArmPredictions, Side, average_members, check_paired
 from analysis.statistics.comparison import compute_verdict
 from analysis.statistics.families import Cell, Scale, class_cells, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
@@ -68,10 +61,8 @@ class TargetRule:
         return 1 - self.alpha / (self.num_targets * self.num_looks)
 
 
-def mark_target(
-    treatment: ArmPredictions, control: ArmPredictions, target: Target, class_names: Sequence[str]
-) -> PairedShares:
-    """Return which images of the target's classes fall into its cells.
+def mark_target(treatment: Side, control: Side, target: Target, class_names: Sequence[str]) -> PairedShares:
+    """Return which images of the target's classes fall into its cells; of several arms, the share that do.
 
     Args:
         treatment: S seeds over N images.
@@ -87,9 +78,12 @@ def mark_target(
     cells = [(index[true], index[called]) for true, called in target.cells]
     chosen = np.flatnonzero(np.isin(treatment.labels, [index[name] for name in target.classes]))
     labels = treatment.labels[chosen]
-    marks = [mark_cells(labels, arm.predicted[:, chosen], cells) for arm in (treatment, control)]
+    marks = [
+        average_members(side, lambda arm: mark_cells(labels, arm.predicted[:, chosen], cells))
+        for side in (treatment, control)
+    ]
     groups = None if treatment.groups is None else treatment.groups[chosen]
-    correct = [np.asarray(arm.predicted == arm.labels, dtype=np.float64) for arm in (treatment, control)]
+    correct = [average_members(side, _mark_correct) for side in (treatment, control)]
     return PairedShares(
         treatment=marks[0],
         control=marks[1],
@@ -97,6 +91,10 @@ def mark_target(
         groups=groups,
         beside=tuple(class_cells(correct[0] - correct[1], treatment.labels)),
     )
+
+
+def _mark_correct(arm: ArmPredictions) -> FloatArray:
+    return np.asarray(arm.predicted == arm.labels, dtype=np.float64)
 
 
 def judge_target(shares: PairedShares, rule: TargetRule, scale: Scale) -> TargetEffect:
@@ -140,11 +138,7 @@ def bound(cell: Cell, scale: Scale, confidence: float, beside: Sequence[Cell] = 
 
 
 def find_collateral(
-    treatment: ArmPredictions,
-    control: ArmPredictions,
-    targets: Collection[str],
-    class_names: Sequence[str],
-    confidence: float,
+    treatment: Side, control: Side, targets: Collection[str], class_names: Sequence[str], confidence: float
 ) -> Collateral | None:
     """Return the class that loses most F1 among those that are no target; None if there is none, and for one seed.
 
@@ -185,29 +179,3 @@ def judge_prediction(prediction: Prediction, measured: TargetEffect | None) -> O
     if measured.verdict is Verdict.WORSE or abs(found.estimate - predicted.estimate) > float(np.hypot(*errors)):
         return Outcome.REFUTED
     return Outcome.HELD if measured.verdict is Verdict.BETTER else Outcome.UNDECIDED
-
-
-def recommend(effects: Sequence[InterventionEffect], margin: float) -> tuple[str, str]:
-    """Return the arm to recommend, "" if nothing helped, and the reason in words.
-
-    An arm is recommended if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
-    than the margin. Among several it is the one with the best macro-F1, those that are BETTER there first.
-    """
-    helpful = [
-        (effect.macro_f1_verdict is Verdict.BETTER, effect.macro_f1.estimate, effect)
-        for effect in effects
-        if effect.macro_f1 is not None and _helps(effect, margin)
-    ]
-    if not helpful:
-        return "", "Nothing helped: no intervention is BETTER on macro-F1, or on its target without loss of macro-F1."
-    is_better, _, best = max(helpful, key=lambda item: item[:2])
-    where = "macro-F1" if is_better else "its target, without loss of macro-F1"
-    return best.stated.arm, f"Recommended: {best.stated.title} ({best.stated.arm}), BETTER on {where}."
-
-
-def _helps(effect: InterventionEffect, margin: float) -> bool:
-    assert effect.macro_f1 is not None
-    if effect.macro_f1_verdict is Verdict.BETTER:
-        return True
-    is_reached = effect.target is not None and effect.target.verdict is Verdict.BETTER
-    return is_reached and effect.macro_f1.low > -margin

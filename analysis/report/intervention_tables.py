@@ -91,6 +91,11 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
     stated = found.stated
     sentences = [STATED_CHANGED] if found.is_changed else []
     sentences.append(found.conclusion)
+    if found.is_factorial:
+        sentences.append(
+            "A factorial design: each effect is the mean over the runs with the intervention minus that over the runs without "
+            "it, and the A/B table has the interactions."
+        )
     sentences.append(
         f"Round {stated.round} in {stated.source_arm} of {stated.parent}, trained anew as the control. {stated.num_choosing} "
         f"test images chose targets and predictions, and the other {stated.num_judging} judge; a target that is marked as seen "
@@ -188,7 +193,7 @@ def _make_record(effect: InterventionEffect, found: InterventionFindings) -> dic
         **_columns("ring_gap", effect.ring_gap),
         "cost_ratio": effect.cost_ratio,
         "device_seconds": effect.device_seconds,
-        "recommended": stated.arm == found.recommended,
+        "recommended": found.is_recommended(stated.arm),
         "statements_changed": found.is_changed,
         "note": effect.note,
     }

@@ -55,9 +55,11 @@ def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
 def _has_open_target(
     study: OpenStudy, plan: Plan, contrast: Contrast, judged: Mapping[str, ArmEvidence], read: ReadInterventions
 ) -> bool:
-    """Return whether the target cells of an intervention are undecided and a look is left."""
+    """Return whether the target cells of an intervention are undecided and a look is left; an interaction has no target."""
+    if contrast.is_interaction:
+        return False
     names = read_passport(study.store)["data"]["class_names"]
-    found = judge_cells(read.stated.of_arm(contrast.treatment_arms[0]), contrast, judged, plan, names)
+    found = judge_cells(read.stated.of_arm(contrast.treatment), contrast, judged, plan, names)
     if found is None or found.verdict is not Verdict.UNDECIDED:
         return False
     last = set(plan.seeds[: plan.looks[-1]])

@@ -13,12 +13,13 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.comparison_rows import make_sides
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.intervention_findings import StatedIntervention, StatedInterventions, TargetEffect, TargetKind
 from analysis.interventions.effects import TargetRule, judge_target, mark_target
 from analysis.interventions.halves import find_choosing
 from analysis.statistics.families import Scale
-from search_spaces.designs import Contrast
+from search_spaces.designs import INTERACTION_SIGN, Contrast
 from study.confirmation.plan import Plan
 from study.spec.study_spec import StudySpec
 from study.state.checksums import read_changed_json
@@ -59,7 +60,7 @@ def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:
     data, is_intact = read_changed_json(store, INTERVENTIONS)
     with decoding(f"{store.root}/{INTERVENTIONS}"):
         stated = _ADAPTER.validate_json(json.dumps(data))
-    arms = [arm.name for arm in spec.arms()][1:]
+    arms = spec.intervene.factors or [arm.name for arm in spec.arms()][1:]
     if [found.arm for found in stated.interventions] != arms:
         raise DamagedFileError(
             f"{store.root}/{INTERVENTIONS} was changed after it was written, and cannot be followed: its interventions are not "
@@ -68,10 +69,13 @@ def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:
     return ReadInterventions(stated=stated, is_changed=not is_intact or digest_stated(stated) != spec.intervene.stated)
 
 
-def restrict(evidence: Mapping[str, ArmEvidence], stated: StatedInterventions, arm: str) -> Mapping[str, ArmEvidence]:
-    """Return the evidence of an intervention and of the control on the images that judge it: the other half, or all if seen."""
+def restrict(
+    evidence: Mapping[str, ArmEvidence], stated: StatedInterventions, contrast: Contrast
+) -> Mapping[str, ArmEvidence]:
+    """Return the evidence on the images that judge a row: the other half, or all if one of its interventions is seen."""
     first = next((found.predictions[0] for found in evidence.values() if found.predictions), None)
-    if first is None or stated.of_arm(arm).is_seen:
+    names = contrast.treatment.split(INTERACTION_SIGN) if contrast.is_interaction else [contrast.treatment]
+    if first is None or any(stated.of_arm(name).is_seen for name in names):
         return evidence
     choosing = find_choosing(first.sample_ids, first.groups, stated.half_seed)
     judging = first.sample_ids[~choosing]
@@ -82,7 +86,7 @@ def find_judged(
     study_evidence: Mapping[str, ArmEvidence], read: ReadInterventions | None, contrast: Contrast
 ) -> Mapping[str, ArmEvidence]:
     """Return the evidence by which a row is judged: that of a study without interventions, or of one intervention."""
-    return study_evidence if read is None else restrict(study_evidence, read.stated, contrast.treatment_arms[0])
+    return study_evidence if read is None else restrict(study_evidence, read.stated, contrast)
 
 
 def judge_cells(
@@ -96,28 +100,27 @@ def judge_cells(
 
     Args:
         stated: the intervention.
-        contrast: its row.
+        contrast: its row; a share of images is the mean over the arms of a side.
         evidence: by arm, on the images that judge it.
         plan: of the study.
         class_names: K names.
 
     Returns:
-        None for another kind of target, and before two seeds of the first look have finished in both arms.
+        None for another kind of target, and before two seeds of the first look have finished in all arms of the row.
     """
     if stated.target.kind is not TargetKind.CELLS:
         return None
     found = None
+    arms = [evidence[arm] for arm in contrast.arms]
+    failed = frozenset().union(*(arm.failed_seeds for arm in arms))
     for look in plan.looks:
-        treatment, control = (evidence[arms[0]] for arms in (contrast.treatment_arms, contrast.control_arms))
-        failed = treatment.failed_seeds | control.failed_seeds
         seeds = set(plan.seeds[:look]) - failed
-        if not seeds <= set(treatment.seeds) & set(control.seeds):
+        if not all(seeds <= set(arm.seeds) for arm in arms):
             break
-        judged = seeds & set(treatment.finished().seeds) & set(control.finished().seeds)
+        judged = seeds.intersection(*(arm.finished().seeds for arm in arms))
         if len(judged) < 2:
             continue
-        both = [arm.with_seeds(judged).stacked() for arm in (treatment, control)]
-        shares = mark_target(both[0], both[1], stated.target, class_names)
+        shares = mark_target(*make_sides(contrast, evidence, judged), stated.target, class_names)
         found = judge_target(shares, target_rule(plan), Scale.DIFFERENCE)
         if found.verdict is not Verdict.UNDECIDED:
             break
@@ -126,4 +129,5 @@ def judge_cells(
 
 def target_rule(plan: Plan) -> TargetRule:
     """Return the rule for the targets, which have as much alpha as the plan's rows: each half of the round's."""
-    return TargetRule(alpha=plan.alpha, num_targets=len(plan.rows), num_looks=len(plan.looks), margin=plan.margin)
+    num_targets = sum(not row.is_interaction for row in plan.rows)
+    return TargetRule(alpha=plan.alpha, num_targets=num_targets, num_looks=len(plan.looks), margin=plan.margin)

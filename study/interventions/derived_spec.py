@@ -1,4 +1,4 @@
-"""The study of a round of interventions: an ordinary study with given configurations, the winner and one per intervention."""
+"""The study of a round of interventions: an ordinary study with given configurations, the winner and changes of it."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import tomli_w
 from analysis.findings.intervention_findings import StatedInterventions
 from analysis.interventions.registry import CONTROL
 from search_spaces.config import Value
+from search_spaces.designs import make_factorial_runs
 from study.confirmation.stated_interventions import digest_stated
 from study.interventions.diagnosing import Choosing
 from study.open_study import OpenStudy
@@ -31,7 +32,9 @@ def total_alpha(spec: StudySpec) -> float:
     return spec.confirm.alpha if spec.intervene is None else spec.intervene.alpha
 
 
-def derive_spec(parent: OpenStudy, choosing: Choosing, stated: StatedInterventions, name: str) -> tuple[StudySpec, str]:
+def derive_spec(
+    parent: OpenStudy, choosing: Choosing, stated: StatedInterventions, name: str, *, is_factorial: bool = False
+) -> tuple[StudySpec, str]:
     """Return the spec of the study that tries the interventions, and its TOML text.
 
     The control is the winner's configuration. Half of the round's alpha belongs to the rows of macro-F1 and half to the targets.
@@ -41,6 +44,7 @@ def derive_spec(parent: OpenStudy, choosing: Choosing, stated: StatedInterventio
         choosing: its winner.
         stated: what the interventions state.
         name: of the new study.
+        is_factorial: whether the interventions are the factors of a factorial design, or are tried one at a time.
 
     Raises:
         UserInputError: if the changes of an intervention do not fit the study.
@@ -52,10 +56,9 @@ def derive_spec(parent: OpenStudy, choosing: Choosing, stated: StatedInterventio
         data.pop(key, None)
     data["search"] = {key: value for key, value in data["search"].items() if key not in SEARCH_ONLY}
     winner = dict(choosing.source.config.hyperparameters)
-    data["configurations"] = {
-        CONTROL: winner,
-        **{found.arm: change_configuration(winner, found.changes) for found in stated.interventions},
-    }
+    changes = {found.arm: found.changes for found in stated.interventions}
+    runs = make_factorial_runs(list(changes)) if is_factorial else {CONTROL: (), **{arm: (arm,) for arm in changes}}
+    data["configurations"] = {run: change_configuration(winner, *(changes[n] for n in runs[run])) for run in runs}
     used = [
         configuration.get(setting) for configuration in data["configurations"].values() for setting in GROUP_SETTINGS
     ]
@@ -73,12 +76,16 @@ def derive_spec(parent: OpenStudy, choosing: Choosing, stated: StatedInterventio
         "alpha": alpha,
         "stated": digest_stated(stated),
     }
+    if is_factorial:
+        data["intervene"]["factors"] = list(changes)
     return validate_spec(data, where=name), tomli_w.dumps(data)
 
 
-def change_configuration(configuration: dict[str, Value], changes: dict[str, Value]) -> dict[str, Value]:
+def change_configuration(configuration: dict[str, Value], *changes: dict[str, Value]) -> dict[str, Value]:
     """Return a configuration with changes; without the strength of class weights where there are none."""
-    changed = {**configuration, **changes}
+    changed = {**configuration}
+    for change in changes:
+        changed |= change
     if changed.get("class_weighting") == "none":
         changed.pop("class_weight_strength", None)
     return changed
@@ -89,11 +96,11 @@ def _devices(parent: OpenStudy, choosing: Choosing, configurations: dict[str, An
     value = getattr(parent.spec.resources, kind)
     if not isinstance(value, dict):
         return value
-    own = choosing.source.config.arm
+    own, own_backbone = choosing.source.config.arm, choosing.source.config["backbone"]
     by_backbone = {str(arm.space.values_of("backbone")): value[arm.name] for arm in reversed(parent.spec.arms())}
     return {
         name: value[own]
-        if configuration["backbone"] == configurations[CONTROL]["backbone"]
+        if configuration["backbone"] == own_backbone
         else by_backbone.get(str((configuration["backbone"],)), max(value.values()))
         for name, configuration in configurations.items()
     }

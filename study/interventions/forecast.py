@@ -6,6 +6,7 @@ from statistics import fmean
 
 from analysis.findings.study_findings import Findings
 from analysis.report.number_formats import format_seconds
+from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
 from study.interventions.diagnosing import diagnose_from_findings
 from study.interventions.stating import Proposal, propose
@@ -34,8 +35,10 @@ class RoundCost:
         return f"{self.num_trials} trials, about {first} of device time{more}"
 
 
-def forecast_cost(study: OpenStudy, source: TrialRecord, proposals: Sequence[Proposal]) -> RoundCost:
-    """Return the cost of the control and the proposals: one trial each, and one per seed of a look.
+def forecast_cost(
+    study: OpenStudy, source: TrialRecord, proposals: Sequence[Proposal], *, is_factorial: bool = False
+) -> RoundCost:
+    """Return the cost of the control and the proposals, or of the runs of a factorial design: one trial each, and one per seed.
 
     The cost of a trial is the mean of the parent's confirmation trials with the same backbone, else of all of them.
 
@@ -43,9 +46,14 @@ def forecast_cost(study: OpenStudy, source: TrialRecord, proposals: Sequence[Pro
         study: the parent.
         source: the search trial of the winner.
         proposals: the interventions.
+        is_factorial: whether they are the factors of a factorial design.
     """
     own = str(source.config["backbone"])
-    backbones = [own, *(str(proposal.changes.get("backbone", own)) for proposal in proposals)]
+    changed = {proposal.intervention.name: str(proposal.changes.get("backbone", own)) for proposal in proposals}
+    backbones = [own, *changed.values()]
+    if is_factorial:
+        runs = make_factorial_runs(list(changed)).values()
+        backbones = [next((changed[name] for name in run if changed[name] != own), own) for run in runs]
     seconds = sum(_mean_seconds(study, backbone) for backbone in backbones)
     first, last = study.spec.confirm.looks[0], study.spec.confirm.looks[-1]
     return RoundCost(
@@ -54,12 +62,17 @@ def forecast_cost(study: OpenStudy, source: TrialRecord, proposals: Sequence[Pro
 
 
 def check_budget(
-    study: OpenStudy, source: TrialRecord, proposals: Sequence[Proposal], device_seconds: float | None
+    study: OpenStudy,
+    source: TrialRecord,
+    proposals: Sequence[Proposal],
+    device_seconds: float | None,
+    *,
+    is_factorial: bool = False,
 ) -> None:
     """Raise UserInputError, with the interventions that fit, if the last look would cost more than the budget."""
     if device_seconds is None:
         return
-    cost = forecast_cost(study, source, proposals)
+    cost = forecast_cost(study, source, proposals, is_factorial=is_factorial)
     if cost.last_seconds <= device_seconds:
         return
     fitting: list[Proposal] = []
@@ -68,7 +81,8 @@ def check_budget(
             fitting.append(proposal)
     advice = "none of them fits; give a larger budget"
     if fitting:
-        advice = f"these would fit: {' '.join(f'--only {proposal.intervention.name}' for proposal in fitting)}"
+        names = " ".join(f"--only {proposal.intervention.name}" for proposal in fitting)
+        advice = f"these would fit{' one at a time, without --design' if is_factorial else ''}: {names}"
     raise UserInputError(
         f"{len(proposals)} interventions and the control need up to {cost.last_seconds:.0f} device-seconds, but --device-seconds "
         f"is {device_seconds:g}; {advice}"

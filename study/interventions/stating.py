@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from analysis.interventions.halves import MIN_TARGET_IMAGES
 from analysis.interventions.intervention import Diagnosis, Intervention, Reason
 from analysis.interventions.registry import load_interventions
 from search_spaces.config import Value
+from search_spaces.designs import MOST_FACTORS
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.read_count import count_test_reads
 from study.interventions.diagnosing import Choosing
@@ -42,16 +44,19 @@ class Proposal:
     changes: Mapping[str, Value]
 
 
-def propose(diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | None = None) -> tuple[Proposal, ...]:
+def propose(
+    diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | None = None, *, is_factorial: bool = False
+) -> tuple[Proposal, ...]:
     """Return the interventions that the diagnosis asks for and that change something, in the order of the registry.
 
     Args:
         diagnosis: of the control.
         only: names of the interventions to try, whether a finding asks for them or not; all by default.
         strength: of the class weights; None for that of the registry.
+        is_factorial: whether they are to be the factors of a factorial design.
 
     Raises:
-        UserInputError: listing everything that is wrong with the names, the changes and the strength.
+        UserInputError: listing everything that is wrong with the names, the changes, the strength and the design.
     """
     known = load_interventions()
     problems = _list_unknown(only)
@@ -73,9 +78,30 @@ def propose(diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | No
             found.append(Proposal(intervention=intervention, reason=stated, changes=changes))
     if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
         problems.append("--strength is that of weighted_loss, which is not tried; remove it")
+    if is_factorial and found:
+        problems += _list_misfits(found)
     if problems:
         raise _refuse(problems)
     return tuple(found)
+
+
+def _list_misfits(proposals: Sequence[Proposal]) -> list[str]:
+    """Return why the proposals cannot be the factors of one factorial design; [] if they can."""
+    names = [proposal.intervention.name for proposal in proposals]
+    problems = []
+    if not 2 <= len(names) <= MOST_FACTORS:
+        problems.append(
+            f"a factorial design takes 2 to {MOST_FACTORS} interventions, but there are {len(names)} ({', '.join(names)}); "
+            "choose with --only, or leave out --design"
+        )
+    for first, second in combinations(proposals, 2):
+        both = [name for name in first.changes if name in second.changes]
+        if both:
+            problems.append(
+                f"{first.intervention.name} and {second.intervention.name} both change {', '.join(both)}, so that no run can "
+                "have both; name one of them with --only"
+            )
+    return problems
 
 
 def check_names(names: Sequence[str], *, is_asked: bool) -> None:

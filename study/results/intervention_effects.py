@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.audits.swap_effects import AuditImages
 from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.comparison_rows import make_sides
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import (
@@ -18,18 +19,12 @@ from analysis.findings.intervention_findings import (
     TargetEffect,
     TargetKind,
 )
-from analysis.interventions.effects import (
-    PairedShares,
-    bound,
-    find_collateral,
-    judge_prediction,
-    judge_target,
-    recommend,
-)
+from analysis.interventions.effects import PairedShares, bound, find_collateral, judge_prediction, judge_target
+from analysis.interventions.recommendation import recommend, recommend_run
 from analysis.interventions.target_predictions import make_classifier, measure_loss
 from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray
-from search_spaces.designs import Contrast
+from search_spaces.designs import Contrast, make_factorial_runs
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import Plan
@@ -69,6 +64,14 @@ class _Losses:
             self.kept[key] = measure_loss(kind, classify, images, seed=seed), images
         return self.kept[key]
 
+    def measure_sides(
+        self, kind: TargetKind, sides: Sequence[Sequence[ArmEvidence]]
+    ) -> tuple[FloatArray, FloatArray, AuditImages]:
+        """Return the (S, N) losses of the treatment and of the control, means over the arms of a side, and the N images."""
+        measured = [[self.measure(kind, arm) for arm in side] for side in sides]
+        treatment, control = (np.mean([losses for losses, _ in side], axis=0) for side in measured)
+        return treatment, control, measured[0][0][1]
+
 
 def measure_interventions(
     study: OpenStudy, rows: Sequence[ComparisonRow], image_set: ImageSet, on_step: Callable[[str], None]
@@ -84,24 +87,34 @@ def measure_interventions(
     read = read_stated(study.store, study.spec)
     if read is None:
         return None
-    plan, losses = require_plan(study), _Losses(study=study, image_set=image_set)
-    evidence, by_arm = load_evidence(study, plan), {row.treatment: row for row in rows}
+    assert study.spec.intervene is not None
+    factors, losses = study.spec.intervene.factors, _Losses(study=study, image_set=image_set)
+    plan = require_plan(study)
+    evidence, by_name = load_evidence(study, plan), {row.treatment: row for row in rows}
     has_ring = any(stated.target.kind is TargetKind.RING_GAP for stated in read.stated.interventions)
     effects = []
     for contrast in plan.rows:
-        arm = contrast.treatment_arms[0]
-        on_step(f"effects of {arm}")
-        effects.append(_measure(read.stated, contrast, evidence, plan, by_arm.get(arm), losses, has_ring=has_ring))
-    recommended, conclusion = recommend(effects, plan.margin)
+        if contrast.is_interaction:
+            continue
+        on_step(f"effects of {contrast.treatment}")
+        row = by_name.get(contrast.treatment)
+        effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, has_ring=has_ring))
+    best = (
+        recommend_run(effects, rows, plan.margin, make_factorial_runs(factors))
+        if factors
+        else recommend(effects, plan.margin)
+    )
     return InterventionFindings(
         stated=read.stated,
         is_changed=read.is_changed,
-        control=plan.rows[0].control,
+        control=study.spec.arms()[0].name,
         alpha=2 * plan.alpha,
         effects=tuple(effects),
-        recommended=recommended,
-        conclusion=conclusion,
+        recommended=best.arm,
+        conclusion=best.reason,
         num_test_reads=read.stated.earlier_test_reads + count_test_reads(study.store),
+        recommended_interventions=best.interventions if factors else (),
+        is_factorial=bool(factors),
     )
 
 
@@ -115,27 +128,28 @@ def _measure(
     *,
     has_ring: bool,
 ) -> InterventionEffect:
-    arm, control_arm = contrast.treatment_arms[0], contrast.control_arms[0]
-    stated, names = all_stated.of_arm(arm), losses.image_set.class_names
-    judged = restrict(evidence, all_stated, arm)
-    seeds = set(judged[arm].finished().seeds) & set(judged[control_arm].finished().seeds)
+    stated, names = all_stated.of_arm(contrast.treatment), losses.image_set.class_names
+    judged = restrict(evidence, all_stated, contrast)
+    seeds = set.intersection(*(set(judged[arm].finished().seeds) for arm in contrast.arms))
     target: TargetEffect | None = None
     collateral: Collateral | None = None
     ring_gap: Interval | None = None
     note = ""
     if len(seeds) < 2:
-        note = "fewer than two seeds finished in both arms"
+        note = "fewer than two seeds finished in all arms of the row"
     else:
-        treatment, control = (judged[name].with_seeds(seeds) for name in (arm, control_arm))
+        sides = [
+            [judged[arm].with_seeds(seeds) for arm in arms] for arms in (contrast.treatment_arms, contrast.control_arms)
+        ]
         try:
             target = judge_cells(stated, contrast, judged, plan, names)
             if stated.target.kind is not TargetKind.CELLS:
-                target = _judge_loss(stated, treatment, control, plan, losses)
-            ring_gap = _bound_ring_gap(treatment, control, losses) if has_ring else None
+                target = _judge_loss(stated, sides, plan, losses)
+            ring_gap = _bound_ring_gap(sides, losses) if has_ring else None
         except UserInputError as error:
             note = str(error)
         spared = {name for cell in stated.target.cells for name in cell} | set(stated.target.classes)
-        collateral = find_collateral(treatment.stacked(), control.stacked(), spared, names, CONFIDENCE)
+        collateral = find_collateral(*make_sides(contrast, judged, seeds), spared, names, CONFIDENCE)
     return InterventionEffect(
         stated=stated,
         macro_f1=None if row is None else row.effect,
@@ -145,17 +159,16 @@ def _measure(
         collateral=collateral,
         ring_gap=ring_gap,
         cost_ratio=None if row is None else row.cost_ratio,
-        device_seconds=sum(run.device_seconds for run in evidence[arm].runs),
+        device_seconds=sum(run.device_seconds for arm in contrast.treatment_arms for run in evidence[arm].runs),
         note=note,
     )
 
 
 def _judge_loss(
-    stated: StatedIntervention, treatment: ArmEvidence, control: ArmEvidence, plan: Plan, losses: _Losses
+    stated: StatedIntervention, sides: Sequence[Sequence[ArmEvidence]], plan: Plan, losses: _Losses
 ) -> TargetEffect:
-    """Return the change of the gap or the loss of the target's classes, over all seeds that both arms have."""
-    found, images = losses.measure(stated.target.kind, treatment)
-    other, _ = losses.measure(stated.target.kind, control)
+    """Return the change of the gap or the loss of the target's classes, over all seeds that the arms of both sides have."""
+    found, other, images = losses.measure_sides(stated.target.kind, sides)
     chosen = np.isin(images.labels, [images.class_names.index(name) for name in stated.target.classes])
     shares = PairedShares(
         treatment=found[:, chosen],
@@ -166,9 +179,8 @@ def _judge_loss(
     return judge_target(shares, target_rule(plan), Scale.UNBOUNDED)
 
 
-def _bound_ring_gap(treatment: ArmEvidence, control: ArmEvidence, losses: _Losses) -> Interval:
+def _bound_ring_gap(sides: Sequence[Sequence[ArmEvidence]], losses: _Losses) -> Interval:
     """Return the change of the gap over all classes, at 95 %."""
-    found, images = losses.measure(TargetKind.RING_GAP, treatment)
-    other, _ = losses.measure(TargetKind.RING_GAP, control)
+    found, other, images = losses.measure_sides(TargetKind.RING_GAP, sides)
     beside = class_cells(found - other, images.labels)
     return bound(mean_cell(found - other, images.labels), Scale.UNBOUNDED, CONFIDENCE, beside)

@@ -347,14 +347,16 @@ class InterveneSpec(Section):
     """[intervene]: written by `study intervene`; the configurations are interventions in the winner of another study.
 
     `parent` is the root of that study, `round` the number of the interventions that it has had, and `alpha` the error rate of all
-    its rounds together. `stated` is the digest of interventions.json. Seeds are derived from the round, so that neither the
-    parent nor another round used them; images and splits are the parent's.
+    its rounds together. `stated` is the digest of interventions.json. `factors` names the interventions of a factorial design,
+    whose configurations are its runs; without it, each later configuration is one intervention. Seeds are derived from the round,
+    so that neither the parent nor another round used them; images and splits are the parent's.
     """
 
     parent: str
     round: Count
     alpha: Fraction
     stated: str
+    factors: list[str] = Field(default_factory=list)
 
 
 class GateSpec(Section):

@@ -56,6 +56,10 @@ class StudySpec(sections.Section):
             raise ValueError("each given configuration is an arm; remove search.allocation")
         if len(self.configurations) == 1:
             raise ValueError("a comparison needs two configurations, but [configurations] has one")
+        if self.intervene is not None and self.intervene.factors:
+            runs = designs.make_factorial_runs(self.intervene.factors)
+            if list(self.configurations) != list(runs):
+                raise ValueError(f"with intervene.factors, the configurations must be {', '.join(runs)}")
         return self
 
     @property
@@ -173,11 +177,18 @@ class StudySpec(sections.Section):
     def _design(self) -> designs.Design:
         if self.design is None:
             given = {name: self.complete(values) for name, values in self.configurations.items()}
-            return designs.Design(configurations=given, contrasts=designs.contrast_with_first(list(given)))
+            return designs.Design(configurations=given, contrasts=self._contrast_configurations())
         changes_one = self.design.kind == "one_at_a_time"
         make = designs.make_one_at_a_time_design if changes_one else designs.make_factorial_design
         changes = {n: spaces.check_value(n, v) for n, v in self.design.changes.items()}
         return make(self.complete(self.design.base), changes, self.search_space())
+
+    def _contrast_configurations(self) -> tuple[designs.Contrast, ...]:
+        """Return the rows of given configurations: each against the first one, or the factors of interventions."""
+        if self.intervene is not None and self.intervene.factors:
+            labels = {name: (name, f"without {name}") for name in self.intervene.factors}
+            return designs.make_factorial_contrasts(labels)
+        return designs.contrast_with_first(list(self.configurations))
 
     def given_values(self) -> dict[str, Mapping[str, Value]]:
         """Return the values that given configurations are made of, by their place in the spec."""

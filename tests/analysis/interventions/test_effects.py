@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.findings.comparison_findings import Verdict
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import (
     InterventionEffect,
@@ -23,11 +23,13 @@ from analysis.interventions.effects import (
     judge_prediction,
     judge_target,
     mark_target,
-    recommend,
 )
+from analysis.interventions.recommendation import recommend, recommend_run
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.families import Scale
+from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
+from tests.analysis.report.test_tables import ROW
 from trainables.seeds import numpy_generator
 
 NAMES = ("cat", "dog", "ship")
@@ -161,10 +163,41 @@ def test_the_best_macro_f1_is_recommended_and_a_target_counts_only_without_loss(
     on_target = make_effect("on_target", 0.03, Verdict.UNDECIDED, reached)
     losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
     open_one = make_effect("open", 0.03, Verdict.UNDECIDED, open_target)
-    assert recommend([losing, on_target, better, open_one], 0.005)[0] == "better"
-    assert recommend([losing, on_target, open_one], 0.005)[0] == "on_target"
-    arm, reason = recommend([losing, open_one], 0.005)
-    assert arm == ""
-    assert reason.startswith("Nothing helped")
+    assert recommend([losing, on_target, better, open_one], 0.005).arm == "better"
+    assert recommend([losing, on_target, open_one], 0.005).arm == "on_target"
+    nothing = recommend([losing, open_one], 0.005)
+    assert nothing.arm == ""
+    assert nothing.reason.startswith("Nothing helped")
     unmeasured = replace(better, macro_f1=None, macro_f1_verdict=None)
-    assert recommend([unmeasured], 0.005)[0] == ""
+    assert recommend([unmeasured], 0.005).arm == ""
+
+
+def make_interaction(first: str, second: str, verdict: Verdict) -> ComparisonRow:
+    return replace(ROW, treatment=f"{first} x {second}", control="no interaction", verdict=verdict)
+
+
+def test_a_factorial_design_recommends_the_run_of_all_that_help_together() -> None:
+    reached = make_target_effect(-0.1)
+    effects = [
+        make_effect("a", 0.01, Verdict.BETTER, reached),
+        make_effect("b", 0.03, Verdict.BETTER, reached),
+        make_effect("c", -0.03, Verdict.WORSE, reached),
+    ]
+    runs = make_factorial_runs(["a", "b", "c"])
+    assert recommend_run(effects, [], 0.005, runs).arm == "run-ab"
+    found = recommend_run(effects, [make_interaction("a", "b", Verdict.WORSE)], 0.005, runs)
+    assert (found.arm, found.interventions) == ("run-b", ("b",))
+    assert "A is left out, since its interaction with b is WORSE" in found.reason
+    assert recommend_run(effects[2:], [], 0.005, runs).arm == ""
+
+
+def test_a_fraction_without_the_best_run_recommends_the_next_one() -> None:
+    names = list("abcde")
+    runs = make_factorial_runs(names)
+    effects = [
+        make_effect(name, 0.05 - 0.01 * place, Verdict.BETTER, make_target_effect(-0.1))
+        for place, name in enumerate(names)
+    ]
+    found = recommend_run(effects[:3], [], 0.005, runs)
+    assert set(found.interventions) == {"a", "b"}
+    assert "No run of the design has c with them" in found.reason

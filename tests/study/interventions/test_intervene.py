@@ -157,7 +157,8 @@ def test_rows_are_judged_by_the_other_half_and_a_seen_one_by_all(finished: Finis
         changed = type(stated)(
             **{**_fields(stated), "interventions": (type(one)(**{**_fields(one), "is_seen": is_seen}),)}
         )
-        judged = restrict(evidence, changed, "cutmix")["control"].predictions[0]
+        row = next(row for row in plan.rows if row.treatment == "cutmix")
+        judged = restrict(evidence, changed, row)["control"].predictions[0]
         assert len(judged.labels) == number
 
 

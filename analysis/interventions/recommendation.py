@@ -1,0 +1,113 @@
+"""Which configuration a round of interventions recommends: that of one intervention, or of several in a factorial design."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.findings.comparison_findings import ComparisonRow, Verdict
+from analysis.findings.intervention_findings import InterventionEffect
+from search_spaces.designs import INTERACTION_SIGN
+
+NOTHING_HELPED = "Nothing helped: no intervention is BETTER on macro-F1, or on its target without loss of macro-F1."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """The recommended configuration.
+
+    Attributes:
+        arm: of the round, which has the configuration; "" if nothing helped.
+        interventions: that the arm has, in the order of the round.
+        reason: in words.
+    """
+
+    arm: str = ""
+    interventions: tuple[str, ...] = ()
+    reason: str = NOTHING_HELPED
+
+
+def recommend(effects: Sequence[InterventionEffect], margin: float) -> Recommendation:
+    """Return the best of interventions that were tried one at a time.
+
+    An intervention helps if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
+    than the margin. Among several it is the one with the best macro-F1, those that are BETTER there first.
+    """
+    helpful = _find_helpful(effects, margin)
+    if not helpful:
+        return Recommendation()
+    best = max(helpful, key=_rank)
+    where = "macro-F1" if best.macro_f1_verdict is Verdict.BETTER else "its target, without loss of macro-F1"
+    name = best.stated.arm
+    reason = f"Recommended: {best.stated.title} ({name}), BETTER on {where}."
+    return Recommendation(arm=name, interventions=(name,), reason=reason)
+
+
+def recommend_run(
+    effects: Sequence[InterventionEffect],
+    rows: Sequence[ComparisonRow],
+    margin: float,
+    runs: Mapping[str, Sequence[str]],
+) -> Recommendation:
+    """Return the run of a factorial design that has the interventions that help, by their effects over all runs.
+
+    Of two whose interaction is WORSE, the one with the lower effect on macro-F1 is left out. Where a fraction of a design has no
+    run of all that are left, it is the run that has the best of them, then the second best, and so on.
+
+    Args:
+        effects: of each intervention, with and without the others.
+        rows: of the A/B table, with the interactions.
+        margin: as of `recommend`.
+        runs: interventions of each run, by its name.
+    """
+    ranked = sorted(_find_helpful(effects, margin), key=_rank, reverse=True)
+    if not ranked:
+        return Recommendation()
+    harmful = {
+        frozenset(row.treatment.split(INTERACTION_SIGN))
+        for row in rows
+        if INTERACTION_SIGN in row.treatment and row.verdict is Verdict.WORSE
+    }
+    kept: list[str] = []
+    left_out: list[str] = []
+    for name in (effect.stated.arm for effect in ranked):
+        against = [other for other in kept if frozenset((name, other)) in harmful]
+        if against:
+            left_out.append(f"{name} is left out, since its interaction with {against[0]} is WORSE")
+        else:
+            kept.append(name)
+    trained = {run: names for run, names in runs.items() if names and set(names) <= set(kept)}
+    run = max(trained, key=lambda run: [name in trained[run] for name in kept], default="")
+    if not run:
+        return Recommendation(
+            reason=f"{_list_names(kept)} helped, but no run of the design has them without the others."
+        )
+    missing = [name for name in kept if name not in trained[run]]
+    if missing:
+        left_out.append(f"no run of the design has {_list_names(missing)} with them")
+    reason = f"Recommended: {_list_names(trained[run])} ({run}), by the effects over all runs."
+    return Recommendation(
+        arm=run,
+        interventions=tuple(trained[run]),
+        reason=" ".join([reason, *(f"{text[0].upper()}{text[1:]}." for text in left_out)]),
+    )
+
+
+def _list_names(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _find_helpful(effects: Sequence[InterventionEffect], margin: float) -> list[InterventionEffect]:
+    return [effect for effect in effects if _helps(effect, margin)]
+
+
+def _rank(effect: InterventionEffect) -> tuple[bool, float]:
+    assert effect.macro_f1 is not None
+    return effect.macro_f1_verdict is Verdict.BETTER, effect.macro_f1.estimate
+
+
+def _helps(effect: InterventionEffect, margin: float) -> bool:
+    if effect.macro_f1 is None:
+        return False
+    if effect.macro_f1_verdict is Verdict.BETTER:
+        return True
+    is_reached = effect.target is not None and effect.target.verdict is Verdict.BETTER
+    return is_reached and effect.macro_f1.low > -margin
