@@ -147,7 +147,7 @@ def measure_fixed_tensor(device: torch.device) -> list[Ratio]:
     num_steps = len(data.splits.train) // BATCH_SIZE
 
     def step_on_fixed_tensor() -> float:
-        set_training_mode(model, freeze=False)
+        set_training_mode(model, config)
         started = time.perf_counter()
         for _ in range(num_steps):
             with autocast(config, device):

@@ -40,12 +40,11 @@ def measure_interval(world: World, number: int) -> tuple[float, float]:
 
 def measure_groups(world: World, number: int) -> dict[str, tuple[float, float]]:
     """Return the bounds of the interval with and without the groups of the images."""
-    pair = draw_pair(world, number, "groups")
+    treatment, control = draw_pair(world, number, "groups")
+    without = replace(treatment, groups=None), replace(control, groups=None)
     return {
-        "clustered by group": _bounds(compute_difference(*pair, 1 - ALPHA)),
-        "images as if independent": _bounds(
-            compute_difference(*(replace(arm, groups=None) for arm in pair), 1 - ALPHA)
-        ),
+        "clustered by group": _bounds(compute_difference(treatment, control, 1 - ALPHA)),
+        "images as if independent": _bounds(compute_difference(*without, 1 - ALPHA)),
     }
 
 
