@@ -163,7 +163,7 @@ class SearchSpace:
         chosen: dict[str, Value] = dict(self.fixed)
         for parameter in self.parameters:
             if parameter.condition is None or parameter.condition.holds(chosen):
-                chosen[parameter.name] = _middle(parameter)
+                chosen[parameter.name] = middle_value(parameter)
         return chosen
 
     def with_fixed(self, values: Mapping[str, Value]) -> "SearchSpace":
