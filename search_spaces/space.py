@@ -242,7 +242,8 @@ class SearchSpace:
         return chosen
 
 
-def _middle(parameter: Parameter) -> Value:
+def middle_value(parameter: Parameter) -> Value:
+    """Return the (geometric) mean of a range, or the first choice."""
     if isinstance(parameter, CategoricalParameter):
         return parameter.choices[0]
     if isinstance(parameter, FloatParameter):

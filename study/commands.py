@@ -44,6 +44,7 @@ from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
 from study.spec.reading import load_spec
+from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
 from study.state import budget_extensions as extensions
 from study.state.paths import open_study, study_uri
@@ -96,6 +97,8 @@ def launch(
     loaded, text, prepared = new.fitted.spec, new.fitted.text, new.prepared
     for note in new.fitted.notes:
         _print_line(f"fitted to the data: {note}", console)
+    for recipe in describe_starts(loaded):
+        _print_line(f"the search starts with {recipe}", console)
     warm_start = collect_warm_start(loaded, storage)
     check_groups(loaded, prepared.image_set)
     if warm_start is not None:

@@ -46,6 +46,7 @@ class Findings:
         passport: data, code and versions of the launch.
         basis: digest of records, plan, code and versions (`study.results.findings.digest_basis`).
         interventions: what a study of interventions found; None in other studies.
+        starts: what the search knew before it started, in words: the configurations that it tried first, and its priors.
     """
 
     study: str
@@ -75,6 +76,7 @@ class Findings:
     passport: dict[str, Any]
     basis: str = ""
     interventions: InterventionFindings | None = None
+    starts: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return findings.json: sorted keys, two-space indent, no NaN (absent values are null)."""

@@ -126,15 +126,16 @@ def describe_gate(arm: ArmFinding, gate: float) -> str:
 
 
 def describe_search(findings: Findings) -> str:
-    """Return how device time was allocated to the arms, and the study that the samplers were initialized from."""
+    """Return how device time was allocated to the arms, and what the search knew before it started."""
     allocation = {
         "per_arm": "Each arm had its own sampler, its own brackets and an equal target share of the device time.",
         "pooled": "One sampler searched the whole space (allocation: pooled), so no two arms were compared.",
         "given": "The configurations were given, so nothing was searched; each was trained once before its confirmation seeds.",
     }[findings.allocation]
-    if not findings.warm_start:
-        return allocation
-    return f"{allocation} The samplers were initialized with the trials of {findings.warm_start}."
+    sentences = [allocation]
+    if findings.warm_start:
+        sentences.append(f"The samplers were initialized with the trials of {findings.warm_start}.")
+    return " ".join([*sentences, *findings.starts])
 
 
 def describe_pruning(findings: Findings) -> str:

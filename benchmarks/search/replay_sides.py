@@ -186,7 +186,8 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     data = recorded.model_dump(exclude_none=True)
     search = data["search"]
     search.pop("num_trials", None)
-    search |= {"device_seconds": budget_seconds, "allocation": setting.allocation}
+    # The published figures are those of searches that know nothing before they start.
+    search |= {"device_seconds": budget_seconds, "allocation": setting.allocation, "start": []}
     if setting.side == "ours":
         search |= {"sampler": setting.sampler, "asha": {**search["asha"], "enabled": setting.asha}}
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")

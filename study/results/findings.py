@@ -33,6 +33,7 @@ from study.results.heat_map_panels import draw_panels
 from study.results.intervention_effects import measure_interventions
 from study.results.optuna_plots import SEARCH_PAGE
 from study.results.search_results import compute_search_results
+from study.spec.starts import describe_knowledge
 from study.state import paths
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.record_book import now_utc
@@ -81,6 +82,7 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
         search_page=SEARCH_PAGE,
         allocation="given" if spec.has_given_arms else spec.search.allocation,
         warm_start=spec.search.warm_start or "",
+        starts=describe_knowledge(spec),
         arms=arms,
         rows=comparison.rows,
         human_note=NO_HUMAN_COUNTS if spec.analyze.human_counts is None else "",

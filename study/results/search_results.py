@@ -9,6 +9,7 @@ from analysis.search.tuning_curves import compute_tuning_curves
 from study.open_study import OpenStudy
 from study.results.optuna_plots import SearchView, view_search
 from study.scheduling.pruner import compute_rungs
+from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 
 
@@ -61,9 +62,10 @@ def compute_search_results(study: OpenStudy) -> SearchResults:
 
 
 def has_independent_trials(spec: StudySpec) -> bool:
-    """Return whether no trial of the search depends on the results of others."""
+    """Return whether all trials of the search are drawn alike, and none depends on the results of others."""
     search = spec.search
-    return search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
+    is_random = search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
+    return is_random and not search.prior and not any(list_starts(spec, arm) for arm in spec.arms())
 
 
 def _find_rungs(spec: StudySpec) -> dict[str, tuple[int, ...]]:

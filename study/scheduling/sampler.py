@@ -2,13 +2,16 @@
 
 The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
 suggestion therefore depends only on the seed and on the earlier reports of the arm. A sampler of one's own
-(`study.scheduling.own_sampler`) is made once per arm instead, and asked again for the recorded trials.
+(`study.scheduling.own_sampler`) is made once per arm instead, and asked again for the recorded trials. The first suggestions are
+the configurations that the search is to start with; a prior then takes the place of the sampler for its parameters, at first
+always and later rarely.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import optuna
 from optuna.trial import FrozenTrial, create_trial
@@ -19,11 +22,13 @@ from search_spaces.distributions import suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating
 from study.scheduling.own_sampler import expect_experimental, make_own_sampler
+from study.scheduling.prior import draw_from_prior
 from study.scheduling.warm_start import EarlierTrial
-from study.spec.sections import SAMPLERS
+from study.spec.sections import SAMPLERS, PriorSpec
+from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialState
-from trainables.seeds import derive_seed
+from trainables.seeds import derive_seed, numpy_generator
 
 # A trial that diverged is reported to the sampler as pruned at the first epoch with the lowest macro-F1, whenever it diverged:
 # Optuna ignores failed trials, and ranks pruned trials by their last epoch before their values.
@@ -80,6 +85,8 @@ class ArmSampler:
         sampler: str,
         seed: int,
         earlier: Sequence[EarlierTrial] = (),
+        start: Sequence[Mapping[str, Value]] = (),
+        prior: Mapping[str, PriorSpec] = MappingProxyType({}),
         reports_divergence_first: bool = True,
     ) -> None:
         """Create the sampler.
@@ -90,6 +97,8 @@ class ArmSampler:
             seed: the study's seed.
             earlier: finished trials of another study of the same space, in the order in which they ended; those of other arms
                 are not used.
+            start: configurations of the arm that are suggested first.
+            prior: where numbers of the space are expected.
             reports_divergence_first: whether a trial that diverged is reported as pruned at the first epoch; otherwise at its
                 last epoch, as in studies launched under defaults_version 1.
 
@@ -101,6 +110,7 @@ class ArmSampler:
         self._sampler_name = sampler
         self._seed = seed
         self._num_suggested = 0
+        self._start, self._prior = tuple(start), dict(prior)
         # Made once, unlike the others.
         is_own = sampler not in SAMPLERS
         self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
@@ -127,6 +137,9 @@ class ArmSampler:
         return suggested
 
     def _ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
+        known = self._know(self._num_suggested)
+        if known:
+            self._study.enqueue_trial(known)
         if self._own is not None:
             self._study.sampler = self._own
             with self._locating():
@@ -136,6 +149,13 @@ class ArmSampler:
         self._study.sampler = make_sampler(self._sampler_name, seed)
         trial = self._study.ask()
         return trial, suggest_hyperparameters(self._arm.space, trial)
+
+    def _know(self, number: int) -> dict[str, Value]:
+        """Return the values of the arm's suggestion `number` that do not come from the sampler: a start's, a prior's, or none."""
+        if number < len(self._start):
+            return {name: value for name, value in self._start[number].items() if name in self._arm.space.names}
+        generator = numpy_generator(self._seed, "prior", self._arm.name, number)
+        return draw_from_prior(self._prior, self._arm.space, number - len(self._start), generator)
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
@@ -258,8 +278,21 @@ def check_own_sampler(spec: StudySpec) -> None:
             )
 
 
+def make_arm_sampler(arm: Arm, spec: StudySpec, earlier: Sequence[EarlierTrial] = ()) -> ArmSampler:
+    """Return the sampler of an arm as the spec describes it; `earlier` as of `ArmSampler`."""
+    return ArmSampler(
+        arm,
+        sampler=spec.search.sampler,
+        seed=spec.seed,
+        earlier=earlier,
+        start=[start.hyperparameters for start in list_starts(spec, arm)],
+        prior={name: prior for name, prior in spec.search.prior.items() if name in arm.space.names},
+        reports_divergence_first=spec.reports_divergence_first,
+    )
+
+
 def _try_sampler(arm: Arm, spec: StudySpec) -> list[dict[str, Value]]:
-    sampler, suggested = ArmSampler(arm, sampler=spec.search.sampler, seed=spec.seed), []
+    sampler, suggested = make_arm_sampler(arm, spec), []
     for number in range(NUM_TRIED):
         suggested.append(sampler.suggest(str(number)))
         sampler.finish(str(number), TrialState.COMPLETE, 0.5 + 0.1 * number, 1, diverged=False)

@@ -7,7 +7,7 @@ from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.director import Director, Report
 from study.scheduling.pruner import ArmPruner
-from study.scheduling.sampler import ArmSampler
+from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -43,16 +43,7 @@ class SearchDirector(Director):
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
-        self._samplers = {
-            name: ArmSampler(
-                arm,
-                sampler=spec.search.sampler,
-                seed=spec.seed,
-                earlier=earlier,
-                reports_divergence_first=spec.reports_divergence_first,
-            )
-            for name, arm in self._arms.items()
-        }
+        self._samplers = {name: make_arm_sampler(arm, spec, earlier) for name, arm in self._arms.items()}
         self._pruners = {
             name: ArmPruner(
                 first_rung=spec.first_rung(arm),

@@ -11,6 +11,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from study.spec import spaces
 from study.spec.augmentation import list_excluded_keys
 from study.spec.settings import SETTINGS, Hyperparameters
+from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 
 
@@ -34,6 +35,7 @@ def list_problems(spec: StudySpec) -> list[str]:
         return problems if space_problems else [*problems, str(error)]
     arms = [arm.name for arm in found]
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
+    problems += list_start_problems(spec, found)
     problems += _list_budget_problems(spec, arms)
     problems += [*list_excluded_keys(spec.train, found), *_list_tf32_problems(spec)]
     for kind in ("cpu", "gpu"):

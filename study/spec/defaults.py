@@ -14,7 +14,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 3
+CURRENT_VERSION = 4
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -72,6 +72,7 @@ _VERSION_1: dict[str, Any] = {
     "search.num_trials": 20,
     "search.max_epochs": 10,
     "search.sampler": "tpe_multivariate",
+    "search.start": [],
     "search.asha.enabled": True,
     "search.asha.reduction_factor": 2.0,
     "search.asha.first_rung": 0,
@@ -104,8 +105,13 @@ _VERSION_2 = {
     "confirm.diverged_runs": "count",
 }
 
+_VERSION_3 = {**_VERSION_2, "data.aspect": "crop"}
+
+# Since version 4, a search without `search.start` starts with a portfolio.
+_VERSION_4 = {key: value for key, value in _VERSION_3.items() if key != "search.start"}
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: {**_VERSION_2, "data.aspect": "crop"}}
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}
 )
 
 

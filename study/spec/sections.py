@@ -170,6 +170,17 @@ class AshaSpec(Section):
     first_rung: Annotated[int, Field(ge=0)] = 0
 
 
+class PriorSpec(Section):
+    """[search.prior.NAME]: a normal distribution of a searched number, cut off at the ends of its range.
+
+    `center` is the most likely value and `width` the standard deviation, in the units of the parameter. Of a parameter with a
+    logarithmic range, `width` is a factor: with a center of 0.05 and a width of 2, two thirds of the values lie in 0.025 to 0.1.
+    """
+
+    center: float
+    width: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class SearchSpec(Section):
     """[search]: the search space, the A/B factor and the budget.
 
@@ -180,6 +191,10 @@ class SearchSpec(Section):
     The budget is a number of trials, or device-seconds for all arms together (GPU-seconds, or core-seconds if trials hold no
     GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
     time; "pooled" is one ordinary search over the whole space, without arms to compare.
+    `[[search.start]]` tables are configurations that each arm tries first; one that names a level of the factor is for that arm
+    alone. Without any, a search that fine-tunes pretrained weights starts with the published recipes of
+    `search_spaces.portfolios`, moved into the ranges; `start = []` starts with none. `[search.prior.NAME]` says where a number is
+    expected: suggestions are drawn from it at first, and ever fewer later.
     `warm_start` names another study of the same space; the samplers start from its finished trials. `epoch_cost`, a number per
     arm, replaces the measured device-seconds of an epoch when device time is divided among the arms: with one trial at a time,
     the order of the arms then does not depend on the speed of the machine.
@@ -195,6 +210,8 @@ class SearchSpec(Section):
     # the samplers do not differ by more than their intervals, random search included: what keeps the wrong arm from winning is
     # the equal device time, not the sampler.
     sampler: str = "tpe_multivariate"
+    start: list[dict[str, Value]] | None = None
+    prior: dict[str, PriorSpec] = Field(default_factory=dict)
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     asha: AshaSpec = AshaSpec()

@@ -1,0 +1,168 @@
+"""What a search knows before it starts: the configurations that each arm tries first, and the priors of its parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from search_spaces.arms import Arm
+from search_spaces.config import BUILT_IN_LOOP, Value
+from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.portfolios import PORTFOLIOS, fit_recipe
+from search_spaces.space import CategoricalParameter, FloatParameter
+from study.spec.sections import PriorSpec
+from study.spec.settings import SETTINGS
+from study.spec.study_spec import StudySpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A configuration that an arm tries first.
+
+    Attributes:
+        source: the published recipe, or the place in the spec.
+        hyperparameters: valid in the arm's space, whose fixed values are included.
+        moved: for each value of a recipe that the space does not have: "weight_decay 0 -> 1e-06".
+    """
+
+    source: str
+    hyperparameters: Mapping[str, Value]
+    moved: tuple[str, ...] = ()
+
+
+def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
+    """Return the configurations that an arm tries first: those of the spec, else the portfolio of its optimizer.
+
+    The portfolio is for arms that fine-tune all layers of pretrained networks; equal configurations are tried once.
+    """
+    if spec.has_given_arms:
+        return ()
+    if spec.search.start is not None:
+        entries = enumerate(spec.search.start, start=1)
+        return tuple(
+            Start(source=f"search.start {number}", hyperparameters=arm.space.check(_without_fixed(entry, arm)))
+            for number, entry in entries
+            if _is_for(entry, arm)
+        )
+    optimizers = arm.space.values_of("optimizer") or (spec.train.optimizer,)
+    if not _takes_portfolio(spec, arm) or len(optimizers) > 1:
+        return ()
+    defaults = {name: spec.constant_value(name) for name in arm.space.names if SETTINGS[name].section}
+    fitted = [fit_recipe(recipe, arm.space, defaults) for recipe in PORTFOLIOS[str(optimizers[0])]]
+    found = {
+        tuple(sorted(recipe.hyperparameters.items())): Start(
+            source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved
+        )
+        for recipe in reversed(fitted)
+    }
+    return tuple(reversed(found.values()))
+
+
+def describe_starts(spec: StudySpec) -> tuple[str, ...]:
+    """Return a sentence for each published recipe that the arms try first, with what was moved."""
+    if spec.search.start is not None:
+        return ()
+    found: dict[str, dict[str, list[str]]] = {}
+    for arm in spec.arms():
+        for start in list_starts(spec, arm):
+            moved = f", moved into the ranges: {', '.join(start.moved)}" if start.moved else ""
+            found.setdefault(start.source, {}).setdefault(moved, []).append(arm.name)
+    return tuple(
+        f"{', '.join(arms)}: {source}{moved}" for source, by_move in found.items() for moved, arms in by_move.items()
+    )
+
+
+def describe_knowledge(spec: StudySpec) -> tuple[str, ...]:
+    """Return what the search knows before it starts as sentences: its first configurations and its priors."""
+    sentences = [f"The search started with {text}." for text in describe_starts(spec)]
+    if spec.search.start and not spec.has_given_arms:
+        sentences.append(f"The search started with the {len(spec.search.start)} configurations of search.start.")
+    sentences += [
+        f"Suggestions of {name} came from a prior at first (center {prior.center:g}, width {prior.width:g}), and ever fewer later."
+        for name, prior in spec.search.prior.items()
+    ]
+    return tuple(sentences)
+
+
+def list_start_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
+    """Return a message for everything that is wrong with `search.start` and `search.prior`."""
+    problems = []
+    for number, entry in enumerate(spec.search.start or (), start=1):
+        wanted = [arm for arm in arms if _is_for(entry, arm)]
+        found = [problem for arm in wanted for problem in _list_entry_problems(entry, arm)]
+        if not wanted:
+            found = [_describe_no_arm(entry, arms)]
+        problems += [f"search.start {number}: {problem}" for problem in dict.fromkeys(found)]
+    given = spec.search.start or spec.search.prior
+    if given and spec.has_given_arms:
+        return ["given configurations are not searched; remove search.start and search.prior"]
+    for name, prior in spec.search.prior.items():
+        problems += [f"search.prior.{name}: {text}" for text in _list_prior_problems(name, prior, arms)]
+    return problems
+
+
+def _takes_portfolio(spec: StudySpec, arm: Arm) -> bool:
+    frozen = any(value for name in ("freeze", "freeze_depth") for value in spec.setting_values(name))
+    is_network = spec.trainables_of(arm) == (BUILT_IN_LOOP,)
+    return is_network and spec.model.weights != "none" and not frozen and "max_lr" in arm.space.names
+
+
+def _is_for(entry: Mapping[str, Value], arm: Arm) -> bool:
+    """Return whether the arm has the levels that an entry names: values that are fixed in the arm and in no other way."""
+    fixed = dict(arm.space.fixed)
+    return all(fixed[name] == value for name, value in entry.items() if name in fixed)
+
+
+def _without_fixed(entry: Mapping[str, Value], arm: Arm) -> dict[str, Value]:
+    fixed = dict(arm.space.fixed)
+    return {name: value for name, value in entry.items() if name not in fixed}
+
+
+def _list_entry_problems(entry: Mapping[str, Value], arm: Arm) -> list[str]:
+    """Return what is wrong with an entry as a configuration of an arm."""
+    problems, chosen = [], dict(arm.space.fixed)
+    given = _without_fixed(entry, arm)
+    for parameter in arm.space.parameters:
+        applies = parameter.condition is None or parameter.condition.holds(chosen)
+        value = given.pop(parameter.name, None)
+        if applies and value is None:
+            problems.append(f"{parameter.name} is missing")
+        elif applies and value is not None:
+            try:
+                chosen[parameter.name] = parameter.check(value)
+            except UserInputError as error:
+                problems.append(str(error))
+                chosen[parameter.name] = value
+        elif value is not None and parameter.condition is not None:
+            parent = parameter.condition.parent
+            problems.append(f"{parameter.name} does not apply where {parent} = {chosen.get(parent)!r}; remove it")
+    names = [*arm.space.names, *dict(arm.space.fixed)]
+    problems += [f"the search has no parameter {name!r}{nearest_name(name, names)}" for name in given]
+    return problems
+
+
+def _describe_no_arm(entry: Mapping[str, Value], arms: Sequence[Arm]) -> str:
+    levels = {name: {dict(arm.space.fixed).get(name) for arm in arms} for name in entry}
+    other = [
+        f"{name} = {entry[name]!r}"
+        for name, values in levels.items()
+        if None not in values and entry[name] not in values
+    ]
+    return f"no arm of the search has {' and '.join(other) or 'these values'}"
+
+
+def _list_prior_problems(name: str, prior: PriorSpec, arms: Sequence[Arm]) -> list[str]:
+    parameters = [arm.space[name] for arm in arms if name in arm.space.names]
+    if not parameters:
+        known = sorted({parameter for arm in arms for parameter in arm.space.names})
+        return [f"the search has no parameter {name!r}{nearest_name(name, known)}"]
+    problems = []
+    for parameter in parameters:
+        if isinstance(parameter, CategoricalParameter):
+            problems.append("a prior is for a number; try choices first with search.start")
+            continue
+        if not parameter.low <= prior.center <= parameter.high:
+            problems.append(f"{parameter.low:g} <= center <= {parameter.high:g} must hold, but got {prior.center:g}")
+        if isinstance(parameter, FloatParameter) and parameter.log and prior.width <= 1:
+            problems.append(
+                f"the width of a logarithmic range is a factor, so width > 1 must hold, but got {prior.width:g}"
+            )
+    return list(dict.fromkeys(problems))

@@ -1,0 +1,103 @@
+"""`search.start` and `search.prior`: the portfolio as default, one's own configurations, and one message for what is wrong."""
+
+from typing import Any
+
+import pytest
+
+from search_spaces.errors import UserInputError
+from search_spaces.portfolios import PORTFOLIOS
+from study.spec.reading import parse_spec, validate_spec
+from study.spec.starts import describe_starts, list_starts
+from study.spec.study_spec import StudySpec
+
+START = {
+    **{"max_lr": 0.05, "backbone_lr_ratio": 0.3, "cutmix_probability": 0.0, "class_weighting": "none"},
+    **{"interpolation": "bicubic", "weight_decay": 1e-4, "label_smoothing": 0.0},
+}
+
+
+def make_spec(weights: str = "imagenet", **search: Any) -> StudySpec:
+    data = {"name": "s", "data": {"source": "planted"}, "model": {"weights": weights}, "train": {"image_size": 32}}
+    return validate_spec({**data, "search": {"max_epochs": 6, **search}}, where="test")
+
+
+def test_fine_tuning_starts_with_the_portfolio_of_the_optimizer() -> None:
+    spec = make_spec()
+    for arm in spec.arms():
+        starts = list_starts(spec, arm)
+        assert [start.source for start in starts] == [recipe.source for recipe in PORTFOLIOS["sgd"]]
+        for start in starts:
+            assert arm.space.check(start.hyperparameters) == start.hyperparameters
+    adamw = spec.model_copy(update={"train": spec.train.model_copy(update={"optimizer": "adamw"})})
+    assert list_starts(adamw, adamw.arms()[0])[0].source.startswith("fastai")
+    assert len(describe_starts(spec)) == 3
+
+
+def test_each_arm_of_optimizers_has_the_portfolio_of_its_own() -> None:
+    spec = make_spec(factor="optimizer", fixed={"backbone": "resnet18"})
+    assert [list_starts(spec, arm)[0].source.split()[0] for arm in spec.arms()] == ["Li", "fastai"]
+
+
+def test_values_outside_of_the_ranges_are_moved_and_said() -> None:
+    spec = make_spec(ranges={"max_lr": [0.02, 0.3]})
+    assert any("max_lr 0.01 -> 0.02" in sentence for sentence in describe_starts(spec))
+    # Of the three, two differ in the ratio and the third in weight decay.
+    assert all(start.hyperparameters["max_lr"] == 0.02 for start in list_starts(spec, spec.arms()[0]))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        make_spec(weights="none"),
+        make_spec(start=[]),
+        make_spec().model_copy(update={"model": make_spec().model.model_copy(update={"freeze": True})}),
+        parse_spec('name = "old"\ndefaults_version = 3\n[data]\nsource = "planted"\n', "spec.toml"),
+    ],
+    ids=["from scratch", "none wanted", "head alone", "older study"],
+)
+def test_no_portfolio_where_it_does_not_apply(spec: StudySpec) -> None:
+    assert [list_starts(spec, arm) for arm in spec.arms()] == [(), ()]
+
+
+def test_ones_own_configurations_are_for_all_arms_or_for_the_level_that_they_name() -> None:
+    spec = make_spec(start=[START, {**START, "backbone": "resnet50", "max_lr": 0.02}])
+    rates = {arm.name: [start.hyperparameters["max_lr"] for start in list_starts(spec, arm)] for arm in spec.arms()}
+    assert rates == {"resnet18": [0.05], "resnet50": [0.05, 0.02]}
+    assert describe_starts(spec) == ()
+
+
+def test_one_message_lists_everything_that_is_wrong() -> None:
+    missing = {name: value for name, value in START.items() if name != "weight_decay"}
+    start = [
+        {**missing, "max_lr": 5.0, "momentun": 0.9},
+        {**START, "class_weight_strength": 0.5},
+        {**START, "backbone": "resnet34"},
+    ]
+    prior = {
+        "max_lr": {"center": 2.0, "width": 0.5},
+        "interpolation": {"center": 1, "width": 1},
+        "lr": {"center": 1, "width": 2},
+    }
+    with pytest.raises(UserInputError) as raised:
+        make_spec(start=start, prior=prior)
+    for text in (
+        "search.start 1: weight_decay is missing",
+        "0.001 <= max_lr <= 1.0 must hold, but got 5.0",
+        "no parameter 'momentun'",
+        "search.start 2: class_weight_strength does not apply where class_weighting = 'none'",
+        "search.start 3: no arm of the search has backbone = 'resnet34'",
+        "search.prior.max_lr: 0.001 <= center <= 1 must hold, but got 2",
+        "width > 1 must hold, but got 0.5",
+        "search.prior.interpolation: a prior is for a number",
+        "search.prior.lr: the search has no parameter 'lr'",
+    ):
+        assert text in str(raised.value), text
+
+
+def test_given_configurations_have_no_start() -> None:
+    data = {"name": "s", "data": {"source": "planted"}, "model": {"weights": "none"}}
+    given = {"a": {**START, "backbone": "resnet18"}, "b": {**START, "backbone": "resnet50"}}
+    with pytest.raises(UserInputError, match=r"given configurations are not searched; remove search\.start"):
+        validate_spec({**data, "configurations": given, "search": {"start": [START]}}, where="test")
+    spec = validate_spec({**data, "configurations": given}, where="test")
+    assert list_starts(spec, spec.arms()[0]) == ()
