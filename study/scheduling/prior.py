@@ -1,8 +1,8 @@
 """Draws from the priors of a search's parameters, which weigh less from suggestion to suggestion.
 
 Suggestions are a mixture of the prior and the sampler, as in PriorBand (Mallik et al. 2023, NeurIPS). The prior's share falls
-with the square of the number of trials, so that a prior which is wrong costs at most twice `NUM_PRIOR_TRIALS` trials, however long
-the search is.
+with the square of the number of trials, so that a prior which is wrong costs at most twice `NUM_PRIOR_TRIALS` trials, whatever
+the length of the search.
 """
 
 import math

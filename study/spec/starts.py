@@ -76,7 +76,7 @@ def describe_knowledge(spec: StudySpec) -> tuple[str, ...]:
     if spec.search.start and not spec.has_given_arms:
         sentences.append(f"The search started with the {len(spec.search.start)} configurations of search.start.")
     sentences += [
-        f"Suggestions of {name} came from a prior at first (center {prior.center:g}, width {prior.width:g}), and ever fewer later."
+        f"At first, {name} came from a prior (center {prior.center:g}, width {prior.width:g}); later ever more rarely."
         for name, prior in spec.search.prior.items()
     ]
     return tuple(sentences)
