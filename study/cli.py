@@ -64,6 +64,7 @@ def run(
     overrides: options.SetOption = None,
     warm_start: options.WarmStartOption = None,
     address: options.AddressOption = None,
+    _local: options.LocalOption = False,
     profile: options.ProfileOption = False,
     interventions: options.InterveneOption = False,
     only: options.OnlyOption = None,
@@ -98,6 +99,7 @@ def launch(
     overrides: options.SetOption = None,
     warm_start: options.WarmStartOption = None,
     address: options.AddressOption = None,
+    _local: options.LocalOption = False,
     profile: options.ProfileOption = False,
     dry_run: options.DryRunOption = False,
 ) -> None:
@@ -115,6 +117,7 @@ def resume(
     study: options.StudyArgument,
     storage: options.StorageOption = None,
     address: options.AddressOption = None,
+    _local: options.LocalOption = False,
     num_trials: options.NumTrialsOption = None,
     device_seconds: options.DeviceSecondsOption = None,
     allow_changed: options.AllowChangedOption = False,
@@ -173,6 +176,7 @@ def compare(
     overrides: options.ArmsSetOption = None,
     storage: options.StorageOption = None,
     address: options.AddressOption = None,
+    _local: options.LocalOption = False,
     allow_changed: options.AllowChangedOption = False,
     predictions: options.PredictionsOption = None,
     control: options.ControlOption = None,
@@ -205,7 +209,7 @@ def compare(
         from study import commands
 
         options.refuse_unused_options(
-            context, "compare --arms", {"studies", "arms", "spec", "name", "overrides", "storage", "address"}
+            context, "compare --arms", {"studies", "arms", "spec", "name", "overrides", "storage", "address", "_local"}
         )
         if spec is None:
             raise UserInputError("compare --arms needs --spec for data, training and seeds, such as --spec cifar10")
@@ -218,7 +222,9 @@ def compare(
     elif predictions is None and len(given) == 1:
         from study import commands
 
-        used = {"studies", "address", "allow_changed"} | (set() if options.is_location(given[0]) else {"storage"})
+        used = {"studies", "address", "_local", "allow_changed"} | (
+            set() if options.is_location(given[0]) else {"storage"}
+        )
         options.refuse_unused_options(context, f"compare {given[0]}", used)
         store = open_study(given[0], storage)
         _finish(commands.confirm(store, address=address, allow_changed=allow_changed, console=console))
@@ -277,6 +283,7 @@ def intervene(
     again: options.AgainOption = False,
     dry_run: options.DryRunOption = False,
     address: options.AddressOption = None,
+    _local: options.LocalOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
     """Try what the findings of a study ask for: state predictions, train, compare, and recommend a configuration.
@@ -375,6 +382,7 @@ def inspect_spec(
     spec: options.SpecArgument,
     overrides: options.SetOption = None,
     address: options.AddressOption = None,
+    _local: options.LocalOption = False,
     to: options.InspectionPageOption = None,
     quick: options.QuickOption = False,
 ) -> None:

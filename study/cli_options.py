@@ -9,6 +9,8 @@ from typer import Argument, Context, Option
 from search_spaces.errors import UserInputError
 from study.state.paths import study_uri
 
+# Address of this process, as of `study.cluster.connection`, which imports what the command line must not.
+THIS_PROCESS = "this process"
 # Names of the parameters that `compare` and `analyze` both use with --predictions.
 PREDICTION_OPTIONS = frozenset({"predictions", "to"})
 
@@ -62,6 +64,14 @@ def _check_storage(context: Context, storage: str | None) -> str | None:
     return storage
 
 
+def _choose_address(context: Context, address: str | None) -> str | None:
+    if not context.params.get("_local"):
+        return address
+    if _is_given(context, "address"):
+        raise UserInputError(f"--local runs in this process, but --address names a cluster, {address!r}; remove one")
+    return THIS_PROCESS
+
+
 Text = str | None
 Texts = list[str] | None
 
@@ -97,7 +107,10 @@ WarmStartOption = Annotated[
 ]
 ProfileOption = Annotated[bool, Option("--profile", help="Record how much time each part of an epoch takes.")]
 _ADDRESS_HELP = "Address of a running Ray cluster, or 'auto'. Default, and 'local': Ray is started on this machine."
-AddressOption = Annotated[Text, Option(envvar="RAY_ADDRESS", help=_ADDRESS_HELP)]
+AddressOption = Annotated[Text, Option(envvar="RAY_ADDRESS", help=_ADDRESS_HELP, callback=_choose_address)]
+_LOCAL_HELP = "Run in this process, without Ray: one trial at a time, for a debugger, a notebook, or a machine alone."
+# Eager: parsed before --address, in whose place it stands.
+LocalOption = Annotated[bool, Option("--local", help=_LOCAL_HELP, is_eager=True)]
 _CHANGED_HELP = "Continue although code or package versions have changed. The change is recorded permanently."
 AllowChangedOption = Annotated[bool, Option("--allow-changed", help=_CHANGED_HELP)]
 DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but start no trial and write nothing.")]

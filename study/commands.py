@@ -115,7 +115,7 @@ def launch(
         _print_line(f"warning: {warning}", console)
     with connect_cluster(address) as cluster:
         max_concurrent = check_cluster(loaded, cluster)
-        costs = measure_full_trials(loaded, prepared) if loaded.search.device_seconds is not None else None
+        costs = measure_full_trials(loaded, prepared, cluster) if loaded.search.device_seconds is not None else None
         if dry_run:
             arms = ", ".join(arm.name for arm in loaded.arms())
             trials = f"{max_concurrent} trials at once on {cluster.describe()}"

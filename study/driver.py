@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.workers import Stage, make_workers
 from study.confirmation.candidates import candidates, choose_by_ranking
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
@@ -18,7 +18,7 @@ from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
 from study.state.interruption import StudyInterrupted
 from trainables.records.record import TrialRecord
-from trainables.tune_adapter import TrialSettings, make_trainable, share
+from trainables.trial_worker import TrialSettings
 
 OnChange = Callable[[OpenStudy, str], None]
 FindUndecided = Callable[[OpenStudy, Plan], tuple[str, ...]]
@@ -30,7 +30,7 @@ class Driver:
     def __init__(
         self, study: OpenStudy, prepared: Prepared, cluster: Cluster, max_concurrent: int, on_change: OnChange
     ) -> None:
-        """Put the study's data into the cluster's object store.
+        """Give the study's data to the workers of the cluster.
 
         Args:
             study: the study, opened to be driven.
@@ -44,15 +44,14 @@ class Driver:
         self.cluster = cluster
         self._max_concurrent = max_concurrent
         self._on_change = on_change
-        settings = TrialSettings(
+        self._settings = TrialSettings(
             study_uri=study.store.root if not study.store.is_local else str(study.store.local_path),
             weights=prepared.weights,
             device=study.spec.resources.device,
             space=study.spec.search_space().parameters,
             profile=study.spec.resources.profile,
         )
-        self._shared = share(prepared.data)
-        self._trainable = make_trainable(self._shared, settings)
+        self._workers = make_workers(cluster, study.spec, prepared.data)
 
     def search(self) -> None:
         """Run the search to its end; raise StudyInterrupted if it stops before."""
@@ -104,7 +103,7 @@ class Driver:
                 for run in planned_runs(study.book, winners[arm], plan.seeds[:look], diverged_runs=diverged_runs)
             ]
             self._on_change(study, "test")
-            read_test_split(study.book, plan, runs, self._shared, spec)
+            read_test_split(study.book, plan, runs, self._workers, spec)
         return plan
 
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
@@ -116,15 +115,14 @@ class Driver:
         self._run(director, "confirmation", ("search", "confirm"))
 
     def _run(self, director: Director, stage: str, splits: tuple[str, ...]) -> None:
-        run = TuneRun(
-            spec=self.study.spec,
-            cluster=self.cluster,
+        run = Stage(
+            settings=self._settings,
             max_concurrent=self._max_concurrent,
-            trainable=self._trainable,
             splits_to_predict=splits,
             on_change=lambda: self._on_change(self.study, stage),
         )
-        run_trials(director, run)
+        if not director.is_exhausted:
+            self._workers.run_trials(director, run)
         if director.problem:
             raise StudyInterrupted(
                 f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "

@@ -1,4 +1,7 @@
-"""The connection to Ray: started on this machine, or a running cluster by address; and its capacity."""
+"""Where a study runs: Ray, started on this machine or a running cluster by address, or this process; and its capacity.
+
+Ray is imported only where it is used, so that a study in this process needs none.
+"""
 
 import contextlib
 import logging
@@ -10,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import ray
+import torch
 
 from search_spaces.errors import UserInputError
 from study.spec.study_spec import StudySpec
@@ -30,6 +33,8 @@ _ENVIRONMENT = {
 
 
 LOCAL = "local"
+# Address of this process, in which trials run one after the other.
+THIS_PROCESS = "this process"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Cluster:
     """The resources of a connected cluster.
 
     Attributes:
-        address: `LOCAL`, or the address that was given.
+        address: `LOCAL`, `THIS_PROCESS`, or the address that was given.
         node_cpus, node_gpus: of each node alive, in the same order.
         scratch: local folder for the files that Tune writes and the study does not use; deleted at the end.
     """
@@ -59,17 +64,23 @@ class Cluster:
         for node_cpu, node_gpu in zip(self.node_cpus, self.node_gpus, strict=True):
             fits = [math.floor(have / need + 1e-9) for have, need in ((node_cpu, cpu), (node_gpu, gpu)) if need]
             total += min(fits, default=0)
-        return total
+        return min(total, 1) if self.address == THIS_PROCESS else total
 
 
 @contextlib.contextmanager
 def connect_cluster(address: str | None) -> Iterator[Cluster]:
     """Start Ray on this machine (`address` None or "local"), or connect to a running cluster; disconnect at the end.
 
+    `THIS_PROCESS` connects to nothing.
+
     Raises:
         UserInputError: if Ray cannot be started, or no cluster answers at the address.
     """
     address = address or LOCAL
+    if address == THIS_PROCESS:
+        cpus, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
+        yield Cluster(address=address, node_cpus=(cpus,), node_gpus=(gpus,), scratch="")
+        return
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if address == LOCAL and not any(
@@ -82,7 +93,7 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
         try:
             yield _describe_cluster(address, scratch)
         finally:
-            ray.shutdown()
+            _shut_down_ray()
 
 
 def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
@@ -93,7 +104,7 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
     Raises:
         UserInputError: if a trial of some arm fits on no node.
     """
-    if spec.resources.autoscaling and cluster.address == LOCAL:
+    if spec.resources.autoscaling and cluster.address in {LOCAL, THIS_PROCESS}:
         raise UserInputError(
             "resources.autoscaling is for a cluster that grows on demand; give its --address, or remove resources.autoscaling"
         )
@@ -125,7 +136,15 @@ def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> flo
     return min(max_concurrent * max(held), sum(cluster.node_gpus if uses_gpu else cluster.node_cpus))
 
 
+def _shut_down_ray() -> None:
+    import ray
+
+    ray.shutdown()
+
+
 def _init_ray(address: str, scratch: str) -> None:
+    import ray
+
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,6 +178,8 @@ def _find_reason(error: BaseException) -> str:
 
 
 def _describe_cluster(address: str, scratch: str) -> Cluster:
+    import ray
+
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (tuple(n.get(kind, 0.0) for n in nodes) for kind in ("CPU", "GPU"))
     return Cluster(address=address, node_cpus=cpus, node_gpus=gpus, scratch=scratch)

@@ -1,10 +1,10 @@
 """The cost of a full trial of each arm, measured on the cluster before a budget of device-seconds is accepted."""
 
-import ray
-
 from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from study.cluster.connection import Cluster
+from study.cluster.workers import Task, make_workers
 from study.inputs.preparation import Prepared, list_levels
 from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec
@@ -14,7 +14,7 @@ from trainables.training.loop import TrialData
 from trainables.training.trial_cost import measure_full_trial_seconds
 
 
-def measure_full_trials(spec: StudySpec, prepared: Prepared) -> dict[str, float]:
+def measure_full_trials(spec: StudySpec, prepared: Prepared, cluster: Cluster) -> dict[str, float]:
     """Return the device-seconds of a full trial by arm, measured on the connected cluster with the devices of a trial.
 
     If the backbone of an arm is searched, the most expensive backbone counts.
@@ -22,16 +22,15 @@ def measure_full_trials(spec: StudySpec, prepared: Prepared) -> dict[str, float]
     Raises:
         UserInputError: if the spec's budget of device-seconds gives some arm less than one full trial.
     """
-    shared = ray.put(prepared.data)
+    workers = make_workers(cluster, spec, prepared.data)
     costs = {}
     for arm in spec.arms():
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
-        remote = ray.remote(num_cpus=cpu, num_gpus=gpu)(_measure_remotely)
         tasks = [
-            remote.remote(config, shared, prepared.weights, spec.resources.device, cpu, gpu)
+            Task(arguments=(config, prepared.weights, spec.resources.device, cpu, gpu), cpu=cpu, gpu=gpu)
             for config in _representatives(spec, arm, prepared)
         ]
-        costs[arm.name] = max(ray.get(tasks)) * (gpu or cpu)
+        costs[arm.name] = max(workers.run_tasks(_measure, tasks)) * (gpu or cpu)
     check_budget(spec, costs)
     return costs
 
@@ -62,6 +61,6 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
     ]
 
 
-def _measure_remotely(config: TrialConfig, data: TrialData, weights: str, device: str, cpu: float, gpu: float) -> float:
+def _measure(config: TrialConfig, weights: str, device: str, cpu: float, gpu: float, *, data: TrialData) -> float:
     prepare_to_train(max(1, int(cpu)))
     return measure_full_trial_seconds(config, data, device=choose_device(device, gpu), weights=weights)

@@ -14,11 +14,10 @@ from ray.tune.search import Searcher
 
 from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
+from study.cluster.trial_arguments import make_trial_arguments
 from study.scheduling.director import Director, Report
 from study.spec.study_spec import StudySpec
-from study.state.interruption import StudyInterrupted
-from study.state.paths import TrialPaths
-from trainables.records.record import TrialRecord
+from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.records.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 
@@ -100,7 +99,7 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
             return str(Searcher.FINISHED) if is_over else None
         self._live[trial_id] = record.trial_id
-        return make_tune_config(record, self._run)
+        return make_trial_arguments(record, self._run.spec.resources, self._run.splits_to_predict)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tell the director about a trial that ended with an error or was dropped."""
@@ -201,10 +200,7 @@ def run_trials(director: Director, run: TuneRun) -> None:
         _make_tuner(asker, run).fit()
     except Exception:
         if isinstance(asker.failure, StorageError):
-            raise StudyInterrupted(
-                f"the study stopped: {asker.failure}; fix the storage, then continue with `study resume`; "
-                "no finished epoch is lost"
-            ) from None
+            raise storage_interruption(asker.failure) from None
         if asker.failure is not None:
             raise asker.failure from None
         raise
@@ -233,22 +229,6 @@ def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
             callbacks=[_Heartbeat(run.on_change, scheduler.watch)],
         ),
     )
-
-
-def make_tune_config(record: TrialRecord, run: TuneRun) -> dict[str, Any]:
-    """Return the flat dict that Tune passes to the trial's actor, `TrialTrainable.setup`."""
-    resources = run.spec.resources
-    num_cpus = resources.of_arm("cpu", record.config.arm)
-    return {
-        "trial_id": record.trial_id,
-        "folder": TrialPaths(stage=record.stage, trial_id=record.trial_id).folder,
-        "config_json": record.config.canonical_json(),
-        "num_cpus": num_cpus,
-        "num_gpus": resources.of_arm("gpu", record.config.arm),
-        "num_threads": max(1, int(num_cpus)),
-        "num_reported_epochs": len(record.epochs),
-        "splits_to_predict": list(run.splits_to_predict),
-    }
 
 
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import ray
 from numpy.typing import NDArray
 
+from study.cluster.workers import Task, Workers
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
 from study.confirmation.trained_models import load_classifier
@@ -25,17 +24,19 @@ from trainables.training.predictions import Predictions
 TEST = "test"
 
 
-def read_test_split(book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], shared: Any, spec: StudySpec) -> None:
+def read_test_split(
+    book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], workers: Workers, spec: StudySpec
+) -> None:
     """Predict the test split with every confirmation trial that has no test predictions; count it as one read.
 
-    The trials predict in parallel on the cluster; this process stores what they return. A read that was interrupted continues
-    as the same read.
+    The trials predict on the workers; this process stores what they return. A read that was interrupted continues as the same
+    read.
 
     Args:
         book: the study's records, opened to be driven.
         plan: the plan, which is written before the first read.
         runs: confirmation trials that the plan names.
-        shared: the data in the object store, as `trainables.tune_adapter.share` puts it there.
+        workers: with the data of the study.
         spec: the study's spec.
     """
     missing = [r for r in runs if TEST not in r.predictions]
@@ -45,10 +46,10 @@ def read_test_split(book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], s
     tasks = []
     for record in missing:
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
-        remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=spec.resources.retries)(_predict_remotely)
-        tasks.append(remote.remote(book.store.root, record, shared, spec.resources.device, cpu, gpu))
-    for record, task in zip(missing, tasks, strict=True):
-        predictions, is_by_model = ray.get(task)
+        arguments = (book.store.root, record, spec.resources.device, cpu, gpu)
+        tasks.append(Task(arguments=arguments, cpu=cpu, gpu=gpu))
+    results = workers.run_tasks(predict_test_split, tasks)
+    for record, (predictions, is_by_model) in zip(missing, results, strict=True):
         digests = open_trial_files(book.store, record).write_predictions(predictions)
         current = book.get(record.stage, record.trial_id)
         changes = {} if is_by_model else {"last_finite_epoch": 0}
@@ -57,8 +58,8 @@ def read_test_split(book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], s
         )
 
 
-def _predict_remotely(
-    study_uri: str, record: TrialRecord, data: TrialData, device: str, cpu: float, gpu: float
+def predict_test_split(
+    study_uri: str, record: TrialRecord, device: str, cpu: float, gpu: float, *, data: TrialData
 ) -> tuple[Predictions, bool]:
     """Return a trial's predictions on the test split, and whether its stored weights made them.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from search_spaces.errors import UserInputError
 
 METRIC = "macro_f1"
 
@@ -27,7 +27,18 @@ class ArmPruner:
             first_rung: epoch of the first rung.
             max_epochs: epochs of a full trial.
             reduction_factor: each rung keeps the best 1 / `reduction_factor` of its trials.
+
+        Raises:
+            UserInputError: if Ray is not installed.
         """
+        # Imported here, because a search without ASHA needs no Ray.
+        try:
+            from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+        except ImportError as error:
+            raise UserInputError(
+                f"ASHA is Ray's, which cannot be imported here ({error}); install ray[tune], or set search.asha.enabled = false"
+            ) from None
+        self._stop = TrialScheduler.STOP
         self._asha = AsyncHyperBandScheduler(
             time_attr="epoch",
             metric=METRIC,
@@ -45,7 +56,7 @@ class ArmPruner:
         """Return whether ASHA stops the trial after this epoch; `macro_f1` must be finite."""
         result = {"epoch": epoch, METRIC: macro_f1}
         decision = self._asha.on_trial_result(None, _TrialHandle(trial_id), result)
-        return bool(decision == TrialScheduler.STOP)
+        return bool(decision == self._stop)
 
 
 def compute_rungs(*, first_rung: int, max_epochs: int, reduction_factor: float) -> tuple[int, ...]:

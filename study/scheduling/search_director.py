@@ -51,6 +51,7 @@ class SearchDirector(Director):
                 reduction_factor=spec.search.asha.reduction_factor,
             )
             for name, arm in self._arms.items()
+            if spec.search.asha.enabled
         }
         self._epoch_cost = spec.search.epoch_cost
         if self._epoch_cost is not None:
@@ -145,13 +146,14 @@ class SearchDirector(Director):
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
         arm = record.config.arm
         self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        may_stop = self._spec.search.asha.enabled and epoch < record.config.whole("max_epochs")
+        may_stop = arm in self._pruners and epoch < record.config.whole("max_epochs")
         if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 
     def _start(self, arm: str, trial_id: str) -> None:
-        self._pruners[arm].add(trial_id)
+        if arm in self._pruners:
+            self._pruners[arm].add(trial_id)
         self._ledger.start(arm, trial_id)
         self._num_suggested = max(self._num_suggested, int(trial_id) + 1)
 

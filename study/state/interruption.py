@@ -3,3 +3,10 @@
 
 class StudyInterrupted(Exception):
     """The study stopped before its end. The message names the command that continues it."""
+
+
+def storage_interruption(error: Exception) -> StudyInterrupted:
+    """Return the interruption of a study whose records could not be written."""
+    return StudyInterrupted(
+        f"the study stopped: {error}; fix the storage, then continue with `study resume`; no finished epoch is lost"
+    )

@@ -47,7 +47,7 @@ def inspect_resources(
             if not is_measured:
                 lines.append("seconds per trial: not measured")
             else:
-                seconds = measure_full_trials(spec, prepared)
+                seconds = measure_full_trials(spec, prepared, cluster)
                 time_lines, table = describe_time(spec, seconds, count_devices(spec, cluster, most))
                 lines += time_lines
                 tables = (table,)

@@ -5,9 +5,9 @@ from typing import Any
 from ray import tune
 
 from study import cli
-from study import driver as lifecycle
+from study.cluster import ray_workers
 from tests.faults.judge import JudgedTrainable
-from trainables.tune_adapter import TrialSettings
+from trainables.trial_worker import TrialSettings
 
 
 def _make_judged(shared: Any, settings: TrialSettings) -> Any:
@@ -15,5 +15,5 @@ def _make_judged(shared: Any, settings: TrialSettings) -> Any:
 
 
 if __name__ == "__main__":
-    lifecycle.make_trainable = _make_judged
+    ray_workers.make_trainable = _make_judged
     cli.main()

@@ -4,7 +4,6 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import pytest
 import torch
 
 from search_spaces.config import TrialConfig
@@ -58,11 +57,10 @@ HYPERPARAMETERS = {
 }
 
 
-@pytest.mark.ray_cluster
 def test_a_study_runs_from_a_manifest_with_groups_to_its_report(tmp_path: Path) -> None:
     manifest = write_listed(tmp_path / "images", count=80, per_group=4)
     (tmp_path / "spec.toml").write_text(SPEC.format(path=manifest, data='group = "patient"'))
-    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path / "studies")
+    outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path / "studies", "--local")
     assert outcome.status == 0, outcome
     store = Store(tmp_path / "studies" / "own")
     assert store.exists(paths.REPORT_HTML)

@@ -36,13 +36,13 @@ fixed = { class_weighting = "none", backbone = "resnet18" }
 STUDY = Path(sys.executable).parent / "study"
 
 
-def start(root: Path, command_name: str) -> subprocess.Popen[str]:
+def start(root: Path, command_name: str, *more: str) -> subprocess.Popen[str]:
     """Start or resume the study in a session of its own, as a shell would."""
     (root / "spec.toml").write_text(SPEC)
     options = [str(root / "spec.toml"), "--storage", str(root)]
     if command_name == "resume":
         options = [str(root / "stopped"), "--search-only"]
-    command = [str(STUDY), command_name, *options]
+    command = [str(STUDY), command_name, *options, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -78,7 +78,8 @@ def test_stopped_and_killed_study_is_resumed_without_losing_or_repeating_a_finis
     process.communicate(timeout=100)
     killed = finished(tmp_path)
     assert len(stopped) < len(killed) < 6
-    process = start(tmp_path, "resume")
+    # What began on Ray ends in a process without it.
+    process = start(tmp_path, "resume", "--local")
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors + output
     after = finished(tmp_path)

@@ -16,14 +16,13 @@ from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
-from trainables import tune_adapter
 from trainables.records.record import RECORD, TrialRecord, TrialState
 from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun
 from trainables.training.stopwatch import Stopwatch
-from trainables.tune_adapter import TrialTrainable
+from trainables.trial_worker import TrialWorker
 
 RUNNING = TrialRecord(
     trial_id="00000",
@@ -44,18 +43,18 @@ class PoisonedRun(TrainingRun):
         return super().run_epoch(**options)
 
 
-def make_trainable(folder: Path, splits: tuple[str, ...], run: Any) -> TrialTrainable:
-    """Return a trainable with a run that diverges, as Ray would have set it up."""
+def make_worker(folder: Path, splits: tuple[str, ...], run: Any) -> TrialWorker:
+    """Return a worker with a run that diverges."""
     files = TrialFiles(Store(folder))
     files.store.write_text(RECORD, RUNNING.to_json())
-    trainable = TrialTrainable.__new__(TrialTrainable)
-    trainable._data, trainable._run = DATA, run
-    trainable._files, trainable._attempt = files, 1
-    trainable._splits_to_predict = splits
-    trainable._num_reported, trainable._num_devices, trainable._notes = 0, 1.0, ()
-    trainable._events, trainable._should_exit = None, False
-    trainable._counted_until = trainable._idle_since = time.perf_counter()
-    return trainable
+    worker = TrialWorker.__new__(TrialWorker)
+    worker._data, worker._run = DATA, run
+    worker._files, worker._attempt = files, 1
+    worker._splits_to_predict = splits
+    worker._num_reported, worker._num_devices, worker._notes = 0, 1.0, ()
+    worker._events, worker._should_exit = None, False
+    worker._counted_until = worker._idle_since = time.perf_counter()
+    return worker
 
 
 def restored_run(*history: EpochMetrics) -> Any:
@@ -65,24 +64,23 @@ def restored_run(*history: EpochMetrics) -> Any:
 
 
 @pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune_adapter, "node_name", lambda: "node")
-    monkeypatch.setattr(TrialTrainable, "_write_events", lambda *_: None)
+def no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrialWorker, "_write_events", lambda *_: None)
     monkeypatch.setattr(predictions_on_test, "prepare_to_train", lambda _: None)
 
 
 def predict(root: Path, record: TrialRecord) -> Any:
-    return predictions_on_test._predict_remotely(str(root), record, DATA, "cpu", 1, 0)
+    return predictions_on_test.predict_test_split(str(root), record, "cpu", 1, 0, data=DATA)
 
 
-@pytest.mark.usefixtures("no_ray")
+@pytest.mark.usefixtures("no_events")
 @pytest.mark.parametrize("config", [CONFIG, change(ema_decay=0.9)])
 def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path, config: TrialConfig) -> None:
     folder = tmp_path / TrialPaths(stage="confirmation", trial_id="00000").folder
-    trainable = make_trainable(folder, ("search", "confirm"), PoisonedRun(config, DATA, device=CPU))
-    first = trainable.step()
-    expected = trainable._run.predict("test")
-    last = trainable.step()
+    worker = make_worker(folder, ("search", "confirm"), PoisonedRun(config, DATA, device=CPU))
+    first = worker.step()
+    expected = worker._run.predict("test")
+    last = worker.step()
     assert (first["macro_f1"] is not None, last["macro_f1"]) == (True, None)
     details = last["report"]["details"]
     assert "last_finite_epoch" not in first["report"]["details"]
@@ -93,11 +91,11 @@ def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path, config: T
     np.testing.assert_array_equal(predictions.logits, expected.logits)
 
 
-@pytest.mark.usefixtures("no_ray")
+@pytest.mark.usefixtures("no_events")
 def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_path: Path) -> None:
-    trainable = make_trainable(tmp_path, ("search", "confirm"), restored_run(DIVERGED))
-    trainable._files.write_checkpoint(replace(make_checkpoint(), history=(DIVERGED,)), 1)
-    details = trainable.step()["report"]["details"]
+    worker = make_worker(tmp_path, ("search", "confirm"), restored_run(DIVERGED))
+    worker._files.write_checkpoint(replace(make_checkpoint(), history=(DIVERGED,)), 1)
+    details = worker.step()["report"]["details"]
     assert details["last_finite_epoch"] == 0
     assert not details.get("digests")
     record = RUNNING.updated(diverged=True, state=TrialState.FAILED)
@@ -116,15 +114,15 @@ def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_pa
     assert np.bincount(drawn[0]) == pytest.approx([1000] * 3, abs=100)
 
 
-@pytest.mark.usefixtures("no_ray")
+@pytest.mark.usefixtures("no_events")
 def test_a_search_trial_that_diverges_stores_no_weights(tmp_path: Path) -> None:
-    trainable = make_trainable(tmp_path, ("search",), restored_run(DIVERGED))
-    trainable._files.write_checkpoint(replace(make_checkpoint(), history=(METRICS,)), 1)
-    assert "last_finite_epoch" not in trainable.step()["report"]["details"]
-    assert not trainable._files.store.exists(WEIGHTS)
+    worker = make_worker(tmp_path, ("search",), restored_run(DIVERGED))
+    worker._files.write_checkpoint(replace(make_checkpoint(), history=(METRICS,)), 1)
+    assert "last_finite_epoch" not in worker.step()["report"]["details"]
+    assert not worker._files.store.exists(WEIGHTS)
 
 
-@pytest.mark.usefixtures("no_ray")
+@pytest.mark.usefixtures("no_events")
 @pytest.mark.parametrize("diverged", [True, False])
 def test_stored_weights_whose_logits_are_not_finite_are_no_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, diverged: bool

@@ -90,8 +90,7 @@ class FakeCluster:
         # Half of the time of an analysis here, for a number that no test reads.
         monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
         monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
-        monkeypatch.setattr(driver_module, "share", lambda data: data)
-        monkeypatch.setattr(driver_module, "make_trainable", lambda *_: None)
+        monkeypatch.setattr(driver_module, "make_workers", lambda *_: None)
         monkeypatch.setattr(Driver, "_run", self._run)
         monkeypatch.setattr(driver_module, "read_test_split", self._read)
         for module in (commands, intervention_commands):
@@ -114,7 +113,7 @@ class FakeCluster:
             if not record.confirm_macro_f1 and record.state.is_finished:
                 director.book.save(record.updated(confirm_macro_f1=0.6, num_parameters=1000))
 
-    def _read(self, book: Any, plan: Any, runs: list[TrialRecord], _shared: object, spec: Any) -> None:
+    def _read(self, book: Any, plan: Any, runs: list[TrialRecord], _workers: object, spec: Any) -> None:
         if missing := [run.trial_id for run in runs if TEST not in run.predictions]:
             note_test_read(book.store, plan, missing)
         store_predictions(book, runs, prepare(spec), self.rates)

@@ -150,7 +150,6 @@ def test_arguments_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         assert message in got.errors
 
 
-@pytest.mark.ray_cluster
 def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) -> None:
     exported = {
         "arm": "resnet18",
@@ -158,7 +157,7 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     }
     files = (write(tmp_path / "old.json", exported), write(tmp_path / "new.json", {**BASE, "max_lr": 0.002}))
     options = [part for override in (*SMALL, "resources.max_concurrent=2") for part in ("--set", override)]
-    got = run_cli("compare", "--arms", *files, "--spec", "demo", "--storage", tmp_path, *options)
+    got = run_cli("compare", "--arms", *files, "--spec", "demo", "--storage", tmp_path, "--local", *options)
     assert got.status == 0, got.errors + got.output
     assert "old was trained before with image_size 64 (here 16)" in got.output
     assert "new vs old" in got.output

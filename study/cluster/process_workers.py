@@ -1,0 +1,110 @@
+"""Workers in this process: trials and tasks one after the other, without Ray, for a debugger, a notebook or a machine alone."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from study.cluster.trial_arguments import make_trial_arguments
+from study.cluster.workers import Stage, Task
+from study.scheduling.director import Director, Report
+from study.spec.study_spec import StudySpec
+from study.state.interruption import StudyInterrupted, storage_interruption
+from trainables.records.record import TrialRecord
+from trainables.records.store import StorageError
+from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.loop import TrialData
+from trainables.trial_worker import TrialWorker
+
+MAX_CAUSE_LINES = 12
+
+
+class ProcessWorkers:
+    """The one worker of a study that runs in this process, as `study.cluster.workers.Workers`."""
+
+    def __init__(self, spec: StudySpec, data: TrialData) -> None:
+        """Keep the data."""
+        self._spec, self._data = spec, data
+
+    def run_trials(self, director: Director, stage: Stage) -> None:
+        """Train the director's trials one after the other; Ctrl-C leaves the rest to `study resume`."""
+        worker = _Worker(self._data, stage)
+        try:
+            while (record := director.next_trial()) is not None:
+                _run_trial(director, record, worker, stage, self._spec)
+        except KeyboardInterrupt:
+            return
+        except StorageError as error:
+            raise storage_interruption(error) from None
+        finally:
+            worker.close()
+        stage.on_change()
+
+    def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
+        """Call the function for one task after the other, when its result is asked for."""
+        return (function(*task.arguments, data=self._data) for task in tasks)
+
+
+class _Worker:
+    """A worker of trials that is set up with the first one."""
+
+    def __init__(self, data: TrialData, stage: Stage) -> None:
+        self._data, self._settings = data, stage.settings
+        self._worker: TrialWorker | None = None
+
+    def start(self, arguments: dict[str, Any]) -> TrialWorker:
+        """Start an attempt of a trial."""
+        if self._worker is None:
+            self._worker = _UndisturbedWorker()
+            self._worker.setup(arguments, data=self._data, settings=self._settings)
+        else:
+            self._worker.reset_config(arguments)
+        return self._worker
+
+    def close(self) -> None:
+        """Close the files of the last trial."""
+        if self._worker is not None:
+            self._worker.cleanup()
+
+
+class _UndisturbedWorker(TrialWorker):
+    """A worker that leaves the signals of the process to the command line."""
+
+    def listen_for_notice(self) -> None:
+        """Do not listen."""
+
+
+def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: Stage, spec: StudySpec) -> None:
+    """Train one trial to its end; retry it after errors, as often in a row as `resources.retries` allows."""
+    trial_id, failures = record.trial_id, 0
+    arguments = make_trial_arguments(record, spec.resources, stage.splits_to_predict)
+    furthest = len(record.epochs)
+    while True:
+        try:
+            attempt = worker.start(arguments)
+            while True:
+                result = attempt.step()
+                if result["epoch"] > furthest:
+                    furthest, failures = int(result["epoch"]), 0
+                goes_on = director.on_report(trial_id, _read_report(result))
+                stage.on_change()
+                if not goes_on:
+                    return
+        except (StorageError, StudyInterrupted):
+            raise
+        except Exception as error:
+            failures += 1
+            director.on_error(trial_id, _describe(error))
+        if director.problem or failures > spec.resources.retries:
+            director.on_retries_exhausted(trial_id)
+            return
+
+
+def _read_report(result: dict[str, Any]) -> Report:
+    report = result["report"]
+    metrics = EpochMetrics.model_validate_json(report["metrics"])
+    return Report(metrics=metrics, device_seconds=float(report["device_seconds"]), details=report["details"])
+
+
+def _describe(error: Exception) -> str:
+    lines = [line for line in "".join(traceback.format_exception(error)).splitlines() if line.strip()]
+    return "\n".join(lines[-MAX_CAUSE_LINES:])

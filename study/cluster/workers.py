@@ -1,0 +1,74 @@
+"""Where trials and tasks run: on the devices of a Ray cluster, or one after the other in this process."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from study.cluster.connection import THIS_PROCESS, Cluster
+from study.scheduling.director import Director
+from study.spec.study_spec import StudySpec
+from trainables.training.loop import TrialData
+from trainables.trial_worker import TrialSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One call of a function on a device of its own.
+
+    Attributes:
+        arguments: of the function, which also gets the data of the study as `data`.
+        cpu: cores that the call holds.
+        gpu: GPUs that the call holds.
+    """
+
+    arguments: tuple[Any, ...]
+    cpu: float
+    gpu: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The settings of one run of trials, apart from its director.
+
+    Attributes:
+        settings: of the trials.
+        max_concurrent: trials that run at once.
+        splits_to_predict: splits whose predictions a trial stores at its end.
+        on_change: called about once a second and at the end, for the live view.
+    """
+
+    settings: TrialSettings
+    max_concurrent: int
+    splits_to_predict: Sequence[str]
+    on_change: Callable[[], None]
+
+
+class Workers(Protocol):
+    """Runs trials and tasks on the data of one study."""
+
+    def run_trials(self, director: Director, stage: Stage) -> None:
+        """Run the director's trials until it is exhausted, or until an interrupt.
+
+        Raises:
+            StudyInterrupted: if a record could not be written. The study on disk is consistent and can be resumed.
+        """
+
+    def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
+        """Return what the function returns for each task, in their order."""
+
+
+def make_workers(cluster: Cluster, spec: StudySpec, data: TrialData) -> Workers:
+    """Return the workers of a cluster, which hold the data; Ray is imported for those of a Ray cluster alone.
+
+    Args:
+        cluster: connected.
+        spec: of the study.
+        data: of the study.
+    """
+    if cluster.address == THIS_PROCESS:
+        from study.cluster.process_workers import ProcessWorkers
+
+        return ProcessWorkers(spec, data)
+    from study.cluster.ray_workers import RayWorkers
+
+    return RayWorkers(cluster, spec, data)

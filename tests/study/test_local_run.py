@@ -1,0 +1,188 @@
+"""`--local`: a study in one process, without Ray; the same records, errors and retries as on a cluster."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from study.cluster import connection, process_workers
+from study.cluster.connection import check_cluster, connect_cluster
+from study.cluster.process_workers import ProcessWorkers
+from study.cluster.workers import Stage, Task
+from study.open_study import load_study
+from study.results.findings import load_findings
+from study.scheduling.search_director import SearchDirector
+from study.state import paths
+from study.state.interruption import StudyInterrupted
+from study.state.record_book import MemoryBook
+from tests.study.command_line import run_cli
+from tests.study.simulated import FIXED, make_report, make_spec
+from trainables.records.record import TrialRecord, TrialState
+from trainables.records.store import StorageError, Store
+
+SPEC = """
+name = "alone"
+[data]
+source = "planted"
+num_images = 300
+[model]
+weights = "none"
+[train]
+image_size = 32
+batch_size = 32
+precision = "fp32"
+[search]
+factor = "interpolation"
+num_trials = 2
+max_epochs = 2
+asha = { enabled = false }
+fixed = { backbone = "resnet18", class_weighting = "none", cutmix_probability = 0.0 }
+[confirm]
+top_k = 1
+looks = [2]
+[analyze]
+num_panels = 0
+num_audit_images = 20
+"""
+# Ray cannot be imported, as on a machine that has none.
+WITHOUT_RAY = """
+import sys
+sys.modules["ray"] = None
+from study import cli
+cli.main()
+"""
+
+
+def test_a_study_needs_no_ray_from_its_spec_to_its_report_and_its_reproduction(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT_RAY, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
+
+    launched = run("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local")
+    assert launched.returncode == 0, launched.stderr + launched.stdout
+    assert "on this process: 1 node(s)" in launched.stdout
+    resumed = run("resume", tmp_path / "alone", "--local")
+    assert resumed.returncode == 0, resumed.stderr + resumed.stdout
+    study = load_study(Store(tmp_path / "alone"))
+    assert [r.state for r in study.book] == [TrialState.COMPLETE] * 6
+    assert {arm.arm for arm in load_findings(study).arms} == {"bicubic", "bilinear"}
+    assert study.store.exists(paths.REPORT_HTML)
+    reproduced = run("reproduce", tmp_path / "alone")
+    assert reproduced.returncode == 0, reproduced.stderr
+    assert "MATCH" in reproduced.stdout
+
+
+def test_asha_without_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(sys.modules):
+        if name == "ray" or name.startswith("ray."):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(Exception, match=r"install ray\[tune\], or set search.asha.enabled = false"):
+        SearchDirector(MemoryBook(), make_spec(), FIXED)
+    SearchDirector(MemoryBook(), make_spec(asha={"enabled": False}), FIXED)
+
+
+def test_a_process_and_an_address_exclude_each_other_but_the_environment_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC)
+    refused = run_cli("run", tmp_path / "spec.toml", "--local", "--address", "10.0.0.1:6379")
+    assert refused.status == 2
+    assert "--local runs in this process, but --address names a cluster" in refused.errors
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    dry = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", "--dry-run", width=200)
+    assert dry.status == 0, dry
+    assert "1 trials at once on this process" in dry.output
+
+
+def test_a_process_holds_one_trial_and_no_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection.torch.cuda, "device_count", lambda: 0)
+    spec = make_spec()
+    with_gpu = spec.model_copy(update={"resources": spec.resources.model_copy(update={"gpu": 1.0})})
+    with connect_cluster(connection.THIS_PROCESS) as cluster:
+        assert check_cluster(spec, cluster) == 1
+        with pytest.raises(Exception, match="needs 1 CPUs and 1 GPUs on one node"):
+            check_cluster(with_gpu, cluster)
+
+
+class FakeWorker:
+    """A worker that computes curves; its second trial fails as often as told, before its second epoch."""
+
+    failures = 0
+    error: Exception = RuntimeError("no luck")
+
+    def setup(self, arguments: dict[str, Any], **_: Any) -> None:
+        """Start a trial."""
+        self.arguments, self.epoch = arguments, 0
+
+    reset_config = setup
+
+    def step(self) -> dict[str, Any]:
+        """Return one epoch, or fail."""
+        self.epoch += 1
+        if self.arguments["trial_id"] == "00001" and self.epoch == 2 and FakeWorker.failures > 0:
+            FakeWorker.failures -= 1
+            raise FakeWorker.error
+        report = make_report(self.epoch, 0.1 * self.epoch, 1.0)
+        return {
+            "epoch": self.epoch,
+            "macro_f1": report.metrics.macro_f1,
+            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": 1.0, "details": report.details},
+        }
+
+    def cleanup(self) -> None:
+        """Close nothing."""
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr(process_workers, "_UndisturbedWorker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "failures", 0)
+    monkeypatch.setattr(FakeWorker, "error", RuntimeError("no luck"))
+    settings: Any = SimpleNamespace()
+    return Stage(settings=settings, max_concurrent=1, splits_to_predict=("search",), on_change=lambda: None)
+
+
+def run_search(stage: Stage) -> list[TrialRecord]:
+    spec = make_spec(num_trials=3, asha={"enabled": False})
+    book, data = MemoryBook(), SimpleNamespace()
+    director = SearchDirector(book, spec, FIXED)
+    ProcessWorkers(spec, data).run_trials(director, stage)  # type: ignore[arg-type]
+    return list(book.of_stage("search"))
+
+
+@pytest.mark.parametrize(("failures", "state"), [(2, TrialState.COMPLETE), (3, TrialState.FAILED)])
+def test_a_trial_that_fails_is_retried_as_often_in_a_row_as_the_spec_allows(
+    stage: Stage, failures: int, state: TrialState
+) -> None:
+    FakeWorker.failures = failures
+    records = run_search(stage)
+    assert [r.state for r in records] == [TrialState.COMPLETE, state, TrialState.COMPLETE]
+    assert len(records[1].retry_causes) == failures
+    assert records[1].retry_causes[0].endswith("RuntimeError: no luck")
+    assert [e.epoch for e in records[1].epochs] == ([1] if state is TrialState.FAILED else [1, 2, 3, 4, 5, 6])
+
+
+def test_a_full_disk_stops_the_study_which_says_how_to_go_on(stage: Stage) -> None:
+    FakeWorker.failures, FakeWorker.error = 1, StorageError("no space left")
+    with pytest.raises(StudyInterrupted, match=r"no space left; fix the storage, then continue with `study resume`"):
+        run_search(stage)
+
+
+def test_ctrl_c_leaves_the_rest_to_a_resume(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SearchDirector, "on_report", interrupt)
+    assert [r.state for r in run_search(stage)] == [TrialState.RUNNING]
+
+
+def test_tasks_are_called_one_after_the_other_with_the_data() -> None:
+    workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
+    tasks = [Task(arguments=(number,), cpu=1, gpu=0) for number in range(3)]
+    assert list(workers.run_tasks(lambda number, *, data: (number, data), tasks)) == [(i, "data") for i in range(3)]

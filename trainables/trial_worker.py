@@ -1,0 +1,256 @@
+"""`TrialWorker`: trains trials in one process, one after the other, and stores what they leave, epoch by epoch.
+
+A new attempt of a trial, started by a retry or by `study resume`, loads the last checkpoint from the trial's folder, reports the
+checkpoint's epochs beyond `num_reported_epochs` again, and continues training. Where the worker listens for SIGTERM, which
+announces that a machine is taken away, it interrupts the epoch between two steps, stores a checkpoint and exits.
+"""
+
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from sklearn.metrics import confusion_matrix
+
+from search_spaces.config import TrialConfig
+from search_spaces.space import Parameter
+from trainables.devices import choose_device, device_name
+from trainables.processes import prepare_to_train
+from trainables.records.event_log import EventLog
+from trainables.records.store import Store
+from trainables.records.trial_files import TrialFiles
+from trainables.training.epoch_metrics import EpochMetrics
+from trainables.training.evaluation import compute_macro_f1
+from trainables.training.loop import EpochInterrupted, TrialData
+from trainables.training.runs import Run, make_run
+
+# Only confirmation trials predict this split.
+CONFIRM = "confirm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSettings:
+    """Settings that all trials of a study share and that are not part of their configurations.
+
+    Attributes:
+        study_uri: Root of the study.
+        weights: Location of the pretrained weights on every node ("none", "imagenet", a file or a folder).
+        device: "auto" (CUDA if the trial holds a GPU, else CPU), "cpu" or "cuda".
+        space: Searched parameters, for TensorBoard's HParams.
+        profile: Whether epochs report `part_seconds`.
+    """
+
+    study_uri: str
+    weights: str
+    device: str
+    space: tuple[Parameter, ...]
+    profile: bool = False
+
+
+class TrialWorker:
+    """One trial, of which one step is one epoch; `reset_config` turns to another trial.
+
+    Its methods have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
+    """
+
+    _run: Run
+    _files: TrialFiles
+    _num_reported: int
+    _num_devices: float
+    _counted_until: float
+    _idle_since: float
+    _attempt: int
+    _notes: tuple[str, ...]
+
+    def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
+        """Start an attempt of the trial in `config`.
+
+        Args:
+            config: trial_id, folder (below the study's root), config_json (`TrialConfig.canonical_json`), num_cpus, num_gpus,
+                num_threads, num_reported_epochs, splits_to_predict.
+            data: The study's images and splits.
+            settings: `TrialSettings`.
+        """
+        assert data is not None
+        self._data = data
+        self._settings: TrialSettings = settings
+        self._events: EventLog | None = None
+        self._upload_from: Path | None = None
+        self._should_exit = False
+        self._is_in_step = False
+        self.listen_for_notice()
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Start an attempt of another trial in the same process."""
+        self.cleanup()
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train, evaluate, store and return one epoch, or return an epoch that the checkpoint already contains."""
+        self._is_in_step = True
+        self._run.stopwatch.add("idle", time.perf_counter() - self._idle_since)
+        held = self._run.history
+        metrics = held[self._num_reported] if self._num_reported < len(held) else self._run_epoch()
+        self._num_reported += 1
+        details: dict[str, Any] = {
+            "device": device_name(self._run.device),
+            "node": self.node_name(),
+            "num_parameters": self._run.num_parameters,
+            "num_threads": torch.get_num_threads(),
+            "devices_per_trial": self._num_devices,
+            "notes": self._notes,
+        }
+        if self._run.is_finished and self._num_reported == len(self._run.history):
+            details |= self._finish()
+        if metrics.ends_trial and CONFIRM in self._splits_to_predict:
+            details |= self._store_last_finite()
+        now = time.perf_counter()
+        device_seconds = (now - self._counted_until) * self._num_devices
+        self._counted_until = self._idle_since = now
+        self._is_in_step = False
+        return {
+            "epoch": metrics.epoch,
+            "macro_f1": metrics.macro_f1,
+            "report": {
+                "metrics": self._with_parts(metrics).model_dump_json(),
+                "device_seconds": device_seconds,
+                "details": details,
+            },
+        }
+
+    def _run_epoch(self) -> EpochMetrics:
+        try:
+            metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
+        except EpochInterrupted:
+            self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+            self._end()
+        with self._run.stopwatch.part("report"):
+            self._write_events(metrics)
+        with self._run.stopwatch.part("checkpoint"):
+            self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+        if self._should_exit:
+            self._end()
+        return metrics
+
+    def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
+        """Return the metrics with the seconds that were measured outside of the training run."""
+        seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
+        return metrics.model_copy(update={"part_seconds": tuple(seconds.items())})
+
+    def node_name(self) -> str:
+        """Return the host of this process."""
+        return platform.node()
+
+    def listen_for_notice(self) -> None:
+        """On SIGTERM exit only after the current state is stored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def take_notice(*_: object) -> None:
+            self._should_exit = True
+            if not self._is_in_step:
+                self._end()
+
+        signal.signal(signal.SIGTERM, take_notice)
+
+    def _end(self) -> NoReturn:
+        self.cleanup()
+        raise SystemExit("the process was terminated by SIGTERM; the trial's checkpoint holds its state")
+
+    def cleanup(self) -> None:
+        """Close the event file."""
+        if self._events is not None:
+            self._events.close()
+            self._upload_events()
+            if self._upload_from is not None:
+                shutil.rmtree(self._upload_from)
+            self._events = None
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._counted_until = time.perf_counter()
+        num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
+        self._num_devices = num_gpus or float(config["num_cpus"])
+        prepare_to_train(num_threads)
+        self._trial_config = TrialConfig.from_json(config["config_json"])
+        self._folder = str(config["folder"])
+        self._splits_to_predict = tuple(config["splits_to_predict"])
+        self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
+        self._attempt = self._files.read_num_attempts()
+        checkpoint, self._notes = self._files.read_checkpoint()
+        self._run = make_run(
+            self._trial_config,
+            self._data,
+            device=choose_device(self._settings.device, num_gpus),
+            weights=self._settings.weights,
+            checkpoint=checkpoint,
+            profile=self._settings.profile,
+        )
+        self._num_reported = int(config["num_reported_epochs"])
+        self._idle_since = time.perf_counter()
+        self._run.stopwatch.add("start", self._idle_since - self._counted_until)
+
+    def _finish(self) -> dict[str, Any]:
+        """Store the final weights and predictions; return the record's fields about them.
+
+        A trial that diverged in its last epoch stores nothing.
+        """
+        if not self._run.history[-1].is_finite:
+            return {}
+        self._files.check_attempt(self._attempt)
+        details: dict[str, Any] = {"predictions": self._splits_to_predict}
+        digests: dict[str, str] = {}
+        num_classes = len(self._data.class_names)
+        for split in self._splits_to_predict:
+            predictions = self._run.predict(split)
+            digests |= self._files.write_predictions(predictions)
+            if split == CONFIRM:
+                macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
+                details["confirm_macro_f1"] = macro_f1
+            if split == "search" and self._events is not None:
+                counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
+                self._events.write_confusion(counts, self._run.epoch)
+                self._upload_events()
+        digests |= self._files.write_weights(self._run.state_dict())
+        return details | {"digests": tuple(digests.items())}
+
+    def _store_last_finite(self) -> dict[str, Any]:
+        """Store the weights of the last finite checkpoint of a trial that diverged, by which the comparison scores it.
+
+        Returns:
+            The record's fields about them; epoch 0 where no epoch was finite.
+        """
+        checkpoint = self._files.read_finite_checkpoint()
+        if checkpoint is None:
+            return {"last_finite_epoch": 0}
+        self._files.check_attempt(self._attempt)
+        digests = self._files.write_weights(checkpoint.evaluated_state)
+        return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
+
+    def _write_events(self, metrics: EpochMetrics) -> None:
+        if self._events is None:
+            store = self._files.store
+            self._upload_from = None if store.is_local else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
+            self._events = EventLog(
+                self._upload_from or store.local_path,
+                config=self._trial_config,
+                trial_id=self._folder,
+                class_names=self._data.class_names,
+                space=self._settings.space,
+                first_epoch=metrics.epoch,
+            )
+        self._events.write_epoch(metrics)
+        self._upload_events()
+
+    def _upload_events(self) -> None:
+        if self._upload_from is None:
+            return
+        for path in self._upload_from.iterdir():
+            self._files.store.write_bytes(path.name, path.read_bytes())
