@@ -118,12 +118,21 @@ class Calibration:
 
 
 def run_loop(world: LoopWorld, seed: int) -> LoopOutcome:
-    """Run a study of the world and a round of interventions by the command line, one trial at a time."""
+    """Run a study of the world and a round of interventions by the command line, in one process."""
     with tempfile.TemporaryDirectory(prefix="loop-") as folder:
         spec = Path(folder) / "spec.toml"
         spec.write_text(tomli_w.dumps(make_spec(world, seed)))
         only = [word for name in world.interventions for word in ("--only", name)]
-        command = [Path(sys.executable).parent / "study", "run", spec, "--storage", folder, "--intervene", *only]
+        command = [
+            Path(sys.executable).parent / "study",
+            "run",
+            spec,
+            "--storage",
+            folder,
+            "--local",
+            "--intervene",
+            *only,
+        ]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{world} with seed {seed} failed:\n{done.stderr}{done.stdout}")
