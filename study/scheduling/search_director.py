@@ -6,6 +6,7 @@ from functools import partial
 from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.director import Director, Report
+from study.scheduling.kept_weights import KeptWeights
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.warm_start import EarlierTrial
@@ -53,6 +54,7 @@ class SearchDirector(Director):
             for name, arm in self._arms.items()
             if spec.search.asha.enabled
         }
+        self._kept = {name: KeptWeights(spec.num_kept_weights) for name in self._arms}
         self._epoch_cost = spec.search.epoch_cost
         if self._epoch_cost is not None:
             full_trial_seconds = {
@@ -128,10 +130,12 @@ class SearchDirector(Director):
         return record
 
     def on_end(self, record: TrialRecord) -> None:
-        """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints."""
+        """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints and needless weights."""
         self._num_ended += 1
-        self._end(record)
+        needless = self._end(record)
         super().on_end(record)
+        if needless:
+            self.book.drop_weights(self.book.get(self.stage, needless))
 
     def on_retries_exhausted(self, trial_id: str) -> None:
         """Record that the trial failed permanently, and report it to the sampler."""
@@ -164,12 +168,14 @@ class SearchDirector(Director):
             cost = epoch.epoch * self._epoch_cost[arm]
         self._ledger.spend(arm, record.trial_id, cost)
 
-    def _end(self, record: TrialRecord) -> None:
+    def _end(self, record: TrialRecord) -> str:
+        """Report the end of a trial; return the id of the trial whose weights are not needed any more, "" for none."""
         last = record.epochs[-1].epoch if record.epochs else 0
         self._samplers[record.config.arm].finish(
             record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
         )
         self._ledger.finish(record.config.arm, record.trial_id)
+        return self._kept[record.config.arm].add(record)
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
         """Rebuild samplers, brackets and accounts from the records' events in their order."""

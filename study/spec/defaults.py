@@ -73,6 +73,7 @@ _VERSION_1: dict[str, Any] = {
     "search.max_epochs": 10,
     "search.sampler": "tpe_multivariate",
     "search.start": [],
+    "search.keep_weights": "all",
     "search.asha.enabled": True,
     "search.asha.reduction_factor": 2.0,
     "search.asha.first_rung": 0,
@@ -107,8 +108,9 @@ _VERSION_2 = {
 
 _VERSION_3 = {**_VERSION_2, "data.aspect": "crop"}
 
-# Since version 4, a search without `search.start` starts with a portfolio.
-_VERSION_4 = {key: value for key, value in _VERSION_3.items() if key != "search.start"}
+# Since version 4, a search without `search.start` starts with a portfolio, and one without `search.keep_weights` keeps those that
+# may be confirmed.
+_VERSION_4 = {k: value for k, value in _VERSION_3.items() if k not in {"search.start", "search.keep_weights"}}
 
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
     {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}

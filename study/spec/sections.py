@@ -195,6 +195,8 @@ class SearchSpec(Section):
     alone. Without any, a search that fine-tunes pretrained weights starts with the published recipes of
     `search_spaces.portfolios`, moved into the ranges; `start = []` starts with none. `[search.prior.NAME]` says where a number is
     expected: suggestions are drawn from it at first, and ever fewer later.
+    Of the search trials of an arm, the weights of the best `keep_weights` are kept, by default of those that may still be
+    confirmed (`confirm.top_k`), or of "all". Predictions of all are kept, and `study reproduce` trains any of them again.
     `warm_start` names another study of the same space; the samplers start from its finished trials. `epoch_cost`, a number per
     arm, replaces the measured device-seconds of an epoch when device time is divided among the arms: with one trial at a time,
     the order of the arms then does not depend on the speed of the machine.
@@ -212,6 +214,7 @@ class SearchSpec(Section):
     sampler: str = "tpe_multivariate"
     start: list[dict[str, Value]] | None = None
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
+    keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     asha: AshaSpec = AshaSpec()

@@ -82,6 +82,14 @@ class StudySpec(sections.Section):
         """Whether the arms are given configurations and nothing is searched."""
         return bool(self.configurations) or self.design is not None
 
+    @property
+    def num_kept_weights(self) -> int | None:
+        """The search trials of an arm whose weights are kept, the best ones; None for all."""
+        wanted = self.search.keep_weights
+        if wanted == "all" or self.has_given_arms:
+            return None
+        return self.confirm.top_k if wanted is None else wanted
+
     def search_space(self) -> SearchSpace:
         """Return the search space with the spec's ranges and fixed values; ranges do not apply to given configurations."""
         space, own = self.base_space(), self.takes_own_settings

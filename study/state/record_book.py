@@ -59,6 +59,9 @@ class MemoryBook:
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial that has ended; in memory there are none."""
 
+    def drop_weights(self, record: TrialRecord) -> None:
+        """Delete the weights of a trial that has ended, and say so in its record; in memory there are none."""
+
 
 class RecordBook(MemoryBook):
     """All trial records of a study, in memory and on disk."""
@@ -118,6 +121,15 @@ class RecordBook(MemoryBook):
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial that has ended."""
         open_trial_files(self.store, record).delete_checkpoint()
+
+    def drop_weights(self, record: TrialRecord) -> None:
+        """Delete the weights of a trial that has ended, and say so in its record.
+
+        The record comes first: a file that is left over disturbs nobody, but one that is missing would be damage.
+        """
+        files = open_trial_files(self.store, record)
+        self.save(record.updated(digests=files.without_weights(record.digests), weights_dropped=True))
+        files.delete_weights()
 
 
 def open_trial_files(store: Store, record: TrialRecord) -> "TrialFiles":

@@ -72,6 +72,7 @@ class TrialRecord(BaseModel):
         diverged: Whether the trial failed because macro-F1 or the training loss was not a finite number.
         last_finite_epoch: Epoch whose weights are stored for a confirmation trial that diverged; 0 if it had no finite epoch;
             None for every other trial.
+        weights_dropped: Whether the weights were deleted because the trial could not be chosen any more (`search.keep_weights`).
         started: ISO 8601, UTC.
         ended: ISO 8601, UTC; "" while the trial is running.
         ended_order: Position of the end on the study's event counter.
@@ -104,6 +105,7 @@ class TrialRecord(BaseModel):
     notes: tuple[str, ...] = ()
     diverged: bool = False
     last_finite_epoch: int | None = None
+    weights_dropped: bool = False
     started: str = ""
     ended: str = ""
     ended_order: int | None = None
@@ -127,8 +129,10 @@ class TrialRecord(BaseModel):
         """Return the text of record.json: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
         if self.last_finite_epoch is None:
-            # Left out, so that the text of a trial that did not diverge is that of earlier versions.
+            # Left out, as is the next, so that the text of an ordinary trial is that of earlier versions.
             del body["last_finite_epoch"]
+        if not self.weights_dropped:
+            del body["weights_dropped"]
         return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod

@@ -95,6 +95,14 @@ class TrialFiles:
         """
         return self._write(WEIGHTS, save(dict(state)))
 
+    def delete_weights(self) -> None:
+        """Delete the final weights."""
+        self.store.delete(WEIGHTS)
+
+    def without_weights(self, digests: Mapping[str, str]) -> dict[str, str]:
+        """Return the digests of a trial's files without that of its weights."""
+        return {name: digest for name, digest in digests.items() if name != WEIGHTS}
+
     def read_weights(self, digests: Mapping[str, str]) -> bytes:
         """Return the content of the file of the final weights; see `load_weights` for `digests` and errors."""
         return self._read(WEIGHTS, digests)

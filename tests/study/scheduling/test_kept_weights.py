@@ -1,0 +1,64 @@
+"""Weights of search trials: kept of those that may still be chosen, deleted of the others, and said in the record."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from study.scheduling.search_director import SearchDirector
+from study.spec.reading import validate_spec
+from study.state.record_book import RecordBook, open_trial_files
+from tests.study.simulated import FIXED, drive, make_spec
+from trainables.records.ranking import best_trials
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
+from trainables.records.trial_files import WEIGHTS
+
+
+def search(folder: Path, *, stop: int | None = None, **changes: Any) -> list[TrialRecord]:
+    """Run a search without pruning, or a part of it, and return its records as they are on disk."""
+    spec = make_spec(num_trials=12, asha={"enabled": False}, **changes)
+    drive(SearchDirector(RecordBook(Store(folder)), spec, FIXED), num_workers=1, max_events=stop)
+    return list(RecordBook(Store(folder)).of_stage("search"))
+
+
+def kept(records: list[TrialRecord], arm: str) -> set[str]:
+    return {r.trial_id for r in records if r.config.arm == arm and not r.weights_dropped}
+
+
+@pytest.mark.parametrize(("changes", "number"), [({}, 2), ({"keep_weights": 1}, 1), ({"keep_weights": 0}, 0)])
+def test_the_best_of_each_arm_are_kept(tmp_path: Path, changes: dict[str, Any], number: int) -> None:
+    records = search(tmp_path, **changes)
+    for arm in ("resnet18", "resnet50"):
+        best = best_trials(records, arm)
+        assert len(best) > 2
+        assert kept(records, arm) == {r.trial_id for r in best[:number]}
+
+
+def test_all_are_kept_where_that_is_wanted_and_in_older_studies(tmp_path: Path) -> None:
+    assert not any(r.weights_dropped for r in search(tmp_path, keep_weights="all"))
+    old = validate_spec({"name": "s", "data": {"source": "planted"}, "defaults_version": 3}, where="test")
+    assert old.num_kept_weights is None
+    assert make_spec().num_kept_weights == 2
+
+
+def test_a_resumed_search_keeps_the_same(tmp_path: Path) -> None:
+    whole = search(tmp_path / "whole")
+    search(tmp_path / "stopped", stop=40)
+    again = search(tmp_path / "stopped")
+    assert [r.weights_dropped for r in again] == [r.weights_dropped for r in whole]
+
+
+def test_the_file_goes_and_the_record_says_so(tmp_path: Path) -> None:
+    record = search(tmp_path, keep_weights="all")[0]
+    book = RecordBook(Store(tmp_path))
+    files = open_trial_files(book.store, record)
+    digests = files.write_weights({"fc.bias": torch.zeros(3)})
+    record = book.save(record.updated(digests={**digests, "best/search.npz": "0"}))
+    assert "weights_dropped" not in record.to_json()
+    book.drop_weights(record)
+    (dropped,) = [r for r in RecordBook(Store(tmp_path)).of_stage("search") if r.trial_id == record.trial_id]
+    assert dropped.weights_dropped
+    assert dropped.digests == {"best/search.npz": "0"}
+    assert not files.store.exists(WEIGHTS)
