@@ -7,6 +7,8 @@ from typing import Any
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import RungFinding
 
+# Complete trials below which a rank correlation is not shown.
+MIN_CORRELATED = 6
 _MARKDOWN_ESCAPES = str.maketrans({"\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\`*_[]|#~$"}})
 
 
@@ -125,7 +127,13 @@ def format_signed_pp(interval: Interval | TwoIntervals) -> str:
 
 
 def format_correlation(rung: RungFinding) -> str:
-    """Return a rung's rank correlation, with its interval if it has one: "0.87 [0.55, 0.97]"; a dash for None."""
+    """Return a rung's rank correlation, with its interval if it has one: "0.87 [0.55, 0.97]"; a dash for None.
+
+    A correlation of fewer than `MIN_CORRELATED` trials says nothing; how many are missing stands in its place.
+    """
+    missing = MIN_CORRELATED - rung.num_completed
+    if missing > 0:
+        return f"needs {missing} more complete trial{'' if missing == 1 else 's'}"
     if rung.rank_correlation is None:
         return "—"
     if rung.interval is None:

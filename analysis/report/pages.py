@@ -18,6 +18,7 @@ from analysis.findings.study_findings import Findings
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value
 from analysis.report.sentences import FILTERS, describe_figure, describe_search_plot, search_plot_keys
+from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, TableRow
 from search_spaces.errors import UserInputError
 
@@ -162,6 +163,7 @@ def _render_report(
         rows=table_rows,
         comparison_header=HEADER,
         most_issues=MAX_ISSUES,
+        summary=summarize(findings, table_rows, rounds),
         rounds={name: build_intervention_tables(found) for name, found in rounds.items()},
         figures=figures,
         sections=[(key, title) for key, title in SECTIONS.items() if key not in absent],

@@ -30,6 +30,8 @@ _Tidy = Callable[[Figure, str], None]
 
 # Optuna's plots of parameters compare trials: with one complete trial there is nothing to compare.
 MIN_COMPLETE_TRIALS = 2
+# Complete trials below which the importances of hyperparameters say nothing.
+MIN_IMPORTANCE_TRIALS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +106,18 @@ def view_search(study: OpenStudy) -> SearchView:
         num_complete = _count_complete(own)
         if num_complete < MIN_COMPLETE_TRIALS:
             notes.append(
-                f"{arm.name}: parallel coordinates, slices and importances need {MIN_COMPLETE_TRIALS} complete trials, but "
-                f"it has {num_complete}."
+                f"{arm.name}: parallel coordinates and slices need {MIN_COMPLETE_TRIALS} complete trials and importances "
+                f"{MIN_IMPORTANCE_TRIALS}, but it has {num_complete}."
             )
         else:
             plots += _plot_arm(arm.name, own)
+        if MIN_COMPLETE_TRIALS <= num_complete < MIN_IMPORTANCE_TRIALS:
+            missing = MIN_IMPORTANCE_TRIALS - num_complete
+            notes.append(
+                f"{arm.name}: the importances of the hyperparameters need {missing} more complete trial"
+                f"{'' if missing == 1 else 's'}."
+            )
+        elif num_complete >= MIN_IMPORTANCE_TRIALS:
             found, warned = compute_importances(own)
             notes += [f"{arm.name}: {text}" for text in warned]
             if found:

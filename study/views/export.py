@@ -234,7 +234,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
     if record.weights_dropped:
         raise UserInputError(
             f"the weights of trial {record.trial_id}, the best of the arm {arm!r}, were not kept "
-            f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.root}` trains others to export"
+            f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.root}` trains others"
         )
     description, own = describe_model(study, record), folder / arm
     weights = trial_files(study, record).read_weights(record.digests)

@@ -369,9 +369,9 @@ def make_rung_finding(arm: str, epoch: int) -> RungFinding:
     return RungFinding(
         arm=arm,
         epoch=epoch,
-        num_reached=9 if early else 5,
+        num_reached=13 if early else 9,
         num_stopped=4 if early else 1,
-        num_completed=4,
+        num_completed=8,
         rank_correlation=0.8 if early else 1.0,
         interval=Interval(estimate=0.8, low=-0.35, high=0.99) if early else None,
     )

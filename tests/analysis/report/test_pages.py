@@ -328,8 +328,8 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
 
 def test_rungs_and_importances_are_listed_per_arm() -> None:
     markdown = render_markdown(make_findings()).replace("\\", "")
-    assert "| resnet18 | 3 | 9 | 4 | 4 | 0.80 [-0.35, 0.99] |" in markdown
-    assert "| resnet18 | 9 | 5 | 1 | 4 | 1.00 |" in markdown
+    assert "| resnet18 | 3 | 13 | 4 | 8 | 0.80 [-0.35, 0.99] |" in markdown
+    assert "| resnet18 | 9 | 9 | 1 | 8 | 1.00 |" in markdown
     assert "| max_lr | 61.7 % | 61.7 % | 61.7 % |" in markdown
     assert "| cutmix_probability | 38.3 % | 38.3 % | — |" in markdown
     assert "underestimated" in markdown

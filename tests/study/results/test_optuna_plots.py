@@ -13,6 +13,7 @@ from matplotlib import pyplot
 from matplotlib.collections import PathCollection
 
 from study.open_study import OpenStudy
+from study.results import optuna_plots
 from study.results.findings import analyze, load_findings
 from study.results.optuna_export import build_optuna_study, build_search_studies, compute_importances
 from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
@@ -31,6 +32,12 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> OpenStudy:
     return simulate(tmp_path_factory.mktemp("searched"))
 
 
+@pytest.fixture(autouse=True)
+def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importances of few trials, which say little, are drawn here: the searches are small."""
+    monkeypatch.setattr(optuna_plots, "MIN_IMPORTANCE_TRIALS", 2)
+
+
 def drawn(view: SearchView, key: str) -> go.Figure:
     with _quiet():
         return next(plot for plot in view.plots if plot.key == key).draw_page()
@@ -42,6 +49,23 @@ def test_every_arm_and_the_search_have_their_plots(searched: OpenStudy) -> None:
         [f"{kind}_{arm}" for arm in ARMS for kind in ("parallel", "slice", "importance")]
         + ["search_edf", "search_timeline"]
     )
+
+
+def test_importances_of_fewer_than_ten_complete_trials_are_not_given(
+    searched: OpenStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optuna_plots, "MIN_IMPORTANCE_TRIALS", 10)
+    view = view_search(searched)
+    complete = Counter(r.config.arm for r in searched.book if r.state is TrialState.COMPLETE)
+    assert all(2 <= complete[arm] < 10 for arm in ARMS)
+    assert view.importances == {}
+    assert not any(plot.key.startswith("importance") for plot in view.plots)
+    for arm in ARMS:
+        missing = 10 - complete[arm]
+        ending = "" if missing == 1 else "s"
+        assert (
+            f"{arm}: the importances of the hyperparameters need {missing} more complete trial{ending}." in view.notes
+        )
 
 
 def test_pruned_and_failed_trials_are_drawn_as_such(searched: OpenStudy) -> None:

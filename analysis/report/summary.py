@@ -1,0 +1,132 @@
+"""The first lines of a report: which arm, how sure, and where it fails and what helps; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
+
+from analysis.audits.cues import format_cue
+from analysis.audits.root_cause import MIXED
+from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.class_findings import Materiality
+from analysis.findings.comparison_findings import Question, Verdict
+from analysis.findings.forensic_findings import AuditVerdict, ClassAudit
+from analysis.findings.intervention_findings import InterventionFindings
+from analysis.findings.study_findings import Findings
+from analysis.report.number_formats import format_count, format_interval, format_percent, format_pp, format_signed_pp
+from analysis.report.tables import TableRow
+
+WHICH, CERTAINTY, FAILURES = "Which", "How sure", "Where it fails, and what helps"
+# Completed search trials of an arm below which its configuration was hardly chosen.
+FEW_TRIALS = 3
+MOST_NAMES = 4
+
+
+def summarize(
+    findings: Findings, rows: Sequence[TableRow], rounds: Mapping[str, InterventionFindings]
+) -> tuple[tuple[str, str], ...]:
+    """Return (question, answer in words) for the three questions that a reader asks first; nothing without arms.
+
+    Args:
+        findings: of the study.
+        rows: of its A/B table.
+        rounds: what its interventions did, by the name of their study.
+    """
+    if not findings.arms:
+        return ()
+    winner = max(findings.arms, key=lambda arm: arm.test_macro_f1.estimate)
+    return (
+        (WHICH, " ".join(_say_which(findings, winner, rows))),
+        (CERTAINTY, " ".join(_say_how_sure(findings, rows))),
+        (FAILURES, " ".join([*_say_where(winner), *_say_what_helps(findings, rounds)])),
+    )
+
+
+def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow]) -> list[str]:
+    score = format_percent(winner.test_macro_f1.estimate)
+    direct = [row for row in rows if winner.arm in (row.value.treatment, row.value.control)]
+    sentences = [f"{winner.arm} has the highest macro-F1 on the test split, {score}."]
+    if len(findings.arms) == 1:
+        sentences = [f"{winner.arm}, the only arm, has a macro-F1 of {score} on the test split."]
+    if direct and all(row.value.verdict is Verdict.UNDECIDED for row in direct):
+        sentences.append("No difference between the arms is certain.")
+    sentences += [_compare(winner.arm, row) for row in direct[:MOST_NAMES]]
+    if len(direct) > MOST_NAMES:
+        sentences.append(f"{len(direct) - MOST_NAMES} more rows are in the table.")
+    if findings.interventions is not None:
+        sentences.append(findings.interventions.conclusion)
+    return sentences
+
+
+def _compare(winner: str, row: TableRow) -> str:
+    """Return a row as seen from the winner."""
+    value, is_treatment = row.value, row.value.treatment == winner
+    other = value.control if is_treatment else value.treatment
+    sign = 1 if is_treatment else -1
+    ends = sorted((sign * value.effect.low, sign * value.effect.high))
+    shown = f"{100 * sign * value.effect.estimate:+.1f} pp [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
+    scope = " for these models" if value.question is Question.MODELS else ""
+    if value.verdict is Verdict.EQUIVALENT:
+        return f"It is equivalent to {other}{scope} within {format_pp(value.margin)} ({shown})."
+    if value.verdict is Verdict.UNDECIDED:
+        return f"Against {other} it is undecided{scope}: {shown}."
+    is_better = (value.verdict is Verdict.BETTER) == is_treatment
+    return f"It is {'better' if is_better else 'worse'} than {other}{scope}: {shown}."
+
+
+def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
+    sentences = []
+    if rows:
+        first = rows[0].value
+        seeds = f"{first.num_seeds} paired seed{'s' if first.num_seeds > 1 else ''}"
+        scope = "new test images alone" if first.question is Question.MODELS else "new seeds and new test images"
+        sentences.append(f"{seeds} and {format_count(first.num_images)} test images; the verdict holds for {scope}.")
+    sentences += [f"{row.comparison}: {row.settles}." for row in [row for row in rows if row.settles][:MOST_NAMES]]
+    few = [arm for arm in findings.search if arm.num_completed < FEW_TRIALS and findings.allocation != "given"]
+    if few:
+        counts = ", ".join(f"{arm.arm} {arm.num_completed}" for arm in few)
+        sentences.append(f"Hardly searched, by complete trials: {counts}.")
+    if findings.warnings:
+        count = len(findings.warnings)
+        sentences.append(f"{count} warning{'' if count == 1 else 's'} below.")
+    return sentences or ["One arm, so nothing was compared."]
+
+
+def _say_where(winner: ArmFinding) -> list[str]:
+    sentences = [_say_confusion(winner)]
+    failing = _list_failing(winner)
+    if failing:
+        worst = max(failing, key=lambda found: found.gap.estimate)
+        others = f" and {len(failing) - 1} more class{'' if len(failing) == 2 else 'es'}" if len(failing) > 1 else ""
+        sentences.append(
+            f"It leans on the surroundings: {worst.class_name}{others} fail{'' if others else 's'} the Clever Hans audit "
+            f"({worst.class_name} loses {format_signed_pp(worst.gap.first).replace('+', '')})."
+        )
+    if winner.frequency_audit is not None and winner.frequency_audit.verdict is AuditVerdict.FAIL:
+        sentences.append("It fails the frequency audit.")
+    return sentences
+
+
+def _say_confusion(winner: ArmFinding) -> str:
+    if not winner.directed:
+        return f"{winner.arm} confuses no class more often than by chance."
+    material = [cell for cell in winner.directed if cell.verdict is Materiality.MATERIAL]
+    first = (material or list(winner.directed))[0]
+    rate = format_interval(first.rate.first)
+    sentence = f"{first.true_class} is predicted as {first.predicted_class} in {rate} of its images"
+    pair = {first.true_class, first.predicted_class}
+    causes = [found.cause for found in winner.root_causes if set(found.classes) == pair]
+    named = [format_cue(cause) for cause in causes if cause not in (None, MIXED)]
+    sentence += f", for which the {named[0]} is the cause" if named else ""
+    more = len(material) - 1
+    return f"{sentence}{f'; {more} more confusions are material' if more > 1 else '; one more is material' if more == 1 else ''}."
+
+
+def _list_failing(winner: ArmFinding) -> list[ClassAudit]:
+    classes = winner.ring_audits[0].classes if winner.ring_audits else ()
+    return [found for found in classes if (found.verdict or found.recipe_verdict) is AuditVerdict.FAIL]
+
+
+def _say_what_helps(findings: Findings, rounds: Mapping[str, InterventionFindings]) -> list[str]:
+    if rounds:
+        return [f"Tried in {name}: {found.conclusion}" for name, found in rounds.items()]
+    if findings.interventions is not None:
+        return []
+    return [f"What would help has not been tried yet: study intervene {findings.study}."]

@@ -1,0 +1,112 @@
+"""The first lines of a report answer which, how sure, and where and what helps, whatever the study found."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from analysis.findings.class_findings import Materiality
+from analysis.findings.comparison_findings import Question, Verdict
+from analysis.findings.forensic_findings import AuditVerdict
+from analysis.findings.interval import Interval
+from analysis.findings.study_findings import Findings
+from analysis.report.number_formats import format_correlation
+from analysis.report.pages import build_html, build_markdown
+from analysis.report.summary import CERTAINTY, FAILURES, WHICH, summarize
+from analysis.report.tables import build_table_rows
+from tests.analysis.findings_factory import make_findings, make_rung_finding
+
+FINDINGS = make_findings()
+TRIED: Any = {"mine-intervene-1": SimpleNamespace(conclusion="Recommended: CutMix (cutmix), BETTER on macro-F1.")}
+
+
+def answer(findings: Findings, rounds: Any = None) -> dict[str, str]:
+    return dict(summarize(findings, build_table_rows(findings.rows), rounds or {}))
+
+
+def with_rows(verdict: Verdict, *, treatment: str = "resnet50", question: Question = Question.RECIPE) -> Findings:
+    """Return findings with one row, in which the winner is the treatment or the control."""
+    row = replace(
+        FINDINGS.rows[0],
+        treatment=treatment,
+        control="resnet18" if treatment == "resnet50" else "resnet50",
+        verdict=verdict,
+        question=question,
+        effect=Interval(estimate=0.031, low=0.012, high=0.05),
+        settles="about 9 seeds would settle it (now 5)" if verdict is Verdict.UNDECIDED else "",
+    )
+    return replace(FINDINGS, rows=(row,))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "treatment", "text"),
+    [
+        (Verdict.BETTER, "resnet50", "It is better than resnet18: +3.1 pp [+1.2, +5.0]."),
+        (Verdict.WORSE, "resnet18", "It is better than resnet18: -3.1 pp [-5.0, -1.2]."),
+        (Verdict.WORSE, "resnet50", "It is worse than resnet18: +3.1 pp"),
+        (Verdict.EQUIVALENT, "resnet50", "It is equivalent to resnet18 within"),
+        (
+            Verdict.UNDECIDED,
+            "resnet50",
+            "No difference between the arms is certain. Against resnet18 it is undecided: +3.1 pp",
+        ),
+    ],
+)
+def test_the_first_answer_names_the_arm_and_how_it_compares(verdict: Verdict, treatment: str, text: str) -> None:
+    found = answer(with_rows(verdict, treatment=treatment))[WHICH]
+    assert found.startswith("resnet50 has the highest macro-F1 on the test split, ")
+    assert text in found
+
+
+def test_the_second_answer_says_on_what_it_rests_and_what_is_open() -> None:
+    found = answer(with_rows(Verdict.UNDECIDED))[CERTAINTY]
+    assert "5 paired seeds and 1,500 test images; the verdict holds for new seeds and new test images." in found
+    assert "resnet50 vs resnet18: about 9 seeds would settle it (now 5)." in found
+    models = answer(with_rows(Verdict.BETTER, question=Question.MODELS))
+    assert "holds for new test images alone" in models[CERTAINTY]
+    assert "It is better than resnet18 for these models" in models[WHICH]
+
+
+def test_an_arm_that_was_hardly_searched_is_said_first() -> None:
+    search = (replace(FINDINGS.search[0], num_completed=1), *FINDINGS.search[1:])
+    found = answer(replace(FINDINGS, search=search))[CERTAINTY]
+    assert f"Hardly searched, by complete trials: {search[0].arm} 1." in found
+    assert "Hardly searched" not in answer(replace(FINDINGS, search=search, allocation="given"))[CERTAINTY]
+
+
+def test_the_third_answer_names_the_confusion_the_audit_and_what_was_tried() -> None:
+    winner = max(FINDINGS.arms, key=lambda arm: arm.test_macro_f1.estimate)
+    cell = replace(winner.directed[0], verdict=Materiality.MATERIAL)
+    audit = winner.ring_audits[0]
+    classes = (
+        replace(audit.classes[0], verdict=AuditVerdict.FAIL),
+        *(replace(found, verdict=AuditVerdict.PASS) for found in audit.classes[1:]),
+    )
+    arm = replace(winner, directed=(cell,), ring_audits=(replace(audit, classes=classes),))
+    findings = replace(FINDINGS, arms=(arm,), rows=())
+    found = answer(findings)
+    assert f"{arm.arm}, the only arm, has a macro-F1 of " in found[WHICH]
+    assert f"{cell.true_class} is predicted as {cell.predicted_class} in " in found[FAILURES]
+    assert f"{classes[0].class_name} fails the Clever Hans audit" in found[FAILURES]
+    assert found[FAILURES].endswith(f"has not been tried yet: study intervene {FINDINGS.study}.")
+    assert answer(findings, TRIED)[FAILURES].endswith(
+        "Tried in mine-intervene-1: Recommended: CutMix (cutmix), BETTER on macro-F1."
+    )
+    nothing = replace(arm, directed=(), ring_audits=())
+    assert "confuses no class more often than by chance" in answer(replace(findings, arms=(nothing,)))[FAILURES]
+
+
+def test_the_answers_open_both_reports() -> None:
+    rows = build_table_rows(FINDINGS.rows)
+    for report in (build_html(FINDINGS, rows, dict.fromkeys(FINDINGS.figures, b"")), build_markdown(FINDINGS, rows)):
+        places = [report.index(question) for question in (WHICH, CERTAINTY, FAILURES)]
+        assert places == sorted(places)
+        assert places[-1] < report.index("arm", places[-1])
+
+
+def test_a_correlation_of_few_trials_is_not_shown() -> None:
+    rung = make_rung_finding("resnet18", 3)
+    assert format_correlation(rung) == "0.80 [-0.35, 0.99]"
+    assert format_correlation(replace(rung, num_completed=3)) == "needs 3 more complete trials"
+    assert format_correlation(replace(rung, num_completed=5)) == "needs 1 more complete trial"
