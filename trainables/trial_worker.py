@@ -27,7 +27,7 @@ from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
-from trainables.training.loop import EpochInterrupted, TrialData
+from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 from trainables.training.runs import Run, make_run
 
 # Only confirmation trials predict this split.
@@ -246,6 +246,8 @@ class TrialWorker:
                 space=self._settings.space,
                 first_epoch=metrics.epoch,
             )
+            if metrics.epoch == 1 and isinstance(self._run, TrainingRun):
+                self._events.write_batch(self._run.preview_batch())
         self._events.write_epoch(metrics)
         self._upload_events()
 

@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from study.cluster.connection import Cluster
 from study.open_study import load_study
 from study.results.findings import is_concluded
+from study.results.study_events import FOLDER
 from study.state import paths
 from study.state.checksums import read_sealed_toml, write_sealed_toml
 from study.state.record_book import RecordBook
@@ -181,9 +182,18 @@ def test_tensorboard_events_hold_hyperparameters_scalars_and_a_figure(study_fold
         assert scores == pytest.approx([e.macro_f1 for e in record.epochs], abs=1e-6)
         assert {"learning_rate/head", "learning_rate/backbone", "loss/train"} <= set(events.Tags()["scalars"])
         sessions.add(session_of(events.summary_metadata["_hparams_/session_start_info"]))
+        assert "batch/augmented" in events.Tags()["images"]
         if record.state is TrialState.COMPLETE:
             assert "confusion_matrix/search" in events.Tags()["images"]
     assert len(sessions) == len(list(book))
+    of_study = EventAccumulator(str(study_folder / FOLDER), size_guidance={"images": 0})
+    of_study.Reload()
+    tags = of_study.Tags()
+    assert {"winners/comparison", "winners/confusion_resnet18", "winners/confusion_resnet50"} <= set(tags["images"])
+    texts = {name.removesuffix("/text_summary") for name in tags["tensors"]}
+    assert texts == {"verdict/answers", "verdict/table"}
+    answers = of_study.Tensors("verdict/answers/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert answers.startswith("**Which:** ")
 
 
 def session_of(metadata: SummaryMetadata) -> str:

@@ -1,4 +1,4 @@
-"""`EventLog`: one trial's TensorBoard events (scalars, HParams, confusion matrix)."""
+"""`EventLog`: one trial's TensorBoard events (scalars, HParams, a batch, confusion matrix)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +59,10 @@ class EventLog:
             if value is not None:
                 self._writer.add_scalar(tag, value, metrics.epoch)
         self._writer.flush()
+
+    def write_batch(self, images: NDArray[np.uint8]) -> None:
+        """Write augmented training images, (N, H, W, 3), as one picture."""
+        self._writer.add_images("batch/augmented", images, 0, dataformats="NHWC")
 
     def write_confusion(self, counts: NDArray[np.int64], epoch: int) -> None:
         """Write a confusion matrix, (K, K) with row = true class, as an image."""

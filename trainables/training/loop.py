@@ -217,6 +217,28 @@ class TrainingRun:
             self.evaluated_model, self._images, indices, self._data.labels, split, self.config, self.device, batch_size
         )
 
+    def preview_batch(self, most: int = 16) -> NDArray[np.uint8]:
+        """Return the first images of the first batch of the training as the network sees them, before they are normalized.
+
+        Args:
+            most: Images at most.
+
+        Returns:
+            (N, S, S, 3) uint8; the training itself is not changed.
+        """
+        chosen = self._batches.of_epoch(1)[0]
+        generator = torch_generator(self.config.seed, "augmentation", 1, device=self.device)
+        inputs, _ = augment_batch(
+            gather_images(self._images, chosen, self.device),
+            self._labels[chosen].to(self.device),
+            generator=generator,
+            settings=self._settings,
+            num_classes=len(self._data.class_names),
+        )
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self._settings.mean, self._settings.std))
+        shown = inputs[:most].float().cpu() * std + mean
+        return np.asarray((255 * shown).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return a contiguous copy of the evaluated model's state dict on the CPU, under torchvision's names."""
         return _copy_all(self.evaluated_model.state_dict())

@@ -546,3 +546,19 @@ def test_profiling_changes_no_bit_and_measures_the_parts() -> None:
     states = [run.state_dict() for run in (plain, profiled)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert EpochMetrics.model_validate_json(metrics[1].model_dump_json()) == metrics[1]
+
+
+def test_a_preview_is_the_first_batch_as_the_network_sees_it_and_changes_nothing() -> None:
+    config = change(flip_probability=0.0, rotation_degrees=0.0, brightness_fraction=0.0, cutmix_probability=0.0)
+    run = TrainingRun(config, DATA, device=CPU)
+    shown = run.preview_batch(4)
+    size = config.whole("image_size")
+    assert (shown.shape, shown.dtype) == ((4, size, size, 3), np.uint8)
+    chosen = run._batches.of_epoch(1)[0][:4].numpy()
+    if DATA.images.shape[1] == size:
+        np.testing.assert_allclose(shown.astype(int), DATA.images[chosen].astype(int), atol=1)
+    plain, previewed = TrainingRun(CONFIG, DATA, device=CPU), TrainingRun(CONFIG, DATA, device=CPU)
+    previewed.preview_batch()
+    assert plain.run_epoch().macro_f1 == previewed.run_epoch().macro_f1
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, previewed.state_dict()[name]), name
