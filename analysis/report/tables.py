@@ -173,9 +173,9 @@ def build_rich_table(rows: Sequence[ComparisonRow]) -> Table:
     return table
 
 
-def build_csv(rows: Sequence[ComparisonRow]) -> str:
-    """Return the A/B table as csv with numbers in full precision; effects are in percentage points (`_pp`)."""
-    records = [
+def list_records(rows: Sequence[ComparisonRow]) -> list[dict[str, object]]:
+    """Return the values of each row of the A/B table by column, in full precision; effects are in percentage points (`_pp`)."""
+    return [
         {
             "treatment": row.value.treatment,
             "control": row.value.control,
@@ -209,7 +209,11 @@ def build_csv(rows: Sequence[ComparisonRow]) -> str:
         }
         for row in build_table_rows(rows)
     ]
-    return to_csv(records)
+
+
+def build_csv(rows: Sequence[ComparisonRow]) -> str:
+    """Return the A/B table as csv; see `list_records`."""
+    return to_csv(list_records(rows))
 
 
 def build_markdown(rows: Sequence[ComparisonRow]) -> str:

@@ -1,18 +1,26 @@
 """A study in Python, for notebooks: `study.load(uri)`. It only reads, and does not start Ray."""
 
+import html
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import log_softmax
 from torch import nn
 
-from analysis.findings.comparison_findings import ComparisonRow
+from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.study_findings import Findings
+from analysis.report.summary import summarize
+from analysis.report.tables import HEADER, build_table_rows, list_records
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
+from study.interventions.rounds import load_rounds
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import load_findings
-from study.state.paths import open_study
+from study.state.paths import FINDINGS, open_study
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.training.trainable import is_own_loop
@@ -61,9 +69,40 @@ class Study:
         """Return the values of the report; raise UserInputError if the study has not been analyzed."""
         return load_findings(self._opened)
 
-    def comparison(self) -> tuple[ComparisonRow, ...]:
-        """Return the A/B rows of the findings."""
-        return self.findings().rows
+    def comparison(self) -> pd.DataFrame:
+        """Return a row per row of the A/B table, with the columns of comparison.csv; `findings().rows` has the values."""
+        return pd.DataFrame(list_records(self.findings().rows))
+
+    def images(self) -> pd.DataFrame:
+        """Return a row per test image and arm, over the seeds of the comparison: what the models predict, and how surely.
+
+        Columns: arm, sample_id, label, predicted (by most seeds), correct (share of the seeds), agreement (share of the seeds
+        that predict `predicted`), confidence (mean probability of `predicted`), loss (mean cross-entropy of the label).
+
+        Raises:
+            UserInputError: if the study has not been confirmed.
+        """
+        names = np.array(read_passport(self._opened.store)["data"]["class_names"])
+        plan = require_plan(self._opened)
+        evidence = load_evidence(self._opened, plan)
+        parts = [
+            _describe_images(arm, found.finished(), names) for arm, found in evidence.items() if found.finished().runs
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        """Return the first answers and the A/B table of an analyzed study; else how far it is."""
+        title = f"<b>{html.escape(self.name)}</b>"
+        if not self._opened.store.exists(FINDINGS):
+            return f"{title}: {len(list(self._opened.book))} trials; not analyzed yet"
+        findings = self.findings()
+        rows = build_table_rows(findings.rows)
+        answers = "".join(
+            f"<p><b>{html.escape(question)}:</b> {html.escape(answer)}</p>"
+            for question, answer in summarize(findings, rows, load_rounds(self._opened))
+        )
+        table = pd.DataFrame([row.cells for row in rows], columns=list(HEADER)).to_html(index=False, border=0)
+        return f"<h4>{html.escape(self.name)}</h4>{answers}{table if rows else ''}"
 
     def best(self, arm: str) -> Best:
         """Return the best search trial of `arm`.
@@ -115,3 +154,26 @@ def _flatten(record: TrialRecord) -> dict[str, object]:
         "device_seconds": record.device_seconds,
         "reason": record.reason,
     }
+
+
+def _describe_images(arm: str, evidence: ArmEvidence, class_names: NDArray[np.str_]) -> pd.DataFrame:
+    """Return the rows of one arm in `Study.images`."""
+    first = evidence.predictions[0]
+    log_probabilities = log_softmax(
+        np.stack([found.logits for found in evidence.predictions]).astype(np.float64), axis=2
+    )
+    predicted = log_probabilities.argmax(axis=2)
+    counts = np.stack([(predicted == number).sum(axis=0) for number in range(len(class_names))])
+    most, images = counts.argmax(axis=0), np.arange(len(first.labels))
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "sample_id": first.sample_ids,
+            "label": class_names[first.labels],
+            "predicted": class_names[most],
+            "correct": (predicted == first.labels).mean(axis=0),
+            "agreement": counts[most, images] / len(predicted),
+            "confidence": np.exp(log_probabilities[:, images, most]).mean(axis=0),
+            "loss": -log_probabilities[:, images, first.labels].mean(axis=0),
+        }
+    )

@@ -299,8 +299,9 @@ def test_study_opens_from_python(study_folder: Path) -> None:
     assert best.trial_id == scores.sort_values("macro_f1").trial_id.iloc[-1]
     with torch.no_grad():
         assert best.model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
-    (row,) = opened.comparison()
+    (row,) = opened.comparison().itertuples()
     assert (row.treatment, row.control) == ("resnet50", "resnet18")
+    assert len(opened.images()) == 2 * row.num_images
 
 
 def test_resume_with_more_trials_runs_exactly_those(study_folder: Path, tmp_path: Path) -> None:
