@@ -24,7 +24,6 @@ from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import Prepared, check_groups
 from study.inputs.provenance import make_passport
 from study.interventions.forecast import describe_next
-from study.interventions.rounds import load_rounds
 from study.open_study import (
     OpenStudy,
     check_is_new,
@@ -38,6 +37,7 @@ from study.results.comparison import compare as compute_comparison
 from study.results.findings import analyze as compute_findings
 from study.results.findings import is_concluded, load_findings
 from study.results.report import write_report
+from study.results.rounds import load_rounds
 from study.scheduling.replay import replay_search
 from study.scheduling.sampler import check_own_sampler
 from study.scheduling.unseen_test import check_test_is_unseen

@@ -19,10 +19,10 @@ from study.inputs.provenance import make_passport
 from study.interventions.derived_spec import derive_spec
 from study.interventions.diagnosing import choose_on_half
 from study.interventions.forecast import check_budget, forecast_cost
-from study.interventions.rounds import list_rounds, next_round
 from study.interventions.stating import propose, state_interventions
 from study.open_study import OpenStudy, create_to_drive, has_finished_search, load_study
 from study.results.findings import load_findings
+from study.results.rounds import list_rounds, next_round
 from study.spec.study_spec import StudySpec
 from study.state.paths import FINDINGS
 from trainables.records.store import Store

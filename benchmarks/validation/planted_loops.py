@@ -17,9 +17,9 @@ from analysis.findings.comparison_findings import Verdict
 from analysis.findings.interval import Interval
 from analysis.findings.intervention_findings import InterventionEffect
 from benchmarks.validation.planted_models import FIRST_WORLD
-from study.interventions.rounds import list_rounds
 from study.open_study import load_study
 from study.results.findings import load_findings
+from study.results.rounds import list_rounds
 from study.spec.reading import validate_spec
 from trainables.records.store import Store
 

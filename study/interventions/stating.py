@@ -21,8 +21,8 @@ from search_spaces.designs import MOST_FACTORS
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.read_count import count_test_reads
 from study.interventions.diagnosing import Choosing
-from study.interventions.rounds import list_rounds
 from study.open_study import OpenStudy
+from study.results.rounds import list_rounds
 from study.spec.settings import SETTINGS
 from study.state.record_book import now_utc
 

@@ -31,7 +31,9 @@ def write_study_events(
             writer.add_text("verdict/table", table)
             for name, png in figures.items():
                 with Image.open(io.BytesIO(png)) as picture:
-                    writer.add_image(f"winners/{name}", np.asarray(picture.convert("RGBA").convert("RGB")), dataformats="HWC")
+                    writer.add_image(
+                        f"winners/{name}", np.asarray(picture.convert("RGBA").convert("RGB")), dataformats="HWC"
+                    )
         store.delete(FOLDER)
         for path in Path(folder).iterdir():
             store.write_bytes(f"{FOLDER}/{path.name}", path.read_bytes())

@@ -17,9 +17,9 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
-from study.interventions.rounds import load_rounds
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import load_findings
+from study.results.rounds import load_rounds
 from study.state.paths import FINDINGS, open_study
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
