@@ -37,6 +37,7 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "hard_group": "",
     "hard_fraction": 0.0,
     "hard_from_epoch": 1,
+    "leave_out": "",
     "optimizer": "sgd",
     "schedule": "onecycle",
     "warmup_fraction": 0.05,

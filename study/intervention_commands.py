@@ -157,7 +157,7 @@ def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None,
         if not options.as_json:
             console.print(f"diagnosis: {step}", soft_wrap=True, highlight=False, markup=False)
 
-    choosing = choose_on_half(parent, prepared.image_set, target, say)
+    choosing = choose_on_half(parent, prepared, target, say)
     is_factorial = options.is_factorial
     proposals = propose(choosing.diagnosis, options.only, options.strength, is_factorial=is_factorial)
     if not proposals:

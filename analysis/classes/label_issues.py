@@ -12,15 +12,18 @@ from trainables.training.predictions import Predictions
 MAX_ISSUES = 50
 
 
-def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[str]) -> tuple[LabelIssue, ...]:
+def list_label_issues(
+    predictions: Sequence[Predictions], class_names: Sequence[str], most: int = MAX_ISSUES
+) -> tuple[LabelIssue, ...]:
     """Return the images for which all models agree on another label, and which cleanlab lists as well.
 
     Args:
         predictions: of every arm and seed, on the same images; cleanlab uses their mean probabilities.
         class_names: K names.
+        most: issues that are returned.
 
     Returns:
-        At most `MAX_ISSUES` issues, the most doubtful first.
+        The issues, the most doubtful first.
     """
     first = predictions[0]
     predicted = np.stack([p.predicted for p in predictions])
@@ -34,7 +37,7 @@ def list_label_issues(predictions: Sequence[Predictions], class_names: Sequence[
     doubtful = find_label_issues(labels, listed, filter_by="confident_learning", n_jobs=1) & agreed
     quality = get_label_quality_scores(labels, listed)
     images = np.flatnonzero(doubtful)
-    images = images[np.argsort(quality[images], kind="stable")][:MAX_ISSUES]
+    images = images[np.argsort(quality[images], kind="stable")][:most]
     return tuple(
         LabelIssue(
             sample_id=int(first.sample_ids[i]),

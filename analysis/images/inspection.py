@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.classes.label_issues import list_label_issues
+from analysis.classes.label_issues import MAX_ISSUES, list_label_issues
 from analysis.findings.class_findings import LabelIssue
 from analysis.findings.interval import Interval
 from analysis.images.colors import ColorProbe, compute_class_colors, probe_colors
@@ -217,7 +217,31 @@ def choose_probe_images(
     return choose_images(candidates, image_set.labels, image_set.groups, num_images=num_images, seed=seed)
 
 
-def find_label_issues(probe: Probe, class_names: tuple[str, ...]) -> tuple[LabelIssue, ...]:
+def find_doubtful_labels(
+    backbone: FrozenBackbone, image_set: ImageSet, train: NDArray[np.int64], *, seed: int, most: int
+) -> tuple[LabelIssue, ...]:
+    """Return the training images whose labels a probe on a frozen backbone and confident learning contradict.
+
+    Args:
+        backbone: pretrained.
+        image_set: the images.
+        train: sample ids of the training split; a stratified sample of them if there are too many for the probe.
+        seed: of the sample and the folds.
+        most: images that are returned, the most doubtful first.
+
+    Returns:
+        The issues; none where fewer than two classes have two images.
+    """
+    num_images = count_probe_images(backbone, image_set.num_classes)
+    chosen = choose_images(train, image_set.labels, image_set.groups, num_images=num_images, seed=seed)
+    if chosen is None:
+        return ()
+    images = np.array(image_set.images[chosen.sample_ids])
+    probe = fit_probe(backbone.compute(images, digest_images(images)), chosen)
+    return find_label_issues(probe, image_set.class_names, most)
+
+
+def find_label_issues(probe: Probe, class_names: tuple[str, ...], most: int = MAX_ISSUES) -> tuple[LabelIssue, ...]:
     """Return the images whose label both the probe and confident learning contradict, the most doubtful first."""
     chosen = probe.images
     names = [class_names[k] for k in chosen.classes]
@@ -227,7 +251,7 @@ def find_label_issues(probe: Probe, class_names: tuple[str, ...]) -> tuple[Label
         logits=probe.log_probabilities.astype(np.float32),
         split="probe",
     )
-    return list_label_issues([predictions], names)
+    return list_label_issues([predictions], names, most)
 
 
 def _climb_down(

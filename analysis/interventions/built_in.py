@@ -180,6 +180,29 @@ class ColorJitter(Intervention):
         return Target(kind=TargetKind.COLOR_LOSS, classes=classes)
 
 
+class LeaveOutDoubtful(Intervention):
+    """Training without the images whose labels are doubtful."""
+
+    name = "leave_out_doubtful"
+    title = "training without doubtful labels"
+
+    def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
+        """Return how many training labels are doubtful; None if none is, or nothing is confused."""
+        if not diagnosis.doubtful or not diagnosis.cells:
+            return None
+        return Reason(
+            symptom=f"{len(diagnosis.doubtful)} of {diagnosis.num_training:,} training images have doubtful labels",
+            diagnosis="a probe on pretrained features and confident learning contradict them",
+            verdict="doubtful",
+        )
+
+    def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
+        """Return the images to leave out; None where no label is doubtful."""
+        if not diagnosis.doubtful:
+            return None
+        return {"leave_out": " ".join(map(str, sorted(diagnosis.doubtful)))}
+
+
 def find_cause(diagnosis: Diagnosis) -> RootCause | None:
     """Return the root cause of the strongest confusion; None where it was not measured."""
     first = set(diagnosis.cells[0]) if diagnosis.cells else set()

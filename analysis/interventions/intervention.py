@@ -29,6 +29,8 @@ class Diagnosis:
         audits: the ring audit, the losses without color, and the root causes.
         backbones: other backbones that the study may use, those that it compared first.
         native_size: side of the images in pixels before they are resized.
+        doubtful: sample ids of training images whose labels are doubtful; () where they were not looked for.
+        num_training: images of the training split.
         group: name of the group of classes `confused`, for settings that take a group.
         is_named: whether the user named the cells.
     """
@@ -40,6 +42,8 @@ class Diagnosis:
     audits: ArmAudits = field(default_factory=ArmAudits)
     backbones: tuple[str, ...] = ()
     native_size: int = 0
+    doubtful: tuple[int, ...] = ()
+    num_training: int = 0
     group: str = "confused"
     is_named: bool = False
 

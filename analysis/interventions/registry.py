@@ -8,6 +8,7 @@ from analysis.interventions.built_in import (
     ColorJitter,
     CutMix,
     HardExamples,
+    LeaveOutDoubtful,
     OtherBackbone,
     OtherInterpolation,
     WeightedLoss,
@@ -26,6 +27,7 @@ BUILT_IN: tuple[type[Intervention], ...] = (
     OtherInterpolation,
     BackgroundSwap,
     ColorJitter,
+    LeaveOutDoubtful,
 )
 
 

@@ -16,7 +16,7 @@ from analysis.findings.intervention_findings import (
     StatedInterventions,
     TargetKind,
 )
-from analysis.report.number_formats import format_percent, format_seconds, format_value
+from analysis.report.number_formats import format_percent, format_seconds, format_value, shorten
 from analysis.report.table_formats import to_csv
 
 STATED_CHANGED = (
@@ -76,7 +76,7 @@ def list_stated_cells(stated: StatedIntervention) -> tuple[str, ...]:
 
 def describe_changes(stated: StatedIntervention) -> str:
     """Return the changed settings: "cutmix_probability 0.5"."""
-    return ", ".join(f"{name} {format_value(value)}" for name, value in stated.changes.items())
+    return ", ".join(f"{name} {shorten(format_value(value))}" for name, value in stated.changes.items())
 
 
 def describe_target(stated: StatedIntervention) -> str:

@@ -9,6 +9,8 @@ from analysis.findings.search_findings import RungFinding
 
 # Complete trials below which a rank correlation is not shown.
 MIN_CORRELATED = 6
+# Characters of a setting in a table.
+LONGEST_VALUE = 60
 _MARKDOWN_ESCAPES = str.maketrans({"\n": " ", "\r": " ", **{mark: f"\\{mark}" for mark in "\\`*_[]|#~$"}})
 
 
@@ -97,6 +99,11 @@ def format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(format_value(item) for item in value) or "none"
     return "none" if value is None else str(value)
+
+
+def shorten(text: str, width: int = LONGEST_VALUE) -> str:
+    """Return a text of at most `width` characters, the end replaced by "..." where it is longer."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def flatten_passport(passport: Mapping[str, Any], prefix: str = "") -> tuple[tuple[str, str], ...]:

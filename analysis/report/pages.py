@@ -16,7 +16,7 @@ from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
-from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value
+from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value, shorten
 from analysis.report.sentences import FILTERS, describe_figure, describe_search_plot, search_plot_keys
 from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, TableRow
@@ -214,7 +214,10 @@ def _arrange_settings(arms: Sequence[ArmFinding]) -> list[tuple[str, list[str]]]
     """Return (hyperparameter, its value in each arm or a dash), by name."""
     names = sorted({name for arm in arms for name in arm.hyperparameters})
     return [
-        (name, [format_value(arm.hyperparameters[name]) if name in arm.hyperparameters else "—" for arm in arms])
+        (
+            name,
+            [shorten(format_value(arm.hyperparameters[name])) if name in arm.hyperparameters else "—" for arm in arms],
+        )
         for name in names
     ]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.confused_images import ComputeLogits
@@ -16,6 +17,8 @@ from analysis.evidence.arm_scores import compute_arm_confusions
 from analysis.findings.arm_findings import ArmAudits, ArmConfusions, ArmFinding
 from analysis.findings.intervention_findings import Cell
 from analysis.findings.study_findings import Findings
+from analysis.images.features import FrozenBackbone
+from analysis.images.inspection import find_doubtful_labels
 from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import make_classifier
@@ -24,6 +27,7 @@ from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
 from study.confirmation.evidence import load_evidence, require_plan
+from study.inputs.preparation import Prepared
 from study.open_study import OpenStudy
 from study.results.audits import MAX_PAIRS, choose_audit_images, find_causes, rank_confusions
 from study.results.confirmed_models import make_logits
@@ -31,11 +35,14 @@ from study.results.findings import load_findings
 from study.spec.spaces import make_base_space
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
+from trainables.training.left_out import choose_training_images
 from trainables.training.trainable import is_own_loop
 
 CONFIDENCE = 0.95
 # Images of the audits and of the predictions where the study has no audit of its own.
 NUM_AUDIT_IMAGES = 2000
+# Most training images that a round leaves out.
+MOST_DOUBTFUL = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,7 @@ class Choosing:
 
 
 def choose_on_half(
-    study: OpenStudy, image_set: ImageSet, target: Cell | None, on_step: Callable[[str], None] = lambda _: None
+    study: OpenStudy, prepared: Prepared, target: Cell | None, on_step: Callable[[str], None] = lambda _: None
 ) -> Choosing:
     """Return the winner with its diagnosis on the half of the test images that chooses.
 
@@ -72,7 +79,7 @@ def choose_on_half(
 
     Args:
         study: analyzed.
-        image_set: of the study.
+        prepared: data and weights of the study.
         target: cell of the confusion matrix that the user names, instead of those that are found; None to find them.
         on_step: called with the name of each step as it begins.
 
@@ -86,7 +93,7 @@ def choose_on_half(
     first = next(iter(evidence.values())).predictions[0]
     is_choosing = find_choosing(first.sample_ids, first.groups, study.spec.seed)
     fewest = min(
-        int(np.bincount(first.labels[part], minlength=image_set.num_classes).min())
+        int(np.bincount(first.labels[part], minlength=prepared.image_set.num_classes).min())
         for part in (is_choosing, ~is_choosing)
     )
     is_divided = fewest >= 2
@@ -96,7 +103,8 @@ def choose_on_half(
     halves = {name: found.with_images(choosing) for name, found in evidence.items()}
     winner = max(halves, key=lambda name: _macro_f1(halves[name]))
     judging = ~is_choosing if is_divided else is_choosing
-    diagnosis, models = _diagnose(study, halves[winner], image_set, target, on_step)
+    diagnosis, models = _diagnose(study, halves[winner], prepared.image_set, target, on_step)
+    diagnosis = _doubt_labels(diagnosis, halves[winner].source.config, study, prepared, on_step)
     return Choosing(
         source=halves[winner].source,
         diagnosis=diagnosis,
@@ -161,6 +169,22 @@ def _diagnose(
         audits = _audit(study, evidence, image_set, models, rank_confusions(confusions), target, on_step)
     native_size = image_set.images.shape[1]
     return _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size), models
+
+
+def _doubt_labels(
+    diagnosis: Diagnosis, config: TrialConfig, study: OpenStudy, prepared: Prepared, on_step: Callable[[str], None]
+) -> Diagnosis:
+    """Return the diagnosis with the training images whose labels are doubtful; without pretrained weights none is looked for."""
+    if prepared.weights == "none":
+        return diagnosis
+    on_step("doubtful labels of the training images")
+    has_gpu = torch.cuda.is_available() and study.spec.resources.device != "cpu"
+    backbone = FrozenBackbone.build(config, prepared.weights, torch.device("cuda" if has_gpu else "cpu"))
+    train = choose_training_images(config, prepared.splits.train)
+    found = find_doubtful_labels(backbone, prepared.image_set, train, seed=study.spec.seed, most=MOST_DOUBTFUL)
+    left_out = config.word("leave_out").split()
+    doubtful = (*map(int, left_out), *(int(issue.sample_id) for issue in found))
+    return replace(diagnosis, doubtful=doubtful if found else (), num_training=len(prepared.splits.train))
 
 
 def _load_lazily(study: OpenStudy, evidence: ArmEvidence, num_classes: int) -> ComputeLogits:

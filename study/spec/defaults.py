@@ -58,6 +58,7 @@ _VERSION_1: dict[str, Any] = {
     "train.hard_group": "",
     "train.hard_fraction": 0.0,
     "train.hard_from_epoch": 1,
+    "train.leave_out": "",
     "train.optimizer": "sgd",
     "train.schedule": "onecycle",
     "train.warmup_fraction": 0.05,

@@ -96,6 +96,7 @@ class TrainSpec(Section):
     outer ring, in one of the widths of the ring audit, is replaced by that of an image of another class of the batch.
     From epoch `hard_from_epoch` on, the share `hard_fraction` of the batches of an epoch (rounded, at least one) has images of
     the classes of `hard_group` alone, equally many of each: a group of the data set, as `weighted_group` is, or of [analyze].
+    `leave_out` lists sample ids of training images that are not trained on, with spaces between them.
     `augmentation` names a preset: "none", "light", "trivial" and "strong" set every key of the augmentation
     (`trainables.data.augmentation.presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
     if there is none.
@@ -141,6 +142,7 @@ class TrainSpec(Section):
     hard_group: str = ""
     hard_fraction: Share = 0.0
     hard_from_epoch: Annotated[int, Field(ge=1)] = 1
+    leave_out: Annotated[str, Field(pattern=r"^(\d+( \d+)*)?$")] = ""
     trainable: Annotated[str, Field(pattern=r"^(network|[\w.]+:[\w.]+)$")] = BUILT_IN_LOOP
 
     @model_validator(mode="after")

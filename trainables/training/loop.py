@@ -38,6 +38,7 @@ from trainables.training.evaluation import (
     place_images,
     predict,
 )
+from trainables.training.left_out import choose_training_images
 from trainables.training.module_noise import seeded_modules
 from trainables.training.predictions import Predictions
 from trainables.training.steps import OptimizerSteps, check_recipe
@@ -115,10 +116,7 @@ class TrainingRun:
         Raises:
             UserInputError: For settings, weights or a checkpoint that cannot be used, or fewer than two training images.
         """
-        if len(data.splits.train) < 2:
-            raise UserInputError(
-                f"training needs at least 2 images, but the training split has {len(data.splits.train)}"
-            )
+        train = choose_training_images(config, data.splits.train)
         check_recipe(config, device)
         self.config = config
         self.device = device
@@ -127,11 +125,11 @@ class TrainingRun:
         self._settings = read_augmentation(config)
         self._images = place_images(data.images, device)
         self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
-        self._batches = EpochBatches(config, data.splits.train, data.labels, data.class_names, data.class_groups)
+        self._batches = EpochBatches(config, train, data.labels, data.class_names, data.class_groups)
         shape = self._batches.shape
-        self._class_weights = compute_class_weights(
-            config, data.labels[data.splits.train], data.class_names, data.class_groups
-        ).to(device)
+        self._class_weights = compute_class_weights(config, data.labels[train], data.class_names, data.class_groups).to(
+            device
+        )
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         self._forward = compile_model(self.model, config, device)
         self._steps = OptimizerSteps(

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from analysis.images.duplicates import find_exact_duplicates
 from analysis.images.features import FrozenBackbone
-from analysis.images.inspection import NetworkFindings, choose_probe_images, count_probe_images, inspect_features
+from analysis.images.inspection import (
+    NetworkFindings,
+    choose_probe_images,
+    count_probe_images,
+    find_doubtful_labels,
+    inspect_features,
+)
 from search_spaces.config import TrialConfig
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits, make_splits
@@ -69,6 +75,17 @@ def test_the_wrong_label_is_listed(data: tuple[ImageSet, Splits], found: Network
     assert int(found.label_issues[0].sample_id) == data[1].train[WRONG]
     assert found.label_issues[0].label == "dull"
     assert found.label_issues[0].suggested == "red"
+
+
+def test_a_wrong_training_label_is_doubtful(data: tuple[ImageSet, Splits], tmp_path: Path) -> None:
+    image_set, splits = data
+    backbone = make_backbone(tmp_path)
+    doubtful = {int(i.sample_id): i for i in find_doubtful_labels(backbone, image_set, splits.train, seed=0, most=50)}
+    assert set(doubtful) <= set(splits.train.tolist())
+    wrong = doubtful[int(splits.train[WRONG])]
+    assert (wrong.label, wrong.suggested) == ("dull", "red")
+    assert len(find_doubtful_labels(backbone, image_set, splits.train, seed=0, most=1)) == 1
+    assert find_doubtful_labels(backbone, image_set, splits.train[:1], seed=0, most=5) == ()
 
 
 def test_neither_the_test_split_nor_copies_are_probed(data: tuple[ImageSet, Splits]) -> None:

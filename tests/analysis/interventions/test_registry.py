@@ -128,6 +128,18 @@ def test_a_failed_ring_audit_asks_for_background_swaps_on_the_classes_that_fail(
     assert swap.choose_target(make_diagnosis()).classes == NAMES
 
 
+def test_doubtful_training_labels_ask_for_training_without_them() -> None:
+    diagnosis, without = make_diagnosis(doubtful=(41, 7), num_training=9000), load_interventions()["leave_out_doubtful"]
+    reason = without.find_reason(diagnosis)
+    assert reason is not None
+    assert reason.symptom == "2 of 9,000 training images have doubtful labels"
+    assert without.make_changes(diagnosis) == {"leave_out": "7 41"}
+    assert without.choose_target(diagnosis) == diagnosis.target
+    assert without.find_reason(make_diagnosis()) is None
+    assert without.make_changes(make_diagnosis()) is None
+    assert without.find_reason(make_diagnosis(doubtful=(41,), num_training=9000, cells=())) is None
+
+
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "own_interventions.py").write_text(OWN)

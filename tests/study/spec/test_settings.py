@@ -85,7 +85,7 @@ def choose_levels(name: str) -> list[Value]:
     if setting.choices:
         return list(setting.choices)
     found: dict[Value, None] = {}
-    words = ("", "cats", "network", LOOP)
+    words = ("", "cats", "7", "network", LOOP)
     for value in words if setting.field.annotation is str else (8, 16, 1, 2, 0.5, 0.25, 0.75):
         with contextlib.suppress(UserInputError):
             found[setting.check(value)] = None

@@ -14,9 +14,11 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from trainables.data.splits import Splits
 from trainables.models.backbones import build_model
+from trainables.training.batches import EpochBatches
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_logits, compute_macro_f1, place_images
+from trainables.training.left_out import choose_training_images
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 from trainables.training.trial_cost import measure_trial_cost
 
@@ -562,3 +564,20 @@ def test_a_preview_is_the_first_batch_as_the_network_sees_it_and_changes_nothing
     assert plain.run_epoch().macro_f1 == previewed.run_epoch().macro_f1
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, previewed.state_dict()[name]), name
+
+
+def test_images_that_are_left_out_are_in_no_batch_and_others_are_refused() -> None:
+    train = DATA.splits.train
+    config = change(leave_out=f"{train[3]} {train[5]}")
+    batches = EpochBatches(config, choose_training_images(config, train), DATA.labels, DATA.class_names, {})
+    seen = {int(i) for batch in batches.of_epoch(1) for i in batch}
+    assert not seen & {int(train[3]), int(train[5])}
+    run, plain = TrainingRun(config, DATA, device=CPU), TrainingRun(CONFIG, DATA, device=CPU)
+    assert run._batches._train.tolist() == [i for i in train.tolist() if i not in {train[3], train[5]}]
+    assert run.config.fingerprint != plain.config.fingerprint
+    assert CONFIG.fingerprint == change(leave_out="").fingerprint
+    outside = DATA.splits.test[0]
+    with pytest.raises(UserInputError, match=rf"1 of its 2 are not in it \({outside}\)"):
+        TrainingRun(change(leave_out=f"{train[0]} {outside}"), DATA, device=CPU)
+    with pytest.raises(UserInputError, match="at least 2 images"):
+        TrainingRun(change(leave_out=" ".join(map(str, train[1:]))), DATA, device=CPU)
