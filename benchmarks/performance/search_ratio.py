@@ -1,23 +1,33 @@
-"""P7: device time until the choice of a search stays good enough, against random search without pruning.
+"""P7: device time until the choice of a search stays good enough, against random search without pruning and stock Ray Tune.
 
-Both sides search the recorded curves (`benchmarks.search.curve_surrogate`) with the same noise, costs and workers. Good enough is
+All sides search the recorded curves (`benchmarks.search.curve_surrogate`) with the same noise, costs and workers. Good enough is
 a true macro-F1 of at most so many percentage points below the best of the landscape. The time counts after which the choice stays
 good until the end of the budget: the first hit would reward a choice that flickers. A study that is not there at the end counts
-with its whole budget, which leaves a median as it is while it concerns less than half of the studies. SEARCH.md compares with
-stock Ray Tune, at equal device time.
+with its whole budget, which leaves a median as it is while it concerns less than half of the studies. SEARCH.md compares the
+choices at equal device time. A prior where the landscape is worst shows what a wrong one costs.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from benchmarks.parallel import run_parallel
-from benchmarks.performance.ratios import Ratio
+from benchmarks.performance.ratios import NOT_JUDGED, Ratio
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters, load_curves
-from benchmarks.search.replay_sides import Setting, full_trial_seconds, make_side, make_spec
+from benchmarks.search.replay_sides import (
+    STOCK,
+    STOCK_PER_ARM,
+    STOCK_WITH_PORTFOLIO,
+    Setting,
+    full_trial_seconds,
+    make_side,
+    make_spec,
+)
 from benchmarks.search.replay_simulation import Side, Started, simulate
 from benchmarks.search.search_replay import default_setting
 from search_spaces.arms import POOLED_ARM
@@ -31,6 +41,18 @@ TOLERANCES_PP = (3.0, 2.0, 1.5)
 NUM_RESAMPLES = 2000
 # Where more than this share of studies is not there at the end, resampled medians are the budget itself: the row stays open.
 MAX_CENSORED = 0.45
+RATES = ("max_lr", "backbone_lr_ratio")
+PRIOR_WIDTH = 2.0
+# One side, the other, the goal of the ratio, and the tolerances.
+COMPARISONS = (
+    ("ours", "random", "<= 0.4", TOLERANCES_PP),
+    ("ours", "random, portfolio", "<= 0.6", (1.5,)),
+    ("ours", "stock", "<= 0.25", (1.5,)),
+    ("ours", "stock, portfolio", NOT_JUDGED, (1.5,)),
+    ("ours", "stock, one per arm", NOT_JUDGED, (1.5,)),
+    ("no portfolio", "random", NOT_JUDGED, (1.5,)),
+    ("no portfolio, worst prior", "no portfolio", "<= 1.5", (1.5,)),
+)
 
 
 class WatchedSide:
@@ -76,35 +98,64 @@ def _measure_one(landscape: CurveSurrogate, recorded: StudySpec, setting: Settin
 
 
 def measure_time_to_target() -> list[Ratio]:
-    """Return a row per tolerance: the ratio of the median device times of this search and of random search."""
-    ours = default_setting()
-    plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False)
-    sides = (ours, plain)
+    """Return the ratios of the median device times of this search and of others, by tolerance."""
     recording = load_curves()
     landscape = CurveSurrogate.fit(recording)
-    calls = [(landscape, recording.spec, setting, seed) for seed in range(NUM_SEEDS) for setting in sides]
+    ours = default_setting()
+    plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False)
+    sides = {
+        "ours": ours,
+        "random": plain,
+        "random, portfolio": replace(plain, has_portfolio=True),
+        "stock": STOCK,
+        "stock, portfolio": STOCK_WITH_PORTFOLIO,
+        "stock, one per arm": STOCK_PER_ARM,
+        "no portfolio": replace(ours, has_portfolio=False),
+        "no portfolio, worst prior": replace(
+            ours, has_portfolio=False, prior=find_worst_prior(landscape, recording.spec)
+        ),
+    }
+    calls = [(landscape, recording.spec, setting, seed) for seed in range(NUM_SEEDS) for setting in sides.values()]
     # By seed, side and tolerance.
-    seconds = np.array(run_parallel(_measure_one, calls)).reshape(NUM_SEEDS, len(sides), len(TOLERANCES_PP))
+    found = np.array(run_parallel(_measure_one, calls)).reshape(NUM_SEEDS, len(sides), len(TOLERANCES_PP))
     budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM]
-    return [_compare(tolerance, sides, seconds[:, :, number], budget) for number, tolerance in enumerate(TOLERANCES_PP)]
+    rows = []
+    for one, other, goal, tolerances in COMPARISONS:
+        for tolerance in tolerances:
+            number = TOLERANCES_PP.index(tolerance)
+            pair = {name: found[:, list(sides).index(name), number] for name in (one, other)}
+            rows.append(_compare(tolerance, pair, goal, budget))
+    return rows
 
 
-def _compare(tolerance: float, sides: Sequence[Setting], seconds: NDArray[np.float64], budget: float) -> Ratio:
-    """Return the row of one tolerance, from the (seeds, sides) device-seconds; the first side is compared with the second."""
-    medians, censored = np.median(seconds, axis=0), (seconds >= budget).mean(axis=0)
+def find_worst_prior(landscape: CurveSurrogate, recorded: StudySpec) -> tuple[tuple[str, float, float], ...]:
+    """Return priors of both learning rates where the landscape is worst: at the corner of their ranges with the lowest scores."""
+
+    def score(corner: tuple[float, float]) -> float:
+        rates = dict(zip(RATES, corner, strict=True))
+        return sum(float(landscape.mean_curve({**arm.space.middle(), **rates})[-1]) for arm in recorded.arms())
+
+    space = recorded.arms()[0].space
+    ends = [(float(low), float(high)) for low, high in (space.values_of(name) for name in RATES)]
+    worst = min(itertools.product(*ends), key=score)
+    return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, worst, strict=True))
+
+
+def _compare(tolerance: float, sides: Mapping[str, NDArray[np.float64]], goal: str, budget: float) -> Ratio:
+    """Return the row of one tolerance, from the (seeds,) device-seconds of two sides, the first over the second."""
+    (one, mine), (other, theirs) = sides.items()
     notes = [
-        f"{side.label} {median:.0f} ({100 * share:.0f} % not there)"
-        for side, median, share in zip(sides, medians, censored, strict=True)
+        f"{name} {np.median(seconds):.0f} ({100 * (seconds >= budget).mean():.0f} % not there)"
+        for name, seconds in sides.items()
     ]
-    is_identified = censored[:2].max() <= MAX_CENSORED
-    name = f"device time until the choice stays within {tolerance:g} pp of the best / random search without pruning"
+    is_identified = max((seconds >= budget).mean() for seconds in sides.values()) <= MAX_CENSORED
     return Ratio(
         "P7",
-        f"{name}, {len(seconds)} seeds",
-        "<= 0.4",
-        (float(medians[0] / medians[1]),),
+        f"device time until the choice stays within {tolerance:g} pp of the best: {one} / {other}, {len(mine)} seeds",
+        goal,
+        (float(np.median(mine) / np.median(theirs)),),
         f"median device-s: {', '.join(notes)}; budget {budget:.0f}",
-        compute_ratio_interval(seconds[:, 0], seconds[:, 1]) if is_identified else (0.0, np.inf),
+        compute_ratio_interval(mine, theirs) if is_identified else (0.0, np.inf),
     )
 
 

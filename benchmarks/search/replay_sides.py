@@ -1,6 +1,7 @@
 """The two sides of the replay: this product's search director, and Ray Tune's OptunaSearch with ASHAScheduler."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Outcome, Side, Started, simulate
 from search_spaces.arms import POOLED_ARM
+from search_spaces.config import Value
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.space import SearchSpace
 from study.scheduling.budget_ledger import DeviceTimeLedger
@@ -19,6 +21,7 @@ from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.spec.defaults import CURRENT_VERSION
 from study.spec.reading import validate_spec
+from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.records.ranking import best_trials
@@ -36,6 +39,8 @@ class Setting:
         sampler, allocation: as in [search]; stock has Optuna's default TPE, in one study for all arms or in one per arm.
         asha: whether trials are pruned.
         defaults_version: of the spec; version 1 reports a diverged trial to the sampler at its last epoch.
+        has_portfolio: whether each arm first tries the published recipes of `search_spaces.portfolios`.
+        prior: (parameter, center, width) of each prior.
     """
 
     side: Literal["ours", "stock"]
@@ -43,18 +48,24 @@ class Setting:
     allocation: str
     asha: bool
     defaults_version: int = CURRENT_VERSION
+    has_portfolio: bool = False
+    prior: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def label(self) -> str:
         """The setting in a table's row."""
         if self.side == "stock":
-            return "stock OptunaSearch + ASHAScheduler" + (", one per arm" if self.allocation == "per_arm" else "")
+            words = ", one per arm" if self.allocation == "per_arm" else ""
+            return f"stock OptunaSearch + ASHAScheduler{words}{', portfolio' if self.has_portfolio else ''}"
         earlier = "" if self.defaults_version == CURRENT_VERSION else ", divergence reported at its last epoch"
-        return f"{self.sampler}, {self.allocation}, {'ASHA' if self.asha else 'no ASHA'}{earlier}"
+        start = "" if self.has_portfolio else ", no portfolio"
+        prior = ", prior" if self.prior else ""
+        return f"{self.sampler}, {self.allocation}, {'ASHA' if self.asha else 'no ASHA'}{start}{prior}{earlier}"
 
 
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
 STOCK_PER_ARM = Setting(side="stock", sampler="tpe", allocation="per_arm", asha=True)
+STOCK_WITH_PORTFOLIO = replace(STOCK, has_portfolio=True)
 
 
 def full_trial_seconds(landscape: CurveSurrogate) -> dict[str, float]:
@@ -126,7 +137,10 @@ class StockSide:
         """Search `spec`'s arms with `spec.seed`."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._arms = {arm.name: arm for arm in spec.arms()}
-        self.searches = {name: _make_stock_search(arm.space, spec.seed) for name, arm in self._arms.items()}
+        points = {name: [start.hyperparameters for start in list_starts(spec, arm)] for name, arm in self._arms.items()}
+        self.searches = {
+            name: _make_stock_search(arm.space, spec.seed, points[name]) for name, arm in self._arms.items()
+        }
         self.schedulers = {
             name: ASHAScheduler(metric=METRIC, mode="max", max_t=spec.search.max_epochs) for name in self._arms
         }
@@ -174,11 +188,12 @@ class StockSide:
         return self._hyperparameters[max(finite, key=lambda trial_id: finite[trial_id])] if finite else None
 
 
-def _make_stock_search(space: SearchSpace, seed: int) -> OptunaSearch:
+def _make_stock_search(space: SearchSpace, seed: int, points: Sequence[Mapping[str, Value]]) -> OptunaSearch:
     def define(trial: optuna.Trial) -> None:
         suggest_hyperparameters(space, trial)
 
-    return OptunaSearch(space=define, metric=METRIC, mode="max", seed=seed)
+    searched = [{name: value for name, value in point.items() if name in space.names} for point in points]
+    return OptunaSearch(space=define, metric=METRIC, mode="max", seed=seed, points_to_evaluate=searched)
 
 
 def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, seed: int) -> StudySpec:
@@ -186,8 +201,11 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     data = recorded.model_dump(exclude_none=True)
     search = data["search"]
     search.pop("num_trials", None)
-    # The published figures are those of searches that know nothing before they start.
-    search |= {"device_seconds": budget_seconds, "allocation": setting.allocation, "start": []}
+    search |= {"device_seconds": budget_seconds, "allocation": setting.allocation}
+    # Without `start`, the portfolio.
+    search.pop("start", None)
+    search |= {} if setting.has_portfolio else {"start": []}
+    search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
         search |= {"sampler": setting.sampler, "asha": {**search["asha"], "enabled": setting.asha}}
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")

@@ -22,7 +22,14 @@ from benchmarks.search import replay_measures
 from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
 from benchmarks.search.replay_curves import PARQUET, Recording, load_curves
 from benchmarks.search.replay_measures import Measures, Summary, compare_wrong, compute_mean_interval, format_interval
-from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds, simulate_study
+from benchmarks.search.replay_sides import (
+    STOCK,
+    STOCK_PER_ARM,
+    STOCK_WITH_PORTFOLIO,
+    Setting,
+    full_trial_seconds,
+    simulate_study,
+)
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
 from study.spec.defaults import FIRST_VERSION
@@ -36,7 +43,7 @@ GAPS_PP = (0.5, 2.0)
 # Above this maximum learning rate, every trial of the diverging landscape diverges: a sixth of the space on its log scale.
 DIVERGES_ABOVE = 0.3
 RECORDED, EXTRA_TREES, DIVERGING = "recorded", "extra trees", f"trials with max_lr > {DIVERGES_ABOVE:g} diverge"
-RANDOM_PER_ARM = Setting(side="ours", sampler="random", allocation="per_arm", asha=True)
+RANDOM_PER_ARM = Setting(side="ours", sampler="random", allocation="per_arm", asha=True, has_portfolio=True)
 
 Landscapes = Mapping[str, CurveSurrogate]
 
@@ -53,7 +60,9 @@ class Cell:
 def default_setting() -> Setting:
     """Return the product's default way to search."""
     search = SearchSpec()
-    return Setting(side="ours", sampler=search.sampler, allocation=search.allocation, asha=search.asha.enabled)
+    return Setting(
+        side="ours", sampler=search.sampler, allocation=search.allocation, asha=search.asha.enabled, has_portfolio=True
+    )
 
 
 def make_landscapes(recording: Recording) -> dict[str, CurveSurrogate]:
@@ -76,24 +85,36 @@ def make_plan(samplers: Sequence[str], workers: Sequence[int]) -> list[Cell]:
     """Return the cells to simulate.
 
     Stock, stock with one study per arm, random search per arm and the default are in every part, so that the part of the
-    allocation and that of the sampler can be told apart. Every other setting is simulated on REFERENCE_WORKERS workers in the
-    recorded landscape; a Gaussian process, which is slow, per arm with ASHA alone.
+    allocation and that of the sampler can be told apart; on few workers also stock with the portfolio, and random search and the
+    default without it. Every other setting is simulated on REFERENCE_WORKERS workers in the recorded landscape; a Gaussian
+    process, which is slow, per arm with ASHA alone.
     """
     for sampler in samplers:
         if sampler not in SAMPLERS:
             raise UserInputError(f"there is no sampler {sampler!r}{nearest_name(sampler, SAMPLERS)}")
     default = default_setting()
     core = (STOCK, STOCK_PER_ARM, default, RANDOM_PER_ARM)
+    other_start = (
+        STOCK_WITH_PORTFOLIO,
+        replace(default, has_portfolio=False),
+        replace(RANDOM_PER_ARM, has_portfolio=False),
+    )
     cells = [Cell(setting=s, num_workers=num_workers) for num_workers in workers for s in core]
+    few = [num_workers for num_workers in workers if num_workers <= REFERENCE_WORKERS]
+    cells += [Cell(setting=s, num_workers=num_workers) for num_workers in few for s in other_start]
     if REFERENCE_WORKERS in workers:
         kinds = [(sampler, "per_arm", asha) for sampler in samplers for asha in (True, False)]
         kinds += [(sampler, "pooled", True) for sampler in samplers]
-        settings = [Setting(side="ours", sampler=s, allocation=allocation, asha=asha) for s, allocation, asha in kinds]
+        settings = [
+            Setting(side="ours", sampler=s, allocation=allocation, asha=asha, has_portfolio=True)
+            for s, allocation, asha in kinds
+        ]
         settings = [s for s in settings if s.sampler != "gp" or (s.allocation == "per_arm" and s.asha)]
         cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS) for s in settings if s not in core]
         others = itertools.product((*map(name_gap, GAPS_PP), EXTRA_TREES, DIVERGING), core)
         cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, landscape=name) for name, s in others]
-        late = replace(default, defaults_version=FIRST_VERSION)
+        cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, landscape=EXTRA_TREES) for s in other_start]
+        late = replace(default, defaults_version=FIRST_VERSION, has_portfolio=False)
         cells.append(Cell(setting=late, num_workers=REFERENCE_WORKERS, landscape=DIVERGING))
     return cells
 

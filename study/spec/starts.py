@@ -7,10 +7,13 @@ from search_spaces.arms import Arm
 from search_spaces.config import BUILT_IN_LOOP, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.portfolios import PORTFOLIOS, fit_recipe
-from search_spaces.space import CategoricalParameter, FloatParameter
+from search_spaces.space import CategoricalParameter, FloatParameter, SearchSpace
 from study.spec.sections import PriorSpec
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
+
+# Backbones that are searched together, beyond which recipes are tried with the first one alone.
+MOST_BACKBONES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,8 @@ class Start:
 def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     """Return the configurations that an arm tries first: those of the spec, else the portfolio of its optimizer.
 
-    The portfolio is for arms that fine-tune all layers of pretrained networks; equal configurations are tried once.
+    The portfolio is for arms that fine-tune all layers of pretrained networks; equal configurations are tried once. Where the
+    backbone is searched among a few, each recipe is tried with each of them.
     """
     if spec.has_given_arms:
         return ()
@@ -46,7 +50,11 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     if not _takes_portfolio(spec, arm) or len(optimizers) > 1:
         return ()
     defaults = {name: spec.constant_value(name) for name in arm.space.names if SETTINGS[name].section}
-    fitted = [fit_recipe(recipe, arm.space, defaults) for recipe in PORTFOLIOS[str(optimizers[0])]]
+    fitted = [
+        fit_recipe(recipe, space, defaults)
+        for recipe in PORTFOLIOS[str(optimizers[0])]
+        for space in _split_by_backbone(arm.space)
+    ]
     found = {
         tuple(sorted(recipe.hyperparameters.items())): Start(
             source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved
@@ -103,6 +111,14 @@ def _takes_portfolio(spec: StudySpec, arm: Arm) -> bool:
     frozen = any(value for name in ("freeze", "freeze_depth") for value in spec.setting_values(name))
     is_network = spec.trainables_of(arm) == (BUILT_IN_LOOP,)
     return is_network and spec.model.weights != "none" and not frozen and "max_lr" in arm.space.names
+
+
+def _split_by_backbone(space: SearchSpace) -> tuple[SearchSpace, ...]:
+    """Return the space once for each backbone that is searched; as it is for one, or for more than `MOST_BACKBONES`."""
+    choices = space.values_of("backbone") if "backbone" in space.names else ()
+    if not 1 < len(choices) <= MOST_BACKBONES:
+        return (space,)
+    return tuple(space.with_fixed({"backbone": choice}) for choice in choices)
 
 
 def _is_for(entry: Mapping[str, Value], arm: Arm) -> bool:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks.performance.ratios import Ratio
-from benchmarks.performance.search_ratio import WatchedSide, compute_ratio_interval
+from benchmarks.performance.search_ratio import WatchedSide, compute_ratio_interval, find_worst_prior
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
+from tests.study.simulated import make_spec
 
 
 @dataclass
@@ -57,3 +58,12 @@ def test_the_interval_of_a_ratio_of_medians_decides_the_verdict() -> None:
     verdicts = [Ratio("P7", "", "<= 0.4", (0.39,), interval=i).verdict for i in ((0.2, 0.4), (0.3, 0.5), (0.41, 0.5))]
     assert verdicts == ["met", "open", "MISSED"]
     assert Ratio("P7", "", "<= 0.4", (0.39,), interval=(0.3, 0.5)).row()[3:6] == ("0.39", "[0.3, 0.5]", "open")
+
+
+def test_the_worst_prior_lies_in_the_worst_corner() -> None:
+    class Slope:
+        def mean_curve(self, hyperparameters: Hyperparameters) -> list[float]:
+            return [float(hyperparameters["max_lr"]) - float(hyperparameters["backbone_lr_ratio"])]
+
+    prior = find_worst_prior(Slope(), make_spec())  # type: ignore[arg-type]
+    assert prior == (("max_lr", 0.001, 2.0), ("backbone_lr_ratio", 1.0, 2.0))

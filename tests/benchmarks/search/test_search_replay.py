@@ -25,7 +25,17 @@ from benchmarks.search.replay_curves import (
     place_in_space,
 )
 from benchmarks.search.replay_measures import Measures, Summary, compare_wrong, judge_goals, measure
-from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, OurSide, Setting, StockSide, make_spec, simulate_study
+from benchmarks.search.replay_sides import (
+    STOCK,
+    STOCK_PER_ARM,
+    STOCK_WITH_PORTFOLIO,
+    OurSide,
+    Setting,
+    StockSide,
+    make_side,
+    make_spec,
+    simulate_study,
+)
 from benchmarks.search.replay_simulation import Outcome, Side, simulate
 from benchmarks.search.search_replay import (
     DIVERGING,
@@ -40,6 +50,7 @@ from benchmarks.search.search_replay import (
     tabulate_results,
 )
 from search_spaces.errors import UserInputError
+from search_spaces.portfolios import PORTFOLIOS
 from study.spec.study_spec import StudySpec
 from tests.study.simulated import make_spec as make_simulated_spec
 from trainables.records.record import TrialState
@@ -113,6 +124,28 @@ def test_all_workers_are_used_and_no_more(setting: Setting, num_workers: int) ->
 def test_a_study_is_a_function_of_its_seed(setting: Setting) -> None:
     assert run(setting, seed=3) == run(setting, seed=3)
     assert run(setting, seed=3).chosen != run(setting, seed=4).chosen
+
+
+@pytest.mark.parametrize(
+    "setting", [STOCK_WITH_PORTFOLIO, replace(STOCK_PER_ARM, has_portfolio=True), default_setting()]
+)
+def test_every_side_tries_the_portfolio_first_where_it_has_one(setting: Setting) -> None:
+    simulated = make_simulated_spec()
+    recorded = simulated.model_copy(update={"model": simulated.model.model_copy(update={"weights": "imagenet"})})
+    first: dict[bool, list[Hyperparameters]] = {}
+    for has_portfolio in (True, False):
+        spec = make_spec(recorded, replace(setting, has_portfolio=has_portfolio), budget_seconds=240.0, seed=0)
+        side = make_side(spec, Hill(), setting, budget_seconds=240.0)  # type: ignore[arg-type]
+        started = [side.next_trial() for _ in range(6)]
+        first[has_portfolio] = [trial.hyperparameters for trial in started if trial is not None]
+    recipes = {(r.values["max_lr"], r.values["backbone_lr_ratio"]) for r in PORTFOLIOS["sgd"]}
+
+    def list_rates(found: list[Hyperparameters]) -> list[tuple[Any, Any]]:
+        return [(one["max_lr"], one["backbone_lr_ratio"]) for one in found]
+
+    assert set(list_rates(first[True])) == recipes
+    assert sorted(str(one["backbone"]) for one in first[True]) == ["resnet18"] * 3 + ["resnet50"] * 3
+    assert not set(list_rates(first[False])) & recipes
 
 
 def test_our_arms_get_equal_device_time() -> None:
@@ -296,7 +329,8 @@ def test_the_page_supports_what_the_spec_says_about_the_default_sampler() -> Non
     """On 8 workers, per arm with ASHA, the interval of every sampler's regret overlaps with that of the default."""
     section = re.split(r"^## ", SEARCH_MD.read_text(), flags=re.MULTILINE)
     (table, *_) = (part for part in section if ", 8 workers, budget" in part.partition("\n")[0])
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if "per_arm, ASHA" in line]
+    lines = [line for line in table.splitlines() if "per_arm, ASHA" in line and "no portfolio" not in line]
+    rows = [line.strip("| ").split(" | ") for line in lines]
     regrets = {label: [float(bound) for bound in re.findall(r"-?\d+\.\d+", regret)] for label, regret, *_ in rows}
     _, low, high = regrets[f"{default_setting().label} (default)"]
     assert len(regrets) == 4

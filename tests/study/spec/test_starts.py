@@ -38,6 +38,14 @@ def test_each_arm_of_optimizers_has_the_portfolio_of_its_own() -> None:
     assert [list_starts(spec, arm)[0].source.split()[0] for arm in spec.arms()] == ["Li", "fastai"]
 
 
+def test_a_pooled_search_tries_each_recipe_with_each_backbone() -> None:
+    spec = make_spec(allocation="pooled")
+    (arm,) = spec.arms()
+    starts = list_starts(spec, arm)
+    assert [start.hyperparameters["backbone"] for start in starts] == ["resnet18", "resnet50"] * 3
+    assert len({str(start.hyperparameters) for start in starts}) == 6
+
+
 def test_values_outside_of_the_ranges_are_moved_and_said() -> None:
     spec = make_spec(ranges={"max_lr": [0.02, 0.3]})
     assert any("max_lr 0.01 -> 0.02" in sentence for sentence in describe_starts(spec))
