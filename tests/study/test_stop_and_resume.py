@@ -30,6 +30,7 @@ batch_size = 16
 factor = "interpolation"
 num_trials = 6
 max_epochs = 3
+keep_weights = "all"
 asha = { enabled = false }
 fixed = { class_weighting = "none", backbone = "resnet18" }
 """

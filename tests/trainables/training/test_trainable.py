@@ -116,7 +116,7 @@ def test_a_resumed_trial_of_scikit_learn_has_the_same_bits(data: TrialData, monk
     assert np.array_equal(whole.predict("test").logits, second.predict("test").logits)
     assert kept.epoch == 2
     assert len(unpack_state(second.state_dict())) > 100
-    sys.modules.pop("abstudy_example.loops")
+    sys.modules.pop("abstudy_example.loops", None)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(data: TrialData) -> None:
