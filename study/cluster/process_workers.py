@@ -2,7 +2,10 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.workers import Stage, Task
@@ -28,20 +31,34 @@ class ProcessWorkers:
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Train the director's trials one after the other; Ctrl-C leaves the rest to `study resume`."""
         worker = _Worker(self._data, stage)
-        try:
-            while (record := director.next_trial()) is not None:
-                _run_trial(director, record, worker, stage, self._spec)
-        except KeyboardInterrupt:
-            return
-        except StorageError as error:
-            raise storage_interruption(error) from None
-        finally:
-            worker.close()
+        with _own_threads():
+            try:
+                while (record := director.next_trial()) is not None:
+                    _run_trial(director, record, worker, stage, self._spec)
+            except KeyboardInterrupt:
+                return
+            except StorageError as error:
+                raise storage_interruption(error) from None
+            finally:
+                worker.close()
         stage.on_change()
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
         """Call the function for one task after the other, when its result is asked for."""
-        return (function(*task.arguments, data=self._data) for task in tasks)
+        for task in tasks:
+            with _own_threads():
+                result = function(*task.arguments, data=self._data)
+            yield result
+
+
+@contextmanager
+def _own_threads() -> Iterator[None]:
+    """Give the process its number of threads back, which a trial sets to its own."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Worker:

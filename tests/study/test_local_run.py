@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from study.cluster import connection, process_workers
 from study.cluster.connection import check_cluster, connect_cluster
@@ -118,6 +119,7 @@ class FakeWorker:
 
     def setup(self, arguments: dict[str, Any], **_: Any) -> None:
         """Start a trial."""
+        torch.set_num_threads(2 if torch.get_num_threads() == 1 else 1)
         self.arguments, self.epoch = arguments, 0
 
     reset_config = setup
@@ -161,7 +163,9 @@ def test_a_trial_that_fails_is_retried_as_often_in_a_row_as_the_spec_allows(
     stage: Stage, failures: int, state: TrialState
 ) -> None:
     FakeWorker.failures = failures
+    threads = torch.get_num_threads()
     records = run_search(stage)
+    assert torch.get_num_threads() == threads
     assert [r.state for r in records] == [TrialState.COMPLETE, state, TrialState.COMPLETE]
     assert len(records[1].retry_causes) == failures
     assert records[1].retry_causes[0].endswith("RuntimeError: no luck")
@@ -185,4 +189,11 @@ def test_ctrl_c_leaves_the_rest_to_a_resume(stage: Stage, monkeypatch: pytest.Mo
 def test_tasks_are_called_one_after_the_other_with_the_data() -> None:
     workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
     tasks = [Task(arguments=(number,), cpu=1, gpu=0) for number in range(3)]
-    assert list(workers.run_tasks(lambda number, *, data: (number, data), tasks)) == [(i, "data") for i in range(3)]
+    threads = torch.get_num_threads()
+
+    def task(number: int, *, data: object) -> tuple[int, object]:
+        torch.set_num_threads(threads + 1)
+        return number, data
+
+    assert list(workers.run_tasks(task, tasks)) == [(i, "data") for i in range(3)]
+    assert torch.get_num_threads() == threads
