@@ -150,7 +150,8 @@ def plot_interval_bars(rows: Sequence[ComparisonRow]) -> Figure:
     axes.margins(x=0.06)
     axes.autoscale_view(scaley=False)
     axes.set_xlabel("difference in macro-F1, first arm minus second (percentage points)")
-    axes.set_title("Differences with confidence intervals; gray band: ± margin; ticks: seeds", size=11)
+    # Of the figure, not of the axes, which long names of arms make narrow.
+    figure.suptitle("Differences with confidence intervals; gray band: ± margin; ticks: seeds", size=11)
     _tidy(axes)
     return figure
 

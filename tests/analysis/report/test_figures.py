@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from analysis.report.figures import (
@@ -74,7 +76,7 @@ def test_figures_are_reproducible_pngs_and_not_blank(name: str, num_classes: int
 def test_axes_have_titles_and_labels(name: str) -> None:
     figure = DRAWINGS[name](2)
     main = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
-    assert all(axes.get_title() for axes in main)
+    assert figure.get_suptitle() or all(axes.get_title() for axes in main)
     assert all(axes.get_xlabel() for axes in main)
 
 
@@ -152,6 +154,22 @@ def test_interval_bars_show_margin_interval_and_seeds() -> None:
     for row in rows:
         for difference in row.seed_differences:
             assert np.isclose(drawn, 100 * difference).any()
+
+
+def test_no_text_of_the_interval_bars_is_cut_off_however_long_the_names() -> None:
+    row = dataclasses.replace(
+        make_findings(10).rows[0], treatment="abstudy_example.loops:PixelRegression", control="network"
+    )
+    figure = plot_interval_bars([row])
+    FigureCanvasAgg(figure).draw()
+    inside = figure.bbox
+    ticks = [*figure.axes[0].get_xticklabels()]
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip() and text not in ticks]
+    assert any("Differences with" in text.get_text() for text in texts)
+    for text in texts:
+        box = text.get_window_extent()
+        assert box.x0 >= inside.x0 - 1, text
+        assert box.x1 <= inside.x1 + 1, text
 
 
 def test_line_styles_show_the_states_of_trials() -> None:
