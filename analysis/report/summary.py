@@ -12,6 +12,7 @@ from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.number_formats import format_count, format_interval, format_percent, format_pp, format_signed_pp
 from analysis.report.tables import TableRow
+from search_spaces.designs import NO_INTERACTION
 
 WHICH, CERTAINTY, FAILURES = "Which", "How sure", "Where it fails, and what helps"
 # Completed search trials of an arm below which its configuration was hardly chosen.
@@ -47,28 +48,33 @@ def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow])
         sentences = [f"{winner.arm}, the only arm, has a macro-F1 of {score} on the test split."]
     if direct and all(row.value.verdict is Verdict.UNDECIDED for row in direct):
         sentences.append("No difference between the arms is certain.")
-    sentences += [_compare(winner.arm, row) for row in direct[:MOST_NAMES]]
-    if len(direct) > MOST_NAMES:
-        sentences.append(f"{len(direct) - MOST_NAMES} more rows are in the table.")
+    # The rows of a factorial design compare levels of factors, and no row the winner.
+    shown = direct or [row for row in rows if row.value.control != NO_INTERACTION]
+    sentences += [
+        _compare(winner.arm, "It", row) if direct else _compare(row.value.treatment, row.value.treatment, row)
+        for row in shown[:MOST_NAMES]
+    ]
+    if len(shown) > MOST_NAMES:
+        sentences.append(f"{len(shown) - MOST_NAMES} more rows are in the table.")
     if findings.interventions is not None:
         sentences.append(findings.interventions.conclusion)
     return sentences
 
 
-def _compare(winner: str, row: TableRow) -> str:
-    """Return a row as seen from the winner."""
-    value, is_treatment = row.value, row.value.treatment == winner
+def _compare(side: str, name: str, row: TableRow) -> str:
+    """Return a row as seen from one of its sides, which the sentence calls `name`."""
+    value, is_treatment = row.value, row.value.treatment == side
     other = value.control if is_treatment else value.treatment
     sign = 1 if is_treatment else -1
     ends = sorted((sign * value.effect.low, sign * value.effect.high))
     shown = f"{100 * sign * value.effect.estimate:+.1f} pp [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
     scope = " for these models" if value.question is Question.MODELS else ""
     if value.verdict is Verdict.EQUIVALENT:
-        return f"It is equivalent to {other}{scope} within {format_pp(value.margin)} ({shown})."
+        return f"{name} is equivalent to {other}{scope} within {format_pp(value.margin)} ({shown})."
     if value.verdict is Verdict.UNDECIDED:
-        return f"Against {other} it is undecided{scope}: {shown}."
+        return f"{name if name != 'It' else 'The difference'} is undecided against {other}{scope}: {shown}."
     is_better = (value.verdict is Verdict.BETTER) == is_treatment
-    return f"It is {'better' if is_better else 'worse'} than {other}{scope}: {shown}."
+    return f"{name} is {'better' if is_better else 'worse'} than {other}{scope}: {shown}."
 
 
 def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:

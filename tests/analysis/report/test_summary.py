@@ -49,7 +49,7 @@ def with_rows(verdict: Verdict, *, treatment: str = "resnet50", question: Questi
         (
             Verdict.UNDECIDED,
             "resnet50",
-            "No difference between the arms is certain. Against resnet18 it is undecided: +3.1 pp",
+            "No difference between the arms is certain. The difference is undecided against resnet18: +3.1 pp",
         ),
     ],
 )
@@ -57,6 +57,16 @@ def test_the_first_answer_names_the_arm_and_how_it_compares(verdict: Verdict, tr
     found = answer(with_rows(verdict, treatment=treatment))[WHICH]
     assert found.startswith("resnet50 has the highest macro-F1 on the test split, ")
     assert text in found
+
+
+def test_a_factorial_design_answers_by_its_factors() -> None:
+    factor = replace(FINDINGS.rows[0], treatment="optimizer=adamw", control="optimizer=sgd", verdict=Verdict.BETTER)
+    other = replace(factor, treatment="augmentation=trivial", control="augmentation=none", verdict=Verdict.UNDECIDED)
+    both = replace(factor, treatment="optimizer x augmentation", control="no interaction")
+    found = answer(replace(FINDINGS, rows=(factor, other, both)))[WHICH]
+    assert "optimizer=adamw is better than optimizer=sgd: +" in found
+    assert "augmentation=trivial is undecided against augmentation=none: +" in found
+    assert "optimizer x augmentation" not in found
 
 
 def test_the_second_answer_says_on_what_it_rests_and_what_is_open() -> None:
