@@ -191,7 +191,7 @@ class LeaveOutDoubtful(Intervention):
         if not diagnosis.doubtful or not diagnosis.cells:
             return None
         return Reason(
-            symptom=f"{len(diagnosis.doubtful)} of {diagnosis.num_training:,} training images have doubtful labels",
+            symptom=f"{len(diagnosis.doubtful)} of {diagnosis.num_training:,} training images have the most doubtful labels",
             diagnosis="a probe on pretrained features and confident learning contradict them",
             verdict="doubtful",
         )

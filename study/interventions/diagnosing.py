@@ -41,8 +41,9 @@ from trainables.training.trainable import is_own_loop
 CONFIDENCE = 0.95
 # Images of the audits and of the predictions where the study has no audit of its own.
 NUM_AUDIT_IMAGES = 2000
-# Most training images that a round leaves out.
-MOST_DOUBTFUL = 1000
+# Most training images that a round leaves out, as a share and as a number. Confident learning lists a third of the images where the
+# probe is wrong about half of them.
+MOST_DOUBTFUL_SHARE, MOST_DOUBTFUL = 0.05, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,8 @@ def _doubt_labels(
     has_gpu = torch.cuda.is_available() and study.spec.resources.device != "cpu"
     backbone = FrozenBackbone.build(config, prepared.weights, torch.device("cuda" if has_gpu else "cpu"))
     train = choose_training_images(config, prepared.splits.train)
-    found = find_doubtful_labels(backbone, prepared.image_set, train, seed=study.spec.seed, most=MOST_DOUBTFUL)
+    most = min(MOST_DOUBTFUL, int(MOST_DOUBTFUL_SHARE * len(train)))
+    found = find_doubtful_labels(backbone, prepared.image_set, train, seed=study.spec.seed, most=most)
     left_out = config.word("leave_out").split()
     doubtful = (*map(int, left_out), *(int(issue.sample_id) for issue in found))
     return replace(diagnosis, doubtful=doubtful if found else (), num_training=len(prepared.splits.train))

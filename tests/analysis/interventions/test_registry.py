@@ -132,7 +132,7 @@ def test_doubtful_training_labels_ask_for_training_without_them() -> None:
     diagnosis, without = make_diagnosis(doubtful=(41, 7), num_training=9000), load_interventions()["leave_out_doubtful"]
     reason = without.find_reason(diagnosis)
     assert reason is not None
-    assert reason.symptom == "2 of 9,000 training images have doubtful labels"
+    assert reason.symptom == "2 of 9,000 training images have the most doubtful labels"
     assert without.make_changes(diagnosis) == {"leave_out": "7 41"}
     assert without.choose_target(diagnosis) == diagnosis.target
     assert without.find_reason(make_diagnosis()) is None
