@@ -41,8 +41,8 @@ from trainables.training.trainable import is_own_loop
 CONFIDENCE = 0.95
 # Images of the audits and of the predictions where the study has no audit of its own.
 NUM_AUDIT_IMAGES = 2000
-# Most training images that a round leaves out, as a share and as a number. Confident learning lists a third of the images where the
-# probe is wrong about half of them.
+# Most training images that a round leaves out, as a share and as a number. Confident learning lists a third of the images where
+# the probe is wrong about half of them.
 MOST_DOUBTFUL_SHARE, MOST_DOUBTFUL = 0.05, 1000
 
 
