@@ -53,8 +53,9 @@ test-lowest test-newest: test-%: $(STAMP)
 test-models: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -m all_models
 
-# One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store.
-# Ten minutes on two cores.
+# One sample each of trials killed, told to end and stopped, lost nodes, heads and orphans, a full disk, a failing object store, and a
+# round of interventions that is killed.
+# Twelve minutes on two cores.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
 
