@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.performance.ratios import Ratio
-from benchmarks.performance.search_ratio import WatchedSide, compute_ratio_interval, find_worst_prior
+from benchmarks.performance.search_ratio import WatchedSide, _compare, compute_ratio_interval, find_worst_prior
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
 from tests.study.simulated import make_spec
@@ -67,3 +67,16 @@ def test_the_worst_prior_lies_in_the_worst_corner() -> None:
 
     prior = find_worst_prior(Slope(), make_spec())  # type: ignore[arg-type]
     assert prior == (("max_lr", 0.001, 2.0), ("backbone_lr_ratio", 1.0, 2.0))
+
+
+def test_a_side_that_is_often_not_there_bounds_the_ratio_from_above_alone() -> None:
+    generator = np.random.default_rng(0)
+    mine, theirs = generator.uniform(100, 300, 300), np.full(300, 1000.0)
+    often = _compare(1.5, {"ours": mine, "other": theirs}, "<= 0.4", 1000.0)
+    assert often.interval is not None
+    assert often.interval[0] == 0
+    assert 0.2 < often.interval[1] < 0.25
+    assert often.verdict == "met"
+    assert _compare(1.5, {"ours": theirs, "other": mine}, "<= 0.4", 1000.0).verdict == "open"
+    both = _compare(1.5, {"ours": mine, "other": 2 * mine}, "<= 0.4", 1000.0)
+    assert both.interval == (pytest.approx(0.5), pytest.approx(0.5))
