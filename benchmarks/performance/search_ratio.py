@@ -41,8 +41,8 @@ NUM_WORKERS = 4
 BUDGET_IN_FULL_TRIALS = 120.0
 TOLERANCES_PP = (3.0, 2.0, 1.5)
 NUM_RESAMPLES = 2000
-# Where more than this share of studies is not there at the end, resampled medians are the budget itself. Of the first side, the row
-# then stays open; of the second, the ratio is at most what is measured.
+# Where more than this share of studies is not there at the end, resampled medians are the budget itself. The row then stays open
+# for the first side; for the second, the ratio is at most what is measured.
 MAX_CENSORED = 0.45
 RATES = ("max_lr", "backbone_lr_ratio")
 PRIOR_WIDTH = 2.0
