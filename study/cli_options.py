@@ -1,8 +1,9 @@
 """Arguments and options that several commands of the command line share, and the refusal of options that have no effect."""
 
 from collections.abc import Collection
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from typer import Argument, Context, Option
 
@@ -13,6 +14,13 @@ from study.state.paths import study_uri
 THIS_PROCESS = "this process"
 # Names of the parameters that `compare` and `analyze` both use with --predictions.
 PREDICTION_OPTIONS = frozenset({"predictions", "to"})
+
+
+class RoundDesign(StrEnum):
+    """How a round tries its interventions; an enumeration, because Typer 0.16 takes no Literal."""
+
+    ONE_AT_A_TIME = "one-at-a-time"
+    FACTORIAL = "factorial"
 
 
 def refuse_unused_options(context: Context, form: str, used: Collection[str]) -> None:
@@ -160,7 +168,7 @@ TargetOption = Annotated[Text, Option(help=_TARGET_HELP)]
 OnlyOption = Annotated[Texts, Option(help="An intervention to try, whether a finding asks for it or not. Repeatable.")]
 StrengthOption = Annotated[float | None, Option(help="Strength of the class weights of weighted_loss, in (0, 1].")]
 _DESIGN_HELP = "One at a time against the winner, or all combinations: effects over all runs, and interactions."
-RoundDesignOption = Annotated[Literal["one-at-a-time", "factorial"], Option("--design", help=_DESIGN_HELP)]
+RoundDesignOption = Annotated[RoundDesign, Option("--design", help=_DESIGN_HELP)]
 _ROUND_BUDGET_HELP = "Most device-seconds that the round may take, up to its last look."
 RoundBudgetOption = Annotated[float | None, Option("--device-seconds", help=_ROUND_BUDGET_HELP, min=0.0)]
 AgainOption = Annotated[bool, Option("--again", help="Begin another round after a finished one, at half its alpha.")]
