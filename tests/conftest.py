@@ -42,6 +42,7 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files, and skip `gpu` tests where torch finds no CUDA device."""
     ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in ranks), "a file of LONGEST was moved"
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     if torch.cuda.is_available():
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from study.cluster.causes import shorten_cause
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.workers import Stage, Task
 from study.scheduling.director import Director, Report
@@ -17,8 +18,6 @@ from trainables.records.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrialData
 from trainables.trial_worker import TrialWorker
-
-MAX_CAUSE_LINES = 12
 
 
 class ProcessWorkers:
@@ -110,7 +109,7 @@ def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: 
             raise
         except Exception as error:
             failures += 1
-            director.on_error(trial_id, _describe(error))
+            director.on_error(trial_id, shorten_cause("".join(traceback.format_exception(error))))
         if director.problem or failures > spec.resources.retries:
             director.on_retries_exhausted(trial_id)
             return
@@ -120,8 +119,3 @@ def _read_report(result: dict[str, Any]) -> Report:
     report = result["report"]
     metrics = EpochMetrics.model_validate_json(report["metrics"])
     return Report(metrics=metrics, device_seconds=float(report["device_seconds"]), details=report["details"])
-
-
-def _describe(error: Exception) -> str:
-    lines = [line for line in "".join(traceback.format_exception(error)).splitlines() if line.strip()]
-    return "\n".join(lines[-MAX_CAUSE_LINES:])

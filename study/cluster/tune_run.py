@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study.cluster.causes import shorten_cause
 from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
 from study.cluster.trial_arguments import make_trial_arguments
@@ -21,7 +22,6 @@ from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.records.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 
-MAX_CAUSE_LINES = 12
 DETAILS = "report/details/"
 
 
@@ -241,5 +241,4 @@ def _cause(trial: Trial) -> str:
     path = trial.error_file
     if not path or not Path(path).exists():
         return "the trial's process ended without an error message"
-    lines = [line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
-    return "\n".join(lines[-MAX_CAUSE_LINES:])
+    return shorten_cause(Path(path).read_text(errors="replace"))

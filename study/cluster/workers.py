@@ -34,7 +34,7 @@ class Stage:
         settings: of the trials.
         max_concurrent: trials that run at once.
         splits_to_predict: splits whose predictions a trial stores at its end.
-        on_change: called about once a second and at the end, for the live view.
+        on_change: called for the live view: about once a second, or in this process after each epoch, and at the end.
     """
 
     settings: TrialSettings

@@ -49,8 +49,8 @@ def load_spec(
         spec: path of a TOML file, or name of a preset.
         overrides: ``section.key=value`` texts; the value is TOML, or a string without quotes.
         name: replaces the name of the spec.
-        configurations: replaces the configurations of the spec. Its `search.epoch_cost`, which names the arms of a search, is
-            dropped: each configuration is trained once, whatever it costs.
+        configurations: replaces the configurations of the spec. What [search] knows about the arms of a search (`epoch_cost`,
+            `start`, `prior`) is dropped: each configuration is trained once.
 
     Returns:
         The spec, and its TOML text with the overrides: the content of the study's spec.toml.
@@ -63,7 +63,8 @@ def load_spec(
     if name is not None:
         data["name"] = name
     if configurations is not None:
-        data.get("search", {}).pop("epoch_cost", None)
+        for key in ("epoch_cost", "start", "prior"):
+            data.get("search", {}).pop(key, None)
         data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
     problems += _inline_space(data)
     data.setdefault(VERSION_KEY, CURRENT_VERSION)

@@ -49,7 +49,9 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     optimizers = arm.space.values_of("optimizer") or (spec.train.optimizer,)
     if not _takes_portfolio(spec, arm) or len(optimizers) > 1:
         return ()
-    defaults = {name: spec.constant_value(name) for name in arm.space.names if SETTINGS[name].section}
+    defaults = {
+        name: spec.constant_value(name) for name in arm.space.names if name in SETTINGS and SETTINGS[name].section
+    }
     fitted = [
         fit_recipe(recipe, space, defaults)
         for recipe in PORTFOLIOS[str(optimizers[0])]

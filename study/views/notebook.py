@@ -108,7 +108,7 @@ class Study:
         """Return the best search trial of `arm`.
 
         Raises:
-            UserInputError: if there is no such arm, or none of its trials has run every epoch.
+            UserInputError: if there is no such arm, none of its trials has run every epoch, or its weights were not kept.
         """
         arms = [a.name for a in self._opened.spec.arms()]
         if arm not in arms:
@@ -122,6 +122,11 @@ class Study:
             raise UserInputError(
                 f"the best trial of the arm {arm!r} was trained by {ranked[0].config.word('trainable')} and is no torch model; "
                 f"`study export` writes its state, and the lines that load it"
+            )
+        if ranked[0].weights_dropped:
+            raise UserInputError(
+                f"the weights of trial {ranked[0].trial_id}, the best of the arm {arm!r}, were not kept (search.keep_weights); "
+                f"`study reproduce {self._opened.store.root} --arm {arm}` trains it again"
             )
         model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
         return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())

@@ -13,11 +13,15 @@ from study.results.findings import load_findings
 from study.spec.reading import parse_spec
 from study.state import paths
 from tests.study.command_line import run_cli
-from tests.study.interventions.intervened import make_parent
+from tests.study.interventions.intervened import SPEC, make_parent
 from trainables.records.store import Store
 
 FACTORIAL = ("--design", "factorial", "--only", "weighted_loss", "--only", "cutmix")
 FIRST = "parent-intervene-1"
+START = {
+    **{"max_lr": 0.05, "backbone_lr_ratio": 0.3, "momentum": 0.9},
+    **{"interpolation": "bicubic", "weight_decay": 1e-4, "label_smoothing": 0.0},
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a storage root with an analyzed study and its factorial round."""
     root = tmp_path_factory.mktemp("storage")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        make_parent(root, monkeypatch)
+        # What the parent's search knew is nothing that a round's given configurations take.
+        known = {"start": [START], "prior": {"max_lr": {"center": 0.05, "width": 2.0}}, "keep_weights": 1}
+        make_parent(root, monkeypatch, search={**SPEC["search"], **known})
         bad = run_cli("intervene", root / "parent", "--design", "factorial", "--only", "cutmix", width=160)
         assert bad.status == 2
         assert "2 to 8 interventions, but there are 1 (cutmix)" in bad.errors

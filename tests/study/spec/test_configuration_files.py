@@ -12,7 +12,7 @@ from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
 from study.scheduling.budget_ledger import is_search_finished
 from study.scheduling.search_director import SearchDirector
-from study.spec.reading import validate_spec
+from study.spec.reading import load_spec, validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
@@ -108,6 +108,14 @@ def test_rows_of_the_plan_are_those_of_the_design() -> None:
 def test_bad_configurations_are_refused(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(UserInputError, match=message):
         make_spec(**sections)
+
+
+def test_a_spec_of_a_search_compares_configurations_without_what_its_search_knows(tmp_path: Path) -> None:
+    start = "max_lr = 0.05\n"
+    prior = "[search.prior.max_lr]\ncenter = 0.05\nwidth = 2.0\n"
+    (tmp_path / "spec.toml").write_text(f'name = "s"\n[data]\nsource = "planted"\n[[search.start]]\n{start}{prior}')
+    spec, _ = load_spec(str(tmp_path / "spec.toml"), (), None, {"a": BASE, "b": {**BASE, "max_lr": 0.01}})
+    assert (spec.search.start, spec.search.prior) == (None, {})
 
 
 def write(path: Path, content: object) -> Path:

@@ -102,6 +102,24 @@ def test_one_message_lists_everything_that_is_wrong() -> None:
         assert text in str(raised.value), text
 
 
+def test_settings_of_a_loop_of_ones_own_beside_a_network_do_not_disturb_the_portfolio() -> None:
+    space = {
+        "trainable": {"kind": "categorical", "choices": ["network", "json:JSONDecoder"]},
+        "alpha": {"kind": "float", "low": 0.0, "high": 1.0},
+        "max_lr": {"kind": "log", "low": 0.001, "high": 0.1},
+        "backbone_lr_ratio": {"kind": "log", "low": 0.01, "high": 1.0},
+        "weight_decay": {"kind": "log", "low": 1e-6, "high": 1e-2},
+    }
+    fixed = {
+        **{"backbone": "resnet18", "class_weighting": "none", "cutmix_probability": 0.0, "label_smoothing": 0.0},
+        "interpolation": "bicubic",
+    }
+    spec = make_spec(space=space, factor="trainable", fixed=fixed)
+    starts = {arm.name: list_starts(spec, arm) for arm in spec.arms()}
+    assert [start.hyperparameters["alpha"] for start in starts["network"]] == [0.5] * 3
+    assert [len(found) for found in starts.values()] == [3, 0]
+
+
 def test_given_configurations_have_no_start() -> None:
     data = {"name": "s", "data": {"source": "planted"}, "model": {"weights": "none"}}
     given = {"a": {**START, "backbone": "resnet18"}, "b": {**START, "backbone": "resnet50"}}

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 import study
+from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import load_study
 from study.state import paths
+from study.state.record_book import RecordBook
 from tests.study.command_line import run_cli
+from trainables.records.ranking import best_trials
 from trainables.records.store import Store
 
 FINISHED = Path(__file__).parents[2] / "golden" / "commits" / "325b7a6" / "finished"
@@ -59,3 +62,14 @@ def test_a_notebook_shows_the_answers_or_how_far_the_study_is(folder: Path, tmp_
     copy = Path(shutil.copytree(folder, tmp_path / "unread"))
     (copy / paths.FINDINGS).unlink()
     assert "not analyzed yet" in study.load(str(copy))._repr_html_()
+
+
+def test_the_best_trial_without_its_weights_says_how_to_get_them(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "dropped"))
+    book = RecordBook(Store(copy))
+    best = best_trials(book.of_stage("search"), "bicubic")[0]
+    book.save(best.updated(weights_dropped=True))
+    with pytest.raises(
+        UserInputError, match=r"were not kept \(search.keep_weights\); `study reproduce .* --arm bicubic`"
+    ):
+        study.load(str(copy)).best("bicubic")
