@@ -306,11 +306,13 @@ def intervene(
 
 
 @app.command()
-def report(study: options.StudyArgument, storage: options.StorageOption = None) -> None:
-    """Write report.html and report.md from the findings."""
+def report(
+    study: options.StudyArgument, storage: options.StorageOption = None, formats: options.FormatOption = None
+) -> None:
+    """Write the report from the findings: report.html, report.md, and explore.html with all test images and trials."""
     from study import commands
 
-    commands.report(open_study(study, storage), console)
+    commands.report(open_study(study, storage), console, formats)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from search_spaces.errors import UserInputError
-from study.state.paths import study_uri
+from study.state.paths import ReportFormat, study_uri
 
 # Address of this process, as of `study.cluster.connection`, which imports what the command line must not.
 THIS_PROCESS = "this process"
@@ -174,6 +174,8 @@ RoundBudgetOption = Annotated[float | None, Option("--device-seconds", help=_ROU
 AgainOption = Annotated[bool, Option("--again", help="Begin another round after a finished one, at half its alpha.")]
 InterveneOption = Annotated[bool, Option("--intervene", help="Go on to the interventions that the findings ask for.")]
 
+_FORMAT_HELP = "report.html, report.md or explore.html. Repeatable. Default: all of them."
+FormatOption = Annotated[list[ReportFormat] | None, Option("--format", help=_FORMAT_HELP)]
 ExportFolderOption = Annotated[Text, Option(help="A new or empty folder. Default: export, in the study's folder.")]
 _OPTUNA_HELP = "SQLAlchemy URL of the database for the Optuna studies. Default: optuna.db in that folder."
 OptunaOption = Annotated[Text, Option(help=_OPTUNA_HELP)]

@@ -1,6 +1,6 @@
 """What the commands of the command line do with a study. Imports torch and Ray, so `study.cli` imports it late."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ from study.spec.reading import load_spec
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
 from study.state import budget_extensions as extensions
-from study.state.paths import open_study, study_uri
+from study.state.paths import ReportFormat, open_study, study_uri
 from study.views.live_view import LiveView
 from study.views.planning import describe_launch
 from study.views.recommendation import write_recommendation
@@ -242,8 +242,8 @@ def _print_line(text: str, console: Console) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def _write_report(opened: OpenStudy, console: Console) -> None:
-    for name in write_report(opened, load_rounds(opened)):
+def _write_report(opened: OpenStudy, console: Console, formats: Collection[ReportFormat] = tuple(ReportFormat)) -> None:
+    for name in write_report(opened, load_rounds(opened), formats):
         _print_line(f"{opened.store.root}/{name}", console)
 
 
@@ -321,7 +321,7 @@ def analyze(store: Store, console: Console) -> None:
         _print_line(f"{counts} in {opened.store.root}/findings", console)
 
 
-def report(store: Store, console: Console) -> None:
-    """Write the report of an analyzed study."""
+def report(store: Store, console: Console, formats: Collection[ReportFormat] | None = None) -> None:
+    """Write the report of an analyzed study; `formats` are all where they are not given."""
     with _open_to_drive(store, console) as opened:
-        _write_report(opened, console)
+        _write_report(opened, console, formats or tuple(ReportFormat))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.clusters import find_clusters
+from analysis.classes.confusion_examples import find_confusion_examples
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.classes.group_contrasts import compute_group_contrasts
@@ -84,6 +85,7 @@ def compute_arm_confusions(
         group_contrasts=compute_group_contrasts(class_scores, groups),
         directed=directed,
         num_directed=num_directed,
+        examples=find_confusion_examples(arm, class_names),
     )
 
 

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from analysis.findings.class_findings import ClassScore, ConfusedPair, Confusion, ConfusionCluster, DirectedConfusion
+from analysis.findings.class_findings import (
+    ClassScore,
+    ConfusedPair,
+    Confusion,
+    ConfusionCluster,
+    ConfusionExamples,
+    DirectedConfusion,
+)
 from analysis.findings.forensic_findings import (
     CamAdmission,
     ColourLoss,
@@ -73,6 +80,8 @@ class ArmConfusions:
         group_contrasts: between the named groups of classes; empty where there are no groups.
         directed: cells of the confusion matrix, the highest rate first; empty in findings of versions that did not list them.
         num_directed: cells over which the intervals of `directed` are simultaneous, of which only the highest are listed.
+        examples: test images of the cells, those cells first with the most images; empty in findings of versions that did not
+            list them.
     """
 
     confused_pairs: tuple[ConfusedPair, ...]
@@ -80,6 +89,7 @@ class ArmConfusions:
     group_contrasts: tuple[GroupContrast, ...]
     directed: tuple[DirectedConfusion, ...] = ()
     num_directed: int = 0
+    examples: tuple[ConfusionExamples, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

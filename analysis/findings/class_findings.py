@@ -140,3 +140,22 @@ class LabelIssue:
     label: str
     suggested: str
     label_quality: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfusionExamples:
+    """Test images of one class that an arm predicts as another one.
+
+    Attributes:
+        true_class: class of the images.
+        predicted_class: the other class.
+        num_images: images for which at least one seed predicts the other class.
+        sample_ids: of some of them, those first for which most seeds do.
+        num_seeds: number of these seeds for each of `sample_ids`.
+    """
+
+    true_class: str
+    predicted_class: str
+    num_images: int
+    sample_ids: tuple[int, ...]
+    num_seeds: tuple[int, ...]

@@ -16,7 +16,7 @@ from analysis.report.number_formats import (
     format_signed_pp,
     join_verdicts,
 )
-from analysis.report.pages import ReportFigure, embed_png, render
+from analysis.report.rendering import ReportFigure, embed_png, render
 from trainables.records.confusion_figure import MOST_ANNOTATED_CLASSES
 
 # Rows of a table that are visible at once; the others unfold.

@@ -8,7 +8,7 @@ from analysis.findings.class_findings import DirectedConfusion
 from analysis.findings.forensic_findings import ClassAudit
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.report.number_formats import format_interval, format_signed_pp
-from analysis.report.pages import render
+from analysis.report.rendering import render
 
 MAX_CONFUSIONS = 15
 

@@ -1,29 +1,29 @@
 """Pages built from computed values: report.html and report.md share their sections, which templates/sections/ holds."""
 
-import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
+from analysis.report.image_pages.confusion_galleries import ConfusionView, arrange_confusions
+from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value, shorten
-from analysis.report.sentences import FILTERS, describe_figure, describe_search_plot, search_plot_keys
+from analysis.report.rendering import ReportFigure, embed_png, render
+from analysis.report.sentences import describe_figure, describe_search_plot, search_plot_keys
 from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, TableRow
 from search_spaces.errors import UserInputError
 
 NO_ROUNDS: Mapping[str, InterventionFindings] = MappingProxyType({})
 FIGURE_FOLDER = "findings/figures"
+EXPLORER = "explore.html"
 # Anchor and title; the template of a section is sections/{anchor}.j2.
 SECTIONS = {
     "verdict": "Verdict",
@@ -58,24 +58,14 @@ class PageSection:
     html: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportFigure:
-    """A figure as the templates see it.
-
-    Attributes:
-        source: a data URI, or a path relative to the report.
-        alt: alternative text.
-    """
-
-    source: str
-    alt: str
-
-
 def build_html(
     findings: Findings,
     table_rows: Sequence[TableRow],
     figures: Mapping[str, bytes],
     rounds: Mapping[str, InterventionFindings] = NO_ROUNDS,
+    thumbnails: ThumbnailSheets | None = None,
+    *,
+    has_explorer: bool = False,
 ) -> str:
     """Return report.html: a single file that needs no network, no script and no other file.
 
@@ -84,6 +74,8 @@ def build_html(
         table_rows: `findings.rows` as text.
         figures: a PNG for every key of `findings.figures`.
         rounds: what the interventions that these findings asked for did, by the name of their study.
+        thumbnails: of test images, from which the galleries are cut; None where the study has none.
+        has_explorer: whether explore.html is in the same folder.
 
     Raises:
         UserInputError: if a figure is missing.
@@ -92,7 +84,15 @@ def build_html(
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
     sources = {key: embed_png(figures[key]) for key in findings.figures}
-    return _render_report("report.html.j2", findings, table_rows, sources, rounds)
+    return _render_report(
+        "report.html.j2",
+        findings,
+        table_rows,
+        sources,
+        rounds,
+        confusion_views=arrange_confusions(findings, thumbnails),
+        explorer=EXPLORER if has_explorer else "",
+    )
 
 
 def build_markdown(
@@ -109,7 +109,7 @@ def build_markdown(
         UserInputError: if the figure of a heat-map panel is not among `findings.figures`.
     """
     sources = {key: f"{FIGURE_FOLDER}/{quote(name)}" for key, name in findings.figures.items()}
-    return _render_report("report.md.j2", findings, table_rows, sources, rounds)
+    return _render_report("report.md.j2", findings, table_rows, sources, rounds, confusion_views={}, explorer="")
 
 
 def build_comparison_page(title: str, table_rows: Sequence[TableRow]) -> str:
@@ -129,27 +129,15 @@ def build_search_page(study: str, sections: Sequence[PageSection], notes: Sequen
     return render("search.html.j2", study=study, sections=sections, notes=notes, plotly_js=plotly_js)
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several."""
-    environment = Environment(
-        loader=PackageLoader("analysis.report"),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(FILTERS)
-    text = environment.get_template(template).render(values)
-    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
-
-
 def _render_report(
     template: str,
     findings: Findings,
     table_rows: Sequence[TableRow],
     sources: Mapping[str, str],
     rounds: Mapping[str, InterventionFindings],
+    *,
+    confusion_views: Mapping[str, ConfusionView],
+    explorer: str,
 ) -> str:
     figures = {key: ReportFigure(source=source, alt=describe_figure(key, findings)) for key, source in sources.items()}
     values = _arrange(findings, figures)
@@ -166,14 +154,11 @@ def _render_report(
         summary=summarize(findings, table_rows, rounds),
         rounds={name: build_intervention_tables(found) for name, found in rounds.items()},
         figures=figures,
+        confusion_views=confusion_views,
+        explorer=explorer,
         sections=[(key, title) for key, title in SECTIONS.items() if key not in absent],
         **values,
     )
-
-
-def embed_png(png: bytes) -> str:
-    """Return a PNG as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from analysis.report.pages import ReportFigure
+from analysis.report.rendering import ReportFigure
 
 TILE_SIDE = 72
 GAP = 4

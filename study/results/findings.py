@@ -33,6 +33,7 @@ from study.results.heat_map_panels import draw_panels
 from study.results.intervention_effects import measure_interventions
 from study.results.optuna_plots import SEARCH_PAGE
 from study.results.search_results import compute_search_results
+from study.results.thumbnails import write_thumbnails
 from study.spec.starts import describe_knowledge
 from study.state import paths
 from study.state.checksums import read_sealed_json, write_sealed_json
@@ -107,6 +108,7 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
     study.store.write_text(SEARCH_PAGE, search.view.build_page(study.name))
     if interventions is not None:
         study.store.write_text(paths.INTERVENTIONS_CSV, build_intervention_csv(interventions))
+    write_thumbnails(study, comparison.evidence, arms, image_set)
     for name, png in pictures.items():
         study.store.write_bytes(f"{paths.FIGURES}/{name}", png)
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
@@ -154,7 +156,8 @@ def is_concluded(study: OpenStudy) -> bool:
     except DamagedFileError:
         return False
     figures = [f"{paths.FIGURES}/{name}" for name in findings.figures.values()]
-    return findings.basis == digest_basis(study) and all(map(study.store.exists, [SEARCH_PAGE, *figures]))
+    written = [SEARCH_PAGE, paths.THUMBNAILS, *figures]
+    return findings.basis == digest_basis(study) and all(map(study.store.exists, written))
 
 
 def _find_arms(

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +32,24 @@ SIDE_METRICS_CSV = "findings/side_metrics.csv"
 COMPARISON_MARKDOWN = "findings/comparison.md"
 COMPARISON_LATEX = "findings/comparison.tex"
 FIGURES = "findings/figures"
+THUMBNAIL_SHEETS = "findings/thumbnails"
+THUMBNAILS = "findings/thumbnails/index.json"
 REPORT_HTML = "report.html"
 REPORT_MARKDOWN = "report.md"
+EXPLORE_HTML = "explore.html"
+
+
+class ReportFormat(StrEnum):
+    """What a report may be written as."""
+
+    HTML = "html"
+    MARKDOWN = "md"
+    EXPLORE = "explore"
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return {"html": REPORT_HTML, "md": REPORT_MARKDOWN, "explore": EXPLORE_HTML}[self.value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

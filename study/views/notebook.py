@@ -3,13 +3,10 @@
 import html
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import log_softmax
 from torch import nn
 
-from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.evidence.image_outcomes import tabulate_images
 from analysis.findings.study_findings import Findings
 from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, build_table_rows, list_records
@@ -76,19 +73,15 @@ class Study:
     def images(self) -> pd.DataFrame:
         """Return a row per test image and arm, over the seeds of the comparison: what the models predict, and how surely.
 
-        Columns: arm, sample_id, label, predicted (by most seeds), correct (share of the seeds), agreement (share of the seeds
-        that predict `predicted`), confidence (mean probability of `predicted`), loss (mean cross-entropy of the label).
+        The columns are those of `analysis.evidence.image_outcomes.tabulate_images`.
 
         Raises:
             UserInputError: if the study has not been confirmed.
         """
-        names = np.array(read_passport(self._opened.store)["data"]["class_names"])
-        plan = require_plan(self._opened)
-        evidence = load_evidence(self._opened, plan)
-        parts = [
-            _describe_images(arm, found.finished(), names) for arm, found in evidence.items() if found.finished().runs
-        ]
-        return pd.concat(parts, ignore_index=True)
+        names = read_passport(self._opened.store)["data"]["class_names"]
+        evidence = load_evidence(self._opened, require_plan(self._opened))
+        finished = [found.finished() for found in evidence.values()]
+        return pd.concat([tabulate_images(found, names) for found in finished if found.runs], ignore_index=True)
 
     def _repr_html_(self) -> str:
         """Return the first answers and the A/B table of an analyzed study; else how far it is."""
@@ -159,26 +152,3 @@ def _flatten(record: TrialRecord) -> dict[str, object]:
         "device_seconds": record.device_seconds,
         "reason": record.reason,
     }
-
-
-def _describe_images(arm: str, evidence: ArmEvidence, class_names: NDArray[np.str_]) -> pd.DataFrame:
-    """Return the rows of one arm in `Study.images`."""
-    first = evidence.predictions[0]
-    log_probabilities = log_softmax(
-        np.stack([found.logits for found in evidence.predictions]).astype(np.float64), axis=2
-    )
-    predicted = log_probabilities.argmax(axis=2)
-    counts = np.stack([(predicted == number).sum(axis=0) for number in range(len(class_names))])
-    most, images = counts.argmax(axis=0), np.arange(len(first.labels))
-    return pd.DataFrame(
-        {
-            "arm": arm,
-            "sample_id": first.sample_ids,
-            "label": class_names[first.labels],
-            "predicted": class_names[most],
-            "correct": (predicted == first.labels).mean(axis=0),
-            "agreement": counts[most, images] / len(predicted),
-            "confidence": np.exp(log_probabilities[:, images, most]).mean(axis=0),
-            "loss": -log_probabilities[:, images, first.labels].mean(axis=0),
-        }
-    )

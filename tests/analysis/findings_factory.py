@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
+from analysis.classes.confusion_examples import find_confusion_examples
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.findings.arm_findings import ArmFinding, ModelAudit
@@ -148,6 +149,7 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         confused_pairs=make_pairs(class_names) if large else (),
         directed=directed,
         num_directed=num_directed,
+        examples=find_confusion_examples(arm, class_names),
         ring_audits=tuple(make_ring_audit(class_names, pixels, large=large) for pixels in (4, 6)),
         pulls=(PairPull(true_class=class_names[0], ring_class=class_names[1], pull=PULL),) if large else (),
         group_contrasts=(CONTRAST,) if large else (),

@@ -22,7 +22,7 @@ def test_both_sides_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert 0.2 < row.median < 5
     (row,) = decoding_ratios.measure_second_start(tmp_path, num_images=20)
     assert len(decoded) == 5 * 20, "the first start of each of two turns, and one before them"
-    assert 0 < row.median, "20 photographs are decoded in less than the noise of a start: their number is what tells"
+    assert row.median > 0, "20 photographs are decoded in less than the noise of a start: their number is what tells"
     photographs = sorted(tmp_path.rglob("*.jpg"))
     assert len(photographs) == 20
     with Image.open(photographs[0]) as image:

@@ -19,6 +19,8 @@ from study.results.optuna_export import build_optuna_study, build_search_studies
 from study.results.optuna_plots import SearchView, _private_pyplot, _quiet, view_search
 from study.results.report import write_report
 from study.spec.sections import AnalyzeSpec
+from study.state import paths
+from study.state.paths import ReportFormat
 from tests.study.searched import ARMS, STATES, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
@@ -165,8 +167,8 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
         spec=study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)}),
         book=study.book,
     )
-    # Neither panels nor audits need an image.
-    images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+    # Thumbnails alone need images.
+    images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
     findings = analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert load_findings(study) == findings
     view = view_search(study)
@@ -180,10 +182,31 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
         assert sum(r.num_stopped for r in findings.rung_findings if r.arm == arm.arm) == arm.num_pruned
     assert {"rungs", *(plot.key for plot in view.plots)} <= set(findings.figures)
     assert study.store.read_text(findings.search_page) == view.build_page("simulated")
-    html, markdown = (study.store.read_text(name) for name in write_report(study))
+    html, markdown, explorer = (study.store.read_text(name) for name in write_report(study))
     assert 'href="search.html"' in html
     assert html.count("data:image/png;base64,") == len(findings.figures)
     assert markdown.count("](findings/figures/") == len(findings.figures)
+    assert 'href="explore.html"' in html
+    assert "All 4 images of the test split." in explorer
+    assert explorer.count("data:image/webp;base64,") == 1
+
+
+def test_a_report_is_written_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
+    study = simulate(tmp_path)
+    confirm(study, read_test=True)
+    spec = study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)})
+    study = OpenStudy(store=study.store, spec=spec, book=study.book)
+    images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
+    analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    assert write_report(study, formats=[ReportFormat.HTML]) == (paths.REPORT_HTML,)
+    assert not study.store.exists(paths.REPORT_MARKDOWN)
+    assert not study.store.exists(paths.EXPLORE_HTML)
+    assert paths.EXPLORE_HTML not in study.store.read_text(paths.REPORT_HTML)
+    study.store.delete(paths.THUMBNAILS)
+    assert write_report(study, formats=list(ReportFormat)[::-1]) == tuple(kind.file for kind in ReportFormat)
+    explorer = study.store.read_text(paths.EXPLORE_HTML)
+    assert "data:image/webp" not in explorer
+    assert "There are no thumbnails: an older version analyzed the study" in explorer
 
 
 def test_one_color_bar_fits_every_slice(searched: OpenStudy) -> None:

@@ -1,0 +1,1 @@
+"""Pages and sections that show images of the test split."""

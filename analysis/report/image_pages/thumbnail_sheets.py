@@ -1,0 +1,116 @@
+"""Thumbnails of test images on few large WebP pictures, which pages cut into galleries or show as sprites."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.report.rendering import ReportFigure, embed_webp
+from analysis.statistics.metrics import IntArray
+
+MAX_SIDE = 64
+# Thumbnails of one sheet, and in one row of it.
+SHEET_SIZE, COLUMNS = 1000, 40
+QUALITY = 85
+GAP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThumbnailSheets:
+    """Thumbnails in the order of their sample ids: row by row, sheet by sheet.
+
+    Attributes:
+        sample_ids: (n,) int64, increasing.
+        width: of a thumbnail in pixels.
+        height: of a thumbnail in pixels.
+        sheets: WebP files of SHEET_SIZE thumbnails each, of which the last has fewer.
+        num_test_images: of the test split, of which the sheets show n.
+    """
+
+    sample_ids: IntArray
+    width: int
+    height: int
+    sheets: tuple[bytes, ...]
+    num_test_images: int
+
+    @classmethod
+    def draw(cls, images: NDArray[np.uint8], sample_ids: IntArray, num_test_images: int) -> "ThumbnailSheets":
+        """Return the thumbnails of some images.
+
+        Args:
+            images: (N, H, W, 3) uint8, indexed by sample id; images larger than MAX_SIDE are made smaller.
+            sample_ids: (n,) of the images to show.
+            num_test_images: of the test split.
+        """
+        ids = np.sort(sample_ids)
+        height, width = images.shape[1:3]
+        scale = min(1.0, MAX_SIDE / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        sheets = [
+            _draw_sheet(images, ids[start : start + SHEET_SIZE], size) for start in range(0, len(ids), SHEET_SIZE)
+        ]
+        return cls(sample_ids=ids, width=size[0], height=size[1], sheets=tuple(sheets), num_test_images=num_test_images)
+
+    def describe(self) -> str:
+        """Return everything but the sheets as JSON."""
+        values = {"sample_ids": self.sample_ids.tolist(), "width": self.width, "height": self.height}
+        return json.dumps(values | {"num_test_images": self.num_test_images, "num_sheets": len(self.sheets)})
+
+    def draw_gallery(self, sample_ids: Sequence[int], alt: str) -> ReportFigure:
+        """Return the thumbnails of some images side by side.
+
+        Args:
+            sample_ids: of the images, all of which have a thumbnail.
+            alt: alternative text.
+        """
+        strip = Image.new("RGB", (len(sample_ids) * (self.width + GAP) - GAP, self.height), "white")
+        for place, sample_id in enumerate(sample_ids):
+            number = int(np.searchsorted(self.sample_ids, sample_id))
+            sheet = _decode(self.sheets[number // SHEET_SIZE])
+            row, column = divmod(number % SHEET_SIZE, COLUMNS)
+            left, top = column * self.width, row * self.height
+            strip.paste(sheet.crop((left, top, left + self.width, top + self.height)), (place * (self.width + GAP), 0))
+        return ReportFigure(source=embed_webp(_encode(strip)), alt=alt)
+
+
+def choose_thumbnails(test_ids: IntArray, needed: Sequence[int], most: int, generator: np.random.Generator) -> IntArray:
+    """Return the sample ids that get a thumbnail: all, or those that are needed and others drawn at random.
+
+    Args:
+        test_ids: (N,) of the test split.
+        needed: those that galleries show.
+        most: largest number of thumbnails.
+        generator: draws the others.
+    """
+    if len(test_ids) <= most:
+        return test_ids
+    first = np.intersect1d(test_ids, np.array(needed, dtype=np.int64))[:most]
+    others = generator.permutation(np.setdiff1d(test_ids, first))[: most - len(first)]
+    return np.sort(np.concatenate([first, others]))
+
+
+def _draw_sheet(images: NDArray[np.uint8], sample_ids: IntArray, size: tuple[int, int]) -> bytes:
+    width, height = size
+    sheet = Image.new("RGB", (COLUMNS * width, -(-len(sample_ids) // COLUMNS) * height))
+    for place, sample_id in enumerate(sample_ids):
+        picture = Image.fromarray(images[sample_id])
+        shown = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
+        row, column = divmod(place, COLUMNS)
+        sheet.paste(shown, (column * width, row * height))
+    return _encode(sheet)
+
+
+def _encode(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="webp", quality=QUALITY)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=16)
+def _decode(sheet: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(sheet)).convert("RGB")

@@ -1,0 +1,52 @@
+"""Templates filled with values, and pictures inside of pages."""
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from analysis.report.sentences import FILTERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFigure:
+    """A figure as the templates see it.
+
+    Attributes:
+        source: a data URI, or a path relative to the report.
+        alt: alternative text.
+    """
+
+    source: str
+    alt: str
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template filled with values; .html.j2 escapes them, .md.j2 leaves one blank line where there are several."""
+    environment = Environment(
+        loader=PackageLoader("analysis.report"),
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(FILTERS)
+    text = environment.get_template(template).render(values)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
+
+
+def embed_png(png: bytes) -> str:
+    """Return a PNG as a data URI."""
+    return _embed("png", png)
+
+
+def embed_webp(picture: bytes) -> str:
+    """Return a WebP file as a data URI."""
+    return _embed("webp", picture)
+
+
+def _embed(kind: str, picture: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
