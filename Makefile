@@ -1,4 +1,4 @@
-# make demo | demo-loop | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search |
+# make demo | demo-loop | browser | docs | docs-test | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search |
 # bench-trials | bench-forensics | bench-memory | faults | validate-statistics | validate-interventions | validate-interventions-whole |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install demo demo-loop test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
+.PHONY: install browser docs docs-test demo demo-loop test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -21,6 +21,19 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $(STAMP)
+
+# Debian's Chromium for the tests of the pages, which are skipped without it (and fail if the environment variable CI is true).
+browser:
+	command -v chromium > /dev/null || (apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium)
+
+# The documentation as a site in site/.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	PYTHONDONTWRITEBYTECODE=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# What the pages of the documentation show exists; the commands of the tutorial run.
+docs-test: $(STAMP)
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=10 tests/docs
 
 # A small A/B study on planted scenes, from nothing to the report; its folder is made anew.
 demo: $(STAMP)

@@ -1,0 +1,126 @@
+"""The pages of an invented study in a folder, as `study report` writes them, and a Chromium that shows them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import plotly.offline
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.report.figures import figure_to_png, plot_class_f1
+from analysis.report.image_pages.explorer import ExplorerInput, build_explorer
+from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
+from analysis.report.pages import PageSection, build_html, build_search_page
+from analysis.report.tables import build_table_rows
+from search_spaces.config import TrialConfig
+from tests.analysis.findings_factory import SEEDS, SKILLS, make_findings, make_predictions
+from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from trainables.training.predictions import Predictions
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Yield a headless Chromium; without one, skip the test, or fail it where the environment variable CI is true."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        message = "there is no Chromium: `make browser` installs Debian's package"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def watch(page: Page) -> list[str]:
+    """Return a list that fills with the errors of a page, and with its requests beyond its own file and data."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda r: found.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
+    return found
+
+
+def write_pages(folder: Path, num_images: int = 1500, side: int = 16) -> None:
+    """Write report.html, search.html and explore.html of a study with three arms, five seeds and nine trials."""
+    findings = make_findings(num_images=num_images)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (num_images, side, side, 3), dtype=np.uint8)
+    thumbnails = ThumbnailSheets.draw(images, np.arange(num_images), num_images)
+    png = figure_to_png(plot_class_f1(findings.arms))
+    pictures = dict.fromkeys(findings.figures, png)
+    rows = build_table_rows(findings.rows)
+    html = build_html(findings, rows, pictures, thumbnails=thumbnails, has_explorer=True)
+    (folder / "report.html").write_text(html)
+    section = PageSection(title="a plot", caption="of trials", html="<p>here</p>")
+    (folder / "search.html").write_text(build_search_page(findings.study, [section], [], ""))
+    shown = ExplorerInput(
+        study=findings.study,
+        class_names=findings.class_names,
+        evidence={arm: make_evidence(arm, num_images) for arm in SKILLS},
+        records=[make_trial(number, list(SKILLS)[number % 3]) for number in range(9)],
+        thumbnails=thumbnails,
+        panels={17: png},
+    )
+    (folder / "explore.html").write_text(build_explorer(shown, plotly.offline.get_plotlyjs()))
+
+
+def make_evidence(arm: str, num_images: int) -> ArmEvidence:
+    """Return the runs of an arm with the classes of `make_predictions` and probabilities of about 0.9."""
+    drawn = make_predictions(arm, SKILLS[arm], 10, num_images)
+    generator = np.random.default_rng(len(arm))
+    predictions = [
+        Predictions(
+            sample_ids=drawn.sample_ids,
+            labels=drawn.labels,
+            logits=(4 * np.eye(10)[own] + generator.normal(0, 0.5, (num_images, 10))).astype(np.float32),
+            split="test",
+        )
+        for own in drawn.predicted
+    ]
+    runs = [make_trial(number, arm, seed=seed) for number, seed in enumerate(SEEDS)]
+    return ArmEvidence(arm=arm, source=runs[0], runs=runs, predictions=predictions)
+
+
+def make_trial(number: int, arm: str, seed: int = 0) -> TrialRecord:
+    """Return a trial of three epochs whose scores rise with its number; one hyperparameter is conditional."""
+    epochs = tuple(
+        EpochRecord(
+            epoch=epoch,
+            train_loss=1.0,
+            search_loss=1.0,
+            macro_f1=0.5 + 0.04 * number + 0.02 * epoch,
+            per_class_f1=(0.5, 0.5),
+            head_lr=0.1,
+            backbone_lr=0.1,
+            train_seconds=1.0,
+            evaluate_seconds=0.1,
+            train_images_per_second=100.0,
+            peak_memory_bytes=1,
+            device_seconds=float(epoch),
+            order=10 * number + epoch,
+            decision="continue",
+        )
+        for epoch in (1, 2, 3)
+    )
+    values: dict[str, float | int | str | bool] = {"max_lr": 0.001 * 2.0**number, "interpolation": "bicubic"}
+    if number % 2:
+        values |= {"cutmix_probability": 0.1 * number, "interpolation": "bilinear"}
+    return TrialRecord(
+        trial_id=f"{number:05d}",
+        stage="search",
+        config=TrialConfig(arm=arm, seed=seed, hyperparameters=values, fixed={"max_epochs": 3}),
+        fingerprint="",
+        state=TrialState.COMPLETE,
+        suggested_order=10 * number,
+        epochs=epochs,
+        device_seconds=3.0,
+    )
