@@ -1,0 +1,42 @@
+"""Hooks of MkDocs: files of the repository that pages link to are part of the site, under repository/.
+
+A page links to a file outside of docs/ as everywhere in the repository, `../benchmarks/RESULTS.md`, so that the link works where
+the repository is browsed as well.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+FOLDER = "repository"
+LINK = re.compile(r"(?<=\]\()\.\./([^)#\s]+)")
+PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/*.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages of the repository and all files that pages in docs/ link to."""
+    root = Path(config.docs_dir).parent
+    for path in sorted({*_list_pages(root), *_list_linked(Path(config.docs_dir))}):
+        if (root / path).is_file():
+            files.append(File.generated(config, f"{FOLDER}/{path}", abs_src_path=str(root / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point links to files outside of docs/ to where `on_files` puts them."""
+    del config, files
+    return markdown if page.file.src_uri.startswith(FOLDER) else LINK.sub(rf"{FOLDER}/\1", markdown)
+
+
+def _list_pages(root: Path) -> Iterator[str]:
+    for pattern in PAGES:
+        yield from (path.relative_to(root).as_posix() for path in root.glob(pattern))
+
+
+def _list_linked(docs: Path) -> Iterator[str]:
+    for page in docs.glob("*.md"):
+        yield from LINK.findall(page.read_text(encoding="utf-8"))
