@@ -1,4 +1,4 @@
-# make demo | demo-loop | browser | docs | docs-test | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search |
+# make demo | demo-loop | browser | docs | docs-test | dist | sbom | audit | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search |
 # bench-trials | bench-forensics | bench-memory | faults | validate-statistics | validate-interventions | validate-interventions-whole |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install browser docs docs-test demo demo-loop test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
+.PHONY: install browser docs docs-test dist sbom audit demo demo-loop test test-models test-lowest test-newest test-faults check format bench bench-search bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -34,6 +34,21 @@ docs: $(STAMP)
 # What the pages of the documentation show exists; the commands of the tutorial run.
 docs-test: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider --durations=10 tests/docs
+
+# A wheel and a source distribution in dist/.
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/uv build --quiet --out-dir dist
+
+# What an environment with the wheel contains: a bill of materials in dist/sbom.json (CycloneDX).
+sbom: $(STAMP)
+	mkdir -p dist
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-file dist/sbom.json
+
+# Known vulnerabilities of what is installed, and what is unsafe in the release workflow.
+audit: $(STAMP)
+	$(BIN)/uv tool run --quiet pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" --skip-editable
+	$(BIN)/uv tool run --quiet zizmor --offline --persona=pedantic .github/workflows
 
 # A small A/B study on planted scenes, from nothing to the report; its folder is made anew.
 demo: $(STAMP)
