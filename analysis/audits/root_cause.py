@@ -30,6 +30,9 @@ MAX_CONFUSED = 120
 MAX_REFERENCES = 120
 # Largest difference of the margins on the measuring seeds, in standard deviations.
 MAX_IMBALANCE = 0.2
+# Smallest effect that is a cause, in logits: removing the cue multiplies the odds of the true class by 1.1. Pairs of classes
+# differ a little in how much they resist a removal, which many images show as surely as an effect of a cue.
+MATERIAL_EFFECT = 0.1
 MIXED = "mixed"
 
 
@@ -62,10 +65,11 @@ def find_root_causes(
 ) -> tuple[RootCause, ...]:
     """Return the Shapley value of each cue for each confusion, and the cause if one cue leads significantly.
 
-    A cause is named if its effect and its lead over the next cue lie above 0 twice: against the references, the effect
-    simultaneously over the four cues, and on the confused images alone. Without the second, the cue would be named that other
-    errors suffer most without; without the first, the cue that all images depend on most. Shape is named if it is also named
-    where its removal spares more of what is smooth, because permuted patches also remove wide patterns behind the object.
+    A cause is named if its effect lies above MATERIAL_EFFECT and its lead over the next cue above 0 against the references, the
+    effect simultaneously over the four cues, and if both lie above 0 on the confused images alone. Without the last, the cue
+    would be named that other errors suffer most without; without the references, the cue that all images depend on most. Shape
+    is named if it is also named where its removal spares more of what is smooth, because permuted patches also remove wide
+    patterns behind the object.
 
     Args:
         models: of an arm.
@@ -101,12 +105,15 @@ class _Judged:
     own_lead: TwoIntervals
 
     def name(self, first: int, side: Callable[[TwoIntervals], Interval | None]) -> str | None:
-        """Return the first cue if all its intervals lie above 0, else "mixed"; None where one is not defined."""
-        intervals = [side(both) for both in (self.effects[first], self.lead, self.own, self.own_lead)]
-        found = [interval for interval in intervals if interval is not None]
-        if len(found) < len(intervals):
+        """Return the first cue if its effect is material and its other intervals lie above 0, else "mixed".
+
+        Where an interval is not defined, return None.
+        """
+        effect, *others = (side(both) for both in (self.effects[first], self.lead, self.own, self.own_lead))
+        found = [interval for interval in others if interval is not None]
+        if effect is None or len(found) < len(others):
             return None
-        return CUES[first] if all(interval.low > 0 for interval in found) else MIXED
+        return CUES[first] if effect.low > MATERIAL_EFFECT and all(other.low > 0 for other in found) else MIXED
 
 
 def _judge(measured: Sequence[_Measured]) -> list[_Judged]:

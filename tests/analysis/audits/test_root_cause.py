@@ -212,6 +212,19 @@ def test_a_cue_of_the_pair_is_named_among_errors_that_shrink(num_seeds: int, rec
 
 
 @pytest.mark.usefixtures("numbered")
+def test_an_effect_that_is_certain_but_small_is_no_cause() -> None:
+    certain = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        found = Margins(rng.normal(-1, 1, 120), rng.normal(-1.2, 1.2, 240), 7, rng, shape_gain=0.08).find()
+        effect = next(e.effect.first for e in found.effects if e.cue == "shape")
+        certain += effect.low > 0
+        assert effect.low < root_cause.MATERIAL_EFFECT
+        assert found.cause == MIXED
+    assert certain >= 3
+
+
+@pytest.mark.usefixtures("numbered")
 def test_a_gain_that_ends_where_wide_patterns_are_spared_is_not_one_of_shape() -> None:
     rng = np.random.default_rng(0)
     made = Margins(rng.normal(-1, 1, 60), rng.normal(-1.5, 1.2, 120), 4, rng, shape_gain=0.6)
