@@ -31,9 +31,9 @@ docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	PYTHONDONTWRITEBYTECODE=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# What the pages of the documentation show exists; the commands of the tutorial run.
+# What the pages of the documentation show exists, and their commands run, but for those that need a cluster.
 docs-test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider --durations=10 tests/docs
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=40 tests/docs
 
 # A wheel and a source distribution in dist/.
 dist: $(STAMP)
@@ -62,7 +62,7 @@ demo-loop: $(STAMP)
 
 # Two workers, which take the tests file by file, in the order of tests/conftest.py.
 test: $(STAMP)
-	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile --no-loadscope-reorder -m "not long_faults and not all_models"
+	$(BIN)/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile --no-loadscope-reorder -m "not long_faults and not all_models and not all_docs"
 
 # The tests on the lowest and on the newest versions of the dependencies, each in an environment of its own, whose versions are
 # in .venv/lowest.txt and .venv/newest.txt. PYTHON=python3.13 chooses the interpreter. uv takes the lowest versions that have
@@ -75,7 +75,7 @@ test-lowest test-newest: test-%: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/$*
 	$(BIN)/uv pip sync --quiet --python $(VENV)/$*/bin/python $(VENV)/$*.txt
 	$(BIN)/uv pip install --quiet --python $(VENV)/$*/bin/python --no-deps --editable .
-	OTHER_VERSIONS=$* $(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile --no-loadscope-reorder -m "not long_faults and not all_models"
+	OTHER_VERSIONS=$* $(VENV)/$*/bin/python -m pytest -p no:cacheprovider --durations=25 -n 2 --dist loadfile --no-loadscope-reorder -m "not long_faults and not all_models and not all_docs"
 
 # The conformance suite of backbones over the architectures that `make test` leaves out.
 test-models: $(STAMP)

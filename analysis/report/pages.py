@@ -15,8 +15,8 @@ from analysis.report.image_pages.confusion_galleries import ConfusionView, arran
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
 from analysis.report.number_formats import flatten_passport, format_signed_pp, format_value, shorten
-from analysis.report.rendering import ReportFigure, embed_png, render
-from analysis.report.sentences import describe_figure, describe_search_plot, search_plot_keys
+from analysis.report.rendering import ReportFigure, embed_picture, render
+from analysis.report.sentences import describe_figure
 from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, TableRow
 from search_spaces.errors import UserInputError
@@ -72,7 +72,7 @@ def build_html(
     Args:
         findings: everything that the report shows.
         table_rows: `findings.rows` as text.
-        figures: a PNG for every key of `findings.figures`.
+        figures: a PNG or an SVG for every key of `findings.figures`.
         rounds: what the interventions that these findings asked for did, by the name of their study.
         thumbnails: of test images, from which the galleries are cut; None where the study has none.
         has_explorer: whether explore.html is in the same folder.
@@ -83,7 +83,7 @@ def build_html(
     missing = sorted(set(findings.figures) - set(figures))
     if missing:
         raise UserInputError(f"the report needs the figures {missing}, but they are missing: analyze the study again")
-    sources = {key: embed_png(figures[key]) for key in findings.figures}
+    sources = {key: embed_picture(figures[key]) for key in findings.figures}
     return _render_report(
         "report.html.j2",
         findings,
@@ -176,13 +176,10 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
     placed = {"comparison", "arm_shares", "learning_curves", "tuning_curves", "clever_hans", "root_causes", "class_f1"}
     placed |= {"rungs", "interventions", *(f"confusion_{arm.arm}" for arm in findings.arms)}
     found = findings.interventions
-    search_keys = [k for k in search_plot_keys([arm.arm for arm in findings.search]) if k in figures]
-    placed |= set(search_keys)
     placed |= {key_of_file[panel.figure] for panel in findings.panels}
     return {
         "panels": panels,
         "confusions": confusions,
-        "search_plots": [(figures[key], describe_search_plot(key)) for key in search_keys],
         "importances": _arrange_importances(findings),
         "other_figures": [figure for key, figure in sorted(figures.items()) if key not in placed],
         "settings": _arrange_settings(findings.arms),

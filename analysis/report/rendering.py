@@ -43,6 +43,11 @@ def embed_png(png: bytes) -> str:
     return _embed("png", png)
 
 
+def embed_picture(picture: bytes) -> str:
+    """Return a PNG or an SVG file as a data URI."""
+    return _embed("svg+xml", picture) if picture.startswith(b"<svg") else embed_png(picture)
+
+
 def embed_webp(picture: bytes) -> str:
     """Return a WebP file as a data URI."""
     return _embed("webp", picture)

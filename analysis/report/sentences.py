@@ -162,12 +162,6 @@ def describe_tuning(findings: Findings) -> str:
     )
 
 
-def search_plot_keys(arms: Sequence[str]) -> list[str]:
-    """Return the keys of the figures that Optuna draws, in the order in which they are shown."""
-    own = [f"{kind}_{arm}" for arm in arms for kind in ("importance", "parallel", "slice")]
-    return [*own, "search_edf", "search_timeline"]
-
-
 def describe_search_plot(key: str) -> str:
     """Return the caption of one of Optuna's plots: which trials it shows, and how to read it."""
     kind = key if key.startswith("search_") else key.partition("_")[0]

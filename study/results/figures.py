@@ -1,4 +1,4 @@
-"""The figures of the findings, as PNGs."""
+"""The figures of the findings, as PNGs and, where that is smaller, as SVG."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.report import figures as draw
 from analysis.report.audit_figures import plot_ring_audits, plot_root_causes
+from analysis.report.drawings import figure_to_svg
 from analysis.report.intervention_figures import plot_interventions
 from analysis.report.search_figures import plot_rungs, plot_tuning_curves
 from study.results.search_results import SearchResults
@@ -20,7 +21,9 @@ def draw_figures(
     records: Sequence[TrialRecord],
     interventions: InterventionFindings | None,
 ) -> dict[str, bytes]:
-    """Return every figure that there is something to draw in, as a PNG by file name.
+    """Return every figure that there is something to draw in by file name: a PNG, and an SVG beside it where that is smaller.
+
+    The colors of confusion matrices have no counterpart on a dark page, so that these are PNGs alone.
 
     Args:
         arms: findings about the arms.
@@ -51,7 +54,14 @@ def draw_figures(
         class_names = [score.class_name for score in arm.class_scores]
         figures[f"confusion_{arm.arm}.png"] = draw.plot_confusion(arm.confusion, class_names, title, arm.clusters)
     pngs = {name: draw.figure_to_png(figure) for name, figure in figures.items()}
-    return pngs | {f"{key}.png": png for key, png in search.view.draw_pngs().items()}
+    drawings = {n: figure_to_svg(figure) for n, figure in figures.items() if not n.startswith("confusion_")}
+    smaller = {svg_name(name): svg for name, svg in drawings.items() if len(svg) < len(pngs[name])}
+    return pngs | smaller
+
+
+def svg_name(name: str) -> str:
+    """Return the name of the SVG beside a PNG."""
+    return f"{name.removesuffix('.png')}.svg"
 
 
 def _collect_curves(records: Sequence[TrialRecord]) -> dict[str, list[tuple[list[int], list[float | None], str]]]:

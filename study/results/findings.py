@@ -28,7 +28,7 @@ from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compare, find_class_groups
 from study.results.earlier_findings import upgrade_findings
-from study.results.figures import draw_figures
+from study.results.figures import draw_figures, svg_name
 from study.results.heat_map_panels import draw_panels
 from study.results.intervention_effects import measure_interventions
 from study.results.optuna_plots import SEARCH_PAGE
@@ -100,7 +100,7 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
             [*_describe_deviations(study, comparison.plan), *_describe_interventions(interventions)],
             shares_matter=not spec.has_given_arms,
         ),
-        figures={name.removesuffix(".png"): name for name in sorted(pictures)},
+        figures={name.removesuffix(".png"): name for name in sorted(pictures) if name.endswith(".png")},
         passport=passport,
         basis=digest_basis(study),
         interventions=interventions,
@@ -109,8 +109,10 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
     if interventions is not None:
         study.store.write_text(paths.INTERVENTIONS_CSV, build_intervention_csv(interventions))
     write_thumbnails(study, comparison.evidence, arms, image_set)
-    for name, png in pictures.items():
-        study.store.write_bytes(f"{paths.FIGURES}/{name}", png)
+    for name, picture in pictures.items():
+        study.store.write_bytes(f"{paths.FIGURES}/{name}", picture)
+    for name in {svg_name(name) for name in findings.figures.values()} - set(pictures):
+        study.store.delete(f"{paths.FIGURES}/{name}")
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
     return findings
 

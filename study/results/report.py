@@ -9,6 +9,7 @@ from analysis.report.tables import build_markdown as build_markdown_table
 from analysis.report.tables import build_table_rows
 from study.open_study import OpenStudy
 from study.results.explorer import write_explorer
+from study.results.figures import svg_name
 from study.results.findings import load_findings
 from study.results.study_events import write_study_events
 from study.results.thumbnails import load_thumbnails
@@ -35,10 +36,17 @@ def write_report(
     rows = build_table_rows(findings.rows)
     thumbnails = load_thumbnails(study)
     pictures = {key: study.store.read_bytes(f"{paths.FIGURES}/{name}") for key, name in findings.figures.items()}
+    drawings = {
+        key: study.store.read_bytes(f"{paths.FIGURES}/{svg_name(name)}")
+        for key, name in findings.figures.items()
+        if study.store.exists(f"{paths.FIGURES}/{svg_name(name)}")
+    }
     writers: dict[ReportFormat, Callable[[], None]] = {
         ReportFormat.HTML: lambda: study.store.write_text(
             paths.REPORT_HTML,
-            build_html(findings, rows, pictures, rounds, thumbnails, has_explorer=ReportFormat.EXPLORE in formats),
+            build_html(
+                findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=ReportFormat.EXPLORE in formats
+            ),
         ),
         ReportFormat.MARKDOWN: lambda: study.store.write_text(
             paths.REPORT_MARKDOWN, build_markdown(findings, rows, rounds)

@@ -34,7 +34,6 @@ from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve, TuningPoint
 from analysis.findings.study_findings import Findings
 from analysis.heat_maps.arm_cams import ArmCam
-from analysis.report.sentences import search_plot_keys
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.comparison import compare_arms
 from trainables.seeds import numpy_generator
@@ -80,7 +79,8 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         "panel_02",
     ]
     keys += [f"confusion_{arm}" for arm in arms]
-    keys += ["rungs", *search_plot_keys(list(arms))]
+    # Earlier versions drew Optuna's plots for the report, too.
+    keys += ["rungs", "search_edf", *(f"slice_{arm}" for arm in arms)]
     return Findings(
         study="cifar10-backbones",
         created="2026-01-15T12:00:00+00:00",

@@ -35,7 +35,7 @@ def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
         return compute_crossed_bootstrap(*sides, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(comparison_rows, "compute_crossed_bootstrap", count)
-    images, labels = np.zeros((0, 8, 8, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+    images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
     analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert len(calls) == 1
     findings, comparison = load_findings(study), compare(study)
