@@ -1,5 +1,6 @@
 """Every command of the documentation that one machine can run is run on a small study; `make docs-test` prints their times."""
 
+import json
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ import torch
 import torchvision
 from PIL import Image
 
-from tests.docs.markdown import list_blocks
+from tests.docs.markdown import ROOT, list_blocks
 from tests.docs.test_pages import read_commands
 from tests.study.command_line import run_cli
 from trainables.data.sources.planted.scenes import make_planted_scenes
 
 NAMES = ("cat", "dog", "ship", "truck")
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 # Parts of commands that need more than this machine or an end, and those of other tests.
 ELSEWHERE = {
     "s3://": "an object store",
@@ -108,3 +110,15 @@ def test_commands_are_found_and_the_rest_is_named() -> None:
     everything = [shlex.join(c) for block in list_blocks("sh") for c in read_commands(block)]
     unused = [part for part in ELSEWHERE if not any(part in text for text in everything)]
     assert not unused
+
+
+@pytest.mark.all_docs
+def test_notebook_runs(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(prepared / "studies" / "mine", tmp_path / "studies" / "demo")
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert {"demo", "records", "images", "audit", "best"} <= set(names)
