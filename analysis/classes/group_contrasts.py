@@ -24,31 +24,39 @@ def compute_group_contrasts(
 
     Args:
         scores: one per class.
-        groups: names of classes by the name of their group.
+        groups: names of classes by the name of their group. Two that share classes have no contrast; the group of an
+            intervention and one of the study may.
 
     Raises:
-        UserInputError: for a group with an unknown class, and for classes in both groups of a pair.
+        UserInputError: for a group with an unknown class.
     """
     f1 = {score.class_name: score.f1.estimate for score in scores}
-    problems = list_group_problems(groups, tuple(f1))
+    problems = list_unknown_classes(groups, tuple(f1))
     if problems:
         raise UserInputError("; ".join(problems))
     found = []
     for one, other in itertools.combinations(groups, 2):
+        if set(groups[one]) & set(groups[other]):
+            continue
         contrast = _compare(one, other, [f1[c] for c in groups[one]], [f1[c] for c in groups[other]])
         if contrast is not None:
             found.append(contrast)
     return tuple(found)
 
 
-def list_group_problems(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> list[str]:
-    """Return what is wrong with groups of classes: classes that do not exist, and classes in two groups."""
-    problems = [
+def list_unknown_classes(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> list[str]:
+    """Return which groups of classes name classes that do not exist."""
+    return [
         f"the group {group!r} names the class {name!r}{nearest_name(name, class_names)}"
         for group, classes in groups.items()
         for name in classes
         if name not in class_names
     ]
+
+
+def list_group_problems(groups: Mapping[str, Sequence[str]], class_names: Sequence[str]) -> list[str]:
+    """Return what is wrong with groups of classes: classes that do not exist, and classes in two groups."""
+    problems = list_unknown_classes(groups, class_names)
     for one, other in itertools.combinations(groups, 2):
         both = set(groups[one]) & set(groups[other])
         if both:

@@ -121,4 +121,4 @@ def test_notebook_runs(prepared: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
-    assert {"demo", "records", "images", "audit", "best"} <= set(names)
+    assert {"demo", "columns", "images", "audit", "best"} <= set(names)

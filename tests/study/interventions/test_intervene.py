@@ -325,3 +325,15 @@ def test_a_run_with_names_that_it_cannot_go_on_to_is_refused_before_it_starts(
     assert outcome.status == 2
     assert all(word in " ".join(outcome.errors.split()) for word in words), outcome
     assert not (tmp_path / "parent").exists()
+
+
+def test_groups_of_the_study_may_share_classes_with_those_that_an_intervention_weighs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's own group is used by its training, so that the round has it beside that of the confused classes."""
+    train = {**SPEC["train"], "weighted_group": "mine"}
+    audits = {"num_panels": 0, "num_audit_images": 0}
+    make_parent(tmp_path, monkeypatch, train=train, analyze={**audits, "groups": {"mine": ["3", "4"], "rest": ["5"]}})
+    outcome = intervene(tmp_path, *ONLY)
+    assert outcome.status == 0, outcome
+    assert set(load_round(tmp_path).spec.analyze.groups) == {"mine", "confused"}
