@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,20 +62,31 @@ def write_pages(folder: Path, num_images: int = 1500, side: int = 16) -> None:
     (folder / "report.html").write_text(html)
     section = PageSection(title="a plot", caption="of trials", html="<p>here</p>")
     (folder / "search.html").write_text(build_search_page(findings.study, [section], [], ""))
+    write_explorer(folder / "explore.html", findings.class_names, SKILLS, thumbnails, {17: png})
+
+
+def write_explorer(
+    file: Path,
+    class_names: Sequence[str],
+    arms: Mapping[str, float],
+    thumbnails: ThumbnailSheets,
+    panels: Mapping[int, bytes],
+) -> None:
+    """Write explore.html of arms with these skills."""
     shown = ExplorerInput(
-        study=findings.study,
-        class_names=findings.class_names,
-        evidence={arm: make_evidence(arm, num_images) for arm in SKILLS},
-        records=[make_trial(number, list(SKILLS)[number % 3]) for number in range(9)],
+        study="cifar10-backbones",
+        class_names=class_names,
+        evidence={arm: make_evidence(arm, skill, thumbnails.num_test_images) for arm, skill in arms.items()},
+        records=[make_trial(number, list(arms)[number % len(arms)]) for number in range(9)],
         thumbnails=thumbnails,
-        panels={17: png},
+        panels=panels,
     )
-    (folder / "explore.html").write_text(build_explorer(shown, plotly.offline.get_plotlyjs()))
+    file.write_text(build_explorer(shown, plotly.offline.get_plotlyjs()))
 
 
-def make_evidence(arm: str, num_images: int) -> ArmEvidence:
+def make_evidence(arm: str, skill: float, num_images: int) -> ArmEvidence:
     """Return the runs of an arm with the classes of `make_predictions` and probabilities of about 0.9."""
-    drawn = make_predictions(arm, SKILLS[arm], 10, num_images)
+    drawn = make_predictions(arm, skill, 10, num_images)
     generator = np.random.default_rng(len(arm))
     predictions = [
         Predictions(

@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.browser.pages import open_browser, watch, write_pages
+from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
+from tests.browser.pages import open_browser, watch, write_explorer, write_pages
 
 PAGES = ("report.html", "explore.html")
 
@@ -144,5 +146,20 @@ def test_selected_trials_are_those_in_table_and_curves(browser: Browser, folder:
     assert [value == 1 for value in faint] == [False] * 7 + [True] * 2
     page.evaluate("document.getElementById('coordinates').emit('plotly_deselect')")
     assert len(read_column(page, "trials", "trial")) == 9
+    assert problems == []
+    page.close()
+
+
+def test_names_are_text_and_never_code(browser: Browser, tmp_path: Path) -> None:
+    hostile = '<img src=x onerror="window.hacked = true"></script><script>window.hacked = true</script>'
+    images = np.zeros((300, 8, 8, 3), dtype=np.uint8)
+    thumbnails = ThumbnailSheets.draw(images, np.arange(300), 300)
+    names = [f"{number} {hostile}" for number in range(10)]
+    write_explorer(tmp_path / "explore.html", names, {f"a {hostile}": 1.5, f"b {hostile}": 1.6}, thumbnails, {})
+    page, problems = show(browser, tmp_path / "explore.html")
+    page.eval_on_selector_all(".dt-scroll-head .dtcc-button_dropdown", "menus => menus.forEach((menu) => menu.click())")
+    page.locator("#images .thumb").first.click()
+    assert hostile in page.locator("#detail h2").inner_text()
+    assert page.evaluate("window.hacked") is None
     assert problems == []
     page.close()

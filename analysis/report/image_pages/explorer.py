@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from analysis.evidence.arm_evidence import ArmEvidence
@@ -126,7 +127,7 @@ def _arrange_arm(evidence: ArmEvidence, table: pd.DataFrame, number_of: Mapping[
     return {"name": evidence.arm, "num_seeds": len(evidence.runs), "predicted": predicted, **columns}
 
 
-def _arrange_models(evidence: ArmEvidence, has_place: Any) -> list[dict[str, Any]]:
+def _arrange_models(evidence: ArmEvidence, has_place: NDArray[np.bool_]) -> list[dict[str, Any]]:
     models = []
     for run, found in zip(evidence.runs, evidence.predictions, strict=True):
         probabilities = softmax(found.logits[has_place].astype(np.float64), axis=1)
