@@ -110,8 +110,8 @@ function openDetail(row) {
 function showImages() {
   const columns = listImageColumns();
   const rows = images.ids.map((_, row) => row);
-  const last = columns.length - 1;
-  makeTable("#images", columns, rows, "images", { order: images.arms.length ? [[last, "desc"]] : [] });
+  const loss = columns.findIndex((column) => column.title.endsWith("loss"));
+  makeTable("#images", columns, rows, "images", { order: loss < 0 ? [] : [[loss, "desc"]] });
   document.getElementById("images").addEventListener("click", (event) => {
     const button = event.target.closest(".thumb");
     if (button) openDetail(Number(button.dataset.row));
