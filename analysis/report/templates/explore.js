@@ -203,6 +203,8 @@ async function showTrials() {
 
 showImages();
 document.documentElement.dataset.ready = "images";
+// The table is painted before Plotly, a second's work, is read.
+await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 100)));
 await loadScript("plotly");
 await showTrials();
 document.documentElement.dataset.ready = "all";
