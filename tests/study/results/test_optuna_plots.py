@@ -169,7 +169,7 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
     assert markdown.count("](findings/figures/") == len(findings.figures)
     assert 'href="explore.html"' in html
     assert "All 4 images of the test split." in explorer
-    assert explorer.count("data:image/webp;base64,") == 1
+    assert explorer.count("url(data:image/webp;base64,") == 1
 
 
 def test_a_report_is_written_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_report_is_written_in_the_formats_that_are_asked_for(tmp_path: Path) -
     study.store.delete(paths.THUMBNAILS)
     assert write_report(study, formats=list(ReportFormat)[::-1]) == tuple(kind.file for kind in ReportFormat)
     explorer = study.store.read_text(paths.EXPLORE_HTML)
-    assert "data:image/webp" not in explorer
+    assert "url(data:image/webp" not in explorer
     assert "There are no thumbnails: an older version analyzed the study" in explorer
 
 
