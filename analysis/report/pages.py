@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
+from analysis.audits.root_cause import MATERIAL_EFFECT
 from analysis.classes.label_issues import MAX_ISSUES
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
@@ -189,6 +190,7 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         "interventions": found and build_intervention_tables(found),
         "stated_header": STATED_HEADER,
         "measured_header": MEASURED_HEADER,
+        "material_effect": MATERIAL_EFFECT,
     }
 
 

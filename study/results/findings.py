@@ -56,10 +56,16 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
         on_step: called with the name of each step as it begins.
 
     Raises:
-        UserInputError: if the study has not been confirmed, or its human counts do not fit the images.
+        UserInputError: if the study has not been confirmed, all runs of its confirmation diverged, or its human counts do not fit
+            the images.
     """
     on_step("comparison, confusions and clusters")
     comparison = compare(study)
+    if not comparison.evidence:
+        raise UserInputError(
+            "every run of the confirmation diverged, so that there is nothing to analyze; "
+            "run the study again with lower learning rates (search.ranges.max_lr)"
+        )
     arms, audit_note = _find_arms(study, comparison, image_set, on_step)
     interventions = measure_interventions(study, comparison.rows, image_set, on_step)
     on_step("heat maps and figures")

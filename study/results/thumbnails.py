@@ -33,6 +33,7 @@ def write_thumbnails(
     generator = numpy_generator(study.spec.seed, "thumbnails")
     chosen = choose_thumbnails(test_ids, needed, MOST_THUMBNAILS, generator)
     thumbnails = ThumbnailSheets.draw(image_set.images, chosen, len(test_ids))
+    study.store.delete(paths.THUMBNAIL_SHEETS)
     for number, sheet in enumerate(thumbnails.sheets):
         study.store.write_bytes(_place(number), sheet)
     study.store.write_text(paths.THUMBNAILS, thumbnails.describe())

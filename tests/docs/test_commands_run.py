@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchvision
 from PIL import Image
 
 from tests.docs.markdown import ROOT, list_blocks
@@ -74,9 +72,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / "photos" / name).mkdir(parents=True)
         for place in np.flatnonzero(scenes.labels == label)[:100]:
             Image.fromarray(scenes.images[place]).save(folder / "photos" / name / f"{place}.png")
-    (folder / "weights").mkdir()
-    state = torchvision.models.resnet18().state_dict()
-    torch.save(state, folder / "weights" / "resnet18.pt")
     (folder / "mine.toml").write_text(SPEC)
     labels = np.arange(200) % 4
     for name, seed in (("resnet", 0), ("vit", 1)):

@@ -1,1 +1,1 @@
-"""Pages and sections that show images of the test split."""
+"""Small images in pages: strips, thumbnails, and the pages and sections that show test images."""

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from PIL import Image
 
 from analysis.report.rendering import ReportFigure, embed_webp
 from analysis.statistics.metrics import IntArray
+from search_spaces.errors import UserInputError
 
 MAX_SIDE = 64
 # Thumbnails of one sheet, and in one row of it.
@@ -20,7 +21,7 @@ QUALITY = 85
 GAP = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ThumbnailSheets:
     """Thumbnails in the order of their sample ids: row by row, sheet by sheet.
 
@@ -67,15 +68,25 @@ class ThumbnailSheets:
         Args:
             sample_ids: of the images, all of which have a thumbnail.
             alt: alternative text.
+
+        Raises:
+            UserInputError: if an image has no thumbnail.
         """
+        missing = sorted(set(sample_ids) - set(self.sample_ids.tolist()))
+        if missing:
+            raise UserInputError(f"the images {missing} have no thumbnail: analyze the study again")
         strip = Image.new("RGB", (len(sample_ids) * (self.width + GAP) - GAP, self.height), "white")
         for place, sample_id in enumerate(sample_ids):
             number = int(np.searchsorted(self.sample_ids, sample_id))
-            sheet = _decode(self.sheets[number // SHEET_SIZE])
+            sheet = self._pictures[number // SHEET_SIZE]
             row, column = divmod(number % SHEET_SIZE, COLUMNS)
             left, top = column * self.width, row * self.height
             strip.paste(sheet.crop((left, top, left + self.width, top + self.height)), (place * (self.width + GAP), 0))
         return ReportFigure(source=embed_webp(_encode(strip)), alt=alt)
+
+    @cached_property
+    def _pictures(self) -> list[Image.Image]:
+        return [Image.open(io.BytesIO(sheet)).convert("RGB") for sheet in self.sheets]
 
 
 def choose_thumbnails(test_ids: IntArray, needed: Sequence[int], most: int, generator: np.random.Generator) -> IntArray:
@@ -109,8 +120,3 @@ def _encode(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="webp", quality=QUALITY)
     return buffer.getvalue()
-
-
-@lru_cache(maxsize=16)
-def _decode(sheet: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(sheet)).convert("RGB")

@@ -7,12 +7,12 @@ import numpy as np
 
 from analysis.images.inspection import Inspection
 from analysis.report.figures import figure_to_png
+from analysis.report.image_pages.strips import draw_strip
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.data import describe_oddity
 from analysis.report.inspection.figures import plot_interpolations, plot_ladder, plot_probe_confusion, plot_spectra
 from analysis.report.inspection.sections import InspectionSection
 from analysis.report.rendering import ReportFigure, embed_png, render
-from analysis.report.thumbnails import draw_strip
 
 # Rows of a long list on the page, those of them that are visible at once, and images of a list of thumbnails.
 MOST_ROWS, MOST_VISIBLE_ROWS = 50, 20

@@ -20,9 +20,8 @@ def test_both_sides_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (row,) = decoding_ratios.measure_decoding(tmp_path, num_images=20, num_bare=5)
     assert len(decoded) == 2 * 20, "the turn that does not count, and one repeat"
     assert 0.2 < row.median < 5
-    (row,) = decoding_ratios.measure_second_start(tmp_path, num_images=20)
+    decoding_ratios.measure_second_start(tmp_path, num_images=20)
     assert len(decoded) == 5 * 20, "the first start of each of two turns, and one before them"
-    assert row.median > 0, "20 photographs are decoded in less than the noise of a start: their number is what tells"
     photographs = sorted(tmp_path.rglob("*.jpg"))
     assert len(photographs) == 20
     with Image.open(photographs[0]) as image:

@@ -4,14 +4,18 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
 from study.results.comparison import compare
+from study.results.findings import analyze
 from study.spec.sections import GateSpec
 from tests.study.searched import confirm, simulate
 from tests.study.simulated import learning_curve
+from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
 from trainables.training.predictions import Predictions
@@ -52,3 +56,16 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
     assert row.all_runs_effect is not None
     assert row.all_runs_effect.estimate > row.effect.estimate + 0.1
     assert is_confirmed(study)
+
+
+def test_a_study_whose_runs_all_diverged_says_so(tmp_path: Path) -> None:
+    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
+
+    def diverge(record: TrialRecord, epoch: int) -> float:
+        return math.nan if epoch == 2 else learning_curve(record, epoch)
+
+    confirm(study, read_test=True, num_seeds=2, curve=diverge)
+    images, labels = np.zeros((40, 8, 8, 3), dtype=np.uint8), np.zeros(40, dtype=np.int64)
+    image_set = ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none")
+    with pytest.raises(UserInputError, match=r"every run of the confirmation diverged.*lower learning rates"):
+        analyze(study, image_set)

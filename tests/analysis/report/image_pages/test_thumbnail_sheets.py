@@ -12,6 +12,7 @@ from PIL import Image
 
 from analysis.report.image_pages import thumbnail_sheets
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets, choose_thumbnails
+from search_spaces.errors import UserInputError
 
 
 def make_images(number: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -57,3 +58,9 @@ def test_needed_images_have_a_thumbnail_when_there_are_too_many() -> None:
     assert {1000, 2999} <= set(chosen.tolist()) <= set(ids.tolist())
     assert np.all(np.diff(chosen) > 0)
     assert choose_thumbnails(ids, [1000], 2000, np.random.default_rng(0)) is ids
+
+
+def test_an_image_without_a_thumbnail_is_named() -> None:
+    sheets = ThumbnailSheets.draw(make_images(9, 8, 8), np.array([0, 2, 8]), 9)
+    with pytest.raises(UserInputError, match=r"images \[1, 3\] have no thumbnail: analyze the study again"):
+        sheets.draw_gallery((3, 2, 1), "three")
