@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserInputError
-from study.scheduling.budget_ledger import is_search_finished
+from study.scheduling.turns import is_search_finished
 from study.scheduling.warm_start import WarmStart, write_warm_start
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec

@@ -12,15 +12,17 @@ class SearchArm:
     Attributes:
         arm: name.
         num_trials: trials in the search.
-        num_completed: trials that are COMPLETE.
+        num_completed: full trials that are COMPLETE.
         num_pruned: trials that are PRUNED.
         num_failed: trials that are FAILED.
         device_seconds: used by its trials.
         share: of all device-seconds of the search.
         best_macro_f1: best last-epoch macro-F1 on the search split among trials that ran every epoch; None if none.
         best_trial_id: id of that trial; "" if none.
-        saved_device_seconds: device-seconds that the remaining epochs of its pruned trials would have used.
+        saved_device_seconds: device-seconds that the remaining epochs of its pruned trials would have used; with rungs, what
+            full trials of all configurations would have used beyond what was.
         saved_fraction: saved / (used + saved); 0 where nothing was used.
+        num_rungs: rungs that ran their schedule.
     """
 
     arm: str
@@ -34,6 +36,7 @@ class SearchArm:
     best_trial_id: str
     saved_device_seconds: float
     saved_fraction: float
+    num_rungs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def plot_rungs(scores: Sequence[RungScores]) -> Figure:
         axes.set_visible(True)
         color = ARM_COLORS[arms.index(place.arm) % len(ARM_COLORS)]
         _draw_rung(axes, place, color)
-    # Space at the lower edge for the ticks of pruned trials.
+    # Space at the lower edge for the ticks of trials without a final score.
     panels[0, 0].margins(y=0.12)
     for axes in panels[:, 0]:
         axes.set_ylabel("macro-F1 at the\nlast epoch (%)")
@@ -82,7 +82,7 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
     at_end = [100 * end for _, end in scores.completed]
     pruned = [100 * score for score in scores.stopped]
     axes.plot(at_rung, at_end, "o", color=color, markersize=5, alpha=0.8, label="completed")
-    # The y coordinate is a fraction of the axes: pruned trials have no final score.
+    # The y coordinate is a fraction of the axes: trials that were pruned or not promoted have no final score.
     axes.plot(
         pruned,
         [0.03] * len(pruned),
@@ -90,9 +90,9 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
         color=INK,
         markersize=9,
         transform=axes.get_xaxis_transform(),
-        label="pruned at this rung",
+        label="without a final score",
     )
-    counts = f"{len(at_rung)} completed, {len(pruned)} pruned"
+    counts = f"{len(at_rung)} completed, {len(pruned)} not"
     axes.set_title(literal_text(f"{scores.arm}, epoch {scores.epoch}\n{counts}"), size=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E5E5E5", linewidth=0.8)

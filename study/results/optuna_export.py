@@ -38,8 +38,8 @@ def build_optuna_study(
 ) -> optuna.Study:
     """Return an Optuna study (direction maximize) of finished search trials, in the order of their ids.
 
-    A complete trial has its last macro-F1, a pruned one its last and all intermediate values, a failed one (diverged or
-    crashed) is FAIL with its finite values. A record that is still RUNNING is left out, because Optuna would show it as
+    A complete trial has its last macro-F1, a pruned one, or a rung, its last and all intermediate values. A failed one (diverged
+    or crashed) is FAIL with its finite values. A record that is still RUNNING is left out, because Optuna would show it as
     running forever. A trial's number in Optuna may therefore differ from its id, which is its user attribute `trial_id`.
 
     Args:
@@ -166,7 +166,7 @@ def negated_value(trial: FrozenTrial) -> float:
 def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
     parameters = {p.name: p for p in space.parameters if p.name in record.config.hyperparameters}
     scores = {e.epoch: e.macro_f1 for e in record.epochs if e.macro_f1 is not None and math.isfinite(e.macro_f1)}
-    state = _STATES[record.state]
+    state = _STATES[record.search_state]
     has_value = record.state in (TrialState.COMPLETE, TrialState.PRUNED)
     try:
         trial = create_trial(
@@ -195,6 +195,10 @@ def _describe(record: TrialRecord) -> dict[str, Any]:
     }
     if record.reason:
         attributes["reason"] = record.reason
+    if record.is_rung:
+        attributes["rung_of_epochs"] = record.full_epochs
+    if record.stage == "search" and record.source_trial_id:
+        attributes["promoted_from"] = record.source_trial_id
     if record.diverged:
         attributes["note"] = DIVERGED_NOTE
     return attributes

@@ -72,9 +72,11 @@ def _find_rungs(spec: StudySpec) -> dict[str, tuple[int, ...]]:
     asha = spec.search.asha
     if not asha.enabled or spec.has_given_arms:
         return {}
+    if spec.has_rungs:
+        return {arm.name: (spec.rung_epochs(arm),) for arm in spec.arms()}
     return {
         arm.name: compute_rungs(
-            first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=asha.reduction_factor
+            first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=spec.reduction_factor
         )
         for arm in spec.arms()
     }

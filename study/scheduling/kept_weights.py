@@ -1,6 +1,6 @@
 """Which search trials keep their weights: the best of each arm, which may still be chosen."""
 
-from trainables.records.ranking import ran_every_epoch
+from trainables.records.ranking import ran_every_epoch, ran_its_schedule
 from trainables.records.record import TrialRecord
 
 
@@ -18,7 +18,12 @@ class KeptWeights:
 
     def add(self, record: TrialRecord) -> str:
         """Take a trial that ended into account; return the id of the trial whose weights are no longer needed, "" for none."""
-        if self._number is None or not ran_every_epoch(record):
+        if self._number is None:
+            return ""
+        if record.is_rung:
+            # A rung is never chosen itself.
+            return record.trial_id if ran_its_schedule(record) else ""
+        if not ran_every_epoch(record):
             return ""
         self._best = sorted([*self._best, (-(record.last_macro_f1 or 0.0), record.trial_id)])
         if len(self._best) <= self._number:

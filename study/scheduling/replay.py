@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from search_spaces.config import Value
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import EarlierTrial
@@ -78,7 +79,7 @@ def replay_search(
         full_trial_seconds: as of `SearchDirector`.
         earlier: as of `SearchDirector`.
     """
-    fixed = dict(records[0].config.fixed) if records else {}
+    fixed = _find_fixed(records[0]) if records else {}
     specs = {index: _never_stopping(spec) for index, spec in specs.items()}
     director = SearchDirector(MemoryBook(), specs[0], fixed, full_trial_seconds=full_trial_seconds, earlier=earlier)
     replayer = _Replayer(director)
@@ -87,6 +88,12 @@ def replay_search(
         if replayer.replay.difference:
             break
     return replayer.replay
+
+
+def _find_fixed(record: TrialRecord) -> dict[str, Value]:
+    """Return `TrialConfig.fixed` of the search's full trials."""
+    config = record.config if record.full_epochs is None else record.config.with_max_epochs(record.full_epochs)
+    return dict(config.fixed)
 
 
 def _never_stopping(spec: StudySpec) -> StudySpec:

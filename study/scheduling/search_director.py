@@ -1,14 +1,15 @@
-"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time."""
+"""The search: each arm has its own sampler and its own ASHA bracket or rungs, and all arms get equal device time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
-from study.scheduling.budget_ledger import DeviceTimeLedger
+from study.scheduling.budget_ledger import Length
 from study.scheduling.director import Director, Report
 from study.scheduling.kept_weights import KeptWeights
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
+from study.scheduling.turns import Turn, Turns
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -31,7 +32,7 @@ class SearchDirector(Director):
         full_trial_seconds: Mapping[str, float] | None = None,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """Rebuild samplers, brackets and device-time accounts from the search's records, in the order of their events.
+        """Rebuild samplers, brackets, promotions and device-time accounts from the records, in the order of their events.
 
         Args:
             book: the study's records.
@@ -47,24 +48,15 @@ class SearchDirector(Director):
         self._samplers = {name: make_arm_sampler(arm, spec, earlier) for name, arm in self._arms.items()}
         self._pruners = {
             name: ArmPruner(
-                first_rung=spec.first_rung(arm),
-                max_epochs=spec.max_epochs(arm),
-                reduction_factor=spec.search.asha.reduction_factor,
+                first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=spec.reduction_factor
             )
             for name, arm in self._arms.items()
-            if spec.search.asha.enabled
+            if spec.search.asha.enabled and not spec.has_rungs
         }
         self._kept = {name: KeptWeights(spec.num_kept_weights) for name in self._arms}
-        self._epoch_cost = spec.search.epoch_cost
-        if self._epoch_cost is not None:
-            full_trial_seconds = {
-                name: self._epoch_cost[name] * spec.max_epochs(arm) for name, arm in self._arms.items()
-            }
-        self._ledger = DeviceTimeLedger(
-            tuple(self._arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
-        )
+        self._turns = Turns(spec, full_trial_seconds)
         records = self.book.of_stage("search")
-        self._num_suggested = len(records)
+        self._num_started = 0
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
         self._num_ended = self._num_crashed = 0
         self._replay(records)
@@ -72,17 +64,14 @@ class SearchDirector(Director):
     def set_budget(self, spec: StudySpec) -> None:
         """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
         self._spec = spec
-        self._ledger.set_budget(spec.search.device_seconds)
+        self._turns.set_budget(spec)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
-        if self._interrupted:
-            return False
-        num_trials = self._spec.num_trials
-        return self._ledger.is_spent if num_trials is None else self._num_suggested >= num_trials
+        return not self._interrupted and self._turns.is_over
 
     @property
     def problem(self) -> str:
@@ -98,7 +87,7 @@ class SearchDirector(Director):
         )
 
     def next_trial(self) -> TrialRecord | None:
-        """Return an interrupted trial if there is one, else a new trial of the arm with the least device time.
+        """Return an interrupted trial if there is one, else a new or promoted one of the arm with the least device time.
 
         None if the budget is used up, or committed to the running trials.
         """
@@ -106,27 +95,30 @@ class SearchDirector(Director):
             return None
         if self._interrupted:
             return self.restart(self.book.get("search", self._interrupted.pop(0)))
-        num_trials = self._spec.num_trials
-        if num_trials is not None and self._num_suggested >= num_trials:
-            return None
-        # Each given configuration is trained once; the arms of a search share the device time.
-        arm = list(self._arms)[self._num_suggested] if self._spec.has_given_arms else self._ledger.choose()
-        if arm is None:
-            return None
-        index, trial_id = self._num_suggested, f"{self._num_suggested:05d}"
-        config = TrialConfig(
-            arm=arm,
-            seed=derive_seed(self._spec.seed, "search", index) % 2**31,
-            hyperparameters=self._samplers[arm].suggest(trial_id),
-            fixed=self._fixed,
-        )
-        self._start(arm, trial_id)
-        return self.start_trial(trial_id, config)
+        turn = self._turns.choose()
+        return None if turn is None else self._start_turn(turn)
+
+    def _start_turn(self, turn: Turn) -> TrialRecord:
+        index, trial_id = self._num_started, f"{self._num_started:05d}"
+        seed = derive_seed(self._spec.seed, "search", index) % 2**31
+        full_epochs = None
+        if turn.rung_id:
+            rung = self.book.get(self.stage, turn.rung_id)
+            config = rung.config.with_seed(seed).with_max_epochs(rung.full_epochs or 0)
+        else:
+            suggested = self._samplers[turn.arm].suggest(trial_id)
+            config = TrialConfig(arm=turn.arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
+            if turn.length is Length.RUNG:
+                full_epochs = config.whole("max_epochs")
+                config = config.with_max_epochs(self._spec.rung_epochs(self._arms[turn.arm]))
+        record = self.start_trial(trial_id, config, source_trial_id=turn.rung_id, full_epochs=full_epochs)
+        self._start(record)
+        return record
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet), after its cost was recorded."""
         record = super().add_epoch(record, report, stop=stop)
-        self._spend(record, record.epochs[-1])
+        self._turns.spend(record, record.epochs[-1])
         return record
 
     def on_end(self, record: TrialRecord) -> None:
@@ -149,32 +141,31 @@ class SearchDirector(Director):
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
         arm = record.config.arm
-        self._samplers[arm].report(record.trial_id, epoch, macro_f1)
+        if self._is_told(record):
+            self._samplers[arm].report(record.trial_id, epoch, macro_f1)
         may_stop = arm in self._pruners and epoch < record.config.whole("max_epochs")
         if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 
-    def _start(self, arm: str, trial_id: str) -> None:
-        if arm in self._pruners:
-            self._pruners[arm].add(trial_id)
-        self._ledger.start(arm, trial_id)
-        self._num_suggested = max(self._num_suggested, int(trial_id) + 1)
+    def _is_told(self, record: TrialRecord) -> bool:
+        """Return whether the sampler hears of a trial; of two lengths only of the rungs, whose scores can be compared."""
+        return record.is_rung or not self._spec.has_rungs
 
-    def _spend(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        """Record the cost of the trial up to `epoch`."""
-        arm, cost = record.config.arm, epoch.device_seconds
-        if self._epoch_cost is not None:
-            cost = epoch.epoch * self._epoch_cost[arm]
-        self._ledger.spend(arm, record.trial_id, cost)
+    def _start(self, record: TrialRecord) -> None:
+        if record.config.arm in self._pruners:
+            self._pruners[record.config.arm].add(record.trial_id)
+        self._turns.start(record)
+        self._num_started = max(self._num_started, int(record.trial_id) + 1)
 
     def _end(self, record: TrialRecord) -> str:
         """Report the end of a trial; return the id of the trial whose weights are not needed any more, "" for none."""
         last = record.epochs[-1].epoch if record.epochs else 0
-        self._samplers[record.config.arm].finish(
-            record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
-        )
-        self._ledger.finish(record.config.arm, record.trial_id)
+        if self._is_told(record):
+            self._samplers[record.config.arm].finish(
+                record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
+            )
+        self._turns.finish(record)
         return self._kept[record.config.arm].add(record)
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
@@ -189,12 +180,12 @@ class SearchDirector(Director):
             replay_event()
 
     def _replay_suggestion(self, record: TrialRecord) -> None:
-        arm = record.config.arm
-        self._samplers[arm].restore(record.trial_id, record.config.hyperparameters)
-        self._start(arm, record.trial_id)
+        if self._is_told(record):
+            self._samplers[record.config.arm].restore(record.trial_id, record.config.hyperparameters)
+        self._start(record)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        self._spend(record, epoch)
+        self._turns.spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
             self.decide(record, epoch.epoch, epoch.macro_f1)

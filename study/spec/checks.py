@@ -14,6 +14,9 @@ from study.spec.settings import SETTINGS, Hyperparameters
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 
+# A rung that is a complete schedule has at most a fifth of the epochs of a full trial.
+FEWEST_RUNGS_IN_FULL = 5
+
 
 def list_problems(spec: StudySpec) -> list[str]:
     """Return a message for each value that does not fit another section; an empty list for a spec that can be used."""
@@ -118,10 +121,29 @@ def _list_epoch_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
             "ASHA compares the trials of an arm after equal numbers of epochs, so max_epochs cannot vary within an arm; "
             "make it search.factor, or set search.asha.enabled = false"
         ]
+    if spec.has_rungs:
+        return list(dict.fromkeys(filter(None, (_describe_rung_problem(spec, arm) for arm in arms))))
     last, first = min((spec.max_epochs(arm), spec.first_rung(arm)) for arm in arms)
     if first > last:
         return [f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}"]
     return []
+
+
+def _describe_rung_problem(spec: StudySpec, arm: Arm) -> str:
+    """Return why the rungs of an arm, complete schedules of few epochs, save nothing; "" if they may."""
+    full, rung = spec.max_epochs(arm), spec.rung_epochs(arm)
+    longest = full // FEWEST_RUNGS_IN_FULL
+    if not longest:
+        return (
+            f'search.asha.rungs = "complete" needs max_epochs of {FEWEST_RUNGS_IN_FULL} or more, but got {full}: a rung may '
+            'have a fifth of them at most; set search.asha.rungs = "truncated", or raise max_epochs'
+        )
+    if rung > longest:
+        return (
+            f'with search.asha.rungs = "complete", search.asha.first_rung must lie in 1..{longest}, a fifth of max_epochs '
+            f"({full}), but got {rung}"
+        )
+    return ""
 
 
 def _list_tf32_problems(spec: StudySpec) -> list[str]:

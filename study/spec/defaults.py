@@ -14,7 +14,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 4
+CURRENT_VERSION = 5
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -76,6 +76,7 @@ _VERSION_1: dict[str, Any] = {
     "search.start": [],
     "search.keep_weights": "all",
     "search.asha.enabled": True,
+    "search.asha.rungs": "truncated",
     "search.asha.reduction_factor": 2.0,
     "search.asha.first_rung": 0,
     "confirm.top_k": 2,
@@ -113,8 +114,11 @@ _VERSION_3 = {**_VERSION_2, "data.aspect": "crop"}
 # may be confirmed.
 _VERSION_4 = {k: value for k, value in _VERSION_3.items() if k not in {"search.start", "search.keep_weights"}}
 
+# Since version 5, the default of `search.asha.reduction_factor` depends on the kind of rungs.
+_VERSION_5 = {k: value for k, value in _VERSION_4.items() if k != "search.asha.reduction_factor"}
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4}
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5}
 )
 
 

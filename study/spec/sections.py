@@ -161,14 +161,19 @@ class TrainSpec(Section):
 
 
 class AshaSpec(Section):
-    """[search.asha]: asynchronous successive halving; the first rung is in epochs, 0 for the peak of the learning rate.
+    """[search.asha]: asynchronous successive halving; each rung keeps the best 1 / `reduction_factor` of its trials.
 
-    With the peak at 0.3 of a trial, a reduction factor of 3 would put the second rung at 0.9, where little time is left to
-    save; 2 puts it at 0.6.
+    With `rungs = "truncated"`, a trial is stopped at a rung. The first lies at `first_rung` epochs, by default at the peak of the
+    learning rate. With the peak at 0.3 of a trial, a reduction factor of 3 would put the second rung at 0.9, where little time is
+    left to save; the default of 2 puts it at 0.6.
+    With `rungs = "complete"`, every configuration is trained once under a complete schedule of `first_rung` epochs, by default
+    a ninth of `max_epochs`. The best of them, by default one in six and at least `confirm.top_k` per arm, are trained again from
+    the pretrained weights, under a schedule of `max_epochs`. `search.num_trials` then counts configurations.
     """
 
     enabled: bool = True
-    reduction_factor: Annotated[float, Field(gt=1)] = 2.0
+    rungs: Literal["truncated", "complete"] = "truncated"
+    reduction_factor: Annotated[float, Field(gt=1)] | None = None
     first_rung: Annotated[int, Field(ge=0)] = 0
 
 

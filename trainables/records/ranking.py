@@ -6,6 +6,11 @@ from trainables.records.record import TrialRecord, TrialState
 
 
 def ran_every_epoch(record: TrialRecord) -> bool:
+    """Return whether the trial is a full one that ran its schedule to the end; a rung is none."""
+    return ran_its_schedule(record) and not record.is_rung
+
+
+def ran_its_schedule(record: TrialRecord) -> bool:
     """Return whether the trial is COMPLETE and reported a finite macro-F1 at the last epoch of its configuration."""
     return (
         record.state is TrialState.COMPLETE

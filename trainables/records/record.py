@@ -65,7 +65,9 @@ class TrialRecord(BaseModel):
         attempts: Number of attempts: 1, plus 1 for each time that the trial was started again.
         retry_causes: Error of each attempt that failed.
         confirm_macro_f1: Macro-F1 on the confirm split at the end; only in confirmation trials.
-        source_trial_id: Search trial whose configuration a confirmation trial repeats.
+        source_trial_id: Search trial whose configuration a confirmation trial repeats; of a full search trial, the rung that it
+            was promoted from.
+        full_epochs: Epochs of a full trial, if this one is a rung: a complete schedule of fewer epochs. None for all others.
         predictions: Splits whose predictions are stored in best/.
         digests: SHA-256 (hex) of the files stored in best/, by their names below the trial's folder.
         notes: Other events, such as a damaged checkpoint.
@@ -100,6 +102,7 @@ class TrialRecord(BaseModel):
     retry_causes: tuple[str, ...] = ()
     confirm_macro_f1: float | None = None
     source_trial_id: str = ""
+    full_epochs: int | None = None
     predictions: tuple[str, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -117,6 +120,16 @@ class TrialRecord(BaseModel):
         return self.epochs[-1].macro_f1 if self.epochs else None
 
     @property
+    def is_rung(self) -> bool:
+        """Whether the trial is a complete schedule of fewer epochs than those of a full trial."""
+        return self.full_epochs is not None
+
+    @property
+    def search_state(self) -> TrialState:
+        """State among the trials of a search: of a rung that ran its schedule PRUNED, because only full trials are COMPLETE."""
+        return TrialState.PRUNED if self.is_rung and self.state is TrialState.COMPLETE else self.state
+
+    @property
     def is_altered(self) -> bool:
         """Whether the configuration was changed after the study wrote it."""
         return self.config.fingerprint != self.fingerprint
@@ -129,8 +142,10 @@ class TrialRecord(BaseModel):
         """Return the text of record.json: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
         if self.last_finite_epoch is None:
-            # Left out, as is the next, so that the text of an ordinary trial is that of earlier versions.
+            # Left out, as are the next, so that the text of an ordinary trial is that of earlier versions.
             del body["last_finite_epoch"]
+        if self.full_epochs is None:
+            del body["full_epochs"]
         if not self.weights_dropped:
             del body["weights_dropped"]
         return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"

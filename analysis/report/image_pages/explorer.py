@@ -151,7 +151,7 @@ def _arrange_trials(records: Sequence[TrialRecord]) -> dict[str, Any]:
         [
             record.trial_id,
             record.config.arm,
-            record.state.value,
+            record.search_state.value,
             len(record.epochs),
             _finite(record.last_macro_f1),
             round(record.device_seconds, 1),
