@@ -90,9 +90,9 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
         color=INK,
         markersize=9,
         transform=axes.get_xaxis_transform(),
-        label="without a final score",
+        label="not continued",
     )
-    counts = f"{len(at_rung)} completed, {len(pruned)} not"
+    counts = f"{len(at_rung)} completed, {len(pruned)} not continued"
     axes.set_title(literal_text(f"{scores.arm}, epoch {scores.epoch}\n{counts}"), size=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#E5E5E5", linewidth=0.8)

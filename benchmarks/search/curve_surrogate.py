@@ -8,7 +8,7 @@ know. benchmarks/README.md has the error of the first beside that of other regre
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -70,6 +70,7 @@ class ArmSurrogate:
         quality: of the fit.
         shift: added to every predicted macro-F1.
         diverges_above: maximum learning rate above which a trial diverges.
+        complete: surrogate of the score at the end of a complete schedule, by its epochs.
     """
 
     arm: Arm
@@ -80,6 +81,7 @@ class ArmSurrogate:
     quality: Quality
     shift: float = 0.0
     diverges_above: float = np.inf
+    complete: Mapping[int, "ArmSurrogate"] = field(default_factory=dict)
 
     def diverges(self, hyperparameters: Hyperparameters) -> bool:
         """Return whether a trial of this configuration diverges."""
@@ -112,7 +114,12 @@ class CurveSurrogate:
     @classmethod
     def fit(cls, recording: Recording, regressor: RegressorKind = "gaussian_process") -> "CurveSurrogate":
         """Fit every arm of the recording; deterministic."""
-        arms = {arm.name: fit_arm(arm, recording.arms[arm.name], regressor) for arm in recording.spec.arms()}
+        arms = {}
+        for arm in recording.spec.arms():
+            complete = {
+                epochs: fit_arm(arm, curves[arm.name], regressor) for epochs, curves in recording.complete.items()
+            }
+            arms[arm.name] = replace(fit_arm(arm, recording.arms[arm.name], regressor), complete=complete)
         return cls(arms, recording.spec.search.factor)
 
     @property
@@ -143,17 +150,26 @@ class CurveSurrogate:
             curve[generator.integers(1, len(curve)) :] = np.nan
         return np.asarray(curve)
 
-    def seconds(self, arm: str) -> FloatArray:
-        """Return the (E,) device-seconds of the arm's epochs."""
-        return self._arms[arm].seconds
+    def draw_complete(self, hyperparameters: Hyperparameters, epochs: int, generator: np.random.Generator) -> float:
+        """Return the macro-F1 at the end of one noisy complete schedule of so many epochs, NaN if it diverges."""
+        surrogate = self._arms[str(hyperparameters[self.factor])]
+        if surrogate.diverges(hyperparameters):
+            return np.nan
+        short = surrogate.complete[epochs]
+        mean = np.asarray(short.predict(encode(short.arm.space, hyperparameters)[None])[0])
+        return float(np.clip(mean + short.draw_noise(mean, generator), 0.0, 1.0)[-1])
+
+    def seconds(self, arm: str, complete: int | None = None) -> FloatArray:
+        """Return the (E,) device-seconds of the arm's epochs, or those of a whole complete schedule as an array of one."""
+        surrogate = self._arms[arm]
+        return surrogate.seconds if complete is None else surrogate.complete[complete].seconds
 
     def with_gap(self, gap: float) -> "CurveSurrogate":
         """Return the surrogate whose weaker arms are shifted to a true best `gap` below the strongest arm's."""
         strongest = max(self.true_best, key=lambda name: self.true_best[name])
         target = {name: self.true_best[strongest] - gap * (name != strongest) for name in self._arms}
         shifted = {
-            name: replace(surrogate, shift=surrogate.shift + target[name] - self.true_best[name])
-            for name, surrogate in self._arms.items()
+            name: _shift(surrogate, target[name] - self.true_best[name]) for name, surrogate in self._arms.items()
         }
         return CurveSurrogate(shifted, self.factor)
 
@@ -161,6 +177,12 @@ class CurveSurrogate:
         """Return the surrogate in which every trial above a maximum learning rate diverges."""
         arms = {name: replace(surrogate, diverges_above=max_lr) for name, surrogate in self._arms.items()}
         return CurveSurrogate(arms, self.factor)
+
+
+def _shift(surrogate: ArmSurrogate, shift: float) -> ArmSurrogate:
+    """Return the surrogate with all scores shifted, those of complete schedules as well."""
+    complete = {epochs: _shift(short, shift) for epochs, short in surrogate.complete.items()}
+    return replace(surrogate, shift=surrogate.shift + shift, complete=complete)
 
 
 def fit_arm(arm: Arm, curves: Curves, regressor: RegressorKind = "gaussian_process") -> ArmSurrogate:
@@ -190,14 +212,17 @@ def predict_out_of_fold(features: FloatArray, curves: FloatArray, regressor: Reg
 
 
 def _fit(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> Regressor:
-    """Return a Gaussian process per principal component of the curves, or extra trees of whole curves."""
+    """Return a Gaussian process per principal component of the curves, or extra trees of whole curves.
+
+    The (n, E) curves may have a single epoch.
+    """
     if regressor == "extra_trees":
         forest = ExtraTreesRegressor(NUM_TREES, min_samples_leaf=MIN_LEAF, random_state=0)
         return forest.fit(features, curves)
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(features.shape[1]), (1e-1, 1e2), nu=2.5)
     kernel += WhiteKernel(0.1, (MIN_NOISE, 1e1))
     gp = GaussianProcessRegressor(kernel=kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0)
-    components = PCA(NUM_COMPONENTS, random_state=0)
+    components = PCA(min(NUM_COMPONENTS, curves.shape[1]), random_state=0)
     fitted = TransformedTargetRegressor(MultiOutputRegressor(gp), transformer=components, check_inverse=False)
     with warnings.catch_warnings():
         # A length scale at its upper bound is a hyperparameter that does not matter.

@@ -4,12 +4,14 @@
 
 Configurations are a Latin hypercube per arm (`scipy.stats.qmc`). Every finished trial is a line of WORK/curves.jsonl, so that an
 interrupted recording can be continued; in the end all lines become one parquet file, one row per trial and epoch.
+
+    python -m benchmarks.search.record_curves --complete 1 ...
+
+trains the same configurations under complete schedules of one epoch and with other seeds, into a file of their own beside it.
 """
 
 import json
 import platform
-import time
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,22 +19,32 @@ from typing import Annotated, Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 import typer
 from scipy.stats import qmc
 
 from benchmarks.parallel import run_parallel
-from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, place_in_space
+from benchmarks.search.recorded_trial import record_curve
+from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, name_complete, place_in_space
 from search_spaces.config import TrialConfig, Value
-from study.inputs.preparation import Prepared, prepare
+from study.inputs.preparation import prepare
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from trainables.seeds import derive_seed
-from trainables.training.loop import TrainingRun
 
 
-def make_configs(spec: StudySpec, fixed: dict[str, Value], num_per_arm: int) -> list[TrialConfig]:
-    """Return `num_per_arm` configurations of every arm, evenly spread over its space, arms alternating."""
+def make_configs(
+    spec: StudySpec, fixed: dict[str, Value], num_per_arm: int, complete: int | None = None
+) -> list[TrialConfig]:
+    """Return `num_per_arm` configurations of every arm, evenly spread over its space, arms alternating.
+
+    Args:
+        spec: of the study.
+        fixed: `TrialConfig.fixed` of its trials.
+        num_per_arm: how many.
+        complete: epochs of their schedules, with seeds of their own; None for those of the study.
+    """
+    fixed = fixed if complete is None else {**fixed, "max_epochs": complete}
+    purpose = () if complete is None else ("complete", complete)
     points = {}
     for arm in spec.arms():
         seed = derive_seed(spec.seed, "recording", arm.name) % 2**32
@@ -40,39 +52,13 @@ def make_configs(spec: StudySpec, fixed: dict[str, Value], num_per_arm: int) -> 
     return [
         TrialConfig(
             arm=arm.name,
-            seed=derive_seed(spec.seed, "recording", arm.name, index) % 2**31,
+            seed=derive_seed(spec.seed, "recording", arm.name, index, *purpose) % 2**31,
             hyperparameters=place_in_space(arm.space, points[arm.name][index]),
             fixed=fixed,
         )
         for index in range(num_per_arm)
         for arm in spec.arms()
     ]
-
-
-@cache
-def _prepare(spec_json: str) -> Prepared:
-    torch.set_num_threads(1)
-    return prepare(StudySpec.model_validate_json(spec_json))
-
-
-def _record_curve(config: TrialConfig, spec: StudySpec, log: Path) -> None:
-    """Train one configuration to the end, or until it diverges; log it with the CPU seconds of its one thread."""
-    prepared = _prepare(spec.model_dump_json(exclude_none=True))
-    started = time.process_time()
-    run = TrainingRun(config, prepared.data, device=torch.device("cpu"), weights=prepared.weights)
-    epochs = []
-    while not run.is_finished:
-        metrics = run.run_epoch()
-        now = time.process_time()
-        values = {name: getattr(metrics, name) for name in ("macro_f1", "train_loss", "search_loss")}
-        finite = values if metrics.is_finite else dict.fromkeys(values)
-        epochs.append({"epoch": metrics.epoch, **finite, "cpu_seconds": now - started})
-        started = now
-        if not metrics.is_finite:
-            break
-    line = json.dumps({"fingerprint": config.fingerprint, "config": config.to_dict(), "epochs": epochs})
-    with log.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
 
 
 def _read_log(log: Path) -> dict[str, dict[str, Any]]:
@@ -98,17 +84,19 @@ def main(
     spec: str = str(CURVES / "cifar10_small.toml"),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
     num_per_arm: int = 80,
+    complete: Annotated[int | None, typer.Option(help="Epochs of complete schedules, with seeds of their own.")] = None,
     work: Path = Path("studies/curves"),
     output: Path = PARQUET,
 ) -> None:
     """Train the missing configurations, then write the parquet file."""
+    output = output if complete is None else name_complete(output, complete)
     loaded, _ = load_spec(spec, overrides or [])
     prepared = prepare(loaded)
-    configs = make_configs(loaded, prepared.fixed, num_per_arm)
+    configs = make_configs(loaded, prepared.fixed, num_per_arm, complete)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
     missing = [config for config in configs if config.fingerprint not in _read_log(log)]
-    run_parallel(_record_curve, ((config, loaded, log) for config in missing))
+    run_parallel(record_curve, ((config, loaded, log) for config in missing))
     done = _read_log(log)
     made = {
         "spec": Path(spec).read_text(encoding="utf-8"),
@@ -116,6 +104,7 @@ def main(
         "weights": prepared.fixed["weights"],
         "torch": version("torch"),
         "machine": platform.processor() or platform.machine(),
+        "complete": complete,
     }
     write_parquet([done[c.fingerprint] for c in configs], made, output)
     print(f"{output}: {len(configs)} trials, {output.stat().st_size / 1e3:.0f} kB")

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,18 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A file of recorded curves: the spec of their trainings, and the curves of every arm."""
+    """A file of recorded curves, and the files of complete schedules beside it.
+
+    Attributes:
+        spec: of the trainings.
+        arms: curves of every arm.
+        complete: for the epochs of each recorded complete schedule, the last scores of every arm's same configurations, which
+            were trained with other seeds.
+    """
 
     spec: StudySpec
     arms: Mapping[str, Curves]
+    complete: Mapping[int, Mapping[str, Curves]] = field(default_factory=dict)
 
 
 def load_curves(path: Path = PARQUET) -> Recording:
@@ -59,7 +67,24 @@ def load_curves(path: Path = PARQUET) -> Recording:
     frame = table.to_pandas()
     names = spec.search_space().names
     arms = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
-    return Recording(spec=spec, arms=arms)
+    complete = {}
+    for file in sorted(path.parent.glob(name_complete(path, "*").name)):
+        epochs = json.loads(pq.read_table(file).schema.metadata[MADE])["complete"]
+        frame = pq.read_table(file).to_pandas()
+        found = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
+        complete[epochs] = {name: _take_end(curves) for name, curves in found.items()}
+    return Recording(spec=spec, arms=arms, complete=complete)
+
+
+def name_complete(path: Path, epochs: int | str) -> Path:
+    """Return the file of complete schedules of `epochs` beside a file of curves."""
+    return path.with_name(f"{path.stem}_complete_{epochs}.parquet")
+
+
+def _take_end(curves: Curves) -> Curves:
+    """Return the score at the end of every schedule, and its seconds, as curves of one point."""
+    seconds = np.nansum(curves.cpu_seconds, axis=1, keepdims=True)
+    return Curves(hyperparameters=curves.hyperparameters, macro_f1=curves.macro_f1[:, -1:], cpu_seconds=seconds)
 
 
 def _curves_of(frame: pd.DataFrame, names: tuple[str, ...]) -> Curves:

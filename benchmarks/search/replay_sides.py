@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -41,6 +41,7 @@ class Setting:
         defaults_version: of the spec; version 1 reports a diverged trial to the sampler at its last epoch.
         has_portfolio: whether each arm first tries the published recipes of `search_spaces.portfolios`.
         prior: (parameter, center, width) of each prior.
+        rungs, reduction_factor: as in [search.asha].
     """
 
     side: Literal["ours", "stock"]
@@ -50,6 +51,8 @@ class Setting:
     defaults_version: int = CURRENT_VERSION
     has_portfolio: bool = False
     prior: tuple[tuple[str, float, float], ...] = ()
+    rungs: Literal["truncated", "complete"] = "truncated"
+    reduction_factor: float | None = None
 
     @property
     def label(self) -> str:
@@ -60,7 +63,10 @@ class Setting:
         earlier = "" if self.defaults_version == CURRENT_VERSION else ", divergence reported at its last epoch"
         start = "" if self.has_portfolio else ", no portfolio"
         prior = ", prior" if self.prior else ""
-        return f"{self.sampler}, {self.allocation}, {'ASHA' if self.asha else 'no ASHA'}{start}{prior}{earlier}"
+        factor = f" 1/{self.reduction_factor:g}" if self.reduction_factor else ""
+        rungs = f", complete rungs{factor}" if self.rungs == "complete" else factor
+        asha = f"ASHA{rungs}" if self.asha else "no ASHA"
+        return f"{self.sampler}, {self.allocation}, {asha}{start}{prior}{earlier}"
 
 
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
@@ -102,10 +108,15 @@ class OurSide:
     def next_trial(self) -> Started | None:
         """Return the director's next trial."""
         record = self._director.next_trial()
-        return record and Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
+        if record is None:
+            return None
+        complete = record.config.whole("max_epochs") if record.is_rung else None
+        return Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters, complete=complete)
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
-        """Report one epoch to the director, in the form that a trial's actor sends."""
+        """Report one epoch to the director, in the form that a trial's actor sends; a rung reports once, at its end."""
+        record = self.book.get("search", trial_id)
+        epoch = record.config.whole("max_epochs") if record.is_rung else epoch
         return self._director.on_report(trial_id, make_report(epoch, macro_f1, device_seconds, num_classes=0))
 
     def choose(self) -> Hyperparameters | None:
@@ -207,8 +218,16 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     search |= {} if setting.has_portfolio else {"start": []}
     search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
-        search |= {"sampler": setting.sampler, "asha": {**search["asha"], "enabled": setting.asha}}
+        search |= {"sampler": setting.sampler, "asha": _make_asha(search["asha"], setting)}
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
+
+
+def _make_asha(recorded: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    """Return [search.asha] of a setting; rungs that are complete schedules have lengths and factors of their own."""
+    found = {**recorded, "enabled": setting.asha, "rungs": setting.rungs, "reduction_factor": setting.reduction_factor}
+    if setting.rungs == "complete":
+        found["first_rung"] = 0
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, budget_seconds: float) -> Side:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import FloatArray, Hyperparameters
 from trainables.seeds import numpy_generator
@@ -16,10 +18,11 @@ from trainables.seeds import numpy_generator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A trial that a side starts."""
+    """A trial that a side starts; `complete` is the epochs of a rung that is a complete schedule, None for a full trial."""
 
     trial_id: str
     hyperparameters: Hyperparameters
+    complete: int | None = None
 
 
 class Side(Protocol):
@@ -69,7 +72,10 @@ class _Clock:
     def start(self, trial: Started) -> None:
         """Put a trial on a free worker; its noise depends on the study's seed and its number only."""
         generator = numpy_generator(self.seed, "replay noise", self.num_started)
-        curve = self.landscape.draw_curve(trial.hyperparameters, generator)
+        if trial.complete is None:
+            curve = self.landscape.draw_curve(trial.hyperparameters, generator)
+        else:
+            curve = np.array([self.landscape.draw_complete(trial.hyperparameters, trial.complete, generator)])
         self._push(self.num_started, 1, trial, curve)
         self.num_started += 1
         self.num_peak_running = max(self.num_peak_running, len(self.queue))
@@ -77,15 +83,18 @@ class _Clock:
     def step(self, side: Side) -> None:
         """Advance the clock to the next report."""
         self.now, order, epoch, trial, curve = heapq.heappop(self.queue)
-        arm = str(trial.hyperparameters[self.landscape.factor])
-        seconds = float(self.landscape.seconds(arm)[epoch - 1])
-        self.spent[arm] += seconds
+        seconds = self._cost(trial, epoch)
+        self.spent[str(trial.hyperparameters[self.landscape.factor])] += seconds
         if side.on_report(trial.trial_id, epoch, float(curve[epoch - 1]), seconds):
             self._push(order, epoch + 1, trial, curve)
 
     def _push(self, order: int, epoch: int, trial: Started, curve: FloatArray) -> None:
-        seconds = float(self.landscape.seconds(str(trial.hyperparameters[self.landscape.factor]))[epoch - 1])
-        heapq.heappush(self.queue, (self.now + seconds, order, epoch, trial, curve))
+        heapq.heappush(self.queue, (self.now + self._cost(trial, epoch), order, epoch, trial, curve))
+
+    def _cost(self, trial: Started, epoch: int) -> float:
+        """Return the device-seconds of a trial's report: of an epoch, or of a whole rung, which reports once."""
+        arm = str(trial.hyperparameters[self.landscape.factor])
+        return float(self.landscape.seconds(arm, trial.complete)[epoch - 1])
 
 
 def simulate(side: Side, landscape: CurveSurrogate, *, num_workers: int, seed: int) -> Outcome:

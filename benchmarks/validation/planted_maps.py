@@ -83,8 +83,8 @@ class ForeignMaps(nn.Module):
 
     def __init__(self, network: nn.Module, mapped: nn.Module) -> None:
         super().__init__()
-        # Only the modules of `mapped` are found, under their own names.
-        self._networks = [network, mapped]
+        # Only the modules of `mapped` are found, under their own names. Nobody else sets the mode of `network`.
+        self._networks = [network.eval(), mapped]
         for name, module in mapped.named_children():
             self.add_module(name, module)
 

@@ -184,4 +184,4 @@ def test_plot_has_a_panel_per_rung_and_arm_with_its_points_and_stops() -> None:
     assert list(completed.get_xdata()) == pytest.approx([30, 35, 40, 45])
     assert list(completed.get_ydata()) == pytest.approx([70, 60, 80, 75])
     assert list(stopped.get_xdata()) == pytest.approx([20, 25])
-    assert "4 completed, 2 pruned" in panel.get_title()
+    assert "4 completed, 2 not continued" in panel.get_title()
