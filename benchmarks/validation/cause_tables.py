@@ -20,7 +20,7 @@ from benchmarks.validation.worlds import WorldCache
 
 # Worlds for each null, planted worlds for each cue and for a common background, worlds for each cue with other pairs of the same
 # cue, and single models for each cue and each null: of the sample, and whole.
-COUNTS = {False: (10, 4, 1, 1), True: (30, 8, 3, 5)}
+COUNTS = {False: (10, 4, 1, 1), True: (20, 8, 3, 3)}
 FEWEST_NULLS, FEWEST_PLANTED, SHARE_NAMED = 60, 20, 0.7
 
 Outcomes = Sequence[CauseOutcome]

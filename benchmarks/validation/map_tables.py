@@ -10,7 +10,7 @@ from benchmarks.validation.planted_maps import MapOutcome, MapWorld, WorldOutcom
 from benchmarks.validation.worlds import WorldCache
 
 SAMPLE_WORLDS = 20
-WHOLE_WORLDS = 60
+WHOLE_WORLDS = 24
 FEWEST_NULLS = 20
 # Networks of lower accuracy do not count as reading the cue.
 MIN_ACCURACY = 0.9
