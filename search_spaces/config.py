@@ -119,12 +119,6 @@ class TrialConfig:
         """Return the same configuration under another seed."""
         return replace(self, seed=seed)
 
-    def with_max_epochs(self, max_epochs: int) -> "TrialConfig":
-        """Return the same configuration with a schedule of `max_epochs`."""
-        if "max_epochs" in self.hyperparameters:
-            return replace(self, hyperparameters={**self.hyperparameters, "max_epochs": max_epochs})
-        return replace(self, fixed={**self.fixed, "max_epochs": max_epochs})
-
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as nested plain dicts."""
         return {

@@ -6,7 +6,9 @@ left is promoted: its full trial starts from the pretrained weights under anothe
 of the rungs so far. With a sampler that improves, that would be every other new configuration, and not one in six.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from search_spaces.config import TrialConfig
 
 
 @dataclass(slots=True)
@@ -66,3 +68,10 @@ class ArmPromotions:
     def _rank(self) -> list[str]:
         """Return the ids of the rungs with a score, the best first; ties go to the smallest id."""
         return sorted(self.scores, key=lambda trial_id: (-self.scores[trial_id], trial_id))
+
+
+def with_max_epochs(config: TrialConfig, max_epochs: int) -> TrialConfig:
+    """Return the same configuration with a schedule of `max_epochs`."""
+    if "max_epochs" in config.hyperparameters:
+        return replace(config, hyperparameters={**config.hyperparameters, "max_epochs": max_epochs})
+    return replace(config, fixed={**config.fixed, "max_epochs": max_epochs})

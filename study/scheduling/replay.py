@@ -10,6 +10,7 @@ from functools import partial
 
 from search_spaces.config import Value
 from study.scheduling.director import Report
+from study.scheduling.promotion import with_max_epochs
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
@@ -92,7 +93,7 @@ def replay_search(
 
 def _find_fixed(record: TrialRecord) -> dict[str, Value]:
     """Return `TrialConfig.fixed` of the search's full trials."""
-    config = record.config if record.full_epochs is None else record.config.with_max_epochs(record.full_epochs)
+    config = record.config if record.full_epochs is None else with_max_epochs(record.config, record.full_epochs)
     return dict(config.fixed)
 
 

@@ -7,6 +7,7 @@ from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import Length
 from study.scheduling.director import Director, Report
 from study.scheduling.kept_weights import KeptWeights
+from study.scheduling.promotion import with_max_epochs
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.turns import Turn, Turns
@@ -104,13 +105,14 @@ class SearchDirector(Director):
         full_epochs = None
         if turn.rung_id:
             rung = self.book.get(self.stage, turn.rung_id)
-            config = rung.config.with_seed(seed).with_max_epochs(rung.full_epochs or 0)
+            assert rung.full_epochs is not None
+            config = with_max_epochs(rung.config.with_seed(seed), rung.full_epochs)
         else:
             suggested = self._samplers[turn.arm].suggest(trial_id)
             config = TrialConfig(arm=turn.arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
             if turn.length is Length.RUNG:
                 full_epochs = config.whole("max_epochs")
-                config = config.with_max_epochs(self._spec.rung_epochs(self._arms[turn.arm]))
+                config = with_max_epochs(config, self._spec.rung_epochs(self._arms[turn.arm]))
         record = self.start_trial(trial_id, config, source_trial_id=turn.rung_id, full_epochs=full_epochs)
         self._start(record)
         return record

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.scheduling.promotion import ArmPromotions
+from study.scheduling.promotion import ArmPromotions, with_max_epochs
 from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.turns import is_search_finished
@@ -77,7 +77,7 @@ def test_rungs_are_short_complete_trials_and_the_best_are_trained_anew(num_worke
     assert {r.state for r in rungs.values()} == {TrialState.COMPLETE, TrialState.FAILED}
     for record in full:
         rung = rungs[record.source_trial_id]
-        assert record.config.with_seed(rung.config.seed) == rung.config.with_max_epochs(9)
+        assert record.config.with_seed(rung.config.seed) == with_max_epochs(rung.config, 9)
         assert record.config.seed != rung.config.seed
     for arm in FULL:
         ended = [r for r in rungs.values() if r.config.arm == arm]
