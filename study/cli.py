@@ -242,8 +242,12 @@ def analyze(
     human_counts: options.HumanCountsOption = None,
     group: options.GroupOption = None,
     to: options.ForensicsFolderOption = None,
+    address: options.AnalysisAddressOption = None,
+    _local: options.LocalOption = False,
 ) -> None:
     """Compute the findings of a confirmed study: confusion matrix, class clusters and scores, audits, Grad-CAM panels.
+
+    An analysis that was interrupted goes on with the audits that are left.
 
     With --predictions, analyze the predictions of models trained elsewhere.
     """
@@ -252,8 +256,8 @@ def analyze(
     if study is not None:
         from study import commands
 
-        options.refuse_unused_options(context, "analyze STUDY", {"study", "storage"})
-        commands.analyze(open_study(study, storage), console)
+        options.refuse_unused_options(context, "analyze STUDY", {"study", "storage", "address", "_local"})
+        commands.analyze(open_study(study, storage), console, address or options.THIS_PROCESS)
         return
     from study import external_commands
 

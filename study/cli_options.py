@@ -116,6 +116,10 @@ WarmStartOption = Annotated[
 ProfileOption = Annotated[bool, Option("--profile", help="Record how much time each part of an epoch takes.")]
 _ADDRESS_HELP = "Address of a running Ray cluster, or 'auto'. Default, and 'local': Ray is started on this machine."
 AddressOption = Annotated[Text, Option(envvar="RAY_ADDRESS", help=_ADDRESS_HELP, callback=_choose_address)]
+_ANALYSIS_ADDRESS_HELP = "Cluster whose devices compute the audits and heat maps. Default: this process."
+AnalysisAddressOption = Annotated[
+    Text, Option("--address", envvar="RAY_ADDRESS", help=_ANALYSIS_ADDRESS_HELP, callback=_choose_address)
+]
 _LOCAL_HELP = "Run in this process, without Ray: one trial at a time, for a debugger, a notebook, or a machine alone."
 # Eager: parsed before --address, in whose place it stands.
 LocalOption = Annotated[bool, Option("--local", help=_LOCAL_HELP, is_eager=True)]

@@ -15,8 +15,9 @@ from analysis.report.arm_tables import build_arm_rich_table
 from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
 from analysis.report.side_metric_tables import format_side_line
 from analysis.report.tables import build_rich_table, format_row
-from study.cluster.connection import Cluster, check_cluster, connect_cluster, count_devices
+from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
+from study.cluster.workers import Workers, make_workers
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed
@@ -213,7 +214,7 @@ def drive(
             return []
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
-    return _conclude(opened, _analyze(opened, prepared, console), prepared, console)
+    return _conclude(opened, _analyze(opened, prepared, driver.workers, console), prepared, console)
 
 
 def _conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console: Console) -> list[str]:
@@ -247,7 +248,7 @@ def _write_report(opened: OpenStudy, console: Console, formats: Collection[Repor
         _print_line(f"{opened.store.root}/{name}", console)
 
 
-def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Findings:
+def _analyze(opened: OpenStudy, prepared: Prepared, workers: Workers, console: Console) -> Findings:
     """Compute the findings, which takes minutes, and print each step as it begins."""
     with console.status("analysis") as status:
 
@@ -256,7 +257,7 @@ def _analyze(opened: OpenStudy, prepared: Prepared, console: Console) -> Finding
             if not console.is_terminal:
                 _print_line(f"analysis: {step}", console)
 
-        return compute_findings(opened, prepared.image_set, say)
+        return compute_findings(opened, prepared.image_set, workers, say)
 
 
 def replay(store: Store, console: Console) -> bool:
@@ -313,10 +314,12 @@ def print_comparison(
     ]
 
 
-def analyze(store: Store, console: Console) -> None:
-    """Compute and write the findings of a confirmed study."""
+def analyze(store: Store, console: Console, address: str = THIS_PROCESS) -> None:
+    """Compute and write the findings of a confirmed study, on the devices of a cluster or in this process."""
     with _open_to_drive(store, console) as opened:
-        findings = _analyze(opened, prepare_again(opened), console)
+        prepared = prepare_again(opened)
+        with connect_cluster(address) as cluster:
+            findings = _analyze(opened, prepared, make_workers(cluster, opened.spec, prepared.data), console)
         counts = f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures"
         _print_line(f"{counts} in {opened.store.root}/findings", console)
 

@@ -51,7 +51,7 @@ class Driver:
             space=study.spec.search_space().parameters,
             profile=study.spec.resources.profile,
         )
-        self._workers = make_workers(cluster, study.spec, prepared.data)
+        self.workers = make_workers(cluster, study.spec, prepared.data)
 
     def search(self) -> None:
         """Run the search to its end; raise StudyInterrupted if it stops before."""
@@ -103,7 +103,7 @@ class Driver:
                 for run in planned_runs(study.book, winners[arm], plan.seeds[:look], diverged_runs=diverged_runs)
             ]
             self._on_change(study, "test")
-            read_test_split(study.book, plan, runs, self._workers, spec)
+            read_test_split(study.book, plan, runs, self.workers, spec)
         return plan
 
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
@@ -122,7 +122,7 @@ class Driver:
             on_change=lambda: self._on_change(self.study, stage),
         )
         if not director.is_exhausted:
-            self._workers.run_trials(director, run)
+            self.workers.run_trials(director, run)
         if director.problem:
             raise StudyInterrupted(
                 f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "

@@ -21,7 +21,7 @@ RHOS = (0.5, 0.8, 1.0)
 FEWEST_CONTROLS = 30
 # Worlds in the sample and in the whole: controls, and worlds of each shortcut, rho and extent.
 SAMPLE_WORLDS = (12, 1)
-WHOLE_WORLDS = (32, 3)
+WHOLE_WORLDS = (32, 2)
 # Whether objects reach the ring, and whether the audit is given their masks.
 SETTINGS = tuple(itertools.product((True, False), (False, True)))
 EXTENTS = {False: "all classes", True: "one class"}

@@ -195,7 +195,7 @@ def _load_lazily(study: OpenStudy, evidence: ArmEvidence, num_classes: int) -> C
 
     def compute(images: Images) -> FloatArray:
         if not loaded:
-            loaded.append(make_logits(study, evidence.runs, num_classes))
+            loaded.append(make_logits(study.store, evidence.runs, num_classes))
         return loaded[0](images)
 
     return compute
@@ -222,7 +222,7 @@ def _audit(
     if len(names) < 3 or not explained:
         return audits
     on_step(f"{evidence.arm}: root causes on the images that choose")
-    return replace(audits, root_causes=find_causes(study, evidence, image_set, explained))
+    return replace(audits, root_causes=find_causes(study.store, evidence, image_set, explained, seed=study.spec.seed))
 
 
 def _make_diagnosis(

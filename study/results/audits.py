@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
 from analysis.audits.cues import MIN_SIDE, describe_small_images
@@ -14,15 +16,19 @@ from analysis.audits.swap_effects import AuditImages
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.arm_findings import ArmAudits, ArmConfusions
 from analysis.findings.class_findings import Materiality
-from analysis.findings.forensic_findings import CamAdmission, RootCause
+from analysis.findings.forensic_findings import RootCause
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
+from study.cluster.workers import Task, Workers
 from study.open_study import OpenStudy
+from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.confirmed_models import has_network, load_cam_models, make_logits
 from trainables.data.images import ImageSet
+from trainables.records.store import Store
 from trainables.seeds import numpy_generator
+from trainables.training.loop import TrialData
 
 # The strongest confused pairs, whose pulls and causes are measured.
 MAX_PAIRS = 6
@@ -46,6 +52,8 @@ def audit_arms(
     confusions: Mapping[str, ArmConfusions],
     evidence: Mapping[str, ArmEvidence],
     image_set: ImageSet,
+    workers: Workers,
+    parts: AuditParts,
     on_step: Callable[[str], None],
 ) -> tuple[dict[str, AuditedArm], str]:
     """Return the audits by arm, and why there are none or why no root cause is tested; "" where all were made.
@@ -55,6 +63,8 @@ def audit_arms(
         confusions: by arm; the strongest confused pairs and material cells get pulls and causes.
         evidence: by arm; the first of its runs is that of the exported model.
         image_set: of the study; the audits use images of the test split.
+        workers: with the data of the study; each step of an arm is a task.
+        parts: outcomes of the steps that are finished, so that an analysis that was interrupted goes on.
         on_step: called with the name of each step as it begins.
     """
     no_audits = dict.fromkeys(confusions, AuditedArm())
@@ -62,19 +72,16 @@ def audit_arms(
         return no_audits, "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
     first = next(iter(evidence.values())).predictions[0]
     ids = choose_audit_images(first.sample_ids, first.labels, study.spec.analyze.num_audit_images, study.spec.seed)
-    audit_images = AuditImages(
-        images=image_set.images[ids],
-        labels=image_set.labels[ids],
-        class_names=image_set.class_names,
-        masks=None if image_set.masks is None else image_set.masks[ids],
-    )
+    plans = [_plan_arm(study, found, evidence[arm], image_set, ids) for arm, found in confusions.items()]
+    steps = [step for arm in plans for step in arm]
     try:
-        audited = {
-            arm: _audit_arm(study, found, evidence[arm], image_set, audit_images, on_step)
-            for arm, found in confusions.items()
-        }
+        outcomes = _run_steps(study, steps, workers, parts, on_step)
     except UserInputError as error:
         return no_audits, f"The Clever Hans audit could not be made: {error}."
+    audited = {}
+    for arm, planned in zip(confusions, plans, strict=True):
+        found, outcomes = outcomes[: len(planned)], outcomes[len(planned) :]
+        audited[arm] = _join(found)
     height, width = image_set.images.shape[1:3]
     is_small = min(height, width) < MIN_SIDE
     return audited, f"No root cause is tested: {describe_small_images(height, width)}." if is_small else ""
@@ -102,52 +109,144 @@ def rank_confusions(confusions: ArmConfusions) -> tuple[tuple[str, str], ...]:
     return tuple(cell for pair in sorted(cells, key=lambda pair: -strengths[pair]) for cell in cells[pair])
 
 
-def _audit_arm(
-    study: OpenStudy,
-    confusions: ArmConfusions,
-    evidence: ArmEvidence,
-    image_set: ImageSet,
-    audit_images: AuditImages,
-    on_step: Callable[[str], None],
-) -> AuditedArm:
-    step = f"{evidence.arm}, {len(audit_images.labels)} images:"
-    compute_logits = make_logits(study, evidence.runs, len(audit_images.class_names))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStep:
+    """One step of the audit of an arm: what a task needs beside the data of the study.
+
+    Attributes:
+        name: names the step in the live view.
+        kind: what is computed.
+        study_uri: where the weights are.
+        evidence: of the arm.
+        ids: sample ids of the audited images.
+        cells: (true, predicted) of the confusion matrix, to explain.
+        masks: of all images; None without.
+        seed: of the study.
+    """
+
+    name: str
+    kind: StepKind
+    study_uri: str
+    evidence: ArmEvidence
+    ids: IntArray
+    cells: Sequence[tuple[int, int]]
+    masks: NDArray[np.bool_] | None
+    seed: int
+
+
+def _plan_arm(
+    study: OpenStudy, confusions: ArmConfusions, evidence: ArmEvidence, image_set: ImageSet, ids: IntArray
+) -> list[AuditStep]:
+    """Return the steps of an arm's audit."""
+    index = {name: i for i, name in enumerate(image_set.class_names)}
+    cells = [(index[true], index[predicted]) for true, predicted in rank_confusions(confusions)]
+    strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
+    has_pairs = image_set.num_classes > 2
+    pulled = [cell for cell in cells if has_pairs and frozenset(cell) in strongest]
+    names = {
+        StepKind.CAUSES: f"root causes of {len(strongest)} confused pairs",
+        StepKind.SWAPS: "ring, color and frequency audits",
+        StepKind.CAMS: "validity tests of the heat maps",
+    }
+    wanted = {StepKind.CAUSES: has_pairs, StepKind.SWAPS: True, StepKind.CAMS: has_network(evidence.runs[0])}
+    return [
+        AuditStep(
+            name=f"{evidence.arm}, {len(ids)} images: {names[kind]}",
+            kind=kind,
+            study_uri=study.store.root,
+            evidence=evidence,
+            ids=ids,
+            cells=pulled,
+            masks=image_set.masks,
+            seed=study.spec.seed,
+        )
+        for kind in StepKind
+        if wanted[kind]
+    ]
+
+
+def _run_steps(
+    study: OpenStudy, steps: Sequence[AuditStep], workers: Workers, parts: AuditParts, on_step: Callable[[str], None]
+) -> list[AuditPart]:
+    """Return the outcome of each step: those that are stored, and the others from the workers, which are stored as they come."""
+    outcomes = {step.name: found for step in steps if (found := parts.read(step.evidence.arm, step.kind)) is not None}
+    missing = [step for step in steps if step.name not in outcomes]
+    tasks = []
+    for step in missing:
+        cpu, gpu = (study.spec.resources.of_arm(kind, step.evidence.arm) for kind in ("cpu", "gpu"))
+        tasks.append(Task(arguments=(step,), cpu=cpu, gpu=gpu))
+    results = workers.run_tasks(run_step, tasks)
+    for step in missing:
+        on_step(step.name)
+        outcomes[step.name] = next(results)
+        parts.write(step.evidence.arm, step.kind, outcomes[step.name])
+    for step in steps:
+        if outcomes[step.name].problem:
+            raise UserInputError(outcomes[step.name].problem)
+    return [outcomes[step.name] for step in steps]
+
+
+def _join(parts: Sequence[AuditPart]) -> AuditedArm:
+    """Return the audits of an arm from the outcomes of its steps."""
+    swaps = next(part for part in parts if part.audits is not None and part.exported is not None)
+    assert swaps.audits is not None
+    assert swaps.exported is not None
+    causes = tuple(cause for part in parts for cause in part.causes)
+    admission = next((part.admission for part in parts if part.admission is not None), None)
+    audits = ArmAudits(**vars(swaps.audits), root_causes=causes, cam_admission=admission)
+    return AuditedArm(audits=audits, exported=swaps.exported)
+
+
+def run_step(step: AuditStep, *, data: TrialData) -> AuditPart:
+    """Return the outcome of one step of an arm's audit; what a user can act on is returned as its problem."""
+    try:
+        return _STEPS[step.kind](step, data)
+    except UserInputError as error:
+        return AuditPart(problem=str(error))
+
+
+def _find_causes(step: AuditStep, data: TrialData) -> AuditPart:
+    image_set = ImageSet(
+        images=data.images, labels=data.labels, class_names=data.class_names, source="", masks=step.masks
+    )
+    return AuditPart(causes=find_causes(Store(step.study_uri), step.evidence, image_set, step.cells, seed=step.seed))
+
+
+def _audit_swaps(step: AuditStep, data: TrialData) -> AuditPart:
+    compute_logits = make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names))
 
     def classify(images: Images) -> IntArray:
         return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
 
-    index = {name: i for i, name in enumerate(audit_images.class_names)}
-    cells = [(index[true], index[predicted]) for true, predicted in rank_confusions(confusions)]
-    strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
-    pulled: list[tuple[int, int]] = []
-    causes: tuple[RootCause, ...] = ()
-    if len(audit_images.class_names) > 2:
-        pulled = [cell for cell in cells if frozenset(cell) in strongest]
-        on_step(f"{step} root causes of {len(strongest)} confused pairs")
-        causes = find_causes(study, evidence, image_set, pulled)
-    on_step(f"{step} ring, color and frequency audits")
-    measured = measure_swaps(classify, audit_images, pulled, seed=study.spec.seed)
-    on_step(f"{step} validity tests of the heat maps")
-    cam_admission = _admit_cams(study, evidence, audit_images)
-    return AuditedArm(
-        audits=ArmAudits(**vars(judge_swaps(measured)), root_causes=causes, cam_admission=cam_admission),
-        exported=judge_swaps(measured.take_first()),
+    measured = measure_swaps(classify, _take_images(step, data), step.cells, seed=step.seed)
+    return AuditPart(audits=judge_swaps(measured), exported=judge_swaps(measured.take_first()))
+
+
+def _admit_cams(step: AuditStep, data: TrialData) -> AuditPart:
+    """Return whether the arm's heat maps are evidence; nothing where its images are too small for any."""
+    models = load_cam_models(Store(step.study_uri), step.evidence.runs, len(data.class_names))
+    try:
+        return AuditPart(admission=admit_cams(models, _take_images(step, data), seed=step.seed))
+    except NoCamLayerError:
+        return AuditPart()
+
+
+_STEPS: Mapping[StepKind, Callable[[AuditStep, TrialData], AuditPart]] = MappingProxyType(
+    {StepKind.CAUSES: _find_causes, StepKind.SWAPS: _audit_swaps, StepKind.CAMS: _admit_cams}
+)
+
+
+def _take_images(step: AuditStep, data: TrialData) -> AuditImages:
+    return AuditImages(
+        images=data.images[step.ids],
+        labels=data.labels[step.ids],
+        class_names=data.class_names,
+        masks=None if step.masks is None else step.masks[step.ids],
     )
 
 
-def _admit_cams(study: OpenStudy, evidence: ArmEvidence, audit_images: AuditImages) -> CamAdmission | None:
-    """Return whether the arm's heat maps are evidence; None where its images are too small for any, or it has no network."""
-    if not has_network(evidence.runs[0]):
-        return None
-    models = load_cam_models(study, evidence.runs, len(audit_images.class_names))
-    try:
-        return admit_cams(models, audit_images, seed=study.spec.seed)
-    except NoCamLayerError:
-        return None
-
-
 def find_causes(
-    study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, cells: Sequence[tuple[int, int]]
+    store: Store, evidence: ArmEvidence, image_set: ImageSet, cells: Sequence[tuple[int, int]], *, seed: int
 ) -> tuple[RootCause, ...]:
     """Return the causes of the confusions of `cells`; their errors are taken from the whole test split.
 
@@ -166,13 +265,13 @@ def find_causes(
         sample_ids=evidence.predictions[0].sample_ids,
         selecting=logits[selecting],
         measuring=logits[measuring],
-        compute_logits=make_logits(study, evidence.runs[measuring], len(image_set.class_names)),
+        compute_logits=make_logits(store, evidence.runs[measuring], len(image_set.class_names)),
         are_own_errors=len(evidence.runs) == 1,
     )
     test_images = AuditImages(
         images=image_set.images, labels=image_set.labels, class_names=image_set.class_names, masks=image_set.masks
     )
-    return find_root_causes(models, test_images, confusions, seed=study.spec.seed)
+    return find_root_causes(models, test_images, confusions, seed=seed)
 
 
 def choose_audit_images(ids: np.ndarray, labels: np.ndarray, number: int, seed: int) -> np.ndarray:

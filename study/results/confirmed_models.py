@@ -10,20 +10,21 @@ from analysis.audits.confused_images import ComputeLogits
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
 from study.confirmation.trained_models import load_classifier, load_model
-from study.open_study import OpenStudy, trial_files
+from study.state.record_book import open_trial_files
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
+from trainables.records.store import Store
 from trainables.seeds import derive_seed
 from trainables.training.trainable import is_own_loop
 
 BATCH_SIZE = 256
 
 
-def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> CamModels:
+def load_cam_models(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> CamModels:
     """Return the models of `runs` with an untrained one of the same architecture for each.
 
     Args:
-        study: that the trials belong to.
+        store: of the study.
         runs: complete confirmation trials of one configuration.
         num_classes: K.
     """
@@ -34,12 +35,12 @@ def load_cam_models(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: 
         fresh = run.config.with_seed(derive_seed(run.config.seed, "parameter randomisation"))
         model = place_model(build_model(fresh, num_classes, weights="none"), fresh, device).eval()
         randomized.append(CamNetwork(model=model, config=fresh))
-    return CamModels(trained=[load_cam_network(study, run, num_classes) for run in runs], randomized=randomized)
+    return CamModels(trained=[load_cam_network(store, run, num_classes) for run in runs], randomized=randomized)
 
 
-def load_cam_network(study: OpenStudy, run: TrialRecord, num_classes: int) -> CamNetwork:
+def load_cam_network(store: Store, run: TrialRecord, num_classes: int) -> CamNetwork:
     """Return the model of a complete trial, which computes as in the trial; on CUDA where there is a device."""
-    model = place_model(load_model(trial_files(study, run), run, num_classes), run.config, _find_device())
+    model = place_model(load_model(open_trial_files(store, run), run, num_classes), run.config, _find_device())
     return CamNetwork(model=model.eval(), config=run.config)
 
 
@@ -48,13 +49,13 @@ def has_network(run: TrialRecord) -> bool:
     return not is_own_loop(run.config)
 
 
-def make_logits(study: OpenStudy, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
+def make_logits(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
     """Return the function that maps (n, H, W, 3) images to the (S, n, K) logits of the S models of `runs`.
 
     The models are on CUDA where there is a device.
     """
     device = _find_device()
-    classifiers = [load_classifier(trial_files(study, r), r, num_classes, device, BATCH_SIZE) for r in runs]
+    classifiers = [load_classifier(open_trial_files(store, r), r, num_classes, device, BATCH_SIZE) for r in runs]
 
     def compute(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         indices = np.arange(len(images))

@@ -18,6 +18,7 @@ from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.report.intervention_tables import STATED_CHANGED, build_intervention_csv
 from analysis.report.tables import PLAN_CHANGED
 from search_spaces.errors import UserInputError
+from study.cluster.workers import Workers
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads
@@ -25,6 +26,7 @@ from study.inputs.environment_changes import describe_changes, read_changes
 from study.inputs.human_labels import load_human_shares
 from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
+from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compare, find_class_groups
 from study.results.earlier_findings import upgrade_findings
@@ -47,12 +49,15 @@ NO_HUMAN_COUNTS = (
 )
 
 
-def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None] = lambda _: None) -> Findings:
+def analyze(
+    study: OpenStudy, image_set: ImageSet, workers: Workers, on_step: Callable[[str], None] = lambda _: None
+) -> Findings:
     """Compute the findings, and write them with their figures and the search's interactive page.
 
     Args:
         study: confirmed.
         image_set: that the study was launched with.
+        workers: with the data of the study; all models compute on them.
         on_step: called with the name of each step as it begins.
 
     Raises:
@@ -66,10 +71,10 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
             "every run of the confirmation diverged, so that there is nothing to analyze; "
             "run the study again with lower learning rates (search.ranges.max_lr)"
         )
-    arms, audit_note = _find_arms(study, comparison, image_set, on_step)
-    interventions = measure_interventions(study, comparison.rows, image_set, on_step)
+    arms, audit_note = _find_arms(study, comparison, image_set, workers, on_step)
+    interventions = measure_interventions(study, comparison.rows, image_set, workers, on_step)
     on_step("heat maps and figures")
-    panels, cam_note = _draw_panels(study, comparison, arms, image_set)
+    panels, cam_note = _draw_panels(study, comparison, arms, image_set, workers)
     search = compute_search_results(study)
     pictures = {panel.figure: png for panel, png in panels}
     pictures |= draw_figures(arms, comparison.rows, search, study.book.of_stage("search"), interventions)
@@ -120,6 +125,7 @@ def analyze(study: OpenStudy, image_set: ImageSet, on_step: Callable[[str], None
     for name in {svg_name(name) for name in findings.figures.values()} - set(pictures):
         study.store.delete(f"{paths.FIGURES}/{name}")
     write_sealed_json(study.store, paths.FINDINGS, json.loads(findings.to_json()))
+    AuditParts(study.store).delete()
     return findings
 
 
@@ -169,7 +175,7 @@ def is_concluded(study: OpenStudy) -> bool:
 
 
 def _find_arms(
-    study: OpenStudy, comparison: Comparison, image_set: ImageSet, on_step: Callable[[str], None]
+    study: OpenStudy, comparison: Comparison, image_set: ImageSet, workers: Workers, on_step: Callable[[str], None]
 ) -> tuple[tuple[ArmFinding, ...], str]:
     """Return the findings about the arms, and why none was audited; "" where they were."""
     counts_file = study.spec.analyze.human_counts
@@ -183,7 +189,8 @@ def _find_arms(
         confusions[name] = compute_arm_confusions(stacked, scores.class_scores, groups, own)
         class_names = [score.class_name for score in scores.class_scores]
         models[name] = compute_model_scores(evidence, class_names, own, 1 - comparison.plan.alpha)
-    audited, note = audit_arms(study, confusions, comparison.evidence, image_set, on_step)
+    parts = AuditParts(study.store, digest_basis(study))
+    audited, note = audit_arms(study, confusions, comparison.evidence, image_set, workers, parts, on_step)
     arms = []
     for name, scores in comparison.arms.items():
         exported = replace(models[name], **vars(audited[name].exported))
@@ -193,11 +200,12 @@ def _find_arms(
 
 
 def _draw_panels(
-    study: OpenStudy, comparison: Comparison, arms: Sequence[ArmFinding], image_set: ImageSet
+    study: OpenStudy, comparison: Comparison, arms: Sequence[ArmFinding], image_set: ImageSet, workers: Workers
 ) -> tuple[list[tuple[CamPanel, bytes]], str]:
     """Return the heat maps, and why there are none or why none of them is evidence."""
     try:
-        panels = draw_panels(study, comparison.evidence, {arm.arm: arm.cam_admission for arm in arms}, image_set)
+        admissions = {arm.arm: arm.cam_admission for arm in arms}
+        panels = draw_panels(study, comparison.evidence, admissions, image_set, workers)
     except NoCamLayerError as error:
         return [], f"No heat map is shown: {error}."
     is_tested = any(arm.cam_admission for arm in arms)

@@ -11,9 +11,12 @@ from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, NoCamLay
 from analysis.heat_maps.panels import choose_panel_images
 from analysis.report.figures import figure_to_png, plot_cam_panel
 from analysis.statistics.metrics import IntArray
+from study.cluster.workers import Task, Workers
 from study.open_study import OpenStudy
 from study.results.confirmed_models import has_network, load_cam_network
 from trainables.data.images import ImageSet
+from trainables.records.store import Store
+from trainables.training.loop import TrialData
 
 
 def draw_panels(
@@ -21,6 +24,7 @@ def draw_panels(
     evidence: Mapping[str, ArmEvidence],
     admissions: Mapping[str, CamAdmission | None],
     image_set: ImageSet,
+    workers: Workers,
 ) -> list[tuple[CamPanel, bytes]]:
     """Return the panels' values and PNGs, the same images for every arm.
 
@@ -29,6 +33,7 @@ def draw_panels(
         evidence: by arm; the maps are of each arm's model with the plan's first seed. Arms without a network have none.
         admissions: by arm; where method or layer are not those of Grad-CAM, both maps are shown.
         image_set: of the study.
+        workers: that compute the maps, a task for each arm.
 
     Raises:
         NoCamLayerError: if no layer's maps are large enough for a heat map, or no arm has a network.
@@ -41,7 +46,11 @@ def draw_panels(
     ids = np.array([sample_id for sample_id, _ in chosen], dtype=np.int64)
     if not len(ids):
         return []
-    by_view = [own for arm, e in evidence.items() for own in _compute_views(study, e, admissions[arm], image_set, ids)]
+    tasks = []
+    for arm, found in evidence.items():
+        cpu, gpu = (study.spec.resources.of_arm(kind, arm) for kind in ("cpu", "gpu"))
+        tasks.append(Task(arguments=(study.store.root, found, admissions[arm], ids), cpu=cpu, gpu=gpu))
+    by_view = [view for views in workers.run_tasks(compute_views, tasks) for view in views]
     panels = []
     for place, (sample_id, reason) in enumerate(chosen):
         cams = [view[place] for view in by_view]
@@ -58,11 +67,15 @@ def draw_panels(
     return panels
 
 
-def _compute_views(
-    study: OpenStudy, evidence: ArmEvidence, admission: CamAdmission | None, image_set: ImageSet, ids: IntArray
+def compute_views(
+    study_uri: str, evidence: ArmEvidence, admission: CamAdmission | None, ids: IntArray, *, data: TrialData
 ) -> list[tuple[ArmCam, ...]]:
-    """Return the maps of each image by Grad-CAM, and by the chosen method and layer where they are not the same."""
-    network = load_cam_network(study, evidence.runs[0], image_set.num_classes)
+    """Return the maps of each image by Grad-CAM, and by the chosen method and layer where they are not the same.
+
+    Raises:
+        NoCamLayerError: if no layer's maps are large enough.
+    """
+    network = load_cam_network(Store(study_uri), evidence.runs[0], len(data.class_names))
     sources = [CamSource(method=CamMethod.GRAD_CAM, layer=find_cam_layers(network)[0])]
     if admission is not None:
         layer = CamLayer(name=admission.layer, size=admission.map_size)
@@ -72,13 +85,7 @@ def _compute_views(
     logits = stored.logits[[row_of_id[int(sample_id)] for sample_id in ids]]
     return [
         compute_arm_cams(
-            network,
-            image_set.images[ids],
-            image_set.labels[ids],
-            logits,
-            source,
-            arm=evidence.arm,
-            class_names=image_set.class_names,
+            network, data.images[ids], data.labels[ids], logits, source, arm=evidence.arm, class_names=data.class_names
         )
         for source in dict.fromkeys(sources)
     ]

@@ -23,9 +23,10 @@ from analysis.interventions.effects import PairedShares, bound, find_collateral,
 from analysis.interventions.recommendation import recommend, recommend_run
 from analysis.interventions.target_predictions import make_classifier, measure_loss
 from analysis.statistics.families import Scale, class_cells, mean_cell
-from analysis.statistics.metrics import FloatArray
+from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
 from search_spaces.errors import UserInputError
+from study.cluster.workers import Task, Workers
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads
@@ -34,6 +35,9 @@ from study.open_study import OpenStudy
 from study.results.audits import choose_audit_images
 from study.results.confirmed_models import make_logits
 from trainables.data.images import ImageSet
+from trainables.records.record import TrialRecord
+from trainables.records.store import Store
+from trainables.training.loop import TrialData
 
 CONFIDENCE = 0.95
 MAX_IMAGES = 2000
@@ -45,6 +49,7 @@ class _Losses:
 
     study: OpenStudy
     image_set: ImageSet
+    workers: Workers
     kept: dict[tuple[TargetKind, str, tuple[int, ...], int], tuple[FloatArray, AuditImages]] = field(
         default_factory=dict
     )
@@ -60,8 +65,11 @@ class _Losses:
                 labels=self.image_set.labels[ids],
                 class_names=self.image_set.class_names,
             )
-            classify = make_classifier(make_logits(self.study, arm.runs, len(images.class_names)))
-            self.kept[key] = measure_loss(kind, classify, images, seed=seed), images
+            resources = self.study.spec.resources
+            cpu, gpu = (resources.of_arm(name, arm.arm) for name in ("cpu", "gpu"))
+            task = Task(arguments=(self.study.store.root, arm.runs, kind, ids, seed), cpu=cpu, gpu=gpu)
+            (losses,) = self.workers.run_tasks(measure_arm_loss, [task])
+            self.kept[key] = losses, images
         return self.kept[key]
 
     def measure_sides(
@@ -73,8 +81,21 @@ class _Losses:
         return treatment, control, measured[0][0][1]
 
 
+def measure_arm_loss(
+    study_uri: str, runs: Sequence[TrialRecord], kind: TargetKind, ids: IntArray, seed: int, *, data: TrialData
+) -> FloatArray:
+    """Return (S, N) losses of the models of `runs` on the N images of `ids`."""
+    images = AuditImages(images=data.images[ids], labels=data.labels[ids], class_names=data.class_names)
+    classify = make_classifier(make_logits(Store(study_uri), runs, len(data.class_names)))
+    return measure_loss(kind, classify, images, seed=seed)
+
+
 def measure_interventions(
-    study: OpenStudy, rows: Sequence[ComparisonRow], image_set: ImageSet, on_step: Callable[[str], None]
+    study: OpenStudy,
+    rows: Sequence[ComparisonRow],
+    image_set: ImageSet,
+    workers: Workers,
+    on_step: Callable[[str], None],
 ) -> InterventionFindings | None:
     """Return what the interventions of a study did; None for a study without interventions.
 
@@ -82,13 +103,14 @@ def measure_interventions(
         study: confirmed.
         rows: of its A/B table.
         image_set: of the study.
+        workers: that compute the losses of the arms.
         on_step: called with the name of each step as it begins.
     """
     read = read_stated(study.store, study.spec)
     if read is None:
         return None
     assert study.spec.intervene is not None
-    factors, losses = study.spec.intervene.factors, _Losses(study=study, image_set=image_set)
+    factors, losses = study.spec.intervene.factors, _Losses(study=study, image_set=image_set, workers=workers)
     plan = require_plan(study)
     evidence, by_name = load_evidence(study, plan), {row.treatment: row for row in rows}
     has_ring = any(stated.target.kind is TargetKind.RING_GAP for stated in read.stated.interventions)

@@ -23,6 +23,8 @@ PLAN = "confirmation/plan.json"
 INTERVENTIONS = "interventions.json"
 TEST_READS = "confirmation/test_reads"
 FINDINGS = "findings/findings.json"
+# Outcomes of an analysis that has not ended.
+AUDIT_PARTS = "findings/parts"
 INTERVENTIONS_CSV = "findings/interventions.csv"
 RECOMMENDED = "recommended.toml"
 RECOMMENDED_MODEL = "recommended"

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 from ray.util import get_node_ip_address
@@ -103,10 +104,17 @@ def start_command(node: str, *, head_ip: str) -> list[str]:
 
 
 @contextmanager
-def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[LocalCluster]:
+def local_cluster(
+    num_workers: int,
+    folder: Path | None = None,
+    *,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    python_path: Path | None = None,
+) -> Iterator[LocalCluster]:
     """Start a cluster with its own token; end it with all its processes.
 
-    The trials of a campaign in `folder` write their log there: they inherit the nodes' environment, not the driver's.
+    The trials of a campaign in `folder` write their log there: they inherit the nodes' environment, not the driver's. So do
+    `variables`, and a folder of modules, `python_path`.
     """
     # Ray's sockets have paths of at most 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="abf-", dir="/tmp"))
@@ -116,9 +124,10 @@ def local_cluster(num_workers: int, folder: Path | None = None) -> Iterator[Loca
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, (python_path, ROOT)))),
         "HOME": str(scratch),
         **({LOG: str(folder / LOG_NAME)} if folder else {}),
+        **variables,
     }
     limits = ["--num-cpus=0", "--num-gpus=0", "--object-store-memory=150000000"]
     options = [f"--port={port}", f"--temp-dir={scratch / 'ray'}", *limits]

@@ -2,22 +2,28 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import tomli_w
 import torch
 
+from analysis.findings.study_findings import Findings
+from study.cluster.process_workers import ProcessWorkers
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.inputs.preparation import prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
+from study.results.findings import analyze
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import with_overrides
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, Curve, drive, learning_curve, make_spec
+from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 from trainables.records.store import Store
@@ -43,6 +49,14 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
         if record.state is TrialState.COMPLETE:
             book.save(write_weights(store, record))
     return OpenStudy(store=store, spec=spec, book=book)
+
+
+def analyze_here(study: OpenStudy, image_set: ImageSet) -> Findings:
+    """Return the findings of a study, whose models compute in this process."""
+    data: Any = SimpleNamespace(
+        images=image_set.images, labels=image_set.labels, class_names=image_set.class_names, splits=None
+    )
+    return analyze(study, image_set, ProcessWorkers(study.spec, data))
 
 
 def simulate_confirmed(folder: Path) -> OpenStudy:

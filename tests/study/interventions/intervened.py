@@ -23,12 +23,12 @@ from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
 from study.results import findings as findings_module
-from study.results.findings import analyze
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook, open_trial_files
+from tests.study.searched import analyze_here
 from tests.study.simulated import drive, learning_curve
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
@@ -152,5 +152,5 @@ def make_parent(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -
     driver = Driver(study, prepared, SimpleNamespace(), 1, lambda *_: None)  # type: ignore[arg-type]
     driver.search()
     driver.confirm(lambda *_: ())
-    analyze(study, prepared.image_set)
+    analyze_here(study, prepared.image_set)
     return study, cluster

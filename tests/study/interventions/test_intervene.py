@@ -16,13 +16,14 @@ from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
 from study.inputs.preparation import prepare
 from study.open_study import OpenStudy, load_study
-from study.results.findings import analyze, load_findings
+from study.results.findings import load_findings
 from study.spec.reading import parse_spec
 from study.state import paths
 from study.state.checksums import write_sealed_json
 from tests.study.command_line import Outcome as CommandOutcome
 from tests.study.command_line import run_cli
 from tests.study.interventions.intervened import CONFUSED, SPEC, FakeCluster, Killed, make_parent, store_predictions
+from tests.study.searched import analyze_here
 from trainables.records.store import Store
 
 ONLY = ("--only", "weighted_loss", "--only", "cutmix")
@@ -287,7 +288,7 @@ def test_nothing_found_ends_with_status_0(finished: Finished, tmp_path: Path) ->
     prepared = prepare(study.spec)
     runs = [driven.book.save(run.updated(predictions=())) for run in driven.book.of_stage("confirmation")]
     store_predictions(driven.book, runs, prepared, {"all": 0.0})
-    analyze(driven, prepared.image_set)
+    analyze_here(driven, prepared.image_set)
     outcome = intervene(root)
     assert outcome.status == 0, outcome
     assert "nothing found" in outcome.output

@@ -1,20 +1,29 @@
 """The audits of a study: choice of images, and human counts."""
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from analysis.audits.confused_images import ConfusedClasses
+from analysis.audits.swap_audits import SwapAudits
 from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import ConfusedPair, DirectedConfusion, Materiality
 from analysis.findings.interval import Interval, TwoIntervals
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from study.cluster.workers import Task
 from study.inputs.human_labels import load_human_shares
 from study.results import audits
-from study.results.audits import choose_audit_images, rank_confusions
+from study.results.audit_parts import AuditPart, AuditParts, StepKind
+from study.results.audits import AuditedArm, choose_audit_images, rank_confusions
+from study.state.paths import AUDIT_PARTS
+from tests.study.simulated import make_spec
 from trainables.data.images import ImageSet
+from trainables.records.store import Store
 from trainables.training.predictions import Predictions
 
 NAMES = ("a", "b", "c")
@@ -78,7 +87,7 @@ def test_significant_pairs_and_material_cells_are_ranked_by_rate() -> None:
 
 @pytest.mark.parametrize(("num_seeds", "choosing", "measuring"), [(1, [0], [0]), (2, [0], [1]), (3, [0], [1, 2])])
 def test_causes_take_pairs_and_directed_cells_from_all_test_images(
-    monkeypatch: pytest.MonkeyPatch, num_seeds: int, choosing: list[int], measuring: list[int]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_seeds: int, choosing: list[int], measuring: list[int]
 ) -> None:
     ids = np.arange(4, 10)
     predictions = [
@@ -86,10 +95,11 @@ def test_causes_take_pairs_and_directed_cells_from_all_test_images(
         for seed in range(num_seeds)
     ]
     evidence = SimpleNamespace(runs=list(range(num_seeds)), predictions=predictions)
-    study = SimpleNamespace(spec=SimpleNamespace(seed=7))
-    monkeypatch.setattr(audits, "make_logits", lambda _study, runs, _classes: runs)
+    monkeypatch.setattr(audits, "make_logits", lambda _store, runs, _classes: runs)
     monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **options: (*arguments, options))
-    models, images, confusions, options = audits.find_causes(study, evidence, make_images(), [(2, 0), (0, 1), (1, 0)])
+    models, images, confusions, options = audits.find_causes(
+        Store(tmp_path), evidence, make_images(), [(2, 0), (0, 1), (1, 0)], seed=7
+    )
     assert models.sample_ids.tolist() == ids.tolist()
     assert models.selecting[:, 0, 0].tolist() == choosing
     assert models.measuring[:, 0, 0].tolist() == models.compute_logits == measuring
@@ -134,18 +144,79 @@ def test_bad_human_counts_are_refused_with_the_name_of_the_file(tmp_path: Path, 
     assert "counts.npy" in str(caught.value)
 
 
-def test_images_too_small_to_remove_cues_from_have_no_causes_and_keep_their_other_audits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    small = make_images(side=8)
-    study = SimpleNamespace(spec=SimpleNamespace(analyze=SimpleNamespace(num_audit_images=4), seed=0))
-    first = SimpleNamespace(sample_ids=np.arange(10), labels=small.labels)
-    evidence = {"one": SimpleNamespace(predictions=[first])}
-    monkeypatch.setattr(audits, "_audit_arm", lambda *_: audits.AuditedArm())
-    found, note = audits.audit_arms(study, {"one": None}, evidence, small, lambda _: None)  # type: ignore[arg-type, dict-item]
-    assert list(found) == ["one"]
+class FakeWorkers:
+    """Workers that compute nothing, and stop after some steps."""
+
+    def __init__(self, num_steps: int = 99, problem: str = "") -> None:
+        self.asked: list[tuple[str, StepKind]] = []
+        self._num_steps, self._problem = num_steps, problem
+
+    def run_trials(self, *_: object) -> None:
+        raise NotImplementedError
+
+    def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[AuditPart]:
+        assert function is audits.run_step
+        for number, task in enumerate(tasks):
+            if number >= self._num_steps:
+                raise KeyboardInterrupt
+            (step,) = task.arguments
+            self.asked.append((step.evidence.arm, step.kind))
+            swaps = SwapAudits() if step.kind is StepKind.SWAPS else None
+            yield AuditPart(audits=swaps, exported=swaps, problem=self._problem)
+
+
+def audit(
+    folder: Path, workers: FakeWorkers, basis: str = "basis", side: int = 12
+) -> tuple[dict[str, AuditedArm], str]:
+    images = make_images(side=side)
+    run = SimpleNamespace(config=make_spec_config())
+    first = SimpleNamespace(sample_ids=np.arange(10), labels=images.labels)
+    evidence: Any = {a: SimpleNamespace(arm=a, predictions=[first], runs=[run]) for a in ("one", "batch_size=2/x")}
+    nothing = ArmConfusions(confused_pairs=(), clusters=(), group_contrasts=(), directed=())
+    store = Store(folder)
+    study: Any = SimpleNamespace(spec=make_spec(), store=store)
+    parts = AuditParts(store, basis)
+    return audits.audit_arms(study, dict.fromkeys(evidence, nothing), evidence, images, workers, parts, lambda _: None)
+
+
+def make_spec_config() -> TrialConfig:
+    return TrialConfig(arm="one", seed=0, hyperparameters={}, fixed={})
+
+
+def test_interrupted_analysis_goes_on_with_the_steps_that_are_left(tmp_path: Path) -> None:
+    whole = FakeWorkers()
+    expected = audit(tmp_path / "whole", whole)
+    assert len(whole.asked) == len(set(whole.asked)) == 6
+    stopped, resumed = FakeWorkers(num_steps=4), FakeWorkers()
+    with pytest.raises(KeyboardInterrupt):
+        audit(tmp_path / "stopped", stopped)
+    assert audit(tmp_path / "stopped", resumed) == expected
+    assert [*stopped.asked, *resumed.asked] == whole.asked
+    again, other = FakeWorkers(), FakeWorkers()
+    audit(tmp_path / "stopped", again)
+    audit(tmp_path / "stopped", other, basis="another")
+    assert (again.asked, other.asked) == ([], whole.asked)
+    for file in (tmp_path / "stopped" / AUDIT_PARTS).iterdir():
+        file.write_text(file.read_text().replace("basis", "bases", 1))
+    damaged = FakeWorkers()
+    assert audit(tmp_path / "stopped", damaged, basis="another") == expected
+    assert damaged.asked == whole.asked
+    AuditParts(Store(tmp_path / "stopped")).delete()
+    assert not list((tmp_path / "stopped" / AUDIT_PARTS).iterdir())
+
+
+def test_problem_of_a_step_is_the_reason_for_no_audits(tmp_path: Path) -> None:
+    found, note = audit(tmp_path, FakeWorkers(problem="there is no such loop"))
+    assert note == "The Clever Hans audit could not be made: there is no such loop."
+    assert set(found.values()) == {AuditedArm()}
+
+
+def test_images_too_small_to_remove_cues_from_have_no_causes_and_keep_their_other_audits(tmp_path: Path) -> None:
+    found, note = audit(tmp_path, FakeWorkers(), side=8)
+    assert list(found) == ["one", "batch_size=2/x"]
     assert (
         note
         == "No root cause is tested: cues are removed from images of 12 pixels a side at least, but these have 8 x 8."
     )
-    assert audits.find_causes(study, evidence["one"], small, [(0, 1)]) == ()  # type: ignore[arg-type]
+    small, evidence = make_images(side=8), SimpleNamespace()
+    assert audits.find_causes(Store(tmp_path), evidence, small, [(0, 1)], seed=0) == ()  # type: ignore[arg-type]

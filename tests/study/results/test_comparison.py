@@ -12,11 +12,11 @@ from analysis.findings.interval import Interval
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from study.open_study import OpenStudy
 from study.results.comparison import compare, find_class_groups
-from study.results.findings import analyze, load_findings
+from study.results.findings import load_findings
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
 from study.state.checksums import write_sealed_json
-from tests.study.searched import confirm, simulate
+from tests.study.searched import analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.data.sources.descriptions import load_descriptions
 
@@ -36,7 +36,7 @@ def test_analysis_computes_the_comparison_once_and_the_findings_contain_it(
 
     monkeypatch.setattr(comparison_rows, "compute_crossed_bootstrap", count)
     images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    analyze_here(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert len(calls) == 1
     findings, comparison = load_findings(study), compare(study)
     assert findings.rows == comparison.rows

@@ -11,9 +11,8 @@ from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
 from study.results.comparison import compare
-from study.results.findings import analyze
 from study.spec.sections import GateSpec
-from tests.study.searched import confirm, simulate
+from tests.study.searched import analyze_here, confirm, simulate
 from tests.study.simulated import learning_curve
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
@@ -68,4 +67,4 @@ def test_a_study_whose_runs_all_diverged_says_so(tmp_path: Path) -> None:
     images, labels = np.zeros((40, 8, 8, 3), dtype=np.uint8), np.zeros(40, dtype=np.int64)
     image_set = ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none")
     with pytest.raises(UserInputError, match=r"every run of the confirmation diverged.*lower learning rates"):
-        analyze(study, image_set)
+        analyze_here(study, image_set)

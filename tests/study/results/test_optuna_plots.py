@@ -11,14 +11,14 @@ import pytest
 
 from study.open_study import OpenStudy
 from study.results import optuna_plots
-from study.results.findings import analyze, load_findings
+from study.results.findings import load_findings
 from study.results.optuna_export import build_optuna_study, build_search_studies, compute_importances
 from study.results.optuna_plots import SearchView, _quiet, view_search
 from study.results.report import write_report
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
 from study.state.paths import ReportFormat
-from tests.study.searched import ARMS, STATES, confirm, simulate
+from tests.study.searched import ARMS, STATES, analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
@@ -149,7 +149,7 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
     )
     # Thumbnails alone need images.
     images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    findings = analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    findings = analyze_here(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert load_findings(study) == findings
     view = view_search(study)
     for arm in findings.search:
@@ -178,7 +178,7 @@ def test_a_report_is_written_in_the_formats_that_are_asked_for(tmp_path: Path) -
     spec = study.spec.model_copy(update={"analyze": AnalyzeSpec(num_panels=0, num_audit_images=0)})
     study = OpenStudy(store=study.store, spec=spec, book=study.book)
     images, labels = np.zeros((4, 8, 8, 3), dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    analyze(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
+    analyze_here(study, ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none"))
     assert write_report(study, formats=[ReportFormat.HTML]) == (paths.REPORT_HTML,)
     assert not study.store.exists(paths.REPORT_MARKDOWN)
     assert not study.store.exists(paths.EXPLORE_HTML)
