@@ -4,7 +4,8 @@ All sides search the recorded curves (`benchmarks.search.curve_surrogate`) with 
 a true macro-F1 of at most so many percentage points below the best of the landscape. The time counts after which the choice stays
 good until the end of the budget: the first hit would reward a choice that flickers. A study that is not there at the end counts
 with its whole budget, which leaves a median as it is while it concerns less than half of the studies. SEARCH.md compares the
-choices at equal device time. A prior where the landscape is worst shows what a wrong one costs.
+choices at equal device time. Rungs that are complete schedules are measured beside the default. A prior where the landscape is
+worst shows what a wrong one costs.
 """
 
 import itertools
@@ -46,7 +47,7 @@ NUM_RESAMPLES = 2000
 MAX_CENSORED = 0.45
 RATES = ("max_lr", "backbone_lr_ratio")
 PRIOR_WIDTH = 2.0
-MOST_MEASURED = ("ours", "random", "random, portfolio")
+MOST_MEASURED = ("ours", "complete rungs", "random", "random, portfolio")
 # One side, the other, the goal of the ratio, and the tolerances.
 COMPARISONS = (
     ("ours", "random", "<= 0.4", TOLERANCES_PP),
@@ -54,6 +55,9 @@ COMPARISONS = (
     ("ours", "stock", "<= 0.25", (1.5,)),
     ("ours", "stock, portfolio", NOT_JUDGED, (1.5,)),
     ("ours", "stock, one per arm", NOT_JUDGED, (1.5,)),
+    ("complete rungs", "ours", NOT_JUDGED, (2.0, 1.5)),
+    ("complete rungs", "random, portfolio", "<= 0.6", (1.5,)),
+    ("complete rungs", "stock", "<= 0.25", (1.5,)),
     ("no portfolio", "random", NOT_JUDGED, (1.5,)),
     ("no portfolio, worst prior", "no portfolio", "<= 1.5", (1.5,)),
 )
@@ -109,6 +113,7 @@ def measure_time_to_target() -> list[Ratio]:
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False)
     sides = {
         "ours": ours,
+        "complete rungs": replace(ours, rungs="complete"),
         "random": plain,
         "random, portfolio": replace(plain, has_portfolio=True),
         "stock": STOCK,

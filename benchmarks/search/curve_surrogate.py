@@ -160,9 +160,12 @@ class CurveSurrogate:
         return float(np.clip(mean + short.draw_noise(mean, generator), 0.0, 1.0)[-1])
 
     def seconds(self, arm: str, complete: int | None = None) -> FloatArray:
-        """Return the (E,) device-seconds of the arm's epochs, or those of a whole complete schedule as an array of one."""
-        surrogate = self._arms[arm]
-        return surrogate.seconds if complete is None else surrogate.complete[complete].seconds
+        """Return the (E,) device-seconds of the arm's epochs, or those of a complete schedule of so many as an array of one.
+
+        A complete schedule costs as much as the first epochs of a full trial; it was recorded on a machine that did other work.
+        """
+        seconds = self._arms[arm].seconds
+        return seconds if complete is None else seconds[:complete].sum(keepdims=True)
 
     def with_gap(self, gap: float) -> "CurveSurrogate":
         """Return the surrogate whose weaker arms are shifted to a true best `gap` below the strongest arm's."""
