@@ -24,6 +24,7 @@ from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import launched_spec
 from study.state.paths import open_study
 from study.views.pilot import run_pilot
+from study.views.study_size import describe_size
 from trainables.models.backbones import count_forward_flops
 from trainables.records.record import TrialState
 
@@ -92,7 +93,11 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
     _print(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
     _print(f"variances: {basis.source}: {describe_components(basis.components)}", console)
     console.print(build_forecast_table(forecasts, test.margin))
-    for line in (*describe_decision(basis.components, test, forecasts), *describe_trials(spec, basis)):
+    for line in (
+        *describe_decision(basis.components, test, forecasts),
+        *describe_trials(spec, basis),
+        describe_size(spec),
+    ):
         _print(line, console)
 
 

@@ -10,6 +10,7 @@ from study.results.findings import load_findings
 from study.results.optuna_export import build_search_studies
 from study.state import paths
 from study.state.record_book import open_trial_files
+from study.views.study_size import measure_weights
 from tests.study.command_line import run_cli
 from trainables.records.record import TrialState
 from trainables.records.store import Store
@@ -102,3 +103,9 @@ def test_plan_counts_what_configurations_cost(study: OpenStudy) -> None:
     inspected = run_cli("plan", Path(study.store.root).parent / "spec.toml", "--seed-sd", "1", "--image-sd", "30")
     assert inspected.status == 0, inspected.output
     assert "full trials that equal device time buys" in inspected.output
+    assert "size on disk when it ends: about 0.3 GB" in inspected.output
+    assert "bicubic 45 MB in 1 + 2 trials; bilinear 45 MB in 1 + 2 trials" in inspected.output
+    weights = [f for f in Path(study.store.root).rglob("best/weights*") if f.stat().st_size > 1e6]
+    assert len(weights) == 6
+    for arm, file in zip(study.spec.arms() * 3, weights, strict=True):
+        assert measure_weights(study.spec, arm) == pytest.approx(file.stat().st_size, rel=0.01)

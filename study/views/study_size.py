@@ -1,0 +1,64 @@
+"""The disk space that a study takes, before it starts: nearly all of it are the weights of its trials."""
+
+from search_spaces.arms import Arm
+from search_spaces.config import TrialConfig
+from study.confirmation.candidates import count_ranking_trials
+from study.confirmation.plan import confirmation_seeds
+from study.inputs.preparation import list_levels
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook
+from trainables.models.backbones import build_model
+from trainables.records.trial_files import NUM_CHECKPOINTS_KEPT
+
+# Of the head, which is small beside a backbone; a spec does not say the number of its data's classes.
+NUM_CLASSES = 10
+MEGABYTE = 1e6
+# A checkpoint has the weights and, of every weight, what the optimizer keeps; with averaged weights these, too.
+OPTIMIZER_COPIES = {"sgd": 1, "adamw": 2}
+
+
+def describe_size(spec: StudySpec) -> str:
+    """Return a sentence on the study's size when it ends, and on the checkpoints of a running trial."""
+    total, parts, checkpoint = 0.0, [], 0.0
+    for arm in spec.arms():
+        size = measure_weights(spec, arm)
+        if size is None:
+            return f"size on disk: not known, because {arm.name} is trained by a loop of one's own"
+        kept = _count_search_trials(spec)
+        num_confirmed = len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm.name)
+        if kept is None:
+            parts.append(f"{arm.name} {size / MEGABYTE:.0f} MB for every search trial and {num_confirmed} others")
+        else:
+            total += size * (kept + num_confirmed)
+            parts.append(f"{arm.name} {size / MEGABYTE:.0f} MB in {kept} + {num_confirmed} trials")
+        checkpoint = max(checkpoint, NUM_CHECKPOINTS_KEPT * size * _count_copies(spec))
+    about = f"about {total / 1e9:.1f} GB, " if _count_search_trials(spec) is not None else ""
+    return (
+        f"size on disk when it ends: {about}nearly all of it weights ({'; '.join(parts)}); a running trial adds up to "
+        f"{checkpoint / MEGABYTE:.0f} MB of checkpoints"
+    )
+
+
+def measure_weights(spec: StudySpec, arm: Arm) -> float | None:
+    """Return the bytes of a model's weights in the arm, of the largest where backbones vary; None where there is no network."""
+    sizes = []
+    for backbone in list_levels(arm.space, "backbone"):
+        side = (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]
+        fixed = {"image_size": side, "freeze": False}
+        config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
+        state = build_model(config, NUM_CLASSES, weights="none").state_dict()
+        sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in state.values()))
+    return float(max(sizes)) if sizes else None
+
+
+def _count_search_trials(spec: StudySpec) -> int | None:
+    """Return the search trials of an arm that keep their weights; None if it is all of an unknown number."""
+    if spec.has_given_arms:
+        return 1
+    return spec.num_kept_weights
+
+
+def _count_copies(spec: StudySpec) -> int:
+    optimizers = spec.setting_values("optimizer")
+    averaged = any(float(decay) > 0 for decay in spec.setting_values("ema_decay"))
+    return 1 + max(OPTIMIZER_COPIES[str(name)] for name in optimizers) + averaged
