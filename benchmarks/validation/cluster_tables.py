@@ -13,7 +13,7 @@ from benchmarks.validation.worlds import WorldCache
 NUM_PERMUTATIONS = 199
 # Arms of one stored outcome.
 ARMS_PER_BLOCK = 60
-LEVEL_BLOCKS = 10
+LEVEL_BLOCKS = 67
 NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
 
 
