@@ -92,6 +92,37 @@ def run(
 
 
 @app.command()
+def submit(
+    spec: options.SpecArgument,
+    storage: options.SharedStorageOption = None,
+    address: options.JobsAddressOption = None,
+    name: options.NameOption = None,
+    overrides: options.SetOption = None,
+    files: options.WithOption = None,
+    resumes: options.ResumeOption = False,
+    detach: options.DetachOption = False,
+) -> None:
+    """Run a study as a job of a running Ray cluster, which goes on when this machine is off.
+
+    The job shows its output here; Ctrl-C leaves it running. With --resume, go on with a study that was stopped.
+    """
+    from study.submission import SubmitOptions
+    from study.submission import submit as run_as_job
+
+    given = SubmitOptions(
+        address=address,
+        storage=storage,
+        name=name,
+        overrides=overrides or (),
+        files=files or (),
+        resumes=resumes,
+        follows=not detach,
+    )
+    if not run_as_job(spec, given, console):
+        raise typer.Exit(1)
+
+
+@app.command()
 def launch(
     spec: options.SpecArgument,
     storage: options.StorageOption = None,

@@ -120,6 +120,16 @@ _ANALYSIS_ADDRESS_HELP = "Cluster whose devices compute the audits and heat maps
 AnalysisAddressOption = Annotated[
     Text, Option("--address", envvar="RAY_ADDRESS", help=_ANALYSIS_ADDRESS_HELP, callback=_choose_address)
 ]
+_JOBS_ADDRESS_HELP = "Address of the cluster's job server, such as http://HEAD:8265."
+JobsAddressOption = Annotated[Text, Option("--address", envvar="RAY_API_SERVER_ADDRESS", help=_JOBS_ADDRESS_HELP)]
+_SHARED_STORAGE_HELP = (
+    "Storage root that all nodes and this machine reach: a URI, or an absolute path on a shared disk."
+)
+SharedStorageOption = Annotated[Text, Option("--storage", help=_SHARED_STORAGE_HELP)]
+_WITH_HELP = "A file or folder that the job needs, such as the module of a training loop of one's own. Repeatable."
+WithOption = Annotated[list[Path] | None, Option("--with", help=_WITH_HELP)]
+ResumeOption = Annotated[bool, Option("--resume", help="SPEC is a study, which the job goes on with.")]
+DetachOption = Annotated[bool, Option("--detach", help="Do not wait for the job and show its output.")]
 _LOCAL_HELP = "Run in this process, without Ray: one trial at a time, for a debugger, a notebook, or a machine alone."
 # Eager: parsed before --address, in whose place it stands.
 LocalOption = Annotated[bool, Option("--local", help=_LOCAL_HELP, is_eager=True)]

@@ -110,11 +110,14 @@ def local_cluster(
     *,
     variables: Mapping[str, str] = MappingProxyType({}),
     python_path: Path | None = None,
+    dashboard_port: int | None = None,
+    head_cpus: int = 0,
 ) -> Iterator[LocalCluster]:
     """Start a cluster with its own token; end it with all its processes.
 
     The trials of a campaign in `folder` write their log there: they inherit the nodes' environment, not the driver's. So do
-    `variables`, and a folder of modules, `python_path`.
+    `variables`, and a folder of modules, `python_path`. With `dashboard_port`, the head has a job server, and with `head_cpus` it
+    runs trials.
     """
     # Ray's sockets have paths of at most 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="abf-", dir="/tmp"))
@@ -129,8 +132,10 @@ def local_cluster(
         **({LOG: str(folder / LOG_NAME)} if folder else {}),
         **variables,
     }
-    limits = ["--num-cpus=0", "--num-gpus=0", "--object-store-memory=150000000"]
+    limits = [f"--num-cpus={head_cpus}", "--num-gpus=0", "--object-store-memory=150000000"]
     options = [f"--port={port}", f"--temp-dir={scratch / 'ray'}", *limits]
+    if dashboard_port is not None:
+        options += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
     head = _start_node([*start_command("head", head_ip=find_host()), *options], environment)
     address = f"{find_host()}:{port}"
     cluster = LocalCluster(address=address, environment=environment, scratch=scratch, head=head)

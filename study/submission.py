@@ -1,0 +1,119 @@
+"""`study submit`: a study as a job of a running cluster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from search_spaces.errors import UserInputError
+from study.cluster.job_submission import SPEC_NAME, connect_job_server, follow_job, submit_job
+from study.spec.reading import load_spec
+from study.spec.study_spec import StudySpec
+from study.state.paths import study_uri
+
+SUCCEEDED = "SUCCEEDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitOptions:
+    """The options of `study submit`.
+
+    Attributes:
+        address: of the job server.
+        storage: the storage root, which all nodes and this machine reach.
+        name: of the study, instead of the spec's.
+        overrides: ``section.key=value`` each.
+        files: that the job needs beside the spec.
+        resumes: whether a study is resumed instead of a spec launched.
+        follows: whether to show the job's output until it ends.
+    """
+
+    address: str | None
+    storage: str | None
+    name: str | None = None
+    overrides: Sequence[str] = ()
+    files: Sequence[Path] = ()
+    resumes: bool = False
+    follows: bool = True
+
+
+def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
+    """Start a study, or go on with one, as a job; return whether the job succeeded, or was not followed.
+
+    Args:
+        spec: a TOML file or the name of a preset; of a study that is resumed, its path, URI or name.
+        options: of the command.
+        console: receives the job's output.
+
+    Raises:
+        UserInputError: listing everything that is wrong with the options, or if the spec is not valid or the server not there.
+    """
+    _check(spec, options)
+    assert options.address is not None
+    if options.resumes:
+        root, text = study_uri(spec, options.storage), None
+        command = ["resume", root, "--address", "auto"]
+    else:
+        loaded, text = load_spec(spec, options.overrides, options.name)
+        assert options.storage is not None
+        root = study_uri(loaded.name, options.storage)
+        command = ["run", SPEC_NAME, "--storage", options.storage, "--address", "auto"]
+        for place in _list_local_places(loaded):
+            _print(f"every node of the cluster must find {place} of the spec", console)
+    client = connect_job_server(options.address)
+    job = submit_job(client, command, text, options.files)
+    _print(f"job {job} at {options.address} runs: study {' '.join(command)}", console)
+    _print(f"from anywhere: study status {root}; ray job stop {job} --address {options.address}", console)
+    if not options.follows:
+        return True
+    try:
+        state = follow_job(client, job, lambda part: _print(part, console, end=""))
+    except KeyboardInterrupt:
+        _print(f"the job goes on; follow it: ray job logs {job} --follow --address {options.address}", console)
+        return True
+    if state != SUCCEEDED:
+        _print(
+            f"the job ended as {state}; go on with: study submit {root} --resume --address {options.address}", console
+        )
+    return state == SUCCEEDED
+
+
+def _check(spec: str, options: SubmitOptions) -> None:
+    """Raise UserInputError with everything that is wrong with the options."""
+    problems = []
+    if options.address is None or "://" not in options.address:
+        problems.append(
+            f"--address must be that of the job server, such as http://HEAD:8265, but got {options.address or 'none'}"
+        )
+    where = study_uri(spec, options.storage) if options.resumes else options.storage
+    if where is None or not ("://" in where or Path(where).is_absolute()):
+        problems.append(
+            "--storage must be a place that all nodes and this machine reach, such as s3://BUCKET/studies or an absolute path on "
+            f"a shared disk, but got {where or 'none'}"
+        )
+    problems += [f"--with {file} does not exist" for file in options.files if not file.exists()]
+    taken = {SPEC_NAME} if not options.resumes else set()
+    for file in options.files:
+        if file.name in taken:
+            problems.append(f"--with {file}: the job has another file of the name {file.name}")
+        taken.add(file.name)
+    if options.resumes and (options.name or options.overrides):
+        problems.append("--resume goes on with a study as it is; remove --name and --set")
+    if problems:
+        raise UserInputError("; ".join(problems))
+
+
+def _list_local_places(spec: StudySpec) -> list[str]:
+    """Return the paths of the spec that are not URIs, such as "data.path (/mnt/photos)"."""
+    places = {
+        "data.path": spec.data.path,
+        "model.weights": spec.model.weights,
+        "analyze.human_counts": spec.analyze.human_counts,
+    }
+    words = {None, "none", "imagenet"}
+    return [f"{key} ({place})" for key, place in places.items() if place not in words and "://" not in str(place)]
+
+
+def _print(text: str, console: Console, end: str = "\n") -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False, end=end)

@@ -1,0 +1,175 @@
+"""`study submit`: what the job gets, what the user is told, and one real job on a head of this machine."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from study import submission
+from study.open_study import load_study
+from study.results.findings import load_findings
+from study.spec.reading import parse_spec
+from tests.faults.nodes import LocalCluster, free_port, local_cluster
+from tests.study.command_line import Outcome, run_cli
+from trainables.records.store import Store
+
+BIN = Path(sys.executable).parent
+SPEC = """
+name = "submitted"
+[data]
+source = "planted"
+num_images = 200
+[model]
+weights = "none"
+[train]
+image_size = 32
+batch_size = 32
+precision = "fp32"
+[search]
+factor = "interpolation"
+num_trials = 2
+max_epochs = 1
+asha = { enabled = false }
+fixed = { backbone = "resnet18", class_weighting = "none", cutmix_probability = 0.0 }
+[confirm]
+top_k = 1
+looks = [2]
+[analyze]
+num_panels = 0
+num_audit_images = 0
+"""
+ADDRESS = ("--address", "http://head:8265")
+
+
+class FakeServer:
+    """A job server that runs nothing and keeps what it was sent."""
+
+    def __init__(self, state: str = "SUCCEEDED") -> None:
+        self.entrypoint, self.files, self._state = "", dict[str, str](), state
+
+    def submit_job(self, *, entrypoint: str, runtime_env: dict[str, Any]) -> str:
+        self.entrypoint = entrypoint
+        folder = Path(runtime_env["working_dir"])
+        self.files = {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
+        return "raysubmit_1"
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        yield f"output of {job_id}\n"
+        if self._state == "STOPPED":
+            raise KeyboardInterrupt
+
+    def get_job_status(self, job_id: str) -> SimpleNamespace:
+        assert job_id == "raysubmit_1"
+        return SimpleNamespace(value=self._state)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.toml"
+    file.write_text(SPEC)
+    return file
+
+
+def submit(monkeypatch: pytest.MonkeyPatch, server: FakeServer, *arguments: str | Path) -> Outcome:
+    monkeypatch.setattr(submission, "connect_job_server", lambda address: server if address == ADDRESS[1] else None)
+    return run_cli("submit", *arguments, *ADDRESS)
+
+
+def test_job_runs_the_spec_with_its_overrides_and_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spec: Path
+) -> None:
+    (tmp_path / "code" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "code" / "loop.py").write_text("x = 1")
+    (tmp_path / "code" / "__pycache__" / "loop.pyc").write_text("")
+    server = FakeServer()
+    changes = ("--set", "search.num_trials=4", "--name", "other name".replace(" ", "-"))
+    outcome = submit(
+        monkeypatch, server, spec, "--storage", "s3://bucket/my studies", *changes, "--with", tmp_path / "code"
+    )
+    assert outcome.status == 0, outcome.errors
+    assert server.entrypoint == "study run spec.toml --storage 's3://bucket/my studies' --address auto"
+    assert set(server.files) == {"spec.toml", "code/loop.py"}
+    sent = parse_spec(server.files["spec.toml"], "spec.toml")
+    assert (sent.name, sent.search.num_trials) == ("other-name", 4)
+    assert "output of raysubmit_1" in outcome.output
+    assert "study status s3://bucket/my studies/other-name" in outcome.output
+
+
+def test_failed_job_says_how_to_go_on_and_resume_goes_on(monkeypatch: pytest.MonkeyPatch, spec: Path) -> None:
+    outcome = submit(monkeypatch, FakeServer("FAILED"), spec, "--storage", "s3://bucket/studies")
+    assert outcome.status == 1
+    assert f"study submit s3://bucket/studies/submitted --resume --address {ADDRESS[1]}" in outcome.output
+    server = FakeServer()
+    resumed = submit(monkeypatch, server, "s3://bucket/studies/submitted", "--resume", "--detach")
+    assert resumed.status == 0, resumed.errors
+    assert server.entrypoint == "study resume s3://bucket/studies/submitted --address auto"
+    assert server.files == {}
+    assert "output of" not in resumed.output
+
+
+def test_interrupt_leaves_the_job_running(monkeypatch: pytest.MonkeyPatch, spec: Path) -> None:
+    outcome = submit(monkeypatch, FakeServer("STOPPED"), spec, "--storage", "/mnt/studies")
+    assert outcome.status == 0
+    assert f"ray job logs raysubmit_1 --follow --address {ADDRESS[1]}" in outcome.output
+
+
+def test_everything_that_is_wrong_is_in_one_message(spec: Path) -> None:
+    refused = run_cli("submit", spec, "--storage", "studies", "--address", "head:8265", "--with", "nowhere.py")
+    assert refused.status == 2
+    for part in ("http://HEAD:8265, but got head:8265", "but got studies", "nowhere.py does not exist"):
+        assert part in refused.errors
+    wrong = run_cli("submit", spec, *ADDRESS, "--storage", "/mnt/x", "--resume", "--set", "seed=1")
+    assert "remove --name and --set" in wrong.errors
+    invalid = run_cli("submit", spec, *ADDRESS, "--storage", "/mnt/x", "--set", "search.num_trial=1")
+    assert invalid.status == 2
+    assert "num_trials" in invalid.errors
+
+
+def test_server_that_is_not_there_or_a_client_that_is_not_installed_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, spec: Path
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    refused = run_cli("submit", spec, "--storage", "/mnt/x", "--address", nobody)
+    assert refused.status == 2
+    assert "no job server answers" in refused.errors
+    assert "ray dashboard cluster.yaml" in refused.errors
+    monkeypatch.setitem(sys.modules, "ray.job_submission", None)
+    missing = run_cli("submit", spec, "--storage", "/mnt/x", "--address", nobody)
+    assert "pip install 'abstudy[submit]'" in missing.errors
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[LocalCluster, str]]:
+    port = free_port()
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    # One node alone: nodes of one machine share the folder of jobs, and one would delete it while the other needs it.
+    with local_cluster(0, dashboard_port=port, variables=path, head_cpus=1) as started:
+        yield started, f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.long_faults
+@pytest.mark.ray_cluster
+@pytest.mark.timeout(400)
+def test_study_runs_as_a_job_to_its_report(cluster: tuple[LocalCluster, str], tmp_path: Path, spec: Path) -> None:
+    nodes, address = cluster
+    environment = {**nodes.environment, "PATH": f"{BIN}:/usr/bin:/bin"}
+    command = [BIN / "study", "submit", spec, "--storage", tmp_path / "studies", "--address", address]
+    until = time.monotonic() + 60
+    while True:
+        done = subprocess.run(
+            list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        # The job server starts some seconds after the head.
+        if "no job server answers" not in done.stderr or time.monotonic() > until:
+            break
+        time.sleep(2)
+    assert done.returncode == 0, done.stderr + done.stdout
+    study = load_study(Store(tmp_path / "studies" / "submitted"))
+    assert {arm.arm for arm in load_findings(study).arms} == {"bicubic", "bilinear"}
+    assert "report.html" in done.stdout
