@@ -26,6 +26,12 @@ class Task:
     gpu: float
 
 
+def make_task(spec: StudySpec, arm: str, *arguments: Any) -> Task:
+    """Return a task that holds as much of a device as a trial of the arm does."""
+    cpu, gpu = (spec.resources.of_arm(kind, arm) for kind in ("cpu", "gpu"))
+    return Task(arguments=arguments, cpu=cpu, gpu=gpu)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """The settings of one run of trials, apart from its director.

@@ -21,7 +21,7 @@ from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
-from study.cluster.workers import Task, Workers
+from study.cluster.workers import Workers, make_task
 from study.open_study import OpenStudy
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.confirmed_models import has_network, load_cam_models, make_logits
@@ -171,11 +171,7 @@ def _run_steps(
     """Return the outcome of each step: those that are stored, and the others from the workers, which are stored as they come."""
     outcomes = {step.name: found for step in steps if (found := parts.read(step.evidence.arm, step.kind)) is not None}
     missing = [step for step in steps if step.name not in outcomes]
-    tasks = []
-    for step in missing:
-        cpu, gpu = (study.spec.resources.of_arm(kind, step.evidence.arm) for kind in ("cpu", "gpu"))
-        tasks.append(Task(arguments=(step,), cpu=cpu, gpu=gpu))
-    results = workers.run_tasks(run_step, tasks)
+    results = workers.run_tasks(run_step, [make_task(study.spec, step.evidence.arm, step) for step in missing])
     for step in missing:
         on_step(step.name)
         outcomes[step.name] = next(results)

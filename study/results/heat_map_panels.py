@@ -11,7 +11,7 @@ from analysis.heat_maps.grad_cam import CamLayer, CamMethod, CamSource, NoCamLay
 from analysis.heat_maps.panels import choose_panel_images
 from analysis.report.figures import figure_to_png, plot_cam_panel
 from analysis.statistics.metrics import IntArray
-from study.cluster.workers import Task, Workers
+from study.cluster.workers import Workers, make_task
 from study.open_study import OpenStudy
 from study.results.confirmed_models import has_network, load_cam_network
 from trainables.data.images import ImageSet
@@ -46,10 +46,7 @@ def draw_panels(
     ids = np.array([sample_id for sample_id, _ in chosen], dtype=np.int64)
     if not len(ids):
         return []
-    tasks = []
-    for arm, found in evidence.items():
-        cpu, gpu = (study.spec.resources.of_arm(kind, arm) for kind in ("cpu", "gpu"))
-        tasks.append(Task(arguments=(study.store.root, found, admissions[arm], ids), cpu=cpu, gpu=gpu))
+    tasks = [make_task(study.spec, arm, study.store.root, e, admissions[arm], ids) for arm, e in evidence.items()]
     by_view = [view for views in workers.run_tasks(compute_views, tasks) for view in views]
     panels = []
     for place, (sample_id, reason) in enumerate(chosen):

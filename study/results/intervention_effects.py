@@ -26,7 +26,7 @@ from analysis.statistics.families import Scale, class_cells, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.designs import Contrast, make_factorial_runs
 from search_spaces.errors import UserInputError
-from study.cluster.workers import Task, Workers
+from study.cluster.workers import Workers, make_task
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads
@@ -65,9 +65,7 @@ class _Losses:
                 labels=self.image_set.labels[ids],
                 class_names=self.image_set.class_names,
             )
-            resources = self.study.spec.resources
-            cpu, gpu = (resources.of_arm(name, arm.arm) for name in ("cpu", "gpu"))
-            task = Task(arguments=(self.study.store.root, arm.runs, kind, ids, seed), cpu=cpu, gpu=gpu)
+            task = make_task(self.study.spec, arm.arm, self.study.store.root, arm.runs, kind, ids, seed)
             (losses,) = self.workers.run_tasks(measure_arm_loss, [task])
             self.kept[key] = losses, images
         return self.kept[key]
