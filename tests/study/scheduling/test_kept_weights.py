@@ -62,3 +62,17 @@ def test_the_file_goes_and_the_record_says_so(tmp_path: Path) -> None:
     assert dropped.weights_dropped
     assert dropped.digests == {"best/search.npz": "0"}
     assert not files.store.exists(WEIGHTS)
+
+
+def test_rungs_keep_none_unless_all_are_wanted(tmp_path: Path) -> None:
+    def run(folder: Path, **changes: Any) -> list[TrialRecord]:
+        spec = make_spec(num_trials=20, asha={"rungs": "complete"}, **changes)
+        drive(SearchDirector(RecordBook(Store(folder)), spec, FIXED), num_workers=1)
+        return list(RecordBook(Store(folder)).of_stage("search"))
+
+    records = run(tmp_path / "some")
+    assert all(r.weights_dropped for r in records if r.is_rung)
+    for arm in ("resnet18", "resnet50"):
+        own = [r for r in records if r.config.arm == arm]
+        assert kept(records, arm) == {r.trial_id for r in best_trials(own, arm)[:2]}
+    assert not any(r.weights_dropped for r in run(tmp_path / "all", keep_weights="all"))
