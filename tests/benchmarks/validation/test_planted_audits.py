@@ -169,6 +169,6 @@ def test_a_sample_leaves_goals_open_and_missed_ones_are_listed() -> None:
         "false alarms of the frequency test: 32 of 32",
         "grows with rho: no",
         "AUC of the narrow ring's gap: 0.500",
-        "region right where the ring audit fails: 0 of 90",
+        "region right where the ring audit fails: 0 of 36",
     ):
         assert text in missed

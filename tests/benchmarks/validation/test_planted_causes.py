@@ -93,7 +93,7 @@ def test_wrong_causes_miss_the_goals() -> None:
     cache = FakeCache(lambda _, seed: make_outcome("texture") if seed else make_outcome("mixed", note="no comparable"))
     tables, goals = tabulate_causes(cache, whole=True)
     missed = "; ".join(list_problems(goals))
-    assert "null worlds in which a cue is named: 87 of 90" in missed
+    assert "null worlds in which a cue is named: 57 of 60" in missed
     assert "planted worlds in which the cue is named: 7 of 32" in missed
     assert "another is named: 34 of 52" in missed
     assert tables[0].rows[0][6] == "7 texture"

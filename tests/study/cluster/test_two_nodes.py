@@ -128,14 +128,22 @@ def read_forensics(study: Path) -> tuple[Any, Any]:
     return findings["arms"], [panel["views"] for panel in findings["panels"]]
 
 
-def test_trials_and_forensics_compute_on_both_nodes_and_nothing_in_the_driver(
-    driver: subprocess.Popen[str], folder: Path
-) -> None:
-    study = folder / "storage" / "two-nodes"
-    records = RecordBook(Store(study)).of_stage("search")
+def test_trials_hold_gpus_and_both_nodes_work(cluster: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    address, environment = cluster
+    spec = tmp_path / "spec.toml"
+    spec.write_text(SPEC)
+    done = call(BIN / "study", "launch", spec, "--storage", tmp_path, "--address", address, environment=environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "3 node(s), 2 CPUs, 2 GPUs" in done.stdout
+    records = RecordBook(Store(tmp_path / "two-nodes")).of_stage("search")
     assert [r.state for r in records] == [TrialState.COMPLETE] * 6
     assert len({r.node for r in records}) == 2
     assert {r.config.arm for r in records} == {"bicubic", "bilinear"}
+
+
+@pytest.mark.long_faults
+def test_forensics_compute_on_the_nodes_and_nothing_in_the_driver(driver: subprocess.Popen[str], folder: Path) -> None:
+    study = folder / "storage" / "two-nodes"
     logged = {int(file.name) for file in (folder / "log").iterdir()}
     assert len(logged) >= 2
     assert driver.pid not in logged

@@ -34,7 +34,7 @@ def confirm(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, li
     monkeypatch.setattr(driver_module, "require_finished_search", lambda _: None)
     monkeypatch.setattr(driver_module, "read_test_split", lambda _book, _plan, runs, *_: read.extend(runs))
     driver = Driver.__new__(Driver)
-    driver.study, driver._workers, driver._on_change = study, SimpleNamespace(), lambda *_: None
+    driver.study, driver.workers, driver._on_change = study, SimpleNamespace(), lambda *_: None
     return driver.confirm(lambda *_: ()), read
 
 
