@@ -47,7 +47,11 @@ def draw_panels(
     if not len(ids):
         return []
     tasks = [make_task(study.spec, arm, study.store.root, e, admissions[arm], ids) for arm, e in evidence.items()]
-    by_view = [view for views in workers.run_tasks(compute_views, tasks) for view in views]
+    by_view: list[tuple[ArmCam, ...]] = []
+    for views in workers.run_tasks(compute_views, tasks):
+        if isinstance(views, str):
+            raise NoCamLayerError(views)
+        by_view += views
     panels = []
     for place, (sample_id, reason) in enumerate(chosen):
         cams = [view[place] for view in by_view]
@@ -66,14 +70,17 @@ def draw_panels(
 
 def compute_views(
     study_uri: str, evidence: ArmEvidence, admission: CamAdmission | None, ids: IntArray, *, data: TrialData
-) -> list[tuple[ArmCam, ...]]:
+) -> list[tuple[ArmCam, ...]] | str:
     """Return the maps of each image by Grad-CAM, and by the chosen method and layer where they are not the same.
 
-    Raises:
-        NoCamLayerError: if no layer's maps are large enough.
+    Where no layer's maps are large enough, return the reason: an error of a task would bring its traceback along.
     """
     network = load_cam_network(Store(study_uri), evidence.runs[0], len(data.class_names))
-    sources = [CamSource(method=CamMethod.GRAD_CAM, layer=find_cam_layers(network)[0])]
+    try:
+        first = find_cam_layers(network)[0]
+    except NoCamLayerError as error:
+        return str(error)
+    sources = [CamSource(method=CamMethod.GRAD_CAM, layer=first)]
     if admission is not None:
         layer = CamLayer(name=admission.layer, size=admission.map_size)
         sources.append(CamSource(method=CamMethod(admission.method), layer=layer))

@@ -237,7 +237,8 @@ class StudySpec(sections.Section):
         if not self.has_rungs:
             return num_trials
         arm = next(arm for arm in self.arms() if arm.name == arm_name)
-        return num_trials * (self.rung_epochs(arm) / self.max_epochs(arm) + 1 / self.reduction_factor)
+        promoted = (self.num_planned_trials or num_trials) - num_trials
+        return num_trials * self.rung_epochs(arm) / self.max_epochs(arm) + promoted
 
     @property
     def factor(self) -> str:

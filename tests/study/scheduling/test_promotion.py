@@ -189,3 +189,10 @@ def test_rung_is_a_ninth_of_a_full_trial_and_at_most_a_fifth() -> None:
     ):
         with pytest.raises(UserInputError, match=message):
             make_rung_spec(**search)
+
+
+def test_planned_trials_and_costs_count_the_full_trials_of_every_arm() -> None:
+    small, large = make_rung_spec(num_trials=12), make_rung_spec(num_trials=72)
+    assert (small.num_planned_trials, large.num_planned_trials) == (12 + 4, 72 + 12)
+    assert small.count_full_trials("resnet18") == pytest.approx(12 / 9 + 4)
+    assert large.count_full_trials("resnet18") == pytest.approx(72 / 9 + 12)
