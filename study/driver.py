@@ -50,6 +50,7 @@ class Driver:
             device=study.spec.resources.device,
             space=study.spec.search_space().parameters,
             profile=study.spec.resources.profile,
+            checkpoint_seconds=study.spec.resources.checkpoint_seconds,
         )
         self.workers = make_workers(cluster, study.spec, prepared.data)
 

@@ -1,8 +1,10 @@
 """`TrialWorker`: trains trials in one process, one after the other, and stores what they leave, epoch by epoch.
 
 A new attempt of a trial, started by a retry or by `study resume`, loads the last checkpoint from the trial's folder, reports the
-checkpoint's epochs beyond `num_reported_epochs` again, and continues training. Where the worker listens for SIGTERM, which
-announces that a machine is taken away, it interrupts the epoch between two steps, stores a checkpoint and exits.
+checkpoint's epochs beyond `num_reported_epochs` again, and continues training. Checkpoints are written while the next epoch
+trains, so that those epochs may be fewer than were reported; the others are trained and reported again. Where the worker listens
+for SIGTERM, which announces that a machine is taken away, it interrupts the epoch between two steps, stores a checkpoint and
+exits.
 """
 
 import platform
@@ -11,6 +13,7 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +25,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.space import Parameter
 from trainables.devices import choose_device, device_name
 from trainables.processes import prepare_to_train
+from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.event_log import EventLog
 from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
@@ -44,6 +48,7 @@ class TrialSettings:
         device: "auto" (CUDA if the trial holds a GPU, else CPU), "cpu" or "cuda".
         space: Searched parameters, for TensorBoard's HParams.
         profile: Whether epochs report `part_seconds`.
+        checkpoint_seconds: Shortest distance between two checkpoints; 0 stores one after every epoch.
     """
 
     study_uri: str
@@ -51,6 +56,7 @@ class TrialSettings:
     device: str
     space: tuple[Parameter, ...]
     profile: bool = False
+    checkpoint_seconds: float = 0.0
 
 
 class TrialWorker:
@@ -61,6 +67,7 @@ class TrialWorker:
 
     _run: Run
     _files: TrialFiles
+    _writer: CheckpointWriter
     _num_reported: int
     _num_devices: float
     _counted_until: float
@@ -82,6 +89,7 @@ class TrialWorker:
         self._settings: TrialSettings = settings
         self._events: EventLog | None = None
         self._upload_from: Path | None = None
+        self._open = ExitStack()
         self._should_exit = False
         self._is_in_step = False
         self.listen_for_notice()
@@ -130,15 +138,28 @@ class TrialWorker:
         try:
             metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
         except EpochInterrupted:
-            self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+            self._writer.write(self._run.checkpoint())
             self._end()
         with self._run.stopwatch.part("report"):
             self._write_events(metrics)
         with self._run.stopwatch.part("checkpoint"):
-            self._files.write_checkpoint(self._run.checkpoint(), self._attempt)
+            self._keep_state(metrics)
         if self._should_exit:
             self._end()
         return metrics
+
+    def _keep_state(self, metrics: EpochMetrics) -> None:
+        """Start to write a checkpoint if one is due or the process is about to exit.
+
+        A state that diverged is not kept: another attempt would diverge again. Of a trial that may be confirmed, the state before
+        it is, whether one was due or not.
+        """
+        if metrics.ends_trial:
+            self._writer.flush()
+        elif self._should_exit or self._writer.is_due:
+            self._writer.write(self._run.checkpoint())
+        elif CONFIRM in self._splits_to_predict:
+            self._writer.hold(self._run.checkpoint())
 
     def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
         """Return the metrics with the seconds that were measured outside of the training run."""
@@ -166,7 +187,8 @@ class TrialWorker:
         raise SystemExit("the process was terminated by SIGTERM; the trial's checkpoint holds its state")
 
     def cleanup(self) -> None:
-        """Close the event file."""
+        """Close the event file and the writer of checkpoints."""
+        self._open.close()
         if self._events is not None:
             self._events.close()
             self._upload_events()
@@ -184,6 +206,8 @@ class TrialWorker:
         self._splits_to_predict = tuple(config["splits_to_predict"])
         self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
         self._attempt = self._files.read_num_attempts()
+        self._writer = CheckpointWriter(self._files, self._attempt, self._settings.checkpoint_seconds)
+        self._open.callback(self._writer.close)
         checkpoint, self._notes = self._files.read_checkpoint()
         self._run = make_run(
             self._trial_config,
@@ -193,7 +217,7 @@ class TrialWorker:
             checkpoint=checkpoint,
             profile=self._settings.profile,
         )
-        self._num_reported = int(config["num_reported_epochs"])
+        self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
         self._idle_since = time.perf_counter()
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)
 
@@ -204,6 +228,7 @@ class TrialWorker:
         """
         if not self._run.history[-1].is_finite:
             return {}
+        self._writer.wait()
         self._files.check_attempt(self._attempt)
         details: dict[str, Any] = {"predictions": self._splits_to_predict}
         digests: dict[str, str] = {}

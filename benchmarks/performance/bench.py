@@ -1,7 +1,7 @@
-"""The ratios P1 to P14 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
+"""The ratios P1 to P15 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
 
 Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written from all that were measured so far. With
---device cuda P2 to P5 and P11 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
+--device cuda P2 to P5, P11 and P15 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
 """
 
 import json
@@ -55,8 +55,9 @@ BENCHES: dict[str, Bench] = {
     "P11": Bench("forensics_speed", "measure_limits", "pytorch_grad_cam"),
     "P13": Bench("decoding_ratios", "measure_decoding"),
     "P14": Bench("decoding_ratios", "measure_second_start"),
+    "P15": Bench("checkpoint_ratios", "measure_stand_still"),
 }
-ON_DEVICE = frozenset({"training_ratios", "forensics_speed"})
+ON_DEVICE = frozenset({"training_ratios", "forensics_speed", "checkpoint_ratios"})
 ONLY_BY_NAME = frozenset({"P1-long"})
 
 
@@ -64,7 +65,7 @@ def main(
     only: Annotated[
         list[str] | None, typer.Argument(help="Numbers such as P2; all but P1-long where none is given.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5 and P11.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, or cuda for P2 to P5, P11 and P15.")] = "cpu",
 ) -> None:
     """Measure; print each row and write it to the page at once."""
     unknown = sorted(set(only or ()) - set(BENCHES))

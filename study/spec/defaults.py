@@ -96,6 +96,7 @@ _VERSION_1: dict[str, Any] = {
     "resources.autoscaling": False,
     "resources.retries": 2,
     "resources.timeout_seconds": 3600.0,
+    "resources.checkpoint_seconds": 0.0,
     "resources.max_failed_fraction": 0.5,
     "resources.profile": False,
     "resources.image_folder": "",

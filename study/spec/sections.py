@@ -316,7 +316,9 @@ class ResourcesSpec(Section):
     `gpu` is at most 1: a trial uses one GPU or a fraction of one. `device = "auto"` is CUDA for a trial that holds a GPU,
     else the CPU. `max_concurrent = 0` uses the whole cluster. A trial whose process failed, or did not report for
     `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without a new
-    epoch. If more than `max_failed_fraction` of the search's trials failed, no further trial starts. `profile = true` records
+    epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
+    trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than `max_failed_fraction` of the
+    search's trials failed, no further trial starts. `profile = true` records
     how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
     grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of
     a folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's
@@ -331,6 +333,7 @@ class ResourcesSpec(Section):
     autoscaling: bool = False
     retries: Annotated[int, Field(ge=0)] = 2
     timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
     max_failed_fraction: Share = 0.5
     profile: bool = False
     image_memory_gb: Annotated[float, Field(gt=0)] | None = None

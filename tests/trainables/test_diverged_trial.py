@@ -16,6 +16,7 @@ from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
+from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
 from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
@@ -37,8 +38,10 @@ RUNNING = TrialRecord(
 class PoisonedRun(TrainingRun):
     """A training run whose weights turn to NaN before its second epoch."""
 
+    poisoned_from = 1
+
     def run_epoch(self, **options: Any) -> EpochMetrics:
-        if self.epoch == 1:
+        if self.epoch == self.poisoned_from:
             torch.nn.init.constant_(self.model.fc.weight, torch.nan)  # type: ignore[arg-type, union-attr]
         return super().run_epoch(**options)
 
@@ -49,7 +52,7 @@ def make_worker(folder: Path, splits: tuple[str, ...], run: Any) -> TrialWorker:
     files.store.write_text(RECORD, RUNNING.to_json())
     worker = TrialWorker.__new__(TrialWorker)
     worker._data, worker._run = DATA, run
-    worker._files, worker._attempt = files, 1
+    worker._files, worker._attempt, worker._writer = files, 1, CheckpointWriter(files, 1)
     worker._splits_to_predict = splits
     worker._num_reported, worker._num_devices, worker._notes = 0, 1.0, ()
     worker._events, worker._should_exit = None, False

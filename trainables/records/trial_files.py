@@ -5,17 +5,22 @@ from collections.abc import Mapping
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 from torch import Tensor, nn
 
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord
-from trainables.records.store import Store
+from trainables.records.store import StorageError, Store
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.predictions import Predictions
 
 CHECKPOINTS = "checkpoint"
 WEIGHTS = "best/weights.safetensors"
 NUM_CHECKPOINTS_KEPT = 2
+
+_WHILE_IN_USE = Retrying(
+    retry=retry_if_exception_type(StorageError), wait=wait_fixed(0.1), stop=stop_after_delay(10.0), reraise=True
+)
 
 
 class LostTrialError(Exception):
@@ -46,10 +51,23 @@ class TrialFiles:
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint, attempt: int) -> None:
-        """Store a checkpoint of `attempt`, then delete all but the last two checkpoints of this and earlier attempts."""
+        """Store a checkpoint of `attempt`, then delete all but the last two checkpoints of this and earlier attempts.
+
+        Raises:
+            LostTrialError: If the attempt is over; a checkpoint that was being written when it ended is deleted again.
+        """
         self.check_attempt(attempt)
         name = f"{checkpoint.num_steps:09d}-{attempt:04d}.safetensors"
-        self.store.write_bytes(f"{CHECKPOINTS}/{name}", checkpoint.to_bytes())
+        try:
+            self.store.write_bytes(f"{CHECKPOINTS}/{name}", checkpoint.to_bytes())
+        except FileNotFoundError:  # the folder was deleted in the middle of the write, because the trial has ended
+            self.check_attempt(attempt)
+            raise
+        try:
+            self.check_attempt(attempt)
+        except LostTrialError:
+            self.store.delete(f"{CHECKPOINTS}/{name}" if not self._read_record().state.is_finished else CHECKPOINTS)
+            raise
         ours = [n for n in self._checkpoint_names() if _attempt_of(n) <= attempt and n <= name]
         for old in ours[:-NUM_CHECKPOINTS_KEPT]:
             self.store.delete(f"{CHECKPOINTS}/{old}")
@@ -81,8 +99,11 @@ class TrialFiles:
         return None
 
     def delete_checkpoint(self) -> None:
-        """Delete all checkpoints, of a trial that has ended."""
-        self.store.delete(CHECKPOINTS)
+        """Delete all checkpoints, of a trial that has ended.
+
+        Its process may still be writing one, which it deletes itself; until then the folder cannot be removed.
+        """
+        _WHILE_IN_USE(self.store.delete, CHECKPOINTS)
 
     def write_weights(self, state: Mapping[str, Tensor]) -> dict[str, str]:
         """Store the final weights.
