@@ -256,7 +256,8 @@ def test_damaged_record_is_named(tmp_path: Path) -> None:
 
 
 def test_budget_too_small_for_a_full_trial_of_every_arm_is_refused_with_the_numbers(refuse: Callable[..., str]) -> None:
-    message = refuse("search.device_seconds=0.01", mentions=("search.device_seconds", "but got 0.01"))
+    small = ("train.image_size=16", "train.batch_size=16")
+    message = refuse("search.device_seconds=0.01", *small, mentions=("search.device_seconds", "but got 0.01"))
     assert re.search(r"full trial of each \([0-9]+ for resnet18, [0-9]+ for resnet50\), so [0-9]+ or more", message)
 
 

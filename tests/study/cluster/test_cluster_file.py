@@ -1,8 +1,9 @@
-"""cluster.yaml and docs/kuberay.yaml are valid for the installed Ray and safe by default."""
+"""cluster.yaml, docs/kuberay.yaml and docs/kuberay-job.yaml are valid for the installed Ray and safe by default."""
 
 import json
 import os
 import re
+import subprocess
 import time
 from functools import partial
 from importlib import metadata
@@ -108,3 +109,27 @@ def test_kuberay_cluster_requires_a_token_and_runs_no_trial_on_its_head(kuberay:
     (container,) = workers["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert "auth_token" not in json.dumps(kuberay)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_kuberay_job_runs_a_new_study_and_resumes_one_that_exists(
+    kuberay: dict[str, Any], tmp_path: Path, exists: bool
+) -> None:
+    """The entry point is run as Ray does, by a shell, with a program that tells what it is called with."""
+    spec = yaml.safe_load((ROOT / "docs" / "kuberay-job.yaml").read_text())["spec"]
+    assert spec["clusterSelector"] == {"ray.io/cluster": kuberay["metadata"]["name"]}
+    head = kuberay["spec"]["headGroupSpec"]["template"]["spec"]
+    (mount,) = head["containers"][0]["volumeMounts"]
+    (volume,) = head["volumes"]
+    assert volume["name"] == mount["name"]
+    program = tmp_path / "study"
+    program.write_text(f"#!/bin/sh\n[ $1 = status ] && exit {0 if exists else 2}\necho study $@\n")
+    program.chmod(0o755)
+    variables = {**yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"], "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(spec["entrypoint"], shell=True, env=variables, capture_output=True, text=True, check=True)
+    expected = (
+        "study resume s3://BUCKET/studies/mine --address auto"
+        if exists
+        else f"study run {mount['mountPath']}/mine.toml --storage s3://BUCKET/studies --address auto"
+    )
+    assert done.stdout.strip() == expected
