@@ -10,7 +10,8 @@ from analysis.findings.study_findings import to_plain
 from analysis.report.intervention_tables import build_stated_rich_table
 from search_spaces.errors import UserInputError
 from study import commands
-from study.cluster.connection import check_cluster, connect_cluster, count_devices
+from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
+from study.cluster.workers import make_workers
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.stated_interventions import dump_stated
 from study.driver import prepare_again
@@ -150,14 +151,28 @@ def _show(last: OpenStudy, options: InterveneOptions, console: Console) -> list[
 
 def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
     target = None if options.target is None else parse_target(options.target)
-    number, store = next_round(parent)
     prepared = prepare_again(parent)
+    with connect_cluster(THIS_PROCESS if options.dry_run and address is None else address) as cluster:
+        check_cluster(parent.spec, cluster)
+        return _begin_on(cluster, parent, prepared, target, options, console)
+
+
+def _begin_on(
+    cluster: Cluster,
+    parent: OpenStudy,
+    prepared: Prepared,
+    target: Cell | None,
+    options: InterveneOptions,
+    console: Console,
+) -> list[str]:
+    number, store = next_round(parent)
 
     def say(step: str) -> None:
         if not options.as_json:
             console.print(f"diagnosis: {step}", soft_wrap=True, highlight=False, markup=False)
 
-    choosing = choose_on_half(parent, prepared, target, say)
+    workers = make_workers(cluster, parent.spec, prepared.data)
+    choosing = choose_on_half(parent, prepared, target, workers, say)
     is_factorial = options.is_factorial
     proposals = propose(choosing.diagnosis, options.only, options.strength, is_factorial=is_factorial)
     if not proposals:
@@ -176,7 +191,7 @@ def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None,
     if options.dry_run:
         console.print("dry run, nothing written")
         return []
-    missed_gates = _launch(store, spec, text, stated, _prepare(spec, prepared), address=address, console=console)
+    missed_gates = _launch(store, spec, text, stated, _prepare(spec, prepared), cluster, console)
     return _report_parent(parent, missed_gates, console)
 
 
@@ -191,12 +206,10 @@ def _launch(
     text: str,
     stated: StatedInterventions,
     prepared: Prepared,
-    *,
-    address: str | None,
+    cluster: Cluster,
     console: Console,
 ) -> list[str]:
-    with connect_cluster(address) as cluster:
-        max_concurrent = check_cluster(spec, cluster)
-        passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster, max_concurrent))
-        with create_to_drive(store, spec, text, passport, interventions=dump_stated(stated)) as opened:
-            return commands.drive(opened, prepared, cluster, max_concurrent, whole=True, console=console)
+    max_concurrent = check_cluster(spec, cluster)
+    passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster, max_concurrent))
+    with create_to_drive(store, spec, text, passport, interventions=dump_stated(stated)) as opened:
+        return commands.drive(opened, prepared, cluster, max_concurrent, whole=True, console=console)

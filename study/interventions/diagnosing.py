@@ -1,15 +1,17 @@
-"""The diagnosis of a study's winner on the half of the test images that chooses, as interventions need it."""
+"""The diagnosis of a study's winner on the half of the test images that chooses, as interventions need it.
 
-from collections.abc import Callable
+What its models compute is computed by tasks of the study's workers.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
-from analysis.audits.confused_images import ComputeLogits
 from analysis.audits.ring_audit import judge_ring, measure_rings
-from analysis.audits.ring_swaps import Images
+from analysis.audits.swap_audits import SwapAudits
 from analysis.audits.swap_effects import AuditImages
 from analysis.classes.class_scores import compute_class_scores
 from analysis.evidence.arm_evidence import ArmEvidence
@@ -22,20 +24,24 @@ from analysis.images.inspection import find_doubtful_labels
 from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import make_classifier
-from analysis.statistics.metrics import FloatArray, IntArray, compute_macro_f1
+from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
+from study.cluster.workers import Workers, make_task
 from study.confirmation.evidence import load_evidence, require_plan
 from study.inputs.preparation import Prepared
 from study.open_study import OpenStudy
-from study.results.audits import MAX_PAIRS, choose_audit_images, find_causes, rank_confusions
-from study.results.confirmed_models import make_logits
+from study.results.audit_parts import AuditPart, StepKind
+from study.results.audits import MAX_PAIRS, AuditStep, choose_audit_images, rank_confusions, run_step, take_images
+from study.results.confirmed_models import make_logits, make_task_logits
 from study.results.findings import load_findings
 from study.spec.spaces import make_base_space
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
+from trainables.records.store import Store
 from trainables.training.left_out import choose_training_images
+from trainables.training.loop import TrialData
 from trainables.training.trainable import is_own_loop
 
 CONFIDENCE = 0.95
@@ -72,7 +78,11 @@ class Choosing:
 
 
 def choose_on_half(
-    study: OpenStudy, prepared: Prepared, target: Cell | None, on_step: Callable[[str], None] = lambda _: None
+    study: OpenStudy,
+    prepared: Prepared,
+    target: Cell | None,
+    workers: Workers,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Choosing:
     """Return the winner with its diagnosis on the half of the test images that chooses.
 
@@ -82,6 +92,7 @@ def choose_on_half(
         study: analyzed.
         prepared: data and weights of the study.
         target: cell of the confusion matrix that the user names, instead of those that are found; None to find them.
+        workers: with the data of the study.
         on_step: called with the name of each step as it begins.
 
     Raises:
@@ -104,8 +115,8 @@ def choose_on_half(
     halves = {name: found.with_images(choosing) for name, found in evidence.items()}
     winner = max(halves, key=lambda name: _macro_f1(halves[name]))
     judging = ~is_choosing if is_divided else is_choosing
-    diagnosis, models = _diagnose(study, halves[winner], prepared.image_set, target, on_step)
-    diagnosis = _doubt_labels(diagnosis, halves[winner].source.config, study, prepared, on_step)
+    diagnosis, models = _diagnose(study, halves[winner], prepared.image_set, target, workers, on_step)
+    diagnosis = _doubt_labels(diagnosis, halves[winner], study, prepared, workers, on_step)
     return Choosing(
         source=halves[winner].source,
         diagnosis=diagnosis,
@@ -146,7 +157,12 @@ def _macro_f1(evidence: ArmEvidence) -> float:
 
 
 def _diagnose(
-    study: OpenStudy, evidence: ArmEvidence, image_set: ImageSet, target: Cell | None, on_step: Callable[[str], None]
+    study: OpenStudy,
+    evidence: ArmEvidence,
+    image_set: ImageSet,
+    target: Cell | None,
+    workers: Workers,
+    on_step: Callable[[str], None],
 ) -> tuple[Diagnosis, ChoosingModels]:
     names = image_set.class_names
     if target is not None:
@@ -162,67 +178,98 @@ def _diagnose(
         class_names=names,
         masks=None if image_set.masks is None else image_set.masks[ids],
     )
-    models = ChoosingModels(
-        audit_images=images, compute_logits=_load_lazily(study, evidence, len(names)), seed=study.spec.seed
-    )
+    compute_logits = make_task_logits(study, evidence, len(names), workers)
+    models = ChoosingModels(audit_images=images, compute_logits=compute_logits, seed=study.spec.seed)
     audits = ArmAudits()
     if number:
-        audits = _audit(study, evidence, image_set, models, rank_confusions(confusions), target, on_step)
+        chosen = [target] if target is not None else list(rank_confusions(confusions))
+        audits = _audit(study, evidence, image_set, ids, chosen, workers, on_step)
     native_size = image_set.images.shape[1]
     return _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size), models
 
 
 def _doubt_labels(
-    diagnosis: Diagnosis, config: TrialConfig, study: OpenStudy, prepared: Prepared, on_step: Callable[[str], None]
+    diagnosis: Diagnosis,
+    evidence: ArmEvidence,
+    study: OpenStudy,
+    prepared: Prepared,
+    workers: Workers,
+    on_step: Callable[[str], None],
 ) -> Diagnosis:
     """Return the diagnosis with the training images whose labels are doubtful; without pretrained weights none is looked for."""
     if prepared.weights == "none":
         return diagnosis
     on_step("doubtful labels of the training images")
-    has_gpu = torch.cuda.is_available() and study.spec.resources.device != "cpu"
-    backbone = FrozenBackbone.build(config, prepared.weights, torch.device("cuda" if has_gpu else "cpu"))
+    config = evidence.source.config
     train = choose_training_images(config, prepared.splits.train)
     most = min(MOST_DOUBTFUL, int(MOST_DOUBTFUL_SHARE * len(train)))
-    found = find_doubtful_labels(backbone, prepared.image_set, train, seed=study.spec.seed, most=most)
+    may_use_gpu = study.spec.resources.device != "cpu"
+    task = make_task(study.spec, evidence.arm, config, prepared.weights, may_use_gpu, train, most, study.spec.seed)
+    found = next(workers.run_tasks(_find_doubtful, [task]))
     left_out = config.word("leave_out").split()
-    doubtful = (*map(int, left_out), *(int(issue.sample_id) for issue in found))
+    doubtful = (*map(int, left_out), *found)
     return replace(diagnosis, doubtful=doubtful if found else (), num_training=len(prepared.splits.train))
 
 
-def _load_lazily(study: OpenStudy, evidence: ArmEvidence, num_classes: int) -> ComputeLogits:
-    """Return the logits of the arm's models, which are loaded when they are first needed."""
-    loaded: list[ComputeLogits] = []
-
-    def compute(images: Images) -> FloatArray:
-        if not loaded:
-            loaded.append(make_logits(study.store, evidence.runs, num_classes))
-        return loaded[0](images)
-
-    return compute
+def _find_doubtful(
+    config: TrialConfig, weights: str, may_use_gpu: bool, train: IntArray, most: int, seed: int, *, data: TrialData
+) -> tuple[int, ...]:
+    """Return the sample ids of the training images whose labels are doubtful."""
+    device = torch.device("cuda" if torch.cuda.is_available() and may_use_gpu else "cpu")
+    backbone = FrozenBackbone.build(config, weights, device)
+    image_set = ImageSet(
+        images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups
+    )
+    return tuple(
+        int(issue.sample_id) for issue in find_doubtful_labels(backbone, image_set, train, seed=seed, most=most)
+    )
 
 
 def _audit(
     study: OpenStudy,
     evidence: ArmEvidence,
     image_set: ImageSet,
-    models: ChoosingModels,
-    cells: tuple[Cell, ...],
-    target: Cell | None,
+    ids: IntArray,
+    cells: Sequence[Cell],
+    workers: Workers,
     on_step: Callable[[str], None],
 ) -> ArmAudits:
     """Return the audits that interventions ask for: rings, color, and the root causes of the strongest confusions."""
-    names, classify = image_set.class_names, make_classifier(models.compute_logits)
-    on_step(f"{evidence.arm}: ring and color audits of the images that choose")
-    rings = measure_rings(classify, models.audit_images, seed=study.spec.seed)
-    colors = measure_color_losses(classify, models.audit_images)
-    audits = ArmAudits(ring_audits=tuple(map(judge_ring, rings)), colour_losses=bound_color_losses(colors))
-    chosen = [target] if target is not None else list(cells)
-    strongest = list(dict.fromkeys(frozenset(cell) for cell in chosen))[:MAX_PAIRS]
-    explained = [(names.index(t), names.index(p)) for t, p in chosen if frozenset((t, p)) in strongest]
-    if len(names) < 3 or not explained:
-        return audits
-    on_step(f"{evidence.arm}: root causes on the images that choose")
-    return replace(audits, root_causes=find_causes(study.store, evidence, image_set, explained, seed=study.spec.seed))
+    names = image_set.class_names
+    strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
+    explained = [(names.index(t), names.index(p)) for t, p in cells if frozenset((t, p)) in strongest]
+    step = AuditStep(
+        name=f"{evidence.arm}: ring and color audits of the images that choose",
+        kind=StepKind.SWAPS,
+        study_uri=study.store.root,
+        evidence=evidence,
+        ids=ids,
+        cells=(),
+        masks=image_set.masks,
+        seed=study.spec.seed,
+    )
+    calls: list[tuple[AuditStep, Callable[..., AuditPart]]] = [(step, _audit_rings_and_colors)]
+    if len(names) >= 3 and explained:
+        name = f"{evidence.arm}: root causes on the images that choose"
+        calls.append((replace(step, name=name, kind=StepKind.CAUSES, cells=explained), run_step))
+    audits = ArmAudits()
+    for step, function in calls:
+        on_step(step.name)
+        part = next(workers.run_tasks(function, [make_task(study.spec, evidence.arm, step)]))
+        if part.problem:
+            raise UserInputError(part.problem)
+        audits = replace(part.audits or audits, root_causes=part.causes)
+    return audits
+
+
+def _audit_rings_and_colors(step: AuditStep, *, data: TrialData) -> AuditPart:
+    images = take_images(step, data)
+    classify = make_classifier(make_logits(Store(step.study_uri), step.evidence.runs, len(data.class_names)))
+    rings = measure_rings(classify, images, seed=step.seed)
+    colors = measure_color_losses(classify, images)
+    return AuditPart(
+        audits=SwapAudits(ring_audits=tuple(map(judge_ring, rings)), colour_losses=bound_color_losses(colors))
+    )
 
 
 def _make_diagnosis(

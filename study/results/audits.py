@@ -214,7 +214,7 @@ def _audit_swaps(step: AuditStep, data: TrialData) -> AuditPart:
     def classify(images: Images) -> IntArray:
         return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
 
-    measured = measure_swaps(classify, _take_images(step, data), step.cells, seed=step.seed)
+    measured = measure_swaps(classify, take_images(step, data), step.cells, seed=step.seed)
     return AuditPart(audits=judge_swaps(measured), exported=judge_swaps(measured.take_first()))
 
 
@@ -222,7 +222,7 @@ def _admit_cams(step: AuditStep, data: TrialData) -> AuditPart:
     """Return whether the arm's heat maps are evidence; nothing where its images are too small for any."""
     models = load_cam_models(Store(step.study_uri), step.evidence.runs, len(data.class_names))
     try:
-        return AuditPart(admission=admit_cams(models, _take_images(step, data), seed=step.seed))
+        return AuditPart(admission=admit_cams(models, take_images(step, data), seed=step.seed))
     except NoCamLayerError:
         return AuditPart()
 
@@ -232,7 +232,8 @@ _STEPS: Mapping[StepKind, Callable[[AuditStep, TrialData], AuditPart]] = Mapping
 )
 
 
-def _take_images(step: AuditStep, data: TrialData) -> AuditImages:
+def take_images(step: AuditStep, data: TrialData) -> AuditImages:
+    """Return the images of a step."""
     return AuditImages(
         images=data.images[step.ids],
         labels=data.labels[step.ids],

@@ -7,14 +7,18 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.audits.confused_images import ComputeLogits
+from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
+from study.cluster.workers import Workers, make_task
 from study.confirmation.trained_models import load_classifier, load_model
+from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
 from trainables.records.store import Store
 from trainables.seeds import derive_seed
+from trainables.training.loop import TrialData
 from trainables.training.trainable import is_own_loop
 
 BATCH_SIZE = 256
@@ -62,6 +66,32 @@ def make_logits(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> 
         return np.stack([classify(images, indices).astype(np.float64) for classify in classifiers])
 
     return compute
+
+
+def make_task_logits(study: OpenStudy, evidence: ArmEvidence, num_classes: int, workers: Workers) -> ComputeLogits:
+    """Return `make_logits` of the arm's models, of which each call is a task of the workers."""
+
+    def compute(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        task = make_task(study.spec, evidence.arm, study.store.root, evidence.runs, num_classes, images)
+        return np.asarray(next(workers.run_tasks(_compute_logits, [task])))
+
+    return compute
+
+
+def _compute_logits(
+    root: str, runs: Sequence[TrialRecord], num_classes: int, images: NDArray[np.uint8], *, data: TrialData
+) -> NDArray[np.float64]:
+    """Return logits; the process keeps the models for the next call."""
+    del data
+    key = (root, num_classes, *(f"{run.stage}/{run.trial_id} {sorted(run.digests.items())}" for run in runs))
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = make_logits(Store(root), runs, num_classes)
+    return np.asarray(_KEPT[key](images))
+
+
+# The models of the last task in this process.
+_KEPT: dict[tuple[object, ...], ComputeLogits] = {}
 
 
 def _find_device() -> torch.device:

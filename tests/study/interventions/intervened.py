@@ -16,6 +16,7 @@ from analysis.report.figures import figure_to_png
 from analysis.report.intervention_figures import plot_interventions
 from study import commands, intervention_commands
 from study import driver as driver_module
+from study.cluster.process_workers import ProcessWorkers
 from study.confirmation.predictions_on_test import TEST
 from study.confirmation.read_count import note_test_read
 from study.driver import Driver
@@ -97,6 +98,7 @@ class FakeCluster:
             monkeypatch.setattr(module, "connect_cluster", self._connect)
             monkeypatch.setattr(module, "check_cluster", lambda *_: 1)
             monkeypatch.setattr(module, "count_devices", lambda *_: 1.0)
+        monkeypatch.setattr(intervention_commands, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))
 
     @contextmanager
     def _connect(self, _: object) -> Iterator[SimpleNamespace]:
