@@ -258,7 +258,8 @@ def _audit(
         part = next(workers.run_tasks(function, [make_task(study.spec, evidence.arm, step)]))
         if part.problem:
             raise UserInputError(part.problem)
-        audits = replace(part.audits or audits, root_causes=part.causes)
+        swaps = {} if part.audits is None else vars(part.audits)
+        audits = replace(audits, **swaps, root_causes=part.causes)
     return audits
 
 

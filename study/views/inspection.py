@@ -10,13 +10,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from analysis.images.duplicates import ImagePair
 from analysis.images.examples import draw_examples
 from analysis.images.features import FrozenBackbone
 from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
 from analysis.report.inspection.sections import InspectionSection, SectionTable
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
+from study.cluster.workers import make_task, make_workers
 from study.inputs.fitted_defaults import fit_to_images
 from study.inputs.human_labels import load_human_shares
 from study.inputs.preparation import (
@@ -32,8 +36,11 @@ from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
 from trainables.data.image_audit import AuditReport, audit_image_set
+from trainables.data.images import ImageSet
+from trainables.data.splits import Splits
 from trainables.models.inputs import read_augmentation
 from trainables.models.weights import find_weights_file
+from trainables.training.loop import TrialData
 
 # Rows of a long list in the terminal.
 MOST_ROWS = 10
@@ -83,6 +90,8 @@ def print_inspection(
         to: HTML file to write; None for none.
         quick: whether the probes on a network and the measurement of a trial's seconds are left out.
 
+    On a running cluster, a device of a trial computes the probes; else this process does.
+
     Raises:
         UserInputError: if the images cannot be loaded; and, after everything has been printed, listing what keeps the study from
             being launched.
@@ -92,7 +101,7 @@ def print_inspection(
     with console.status("loading images") as status:
         gathered = gather(spec, text)
         spec = gathered.spec
-        found = inspect_spec(spec, gathered, quick=quick, report=status.update)
+        found = inspect_spec(spec, gathered, quick=quick, report=status.update, address=address)
     for note in gathered.notes:
         console.print(f"fitted to the data: {note}", highlight=False, markup=False, soft_wrap=True)
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
@@ -148,7 +157,12 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
 
 
 def inspect_spec(
-    spec: StudySpec, gathered: Gathered, *, quick: bool, report: Callable[[str], None] = lambda _: None
+    spec: StudySpec,
+    gathered: Gathered,
+    *,
+    quick: bool,
+    report: Callable[[str], None] = lambda _: None,
+    address: str | None = None,
 ) -> Inspection:
     """Return everything that is known of the images of a spec.
 
@@ -157,6 +171,7 @@ def inspect_spec(
         gathered: its data.
         quick: whether the probes on a network are left out.
         report: called with each step's name.
+        address: as of `print_inspection`.
     """
     prepared = gathered.prepared
     image_set, splits = prepared.image_set, prepared.splits
@@ -165,7 +180,10 @@ def inspect_spec(
     stages = (*gathered.audit.stages, *audit_stages(spec, prepared))
     report("duplicates, odd images and colors")
     images = inspect_images(image_set, splits, image_size=config.whole("image_size"), seed=spec.seed)
-    network, note = _inspect_network(spec, gathered, images, quick, report)
+    network: NetworkFindings | None = None
+    note = "left out with --quick" if quick else gathered.weights_note
+    if not note:
+        network, note = _inspect_network(spec, gathered, images, address, report)
     return Inspection(
         name=spec.name,
         image_set=image_set,
@@ -217,20 +235,46 @@ def _literal(text: str) -> str:
 
 
 def _inspect_network(
-    spec: StudySpec, gathered: Gathered, images: ImageFindings, quick: bool, report: Callable[[str], None]
+    spec: StudySpec, gathered: Gathered, images: ImageFindings, address: str | None, report: Callable[[str], None]
 ) -> tuple[NetworkFindings | None, str]:
     """Return the findings of the probes, or None and why there are none."""
-    if quick:
-        return None, "left out with --quick"
-    if not gathered.has_weights:
-        return None, gathered.weights_note
     prepared = gathered.prepared
-    has_gpu = torch.cuda.is_available() and spec.resources.device != "cpu"
-    device = torch.device("cuda" if has_gpu else "cpu")
-    backbone = FrozenBackbone.build(inspection_config(spec, prepared), prepared.weights, device)
-    copies = (*images.exact, *images.near)
-    found = inspect_features(backbone, prepared.image_set, prepared.splits, copies, seed=spec.seed, report=report)
+    config = inspection_config(spec, prepared)
+    may_use_gpu = spec.resources.device != "cpu"
+    call = (config, prepared.weights, may_use_gpu, prepared.splits, (*images.exact, *images.near), spec.seed)
+    if address in {None, LOCAL, THIS_PROCESS}:
+        found = _probe(*call, report, data=prepared.data)
+    else:
+        report(f"probes on {config.word('backbone')}, on the cluster")
+        try:
+            with connect_cluster(address) as cluster:
+                check_cluster(spec, cluster)
+                workers = make_workers(cluster, spec, prepared.data)
+                found = next(workers.run_tasks(_probe, [make_task(spec, spec.arms()[0].name, *call)]))
+        except UserInputError as error:
+            # An error in a task of Ray carries a traceback; its cause is the message.
+            return None, f"the cluster did not compute it: {getattr(error, 'cause', error)}"
     return found, "" if found else "a probe needs two classes with two images each (or two groups of images)"
+
+
+def _probe(
+    config: TrialConfig,
+    weights: str,
+    may_use_gpu: bool,
+    splits: Splits,
+    copies: tuple[ImagePair, ...],
+    seed: int,
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    data: TrialData,
+) -> NetworkFindings | None:
+    """Return the findings of the probes on a frozen backbone, on CUDA where there is a device."""
+    device = torch.device("cuda" if may_use_gpu and torch.cuda.is_available() else "cpu")
+    image_set = ImageSet(
+        images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups
+    )
+    backbone = FrozenBackbone.build(config, weights, device)
+    return inspect_features(backbone, image_set, splits, copies, seed=seed, report=report)
 
 
 def _find_missing_weights(spec: StudySpec) -> list[str]:

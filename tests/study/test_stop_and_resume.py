@@ -20,7 +20,7 @@ SPEC = """
 name = "stopped"
 [data]
 source = "planted"
-num_images = 500
+num_images = 300
 [model]
 weights = "none"
 [train]

@@ -1,14 +1,23 @@
 """`study inspect` shows everything that it can, says what is missing, and ends with one message of all problems."""
 
 import io
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
+from study.cluster.connection import Cluster
+from study.cluster.process_workers import ProcessWorkers
+from study.cluster.workers import Task
 from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from study.views import inspection, inspection_resources
@@ -117,6 +126,44 @@ def test_quick_leaves_the_network_out_and_reports_its_steps(spec: StudySpec, gat
     assert steps == ["every stage from file to logits", "duplicates, odd images and colors"]
     assert found.network is None
     assert found.network_note == "left out with --quick"
+
+
+@pytest.fixture(scope="module")
+def with_weights(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
+    """The spec with weights that stand in for pretrained ones."""
+    file = tmp_path_factory.mktemp("weights") / "resnet18.pt"
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+    return make_spec(folder, weights=str(file))
+
+
+def test_on_a_cluster_a_task_computes_the_probes(with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    class Workers(ProcessWorkers):
+        def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
+            called.append(function.__name__)
+            return super().run_tasks(function, pickle.loads(pickle.dumps(tasks)))
+
+    cluster = Cluster(address="10.0.0.1:6379", node_cpus=(1.0,), node_gpus=(0.0,), scratch="")
+    monkeypatch.setattr(inspection, "connect_cluster", lambda _: nullcontext(cluster))
+    monkeypatch.setattr(inspection, "make_workers", lambda _, spec, data: Workers(spec, data))
+    gathered = gather(with_weights)
+    here = inspection.inspect_spec(with_weights, gathered, quick=False)
+    assert called == []
+    there = inspection.inspect_spec(with_weights, gathered, quick=False, address=cluster.address)
+    assert called == ["_probe"]
+    assert here.network is not None
+    assert there.network is not None
+    assert (there.network.macro_f1, there.network.rungs) == (here.network.macro_f1, here.network.rungs)
+
+
+def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(
+    with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "connect_cluster", inspection_resources.connect_cluster)
+    found = inspection.inspect_spec(with_weights, gather(with_weights), quick=False, address="10.0.0.1:6379")
+    assert found.network is None
+    assert found.network_note == "the cluster did not compute it: Ray could not be started on this machine: no memory"
 
 
 def test_the_audit_goes_from_the_images_to_the_logits(spec: StudySpec, gathered: Gathered) -> None:
