@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
+from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
 from study.cluster.tune_run import TuneRun, run_trials
 from study.cluster.workers import Stage, Task
@@ -43,4 +45,14 @@ class RayWorkers:
             )
             for task in tasks
         ]
-        return (ray.get(result) for result in started)
+        return map(_get, started)
+
+
+def _get(result: ray.ObjectRef) -> Any:
+    """Return the result of a task; what a user can act on is raised as in this process, without the task's traceback."""
+    try:
+        return ray.get(result)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserInputError):
+            raise error.cause from None
+        raise

@@ -252,8 +252,7 @@ def _inspect_network(
                 workers = make_workers(cluster, spec, prepared.data)
                 found = next(workers.run_tasks(_probe, [make_task(spec, spec.arms()[0].name, *call)]))
         except UserInputError as error:
-            # An error in a task of Ray carries a traceback; its cause is the message.
-            return None, f"the cluster did not compute it: {getattr(error, 'cause', error)}"
+            return None, f"the cluster did not compute it: {error}"
     return found, "" if found else "a probe needs two classes with two images each (or two groups of images)"
 
 

@@ -52,8 +52,7 @@ def inspect_resources(
                 lines += time_lines
                 tables = (table,)
     except UserInputError as error:
-        # An error in a task of Ray carries a traceback; its cause is the message.
-        message = str(getattr(error, "cause", error))
+        message = str(error)
         problems.append(message)
         lines.append(f"seconds per trial are not known: {message}")
     resources = InspectionSection(

@@ -23,7 +23,7 @@ num_images = 300
 [model]
 weights = "none"
 [train]
-image_size = 32
+image_size = 16
 batch_size = 32
 precision = "fp32"
 [search]

@@ -22,7 +22,7 @@ from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
 from study.views import inspection, inspection_resources
 from study.views.inspection import Gathered, gather, print_inspection
-from study.views.inspection_resources import count_search_trials, describe_time, inspect_resources
+from study.views.inspection_resources import count_search_trials, describe_time
 from study.views.inspection_stages import audit_stages, inspection_config
 from tests.study.command_line import run_cli
 
@@ -211,21 +211,6 @@ def test_the_cost_of_a_study_follows_its_budget() -> None:
     # 60 s for each arm in the search, and 5 seeds of both in the confirmation.
     assert "2 min 40 s on 2 devices: 8 full trials of the search and 10 of the confirmation" in lines[0]
     assert [row[-1] for row in table.rows] == ["5", "5"]
-
-
-def test_the_messages_of_a_task_come_without_its_traceback(
-    spec: StudySpec, gathered: Gathered, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class TaskError(UserInputError):
-        cause = UserInputError("the budget is too small")
-
-    def refuse(_: str | None) -> None:
-        raise TaskError("Traceback (most recent call last): ...")
-
-    monkeypatch.setattr(inspection_resources, "connect_cluster", refuse)
-    sections, problems = inspect_resources(spec, gathered.prepared, None, is_measured=True)
-    assert problems == ("the budget is too small",)
-    assert "seconds per trial are not known: the budget is too small" in sections[0].lines
 
 
 def test_the_command_writes_the_page_and_exits_with_the_status_of_bad_input(folder: Path, tmp_path: Path) -> None:
