@@ -3,7 +3,8 @@
     python -m benchmarks.search.record_curves --set data.source=parquet --set data.path=... --set model.weights=...
 
 Configurations are a Latin hypercube per arm (`scipy.stats.qmc`). Every finished trial is a line of WORK/curves.jsonl, so that an
-interrupted recording can be continued; in the end all lines become one parquet file, one row per trial and epoch.
+interrupted recording can be continued; in the end all lines become one parquet file, one row per trial and epoch. With --hours no
+trial starts after that time, and the file says how many of the trials it has.
 
     python -m benchmarks.search.record_curves --complete 1 ...
 
@@ -11,7 +12,10 @@ trains the same configurations under complete schedules of one epoch and with ot
 """
 
 import json
+import math
 import platform
+import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,13 +70,13 @@ def _read_log(log: Path) -> dict[str, dict[str, Any]]:
     return {line["fingerprint"]: line for line in lines}
 
 
-def write_parquet(lines: list[dict[str, Any]], made: dict[str, Any], path: Path) -> None:
-    """Write one row per trial and epoch, and their origin, `made`, in the file's metadata."""
+def write_parquet(lines: Mapping[int, dict[str, Any]], made: dict[str, Any], path: Path) -> None:
+    """Write one row per trial, by number, and epoch, and their origin, `made`, in the file's metadata."""
     rows = [
         {"trial": number, "arm": line["config"]["arm"], "seed": line["config"]["seed"]}
         | line["config"]["hyperparameters"]
         | epoch
-        for number, line in enumerate(lines)
+        for number, line in lines.items()
         for epoch in line["epochs"]
     ]
     table = pa.Table.from_pandas(pd.DataFrame(rows), preserve_index=False)
@@ -87,8 +91,10 @@ def main(
     complete: Annotated[int | None, typer.Option(help="Epochs of complete schedules, with seeds of their own.")] = None,
     work: Path = Path("studies/curves"),
     output: Path = PARQUET,
+    hours: Annotated[float, typer.Option(help="After which no trial starts.")] = math.inf,
 ) -> None:
     """Train the missing configurations, then write the parquet file."""
+    until = time.monotonic() + 3600 * hours
     output = output if complete is None else name_complete(output, complete)
     loaded, _ = load_spec(spec, overrides or [])
     prepared = prepare(loaded)
@@ -96,8 +102,11 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
     missing = [config for config in configs if config.fingerprint not in _read_log(log)]
-    run_parallel(record_curve, ((config, loaded, log) for config in missing))
+    run_parallel(record_curve, ((config, loaded, log) for config in missing if time.monotonic() < until))
     done = _read_log(log)
+    found = {number: done[c.fingerprint] for number, c in enumerate(configs) if c.fingerprint in done}
+    if not found:
+        raise typer.BadParameter(f"no trial was recorded within {hours:g} hours; give more")
     made = {
         "spec": Path(spec).read_text(encoding="utf-8"),
         "images": prepared.splits.fingerprint,
@@ -105,9 +114,10 @@ def main(
         "torch": version("torch"),
         "machine": platform.processor() or platform.machine(),
         "complete": complete,
+        "trials": f"{len(found)} of {len(configs)}",
     }
-    write_parquet([done[c.fingerprint] for c in configs], made, output)
-    print(f"{output}: {len(configs)} trials, {output.stat().st_size / 1e3:.0f} kB")
+    write_parquet(found, made, output)
+    print(f"{output}: {made['trials']} trials, {output.stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

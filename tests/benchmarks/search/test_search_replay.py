@@ -496,12 +496,12 @@ def test_recorded_file_comes_back_with_absent_parameters_and_the_epochs_of_a_div
     ]
     lines[2]["epochs"] = [*lines[2]["epochs"][:1], {"epoch": 2, "macro_f1": None, "cpu_seconds": 1.0}]
     toml = 'name = "x"\n[data]\nsource = "planted"\n[model]\nweights = "none"\n[search]\nmax_epochs = 6\n'
-    write_parquet(json.loads(json.dumps(lines)), {"spec": toml}, tmp_path / "curves.parquet")
+    write_parquet(dict(enumerate(json.loads(json.dumps(lines)))), {"spec": toml}, tmp_path / "curves.parquet")
     loaded = load_curves(tmp_path / "curves.parquet").arms["resnet18"]
     assert loaded.hyperparameters == curves.hyperparameters
     assert np.isfinite(loaded.macro_f1).sum(axis=1).tolist() == [6, 6, 1, 6]
     short = [{**line, "epochs": line["epochs"][:2]} for line in json.loads(json.dumps(lines))]
-    write_parquet(short, {"spec": toml, "complete": 2}, name_complete(tmp_path / "curves.parquet", 2))
+    write_parquet(dict(enumerate(short)), {"spec": toml, "complete": 2}, name_complete(tmp_path / "curves.parquet", 2))
     complete = load_curves(tmp_path / "curves.parquet").complete
     assert list(complete) == [2]
     assert complete[2]["resnet18"].macro_f1.shape == (4, 1)

@@ -1,0 +1,64 @@
+"""A recording goes on where it was stopped, and a part of it is a file that says so."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import typer
+
+from benchmarks.search import record_curves
+from benchmarks.search.replay_curves import CURVES, MADE, load_curves
+from study.spec.reading import load_spec
+
+SPEC = """
+name = "few"
+data = { source = "planted", num_images = 400 }
+model = { weights = "none" }
+train = { image_size = 16, batch_size = 32 }
+search = { factor = "interpolation", max_epochs = 2, fixed = { backbone = "resnet18", class_weighting = "none" } }
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return a function that records in this process, and returns the origin of the file and the arms of its trials."""
+    (tmp_path / "few.toml").write_text(SPEC)
+
+    def call(most: int, **options: Any) -> dict[str, Any]:
+        def run(function: Callable[..., None], calls: Iterable[tuple[Any, ...]]) -> None:
+            for arguments in itertools.islice(calls, most):
+                function(*arguments)
+
+        monkeypatch.setattr(record_curves, "run_parallel", run)
+        output = tmp_path / "few.parquet"
+        record_curves.main(str(tmp_path / "few.toml"), num_per_arm=2, work=tmp_path / "work", output=output, **options)
+        made: dict[str, Any] = json.loads(pq.read_table(output).schema.metadata[MADE])
+        arms = load_curves(output).arms
+        return {**made, "arms": {name: curves.macro_f1.shape for name, curves in arms.items()}}
+
+    return call
+
+
+def test_a_stopped_recording_is_a_file_and_goes_on(record: Callable[..., dict[str, Any]]) -> None:
+    first = record(3)
+    assert first["trials"] == "3 of 4"
+    assert first["arms"] == {"bicubic": (2, 2), "bilinear": (1, 2)}
+    whole = record(99)
+    assert whole["trials"] == "4 of 4"
+    assert whole["arms"] == {"bicubic": (2, 2), "bilinear": (2, 2)}
+
+
+def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(typer.BadParameter, match="no trial was recorded within 0 hours"):
+        record(99, hours=0.0)
+
+
+def test_specs_of_the_recordings_are_valid() -> None:
+    for name, epochs in (("cifar10_small", 9), ("refuse_small", 6)):
+        spec, _ = load_spec(str(CURVES / f"{name}.toml"), [])
+        assert spec.search.max_epochs == epochs
+        assert [arm.name for arm in spec.arms()] == ["resnet18", "resnet50"]
