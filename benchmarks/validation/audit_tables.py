@@ -20,11 +20,14 @@ REGIONS = {"corner_patch": "top left corner", "frame": "all around", "background
 RHOS = (0.5, 0.8, 1.0)
 FEWEST_CONTROLS = 30
 # Worlds in the sample and in the whole: controls, and worlds of each shortcut, rho and extent.
-SAMPLE_WORLDS = (12, 1)
+SAMPLE_WORLDS = (8, 1)
 WHOLE_WORLDS = (32, 2)
 # Whether objects reach the ring, and whether the audit is given their masks.
 SETTINGS = tuple(itertools.product((True, False), (False, True)))
 EXTENTS = {False: "all classes", True: "one class"}
+
+# What makes the weights that the networks of the frequency test start from.
+WAVE_WEIGHTS = {WAVE: pretrain}
 
 Outcomes = Sequence[AuditOutcome]
 # Of one shortcut at one rho, for all classes or one.
@@ -34,7 +37,7 @@ Row = tuple[str, float, bool]
 def tabulate_audits(cache: WorldCache, *, whole: bool) -> tuple[list[Table], list[Goal]]:
     """Return the tables of the ring audit and of the frequency test, and their goals; `whole` takes more worlds."""
     num_controls, count = WHOLE_WORLDS if whole else SAMPLE_WORLDS
-    waves = cache.make_files(pretrain, [WAVE], ".pt")[WAVE]
+    waves = cache.make_files(WAVE_WEIGHTS, ".pt")[WAVE]
     controls = list(list_worlds(AuditedWorld(shortcut=CONTROL), num_controls, 0))
     rows = [(shortcut, rho, only) for shortcut in (*RING_SHORTCUTS, WAVE) for rho in RHOS for only in EXTENTS]
     planted: dict[Row, list[AuditedWorld]] = {}

@@ -21,15 +21,18 @@ from benchmarks.validation.worlds import WorldCache
 
 # Worlds for each null, planted worlds for each cue and for a common background, worlds for each cue with other pairs of the same
 # cue, and single models for each cue and each null: of the sample, and whole.
-COUNTS = {False: (10, 4, 1, 1), True: (20, 8, 3, 3)}
+COUNTS = {False: (6, 3, 1, 1), True: (20, 8, 3, 3)}
 FEWEST_NULLS, FEWEST_PLANTED, SHARE_NAMED = 60, 20, 0.7
+# What makes the weights that all networks start from.
+CUES = "cues"
+CAUSE_WEIGHTS = {CUES: pretrain_cues}
 
 Outcomes = Sequence[CauseOutcome]
 
 
 def tabulate_causes(cache: WorldCache, *, whole: bool) -> tuple[list[Table], list[Goal]]:
     """Return which cue is named in worlds with a planted one and in null worlds, and the goals."""
-    weights = cache.make_files(pretrain_cues, ["cues"], ".pt")["cues"]
+    weights = cache.make_files(CAUSE_WEIGHTS, ".pt")[CUES]
     nulls, planted, shared, single = COUNTS[whole]
     rows = [
         *((CauseWorld(kind=Kind.PLANTED, cue=cue, weights=weights), planted) for cue in CAUSES),

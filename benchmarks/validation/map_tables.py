@@ -9,7 +9,7 @@ from benchmarks.validation.goals import Goal, at_least, at_most_so_many, format_
 from benchmarks.validation.planted_maps import MapOutcome, MapWorld, WorldOutcome, map_world
 from benchmarks.validation.worlds import WorldCache
 
-SAMPLE_WORLDS = 20
+SAMPLE_WORLDS = 4
 WHOLE_WORLDS = 24
 FEWEST_NULLS = 20
 # Networks of lower accuracy do not count as reading the cue.

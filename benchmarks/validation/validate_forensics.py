@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.pages import publish_simulation
-from benchmarks.validation.audit_tables import tabulate_audits
-from benchmarks.validation.cause_tables import tabulate_causes
+from benchmarks.validation.audit_tables import WAVE_WEIGHTS, tabulate_audits
+from benchmarks.validation.cause_tables import CAUSE_WEIGHTS, tabulate_causes
 from benchmarks.validation.cluster_tables import tabulate_clusters
 from benchmarks.validation.goals import list_problems, tabulate_goals
 from benchmarks.validation.map_tables import tabulate_maps
@@ -29,6 +29,8 @@ def main(
     """Run every simulation and print the tables; with --whole, write the page."""
     started = time.perf_counter()
     cache = WorldCache(folder=folder)
+    # Each takes minutes on one core.
+    cache.make_files({**CAUSE_WEIGHTS, **WAVE_WEIGHTS}, ".pt")
     sections = [
         tabulate_clusters(cache),
         tabulate_causes(cache, whole=whole),

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -55,20 +55,21 @@ class WorldCache:
         """Return the outcomes of `function` for `world` and the seeds from 0 to `count` - 1."""
         return self.compute(function, ((world, seed) for seed in range(count)))
 
-    def make_files(self, function: Callable[[Any, Path], None], names: Sequence[str], suffix: str) -> dict[str, Path]:
-        """Return one file per name, made by `function` from the name and the path to write to unless it is there.
+    def make_files(self, makers: Mapping[str, Callable[[Any, Path], None]], suffix: str) -> dict[str, Path]:
+        """Return one file per name, made by its function from the name and the path to write to unless it is there.
 
         The file's name contains the digest of the source code, and the name alone, without folders, identifies it in a world
         that starts from it.
 
         Args:
-            function: of a module.
-            names: those that take longest first.
+            makers: functions of modules by name, those that take longest first.
             suffix: of the files, such as ".pt".
         """
-        digest = compute_digest(function.__module__)
-        files = {name: self.folder.resolve() / f"{function.__name__}-{name}-{digest}{suffix}" for name in names}
-        run_parallel(_make_file, ((function, name, file) for name, file in files.items() if not file.exists()))
+        files = {
+            name: self.folder.resolve() / f"{maker.__name__}-{name}-{compute_digest(maker.__module__)}{suffix}"
+            for name, maker in makers.items()
+        }
+        run_parallel(_make_file, ((makers[name], name, file) for name, file in files.items() if not file.exists()))
         return files
 
     def count_minutes(self) -> float:

@@ -104,8 +104,8 @@ class StoredOutcomes:
     def __init__(self, choose) -> None:  # type: ignore[no-untyped-def]
         self.choose = choose
 
-    def make_files(self, _function, names, suffix):  # type: ignore[no-untyped-def]
-        return {name: Path(name + suffix) for name in names}
+    def make_files(self, makers, suffix):  # type: ignore[no-untyped-def]
+        return {name: Path(name + suffix) for name in makers}
 
     def compute(self, function, calls):  # type: ignore[no-untyped-def]
         assert function is audit_world

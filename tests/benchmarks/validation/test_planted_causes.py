@@ -75,8 +75,8 @@ class FakeCache:
     def compute(self, _function, calls):
         return [self.explain(world, seed) for world, seed in calls]
 
-    def make_files(self, _function, names, _suffix):
-        return {name: Path(name) for name in names}
+    def make_files(self, makers, _suffix):
+        return {name: Path(name) for name in makers}
 
 
 def test_right_causes_meet_the_goals_of_all_worlds_and_leave_those_of_a_sample_open() -> None:

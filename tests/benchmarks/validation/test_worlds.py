@@ -69,7 +69,7 @@ def test_files_are_made_once_and_identify_a_world_without_their_folder(cache: Wo
         made.append(name)
         file.write_text(name)
 
-    files = [cache.make_files(write, ["one", "two"], ".txt") for _ in range(2)]
+    files = [cache.make_files({"one": write, "two": write}, ".txt") for _ in range(2)]
     assert files[0] == files[1]
     assert files[0]["two"].read_text() == "two"
     assert made == ["one", "two"]
