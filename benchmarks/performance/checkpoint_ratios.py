@@ -2,6 +2,8 @@
 
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +27,23 @@ def measure_stand_still(device: torch.device, backbone: str = "resnet50") -> lis
     """P15: the time from the end of an epoch to the start of the next, and what the write costs the next epoch beside it.
 
     Epochs take turns: after one no checkpoint is written, after one the thread that trains writes it, after one the other thread.
+    On a CPU the training has one core, as in the presets.
     """
+    with _one_core(device):
+        return _measure(device, backbone)
+
+
+@contextmanager
+def _one_core(device: torch.device) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(device: torch.device, backbone: str) -> list[Ratio]:
     with TemporaryDirectory(prefix="bench-checkpoints-") as folder:
         files = _make_files(Path(folder))
         run = TrainingRun(make_config(backbone, SIDE[device.type]), load_data(SIDE[device.type]), device=device)
