@@ -62,3 +62,6 @@ def test_specs_of_the_recordings_are_valid() -> None:
         spec, _ = load_spec(str(CURVES / f"{name}.toml"), [])
         assert spec.search.max_epochs == epochs
         assert [arm.name for arm in spec.arms()] == ["resnet18", "resnet50"]
+        # A folder describes no groups of classes.
+        is_folder = spec.data.source == "folder"
+        assert all(("group" in arm.space.values_of("class_weighting")) is not is_folder for arm in spec.arms())
