@@ -152,8 +152,11 @@ def _show(last: OpenStudy, options: InterveneOptions, console: Console) -> list[
 def _begin(parent: OpenStudy, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
     target = None if options.target is None else parse_target(options.target)
     prepared = prepare_again(parent)
-    with connect_cluster(THIS_PROCESS if options.dry_run and address is None else address) as cluster:
-        check_cluster(parent.spec, cluster)
+    # Without a cluster a dry run diagnoses here, whatever devices the trials will need.
+    stays_here = options.dry_run and address is None
+    with connect_cluster(THIS_PROCESS if stays_here else address) as cluster:
+        if not stays_here:
+            check_cluster(parent.spec, cluster)
         return _begin_on(cluster, parent, prepared, target, options, console)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
@@ -57,6 +59,18 @@ class Prepared:
     data: TrialData
     fixed: dict[str, Value]
     weights: str
+
+
+def image_set_of(data: TrialData, masks: NDArray[np.bool_] | None = None) -> ImageSet:
+    """Return the images of a study as a task gets them, without their origin.
+
+    Args:
+        data: of the study.
+        masks: (N, H, W) of all images; None without.
+    """
+    return ImageSet(
+        images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups, masks=masks
+    )
 
 
 def prepare(spec: StudySpec) -> Prepared:

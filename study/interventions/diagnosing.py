@@ -30,7 +30,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
 from study.cluster.workers import Workers, make_task
 from study.confirmation.evidence import load_evidence, require_plan
-from study.inputs.preparation import Prepared
+from study.inputs.preparation import Prepared, image_set_of
 from study.open_study import OpenStudy
 from study.results.audit_parts import AuditPart, StepKind
 from study.results.audits import MAX_PAIRS, AuditStep, choose_audit_images, rank_confusions, run_step, take_images
@@ -217,12 +217,8 @@ def _find_doubtful(
     """Return the sample ids of the training images whose labels are doubtful."""
     device = torch.device("cuda" if torch.cuda.is_available() and may_use_gpu else "cpu")
     backbone = FrozenBackbone.build(config, weights, device)
-    image_set = ImageSet(
-        images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups
-    )
-    return tuple(
-        int(issue.sample_id) for issue in find_doubtful_labels(backbone, image_set, train, seed=seed, most=most)
-    )
+    found = find_doubtful_labels(backbone, image_set_of(data), train, seed=seed, most=most)
+    return tuple(int(issue.sample_id) for issue in found)
 
 
 def _audit(

@@ -22,6 +22,7 @@ from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
 from study.cluster.workers import Workers, make_task
+from study.inputs.preparation import image_set_of
 from study.open_study import OpenStudy
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.confirmed_models import has_network, load_cam_models, make_logits
@@ -202,9 +203,7 @@ def run_step(step: AuditStep, *, data: TrialData) -> AuditPart:
 
 
 def _find_causes(step: AuditStep, data: TrialData) -> AuditPart:
-    image_set = ImageSet(
-        images=data.images, labels=data.labels, class_names=data.class_names, source="", masks=step.masks
-    )
+    image_set = image_set_of(data, step.masks)
     return AuditPart(causes=find_causes(Store(step.study_uri), step.evidence, image_set, step.cells, seed=step.seed))
 
 

@@ -28,6 +28,7 @@ from study.inputs.preparation import (
     assemble,
     check_groups,
     check_models,
+    image_set_of,
     list_levels,
     load_split_images,
     locate_weights,
@@ -36,7 +37,6 @@ from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
 from trainables.data.image_audit import AuditReport, audit_image_set
-from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.models.inputs import read_augmentation
 from trainables.models.weights import find_weights_file
@@ -269,11 +269,8 @@ def _probe(
 ) -> NetworkFindings | None:
     """Return the findings of the probes on a frozen backbone, on CUDA where there is a device."""
     device = torch.device("cuda" if may_use_gpu and torch.cuda.is_available() else "cpu")
-    image_set = ImageSet(
-        images=data.images, labels=data.labels, class_names=data.class_names, source="", groups=data.groups
-    )
     backbone = FrozenBackbone.build(config, weights, device)
-    return inspect_features(backbone, image_set, splits, copies, seed=seed, report=report)
+    return inspect_features(backbone, image_set_of(data), splits, copies, seed=seed, report=report)
 
 
 def _find_missing_weights(spec: StudySpec) -> list[str]:

@@ -69,6 +69,8 @@ class CheckpointWriter:
 
         A write that fails is not told: the trial has ended, or another attempt goes on from the checkpoint before.
         """
-        with contextlib.suppress(LostTrialError, StorageError):
-            self.wait()
-        self._thread.shutdown()
+        try:
+            with contextlib.suppress(LostTrialError, StorageError):
+                self.wait()
+        finally:
+            self._thread.shutdown()

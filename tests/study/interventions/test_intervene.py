@@ -11,6 +11,8 @@ import tomli_w
 
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.intervention_findings import InterventionFindings, Outcome
+from search_spaces.errors import UserInputError
+from study import intervention_commands
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
@@ -229,6 +231,21 @@ def test_a_finished_round_is_shown_and_another_one_has_half_its_alpha_and_other_
     assert "Nothing helped" in outcome.output
     assert not (root / "parent-intervene-2" / paths.RECOMMENDED).exists()
     assert found.num_test_reads > load_found(root).num_test_reads
+
+
+def test_a_dry_run_needs_none_of_the_devices_of_its_trials(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UserInputError("one trial needs 1 GPU")
+
+    monkeypatch.setattr(intervention_commands, "check_cluster", refuse)
+    root = finished.copy(tmp_path, with_round=False)
+    dry = intervene(root, "--only", "weighted_loss", "--dry-run")
+    assert dry.status == 0, dry
+    assert "dry run, nothing written" in dry.output
+    refused = intervene(root, "--only", "weighted_loss", "--local")
+    assert (refused.status, refused.errors.strip()) == (2, "error: one trial needs 1 GPU")
 
 
 def test_a_target_that_the_user_names_counts_as_seen(finished: Finished, tmp_path: Path) -> None:

@@ -102,10 +102,13 @@ def test_attempt_that_is_over_writes_no_more(files: SlowFiles, attempts: int, st
     writer.close()
 
 
-def test_checkpoint_that_is_written_while_its_trial_ends_does_not_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("attempts", "state", "left"), [(2, TrialState.RUNNING, [7]), (1, TrialState.PRUNED, [])], ids=["replaced", "ended"]
+)
+def test_checkpoint_that_is_written_while_its_attempt_ends_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempts: int, state: TrialState, left: list[int]
 ) -> None:
-    """The director deletes the folder of a trial that it stops, while the trial's process writes into it."""
+    """Of a trial that has ended, no folder is left either, which the director may have deleted in the meantime."""
     files, write = TrialFiles(Store(tmp_path)), Store.write_bytes
     write_record(files.store)
     files.write_checkpoint(at_step(7), 1)
@@ -114,31 +117,13 @@ def test_checkpoint_that_is_written_while_its_trial_ends_does_not_stay(
         write(store, name, data)
         if name.startswith(CHECKPOINTS):
             monkeypatch.undo()
-            write_record(store, state=TrialState.PRUNED)
+            write_record(store, attempts=attempts, state=state)
 
     monkeypatch.setattr(Store, "write_bytes", end_in_the_middle)
     with pytest.raises(LostTrialError):
         files.write_checkpoint(at_step(14), 1)
-    assert not files.store.exists(CHECKPOINTS)
-
-
-def test_checkpoint_of_an_attempt_that_was_replaced_during_its_write_does_not_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files, write = TrialFiles(Store(tmp_path)), Store.write_bytes
-    write_record(files.store)
-    files.write_checkpoint(at_step(7), 1)
-
-    def replace_in_the_middle(store: Store, name: str, data: bytes) -> None:
-        write(store, name, data)
-        if name.startswith(CHECKPOINTS):
-            monkeypatch.undo()
-            write_record(store, attempts=2)
-
-    monkeypatch.setattr(Store, "write_bytes", replace_in_the_middle)
-    with pytest.raises(LostTrialError):
-        files.write_checkpoint(at_step(14), 1)
-    assert steps(files) == [7]
+    assert steps(files) == left
+    assert files.store.exists(CHECKPOINTS) == bool(left)
 
 
 def test_folder_is_deleted_under_a_process_that_still_writes(tmp_path: Path) -> None:
