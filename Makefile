@@ -119,7 +119,7 @@ validate-interventions-whole: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions --whole
 
 # The level and power of the cluster test, and the audits and the root cause on models whose truth is known: a sample of the worlds.
-# About 45 minutes on two cores, by the times of its worlds. Finished worlds are stored in .venv/cache/worlds, and a run that was stopped resumes.
+# 40 minutes on two cores. Finished worlds are stored in .venv/cache/worlds, and a run that was stopped resumes.
 validate-forensics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_forensics
 
