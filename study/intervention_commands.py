@@ -20,7 +20,7 @@ from study.inputs.provenance import make_passport
 from study.interventions.derived_spec import derive_spec
 from study.interventions.diagnosing import choose_on_half
 from study.interventions.forecast import check_budget, forecast_cost
-from study.interventions.stating import propose, state_interventions
+from study.interventions.stating import list_not_tried, propose, state_interventions
 from study.open_study import OpenStudy, create_to_drive, has_finished_search, load_study
 from study.results.findings import load_findings
 from study.results.rounds import list_rounds, next_round
@@ -42,6 +42,7 @@ class InterveneOptions:
         target: TRUE:PREDICTED, a cell of the confusion matrix; None for what is found.
         only: names of the interventions to try; empty for all that a finding asks for.
         strength: of the class weights; None for the default.
+        num_seeds: of the control and of each intervention, at a single look; None for the looks of the study.
         device_seconds: most device-seconds that the round may take; None for no limit.
         is_factorial: whether the interventions are the factors of a factorial design, or are tried one at a time.
         again: whether to begin another round after a finished one.
@@ -52,6 +53,7 @@ class InterveneOptions:
     target: str | None = None
     only: tuple[str, ...] = ()
     strength: float | None = None
+    num_seeds: int | None = None
     device_seconds: float | None = None
     is_factorial: bool = False
     again: bool = False
@@ -62,7 +64,7 @@ class InterveneOptions:
     def begins_round(self) -> bool:
         """Whether an option is given that applies to a new round alone."""
         given = bool(self.target or self.only or self.again or self.is_factorial)
-        return given or (self.strength, self.device_seconds) != (None, None)
+        return given or (self.strength, self.num_seeds, self.device_seconds) != (None, None, None)
 
 
 def intervene(store: Store, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
@@ -181,15 +183,17 @@ def _begin_on(
     if not proposals:
         console.print(NOTHING_FOUND, soft_wrap=True, highlight=False, markup=False)
         return []
-    check_budget(parent, choosing.source, proposals, options.device_seconds, is_factorial=is_factorial)
-    stated = state_interventions(parent, choosing, proposals, number=number, on_step=say)
+    looks = tuple(parent.spec.confirm.looks) if options.num_seeds is None else (options.num_seeds,)
+    check_budget(parent, choosing.source, proposals, looks, options.device_seconds, is_factorial=is_factorial)
+    not_tried = () if options.only else list_not_tried(choosing.diagnosis, proposals)
+    stated = state_interventions(parent, choosing, proposals, number=number, not_tried=not_tried, on_step=say)
     name = store.root.rpartition("/")[2]
-    spec, text = derive_spec(parent, choosing, stated, name, is_factorial=is_factorial)
+    spec, text = derive_spec(parent, choosing, stated, name, looks, is_factorial=is_factorial)
     if options.as_json and options.dry_run:
         print(json.dumps(dump_stated(stated), indent=1, allow_nan=False))
         return []
     console.print(build_stated_rich_table(stated))
-    cost = forecast_cost(parent, choosing.source, proposals, is_factorial=is_factorial)
+    cost = forecast_cost(parent, choosing.source, proposals, looks, is_factorial=is_factorial)
     console.print(f"{name}: {cost.describe()}", soft_wrap=True, highlight=False, markup=False)
     if options.dry_run:
         console.print("dry run, nothing written")

@@ -87,6 +87,19 @@ class StatedIntervention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotTried:
+    """An intervention that a round leaves out.
+
+    Attributes:
+        name: of the intervention.
+        reason: why it is not tried.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatedInterventions:
     """All interventions of one round, as interventions.json holds them.
 
@@ -101,6 +114,7 @@ class StatedInterventions:
         num_judging: the other test images.
         interventions: one per arm beside the control.
         earlier_test_reads: how often the parent and its earlier rounds had read the test split.
+        not_tried: the other interventions of the registry; empty where the user named those to try.
     """
 
     created: str
@@ -113,6 +127,7 @@ class StatedInterventions:
     num_judging: int
     interventions: tuple[StatedIntervention, ...]
     earlier_test_reads: int
+    not_tried: tuple[NotTried, ...] = ()
 
     def of_arm(self, arm: str) -> StatedIntervention:
         """Return what was stated about an arm."""

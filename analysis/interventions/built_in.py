@@ -83,6 +83,7 @@ class OtherBackbone(Intervention):
 
     name = "other_backbone"
     title = "the other backbone"
+    no_change = "the study has no other backbone, in its arms or in its space"
     spares = "the macro-F1 of the control's recipe, whose learning rates were chosen for its own backbone"
 
     def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
@@ -99,6 +100,7 @@ class OtherInterpolation(Intervention):
 
     name = "other_interpolation"
     title = "the other interpolation"
+    no_change = "the images have the size that the network sees, so that none is resized"
 
     def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
         """Return the strongest confusion; None if there is none."""
@@ -185,6 +187,7 @@ class LeaveOutDoubtful(Intervention):
 
     name = "leave_out_doubtful"
     title = "training without doubtful labels"
+    no_change = "no label of a training image is doubtful"
 
     def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
         """Return how many training labels are doubtful; None if none is, or nothing is confused."""

@@ -102,10 +102,12 @@ class Intervention(ABC):
         name: of the arm; letters, digits and "_".
         title: in words.
         spares: what it should leave alone.
+        no_change: why `make_changes` returns None where it does.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    no_change: ClassVar[str] = "there is nothing to change in this study"
     spares: ClassVar[str] = "the F1 of the other classes"
 
     @abstractmethod

@@ -33,7 +33,7 @@ def recommend(effects: Sequence[InterventionEffect], margin: float) -> Recommend
     """
     helpful = _find_helpful(effects, margin)
     if not helpful:
-        return Recommendation()
+        return Recommendation(reason=_explain_nothing(effects, margin))
     best = max(helpful, key=_rank)
     where = "macro-F1" if best.macro_f1_verdict is Verdict.BETTER else "its target, without loss of macro-F1"
     name = best.stated.arm
@@ -60,7 +60,7 @@ def recommend_run(
     """
     ranked = sorted(_find_helpful(effects, margin), key=_rank, reverse=True)
     if not ranked:
-        return Recommendation()
+        return Recommendation(reason=_explain_nothing(effects, margin))
     harmful = {
         frozenset(row.treatment.split(INTERACTION_SIGN))
         for row in rows
@@ -91,6 +91,29 @@ def recommend_run(
     )
 
 
+def _explain_nothing(effects: Sequence[InterventionEffect], margin: float) -> str:
+    """Return why nothing is recommended: nothing helped, or targets are BETTER whose macro-F1 more seeds would decide."""
+    reached = [effect for effect in effects if _reaches_target(effect) and effect.macro_f1_verdict is Verdict.UNDECIDED]
+    if not reached:
+        return NOTHING_HELPED
+    names, num_seeds = [effect.stated.arm for effect in reached], max(_count_seeds(effect) for effect in reached)
+    words = " ".join(f"--only {name}" for name in names)
+    return (
+        f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
+        f"{num_seeds} seeds a loss of more than {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
+        f"study intervene STUDY --again {words} --seeds {2 * num_seeds}."
+    )
+
+
+def _reaches_target(effect: InterventionEffect) -> bool:
+    return effect.target is not None and effect.target.verdict is Verdict.BETTER
+
+
+def _count_seeds(effect: InterventionEffect) -> int:
+    assert effect.target is not None
+    return effect.target.num_seeds
+
+
 def _list_names(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
@@ -109,5 +132,4 @@ def _helps(effect: InterventionEffect, margin: float) -> bool:
         return False
     if effect.macro_f1_verdict is Verdict.BETTER:
         return True
-    is_reached = effect.target is not None and effect.target.verdict is Verdict.BETTER
-    return is_reached and effect.macro_f1.low > -margin
+    return _reaches_target(effect) and effect.macro_f1.low > -margin

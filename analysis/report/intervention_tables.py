@@ -103,12 +103,21 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
     )
     sentences.append(f"The test split was read {found.num_test_reads} times, the parent's reads included.")
     sentences += [f"{effect.stated.arm}: {effect.note}." for effect in found.effects if effect.note]
+    sentences += describe_not_tried(stated)
     return sentences
+
+
+def describe_not_tried(stated: StatedInterventions) -> list[str]:
+    """Return the sentence that names the interventions that are left out, with the reasons; [] where the user chose."""
+    if not stated.not_tried:
+        return []
+    return [f"Not tried: {'; '.join(f'{one.name}, since {one.reason}' for one in stated.not_tried)}."]
 
 
 def build_stated_rich_table(stated: StatedInterventions) -> Table:
     """Return what the interventions state, for a terminal."""
-    table = Table(title=f"Interventions, round {stated.round}", box=SIMPLE, padding=(0, 1, 0, 0))
+    caption = " ".join(describe_not_tried(stated))
+    table = Table(title=f"Interventions, round {stated.round}", caption=caption, box=SIMPLE, padding=(0, 1, 0, 0))
     for name in ("intervention", "symptom, diagnosis, verdict", "target", "predicted change"):
         table.add_column(name)
     for one in stated.interventions:

@@ -40,13 +40,16 @@ class ReadInterventions:
 
 def digest_stated(stated: StatedInterventions) -> str:
     """Return the first 32 hex digits of SHA-256 over the canonical JSON of what was stated."""
-    text = json.dumps(asdict(stated), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(dump_stated(stated), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def dump_stated(stated: StatedInterventions) -> dict[str, Any]:
-    """Return the content of interventions.json."""
-    return dict(json.loads(json.dumps(asdict(stated))))
+    """Return the content of interventions.json; without a list of interventions not tried where there are none, as before it."""
+    data = dict(json.loads(json.dumps(asdict(stated))))
+    if not stated.not_tried:
+        del data["not_tried"]
+    return data
 
 
 def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:

@@ -1,5 +1,6 @@
 """The study of a round of interventions: an ordinary study with given configurations, the winner and changes of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tomli_w
@@ -33,7 +34,13 @@ def total_alpha(spec: StudySpec) -> float:
 
 
 def derive_spec(
-    parent: OpenStudy, choosing: Choosing, stated: StatedInterventions, name: str, *, is_factorial: bool = False
+    parent: OpenStudy,
+    choosing: Choosing,
+    stated: StatedInterventions,
+    name: str,
+    looks: Sequence[int],
+    *,
+    is_factorial: bool = False,
 ) -> tuple[StudySpec, str]:
     """Return the spec of the study that tries the interventions, and its TOML text.
 
@@ -44,6 +51,7 @@ def derive_spec(
         choosing: its winner.
         stated: what the interventions state.
         name: of the new study.
+        looks: its numbers of paired seeds, increasing.
         is_factorial: whether the interventions are the factors of a factorial design, or are tried one at a time.
 
     Raises:
@@ -67,7 +75,12 @@ def derive_spec(
     if choosing.diagnosis.confused:
         groups[choosing.diagnosis.group] = list(choosing.diagnosis.confused)
     data["analyze"] |= {"num_panels": 0, "num_audit_images": 0, "groups": groups}
-    data["confirm"] |= {"top_k": 1, "intervals": "planned", "alpha": round_alpha(alpha, stated.round) / 2}
+    data["confirm"] |= {
+        "top_k": 1,
+        "looks": list(looks),
+        "intervals": "planned",
+        "alpha": round_alpha(alpha, stated.round) / 2,
+    }
     data["resources"] |= {kind: _devices(parent, choosing, data["configurations"], kind) for kind in ("cpu", "gpu")}
     data["model"]["arguments"] = _keep_arguments(data["model"]["arguments"], data["configurations"])
     data["intervene"] = {

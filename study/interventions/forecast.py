@@ -36,7 +36,12 @@ class RoundCost:
 
 
 def forecast_cost(
-    study: OpenStudy, source: TrialRecord, proposals: Sequence[Proposal], *, is_factorial: bool = False
+    study: OpenStudy,
+    source: TrialRecord,
+    proposals: Sequence[Proposal],
+    looks: Sequence[int],
+    *,
+    is_factorial: bool = False,
 ) -> RoundCost:
     """Return the cost of the control and the proposals, or of the runs of a factorial design: one trial each, and one per seed.
 
@@ -46,6 +51,7 @@ def forecast_cost(
         study: the parent.
         source: the search trial of the winner.
         proposals: the interventions.
+        looks: numbers of paired seeds, increasing.
         is_factorial: whether they are the factors of a factorial design.
     """
     own = str(source.config["backbone"])
@@ -55,7 +61,7 @@ def forecast_cost(
         runs = make_factorial_runs(list(changed)).values()
         backbones = [next((changed[name] for name in run if changed[name] != own), own) for run in runs]
     seconds = sum(_mean_seconds(study, backbone) for backbone in backbones)
-    first, last = study.spec.confirm.looks[0], study.spec.confirm.looks[-1]
+    first, last = looks[0], looks[-1]
     return RoundCost(
         num_trials=len(backbones) * (1 + first), first_seconds=(1 + first) * seconds, last_seconds=(1 + last) * seconds
     )
@@ -65,6 +71,7 @@ def check_budget(
     study: OpenStudy,
     source: TrialRecord,
     proposals: Sequence[Proposal],
+    looks: Sequence[int],
     device_seconds: float | None,
     *,
     is_factorial: bool = False,
@@ -72,12 +79,12 @@ def check_budget(
     """Raise UserInputError, with the interventions that fit, if the last look would cost more than the budget."""
     if device_seconds is None:
         return
-    cost = forecast_cost(study, source, proposals, is_factorial=is_factorial)
+    cost = forecast_cost(study, source, proposals, looks, is_factorial=is_factorial)
     if cost.last_seconds <= device_seconds:
         return
     fitting: list[Proposal] = []
     for proposal in proposals:
-        if forecast_cost(study, source, [*fitting, proposal]).last_seconds <= device_seconds:
+        if forecast_cost(study, source, [*fitting, proposal], looks).last_seconds <= device_seconds:
             fitting.append(proposal)
     advice = "none of them fits; give a larger budget"
     if fitting:
@@ -104,7 +111,7 @@ def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str
     if not proposals:
         return "study intervene has nothing to try: no classes are confused, and no audit fails"
     winner = max(findings.arms, key=lambda arm: arm.test_macro_f1.estimate)
-    cost = forecast_cost(study, study.book.get("search", winner.trial_id), proposals)
+    cost = forecast_cost(study, study.book.get("search", winner.trial_id), proposals, study.spec.confirm.looks)
     names = ", ".join(proposal.intervention.name for proposal in proposals)
     return f"next: study intervene {study.store.root} would try {names}: {cost.describe()}"
 

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from analysis.findings.intervention_findings import (
+    NotTried,
     Prediction,
     StatedIntervention,
     StatedInterventions,
@@ -27,6 +28,7 @@ from study.spec.settings import SETTINGS
 from study.state.record_book import now_utc
 
 STRENGTH = "class_weight_strength"
+NO_REASON = "no finding asks for it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +70,12 @@ def propose(
         changes = intervention.make_changes(diagnosis)
         if changes is not None and strength is not None and STRENGTH in changes:
             changes = {**changes, STRENGTH: strength}
-        problem = _find_problem(changes, diagnosis)
-        if problem and (name in only or changes):
+        idle = _find_idle(intervention, changes, diagnosis)
+        problem = _find_problem(changes or {}) or (idle if name in only else "")
+        if problem:
             problems.append(f"{name}: {problem}")
-        elif changes:
-            stated = reason or Reason(
-                symptom="no finding asks for it", diagnosis="not known", verdict="named by the user"
-            )
+        elif changes and not idle:
+            stated = reason or Reason(symptom=NO_REASON, diagnosis="not known", verdict="named by the user")
             found.append(Proposal(intervention=intervention, reason=stated, changes=changes))
     if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
         problems.append("--strength is that of weighted_loss, which is not tried; remove it")
@@ -130,10 +131,8 @@ def _refuse(problems: Sequence[str]) -> UserInputError:
     return UserInputError("\n- ".join(["the interventions cannot be tried:", *problems]))
 
 
-def _find_problem(changes: Mapping[str, Value] | None, diagnosis: Diagnosis) -> str:
+def _find_problem(changes: Mapping[str, Value]) -> str:
     """Return why the changes cannot be tried; "" if they can."""
-    if changes is None:
-        return "there is nothing to change in this study"
     unknown = [f"{name!r}{nearest_name(name, SETTINGS)}" for name in changes if name not in SETTINGS]
     if unknown:
         return f"there is no setting {', '.join(unknown)}"
@@ -143,9 +142,34 @@ def _find_problem(changes: Mapping[str, Value] | None, diagnosis: Diagnosis) -> 
         return str(error)
     if checked.get(STRENGTH) == 0:
         return f"{STRENGTH} = 0 changes no weight, so 0 < {STRENGTH} <= 1 must hold"
-    if all(diagnosis.configuration.get(name) == value for name, value in checked.items()):
+    return ""
+
+
+def _find_idle(intervention: Intervention, changes: Mapping[str, Value] | None, diagnosis: Diagnosis) -> str:
+    """Return why the intervention would change nothing; "" if it would."""
+    if changes is None:
+        return intervention.no_change
+    if all(diagnosis.configuration.get(name) == value for name, value in changes.items()):
         return "the control has these settings already"
     return ""
+
+
+def list_not_tried(diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> tuple[NotTried, ...]:
+    """Return the interventions of the registry that are not proposed, each with the reason, in the order of the registry.
+
+    Args:
+        diagnosis: of the control.
+        proposals: of `propose` without names.
+    """
+    proposed = {proposal.intervention.name for proposal in proposals}
+    left = [intervention for name, intervention in load_interventions().items() if name not in proposed]
+    return tuple(NotTried(name=one.name, reason=_explain_left_out(one, diagnosis)) for one in left)
+
+
+def _explain_left_out(intervention: Intervention, diagnosis: Diagnosis) -> str:
+    if intervention.find_reason(diagnosis) is None:
+        return NO_REASON
+    return _find_idle(intervention, intervention.make_changes(diagnosis), diagnosis)
 
 
 def state_interventions(
@@ -154,6 +178,7 @@ def state_interventions(
     proposals: Sequence[Proposal],
     *,
     number: int,
+    not_tried: Sequence[NotTried] = (),
     on_step: Callable[[str], None] = lambda _: None,
 ) -> StatedInterventions:
     """Return what the interventions state, with the predictions measured on the images that choose.
@@ -163,6 +188,7 @@ def state_interventions(
         choosing: its winner.
         proposals: of `propose`.
         number: of the round, from 1.
+        not_tried: the interventions that are left out.
         on_step: called with the name of each step as it begins.
     """
     stated = []
@@ -180,6 +206,7 @@ def state_interventions(
         num_judging=len(choosing.judging),
         interventions=tuple(stated),
         earlier_test_reads=sum(count_test_reads(store) for store in (study.store, *list_rounds(study))),
+        not_tried=tuple(not_tried),
     )
 
 

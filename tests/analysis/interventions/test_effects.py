@@ -172,6 +172,20 @@ def test_the_best_macro_f1_is_recommended_and_a_target_counts_only_without_loss(
     assert recommend([unmeasured], 0.005).arm == ""
 
 
+def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() -> None:
+    reached = make_target_effect(-0.1)
+    first, second = (make_effect(name, -0.001, Verdict.UNDECIDED, reached) for name in ("first", "second"))
+    other = make_effect("other", 0.0, Verdict.UNDECIDED, make_target_effect(0.0, verdict=Verdict.UNDECIDED))
+    found = recommend([first, other, second], 0.005)
+    assert found.arm == ""
+    assert found.reason.startswith("Nothing is recommended yet: first and second are BETTER on the target")
+    assert "study intervene STUDY --again --only first --only second --seeds 8" in found.reason
+    losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
+    assert recommend([losing, other], 0.005).reason.startswith("Nothing helped")
+    factorial = recommend_run([first, other], [], 0.005, make_factorial_runs(["first", "other"]))
+    assert factorial.reason.startswith("Nothing is recommended yet: first is BETTER")
+
+
 def make_interaction(first: str, second: str, verdict: Verdict) -> ComparisonRow:
     return replace(ROW, treatment=f"{first} x {second}", control="no interaction", verdict=verdict)
 

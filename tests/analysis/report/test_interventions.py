@@ -13,6 +13,7 @@ from analysis.findings.intervention_findings import (
     Collateral,
     InterventionEffect,
     InterventionFindings,
+    NotTried,
     Outcome,
     Prediction,
     StatedIntervention,
@@ -119,6 +120,7 @@ def make_interventions(*, is_changed: bool = False) -> InterventionFindings:
             num_judging=760,
             interventions=stated,
             earlier_test_reads=1,
+            not_tried=(NotTried(name="other_interpolation", reason="no image is resized"),),
         ),
         is_changed=is_changed,
         control="control",
@@ -153,6 +155,7 @@ def test_both_reports_show_the_chain_and_whether_it_was_changed(is_changed: bool
             "cat as dog, 90 images, seen",
             "fewer than two seeds finished",
             "The test split was read 2 times",
+            "Not tried: other_interpolation, since no image is resized.",
         ):
             assert text in report.replace("\\", ""), text
         assert (STATED_CHANGED in report) == is_changed
@@ -175,6 +178,7 @@ def test_terminal_lines_and_csv_say_the_same(capsys: pytest.CaptureFixture[str])
     shown = " ".join(capsys.readouterr().out.split())
     assert "prediction: held" in shown
     assert "refuted if the ring gap rises" in shown
+    assert shown.count("Not tried: other_interpolation") == 2
     line = format_effect(found.effects[0], is_changed=True)
     assert line.endswith("1.1x cost, 5 min 00 s | STATEMENTS CHANGED")
     assert "ring gap of frog | predicted -21.0 [-24.0, -18.0] | measured -19.0 [-22.0, -16.0] BETTER" in line

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,13 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
 from study.inputs.preparation import prepare
+from study.interventions.stating import list_not_tried, propose
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.spec.reading import parse_spec
 from study.state import paths
 from study.state.checksums import write_sealed_json
+from tests.analysis.interventions.test_registry import make_diagnosis
 from tests.study.command_line import Outcome as CommandOutcome
 from tests.study.command_line import run_cli
 from tests.study.interventions.intervened import CONFUSED, SPEC, FakeCluster, Killed, make_parent, store_predictions
@@ -321,10 +323,48 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
     assert "next: study intervene" in outcome.output
     arms = [effect.stated.arm for effect in load_found(tmp_path).effects]
     assert arms == ["weighted_loss", "hard_examples", "cutmix", "other_backbone", "other_interpolation"]
+    left_out = {one.name: one.reason for one in load_found(tmp_path).stated.not_tried}
+    assert left_out == dict.fromkeys(
+        ["background_swap", "color_jitter", "leave_out_doubtful"], "no finding asks for it"
+    )
+    report = load_round(tmp_path).store.read_text(paths.REPORT_MARKDOWN).replace("\\", "")
+    assert "Not tried: background_swap, since no finding asks for it" in report
     hard = load_found(tmp_path).effects[1].stated
     assert "could not be measured" in hard.prediction.basis, "images of 8 pixels are too small to remove cues from"
     again = intervene(finished.root, "--only", "weighted_loss", "--dry-run")
     assert "refuted if" in again.output
+
+
+def test_what_the_control_has_already_is_not_tried_and_refuses_nothing() -> None:
+    """A winner whose configuration has the settings of an intervention, and images that are not resized."""
+    diagnosis = make_diagnosis(native_size=64, backbones=())
+    weighted = next(p.changes for p in propose(diagnosis) if p.intervention.name == "weighted_loss")
+    diagnosis = replace(diagnosis, configuration={**diagnosis.configuration, **weighted})
+    proposals = propose(diagnosis)
+    assert [proposal.intervention.name for proposal in proposals] == ["hard_examples", "cutmix"]
+    left_out = {one.name: one.reason for one in list_not_tried(diagnosis, proposals)}
+    assert left_out["weighted_loss"] == "the control has these settings already"
+    assert "none is resized" in left_out["other_interpolation"]
+    assert "no other backbone" in left_out["other_backbone"]
+    assert left_out["background_swap"] == "no finding asks for it"
+    with pytest.raises(UserInputError) as refused:
+        propose(diagnosis, ["weighted_loss", "other_interpolation"])
+    assert "weighted_loss: the control has these settings already" in str(refused.value)
+    assert "none is resized" in str(refused.value)
+
+
+def test_more_seeds_are_taken_and_priced(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=True)
+    short = intervene(root, "--only", "cutmix", "--again", "--seeds", "2", "--device-seconds", "1")
+    assert (short.status, "none of them fits" in short.errors) == (2, True), short
+    refused = intervene(root, "--seeds", "3")
+    assert "add --again" in refused.errors, refused
+    outcome = intervene(root, "--only", "cutmix", "--again", "--seeds", "6")
+    assert outcome.status == 0, outcome
+    assert "14 trials" in outcome.output, "one and six trials of the control and of the intervention"
+    study = load_round(root, 2)
+    assert study.spec.confirm.looks == [6]
+    assert {row.num_seeds for row in load_findings(study).rows} == {6}
 
 
 @pytest.mark.parametrize(
