@@ -87,14 +87,16 @@ class CategoricalParameter:
 
     def check(self, value: Value) -> Value:
         """Return `value`; raise UserInputError with the nearest choice if it is not taken."""
-        if value in self.choices:
+        if self.takes(value):
             return value
-        known = [str(choice) for choice in self.choices]
-        if self.entry_points:
-            known += list_entry_points(self.entry_points)
-            if value in known or (isinstance(value, str) and is_location(value)):
-                return value
+        known = [*map(str, self.choices), *(list_entry_points(self.entry_points) if self.entry_points else ())]
         raise UserInputError(f"{self.name} has no level {value!r}{nearest_name(str(value), known)}")
+
+    def takes(self, value: Value) -> bool:
+        """Whether `value` is a choice or, with `entry_points`, a name of that group or with a prefix."""
+        if value in self.choices or not self.entry_points:
+            return value in self.choices
+        return value in list_entry_points(self.entry_points) or (isinstance(value, str) and is_location(value))
 
 
 Parameter = FloatParameter | IntParameter | CategoricalParameter

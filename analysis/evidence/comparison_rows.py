@@ -13,7 +13,8 @@ from analysis.findings.interval import Interval
 from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds
 from analysis.statistics.arm_predictions import ArmAverage, Side
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
-from analysis.statistics.comparison import compare_arms, compute_verdict
+from analysis.statistics.comparison import compare_arms, compute_seed_differences, compute_verdict
+from analysis.statistics.shared_variance import SharedVariance, share_variances
 from analysis.statistics.side_metrics import compute_side_metrics
 from search_spaces.designs import Contrast
 from trainables.training.predictions import Predictions
@@ -26,7 +27,7 @@ class RowRule:
     Attributes:
         seeds: in the order in which the looks use them.
         looks: numbers of seeds at which a row is judged, increasing.
-        intervals: "planned" or "anytime".
+        intervals: "planned", "anytime" or "moderated".
         margin: equivalence margin in macro-F1, a fraction.
         alpha: family-wise error rate over all rows and looks.
         num_rows: rows of the table.
@@ -41,27 +42,52 @@ class RowRule:
 
 
 def compute_row(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule) -> ComparisonRow | None:
-    """Return the row at the first look that decides it, else at the last look whose trials are complete.
+    """Return the row of one contrast, as of `compute_rows`, whatever the other rows are."""
+    return compute_rows([(contrast, evidence)], rule)[0]
 
-    Looks after the deciding one are ignored, even where their trials are complete: a row is decided once.
+
+def compute_rows(
+    judged: Sequence[tuple[Contrast, Mapping[str, ArmEvidence]]], rule: RowRule
+) -> list[ComparisonRow | None]:
+    """Return each row at the first look that decides it, else at the last look whose trials are complete.
+
+    Looks after the deciding one are ignored, even where their trials are complete: a row is decided once. Moderated rows are
+    judged together at each look, when the trials of all that are still undecided are complete.
 
     Args:
-        contrast: treatment and control, each one arm or several.
-        evidence: by arm.
+        judged: contrasts of treatment and control, each one arm or several, with the evidence by arm.
         rule: of the plan.
 
     Returns:
-        The row, without its cross-check and classes (`complete_row`); None before the first look.
+        The rows, without their cross-check and classes (`complete_row`); None before the first look.
     """
-    row = None
+    rows: list[ComparisonRow | None] = [None] * len(judged)
+    waiting = list(range(len(judged)))
     for number in range(1, len(rule.looks) + 1):
-        seeds = _seeds_of_look(contrast, evidence, rule, number)
-        if not all(seeds <= set(evidence[arm].seeds) for arm in contrast.arms):
-            break
-        row = _judge(contrast, evidence, seeds, rule, number)
-        if row.verdict is not Verdict.UNDECIDED:
-            break
-    return row
+        seeds = {i: _seeds_of_look(*judged[i], rule, number) for i in waiting}
+        complete = [i for i in waiting if all(seeds[i] <= set(judged[i][1][arm].seeds) for arm in judged[i][0].arms)]
+        shared: Mapping[int, SharedVariance] = {}
+        if rule.intervals == "moderated":
+            if len(complete) < len(waiting):
+                break
+            shared = _share(judged, seeds, rule.looks[number - 1])
+        for i in complete:
+            rows[i] = _judge(*judged[i], seeds[i], rule, number, shared.get(i))
+        waiting = [i for i in complete if (row := rows[i]) is not None and row.verdict is Verdict.UNDECIDED]
+    return rows
+
+
+def _share(
+    judged: Sequence[tuple[Contrast, Mapping[str, ArmEvidence]]], seeds: Mapping[int, set[int]], num_seeds: int
+) -> dict[int, SharedVariance]:
+    """Return the shared variances of the rows whose runs all finished; a row with another run stands alone."""
+    differences = {}
+    for i, own in seeds.items():
+        contrast, evidence = judged[i]
+        if len(own) == num_seeds and not any(evidence[arm].with_seeds(own).diverged for arm in contrast.arms):
+            differences[i] = compute_seed_differences(*make_sides(contrast, evidence, own))
+    found = share_variances(list(differences.values()))
+    return {} if found is None else dict(zip(differences, found, strict=True))
 
 
 def _seeds_of_look(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule, look: int) -> set[int]:
@@ -87,10 +113,15 @@ def _average(
 
 
 def _judge(
-    contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: set[int], rule: RowRule, look: int
+    contrast: Contrast,
+    evidence: Mapping[str, ArmEvidence],
+    seeds: set[int],
+    rule: RowRule,
+    look: int,
+    shared: SharedVariance | None,
 ) -> ComparisonRow:
     """Return the row over the seeds with which every arm's run finished; runs that diverged can take its verdict away."""
-    all_runs = _judge_seeds(contrast, evidence, seeds, rule, look)
+    all_runs = _judge_seeds(contrast, evidence, seeds, rule, look, shared)
     arms = [evidence[arm].with_seeds(seeds) for arm in contrast.arms]
     if not any(arm.diverged for arm in arms):
         return all_runs
@@ -113,7 +144,12 @@ def _find_judged_seeds(contrast: Contrast, evidence: Mapping[str, ArmEvidence], 
 
 
 def _judge_seeds(
-    contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: Collection[int], rule: RowRule, look: int
+    contrast: Contrast,
+    evidence: Mapping[str, ArmEvidence],
+    seeds: Collection[int],
+    rule: RowRule,
+    look: int,
+    shared: SharedVariance | None = None,
 ) -> ComparisonRow:
     treatment, control = make_sides(contrast, evidence, seeds)
     treatment_seconds, control_seconds = (
@@ -130,6 +166,7 @@ def _judge_seeds(
         cost_ratio=treatment_seconds / control_seconds,
         look=look,
         num_looks=1 if is_anytime else len(rule.looks),
+        shared=shared,
     )
     if not is_anytime:
         return row
@@ -174,7 +211,8 @@ def complete_row(
     """Return the row with the crossed bootstrap, the differences class by class, and whether the plan was changed.
 
     Args:
-        row: from `compute_row`; an anytime row gets no bootstrap, which holds for a fixed number of seeds.
+        row: from `compute_rows`; an anytime row gets no bootstrap, which holds for a fixed number of seeds, and neither does a
+            moderated one, of which the bootstrap of the row alone knows less.
         contrast: of the row.
         evidence: by arm.
         rule: of the plan.
@@ -185,7 +223,7 @@ def complete_row(
     seeds = _seeds_of_look(contrast, evidence, rule, row.look)
     treatment, control = make_sides(contrast, evidence, _find_judged_seeds(contrast, evidence, seeds))
     bootstrap = None
-    if row.intervals != "anytime":
+    if row.intervals == "planned":
         bootstrap = compute_crossed_bootstrap(treatment, control, confidence=row.confidence)
     return replace(
         row,

@@ -110,7 +110,8 @@ class ComparisonRow:
         cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
         look: number of the planned look that decided the row or came last, from 1.
         num_looks: planned looks.
-        intervals: "planned" (valid at the planned looks) or "anytime" (valid at every number of seeds).
+        intervals: "planned" (valid at the planned looks), "anytime" (valid at every number of seeds) or "moderated" (planned,
+            with a variance between seeds that the other rows moderate).
         bootstrap: interval of the crossed bootstrap at the same confidence, as a cross-check; None where not computed.
         class_differences: one per class, exploratory; empty where not computed.
         side_metrics: metrics beside macro-F1; empty where not computed.

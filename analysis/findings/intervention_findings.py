@@ -220,6 +220,7 @@ class InterventionFindings:
         recommended_interventions: those of the recommended arm of a factorial design; empty for one intervention at a time, which
             is the arm.
         is_factorial: whether every effect is over all runs of a factorial design.
+        has_moderated_rows: whether the rows of macro-F1 share what they say about the variance between seeds.
     """
 
     stated: StatedInterventions
@@ -232,6 +233,7 @@ class InterventionFindings:
     num_test_reads: int
     recommended_interventions: tuple[str, ...] = ()
     is_factorial: bool = False
+    has_moderated_rows: bool = False
 
     def is_recommended(self, name: str) -> bool:
         """Return whether the recommended configuration has an intervention."""

@@ -101,6 +101,10 @@ def describe_interventions(found: InterventionFindings) -> list[str]:
         f"test images chose targets and predictions, and the other {stated.num_judging} judge; a target that is marked as seen "
         f"is judged by all. The error rate of this round is {found.alpha:.4g}, half for macro-F1 and half for the targets."
     )
+    if found.has_moderated_rows:
+        sentences.append(
+            "The rows of macro-F1 share what they say about the variance between seeds, of which each alone says little."
+        )
     sentences.append(f"The test split was read {found.num_test_reads} times, the parent's reads included.")
     sentences += [f"{effect.stated.arm}: {effect.note}." for effect in found.effects if effect.note]
     sentences += describe_not_tried(stated)

@@ -358,6 +358,8 @@ def describe_rule(row: TableRow) -> str:
         parts.append(f"look {row.value.look} of {row.value.num_looks}")
     if row.value.intervals == "anytime":
         parts.append("interval valid at every number of seeds")
+    if row.value.intervals == "moderated":
+        parts.append("variance between seeds moderated by the other rows")
     if row.value.bootstrap is not None:
         low, high = (f"{100 * end:+.2f}" for end in (row.value.bootstrap.low, row.value.bootstrap.high))
         parts.append(f"crossed bootstrap [{low}, {high}] pp")

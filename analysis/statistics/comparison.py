@@ -18,6 +18,7 @@ from analysis.statistics.crossed_interval import (
 )
 from analysis.statistics.influence import compute_macro_f1_influence
 from analysis.statistics.metrics import FloatArray, compute_macro_f1
+from analysis.statistics.shared_variance import SharedVariance
 from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
@@ -35,13 +36,16 @@ def compute_seed_differences(treatment: Side, control: Side) -> FloatArray:
     return np.asarray(average_members(treatment, _macro_f1) - average_members(control, _macro_f1))
 
 
-def compute_difference(treatment: Side, control: Side, confidence: float) -> CrossedEstimate:
+def compute_difference(
+    treatment: Side, control: Side, confidence: float, shared: SharedVariance | None = None
+) -> CrossedEstimate:
     """Return treatment minus control in macro-F1, a fraction, with its interval for new seeds and new images.
 
     Args:
         treatment: with S >= 2 seeds.
         control: with the same seeds and images.
         confidence: two-sided, in (0, 1).
+        shared: the variance between seeds, with what other rows say about it; None for that of these sides alone.
 
     Raises:
         UserInputError: for sides that do not pair, and for one seed.
@@ -49,7 +53,7 @@ def compute_difference(treatment: Side, control: Side, confidence: float) -> Cro
     differences = compute_seed_differences(treatment, control)
     labels, num_classes = treatment.labels, treatment.num_classes
     return compute_crossed_interval(
-        differences, _compute_influence(treatment, control), labels, num_classes, confidence, treatment.groups
+        differences, _compute_influence(treatment, control), labels, num_classes, confidence, treatment.groups, shared
     )
 
 
@@ -63,6 +67,7 @@ def compare_arms(
     cost_ratio: float | None,
     look: int = 1,
     num_looks: int = 1,
+    shared: SharedVariance | None = None,
 ) -> ComparisonRow:
     """Return the row of the A/B table for treatment against control.
 
@@ -78,6 +83,7 @@ def compare_arms(
         cost_ratio: device-seconds per confirmation trial, treatment / control; None where not measured.
         look: number of this look, from 1.
         num_looks: planned looks; the interval's confidence is 1 - alpha / (num_rows * num_looks).
+        shared: the variance between seeds, with what other rows say about it; None for a row that stands alone.
 
     Raises:
         UserInputError: for settings out of range, and for sides that do not pair.
@@ -86,7 +92,7 @@ def compare_arms(
     num_intervals = num_rows * num_looks
     confidence = 1 - alpha / num_intervals
     num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
-    found = compute_difference(treatment, control, confidence) if num_seeds > 1 else None
+    found = compute_difference(treatment, control, confidence, shared) if num_seeds > 1 else None
     models = _estimate_models(treatment, control, confidence, found)
     decisive = found or models
     effect, models_effect = (clip_to_range(e.interval, treatment, control) for e in (decisive, models))
@@ -128,6 +134,7 @@ def compare_arms(
         models_effect=models_effect,
         models_verdict=compute_verdict(models_effect, margin)[0],
         p_adjusted=min(1.0, p_value * num_intervals),
+        intervals="planned" if found is None or shared is None else "moderated",
     )
 
 
@@ -258,7 +265,9 @@ def _find_num_seeds(
     v_s = (found.seed_variance - both_s + both_s / growth) * shrink
     v_i = (found.image_variance - both_i) / growth + both_i / growth * shrink
     v_si = found.seed_image_variance / growth * shrink
-    half_width = compute_half_width(v_s, v_i, v_si, num_seeds=seeds, num_images=num_images, confidence=confidence)
+    # What other rows say about the variance between seeds grows with the seeds as what the row itself says does.
+    freedom = found.seed_freedom * (seeds - 1) / (num_seeds - 1)
+    half_width = compute_half_width(v_s, v_i, v_si, seed_freedom=freedom, num_images=num_images, confidence=confidence)
     enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None
 

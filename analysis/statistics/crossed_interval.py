@@ -9,6 +9,7 @@ from scipy import optimize, special
 
 from analysis.findings.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.shared_variance import SharedVariance
 from analysis.statistics.variances import compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
@@ -26,7 +27,7 @@ class CrossedEstimate:
         seed_variance: V_S, variance of the seeds' values over S.
         image_variance: V_I, class-stratified variance of the images' mean influence, clustered by group where there are groups.
         seed_image_variance: V_SI, the seed x image noise that V_S and V_I both contain.
-        num_seeds: S.
+        seed_freedom: degrees of freedom of V_S: S - 1, or more where other rows say something about it.
         num_units: images N, or the groups that they belong to; V_I has one degree of freedom less.
         confidence: of the interval.
     """
@@ -36,7 +37,7 @@ class CrossedEstimate:
     seed_variance: float
     image_variance: float
     seed_image_variance: float
-    num_seeds: int
+    seed_freedom: float
     num_units: int
     confidence: float
 
@@ -47,8 +48,8 @@ class CrossedEstimate:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Those with which t times the standard error is the half-width at the estimate's confidence, from S - 1 to N - 1."""
-        fewest, most = self.num_seeds - 1, max(self.num_seeds, self.num_units) - 1
+        """Those with which t times the standard error is the half-width: from those of V_S to N - 1."""
+        fewest, most = self.seed_freedom, max(self.seed_freedom, self.num_units - 1)
         if self.standard_error == 0:
             return float(fewest)
         df = float(special.stdtridf(0.5 + self.confidence / 2, self.half_width / self.standard_error))
@@ -60,7 +61,7 @@ class CrossedEstimate:
 
     def _half_width(self, tail: float) -> float:
         squares = self.seed_variance, self.image_variance, self.seed_image_variance
-        return float(np.sqrt(_square_half_width(*squares, self.num_seeds, self.num_units, tail)))
+        return float(np.sqrt(_square_half_width(*squares, self.seed_freedom, self.num_units, tail)))
 
 
 def compute_p_value(found: CrossedEstimate) -> float:
@@ -99,6 +100,7 @@ def compute_crossed_interval(
     num_classes: int,
     confidence: float,
     groups: IntArray | None = None,
+    shared: SharedVariance | None = None,
 ) -> CrossedEstimate:
     """Return the mean of `values` with an interval for new seeds and new images.
 
@@ -112,14 +114,17 @@ def compute_crossed_interval(
         confidence: two-sided, in (0, 1).
         groups: (N,) number of each image's group, where images that belong together (one patient, one scene) were sampled
             together; groups may span classes. None where images are independent.
+        shared: the variance between seeds, with what other rows say about it; None for that of `values` alone.
 
     Raises:
         UserInputError: for one seed, for a class with exactly one image or one group, and for shapes that do not fit.
     """
     _check_crossed(values, influence, labels, num_classes, confidence)
     units = find_sampling_units(labels, groups)
-    found = compute_variances(values, influence, units)
-    half_width = math.sqrt(_square_half_width(*found, len(values), units.count, (1 - confidence) / 2))
+    found, seed_freedom = compute_variances(values, influence, units), len(values) - 1.0
+    if shared is not None:
+        found, seed_freedom = found._replace(seeds=shared.seed_variance), shared.degrees_of_freedom
+    half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.count, (1 - confidence) / 2))
     estimate = float(np.mean(values))
     only_images = max(found.images - found.seeds_x_images, 0.0)
     return CrossedEstimate(
@@ -128,7 +133,7 @@ def compute_crossed_interval(
         seed_variance=found.seeds,
         image_variance=found.images,
         seed_image_variance=found.seeds_x_images,
-        num_seeds=len(values),
+        seed_freedom=seed_freedom,
         num_units=units.count,
         confidence=confidence,
     )
@@ -139,7 +144,7 @@ def compute_half_width(
     image_variance: NDArray[np.float64] | float,
     seed_image_variance: NDArray[np.float64] | float,
     *,
-    num_seeds: IntArray | int,
+    seed_freedom: NDArray[np.float64] | float,
     num_images: int,
     confidence: float,
 ) -> FloatArray:
@@ -155,24 +160,24 @@ def compute_half_width(
         seed_variance: V_S.
         image_variance: V_I.
         seed_image_variance: V_SI.
-        num_seeds: S.
+        seed_freedom: degrees of freedom of V_S, for one row alone S - 1.
         num_images: N, or the number of groups where images are sampled in groups.
         confidence: two-sided, in (0, 1).
     """
     squares = seed_variance, image_variance, seed_image_variance
-    return np.asarray(np.sqrt(_square_half_width(*squares, num_seeds, num_images, (1 - confidence) / 2)))
+    return np.asarray(np.sqrt(_square_half_width(*squares, seed_freedom, num_images, (1 - confidence) / 2)))
 
 
 def _square_half_width(
     seed_variance: NDArray[np.float64] | float,
     image_variance: NDArray[np.float64] | float,
     seed_image_variance: NDArray[np.float64] | float,
-    num_seeds: IntArray | int,
+    seed_freedom: NDArray[np.float64] | float,
     num_units: int,
     tail: float,
 ) -> FloatArray:
     """Return the squared half-width with the error rate `tail` on each side."""
-    seeds = special.stdtrit(np.asarray(num_seeds, dtype=np.float64) - 1, tail)
+    seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), tail)
     images = special.stdtrit(float(max(num_units - 1, 1)), tail)
     only_images = np.maximum(np.asarray(image_variance) - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images

@@ -34,18 +34,25 @@ def moderate_variances(
     *,
     means: FloatArray | None = None,
     is_informative: NDArray[np.bool_] | None = None,
+    squared_correlation: float = 0.0,
 ) -> ModeratedVariances:
     """Return variances shrunk towards a prior (Smyth 2004, Stat. Appl. Genet. Mol. Biol. 3:3; limma's squeezeVar).
 
     The prior's degrees of freedom d0 and location s0^2 are the moment estimates from the log variances of the informative cells;
     with means, log s0^2 is linear in them. The posterior variance is (d0 s0^2 + d s^2) / (d0 + d), with d0 + d degrees of
-    freedom, at most d times the informative cells. With fewer than two of them, variances are returned as they are.
+    freedom, at most those of the mean variance: d times the informative cells where these are independent. With fewer than two of
+    them, variances are returned as they are.
+
+    Cells that share a part of their noise, such as differences from one control, have variances that differ less from each other
+    than independent ones, and say less together. For normal values with the correlation r, the correlation of two variances is
+    r^2; it enters both moments.
 
     Args:
         variances: (C,) of C cells over S seeds.
         degrees_of_freedom: d = S - 1.
         means: (C,) of the cells, on the scale of the variances; None for a prior without a trend.
         is_informative: (C,) whether a cell counts for the prior; None for all. A variance of zero never does.
+        squared_correlation: r^2 of the values of any two cells.
     """
     d = degrees_of_freedom
     used = variances > NEGLIGIBLE * variances.max()
@@ -59,8 +66,9 @@ def moderate_variances(
     # NumPy 2.0 divides by the width of the domain, which is 0 where all means are equal; a constant does not depend on it.
     fit = np.polynomial.Polynomial.fit(means[used], logs, order, domain=None if order else (-1, 1))
     squared_residuals = (logs - fit(means[used])) ** 2
-    excess = float(squared_residuals.sum() / (len(logs) - order - 1) - special.polygamma(1, d / 2))
-    most = float(used.sum() * d)
+    spread = (1 - squared_correlation) * special.polygamma(1, d / 2)
+    excess = float(squared_residuals.sum() / (len(logs) - order - 1) - spread)
+    most = float(used.sum() * d / (1 + (used.sum() - 1) * squared_correlation))
     if excess <= 0:
         return ModeratedVariances(variances=np.exp(fit(means)), degrees_of_freedom=most)
     d0 = 2 * _invert_trigamma(excess)

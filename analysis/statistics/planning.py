@@ -237,7 +237,7 @@ def _draw_looks(
             variances / seeds,
             image_variance,
             planned * both / seeds,
-            num_seeds=seeds,
+            seed_freedom=np.asarray(seeds - 1, dtype=np.float64),
             num_images=test.num_images,
             confidence=test.confidence,
         )

@@ -16,8 +16,9 @@ from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.effects import TargetRule, judge_target, mark_target
 from analysis.interventions.halves import find_choosing
 from analysis.statistics.arm_predictions import ArmPredictions
-from analysis.statistics.comparison import compare_arms
+from analysis.statistics.comparison import compare_arms, compute_seed_differences
 from analysis.statistics.families import Scale
+from analysis.statistics.shared_variance import share_variances
 from benchmarks.validation.statistics_simulation import REGIMES, World
 from trainables.seeds import numpy_generator
 
@@ -145,31 +146,46 @@ def _judge(world: RoundWorld, arms: list[ArmPredictions], target: Target, names:
     control, *others = arms
     # Half of alpha for the rows and half for the targets, as `study.interventions.derived_spec` divides it.
     rule = TargetRule(alpha=ALPHA / 2, num_targets=len(others), num_looks=len(world.looks), margin=MARGIN)
-    claimed, claimed_target, changes = False, False, []
+    changes: list[float] = []
+    claimed_target = False
     for arm in others:
-        row_open, target_open = True, True
-        for look, num_seeds in enumerate(world.looks, 1):
-            one, base = (_first(side, num_seeds) for side in (arm, control))
-            if row_open:
-                row = compare_arms(
-                    one,
-                    base,
-                    margin=MARGIN,
-                    alpha=ALPHA / 2,
-                    num_rows=len(others),
-                    cost_ratio=None,
-                    look=look,
-                    num_looks=len(world.looks),
-                )
-                claimed |= row.verdict in (Verdict.BETTER, Verdict.WORSE)
-                row_open = row.verdict is Verdict.UNDECIDED
-            if target_open:
-                found = judge_target(mark_target(one, base, target, names), rule, Scale.DIFFERENCE)
+        for number, num_seeds in enumerate(world.looks, 1):
+            shares = mark_target(_first(arm, num_seeds), _first(control, num_seeds), target, names)
+            found = judge_target(shares, rule, Scale.DIFFERENCE)
+            if number == 1:
+                changes.append(found.effect.estimate)
+            if found.verdict is not Verdict.UNDECIDED:
                 claimed_target |= found.verdict in (Verdict.BETTER, Verdict.WORSE)
-                target_open = found.verdict is Verdict.UNDECIDED
-                if look == 1:
-                    changes.append(found.effect.estimate)
-    return Claims(macro_f1=claimed, target=claimed_target, target_change=float(np.mean(changes)))
+                break
+    return Claims(
+        macro_f1=_claims_row(world, control, others), target=claimed_target, target_change=float(np.mean(changes))
+    )
+
+
+def _claims_row(world: RoundWorld, control: ArmPredictions, others: list[ArmPredictions]) -> bool:
+    """Return whether a row of macro-F1 differs from zero at the first look that decides it; rows of a look share variances."""
+    waiting, is_claimed = list(others), False
+    for number, num_seeds in enumerate(world.looks, 1):
+        base = _first(control, num_seeds)
+        sides = [_first(arm, num_seeds) for arm in waiting]
+        shared = share_variances([compute_seed_differences(side, base) for side in sides])
+        rows = [
+            compare_arms(
+                side,
+                base,
+                margin=MARGIN,
+                alpha=ALPHA / 2,
+                num_rows=len(others),
+                cost_ratio=None,
+                look=number,
+                num_looks=len(world.looks),
+                shared=None if shared is None else shared[i],
+            )
+            for i, side in enumerate(sides)
+        ]
+        is_claimed |= any(row.verdict in (Verdict.BETTER, Verdict.WORSE) for row in rows)
+        waiting = [arm for arm, row in zip(waiting, rows, strict=True) if row.verdict is Verdict.UNDECIDED]
+    return is_claimed
 
 
 def _first(arm: ArmPredictions, number: int) -> ArmPredictions:

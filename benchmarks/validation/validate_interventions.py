@@ -4,6 +4,7 @@ The chain is tried on a sample of the worlds, and on all of them with `--whole`.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ from benchmarks.validation.goals import (
     tabulate_goals,
 )
 from benchmarks.validation.intervention_level import ALPHA, RoundWorld, measure_claims
+from benchmarks.validation.noisy_rounds import ALPHA as ROUND_ALPHA
+from benchmarks.validation.noisy_rounds import NoisyRound, run_noisy_round
 from benchmarks.validation.planted_loops import LoopOutcome, LoopWorld, calibrate, run_loop
 from benchmarks.validation.statistics_goals import Goals
 from benchmarks.validation.worlds import WorldCache
@@ -31,6 +34,8 @@ NUM_OLD = 400
 POOLS = ("digits", "middle (0.05)", "large (0.15)")
 # Arms and looks: few seeds as on a CPU, and two looks.
 DESIGNS = ((5, (3,)), (5, (3, 6)))
+NUM_NOISY = 3000
+NOISES: tuple[dict[str, float], ...] = ({}, {"control_noise": 3.0}, {"arm_noise": 3.0}, {"arm_noise": 7.0})
 # Kinds of worlds, and whether an intervention helps there.
 KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
 SAMPLE_WORLDS, FULL_WORLDS = 2, 10
@@ -51,6 +56,50 @@ def tabulate_level(num_tables: int, goals: Goals) -> Table:
             rows.append([pool, str(num_arms), ", ".join(map(str, looks)), *(f"{n / len(found):.4f}" for n in shares)])
     head = ["runs", "arms", "looks (seeds)", "a row of macro-F1", "a target", "either"]
     return Table(f"False claims of tables without an effect, alpha {ALPHA}, {num_tables} tables a row", head, rows)
+
+
+def tabulate_noisy_rounds(num_rounds: int, goals: Goals) -> Table:
+    """Return how often rounds whose runs differ in their noise alone claim an effect on macro-F1."""
+    rows = []
+    for num_arms in (4, 7):
+        for num_seeds in (3, 5):
+            for noise in NOISES:
+                world = NoisyRound(num_arms=num_arms, num_seeds=num_seeds, **noise)
+                found = repeat(run_noisy_round, world, num_rounds)
+                shared, alone = (sum(getattr(one, name) for one in found) for name in ("shared", "alone"))
+                if not noise:
+                    name = f"rows that share variances, {num_arms} arms, {num_seeds} seeds, equal noise"
+                    goals.judge_error(name, shared, num_rounds, ROUND_ALPHA)
+                widths = [
+                    float(np.median([getattr(one, f"{name}_width") for one in found])) for name in ("shared", "alone")
+                ]
+                cells = [f"{number / num_rounds:.4f}" for number in (shared, alone)]
+                rows.append(
+                    [
+                        _describe_noise(noise),
+                        str(num_arms),
+                        str(num_seeds),
+                        *cells,
+                        *(f"{width:.1f}" for width in widths),
+                    ]
+                )
+    head = [
+        "noise between seeds",
+        "arms",
+        "seeds",
+        "claims",
+        "each row alone",
+        "half-width (sd)",
+        "each row alone (sd)",
+    ]
+    return Table(
+        f"Rows of macro-F1 at a level of {ROUND_ALPHA}, {num_rounds} rounds without an effect a row", head, rows
+    )
+
+
+def _describe_noise(noise: Mapping[str, float]) -> str:
+    words = {"control_noise": "the control", "arm_noise": "one arm"}
+    return ", ".join(f"{words[name]} {value:g} times" for name, value in noise.items()) or "equal"
 
 
 def tabulate_old_control(num_tables: int) -> Table:
@@ -117,6 +166,7 @@ def main(
     """Run every simulation, print the tables, and write the page where the counts are the usual ones."""
     started, goals = time.perf_counter(), Goals()
     tables = [tabulate_level(max(2, round(share * NUM_TABLES)), goals)]
+    tables.append(tabulate_noisy_rounds(max(2, round(share * NUM_NOISY)), goals))
     tables.append(tabulate_old_control(max(2, round(share * NUM_OLD))))
     tables += tabulate_loops(FULL_WORLDS if whole else SAMPLE_WORLDS, goals.judged)
     tables.append(tabulate_goals(goals.judged))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import RowRule, compute_row
+from analysis.evidence.comparison_rows import RowRule, compute_rows
 from analysis.findings.comparison_findings import Verdict
 from search_spaces.designs import Contrast
 from search_spaces.errors import UserInputError
@@ -43,9 +43,8 @@ def find_undecided(study: OpenStudy, plan: Plan) -> tuple[str, ...]:
     for arm, found in evidence.items():
         if not first - found.failed_seeds <= set(found.seeds):
             undecided.add(arm)
-    for contrast in plan.rows:
-        judged = find_judged(evidence, read, contrast)
-        row = compute_row(contrast, judged, row_rule(plan))
+    judged_rows = [(contrast, find_judged(evidence, read, contrast)) for contrast in plan.rows]
+    for (contrast, judged), row in zip(judged_rows, compute_rows(judged_rows, row_rule(plan)), strict=True):
         needs_seeds = row is None or (row.verdict is Verdict.UNDECIDED and row.look < len(plan.looks))
         if needs_seeds or (read is not None and _has_open_target(study, plan, contrast, judged, read)):
             undecided |= set(contrast.arms)

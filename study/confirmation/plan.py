@@ -25,7 +25,7 @@ class Plan(BaseModel):
         rows: the contrasts of the comparison.
         seeds: paired seeds of every arm, in the order in which they are used.
         looks: numbers of seeds after which rows are judged; a decided row needs no more seeds.
-        intervals: "planned" or "anytime", as in the spec.
+        intervals: "planned", "anytime" or "moderated", as in the spec.
         margin: equivalence margin in macro-F1.
         alpha: family-wise error rate over the rows and looks.
         is_changed: whether the file was changed after it was written, which every output states; not part of the file.
@@ -135,7 +135,7 @@ def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
         or not looks
         or not 2 <= looks[0] <= looks[-1] <= len(plan.seeds),
         "its margin, alpha or intervals are not allowed values": not (0 < plan.margin < 1 and 0 < plan.alpha < 1)
-        or plan.intervals not in {"planned", "anytime"},
+        or plan.intervals not in {"planned", "anytime", "moderated"},
     }
     return next((problem for problem, is_there in problems.items() if is_there), "")
 

@@ -7,6 +7,7 @@ import tomli_w
 
 from analysis.findings.intervention_findings import StatedInterventions
 from analysis.interventions.registry import CONTROL
+from analysis.statistics.shared_variance import MIN_ROWS
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from study.confirmation.stated_interventions import digest_stated
@@ -75,10 +76,11 @@ def derive_spec(
     if choosing.diagnosis.confused:
         groups[choosing.diagnosis.group] = list(choosing.diagnosis.confused)
     data["analyze"] |= {"num_panels": 0, "num_audit_images": 0, "groups": groups}
+    intervals = "planned" if is_factorial or len(changes) < MIN_ROWS else "moderated"
     data["confirm"] |= {
         "top_k": 1,
         "looks": list(looks),
-        "intervals": "planned",
+        "intervals": intervals,
         "alpha": round_alpha(alpha, stated.round) / 2,
     }
     data["resources"] |= {kind: _devices(parent, choosing, data["configurations"], kind) for kind in ("cpu", "gpu")}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from analysis.classes.class_scores import compute_macro_f1_intervals
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_scores
-from analysis.evidence.comparison_rows import complete_row, compute_row
+from analysis.evidence.comparison_rows import complete_row, compute_rows
 from analysis.findings.arm_findings import ArmScores
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.report import arm_tables, side_metric_tables, tables
@@ -89,8 +89,8 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     judged = [(contrast, find_judged(evidence, read, contrast)) for contrast in plan.rows]
     rows = tuple(
         complete_row(row, contrast, found, rule, data["class_names"], plan_changed=is_changed, groups=groups)
-        for contrast, found in judged
-        if (row := compute_row(contrast, found, rule)) is not None
+        for (contrast, found), row in zip(judged, compute_rows(judged, rule), strict=True)
+        if row is not None
     )
     return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows)
 

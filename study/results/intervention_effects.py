@@ -135,6 +135,7 @@ def measure_interventions(
         num_test_reads=read.stated.earlier_test_reads + count_test_reads(study.store),
         recommended_interventions=best.interventions if factors else (),
         is_factorial=bool(factors),
+        has_moderated_rows=any(row.intervals == "moderated" for row in rows),
     )
 
 

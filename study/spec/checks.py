@@ -39,7 +39,7 @@ def list_problems(spec: StudySpec) -> list[str]:
     arms = [arm.name for arm in found]
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
     problems += list_start_problems(spec, found)
-    problems += _list_budget_problems(spec, arms)
+    problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec)]
     problems += [*list_excluded_keys(spec.train, found), *_list_tf32_problems(spec)]
     for kind in ("cpu", "gpu"):
         value = getattr(spec.resources, kind)
@@ -160,22 +160,35 @@ def _list_tf32_problems(spec: StudySpec) -> list[str]:
     ][: len(on_cpu)]
 
 
+def _list_interval_problems(spec: StudySpec) -> list[str]:
+    """Return a message if the intervals of [confirm] need more seeds, or other rows."""
+    if spec.confirm.intervals == "planned" or not (rows := spec.contrasts()):
+        return []
+    # Imported here, because they need SciPy.
+    from analysis.statistics.anytime import compute_fewest_seeds
+    from analysis.statistics.shared_variance import MIN_ROWS
+
+    if spec.confirm.intervals == "anytime":
+        fewest = compute_fewest_seeds(1 - spec.confirm.alpha / len(rows))
+        return [
+            f"anytime-valid intervals are infinite below {fewest} seeds here, but confirm.looks begins at "
+            f"{spec.confirm.looks[0]}; begin later, or set confirm.intervals to planned"
+        ][: int(spec.confirm.looks[0] < fewest)]
+    have_one_control = len({row.control_arms for row in rows}) == 1 and all(row.scale == 1 for row in rows)
+    if len(rows) >= MIN_ROWS and have_one_control:
+        return []
+    return [
+        f'confirm.intervals = "moderated" needs {MIN_ROWS} rows or more that are compared with one control, but the comparison '
+        f'has {len(rows)}{"" if have_one_control else " with several controls"}; set it to "planned"'
+    ]
+
+
 def _list_budget_problems(spec: StudySpec, arms: Sequence[str]) -> list[str]:
     problems = []
     if spec.num_trials is not None and spec.num_trials < len(arms):
         problems.append(
             f"search.num_trials must be at least the number of arms ({len(arms)}), but got {spec.search.num_trials}"
         )
-    if spec.confirm.intervals == "anytime" and len(arms) > 1:
-        # Imported here, because it needs SciPy.
-        from analysis.statistics.anytime import compute_fewest_seeds
-
-        fewest = compute_fewest_seeds(1 - spec.confirm.alpha / len(spec.contrasts()))
-        if spec.confirm.looks[0] < fewest:
-            problems.append(
-                f"anytime-valid intervals are infinite below {fewest} seeds here, but confirm.looks begins at "
-                f"{spec.confirm.looks[0]}; begin later, or set confirm.intervals to planned"
-            )
     cost = spec.search.epoch_cost
     if cost is None:
         return problems

@@ -255,9 +255,11 @@ class ConfirmSpec(Section):
 
     `looks` are numbers of paired seeds. After each look, rows that are decided get no more seeds; the others continue to the next
     look. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses wider intervals that are valid at every
-    number of seeds, for readers who look in between. With `fresh_seeds`, the seeds that rank the candidates are not those of the
-    comparison: scores that chose a candidate are biased upward. With `diverged_runs = "count"`, a run that diverges is an
-    outcome of its arm; "drop" leaves its seed out. Studies launched under defaults_version 1 go on with false and "drop".
+    number of seeds, for readers who look in between. With "moderated", as in rounds of interventions, rows that are compared with
+    one control share what they say about the variance between seeds, so that few seeds give narrower intervals. With
+    `fresh_seeds`, the seeds that rank the candidates are not those of the comparison: scores that chose a candidate are biased
+    upward. With `diverged_runs = "count"`, a run that diverges is an outcome of its arm; "drop" leaves its seed out. Studies
+    launched under defaults_version 1 go on with false and "drop".
     """
 
     top_k: Count = 2
@@ -265,7 +267,7 @@ class ConfirmSpec(Section):
     fresh_seeds: bool = True
     diverged_runs: Literal["count", "drop"] = "count"
     looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = [5]
-    intervals: Literal["planned", "anytime"] = "planned"
+    intervals: Literal["planned", "anytime", "moderated"] = "planned"
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
     alpha: Fraction = 0.05
 

@@ -1,12 +1,12 @@
 """The search space of a spec: the space that it names or describes, with its ranges, its factor and its fixed values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.named_spaces import load_space
-from search_spaces.space import CategoricalParameter, SearchSpace
+from search_spaces.space import CategoricalParameter, Parameter, SearchSpace
 from search_spaces.space_tables import read_parameters
 from study.spec.sections import SearchSpec
 from study.spec.settings import CONSTANT, SETTINGS, find_setting
@@ -102,9 +102,11 @@ def with_factor(space: SearchSpace, search: SearchSpec) -> SearchSpace:
 
 
 def with_values(
-    space: SearchSpace, configurations: Iterable[Mapping[str, Value]], *, takes_own: bool = False
+    space: SearchSpace, configurations: Sequence[Mapping[str, Value]], *, takes_own: bool = False
 ) -> SearchSpace:
-    """Return the space with a parameter for each setting of the recipe that given configurations set beyond the space.
+    """Return the space with all that given configurations set beyond it.
+
+    These are a parameter for each further setting of the recipe, and a choice for each backbone of another package.
 
     Raises:
         UserInputError: for a value that is not valid.
@@ -117,7 +119,16 @@ def with_values(
                 seen.setdefault(name, {})[setting.check(value)] = None
     for name, values in seen.items():
         space = space.with_parameter(CategoricalParameter(name=name, choices=tuple(values)))
-    return space
+    return replace(space, parameters=tuple(_with_choices(p, configurations) for p in space.parameters))
+
+
+def _with_choices(parameter: Parameter, configurations: Sequence[Mapping[str, Value]]) -> Parameter:
+    """Return a parameter that takes names beyond its choices with those that the configurations have and that it takes."""
+    if not isinstance(parameter, CategoricalParameter) or not parameter.entry_points:
+        return parameter
+    given = dict.fromkeys(values[parameter.name] for values in configurations if parameter.name in values)
+    further = tuple(value for value in given if value not in parameter.choices and parameter.takes(value))
+    return replace(parameter, choices=(*parameter.choices, *further)) if further else parameter
 
 
 def with_fixed(space: SearchSpace, fixed: Mapping[str, Value], *, takes_own: bool = False) -> SearchSpace:

@@ -8,7 +8,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from analysis.evidence.comparison_rows import compute_row
+from analysis.evidence.comparison_rows import compute_rows
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics import planning
 from analysis.statistics.comparison import MAX_SEEDS
@@ -293,7 +293,7 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
     study = load_study(open_study(like, storage))
     plan = require_plan(study)
     evidence, rule = load_evidence(study, plan), row_rule(plan)
-    rows = [row for contrast in plan.rows if (row := compute_row(contrast, evidence, rule)) is not None]
+    rows = list(filter(None, compute_rows([(contrast, evidence) for contrast in plan.rows], rule)))
     if not rows:
         raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
     costs = {

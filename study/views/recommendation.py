@@ -50,7 +50,7 @@ def make_recommended_spec(study: OpenStudy, found: InterventionFindings) -> str:
     data["model"]["arguments"] = {n: v for n, v in arguments.items() if not isinstance(v, dict) or n in named}
     # Other seeds and, where they are drawn, other test images than those that chose the configuration.
     data["seed"] = derive_seed(study.spec.seed, "recommended", study.spec.intervene.round) % 2**31
-    data["confirm"]["alpha"] = study.spec.intervene.alpha
+    data["confirm"] |= {"alpha": study.spec.intervene.alpha, "intervals": "planned"}
     del data["analyze"]["num_audit_images"], data["analyze"]["num_panels"]
     text = tomli_w.dumps(data)
     validate_spec(data, where=data["name"])

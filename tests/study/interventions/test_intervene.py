@@ -323,6 +323,11 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
     assert "next: study intervene" in outcome.output
     arms = [effect.stated.arm for effect in load_found(tmp_path).effects]
     assert arms == ["weighted_loss", "hard_examples", "cutmix", "other_backbone", "other_interpolation"]
+    assert load_round(tmp_path).spec.confirm.intervals == "moderated"
+    assert {row.intervals for row in load_findings(load_round(tmp_path)).rows} == {"moderated"}
+    assert load_found(tmp_path).has_moderated_rows
+    recommended = (tmp_path / FIRST / paths.RECOMMENDED).read_text()
+    assert parse_spec(recommended, "recommended.toml").confirm.intervals == "planned"
     left_out = {one.name: one.reason for one in load_found(tmp_path).stated.not_tried}
     assert left_out == dict.fromkeys(
         ["background_swap", "color_jitter", "leave_out_doubtful"], "no finding asks for it"

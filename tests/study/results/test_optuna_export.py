@@ -18,6 +18,7 @@ from study.results.optuna_export import (
     export_optuna,
     hide_password,
 )
+from study.spec.reading import validate_spec
 from study.views.export import export_study
 from tests.study.searched import ARMS, STATES, simulate
 from trainables.damaged_files import DamagedFileError
@@ -94,6 +95,26 @@ def test_a_configuration_outside_the_space_is_named(searched: OpenStudy) -> None
     arm = next(a for a in searched.spec.arms() if a.name == record.config.arm)
     with pytest.raises(UserInputError, match=r"trial 00000 does not fit the space 'transfer_learning'"):
         build_optuna_study([record.updated(config=config)], arm.space)
+
+
+def test_given_configurations_with_a_backbone_of_timm_fit_their_space(searched: OpenStudy) -> None:
+    """They were trained, and then the report failed: the space of all arms had no such backbone."""
+    record = searched.book.of_stage("search")[0]
+    given = {**record.config.hyperparameters, "backbone": "timm:test_resnet"}
+    spec = validate_spec(
+        {
+            "name": "given",
+            "data": {"source": "planted"},
+            "configurations": {"slow": {**given, "max_lr": 0.01}, "fast": {**given, "max_lr": 0.02}},
+        },
+        where="test",
+    )
+    records = [
+        record.updated(trial_id=f"{number:05d}", config=replace(record.config, arm=name, hyperparameters=dict(values)))
+        for number, (name, values) in enumerate(spec.configurations.items())
+    ]
+    whole = build_optuna_study(records, spec.search_space())
+    assert [trial.params["backbone"] for trial in whole.trials] == ["timm:test_resnet"] * 2
 
 
 def test_an_invalid_time_is_named(searched: OpenStudy) -> None:

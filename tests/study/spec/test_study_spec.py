@@ -109,6 +109,10 @@ def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_a
             ["confirm.intervals=anytime", "confirm.looks=[2, 6]"],
             "infinite below 4 seeds here, but confirm.looks begins at 2",
         ),
+        (
+            ["confirm.intervals=moderated"],
+            "needs 4 rows or more that are compared with one control, but the comparison has 1;",
+        ),
         (["resources.autoscaling=true"], "needs resources.max_concurrent"),
         (["resources.timeout_seconds=0"], "greater than 0"),
     ],
