@@ -108,13 +108,12 @@ bench-trials: bench-P8
 validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
-# The level of rounds of interventions that change nothing, and the whole chain on a sample of planted worlds; writes
-# benchmarks/INTERVENTIONS.md. 33 minutes on two cores: 4, and 10 for each two of six worlds. Finished worlds are stored in
-# .venv/cache/worlds.
+# The level of rounds of interventions that change nothing, and the whole chain on ten planted worlds of each kind; writes
+# benchmarks/INTERVENTIONS.md. Under an hour on two cores. Finished worlds are stored in .venv/cache/worlds.
 validate-interventions: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions
 
-# The same with ten worlds of each kind. Two hours and a half on two cores.
+# The same with thirty worlds of each kind.
 validate-interventions-whole: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions --whole
 

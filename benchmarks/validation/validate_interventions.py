@@ -1,6 +1,6 @@
 """The level of rounds of interventions, and the whole chain on planted scenes; writes benchmarks/INTERVENTIONS.md.
 
-The chain is tried on a sample of the worlds, and on all of them with `--whole`. Finished worlds are stored (`worlds.py`).
+The chain is tried on ten worlds of each kind, and on thirty with `--whole`. Finished worlds are stored (`worlds.py`).
 """
 
 import time
@@ -38,7 +38,7 @@ NUM_NOISY = 3000
 NOISES: tuple[dict[str, float], ...] = ({}, {"control_noise": 3.0}, {"arm_noise": 3.0}, {"arm_noise": 7.0})
 # Kinds of worlds, and whether an intervention helps there.
 KINDS = {"shared texture": True, "shortcut": True, "label noise": False}
-SAMPLE_WORLDS, FULL_WORLDS = 2, 10
+NUM_WORLDS, WHOLE_WORLDS = 10, 30
 LEAST_HELPED = 7
 
 
@@ -129,10 +129,10 @@ def tabulate_loops(num_worlds: int, goals: list[Goal]) -> list[Table]:
         claimed = sum(outcome.is_claimed for outcome in outcomes)
         if is_helped:
             name = f"worlds with {kind} in which an intervention helps"
-            goals.append(at_least_so_many(name, claimed, num_worlds, LEAST_HELPED, FULL_WORLDS))
+            goals.append(at_least_so_many(name, claimed, num_worlds, LEAST_HELPED, NUM_WORLDS))
         else:
             name = f"worlds with {kind} in which an intervention is claimed to help"
-            goals.append(at_most_so_many(name, claimed, num_worlds, 0, FULL_WORLDS))
+            goals.append(at_most_so_many(name, claimed, num_worlds, 0, NUM_WORLDS))
         tried = [arm for outcome in outcomes for arm in outcome.arms]
         arms += tried
         changes = [100 * arm.measured.estimate for arm in tried if arm.measured is not None]
@@ -160,7 +160,7 @@ def main(
         float, typer.Option(help="Share of the usual counts; the page is written at 1 only.", min=0.001)
     ] = 1.0,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Try the chain on ten worlds of each kind, not on two.")
+        bool, typer.Option("--whole", help="Try the chain on thirty worlds of each kind, not on ten.")
     ] = False,
 ) -> None:
     """Run every simulation, print the tables, and write the page where the counts are the usual ones."""
@@ -168,7 +168,7 @@ def main(
     tables = [tabulate_level(max(2, round(share * NUM_TABLES)), goals)]
     tables.append(tabulate_noisy_rounds(max(2, round(share * NUM_NOISY)), goals))
     tables.append(tabulate_old_control(max(2, round(share * NUM_OLD))))
-    tables += tabulate_loops(FULL_WORLDS if whole else SAMPLE_WORLDS, goals.judged)
+    tables += tabulate_loops(WHOLE_WORLDS if whole else NUM_WORLDS, goals.judged)
     tables.append(tabulate_goals(goals.judged))
     publish_simulation(started, tables, list_problems(goals.judged), PAGE if share == 1.0 else None)
 
