@@ -89,7 +89,7 @@ class ArmSurrogate:
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Return the (m, E) noise-free macro-F1 of (m, d) features."""
-        return np.clip(self.regressor.predict(features) + self.shift, 0.0, 1.0)
+        return np.clip(_predict(self.regressor, features) + self.shift, 0.0, 1.0)
 
     def draw_noise(self, curve: FloatArray, generator: np.random.Generator) -> FloatArray:
         """Return one (E,) residual curve, whole, so that the noise of its epochs stays correlated.
@@ -210,8 +210,13 @@ def predict_out_of_fold(features: FloatArray, curves: FloatArray, regressor: Reg
         raise UserInputError(f"a surrogate needs at least {NUM_FOLDS} finished trials per arm, but got {len(features)}")
     predicted = np.empty_like(curves)
     for train, test in KFold(NUM_FOLDS, shuffle=True, random_state=0).split(features):
-        predicted[test] = _fit(features[train], curves[train], regressor).predict(features[test])
+        predicted[test] = _predict(_fit(features[train], curves[train], regressor), features[test])
     return predicted
+
+
+def _predict(regressor: Regressor, features: FloatArray) -> FloatArray:
+    """Return (m, E) predictions; extra trees of a single epoch return (m,)."""
+    return np.reshape(regressor.predict(features), (len(features), -1))
 
 
 def _fit(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> Regressor:
@@ -221,7 +226,7 @@ def _fit(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> 
     """
     if regressor == "extra_trees":
         forest = ExtraTreesRegressor(NUM_TREES, min_samples_leaf=MIN_LEAF, random_state=0)
-        return forest.fit(features, curves)
+        return forest.fit(features, curves if curves.shape[1] > 1 else curves[:, 0])
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(features.shape[1]), (1e-1, 1e2), nu=2.5)
     kernel += WhiteKernel(0.1, (MIN_NOISE, 1e1))
     gp = GaussianProcessRegressor(kernel=kernel, normalize_y=True, n_restarts_optimizer=1, random_state=0)

@@ -3,7 +3,7 @@
     python -m benchmarks.search.search_replay
 
 Simulates whole studies on the surrogate of the recorded curves (`benchmarks.search.curve_surrogate`), many seeds of each setting,
-with the same workers, noise, costs and budget of device-seconds for all. Prints the tables and writes them to SEARCH.md.
+with the same workers, noise, costs and budget of device-seconds for all. Prints the tables and writes them to SEARCH_GRID.md.
 """
 
 import itertools
@@ -36,7 +36,7 @@ from study.spec.defaults import FIRST_VERSION
 from study.spec.sections import SAMPLERS, SearchSpec
 from study.spec.study_spec import StudySpec
 
-SEARCH_MD = Path(__file__).parents[1] / "SEARCH.md"
+SEARCH_MD = Path(__file__).parents[1] / "SEARCH_GRID.md"
 # All settings are simulated on this number of workers, and on others, and in other landscapes, those that tell most.
 REFERENCE_WORKERS = 8
 GAPS_PP = (0.5, 2.0)
@@ -192,7 +192,7 @@ def main(
     samplers: Annotated[list[str] | None, typer.Option(help="Repeat for several.")] = None,
     output: Path = SEARCH_MD,
 ) -> None:
-    """Print the surrogate's quality, the replay tables and the goals; write them to SEARCH.md."""
+    """Print the surrogate's quality, the replay tables and the goals; write them to SEARCH_GRID.md."""
     started = time.perf_counter()
     recording = load_curves(path)
     landscapes = make_landscapes(recording)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks.performance.ratios import Ratio
-from benchmarks.performance.search_ratio import WatchedSide, _compare, compute_ratio_interval, find_worst_prior
+from benchmarks.performance.search_ratio import find_worst_prior
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
+from benchmarks.search.watched_search import WatchedSide, compare_times, compute_ratio_interval
 from tests.study.simulated import make_spec
 
 
@@ -41,10 +42,12 @@ class Scripted:
 
 
 def test_the_time_counts_after_which_the_choice_stays_good() -> None:
-    watched = WatchedSide(Scripted(iter([0.80, 0.89, 0.86, 0.881, 0.886, 0.886])), Valley())  # type: ignore[arg-type]
+    choices = Scripted(iter([0.80, 0.89, 0.86, 0.881, 0.886, 0.886]))
+    watched = WatchedSide(choices, Valley(), early_seconds=35.0)  # type: ignore[arg-type]
     for number in range(6):
         assert not watched.on_report(f"{number}", 1, 0.5, 10.0)
     assert watched.reached == {3.0: 40.0, 2.0: 40.0, 1.5: 50.0}
+    assert watched.early == {"value": 0.86}
 
 
 def test_the_interval_of_a_ratio_of_medians_decides_the_verdict() -> None:
@@ -72,11 +75,11 @@ def test_the_worst_prior_lies_in_the_worst_corner() -> None:
 def test_a_side_that_is_often_not_there_bounds_the_ratio_from_above_alone() -> None:
     generator = np.random.default_rng(0)
     mine, theirs = generator.uniform(100, 300, 300), np.full(300, 1000.0)
-    often = _compare(1.5, {"ours": mine, "other": theirs}, "<= 0.4", 1000.0)
+    often = compare_times(1.5, {"ours": mine, "other": theirs}, "<= 0.4", 1000.0)
     assert often.interval is not None
     assert often.interval[0] == 0
     assert 0.2 < often.interval[1] < 0.25
     assert often.verdict == "met"
-    assert _compare(1.5, {"ours": theirs, "other": mine}, "<= 0.4", 1000.0).verdict == "open"
-    both = _compare(1.5, {"ours": mine, "other": 2 * mine}, "<= 0.4", 1000.0)
+    assert compare_times(1.5, {"ours": theirs, "other": mine}, "<= 0.4", 1000.0).verdict == "open"
+    both = compare_times(1.5, {"ours": mine, "other": 2 * mine}, "<= 0.4", 1000.0)
     assert both.interval == (pytest.approx(0.5), pytest.approx(0.5))

@@ -1,0 +1,163 @@
+"""The default search against stock Ray Tune and random search, with 300 seeds, in two landscapes; writes SEARCH.md.
+
+    python -m benchmarks.search.search_goals
+
+All sides search simulated curves with the same noise, costs and workers. They are compared by the device time until their choice
+stays within 1.5 pp of the best, and by their choices after 40 full trials: regret, and wrong arms.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from scipy.stats import binomtest
+
+from benchmarks.pages import Table, describe_machine, today, write_page
+from benchmarks.parallel import run_parallel
+from benchmarks.performance.ratios import NOT_JUDGED
+from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
+from benchmarks.search.replay_curves import PARQUET, load_curves
+from benchmarks.search.replay_measures import (
+    CONFIDENCE,
+    compare_wrong_counts,
+    compute_mean_interval,
+    format_interval,
+    judge_wrong,
+)
+from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds
+from benchmarks.search.search_replay import EXTRA_TREES, RECORDED, default_setting
+from benchmarks.search.watched_search import (
+    BUDGET_IN_FULL_TRIALS,
+    EARLY_IN_FULL_TRIALS,
+    NUM_WORKERS,
+    TOLERANCES_PP,
+    Watched,
+    compare_times,
+    watch_search,
+)
+from search_spaces.arms import POOLED_ARM
+
+PAGE = Path(__file__).parents[1] / "SEARCH.md"
+NUM_SEEDS = 300
+# In the landscape of extra trees, which is beside the goals, a share of the seeds.
+SHARE_BESIDE = 0.5
+TOLERANCE_PP = 1.5
+OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
+TIME_GOALS = {RANDOM: "<= 0.6", PLAIN_STOCK: "<= 0.25"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One search to simulate."""
+
+    landscape: str
+    side: str
+    seed: int
+
+
+def list_sides() -> dict[str, Setting]:
+    """Return the sides by name."""
+    ours = default_setting()
+    plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
+    return {OURS: ours, RANDOM: plain, PLAIN_STOCK: STOCK, STOCK_BY_ARM: STOCK_PER_ARM}
+
+
+def simulate_sides(landscapes: Mapping[str, CurveSurrogate], recorded: object, num_seeds: int) -> dict[Call, Watched]:
+    """Return what each side does in each landscape, by seed.
+
+    Of stock with one study per arm, the choice after 40 full trials is of interest alone, and that is its budget.
+    """
+    sides = list_sides()
+    seeds = {name: num_seeds if name == RECORDED else max(2, round(SHARE_BESIDE * num_seeds)) for name in landscapes}
+    calls = [Call(name, side, seed) for name in landscapes for side in sides for seed in range(seeds[name])]
+    budgets = {side: EARLY_IN_FULL_TRIALS if side == STOCK_BY_ARM else BUDGET_IN_FULL_TRIALS for side in sides}
+    options = [
+        (landscapes[call.landscape], recorded, sides[call.side], call.seed, budgets[call.side]) for call in calls
+    ]
+    return dict(zip(calls, run_parallel(watch_search, options), strict=True))
+
+
+def tabulate_times(found: Mapping[Call, Watched], name: str, landscape: CurveSurrogate) -> Table:
+    """Return the ratios of the device times until the choices of two sides stay within the tolerance."""
+    budget, number = (
+        BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM],
+        TOLERANCES_PP.index(TOLERANCE_PP),
+    )
+    rows = []
+    for other, goal in TIME_GOALS.items():
+        pair = {side: np.array([one.seconds[number] for one in _of(found, name, side)]) for side in (OURS, other)}
+        ratio = compare_times(TOLERANCE_PP, pair, goal if name == RECORDED else NOT_JUDGED, budget)
+        low, high = ratio.interval or (np.nan, np.nan)
+        interval = f"[{low:.3f}, {high:.3f}]"
+        seeds = str(len(pair[OURS]))
+        row = (f"{OURS} / {other}", seeds, f"{ratio.median:.3f}", interval, ratio.goal, ratio.verdict, ratio.note)
+        rows.append(row)
+    title = f"Device time until the choice stays within {TOLERANCE_PP:g} pp of the best, {name}, {NUM_WORKERS} workers"
+    return Table(title, ["", "seeds", "ratio of medians", "95 % interval", "goal", "", ""], rows)
+
+
+def tabulate_choices(found: Mapping[Call, Watched], name: str) -> Table:
+    """Return regret and wrong arms of each side after 40 full trials."""
+    rows = []
+    for side in list_sides():
+        regrets, num_wrong = _regrets(found, name, side), sum(one.is_wrong for one in _of(found, name, side))
+        wrong = binomtest(num_wrong, len(regrets)).proportion_ci(CONFIDENCE, method="exact")
+        cells = [format_interval(compute_mean_interval(regrets)), f"{num_wrong} [{wrong.low:.2f}, {wrong.high:.2f}]"]
+        rows.append([side, str(len(regrets)), *cells])
+    title = f"Choices after {EARLY_IN_FULL_TRIALS:g} full trials, {name}"
+    return Table(title, ["", "seeds", "mean regret pp", "wrong arm"], rows)
+
+
+def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
+    """Return the goals of the choices after 40 full trials, judged by their intervals."""
+    rows = []
+    for other in (PLAIN_STOCK, RANDOM):
+        difference = compute_mean_interval(_regrets(found, name, OURS) - _regrets(found, name, other))
+        verdict = "met" if difference.high < 0 else "MISSED" if difference.low > 0 else "open"
+        rows.append([f"regret below that of {other}", f"{format_interval(difference)} pp", verdict])
+    counts = [
+        (sum(one.is_wrong for one in runs), len(runs)) for runs in (_of(found, name, s) for s in (OURS, STOCK_BY_ARM))
+    ]
+    text = " against ".join(f"{number} of {total}" for number, total in counts)
+    p_value = compare_wrong_counts(*counts)
+    rows.append([f"at most half the wrong arms of {STOCK_BY_ARM}", f"{text}, p = {p_value:.3f}", judge_wrong(*counts)])
+    return Table(f"Goals after {EARLY_IN_FULL_TRIALS:g} full trials, {name}", ["", "measured", ""], rows)
+
+
+def _of(found: Mapping[Call, Watched], landscape: str, side: str) -> list[Watched]:
+    return [one for call, one in found.items() if (call.landscape, call.side) == (landscape, side)]
+
+
+def _regrets(found: Mapping[Call, Watched], landscape: str, side: str) -> "pd.Series[float]":
+    return pd.Series([one.regret_pp for one in _of(found, landscape, side)])
+
+
+def main(path: Path = PARQUET, seeds: Annotated[int, typer.Option(min=4)] = NUM_SEEDS, output: Path = PAGE) -> None:
+    """Print the tables and write them to SEARCH.md."""
+    started = time.perf_counter()
+    recording = load_curves(path)
+    # The goals are about the default; rungs that are complete schedules are not simulated here.
+    recording = replace(recording, complete={})
+    landscapes = {RECORDED: CurveSurrogate.fit(recording), EXTRA_TREES: CurveSurrogate.fit(recording, "extra_trees")}
+    found = simulate_sides(landscapes, recording.spec, seeds)
+    tables = []
+    for name, landscape in landscapes.items():
+        tables += [tabulate_times(found, name, landscape), tabulate_choices(found, name), tabulate_goals(found, name)]
+    tables += [
+        tabulate_quality(landscape.qualities, f"Surrogate of {path.name}, {name}: 10-fold cross-validation")
+        for name, landscape in landscapes.items()
+    ]
+    for table in tables:
+        table.print()
+    minutes = (time.perf_counter() - started) / 60
+    machine = describe_machine("ray", "optuna", "scikit-learn")
+    write_page(output, [f"{today()}, {machine}; {minutes:.1f} minutes.", *tables])
+
+
+if __name__ == "__main__":
+    typer.run(main)

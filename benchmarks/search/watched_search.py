@@ -1,0 +1,138 @@
+"""A search that is watched: the device time after which its choice stays good enough, and the choice after a shorter budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+from benchmarks.performance.ratios import Ratio
+from benchmarks.search.curve_surrogate import CurveSurrogate
+from benchmarks.search.replay_curves import Hyperparameters
+from benchmarks.search.replay_sides import Setting, full_trial_seconds, make_side, make_spec
+from benchmarks.search.replay_simulation import Side, Started, simulate
+from search_spaces.arms import POOLED_ARM
+from study.spec.study_spec import StudySpec
+from trainables.seeds import numpy_generator
+
+NUM_WORKERS = 4
+BUDGET_IN_FULL_TRIALS = 120.0
+# After so many full trials, the choices of searches are compared.
+EARLY_IN_FULL_TRIALS = 40.0
+TOLERANCES_PP = (3.0, 2.0, 1.5)
+NUM_RESAMPLES = 2000
+# Where more than this share of studies is not there at the end, resampled medians are the budget itself. The row then stays open
+# for the first side; for the second, the ratio is at most what is measured.
+MAX_CENSORED = 0.45
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What one watched search did.
+
+    Attributes:
+        seconds: device-seconds until the choice stays within each of `TOLERANCES_PP`, at most the budget.
+        regret_pp: of the choice after `EARLY_IN_FULL_TRIALS`: true best of all arms minus its true value; all of it for none.
+        is_wrong: whether that choice is not of the arm that has the true best.
+    """
+
+    seconds: tuple[float, ...]
+    regret_pp: float
+    is_wrong: bool
+
+
+class WatchedSide:
+    """A search that records the device-seconds after which its choice stays good enough, by tolerance, and an early choice."""
+
+    def __init__(self, side: Side, landscape: CurveSurrogate, early_seconds: float = np.inf) -> None:
+        """Watch `side`; the early choice is that of the trials that end within `early_seconds` device-seconds."""
+        self.reached: dict[float, float] = {}
+        self.early: Hyperparameters | None = None
+        self._early_seconds = early_seconds
+        self._side, self._landscape, self._spent = side, landscape, 0.0
+        self._chosen: Hyperparameters | None = None
+
+    def next_trial(self) -> Started | None:
+        """Return the side's next trial."""
+        return self._side.next_trial()
+
+    def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
+        """Report one epoch; look at the choice when a trial has ended."""
+        is_continued = self._side.on_report(trial_id, epoch, macro_f1, device_seconds)
+        self._spent += device_seconds
+        if not is_continued and (chosen := self.choose()) is not None and chosen != self._chosen:
+            self._chosen = chosen
+            if self._spent <= self._early_seconds:
+                self.early = chosen
+            true_value = float(self._landscape.mean_curve(chosen)[-1])
+            missing = 100.0 * (max(self._landscape.true_best.values()) - true_value)
+            for tolerance in TOLERANCES_PP:
+                if missing <= tolerance:
+                    self.reached.setdefault(tolerance, self._spent)
+                else:
+                    self.reached.pop(tolerance, None)
+        return is_continued
+
+    def choose(self) -> Hyperparameters | None:
+        """Return the side's choice."""
+        return self._side.choose()
+
+
+def watch_search(
+    landscape: CurveSurrogate, recorded: StudySpec, setting: Setting, seed: int, budget_in_full_trials: float
+) -> Watched:
+    """Return what one simulated search does with a budget of so many full trials of mean cost over the arms."""
+    full_trial = full_trial_seconds(landscape)[POOLED_ARM]
+    budget = budget_in_full_trials * full_trial
+    spec = make_spec(recorded, setting, budget_seconds=budget, seed=seed)
+    side = make_side(spec, landscape, setting, budget_seconds=budget)
+    watched = WatchedSide(side, landscape, EARLY_IN_FULL_TRIALS * full_trial)
+    simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
+    best_arm = max(landscape.true_best, key=lambda arm: landscape.true_best[arm])
+    early = watched.early
+    true_value = 0.0 if early is None else float(np.nan_to_num(landscape.mean_curve(early)[-1]))
+    return Watched(
+        seconds=tuple(watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP),
+        regret_pp=100.0 * (landscape.true_best[best_arm] - true_value),
+        is_wrong=early is None or str(early[landscape.factor]) != best_arm,
+    )
+
+
+def compare_times(tolerance: float, sides: Mapping[str, NDArray[np.float64]], goal: str, budget: float) -> Ratio:
+    """Return the row of one tolerance, from the (seeds,) device-seconds of two sides, the first over the second."""
+    (one, mine), (other, theirs) = sides.items()
+    notes = [
+        f"{name} {np.median(seconds):.0f} ({100 * (seconds >= budget).mean():.0f} % not there)"
+        for name, seconds in sides.items()
+    ]
+    # The other side's median can only be larger than the budget that stands for it, so that the upper end holds all the same.
+    low, high = compute_ratio_interval(mine, theirs)
+    low = 0.0 if (theirs >= budget).mean() > MAX_CENSORED else low
+    is_identified = (mine >= budget).mean() <= MAX_CENSORED
+    return Ratio(
+        "P7",
+        f"device time until the choice stays within {tolerance:g} pp of the best: {one} / {other}, {len(mine)} seeds",
+        goal,
+        (float(np.median(mine) / np.median(theirs)),),
+        f"median device-s: {', '.join(notes)}; budget {budget:.0f}",
+        (low, high) if is_identified else (0.0, np.inf),
+    )
+
+
+def compute_ratio_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the bootstrap interval at 95 % of the ratio of the medians of two sides, over their common (n,) seeds."""
+
+    def ratio(one: NDArray[np.float64], other: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return np.asarray(np.median(one, axis=axis) / np.median(other, axis=axis))
+
+    found = bootstrap(
+        (mine, theirs),
+        ratio,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=NUM_RESAMPLES,
+        rng=numpy_generator(0, "P7"),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

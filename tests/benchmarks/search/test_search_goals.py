@@ -1,0 +1,78 @@
+"""The goals of the default search: what its tables say about given searches, and one simulated search of each side."""
+
+import numpy as np
+import pytest
+
+from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
+from benchmarks.search.replay_curves import load_curves
+from benchmarks.search.replay_measures import judge_wrong
+from benchmarks.search.search_goals import (
+    OURS,
+    PLAIN_STOCK,
+    RANDOM,
+    STOCK_BY_ARM,
+    Call,
+    list_sides,
+    simulate_sides,
+    tabulate_choices,
+    tabulate_goals,
+    tabulate_times,
+)
+from benchmarks.search.search_replay import EXTRA_TREES, RECORDED
+from benchmarks.search.watched_search import TOLERANCES_PP, Watched
+from trainables.seeds import numpy_generator
+
+
+@pytest.fixture(scope="module")
+def landscape() -> CurveSurrogate:
+    return CurveSurrogate.fit(load_curves(), "extra_trees")
+
+
+def test_extra_trees_predict_a_complete_schedule_of_one_score(landscape: CurveSurrogate) -> None:
+    """`make bench-search` ended here: a forest of one output returns one dimension less."""
+    recording = load_curves()
+    (arm, *_), curves = recording.spec.arms(), recording.complete[1]
+    found = fit_arm(arm, curves[arm.name], "extra_trees")
+    assert found.residuals.shape == (80, 1)
+    score = landscape.draw_complete({**arm.space.middle(), "backbone": arm.name}, 1, numpy_generator(0, "test"))
+    assert 0 < score < 1
+
+
+def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: int = 40) -> dict[Call, Watched]:
+    generator = numpy_generator(0, "searches")
+    found = {}
+    for side in list_sides():
+        for seed in range(num_seeds):
+            seconds = (100.0, 200.0, 300.0 if side == OURS else 2000.0)
+            noise = float(generator.normal(0, 0.1))
+            found[Call(RECORDED, side, seed)] = Watched(
+                seconds=seconds, regret_pp=regret[side] + noise, is_wrong=seed < num_wrong[side]
+            )
+    assert TOLERANCES_PP[-1] == 1.5
+    return found
+
+
+def test_tables_say_what_the_intervals_decide(landscape: CurveSurrogate) -> None:
+    regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_BY_ARM: 1.5}
+    found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 12}, regret)
+    verdicts = {row[0]: row[-1] for row in tabulate_goals(found, RECORDED).rows}
+    assert list(verdicts.values()) == ["met", "open", "met"]
+    times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
+    assert times["default / stock"][2:6] == ("0.150", "[0.150, 0.150]", "<= 0.25", "met")
+    choices = {row[0]: row for row in tabulate_choices(found, RECORDED).rows}
+    assert choices["stock"][3].startswith("20 [")
+    assert choices["default"][2].startswith("1.0") or choices["default"][2].startswith("0.9")
+
+
+def test_wrong_arms_are_judged_by_fishers_test() -> None:
+    assert judge_wrong((2, 300), (20, 100)) == "met"
+    assert judge_wrong((30, 300), (20, 100)) == "met"
+    assert judge_wrong((40, 300), (25, 100)) == "MISSED"
+    assert judge_wrong((1, 30), (3, 30)) == "open"
+
+
+def test_each_side_is_simulated_in_each_landscape(landscape: CurveSurrogate) -> None:
+    found = simulate_sides({EXTRA_TREES: landscape}, load_curves().spec, 2)
+    assert {call.side for call in found} == set(list_sides())
+    assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
+    assert all(list(one.seconds) == sorted(one.seconds) for one in found.values())
