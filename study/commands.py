@@ -29,6 +29,7 @@ from study.open_study import (
     OpenStudy,
     check_is_new,
     create_to_drive,
+    describe_saturation,
     full_trial_seconds,
     load_study,
     open_to_drive,
@@ -100,6 +101,8 @@ def launch(
         _print_line(f"fitted to the data: {note}", console)
     for recipe in describe_starts(loaded):
         _print_line(f"the search starts with {recipe}", console)
+    if loaded.search.stop_when == "saturated":
+        _print_line(f"the search ends when it is saturated, or with its budget of {describe_budget(loaded)}", console)
     warm_start = collect_warm_start(loaded, storage)
     check_groups(loaded, prepared.image_set)
     if warm_start is not None:
@@ -209,6 +212,8 @@ def drive(
         driver = Driver(opened, prepared, cluster, max_concurrent, view.update)
         driver.search()
         print_stage(opened, "search", console)
+        for sentence in describe_saturation(opened):
+            _print_line(sentence, console)
         if not whole:
             _print_line(f"next: study compare {opened.store.root}", console)
             return []

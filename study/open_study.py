@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserInputError
-from study.scheduling.turns import is_search_finished
+from study.scheduling.leaders import describe_forecasts
+from study.scheduling.turns import is_search_finished, replay_turns
 from study.scheduling.warm_start import WarmStart, write_warm_start
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
@@ -134,6 +135,13 @@ def has_finished_search(study: OpenStudy) -> bool:
     """Whether every trial of the search has ended and its budget is used up."""
     measured = full_trial_seconds(study.store) if study.spec.search.device_seconds is not None else None
     return is_search_finished(study.book.of_stage("search"), study.spec, measured)
+
+
+def describe_saturation(study: OpenStudy) -> list[str]:
+    """Return for each arm of a finished search what more of it would gain; [] where no leader ran several times."""
+    if study.spec.search.leader_runs == 1:
+        return []
+    return describe_forecasts(replay_turns(study.book.of_stage("search"), study.spec).forecast())
 
 
 def require_finished_search(study: OpenStudy) -> None:

@@ -24,7 +24,7 @@ from study.spec.reading import validate_spec
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.ranking import best_trials
+from trainables.records.ranking import best_trials, mean_macro_f1
 from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"
@@ -42,6 +42,7 @@ class Setting:
         has_portfolio: whether each arm first tries the published recipes of `search_spaces.portfolios`.
         prior: (parameter, center, width) of each prior.
         rungs, reduction_factor: as in [search.asha].
+        leader_runs, stop_when: as in [search].
     """
 
     side: Literal["ours", "stock"]
@@ -53,6 +54,8 @@ class Setting:
     prior: tuple[tuple[str, float, float], ...] = ()
     rungs: Literal["truncated", "complete"] = "truncated"
     reduction_factor: float | None = None
+    leader_runs: int = 1
+    stop_when: Literal["budget", "saturated"] = "budget"
 
     @property
     def label(self) -> str:
@@ -66,7 +69,9 @@ class Setting:
         factor = f" 1/{self.reduction_factor:g}" if self.reduction_factor else ""
         rungs = f", complete rungs{factor}" if self.rungs == "complete" else factor
         asha = f"ASHA{rungs}" if self.asha else "no ASHA"
-        return f"{self.sampler}, {self.allocation}, {asha}{start}{prior}{earlier}"
+        runs = f", {self.leader_runs} runs of leaders" if self.leader_runs > 1 else ""
+        stop = ", until saturated" if self.stop_when == "saturated" else ""
+        return f"{self.sampler}, {self.allocation}, {asha}{runs}{stop}{start}{prior}{earlier}"
 
 
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
@@ -124,7 +129,7 @@ class OurSide:
         records = self.book.of_stage("search")
         arms = {record.config.arm for record in records}
         best = [ranked[0] for arm in sorted(arms) if (ranked := best_trials(records, arm))]
-        return max(best, key=lambda r: r.last_macro_f1 or 0.0).config.hyperparameters if best else None
+        return max(best, key=lambda r: mean_macro_f1(r, records)).config.hyperparameters if best else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +224,7 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
         search |= {"sampler": setting.sampler, "asha": _make_asha(search["asha"], setting)}
+        search |= {"leader_runs": setting.leader_runs, "stop_when": setting.stop_when}
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
 
 

@@ -199,6 +199,8 @@ def _describe(record: TrialRecord) -> dict[str, Any]:
         attributes["rung_of_epochs"] = record.full_epochs
     if record.stage == "search" and record.source_trial_id:
         attributes["promoted_from"] = record.source_trial_id
+    if record.repeats_trial_id:
+        attributes["repeats"] = record.repeats_trial_id
     if record.diverged:
         attributes["note"] = DIVERGED_NOTE
     return attributes

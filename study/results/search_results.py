@@ -1,12 +1,12 @@
 """What the search of a study gave: its arms, rungs, tuning curves and Optuna's view of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
 from analysis.search.rungs import RungScores, compute_rung_findings, compute_rung_scores
 from analysis.search.search_arms import compute_search_arms
 from analysis.search.tuning_curves import compute_tuning_curves
-from study.open_study import OpenStudy
+from study.open_study import OpenStudy, describe_saturation
 from study.results.optuna_plots import SearchView, view_search
 from study.scheduling.pruner import compute_rungs
 from study.spec.starts import list_starts
@@ -50,14 +50,15 @@ class SearchResults:
 
 def compute_search_results(study: OpenStudy) -> SearchResults:
     """Return the results of a study's search, from its records."""
-    records, rungs = study.book.of_stage("search"), _find_rungs(study.spec)
+    records, rungs, view = study.book.of_stage("search"), _find_rungs(study.spec), view_search(study)
+    saturation = [f"{sentence}." for sentence in describe_saturation(study)]
     return SearchResults(
         arms=compute_search_arms(records),
         rungs=rungs,
         rung_scores=compute_rung_scores(records, rungs),
         rung_findings=compute_rung_findings(records, rungs),
         tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
-        view=view_search(study),
+        view=replace(view, notes=(*view.notes, *saturation)),
     )
 
 

@@ -67,7 +67,12 @@ class Director(ABC):
         return order
 
     def start_trial(
-        self, trial_id: str, config: TrialConfig, source_trial_id: str = "", full_epochs: int | None = None
+        self,
+        trial_id: str,
+        config: TrialConfig,
+        source_trial_id: str = "",
+        full_epochs: int | None = None,
+        repeats_trial_id: str = "",
     ) -> TrialRecord:
         """Save and return the record of a new trial."""
         record = TrialRecord(
@@ -78,6 +83,7 @@ class Director(ABC):
             state=TrialState.RUNNING,
             suggested_order=self.take_order(),
             source_trial_id=source_trial_id,
+            repeats_trial_id=repeats_trial_id,
             full_epochs=full_epochs,
             started=now_utc(),
         )

@@ -1,6 +1,8 @@
 """Which search trials keep their weights: the best of each arm, which may still be chosen."""
 
-from trainables.records.ranking import ran_every_epoch, ran_its_schedule
+from statistics import fmean
+
+from trainables.records.ranking import ran_every_epoch, ran_its_schedule, score_repeat
 from trainables.records.record import TrialRecord
 
 
@@ -14,7 +16,7 @@ class KeptWeights:
             number: of trials that keep their weights; None for all.
         """
         self._number = number
-        self._best: list[tuple[float, str]] = []
+        self._scores: dict[str, list[float]] = {}
 
     def add(self, record: TrialRecord) -> str:
         """Take a trial that ended into account; return the id of the trial whose weights are no longer needed, "" for none."""
@@ -23,9 +25,20 @@ class KeptWeights:
         if record.is_rung:
             # A rung is never chosen itself.
             return record.trial_id if ran_its_schedule(record) else ""
+        if record.repeats_trial_id:
+            return self._add_repeat(record)
         if not ran_every_epoch(record):
             return ""
-        self._best = sorted([*self._best, (-(record.last_macro_f1 or 0.0), record.trial_id)])
-        if len(self._best) <= self._number:
+        self._scores[record.trial_id] = [record.last_macro_f1 or 0.0]
+        if len(self._scores) <= self._number:
             return ""
-        return self._best.pop()[1]
+        worst = max(self._scores, key=lambda trial_id: (-fmean(self._scores[trial_id]), trial_id))
+        del self._scores[worst]
+        return worst
+
+    def _add_repeat(self, record: TrialRecord) -> str:
+        """Count a repeated run for its configuration, for which the first trial stands: the repeated run's weights go."""
+        score = score_repeat(record)
+        if score is not None and record.repeats_trial_id in self._scores:
+            self._scores[record.repeats_trial_id].append(score)
+        return record.trial_id if ran_every_epoch(record) else ""

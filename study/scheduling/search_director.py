@@ -69,7 +69,7 @@ class SearchDirector(Director):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the budget, of trials or of device-seconds, is used up."""
+        """Whether the budget, of trials or of device-seconds, is used up, or the search ends because it is saturated."""
         if self.problem:
             return True
         return not self._interrupted and self._turns.is_over
@@ -88,7 +88,9 @@ class SearchDirector(Director):
         )
 
     def next_trial(self) -> TrialRecord | None:
-        """Return an interrupted trial if there is one, else a new or promoted one of the arm with the least device time.
+        """Return an interrupted trial if there is one, else another one of the arm with the least device time.
+
+        It is a new configuration, one that is promoted from its rung, or a leader that runs again.
 
         None if the budget is used up, or committed to the running trials.
         """
@@ -107,13 +109,15 @@ class SearchDirector(Director):
             rung = self.book.get(self.stage, turn.rung_id)
             assert rung.full_epochs is not None
             config = with_max_epochs(rung.config.with_seed(seed), rung.full_epochs)
+        elif turn.repeats_id:
+            config = self.book.get(self.stage, turn.repeats_id).config.with_seed(seed)
         else:
             suggested = self._samplers[turn.arm].suggest(trial_id)
             config = TrialConfig(arm=turn.arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
             if turn.length is Length.RUNG:
                 full_epochs = config.whole("max_epochs")
                 config = with_max_epochs(config, self._spec.rung_epochs(self._arms[turn.arm]))
-        record = self.start_trial(trial_id, config, source_trial_id=turn.rung_id, full_epochs=full_epochs)
+        record = self.start_trial(trial_id, config, turn.rung_id, full_epochs, turn.repeats_id)
         self._start(record)
         return record
 
@@ -145,17 +149,20 @@ class SearchDirector(Director):
         arm = record.config.arm
         if self._is_told(record):
             self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        may_stop = arm in self._pruners and epoch < record.config.whole("max_epochs")
+        may_stop = arm in self._pruners and not record.repeats_trial_id and epoch < record.config.whole("max_epochs")
         if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 
     def _is_told(self, record: TrialRecord) -> bool:
-        """Return whether the sampler hears of a trial; of two lengths only of the rungs, whose scores can be compared."""
-        return record.is_rung or not self._spec.has_rungs
+        """Return whether the sampler hears of a trial: of what it suggested and, of two lengths, of the rungs.
+
+        The scores of one length can be compared. A repeated run would count its configuration twice.
+        """
+        return (record.is_rung or not self._spec.has_rungs) and not record.repeats_trial_id
 
     def _start(self, record: TrialRecord) -> None:
-        if record.config.arm in self._pruners:
+        if record.config.arm in self._pruners and not record.repeats_trial_id:
             self._pruners[record.config.arm].add(record.trial_id)
         self._turns.start(record)
         self._num_started = max(self._num_started, int(record.trial_id) + 1)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from study.scheduling.budget_ledger import DeviceTimeLedger, Length
+from study.scheduling.leaders import ArmLeaders, Forecast
 from study.scheduling.promotion import ArmPromotions
 from study.spec.study_spec import StudySpec
-from trainables.records.ranking import ran_every_epoch, ran_its_schedule
+from trainables.records.ranking import ran_every_epoch, ran_its_schedule, score_repeat
 from trainables.records.record import EpochRecord, TrialRecord
 
 # Of a rung that diverged, below every other score.
@@ -24,11 +25,13 @@ class Turn:
         arm: whose trial it is.
         length: what it is.
         rung_id: of the rung that a full trial was promoted from; "" for a new configuration.
+        repeats_id: of the trial whose configuration runs again; "" for a new configuration.
     """
 
     arm: str
     length: Length = Length.FULL
     rung_id: str = ""
+    repeats_id: str = ""
 
 
 class Turns:
@@ -59,6 +62,8 @@ class Turns:
         )
         self._arm_names = tuple(arms)
         self._num_configurations = 0
+        self._leaders = {name: ArmLeaders(num_runs=spec.search.leader_runs) for name in arms}
+        self._has_saturated = False
 
     def set_budget(self, spec: StudySpec) -> None:
         """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
@@ -67,7 +72,9 @@ class Turns:
 
     @property
     def is_over(self) -> bool:
-        """Whether the budget, of configurations or of device-seconds, is used up."""
+        """Whether the budget, of configurations or of device-seconds, is used up, or the search ends because it is saturated."""
+        if self._stops:
+            return True
         if self._rungs:
             return not self._ledger.num_running and self.choose() is None
         return self._ledger.is_spent if self._spec.num_trials is None else not self._may_suggest()
@@ -77,9 +84,24 @@ class Turns:
         if self._spec.has_given_arms:
             # Each given configuration is trained once; the arms of a search share the device time.
             return Turn(arm=self._arm_names[self._num_configurations]) if self._may_suggest() else None
+        if self._stops:
+            return None
         wanted = {turn.arm: turn for turn in map(self._want, self._arm_names) if turn is not None}
         arm = self._ledger.choose({name: turn.length for name, turn in wanted.items()})
         return None if arm is None else wanted[arm]
+
+    @property
+    def _stops(self) -> bool:
+        return self._has_saturated and self._spec.search.stop_when == "saturated"
+
+    def _is_saturated(self) -> bool:
+        if self._spec.search.leader_runs == 1:
+            return False
+        return all(found is not None and found.is_saturated for found in self.forecast().values())
+
+    def forecast(self) -> dict[str, Forecast | None]:
+        """Return what each arm would gain if it were searched twice as long; None where that is not known."""
+        return {name: leaders.forecast() for name, leaders in self._leaders.items()}
 
     def _may_suggest(self) -> bool:
         return self._spec.num_trials is None or self._num_configurations < self._spec.num_trials
@@ -87,7 +109,7 @@ class Turns:
     def _want(self, arm: str) -> Turn | None:
         """Return what the arm would start next: a promoted trial before a new configuration."""
         if not self._rungs:
-            return Turn(arm=arm) if self._may_suggest() else None
+            return Turn(arm=arm, repeats_id=self._leaders[arm].find_due()) if self._may_suggest() else None
         promotions, ledger = self._promotions[arm], self._ledger
         rung_id = promotions.find_promotable()
         if rung_id is not None and ledger.can_afford(arm, Length.FULL):
@@ -106,6 +128,8 @@ class Turns:
         """Record that a trial starts."""
         arm, length = record.config.arm, _length_of(record)
         self._ledger.start(arm, record.trial_id, length)
+        if record.repeats_trial_id:
+            self._leaders[arm].start_repeat(record.repeats_trial_id)
         if length is Length.FULL and record.source_trial_id:
             self._promotions[arm].start_full(record.trial_id, record.source_trial_id)
             return
@@ -129,6 +153,23 @@ class Turns:
             self._promotions[arm].finish_rung(record.trial_id, score)
         elif record.source_trial_id:
             self._promotions[arm].finish_full(record.source_trial_id, ran_every_epoch=ran_every_epoch(record))
+        if not record.is_rung:
+            score = score_repeat(record) if record.repeats_trial_id or ran_every_epoch(record) else None
+            self._leaders[arm].finish(record.trial_id, record.repeats_trial_id, score)
+            self._has_saturated = self._has_saturated or self._is_saturated()
+
+
+def replay_turns(
+    records: Sequence[TrialRecord], spec: StudySpec, full_trial_seconds: Mapping[str, float] | None = None
+) -> Turns:
+    """Return the turns of a search after its trials, all of which have ended; arguments as of `is_search_finished`."""
+    turns = Turns(spec, full_trial_seconds)
+    for record in sorted(records, key=lambda r: r.ended_order or 0):
+        turns.start(record)
+        if record.epochs:
+            turns.spend(record, record.epochs[-1])
+        turns.finish(record)
+    return turns
 
 
 def is_search_finished(
@@ -143,13 +184,7 @@ def is_search_finished(
     """
     if any(not r.state.is_finished for r in records):
         return False
-    turns = Turns(spec, full_trial_seconds)
-    for record in sorted(records, key=lambda r: r.ended_order or 0):
-        turns.start(record)
-        if record.epochs:
-            turns.spend(record, record.epochs[-1])
-        turns.finish(record)
-    return turns.is_over
+    return replay_turns(records, spec, full_trial_seconds).is_over
 
 
 def _length_of(record: TrialRecord) -> Length:

@@ -39,7 +39,7 @@ def list_problems(spec: StudySpec) -> list[str]:
     arms = [arm.name for arm in found]
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
     problems += list_start_problems(spec, found)
-    problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec)]
+    problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec), *_list_leader_problems(spec)]
     problems += [*list_excluded_keys(spec.train, found), *_list_tf32_problems(spec)]
     for kind in ("cpu", "gpu"):
         value = getattr(spec.resources, kind)
@@ -158,6 +158,26 @@ def _list_tf32_problems(spec: StudySpec) -> list[str]:
     return [
         f"train.tf32 = true needs a GPU, but trials of {', '.join(on_cpu)} run on a CPU; set resources.gpu, or tf32 to false"
     ][: len(on_cpu)]
+
+
+def _list_leader_problems(spec: StudySpec) -> list[str]:
+    """Return a message for each use of repeated runs that does nothing."""
+    search, problems = spec.search, []
+    if search.leader_runs > 1 and (spec.has_given_arms or spec.has_rungs):
+        why = (
+            "given configurations are not searched"
+            if spec.has_given_arms
+            else 'search.asha.rungs = "complete" has none'
+        )
+        problems.append(
+            f"search.leader_runs = {search.leader_runs} repeats the trials of a search, but {why}; remove it"
+        )
+    if search.stop_when == "saturated" and search.leader_runs == 1:
+        problems.append(
+            'search.stop_when = "saturated" compares the expected gain with the noise between seeds, which repeated runs '
+            "measure; set search.leader_runs to 2 or more"
+        )
+    return problems
 
 
 def _list_interval_problems(spec: StudySpec) -> list[str]:

@@ -204,6 +204,10 @@ class SearchSpec(Section):
     expected: suggestions are drawn from it at first, and ever fewer later.
     Of the search trials of an arm, the weights of the best `keep_weights` are kept, by default of those that may still be
     confirmed (`confirm.top_k`), or of "all". Predictions of all are kept, and `study reproduce` trains any of them again.
+    A pick by one run is lucky in part. With `leader_runs = 3`, the configuration that leads an arm runs up to three times, each
+    with another seed, and configurations rank by the mean of their runs; repeated runs count as trials. With
+    `stop_when = "saturated"`, the search ends before its budget as soon as, in every arm, as many configurations again would
+    gain less than the noise between the seeds of its leaders.
     `warm_start` names another study of the same space; the samplers start from its finished trials. `epoch_cost`, a number per
     arm, replaces the measured device-seconds of an epoch when device time is divided among the arms: with one trial at a time,
     the order of the arms then does not depend on the speed of the machine.
@@ -222,6 +226,8 @@ class SearchSpec(Section):
     start: list[dict[str, Value]] | None = None
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
     keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
+    leader_runs: Annotated[int, Field(ge=1, le=10)] = 1
+    stop_when: Literal["budget", "saturated"] = "budget"
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     asha: AshaSpec = AshaSpec()

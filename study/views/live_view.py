@@ -16,7 +16,7 @@ from analysis.report.number_formats import format_seconds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
 from study.views.remaining_time import compute_remaining_seconds, count_confirmation_trials
-from trainables.records.ranking import best_trials
+from trainables.records.ranking import best_trials, mean_macro_f1
 from trainables.records.record import TrialRecord, TrialState
 
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -183,7 +183,7 @@ def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float
         num_failed=states.count(TrialState.FAILED),
         device_seconds=spent,
         share=spent / total_seconds if total_seconds else 0.0,
-        best_macro_f1=best.last_macro_f1 if best else None,
+        best_macro_f1=mean_macro_f1(best, records) if best else None,
         best_trial_id=best.trial_id if best else "",
     )
 

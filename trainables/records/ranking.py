@@ -1,6 +1,7 @@
 """Which trials ran every epoch, and how they rank: the one rule for the best trial."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from trainables.records.record import TrialRecord, TrialState
 
@@ -20,13 +21,32 @@ def ran_its_schedule(record: TrialRecord) -> bool:
 
 
 def best_trials(records: Sequence[TrialRecord], arm: str | None) -> tuple[TrialRecord, ...]:
-    """Return the trials that ran every epoch, the best first.
+    """Return the trials that ran every epoch, the best first; of a configuration that ran several times, its first trial.
 
-    Trials rank by macro-F1 on the search split at the last epoch, highest first; ties go to the smallest trial id.
+    Trials rank by macro-F1 on the search split at the last epoch, the mean over the runs of a configuration, highest first; ties
+    go to the smallest trial id.
 
     Args:
         records: of one stage.
         arm: whose trials are ranked; None ranks those of all arms together.
     """
-    full = [r for r in records if arm in (None, r.config.arm) and ran_every_epoch(r)]
-    return tuple(sorted(full, key=lambda r: (-(r.last_macro_f1 or 0.0), r.trial_id)))
+    full = [r for r in records if arm in (None, r.config.arm) and ran_every_epoch(r) and not r.repeats_trial_id]
+    return tuple(sorted(full, key=lambda r: (-mean_macro_f1(r, records), r.trial_id)))
+
+
+def mean_macro_f1(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
+    """Return the mean macro-F1 at the last epoch of all runs of a trial's configuration; a run that diverged has 0.
+
+    Args:
+        record: the first trial of the configuration, which ran every epoch.
+        records: of the same stage.
+    """
+    repeated = [score_repeat(r) for r in records if r.repeats_trial_id == record.trial_id]
+    return fmean([record.last_macro_f1 or 0.0, *(score for score in repeated if score is not None)])
+
+
+def score_repeat(record: TrialRecord) -> float | None:
+    """Return the score of a repeated run: 0 if it diverged, None if it has not ended or its process failed."""
+    if record.diverged:
+        return 0.0
+    return record.last_macro_f1 if ran_every_epoch(record) else None

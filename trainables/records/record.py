@@ -67,6 +67,7 @@ class TrialRecord(BaseModel):
         confirm_macro_f1: Macro-F1 on the confirm split at the end; only in confirmation trials.
         source_trial_id: Search trial whose configuration a confirmation trial repeats; of a full search trial, the rung that it
             was promoted from.
+        repeats_trial_id: Search trial whose configuration this search trial runs again, with another seed; "" for a first run.
         full_epochs: Epochs of a full trial, if this one is a rung: a complete schedule of fewer epochs. None for all others.
         predictions: Splits whose predictions are stored in best/.
         digests: SHA-256 (hex) of the files stored in best/, by their names below the trial's folder.
@@ -102,6 +103,7 @@ class TrialRecord(BaseModel):
     retry_causes: tuple[str, ...] = ()
     confirm_macro_f1: float | None = None
     source_trial_id: str = ""
+    repeats_trial_id: str = ""
     full_epochs: int | None = None
     predictions: tuple[str, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)
