@@ -48,7 +48,10 @@ NUM_SEEDS = 300
 SHARE_BESIDE = 0.5
 TOLERANCE_PP = 1.5
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
-TIME_GOALS = {RANDOM: "<= 0.6", PLAIN_STOCK: "<= 0.25"}
+LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
+# Goals of the default's device time over that of another search.
+TIME_GOALS = {RANDOM: "<= 0.6", PLAIN_STOCK: "<= 0.25", LEADERS: NOT_JUDGED}
+NUM_LEADER_RUNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,15 @@ def list_sides() -> dict[str, Setting]:
     """Return the sides by name."""
     ours = default_setting()
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
-    return {OURS: ours, RANDOM: plain, PLAIN_STOCK: STOCK, STOCK_BY_ARM: STOCK_PER_ARM}
+    leaders = replace(ours, leader_runs=NUM_LEADER_RUNS)
+    return {
+        OURS: ours,
+        RANDOM: plain,
+        PLAIN_STOCK: STOCK,
+        STOCK_BY_ARM: STOCK_PER_ARM,
+        LEADERS: leaders,
+        SATURATED: replace(leaders, stop_when="saturated"),
+    }
 
 
 def simulate_sides(landscapes: Mapping[str, CurveSurrogate], recorded: object, num_seeds: int) -> dict[Call, Watched]:
@@ -104,13 +115,31 @@ def tabulate_times(found: Mapping[Call, Watched], name: str, landscape: CurveSur
 def tabulate_choices(found: Mapping[Call, Watched], name: str) -> Table:
     """Return regret and wrong arms of each side after 40 full trials."""
     rows = []
-    for side in list_sides():
+    for side in (side for side in list_sides() if side != SATURATED):
         regrets, num_wrong = _regrets(found, name, side), sum(one.is_wrong for one in _of(found, name, side))
         wrong = binomtest(num_wrong, len(regrets)).proportion_ci(CONFIDENCE, method="exact")
         cells = [format_interval(compute_mean_interval(regrets)), f"{num_wrong} [{wrong.low:.2f}, {wrong.high:.2f}]"]
         rows.append([side, str(len(regrets)), *cells])
     title = f"Choices after {EARLY_IN_FULL_TRIALS:g} full trials, {name}"
     return Table(title, ["", "seeds", "mean regret pp", "wrong arm"], rows)
+
+
+def tabulate_saturation(found: Mapping[Call, Watched], name: str) -> Table:
+    """Return what searches that end when they are saturated save, and what they lose, against the whole budget."""
+    stopped, whole = _of(found, name, SATURATED), _of(found, name, LEADERS)
+    spent = np.array([one.spent_seconds for one in stopped]) / np.median([one.spent_seconds for one in whole])
+    differences = pd.Series([a.last_regret_pp - b.last_regret_pp for a, b in zip(stopped, whole, strict=True)])
+    low, middle, high = (f"{100 * share:.0f} %" for share in np.quantile(spent, (0.1, 0.5, 0.9)))
+    regret = format_interval(compute_mean_interval(pd.Series([one.last_regret_pp for one in stopped])))
+    title = f"Searches that end when they are saturated, {name}, against {BUDGET_IN_FULL_TRIALS:g} full trials"
+    columns = ["seeds", "device time: median (80 % range)", "mean regret pp", "minus that of the whole budget pp"]
+    row = [
+        str(len(stopped)),
+        f"{middle} ({low} to {high})",
+        regret,
+        format_interval(compute_mean_interval(differences)),
+    ]
+    return Table(title, columns, [row])
 
 
 def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
@@ -148,6 +177,7 @@ def main(path: Path = PARQUET, seeds: Annotated[int, typer.Option(min=4)] = NUM_
     tables = []
     for name, landscape in landscapes.items():
         tables += [tabulate_times(found, name, landscape), tabulate_choices(found, name), tabulate_goals(found, name)]
+        tables.append(tabulate_saturation(found, name))
     tables += [
         tabulate_quality(landscape.qualities, f"Surrogate of {path.name}, {name}: 10-fold cross-validation")
         for name, landscape in landscapes.items()

@@ -35,11 +35,15 @@ class Watched:
         seconds: device-seconds until the choice stays within each of `TOLERANCES_PP`, at most the budget.
         regret_pp: of the choice after `EARLY_IN_FULL_TRIALS`: true best of all arms minus its true value; all of it for none.
         is_wrong: whether that choice is not of the arm that has the true best.
+        last_regret_pp: of the choice at the end.
+        spent_seconds: device-seconds that the search took.
     """
 
     seconds: tuple[float, ...]
     regret_pp: float
     is_wrong: bool
+    last_regret_pp: float
+    spent_seconds: float
 
 
 class WatchedSide:
@@ -88,14 +92,20 @@ def watch_search(
     spec = make_spec(recorded, setting, budget_seconds=budget, seed=seed)
     side = make_side(spec, landscape, setting, budget_seconds=budget)
     watched = WatchedSide(side, landscape, EARLY_IN_FULL_TRIALS * full_trial)
-    simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
+    outcome = simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
     best_arm = max(landscape.true_best, key=lambda arm: landscape.true_best[arm])
     early = watched.early
-    true_value = 0.0 if early is None else float(np.nan_to_num(landscape.mean_curve(early)[-1]))
+
+    def regret(chosen: Hyperparameters | None) -> float:
+        true_value = 0.0 if chosen is None else float(np.nan_to_num(landscape.mean_curve(chosen)[-1]))
+        return 100.0 * (landscape.true_best[best_arm] - true_value)
+
     return Watched(
         seconds=tuple(watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP),
-        regret_pp=100.0 * (landscape.true_best[best_arm] - true_value),
+        regret_pp=regret(early),
         is_wrong=early is None or str(early[landscape.factor]) != best_arm,
+        last_regret_pp=regret(outcome.chosen),
+        spent_seconds=sum(outcome.device_seconds.values()),
     )
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.confirmation.read_count import count_test_reads
-from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
+from study.open_study import OpenStudy, describe_saturation, has_finished_search, load_study, read_passport
 from study.state.lease import read_holder
 from study.state.paths import FINDINGS, REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress
@@ -67,6 +67,8 @@ def print_status(study: OpenStudy, console: Console) -> None:
     for stage in stages:
         if study.book.of_stage(stage):
             print_stage(study, stage, console)
+    for sentence in describe_saturation(study) if has_finished_search(study) else ():
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
     for message in study.book.recovered:
         console.print(message, soft_wrap=True, highlight=False, markup=False)
     for record in study.book:

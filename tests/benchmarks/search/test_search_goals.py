@@ -10,12 +10,14 @@ from benchmarks.search.search_goals import (
     OURS,
     PLAIN_STOCK,
     RANDOM,
+    SATURATED,
     STOCK_BY_ARM,
     Call,
     list_sides,
     simulate_sides,
     tabulate_choices,
     tabulate_goals,
+    tabulate_saturation,
     tabulate_times,
 )
 from benchmarks.search.search_replay import EXTRA_TREES, RECORDED
@@ -46,7 +48,11 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
             seconds = (100.0, 200.0, 300.0 if side == OURS else 2000.0)
             noise = float(generator.normal(0, 0.1))
             found[Call(RECORDED, side, seed)] = Watched(
-                seconds=seconds, regret_pp=regret[side] + noise, is_wrong=seed < num_wrong[side]
+                seconds=seconds,
+                regret_pp=regret.get(side, 1.0) + noise,
+                is_wrong=seed < num_wrong.get(side, 0),
+                last_regret_pp=0.8 if side == SATURATED else 0.5 + noise,
+                spent_seconds=250.0 if side == SATURATED else 1000.0,
             )
     assert TOLERANCES_PP[-1] == 1.5
     return found
@@ -59,6 +65,9 @@ def test_tables_say_what_the_intervals_decide(landscape: CurveSurrogate) -> None
     assert list(verdicts.values()) == ["met", "open", "met"]
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][2:6] == ("0.150", "[0.150, 0.150]", "<= 0.25", "met")
+    ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
+    assert (seeds, spent, last) == ("40", "25 % (25 % to 25 %)", "0.80 [0.80, 0.80]")
+    assert difference.startswith("0.3") or difference.startswith("0.2")
     choices = {row[0]: row for row in tabulate_choices(found, RECORDED).rows}
     assert choices["stock"][3].startswith("20 [")
     assert choices["default"][2].startswith("1.0") or choices["default"][2].startswith("0.9")

@@ -1,18 +1,23 @@
 """Leading configurations that run again, and searches that end because more of them would gain less than the noise."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 
 from search_spaces.errors import UserInputError
+from study.open_study import describe_saturation
 from study.scheduling.leaders import MIN_CONFIGURATIONS, NUM_RECENT, ArmLeaders, Forecast, describe_forecasts
 from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.turns import is_search_finished, replay_turns
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
+from tests.study.command_line import run_cli
+from tests.study.searched import simulate
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.records.ranking import best_trials, mean_macro_f1, ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
@@ -143,6 +148,20 @@ def test_a_saturated_search_ends_before_its_budget_and_an_extended_one_goes_on()
     before = len(records)
     drive(SearchDirector(short, spec, FIXED), noisy_curve, num_workers=3, max_events=20)
     assert len(short.of_stage("search")) > before
+
+
+def test_a_launch_says_that_the_budget_is_the_most_and_status_what_more_would_gain(tmp_path: Path) -> None:
+    spec = make_spec(leader_runs=3, stop_when="saturated").model_dump(exclude_none=True)
+    (tmp_path / "spec.toml").write_text(tomli_w.dumps(spec))
+    outcome = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", "--dry-run", width=200)
+    assert outcome.status == 0, outcome
+    assert "the search ends when it is saturated, or with its budget of 24 trials" in outcome.output
+    study = simulate(tmp_path, allocation="pooled", num_trials=40, leader_runs=3)
+    assert any(record.repeats_trial_id for record in study.book)
+    shown = run_cli("status", tmp_path / study.name, width=200)
+    (sentence,) = describe_saturation(study)
+    assert sentence.startswith("all: ")
+    assert sentence in shown.output
 
 
 @pytest.mark.parametrize(
