@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
+from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.open_study import describe_saturation
+from study.results.search_results import compute_search_results
 from study.scheduling.leaders import MIN_CONFIGURATIONS, NUM_RECENT, ArmLeaders, Forecast, describe_forecasts
 from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.turns import is_search_finished, replay_turns
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
+from study.views import status
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
@@ -150,7 +153,9 @@ def test_a_saturated_search_ends_before_its_budget_and_an_extended_one_goes_on()
     assert len(short.of_stage("search")) > before
 
 
-def test_a_launch_says_that_the_budget_is_the_most_and_status_what_more_would_gain(tmp_path: Path) -> None:
+def test_a_launch_says_that_the_budget_is_the_most_and_status_what_more_would_gain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = make_spec(leader_runs=3, stop_when="saturated").model_dump(exclude_none=True)
     (tmp_path / "spec.toml").write_text(tomli_w.dumps(spec))
     outcome = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", "--dry-run", width=200)
@@ -158,10 +163,13 @@ def test_a_launch_says_that_the_budget_is_the_most_and_status_what_more_would_ga
     assert "the search ends when it is saturated, or with its budget of 24 trials" in outcome.output
     study = simulate(tmp_path, allocation="pooled", num_trials=40, leader_runs=3)
     assert any(record.repeats_trial_id for record in study.book)
-    shown = run_cli("status", tmp_path / study.name, width=200)
     (sentence,) = describe_saturation(study)
     assert sentence.startswith("all: ")
-    assert sentence in shown.output
+    assert f"{sentence}." in compute_search_results(study).view.notes
+    monkeypatch.setattr(status, "print_stage", lambda *_: None)
+    capsys.readouterr()
+    status.print_status(study, Console(width=200))
+    assert sentence in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
