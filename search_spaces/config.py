@@ -44,6 +44,7 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "ema_decay": 0.0,
     "clip_norm": 0.0,
     "accumulate": 1,
+    "processes": 1,
     "tf32": False,
     "trainable": BUILT_IN_LOOP,
 }

@@ -217,6 +217,7 @@ class TrialWorker:
             checkpoint=checkpoint,
             profile=self._settings.profile,
         )
+        self._open.callback(self._run.close)
         self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
         self._idle_since = time.perf_counter()
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)

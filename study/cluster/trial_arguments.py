@@ -23,7 +23,7 @@ def make_trial_arguments(record: TrialRecord, resources: ResourcesSpec, splits: 
         "config_json": record.config.canonical_json(),
         "num_cpus": num_cpus,
         "num_gpus": resources.of_arm("gpu", record.config.arm),
-        "num_threads": max(1, int(num_cpus)),
+        "num_threads": max(1, int(num_cpus / record.config.whole("processes"))),
         "num_reported_epochs": len(record.epochs),
         "splits_to_predict": list(splits),
     }

@@ -41,6 +41,7 @@ def list_problems(spec: StudySpec) -> list[str]:
     problems += list_start_problems(spec, found)
     problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec), *_list_leader_problems(spec)]
     problems += [*list_excluded_keys(spec.train, found), *_list_tf32_problems(spec)]
+    num_before = len(problems)
     for kind in ("cpu", "gpu"):
         value = getattr(spec.resources, kind)
         if isinstance(value, dict):
@@ -49,7 +50,7 @@ def list_problems(spec: StudySpec) -> list[str]:
             problems += ["; ".join(wrong)] if wrong else []
         if any(number < 0 for number in (value.values() if isinstance(value, dict) else [value])):
             problems.append(f"resources.{kind} must not be negative, but got {value}")
-    return problems
+    return problems if len(problems) > num_before else [*problems, *_list_process_problems(spec, found)]
 
 
 def _list_space_problems(spec: StudySpec) -> list[str]:
@@ -223,10 +224,31 @@ def _list_budget_problems(spec: StudySpec, arms: Sequence[str]) -> list[str]:
 
 def list_gpu_problems(spec: StudySpec) -> list[str]:
     """Return a message if trials would hold more GPUs than they use. Not in `list_problems`: an old study may hold two."""
-    held = {arm.name: spec.resources.of_arm("gpu", arm.name) for arm in spec.arms()}
-    excess = ", ".join(f"{gpu:g} for the arm {arm!r}" for arm, gpu in held.items() if gpu > 1)
-    rule = "a trial uses one GPU or a fraction of one, so 0 <= resources.gpu <= 1 must hold, but got"
+    held = {arm: spec.resources.of_arm("gpu", arm.name) for arm in spec.arms()}
+    excess = ", ".join(
+        f"{gpu:g} for the arm {arm.name!r}" for arm, gpu in held.items() if gpu > max(spec.processes(arm))
+    )
+    rule = (
+        "a trial uses one GPU or a fraction of one, or as many as train.processes, so 0 <= resources.gpu <= 1 must hold with "
+        "one process, but got"
+    )
     return [f"{rule} {excess}"] if excess else []
+
+
+def _list_process_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
+    """Return a message for each arm whose trials hold fewer devices than they have processes."""
+    problems = []
+    for arm in arms:
+        processes = max(spec.processes(arm))
+        cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
+        on_gpu = gpu > 0 and spec.resources.device != "cpu"
+        kind, has = ("gpu", gpu) if on_gpu else ("cpu", cpu)
+        if processes > 1 and has < processes:
+            problems.append(
+                f"train.processes = {processes} of the arm {arm.name!r} needs as many {kind.upper()}s, but resources.{kind} is "
+                f"{has:g}; raise it, or lower train.processes"
+            )
+    return problems
 
 
 def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import is_location, list_entry_points
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import check_source
-from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS
+from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -100,6 +100,8 @@ class TrainSpec(Section):
     `augmentation` names a preset: "none", "light", "trivial" and "strong" set every key of the augmentation
     (`trainables.data.augmentation.presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
     if there is none.
+    With `processes` above 1, so many processes of one machine train a trial, each with an equal part of every batch
+    (DistributedDataParallel); a trial then holds as many GPUs, or at least as many CPUs.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
     `trainable = "package.module:Class"` trains by a loop of one's own (`trainables.training.trainable.Trainable`), which reads
     the settings that it names and no other; [search.space], [configurations] or [design] set them. "network" is the product's
@@ -138,6 +140,7 @@ class TrainSpec(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     accumulate: Annotated[int, Field(ge=1)] = 1
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
     weighted_group: str = ""
     hard_group: str = ""
     hard_fraction: Share = 0.0
@@ -157,6 +160,13 @@ class TrainSpec(Section):
     def _accumulation_outside_of_graphs(self) -> "TrainSpec":
         if self.accumulate > 1 and self.compile == "cuda_graphs":
             raise ValueError(ACCUMULATION_IN_GRAPHS)
+        return self
+
+    @model_validator(mode="after")
+    def _parts_of_processes(self) -> "TrainSpec":
+        problems = list_process_problems(self.processes, self.batch_size, self.compile)
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -321,11 +331,12 @@ class AnalyzeSpec(Section):
 class ResourcesSpec(Section):
     """[resources]: the devices that one trial holds (a number, or one per arm), retries, and memory for images.
 
-    `gpu` is at most 1: a trial uses one GPU or a fraction of one. `device = "auto"` is CUDA for a trial that holds a GPU,
-    else the CPU. `max_concurrent = 0` uses the whole cluster. A trial whose process failed, or did not report for
-    `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without a new
-    epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
-    trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than `max_failed_fraction` of the
+    `gpu` is one GPU or a fraction of one, or with `train.processes` above 1 as many GPUs as processes. `device = "auto"` is CUDA
+    for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial whose process failed, or did
+    not report for `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without
+    a new epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
+    trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than
+    `max_failed_fraction` of the
     search's trials failed, no further trial starts. `profile = true` records
     how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
     grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of

@@ -124,6 +124,11 @@ class StudySpec(sections.Section):
         """Return the training loops of an arm's trials: "network" or names of classes."""
         return tuple(map(str, arm.space.values_of("trainable") or (self.train.trainable,)))
 
+    def processes(self, arm: Arm) -> tuple[int, ...]:
+        """Return the numbers of processes that trials of an arm may have."""
+        found = arm.space.values_of("processes") or (self.train.processes,)
+        return tuple(int(value) for value in found)
+
     def base_space(self) -> SearchSpace:
         """Return the space of [search] before its ranges; the named spaces are not of a training loop of one's own."""
         if isinstance(self.search.space, str) and self.train.trainable != BUILT_IN_LOOP:

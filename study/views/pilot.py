@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -87,9 +88,10 @@ def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predicti
     prepare_to_train(max(1, int(cpu)))
     config = TrialConfig(arm=arm.name, seed=seed, hyperparameters=arm.space.middle(), fixed=prepared.fixed)
     run = make_run(config, prepared.data, device=choose_device(spec.resources.device, gpu), weights=prepared.weights)
-    while not run.is_finished:
-        run.run_epoch()
-    return run.predict("confirm")
+    with closing(run):
+        while not run.is_finished:
+            run.run_epoch()
+        return run.predict("confirm")
 
 
 def _num_devices(spec: StudySpec, arm: str) -> float:

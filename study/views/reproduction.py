@@ -1,6 +1,7 @@
 """`study reproduce`: retrain one trial on this machine and compare its numbers with the recorded ones."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -113,14 +114,15 @@ def reproduce(
     num_gpus = study.spec.resources.of_arm("gpu", record.config.arm)
     device = choose_device(study.spec.resources.device, num_gpus if torch.cuda.is_available() else 0)
     run = make_run(config, prepared.data, device=device, weights=prepared.weights)
-    recorded = tuple(_nan_if_none(epoch.macro_f1) for epoch in record.epochs)
-    measured: list[EpochMetrics] = []
-    for epoch, score in zip(record.epochs, recorded, strict=True):
-        measured.append(run.run_epoch())
-        on_epoch(epoch.epoch, score, _nan_if_none(measured[-1].macro_f1))
-    reproduced = tuple(_nan_if_none(metrics.macro_f1) for metrics in measured)
-    first = _first_difference(record.epochs, measured)
-    logit_difference = _compare_logits(study, record, run)
+    with closing(run):
+        recorded = tuple(_nan_if_none(epoch.macro_f1) for epoch in record.epochs)
+        measured: list[EpochMetrics] = []
+        for epoch, score in zip(record.epochs, recorded, strict=True):
+            measured.append(run.run_epoch())
+            on_epoch(epoch.epoch, score, _nan_if_none(measured[-1].macro_f1))
+        reproduced = tuple(_nan_if_none(metrics.macro_f1) for metrics in measured)
+        first = _first_difference(record.epochs, measured)
+        logit_difference = _compare_logits(study, record, run)
     spread, source = _seed_spread(study, record)
     close = bool(abs(recorded[-1] - reproduced[-1]) <= spread)
     identical = first is None and not logit_difference

@@ -78,6 +78,19 @@ def test_a_study_needs_no_ray_from_its_spec_to_its_report_and_its_reproduction(t
     assert "MATCH" in reproduced.stdout
 
 
+def test_a_trial_of_two_processes_is_reproduced_bit_for_bit(tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC)
+    options = [word for text in ("train.processes=2", "resources.cpu=2") for word in ("--set", text)]
+    launched = run_cli("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local", *options)
+    assert launched.status == 0, launched
+    first, *_ = load_study(Store(tmp_path / "alone")).book.of_stage("search")
+    assert (first.config.whole("processes"), first.num_threads, first.devices_per_trial) == (2, 1, 2.0)
+    reproduced = run_cli("reproduce", tmp_path / "alone", "--trial", first.trial_id)
+    assert reproduced.status == 0, reproduced
+    assert "MATCH" in reproduced.output
+    assert not torch.distributed.is_initialized()
+
+
 def test_asha_without_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(sys.modules):
         if name == "ray" or name.startswith("ray."):

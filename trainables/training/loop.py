@@ -93,6 +93,10 @@ class TrainingRun:
     averaged weights.
     """
 
+    # Names of the generators of augmentation beyond those of a trial, for one of several processes.
+    _generator_names: tuple[str | int, ...] = ()
+    _noise_seed: int | None = None
+
     def __init__(
         self,
         config: TrialConfig,
@@ -131,7 +135,7 @@ class TrainingRun:
             device
         )
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
-        self._forward = compile_model(self.model, config, device)
+        self._forward = self._make_forward()
         self._steps = OptimizerSteps(
             self.model, config, device, batches_per_epoch=shape.num_batches, batch_size=shape.batch_size
         )
@@ -139,6 +143,9 @@ class TrainingRun:
         self._partial: PartialEpoch | None = None
         if checkpoint is not None:
             self._restore(checkpoint)
+
+    def close(self) -> None:
+        """Release what the run holds outside of this process, which is nothing."""
 
     @property
     def epoch(self) -> int:
@@ -273,26 +280,29 @@ class TrainingRun:
     def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> tuple[float, float, float, float]:
         """Return the mean loss, the seconds, and the learning rates of head and backbone in the last step."""
         started = time.perf_counter()
-        generator = torch_generator(self.config.seed, "augmentation", epoch, device=self.device)
+        names = ("augmentation", epoch, *self._generator_names)
+        generator = torch_generator(self.config.seed, *names, device=self.device)
         loss_sum = torch.zeros((), device=self.device)
         num_before, seconds_before = 0, 0.0
         if self._partial is not None:
             num_before, seconds_before = self._partial.num_batches, self._partial.seconds
-            generator.set_state(self._partial.generator_state)
-            loss_sum.copy_(self._partial.loss_sum)
+            generator.set_state(self._unpack_state(self._partial.generator_state))
+            loss_sum.copy_(self._unpack_state(self._partial.loss_sum))
         head_lr = backbone_lr = 0.0
         set_training_mode(self.model, self.config)
         per_step = self._steps.num_accumulated
         module_state = None if self._partial is None else self._partial.module_state
-        noise = seeded_modules(self.config.seed, epoch, self.device, module_state)
+        module_state = None if module_state is None else self._unpack_state(module_state)
+        noise_seed = self.config.seed if self._noise_seed is None else self._noise_seed
+        noise = seeded_modules(noise_seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:
             for number, chosen in enumerate(self._batches.of_epoch(epoch)[num_before:], start=num_before):
                 if number > num_before and number % per_step == 0 and should_stop():
                     self._partial = PartialEpoch(
                         num_batches=number,
-                        loss_sum=loss_sum.cpu(),
-                        generator_state=generator.get_state(),
-                        module_state=module_generator.get_state(),
+                        loss_sum=self._pack_state(loss_sum.cpu()),
+                        generator_state=self._pack_state(generator.get_state()),
+                        module_state=self._pack_state(module_generator.get_state()),
                         seconds=seconds_before + time.perf_counter() - started,
                     )
                     raise EpochInterrupted
@@ -301,12 +311,13 @@ class TrainingRun:
                     head_lr, backbone_lr = self._steps.head_and_backbone_lr
                     with self.stopwatch.part("optimizer"):
                         self._steps.step()
-            mean_loss = float(loss_sum) / self._batches.shape.num_batches
+            mean_loss = self._average_loss(loss_sum) / self._batches.shape.num_batches
         self._partial = None
         return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
 
     def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         """Run forward and backward pass of one batch; return its loss, detached, on the device."""
+        chosen = self._take_part(chosen)
         with self.stopwatch.part("data"):
             images = gather_images(self._images, chosen, self.device)
             labels = self._labels[chosen].to(self.device, non_blocking=True)
@@ -319,10 +330,37 @@ class TrainingRun:
                 logits = self._forward(inputs)
             smoothing = self.config.number("label_smoothing")
             loss = compute_weighted_cross_entropy(logits, targets, self._class_weights, smoothing)
+            loss, total_weight = self._weigh_loss(loss, targets)
         with self.stopwatch.part("backward"):
-            accumulates = self._steps.num_accumulated > 1
-            self._steps.backward(loss, compute_total_weight(targets, self._class_weights) if accumulates else None)
+            self._steps.backward(loss, total_weight)
         return loss.detach()
+
+    # What a process does otherwise that trains with others (`trainables.training.distributed_run`).
+
+    def _make_forward(self) -> Callable[[Tensor], Tensor]:
+        """Return the forward pass of a training batch."""
+        return compile_model(self.model, self.config, self.device)
+
+    def _take_part(self, batch: Tensor) -> Tensor:
+        """Return the images of a batch that this process trains."""
+        return batch
+
+    def _weigh_loss(self, loss: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the loss, and the total weight of the batch where batches are accumulated."""
+        accumulates = self._steps.num_accumulated > 1
+        return loss, compute_total_weight(targets, self._class_weights) if accumulates else None
+
+    def _average_loss(self, loss_sum: Tensor) -> float:
+        """Return the sum of an epoch's losses."""
+        return float(loss_sum)
+
+    def _pack_state(self, own: Tensor) -> Tensor:
+        """Return a tensor of an interrupted epoch as a checkpoint holds it."""
+        return own
+
+    def _unpack_state(self, packed: Tensor) -> Tensor:
+        """Return the tensor of this process."""
+        return packed
 
     def _evaluate(self) -> tuple[float, NDArray[np.float64]]:
         """Return cross-entropy and per-class F1 on the search split; NaN if a logit is not finite."""

@@ -1,7 +1,33 @@
 """Settings of the recipe that exclude each other; without torch, because a spec is checked with it."""
 
+# Batch normalization needs two images of each process.
+FEWEST_IMAGES_OF_PROCESS = 2
+
 # The gradients of a CUDA graph are overwritten by its next replay, before they are added up (torch 2.13).
 ACCUMULATION_IN_GRAPHS = (
     'train.accumulate > 1 cannot be combined with train.compile = "cuda_graphs"; use "inductor" or "none", '
     "or a larger batch_size"
 )
+
+
+def list_process_problems(processes: int, batch_size: int, compiled: str) -> list[str]:
+    """Return a message for each setting that training by several processes excludes.
+
+    Args:
+        processes: Of a trial.
+        batch_size: Images of a batch, of all processes together.
+        compiled: `train.compile`.
+    """
+    if processes == 1:
+        return []
+    problems = []
+    if batch_size < FEWEST_IMAGES_OF_PROCESS * processes:
+        problems.append(
+            f"train.processes = {processes} needs batches of {FEWEST_IMAGES_OF_PROCESS * processes} images or more, "
+            f"{FEWEST_IMAGES_OF_PROCESS} for each process, but a batch has {batch_size}; lower it, or raise train.batch_size"
+        )
+    if compiled != "none":
+        problems.append(
+            f'train.processes = {processes} cannot be combined with train.compile = "{compiled}"; set compile to "none"'
+        )
+    return problems

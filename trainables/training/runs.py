@@ -4,6 +4,7 @@ import torch
 
 from search_spaces.config import TrialConfig
 from trainables.training.checkpoint import Checkpoint
+from trainables.training.distributed_run import DistributedRun
 from trainables.training.loop import TrainingRun, TrialData
 from trainables.training.trainable import is_own_loop
 from trainables.training.trainable_run import TrainableRun
@@ -20,7 +21,12 @@ def make_run(
     checkpoint: Checkpoint | None = None,
     profile: bool = False,
 ) -> Run:
-    """Return the training of one trial; see `TrainingRun` for the arguments and errors. A `Trainable` takes no weights."""
+    """Return the training of one trial, to be closed at its end; see `TrainingRun` for the arguments and errors.
+
+    A `Trainable` takes no weights.
+    """
     if is_own_loop(config):
         return TrainableRun(config, data, device=device, checkpoint=checkpoint, profile=profile)
+    if config.whole("processes") > 1:
+        return DistributedRun(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile)
     return TrainingRun(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile)

@@ -63,6 +63,9 @@ class TrainableRun:
             self._history = checkpoint.history
             self._loop.restore(unpack_state(checkpoint.model_state))
 
+    def close(self) -> None:
+        """Release what the run holds outside of this process, which is nothing."""
+
     @property
     def epoch(self) -> int:
         """Number of finished epochs."""

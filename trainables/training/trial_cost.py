@@ -1,6 +1,7 @@
 """The cost of a trial, estimated from a few of its batches."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,9 +64,10 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     started = time.perf_counter()
     run = make_run(unweighted, replace(data, splits=few), device=device, weights=weights)
     setup_seconds = time.perf_counter() - started
-    metrics = run.run_epoch()
-    if not run.is_finished:
+    with closing(run):
         metrics = run.run_epoch()
+        if not run.is_finished:
+            metrics = run.run_epoch()
     train_seconds = metrics.train_seconds * len(full.train) / len(few.train)
     evaluate_seconds = metrics.evaluate_seconds * len(full.search) / max(1, len(few.search))
     return TrialCost(setup_seconds=setup_seconds, epoch_seconds=train_seconds + evaluate_seconds)

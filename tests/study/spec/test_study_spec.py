@@ -88,11 +88,28 @@ def test_resources_per_arm() -> None:
 def test_more_than_one_gpu_per_trial_is_refused_in_a_new_study_and_accepted_in_an_old_one(override: str) -> None:
     overrides = [f"resources.gpu={override}"]
     with pytest.raises(
-        UserInputError, match=r"one GPU or a fraction of one, so 0 <= resources.gpu <= 1 .* got (1.5|2)"
+        UserInputError, match=r"one GPU or a fraction of one, .* 0 <= resources.gpu <= 1 .* got (1.5|2)"
     ):
         load_spec("cifar10-cpu", overrides)
     old = with_overrides(load_spec("cifar10-cpu")[0], overrides, "spec.toml")
     assert old.resources.of_arm("gpu", "resnet50") > 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.processes=2"], "needs as many CPUs, but resources.cpu is 1; raise it, or lower train.processes"),
+        (["train.processes=2", "resources.gpu=1"], "needs as many GPUs, but resources.gpu is 1"),
+        (["train.processes=2", "resources.gpu=3"], "as many as train.processes, .* got 3 for the arm"),
+        (["train.processes=2", "train.batch_size=3", "resources.cpu=2"], "needs batches of 4 images or more"),
+        (["train.processes=2", "train.compile=inductor", "resources.cpu=2"], "cannot be combined with train.compile"),
+    ],
+)
+def test_processes_need_their_devices_and_their_images(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserInputError, match=message):
+        load_spec("cifar10-cpu", overrides)
+    spec, _ = load_spec("cifar10-cpu", ["train.processes=2", "resources.gpu={resnet18=2, resnet50=2}"])
+    assert {spec.processes(arm) for arm in spec.arms()} == {(2,)}
 
 
 @pytest.mark.parametrize(

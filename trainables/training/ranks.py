@@ -1,0 +1,183 @@
+"""The processes that train one trial together on one machine: how they start, talk to each other, and end.
+
+The process of the trial is rank 0. It starts the others, which end when it closes their standard input or dies itself.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from search_spaces.errors import UserInputError
+
+MODULE = "trainables.training.rank_process"
+# Rank 0 evaluates and writes between two epochs, while the others wait.
+PATIENCE = timedelta(hours=12)
+END_SECONDS = 20.0
+LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+NUM_ERROR_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """One process of a trial among all of them.
+
+    Attributes:
+        rank: Number of this process.
+        size: Number of processes.
+    """
+
+    rank: int
+    size: int
+
+    def take_part(self, batch: Tensor) -> Tensor:
+        """Return this process's part of a batch; parts differ by one image at most."""
+        return torch.tensor_split(batch, self.size)[self.rank]
+
+    def gather(self, own: Tensor) -> Tensor:
+        """Return (size, ...) tensors of all processes, which have equal shapes."""
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        distributed.all_gather(found, own.contiguous())
+        return torch.stack(found)
+
+    def agree(self, number: int) -> int:
+        """Return the number that rank 0 gives; what the others give does not count."""
+        told = torch.tensor([number])
+        distributed.broadcast(told, src=0)
+        return int(told)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        total = value.detach().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+@contextmanager
+def connected(ranks: Ranks, rendezvous: Path, device: torch.device) -> Iterator[None]:
+    """Connect this process to the others until the context ends.
+
+    Raises:
+        UserInputError: If this process belongs to a group of processes already.
+    """
+    connect(ranks, rendezvous, device)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def connect(ranks: Ranks, rendezvous: Path, device: torch.device) -> None:
+    """Connect this process to the others, which wait for each other; see `connected`."""
+    if distributed.is_initialized():
+        raise UserInputError(
+            "train.processes > 1 makes a group of torch.distributed, but this process belongs to one already; train in a "
+            "process of its own"
+        )
+    # All processes are on one machine, whatever its host name resolves to.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK.get(sys.platform, ""))
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(
+        backend, init_method=rendezvous.as_uri(), rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherRanks:
+    """The other processes of a trial, as rank 0 sees them.
+
+    Attributes:
+        folder: Temporary folder of the rendezvous, the arguments and what the processes print.
+        processes: By rank, from 1.
+    """
+
+    folder: tempfile.TemporaryDirectory[str]
+    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, size: int, arguments: Any) -> "OtherRanks":
+        """Start ranks 1 to `size` - 1, each of which calls `rank_process.main` with its rank and the pickled `arguments`."""
+        started = cls(folder=tempfile.TemporaryDirectory(prefix="abstudy-ranks-"))
+        place = Path(started.folder.name)
+        (place / "arguments").write_bytes(pickle.dumps(arguments))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        for rank in range(1, size):
+            with (place / f"output-{rank}").open("wb") as output:
+                started.processes[rank] = subprocess.Popen(
+                    [sys.executable, "-m", MODULE, str(rank), str(size), str(place)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                )
+        return started
+
+    @property
+    def rendezvous(self) -> Path:
+        """The file through which the processes find each other."""
+        return Path(self.folder.name) / "rendezvous"
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Add what a process that ended printed to an error of the connection to it."""
+        try:
+            yield
+        except RuntimeError as error:
+            ended = self._describe_ended()
+            if not ended:
+                raise
+            raise RuntimeError(f"{ended}\n{error}") from error
+
+    def _describe_ended(self) -> str:
+        for rank, process in self.processes.items():
+            try:
+                code = process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                continue
+            lines = (Path(self.folder.name) / f"output-{rank}").read_text(errors="replace").splitlines()
+            return "\n".join([f"process {rank} of the trial ended with status {code}", *lines[-NUM_ERROR_LINES:]])
+        return ""
+
+    def end(self) -> None:
+        """End the processes, kindly at first, and delete the folder."""
+        for process in self.processes.values():
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self.processes.values():
+            try:
+                process.wait(timeout=END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.folder.cleanup()
+
+
+def own_device(device: torch.device, ranks: Ranks) -> torch.device:
+    """Return the device of one process: its own GPU, or the CPU.
+
+    Raises:
+        UserInputError: If there are fewer GPUs than processes.
+    """
+    if device.type != "cuda":
+        return device
+    if torch.cuda.device_count() < ranks.size:
+        raise UserInputError(
+            f"train.processes = {ranks.size} needs as many GPUs, but this process sees {torch.cuda.device_count()}; set "
+            f"resources.gpu to {ranks.size}, or lower train.processes"
+        )
+    return torch.device("cuda", ranks.rank)
+
+
+def without_reload(data: Any) -> Any:
+    """Return the images and splits of a trial in a form that any process of this machine can unpickle."""
+    return replace(data, reload=None, class_groups=dict(data.class_groups))
