@@ -7,6 +7,7 @@ for SIGTERM, which announces that a machine is taken away, it interrupts the epo
 exits.
 """
 
+import gc
 import platform
 import shutil
 import signal
@@ -32,6 +33,7 @@ from trainables.records.trial_files import TrialFiles
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import Run, make_run
 
 # Only confirmation trials predict this split.
@@ -87,6 +89,7 @@ class TrialWorker:
         assert data is not None
         self._data = data
         self._settings: TrialSettings = settings
+        self._resident = ResidentImages()
         self._events: EventLog | None = None
         self._upload_from: Path | None = None
         self._open = ExitStack()
@@ -116,6 +119,8 @@ class TrialWorker:
             "devices_per_trial": self._num_devices,
             "notes": self._notes,
         }
+        if self._run.images_on:
+            details["images_on"] = self._run.images_on
         if self._run.is_finished and self._num_reported == len(self._run.history):
             details |= self._finish()
         if metrics.ends_trial and CONFIRM in self._splits_to_predict:
@@ -209,18 +214,28 @@ class TrialWorker:
         self._writer = CheckpointWriter(self._files, self._attempt, self._settings.checkpoint_seconds)
         self._open.callback(self._writer.close)
         checkpoint, self._notes = self._files.read_checkpoint()
+        device = choose_device(self._settings.device, num_gpus)
+        self._free_last_run(device)
+        limit_memory(device, num_gpus)
+        self._resident.num_gpus = num_gpus or 1.0
         self._run = make_run(
             self._trial_config,
             self._data,
-            device=choose_device(self._settings.device, num_gpus),
+            device=device,
             weights=self._settings.weights,
             checkpoint=checkpoint,
             profile=self._settings.profile,
+            place=self._resident.place,
         )
         self._open.callback(self._run.close)
         self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
         self._idle_since = time.perf_counter()
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)
+
+    def _free_last_run(self, device: torch.device) -> None:
+        """Free the model of the trial before, so that the next one finds its memory free."""
+        if self.__dict__.pop("_run", None) is not None and device.type == "cuda":
+            gc.collect()
 
     def _finish(self) -> dict[str, Any]:
         """Store the final weights and predictions; return the record's fields about them.

@@ -11,7 +11,8 @@ from torch import nn
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
-from trainables.training.evaluation import compute_logits, place_images
+from trainables.training.evaluation import compute_logits
+from trainables.training.placed_images import place_images
 from trainables.training.trainable import GuardedTrainable, is_own_loop
 from trainables.training.trainable_run import unpack_state
 

@@ -59,6 +59,7 @@ class TrialRecord(BaseModel):
         device_seconds: Seconds of training and evaluation x devices held.
         devices_per_trial: Number of devices (GPUs, or CPU cores if the trial holds no GPU).
         device: Name of the device.
+        images_on: Where the images were, "device" or "host", for a trial on a GPU; "" on the CPU.
         node: Host and Ray node on which the last epoch ran.
         num_parameters: Trainable parameters of the model; 0 until it is built.
         num_threads: CPU threads that the trial computed with.
@@ -96,6 +97,7 @@ class TrialRecord(BaseModel):
     device_seconds: float = 0.0
     devices_per_trial: float = 1.0
     device: str = ""
+    images_on: str = ""
     node: str = ""
     num_parameters: int = 0
     num_threads: int = 0

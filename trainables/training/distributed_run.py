@@ -15,6 +15,7 @@ from trainables.training.checkpoint import Checkpoint
 from trainables.training.class_weights import compute_total_weight
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.placed_images import Place, place_images
 from trainables.training.ranks import OtherRanks, Ranks, connect, own_device, without_reload
 from trainables.training.recipe_rules import list_process_problems
 
@@ -59,10 +60,13 @@ class RankRun(TrainingRun):
         weights: str | None = None,
         checkpoint: Checkpoint | None = None,
         profile: bool = False,
+        place: Place = place_images,
     ) -> None:
         """Build the part of a process that is connected to the others; the arguments are those of `TrainingRun`."""
         self._ranks = ranks
-        super().__init__(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile)
+        super().__init__(
+            config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
+        )
         self._are_weights_equal = bool((self._class_weights == self._class_weights[0]).all())
         self._generator_names = ("rank", ranks.rank)
         self._noise_seed = derive_seed(config.seed, "rank", ranks.rank)
@@ -110,6 +114,7 @@ class DistributedRun(RankRun):
         weights: str | None = None,
         checkpoint: Checkpoint | None = None,
         profile: bool = False,
+        place: Place = place_images,
     ) -> None:
         """Start the other processes and build this one's part; see `TrainingRun` for the arguments.
 
@@ -136,7 +141,14 @@ class DistributedRun(RankRun):
             with self._others.explaining():
                 connect(ranks, self._others.rendezvous, device)
                 super().__init__(
-                    config, data, ranks, device=device, weights=weights, checkpoint=checkpoint, profile=profile
+                    config,
+                    data,
+                    ranks,
+                    device=device,
+                    weights=weights,
+                    checkpoint=checkpoint,
+                    profile=profile,
+                    place=place,
                 )
         except BaseException:
             self.close()

@@ -1,6 +1,5 @@
 """Logits, predictions and F1 scores of a model on a split."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.models.inputs import prepare_inputs
+from trainables.training.placed_images import gather_images
 from trainables.training.predictions import Predictions
 
 # Precision -> type of autocast; None for no autocast.
@@ -70,26 +70,6 @@ def compute_logits(
     finally:
         model.train(was_training)
     return np.asarray(logits, dtype=np.float32)
-
-
-def place_images(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return (N, H, W, 3) uint8 images as a tensor that shares their memory, or as a copy on a CUDA device.
-
-    The images are copied to a CUDA device if they fit into a quarter of its free memory; otherwise each batch is copied.
-    """
-    with warnings.catch_warnings():
-        # Nothing writes to the images.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-        tensor = torch.from_numpy(images)
-    if device.type == "cuda" and 4 * images.nbytes <= torch.cuda.mem_get_info(device)[0]:
-        return tensor.to(device)
-    return tensor
-
-
-def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-    """Return `images[indices]` on `device`, gathered on the device that holds the images."""
-    chosen = images.index_select(0, indices.to(images.device, non_blocking=True))
-    return chosen.to(device, non_blocking=True)
 
 
 def compute_per_class_f1(

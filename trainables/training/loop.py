@@ -34,12 +34,11 @@ from trainables.training.evaluation import (
     compute_logits,
     compute_per_class_f1,
     deterministic_kernels,
-    gather_images,
-    place_images,
     predict,
 )
 from trainables.training.left_out import choose_training_images
 from trainables.training.module_noise import seeded_modules
+from trainables.training.placed_images import Place, describe_place, gather_images, place_images
 from trainables.training.predictions import Predictions
 from trainables.training.steps import OptimizerSteps, check_recipe
 from trainables.training.stopwatch import Stopwatch
@@ -106,6 +105,7 @@ class TrainingRun:
         weights: str | None = None,
         checkpoint: Checkpoint | None = None,
         profile: bool = False,
+        place: Place = place_images,
     ) -> None:
         """Build model, optimizer and schedule, or restore them from a checkpoint.
 
@@ -116,6 +116,7 @@ class TrainingRun:
             weights: As in `trainables.models.backbones.build_model`.
             checkpoint: State to continue from.
             profile: Whether the metrics include `part_seconds`.
+            place: Returns the images where they are to be while the trial trains.
 
         Raises:
             UserInputError: For settings, weights or a checkpoint that cannot be used, or fewer than two training images.
@@ -127,7 +128,7 @@ class TrainingRun:
         self.stopwatch = Stopwatch(device, enabled=profile)
         self._data = data
         self._settings = read_augmentation(config)
-        self._images = place_images(data.images, device)
+        self._images = place(data.images, device)
         self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
         self._batches = EpochBatches(config, train, data.labels, data.class_names, data.class_groups)
         shape = self._batches.shape
@@ -146,6 +147,11 @@ class TrainingRun:
 
     def close(self) -> None:
         """Release what the run holds outside of this process, which is nothing."""
+
+    @property
+    def images_on(self) -> str:
+        """Where the images are: "device" or "host"; "" on the CPU."""
+        return describe_place(self._images, self.device)
 
     @property
     def epoch(self) -> int:

@@ -6,6 +6,7 @@ from search_spaces.config import TrialConfig
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import DistributedRun
 from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.placed_images import Place, place_images
 from trainables.training.trainable import is_own_loop
 from trainables.training.trainable_run import TrainableRun
 
@@ -20,6 +21,7 @@ def make_run(
     weights: str | None = None,
     checkpoint: Checkpoint | None = None,
     profile: bool = False,
+    place: Place = place_images,
 ) -> Run:
     """Return the training of one trial, to be closed at its end; see `TrainingRun` for the arguments and errors.
 
@@ -28,5 +30,9 @@ def make_run(
     if is_own_loop(config):
         return TrainableRun(config, data, device=device, checkpoint=checkpoint, profile=profile)
     if config.whole("processes") > 1:
-        return DistributedRun(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile)
-    return TrainingRun(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile)
+        return DistributedRun(
+            config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
+        )
+    return TrainingRun(
+        config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
+    )

@@ -17,9 +17,10 @@ from trainables.models.backbones import build_model
 from trainables.training.batches import EpochBatches
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_logits, compute_macro_f1, place_images
+from trainables.training.evaluation import compute_logits, compute_macro_f1
 from trainables.training.left_out import choose_training_images
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+from trainables.training.placed_images import place_images
 from trainables.training.trial_cost import measure_trial_cost
 
 CPU = torch.device("cpu")

@@ -1,0 +1,84 @@
+"""Images that stay where they are from trial to trial, and how much of a GPU's memory counts as free; GPUs are imitated."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.training import placed_images
+from trainables.training.placed_images import (
+    ResidentImages,
+    describe_place,
+    find_free_memory,
+    gather_images,
+    limit_memory,
+    place_images,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GIB = 2**30
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return the memory of an imitated GPU, which can be changed."""
+    found = SimpleNamespace(free=2 * GIB, total=8 * GIB, reserved=0, allocated=0, fractions=[])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (found.free, found.total))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: found.reserved)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: found.allocated)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: found.fractions.append(share))
+    return found
+
+
+def test_what_the_allocator_keeps_is_free_and_a_share_of_a_gpu_is_a_limit(memory: SimpleNamespace) -> None:
+    assert find_free_memory(CUDA) == 2 * GIB
+    memory.reserved, memory.allocated = 3 * GIB, 1 * GIB
+    assert find_free_memory(CUDA) == 4 * GIB, "two free, and two that the allocator keeps"
+    assert find_free_memory(CUDA, num_gpus=0.5) == 3 * GIB, "half of eight, one of which is in use"
+    assert find_free_memory(CUDA, num_gpus=0.9) == 4 * GIB
+
+
+def test_trials_that_share_a_gpu_are_kept_within_their_share(memory: SimpleNamespace) -> None:
+    for num_gpus in (0.25, 1.0, 2.0, 0.0):
+        limit_memory(CUDA, num_gpus)
+    limit_memory(CPU, 0.5)
+    assert memory.fractions == [0.25, 1.0, 1.0, 1.0]
+
+
+def test_images_that_do_not_fit_stay_on_the_host(memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.zeros((4, 8, 8, 3), dtype=np.uint8)
+    copied: list[torch.device] = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, **_: copied.append(device) or tensor)
+    memory.free = 4 * images.nbytes
+    place_images(images, CUDA)
+    assert copied == [CUDA]
+    memory.free -= 1
+    place_images(images, CUDA)
+    assert copied == [CUDA]
+
+
+def test_the_images_of_a_process_are_placed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[int] = []
+
+    def place(images: np.ndarray, device: torch.device, num_gpus: float) -> torch.Tensor:
+        placed.append(id(images))
+        return place_images(images, device, num_gpus)
+
+    monkeypatch.setattr(placed_images, "place_images", place)
+    first, second = (np.full((2, 4, 4, 3), value, dtype=np.uint8) for value in (1, 2))
+    resident = ResidentImages()
+    tensor = resident.place(first, CPU)
+    assert tensor.data_ptr() == first.ctypes.data
+    assert resident.place(first, CPU) is tensor
+    assert resident.place(second, CPU).data_ptr() == second.ctypes.data
+    resident.place(first, CPU)
+    assert placed == [id(first), id(second), id(first)]
+
+
+def test_the_place_is_named_for_a_gpu_alone() -> None:
+    images = torch.zeros((2, 4, 4, 3), dtype=torch.uint8)
+    assert describe_place(images, CPU) == ""
+    assert describe_place(images, CUDA) == "host"
+    assert describe_place(torch.empty((1,), device="meta"), torch.device("meta")) == "device"
+    assert gather_images(images, torch.tensor([1]), CPU).shape == (1, 4, 4, 3)

@@ -1,0 +1,91 @@
+"""Where a trial's images are while it trains: in the memory of its device, or in that of the host."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Images are copied to a device if they take this share of its free memory at most: the rest is for the model.
+SHARE_OF_FREE = 0.25
+DEVICE, HOST = "device", "host"
+
+Place = Callable[[NDArray[np.uint8], torch.device], Tensor]
+
+
+def place_images(images: NDArray[np.uint8], device: torch.device, num_gpus: float = 1.0) -> Tensor:
+    """Return (N, H, W, 3) uint8 images as a tensor that shares their memory, or as a copy on a CUDA device.
+
+    The images are copied to a CUDA device if they fit into a quarter of its free memory; otherwise each batch is copied.
+
+    Args:
+        images: On the host.
+        device: That computes.
+        num_gpus: Share of the device that this process may use, below 1 for trials that share a GPU.
+    """
+    with warnings.catch_warnings():
+        # Nothing writes to the images.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        tensor = torch.from_numpy(images)
+    if device.type == "cuda" and images.nbytes <= SHARE_OF_FREE * find_free_memory(device, num_gpus):
+        return tensor.to(device)
+    return tensor
+
+
+def find_free_memory(device: torch.device, num_gpus: float = 1.0) -> int:
+    """Return the bytes of a CUDA device that this process can still use.
+
+    What torch's allocator keeps for later is free too. A process that holds a share of the device has that share alone.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    free += torch.cuda.memory_reserved(device) - allocated
+    return min(free, int(min(num_gpus, 1.0) * total) - allocated) if num_gpus < 1 else free
+
+
+def limit_memory(device: torch.device, num_gpus: float) -> None:
+    """Keep this process within its share of a CUDA device, so that trials that share a GPU cannot take each other's memory."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(num_gpus if 0 < num_gpus < 1 else 1.0, device)
+
+
+def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+    """Return `images[indices]` on `device`, gathered on the device that holds the images; from the host through pinned memory."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        staged = torch.empty((len(indices), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+        torch.index_select(images, 0, indices.cpu(), out=staged)
+        return staged.to(device, non_blocking=True)
+    chosen = images.index_select(0, indices.to(images.device, non_blocking=True))
+    return chosen.to(device, non_blocking=True)
+
+
+def describe_place(images: Tensor, device: torch.device) -> str:
+    """Return "device" or "host" for a trial on a CUDA device; "" on the CPU, where there is one memory."""
+    return "" if device.type == "cpu" else DEVICE if images.device.type == device.type else HOST
+
+
+class ResidentImages:
+    """The images of a process's trials, which stay where they are from trial to trial."""
+
+    def __init__(self) -> None:
+        """Hold none yet."""
+        self._held: tuple[NDArray[np.uint8], torch.device, Tensor] | None = None
+        self.num_gpus = 1.0
+
+    def place(self, images: NDArray[np.uint8], device: torch.device) -> Tensor:
+        """Return the images as of `place_images`; those of the last call if they are the same on the same device.
+
+        Images that are left in the host's memory are tried again, since the device may have more free memory now.
+        """
+        if self._held is not None:
+            held, where, tensor = self._held
+            if held is images and where == device and tensor.device.type == device.type:
+                return tensor
+            # Freed before others are placed.
+            del tensor
+        self._held = None
+        placed = place_images(images, device, self.num_gpus)
+        self._held = (images, device, placed)
+        return placed
