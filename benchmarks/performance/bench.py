@@ -56,6 +56,10 @@ BENCHES: dict[str, Bench] = {
     "P13": Bench("decoding_ratios", "measure_decoding"),
     "P14": Bench("decoding_ratios", "measure_second_start"),
     "P15": Bench("checkpoint_ratios", "measure_stand_still"),
+    "P16": Bench("forensics_workers", "measure_workers", "ray"),
+    "P17": Bench("mapped_ratio", "measure_mapped"),
+    "P18": Bench("command_times", "measure_commands", "optuna"),
+    "P19": Bench("study_ratios", "measure_fixed_cost", "ray"),
 }
 ON_DEVICE = frozenset({"training_ratios", "forensics_speed", "checkpoint_ratios"})
 ONLY_BY_NAME = frozenset({"P1-long"})
