@@ -82,3 +82,14 @@ def test_the_place_is_named_for_a_gpu_alone() -> None:
     assert describe_place(images, CUDA) == "host"
     assert describe_place(torch.empty((1,), device="meta"), torch.device("meta")) == "device"
     assert gather_images(images, torch.tensor([1]), CPU).shape == (1, 4, 4, 3)
+
+
+@pytest.mark.gpu
+def test_images_reach_a_gpu_from_its_memory_and_from_the_host_alike() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
+    chosen, host = torch.tensor([5, 0, 63]), torch.from_numpy(images)
+    placed = place_images(images, CUDA)
+    assert describe_place(placed, CUDA) == "device"
+    for where in (placed, host):
+        assert np.array_equal(gather_images(where, chosen, CUDA).cpu().numpy(), images[chosen.numpy()])
+    assert 0 < find_free_memory(CUDA, 0.5) <= find_free_memory(CUDA)
