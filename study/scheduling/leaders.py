@@ -3,10 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean, variance
-
-import numpy as np
-from scipy import stats
+from statistics import NormalDist, fmean, variance
 
 # An arm runs its leader again once so many of its configurations have a score.
 MIN_CONFIGURATIONS = 4
@@ -101,10 +98,10 @@ def _expect_gain(mean: float, spread: float, best: float, count: int) -> float:
     """Return by how much the best of `count` normal draws exceeds `best` on average, draws that do not counting as 0."""
     if spread == 0:
         return max(mean - best, 0.0)
-    top = max(best, mean) + 6 * spread
-    points = np.linspace(best, top, NUM_STEPS)
-    exceeds = 1 - stats.norm.cdf(points, mean, spread) ** count
-    return float(np.trapezoid(exceeds, points))
+    distribution, width = NormalDist(mean, spread), max(best, mean) + 6 * spread - best
+    # The trapezoidal rule over what the best draw exceeds `best` by.
+    points = [1 - distribution.cdf(best + width * step / NUM_STEPS) ** count for step in range(NUM_STEPS + 1)]
+    return width / NUM_STEPS * (sum(points) - (points[0] + points[-1]) / 2)
 
 
 def describe_forecasts(forecasts: Mapping[str, Forecast | None]) -> list[str]:

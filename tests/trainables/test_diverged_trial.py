@@ -63,7 +63,9 @@ def make_worker(folder: Path, splits: tuple[str, ...], run: Any) -> TrialWorker:
 def restored_run(*history: EpochMetrics) -> Any:
     """Return a run that was restored from a checkpoint with these epochs, which it reports without training."""
     stopwatch = Stopwatch(CPU, enabled=False)
-    return SimpleNamespace(history=history, is_finished=False, stopwatch=stopwatch, device=CPU, num_parameters=1)
+    return SimpleNamespace(
+        history=history, is_finished=False, stopwatch=stopwatch, device=CPU, num_parameters=1, images_on=""
+    )
 
 
 @pytest.fixture

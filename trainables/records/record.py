@@ -13,6 +13,8 @@ from trainables.training.epoch_metrics import EpochMetrics
 
 RECORD = "record.json"
 RECORD_COPY = "record.copy.json"
+# Fields that came later: the text of an ordinary trial is that of earlier versions.
+LEFT_OUT_AT_DEFAULT = ("last_finite_epoch", "full_epochs", "weights_dropped", "repeats_trial_id", "images_on")
 
 
 class TrialState(StrEnum):
@@ -145,13 +147,9 @@ class TrialRecord(BaseModel):
     def to_json(self) -> str:
         """Return the text of record.json: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
-        if self.last_finite_epoch is None:
-            # Left out, as are the next, so that the text of an ordinary trial is that of earlier versions.
-            del body["last_finite_epoch"]
-        if self.full_epochs is None:
-            del body["full_epochs"]
-        if not self.weights_dropped:
-            del body["weights_dropped"]
+        for name in LEFT_OUT_AT_DEFAULT:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del body[name]
         return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod

@@ -72,7 +72,7 @@ def test_the_launch_warns_where_known_variances_cannot_decide() -> None:
 
 
 def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    splits = []
+    splits, closed = [], []
 
     class Run:
         """A trial whose predictions are drawn from its seed and arm."""
@@ -81,6 +81,9 @@ def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.Mon
 
         def __init__(self, config: object, data: SimpleNamespace, **_: object) -> None:
             self._config, self._data = config, data
+
+        def close(self) -> None:
+            closed.append(True)
 
         def predict(self, split: str) -> Predictions:
             splits.append(split)
@@ -98,3 +101,4 @@ def test_a_pilot_measures_variances_on_the_confirm_split(monkeypatch: pytest.Mon
     assert "pilot trial 6 of 6: inverse_frequency" in outcome.output
     assert "a pilot of 3 seeds, on the 140 images of the confirm split" in outcome.output
     assert splits == ["confirm"] * 6
+    assert len(closed) == 6
