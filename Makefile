@@ -114,7 +114,7 @@ validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
 # The level of rounds of interventions that change nothing, and the whole chain on ten planted worlds of each kind; writes
-# benchmarks/INTERVENTIONS.md. Under an hour on two cores. Finished worlds are stored in .venv/cache/worlds.
+# benchmarks/INTERVENTIONS.md. About an hour on two cores. Finished worlds are stored in .venv/cache/worlds.
 validate-interventions: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions
 
