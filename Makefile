@@ -98,7 +98,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 # The default search against stock Ray Tune and random search, replayed on recorded curves in two landscapes with 300 seeds; writes
-# benchmarks/SEARCH.md. Under 15 minutes on two cores.
+# benchmarks/SEARCH.md. About half an hour on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 

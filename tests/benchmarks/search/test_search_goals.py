@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.search import search_goals
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_measures import judge_wrong
@@ -80,7 +81,10 @@ def test_wrong_arms_are_judged_by_fishers_test() -> None:
     assert judge_wrong((1, 30), (3, 30)) == "open"
 
 
-def test_each_side_is_simulated_in_each_landscape(landscape: CurveSurrogate) -> None:
+def test_each_side_is_simulated_in_each_landscape(landscape: CurveSurrogate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a tenth of the budget, since a forest takes long to predict."""
+    monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
+    monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 8.0)
     found = simulate_sides({EXTRA_TREES: landscape}, load_curves().spec, 2)
     assert {call.side for call in found} == set(list_sides())
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
