@@ -98,7 +98,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 # The default search against stock Ray Tune and random search, replayed on recorded curves in two landscapes with 300 seeds; writes
-# benchmarks/SEARCH.md. About half an hour on two cores.
+# benchmarks/SEARCH.md. About half an hour on two cores, by the time of 40 seeds.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 
@@ -114,7 +114,7 @@ validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
 # The level of rounds of interventions that change nothing, and the whole chain on ten planted worlds of each kind; writes
-# benchmarks/INTERVENTIONS.md. About an hour on two cores. Finished worlds are stored in .venv/cache/worlds.
+# benchmarks/INTERVENTIONS.md. An hour or more on two cores, not timed as a whole. Finished worlds are stored in .venv/cache/worlds.
 validate-interventions: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions
 

@@ -12,7 +12,7 @@ from analysis.statistics.moderated_variances import moderate_variances
 MIN_ROWS = 4
 # r^2 of two differences from one control. It is 1/4 where all runs are equally noisy, and 0.4 with a control that is 1.3 times as
 # noisy as the others. With 0.4, rounds whose control has three times the noise, or one arm seven times, claim an effect about 1.5
-# times as often as their level allows; with 1/4 it was twice as often (benchmarks/INTERVENTIONS.md).
+# times as often as their level allows (benchmarks/INTERVENTIONS.md); with 1/4 it was about twice as often.
 SQUARED_CORRELATION = 0.4
 
 

@@ -1,6 +1,6 @@
 """Which trials ran every epoch, and how they rank: the one rule for the best trial."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from trainables.records.record import TrialRecord, TrialState
@@ -31,7 +31,8 @@ def best_trials(records: Sequence[TrialRecord], arm: str | None) -> tuple[TrialR
         arm: whose trials are ranked; None ranks those of all arms together.
     """
     full = [r for r in records if arm in (None, r.config.arm) and ran_every_epoch(r) and not r.repeats_trial_id]
-    return tuple(sorted(full, key=lambda r: (-mean_macro_f1(r, records), r.trial_id)))
+    repeated = _group_repeats(records)
+    return tuple(sorted(full, key=lambda r: (-_mean_score(r, repeated), r.trial_id)))
 
 
 def mean_macro_f1(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
@@ -41,8 +42,21 @@ def mean_macro_f1(record: TrialRecord, records: Sequence[TrialRecord]) -> float:
         record: the first trial of the configuration, which ran every epoch.
         records: of the same stage.
     """
-    repeated = [score_repeat(r) for r in records if r.repeats_trial_id == record.trial_id]
-    return fmean([record.last_macro_f1 or 0.0, *(score for score in repeated if score is not None)])
+    return _mean_score(record, _group_repeats(records))
+
+
+def _group_repeats(records: Sequence[TrialRecord]) -> dict[str, list[float]]:
+    """Return the scores of repeated runs by the first trial of their configuration, in one pass over many records."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        score = score_repeat(record) if record.repeats_trial_id else None
+        if score is not None:
+            found.setdefault(record.repeats_trial_id, []).append(score)
+    return found
+
+
+def _mean_score(record: TrialRecord, repeated: Mapping[str, Sequence[float]]) -> float:
+    return fmean([record.last_macro_f1 or 0.0, *repeated.get(record.trial_id, ())])
 
 
 def score_repeat(record: TrialRecord) -> float | None:

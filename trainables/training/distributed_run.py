@@ -86,9 +86,12 @@ class RankRun(TrainingRun):
 
     def _weigh_loss(self, loss: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return a loss whose mean over the processes is that of the batch, and the batch's total weight."""
-        own = compute_total_weight(targets, self._class_weights)
-        total = self._ranks.sum(own)
         is_even = self._are_weights_equal and self._batches.shape.batch_size % self._ranks.size == 0
+        if is_even and self._steps.num_accumulated == 1:
+            return loss, None
+        own = compute_total_weight(targets, self._class_weights)
+        # The very same number in all processes, whose weights would drift apart otherwise.
+        total = self._ranks.sum(own)
         return loss if is_even else loss * (self._ranks.size * own / total), total
 
     def _average_loss(self, loss_sum: Tensor) -> float:
