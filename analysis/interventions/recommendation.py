@@ -25,15 +25,16 @@ class Recommendation:
     reason: str = NOTHING_HELPED
 
 
-def recommend(effects: Sequence[InterventionEffect], margin: float) -> Recommendation:
+def recommend(effects: Sequence[InterventionEffect], margin: float, study: str) -> Recommendation:
     """Return the best of interventions that were tried one at a time.
 
     An intervention helps if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
-    than the margin. Among several it is the one with the best macro-F1, those that are BETTER there first.
+    than the margin. Among several it is the one with the best macro-F1, those that are BETTER there first. Where more seeds would
+    decide, the reason has the command, with `study` as the study that the interventions were tried on.
     """
     helpful = _find_helpful(effects, margin)
     if not helpful:
-        return Recommendation(reason=_explain_nothing(effects, margin))
+        return Recommendation(reason=_explain_nothing(effects, margin, study))
     best = max(helpful, key=_rank)
     where = "macro-F1" if best.macro_f1_verdict is Verdict.BETTER else "its target, without loss of macro-F1"
     name = best.stated.arm
@@ -45,6 +46,7 @@ def recommend_run(
     effects: Sequence[InterventionEffect],
     rows: Sequence[ComparisonRow],
     margin: float,
+    study: str,
     runs: Mapping[str, Sequence[str]],
 ) -> Recommendation:
     """Return the run of a factorial design that has the interventions that help, by their effects over all runs.
@@ -56,11 +58,12 @@ def recommend_run(
         effects: of each intervention, with and without the others.
         rows: of the A/B table, with the interactions.
         margin: as of `recommend`.
+        study: as of `recommend`.
         runs: interventions of each run, by its name.
     """
     ranked = sorted(_find_helpful(effects, margin), key=_rank, reverse=True)
     if not ranked:
-        return Recommendation(reason=_explain_nothing(effects, margin))
+        return Recommendation(reason=_explain_nothing(effects, margin, study))
     harmful = {
         frozenset(row.treatment.split(INTERACTION_SIGN))
         for row in rows
@@ -91,7 +94,7 @@ def recommend_run(
     )
 
 
-def _explain_nothing(effects: Sequence[InterventionEffect], margin: float) -> str:
+def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, study: str) -> str:
     """Return why nothing is recommended: nothing helped, or targets are BETTER whose macro-F1 more seeds would decide."""
     reached = [effect for effect in effects if _reaches_target(effect) and effect.macro_f1_verdict is Verdict.UNDECIDED]
     if not reached:
@@ -101,7 +104,7 @@ def _explain_nothing(effects: Sequence[InterventionEffect], margin: float) -> st
     return (
         f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
         f"{num_seeds} seeds a loss of more than {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
-        f"study intervene STUDY --again {words} --seeds {2 * num_seeds}."
+        f"study intervene {study} --again {words} --seeds {2 * num_seeds}."
     )
 
 

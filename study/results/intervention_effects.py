@@ -119,10 +119,11 @@ def measure_interventions(
         on_step(f"effects of {contrast.treatment}")
         row = by_name.get(contrast.treatment)
         effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, has_ring=has_ring))
+    parent = read.stated.parent
     best = (
-        recommend_run(effects, rows, plan.margin, make_factorial_runs(factors))
+        recommend_run(effects, rows, plan.margin, parent, make_factorial_runs(factors))
         if factors
-        else recommend(effects, plan.margin)
+        else recommend(effects, plan.margin, parent)
     )
     return InterventionFindings(
         stated=read.stated,

@@ -163,26 +163,26 @@ def test_the_best_macro_f1_is_recommended_and_a_target_counts_only_without_loss(
     on_target = make_effect("on_target", 0.03, Verdict.UNDECIDED, reached)
     losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
     open_one = make_effect("open", 0.03, Verdict.UNDECIDED, open_target)
-    assert recommend([losing, on_target, better, open_one], 0.005).arm == "better"
-    assert recommend([losing, on_target, open_one], 0.005).arm == "on_target"
-    nothing = recommend([losing, open_one], 0.005)
+    assert recommend([losing, on_target, better, open_one], 0.005, "studies/digits").arm == "better"
+    assert recommend([losing, on_target, open_one], 0.005, "studies/digits").arm == "on_target"
+    nothing = recommend([losing, open_one], 0.005, "studies/digits")
     assert nothing.arm == ""
     assert nothing.reason.startswith("Nothing helped")
     unmeasured = replace(better, macro_f1=None, macro_f1_verdict=None)
-    assert recommend([unmeasured], 0.005).arm == ""
+    assert recommend([unmeasured], 0.005, "studies/digits").arm == ""
 
 
 def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() -> None:
     reached = make_target_effect(-0.1)
     first, second = (make_effect(name, -0.001, Verdict.UNDECIDED, reached) for name in ("first", "second"))
     other = make_effect("other", 0.0, Verdict.UNDECIDED, make_target_effect(0.0, verdict=Verdict.UNDECIDED))
-    found = recommend([first, other, second], 0.005)
+    found = recommend([first, other, second], 0.005, "studies/digits")
     assert found.arm == ""
     assert found.reason.startswith("Nothing is recommended yet: first and second are BETTER on the target")
-    assert "study intervene STUDY --again --only first --only second --seeds 8" in found.reason
+    assert "study intervene studies/digits --again --only first --only second --seeds 8" in found.reason
     losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
-    assert recommend([losing, other], 0.005).reason.startswith("Nothing helped")
-    factorial = recommend_run([first, other], [], 0.005, make_factorial_runs(["first", "other"]))
+    assert recommend([losing, other], 0.005, "studies/digits").reason.startswith("Nothing helped")
+    factorial = recommend_run([first, other], [], 0.005, "studies/digits", make_factorial_runs(["first", "other"]))
     assert factorial.reason.startswith("Nothing is recommended yet: first is BETTER")
 
 
@@ -198,11 +198,11 @@ def test_a_factorial_design_recommends_the_run_of_all_that_help_together() -> No
         make_effect("c", -0.03, Verdict.WORSE, reached),
     ]
     runs = make_factorial_runs(["a", "b", "c"])
-    assert recommend_run(effects, [], 0.005, runs).arm == "run-ab"
-    found = recommend_run(effects, [make_interaction("a", "b", Verdict.WORSE)], 0.005, runs)
+    assert recommend_run(effects, [], 0.005, "studies/digits", runs).arm == "run-ab"
+    found = recommend_run(effects, [make_interaction("a", "b", Verdict.WORSE)], 0.005, "studies/digits", runs)
     assert (found.arm, found.interventions) == ("run-b", ("b",))
     assert "A is left out, since its interaction with b is WORSE" in found.reason
-    assert recommend_run(effects[2:], [], 0.005, runs).arm == ""
+    assert recommend_run(effects[2:], [], 0.005, "studies/digits", runs).arm == ""
 
 
 def test_a_fraction_without_the_best_run_recommends_the_next_one() -> None:
@@ -212,6 +212,6 @@ def test_a_fraction_without_the_best_run_recommends_the_next_one() -> None:
         make_effect(name, 0.05 - 0.01 * place, Verdict.BETTER, make_target_effect(-0.1))
         for place, name in enumerate(names)
     ]
-    found = recommend_run(effects[:3], [], 0.005, runs)
+    found = recommend_run(effects[:3], [], 0.005, "studies/digits", runs)
     assert set(found.interventions) == {"a", "b"}
     assert "No run of the design has c with them" in found.reason
