@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.pages import Table, describe_machine, today, write_page
-from benchmarks.performance.ratios import Ratio
+from benchmarks.ratios import Ratio
 from trainables.processes import keep_freed_memory
 
 RESULTS = {"cpu": Path(__file__).parents[1] / "RESULTS.md", "cuda": Path(__file__).parents[1] / "RESULTS-GPU.md"}

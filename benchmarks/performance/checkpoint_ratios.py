@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.performance.ratios import NOT_JUDGED, REPEATS, Ratio, synchronize
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.performance.training_ratios import load_data
+from benchmarks.ratios import NOT_JUDGED, REPEATS, Ratio, synchronize
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
 from trainables.records.store import Store

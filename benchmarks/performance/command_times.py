@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.performance.ratios import REPEATS, Ratio, measure_seconds
+from benchmarks.ratios import REPEATS, Ratio, measure_seconds
 
 GOAL_SECONDS = 1
 SPEC = """

@@ -12,7 +12,7 @@ import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 
-from benchmarks.performance.ratios import Ratio, compare_sides, measure_seconds
+from benchmarks.ratios import Ratio, compare_sides, measure_seconds
 from study.inputs.preparation import prepare
 from study.spec.reading import parse_spec
 from trainables.data.decoding.decoded_images import decode_files

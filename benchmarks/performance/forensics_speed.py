@@ -25,8 +25,8 @@ from analysis.heat_maps.grad_cam import compute_cams, find_cam_layers
 from analysis.heat_maps.validity_tests import CamModels, admit_cams
 from analysis.statistics.metrics import FloatArray, IntArray
 from benchmarks.pages import Table
-from benchmarks.performance.ratios import Ratio, compare_sides, measure_seconds, synchronize
 from benchmarks.performance.reference_recipe import make_config
+from benchmarks.ratios import Ratio, compare_sides, measure_seconds, synchronize
 from benchmarks.validation.planted_models import to_audit_images
 from trainables.data.augmentation.pipeline import prepare_batch
 from trainables.data.rings import make_ring

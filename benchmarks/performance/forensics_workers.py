@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from benchmarks.performance.ratios import Ratio, measure_seconds
+from benchmarks.ratios import Ratio, measure_seconds
 
 SPEC = """
 name = "audited"

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.performance.ratios import Ratio, compare_sides
 from benchmarks.performance.reference_recipe import make_config
+from benchmarks.ratios import Ratio, compare_sides
 from trainables.data.splits import Splits
 from trainables.training.loop import TrainingRun, TrialData
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.performance.ratios import synchronize
+from benchmarks.ratios import synchronize
 from search_spaces.config import TrialConfig, Value
 from trainables.training.loop import TrialData
 

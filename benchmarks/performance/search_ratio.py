@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.parallel import run_parallel
-from benchmarks.performance.ratios import NOT_JUDGED, Ratio
+from benchmarks.ratios import NOT_JUDGED, Ratio
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting, full_trial_seconds

@@ -23,8 +23,8 @@ from ray import tune
 
 from benchmarks.parallel import run_parallel
 from benchmarks.performance.many_trials import RecordedTrainable, list_curves, run_many_trials
-from benchmarks.performance.ratios import REPEATS, Ratio, measure_seconds
 from benchmarks.performance.reference_recipe import make_config
+from benchmarks.ratios import REPEATS, Ratio, measure_seconds
 from search_spaces.config import TrialConfig
 from study.cluster.connection import connect_cluster
 from study.inputs.preparation import prepare

@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from benchmarks.performance.ratios import NOT_JUDGED, REPEATS, Ratio, compare_sides, synchronize, take_turns
 from benchmarks.performance.reference_recipe import BATCH_SIZE, make_config, make_reference
+from benchmarks.ratios import NOT_JUDGED, REPEATS, Ratio, compare_sides, synchronize, take_turns
 from search_spaces.config import Value
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.sources import load_image_set

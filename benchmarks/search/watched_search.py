@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from benchmarks.performance.ratios import Ratio
+from benchmarks.ratios import Ratio
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_sides import Setting, full_trial_seconds, make_side, make_spec

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from benchmarks.performance import bench, training_ratios
-from benchmarks.performance.ratios import Ratio
+from benchmarks.ratios import Ratio
 from trainables.data.augmentation.presets import PRESET_KEYS
 
 ROOT = Path(__file__).parents[3]
@@ -92,7 +92,7 @@ from importlib import import_module
 from pathlib import Path
 import torch
 from benchmarks.performance import bench
-from benchmarks.performance.ratios import Ratio
+from benchmarks.ratios import Ratio
 from trainables.data.augmentation.presets import PRESET_KEYS
 for number in ("P2", "P3", "P4", "P5", "P10", "P13", "P14", "P15", "P17"):
     entry = bench.BENCHES[number]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.performance import checkpoint_ratios
-from benchmarks.performance.ratios import NOT_JUDGED
+from benchmarks.ratios import NOT_JUDGED
 from tests.trainables.training.test_loop import DATA
 
 
