@@ -132,6 +132,10 @@ class CurveSurrogate:
         """Cross-validated quality of each arm's fit."""
         return {name: surrogate.quality for name, surrogate in self._arms.items()}
 
+    def surrogate(self, arm: str) -> ArmSurrogate:
+        """Return the surrogate of one arm."""
+        return self._arms[arm]
+
     def mean_curve(self, hyperparameters: Hyperparameters) -> FloatArray:
         """Return the (E,) noise-free macro-F1 of a configuration, which names its level of the factor; NaN if it diverges."""
         surrogate = self._arms[str(hyperparameters[self.factor])]

@@ -32,6 +32,7 @@ from benchmarks.search.replay_measures import (
 )
 from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds
 from benchmarks.search.search_replay import EXTRA_TREES, RECORDED, default_setting
+from benchmarks.search.short_schedules import tabulate_correlations, tabulate_preferences
 from benchmarks.search.watched_search import (
     BUDGET_IN_FULL_TRIALS,
     EARLY_IN_FULL_TRIALS,
@@ -50,7 +51,8 @@ PART_BESIDE = 5
 PART_WITHOUT_GOAL = 3
 TOLERANCE_PP = 1.5
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
-COMPLETE, LEADERS, SATURATED = "complete rungs", "3 runs of leaders", "3 runs of leaders, until saturated"
+COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
+LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
 WITHOUT_GOAL = (LEADERS, SATURATED)
 # One side, the other, and the goal of the first one's device time over the second one's.
 COMPARED_TIMES = (
@@ -58,7 +60,10 @@ COMPARED_TIMES = (
     (OURS, PLAIN_STOCK, "<= 0.25"),
     (COMPLETE, RANDOM, "<= 0.6"),
     (COMPLETE, PLAIN_STOCK, "<= 0.25"),
+    (COMPLETE_RANDOM, RANDOM, "<= 0.6"),
+    (COMPLETE_RANDOM, PLAIN_STOCK, "<= 0.25"),
     (COMPLETE, OURS, NOT_JUDGED),
+    (COMPLETE_RANDOM, OURS, NOT_JUDGED),
     (LEADERS, OURS, NOT_JUDGED),
 )
 NUM_LEADER_RUNS = 3
@@ -84,6 +89,7 @@ def list_sides() -> dict[str, Setting]:
         PLAIN_STOCK: STOCK,
         STOCK_BY_ARM: STOCK_PER_ARM,
         COMPLETE: replace(ours, rungs="complete"),
+        COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
         LEADERS: leaders,
         SATURATED: replace(leaders, stop_when="saturated"),
     }
@@ -166,7 +172,7 @@ def tabulate_saturation(found: Mapping[Call, Watched], name: str) -> Table:
 def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
     """Return the goals of the choices after 40 full trials, judged by their intervals."""
     rows = []
-    for mine in (OURS, COMPLETE):
+    for mine in (OURS, COMPLETE, COMPLETE_RANDOM):
         for other in (PLAIN_STOCK, RANDOM):
             difference = compute_mean_interval(_regrets(found, name, mine) - _regrets(found, name, other))
             verdict = "met" if difference.high < 0 else "MISSED" if difference.low > 0 else "open"
@@ -199,6 +205,8 @@ def main(path: Path = PARQUET, seeds: Annotated[int, typer.Option(min=4)] = NUM_
     for name, landscape in landscapes.items():
         tables += [tabulate_times(found, name, landscape), tabulate_choices(found, name), tabulate_goals(found, name)]
         tables.append(tabulate_saturation(found, name))
+    tables.append(tabulate_correlations(recording))
+    tables.append(tabulate_preferences({name: landscapes[RECORDED].surrogate(name) for name in recording.arms}))
     tables += [
         tabulate_quality(landscape.qualities, f"Surrogate of {path.name}, {name}: 10-fold cross-validation")
         for name, landscape in landscapes.items()

@@ -28,6 +28,7 @@ PAIR = ["bar", "crescent"]
 NOISE_RATE = 0.3
 NUM_TRAINING, NUM_TEST = 1200, 2000
 SEEDS = 4
+SMALLEST = "timm:test_resnet"
 # Object cues of all worlds; the other cues are random.
 CUES = MappingProxyType({"shape": 1.0, "texture": 0.6, "colour": 0.0, "background": 0.0})
 NO_REASON = "no finding asks for it"
@@ -52,12 +53,12 @@ class LoopWorld:
 
     @property
     def recipe(self) -> tuple[str, float, int]:
-        """Backbone, the higher of two maximum learning rates, and epochs.
+        """Backbone, maximum learning rate, and epochs of the configuration that wins.
 
         The smallest network of timm learns these scenes in seconds. Where two classes share a texture it learns them too well for
         an effect that four seeds would show, and ResNet18 takes its place.
         """
-        return ("resnet18", 0.02, 5) if self.kind == "shared texture" else ("timm:test_resnet", 0.05, 10)
+        return ("resnet18", 0.02, 5) if self.kind == "shared texture" else (SMALLEST, 0.05, 10)
 
     def describe(self) -> dict[str, Any]:
         """Return the options of the planted scenes."""
@@ -149,7 +150,7 @@ def run_loop(world: LoopWorld, seed: int) -> LoopOutcome:
 
 
 def make_spec(world: LoopWorld, seed: int) -> Mapping[str, Any]:
-    """Return the spec of a study of two learning rates on the world's scenes."""
+    """Return the spec of a study on the world's scenes: the recipe, against one epoch of the smallest network, which loses."""
     seed += FIRST_WORLD
     backbone, max_lr, epochs = world.recipe
     base = {
@@ -174,7 +175,10 @@ def make_spec(world: LoopWorld, seed: int) -> Mapping[str, Any]:
         "model": {"weights": "none"},
         "train": {"image_size": 32, "batch_size": 32, "rotation_degrees": 0.0, "brightness_fraction": 0.0},
         "search": {"max_epochs": epochs},
-        "configurations": {"slow": base | {"max_lr": max_lr / 4}, "fast": base | {"max_lr": max_lr}},
+        "configurations": {
+            "short": base | {"backbone": SMALLEST, "max_lr": max_lr / 4, "max_epochs": 1},
+            "full": base | {"max_lr": max_lr},
+        },
         "confirm": {"top_k": 1, "looks": [SEEDS], "margin": 0.02},
         "analyze": {"num_panels": 0, "num_audit_images": 400},
         "resources": {"cpu": 1, "max_concurrent": 1},
