@@ -1,4 +1,4 @@
-"""The ratios P1 to P15 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
+"""The ratios P1 to P19 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
 
 Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written from all that were measured so far. With
 --device cuda P2 to P5, P11 and P15 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
@@ -48,7 +48,6 @@ BENCHES: dict[str, Bench] = {
     "P4": Bench("training_ratios", "measure_fixed_tensor"),
     "P5": Bench("training_ratios", "measure_precision"),
     "P6": Bench("study_ratios", "measure_starts", "ray"),
-    "P7": Bench("search_ratio", "measure_time_to_target", "ray"),
     "P8": Bench("study_ratios", "measure_many_trials", "ray"),
     "P9": Bench("study_ratios", "measure_memory", "ray"),
     "P10": Bench("bootstrap_ratio", "measure_bootstrap"),
@@ -123,6 +122,8 @@ def tabulate_kept(device: str) -> Table:
     for number in BENCHES:
         found = kept.get(number, {"rows": [[number, "—", "—", *NOT_MEASURED, ""]], "measured": ""})
         rows += [(*row, found["measured"]) for row in found["rows"]]
+    searches = ("P7", "device time until the choice of a search stays good enough / that of another search")
+    rows.append((*searches, "—", "—", "—", "in [SEARCH.md](SEARCH.md)", "", ""))
     rows.append(("P12", "packed trials per GPU / one after the other, at most 64 px", ">= 1.3", *NOT_MEASURED, "", ""))
     return Table("", COLUMNS, rows)
 

@@ -7,6 +7,7 @@ stays within 1.5 pp of the best, and by their choices after 40 full trials: regr
 schedules are simulated beside the default, for the same goals.
 """
 
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -43,30 +44,40 @@ from benchmarks.search.watched_search import (
     watch_search,
 )
 from search_spaces.arms import POOLED_ARM
+from study.spec.study_spec import StudySpec
 
 PAGE = Path(__file__).parents[1] / "SEARCH.md"
 NUM_SEEDS = 300
-# In the landscape of extra trees, which is beside the goals, a part of the seeds; so have sides without a goal.
-PART_BESIDE = 5
-PART_WITHOUT_GOAL = 3
+# In the landscape of extra trees, which is beside the goals, a part of the seeds; so have the sides beside the default.
+PART_BESIDE = 6
+PART_OF_SIDES = 4
 TOLERANCE_PP = 1.5
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
-WITHOUT_GOAL = (LEADERS, SATURATED)
-# One side, the other, and the goal of the first one's device time over the second one's.
+NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
+MOST_SEEDS = (OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
+# Sides that begin with nothing are simulated in the recorded landscape alone.
+RECORDED_ALONE = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
+# Sides whose choices after 40 full trials are not compared.
+TIMES_ALONE = (SATURATED, *RECORDED_ALONE)
+# One side, the other, the goal of the first one's device time over the second one's, and the tolerances.
 COMPARED_TIMES = (
-    (OURS, RANDOM, "<= 0.6"),
-    (OURS, PLAIN_STOCK, "<= 0.25"),
-    (COMPLETE, RANDOM, "<= 0.6"),
-    (COMPLETE, PLAIN_STOCK, "<= 0.25"),
-    (COMPLETE_RANDOM, RANDOM, "<= 0.6"),
-    (COMPLETE_RANDOM, PLAIN_STOCK, "<= 0.25"),
-    (COMPLETE, OURS, NOT_JUDGED),
-    (COMPLETE_RANDOM, OURS, NOT_JUDGED),
-    (LEADERS, OURS, NOT_JUDGED),
+    (OURS, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
+    (OURS, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
+    (COMPLETE, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
+    (COMPLETE, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
+    (COMPLETE, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
+    (COMPLETE_RANDOM, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
+    (LEADERS, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
+    (OURS, PLAIN_RANDOM, "<= 0.4", TOLERANCES_PP),
+    (NO_PORTFOLIO, PLAIN_RANDOM, NOT_JUDGED, TOLERANCES_PP),
+    (WRONG_PRIOR, NO_PORTFOLIO, "<= 1.5", TOLERANCES_PP),
 )
 NUM_LEADER_RUNS = 3
+RATES = ("max_lr", "backbone_lr_ratio")
+PRIOR_WIDTH = 2.0
+Prior = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +89,11 @@ class Call:
     seed: int
 
 
-def list_sides() -> dict[str, Setting]:
-    """Return the sides by name."""
+def list_sides(prior: Prior = ()) -> dict[str, Setting]:
+    """Return the sides by name; `prior` is that of the side with the worst one."""
     ours = default_setting()
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
-    leaders = replace(ours, leader_runs=NUM_LEADER_RUNS)
+    leaders, no_portfolio = replace(ours, leader_runs=NUM_LEADER_RUNS), replace(ours, has_portfolio=False)
     return {
         OURS: ours,
         RANDOM: plain,
@@ -92,57 +103,71 @@ def list_sides() -> dict[str, Setting]:
         COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
         LEADERS: leaders,
         SATURATED: replace(leaders, stop_when="saturated"),
+        NO_PORTFOLIO: no_portfolio,
+        PLAIN_RANDOM: replace(plain, has_portfolio=False),
+        WRONG_PRIOR: replace(no_portfolio, prior=prior),
     }
 
 
-def simulate_sides(landscapes: Mapping[str, CurveSurrogate], recorded: object, num_seeds: int) -> dict[Call, Watched]:
+def find_worst_prior(landscape: CurveSurrogate, recorded: StudySpec) -> Prior:
+    """Return priors of both learning rates where the landscape is worst: at the corner of their ranges with the lowest scores."""
+
+    def score(corner: tuple[float, float]) -> float:
+        rates = dict(zip(RATES, corner, strict=True))
+        return sum(float(landscape.mean_curve({**arm.space.middle(), **rates})[-1]) for arm in recorded.arms())
+
+    space = recorded.arms()[0].space
+    ends = [(float(low), float(high)) for low, high in (space.values_of(name) for name in RATES)]
+    worst = min(itertools.product(*ends), key=score)
+    return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, worst, strict=True))
+
+
+def simulate_sides(
+    landscapes: Mapping[str, CurveSurrogate], recorded: StudySpec, num_seeds: int
+) -> dict[Call, Watched]:
     """Return what each side does in each landscape, by seed.
 
     Of stock with one study per arm, the choice after 40 full trials is of interest alone, and that is its budget.
     """
-    sides = list_sides()
-    calls = [
-        Call(name, side, seed)
-        for name in landscapes
-        for side in sides
-        for seed in range(_count_seeds(name, side, num_seeds))
-    ]
-    budgets = {side: EARLY_IN_FULL_TRIALS if side == STOCK_BY_ARM else BUDGET_IN_FULL_TRIALS for side in sides}
-    options = [
-        (landscapes[call.landscape], recorded, sides[call.side], call.seed, budgets[call.side]) for call in calls
-    ]
+    calls, options = [], []
+    for name, landscape in landscapes.items():
+        for side, setting in list_sides(find_worst_prior(landscape, recorded)).items():
+            budget = EARLY_IN_FULL_TRIALS if side == STOCK_BY_ARM else BUDGET_IN_FULL_TRIALS
+            for seed in range(_count_seeds(name, side, num_seeds)):
+                calls.append(Call(name, side, seed))
+                options.append((landscape, recorded, setting, seed, budget))
     return dict(zip(calls, run_parallel(watch_search, options), strict=True))
 
 
 def _count_seeds(landscape: str, side: str, num_seeds: int) -> int:
-    part = (1 if landscape == RECORDED else PART_BESIDE) * (PART_WITHOUT_GOAL if side in WITHOUT_GOAL else 1)
+    if landscape != RECORDED and side in RECORDED_ALONE:
+        return 0
+    part = (1 if landscape == RECORDED else PART_BESIDE) * (1 if side in MOST_SEEDS else PART_OF_SIDES)
     return max(2, num_seeds // part)
 
 
 def tabulate_times(found: Mapping[Call, Watched], name: str, landscape: CurveSurrogate) -> Table:
-    """Return the ratios of the device times until the choices of two sides stay within the tolerance."""
-    budget, number = (
-        BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM],
-        TOLERANCES_PP.index(TOLERANCE_PP),
-    )
+    """Return the ratios of the device times until the choices of two sides stay within the tolerances, over common seeds."""
+    budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape)[POOLED_ARM]
     rows = []
-    for mine, other, goal in COMPARED_TIMES:
+    for mine, other, goal, tolerances in COMPARED_TIMES:
         runs = {side: _of(found, name, side) for side in (mine, other)}
         common = min(map(len, runs.values()))
-        pair = {side: np.array([one.seconds[number] for one in seen[:common]]) for side, seen in runs.items()}
-        ratio = compare_times(TOLERANCE_PP, pair, goal if name == RECORDED else NOT_JUDGED, budget)
-        low, high = ratio.interval or (np.nan, np.nan)
-        interval = f"[{low:.3f}, {high:.3f}]"
-        row = (f"{mine} / {other}", str(common), f"{ratio.median:.3f}", interval, ratio.goal, ratio.verdict, ratio.note)
-        rows.append(row)
-    title = f"Device time until the choice stays within {TOLERANCE_PP:g} pp of the best, {name}, {NUM_WORKERS} workers"
-    return Table(title, ["", "seeds", "ratio of medians", "95 % interval", "goal", "", ""], rows)
+        for tolerance in tolerances if common else ():
+            number = TOLERANCES_PP.index(tolerance)
+            pair = {side: np.array([one.seconds[number] for one in seen[:common]]) for side, seen in runs.items()}
+            ratio = compare_times(tolerance, pair, goal if name == RECORDED else NOT_JUDGED, budget)
+            low, high = ratio.interval or (np.nan, np.nan)
+            figures = (f"{ratio.median:.3f}", f"[{low:.3f}, {high:.3f}]", ratio.goal, ratio.verdict, ratio.note)
+            rows.append((f"{mine} / {other}", f"{tolerance:g}", str(common), *figures))
+    title = f"Device time until the choice stays within so many pp of the best, {name}, {NUM_WORKERS} workers"
+    return Table(title, ["", "pp", "seeds", "ratio of medians", "95 % interval", "goal", "", ""], rows)
 
 
 def tabulate_choices(found: Mapping[Call, Watched], name: str) -> Table:
     """Return regret and wrong arms of each side after 40 full trials."""
     rows = []
-    for side in (side for side in list_sides() if side != SATURATED):
+    for side in (side for side in list_sides() if side not in TIMES_ALONE):
         regrets, num_wrong = _regrets(found, name, side), sum(one.is_wrong for one in _of(found, name, side))
         wrong = binomtest(num_wrong, len(regrets)).proportion_ci(CONFIDENCE, method="exact")
         cells = [format_interval(compute_mean_interval(regrets)), f"{num_wrong} [{wrong.low:.2f}, {wrong.high:.2f}]"]

@@ -11,6 +11,7 @@ from benchmarks.search.search_goals import (
     OURS,
     PLAIN_STOCK,
     RANDOM,
+    RECORDED_ALONE,
     SATURATED,
     STOCK_BY_ARM,
     Call,
@@ -63,9 +64,9 @@ def test_tables_say_what_the_intervals_decide(landscape: CurveSurrogate) -> None
     regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_BY_ARM: 1.5}
     found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 12}, regret)
     verdicts = {row[0]: row[-1] for row in tabulate_goals(found, RECORDED).rows}
-    assert list(verdicts.values()) == ["met", "open", "met"]
+    assert list(verdicts.values())[:3] == ["met", "open", "met"]
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
-    assert times["default / stock"][2:6] == ("0.150", "[0.150, 0.150]", "<= 0.25", "met")
+    assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
     ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
     assert (seeds, spent, last) == ("40", "25 % (25 % to 25 %)", "0.80 [0.80, 0.80]")
     assert difference.startswith("0.3") or difference.startswith("0.2")
@@ -86,6 +87,6 @@ def test_each_side_is_simulated_in_each_landscape(landscape: CurveSurrogate, mon
     monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
     monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 8.0)
     found = simulate_sides({EXTRA_TREES: landscape}, load_curves().spec, 2)
-    assert {call.side for call in found} == set(list_sides())
+    assert {call.side for call in found} == set(list_sides()) - set(RECORDED_ALONE)
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
     assert all(list(one.seconds) == sorted(one.seconds) for one in found.values())

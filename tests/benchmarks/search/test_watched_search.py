@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from benchmarks.performance.search_ratio import find_worst_prior
 from benchmarks.ratios import Ratio
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
+from benchmarks.search.search_goals import find_worst_prior
 from benchmarks.search.watched_search import WatchedSide, compare_times, compute_ratio_interval
 from tests.study.simulated import make_spec
 
