@@ -39,15 +39,16 @@ def _write_marker(marker: str) -> str:
     return marker
 
 
-def place_payloads(folder: Path, root: str = "") -> Outcome:
+def place_payloads(folder: Path, root: str = "", only: str = "") -> Outcome:
     """R13: a pickle that leaves a mark, in six wrappings, in the place of every file that the product reads.
 
-    `root` is a whole study; without it one is made.
+    `root` is a whole study; without it one is made. With `only`, one file of the study.
     """
     store, marker = Store(root or make_whole_study(folder)), folder / "executed"
-    names = state_files(store)
+    names = [only] if only else state_files(store)
+    outside = {} if only else _outside_loads(folder)
     placed, lost = 0, []
-    for name, load in [*_study_loads(store, names), *_outside_loads(folder).items()]:
+    for name, load in [*_study_loads(store, names), *outside.items()]:
         for wrapping, data in wrap_payload(marker).items():
             placed += 1
             try:

@@ -25,6 +25,7 @@ from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import read_plan
 from study.confirmation.read_count import count_test_reads
+from study.confirmation.stated_interventions import read_stated
 from study.inputs.environment_changes import read_changes
 from study.open_study import load_study, read_passport
 from study.results.findings import load_findings
@@ -39,11 +40,11 @@ from trainables.records.trial_files import WEIGHTS, TrialFiles
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
-def damage_files(folder: Path, count: int, root: str = "") -> Outcome:
-    """R6: `count` truncations and flipped bits over every state file of the whole study at `root`, or of a new one."""
+def damage_files(folder: Path, count: int, root: str = "", only: str = "") -> Outcome:
+    """R6: `count` truncations and flipped bits over every state file, or `only` one, of the study at `root` or a new one."""
     root = root or make_whole_study(folder)
     store = Store(root)
-    names = state_files(store)
+    names = [only] if only else state_files(store)
     chooser = random.Random(6)
     kept = {name: store.read_bytes(name) for name in names}
     before = read_study(store)
@@ -101,6 +102,7 @@ def read_study(store: Store, damaged: str = "", *, is_forged: bool = False) -> d
         paths.PASSPORT: read_passport(store),
         paths.PLAN: read_plan(store),
         paths.FINDINGS: load_findings(study).to_json(),
+        paths.INTERVENTIONS: read_stated(store, study.spec),
         "test reads": count_test_reads(store),
         "changes": read_changes(store),
         "warm start": earlier_trials(store),
@@ -143,6 +145,9 @@ def _judge_damage(store: Store, name: str, before: dict[str, Any]) -> str:
         return "without effect"
     if any(v is True for k, v in now.items() if k.endswith("altered")):
         return "reported as an altered configuration"
+    stated = now[paths.INTERVENTIONS]
+    if stated is not None and stated.is_changed:
+        return "reported as changed interventions"
     return "reported as a changed plan" if now[paths.PLAN].is_changed else "unnoticed"
 
 

@@ -24,6 +24,8 @@ from study.spec.reading import parse_spec
 from study.state import paths
 from study.state.checksums import write_sealed_json
 from tests.analysis.interventions.test_registry import make_diagnosis
+from tests.faults.payloads import place_payloads
+from tests.faults.storage import damage_files
 from tests.study.command_line import Outcome as CommandOutcome
 from tests.study.command_line import run_cli
 from tests.study.interventions.intervened import CONFUSED, SPEC, FakeCluster, Killed, make_parent, store_predictions
@@ -74,6 +76,17 @@ def load_found(root: Path, number: int = 1) -> InterventionFindings:
     found = load_findings(load_round(root, number)).interventions
     assert found is not None
     return found
+
+
+def test_damage_of_what_was_stated_is_refused_or_reported_and_no_pickle_in_its_place_is_executed(
+    finished: Finished, tmp_path: Path
+) -> None:
+    root = str(finished.copy(tmp_path / "storage", with_round=True) / FIRST)
+    damaged = damage_files(tmp_path, 60, root, only=paths.INTERVENTIONS)
+    assert damaged.is_met, damaged
+    placed = place_payloads(tmp_path, root, only=paths.INTERVENTIONS)
+    assert placed.is_met, placed
+    assert placed.injected == 6
 
 
 def test_an_intervention_that_helps_its_target_is_better_and_recommended(finished: Finished) -> None:
