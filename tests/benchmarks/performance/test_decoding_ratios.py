@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.performance import decoding_ratios, ratios
+from benchmarks import ratios
+from benchmarks.performance import decoding_ratios
 from trainables.data.decoding import decode_set
 from trainables.data.decoding import decoded_images as decoding
 
