@@ -98,7 +98,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 # The default search against stock Ray Tune and random search, replayed on recorded curves in two landscapes with 300 seeds; writes
-# benchmarks/SEARCH.md. About half an hour on two cores, by the time of 40 seeds.
+# benchmarks/SEARCH.md. Not timed with 300 seeds yet; 40 took ten minutes beside other work.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 

@@ -89,7 +89,7 @@ class ArmSurrogate:
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Return the (m, E) noise-free macro-F1 of (m, d) features."""
-        return np.clip(_predict(self.regressor, features) + self.shift, 0.0, 1.0)
+        return np.clip(predict_curves(self.regressor, features) + self.shift, 0.0, 1.0)
 
     def draw_noise(self, curve: FloatArray, generator: np.random.Generator) -> FloatArray:
         """Return one (E,) residual curve, whole, so that the noise of its epochs stays correlated.
@@ -214,11 +214,11 @@ def predict_out_of_fold(features: FloatArray, curves: FloatArray, regressor: Reg
         raise UserInputError(f"a surrogate needs at least {NUM_FOLDS} finished trials per arm, but got {len(features)}")
     predicted = np.empty_like(curves)
     for train, test in KFold(NUM_FOLDS, shuffle=True, random_state=0).split(features):
-        predicted[test] = _predict(_fit(features[train], curves[train], regressor), features[test])
+        predicted[test] = predict_curves(_fit(features[train], curves[train], regressor), features[test])
     return predicted
 
 
-def _predict(regressor: Regressor, features: FloatArray) -> FloatArray:
+def predict_curves(regressor: Regressor, features: FloatArray) -> FloatArray:
     """Return (m, E) predictions, as `regressor.predict` does, but without the threads that it starts in every call."""
     if isinstance(regressor, ExtraTreesRegressor):
         rows = np.ascontiguousarray(features, dtype=np.float32)

@@ -1,0 +1,45 @@
+"""How short schedules rank configurations: counts and correlations of given scores, and the table of the recorded ones."""
+
+import numpy as np
+import pytest
+
+from benchmarks.search import short_schedules
+from benchmarks.search.curve_surrogate import RegressorKind, fit_arm, predict_curves
+from benchmarks.search.replay_curves import encode, load_curves
+from benchmarks.search.short_schedules import correlate, count_kept, tabulate_correlations
+
+
+def test_the_best_that_a_short_schedule_keeps_are_counted() -> None:
+    full = np.arange(30.0)
+    assert count_kept(full, full) == (3, 3)
+    assert count_kept(-full, full) == (0, 3)
+    one_lost = full.copy()
+    one_lost[29] = -1.0
+    assert count_kept(one_lost, full) == (2, 3)
+
+
+def test_scores_in_the_same_order_correlate_entirely_and_noise_widens_the_interval() -> None:
+    generator = np.random.default_rng(0)
+    full = generator.normal(size=60)
+    assert correlate(np.exp(full), full).low == pytest.approx(1.0)
+    noisy = correlate(full + generator.normal(size=60), full)
+    assert 0.3 < noisy.low < noisy.estimate < noisy.high < 0.95
+
+
+def test_complete_and_truncated_scores_belong_to_the_same_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_schedules, "NUM_RESAMPLES", 50)
+    rows = tabulate_correlations(load_curves()).rows
+    assert [row[:3] for row in rows] == [["resnet18", "1", "80"], ["resnet50", "1", "80"]]
+    assert all(float(row[3].split()[0]) > float(row[4].split()[0]) > 0.4 for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["gaussian_process", "extra_trees"])
+def test_predictions_without_threads_are_those_of_scikit_learn(kind: RegressorKind) -> None:
+    recording = load_curves()
+    arm = recording.spec.arms()[0]
+    for curves in (recording.arms[arm.name], recording.complete[1][arm.name]):
+        regressor = fit_arm(arm, curves, kind).regressor
+        features = np.array([encode(arm.space, one) for one in curves.hyperparameters])
+        for number in (1, len(features)):
+            expected = np.reshape(regressor.predict(features[:number]), (number, -1))
+            assert (predict_curves(regressor, features[:number]) == expected).all()
