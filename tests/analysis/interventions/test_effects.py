@@ -180,6 +180,8 @@ def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() ->
     assert found.arm == ""
     assert found.reason.startswith("Nothing is recommended yet: first and second are BETTER on the target")
     assert "study intervene studies/digits --again --only first --only second --seeds 8" in found.reason
+    spaced = recommend([first], 0.005, "my studies/digits")
+    assert "study intervene 'my studies/digits' --again --only first" in spaced.reason
     losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
     assert recommend([losing, other], 0.005, "studies/digits").reason.startswith("Nothing helped")
     factorial = recommend_run([first, other], [], 0.005, "studies/digits", make_factorial_runs(["first", "other"]))
