@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.findings.interval import Interval
 from analysis.images.probe import ProbeImages, compute_chance_macro_f1, fit_probe
+from trainables.data.image_array import ImageArray, read_images
 
 BINS = 8
 # Few features need little regularization.
@@ -29,7 +30,7 @@ class ColorProbe:
 
 
 def compute_class_colors(
-    images: NDArray[np.uint8], ids: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int
+    images: ImageArray, ids: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.float64]:
     """Return (K, 3) mean red, green and blue of each class in [0, 255]; NaN for a class without images.
 
@@ -46,22 +47,24 @@ def compute_class_colors(
     return found
 
 
-def compute_mean_colors(images: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def compute_mean_colors(images: ImageArray, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (M, 3) mean red, green and blue of images in [0, 255]."""
-    return np.array([images[i].reshape(-1, 3).mean(axis=0) for i in ids], dtype=np.float64).reshape(-1, 3)
+    return np.array(
+        [image.reshape(-1, 3).mean(axis=0) for image in read_images(images, ids)], dtype=np.float64
+    ).reshape(-1, 3)
 
 
-def compute_color_histograms(images: NDArray[np.uint8], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def compute_color_histograms(images: ImageArray, ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (M, 3 * BINS) shares of an image's pixels whose red, green or blue lies in each of `BINS` equal ranges."""
     found = np.empty((len(ids), 3 * BINS))
     offsets = BINS * np.arange(3)
-    for place, index in enumerate(ids):
-        bins = images[index].reshape(-1, 3) // (256 // BINS) + offsets
+    for place, image in enumerate(read_images(images, ids)):
+        bins = image.reshape(-1, 3) // (256 // BINS) + offsets
         found[place] = np.bincount(bins.ravel(), minlength=3 * BINS) * 3 / bins.size
     return found
 
 
-def probe_colors(images: NDArray[np.uint8], chosen: ProbeImages) -> tuple[ColorProbe, ...]:
+def probe_colors(images: ImageArray, chosen: ProbeImages) -> tuple[ColorProbe, ...]:
     """Return what the mean color and the histograms of the three colors predict, without any position or shape."""
     ids = chosen.sample_ids
     features = {

@@ -8,6 +8,7 @@ from imagehash import phash
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainables.data.image_array import ImageArray, read_images
 from trainables.data.image_audit import hash_images
 from trainables.data.splits import SPLIT_NAMES, Splits
 
@@ -50,9 +51,7 @@ class ImagePair:
         return self.labels[0] != self.labels[1]
 
 
-def find_exact_duplicates(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], splits: Splits
-) -> tuple[ImagePair, ...]:
+def find_exact_duplicates(images: ImageArray, labels: NDArray[np.int64], splits: Splits) -> tuple[ImagePair, ...]:
     """Return each image of the splits whose pixels equal those of an earlier one, with the first of them.
 
     A copy is paired with the first image of its kind in another split as well, if there is one.
@@ -78,7 +77,7 @@ def find_exact_duplicates(
     return sort_pairs(pairs)
 
 
-def find_near_duplicates(images: NDArray[np.uint8], labels: NDArray[np.int64], splits: Splits) -> tuple[ImagePair, ...]:
+def find_near_duplicates(images: ImageArray, labels: NDArray[np.int64], splits: Splits) -> tuple[ImagePair, ...]:
     """Return the pairs of images of the splits that are nearly equal, as after compression, resizing or a change of brightness.
 
     The perceptual hashes (ImageHash's phash, 64 bits) differ in at most `MAX_DISTANCE` bits, and gray thumbnails correlate by at
@@ -140,14 +139,12 @@ def _make_pair(
     )
 
 
-def _describe_images(
-    images: NDArray[np.uint8], used: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+def _describe_images(images: ImageArray, used: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Return (M,) hashes, and (M, P) gray thumbnails whose products are correlations; those of blank images are zero."""
     hashes = np.empty(len(used), dtype=np.uint64)
     thumbnails = np.empty((len(used), THUMBNAIL_SIDE**2), dtype=np.float32)
-    for place, index in enumerate(used):
-        gray = Image.fromarray(images[index]).convert("L")
+    for place, image in enumerate(read_images(images, used)):
+        gray = Image.fromarray(image).convert("L")
         hashes[place] = int(str(phash(gray)), 16)
         thumbnails[place] = np.asarray(gray.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)).ravel()
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)

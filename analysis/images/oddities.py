@@ -1,12 +1,14 @@
 """Images that stand out: blurred, dark, bright, or of an odd size or shape. They are worth a look; nothing is decided."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.data.image_array import ImageArray, read_images
 
 # Modified z-score beyond which a value stands out (Iglewicz and Hoaglin 1993, How to Detect and Handle Outliers, section 3.3).
 THRESHOLD = 3.5
@@ -34,16 +36,18 @@ class Oddities:
     median: float
 
 
-def compute_sharpness(images: NDArray[np.uint8], used: NDArray[np.int64]) -> NDArray[np.float64]:
+def compute_sharpness(images: ImageArray, used: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (M,) variances of the Laplacian of the used images' gray levels; low values are blurred or empty images."""
-    return np.array(
-        [cv2.Laplacian(cv2.cvtColor(images[i], cv2.COLOR_RGB2GRAY), cv2.CV_64F).var() for i in used], dtype=np.float64
-    )
+    return np.array([cv2.Laplacian(gray, cv2.CV_64F).var() for gray in _read_gray(images, used)], dtype=np.float64)
 
 
-def compute_brightness(images: NDArray[np.uint8], used: NDArray[np.int64]) -> NDArray[np.float64]:
+def compute_brightness(images: ImageArray, used: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (M,) mean gray levels of the used images, in [0, 255]."""
-    return np.array([cv2.cvtColor(images[i], cv2.COLOR_RGB2GRAY).mean() for i in used], dtype=np.float64)
+    return np.array([gray.mean() for gray in _read_gray(images, used)], dtype=np.float64)
+
+
+def _read_gray(images: ImageArray, used: NDArray[np.int64]) -> Iterator[cv2.typing.MatLike]:
+    return (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in read_images(images, used))
 
 
 def compute_robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,9 +61,7 @@ def compute_robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(deviations / spread) if spread > 0 else np.zeros_like(values)
 
 
-def find_oddities(
-    images: NDArray[np.uint8], used: NDArray[np.int64], sizes: NDArray[np.int32] | None
-) -> tuple[Oddities, ...]:
+def find_oddities(images: ImageArray, used: NDArray[np.int64], sizes: NDArray[np.int32] | None) -> tuple[Oddities, ...]:
     """Return the images that stand out by sharpness, brightness, size and shape.
 
     Sharpness, size and shape are compared on a logarithmic scale.

@@ -49,7 +49,7 @@ def measure_limits(device: torch.device) -> list[Ratio]:
     config = make_config("resnet18", IMAGE_SIZE)
     model = place_model(build_model(config, 10), config, device).eval()
     scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
-    images, labels = scenes.images, scenes.labels
+    images, labels = np.asarray(scenes.images), scenes.labels
     ring = make_ring(IMAGE_SIZE, IMAGE_SIZE, 4 / 32)
     donors = np.roll(images, 1, axis=0)
     fixed = _prepare(images[:BATCH_SIZE]).to(device)

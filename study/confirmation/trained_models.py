@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import nn
 
+from trainables.data.image_array import ImageArray
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
@@ -17,7 +18,7 @@ from trainables.training.trainable import GuardedTrainable, is_own_loop
 from trainables.training.trainable_run import unpack_state
 
 # Maps (N, H, W, 3) uint8 images and (n,) indices of some of them to (n, K) float32 logits.
-Classifier = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+Classifier = Callable[[ImageArray, NDArray[np.int64]], NDArray[np.float32]]
 
 
 def load_model(files: TrialFiles, record: TrialRecord, num_classes: int) -> nn.Module:
@@ -57,7 +58,7 @@ def load_classifier(
         return lambda images, indices: loop.predict(images[indices])
     model = place_model(load_model(files, record, num_classes), config, device).eval()
 
-    def classify(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def classify(images: ImageArray, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         return compute_logits(model, place_images(images, device), indices, config, device, batch_size)
 
     return classify

@@ -19,6 +19,7 @@ from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
+from trainables.data.image_array import LazyImages
 from trainables.data.image_audit import check_image_set, drop_leaks
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet, SkippedFile
@@ -171,7 +172,13 @@ def load_images(spec: StudySpec, memory_budget: ImageMemoryBudget | None = None)
     }
     options |= {name: values[name] for name in decoding}
     memory_budget = memory_budget or spec.resources.image_memory_budget
-    return load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
+    found = load_image_set(spec.data.source, spec.data.path, seed=spec.seed, memory_budget=memory_budget, **options)
+    if memory_budget.streams and not isinstance(found.images, LazyImages):
+        raise UserInputError(
+            f'resources.images = "streamed" needs a source that decodes files, but the images of {spec.data.source!r} are in '
+            'memory; set resources.images = "stored"'
+        )
+    return found
 
 
 def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, Value]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,7 +266,10 @@ def find_causes(
         are_own_errors=len(evidence.runs) == 1,
     )
     test_images = AuditImages(
-        images=image_set.images, labels=image_set.labels, class_names=image_set.class_names, masks=image_set.masks
+        images=cast("NDArray[np.uint8]", image_set.images),  # Read by index alone.
+        labels=image_set.labels,
+        class_names=image_set.class_names,
+        masks=image_set.masks,
     )
     return find_root_causes(models, test_images, confusions, seed=seed)
 

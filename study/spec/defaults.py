@@ -102,6 +102,8 @@ _VERSION_1: dict[str, Any] = {
     "resources.checkpoint_seconds": 0.0,
     "resources.max_failed_fraction": 0.5,
     "resources.profile": False,
+    "resources.images": "stored",
+    "resources.stream_workers": 0,
     "resources.image_folder": "",
 }
 

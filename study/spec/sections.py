@@ -342,7 +342,9 @@ class ResourcesSpec(Section):
     grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of
     a folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's
     memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder
-    also keeps decoded images for the next start; it may be deleted at any time.
+    also keeps decoded images for the next start; it may be deleted at any time. With `images = "streamed"` pixels are kept
+    nowhere: `stream_workers` processes per trial (0 for as many as it has CPU threads) decode the images in each epoch, with the
+    same results. The study's start decodes all of them once, to check them.
     """
 
     cpu: PerArm = 1.0
@@ -355,6 +357,8 @@ class ResourcesSpec(Section):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
     max_failed_fraction: Share = 0.5
     profile: bool = False
+    images: Literal["stored", "streamed"] = "stored"
+    stream_workers: Annotated[int, Field(ge=0)] = 0
     image_memory_gb: Annotated[float, Field(gt=0)] | None = None
     image_folder: str = ""
 
@@ -364,7 +368,12 @@ class ResourcesSpec(Section):
         share = DEFAULT_SHARE * physical_memory()
         memory = share if self.image_memory_gb is None else 1e9 * self.image_memory_gb
         folder = Path(self.image_folder).expanduser().absolute() if self.image_folder else default_folder()
-        return ImageMemoryBudget(memory_bytes=int(memory), folder=folder)
+        return ImageMemoryBudget(
+            memory_bytes=int(memory),
+            folder=folder,
+            streams=self.images == "streamed",
+            stream_workers=self.stream_workers,
+        )
 
     def of_arm(self, kind: Literal["cpu", "gpu"], arm: str) -> float:
         """Return the number of devices of one kind that a trial of `arm` holds; raise UserInputError if the arm has no value."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.data.image_array import ImageArray
 from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.pixel_files import measure_facts
 from trainables.data.problems import Problem, make_error
@@ -195,7 +196,7 @@ def _describe_batch(
     return None
 
 
-def hash_images(images: NDArray[np.uint8], used: NDArray[np.int64]) -> dict[int, bytes]:
+def hash_images(images: ImageArray, used: NDArray[np.int64]) -> dict[int, bytes]:
     """Return the digest of each used image's bytes, by sample id.
 
     Args:

@@ -46,10 +46,15 @@ class ImageMemoryBudget:
         memory_bytes: Images of at most this size are held in memory, or read through the page cache from the file in which they
             are kept. Larger ones are mapped on every node.
         folder: Folder on a disk of this machine, not on a file system in memory.
+        streams: Whether images are decoded whenever they are read, so that their pixels are kept nowhere; the folder then keeps
+            what is known of each image, and copies of encoded images that cannot be read one by one.
+        stream_workers: Processes that decode for a trial then; 0 for as many as the trial has CPU threads.
     """
 
     memory_bytes: int
     folder: Path
+    streams: bool = False
+    stream_workers: int = 0
 
     def make_folder(self) -> bool:
         """Make the folder; return whether files can be written to it, after a warning on stderr if they cannot."""
@@ -104,8 +109,9 @@ class ImageMemoryBudget:
             raise UserInputError(
                 f"{num_images} images of {width}x{height} px take {size / 1e9:.1f} GB, more than the "
                 f"{self.memory_bytes / 1e9:.1f} GB that images may take in memory, and {self.folder} cannot hold them "
-                f"({error.strerror}); set resources.image_folder to a folder with space, raise resources.image_memory_gb, or "
-                "lower data.num_images or the image size (data.options.native_size)"
+                f"({error.strerror}); set resources.image_folder to a folder with space, raise resources.image_memory_gb, "
+                'set resources.images = "streamed" to keep no pixels, or lower data.num_images or the image size '
+                "(data.options.native_size)"
             ) from None
         return np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
 

@@ -1,4 +1,4 @@
-"""`ImageSet`: labeled images as one uint8 array, which all trials of a node read in place."""
+"""`ImageSet`: labeled images, usually as one uint8 array, which all trials of a node read in place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.data.image_array import ImageArray, LazyImages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class ImageSet:
     """Labeled images. The sample id of an image is its index.
 
     Attributes:
-        images: (N, H, W, 3) uint8, RGB, channels last.
+        images: (N, H, W, 3) uint8, RGB, channels last; an array, or images that are decoded when they are read.
         labels: (N,) int64 in [0, K).
         class_names: K names, indexed by the labels.
         source: Name of the source ("cifar10", "planted", ...), for records and reports. `load_image_set` sets that of a source
@@ -66,7 +67,7 @@ class ImageSet:
             distinct.
     """
 
-    images: NDArray[np.uint8]
+    images: ImageArray
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     source: str = ""
@@ -99,7 +100,12 @@ class ImageSet:
 def _list_problems(image_set: ImageSet) -> list[str]:
     """Return a message for each attribute that is not as `ImageSet` describes it."""
     images: Any = image_set.images
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if (
+        not isinstance(images, np.ndarray | LazyImages)
+        or images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[3] != 3
+    ):
         return [f"images must be (N, H, W, 3) uint8, but are {_describe(images)}"]
     n = len(images)
     names: Any = image_set.class_names

@@ -19,9 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.all_cores import map_on_all_cores
+from trainables.data.image_array import ImageArray, LazyImages, read_images
 
 DIGEST_BYTES = 16
-# The files of pixels may take this share of their disk; beyond it, those that were not used for the longest time are deleted.
+FACTS = "facts"
+# Of copies of encoded images, which `trainables.data.decoding.encoded_files` makes.
+COPY_SUFFIX = ".encoded"
+# Files of pixels and copies of encoded images may take this share of their disk; beyond it, those that were not used for the
+# longest time are deleted.
 MAX_DISK_SHARE = 0.2
 MIN_AGE_SECONDS = 24 * 3600.0
 
@@ -53,12 +58,12 @@ class ImageFacts:
         return cls(values[:n], values[n:], digests)
 
 
-def measure_facts(images: NDArray[np.uint8]) -> ImageFacts:
+def measure_facts(images: ImageArray) -> ImageFacts:
     """Return the facts of (N, H, W, 3) uint8 images, from beside their file where they are kept; computed on all cores."""
-    return ImageFacts.from_bytes(recall(images, "facts", lambda: _compute_facts(images).to_bytes()))
+    return ImageFacts.from_bytes(recall(images, FACTS, lambda: _compute_facts(images).to_bytes()))
 
 
-def _compute_facts(images: NDArray[np.uint8]) -> ImageFacts:
+def _compute_facts(images: ImageArray) -> ImageFacts:
     lowest, highest = np.empty(len(images), np.uint8), np.empty(len(images), np.uint8)
 
     def measure(position: int, image: NDArray[np.uint8]) -> bytes:
@@ -66,7 +71,7 @@ def _compute_facts(images: NDArray[np.uint8]) -> ImageFacts:
         lowest[position], highest[position] = image.min(), image.max()
         return hash_bytes(image.data)
 
-    digests = tuple(map_on_all_cores(measure, images, len(images), "hashing images"))
+    digests = tuple(map_on_all_cores(measure, read_images(images, range(len(images))), len(images), "hashing images"))
     return ImageFacts(lowest, highest, digests)
 
 
@@ -90,10 +95,21 @@ def keep_pixels(partial: Path, shape: tuple[int, ...], facts: ImageFacts) -> Pat
     """
     path = partial.with_name(name_pixels(shape, facts))
     partial.replace(path)
-    _keep_beside(path, "facts", facts.to_bytes())
+    keep_facts(path, facts)
     _note_state(path)
-    _delete_unused(path)
+    delete_unused(path)
     return path
+
+
+def keep_facts(path: Path, facts: ImageFacts) -> None:
+    """Keep the facts of a file of pixels, which need not exist, beside it."""
+    _keep_beside(path, FACTS, facts.to_bytes())
+
+
+def read_facts(path: Path) -> ImageFacts | None:
+    """Return the facts that are kept beside a file of pixels, which need not exist; None if there are none."""
+    kept = read_checked(_beside(path, FACTS))
+    return None if kept is None else ImageFacts.from_bytes(kept)
 
 
 class PixelWriter:
@@ -146,13 +162,13 @@ def open_pixels(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
             _note_state(path)
         else:
             with suppress(OSError):  # The folder may be read-only.
-                os.utime(_beside(path, "state"))  # For `_delete_unused`.
+                os.utime(_beside(path, "state"))  # For `delete_unused`.
     except OSError:
         return None
     return images
 
 
-def recall(images: NDArray[np.uint8], name: str, compute: Callable[[], bytes]) -> bytes:
+def recall(images: ImageArray, name: str, compute: Callable[[], bytes]) -> bytes:
     """Return `compute()`, which depends on `images` and `name` alone; it is kept beside the file whose pixels `images` are.
 
     Args:
@@ -170,8 +186,13 @@ def recall(images: NDArray[np.uint8], name: str, compute: Callable[[], bytes]) -
     return value
 
 
-def find_pixel_file(images: NDArray[np.uint8]) -> Path | None:
-    """Return the file of pixels of which `images` are the whole and unchangeable content; None if there is none."""
+def find_pixel_file(images: ImageArray) -> Path | None:
+    """Return the file of pixels of which `images` are the whole and unchangeable content; None if there is none.
+
+    That of lazy images does not exist, but facts are kept beside it all the same.
+    """
+    if isinstance(images, LazyImages):
+        return images.pixel_file
     mapped = images if isinstance(images, np.memmap) else images.base
     if not isinstance(mapped, np.memmap) or images.flags.writeable or mapped.shape != images.shape:
         return None
@@ -223,8 +244,8 @@ def _note_state(path: Path) -> None:
     _keep_beside(path, "state", _read_state(path))
 
 
-def _delete_unused(new: Path) -> None:
-    """Delete the files of pixels that were not used for the longest time, but none of the last day, if all take too much space.
+def delete_unused(new: Path) -> None:
+    """Delete the large files that were not used for the longest time, but none of the last day, if all take too much space.
 
     Processes that have mapped a deleted file keep its pixels; others decode it again.
     """
@@ -233,7 +254,7 @@ def _delete_unused(new: Path) -> None:
             path.unlink(missing_ok=True)
     limit = MAX_DISK_SHARE * shutil.disk_usage(new.parent).total
     total = 0
-    for path, used in sorted(_list_pixels(new.parent), key=lambda entry: -entry[1]):
+    for path, used in sorted(_list_large(new.parent), key=lambda entry: -entry[1]):
         total += path.stat().st_size
         if total > limit and path != new and time.time() - used > MIN_AGE_SECONDS:
             for file in new.parent.glob(f"{path.stem}.*"):
@@ -241,8 +262,8 @@ def _delete_unused(new: Path) -> None:
                     file.unlink(missing_ok=True)
 
 
-def _list_pixels(folder: Path) -> Iterator[tuple[Path, float]]:
-    """Yield each file of pixels and when it was used."""
-    for path in folder.glob("*.rgb"):
+def _list_large(folder: Path) -> Iterator[tuple[Path, float]]:
+    """Yield each file of pixels and each copy of encoded images, and when it was used."""
+    for path in (*folder.glob("*.rgb"), *folder.glob(f"*{COPY_SUFFIX}")):
         state = _beside(path, "state")
         yield path, (state if state.exists() else path).stat().st_mtime

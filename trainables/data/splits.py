@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.data.image_array import CHUNK_IMAGES
 from trainables.data.images import ImageSet
 from trainables.data.pixel_files import recall
 from trainables.data.problems import Problem, make_error
@@ -59,7 +60,8 @@ def compute_data_fingerprint(image_set: ImageSet) -> str:
 
     def compute() -> bytes:
         digest = hashlib.sha256(header)
-        digest.update(np.ascontiguousarray(image_set.images).data)
+        for first in range(0, len(image_set), CHUNK_IMAGES):
+            digest.update(np.ascontiguousarray(image_set.images[first : first + CHUNK_IMAGES]).data)
         digest.update(rest)
         return digest.hexdigest()[:16].encode()
 

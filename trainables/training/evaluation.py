@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.models.inputs import prepare_inputs
-from trainables.training.placed_images import gather_images
+from trainables.training.placed_images import PlacedImages, read_batches
 from trainables.training.predictions import Predictions
 
 # Precision -> type of autocast; None for no autocast.
@@ -21,7 +21,7 @@ PRECISIONS: Mapping[str, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": 
 
 def predict(
     model: nn.Module,
-    images: Tensor,
+    images: PlacedImages,
     indices: NDArray[np.int64],
     labels: NDArray[np.int64],
     split: str,
@@ -33,7 +33,7 @@ def predict(
 
     Args:
         model: Model on `device`.
-        images: (N, H, W, 3) uint8, the whole image set, on `device` or on the CPU.
+        images: (N, H, W, 3) uint8, the whole image set, on `device`, on the CPU or streamed.
         indices: (M,) int64, indices of the split into `images`.
         labels: (N,) int64, labels of the whole image set.
         split: Name of the split.
@@ -50,7 +50,7 @@ def predict(
 
 def compute_logits(
     model: nn.Module,
-    images: Tensor,
+    images: PlacedImages,
     indices: NDArray[np.int64],
     config: TrialConfig,
     device: torch.device,
@@ -63,8 +63,8 @@ def compute_logits(
     batches: list[Tensor] = []
     try:
         with torch.inference_mode(), deterministic_kernels(config, device), autocast(config, device):
-            for chosen in torch.split(order, batch_size):
-                inputs = prepare_inputs(gather_images(images, chosen, device), config)
+            for pixels in read_batches(images, torch.split(order, batch_size), device):
+                inputs = prepare_inputs(pixels, config)
                 batches.append(model(inputs).float())
             logits = torch.cat(batches).cpu().numpy()
     finally:

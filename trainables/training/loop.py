@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.augmentation.pipeline import augment_batch
+from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget, MappedImages
 from trainables.data.splits import SPLIT_NAMES, Splits
 from trainables.devices import peak_memory_bytes
@@ -38,7 +40,7 @@ from trainables.training.evaluation import (
 )
 from trainables.training.left_out import choose_training_images
 from trainables.training.module_noise import seeded_modules
-from trainables.training.placed_images import Place, describe_place, gather_images, place_images
+from trainables.training.placed_images import Place, describe_place, place_images, read_batches
 from trainables.training.predictions import Predictions
 from trainables.training.steps import OptimizerSteps, check_recipe
 from trainables.training.stopwatch import Stopwatch
@@ -49,16 +51,17 @@ class TrialData:
     """The images and splits of a study's trials. Pickles memory-mapped images as the name of their file.
 
     Attributes:
-        images: (N, H, W, 3) uint8; may be read-only or memory-mapped. They are not copied on the CPU.
+        images: (N, H, W, 3) uint8; may be read-only, memory-mapped or streamed. They are not copied on the CPU.
         labels: (N,) int64 in [0, K).
         splits: Indices of the four splits.
         class_names: K names.
         class_groups: Named groups of class names.
         groups: (N,) int64, number of the group of each image; None where images are independent.
-        reload: Loads the images from their source within a memory budget; called on a node without the mapped file.
+        reload: Loads the images from their source within a memory budget; called on a node without the mapped file or the
+            encoded images.
     """
 
-    images: NDArray[np.uint8]
+    images: ImageArray
     labels: NDArray[np.int64]
     splits: Splits
     class_names: tuple[str, ...]
@@ -70,6 +73,8 @@ class TrialData:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         if isinstance(self.images, np.memmap):
             values["images"] = MappedImages(Path(str(self.images.filename)), self.images.shape, self.reload)
+        elif isinstance(self.images, StreamedImages):
+            values["images"] = replace(self.images, reload=self.reload, _workers=None)
         return _unpack_data, (values,)
 
 
@@ -150,7 +155,7 @@ class TrainingRun:
 
     @property
     def images_on(self) -> str:
-        """Where the images are: "device" or "host"; "" on the CPU."""
+        """Where the images are: "device", "host" or "streamed"; "" in the memory of a CPU."""
         return describe_place(self._images, self.device)
 
     @property
@@ -240,7 +245,7 @@ class TrainingRun:
         chosen = self._batches.of_epoch(1)[0]
         generator = torch_generator(self.config.seed, "augmentation", 1, device=self.device)
         inputs, _ = augment_batch(
-            gather_images(self._images, chosen, self.device),
+            next(read_batches(self._images, (chosen,), self.device)),
             self._labels[chosen].to(self.device),
             generator=generator,
             settings=self._settings,
@@ -302,7 +307,9 @@ class TrainingRun:
         noise_seed = self.config.seed if self._noise_seed is None else self._noise_seed
         noise = seeded_modules(noise_seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:
-            for number, chosen in enumerate(self._batches.of_epoch(epoch)[num_before:], start=num_before):
+            batches = [self._take_part(batch) for batch in self._batches.of_epoch(epoch)[num_before:]]
+            pixels = read_batches(self._images, batches, self.device)
+            for number, chosen in enumerate(batches, start=num_before):
                 if number > num_before and number % per_step == 0 and should_stop():
                     self._partial = PartialEpoch(
                         num_batches=number,
@@ -312,7 +319,7 @@ class TrainingRun:
                         seconds=seconds_before + time.perf_counter() - started,
                     )
                     raise EpochInterrupted
-                loss_sum += self._compute_loss(chosen, generator)
+                loss_sum += self._compute_loss(chosen, pixels, generator)
                 if (number + 1) % per_step == 0:
                     head_lr, backbone_lr = self._steps.head_and_backbone_lr
                     with self.stopwatch.part("optimizer"):
@@ -321,11 +328,10 @@ class TrainingRun:
         self._partial = None
         return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
 
-    def _compute_loss(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """Run forward and backward pass of one batch; return its loss, detached, on the device."""
-        chosen = self._take_part(chosen)
+    def _compute_loss(self, chosen: Tensor, pixels: Iterator[Tensor], generator: torch.Generator) -> Tensor:
+        """Run forward and backward pass of one batch, whose images come next; return its loss, detached, on the device."""
         with self.stopwatch.part("data"):
-            images = gather_images(self._images, chosen, self.device)
+            images = next(pixels)
             labels = self._labels[chosen].to(self.device, non_blocking=True)
         with self.stopwatch.part("augment"):
             inputs, targets = augment_batch(

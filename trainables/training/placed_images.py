@@ -1,30 +1,38 @@
-"""Where a trial's images are while it trains: in the memory of its device, or in that of the host."""
+"""Where a trial's images are while it trains: in the memory of its device, in that of the host, or in encoded files."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray, LazyImages
 
 # Images are copied to a device if they take this share of its free memory at most: the rest is for the model.
 SHARE_OF_FREE = 0.25
-DEVICE, HOST = "device", "host"
+DEVICE, HOST, STREAMED = "device", "host", "streamed"
 
-Place = Callable[[NDArray[np.uint8], torch.device], Tensor]
+PlacedImages: TypeAlias = Tensor | StreamedImages
+Place: TypeAlias = Callable[[ImageArray, torch.device], PlacedImages]
 
 
-def place_images(images: NDArray[np.uint8], device: torch.device, num_gpus: float = 1.0) -> Tensor:
+def place_images(images: ImageArray, device: torch.device, num_gpus: float = 1.0) -> PlacedImages:
     """Return (N, H, W, 3) uint8 images as a tensor that shares their memory, or as a copy on a CUDA device.
 
-    The images are copied to a CUDA device if they fit into a quarter of its free memory; otherwise each batch is copied.
+    Streamed images are returned as they are. Others are copied to a CUDA device if they fit into a quarter of its free memory;
+    otherwise each batch is copied.
 
     Args:
         images: On the host.
         device: That computes.
         num_gpus: Share of the device that this process may use, below 1 for trials that share a GPU.
     """
+    if isinstance(images, StreamedImages):
+        return images
+    if isinstance(images, LazyImages):
+        raise TypeError(f"a trial cannot read {type(images).__name__}")
     with warnings.catch_warnings():
         # Nothing writes to the images.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
@@ -61,8 +69,29 @@ def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tens
     return chosen.to(device, non_blocking=True)
 
 
-def describe_place(images: Tensor, device: torch.device) -> str:
-    """Return "device" or "host" for a trial on a CUDA device; "" on the CPU, where there is one memory."""
+def read_batches(images: PlacedImages, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield the images of each batch on `device`; see `gather_images`. Streamed ones are decoded ahead.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        batches: (B,) int64 indices each.
+        device: That computes.
+
+    Raises:
+        StreamError: For a streamed image that cannot be decoded any more.
+    """
+    if isinstance(images, StreamedImages):
+        for batch in images.read_batches(batches, pin_memory=device.type == "cuda"):
+            yield batch.to(device, non_blocking=True)
+    else:
+        for chosen in batches:
+            yield gather_images(images, chosen, device)
+
+
+def describe_place(images: PlacedImages, device: torch.device) -> str:
+    """Return "streamed", or "device" or "host" for a trial on a CUDA device; "" for images in the one memory of a CPU."""
+    if isinstance(images, StreamedImages):
+        return STREAMED
     return "" if device.type == "cpu" else DEVICE if images.device.type == device.type else HOST
 
 
@@ -71,10 +100,10 @@ class ResidentImages:
 
     def __init__(self) -> None:
         """Hold none yet."""
-        self._held: tuple[NDArray[np.uint8], torch.device, Tensor] | None = None
+        self._held: tuple[ImageArray, torch.device, Tensor] | None = None
         self.num_gpus = 1.0
 
-    def place(self, images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    def place(self, images: ImageArray, device: torch.device) -> PlacedImages:
         """Return the images as of `place_images`; those of the last call if they are the same on the same device.
 
         Images that are left in the host's memory are tried again, since the device may have more free memory now.
@@ -87,5 +116,6 @@ class ResidentImages:
             del tensor
         self._held = None
         placed = place_images(images, device, self.num_gpus)
-        self._held = (images, device, placed)
+        if isinstance(placed, Tensor):
+            self._held = (images, device, placed)
         return placed

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.report.rendering import ReportFigure, embed_webp
 from analysis.statistics.metrics import IntArray
 from search_spaces.errors import UserInputError
+from trainables.data.image_array import ImageArray, read_images
 
 MAX_SIDE = 64
 # Thumbnails of one sheet, and in one row of it.
@@ -40,7 +40,7 @@ class ThumbnailSheets:
     num_test_images: int
 
     @classmethod
-    def draw(cls, images: NDArray[np.uint8], sample_ids: IntArray, num_test_images: int) -> "ThumbnailSheets":
+    def draw(cls, images: ImageArray, sample_ids: IntArray, num_test_images: int) -> "ThumbnailSheets":
         """Return the thumbnails of some images.
 
         Args:
@@ -105,11 +105,11 @@ def choose_thumbnails(test_ids: IntArray, needed: Sequence[int], most: int, gene
     return np.sort(np.concatenate([first, others]))
 
 
-def _draw_sheet(images: NDArray[np.uint8], sample_ids: IntArray, size: tuple[int, int]) -> bytes:
+def _draw_sheet(images: ImageArray, sample_ids: IntArray, size: tuple[int, int]) -> bytes:
     width, height = size
     sheet = Image.new("RGB", (COLUMNS * width, -(-len(sample_ids) // COLUMNS) * height))
-    for place, sample_id in enumerate(sample_ids):
-        picture = Image.fromarray(images[sample_id])
+    for place, image in enumerate(read_images(images, sample_ids)):
+        picture = Image.fromarray(image)
         shown = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
         row, column = divmod(place, COLUMNS)
         sheet.paste(shown, (column * width, row * height))

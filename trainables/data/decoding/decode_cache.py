@@ -14,7 +14,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainables.data.decoding.encoded_files import DiskState
-from trainables.data.pixel_files import open_pixels, read_checked, write_checked
+from trainables.data.pixel_files import open_pixels, read_checked, read_facts, write_checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,9 @@ class DecodeCache:
     Those three are in the name of every entry, so that the content of files is read only where an entry may have it.
     """
 
-    def __init__(self, folder: Path, settings: str, num_files: int, state: DiskState) -> None:
+    def __init__(
+        self, folder: Path, settings: str, num_files: int, state: DiskState, *, needs_pixels: bool = True
+    ) -> None:
         """Name the entries.
 
         Args:
@@ -63,7 +65,9 @@ class DecodeCache:
             settings: everything that the pixels depend on besides the files.
             num_files: number of files.
             state: state of the files.
+            needs_pixels: whether a set without its file of pixels is of no use; else the facts beside it are enough.
         """
+        self._needs_pixels = needs_pixels
         self._folder = folder
         self._stamp = state.stamp
         self._prefix = _digest(f"{settings}\0{num_files}\0{state.num_bytes}".encode())
@@ -97,7 +101,9 @@ class DecodeCache:
         if data is None:
             return None
         decoded = DecodedSet.from_bytes(data)
-        return decoded if open_pixels(self._folder / decoded.pixels, decoded.shape) is not None else None
+        path = self._folder / decoded.pixels
+        kept = open_pixels(path, decoded.shape) if self._needs_pixels else read_facts(path)
+        return None if kept is None else decoded
 
     def _remember_state(self, content: str) -> None:
         write_checked(self._folder / f"{self._prefix}-at-{self._stamp}", content.encode())

@@ -15,7 +15,7 @@ from trainables.data.decoding.decode_cache import DecodedSet
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
 from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.pixel_files import ImageFacts, hash_bytes, name_pixels, open_writer
+from trainables.data.pixel_files import ImageFacts, hash_bytes, keep_facts, name_pixels, open_writer
 
 # The stored side is to the image size of training as 256 is to 224 in torchvision's references.
 STORED_SIDE_RATIO = 256 / 224
@@ -66,6 +66,8 @@ def decode_set(
     encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, *, keep: bool
 ) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
     """Return the decoded set, its images, and the digests of the files.
+
+    Of images that are streamed, the facts alone are kept, and the returned array is empty.
 
     Args:
         encoded: N files.
@@ -125,16 +127,28 @@ def _choose_shape(first: NDArray[np.uint8] | None, request: DecodeRequest) -> tu
     return Shape(side, request.aspect), (side, side)
 
 
+def find_stored_shape(request: DecodeRequest, decoded: DecodedSet) -> Shape:
+    """Return how the images of a decoded set were brought to their shape."""
+    are_as_they_were = bool((decoded.sizes == (decoded.shape[2], decoded.shape[1])).all())
+    is_resized = request.native_size is not None or not are_as_they_were
+    return Shape(decoded.shape[1] if is_resized else None, request.aspect)
+
+
 def _decode_all(
     encoded: EncodedImages, shape: Shape, size: tuple[int, int], memory_budget: ImageMemoryBudget, *, keep: bool
 ) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
-    stack = memory_budget.allocate(len(encoded.names), *size, keep=keep)
+    number = 0 if memory_budget.streams else len(encoded.names)
+    stack = memory_budget.allocate(number, *size, keep=keep and number > 0)
     try:
         files = []
         with open_writer(stack) as writer:
 
+            def put(position: int, pixels: NDArray[np.uint8]) -> None:
+                if number:
+                    writer.put(position, pixels)
+
             def decode(position: int, read: Reader) -> _File:
-                return _decode_one(read, shape, stack.shape[1:3], lambda pixels: writer.put(position, pixels))
+                return _decode_one(read, shape, size, lambda pixels: put(position, pixels))
 
             for file in map_on_all_cores(decode, encoded.readers(), len(encoded.names), "decoding images"):
                 files.append(file)
@@ -143,7 +157,7 @@ def _decode_all(
         if len(files) != len(encoded.names):
             raise UserInputError(f"{len(encoded.names)} images were announced, but {len(files)} were read")
         good = [position for position, file in enumerate(files) if not file.reason]
-        for target, position in enumerate(good):
+        for target, position in enumerate(good if number else ()):
             if target != position:
                 stack[target] = stack[position]
         return _summarize(files, good, stack, memory_budget)
@@ -180,7 +194,10 @@ def _summarize(
         tuple(files[i].pixel_digest for i in good),
     )
     shape = (len(good), *stack.shape[1:])
-    if good:
+    images = stack
+    if memory_budget.streams:
+        keep_facts(memory_budget.folder / name_pixels(shape, facts), facts)
+    elif good:
         images = memory_budget.finalize(stack, facts)
     else:
         memory_budget.discard(stack)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,11 +14,14 @@ from PIL import features
 
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
-from trainables.data.decoding.decode_set import DecodeRequest, decode_set, hash_files
-from trainables.data.decoding.encoded_files import DiskImages, EncodedImages, NamedFile
+from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
+from trainables.data.decoding.encoded_files import DiskImages, DiskState, EncodedImages, NamedFile, require_space
 from trainables.data.decoding.image_decoder import Aspect
+from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory
 from trainables.data.images import ImageOrigin, SkippedFile
+from trainables.data.pixel_files import read_facts
 from trainables.data.problems import Problem, make_error
 
 # Sets that one core decodes in less time are decoded anew each time. The time is estimated from what a core does: 20 MB of JPEG a
@@ -35,12 +38,12 @@ class Decoded:
     """Decoded images of one shape.
 
     Attributes:
-        images: (M, H, W, 3) uint8 RGB, in the order of the files; may be read-only or memory-mapped.
+        images: (M, H, W, 3) uint8 RGB, in the order of the files; may be read-only, memory-mapped or lazy.
         kept: (M,) int64, positions of the files that they were decoded from.
         origin: names, sizes and kinds of those files, and the files that were skipped.
     """
 
-    images: NDArray[np.uint8]
+    images: ImageArray
     kept: NDArray[np.int64]
     origin: ImageOrigin
 
@@ -70,7 +73,7 @@ def decode_files(
             (bicubic) and `CenterCrop` do; "squash" resizes both sides (bicubic) and ignores EXIF, as the defaults of
             versions 1 and 2 do.
         on_bad_image: "skip" leaves out images that cannot be used and records them.
-        memory_budget: memory that the images may take; if they need more, they are mapped from a file.
+        memory_budget: memory that the images may take; if they need more, they are mapped from a file, or they are streamed.
 
     Raises:
         UserInputError: with all images that cannot be used, if `on_bad_image` is "refuse" or none is left; for images of
@@ -79,6 +82,8 @@ def decode_files(
     encoded = files if isinstance(files, EncodedImages) else DiskImages(files)
     request = DecodeRequest(native_size, image_size, aspect)
     state = encoded.read_state()
+    if memory_budget.streams:
+        return _make_result(encoded.names, *_stream_files(encoded, request, state, memory_budget), on_bad_image)
     cache = None
     seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
     is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
@@ -90,6 +95,41 @@ def decode_files(
         with _wait_for(cache.lock):
             decoded, images = _find_or_decode(encoded, request, memory_budget, cache)
     return _make_result(encoded.names, decoded, images, on_bad_image)
+
+
+def _stream_files(
+    encoded: EncodedImages, request: DecodeRequest, state: DiskState, memory_budget: ImageMemoryBudget
+) -> tuple[DecodedSet, StreamedImages]:
+    """Return the images as ones that are decoded when they are read; all are decoded once, to know them and to find bad ones."""
+    folder = memory_budget.folder
+    require_space(folder, 0, "")
+    settings = _describe_settings(request)
+    cache = DecodeCache(folder, settings, len(encoded.names), state, needs_pixels=False)
+    with _wait_for(cache.lock):
+        spans = encoded.locate(folder)
+        decoded = cache.find_by_state()
+        if decoded is None and cache.may_know_content():
+            decoded = cache.find_by_content(hash_files(encoded))
+        if decoded is None:
+            decoded, _, digests = decode_set(encoded, request, memory_budget, keep=False)
+            cache.add(digests, decoded)
+        facts = read_facts(folder / decoded.pixels)
+    if facts is None:
+        raise UserInputError(f"{folder} cannot keep what is known of the images; set resources.image_folder")
+    images = StreamedImages.of_digests(
+        spans.take(list_good(len(encoded.names), decoded)),
+        find_stored_shape(request, decoded),
+        decoded.shape,
+        facts.digests,
+        folder / decoded.pixels,
+    )
+    return decoded, replace(images, num_workers=memory_budget.stream_workers)
+
+
+def list_good(num_files: int, decoded: DecodedSet) -> NDArray[np.int64]:
+    """Return (M,) the positions of the files that could be used."""
+    bad = {position for position, _ in decoded.bad}
+    return np.array([i for i in range(num_files) if i not in bad], dtype=np.int64)
 
 
 def _describe_settings(request: DecodeRequest) -> str:
@@ -129,13 +169,12 @@ def _find_or_decode(
 
 
 def _make_result(
-    names: Sequence[str], decoded: DecodedSet, images: NDArray[np.uint8], on_bad_image: Literal["refuse", "skip"]
+    names: Sequence[str], decoded: DecodedSet, images: ImageArray, on_bad_image: Literal["refuse", "skip"]
 ) -> Decoded:
     skipped = tuple(SkippedFile(name=names[position], reason=reason) for position, reason in decoded.bad)
     if skipped and (on_bad_image == "refuse" or not len(images)):
         raise _describe_bad(skipped, len(names))
-    bad = {position for position, _ in decoded.bad}
-    kept = np.array([i for i in range(len(names)) if i not in bad], dtype=np.int64)
+    kept = list_good(len(names), decoded)
     origin = ImageOrigin(names=tuple(names[i] for i in kept), sizes=decoded.sizes, kinds=decoded.kinds, skipped=skipped)
     return Decoded(images=images, kept=kept, origin=origin)
 

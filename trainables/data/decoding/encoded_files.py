@@ -1,6 +1,9 @@
 """Encoded images that are decoded together, such as the files of a folder."""
 
 import hashlib
+import os
+import shutil
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.errors import UserInputError
+from trainables.data.pixel_files import COPY_SUFFIX, delete_unused, read_checked, write_checked
+
 MAX_FILE_BYTES = 500_000_000
+WHOLE_FILE = -1
 
 
 class BadImageError(Exception):
@@ -28,6 +38,49 @@ class DiskState:
     num_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpans:
+    """Where each of N encoded images is on the disks of a machine, so that any process can read it alone.
+
+    Attributes:
+        paths: F paths, as texts, of which a million are quickly sent to another process.
+        files: (N,) int32, number of the file in which an image is.
+        offsets: (N,) int64, first byte.
+        sizes: (N,) int64, bytes; `WHOLE_FILE` for an image that is a file of its own.
+    """
+
+    paths: tuple[str, ...]
+    files: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, position: int) -> bytes:
+        """Return the bytes of an image; raise BadImageError if they cannot be read."""
+        path, size = Path(self.paths[self.files[position]]), int(self.sizes[position])
+        if size == WHOLE_FILE:
+            return read_file(path)
+        try:
+            with path.open("rb", buffering=0) as file:
+                file.seek(int(self.offsets[position]))
+                data = file.read(size)
+        except OSError as error:
+            raise BadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
+        if len(data) != size:
+            raise BadImageError(f"cut off: {len(data)} of {size} bytes are left")
+        return data
+
+    def take(self, kept: NDArray[np.int64]) -> "ImageSpans":
+        """Return the spans of some of the images."""
+        return ImageSpans(paths=self.paths, files=self.files[kept], offsets=self.offsets[kept], sizes=self.sizes[kept])
+
+    def are_here(self) -> bool:
+        """Return whether this machine has the first and the last file."""
+        return all(Path(path).exists() for path in (self.paths[0], self.paths[-1]))
+
+
 class EncodedImages(ABC):
     """Encoded images in a fixed order.
 
@@ -44,6 +97,23 @@ class EncodedImages(ABC):
     @abstractmethod
     def readers(self) -> Iterator[Callable[[], bytes]]:
         """Yield, for each image in order, a function that returns its bytes or raises BadImageError; any thread may call it."""
+
+    def locate(self, folder: Path) -> ImageSpans:
+        """Return where each image can be read alone.
+
+        Images whose files can only be read from front to end are copied, as they are, into one file in `folder` first.
+
+        Raises:
+            UserInputError: If the disk lacks space for that copy.
+        """
+        state = self.read_state()
+        path = folder / f"{state.stamp}{COPY_SUFFIX}"
+        kept = read_checked(path.with_suffix(".sizes")) if path.exists() else None
+        if kept is not None:
+            os.utime(path)  # For `delete_unused`.
+        sizes = _copy(self, state, path) if kept is None else np.frombuffer(kept, dtype="<i8")
+        offsets = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+        return ImageSpans(paths=(str(path),), files=np.zeros(len(sizes), np.int32), offsets=offsets, sizes=sizes)
 
 
 class NamedFile(Protocol):
@@ -73,6 +143,61 @@ class DiskImages(EncodedImages):
     def readers(self) -> Iterator[Callable[[], bytes]]:
         """Yield a function per file."""
         return (partial(read_file, path) for path in self.paths)
+
+    def locate(self, folder: Path) -> ImageSpans:  # noqa: ARG002
+        """Return the files themselves."""
+        number = len(self.paths)
+        return ImageSpans(
+            paths=tuple(map(str, self.paths)),
+            files=np.arange(number, dtype=np.int32),
+            offsets=np.zeros(number, np.int64),
+            sizes=np.full(number, WHOLE_FILE, np.int64),
+        )
+
+
+def _copy(encoded: EncodedImages, state: DiskState, path: Path) -> NDArray[np.int64]:
+    """Copy encoded images, one after the other, into a file; return (N,) their sizes, 0 for one that cannot be read."""
+    require_space(path.parent, state.num_bytes, "a copy of the encoded images, of which each can be read alone,")
+    partly = path.with_name(f".{uuid.uuid4().hex}.new")
+    sizes = []
+    try:
+        with partly.open("wb") as file:
+            for read in encoded.readers():
+                try:
+                    sizes.append(file.write(read()))
+                except BadImageError:
+                    sizes.append(0)
+        write_checked(path.with_suffix(".sizes"), np.array(sizes, dtype="<i8").tobytes())
+        partly.replace(path)
+        delete_unused(path)
+    except OSError as error:
+        raise UserInputError(
+            f"the encoded images cannot be copied to {path.parent} ({error.strerror}); set resources.image_folder to a "
+            "folder with space"
+        ) from None
+    finally:
+        partly.unlink(missing_ok=True)
+    return np.array(sizes, dtype=np.int64)
+
+
+def require_space(folder: Path, num_bytes: int, what: str) -> None:
+    """Raise UserInputError unless the disk of `folder`, which is made, has room for `num_bytes` more.
+
+    Args:
+        folder: on this machine.
+        num_bytes: how many.
+        what: subject of the sentence "... needs 3.1 GB".
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserInputError(f"{folder} cannot be used ({error.strerror}); set resources.image_folder") from None
+    if num_bytes > free:
+        raise UserInputError(
+            f"{what} needs {num_bytes / 1e9:.1f} GB in {folder}, whose disk has {free / 1e9:.1f} GB left; set "
+            "resources.image_folder to a folder with space"
+        )
 
 
 def combine_states(paths: Sequence[Path]) -> DiskState:

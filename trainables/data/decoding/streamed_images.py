@@ -1,0 +1,202 @@
+"""`StreamedImages`: images that are decoded whenever they are read, for sets whose pixels no disk can hold."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search_spaces.errors import UserInputError
+from trainables.data.all_cores import map_on_all_cores
+from trainables.data.decoding.encoded_files import BadImageError, ImageSpans
+from trainables.data.decoding.image_decoder import Shape, decode_image
+from trainables.data.image_array import LazyImages
+from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.pixel_files import DIGEST_BYTES, hash_bytes
+
+if TYPE_CHECKING:
+    from trainables.data.decoding.stream_workers import StreamWorkers
+
+# Fewer images than this are decoded by the thread that asks for them.
+MIN_IMAGES_FOR_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedSource:
+    """What decodes the images of a set one by one; any process of the machine can have it.
+
+    Attributes:
+        spans: Where the N encoded images are.
+        stored: How they are brought to one shape.
+        side: (H, W) of the decoded images.
+        digests: (N, 16) uint8, digest of each image's pixels.
+    """
+
+    spans: ImageSpans
+    stored: Shape
+    side: tuple[int, int]
+    digests: NDArray[np.uint8]
+
+    def decode(self, position: int) -> NDArray[np.uint8]:
+        """Return the (H, W, 3) uint8 pixels of an image.
+
+        Raises:
+            BadImageError: If it cannot be decoded, or its pixels are not those that the study started with.
+        """
+        pixels, _ = decode_image(self.spans.read(position), self.stored)
+        pixels = np.ascontiguousarray(pixels)
+        if hash_bytes(pixels.data) != self.digests[position].tobytes():
+            raise BadImageError("has other pixels than when the study started")
+        return pixels
+
+    def decode_all(self, positions: Sequence[int]) -> NDArray[np.uint8]:
+        """Return (M, H, W, 3) uint8, decoded by this thread.
+
+        Raises:
+            StreamError: For the first image that cannot be used.
+        """
+        images = np.empty((len(positions), *self.side, 3), dtype=np.uint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for place, position in enumerate(positions):
+                self.decode_into(int(position), images[place])
+        return images
+
+    def decode_into(self, position: int, image: NDArray[np.uint8]) -> None:
+        """Decode an image into a (H, W, 3) array; raise StreamError if it cannot be used."""
+        try:
+            image[...] = self.decode(position)
+        except BadImageError as error:
+            path = self.spans.paths[self.spans.files[position]]
+            raise StreamError(f"image {position} of {path} {error}") from None
+
+
+class StreamError(UserInputError):
+    """An image that was sound when the study started cannot be read any more, or is another one."""
+
+    def __init__(self, message: str) -> None:
+        """Add what to do."""
+        advice = "; leave the files of a study's images as they are while it runs"
+        super().__init__(message if message.endswith(advice) else message + advice)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class StreamedImages(LazyImages):
+    """Images of a set that are decoded whenever they are read.
+
+    Attributes:
+        source: Decodes them.
+        shape: (N, H, W, 3).
+        pixel_file: See `LazyImages`.
+        num_workers: Processes that decode for a trial; 0 for as many as the trial has CPU threads.
+        reload: Loads the images from their source within a memory budget, on a node without the encoded ones; None if that is
+            impossible.
+    """
+
+    source: EncodedSource
+    shape: tuple[int, ...]
+    pixel_file: Path
+    num_workers: int = 0
+    reload: Callable[[ImageMemoryBudget], Any] | None = None
+    _workers: "StreamWorkers | None" = field(default=None, repr=False)
+
+    @classmethod
+    def of_digests(
+        cls, spans: ImageSpans, stored: Shape, shape: tuple[int, ...], digests: Sequence[bytes], pixel_file: Path
+    ) -> "StreamedImages":
+        """Return the images.
+
+        Args:
+            spans: Where the N encoded images are.
+            stored: How they are brought to one shape.
+            shape: (N, H, W, 3).
+            digests: N digests of their pixels.
+            pixel_file: See `LazyImages`.
+        """
+        digest_rows = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        source = EncodedSource(spans=spans, stored=stored, side=(shape[1], shape[2]), digests=digest_rows)
+        return cls(source=source, shape=shape, pixel_file=pixel_file)
+
+    def read(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return (M, H, W, 3) uint8 images, decoded on all cores."""
+        if len(ids) < MIN_IMAGES_FOR_THREADS:
+            return self.source.decode_all(ids.tolist())
+        images = np.empty((len(ids), *self.shape[1:]), dtype=np.uint8)
+
+        def decode(place: int, position: int) -> None:
+            self.source.decode_into(position, images[place])
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in map_on_all_cores(decode, ids.tolist(), len(ids), "decoding images"):
+                pass
+        return images
+
+    def read_one(self, number: int) -> NDArray[np.uint8]:
+        """Return one (H, W, 3) uint8 image."""
+        image: NDArray[np.uint8] = self.source.decode_all([number])[0]
+        return image
+
+    def read_batches(self, batches: Sequence[Tensor], *, pin_memory: bool = False) -> Iterator[Tensor]:
+        """Yield (B, H, W, 3) uint8 images of each batch of ids, decoded ahead by worker processes.
+
+        The workers stay for the next call, which ends an earlier one that was not read to its end.
+
+        Args:
+            batches: (B,) int64 each.
+            pin_memory: Whether the images are put into memory from which a CUDA device copies them.
+
+        Raises:
+            StreamError: For an image that cannot be used.
+            UserInputError: If the shared memory of the machine is too small for the batches that are decoded ahead.
+        """
+        from trainables.data.decoding.stream_workers import StreamWorkers
+
+        number = self.num_workers or torch.get_num_threads()
+        if self._workers is None or not self._workers.fits(number, pin_memory):
+            self.close()
+            self._workers = StreamWorkers(self.source, number, pin_memory=pin_memory)
+        return self._workers.read(batches)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = None
+
+    def __reduce__(self) -> tuple[Callable[..., "StreamedImages"], tuple[Any, ...]]:
+        return _reopen, (self.source, self.shape, self.pixel_file, self.num_workers, self.reload)
+
+
+def _reopen(
+    source: EncodedSource,
+    shape: tuple[int, ...],
+    pixel_file: Path,
+    num_workers: int,
+    reload: Callable[[ImageMemoryBudget], Any] | None,
+) -> StreamedImages:
+    """Return the images in another process; on a node without the encoded ones, they are loaded from their source first.
+
+    Raises:
+        UserInputError: If that is impossible, or gives other images.
+    """
+    images = StreamedImages(source=source, shape=shape, pixel_file=pixel_file, num_workers=num_workers, reload=reload)
+    if source.spans.are_here():
+        return images
+    missing = f"this node has no {source.spans.paths[0]}"
+    if reload is None:
+        raise UserInputError(f"{missing}; use a path that all nodes have")
+    pixel_file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(pixel_file.with_suffix(".lock")):
+        found = reload(ImageMemoryBudget(memory_bytes=0, folder=pixel_file.parent, streams=True)).images
+    if not isinstance(found, StreamedImages) or found.pixel_file.name != pixel_file.name:
+        raise UserInputError(
+            f"{missing}, and the images read here are not those of the study; make their source the same on all nodes"
+        )
+    return replace(images, source=found.source, _workers=None)
