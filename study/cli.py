@@ -14,7 +14,7 @@ from search_spaces.errors import UserInputError
 from study import cli_options as options
 from study.state.interruption import StudyInterrupted
 from study.state.paths import default_storage, open_study
-from trainables.records.store import StorageError
+from trainables.storage.store import StorageError
 
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
 # Allocations between two garbage collections. With Python's default of 700, the collector runs thousands of times while torch and

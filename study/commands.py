@@ -55,7 +55,7 @@ from study.views.planning import describe_launch
 from study.views.recommendation import write_recommendation
 from study.views.status import print_stage
 from trainables.data.splits import list_rare_classes
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def launch(

@@ -17,7 +17,7 @@ from analysis.report.number_formats import format_interval
 from analysis.report.pages import build_comparison_page
 from analysis.report.side_metric_tables import build_side_csv, format_side_line
 from study.inputs.human_labels import read_counts
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def compare_predictions(

@@ -26,7 +26,7 @@ from study.results.findings import load_findings
 from study.results.rounds import list_rounds, next_round
 from study.spec.study_spec import StudySpec
 from study.state.paths import FINDINGS
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 NOTHING_FOUND = (
     "nothing found on the test images that choose: no classes are confused more often than by chance or the tolerance, and no "

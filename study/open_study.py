@@ -17,7 +17,7 @@ from study.state.lease import Lease, hold_lease
 from study.state.paths import INTERVENTIONS, LEASE, PASSPORT, SPEC, TRIAL_COSTS, WARM_START
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 if TYPE_CHECKING:
     from trainables.records.trial_files import TrialFiles

@@ -28,8 +28,8 @@ from trainables.devices import choose_device, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.event_log import EventLog
-from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
+from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData

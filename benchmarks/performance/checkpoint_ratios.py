@@ -14,8 +14,8 @@ from benchmarks.performance.training_ratios import load_data
 from benchmarks.ratios import NOT_JUDGED, REPEATS, Ratio, synchronize
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
-from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
+from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun
 
 # Images whose epoch takes five seconds or more with a ResNet50; on a GPU of the larger size.

@@ -27,7 +27,7 @@ from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 NUM_CLASSES = 10
 

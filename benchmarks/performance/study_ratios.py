@@ -32,7 +32,7 @@ from study.spec.reading import parse_spec
 from study.state.record_book import RecordBook
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun, TrialData
 
 NUM_IMAGES, NUM_IMAGES_LONG = 2500, 25_000

@@ -21,7 +21,7 @@ from study.open_study import load_study
 from study.results.findings import load_findings
 from study.results.rounds import list_rounds
 from study.spec.reading import validate_spec
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 NAME = "loop"
 PAIR = ["bar", "crescent"]

@@ -14,7 +14,7 @@ from study.scheduling.director import Director, Report
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.records.record import TrialRecord
-from trainables.records.store import StorageError
+from trainables.storage.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrialData
 from trainables.trial_worker import TrialWorker

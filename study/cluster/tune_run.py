@@ -19,7 +19,7 @@ from study.cluster.trial_arguments import make_trial_arguments
 from study.scheduling.director import Director, Report
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
-from trainables.records.store import StorageError
+from trainables.storage.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 
 DETAILS = "report/details/"

@@ -12,8 +12,8 @@ from study.state.paths import PLAN
 from study.state.record_book import RecordBook, now_utc
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
 from trainables.seeds import derive_seed
+from trainables.storage.store import Store
 
 
 class Plan(BaseModel):

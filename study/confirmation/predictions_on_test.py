@@ -15,9 +15,9 @@ from study.state.record_book import RecordBook, open_trial_files
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS
 from trainables.seeds import numpy_generator
+from trainables.storage.store import Store
 from trainables.training.loop import TrialData
 from trainables.training.predictions import Predictions
 

@@ -6,7 +6,7 @@ from study.confirmation.plan import Plan
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.paths import TEST_READS
 from study.state.record_book import now_utc
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def note_test_read(store: Store, plan: Plan, trial_ids: list[str]) -> None:

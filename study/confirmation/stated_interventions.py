@@ -25,7 +25,7 @@ from study.spec.study_spec import StudySpec
 from study.state.checksums import read_changed_json
 from study.state.paths import INTERVENTIONS
 from trainables.damaged_files import DamagedFileError, decoding
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 _ADAPTER = TypeAdapter(StatedInterventions)
 

@@ -8,7 +8,7 @@ from study.inputs.provenance import describe_code, describe_platform, list_diffe
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.paths import CHANGES
 from study.state.record_book import now_utc
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 MAX_NAMED = 4
 

@@ -39,7 +39,7 @@ from study.results.findings import load_findings
 from study.spec.spaces import make_base_space
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.left_out import choose_training_images
 from trainables.training.loop import TrialData
 from trainables.training.trainable import is_own_loop

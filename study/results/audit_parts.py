@@ -12,7 +12,7 @@ from analysis.findings.forensic_findings import CamAdmission, RootCause
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.paths import AUDIT_PARTS
 from trainables.damaged_files import DamagedFileError
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 class StepKind(StrEnum):

@@ -28,8 +28,8 @@ from study.open_study import OpenStudy
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.confirmed_models import has_network, load_cam_models, make_logits
 from trainables.data.images import ImageSet
-from trainables.records.store import Store
 from trainables.seeds import numpy_generator
+from trainables.storage.store import Store
 from trainables.training.loop import TrialData
 
 # The strongest confused pairs, whose pulls and causes are measured.

@@ -16,8 +16,8 @@ from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files
 from trainables.models.backbones import build_model, place_model
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
 from trainables.seeds import derive_seed
+from trainables.storage.store import Store
 from trainables.training.loop import TrialData
 from trainables.training.trainable import is_own_loop
 

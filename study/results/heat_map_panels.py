@@ -15,7 +15,7 @@ from study.cluster.workers import Workers, make_task
 from study.open_study import OpenStudy
 from study.results.confirmed_models import has_network, load_cam_network
 from trainables.data.images import ImageSet
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.loop import TrialData
 
 

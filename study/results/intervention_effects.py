@@ -36,7 +36,7 @@ from study.results.audits import choose_audit_images
 from study.results.confirmed_models import make_logits
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.loop import TrialData
 
 CONFIDENCE = 0.95

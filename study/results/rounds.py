@@ -8,7 +8,7 @@ from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.state.paths import FINDINGS, SPEC
-from trainables.records.store import Store, join_uri
+from trainables.storage.store import Store, join_uri
 
 LONGEST_NAME = 64
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 FOLDER = "findings/events"
 

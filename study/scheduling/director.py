@@ -8,7 +8,7 @@ from search_spaces.config import TrialConfig
 from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
-from trainables.records.store import StorageError
+from trainables.storage.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
 
 

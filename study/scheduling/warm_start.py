@@ -19,7 +19,7 @@ from study.state.paths import WARM_START, open_study
 from study.state.record_book import RecordBook
 from trainables.damaged_files import decoding
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 class _Strict(BaseModel):

@@ -10,7 +10,7 @@ from study.spec.study_spec import StudySpec
 from study.state.checksums import read_sealed_json, read_sealed_toml, write_sealed_json
 from study.state.paths import EXTENSIONS, SPEC
 from study.state.record_book import now_utc
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 BudgetKind = Literal["num_trials", "device_seconds"]
 KINDS: tuple[BudgetKind, ...] = ("num_trials", "device_seconds")

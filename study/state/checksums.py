@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainables.damaged_files import DamagedFileError, decoding
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 CHECKSUM = "checksum"
 _TOML_SEAL = "# checksum: "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 class FencedStore(Store):

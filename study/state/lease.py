@@ -21,7 +21,7 @@ from study.state.interruption import StudyInterrupted
 from study.state.paths import LEASE
 from study.state.record_book import now_utc
 from trainables.processes import is_alive
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 # A lease can be taken if it was not renewed for this long; on the machine of its holder, as soon as the process has ended.
 LEASE_SECONDS = 60.0

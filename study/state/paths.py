@@ -8,7 +8,7 @@ from typing import Literal
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.records.record import RECORD, RECORD_COPY
-from trainables.records.store import Store, join_uri
+from trainables.storage.store import Store, join_uri
 
 Stage = Literal["search", "confirmation", "intervention"]
 STAGE_FOLDERS: dict[Stage, str] = {"search": "trials", "confirmation": "confirmation", "intervention": "interventions"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from study.state.paths import STAGE_FOLDERS, Stage, TrialPaths
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 if TYPE_CHECKING:
     from trainables.records.trial_files import TrialFiles

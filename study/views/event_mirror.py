@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainables.records.store import StorageError, Store
+from trainables.storage.store import StorageError, Store
 
 SECONDS_BETWEEN = 15.0
 

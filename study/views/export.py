@@ -31,7 +31,7 @@ from study.views.onnx_export import check_packages, write_onnx
 from trainables.models.catalog import read_backbone
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.evaluation import compute_macro_f1
 from trainables.training.trainable import is_own_loop
 

@@ -22,7 +22,7 @@ from trainables.devices import choose_device, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.predictions import Predictions
 from trainables.training.runs import Run, make_run

@@ -15,7 +15,7 @@ from study.state.lease import read_holder
 from study.state.paths import FINDINGS, REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def status_json(study: OpenStudy) -> dict[str, Any]:

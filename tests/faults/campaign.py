@@ -17,7 +17,7 @@ from study.state.record_book import RecordBook
 from tests.faults.judge import INSIDE, LOG, Line, find_contradictions, read_log
 from tests.faults.process_tree import is_alive, kill_session, wait_until
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store, join_uri
+from trainables.storage.store import Store, join_uri
 
 ROOT = Path(__file__).resolve().parents[2]
 EXIT_DONE, EXIT_STOPPED = 0, 3

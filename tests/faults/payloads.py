@@ -20,7 +20,7 @@ from trainables.data.sources import load_image_set
 from trainables.models.backbones import build_model
 from trainables.models.weights import load_weights_file
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.checkpoint import Checkpoint
 
 

@@ -11,7 +11,7 @@ from study.state.paths import FINDINGS, SPEC
 from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, describe_failure, draw
 from tests.faults.process_tree import is_alive, kill, wait_until
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 # Fields of findings.json that are measured on the machine, follow from measurements alone (points of a curve), or hold them.
 MEASURED = frozenset({

@@ -34,8 +34,8 @@ from study.state import paths
 from study.views.status import status_json
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome
 from trainables.models.backbones import build_model
-from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
+from trainables.storage.store import Store
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 

@@ -17,7 +17,7 @@ from tests.faults import hostile, nodes, payloads, ports, storage
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign
 from tests.faults.process_tree import is_alive, kill
 from tests.faults.processes import find_differences
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 

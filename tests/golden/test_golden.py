@@ -12,7 +12,7 @@ from study.inputs.preparation import prepare
 from study.open_study import load_study
 from study.spec.defaults import DEFAULTS, FIRST_VERSION
 from tests.study.command_line import run_cli
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 STUDIES = sorted(path for path in (Path(__file__).parent / "commits").iterdir() if path.is_dir())
 # Nothing of these was written by the first commit.

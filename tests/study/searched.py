@@ -26,8 +26,8 @@ from tests.study.simulated import FIXED, Curve, drive, learning_curve, make_spec
 from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
 from trainables.records.trial_files import TrialFiles
+from trainables.storage.store import Store
 from trainables.training.predictions import Predictions
 
 ARMS = ("resnet18", "resnet50")

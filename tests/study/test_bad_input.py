@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 
 from study.state.checksums import write_sealed_toml
 from tests.study.command_line import run_cli
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 SPEC = """
 name = "bad"

@@ -22,7 +22,7 @@ from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import StorageError, Store
+from trainables.storage.store import StorageError, Store
 
 SPEC = """
 name = "alone"

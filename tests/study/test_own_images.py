@@ -16,7 +16,7 @@ from study.state.record_book import RecordBook
 from tests.study.command_line import run_cli
 from tests.trainables.data.sources.layout_files import write_classes, write_imagefolder, write_listed
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun
 
 SPEC = """

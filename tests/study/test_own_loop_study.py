@@ -9,7 +9,7 @@ import pytest
 from study.open_study import load_study
 from study.results.findings import load_findings
 from tests.study.command_line import run_cli
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 pytestmark = pytest.mark.ray_cluster
 

@@ -13,7 +13,7 @@ from study.state.record_book import open_trial_files
 from study.views.study_size import measure_weights
 from tests.study.command_line import run_cli
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 SPEC = """
 name = "rungs"

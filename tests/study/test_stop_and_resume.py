@@ -12,7 +12,7 @@ import pytest
 from study.state.record_book import RecordBook
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(280)]
 

@@ -18,7 +18,7 @@ from study.results.findings import load_findings
 from study.spec.reading import parse_spec
 from tests.faults.nodes import LocalCluster, free_port, local_cluster
 from tests.study.command_line import Outcome, run_cli
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 BIN = Path(sys.executable).parent
 SPEC = """

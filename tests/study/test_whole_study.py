@@ -20,7 +20,7 @@ from tests.faults.payloads import place_payloads
 from tests.faults.storage import damage_files
 from tests.study.command_line import Outcome, run_cli
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.stopwatch import PARTS
 
 # Beside other work on two cores, the study of the fixture takes up to five minutes.

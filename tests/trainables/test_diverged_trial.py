@@ -18,8 +18,8 @@ from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_ch
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
-from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS, TrialFiles
+from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun
 from trainables.training.stopwatch import Stopwatch

@@ -11,8 +11,8 @@ from tests.trainables.test_diverged_trial import RUNNING, PoisonedRun
 from tests.trainables.training.test_loop import DATA, change
 from trainables import trial_worker
 from trainables.records.record import RECORD
-from trainables.records.store import Store
 from trainables.records.trial_files import CHECKPOINTS, WEIGHTS, TrialFiles
+from trainables.storage.store import Store
 from trainables.trial_worker import TrialSettings, TrialWorker
 
 CONFIG = change(max_epochs=4)

@@ -4,8 +4,8 @@ import contextlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from trainables.records.store import StorageError
 from trainables.records.trial_files import LostTrialError, TrialFiles
+from trainables.storage.store import StorageError
 from trainables.training.checkpoint import Checkpoint
 
 

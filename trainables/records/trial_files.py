@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord
-from trainables.records.store import StorageError, Store
+from trainables.storage.store import StorageError, Store
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.predictions import Predictions
 

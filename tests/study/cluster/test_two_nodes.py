@@ -19,7 +19,7 @@ from study.state.paths import AUDIT_PARTS, FINDINGS
 from study.state.record_book import RecordBook
 from tests.faults.nodes import LocalCluster, local_cluster
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(400)]
 

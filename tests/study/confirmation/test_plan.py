@@ -11,7 +11,7 @@ from study.confirmation.plan import Plan, confirmation_seeds, ranking_seeds, rea
 from study.spec.reading import parse_spec
 from study.state.paths import PLAN
 from trainables.damaged_files import DamagedFileError
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 ROW = Contrast(treatment="b", control="a", treatment_arms=("b",), control_arms=("a",))
 CONTENT: dict[str, Any] = {

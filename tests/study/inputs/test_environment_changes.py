@@ -10,7 +10,7 @@ from search_spaces.errors import UserInputError
 from study.inputs.environment_changes import check_unchanged, describe_changes, find_changes, read_changes
 from study.inputs.provenance import PACKAGES, describe_code, describe_platform
 from trainables.damaged_files import DamagedFileError
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def make_passport(**versions: str) -> dict[str, Any]:

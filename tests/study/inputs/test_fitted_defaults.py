@@ -16,7 +16,7 @@ from study.spec.reading import load_spec, parse_spec
 from study.state.budget_extensions import launched_spec
 from study.views.inspection import gather
 from tests.study.command_line import run_cli
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 SPEC = 'name = "small"\n[data]\nsource = "planted"\n'
 GROUPS = {"round": ("ball",)}

@@ -32,8 +32,8 @@ from study.state.record_book import RecordBook, open_trial_files
 from tests.study.searched import analyze_here
 from tests.study.simulated import drive, learning_curve
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
 from trainables.seeds import numpy_generator
+from trainables.storage.store import Store
 from trainables.training.predictions import Predictions
 
 # Share of the images of class "three" that an arm predicts as "eight".

@@ -14,7 +14,7 @@ from study.spec.reading import parse_spec
 from study.state import paths
 from tests.study.command_line import run_cli
 from tests.study.interventions.intervened import SPEC, make_parent
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 FACTORIAL = ("--design", "factorial", "--only", "weighted_loss", "--only", "cutmix")
 FIRST = "parent-intervene-1"

@@ -30,7 +30,7 @@ from tests.study.command_line import Outcome as CommandOutcome
 from tests.study.command_line import run_cli
 from tests.study.interventions.intervened import CONFUSED, SPEC, FakeCluster, Killed, make_parent, store_predictions
 from tests.study.searched import analyze_here
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 ONLY = ("--only", "weighted_loss", "--only", "cutmix")
 FIRST = "parent-intervene-1"

@@ -14,7 +14,7 @@ import pytest
 from study.state import paths
 from study.state.record_book import RecordBook
 from trainables.damaged_files import DamagedFileError
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.long_faults, pytest.mark.timeout(900)]
 

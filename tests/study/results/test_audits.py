@@ -23,7 +23,7 @@ from study.results.audits import AuditedArm, choose_audit_images, rank_confusion
 from study.state.paths import AUDIT_PARTS
 from tests.study.simulated import make_spec
 from trainables.data.images import ImageSet
-from trainables.records.store import Store
+from trainables.storage.store import Store
 from trainables.training.predictions import Predictions
 
 NAMES = ("a", "b", "c")

@@ -10,7 +10,7 @@ import pytest
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from study.results import heat_map_panels
 from tests.study.simulated import make_spec
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 REASON = "the largest maps have 2 x 2 values"
 

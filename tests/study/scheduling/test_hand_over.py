@@ -17,7 +17,7 @@ from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(240)]
 

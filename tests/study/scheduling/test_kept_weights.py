@@ -12,8 +12,8 @@ from study.state.record_book import RecordBook, open_trial_files
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
 from trainables.records.trial_files import WEIGHTS
+from trainables.storage.store import Store
 
 
 def search(folder: Path, *, stop: int | None = None, **changes: Any) -> list[TrialRecord]:

@@ -17,7 +17,7 @@ from study.state.record_book import MemoryBook, RecordBook
 from tests.study.simulated import drive, learning_curve, make_spec
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 FIXED: dict[str, float | int | str | bool] = {"max_epochs": 9}
 FULL = {"resnet18": 9.0, "resnet50": 27.0}

@@ -15,7 +15,7 @@ from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def run_study(folder: Path, **search: object) -> tuple[RecordBook, SearchDirector]:

@@ -17,7 +17,7 @@ from study.spec.study_spec import StudySpec
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.paths import PASSPORT, SPEC
 from tests.study.simulated import make_spec
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 DIGITS = ("data.source=digits", "data.num_images=300")
 

@@ -16,7 +16,7 @@ from study.state.record_book import MemoryBook, RecordBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def finished_study(folder: Path, **search: object) -> StudySpec:

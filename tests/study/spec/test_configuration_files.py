@@ -17,7 +17,7 @@ from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, drive
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 BASE: dict[str, Value] = {
     "backbone": "resnet18",

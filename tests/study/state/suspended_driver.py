@@ -16,7 +16,7 @@ from study.state import lease, paths
 from study.state.budget_extensions import Extension, write_extension
 from study.state.checksums import write_sealed_json
 from study.state.interruption import StudyInterrupted
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 LEASE_SECONDS, RENEW_SECONDS = 2.0, 0.2
 

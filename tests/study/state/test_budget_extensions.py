@@ -8,7 +8,7 @@ from search_spaces.errors import UserInputError
 from study.state.budget_extensions import Extension, extended_spec, parse_extension, write_extension
 from tests.study.simulated import make_spec
 from trainables.damaged_files import DamagedFileError
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def test_without_an_extension_the_spec_applies(tmp_path: Path) -> None:

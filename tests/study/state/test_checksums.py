@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from study.state.checksums import read_sealed_json, read_sealed_toml, write_sealed_json, write_sealed_toml
 from trainables.damaged_files import DamagedFileError
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 CONTENT = {"margin": 0.005, "seeds": [1, 2, 3], "chosen": {"a": "00001"}, "none": None, "words": "ä \u2028"}
 TOML = 'name = "x"\n[search]\nnum_trials = 8 # a comment\n'

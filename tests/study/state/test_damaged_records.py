@@ -13,7 +13,7 @@ from study.state.record_book import RecordBook
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 RECORD, COPY = "trials/00001/record.json", "trials/00001/record.copy.json"
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -24,7 +24,7 @@ from tests.study.command_line import run_cli
 from tests.study.searched import simulate, simulate_confirmed
 from tests.study.simulated import FIXED, make_report, make_spec
 from tests.study.state import suspended_driver
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def write_lease(store: Store, **changes: object) -> None:

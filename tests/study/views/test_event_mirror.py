@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from study.views.event_mirror import mirror_events, mirrored_events
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 @pytest.fixture

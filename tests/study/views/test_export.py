@@ -20,7 +20,7 @@ from tests.study.searched import ARMS, confirm, simulate
 from tests.study.simulated import make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.ranking import best_trials
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from study.state import paths
 from study.state.record_book import RecordBook
 from tests.study.command_line import run_cli
 from trainables.records.ranking import best_trials
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 FINISHED = Path(__file__).parents[2] / "golden" / "commits" / "325b7a6" / "finished"
 

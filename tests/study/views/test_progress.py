@@ -18,7 +18,7 @@ from study.views.live_view import LiveView, build_progress_table, compute_progre
 from study.views.status import study_state
 from tests.study.simulated import FIXED, drive, make_report, make_spec
 from trainables.records.ranking import best_trials
-from trainables.records.store import Store
+from trainables.storage.store import Store
 
 
 def open_simulated(folder: Path, max_events: int | None = None, **search: object) -> OpenStudy:

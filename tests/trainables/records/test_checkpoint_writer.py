@@ -16,8 +16,8 @@ import torch
 from tests.trainables.records.test_trial_files import at_step, write_record
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import TrialState
-from trainables.records.store import StorageError, Store
 from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
+from trainables.storage.store import StorageError, Store
 from trainables.training.checkpoint import Checkpoint
 
 NUM_KILLS = 20  # More by hand: NUM_KILLS=100 python -m pytest tests/trainables/records/test_checkpoint_writer.py

@@ -12,8 +12,8 @@ from search_spaces.config import TrialConfig
 from tests.trainables.training.test_checkpoint import METRICS, make_checkpoint
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord, TrialState
-from trainables.records.store import Store
 from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
+from trainables.storage.store import Store
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.predictions import Predictions
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import UserInputError
-from trainables.records.store import StorageError, Store, join_uri
+from trainables.storage.store import StorageError, Store, join_uri
 
 
 def test_files_round_trip_and_are_listed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tenacity import (
 )
 
 from search_spaces.errors import UserInputError
-from trainables.records.durable import write_durably
+from trainables.storage.durable import write_durably
 
 Result = TypeVar("Result")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.records.durable import DIRECT_FROM_BYTES, write_durably
+from trainables.storage.durable import DIRECT_FROM_BYTES, write_durably
 
 PAGE = 4096
 
