@@ -86,7 +86,10 @@ Texts = list[str] | None
 SpecArgument = Annotated[
     str, Argument(metavar="SPEC", help="A TOML file, or a preset: demo, demo-loop, cifar10, cifar10-cpu.")
 ]
-_FOLDER_HELP = "A folder of images, a table of their paths and labels, or parquet files. Without it: an explanation."
+_FOLDER_HELP = (
+    "A folder of images, a table of their paths and labels, parquet or tar files, or the URI of one of these. "
+    "Without it: an explanation."
+)
 FolderArgument = Annotated[Text, Argument(metavar="FOLDER", help=_FOLDER_HELP)]
 LibraryArgument = Annotated[str, Argument(metavar="LIBRARY", help="torchvision, timm or own; all without it.")]
 PatternArgument = Annotated[str, Argument(metavar="PATTERN", help="Wildcards, such as convnext*, for the names.")]

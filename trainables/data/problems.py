@@ -74,6 +74,24 @@ def write_cut_names(subject: str, problems: Sequence[Problem]) -> str:
     return _write_all(subject, problems) if is_cut else ""
 
 
+class Findings:
+    """Problems in the order in which they were found; one entry per rule and advice, with the names of all that have it."""
+
+    def __init__(self) -> None:
+        """Start without problems."""
+        self._names: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, rule: str, name: object, advice: str) -> None:
+        """Add a problem of one file."""
+        self._names.setdefault((rule, advice), []).append(str(name))
+
+    def raise_any(self, subject: str) -> None:
+        """Raise UserInputError with all problems, if there are any."""
+        if self._names:
+            problems = [Problem(rule, tuple(names), advice) for (rule, advice), names in self._names.items()]
+            raise make_error(subject, problems)
+
+
 def make_printable(text: str) -> str:
     """Return a file's name with bytes that are no text, and control characters, as escapes."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")

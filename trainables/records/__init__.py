@@ -1,1 +1,1 @@
-"""A trial's record, files and TensorBoard events, and the store that holds them."""
+"""A trial's record, files and TensorBoard events."""

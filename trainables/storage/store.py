@@ -4,6 +4,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 # Seconds between the attempts at a request to an object store; together about a minute.
 RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+PIECE_BYTES = 4 << 20
 # pyarrow raises OSError alike for every answer of an object store; these parts of its text mean a refusal.
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "UNRECOGNIZED_CLIENT", "EXPIRED")
 
@@ -38,6 +40,19 @@ class StorageError(OSError):
 
 class StorageRefusedError(StorageError):
     """The store refused the request, and would refuse it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a file system says about a file.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: Time of the last change, nanoseconds since 1970; 0 where it is not known.
+    """
+
+    size: int
+    mtime_ns: int
 
 
 _RETRYING = Retrying(
@@ -148,6 +163,42 @@ class Store:
         infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
         files = {i.path[len(base) + 1 :]: int(i.size) for i in infos if i.type == fs.FileType.File}
         return dict(sorted(files.items()))
+
+    def list_states(self, name: str = "") -> dict[str, FileState]:
+        """Return size and time of change of every file below a folder, as of `list_sizes`; of a file itself under ""."""
+        base = self._path(name)
+        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
+
+        def list_all() -> list[fs.FileInfo]:
+            own = self._filesystem.get_file_info(base)
+            return [own] if own.type == fs.FileType.File else self._filesystem.get_file_info(selector)
+
+        infos = self._try("listed", name, list_all)
+        files = {i.path[len(base) + 1 :]: FileState(int(i.size), i.mtime_ns or 0) for i in infos if i.is_file}
+        return dict(sorted(files.items()))
+
+    def copy_out(self, name: str, path: Path, advance: Callable[[int], None]) -> None:
+        """Copy a file to a local path, in pieces; a copy that fails on the way begins anew.
+
+        Args:
+            name: "" for the root itself, if it is a file.
+            path: Is replaced.
+            advance: Called with the bytes of each piece; a negative number takes back those of an attempt that failed.
+        """
+
+        def copy() -> None:
+            done = 0
+            try:
+                with self._filesystem.open_input_stream(self._path(name)) as stream, path.open("wb") as file:
+                    while piece := stream.read(PIECE_BYTES):
+                        file.write(piece)
+                        done += len(piece)
+                        advance(len(piece))
+            except OSError:
+                advance(-done)
+                raise
+
+        self._try("read", name, copy)
 
     def delete(self, name: str) -> None:
         """Delete a file, or a folder and its content; do nothing if it is missing."""

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
@@ -32,6 +32,8 @@ FOLDER is one of
   - train/, val/ and test/ with such folders:              birds/train/sparrow/1.jpg
   - a table (.csv, .tsv, .jsonl or .parquet) with the columns path and label, and optionally split and group
   - a Hugging Face folder: metadata.csv, or train-*.parquet with encoded images
+  - tar files of WebDataset:                               birds-train-000000.tar
+  - the URI of one of these:                               s3://bucket/birds
 
 Without images of your own, `study run` takes one of the presets:"""
 
@@ -41,7 +43,7 @@ class InitOptions:
     """The options of `study init`.
 
     Attributes:
-        path: the folder, manifest or parquet file.
+        path: the folder, manifest, parquet or tar file, or a URI.
         to: the file to write; None for <name>.toml here.
         force: whether to overwrite it.
         weights: as of `model.weights`; None to choose.
@@ -57,6 +59,11 @@ class InitOptions:
     image_size: int | None
     minutes: float
     group: str | None
+
+
+def _take_stem(path: str) -> str:
+    is_uri = "://" in path
+    return PurePosixPath(path.partition("?")[0]).stem if is_uri else Path(path).expanduser().resolve().stem
 
 
 def explain_init(console: Console) -> None:
@@ -77,7 +84,7 @@ def run_init(options: InitOptions, console: Console) -> Path:
     Raises:
         UserInputError: listing everything because of which the images cannot be used; if the file exists.
     """
-    name = make_name(Path(options.path).expanduser().resolve().stem)
+    name = make_name(_take_stem(options.path))
     target = options.to or Path(f"{name}.toml")
     problems = list(_check_target(target, force=options.force))
     weights, survey = None, None

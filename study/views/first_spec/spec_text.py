@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
 from study.views.first_spec.machine import Machine, WeightsChoice
@@ -59,7 +60,8 @@ def write_spec_text(first: FirstSpec) -> str:
 
 def _head(first: FirstSpec) -> list[str]:
     return [
-        f"# Written by `study init {first.survey.path.name}`. Every value may be changed; a key that is left out has a default.",
+        f"# Written by `study init {PurePath(first.survey.path).name}`. Every value may be changed; a key that is left out has a "
+        "default.",
         f"# Estimate for {first.machine.describe()}: {describe_time(first.proposal.seconds)} of training.",
         f"name = {json.dumps(first.name)}",
         "seed = 0",

@@ -1,9 +1,9 @@
-"""What `study init` finds in a folder, manifest or set of parquet files without decoding an image."""
+"""What `study init` finds in a folder, manifest or set of parquet or tar files without decoding an image."""
 
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,18 @@ from PIL import Image
 
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
-from trainables.data.decoding.encoded_files import BadImageError
+from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
 from trainables.data.decoding.headers import read_headers
 from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, explain_error, read_header
+from trainables.data.fetched_files import fetch_files
+from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.manifest import is_manifest
 from trainables.data.sources.parquet import PARTS, ParquetImages, list_rows
 from trainables.data.sources.parquet_shards import Columns
+from trainables.data.sources.webdataset import TarImages, is_tar_set, list_tar_set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +31,8 @@ class Survey:
     """Labeled images as they were found.
 
     Attributes:
-        path: the folder, manifest or parquet file; absolute.
-        source: "folder" or "parquet".
+        path: the folder, manifest, parquet or tar file, absolute; or the URI.
+        source: "folder", "parquet" or "webdataset".
         layout: how the images are laid out, in words.
         class_names: K names.
         class_counts: number of images of each class, (K,), by published split; "" for images of none.
@@ -39,7 +42,7 @@ class Survey:
         skipped: files that are not images.
     """
 
-    path: Path
+    path: Path | str
     source: str
     layout: str
     class_names: tuple[str, ...]
@@ -74,14 +77,19 @@ def survey_images(path: str, group: str | None = None) -> Survey:
     """Return what is found at `path`.
 
     Args:
-        path: a folder, a manifest, a .parquet file of encoded images, or a folder of such files.
+        path: a folder, a manifest, a .parquet file of encoded images, a .tar file of WebDataset, a folder of such files, or the
+            URI of one of these, whose files are copied to this machine first.
         group: as `data.group` of a spec.
 
     Raises:
         UserInputError: listing everything because of which the images cannot be used, broken files included.
     """
+    if "://" in path:
+        return replace(survey_images(str(fetch_files(path, default_folder())), group), path=path)
     given = Path(path).expanduser().absolute()
-    return _survey_parquet(given, group) if is_parquet_set(given) else _survey_layout(given, group)
+    if is_parquet_set(given):
+        return _survey_parquet(given, group)
+    return _survey_tar(given, group) if is_tar_set(given) else _survey_layout(given, group)
 
 
 def is_parquet_set(path: Path) -> bool:
@@ -115,23 +123,42 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
 def _survey_parquet(path: Path, group: str | None) -> Survey:
     rows = list_rows(str(path), Columns(image=None, label="label", group=group))
     images = ParquetImages(rows.shards, np.arange(len(rows.labels)))
-    found = list(map_on_all_cores(_read_header, images.readers(), len(rows.labels), "reading headers"))
+    parts = np.array(PARTS)[rows.parts]
+    return _survey_encoded(path, "parquet", images, rows.class_names, rows.labels, parts, has_groups=group is not None)
+
+
+def _survey_tar(path: Path, group: str | None) -> Survey:
+    tar = list_tar_set(str(path), group=group)
+    images = TarImages(tar, np.arange(len(tar.labels)))
+    return _survey_encoded(
+        path, "webdataset", images, tar.class_names, tar.labels, tar.parts, has_groups=group is not None
+    )
+
+
+def _survey_encoded(
+    path: Path,
+    source: str,
+    images: EncodedImages,
+    class_names: tuple[str, ...],
+    labels: NDArray[np.int64],
+    parts: NDArray[np.str_],
+    *,
+    has_groups: bool,
+) -> Survey:
+    found = list(map_on_all_cores(_read_header, images.readers(), len(labels), "reading headers"))
     headers = [header for header in found if isinstance(header, ImageHeader)]
     if not headers:
         bad = [SkippedFile(name=n, reason=str(r)) for n, r in zip(images.names, found, strict=True)]
         raise make_error(make_printable(str(path)), _describe_bad(bad, len(found)))
-    counts = {
-        split: tuple(np.bincount(rows.labels[rows.parts == part], minlength=len(rows.class_names)).tolist())
-        for part, split in enumerate(PARTS)
-    }
+    counts = {split: tuple(np.bincount(labels[parts == split], minlength=len(class_names)).tolist()) for split in PARTS}
     counts = {split: per_class for split, per_class in counts.items() if sum(per_class)}
     return Survey(
         path=path,
-        source="parquet",
-        layout="parquet files with encoded images",
-        class_names=rows.class_names,
+        source=source,
+        layout=f"{'tar' if source == 'webdataset' else source} files with encoded images",
+        class_names=class_names,
         class_counts=counts,
-        has_groups=group is not None,
+        has_groups=has_groups,
         sizes=np.array([(header.width, header.height) for header in headers], dtype=np.int32),
         kinds=_count_kinds([header.kinds for header in headers]),
         skipped=(),

@@ -15,9 +15,10 @@ from PIL import features
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
 from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
-from trainables.data.decoding.encoded_files import DiskImages, DiskState, EncodedImages, NamedFile, require_space
+from trainables.data.decoding.encoded_files import DiskImages, DiskState, EncodedImages, NamedFile
 from trainables.data.decoding.image_decoder import Aspect
 from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.disk_space import require_space
 from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget, physical_memory
 from trainables.data.images import ImageOrigin, SkippedFile

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
+from trainables.data.disk_space import require_space
 from trainables.data.pixel_files import COPY_SUFFIX, delete_unused, read_checked, write_checked
 
 MAX_FILE_BYTES = 500_000_000
@@ -71,6 +71,13 @@ class ImageSpans:
         if len(data) != size:
             raise BadImageError(f"cut off: {len(data)} of {size} bytes are left")
         return data
+
+    def stamp(self, state: str) -> str:
+        """Return a digest of these places and the state of their files."""
+        digest = hashlib.blake2b(state.encode(), digest_size=16)
+        for values in (self.files.astype("<i4"), self.offsets.astype("<i8"), self.sizes.astype("<i8")):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
 
     def take(self, kept: NDArray[np.int64]) -> "ImageSpans":
         """Return the spans of some of the images."""
@@ -178,26 +185,6 @@ def _copy(encoded: EncodedImages, state: DiskState, path: Path) -> NDArray[np.in
     finally:
         partly.unlink(missing_ok=True)
     return np.array(sizes, dtype=np.int64)
-
-
-def require_space(folder: Path, num_bytes: int, what: str) -> None:
-    """Raise UserInputError unless the disk of `folder`, which is made, has room for `num_bytes` more.
-
-    Args:
-        folder: on this machine.
-        num_bytes: how many.
-        what: subject of the sentence "... needs 3.1 GB".
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise UserInputError(f"{folder} cannot be used ({error.strerror}); set resources.image_folder") from None
-    if num_bytes > free:
-        raise UserInputError(
-            f"{what} needs {num_bytes / 1e9:.1f} GB in {folder}, whose disk has {free / 1e9:.1f} GB left; set "
-            "resources.image_folder to a folder with space"
-        )
 
 
 def combine_states(paths: Sequence[Path]) -> DiskState:

@@ -28,6 +28,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         "planted": "trainables.data.sources.planted.scenes:load_planted",
         "folder": "trainables.data.sources.folders.folder:load_folder",
         "parquet": "trainables.data.sources.parquet:load_parquet",
+        "webdataset": "trainables.data.sources.webdataset:load_webdataset",
     }
 )
 
@@ -71,7 +72,8 @@ def load_image_set(
 
     Args:
         source: Key of `SOURCES`, name of an entry point of the group `abstudy.sources`, or "package.module:function".
-        path: Location of the files; "" is the same as None. Sources that generate their images take none.
+        path: Location of the files; "" is the same as None. Sources that generate their images take none. Files at a URI, such as
+            s3://bucket/photos, are copied to the folder of `memory_budget` first.
         memory_budget: Memory that images of a folder or of parquet files may take before they are mapped from a file;
             None for a quarter of the machine's memory and the user's cache folder.
         options: Options of the source's loader, and `image_size`, `aspect` and `on_bad_image` of one that decodes files. Every
@@ -93,8 +95,12 @@ def load_image_set(
             f'the source {source!r} reads no files, but data.path is {os.fspath(path)!r}; remove it, or set it to ""'
         )
     if MEMORY_BUDGET in parameters:
-        budget = ImageMemoryBudget(int(DEFAULT_SHARE * physical_memory()), default_folder())
-        arguments[MEMORY_BUDGET] = memory_budget or budget
+        budget = memory_budget or ImageMemoryBudget(int(DEFAULT_SHARE * physical_memory()), default_folder())
+        arguments[MEMORY_BUDGET] = budget
+        if source in SOURCES and "://" in (arguments.get("path") or ""):
+            from trainables.data.fetched_files import fetch_files
+
+            arguments["path"] = str(fetch_files(arguments["path"], budget.folder))
     if source not in SOURCES:
         from trainables.data.sources.own import load_own
 

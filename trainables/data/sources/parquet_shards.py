@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from search_spaces.errors import nearest_name
-from trainables.data.problems import Problem, make_error
+from trainables.data.problems import Findings
 
 IMAGE_COLUMNS = ("img", "image")
 ARROW_ERRORS = (pa.ArrowException, OSError)
@@ -50,24 +50,6 @@ class Columns:
     image: str | None
     label: str
     group: str | None
-
-
-class Findings:
-    """Problems in the order in which they were found; one entry per rule and advice, with the names of all that have it."""
-
-    def __init__(self) -> None:
-        """Start without problems."""
-        self._names: dict[tuple[str, str], list[str]] = {}
-
-    def add(self, rule: str, name: object, advice: str) -> None:
-        """Add a problem of one file."""
-        self._names.setdefault((rule, advice), []).append(str(name))
-
-    def raise_any(self, subject: str) -> None:
-        """Raise UserInputError with all problems, if there are any."""
-        if self._names:
-            problems = [Problem(rule, tuple(names), advice) for (rule, advice), names in self._names.items()]
-            raise make_error(subject, problems)
 
 
 def open_shards(

@@ -23,6 +23,7 @@ from tests.trainables.data.sources.layout_files import (
     write_splits,
 )
 from tests.trainables.data.sources.parquet_files import encode, make_pixels, write_parquet
+from tests.trainables.data.sources.tar_files import write_shard
 from trainables.data.image_audit import check_image_set
 from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.training.trial_cost import TrialCost
@@ -40,7 +41,7 @@ def fixed_costs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def run_init(tmp_path: Path) -> Init:
-    def call(path: Path, *options: str | Path, status: int = 0) -> Outcome:
+    def call(path: Path | str, *options: str | Path, status: int = 0) -> Outcome:
         got = run_cli("init", path, "--to", tmp_path / "first.toml", "--weights", "none", *options)
         assert got.status == status, got.output + got.errors
         assert (tmp_path / "first.toml").exists() == (status == 0)
@@ -56,6 +57,12 @@ def write_parquet_set(root: Path) -> Path:
     return root
 
 
+def write_tar_set(root: Path) -> Path:
+    images = [encode(make_pixels(i)) for i in range(60)]
+    write_shard(root / "own-train-000000.tar", [{"png": image, "cls": i % 3} for i, image in enumerate(images)])
+    return root
+
+
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "flat": write_classes,
     "train and val": lambda root: write_splits(root, {"train": 20, "val": 8}),
@@ -66,6 +73,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "imagefolder": lambda root: write_imagefolder(root, {"train": 40, "test": 10}),
     "nested": lambda root: write_classes(root, ("pets/cat", "pets/dog", "eel")),
     "parquet": write_parquet_set,
+    "tar files": write_tar_set,
 }
 
 
@@ -77,7 +85,7 @@ def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, r
     check_image_set(*load_split_images(spec))
     assert (spec.name, spec.train.image_size) == (
         "labels" if "manifest" in layout else "own-images",
-        8 if layout != "parquet" else 12,
+        12 if layout in {"parquet", "tar files"} else 8,
     )
     assert spec.train.crop_min_area == 1.0, "small squares are not cropped"
     assert spec.search.fixed["interpolation"] == "bicubic", "nothing is interpolated"
@@ -86,6 +94,17 @@ def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, r
     comments = [line for line in (tmp_path / "first.toml").read_text().splitlines() if line.startswith("#")]
     assert len(comments) > 10
     assert tomllib.loads(text)["data"].get("group") == (grouped or [None])[-1]
+
+
+def test_the_uri_of_images_stays_in_the_spec(tmp_path: Path, run_init: Init, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    uri = write_tar_set(tmp_path / "own").as_uri()
+    got = run_init(uri)
+    assert f"{uri}: tar files with encoded images" in got.output
+    spec, _ = load_spec(str(tmp_path / "first.toml"))
+    assert (spec.name, spec.data.source, spec.data.path) == ("own", "webdataset", uri)
+    assert (tmp_path / "first.toml").read_text().startswith("# Written by `study init own`.")
+    check_image_set(*load_split_images(spec))
 
 
 def write_photographs(root: Path, counts: dict[str, int]) -> Path:

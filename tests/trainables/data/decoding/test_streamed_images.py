@@ -22,7 +22,8 @@ from PIL import Image
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from trainables.data.decoding import encoded_files, stream_workers
+from trainables.data import disk_space
+from trainables.data.decoding import stream_workers
 from trainables.data.decoding.streamed_images import StreamedImages, StreamError
 from trainables.data.image_audit import check_image_set
 from trainables.data.image_memory import ImageMemoryBudget
@@ -218,7 +219,7 @@ def test_a_disk_without_space_for_a_copy_is_refused_with_both_numbers(
     parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(encoded_files.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(
         UserInputError, match=r"needs 0\.0 GB in .*kept, whose disk has 0\.0 GB left; set resources\.image_f"
     ):

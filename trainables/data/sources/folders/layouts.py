@@ -268,6 +268,8 @@ def _sort_classes(names: set[str]) -> tuple[str, ...]:
 def _advise_on_classes(root: Path) -> str:
     if any(entry.name.endswith(".parquet") for entry in list_visible(root)):
         return 'for parquet files with encoded images set data.source to "parquet"'
+    if any(entry.name.endswith(".tar") for entry in list_visible(root)):
+        return 'for tar files of WebDataset set data.source to "webdataset"'
     return "give a folder with one folder of images per class, or a csv file with the columns path and label"
 
 

@@ -1,0 +1,115 @@
+"""Tar files of WebDataset: the images, splits and classes that they hold, and all that is wrong with them in one message."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search_spaces.errors import UserInputError
+from tests.trainables.data.sources.tar_files import encode, make_samples, write_shard
+from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.images import ImageSet
+from trainables.data.sources import load_image_set
+
+
+def load(path: Path, folder: Path, *, streams: bool = False, **options: Any) -> ImageSet:
+    return load_image_set(
+        "webdataset", path, memory_budget=ImageMemoryBudget(10**9, folder, streams=streams), **options
+    )
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_shards_are_read_with_their_splits_and_names(tmp_path: Path, streams: bool) -> None:
+    root = tmp_path / "shards"
+    write_shard(root / "pets-train-000000.tar", make_samples(7))
+    write_shard(root / "pets-train-000001.tar", make_samples(5, 7), first=7)
+    write_shard(root / "pets-validation-000000.tar", make_samples(4, 12))
+    write_shard(root / "pets-test-000000.tar", make_samples(4, 16))
+    (root / "classes.txt").write_text("cat\ndog\n")
+    found = load(root, tmp_path / "kept", streams=streams)
+    assert isinstance(found.images, StreamedImages) is streams
+    assert found.class_names == ("cat", "dog")
+    values = found.images[np.arange(20)][:, 0, 0, 0]
+    assert sorted(values.tolist()) == list(range(20))
+    assert found.labels.tolist() == [value % 2 for value in values]
+    assert found.official_test is not None
+    assert found.official_validation is not None
+    assert sorted(values[found.official_test]) == [16, 17, 18, 19]
+    assert sorted(values[found.official_validation]) == [12, 13, 14, 15]
+    assert found.origin is not None
+    assert any(name.endswith("pets-train-000001.tar ./part/000008") for name in found.origin.names)
+
+
+def test_labels_may_be_names_or_fields_with_groups_and_other_files_are_ignored(tmp_path: Path) -> None:
+    samples = [
+        {
+            "jpg.txt": "ignored",
+            "PNG": encode(i),
+            "json": json.dumps({"kind": ["owl", "fox"][i % 2], "site": f"s{i // 4}"}),
+        }
+        for i in range(12)
+    ]
+    path = write_shard(tmp_path / "animals.tar", [*samples, {"txt": "no image"}])
+    found = load(path, tmp_path / "kept", label_field="kind", group="site", num_images=8)
+    assert found.class_names == ("fox", "owl")
+    assert len(found) == 8
+    assert found.groups is not None
+    assert found.group_names == ("s0", "s1", "s2")
+    # Without the word train in any name, all files are one set.
+    write_shard(tmp_path / "more" / "val-0.tar", make_samples(6))
+    whole = load(tmp_path / "more", tmp_path / "kept")
+    assert whole.official_validation is None
+    assert whole.class_names == ("0", "1")
+
+
+def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
+    root = tmp_path / "shards"
+    whole = write_shard(root / "cut-inside.tar", make_samples(6)).read_bytes()
+    (root / "cut-inside.tar").write_bytes(whole[:1700])
+    # After a file's last block, where tarfile sees nothing wrong: header, image, header and class of the first sample.
+    (root / "cut-between.tar").write_bytes(whole[: 4 * 512])
+    (root / "packed.tar").write_bytes(b"\x1f\x8b" + bytes(600))
+    write_shard(
+        root / "labels.tar",
+        [
+            {"png": encode(0)},
+            {"png": encode(1), "cls": 1},
+            {"png": encode(2), "jpg": encode(2), "cls": 0},
+            {"png": encode(3), "json": "{"},
+        ],
+    )
+    with pytest.raises(UserInputError) as raised:
+        load(root, tmp_path / "kept")
+    message = str(raised.value)
+    for words in (
+        r"cannot be read as tar: ",
+        "cut-inside.tar (unexpected end of data)",
+        "packed.tar (compressed; unpack it with gunzip, since single images cannot be read from it); copy it again",
+        "is cut: the blocks that end a tar file are missing: ",
+        "cut-between.tar",
+        "has no label: no .cls, and no text or whole number under 'label' in a .json: ",
+        "labels.tar ./part/000000",
+        "has several images: ",
+        "labels.tar ./part/000002 (png, jpg)",
+        "has a .json that cannot be read: ",
+    ):
+        assert words in message
+
+
+def test_labels_beyond_the_names_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "a.tar", [{"png": encode(0), "cls": "caat"}, {"png": encode(1), "cls": 2}])
+    with pytest.raises(UserInputError) as raised:
+        load(path, tmp_path / "kept", class_names=["cat", "dog"])
+    assert "labels must be numbers in [0, 2) or names of classes" in str(raised.value)
+    assert "./part/000000 ('caat' (did you mean 'cat'?))" in str(raised.value)
+    assert "./part/000001 (2)" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["none", "empty"])
+def test_a_folder_without_shards_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserInputError, match=r"data\.path must be a \.tar file or a folder of them"):
+        load(tmp_path / name, tmp_path / "kept")

@@ -1,0 +1,146 @@
+"""Image files at a URI, such as shards on an object store: copied to this machine's disk once, and again where they changed."""
+
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from search_spaces.errors import UserInputError
+from trainables.data.disk_space import require_space
+from trainables.data.pixel_files import read_checked, write_checked
+from trainables.storage.store import FileState, StorageError, Store
+
+# Files that are copied at once: one connection seldom uses the whole bandwidth of a machine.
+NUM_AT_ONCE = 8
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def fetch_files(uri: str, folder: Path) -> Path:
+    """Return a local copy of the file, or of all files below the folder, at a URI.
+
+    What was copied before and has the same size and time of change is not copied again, also after an interruption. Files that
+    are gone at the URI are deleted here. Requests that fail temporarily are retried (`Store`).
+
+    Args:
+        uri: Of any file system of pyarrow.
+        folder: Image folder of this machine.
+
+    Raises:
+        UserInputError: If there is nothing at the URI, it cannot be read, or the disk lacks space.
+    """
+    store = Store(uri)
+    target = folder / "fetched" / hashlib.blake2b(uri.encode(), digest_size=12).hexdigest()
+    target.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        try:
+            return _fetch(store, uri, target)
+        except StorageError as error:
+            raise UserInputError(
+                f"{error}; what was copied to {target} so far is kept, and the next start goes on with it"
+            ) from None
+
+
+def _fetch(store: Store, uri: str, target: Path) -> Path:
+    found = {name: state for name, state in store.list_states().items() if not _is_hidden(name)}
+    if not found:
+        raise UserInputError(f"there is no file at {uri}; check the URI, and the region or endpoint if it names none")
+    only = PurePosixPath(uri.partition("?")[0]).name
+    # A file, not a folder, is listed under the empty name.
+    names = {name: name or only for name in found}
+    known = _Known(target)
+    known.forget(set(names.values()))
+    missing = [name for name in found if not known.has(names[name], found[name])]
+    require_space(target, sum(found[name].size for name in missing), f"a copy of {uri}")
+    progress = _Progress(uri, len(missing), sum(found[name].size for name in missing))
+
+    def copy(name: str) -> None:
+        path = target / names[name]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partly = path.with_name(f".{path.name}.partial")
+        store.copy_out(name, partly, progress.advance)
+        size = partly.stat().st_size
+        if size != found[name].size:
+            raise StorageError(f"{uri}: {names[name]} has {found[name].size} bytes, but {size} were read")
+        partly.replace(path)
+        known.add(names[name], found[name])
+        progress.finish_file()
+
+    with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+        try:
+            list(pool.map(copy, missing))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return target / only if set(found) == {""} else target
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+class _Known:
+    """The files of a copy, with the states that they had where they came from."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._path = target.with_suffix(".files")
+        kept = read_checked(self._path)
+        listed = {} if kept is None else json.loads(kept)
+        self._states = {name: FileState(**state) for name, state in listed.items()}
+        self._lock = threading.Lock()
+
+    def has(self, name: str, state: FileState) -> bool:
+        path = self._target / name
+        return self._states.get(name) == state and path.exists() and path.stat().st_size == state.size
+
+    def add(self, name: str, state: FileState) -> None:
+        with self._lock:
+            self._states[name] = state
+            self._keep()
+
+    def forget(self, names: set[str]) -> None:
+        """Delete all files but those of `names`."""
+        for name in self._states.keys() - names:
+            (self._target / name).unlink(missing_ok=True)
+            del self._states[name]
+        self._keep()
+
+    def _keep(self) -> None:
+        write_checked(self._path, json.dumps({name: asdict(s) for name, s in self._states.items()}).encode())
+
+
+class _Progress:
+    """Lines on stderr that say how much of a copy is done, and how long the rest takes at this rate."""
+
+    def __init__(self, uri: str, num_files: int, num_bytes: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._uri, self._num_files, self._num_bytes = uri, num_files, num_bytes
+        self._now = now
+        self._started = self._last = now()
+        self._files_done = self._bytes_done = 0
+        self._lock = threading.Lock()
+
+    def advance(self, num_bytes: int) -> None:
+        with self._lock:
+            self._bytes_done += num_bytes
+            if self._now() - self._last >= SECONDS_BETWEEN_LINES:
+                self._last = self._now()
+                print(self.describe(), file=sys.stderr)
+
+    def finish_file(self) -> None:
+        with self._lock:
+            self._files_done += 1
+
+    def describe(self) -> str:
+        rate = self._bytes_done / max(self._now() - self._started, 1e-9)
+        left = f"{(self._num_bytes - self._bytes_done) / rate / 60:.0f} min left" if rate > 0 else "nothing arrives"
+        return (
+            f"copying {self._uri}: {self._files_done} of {self._num_files} files, {self._bytes_done / 1e9:.2f} of "
+            f"{self._num_bytes / 1e9:.2f} GB, {rate / 1e6:.1f} MB/s, {left}"
+        )

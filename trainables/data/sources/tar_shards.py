@@ -1,0 +1,141 @@
+"""Tar files in the layout of WebDataset: the files of a sample stand together and share their name up to the first dot."""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from trainables.data.problems import Findings
+
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm"})
+CLASS, FIELDS = "cls", "json"
+BLOCK = tarfile.BLOCKSIZE
+COPY_AGAIN = "copy it again, or write it anew"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarSample:
+    """An image of a tar file.
+
+    Attributes:
+        key: name up to the first dot.
+        offset: first byte of the encoded image in the tar file.
+        size: its bytes.
+        label: text or number of the class.
+        group: of the image; "" without groups.
+    """
+
+    key: str
+    offset: int
+    size: int
+    label: str | int
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    key: str
+    extension: str
+    offset: int
+    size: int
+    content: bytes = field(default=b"", repr=False)
+
+
+def list_samples(path: Path, label_field: str, group: str | None, findings: Findings) -> list[TarSample]:
+    """Return the samples of a tar file in their order, and add what is wrong with it to the findings.
+
+    Args:
+        path: the tar file.
+        label_field: field of a sample's .json that holds its class, where it has no .cls.
+        group: field of a sample's .json that says which images belong together; None without groups.
+        findings: is extended.
+    """
+    try:
+        members = list(_list_members(path))
+    except (tarfile.TarError, OSError, EOFError) as error:
+        findings.add("cannot be read as tar", f"{path} ({_explain(path, error)})", COPY_AGAIN)
+        return []
+    if not _has_end(path, members):
+        findings.add("is cut: the blocks that end a tar file are missing", path, COPY_AGAIN)
+        return []
+    samples = []
+    for key, together in groupby(members, key=lambda member: member.key):
+        sample = _read_sample(f"{path} {key}", key, list(together), label_field, group, findings)
+        if sample is not None:
+            samples.append(sample)
+    if not samples and not members:
+        findings.add("holds no files", path, "remove it")
+    return samples
+
+
+def _list_members(path: Path) -> Iterator[_Member]:
+    with tarfile.open(path, "r:") as tar:
+        for info in tar:
+            folder, _, name = info.name.rpartition("/")
+            stem, _, extension = name.partition(".")
+            if not info.isfile() or not stem:
+                continue
+            extension = extension.lower()
+            opened = tar.extractfile(info) if extension in {CLASS, FIELDS} else None
+            content = b"" if opened is None else opened.read()
+            key = f"{folder}/{stem}" if folder else stem
+            yield _Member(key, extension, info.offset_data, info.size, content)
+
+
+def _explain(path: Path, error: Exception) -> str:
+    try:
+        with path.open("rb") as file:
+            is_compressed = file.read(2) == b"\x1f\x8b"
+    except OSError:
+        is_compressed = False
+    if is_compressed:
+        return "compressed; unpack it with gunzip, since single images cannot be read from it"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _has_end(path: Path, members: list[_Member]) -> bool:
+    """Return whether a block of zeros follows the last file, without which tarfile takes a cut file for a whole one."""
+    last = max((member.offset + -(-member.size // BLOCK) * BLOCK for member in members), default=0)
+    with path.open("rb") as file:
+        file.seek(last)
+        rest = file.read()
+    return len(rest) >= BLOCK and not any(rest[-BLOCK:])
+
+
+def _read_sample(
+    where: str, key: str, members: list[_Member], label_field: str, group: str | None, findings: Findings
+) -> TarSample | None:
+    images = [member for member in members if member.extension in IMAGE_EXTENSIONS]
+    texts = {member.extension: member.content for member in members if member.extension in {CLASS, FIELDS}}
+    if not images:
+        return None  # Not every sample of a mixed set is an image.
+    if len(images) > 1:
+        findings.add("has several images", f"{where} ({', '.join(m.extension for m in images)})", "keep one of them")
+        return None
+    fields: Mapping[str, Any] = {}
+    if FIELDS in texts:
+        try:
+            fields = json.loads(texts[FIELDS])
+        except ValueError:
+            findings.add("has a .json that cannot be read", where, "correct it")
+            return None
+    label = (
+        _read_class(texts[CLASS]) if CLASS in texts else fields.get(label_field) if isinstance(fields, dict) else None
+    )
+    if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
+        rule = f"has no label: no .cls, and no text or whole number under {label_field!r} in a .json"
+        findings.add(rule, where, "add one, or set data.options.label_field")
+        return None
+    belongs = "" if group is None else fields.get(group, "")
+    if group is not None and (belongs == "" or not isinstance(belongs, int | str)):
+        findings.add(f"has no text or whole number under {group!r}, the data.group, in a .json", where, "add it")
+        return None
+    return TarSample(key=key, offset=images[0].offset, size=images[0].size, label=label, group=str(belongs))
+
+
+def _read_class(content: bytes) -> str | int:
+    text = content.decode(errors="replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else text
