@@ -125,3 +125,39 @@ def test_in_bfloat16_weights_that_only_meet_padding_get_the_gradient_zero(backbo
     assert gradient is not None
     assert (gradient[:, :, blind] == 0).all()
     assert (gradient[:, :, ~blind] != 0).any()
+
+
+@pytest.mark.parametrize("change_weights", ["step", "load", "mode"])
+def test_a_kept_matrix_is_made_anew_when_the_weights_change(change_weights: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        plain = nn.Conv2d(5, 7, 3, padding=1, bias=False)
+    small = nn.Sequential(copy.deepcopy(plain)).eval()
+    use_small_map_convolutions(small)
+    inputs = torch.randn((4, 5, 2, 2), generator=generator)
+
+    def check() -> Tensor:
+        with torch.inference_mode():
+            found = small(inputs)
+            assert torch.equal(small(inputs), found)
+        torch.testing.assert_close(found, small(inputs).detach(), rtol=0, atol=0)
+        return found
+
+    before = check()
+    kept = small[0]._kept
+    assert kept is not None
+    if change_weights == "step":
+        optimizer = torch.optim.SGD(small.parameters(), lr=0.5, fused=True)
+        small.train()
+        small(inputs).square().sum().backward()
+        optimizer.step()
+        small.eval()
+    elif change_weights == "load":
+        small.load_state_dict({name: 2 * value for name, value in small.state_dict().items()})
+    else:
+        with torch.no_grad():
+            small[0].weight.data = 2 * small[0].weight.data  # Another tensor.
+        assert small.eval()[0]._kept is kept
+        assert small.train()[0]._kept is None
+        small.eval()
+    assert not torch.equal(check(), before)
