@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +30,7 @@ from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.event_log import EventLog
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
+from trainables.training.device_memory import explaining_device_memory
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
@@ -72,6 +73,7 @@ class TrialWorker:
     _writer: CheckpointWriter
     _num_reported: int
     _num_devices: float
+    _num_gpus: float
     _counted_until: float
     _idle_since: float
     _attempt: int
@@ -141,7 +143,8 @@ class TrialWorker:
 
     def _run_epoch(self) -> EpochMetrics:
         try:
-            metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
+            with self._explaining_memory(self._run.device):
+                metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
         except EpochInterrupted:
             self._writer.write(self._run.checkpoint())
             self._end()
@@ -204,6 +207,7 @@ class TrialWorker:
     def _start(self, config: dict[str, Any]) -> None:
         self._counted_until = time.perf_counter()
         num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
+        self._num_gpus = num_gpus
         self._num_devices = num_gpus or float(config["num_cpus"])
         prepare_to_train(num_threads)
         self._trial_config = TrialConfig.from_json(config["config_json"])
@@ -218,19 +222,23 @@ class TrialWorker:
         self._free_last_run(device)
         limit_memory(device, num_gpus)
         self._resident.num_gpus = num_gpus or 1.0
-        self._run = make_run(
-            self._trial_config,
-            self._data,
-            device=device,
-            weights=self._settings.weights,
-            checkpoint=checkpoint,
-            profile=self._settings.profile,
-            place=self._resident.place,
-        )
+        with self._explaining_memory(device):
+            self._run = make_run(
+                self._trial_config,
+                self._data,
+                device=device,
+                weights=self._settings.weights,
+                checkpoint=checkpoint,
+                profile=self._settings.profile,
+                place=self._resident.place,
+            )
         self._open.callback(self._run.close)
         self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
         self._idle_since = time.perf_counter()
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)
+
+    def _explaining_memory(self, device: torch.device) -> AbstractContextManager[None]:
+        return explaining_device_memory(self._trial_config, device, self._num_gpus)
 
     def _free_last_run(self, device: torch.device) -> None:
         """Free the model of the trial before, so that the next one finds its memory free."""
@@ -250,7 +258,8 @@ class TrialWorker:
         digests: dict[str, str] = {}
         num_classes = len(self._data.class_names)
         for split in self._splits_to_predict:
-            predictions = self._run.predict(split)
+            with self._explaining_memory(self._run.device):
+                predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions)
             if split == CONFIRM:
                 macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)

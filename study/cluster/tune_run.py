@@ -20,6 +20,7 @@ from study.scheduling.director import Director, Report
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.storage.store import StorageError
+from trainables.training.device_memory import DeviceMemoryError
 from trainables.training.epoch_metrics import EpochMetrics
 
 DETAILS = "report/details/"
@@ -154,7 +155,10 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Record the cause of a failed attempt; allow no retry if the director has a problem."""
+        """Record the cause of a failed attempt; allow no retry if the director has a problem.
+
+        Tune has decided before whether this failure is followed by another attempt.
+        """
         if trial.status == Trial.PENDING:
             self._asker.dropped.add(trial.trial_id)
             return
@@ -162,6 +166,15 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         self._asker.ask(lambda director: director.on_error(trial.config["trial_id"], cause))
         if self._asker.ask(lambda director: director.problem):
             trial.max_failures = 0
+        elif DeviceMemoryError.__name__ in cause:
+            self._retry_alone(trial)
+
+    def _retry_alone(self, trial: Trial) -> None:
+        """Let a trial that did not fit into the memory of its GPU try once more, alone on a GPU."""
+        if 0 < trial.config["num_gpus"] < 1:
+            trial.config["num_gpus"] = 1.0
+            trial.update_resources(_resources(trial.config))
+        trial.max_failures = trial.num_failures
 
     def _renew_retries(self, trial: Trial, epoch: int) -> None:
         """Allow all retries again after a new epoch. An epoch that an attempt reports from its checkpoint is not new."""

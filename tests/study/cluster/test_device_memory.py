@@ -1,0 +1,68 @@
+"""A packed trial that does not fit into the memory of its GPU tries once more alone on one, and then has failed."""
+
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.cluster_utils import Cluster
+
+from study.cluster.connection import connect_cluster
+from study.cluster.tune_run import TuneRun, run_trials
+from study.scheduling.search_director import SearchDirector
+from study.state.record_book import MemoryBook
+from tests.study.simulated import FIXED, make_report, make_spec
+from trainables.records.record import TrialState
+from trainables.training.device_memory import DeviceMemoryError
+
+
+class LargeTrainable(tune.Trainable):  # type: ignore[misc]
+    """Trains nothing. Trial 00000 needs a whole GPU from its second epoch on, and trial 00001 more than one."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._epoch, self._config = new_config["num_reported_epochs"], new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self._epoch += 1
+        held = self._config["num_gpus"]
+        if self._epoch >= 2 and (held < 1 or self._config["trial_id"] == "00001"):
+            raise DeviceMemoryError(f"too large for {held:g} of a GPU")
+        report = make_report(self._epoch, 0.5, held)
+        return {
+            "epoch": self._epoch,
+            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": held, "details": report.details},
+        }
+
+
+@pytest.mark.ray_cluster
+def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
+    spec = make_spec(num_trials=2, asha={"enabled": False})
+    resources = {"gpu": 0.5, "cpu": 0.5, "device": "cpu", "retries": 5}
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update=resources)})
+    book = MemoryBook()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
+    try:
+        with connect_cluster(nodes.address) as cluster:
+            run = TuneRun(
+                spec=spec,
+                cluster=cluster,
+                max_concurrent=2,
+                trainable=LargeTrainable,
+                splits_to_predict=(),
+                on_change=lambda: None,
+            )
+            run_trials(SearchDirector(book, spec, FIXED), run)
+    finally:
+        nodes.shutdown()
+    fits, too_large = book.of_stage("search")
+    assert [fits.state, too_large.state] == [TrialState.COMPLETE, TrialState.FAILED]
+    assert fits.attempts == 2
+    assert "too large for 0.5 of a GPU" in fits.retry_causes[0]
+    # The attempt that is alone holds a whole GPU, which is counted: it trains from its start, since no checkpoint was kept.
+    assert fits.epochs[0].device_seconds == 0.5
+    assert fits.epochs[-1].device_seconds - fits.epochs[-2].device_seconds == 1.0
+    assert "too large for 1 of a GPU" in too_large.reason
+    assert len(too_large.retry_causes) == 2
