@@ -1,7 +1,10 @@
 """Where a trial's images are while it trains: in the memory of its device, in that of the host, or in encoded files."""
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeAlias
 
 import torch
@@ -12,6 +15,8 @@ from trainables.data.image_array import ImageArray, LazyImages
 
 # Images are copied to a device if they take this share of its free memory at most: the rest is for the model.
 SHARE_OF_FREE = 0.25
+# Batches that are copied to a device while it computes.
+NUM_AHEAD = 2
 DEVICE, HOST, STREAMED = "device", "host", "streamed"
 
 PlacedImages: TypeAlias = Tensor | StreamedImages
@@ -60,17 +65,13 @@ def limit_memory(device: torch.device, num_gpus: float) -> None:
 
 
 def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-    """Return `images[indices]` on `device`, gathered on the device that holds the images; from the host through pinned memory."""
-    if device.type == "cuda" and images.device.type == "cpu":
-        staged = torch.empty((len(indices), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
-        torch.index_select(images, 0, indices.cpu(), out=staged)
-        return staged.to(device, non_blocking=True)
+    """Return `images[indices]` on `device`, gathered on the device that holds the images."""
     chosen = images.index_select(0, indices.to(images.device, non_blocking=True))
     return chosen.to(device, non_blocking=True)
 
 
 def read_batches(images: PlacedImages, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Yield the images of each batch on `device`; see `gather_images`. Streamed ones are decoded ahead.
+    """Yield the images of each batch on `device`. Streamed ones are decoded ahead, those in the host's memory copied ahead.
 
     Args:
         images: (N, H, W, 3) uint8.
@@ -83,9 +84,43 @@ def read_batches(images: PlacedImages, batches: Sequence[Tensor], device: torch.
     if isinstance(images, StreamedImages):
         for batch in images.read_batches(batches, pin_memory=device.type == "cuda"):
             yield batch.to(device, non_blocking=True)
+    elif device.type == "cuda" and images.device.type == "cpu":
+        yield from copy_ahead(images, batches, device)
     else:
         for chosen in batches:
             yield gather_images(images, chosen, device)
+
+
+def copy_ahead(images: Tensor, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield the images of each batch on `device`, while a thread gathers the next ones and copies them on a stream of its own.
+
+    Args:
+        images: (N, H, W, 3) uint8 in the host's memory.
+        batches: (B,) int64 indices each.
+        device: That computes; on a CPU the batches are gathered ahead.
+    """
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def stage(chosen: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+        staged = torch.empty((len(chosen), *images.shape[1:]), dtype=images.dtype, pin_memory=stream is not None)
+        torch.index_select(images, 0, chosen.cpu(), out=staged)
+        if stream is None:
+            return staged, None
+        with torch.cuda.stream(stream):
+            # torch keeps the staged batch until the copy has been made.
+            return staged.to(device, non_blocking=True), stream.record_event()
+
+    rest = iter(batches)
+    with ThreadPoolExecutor(1) as pool:
+        coming = deque(pool.submit(stage, chosen) for chosen in islice(rest, NUM_AHEAD))
+        while coming:
+            copied, is_copied = coming.popleft().result()
+            coming.extend(pool.submit(stage, chosen) for chosen in islice(rest, 1))
+            if is_copied is not None:
+                computing = torch.cuda.current_stream(device)
+                computing.wait_event(is_copied)
+                copied.record_stream(computing)
+            yield copied
 
 
 def describe_place(images: PlacedImages, device: torch.device) -> str:

@@ -9,11 +9,13 @@ import torch
 from trainables.training import placed_images
 from trainables.training.placed_images import (
     ResidentImages,
+    copy_ahead,
     describe_place,
     find_free_memory,
     gather_images,
     limit_memory,
     place_images,
+    read_batches,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -84,6 +86,29 @@ def test_the_place_is_named_for_a_gpu_alone() -> None:
     assert gather_images(images, torch.tensor([1]), CPU).shape == (1, 4, 4, 3)
 
 
+def test_batches_are_copied_ahead_in_their_order() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
+    batches = torch.split(torch.randperm(40, generator=torch.Generator().manual_seed(0)), 7)
+    gathered: list[int] = []
+    whole = torch.index_select
+
+    def note(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        gathered.append(len(gathered))
+        return whole(*arguments, out=out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "index_select", note)
+        found = copy_ahead(torch.from_numpy(images), batches, CPU)
+        assert np.array_equal(next(found).numpy(), images[batches[0].numpy()])
+        found.close()
+        assert len(gathered) <= 1 + placed_images.NUM_AHEAD, "an epoch that is left early gathers no more"
+        for batch, pixels in zip(batches, copy_ahead(torch.from_numpy(images), batches, CPU), strict=True):
+            assert np.array_equal(pixels.numpy(), images[batch.numpy()])
+    assert list(copy_ahead(torch.from_numpy(images), (), CPU)) == []
+    with pytest.raises(IndexError):
+        list(copy_ahead(torch.from_numpy(images), [torch.tensor([40])], CPU))
+
+
 @pytest.mark.gpu
 def test_images_reach_a_gpu_from_its_memory_and_from_the_host_alike() -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
@@ -92,4 +117,7 @@ def test_images_reach_a_gpu_from_its_memory_and_from_the_host_alike() -> None:
     assert describe_place(placed, CUDA) == "device"
     for where in (placed, host):
         assert np.array_equal(gather_images(where, chosen, CUDA).cpu().numpy(), images[chosen.numpy()])
+        batches = [chosen, chosen + 0, chosen[:1]] * 20
+        for batch, pixels in zip(batches, read_batches(where, batches, CUDA), strict=True):
+            assert np.array_equal(pixels.cpu().numpy(), images[batch.numpy()])
     assert 0 < find_free_memory(CUDA, 0.5) <= find_free_memory(CUDA)
