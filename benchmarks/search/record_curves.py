@@ -4,7 +4,8 @@
 
 Configurations are a Latin hypercube per arm (`scipy.stats.qmc`). Every finished trial is a line of WORK/curves.jsonl, so that an
 interrupted recording can be continued; in the end all lines become one parquet file, one row per trial and epoch. With --hours no
-trial starts after that time, and the file says how many of the trials it has.
+trial starts after that time, and the file says how many of the trials it has. A later recording goes on with the trials of that
+file, also on another machine, where it has the same images and weights.
 
     python -m benchmarks.search.record_curves --complete 1 ...
 
@@ -15,7 +16,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,9 @@ from study.inputs.preparation import prepare
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from trainables.seeds import derive_seed
+
+# Columns of an epoch.
+MEASURED = ("epoch", "macro_f1", "train_loss", "search_loss", "cpu_seconds")
 
 
 def make_configs(
@@ -70,6 +74,26 @@ def _read_log(log: Path) -> dict[str, dict[str, Any]]:
     return {line["fingerprint"]: line for line in lines}
 
 
+def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the lines of the trials that a file has already; none if it is of other images, weights or configurations."""
+    if not path.is_file():
+        return {}
+    table = pq.read_table(path)
+    kept = json.loads(table.schema.metadata[MADE])
+    if any(kept[name] != made[name] for name in ("images", "weights", "complete")):
+        return {}
+    lines = {}
+    for number, rows in table.to_pandas().groupby("trial"):
+        config = configs[int(number)] if int(number) < len(configs) else None
+        first = rows.iloc[0]
+        if config is None or (first["seed"], first["max_lr"]) != (config.seed, config.hyperparameters["max_lr"]):
+            continue
+        measured = rows[list(MEASURED)].astype(object)
+        epochs = measured.where(measured.notna(), None).to_dict(orient="records")
+        lines[config.fingerprint] = {"config": config.to_dict(), "epochs": epochs}
+    return lines
+
+
 def write_parquet(lines: Mapping[int, dict[str, Any]], made: dict[str, Any], path: Path) -> None:
     """Write one row per trial, by number, and epoch, and their origin, `made`, in the file's metadata."""
     rows = [
@@ -101,12 +125,6 @@ def main(
     configs = make_configs(loaded, prepared.fixed, num_per_arm, complete)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
-    missing = [config for config in configs if config.fingerprint not in _read_log(log)]
-    run_parallel(record_curve, ((config, loaded, log) for config in missing if time.monotonic() < until))
-    done = _read_log(log)
-    found = {number: done[c.fingerprint] for number, c in enumerate(configs) if c.fingerprint in done}
-    if not found:
-        raise typer.BadParameter(f"no trial was recorded within {hours:g} hours; give more")
     made = {
         "spec": Path(spec).read_text(encoding="utf-8"),
         "images": prepared.splits.fingerprint,
@@ -114,8 +132,15 @@ def main(
         "torch": version("torch"),
         "machine": platform.processor() or platform.machine(),
         "complete": complete,
-        "trials": f"{len(found)} of {len(configs)}",
     }
+    before = _read_file(output, configs, made)
+    missing = [config for config in configs if config.fingerprint not in {**before, **_read_log(log)}]
+    run_parallel(record_curve, ((config, loaded, log) for config in missing if time.monotonic() < until))
+    done = {**before, **_read_log(log)}
+    found = {number: done[c.fingerprint] for number, c in enumerate(configs) if c.fingerprint in done}
+    if not found:
+        raise typer.BadParameter(f"no trial was recorded within {hours:g} hours; give more")
+    made["trials"] = f"{len(found)} of {len(configs)}"
     write_parquet(found, made, output)
     print(f"{output}: {made['trials']} trials, {output.stat().st_size / 1e3:.0f} kB")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import typer
@@ -43,13 +44,19 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
     return call
 
 
-def test_a_stopped_recording_is_a_file_and_goes_on(record: Callable[..., dict[str, Any]]) -> None:
+def test_a_stopped_recording_is_a_file_and_goes_on(tmp_path: Path, record: Callable[..., dict[str, Any]]) -> None:
     first = record(3)
     assert first["trials"] == "3 of 4"
     assert first["arms"] == {"bicubic": (2, 2), "bilinear": (1, 2)}
+    rows = pq.read_table(tmp_path / "few.parquet").to_pandas()
+    # On another machine there is the file alone.
+    (tmp_path / "work" / "curves.jsonl").unlink()
     whole = record(99)
+    assert len((tmp_path / "work" / "curves.jsonl").read_text().splitlines()) == 1
     assert whole["trials"] == "4 of 4"
     assert whole["arms"] == {"bicubic": (2, 2), "bilinear": (2, 2)}
+    all_rows = pq.read_table(tmp_path / "few.parquet").to_pandas()
+    pd.testing.assert_frame_equal(all_rows[all_rows["trial"].isin(rows["trial"])].reset_index(drop=True), rows)
 
 
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:

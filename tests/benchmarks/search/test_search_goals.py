@@ -1,5 +1,7 @@
 """The goals of the default search: what its tables say about given searches, and one simulated search of each side."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,13 +10,14 @@ from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_measures import judge_wrong
 from benchmarks.search.search_goals import (
+    GOALS_ALONE,
     OURS,
     PLAIN_STOCK,
     RANDOM,
-    RECORDED_ALONE,
     SATURATED,
     STOCK_BY_ARM,
     Call,
+    Landscape,
     list_sides,
     simulate_sides,
     tabulate_choices,
@@ -22,23 +25,26 @@ from benchmarks.search.search_goals import (
     tabulate_saturation,
     tabulate_times,
 )
-from benchmarks.search.search_replay import EXTRA_TREES, RECORDED
+from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
 from trainables.seeds import numpy_generator
 
 
 @pytest.fixture(scope="module")
-def landscape() -> CurveSurrogate:
-    return CurveSurrogate.fit(load_curves(), "extra_trees")
+def landscape() -> Landscape:
+    recording = load_curves()
+    return Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=True)
 
 
-def test_extra_trees_predict_a_complete_schedule_of_one_score(landscape: CurveSurrogate) -> None:
+def test_extra_trees_predict_a_complete_schedule_of_one_score(landscape: Landscape) -> None:
     """`make bench-search` ended here: a forest of one output returns one dimension less."""
     recording = load_curves()
     (arm, *_), curves = recording.spec.arms(), recording.complete[1]
     found = fit_arm(arm, curves[arm.name], "extra_trees")
     assert found.residuals.shape == (80, 1)
-    score = landscape.draw_complete({**arm.space.middle(), "backbone": arm.name}, 1, numpy_generator(0, "test"))
+    score = landscape.surrogate.draw_complete(
+        {**arm.space.middle(), "backbone": arm.name}, 1, numpy_generator(0, "test")
+    )
     assert 0 < score < 1
 
 
@@ -60,7 +66,7 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
     return found
 
 
-def test_tables_say_what_the_intervals_decide(landscape: CurveSurrogate) -> None:
+def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_BY_ARM: 1.5}
     found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 12}, regret)
     verdicts = {row[0]: row[-1] for row in tabulate_goals(found, RECORDED).rows}
@@ -82,11 +88,11 @@ def test_wrong_arms_are_judged_by_fishers_test() -> None:
     assert judge_wrong((1, 30), (3, 30)) == "open"
 
 
-def test_each_side_is_simulated_in_each_landscape(landscape: CurveSurrogate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the budget."""
     monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
     monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 8.0)
-    found = simulate_sides({EXTRA_TREES: landscape}, load_curves().spec, 2)
-    assert {call.side for call in found} == set(list_sides()) - set(RECORDED_ALONE)
+    found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2)
+    assert {call.side for call in found} == set(list_sides()) - set(GOALS_ALONE)
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
     assert all(list(one.seconds) == sorted(one.seconds) for one in found.values())
