@@ -46,6 +46,7 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "accumulate": 1,
     "processes": 1,
     "tf32": False,
+    "deterministic": True,
     "trainable": BUILT_IN_LOOP,
 }
 

@@ -1,5 +1,6 @@
 """The device of a trial and its name."""
 
+import os
 import resource
 import sys
 
@@ -25,6 +26,8 @@ def choose_device(device: str, num_gpus: float) -> torch.device:
             "the trial holds a GPU but torch finds no CUDA device on this node; install a CUDA build of torch, "
             'or set resources.device = "cpu"'
         )
+    # cuBLAS reads it when it is first used; without it, products may differ from run to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda")
 
 
@@ -33,6 +36,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return "cpu"
+
+
+def describe_libraries(device: torch.device) -> str:
+    """Return the versions that a trial's results depend on, such as "torch 2.11.0+cu128, CUDA 12.8, cuDNN 91002"."""
+    versions = [f"torch {torch.__version__}"]
+    if device.type == "cuda":
+        versions += [f"CUDA {torch.version.cuda}", f"cuDNN {torch.backends.cudnn.version()}"]  # type: ignore[no-untyped-call]
+    return ", ".join(versions)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -24,7 +24,7 @@ from sklearn.metrics import confusion_matrix
 
 from search_spaces.config import TrialConfig
 from search_spaces.space import Parameter
-from trainables.devices import choose_device, device_name
+from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.event_log import EventLog
@@ -115,6 +115,7 @@ class TrialWorker:
         self._num_reported += 1
         details: dict[str, Any] = {
             "device": device_name(self._run.device),
+            "libraries": describe_libraries(self._run.device),
             "node": self.node_name(),
             "num_parameters": self._run.num_parameters,
             "num_threads": torch.get_num_threads(),

@@ -13,6 +13,7 @@ from study.spec.augmentation import list_excluded_keys
 from study.spec.settings import SETTINGS, Hyperparameters
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
+from trainables.training.recipe_rules import FOR_GPUS
 
 # A rung that is a complete schedule has at most a fifth of the epochs of a full trial.
 FEWEST_RUNGS_IN_FULL = 5
@@ -40,7 +41,7 @@ def list_problems(spec: StudySpec) -> list[str]:
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
     problems += list_start_problems(spec, found)
     problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec), *_list_leader_problems(spec)]
-    problems += [*list_excluded_keys(spec.train, found), *_list_tf32_problems(spec)]
+    problems += [*list_excluded_keys(spec.train, found), *_list_gpu_problems(spec)]
     num_before = len(problems)
     for kind in ("cpu", "gpu"):
         value = getattr(spec.resources, kind)
@@ -147,18 +148,23 @@ def _describe_rung_problem(spec: StudySpec, arm: Arm) -> str:
     return ""
 
 
-def _list_tf32_problems(spec: StudySpec) -> list[str]:
-    """Return a message if an arm whose trials run on a CPU has `train.tf32 = true`."""
+def _list_gpu_problems(spec: StudySpec) -> list[str]:
+    """Return a message for each setting of GPUs that an arm has whose trials run on a CPU."""
     gpu, device = spec.resources.gpu, spec.resources.device
-    on_cpu = []
-    for arm in spec.arms():
-        held = gpu.get(arm.name, 0.0) if isinstance(gpu, dict) else gpu
-        is_cpu = device == "cpu" or (device == "auto" and held == 0)
-        if is_cpu and dict(arm.space.fixed).get("tf32", spec.train.tf32) is True:
-            on_cpu.append(arm.name)
-    return [
-        f"train.tf32 = true needs a GPU, but trials of {', '.join(on_cpu)} run on a CPU; set resources.gpu, or tf32 to false"
-    ][: len(on_cpu)]
+    problems = []
+    for name, value in FOR_GPUS.items():
+        on_cpu = []
+        for arm in spec.arms():
+            held = gpu.get(arm.name, 0.0) if isinstance(gpu, dict) else gpu
+            is_cpu = device == "cpu" or (device == "auto" and held == 0)
+            if is_cpu and dict(arm.space.fixed).get(name, getattr(spec.train, name)) is value:
+                on_cpu.append(arm.name)
+        if on_cpu:
+            problems.append(
+                f"train.{name} = {str(value).lower()} needs a GPU, but trials of {', '.join(on_cpu)} run on a CPU; set "
+                f"resources.gpu, or {name} to {str(not value).lower()}"
+            )
+    return problems
 
 
 def _list_leader_problems(spec: StudySpec) -> list[str]:

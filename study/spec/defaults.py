@@ -67,6 +67,7 @@ _VERSION_1: dict[str, Any] = {
     "train.accumulate": 1,
     "train.processes": 1,
     "train.tf32": False,
+    "train.deterministic": True,
     "train.trainable": "network",
     "search.space": "transfer_learning",
     "search.factor": "backbone",

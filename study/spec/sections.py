@@ -81,7 +81,9 @@ class TrainSpec(Section):
     latest weights; 0.99 to 0.9999 are usual, and the first steps use a smaller decay. `clip_norm` above 0 limits the norm of the
     gradients of a step. A step of the optimizer uses `accumulate` batches of `batch_size` images.
     `precision` is that of the backbone; "fp16" is for GPUs without bfloat16, and has a loss scale that adapts itself. `tf32` lets
-    a GPU compute float32 products in TF32; it is refused for trials without a GPU. With `head_precision = "fp32"` the
+    a GPU compute float32 products in TF32; it is refused for trials without a GPU. `deterministic = false` lets a GPU choose the
+    fastest kernels, whose results differ from run to run, so that `study reproduce` compares with the spread of seeds; it is
+    refused for trials without a GPU. With `head_precision = "fp32"` the
     classification layer computes in float32 in either case: logits in bfloat16 tie. "as_backbone" is the behavior of studies
     launched under defaults_version 1.
     With `crop_min_area` below 1, training images are random crops of at least this share of the area, resized to `image_size`;
@@ -112,6 +114,7 @@ class TrainSpec(Section):
     batch_size: Annotated[int, Field(ge=2)] = 128
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     tf32: bool = False
+    deterministic: bool = True
     head_precision: Literal["fp32", "as_backbone"] = "fp32"
     channels_last: bool = True
     compile: Literal["none", "inductor", "cuda_graphs"] = "none"

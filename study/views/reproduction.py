@@ -18,7 +18,7 @@ from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
-from trainables.devices import choose_device, device_name
+from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
@@ -136,12 +136,14 @@ def reproduce(
         largest_logit_difference=logit_difference,
         spread=spread,
         spread_source=source,
-        differences=list_environment_differences(study, record, prepared, device_name(device)),
+        differences=list_environment_differences(
+            study, record, prepared, device_name(device), describe_libraries(device)
+        ),
     )
 
 
 def list_environment_differences(
-    study: OpenStudy, record: TrialRecord, prepared: Prepared, device: str
+    study: OpenStudy, record: TrialRecord, prepared: Prepared, device: str, libraries: str
 ) -> tuple[str, ...]:
     """Return a line for each difference from the launch: code, versions, platform, data, weights, device, record."""
     then = read_passport(study.store)
@@ -149,6 +151,8 @@ def list_environment_differences(
     lines = list(list_differences(then, now))
     if record.device and record.device != device:
         lines.append(f"device: {record.device} -> {device}")
+    if record.libraries and record.libraries != libraries:
+        lines.append(f"libraries: {record.libraries} -> {libraries}")
     if record.is_altered:
         lines.append(f"record: the configuration of trial {record.trial_id} was changed after the study wrote it")
     return tuple(lines)

@@ -85,6 +85,7 @@ def test_a_trial_of_two_processes_is_reproduced_bit_for_bit(tmp_path: Path) -> N
     assert launched.status == 0, launched
     first, *_ = load_study(Store(tmp_path / "alone")).book.of_stage("search")
     assert (first.config.whole("processes"), first.num_threads, first.devices_per_trial) == (2, 1, 2.0)
+    assert first.libraries == f"torch {torch.__version__}"
     reproduced = run_cli("reproduce", tmp_path / "alone", "--trial", first.trial_id)
     assert reproduced.status == 0, reproduced
     assert "MATCH" in reproduced.output

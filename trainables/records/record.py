@@ -14,7 +14,14 @@ from trainables.training.epoch_metrics import EpochMetrics
 RECORD = "record.json"
 RECORD_COPY = "record.copy.json"
 # Fields that came later: the text of an ordinary trial is that of earlier versions.
-LEFT_OUT_AT_DEFAULT = ("last_finite_epoch", "full_epochs", "weights_dropped", "repeats_trial_id", "images_on")
+LEFT_OUT_AT_DEFAULT = (
+    "last_finite_epoch",
+    "full_epochs",
+    "weights_dropped",
+    "repeats_trial_id",
+    "libraries",
+    "images_on",
+)
 
 
 class TrialState(StrEnum):
@@ -61,7 +68,8 @@ class TrialRecord(BaseModel):
         device_seconds: Seconds of training and evaluation x devices held.
         devices_per_trial: Number of devices (GPUs, or CPU cores if the trial holds no GPU).
         device: Name of the device.
-        images_on: Where the images were, "device" or "host", for a trial on a GPU; "" on the CPU.
+        libraries: Versions of the libraries that computed, as of `trainables.devices.describe_libraries`; "" in early records.
+        images_on: Where the images were: "streamed", or "device" or "host" for a trial on a GPU; "" in the memory of a CPU.
         node: Host and Ray node on which the last epoch ran.
         num_parameters: Trainable parameters of the model; 0 until it is built.
         num_threads: CPU threads that the trial computed with.
@@ -99,6 +107,7 @@ class TrialRecord(BaseModel):
     device_seconds: float = 0.0
     devices_per_trial: float = 1.0
     device: str = ""
+    libraries: str = ""
     images_on: str = ""
     node: str = ""
     num_parameters: int = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,21 +114,31 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
 
 @contextmanager
 def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator[None]:
-    """Make a CUDA device use deterministic algorithms, with TF32 only if the configuration allows it; restore the settings after.
+    """Make a CUDA device use deterministic algorithms and TF32 as the configuration says; restore the settings after.
 
-    TF32 rounds the inputs of float32 products to 10 bits of mantissa.
+    TF32 rounds the inputs of float32 products to 10 bits of mantissa. An operation without a deterministic algorithm warns.
+    torch then also compiles deterministically: Inductor measures nothing where it chooses between kernels.
 
     Args:
-        config: Reads `tf32`.
+        config: Reads `tf32` and `deterministic`.
         device: Device that computes.
     """
     if device.type != "cuda":
         yield
         return
-    allow_tf32, products = bool(config["tf32"]), torch.backends.cuda.matmul
-    before, products.allow_tf32 = products.allow_tf32, allow_tf32
+    is_deterministic, allow_tf32 = bool(config["deterministic"]), bool(config["tf32"])
+    products = torch.backends.cuda.matmul
+    filling: Any = torch.utils.deterministic
+    before = (products.allow_tf32, filling.fill_uninitialized_memory)
+    algorithms = (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+    cudnn = torch.backends.cudnn.flags(
+        enabled=True, benchmark=not is_deterministic, deterministic=is_deterministic, allow_tf32=allow_tf32
+    )
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allow_tf32):
+        products.allow_tf32, filling.fill_uninitialized_memory = allow_tf32, False
+        torch.use_deterministic_algorithms(is_deterministic, warn_only=True)
+        with cudnn:
             yield
     finally:
-        products.allow_tf32 = before
+        products.allow_tf32, filling.fill_uninitialized_memory = before
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])

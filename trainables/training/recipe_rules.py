@@ -1,5 +1,10 @@
 """Settings of the recipe that exclude each other; without torch, because a spec is checked with it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# Settings that have an effect on GPUs alone, each with the value that a CPU cannot follow.
+FOR_GPUS: Mapping[str, bool] = MappingProxyType({"tf32": True, "deterministic": False})
 # Batch normalization needs two images of each process.
 FEWEST_IMAGES_OF_PROCESS = 2
 

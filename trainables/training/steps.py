@@ -17,7 +17,7 @@ from trainables.training.optimization import (
     restore_optimizer_state,
     restore_schedule,
 )
-from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS
+from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, FOR_GPUS
 from trainables.training.weight_average import WeightAverage
 
 
@@ -25,17 +25,18 @@ def check_recipe(config: TrialConfig, device: torch.device) -> None:
     """Check the settings that not every device supports, or that exclude each other.
 
     Args:
-        config: Reads `tf32`, `accumulate` and `compile`.
+        config: Reads `tf32`, `deterministic`, `accumulate` and `compile`.
         device: Device that trains.
 
     Raises:
         UserInputError: Listing all problems.
     """
-    problems = []
-    if config["tf32"] and device.type != "cuda":
-        problems.append(
-            f"train.tf32 = true needs a CUDA device, but the trial is on {device.type}; set it to false, or train on a GPU"
-        )
+    problems = [
+        f"train.{name} = {str(value).lower()} needs a CUDA device, but the trial is on {device.type}; set it to "
+        f"{str(not value).lower()}, or train on a GPU"
+        for name, value in FOR_GPUS.items()
+        if config[name] is value and device.type != "cuda"
+    ]
     if config.whole("accumulate") > 1 and config.get("compile", "none") == "cuda_graphs":
         problems.append(ACCUMULATION_IN_GRAPHS)
     if problems:

@@ -66,7 +66,11 @@ def test_every_setting_can_be_the_factor_in_one_line_of_a_spec(name: str, monkey
     setting, levels = SETTINGS[name], choose_levels(name)
     ranges = [] if setting.choices else [f"search.ranges.{name}={toml(levels)}"]
     # TF32 is for trials that hold a GPU, and each process of a trial has a CPU.
-    devices = {"tf32": ["resources.gpu=1"], "processes": ["resources.cpu=16"]}.get(name, [])
+    devices = {
+        "tf32": ["resources.gpu=1"],
+        "deterministic": ["resources.gpu=1"],
+        "processes": ["resources.cpu=16"],
+    }.get(name, [])
     spec = load(f"search.factor={name}", *ranges, *devices)
     assert spec.factor == name
     fixed = fixed_settings(spec, SPLITS, "none")

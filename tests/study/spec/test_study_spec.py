@@ -68,6 +68,9 @@ def test_tf32_is_refused_for_the_arms_that_run_on_a_cpu() -> None:
     with pytest.raises(UserInputError, match=r"trials of resnet18, resnet50 run on a CPU"):
         load_spec("cifar10-cpu", ["train.tf32=true", "resources.gpu=1", 'resources.device="cpu"'])
     assert load_spec("cifar10-cpu", ["train.tf32=true", "resources.gpu=1"])[0].train.tf32
+    both = r"(?s)tf32 = true needs a GPU.*train\.deterministic = false needs a GPU, .* set resources\.gpu, or deterministic to"
+    with pytest.raises(UserInputError, match=both):
+        load_spec("cifar10-cpu", ["train.tf32=true", "train.deterministic=false"])
 
 
 def test_accumulation_in_cuda_graphs_is_refused() -> None:

@@ -359,3 +359,26 @@ def test_tf32_is_set_while_the_kernels_run_and_restored_after(tf32: bool, before
             assert (cudnn.allow_tf32, products.allow_tf32) == (before, before)
     finally:
         cudnn.allow_tf32, products.allow_tf32 = earlier
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_kernels_of_a_gpu_are_deterministic_unless_the_trial_opts_out(is_wanted: bool) -> None:
+    from torch._inductor import config as inductor
+
+    def read() -> tuple[bool, ...]:
+        return (
+            torch.backends.cudnn.deterministic,
+            not torch.backends.cudnn.benchmark,
+            torch.are_deterministic_algorithms_enabled(),
+            getattr(inductor, "deterministic", False),
+        )
+
+    before, filling = read(), torch.utils.deterministic.fill_uninitialized_memory
+    with deterministic_kernels(make_config(deterministic=is_wanted), torch.device("cuda")):
+        assert read()[:3] == (is_wanted,) * 3
+        assert read()[3] == (is_wanted and hasattr(inductor, "deterministic"))
+        assert not is_wanted or torch.is_deterministic_algorithms_warn_only_enabled(), "other operations go on"
+        assert not torch.utils.deterministic.fill_uninitialized_memory, "what no one reads need not be written"
+    assert (read(), torch.utils.deterministic.fill_uninitialized_memory) == (before, filling)
+    with deterministic_kernels(make_config(deterministic=is_wanted), CPU):
+        assert read() == before
