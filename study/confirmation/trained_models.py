@@ -10,6 +10,7 @@ from torch import nn
 
 from trainables.data.image_array import ImageArray
 from trainables.models.backbones import build_model, place_model
+from trainables.models.folding import fold_batch_norm
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
 from trainables.training.evaluation import compute_logits
@@ -36,7 +37,13 @@ def load_model(files: TrialFiles, record: TrialRecord, num_classes: int) -> nn.M
 
 
 def load_classifier(
-    files: TrialFiles, record: TrialRecord, num_classes: int, device: torch.device, batch_size: int
+    files: TrialFiles,
+    record: TrialRecord,
+    num_classes: int,
+    device: torch.device,
+    batch_size: int,
+    *,
+    folds: bool = False,
 ) -> Classifier:
     """Return the function by which a trial's final model classifies images, whatever loop trained it.
 
@@ -46,6 +53,7 @@ def load_classifier(
         num_classes: K.
         device: that a network computes on.
         batch_size: images per step of a network.
+        folds: whether rounding may differ from that of the trial, for the sake of speed (`fold_batch_norm`).
 
     Raises:
         DamagedFileError: naming weights that are missing or are not those that were stored.
@@ -56,7 +64,8 @@ def load_classifier(
         loop = GuardedTrainable(config.word("trainable"), num_classes)
         loop.restore(unpack_state(load(files.read_weights(record.digests))))
         return lambda images, indices: loop.predict(images[indices])
-    model = place_model(load_model(files, record, num_classes), config, device).eval()
+    loaded = load_model(files, record, num_classes)
+    model = place_model(fold_batch_norm(loaded, config) if folds else loaded, config, device).eval()
 
     def classify(images: ImageArray, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         return compute_logits(model, place_images(images, device), indices, config, device, batch_size)

@@ -15,6 +15,7 @@ from study.confirmation.trained_models import load_classifier, load_model
 from study.open_study import OpenStudy
 from study.state.record_book import open_trial_files
 from trainables.models.backbones import build_model, place_model
+from trainables.models.folding import fold_batch_norm
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
 from trainables.storage.store import Store
@@ -37,14 +38,17 @@ def load_cam_models(store: Store, runs: Sequence[TrialRecord], num_classes: int)
     for run in runs:
         # This text seeds the parameters of earlier studies too, so it keeps its spelling.
         fresh = run.config.with_seed(derive_seed(run.config.seed, "parameter randomisation"))
-        model = place_model(build_model(fresh, num_classes, weights="none"), fresh, device).eval()
+        model = place_model(
+            fold_batch_norm(build_model(fresh, num_classes, weights="none"), fresh), fresh, device
+        ).eval()
         randomized.append(CamNetwork(model=model, config=fresh))
     return CamModels(trained=[load_cam_network(store, run, num_classes) for run in runs], randomized=randomized)
 
 
 def load_cam_network(store: Store, run: TrialRecord, num_classes: int) -> CamNetwork:
-    """Return the model of a complete trial, which computes as in the trial; on CUDA where there is a device."""
-    model = place_model(load_model(open_trial_files(store, run), run, num_classes), run.config, _find_device())
+    """Return the model of a complete trial, which computes as in the trial but for rounding; on CUDA where there is a device."""
+    loaded = load_model(open_trial_files(store, run), run, num_classes)
+    model = place_model(fold_batch_norm(loaded, run.config), run.config, _find_device())
     return CamNetwork(model=model.eval(), config=run.config)
 
 
@@ -59,7 +63,9 @@ def make_logits(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> 
     The models are on CUDA where there is a device.
     """
     device = _find_device()
-    classifiers = [load_classifier(open_trial_files(store, r), r, num_classes, device, BATCH_SIZE) for r in runs]
+    classifiers = [
+        load_classifier(open_trial_files(store, r), r, num_classes, device, BATCH_SIZE, folds=True) for r in runs
+    ]
 
     def compute(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         indices = np.arange(len(images))

@@ -15,6 +15,10 @@ from torch.nn import functional
 Window = tuple[slice, slice]
 
 
+class FoldedConv2d(nn.Conv2d):
+    """An `nn.Conv2d` of which a batch normalization has become part (`trainables.models.folding`)."""
+
+
 class SmallMapConv2d(nn.Conv2d):
     """An `nn.Conv2d` that is computed as one matrix product if all output pixels see the same input pixels.
 
@@ -47,7 +51,8 @@ class SmallMapConv2d(nn.Conv2d):
         matrix = self._make_matrix(windows, dtype)
         pixels = input[..., seen[0], seen[1]].permute(0, 2, 3, 1).flatten(1)
         side = round(len(windows) ** 0.5)
-        return functional.linear(pixels, matrix).view(-1, side, side, self.out_channels).permute(0, 3, 1, 2)
+        bias = None if self.bias is None else self.bias.to(dtype).repeat(len(windows))
+        return functional.linear(pixels, matrix, bias).view(-1, side, side, self.out_channels).permute(0, 3, 1, 2)
 
     def _make_matrix(self, windows: tuple[Window, ...], dtype: torch.dtype) -> Tensor:
         if self.training or torch.is_grad_enabled():
@@ -81,7 +86,7 @@ class SmallMapConv2d(nn.Conv2d):
 def use_small_map_convolutions(model: nn.Module) -> None:
     """Replace the square, ungrouped convolutions of `model` by `SmallMapConv2d` with the same parameters."""
     for name, module in list(model.named_modules()):
-        if type(module) is nn.Conv2d and _is_plain(module):
+        if type(module) in {nn.Conv2d, FoldedConv2d} and _is_plain(module):
             model.set_submodule(name, _share(module))
 
 
@@ -90,8 +95,10 @@ def _is_plain(convolution: nn.Conv2d) -> bool:
         not isinstance(values, str) and len(set(values)) == 1
         for values in (convolution.kernel_size, convolution.stride, convolution.padding)
     )
-    has_none = convolution.bias is None and convolution.groups == 1 and set(convolution.dilation) == {1}
-    return is_square and has_none and convolution.padding_mode == "zeros"
+    # Others with a bias stay as they are, so that trials of earlier studies are reproduced bit for bit.
+    has_none = convolution.bias is None or isinstance(convolution, FoldedConv2d)
+    is_dense = convolution.groups == 1 and set(convolution.dilation) == {1}
+    return is_square and has_none and is_dense and convolution.padding_mode == "zeros"
 
 
 def _share(convolution: nn.Conv2d) -> SmallMapConv2d:
@@ -102,9 +109,9 @@ def _share(convolution: nn.Conv2d) -> SmallMapConv2d:
             convolution.kernel_size,  # type: ignore[arg-type]
             convolution.stride,  # type: ignore[arg-type]
             convolution.padding,  # type: ignore[arg-type]
-            bias=False,
+            bias=convolution.bias is not None,
         )
-    twin.weight = convolution.weight
+    twin.weight, twin.bias = convolution.weight, convolution.bias
     return twin.train(convolution.training)
 
 
