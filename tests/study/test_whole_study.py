@@ -53,7 +53,7 @@ looks = [2]
 margin = 0.05
 [analyze]
 num_panels = 2
-num_audit_images = 100
+num_audit_images = 60
 """
 
 

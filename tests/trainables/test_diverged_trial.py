@@ -52,6 +52,7 @@ def make_worker(folder: Path, splits: tuple[str, ...], run: Any) -> TrialWorker:
     files.store.write_text(RECORD, RUNNING.to_json())
     worker = TrialWorker.__new__(TrialWorker)
     worker._data, worker._run = DATA, run
+    worker._trial_config, worker._num_gpus = CONFIG, 0.0
     worker._files, worker._attempt, worker._writer = files, 1, CheckpointWriter(files, 1)
     worker._splits_to_predict = splits
     worker._num_reported, worker._num_devices, worker._notes = 0, 1.0, ()

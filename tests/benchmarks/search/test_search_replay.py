@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 import pytest
 
+from benchmarks.search import curve_surrogate
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.record_curves import write_parquet
 from benchmarks.search.replay_curves import (
@@ -410,7 +411,9 @@ def make_curves(num_trials: int, arm_index: int = 0) -> tuple[Recording, Curves]
     return Recording(spec=spec, arms={arm.name: curves}), curves
 
 
-def test_surrogate_finds_the_known_optimum_and_measures_its_error() -> None:
+def test_surrogate_finds_the_known_optimum_and_measures_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curve_surrogate, "NUM_RANDOM_CONFIGS", 4000)
+    monkeypatch.setattr(curve_surrogate, "NUM_FOLDS", 4)
     recording, curves = make_curves(40)
     surrogate = fit_arm(recording.spec.arms()[0], curves)
     quality = surrogate.quality

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from benchmarks.search import short_schedules
+from benchmarks.search import curve_surrogate, short_schedules
 from benchmarks.search.curve_surrogate import RegressorKind, fit_arm, predict_curves
-from benchmarks.search.replay_curves import encode, load_curves
+from benchmarks.search.replay_curves import Curves, encode, load_curves
 from benchmarks.search.short_schedules import correlate, count_kept, tabulate_correlations
+
+NUM_FITTED = 20
 
 
 def test_the_best_that_a_short_schedule_keeps_are_counted() -> None:
@@ -34,10 +36,18 @@ def test_complete_and_truncated_scores_belong_to_the_same_configurations(monkeyp
 
 
 @pytest.mark.parametrize("kind", ["gaussian_process", "extra_trees"])
-def test_predictions_without_threads_are_those_of_scikit_learn(kind: RegressorKind) -> None:
+def test_predictions_without_threads_are_those_of_scikit_learn(
+    kind: RegressorKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve_surrogate, "NUM_FOLDS", 2)
     recording = load_curves()
     arm = recording.spec.arms()[0]
     for curves in (recording.arms[arm.name], recording.complete[1][arm.name]):
+        curves = Curves(
+            hyperparameters=curves.hyperparameters[:NUM_FITTED],
+            macro_f1=curves.macro_f1[:NUM_FITTED],
+            cpu_seconds=curves.cpu_seconds[:NUM_FITTED],
+        )
         regressor = fit_arm(arm, curves, kind).regressor
         features = np.array([encode(arm.space, one) for one in curves.hyperparameters])
         for number in (1, len(features)):

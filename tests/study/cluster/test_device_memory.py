@@ -38,6 +38,7 @@ class LargeTrainable(tune.Trainable):  # type: ignore[misc]
 
 
 @pytest.mark.ray_cluster
+@pytest.mark.long_faults
 def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
     spec = make_spec(num_trials=2, asha={"enabled": False})
     resources = {"gpu": 0.5, "cpu": 0.5, "device": "cpu", "retries": 5}

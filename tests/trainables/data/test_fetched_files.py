@@ -15,7 +15,7 @@ from trainables.data.fetched_files import fetch_files
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import load_image_set
 from trainables.storage import store as stores
-from trainables.storage.store import Store
+from trainables.storage.store import Store, join_uri
 
 
 @pytest.fixture
@@ -115,6 +115,8 @@ def test_faults_of_an_object_store_are_survived(remote: Path, tmp_path: Path, mo
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(stores, "RETRY_WAITS", (0.01,) * 8)
     with storage.object_store(faults=6, probability=0.5) as (sound, faulty, application):
+        # Other tests of this process have files in the same bucket.
+        sound, faulty = (join_uri(root, "photographs") for root in (sound, faulty))
         for name, data in read_all(remote).items():
             Store(sound).write_bytes(name, data)
         here = fetch_files(faulty, tmp_path / "kept")
