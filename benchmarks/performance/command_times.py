@@ -14,8 +14,12 @@ name = "quick"
 data = { source = "planted", num_images = 240 }
 model = { weights = "none" }
 train = { image_size = 16, batch_size = 32 }
-search = { factor = "interpolation", num_trials = 2, max_epochs = 1, asha = { enabled = false } }
-search.fixed = { class_weighting = "none", backbone = "resnet18" }
+[search]
+factor = "interpolation"
+num_trials = 2
+max_epochs = 1
+asha = { enabled = false }
+fixed = { class_weighting = "none", backbone = "resnet18" }
 """
 
 

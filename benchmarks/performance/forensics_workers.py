@@ -15,10 +15,14 @@ name = "audited"
 data = { source = "planted", num_images = 900, options = { test_set = { num_images = 600 } } }
 model = { weights = "none" }
 train = { image_size = 64, batch_size = 64 }
-search = { factor = "interpolation", num_trials = 2, max_epochs = 2, asha = { enabled = false } }
-search.fixed = { class_weighting = "none", backbone = "resnet18" }
 confirm = { top_k = 1, looks = [2] }
 analyze = { num_panels = 0, num_audit_images = 300 }
+[search]
+factor = "interpolation"
+num_trials = 2
+max_epochs = 2
+asha = { enabled = false }
+fixed = { class_weighting = "none", backbone = "resnet18" }
 """
 
 
