@@ -136,7 +136,7 @@ validate-forensics-whole: $(STAMP)
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults
 
-# The ratios P1 to P11 and P13 to P15, both sides in one run; writes benchmarks/RESULTS.md. About an hour on two cores. DEVICE=cuda measures
+# The ratios P1 to P19 but P7 and P12, both sides in one run; writes benchmarks/RESULTS.md. More than an hour on two cores. DEVICE=cuda measures
 # P2 to P5, P11 and P15 on a GPU. P13 and P14 keep 20,000 photographs (1.5 GB) in .venv/cache and need 8 GB more while they run.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance.bench --device $(DEVICE)
