@@ -97,7 +97,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The default search against stock Ray Tune and random search, replayed on recorded curves in two landscapes with 300 seeds; writes
+# The default search against stock Ray Tune and random search, replayed on the recorded curves of two data sets with 300 seeds; writes
 # benchmarks/SEARCH.md. Not timed with 300 seeds yet; 40 took ten minutes beside other work.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals

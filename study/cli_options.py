@@ -202,6 +202,8 @@ _ONNX_HELP = 'Write each model as ONNX too, checked against torch. Needs pip ins
 OnnxOption = Annotated[bool, Option("--onnx", help=_ONNX_HELP)]
 TrialOption = Annotated[str, Option(help="best, the id of a search trial, or confirmation/<id>.")]
 ArmOption = Annotated[Text, Option(help="With --trial best: the arm whose best trial is retrained.")]
-_RELOCATE_HELP = "Location of data or weights, or the device, here: data.path, model.weights, resources.device."
+_RELOCATE_HELP = (
+    "What differs here: data.path, model.weights, resources.device, resources.images or resources.image_folder."
+)
 RelocateOption = Annotated[Texts, Option("--set", help=_RELOCATE_HELP)]
 PortOption = Annotated[int, Option(help="Port of 127.0.0.1.", min=1, max=65535)]

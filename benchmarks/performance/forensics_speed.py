@@ -32,6 +32,7 @@ from trainables.data.augmentation.pipeline import prepare_batch
 from trainables.data.rings import make_ring
 from trainables.data.sources.planted.scenes import make_planted_scenes
 from trainables.models.backbones import build_model, place_model
+from trainables.models.folding import fold_batch_norm
 from trainables.training.evaluation import autocast, compute_logits
 
 IMAGE_SIZE = 64
@@ -112,7 +113,8 @@ def time_forensics(num_images: int) -> dict[str, float]:
     device = torch.device("cpu")
     scenes = make_planted_scenes(seed=0, num_images=num_images, image_size=IMAGE_SIZE).image_set
     audited = to_audit_images(scenes)
-    models = [place_model(build_model(config.with_seed(s), 10), config, device).eval() for s in range(2 * NUM_SEEDS)]
+    built = (build_model(config.with_seed(seed), 10) for seed in range(2 * NUM_SEEDS))
+    models = [place_model(fold_batch_norm(model, config), config, device).eval() for model in built]
 
     def compute(images: Images) -> FloatArray:
         tensor, indices = torch.from_numpy(images), np.arange(len(images))

@@ -31,7 +31,7 @@ from trainables.training.runs import Run, make_run
 # of one percentage point.
 DEFAULT_SPREAD = 0.02
 # The overrides that do not change a trial: locations on this machine, and the device.
-RELOCATABLE = ("data.path", "model.weights", "resources.device")
+RELOCATABLE = ("data.path", "model.weights", "resources.device", "resources.images", "resources.image_folder")
 
 
 class Outcome(StrEnum):

@@ -25,7 +25,7 @@ class SmallMapConv2d(nn.Conv2d):
     Parameters, their names and results equal those of `nn.Conv2d` up to the order of additions. In bfloat16 weights that
     only meet padding get the gradient 0, which oneDNN leaves unwritten in a strided convolution over one pixel.
 
-    The matrix is kept from batch to batch while the module evaluates without gradients; to make it took a tenth of the forensics.
+    The matrix is kept from batch to batch while the module evaluates without gradients.
     """
 
     _kept: tuple[tuple[object, ...], Tensor] | None = None

@@ -19,9 +19,9 @@ TOLERANCE = 1e-3
 def fold_batch_norm(model: nn.Module, config: TrialConfig) -> nn.Module:
     """Return an evaluating copy of a model in which each batch normalization is part of the convolution before it.
 
-    A pass over a ResNet at 64 px takes a sixth less time. Logits are the same but for rounding: in bfloat16 they differ in the
-    third digit, as they do between kinds of devices. A model whose logits differ by more than `TOLERANCE` in float32, or are not
-    finite, is returned as it is.
+    A pass over ResNet18 or ResNet50 at 64 px takes 8 to 22 % less time (two cores, batches of 64 and 256). Logits are the same
+    but for rounding: in bfloat16 they differ in the third digit, as they do between kinds of devices. A model whose logits differ
+    by more than `TOLERANCE` in float32, or are not finite, is returned as it is.
 
     Args:
         model: Float32 on the CPU, not placed yet.

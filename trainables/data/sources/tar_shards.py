@@ -1,6 +1,7 @@
 """Tar files in the layout of WebDataset: the files of a sample stand together and share their name up to the first dot."""
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from trainables.data.problems import Findings
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm"})
 CLASS, FIELDS = "cls", "json"
-BLOCK = tarfile.BLOCKSIZE
+END_BYTES = 2 * tarfile.BLOCKSIZE
 COPY_AGAIN = "copy it again, or write it anew"
 
 
@@ -58,7 +59,7 @@ def list_samples(path: Path, label_field: str, group: str | None, findings: Find
     except (tarfile.TarError, OSError, EOFError) as error:
         findings.add("cannot be read as tar", f"{path} ({_explain(path, error)})", COPY_AGAIN)
         return []
-    if not _has_end(path, members):
+    if not _has_end(path):
         findings.add("is cut: the blocks that end a tar file are missing", path, COPY_AGAIN)
         return []
     samples = []
@@ -96,13 +97,13 @@ def _explain(path: Path, error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _has_end(path: Path, members: list[_Member]) -> bool:
-    """Return whether a block of zeros follows the last file, without which tarfile takes a cut file for a whole one."""
-    last = max((member.offset + -(-member.size // BLOCK) * BLOCK for member in members), default=0)
+def _has_end(path: Path) -> bool:
+    """Return whether the file ends with the two blocks of zeros without which tarfile takes a cut file for a whole one."""
     with path.open("rb") as file:
-        file.seek(last)
-        rest = file.read()
-    return len(rest) >= BLOCK and not any(rest[-BLOCK:])
+        if file.seek(0, os.SEEK_END) < END_BYTES:
+            return False
+        file.seek(-END_BYTES, os.SEEK_END)
+        return not any(file.read())
 
 
 def _read_sample(
