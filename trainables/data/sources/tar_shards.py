@@ -3,7 +3,7 @@
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,8 @@ from trainables.data.problems import Findings
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm"})
 CLASS, FIELDS = "cls", "json"
 END_BYTES = 2 * tarfile.BLOCKSIZE
+# Longer ones are no numbers of classes.
+MAX_DIGITS = 9
 COPY_AGAIN = "copy it again, or write it anew"
 
 
@@ -116,16 +118,16 @@ def _read_sample(
     if len(images) > 1:
         findings.add("has several images", f"{where} ({', '.join(m.extension for m in images)})", "keep one of them")
         return None
-    fields: Mapping[str, Any] = {}
+    fields: Any = {}
     if FIELDS in texts:
         try:
             fields = json.loads(texts[FIELDS])
         except ValueError:
-            findings.add("has a .json that cannot be read", where, "correct it")
-            return None
-    label = (
-        _read_class(texts[CLASS]) if CLASS in texts else fields.get(label_field) if isinstance(fields, dict) else None
-    )
+            fields = None
+    if not isinstance(fields, dict):
+        findings.add("has a .json that cannot be read, or that holds no fields", where, "correct it")
+        return None
+    label = _read_class(texts[CLASS]) if CLASS in texts else fields.get(label_field)
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
         rule = f"has no label: no .cls, and no text or whole number under {label_field!r} in a .json"
         findings.add(rule, where, "add one, or set data.options.label_field")
@@ -139,4 +141,4 @@ def _read_sample(
 
 def _read_class(content: bytes) -> str | int:
     text = content.decode(errors="replace").strip()
-    return int(text) if text.isascii() and text.isdigit() else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else text

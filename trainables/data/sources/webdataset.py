@@ -21,7 +21,7 @@ from trainables.data.problems import Findings
 from trainables.data.sources.descriptions import resolve_groups
 from trainables.data.sources.parquet import VALIDATION_SPLITS
 from trainables.data.sources.subset import choose_subset
-from trainables.data.sources.tar_shards import TarSample, list_samples
+from trainables.data.sources.tar_shards import IMAGE_EXTENSIONS, TarSample, list_samples
 
 # Word in a file's name -> published split.
 SPLITS: Mapping[str, str] = MappingProxyType(
@@ -185,8 +185,11 @@ class TarImages(EncodedImages):
 
 
 def is_tar_set(path: Path) -> bool:
-    """Return whether `path` is a tar file, or a folder that holds some."""
-    return path.suffix == SUFFIX if path.is_file() else next(path.rglob(f"*{SUFFIX}"), None) is not None
+    """Return whether `path` is a tar file, or a folder that holds some and no image: an archive may lie beside images."""
+    if path.is_file():
+        return path.suffix == SUFFIX
+    suffixes = {file.suffix.lower() for file in path.rglob("*")}
+    return SUFFIX in suffixes and not any(f".{extension}" in suffixes for extension in IMAGE_EXTENSIONS)
 
 
 def _find_files(path: str | None) -> list[Path]:
@@ -226,7 +229,8 @@ def _resolve_labels(
         if not 0 <= number < len(names):
             near = nearest_name(value, names) if isinstance(value, str) else ""
             rule = f"labels must be numbers in [0, {len(names)}) or names of classes"
-            findings.add(rule, f"{place} ({value!r}{near})", "correct them or name every class")
+            findings.add(rule, f"{place} ({str(value)[:40]!r}{near})", "correct them or name every class")
+            number = 0
         labels.append(number)
     if values and (len(names) < 2 or len(set(names)) < len(names)):
         findings.add("a source needs at least two classes with distinct names", str(list(names)), "correct them")

@@ -13,6 +13,7 @@ from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
+from trainables.data.sources.webdataset import is_tar_set
 
 
 def load(path: Path, folder: Path, *, streams: bool = False, **options: Any) -> ImageSet:
@@ -79,6 +80,7 @@ def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
             {"png": encode(1), "cls": 1},
             {"png": encode(2), "jpg": encode(2), "cls": 0},
             {"png": encode(3), "json": "{"},
+            {"png": encode(4), "cls": 1, "json": "[1]"},
         ],
     )
     with pytest.raises(UserInputError) as raised:
@@ -94,18 +96,33 @@ def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
         "labels.tar ./part/000000",
         "has several images: ",
         "labels.tar ./part/000002 (png, jpg)",
-        "has a .json that cannot be read: ",
+        "has a .json that cannot be read, or that holds no fields: ",
+        "labels.tar ./part/000004",
     ):
         assert words in message
 
 
 def test_labels_beyond_the_names_are_refused_with_the_nearest(tmp_path: Path) -> None:
-    path = write_shard(tmp_path / "a.tar", [{"png": encode(0), "cls": "caat"}, {"png": encode(1), "cls": 2}])
+    path = write_shard(
+        tmp_path / "a.tar",
+        [{"png": encode(0), "cls": "caat"}, {"png": encode(1), "cls": 2}, {"png": encode(2), "cls": "9" * 5000}],
+    )
     with pytest.raises(UserInputError) as raised:
         load(path, tmp_path / "kept", class_names=["cat", "dog"])
     assert "labels must be numbers in [0, 2) or names of classes" in str(raised.value)
     assert "./part/000000 ('caat' (did you mean 'cat'?))" in str(raised.value)
-    assert "./part/000001 (2)" in str(raised.value)
+    assert "./part/000001 ('2')" in str(raised.value)
+    assert "./part/000002 ('9999" in str(raised.value)
+
+
+def test_an_archive_beside_images_makes_no_set_of_tar_files(tmp_path: Path) -> None:
+    write_shard(tmp_path / "backup.tar", make_samples(2))
+    assert is_tar_set(tmp_path)
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "1.JPG").write_bytes(b"x")
+    assert not is_tar_set(tmp_path)
+    assert is_tar_set(tmp_path / "backup.tar")
+    assert not is_tar_set(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("name", ["none", "empty"])
