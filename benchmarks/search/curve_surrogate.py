@@ -7,11 +7,12 @@ know. benchmarks/README.md has the error of the first beside that of other regre
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
@@ -69,7 +70,8 @@ class ArmSurrogate:
         seconds: (E,) median CPU-seconds of each epoch.
         quality: of the fit.
         shift: added to every predicted macro-F1.
-        diverges_above: maximum learning rate above which a trial diverges.
+        diverges_above: maximum learning rate above which a trial diverges, found in the recorded trials.
+        good_epochs: epochs before the one at which each recorded trial diverged; empty where none did.
         complete: surrogate of the score at the end of a complete schedule, by its epochs.
     """
 
@@ -81,6 +83,7 @@ class ArmSurrogate:
     quality: Quality
     shift: float = 0.0
     diverges_above: float = np.inf
+    good_epochs: tuple[int, ...] = ()
     complete: Mapping[int, "ArmSurrogate"] = field(default_factory=dict)
 
     def diverges(self, hyperparameters: Hyperparameters) -> bool:
@@ -100,6 +103,10 @@ class ArmSurrogate:
         distances = np.sum((self.predicted + self.shift - curve) ** 2, axis=1)
         near = np.argsort(distances, kind="stable")[: max(1, len(distances) // NUM_STRATA)]
         return np.asarray(self.residuals[generator.choice(near)])
+
+    def draw_good_epochs(self, generator: np.random.Generator) -> int:
+        """Return after how many epochs a trial diverges: as one of the recorded trials, or after any but the last."""
+        return int(generator.choice(self.good_epochs or range(1, self.residuals.shape[1])))
 
 
 class CurveSurrogate:
@@ -143,15 +150,12 @@ class CurveSurrogate:
         return np.full_like(curve, np.nan) if surrogate.diverges(hyperparameters) else curve
 
     def draw_curve(self, hyperparameters: Hyperparameters, generator: np.random.Generator) -> FloatArray:
-        """Return the (E,) macro-F1 of one noisy trial of a configuration, NaN from the epoch at which it diverges.
-
-        That epoch is drawn from all but the first, so that some trials diverge after a rung.
-        """
+        """Return the (E,) macro-F1 of one noisy trial of a configuration, NaN from the epoch at which it diverges."""
         surrogate = self._arms[str(hyperparameters[self.factor])]
         mean = np.asarray(surrogate.predict(encode(surrogate.arm.space, hyperparameters)[None])[0])
         curve = np.clip(mean + surrogate.draw_noise(mean, generator), 0.0, 1.0)
         if surrogate.diverges(hyperparameters):
-            curve[generator.integers(1, len(curve)) :] = np.nan
+            curve[surrogate.draw_good_epochs(generator) :] = np.nan
         return np.asarray(curve)
 
     def draw_complete(self, hyperparameters: Hyperparameters, epochs: int, generator: np.random.Generator) -> float:
@@ -195,7 +199,8 @@ def _shift(surrogate: ArmSurrogate, shift: float) -> ArmSurrogate:
 def fit_arm(arm: Arm, curves: Curves, regressor: RegressorKind = "gaussian_process") -> ArmSurrogate:
     """Fit the curves of one arm, out of fold for the residuals, then all of them; diverged trials are left out."""
     features = np.array([encode(arm.space, h) for h in curves.hyperparameters])
-    finished = np.isfinite(curves.macro_f1).all(axis=1)
+    is_finite = np.isfinite(curves.macro_f1)
+    finished = is_finite.all(axis=1)
     recorded = curves.macro_f1[finished]
     predicted = predict_out_of_fold(features[finished], recorded, regressor)
     return ArmSurrogate(
@@ -205,7 +210,17 @@ def fit_arm(arm: Arm, curves: Curves, regressor: RegressorKind = "gaussian_proce
         residuals=recorded - predicted,
         seconds=np.nanmedian(curves.cpu_seconds, axis=0),
         quality=_compute_quality(recorded, predicted, num_diverged=int((~finished).sum())),
+        diverges_above=_find_divergence(curves.hyperparameters, finished),
+        good_epochs=tuple(is_finite[~finished].sum(axis=1).tolist()),
     )
+
+
+def _find_divergence(hyperparameters: Sequence[Hyperparameters], finished: NDArray[np.bool_]) -> float:
+    """Return the maximum learning rate above which trials diverge, as it tells the (n,) trials apart with the fewest errors."""
+    rates = np.array([float(one["max_lr"]) for one in hyperparameters])
+    ordered = np.sort(rates)
+    candidates = [np.inf, *np.sqrt(ordered[1:] * ordered[:-1])[::-1]]
+    return float(min(candidates, key=lambda rate: np.count_nonzero((rates > rate) == finished)))
 
 
 def predict_out_of_fold(features: FloatArray, curves: FloatArray, regressor: RegressorKind) -> FloatArray:

@@ -1,5 +1,6 @@
 """The two sides of the replay: this product's search director, and Ray Tune's OptunaSearch with ASHAScheduler."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -38,10 +39,11 @@ class Setting:
         side: "ours", or "stock" for Ray's OptunaSearch and ASHAScheduler with their defaults.
         sampler, allocation: as in [search]; stock has Optuna's default TPE, in one study for all arms or in one per arm.
         asha: whether trials are pruned.
-        defaults_version: of the spec; version 1 reports a diverged trial to the sampler at its last epoch.
+        defaults_version: of the spec; version 1 reports a diverged trial to the sampler at its last epoch, and has early rungs.
         has_portfolio: whether each arm first tries the published recipes of `search_spaces.portfolios`.
         prior: (parameter, center, width) of each prior.
         rungs, reduction_factor: as in [search.asha].
+        rung_part: of a full trial's epochs, after which ASHA's first rung lies; None for the default.
         leader_runs, stop_when: as in [search].
     """
 
@@ -54,6 +56,7 @@ class Setting:
     prior: tuple[tuple[str, float, float], ...] = ()
     rungs: Literal["truncated", "complete"] = "truncated"
     reduction_factor: float | None = None
+    rung_part: float | None = None
     leader_runs: int = 1
     stop_when: Literal["budget", "saturated"] = "budget"
 
@@ -68,7 +71,8 @@ class Setting:
         prior = ", prior" if self.prior else ""
         factor = f" 1/{self.reduction_factor:g}" if self.reduction_factor else ""
         rungs = f", complete rungs{factor}" if self.rungs == "complete" else factor
-        asha = f"ASHA{rungs}" if self.asha else "no ASHA"
+        place = f" from {self.rung_part:g} of the epochs" if self.rung_part else ""
+        asha = f"ASHA{place}{rungs}" if self.asha else "no ASHA"
         runs = f", {self.leader_runs} runs of leaders" if self.leader_runs > 1 else ""
         stop = ", until saturated" if self.stop_when == "saturated" else ""
         return f"{self.sampler}, {self.allocation}, {asha}{runs}{stop}{start}{prior}{earlier}"
@@ -223,16 +227,23 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     search |= {} if setting.has_portfolio else {"start": []}
     search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
-        search |= {"sampler": setting.sampler, "asha": _make_asha(search["asha"], setting)}
+        search |= {"sampler": setting.sampler, "asha": _make_asha(search, setting)}
         search |= {"leader_runs": setting.leader_runs, "stop_when": setting.stop_when}
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
 
 
-def _make_asha(recorded: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+def _make_asha(search: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """Return [search.asha] of a setting; rungs that are complete schedules have lengths and factors of their own."""
-    found = {**recorded, "enabled": setting.asha, "rungs": setting.rungs, "reduction_factor": setting.reduction_factor}
+    found = {
+        **search["asha"],
+        "enabled": setting.asha,
+        "rungs": setting.rungs,
+        "reduction_factor": setting.reduction_factor,
+    }
     if setting.rungs == "complete":
         found["first_rung"] = 0
+    if setting.rung_part:
+        found["first_rung"] = math.ceil(round(setting.rung_part * search["max_epochs"], 9))
     return {key: value for key, value in found.items() if value is not None}
 
 

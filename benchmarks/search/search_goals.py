@@ -5,7 +5,8 @@
 All sides search simulated curves with the same noise, costs and workers. They are compared by the device time until their choice
 stays within 1.5 pp of the best, and by their choices after 40 full trials: regret, and wrong arms. Rungs that are complete
 schedules are simulated beside the default, for the same goals. The default was chosen on the curves of CIFAR-10. So the goals are
-judged on those of refuse, which no choice was made on, and CIFAR-10's stand beside them.
+judged on those of refuse, which no choice was made on, and CIFAR-10's stand beside them. A third recording has learning rates at
+which trials diverge; there, the sides are compared by what those trials cost.
 """
 
 import itertools
@@ -34,7 +35,7 @@ from benchmarks.search.replay_measures import (
 )
 from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds
 from benchmarks.search.search_replay import default_setting
-from benchmarks.search.short_schedules import tabulate_correlations, tabulate_preferences
+from benchmarks.search.short_schedules import tabulate_correlations, tabulate_epochs, tabulate_preferences
 from benchmarks.search.watched_search import (
     BUDGET_IN_FULL_TRIALS,
     EARLY_IN_FULL_TRIALS,
@@ -45,27 +46,39 @@ from benchmarks.search.watched_search import (
     watch_search,
 )
 from search_spaces.arms import POOLED_ARM
-from study.spec.study_spec import StudySpec
+from study.spec.defaults import FIRST_VERSION
+from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 
 PAGE = Path(__file__).parents[1] / "SEARCH.md"
 NUM_SEEDS = 300
-# In the landscape beside the goals, a part of the seeds; so have the sides beside the default.
-PART_BESIDE = 6
-PART_OF_SIDES = 4
+# In the landscape beside the goals, a part of the seeds; so have the sides beside the default, and that with divergence.
+PART_BESIDE = 5
+PART_DIVERGING = 3
+PART_OF_SIDES = 6
 TOLERANCE_PP = 1.5
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
+LATE = "divergence told at its last epoch"
+AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
 MOST_SEEDS = (OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
 # Sides that begin with nothing are simulated in the landscape of the goals alone.
 GOALS_ALONE = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
+# Sides of which the choices after 40 full trials are of interest alone, so that they end there.
+CHOICES_ALONE = (STOCK_BY_ARM, AT_PEAK, NO_ASHA)
 # Sides that need recordings of complete schedules.
 NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM)
+# Sides that are simulated where trials diverge, and there alone.
+WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, LATE)
 # Sides whose choices after 40 full trials are not compared.
 TIMES_ALONE = (SATURATED, *GOALS_ALONE)
 # Recorded curves of each landscape. The first one is that of the goals.
-LANDSCAPES = {"refuse": CURVES / "refuse_small.parquet", "cifar10": PARQUET}
+LANDSCAPES = {
+    "refuse": CURVES / "refuse_small.parquet",
+    "cifar10": PARQUET,
+    "cifar10, diverging": CURVES / "cifar10_diverging.parquet",
+}
 # One side, the other, the goal of the first one's device time over the second one's, and the tolerances.
 COMPARED_TIMES = (
     (OURS, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
@@ -98,8 +111,15 @@ class Landscape:
         """Whether complete schedules were recorded."""
         return all(bool(self.surrogate.surrogate(arm).complete) for arm in self.surrogate.arms)
 
+    @property
+    def has_divergence(self) -> bool:
+        """Whether recorded trials diverged."""
+        return any(quality.num_diverged for quality in self.surrogate.qualities.values())
+
     def count_seeds(self, side: str, num_seeds: int) -> int:
         """Return the number of searches of a side, given that of the default."""
+        if self.has_divergence or side == LATE:
+            return max(2, num_seeds // PART_DIVERGING) if self.has_divergence and side in WITH_DIVERGENCE else 0
         if (side in GOALS_ALONE and not self.has_goals) or (side in NEED_COMPLETE and not self.has_complete):
             return 0
         part = (1 if self.has_goals else PART_BESIDE) * (1 if side in MOST_SEEDS else PART_OF_SIDES)
@@ -132,6 +152,9 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
         NO_PORTFOLIO: no_portfolio,
         PLAIN_RANDOM: replace(plain, has_portfolio=False),
         WRONG_PRIOR: replace(no_portfolio, prior=prior),
+        LATE: replace(ours, defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART),
+        AT_PEAK: replace(ours, rung_part=0.3),
+        NO_ASHA: replace(ours, asha=False),
     }
 
 
@@ -151,13 +174,14 @@ def find_worst_prior(landscape: CurveSurrogate, recorded: StudySpec) -> Prior:
 def simulate_sides(landscapes: Mapping[str, Landscape], num_seeds: int) -> dict[Call, Watched]:
     """Return what each side does in each landscape, by seed.
 
-    Of stock with one study per arm, the choice after 40 full trials is of interest alone, and that is its budget.
+    Of some sides, and where trials diverge, the choice after 40 full trials is of interest alone, and that is the budget.
     """
     calls, options = [], []
     for name, landscape in landscapes.items():
         worst = find_worst_prior(landscape.surrogate, landscape.spec)
         for side, setting in list_sides(worst).items():
-            budget = EARLY_IN_FULL_TRIALS if side == STOCK_BY_ARM else BUDGET_IN_FULL_TRIALS
+            is_short = side in CHOICES_ALONE or landscape.has_divergence
+            budget = EARLY_IN_FULL_TRIALS if is_short else BUDGET_IN_FULL_TRIALS
             for seed in range(landscape.count_seeds(side, num_seeds)):
                 calls.append(Call(name, side, seed))
                 options.append((landscape.surrogate, landscape.spec, setting, seed, budget))
@@ -212,10 +236,26 @@ def tabulate_saturation(found: Mapping[Call, Watched], name: str) -> Table:
     return Table(title, columns, [row])
 
 
+def tabulate_divergence(found: Mapping[Call, Watched], name: str) -> Table:
+    """Return what trials that diverge cost each side, and its choices."""
+    rows = []
+    for side in WITH_DIVERGENCE:
+        runs = _of(found, name, side)
+        shares = pd.Series([100 * one.diverged_seconds / one.spent_seconds for one in runs])
+        losses = _regrets(found, name, side) - _regrets(found, name, OURS)
+        cells = [
+            format_interval(compute_mean_interval(values)) for values in (shares, _regrets(found, name, side), losses)
+        ]
+        rows.append([side, str(len(runs)), *cells[:2], "" if side == OURS else cells[2]])
+    title = f"Trials that diverge, {name}, {EARLY_IN_FULL_TRIALS:g} full trials"
+    columns = ["", "seeds", "device time of trials that diverged %", "mean regret pp", "minus that of the default pp"]
+    return Table(title, columns, rows)
+
+
 def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
     """Return the goals of the choices after 40 full trials, judged by their intervals."""
     rows = []
-    for mine in (side for side in (OURS, *NEED_COMPLETE) if _of(found, name, side)):
+    for mine in (side for side in (OURS, AT_PEAK, NO_ASHA, *NEED_COMPLETE) if _of(found, name, side)):
         for other in (PLAIN_STOCK, RANDOM):
             difference = compute_mean_interval(_regrets(found, name, mine) - _regrets(found, name, other))
             verdict = "met" if difference.high < 0 else "MISSED" if difference.low > 0 else "open"
@@ -256,8 +296,12 @@ def main(seeds: Annotated[int, typer.Option(min=4)] = NUM_SEEDS, output: Path = 
     found = simulate_sides(landscapes, seeds)
     tables = []
     for name, landscape in landscapes.items():
-        tables += [tabulate_times(found, name, landscape), tabulate_choices(found, name), tabulate_goals(found, name)]
-        tables.append(tabulate_saturation(found, name))
+        if landscape.has_divergence:
+            tables.append(tabulate_divergence(found, name))
+        else:
+            tables += [tabulate_times(found, name, landscape), tabulate_choices(found, name)]
+            tables += [tabulate_goals(found, name), tabulate_saturation(found, name)]
+            tables.append(tabulate_epochs(recordings[name]))
         if landscape.has_complete:
             tables.append(tabulate_correlations(recordings[name]))
             arms = landscape.surrogate.arms

@@ -58,6 +58,19 @@ def tabulate_correlations(recording: Recording) -> Table:
     return Table("Rank correlation with the last epoch of a full schedule", columns, rows)
 
 
+def tabulate_epochs(recording: Recording) -> Table:
+    """Return how the epochs of full schedules rank all recorded configurations, and the better half of them."""
+    rows = []
+    for name, curves in recording.arms.items():
+        scores = curves.macro_f1[np.isfinite(curves.macro_f1).all(axis=1)]
+        better = scores[scores[:, -1] >= np.median(scores[:, -1])]
+        for epoch in range(1, scores.shape[1]):
+            cells = [format_interval(correlate(part[:, epoch - 1], part[:, -1])) for part in (scores, better)]
+            rows.append([name, str(epoch), *cells])
+    columns = ["", "epoch", f"all {len(scores)}", "the better half"]
+    return Table("Rank correlation with the last epoch, by epoch of a full schedule", columns, rows)
+
+
 def _pair_scores(short: Curves, epoch: int, full: Curves) -> tuple[FloatArray, FloatArray]:
     """Return the scores at `epoch` and at the end, of configurations that have both and did not diverge."""
     place = {_identify(h): number for number, h in enumerate(full.hyperparameters)}

@@ -17,7 +17,7 @@ from study.spec.study_spec import StudySpec
 from trainables.seeds import numpy_generator
 
 NUM_WORKERS = 4
-BUDGET_IN_FULL_TRIALS = 120.0
+BUDGET_IN_FULL_TRIALS = 100.0
 # After so many full trials, the choices of searches are compared.
 EARLY_IN_FULL_TRIALS = 40.0
 TOLERANCES_PP = (3.0, 2.0, 1.5)
@@ -37,6 +37,7 @@ class Watched:
         is_wrong: whether that choice is not of the arm that has the true best.
         last_regret_pp: of the choice at the end.
         spent_seconds: device-seconds that the search took.
+        diverged_seconds: of them, those of trials that diverged.
     """
 
     seconds: tuple[float, ...]
@@ -44,15 +45,25 @@ class Watched:
     is_wrong: bool
     last_regret_pp: float
     spent_seconds: float
+    diverged_seconds: float = 0.0
 
 
 class WatchedSide:
-    """A search that records the device-seconds after which its choice stays good enough, by tolerance, and an early choice."""
+    """A search that records when its choice stays good enough.
+
+    Attributes:
+        reached: device-seconds after which it does, by tolerance.
+        early: the choice after the device-seconds of `__init__`; None if there is none.
+        diverged: trials that reported a macro-F1 that is not finite.
+        seconds: device-seconds of every trial.
+    """
 
     def __init__(self, side: Side, landscape: CurveSurrogate, early_seconds: float = np.inf) -> None:
         """Watch `side`; the early choice is that of the trials that end within `early_seconds` device-seconds."""
         self.reached: dict[float, float] = {}
         self.early: Hyperparameters | None = None
+        self.diverged: set[str] = set()
+        self.seconds: dict[str, float] = {}
         self._early_seconds = early_seconds
         self._side, self._landscape, self._spent = side, landscape, 0.0
         self._chosen: Hyperparameters | None = None
@@ -65,6 +76,9 @@ class WatchedSide:
         """Report one epoch; look at the choice when a trial has ended."""
         is_continued = self._side.on_report(trial_id, epoch, macro_f1, device_seconds)
         self._spent += device_seconds
+        self.seconds[trial_id] = self.seconds.get(trial_id, 0.0) + device_seconds
+        if not np.isfinite(macro_f1):
+            self.diverged.add(trial_id)
         if not is_continued and (chosen := self.choose()) is not None and chosen != self._chosen:
             self._chosen = chosen
             if self._spent <= self._early_seconds:
@@ -106,6 +120,7 @@ def watch_search(
         is_wrong=early is None or str(early[landscape.factor]) != best_arm,
         last_regret_pp=regret(outcome.chosen),
         spent_seconds=sum(outcome.device_seconds.values()),
+        diverged_seconds=sum(watched.seconds[trial_id] for trial_id in watched.diverged),
     )
 
 

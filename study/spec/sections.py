@@ -176,9 +176,10 @@ class TrainSpec(Section):
 class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving; each rung keeps the best 1 / `reduction_factor` of its trials.
 
-    With `rungs = "truncated"`, a trial is stopped at a rung. The first lies at `first_rung` epochs, by default at the peak of the
-    learning rate. With the peak at 0.3 of a trial, a reduction factor of 3 would put the second rung at 0.9, where little time is
-    left to save; the default of 2 puts it at 0.6.
+    With `rungs = "truncated"`, a trial is stopped at a rung. The first lies at `first_rung` epochs, by default at three quarters
+    of `max_epochs` and not before the peak of the learning rate: earlier scores hardly rank the better half of configurations,
+    and those with high learning rates, often the best ones, are behind there. Studies launched before version 6 of the defaults
+    have it at the peak. Each next rung lies at `reduction_factor` times the epoch of the one before.
     With `rungs = "complete"`, every configuration is trained once under a complete schedule of `first_rung` epochs, by default
     a ninth of `max_epochs`. The best of them, by default one in six and at least `confirm.top_k` per arm, are trained again from
     the pretrained weights, under a schedule of `max_epochs`. `search.num_trials` then counts configurations.

@@ -1,5 +1,6 @@
 """`StudySpec`: the specification of a study, with the checks that involve several sections."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -21,8 +22,9 @@ ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 # Of complete schedules: one in so many is promoted, and a rung has a ninth of the epochs of a full trial. Few rungs that lie far
 # apart, with a hard cut, leave most device time to the trials that count.
 DEFAULT_PROMOTED, FULL_TRIALS_PER_RUNG = 6.0, 9
-# Of truncated schedules, one in so many goes on.
-DEFAULT_KEPT = 2.0
+# Of truncated schedules, one in so many goes on, from this part of the epochs on. Scores before it hardly rank the better half of
+# the configurations (docs/search.md has the rank correlations), and the best ones are often behind there.
+DEFAULT_KEPT, FIRST_RUNG_PART = 2.0, 0.75
 
 
 class StudySpec(sections.Section):
@@ -73,6 +75,11 @@ class StudySpec(sections.Section):
     def reports_divergence_first(self) -> bool:
         """Whether the samplers hear of a diverged trial as one pruned at its first epoch, or (version 1) at its last."""
         return self.defaults_version > 1
+
+    @property
+    def has_late_rungs(self) -> bool:
+        """Whether ASHA's first rung lies at three quarters of a trial, or (versions 1 to 5) at the peak of the learning rate."""
+        return self.defaults_version > 5
 
     @property
     def refuses_conflicting_labels(self) -> bool:
@@ -271,7 +278,11 @@ class StudySpec(sections.Section):
         return self.search.asha.first_rung or max(1, round(self.max_epochs(arm) / FULL_TRIALS_PER_RUNG))
 
     def first_rung(self, arm: Arm) -> int:
-        """Return the first epoch at which ASHA may stop a trial of `arm`; by default the (latest) peak of its learning rate."""
+        """Return the first epoch at which ASHA may stop a trial of `arm`.
+
+        By default it lies after three quarters of the epochs, or (versions 1 to 5) at the peak of the learning rate; never before
+        the latest peak.
+        """
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
 
@@ -280,4 +291,6 @@ class StudySpec(sections.Section):
 
         fractions = [[float(v) for v in values(name)] for name in ("lr_peak_fraction", "warmup_fraction")]
         peak = find_latest_peak([str(schedule) for schedule in values("schedule")], *fractions)
-        return compute_lr_peak_epoch(peak, self.max_epochs(arm))
+        last = self.max_epochs(arm)
+        late = min(last - 1, math.ceil(FIRST_RUNG_PART * last)) if self.has_late_rungs else 0
+        return max(late, compute_lr_peak_epoch(peak, last))

@@ -22,7 +22,7 @@ from trainables.records.record import TrialRecord, TrialState
 @pytest.fixture(scope="module")
 def records() -> tuple[TrialRecord, ...]:
     book = MemoryBook()
-    drive(SearchDirector(book, make_spec(), FIXED))
+    drive(SearchDirector(book, make_spec(asha={"enabled": False}), FIXED))
     return book.of_stage("search")
 
 

@@ -11,16 +11,19 @@ from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_measures import judge_wrong
 from benchmarks.search.search_goals import (
     GOALS_ALONE,
+    LATE,
     OURS,
     PLAIN_STOCK,
     RANDOM,
     SATURATED,
     STOCK_BY_ARM,
+    WITH_DIVERGENCE,
     Call,
     Landscape,
     list_sides,
     simulate_sides,
     tabulate_choices,
+    tabulate_divergence,
     tabulate_goals,
     tabulate_saturation,
     tabulate_times,
@@ -70,7 +73,7 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_BY_ARM: 1.5}
     found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 12}, regret)
     verdicts = {row[0]: row[-1] for row in tabulate_goals(found, RECORDED).rows}
-    assert list(verdicts.values()) == 3 * ["met", "open", "met"]
+    assert list(verdicts.values()) == 5 * ["met", "open", "met"]
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
     ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
@@ -93,6 +96,24 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
     monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 8.0)
     found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2)
-    assert {call.side for call in found} == set(list_sides()) - set(GOALS_ALONE)
+    assert {call.side for call in found} == set(list_sides()) - {*GOALS_ALONE, LATE}
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
     assert all(list(one.seconds) == sorted(one.seconds) for one in found.values())
+
+
+def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stock Ray Tune goes on with a trial whose metric is not finite, to its end."""
+    monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 12.0)
+    recording = load_curves()
+    arms = {}
+    for name, curves in recording.arms.items():
+        diverges = np.array([float(one["max_lr"]) for one in curves.hyperparameters]) > 0.05
+        scores = np.where(diverges[:, None] & (np.arange(curves.macro_f1.shape[1]) >= 3), np.nan, curves.macro_f1)
+        arms[name] = replace(curves, macro_f1=scores)
+    recording = replace(recording, arms=arms, complete={})
+    landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
+    assert [landscape.count_seeds(side, 12) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
+    found = simulate_sides({"d": landscape}, 12)
+    assert {call.side for call in found} == set(WITH_DIVERGENCE)
+    shares = {row[0]: float(row[2].split()[0]) for row in tabulate_divergence(found, "d").rows}
+    assert 0 < shares[OURS] < shares[PLAIN_STOCK]

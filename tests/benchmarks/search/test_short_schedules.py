@@ -6,7 +6,7 @@ import pytest
 from benchmarks.search import curve_surrogate, short_schedules
 from benchmarks.search.curve_surrogate import RegressorKind, fit_arm, predict_curves
 from benchmarks.search.replay_curves import Curves, encode, load_curves
-from benchmarks.search.short_schedules import correlate, count_kept, tabulate_correlations
+from benchmarks.search.short_schedules import correlate, count_kept, tabulate_correlations, tabulate_epochs
 
 NUM_FITTED = 20
 
@@ -33,6 +33,18 @@ def test_complete_and_truncated_scores_belong_to_the_same_configurations(monkeyp
     rows = tabulate_correlations(load_curves()).rows
     assert [row[:3] for row in rows] == [["resnet18", "1", "80"], ["resnet50", "1", "80"]]
     assert all(float(row[3].split()[0]) > float(row[4].split()[0]) > 0.4 for row in rows)
+
+
+def test_early_scores_rank_the_better_half_worse_than_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why ASHA's first rung lies late: at the peak of the learning rate, the better half is ranked by little more than chance."""
+    monkeypatch.setattr(short_schedules, "NUM_RESAMPLES", 50)
+    rows = tabulate_epochs(load_curves()).rows
+    assert [row[1] for row in rows] == 2 * [str(epoch) for epoch in range(1, 9)]
+    found = {(row[0], int(row[1])): [float(cell.split()[0]) for cell in row[2:]] for row in rows}
+    for arm in ("resnet18", "resnet50"):
+        assert found[arm, 3][0] > 0.7
+        assert found[arm, 3][1] < 0.4
+        assert found[arm, 7][1] > 0.8
 
 
 @pytest.mark.parametrize("kind", ["gaussian_process", "extra_trees"])

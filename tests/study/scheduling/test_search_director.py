@@ -39,13 +39,13 @@ def test_arms_get_equal_device_time_though_one_costs_three_times_as_much(tmp_pat
     assert counts[0] > counts[1]
 
 
-def test_asha_prunes_at_rungs_only_and_the_first_is_at_the_lr_peak(tmp_path: Path) -> None:
+def test_asha_prunes_at_rungs_only_and_the_first_is_late(tmp_path: Path) -> None:
     spec = make_spec()
     book, _ = run_study(tmp_path)
     pruned = [r for r in book if r.state is TrialState.PRUNED]
-    assert len(pruned) >= 8
-    assert spec.first_rung(spec.arms()[0]) == math.ceil(spec.train.lr_peak_fraction * 6) == 2
-    assert {r.epochs[-1].epoch for r in pruned} <= {2, 4}
+    assert len(pruned) >= 6
+    assert spec.first_rung(spec.arms()[0]) == math.ceil(0.75 * 6) == 5
+    assert {r.epochs[-1].epoch for r in pruned} == {5}
     assert all("rung" in r.reason and r.epochs[-1].decision == "stop" for r in pruned)
 
 

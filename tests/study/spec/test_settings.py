@@ -123,7 +123,7 @@ def test_a_range_searches_a_setting_and_other_lists_are_choices() -> None:
 
 def test_arms_with_other_numbers_of_epochs_train_them_and_have_rungs_of_their_own() -> None:
     spec = load("search.num_trials=8", "search.factor=max_epochs", "search.ranges.max_epochs=[4, 10]")
-    assert [(spec.max_epochs(arm), spec.first_rung(arm)) for arm in spec.arms()] == [(4, 2), (10, 3)]
+    assert [(spec.max_epochs(arm), spec.first_rung(arm)) for arm in spec.arms()] == [(4, 3), (10, 8)]
     book = MemoryBook()
     drive(SearchDirector(book, spec, fixed_settings(spec, SPLITS, "none")), lambda _, epoch: 0.1 * epoch)
     assert {(r.config.arm, len(r.epochs)) for r in book} == {("max_epochs=4", 4), ("max_epochs=10", 10)}

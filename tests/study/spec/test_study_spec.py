@@ -44,9 +44,17 @@ def test_override_of_a_value_as_if_it_were_a_section_is_refused() -> None:
         load_spec("demo", ["seed.x=4"])
 
 
-def test_first_rung_is_the_lr_peak_unless_given() -> None:
-    spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
+@pytest.mark.parametrize(("epochs", "rung"), [(1, 1), (2, 1), (3, 2), (4, 3), (6, 5), (9, 7), (10, 8)])
+def test_first_rung_lies_at_three_quarters_of_a_trial_unless_given(epochs: int, rung: int) -> None:
+    spec, _ = load_spec("cifar10-cpu", [f"search.max_epochs={epochs}", "train.lr_peak_fraction=0.3"])
+    assert [spec.first_rung(arm) for arm in spec.arms()] == [rung, rung]
+
+
+def test_first_rung_is_not_before_the_lr_peak_and_at_it_in_earlier_studies() -> None:
+    spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3", "defaults_version=5"])
     assert [spec.first_rung(arm) for arm in spec.arms()] == [3, 3]
+    late, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.9"])
+    assert [late.first_rung(arm) for arm in late.arms()] == [9, 9]
     later = with_overrides(spec, ["search.asha.first_rung=5"], "test")
     assert later.first_rung(later.arms()[0]) == 5
     with pytest.raises(UserInputError, match=r"1\.\.max_epochs"):
@@ -56,6 +64,7 @@ def test_first_rung_is_the_lr_peak_unless_given() -> None:
 @pytest.mark.parametrize(("fraction", "rung"), [(0.05, 1), (0.15, 2), (0.5, 5)])
 def test_under_the_cosine_schedule_the_first_rung_is_the_end_of_the_warm_up(fraction: float, rung: int) -> None:
     overrides = ["search.max_epochs=10", 'train.schedule="cosine"', f"train.warmup_fraction={fraction}"]
+    overrides.append("defaults_version=5")
     spec = load_spec("cifar10-cpu", overrides)[0]
     assert {spec.first_rung(arm) for arm in spec.arms()} == {rung}
 
