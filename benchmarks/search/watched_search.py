@@ -17,7 +17,7 @@ from study.spec.study_spec import StudySpec
 from trainables.seeds import numpy_generator
 
 NUM_WORKERS = 4
-BUDGET_IN_FULL_TRIALS = 100.0
+BUDGET_IN_FULL_TRIALS = 80.0
 # After so many full trials, the choices of searches are compared.
 EARLY_IN_FULL_TRIALS = 40.0
 TOLERANCES_PP = (3.0, 2.0, 1.5)

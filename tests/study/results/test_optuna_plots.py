@@ -157,7 +157,7 @@ def test_findings_and_report_describe_the_search(tmp_path: Path) -> None:
         own = {i.parameter: i.importance for i in findings.importances if i.arm == arm.arm}
         assert own == pytest.approx(dict(view.importances[arm.arm]))
         assert (arm.saved_fraction > 0) == (arm.num_pruned > 0)
-    assert [(r.arm, r.epoch) for r in findings.rung_findings] == [(arm, epoch) for arm in ARMS for epoch in (2, 4)]
+    assert [(r.arm, r.epoch) for r in findings.rung_findings] == [(arm, 5) for arm in ARMS]
     for arm in findings.search:
         assert sum(r.num_stopped for r in findings.rung_findings if r.arm == arm.arm) == arm.num_pruned
     assert "rungs" in findings.figures
