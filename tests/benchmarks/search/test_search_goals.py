@@ -13,6 +13,7 @@ from benchmarks.search.search_goals import (
     GOALS_ALONE,
     LATE,
     OURS,
+    PART_DIVERGING,
     PLAIN_STOCK,
     RANDOM,
     SATURATED,
@@ -112,8 +113,9 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
         arms[name] = replace(curves, macro_f1=scores)
     recording = replace(recording, arms=arms, complete={})
     landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
-    assert [landscape.count_seeds(side, 12) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
-    found = simulate_sides({"d": landscape}, 12)
+    num_seeds = 4 * PART_DIVERGING
+    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
+    found = simulate_sides({"d": landscape}, num_seeds)
     assert {call.side for call in found} == set(WITH_DIVERGENCE)
     shares = {row[0]: float(row[2].split()[0]) for row in tabulate_divergence(found, "d").rows}
     assert 0 < shares[OURS] < shares[PLAIN_STOCK]
