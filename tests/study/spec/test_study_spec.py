@@ -62,7 +62,9 @@ def test_first_rung_is_not_before_the_lr_peak_and_at_it_in_earlier_studies() -> 
 
 
 @pytest.mark.parametrize(("fraction", "rung"), [(0.05, 1), (0.15, 2), (0.5, 5)])
-def test_under_the_cosine_schedule_the_first_rung_is_the_end_of_the_warm_up(fraction: float, rung: int) -> None:
+def test_in_earlier_studies_with_the_cosine_schedule_the_first_rung_is_the_end_of_the_warm_up(
+    fraction: float, rung: int
+) -> None:
     overrides = ["search.max_epochs=10", 'train.schedule="cosine"', f"train.warmup_fraction={fraction}"]
     overrides.append("defaults_version=5")
     spec = load_spec("cifar10-cpu", overrides)[0]
