@@ -1,4 +1,4 @@
-# make demo | demo-loop | browser | docs | docs-test | dist | sbom | audit | test | test-models | test-lowest | test-newest | test-faults | check | bench | bench-search | bench-search-whole |
+# make demo | demo-loop | browser | docs | docs-test | dist | sbom | audit | test | test-models | test-lowest | test-newest | test-faults | test-jobs | check | bench | bench-search | bench-search-whole |
 # bench-trials | bench-forensics | bench-memory | faults | validate-statistics | validate-interventions | validate-interventions-whole |
 # validate-forensics | validate-forensics-whole; everything lives in .venv.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(VENV)/cache/matplotlib
 export RUFF_CACHE_DIR := $(CURDIR)/$(VENV)/cache/ruff
 export MYPY_CACHE_DIR := $(CURDIR)/$(VENV)/cache/mypy
 
-.PHONY: install browser docs docs-test dist sbom audit demo demo-loop test test-models test-lowest test-newest test-faults check format bench bench-search bench-search-whole bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
+.PHONY: install browser docs docs-test dist sbom audit demo demo-loop test test-models test-lowest test-newest test-faults test-jobs check format bench bench-search bench-search-whole bench-trials bench-forensics bench-memory faults validate-statistics validate-interventions validate-interventions-whole validate-forensics validate-forensics-whole clean
 
 install: $(STAMP)
 
@@ -86,6 +86,14 @@ test-models: $(STAMP)
 # Twelve minutes on two cores.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
+
+# Submitting to Ray's job server, and the ports that it opens, in an environment of its own that has Ray's packages for it. A minute on
+# two cores.
+test-jobs: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/jobs
+	$(BIN)/uv pip install --quiet --python $(VENV)/jobs/bin/python --editable ".[dev,submit]"
+	$(VENV)/jobs/bin/python -m pytest -p no:cacheprovider -m "" tests/study/test_submit.py tests/faults/test_faults.py -k "submit or port"
+	$(VENV)/jobs/bin/python -m tests.faults R14
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -2,10 +2,12 @@
 
 import contextlib
 import http.client
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ import grpc
 import psutil
 
 from tests.faults.campaign import Outcome
-from tests.faults.nodes import LocalCluster, local_cluster
+from tests.faults.nodes import LocalCluster, free_port, local_cluster
 from tests.faults.process_tree import descendants, is_alive
 
 NO_PROTOCOL = "no such protocol"
@@ -27,13 +29,20 @@ METHODS = (
 PATHS = (
     "/", "/api/version", "/api/jobs/", "/api/cluster_status", "/api/serve/applications/", "/logs", "/nodes", "/metrics"
 )  # fmt: skip
+STATIC_PAGE = b"<!doctype html"
+# A command for the job server, in a folder of the machine that must stay empty.
+JOB = "touch {marker}"
+MARKER = "a-job-ran"
+# Ray starts its job server, and the agents that other machines' jobs talk to, where their packages are installed.
+HAS_JOB_SERVER = find_spec("aiohttp") is not None
 HEADERS: dict[str, dict[str, str]] = {"no token": {}, "wrong token": {"authorization": "Bearer " + "f" * 64}}
 
 
 class Reply(NamedTuple):
     """A request to a port of a process, and its answer.
 
-    The answer is "refused", "unknown" (the port does not know the method or path), "no such protocol" or "accepted: ...".
+    The answer is "refused", "unknown" (the port does not know the method or path), "no such protocol", "static page" (that of
+    the dashboard, which asks for the token) or "accepted: ...".
     """
 
     process: str
@@ -44,14 +53,26 @@ class Reply(NamedTuple):
 
 
 def probe_ports() -> Outcome:
-    """R14: none of the cluster's ports accepts a request without the token or with a wrong one."""
-    with local_cluster(1) as cluster, _actor_on(cluster) as driver:
+    """R14: none of the cluster's ports accepts a request without the token or with a wrong one.
+
+    The job server's are among them where Ray's packages for it are installed (``abstudy[submit]``).
+    """
+    jobs_port = free_port() if HAS_JOB_SERVER else None
+    with local_cluster(1, dashboard_port=jobs_port) as cluster, _actor_on(cluster) as driver:
         _wait_until_steady(cluster)
         ports = listening_ports(cluster, driver)
-        replies = [reply for place, process in sorted(ports.items()) for reply in probe_port(place, process)]
+        assert jobs_port is None or f"127.0.0.1:{jobs_port}" in ports, "the job server does not listen"
+        marker = cluster.scratch / MARKER
+        replies = [reply for place, process in sorted(ports.items()) for reply in probe_port(place, process, marker)]
+        if marker.exists():
+            replies.append(
+                Reply("job server", f"127.0.0.1:{jobs_port}", "either", "POST /api/jobs/", "accepted: the job ran")
+            )
     accepted = [r for r in replies if r.answer.startswith("accepted")]
     refused = {r.place for r in replies if r.answer == "refused"}
-    names = ", ".join(sorted(set(ports.values())))
+    names = ", ".join(sorted(set(ports.values()))) + (
+        " (with the job server)" if HAS_JOB_SERVER else " (no job server)"
+    )
     return Outcome(
         fault="R14 open ports",
         injected=len(ports),
@@ -95,18 +116,23 @@ def listening_ports(cluster: LocalCluster, driver: int | None = None) -> dict[st
     return found
 
 
-def probe_port(place: str, process: str) -> list[Reply]:
-    """Send every request to one port, without the token and with a wrong one."""
+def probe_port(place: str, process: str, marker: Path) -> list[Reply]:
+    """Send every request to one port, without the token and with a wrong one; a job that is accepted makes the file `marker`."""
     replies = []
+    jobs = (("POST", "/api/jobs/", json.dumps({"entrypoint": JOB.format(marker=marker)})),)
+    asked = [*(("GET", path, "") for path in PATHS), *jobs]
     for header, values in HEADERS.items():
         with grpc.insecure_channel(place) as channel:
             call = partial(_call_grpc, channel, tuple(values.items()))
-            for requests, send in ((METHODS, call), (PATHS, partial(_get_http, place, values))):
-                for request in requests:
-                    answer = send(request)
-                    replies.append(Reply(process, place, header, request, answer))
-                    if answer == NO_PROTOCOL:
-                        break
+            for method in METHODS:
+                replies.append(Reply(process, place, header, method, call(method)))
+                if replies[-1].answer == NO_PROTOCOL:
+                    break
+        for verb, path, body in asked:
+            answer = _ask_http(place, values, verb, path, body)
+            replies.append(Reply(process, place, header, f"{verb} {path}", answer))
+            if answer == NO_PROTOCOL:
+                break
     return replies
 
 
@@ -126,19 +152,21 @@ def _call_grpc(channel: grpc.Channel, metadata: tuple[tuple[str, str], ...], met
     return f"accepted: {len(reply)} bytes"
 
 
-def _get_http(place: str, headers: dict[str, str], path: str) -> str:
+def _ask_http(place: str, headers: dict[str, str], verb: str, path: str, body: str) -> str:
     link = http.client.HTTPConnection(place, timeout=2.0)
     try:
-        link.request("GET", path, headers=headers)
+        link.request(verb, path, body or None, {**headers, "content-type": "application/json"} if body else headers)
         response = link.getresponse()
-        body = response.read()
+        content = response.read()
     except (TimeoutError, http.client.HTTPException, OSError):
         return NO_PROTOCOL
     finally:
         link.close()
     if response.status in {401, 403}:
         return "refused"
-    return "unknown" if response.status in {404, 405} else f"accepted: {response.status}, {body[:60]!r}"
+    if verb == "GET" and content.startswith(STATIC_PAGE):
+        return "static page"
+    return "unknown" if response.status in {404, 405} else f"accepted: {response.status}, {content[:60]!r}"
 
 
 def _wait_until_steady(cluster: LocalCluster) -> None:

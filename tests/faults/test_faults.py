@@ -1,10 +1,12 @@
 """A sample of every kind of fault; `make faults` has the full counts. Killed drivers and damaged files are in tests/study."""
 
+import http.server
 import json
 import os
 import pickle
 import signal
 import subprocess
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -165,3 +167,28 @@ def test_no_port_answers_without_the_token() -> None:
     outcome = ports.probe_ports()
     assert outcome.is_met, outcome
     assert outcome.injected >= 6
+
+
+class OpenPort(http.server.BaseHTTPRequestHandler):
+    """Knows everything, whoever asks, as Ray's exporters of metrics do."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"# HELP metrics")
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_a_port_that_answers_everybody_is_found(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OpenPort) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        replies = ports.probe_port(f"127.0.0.1:{server.server_port}", "open", tmp_path / "marker")
+        server.shutdown()
+    accepted = {(r.header, r.request) for r in replies if r.answer.startswith("accepted")}
+    for header in ("no token", "wrong token"):
+        assert {(header, "GET /metrics"), (header, "POST /api/jobs/")} <= accepted

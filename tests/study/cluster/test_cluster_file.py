@@ -88,6 +88,7 @@ def test_the_dashboard_listens_on_loopback_only(cluster: dict[str, Any]) -> None
 def test_every_node_requires_the_token_and_the_file_holds_no_secret(cluster: dict[str, Any], text: str) -> None:
     for node in ("head", "worker"):
         assert "RAY_AUTH_MODE=token" in start_command(node, head_ip="10.0.0.1")
+        assert "RAY_enable_metrics_collection=0" in start_command(node, head_ip="10.0.0.1")
     assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
     assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert not re.search(r"[0-9a-f]{32}|AKIA|SECRET_ACCESS|RAY_AUTH_TOKEN=", text)
