@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -153,6 +154,15 @@ class Campaign:
         """Return the judge's log."""
         return read_log(self.log)
 
+    def epoch_seconds(self) -> list[float]:
+        """Return the seconds of every epoch that a process trained so far, its first ones included."""
+        seconds, last = [], dict[int, float]()
+        for line in self.lines():
+            if line.event == "epoch" and line.pid in last:
+                seconds.append(line.time - last[line.pid])
+            last[line.pid] = line.time
+        return seconds
+
     def wait_for(self, condition: Callable[[], bool], timeout_seconds: float = 180.0) -> bool:
         """Wait until the condition holds; return False if the driver ended first, raise AssertionError after the time-out."""
         driver = self.driver
@@ -188,12 +198,14 @@ class Campaign:
     def strike(self, count: int, gap: tuple[float, float], fault: Callable[[int], bool]) -> int:
         """Apply `fault` to the processes of running trials, to each once, at seeded times until it has struck `count` times.
 
-        A fault comes within `gap` seconds after a trial was seen running; it is called with the process and returns whether it
-        has struck. Returned is how often it has: fewer than `count` times if the study ends before.
+        A fault comes within `gap` seconds after a trial was seen running, or within as many epochs where an epoch takes longer
+        than a second: where no epoch ended between two faults, the study would rightly give up. It is called with the process
+        and returns whether it has struck. Returned is how often it has: fewer than `count` times if the study ends before.
         """
         struck: set[int] = set()
+        self.wait_for(lambda: bool(self.epoch_seconds()), 240)
         while len(struck) < count and self.wait_for(lambda: bool(set(self.running_pids()) - struck), 240):
-            time.sleep(draw(len(struck), *gap))
+            time.sleep(draw(len(struck), *gap) * max(1.0, statistics.median(self.epoch_seconds() or [0.0])))
             pids = sorted(set(self.running_pids()) - struck)
             if pids and fault(pid := random.Random(len(struck)).choice(pids)):
                 struck.add(pid)

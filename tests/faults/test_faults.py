@@ -169,6 +169,21 @@ def test_no_port_answers_without_the_token() -> None:
     assert outcome.injected >= 6
 
 
+def test_faults_leave_a_slow_machine_the_time_of_its_epochs(tmp_path: Path) -> None:
+    campaign = Campaign(tmp_path)
+    events = (
+        ("start", 1, 0.0),
+        ("start", 2, 1.0),
+        ("epoch", 1, 4.0),
+        ("epoch", 2, 7.0),
+        ("epoch", 1, 9.0),
+        ("start", 3, 9.5),
+    )
+    lines = ({"event": e, "pid": p, "time": t, "trial": f"trials/{p}", "attempt": 1} for e, p, t in events)
+    (tmp_path / LOG_NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert campaign.epoch_seconds() == [4.0, 6.0, 5.0]
+
+
 class OpenPort(http.server.BaseHTTPRequestHandler):
     """Knows everything, whoever asks, as Ray's exporters of metrics do."""
 
