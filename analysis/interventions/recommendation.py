@@ -105,7 +105,7 @@ def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, study
     return (
         f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
         f"{num_seeds} seeds a loss of more than {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
-        f"study intervene {shlex.quote(study)} --again {words} --seeds {2 * num_seeds}."
+        f"`study intervene {shlex.quote(study)} --again {words} --seeds {2 * num_seeds}`."
     )
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
+from analysis.report.number_formats import escape_markdown
 from analysis.report.sentences import FILTERS
 
 
@@ -33,9 +35,20 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(FILTERS)
+    environment.filters.update(FILTERS, code=mark_code if template.endswith(".html.j2") else _keep_code)
     text = environment.get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" if template.endswith(".md.j2") else text
+
+
+def mark_code(text: str) -> Markup:
+    """Return text for HTML in which what stands between backticks, such as a command, is set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _keep_code(text: str) -> str:
+    """Return text for markdown that is shown literally, but for commands between backticks that contain no sign of markup."""
+    parts = re.split(r"(`[\w ./:=,'-]+`)", text)
+    return "".join(part if place % 2 else escape_markdown(part) for place, part in enumerate(parts))
 
 
 def embed_png(png: bytes) -> str:

@@ -8,6 +8,7 @@ from torch import nn
 
 from analysis.evidence.image_outcomes import tabulate_images
 from analysis.findings.study_findings import Findings
+from analysis.report.rendering import mark_code
 from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, build_table_rows, list_records
 from search_spaces.config import TrialConfig
@@ -91,7 +92,7 @@ class Study:
         findings = self.findings()
         rows = build_table_rows(findings.rows)
         answers = "".join(
-            f"<p><b>{html.escape(question)}:</b> {html.escape(answer)}</p>"
+            f"<p><b>{html.escape(question)}:</b> {mark_code(answer)}</p>"
             for question, answer in summarize(findings, rows, load_rounds(self._opened))
         )
         table = pd.DataFrame([row.cells for row in rows], columns=list(HEADER)).to_html(index=False, border=0)

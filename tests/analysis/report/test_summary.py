@@ -99,7 +99,7 @@ def test_the_third_answer_names_the_confusion_the_audit_and_what_was_tried() -> 
     assert f"{arm.arm}, the only arm, has a macro-F1 of " in found[WHICH]
     assert f"{cell.true_class} is predicted as {cell.predicted_class} in " in found[FAILURES]
     assert f"{classes[0].class_name} fails the Clever Hans audit" in found[FAILURES]
-    assert found[FAILURES].endswith(f"has not been tried yet: study intervene {FINDINGS.study}.")
+    assert found[FAILURES].endswith(f"has not been tried yet: `study intervene {FINDINGS.study}`.")
     assert answer(findings, TRIED)[FAILURES].endswith(
         "Tried in mine-intervene-1: Recommended: CutMix (cutmix), BETTER on macro-F1."
     )
@@ -113,6 +113,14 @@ def test_the_answers_open_both_reports() -> None:
         places = [report.index(question) for question in (WHICH, CERTAINTY, FAILURES)]
         assert places == sorted(places)
         assert places[-1] < report.index("arm", places[-1])
+
+
+def test_a_command_of_the_answers_is_set_as_code_and_names_are_escaped() -> None:
+    findings = replace(FINDINGS, study="a<b>")
+    html = build_html(findings, build_table_rows(findings.rows), dict.fromkeys(findings.figures, b""))
+    assert "<code>study intervene a&lt;b&gt;</code>." in html
+    assert "`study intervene" not in html
+    assert f"`study intervene {FINDINGS.study}`" in build_markdown(FINDINGS, build_table_rows(FINDINGS.rows))
 
 
 def test_a_correlation_of_few_trials_is_not_shown() -> None:
