@@ -56,6 +56,7 @@ PART_BESIDE = 6
 PART_DIVERGING = 5
 PART_OF_SIDES = 8
 TOLERANCE_PP = 1.5
+WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
@@ -81,7 +82,9 @@ LANDSCAPES = {
 }
 # One side, the other, the goal of the first one's device time over the second one's, and the tolerances.
 COMPARED_TIMES = (
+    (OURS, RANDOM, NOT_JUDGED, WIDER_PP),
     (OURS, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
+    (OURS, PLAIN_STOCK, NOT_JUDGED, WIDER_PP),
     (OURS, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
     (COMPLETE, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
     (COMPLETE, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
@@ -116,13 +119,14 @@ class Landscape:
         """Whether recorded trials diverged."""
         return any(quality.num_diverged for quality in self.surrogate.qualities.values())
 
-    def count_seeds(self, side: str, num_seeds: int) -> int:
-        """Return the number of searches of a side, given that of the default."""
+    def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
+        """Return the number of searches of a side, given that of the default; all of them for sides with goals, if `is_whole`."""
         if self.has_divergence or side == LATE:
             return max(2, num_seeds // PART_DIVERGING) if self.has_divergence and side in WITH_DIVERGENCE else 0
         if (side in GOALS_ALONE and not self.has_goals) or (side in NEED_COMPLETE and not self.has_complete):
             return 0
-        part = (1 if self.has_goals else PART_BESIDE) * (1 if side in MOST_SEEDS else PART_OF_SIDES)
+        has_most = side in MOST_SEEDS or (is_whole and side in GOALS_ALONE)
+        part = (1 if self.has_goals else PART_BESIDE) * (1 if has_most else PART_OF_SIDES)
         return max(2, num_seeds // part)
 
 
@@ -171,7 +175,9 @@ def find_worst_prior(landscape: CurveSurrogate, recorded: StudySpec) -> Prior:
     return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, worst, strict=True))
 
 
-def simulate_sides(landscapes: Mapping[str, Landscape], num_seeds: int) -> dict[Call, Watched]:
+def simulate_sides(
+    landscapes: Mapping[str, Landscape], num_seeds: int, *, is_whole: bool = False
+) -> dict[Call, Watched]:
     """Return what each side does in each landscape, by seed.
 
     Of some sides, and where trials diverge, the choice after 40 full trials is of interest alone, and that is the budget.
@@ -182,7 +188,7 @@ def simulate_sides(landscapes: Mapping[str, Landscape], num_seeds: int) -> dict[
         for side, setting in list_sides(worst).items():
             is_short = side in CHOICES_ALONE or landscape.has_divergence
             budget = EARLY_IN_FULL_TRIALS if is_short else BUDGET_IN_FULL_TRIALS
-            for seed in range(landscape.count_seeds(side, num_seeds)):
+            for seed in range(landscape.count_seeds(side, num_seeds, is_whole=is_whole)):
                 calls.append(Call(name, side, seed))
                 options.append((landscape.surrogate, landscape.spec, setting, seed, budget))
     return dict(zip(calls, run_parallel(watch_search, options), strict=True))
@@ -289,11 +295,15 @@ def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
     return landscapes, recordings
 
 
-def main(seeds: Annotated[int, typer.Option(min=4)] = NUM_SEEDS, output: Path = PAGE) -> None:
+def main(
+    seeds: Annotated[int, typer.Option(min=4)] = NUM_SEEDS,
+    whole: Annotated[bool, typer.Option(help="As many seeds for the sides without portfolio.")] = False,
+    output: Path = PAGE,
+) -> None:
     """Print the tables and write them to SEARCH.md."""
     started = time.perf_counter()
     landscapes, recordings = load_landscapes()
-    found = simulate_sides(landscapes, seeds)
+    found = simulate_sides(landscapes, seeds, is_whole=whole)
     tables = []
     for name, landscape in landscapes.items():
         if landscape.has_divergence:

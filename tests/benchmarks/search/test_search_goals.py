@@ -19,6 +19,7 @@ from benchmarks.search.search_goals import (
     SATURATED,
     STOCK_BY_ARM,
     WITH_DIVERGENCE,
+    WRONG_PRIOR,
     Call,
     Landscape,
     list_sides,
@@ -68,6 +69,13 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
             )
     assert TOLERANCES_PP[-1] == 1.5
     return found
+
+
+def test_the_whole_run_has_all_seeds_for_the_worst_prior_in_the_landscape_of_the_goals(landscape: Landscape) -> None:
+    goals, beside = replace(landscape, has_goals=True), replace(landscape, has_goals=False)
+    assert [goals.count_seeds(WRONG_PRIOR, 80, is_whole=whole) for whole in (False, True)] == [10, 80]
+    assert goals.count_seeds(SATURATED, 80, is_whole=True) == 10
+    assert beside.count_seeds(WRONG_PRIOR, 80, is_whole=True) == 0
 
 
 def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
