@@ -16,6 +16,8 @@ from search_spaces.errors import UserInputError
 from study.spec.reading import load_spec
 from tests.faults.campaign import Outcome
 from tests.faults.storage import make_whole_study, read_study, state_files
+from tests.trainables.data.sources.tar_files import make_samples, write_shard
+from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import load_image_set
 from trainables.models.backbones import build_model
 from trainables.models.weights import load_weights_file
@@ -65,7 +67,8 @@ def place_payloads(folder: Path, root: str = "", only: str = "") -> Outcome:
         injected=placed,
         survived=placed - len(lost),
         lost=tuple(lost),
-        seen=f"{len(names)} files of a study, weights given by the user (.pt, folder), images, parquet, warm start",
+        seen=f"{len(names)} files of a study, weights given by the user (.pt, folder), images, parquet, tar files, "
+        "the folder of decoded images, warm start",
     )
 
 
@@ -120,12 +123,36 @@ def _outside_loads(folder: Path) -> dict[str, Callable[[bytes], Any]]:
         config = TrialConfig(arm="a", seed=0, hyperparameters={"backbone": "resnet18"}, fixed={"image_size": 32})
         return build_model(config, 2, weights=str(path.parent))
 
+    def tar_sample(extension: str) -> Callable[[bytes], Any]:
+        def write_and_load(data: bytes) -> Any:
+            shutil.rmtree(place, ignore_errors=True)
+            samples = make_samples(4)
+            samples[1] = samples[1] | {extension: data}
+            return load_image_set("webdataset", str(write_shard(place / "train-0.tar", samples)))
+
+        return write_and_load
+
+    def image_folder(data: bytes) -> Any:
+        """Load files whose decoded pixels, and what is known of them, were all replaced."""
+        shutil.rmtree(place, ignore_errors=True)
+        shard = str(write_shard(place / "train-0.tar", make_samples(4)))
+        budget = ImageMemoryBudget(0, place / "decoded")
+        load_image_set("webdataset", shard, memory_budget=budget)
+        kept = [file for file in budget.folder.iterdir() if file.suffix != ".lock"]
+        assert kept, "nothing was kept"
+        for file in kept:
+            file.write_bytes(data)
+        return load_image_set("webdataset", shard, memory_budget=budget)
+
     return {
         "weights.pt": in_file("resnet18.pt", load_weights_file),
         "weights.safetensors": in_file("resnet18.safetensors", load_weights_file),
         "folder of weights": in_file("resnet18.pt", backbone),
         "image": in_file("a/0.png", lambda path: load_image_set("folder", str(path.parents[1]))),
         "parquet": in_file("train-0.parquet", lambda path: load_image_set("parquet", str(path.parent))),
+        "tar file": in_file("train-0.tar", lambda path: load_image_set("webdataset", str(path))),
+        **{f".{extension} of a tar file": tar_sample(extension) for extension in ("png", "cls", "json", "pkl", "pth")},
+        "image folder": image_folder,
         "cifar10 batch": in_file(cifar10, lambda path: load_image_set("cifar10", str(path.parents[1]))),
         "spec": in_file("spec.toml", lambda path: load_spec(str(path))),
         "checkpoint": Checkpoint.from_bytes,

@@ -3,7 +3,6 @@
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -57,9 +56,12 @@ def list_samples(path: Path, label_field: str, group: str | None, findings: Find
         findings: is extended.
     """
     try:
-        members = list(_list_members(path))
+        members, end = _list_members(path)
     except (tarfile.TarError, OSError, EOFError) as error:
         findings.add("cannot be read as tar", f"{path} ({_explain(path, error)})", COPY_AGAIN)
+        return []
+    if not _has_only_zeros(path, end):
+        findings.add("is damaged: what follows cannot be read as tar", f"{path}, byte {end}", COPY_AGAIN)
         return []
     if not _has_end(path):
         findings.add("is cut: the blocks that end a tar file are missing", path, COPY_AGAIN)
@@ -74,7 +76,9 @@ def list_samples(path: Path, label_field: str, group: str | None, findings: Find
     return samples
 
 
-def _list_members(path: Path) -> Iterator[_Member]:
+def _list_members(path: Path) -> tuple[list[_Member], int]:
+    """Return the files, and the first byte behind the last one: of zeros, or of a header that tarfile takes for the end."""
+    found = []
     with tarfile.open(path, "r:") as tar:
         for info in tar:
             folder, _, name = info.name.rpartition("/")
@@ -85,7 +89,15 @@ def _list_members(path: Path) -> Iterator[_Member]:
             opened = tar.extractfile(info) if extension in {CLASS, FIELDS} else None
             content = b"" if opened is None else opened.read()
             key = f"{folder}/{stem}" if folder else stem
-            yield _Member(key, extension, info.offset_data, info.size, content)
+            found.append(_Member(key, extension, info.offset_data, info.size, content))
+        return found, tar.offset
+
+
+def _has_only_zeros(path: Path, start: int) -> bool:
+    """Return whether the block that begins at `start`, if there is one, consists of zeros."""
+    with path.open("rb") as file:
+        file.seek(start)
+        return not any(file.read(tarfile.BLOCKSIZE))
 
 
 def _explain(path: Path, error: Exception) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from search_spaces.errors import UserInputError
 from tests.trainables.data.sources.tar_files import encode, make_samples, write_shard
@@ -83,10 +85,16 @@ def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
             {"png": encode(4), "cls": 1, "json": "[1]"},
         ],
     )
+    # The header of the second image; tarfile takes what it cannot read for the end of the file.
+    broken = bytearray(write_shard(root / "broken.tar", make_samples(6)).read_bytes())
+    broken[4 * 512] ^= 1
+    (root / "broken.tar").write_bytes(broken)
     with pytest.raises(UserInputError) as raised:
         load(root, tmp_path / "kept")
     message = str(raised.value)
     for words in (
+        "is damaged: what follows cannot be read as tar: ",
+        "broken.tar, byte 2048",
         r"cannot be read as tar: ",
         "cut-inside.tar (unexpected end of data)",
         "packed.tar (compressed; unpack it with gunzip, since single images cannot be read from it); copy it again",
@@ -100,6 +108,27 @@ def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
         "labels.tar ./part/000004",
     ):
         assert words in message
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.none() | st.integers(0, 7))
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_shard_is_refused_by_name_or_has_all_its_images(
+    tmp_path_factory: pytest.TempPathFactory, at: float, bit: int | None
+) -> None:
+    base = tmp_path_factory.mktemp("damaged")
+    shard = write_shard(base / "shard.tar", make_samples(6))
+    whole = shard.read_bytes()
+    place = int(at * len(whole))
+    flipped = b"" if bit is None else bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :]
+    shard.write_bytes(whole[:place] + flipped)
+    message, num_images = "shard.tar", 6
+    try:
+        num_images = len(load(shard, base / "kept").labels)
+    except UserInputError as error:
+        message = str(error)
+    assert "shard.tar" in message
+    # Cut within the zeros at its end, or with another bit in an image, in a label or between files.
+    assert num_images == 6
 
 
 def test_labels_beyond_the_names_are_refused_with_the_nearest(tmp_path: Path) -> None:
