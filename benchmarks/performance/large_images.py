@@ -38,7 +38,7 @@ search.asha = {{ enabled = false }}
 search.fixed = {{ class_weighting = "none", backbone = "resnet18" }}
 confirm = {{ top_k = 1, looks = [2] }}
 analyze = {{ num_panels = 2, num_audit_images = 200 }}
-resources = {{ max_concurrent = 1, images = "{images}", image_memory_gb = {memory}, image_folder = "{folder}" }}
+resources = {{ max_concurrent = 1, cpu = 2, images = "{images}", image_memory_gb = {memory}, image_folder = "{folder}" }}
 """
 
 
