@@ -4,6 +4,7 @@ import json
 import os
 import tarfile
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def list_samples(path: Path, label_field: str, group: str | None, findings: Find
         findings.add("cannot be read as tar", f"{path} ({_explain(path, error)})", COPY_AGAIN)
         return []
     if not _has_only_zeros(path, end):
-        findings.add("is damaged: what follows cannot be read as tar", f"{path}, byte {end}", COPY_AGAIN)
+        findings.add(
+            "is damaged, or several tar files in one: what follows is not read", f"{path}, byte {end}", COPY_AGAIN
+        )
         return []
     if not _has_end(path):
         findings.add("is cut: the blocks that end a tar file are missing", path, COPY_AGAIN)
@@ -94,10 +97,10 @@ def _list_members(path: Path) -> tuple[list[_Member], int]:
 
 
 def _has_only_zeros(path: Path, start: int) -> bool:
-    """Return whether the block that begins at `start`, if there is one, consists of zeros."""
+    """Return whether a file consists of zeros from `start` on. Behind a whole tar file, these are a few blocks."""
     with path.open("rb") as file:
         file.seek(start)
-        return not any(file.read(tarfile.BLOCKSIZE))
+        return not any(any(part) for part in iter(partial(file.read, tarfile.RECORDSIZE), b""))
 
 
 def _explain(path: Path, error: Exception) -> str:

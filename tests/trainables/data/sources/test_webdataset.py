@@ -89,12 +89,14 @@ def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
     broken = bytearray(write_shard(root / "broken.tar", make_samples(6)).read_bytes())
     broken[4 * 512] ^= 1
     (root / "broken.tar").write_bytes(broken)
+    (root / "two-in-one.tar").write_bytes(whole + whole)
     with pytest.raises(UserInputError) as raised:
         load(root, tmp_path / "kept")
     message = str(raised.value)
     for words in (
-        "is damaged: what follows cannot be read as tar: ",
+        "is damaged, or several tar files in one: what follows is not read: ",
         "broken.tar, byte 2048",
+        f"two-in-one.tar, byte {6 * 4 * 512}",
         r"cannot be read as tar: ",
         "cut-inside.tar (unexpected end of data)",
         "packed.tar (compressed; unpack it with gunzip, since single images cannot be read from it); copy it again",
