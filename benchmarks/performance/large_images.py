@@ -1,7 +1,8 @@
 """A study on a folder of images that need more memory than they may take: ``python -m benchmarks.performance.large_images``.
 
-The same small study runs on a few images (twice, for the scatter of the peak), on many in memory, on as many mapped from a file,
-and on as many streamed; one trial at a time, so that the peak does not depend on when each of two processes reaches its own.
+The same small study runs on few images and on many, mapped from a file and streamed, and on many in memory, which shows that the
+pixels would be seen; one trial at a time, so that the peak does not depend on when each of two processes reaches its own. Few are
+as many as the audits take, so that what the many need more is due to their number alone, not to models or to decoding processes.
 Memory is that of the study and Ray which the kernel cannot reclaim: anonymous and shared memory, shared pages counted once.
 """
 
@@ -23,8 +24,9 @@ from benchmarks.pages import Table
 
 SIDE = 128
 NUM_CLASSES = 4
-NUM_FEW = 400
-STREAMED = "many, streamed"
+NUM_FEW = 2000
+FEW_MEMORY, MUCH_MEMORY = 0.001, 8.0
+MAPPED, STREAMED, IN_MEMORY = "mapped", "streamed", "in memory"
 KEPT = re.compile(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", re.MULTILINE)
 SPEC = """
 name = "large"
@@ -107,25 +109,29 @@ def main(
         write_images(few, NUM_FEW)
         write_images(many, num_images)
         studies = {
-            "few images": (few, 8), "few images again": (few, 8), "many, in memory": (many, 8), "many, mapped": (many, memory),
-            STREAMED: (many, memory),
+            ("few", MAPPED): (few, FEW_MEMORY), ("few", STREAMED): (few, FEW_MEMORY), ("many", MAPPED): (many, memory),
+            ("many", STREAMED): (many, memory), ("many", IN_MEMORY): (many, MUCH_MEMORY),
         }  # fmt: skip
         used = {
-            study: run_study(Path(name), images, budget, f"study-{number}", streams=study == STREAMED)
+            study: run_study(Path(name), images, budget, f"study-{number}", streams=study[1] == STREAMED)
             for number, (study, (images, budget)) in enumerate(studies.items())
         }
-    base = max(used["few images"].peak, used["few images again"].peak)
-    title = f"{num_images} images, {size:.2f} GB decoded; mapped or streamed where they may take {memory:g} GB"
+    more = {
+        study: u.peak - used["few", study[1] if study[1] != IN_MEMORY else MAPPED].peak for study, u in used.items()
+    }
+    title = (
+        f"{num_images} images, {size:.2f} GB decoded, against {NUM_FEW}; mapped or streamed they may take {memory:g} GB"
+    )
     columns = ("study", "peak memory, GB", "more than with few, GB", "minutes", "exit status")
     rows = [
-        (study, f"{u.peak / 1e9:.2f}", f"{(u.peak - base) / 1e9:.2f}", f"{u.seconds / 60:.1f}", f"{u.status}")
+        (", ".join(study), f"{u.peak / 1e9:.2f}", f"{more[study] / 1e9:.2f}", f"{u.seconds / 60:.1f}", f"{u.status}")
         for study, u in used.items()
     ]
     Table(title, columns, rows).print()
-    missed = [s for s in ("many, mapped", STREAMED) if used[s].status or used[s].peak - base > memory * 1e9]
+    kept = {study: more[study] <= memory * 1e9 for study in used if study != ("many", IN_MEMORY)}
+    missed = [study for study, u in used.items() if u.status or not kept.get(study, True)]
     for study in missed:
-        print(f"MISSED: {study}\n{used[study].tail}")
-    print("" if missed else "both within their memory")
+        print(f"MISSED: {', '.join(study)}\n{used[study].tail}")
     raise typer.Exit(1 if missed else 0)
 
 

@@ -1,5 +1,6 @@
 """The registry: what the built-in interventions ask for and change, and interventions of one's own from another package."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from analysis.findings.class_findings import ConfusionCluster, DirectedConfusion
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.intervention_findings import TargetKind
 from analysis.interventions import registry
+from analysis.interventions.built_in import HARD_EXAMPLES_SLOPE
 from analysis.interventions.intervention import Diagnosis
 from analysis.interventions.registry import load_interventions
 from search_spaces.errors import UserInputError
@@ -169,3 +171,9 @@ def test_all_entry_points_that_cannot_be_used_are_named(monkeypatch: pytest.Monk
         "there is an intervention 'cutmix' already",
     ):
         assert message in str(caught.value)
+
+
+def test_what_a_prediction_of_hard_examples_says_of_itself_was_measured() -> None:
+    page = (Path(__file__).parents[3] / "benchmarks" / "INTERVENTIONS.md").read_text()
+    (measured,) = re.findall(r"^\| hard_examples \| \d+ \| (0.*) \|$", page, re.MULTILINE)
+    assert measured == HARD_EXAMPLES_SLOPE
