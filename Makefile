@@ -87,7 +87,7 @@ test-models: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
 
-# Submitting to Ray's job server, and the ports that it opens, in an environment of its own that has Ray's packages for it. A minute on
+# Submitting to Ray's job server, and the ports that it opens, in an environment of its own that has Ray's packages for it. Minutes on
 # two cores.
 test-jobs: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/jobs
@@ -110,7 +110,7 @@ format: $(STAMP)
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 
-# The same with more seeds for wrong priors, and every way to search, which benchmarks/SEARCH_GRID.md has. Forty minutes on two cores.
+# The same with more seeds for wrong priors, and every way to search, which benchmarks/SEARCH_GRID.md has.
 bench-search-whole: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals --whole
 	$(BIN)/python -m benchmarks.search.search_replay
