@@ -87,8 +87,8 @@ test-models: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -p no:cacheprovider -m long_faults
 
-# Submitting to Ray's job server, and the ports that it opens, in an environment of its own that has Ray's packages for it. Minutes on
-# two cores.
+# Submitting to Ray's job server, and the ports that it opens, in an environment of its own that has Ray's packages for it; writes the
+# row R14 of benchmarks/FAULTS.md, which `make faults` alone measures without the job server.
 test-jobs: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(VENV)/jobs
 	$(BIN)/uv pip install --quiet --python $(VENV)/jobs/bin/python --editable ".[dev,submit]"
