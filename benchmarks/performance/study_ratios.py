@@ -84,12 +84,12 @@ def _time_study(num_images: int) -> _StudyTimes:
     return _StudyTimes(study=study, bare=bare, epoch=epoch, explanation=_explain(records, study))
 
 
-def measure_study(number: str = "P1", num_images: int = NUM_IMAGES) -> list[Ratio]:
+def measure_study(number: str = "P1", num_images: int = NUM_IMAGES, goal: str = "<= 1.05") -> list[Ratio]:
     """P1: the wall time of a whole search, Ray's start and all its files included, against its trainings as bare loops."""
     found = _time_study(num_images)
     name = f"wall time of a search of {NUM_TRIALS} trials, {found.epoch:.1f} s an epoch / the same trainings as bare loops, "
     note = f"study {found.study:.0f} s, bare loops {found.bare:.0f} s; once. {found.explanation}"
-    return [Ratio(number, f"{name}{os.cpu_count()} at once", "<= 1.05", (found.study / found.bare,), note)]
+    return [Ratio(number, f"{name}{os.cpu_count()} at once", goal, (found.study / found.bare,), note)]
 
 
 def measure_fixed_cost() -> list[Ratio]:
@@ -113,8 +113,8 @@ def _explain(records: Sequence[TrialRecord], wall: float) -> str:
 
 
 def measure_long_study() -> list[Ratio]:
-    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 25 minutes on two cores."""
-    return measure_study("P1-long", NUM_IMAGES_LONG)
+    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 25 to 45 minutes on two cores."""
+    return measure_study("P1-long", NUM_IMAGES_LONG, "<= 1.03")
 
 
 @cache
