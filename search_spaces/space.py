@@ -89,8 +89,14 @@ class CategoricalParameter:
         """Return `value`; raise UserInputError with the nearest choice if it is not taken."""
         if self.takes(value):
             return value
-        known = [*map(str, self.choices), *(list_entry_points(self.entry_points) if self.entry_points else ())]
-        raise UserInputError(f"{self.name} has no level {value!r}{nearest_name(str(value), known)}")
+        if not self.entry_points:
+            raise UserInputError(
+                f"{self.name} has no level {value!r}{nearest_name(str(value), map(str, self.choices))}"
+            )
+        near = nearest_name(str(value), [*map(str, self.choices), *list_entry_points(self.entry_points)])
+        bare = str(value).strip(":")
+        others = f"those of a library have its name before theirs, such as torchvision:{bare} and timm:{bare}"
+        raise UserInputError(f"{self.name} has no level {value!r}{near}; {others}")
 
     def takes(self, value: Value) -> bool:
         """Whether `value` is a choice or, with `entry_points`, a name of that group or with a prefix."""

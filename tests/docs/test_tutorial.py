@@ -13,7 +13,7 @@ from tests.study.command_line import Outcome, run_cli
 from trainables.data.sources.planted.scenes import make_planted_scenes
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
-# The test has seconds, not minutes: without audits and heat maps, which have tests of their own.
+# The test has seconds, not minutes: without Ray, audits and heat maps, which have tests of their own.
 LITTLE = (
     "search.num_trials=2",
     "search.max_epochs=1",
@@ -24,7 +24,7 @@ LITTLE = (
 SMALL = {
     "init": ["--image-size", "24", "--minutes", "1"],
     "inspect": ["--quick"],
-    "run": [word for override in LITTLE for word in ("--set", override)],
+    "run": ["--local", *(word for override in LITTLE for word in ("--set", override))],
 }
 MOST, NUM_CLASSES = 160, 6
 
@@ -36,7 +36,6 @@ def read_commands() -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
-@pytest.mark.ray_cluster
 def test_the_commands_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scenes = make_planted_scenes(seed=0, num_images=2200).image_set

@@ -19,3 +19,8 @@ def test_names_with_a_prefix_are_levels() -> None:
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(UserInputError, match="backbone has no level"):
         load_space("transfer_learning").with_range("backbone", ["resnet18", name])
+
+
+def test_a_network_without_its_prefix_is_answered_with_both() -> None:
+    with pytest.raises(UserInputError, match="such as torchvision:mobilenet_v3_small and timm:mobilenet_v3_small"):
+        load_space("transfer_learning").with_range("backbone", ["resnet18", "mobilenet_v3_small"])

@@ -64,11 +64,9 @@ def test_a_study_needs_no_ray_from_its_spec_to_its_report_and_its_reproduction(t
         command = [sys.executable, "-c", WITHOUT_RAY, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
 
-    launched = run("launch", tmp_path / "spec.toml", "--storage", tmp_path, "--local")
-    assert launched.returncode == 0, launched.stderr + launched.stdout
-    assert "on this process: 1 node(s)" in launched.stdout
-    resumed = run("resume", tmp_path / "alone", "--local")
-    assert resumed.returncode == 0, resumed.stderr + resumed.stdout
+    whole = run("run", tmp_path / "spec.toml", "--storage", tmp_path, "--local")
+    assert whole.returncode == 0, whole.stderr + whole.stdout
+    assert "on this process: 1 node(s)" in whole.stdout
     study = load_study(Store(tmp_path / "alone"))
     assert [r.state for r in study.book] == [TrialState.COMPLETE] * 6
     assert {arm.arm for arm in load_findings(study).arms} == {"bicubic", "bilinear"}
