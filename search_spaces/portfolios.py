@@ -39,6 +39,12 @@ class FittedRecipe:
     hyperparameters: Mapping[str, Value]
     moved: tuple[str, ...]
 
+    def repeats(self, earlier: "FittedRecipe") -> bool:
+        """Whether this recipe differs from an earlier one, if at all, in values alone that were moved."""
+        mine, others = self.hyperparameters, earlier.hyperparameters
+        differing = {name for name in {*mine, *others} if mine.get(name) != others.get(name)}
+        return differing <= {text.partition(" ")[0] for text in self.moved}
+
 
 # By optimizer, in the order in which they are tried.
 PORTFOLIOS: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(

@@ -4,7 +4,7 @@ A study's spec.toml records `defaults_version`; one that records none was launch
 To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`, and give the new version a table of its own:
 ``2: {**_VERSION_1, "train.batch_size": 64}``. Values in the tables of earlier versions never change; a new key gets in them the
 value that stands for the behavior before it. A version also stands for a rule of the search that no key sets
-(`StudySpec.reports_divergence_first`, `StudySpec.has_late_rungs`).
+(`StudySpec.reports_divergence_first`, `StudySpec.has_late_rungs`, `StudySpec.leaves_out_repeated_recipes`).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 6
+CURRENT_VERSION = 7
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -127,8 +127,12 @@ _VERSION_5 = {k: value for k, value in _VERSION_4.items() if k != "search.asha.r
 # Since version 6, the first rung of ASHA lies at three quarters of a trial (`StudySpec.has_late_rungs`).
 _VERSION_6 = _VERSION_5
 
+# Since version 7, a recipe that in the study's ranges says no more than an earlier one is left out
+# (`StudySpec.leaves_out_repeated_recipes`).
+_VERSION_7 = _VERSION_6
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6}
+    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7}
 )
 
 

@@ -214,8 +214,9 @@ class SearchSpec(Section):
     time; "pooled" is one ordinary search over the whole space, without arms to compare.
     `[[search.start]]` tables are configurations that each arm tries first; one that names a level of the factor is for that arm
     alone. Without any, a search that fine-tunes pretrained weights starts with the published recipes of
-    `search_spaces.portfolios`, moved into the ranges; `start = []` starts with none. `[search.prior.NAME]` says where a number is
-    expected: suggestions are drawn from it at first, and ever fewer later.
+    `search_spaces.portfolios`, moved into the ranges (one that then says no more than an earlier one is left out); `start = []`
+    starts with none. `[search.prior.NAME]` says where a number is expected: suggestions are drawn from it at first, and ever
+    fewer later.
     Of the search trials of an arm, the weights of the best `keep_weights` are kept, by default of those that may still be
     confirmed (`confirm.top_k`), or of "all". Predictions of all are kept, and `study reproduce` trains any of them again.
     A pick by one run is lucky in part. With `leader_runs = 3`, the configuration that leads an arm runs up to three times, each

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from search_spaces.arms import Arm
 from search_spaces.config import BUILT_IN_LOOP, Value
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.portfolios import PORTFOLIOS, fit_recipe
+from search_spaces.portfolios import PORTFOLIOS, FittedRecipe, fit_recipe
 from search_spaces.space import CategoricalParameter, FloatParameter, SearchSpace
 from study.spec.sections import PriorSpec
 from study.spec.settings import SETTINGS
@@ -24,17 +24,20 @@ class Start:
         source: the published recipe, or the place in the spec.
         hyperparameters: valid in the arm's space, whose fixed values are included.
         moved: for each value of a recipe that the space does not have: "weight_decay 0 -> 1e-06".
+        repeated_by: later recipes that, once moved into the ranges, say no more than this one and are left out.
     """
 
     source: str
     hyperparameters: Mapping[str, Value]
     moved: tuple[str, ...] = ()
+    repeated_by: tuple[str, ...] = ()
 
 
 def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     """Return the configurations that an arm tries first: those of the spec, else the portfolio of its optimizer.
 
-    The portfolio is for arms that fine-tune all layers of pretrained networks; equal configurations are tried once. Where the
+    The portfolio is for arms that fine-tune all layers of pretrained networks; equal configurations are tried once, and so are
+    recipes that differ in values alone that were moved into the ranges (`StudySpec.leaves_out_repeated_recipes`). Where the
     backbone is searched among a few, each recipe is tried with each of them.
     """
     if spec.has_given_arms:
@@ -57,6 +60,8 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
         for recipe in PORTFOLIOS[str(optimizers[0])]
         for space in _split_by_backbone(arm.space)
     ]
+    if spec.leaves_out_repeated_recipes:
+        return _leave_out_repeated(fitted)
     found = {
         tuple(sorted(recipe.hyperparameters.items())): Start(
             source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved
@@ -66,17 +71,36 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     return tuple(reversed(found.values()))
 
 
+def _leave_out_repeated(fitted: Sequence[FittedRecipe]) -> tuple[Start, ...]:
+    kept: list[tuple[FittedRecipe, list[str]]] = []
+    for recipe in fitted:
+        repeated = next((sources for earlier, sources in kept if recipe.repeats(earlier)), None)
+        if repeated is None:
+            kept.append((recipe, []))
+        elif recipe.source not in repeated:
+            repeated.append(recipe.source)
+    return tuple(
+        Start(
+            source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved, repeated_by=tuple(sources)
+        )
+        for recipe, sources in kept
+    )
+
+
 def describe_starts(spec: StudySpec) -> tuple[str, ...]:
-    """Return a sentence for each published recipe that the arms try first, with what was moved."""
+    """Return a sentence for each published recipe that the arms try first, with what was moved, and what was left out for it."""
     if spec.search.start is not None:
         return ()
     found: dict[str, dict[str, list[str]]] = {}
     for arm in spec.arms():
         for start in list_starts(spec, arm):
             moved = f", moved into the ranges: {', '.join(start.moved)}" if start.moved else ""
-            found.setdefault(start.source, {}).setdefault(moved, []).append(arm.name)
+            left_out = "".join(f"; left out, because it says no more in these ranges: {r}" for r in start.repeated_by)
+            found.setdefault(start.source, {}).setdefault(moved + left_out, []).append(arm.name)
     return tuple(
-        f"{', '.join(arms)}: {source}{moved}" for source, by_move in found.items() for moved, arms in by_move.items()
+        f"{', '.join(arms)}: {source}{changes}"
+        for source, by_change in found.items()
+        for changes, arms in by_change.items()
     )
 
 

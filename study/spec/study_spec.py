@@ -82,6 +82,11 @@ class StudySpec(sections.Section):
         return self.defaults_version > 5
 
     @property
+    def leaves_out_repeated_recipes(self) -> bool:
+        """Whether recipes that differ in moved values alone are tried once, or (versions 1 to 6) each of them."""
+        return self.defaults_version > 6
+
+    @property
     def refuses_conflicting_labels(self) -> bool:
         """Whether many equal images with different labels are refused, or (versions 1 and 2) reported only."""
         return self.defaults_version > 2

@@ -49,8 +49,25 @@ def test_a_pooled_search_tries_each_recipe_with_each_backbone() -> None:
 def test_values_outside_of_the_ranges_are_moved_and_said() -> None:
     spec = make_spec(ranges={"max_lr": [0.02, 0.3]})
     assert any("max_lr 0.01 -> 0.02" in sentence for sentence in describe_starts(spec))
-    # Of the three, two differ in the ratio and the third in weight decay.
     assert all(start.hyperparameters["max_lr"] == 0.02 for start in list_starts(spec, spec.arms()[0]))
+
+
+def test_a_recipe_that_says_no_more_in_the_ranges_is_left_out_and_said() -> None:
+    spec = make_spec(ranges={"max_lr": [0.01, 0.3], "weight_decay": [1e-5, 1e-3]})
+    one, ten = list_starts(spec, spec.arms()[0])
+    assert (one.hyperparameters["backbone_lr_ratio"], ten.hyperparameters["backbone_lr_ratio"]) == (1.0, 0.1)
+    said, _ = describe_starts(spec)
+    assert "; left out, because it says no more in these ranges: Kolesnikov" in said
+    # A study that was launched before tries what it tried.
+    earlier = spec.model_copy(update={"defaults_version": 6})
+    assert [start.hyperparameters["weight_decay"] for start in list_starts(earlier, earlier.arms()[0])] == [
+        1e-4,
+        5e-4,
+        1e-5,
+    ]
+    # A moved weight decay alone is no reason: this learning rate is the recipe's own.
+    kept = make_spec(ranges={"max_lr": [0.001, 0.3], "weight_decay": [1e-5, 1e-3]})
+    assert len(list_starts(kept, kept.arms()[0])) == 3
 
 
 @pytest.mark.parametrize(
