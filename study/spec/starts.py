@@ -77,8 +77,8 @@ def _leave_out_repeated(fitted: Sequence[FittedRecipe]) -> tuple[Start, ...]:
         repeated = next((sources for earlier, sources in kept if recipe.repeats(earlier)), None)
         if repeated is None:
             kept.append((recipe, []))
-        elif recipe.source not in repeated:
-            repeated.append(recipe.source)
+        else:
+            repeated.append(f"{recipe.source} ({', '.join(recipe.moved)})" if recipe.moved else recipe.source)
     return tuple(
         Start(
             source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved, repeated_by=tuple(sources)
@@ -98,7 +98,7 @@ def describe_starts(spec: StudySpec) -> tuple[str, ...]:
             left_out = "".join(f"; left out, because it says no more in these ranges: {r}" for r in start.repeated_by)
             found.setdefault(start.source, {}).setdefault(moved + left_out, []).append(arm.name)
     return tuple(
-        f"{', '.join(arms)}: {source}{changes}"
+        f"{', '.join(dict.fromkeys(arms))}: {source}{changes}"
         for source, by_change in found.items()
         for changes, arms in by_change.items()
     )

@@ -44,6 +44,7 @@ def test_a_pooled_search_tries_each_recipe_with_each_backbone() -> None:
     starts = list_starts(spec, arm)
     assert [start.hyperparameters["backbone"] for start in starts] == ["resnet18", "resnet50"] * 3
     assert len({str(start.hyperparameters) for start in starts}) == 6
+    assert [sentence.partition(":")[0] for sentence in describe_starts(spec)] == [arm.name] * 3
 
 
 def test_values_outside_of_the_ranges_are_moved_and_said() -> None:
@@ -58,6 +59,7 @@ def test_a_recipe_that_says_no_more_in_the_ranges_is_left_out_and_said() -> None
     assert (one.hyperparameters["backbone_lr_ratio"], ten.hyperparameters["backbone_lr_ratio"]) == (1.0, 0.1)
     said, _ = describe_starts(spec)
     assert "; left out, because it says no more in these ranges: Kolesnikov" in said
+    assert said.endswith("(max_lr 0.003 -> 0.01, weight_decay 0 -> 1e-05)")
     # A study that was launched before tries what it tried.
     earlier = spec.model_copy(update={"defaults_version": 6})
     assert [start.hyperparameters["weight_decay"] for start in list_starts(earlier, earlier.arms()[0])] == [
