@@ -52,6 +52,7 @@ from study.state import budget_extensions as extensions
 from study.state.paths import ReportFormat, open_study, study_uri
 from study.views.live_view import LiveView
 from study.views.planning import describe_launch
+from study.views.printing import print_line
 from study.views.recommendation import write_recommendation
 from study.views.status import print_stage
 from trainables.data.splits import list_rare_classes
@@ -98,32 +99,32 @@ def launch(
     new = prepare_new(loaded, text, None if earlier is None else extensions.launched_spec(open_study(earlier, storage)))
     loaded, text, prepared = new.fitted.spec, new.fitted.text, new.prepared
     for note in new.fitted.notes:
-        _print_line(f"fitted to the data: {note}", console)
+        print_line(f"fitted to the data: {note}", console)
     for recipe in describe_starts(loaded):
-        _print_line(f"the search starts with {recipe}", console)
+        print_line(f"the search starts with {recipe}", console)
     if loaded.search.stop_when == "saturated":
-        _print_line(f"the search ends when it is saturated, or with its budget of {describe_budget(loaded)}", console)
+        print_line(f"the search ends when it is saturated, or with its budget of {describe_budget(loaded)}", console)
     warm_start = collect_warm_start(loaded, storage)
     check_groups(loaded, prepared.image_set)
     if warm_start is not None:
         warm_start = check_test_is_unseen(warm_start, loaded, prepared)
         if warm_start.note:
-            _print_line(warm_start.note, console)
+            print_line(warm_start.note, console)
     settings = {arm.name: prepared.fixed | dict(arm.space.fixed) for arm in loaded.arms()}
     for sentence in describe_changed_settings(configurations, settings):
-        _print_line(sentence, console)
+        print_line(sentence, console)
     for rare in list_rare_classes(prepared.image_set, prepared.splits):
-        _print_line(f"warning: {rare.problem}", console)
+        print_line(f"warning: {rare.problem}", console)
     warning = describe_launch(loaded, len(prepared.splits.test), storage)
     if warning:
-        _print_line(f"warning: {warning}", console)
+        print_line(f"warning: {warning}", console)
     with connect_cluster(address) as cluster:
         max_concurrent = check_cluster(loaded, cluster)
         costs = measure_full_trials(loaded, prepared, cluster) if loaded.search.device_seconds is not None else None
         if dry_run:
             arms = ", ".join(arm.name for arm in loaded.arms())
             trials = f"{max_concurrent} trials at once on {cluster.describe()}"
-            _print_line(
+            print_line(
                 f"{loaded.name}: {describe_budget(loaded)} for {arms}, {trials}; dry run, nothing written", console
             )
             return []
@@ -164,12 +165,12 @@ def resume(
             launched = extensions.launched_spec(opened.store)
             opened = replace(opened, spec=extensions.extended_spec(opened.store, launched))
             if read_plan(opened.store) is not None:
-                _print_line(
+                print_line(
                     "the plan was written before this extension and does not change: only the search is extended",
                     console,
                 )
         elif whole and is_concluded(opened):
-            _print_line(
+            print_line(
                 f"study {opened.name} at {opened.store.root} is finished, and its findings match its records", console
             )
             return _conclude(opened, load_findings(opened), prepared, console)
@@ -190,7 +191,7 @@ def _open_to_drive(store: Store, console: Console) -> Iterator[OpenStudy]:
     """Open a study, hold its lease, and print which records were recovered from copies."""
     with open_to_drive(store) as opened:
         for message in opened.book.recovered:
-            _print_line(message, console)
+            print_line(message, console)
         yield opened
 
 
@@ -207,15 +208,15 @@ def drive(
         whole: whether to go on to the report after the search.
         console: receives the progress and the tables.
     """
-    _print_line(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", console)
+    print_line(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", console)
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, max_concurrent, view.update)
         driver.search()
         print_stage(opened, "search", console)
         for sentence in describe_saturation(opened):
-            _print_line(sentence, console)
+            print_line(sentence, console)
         if not whole:
-            _print_line(f"next: study compare {opened.store.root}", console)
+            print_line(f"next: study compare {opened.store.root}", console)
             return []
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
@@ -227,11 +228,11 @@ def _conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console
     _write_report(opened, console)
     missed_gates = print_comparison(opened, findings.rows, findings.arms, console)
     if findings.interventions is None:
-        _print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
+        print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
         return missed_gates
     print_interventions(findings.interventions, console)
     for place in write_recommendation(opened, findings.interventions):
-        _print_line(place, console)
+        print_line(place, console)
     return missed_gates
 
 
@@ -239,18 +240,13 @@ def print_interventions(found: InterventionFindings, console: Console) -> None:
     """Print the table of interventions, a line for each, and the conclusion."""
     console.print(build_intervention_rich_table(found))
     for effect in found.effects:
-        _print_line(format_effect(effect, is_changed=found.is_changed), console)
-    _print_line(found.conclusion, console)
-
-
-def _print_line(text: str, console: Console) -> None:
-    """Print text as it is: unwrapped, without markup or colors."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+        print_line(format_effect(effect, is_changed=found.is_changed), console)
+    print_line(found.conclusion, console)
 
 
 def _write_report(opened: OpenStudy, console: Console, formats: Collection[ReportFormat] = tuple(ReportFormat)) -> None:
     for name in write_report(opened, load_rounds(opened), formats):
-        _print_line(f"{opened.store.root}/{name}", console)
+        print_line(f"{opened.store.root}/{name}", console)
 
 
 def _analyze(opened: OpenStudy, prepared: Prepared, workers: Workers, console: Console) -> Findings:
@@ -260,7 +256,7 @@ def _analyze(opened: OpenStudy, prepared: Prepared, workers: Workers, console: C
         def say(step: str) -> None:
             status.update(f"analysis: {step}")
             if not console.is_terminal:
-                _print_line(f"analysis: {step}", console)
+                print_line(f"analysis: {step}", console)
 
         return compute_findings(opened, prepared.image_set, workers, say)
 
@@ -274,7 +270,7 @@ def replay(store: Store, console: Console) -> bool:
         full_trial_seconds=full_trial_seconds(store),
         earlier=earlier_trials(store),
     )
-    _print_line(
+    print_line(
         f"replayed with the same decisions, in order: {result.num_suggestions} suggestions and {result.num_reports} reports, "
         f"{result.num_stops} of them stops" + (f"; first difference: {result.difference}" if result.difference else ""),
         console,
@@ -307,9 +303,9 @@ def print_comparison(
         console.print(build_rich_table(rows))
     console.print(build_arm_rich_table(arms))
     for row in rows:
-        _print_line(format_row(row), console)
+        print_line(format_row(row), console)
         if line := format_side_line(row):
-            _print_line(line, console)
+            print_line(line, console)
     gate = study.spec.gate
     return [
         f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
@@ -326,7 +322,7 @@ def analyze(store: Store, console: Console, address: str = THIS_PROCESS) -> None
         with connect_cluster(address) as cluster:
             findings = _analyze(opened, prepared, make_workers(cluster, opened.spec, prepared.data), console)
         counts = f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures"
-        _print_line(f"{counts} in {opened.store.root}/findings", console)
+        print_line(f"{counts} in {opened.store.root}/findings", console)
 
 
 def report(store: Store, console: Console, formats: Collection[ReportFormat] | None = None) -> None:

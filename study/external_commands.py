@@ -17,6 +17,7 @@ from analysis.report.number_formats import format_interval
 from analysis.report.pages import build_comparison_page
 from analysis.report.side_metric_tables import build_side_csv, format_side_line
 from study.inputs.human_labels import read_counts
+from study.views.printing import print_line
 from trainables.storage.store import Store
 
 
@@ -47,7 +48,7 @@ def compare_predictions(
     for row in rows:
         console.print(tables.format_row(row), soft_wrap=True, highlight=False)
         if line := format_side_line(row):
-            _print(line, console)
+            print_line(line, console)
     if to is not None:
         texts = {
             "html": build_comparison_page(_title(files), tables.build_table_rows(rows)),
@@ -84,14 +85,14 @@ def analyze_predictions(
         _print_arm(arm, console)
     most = "at least " if len(found.label_issues) == MAX_ISSUES else ""
     if found.label_issues:
-        _print(f"{most}{len(found.label_issues)} suspected label errors", console)
+        print_line(f"{most}{len(found.label_issues)} suspected label errors", console)
     for note in found.notes:
-        _print(f"Note: {note}", console)
+        print_line(f"Note: {note}", console)
     if to is not None:
         texts = {"html": build_forensics_page(_title(files), found), "json": found.to_json()}
         _write_files(to, "forensics", texts, console)
     else:
-        _print(
+        print_line(
             "--to FOLDER writes these findings with the confusion matrix and the scores of the classes as a page.",
             console,
         )
@@ -100,20 +101,16 @@ def analyze_predictions(
 def _print_arm(arm: OutsideArm, console: Console) -> None:
     score = arm.test_macro_f1
     seeds = "one seed" if len(arm.seeds) == 1 else f"{len(arm.seeds)} seeds"
-    _print(f"{arm.arm}: macro-F1 {format_interval(score, 2)}, {seeds}", console)
+    print_line(f"{arm.arm}: macro-F1 {format_interval(score, 2)}, {seeds}", console)
     if arm.directed:
         console.print(build_directed_table(arm.directed[:MOST_ROWS]))
-        _print(describe_directed(arm), console)
-    _print(describe_clusters(arm), console)
+        print_line(describe_directed(arm), console)
+    print_line(describe_clusters(arm), console)
     if arm.confused_pairs:
         pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
         console.print(build_pair_table(pairs[:MOST_ROWS]))
     for contrast in arm.group_contrasts:
-        _print(describe_contrast(contrast, arm.arm), console)
-
-
-def _print(text: str, console: Console) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+        print_line(describe_contrast(contrast, arm.arm), console)
 
 
 def _title(files: Sequence[Path]) -> str:
@@ -123,4 +120,4 @@ def _title(files: Sequence[Path]) -> str:
 def _write_files(folder: Path, stem: str, texts: Mapping[str, str], console: Console) -> None:
     for suffix, text in texts.items():
         Store(folder).write_text(f"{stem}.{suffix}", text)
-        console.print(f"{folder}/{stem}.{suffix}", soft_wrap=True)
+        print_line(f"{folder}/{stem}.{suffix}", console)

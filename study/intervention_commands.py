@@ -26,6 +26,7 @@ from study.results.findings import load_findings
 from study.results.rounds import list_rounds, next_round
 from study.spec.study_spec import StudySpec
 from study.state.paths import FINDINGS
+from study.views.printing import print_line
 from trainables.storage.store import Store
 
 NOTHING_FOUND = (
@@ -119,7 +120,7 @@ def _continue(last: OpenStudy, options: InterveneOptions, *, address: str | None
         raise UserInputError(
             f"the round {last.store.root} has not ended; continue it with `study resume {last.store.root}` before another begins"
         )
-    console.print(f"continues {last.store.root}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"continues {last.store.root}", console)
     return commands.resume(
         Store(last.store.root),
         address=address,
@@ -142,12 +143,7 @@ def _show(last: OpenStudy, options: InterveneOptions, console: Console) -> list[
         print(json.dumps(to_plain(asdict(found)), indent=1, allow_nan=False))
         return []
     commands.print_interventions(found, console)
-    console.print(
-        f"the round {last.store.root} is finished; --again begins another one, at half its alpha",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+    print_line(f"the round {last.store.root} is finished; --again begins another one, at half its alpha", console)
     return []
 
 
@@ -174,14 +170,14 @@ def _begin_on(
 
     def say(step: str) -> None:
         if not options.as_json:
-            console.print(f"diagnosis: {step}", soft_wrap=True, highlight=False, markup=False)
+            print_line(f"diagnosis: {step}", console)
 
     workers = make_workers(cluster, parent.spec, prepared.data)
     choosing = choose_on_half(parent, prepared, target, workers, say)
     is_factorial = options.is_factorial
     proposals = propose(choosing.diagnosis, options.only, options.strength, is_factorial=is_factorial)
     if not proposals:
-        console.print(NOTHING_FOUND, soft_wrap=True, highlight=False, markup=False)
+        print_line(NOTHING_FOUND, console)
         return []
     looks = tuple(parent.spec.confirm.looks) if options.num_seeds is None else (options.num_seeds,)
     check_budget(parent, choosing.source, proposals, looks, options.device_seconds, is_factorial=is_factorial)
@@ -194,7 +190,7 @@ def _begin_on(
         return []
     console.print(build_stated_rich_table(stated))
     cost = forecast_cost(parent, choosing.source, proposals, looks, is_factorial=is_factorial)
-    console.print(f"{name}: {cost.describe()}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"{name}: {cost.describe()}", console)
     if options.dry_run:
         console.print("dry run, nothing written")
         return []

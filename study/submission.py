@@ -11,6 +11,7 @@ from study.cluster.job_submission import SPEC_NAME, connect_job_server, follow_j
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.paths import study_uri
+from study.views.printing import print_line
 
 SUCCEEDED = "SUCCEEDED"
 
@@ -60,20 +61,20 @@ def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
         root = study_uri(loaded.name, options.storage)
         command = ["run", SPEC_NAME, "--storage", options.storage, "--address", "auto"]
         for place in _list_local_places(loaded):
-            _print(f"every node of the cluster must find {place} of the spec", console)
+            print_line(f"every node of the cluster must find {place} of the spec", console)
     client = connect_job_server(options.address)
     job = submit_job(client, command, text, options.files)
-    _print(f"job {job} at {options.address} runs: study {' '.join(command)}", console)
-    _print(f"from anywhere: study status {root}; ray job stop {job} --address {options.address}", console)
+    print_line(f"job {job} at {options.address} runs: study {' '.join(command)}", console)
+    print_line(f"from anywhere: study status {root}; ray job stop {job} --address {options.address}", console)
     if not options.follows:
         return True
     try:
-        state = follow_job(client, job, lambda part: _print(part, console, end=""))
+        state = follow_job(client, job, lambda part: print_line(part, console, end=""))
     except KeyboardInterrupt:
-        _print(f"the job goes on; follow it: ray job logs {job} --follow --address {options.address}", console)
+        print_line(f"the job goes on; follow it: ray job logs {job} --follow --address {options.address}", console)
         return True
     if state != SUCCEEDED:
-        _print(
+        print_line(
             f"the job ended as {state}; go on with: study submit {root} --resume --address {options.address}", console
         )
     return state == SUCCEEDED
@@ -113,7 +114,3 @@ def _list_local_places(spec: StudySpec) -> list[str]:
     }
     words = {None, "none", "imagenet"}
     return [f"{key} ({place})" for key, place in places.items() if place not in words and "://" not in str(place)]
-
-
-def _print(text: str, console: Console, end: str = "\n") -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False, end=end)

@@ -28,6 +28,7 @@ from study.state.paths import FINDINGS
 from study.views.exported_model import CARD, STUDY, explain_loading, write_model
 from study.views.notebook import Study
 from study.views.onnx_export import check_packages, write_onnx
+from study.views.printing import print_line
 from trainables.models.catalog import read_backbone
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
@@ -75,7 +76,7 @@ def run_export(
     study = load_study(store)
     exported = export_study(study, to, optuna_url, onnx=onnx)
     for name in exported.files:
-        console.print(f"{exported.folder}/{name}", soft_wrap=True, highlight=False, markup=False)
+        print_line(f"{exported.folder}/{name}", console)
     for own in (
         [arm.name for arm in study.spec.arms() if BUILT_IN_LOOP not in study.spec.trainables_of(arm)] if onnx else []
     ):
@@ -85,8 +86,8 @@ def run_export(
     for arm in exported.missing:
         console.print(f"no weights of {arm}: none of its trials has run every epoch", markup=False)
     names = ", ".join(exported.optuna_studies)
-    console.print(f"Optuna studies: {names}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"optuna-dashboard {exported.optuna_url}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"Optuna studies: {names}", console)
+    print_line(f"optuna-dashboard {exported.optuna_url}", console)
     return exported
 
 

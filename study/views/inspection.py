@@ -36,6 +36,7 @@ from study.inputs.preparation import (
 from study.spec.study_spec import StudySpec
 from study.views.inspection_resources import inspect_resources
 from study.views.inspection_stages import audit_stages, inspection_config
+from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, audit_image_set
 from trainables.data.splits import Splits
 from trainables.models.inputs import read_augmentation
@@ -103,7 +104,7 @@ def print_inspection(
         spec = gathered.spec
         found = inspect_spec(spec, gathered, quick=quick, report=status.update, address=address)
     for note in gathered.notes:
-        console.print(f"fitted to the data: {note}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"fitted to the data: {note}", console)
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
         print_section(section, console)
     is_measured = not quick and gathered.has_models
@@ -113,7 +114,7 @@ def print_inspection(
     problems = (*gathered.problems, *problems)
     if to is not None:
         write_page(to, build_inspection_page(found, resources, problems))
-        console.print(f"written: {to}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"written: {to}", console)
     if problems:
         raise UserInputError(f"this spec cannot be launched: {'; '.join(problems)}")
 
@@ -203,7 +204,7 @@ def print_section(section: InspectionSection, console: Console) -> None:
     console.print()
     console.print(section.title, style="bold", highlight=False, markup=False)
     for line in section.lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(line, console)
     for table in section.tables:
         console.print(_build_table(table))
 

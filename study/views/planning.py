@@ -24,6 +24,7 @@ from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import launched_spec
 from study.state.paths import open_study
 from study.views.pilot import run_pilot
+from study.views.printing import print_line
 from study.views.study_size import describe_size
 from trainables.models.backbones import count_forward_flops
 from trainables.records.record import TrialState
@@ -90,15 +91,15 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
     basis = _find_basis(spec, text, options, storage, console)
     test = plan_test(spec, _count_test_images(spec))
     forecasts = planning.forecast_looks(basis.components, test)
-    _print(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
-    _print(f"variances: {basis.source}: {describe_components(basis.components)}", console)
+    print_line(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
+    print_line(f"variances: {basis.source}: {describe_components(basis.components)}", console)
     console.print(build_forecast_table(forecasts, test.margin))
     for line in (
         *describe_decision(basis.components, test, forecasts),
         *describe_trials(spec, basis),
         describe_size(spec),
     ):
-        _print(line, console)
+        print_line(line, console)
 
 
 def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) -> str:
@@ -261,7 +262,7 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
         earlier = spec.search.warm_start
         new = prepare_new(spec, text, None if earlier is None else launched_spec(open_study(earlier, storage)))
         for note in new.fitted.notes:
-            _print(f"fitted to the data: {note}", console)
+            print_line(f"fitted to the data: {note}", console)
         found = run_pilot(new.fitted.spec, new.prepared, options.pilot, console)
         return Basis(
             components=found.components,
@@ -383,7 +384,3 @@ def _round_up(number: int) -> int:
     """Round up to two significant digits."""
     unit: int = 10 ** max(len(str(number)) - 2, 0)
     return -(-number // unit) * unit
-
-
-def _print(text: str, console: Console) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -18,6 +18,7 @@ from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
 from study.state.paths import SPEC
+from study.views.printing import print_line
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.ranking import best_trials
@@ -236,7 +237,7 @@ def print_reproduction(result: Reproduction, console: Console) -> None:
     if result.differences:
         console.print("differences from the study's passport:")
         for line in result.differences:
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+            print_line(f"  {line}", console)
     else:
         console.print("code, versions, platform, device, data and weights are those of the study")
 

@@ -14,6 +14,7 @@ from study.open_study import OpenStudy, describe_saturation, has_finished_search
 from study.state.lease import read_holder
 from study.state.paths import FINDINGS, REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress
+from study.views.printing import print_line
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
 
@@ -68,9 +69,9 @@ def print_status(study: OpenStudy, console: Console) -> None:
         if study.book.of_stage(stage):
             print_stage(study, stage, console)
     for sentence in describe_saturation(study) if has_finished_search(study) else ():
-        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        print_line(sentence, console)
     for message in study.book.recovered:
-        console.print(message, soft_wrap=True, highlight=False, markup=False)
+        print_line(message, console)
     for record in study.book:
         trial = f"{record.stage}/{record.trial_id}"
         lines = [f"note: {trial}: {note}" for note in record.notes]

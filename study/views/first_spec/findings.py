@@ -10,6 +10,7 @@ from rich.table import Table
 from study.inputs.fitted_defaults import MAX_BALANCED_RATIO
 from study.views.first_spec.spec_text import FirstSpec, describe_time, takes_crops
 from study.views.first_spec.survey import Survey
+from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, name_images
 from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.problems import Problem, write_cut_names
@@ -145,11 +146,6 @@ def count(number: int, noun: str) -> str:
     """Return the number with its noun in singular or plural, such as "3 copies"."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
-
-
-def print_line(text: str, console: Console) -> None:
-    """Print text as it is: unwrapped, without markup or colors."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def name_files(files: Sequence[SkippedFile]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from study.views.first_spec.machine import choose_weights, find_machine, measure
 from study.views.first_spec.proposal import count_split_images, propose
 from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name, takes_crops, write_spec_text
 from study.views.first_spec.survey import Survey, survey_images
+from study.views.printing import print_line
 from trainables.data.image_audit import audit_image_set
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
 from trainables.data.splits import list_rare_classes
@@ -68,11 +69,11 @@ def _take_stem(path: str) -> str:
 
 def explain_init(console: Console) -> None:
     """Print what `study init` takes, and the presets with the first sentence of each."""
-    findings.print_line(EXPLANATION, console)
+    print_line(EXPLANATION, console)
     for name in preset_names():
         lines = itertools.takewhile(lambda line: line.startswith("# "), read_preset(name).splitlines())
         comment = " ".join(line.removeprefix("# ") for line in lines)
-        findings.print_line(f"  {name:12} {comment.partition('. ')[0].rstrip('.')}", console)
+        print_line(f"  {name:12} {comment.partition('. ')[0].rstrip('.')}", console)
 
 
 def run_init(options: InitOptions, console: Console) -> Path:
@@ -122,7 +123,7 @@ def run_init(options: InitOptions, console: Console) -> Path:
     first = _decode(first, console)
     target.write_text(write_spec_text(first), encoding="utf-8")
     for line in (*findings.describe_proposal(first, options.minutes), *findings.describe_next(target)):
-        findings.print_line(line, console)
+        print_line(line, console)
     return target
 
 
@@ -187,7 +188,7 @@ def _decode(first: FirstSpec, console: Console) -> FirstSpec:
     findings.print_findings(first.survey, found, console)
     console.print(findings.build_class_table(image_set, used))
     for line in (findings.describe_balance(image_set, used), findings.describe_splits(first.survey)):
-        findings.print_line(line, console)
+        print_line(line, console)
     left_out = [f"{findings.count(len(bad), 'image file')} that cannot be used"] if bad else []
     if report.num_leaks:
         left_out.append(f"{findings.count(report.num_leaks, 'training image')} also in another split")
