@@ -14,12 +14,10 @@ from search_spaces.errors import UserInputError
 from study import cli_options as options
 from study.state.interruption import StudyInterrupted
 from study.state.paths import default_storage, open_study
+from trainables.processes import collect_garbage_rarely
 from trainables.storage.store import StorageError
 
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
-# Allocations between two garbage collections. With Python's default of 700, the collector runs thousands of times while torch and
-# Ray are imported, which takes a quarter of the import time and frees nothing.
-GC_THRESHOLD = 10_000
 
 app = typer.Typer(
     name="study",
@@ -472,7 +470,7 @@ def _finish(missed_gates: list[str]) -> None:
 
 def main() -> None:
     """Run the command line; the entry point `study`. Errors of the user or the storage become exit statuses."""
-    gc.set_threshold(GC_THRESHOLD)
+    collect_garbage_rarely()
     try:
         app()
     except UserInputError as error:
@@ -482,6 +480,9 @@ def main() -> None:
         message = str(stop) or "stopped; a launched study continues with `study resume`"
         errors.print(message, soft_wrap=True, markup=False, highlight=False)
         sys.exit(EXIT_STOPPED)
+    finally:
+        # Python collects garbage when it ends, and looks at all that torch and Ray have left: two seconds, for nothing.
+        gc.freeze()
 
 
 if __name__ == "__main__":

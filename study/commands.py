@@ -7,39 +7,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.findings.arm_findings import ArmScores
-from analysis.findings.comparison_findings import ComparisonRow
-from analysis.findings.intervention_findings import InterventionFindings
-from analysis.findings.study_findings import Findings
-from analysis.report.arm_tables import build_arm_rich_table
-from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
-from analysis.report.side_metric_tables import format_side_line
-from analysis.report.tables import build_rich_table, format_row
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
-from study.cluster.workers import Workers, make_workers
+from study.cluster.workers import make_workers
 from study.confirmation.evidence import find_undecided, is_confirmed
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed
 from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import Prepared, check_groups
 from study.inputs.provenance import make_passport
-from study.interventions.forecast import describe_next
 from study.open_study import (
     OpenStudy,
     check_is_new,
     create_to_drive,
     describe_saturation,
     full_trial_seconds,
+    has_finished_search,
     load_study,
     open_to_drive,
     require_finished_search,
 )
-from study.results.comparison import compare as compute_comparison
-from study.results.findings import analyze as compute_findings
-from study.results.findings import is_concluded, load_findings
-from study.results.report import write_report
-from study.results.rounds import load_rounds
 from study.scheduling.replay import replay_search
 from study.scheduling.sampler import check_own_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
@@ -53,7 +40,6 @@ from study.state.paths import ReportFormat, open_study, study_uri
 from study.views.live_view import LiveView
 from study.views.planning import describe_launch
 from study.views.printing import print_line
-from study.views.recommendation import write_recommendation
 from study.views.status import print_stage
 from trainables.data.splits import list_rare_classes
 from trainables.storage.store import Store
@@ -169,11 +155,12 @@ def resume(
                     "the plan was written before this extension and does not change: only the search is extended",
                     console,
                 )
-        elif whole and is_concluded(opened):
-            print_line(
-                f"study {opened.name} at {opened.store.root} is finished, and its findings match its records", console
-            )
-            return _conclude(opened, load_findings(opened), prepared, console)
+        elif whole and has_finished_search(opened):
+            from study import concluding
+
+            missed_gates = concluding.conclude_again(opened, prepared, console)
+            if missed_gates is not None:
+                return missed_gates
         with connect_cluster(address) as cluster:
             max_concurrent = check_cluster(opened.spec, cluster)
             return drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
@@ -220,45 +207,10 @@ def drive(
             return []
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)
-    return _conclude(opened, _analyze(opened, prepared, driver.workers, console), prepared, console)
+    from study import concluding
 
-
-def _conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console: Console) -> list[str]:
-    """Write the report, print the tables and what comes next, and return the arms that miss the gate."""
-    _write_report(opened, console)
-    missed_gates = print_comparison(opened, findings.rows, findings.arms, console)
-    if findings.interventions is None:
-        print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
-        return missed_gates
-    print_interventions(findings.interventions, console)
-    for place in write_recommendation(opened, findings.interventions):
-        print_line(place, console)
-    return missed_gates
-
-
-def print_interventions(found: InterventionFindings, console: Console) -> None:
-    """Print the table of interventions, a line for each, and the conclusion."""
-    console.print(build_intervention_rich_table(found))
-    for effect in found.effects:
-        print_line(format_effect(effect, is_changed=found.is_changed), console)
-    print_line(found.conclusion, console)
-
-
-def _write_report(opened: OpenStudy, console: Console, formats: Collection[ReportFormat] = tuple(ReportFormat)) -> None:
-    for name in write_report(opened, load_rounds(opened), formats):
-        print_line(f"{opened.store.root}/{name}", console)
-
-
-def _analyze(opened: OpenStudy, prepared: Prepared, workers: Workers, console: Console) -> Findings:
-    """Compute the findings, which takes minutes, and print each step as it begins."""
-    with console.status("analysis") as status:
-
-        def say(step: str) -> None:
-            status.update(f"analysis: {step}")
-            if not console.is_terminal:
-                print_line(f"analysis: {step}", console)
-
-        return compute_findings(opened, prepared.image_set, workers, say)
+    findings = concluding.analyze_study(opened, prepared, driver.workers, console)
+    return concluding.conclude(opened, findings, prepared, console)
 
 
 def replay(store: Store, console: Console) -> bool:
@@ -284,6 +236,8 @@ def confirm(store: Store, *, address: str | None, allow_changed: bool, console: 
     Returns:
         One message per arm that misses the gate.
     """
+    from study import concluding
+
     with _open_to_drive(store, console) as opened:
         if not is_confirmed(opened):
             require_finished_search(opened)
@@ -291,41 +245,26 @@ def confirm(store: Store, *, address: str | None, allow_changed: bool, console: 
             with connect_cluster(address) as cluster, LiveView(console) as view:
                 max_concurrent = check_cluster(opened.spec, cluster)
                 Driver(opened, prepared, cluster, max_concurrent, view.update).confirm(find_undecided)
-        comparison = compute_comparison(opened)
-        return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), console)
-
-
-def print_comparison(
-    study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmScores], console: Console
-) -> list[str]:
-    """Print the A/B table and the arms; return one message per arm that misses the gate."""
-    if rows:
-        console.print(build_rich_table(rows))
-    console.print(build_arm_rich_table(arms))
-    for row in rows:
-        print_line(format_row(row), console)
-        if line := format_side_line(row):
-            print_line(line, console)
-    gate = study.spec.gate
-    return [
-        f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
-        f"lower bound for the recipe {arm.test_macro_f1.recipe.low:.4f}, but the gate is {gate.macro_f1}"
-        for arm in arms
-        if gate is not None and arm.gate_cleared is False and arm.test_macro_f1.recipe is not None
-    ]
+        return concluding.compare(opened, console)
 
 
 def analyze(store: Store, console: Console, address: str = THIS_PROCESS) -> None:
     """Compute and write the findings of a confirmed study, on the devices of a cluster or in this process."""
+    from study import concluding
+
     with _open_to_drive(store, console) as opened:
         prepared = prepare_again(opened)
         with connect_cluster(address) as cluster:
-            findings = _analyze(opened, prepared, make_workers(cluster, opened.spec, prepared.data), console)
+            findings = concluding.analyze_study(
+                opened, prepared, make_workers(cluster, opened.spec, prepared.data), console
+            )
         counts = f"{len(findings.panels)} Grad-CAM panels, {len(findings.figures)} figures"
         print_line(f"{counts} in {opened.store.root}/findings", console)
 
 
 def report(store: Store, console: Console, formats: Collection[ReportFormat] | None = None) -> None:
     """Write the report of an analyzed study; `formats` are all where they are not given."""
+    from study import concluding
+
     with _open_to_drive(store, console) as opened:
-        _write_report(opened, console, formats or tuple(ReportFormat))
+        concluding.write_reports(opened, console, formats or tuple(ReportFormat))

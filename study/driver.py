@@ -18,7 +18,7 @@ from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import earlier_trials
 from study.state.interruption import StudyInterrupted
 from trainables.records.record import TrialRecord
-from trainables.trial_worker import TrialSettings
+from trainables.trial_settings import TrialSettings
 
 OnChange = Callable[[OpenStudy, str], None]
 FindUndecided = Callable[[OpenStudy, Plan], tuple[str, ...]]

@@ -9,7 +9,7 @@ from analysis.findings.intervention_findings import Cell, StatedInterventions
 from analysis.findings.study_findings import to_plain
 from analysis.report.intervention_tables import build_stated_rich_table
 from search_spaces.errors import UserInputError
-from study import commands
+from study import commands, concluding
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.workers import make_workers
 from study.confirmation.evidence import is_confirmed
@@ -142,7 +142,7 @@ def _show(last: OpenStudy, options: InterveneOptions, console: Console) -> list[
     if options.as_json:
         print(json.dumps(to_plain(asdict(found)), indent=1, allow_nan=False))
         return []
-    commands.print_interventions(found, console)
+    concluding.print_interventions(found, console)
     print_line(f"the round {last.store.root} is finished; --again begins another one, at half its alpha", console)
     return []
 

@@ -15,19 +15,16 @@ import tempfile
 import threading
 import time
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from sklearn.metrics import confusion_matrix
 
 from search_spaces.config import TrialConfig
-from search_spaces.space import Parameter
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.checkpoint_writer import CheckpointWriter
-from trainables.records.event_log import EventLog
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.device_memory import explaining_device_memory
@@ -36,30 +33,13 @@ from trainables.training.evaluation import compute_macro_f1
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import Run, make_run
+from trainables.trial_settings import TrialSettings
+
+if TYPE_CHECKING:
+    pass
 
 # Only confirmation trials predict this split.
 CONFIRM = "confirm"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialSettings:
-    """Settings that all trials of a study share and that are not part of their configurations.
-
-    Attributes:
-        study_uri: Root of the study.
-        weights: Location of the pretrained weights on every node ("none", "imagenet", a file or a folder).
-        device: "auto" (CUDA if the trial holds a GPU, else CPU), "cpu" or "cuda".
-        space: Searched parameters, for TensorBoard's HParams.
-        profile: Whether epochs report `part_seconds`.
-        checkpoint_seconds: Shortest distance between two checkpoints; 0 stores one after every epoch.
-    """
-
-    study_uri: str
-    weights: str
-    device: str
-    space: tuple[Parameter, ...]
-    profile: bool = False
-    checkpoint_seconds: float = 0.0
 
 
 class TrialWorker:
@@ -88,7 +68,11 @@ class TrialWorker:
             data: The study's images and splits.
             settings: `TrialSettings`.
         """
+        # Not at the top: the process that starts trials imports this module too, and needs no TensorBoard and no Matplotlib.
+        from trainables.records.event_log import EventLog
+
         assert data is not None
+        self._make_events = EventLog
         self._data = data
         self._settings: TrialSettings = settings
         self._resident = ResidentImages()
@@ -289,7 +273,7 @@ class TrialWorker:
         if self._events is None:
             store = self._files.store
             self._upload_from = None if store.is_local else Path(tempfile.mkdtemp(prefix="abstudy-events-"))
-            self._events = EventLog(
+            self._events = self._make_events(
                 self._upload_from or store.local_path,
                 config=self._trial_config,
                 trial_id=self._folder,

@@ -3,6 +3,12 @@
 The study's files are authoritative; Tune's checkpoints are not used.
 """
 
+# ruff: noqa: E402
+# Before the other imports, because a worker of Ray imports this module first.
+from trainables.processes import collect_garbage_rarely
+
+collect_garbage_rarely()
+
 import platform
 from typing import Any
 
@@ -10,7 +16,8 @@ import ray
 from ray import tune
 
 from trainables.training.loop import TrialData
-from trainables.trial_worker import TrialSettings, TrialWorker
+from trainables.trial_settings import TrialSettings
+from trainables.trial_worker import TrialWorker
 
 
 class TrialTrainable(TrialWorker, tune.Trainable):  # type: ignore[misc]
@@ -29,3 +36,12 @@ def share(data: TrialData) -> Any:
 def make_trainable(shared: Any, settings: TrialSettings) -> Any:
     """Return the Trainable for the data that `share` put into the object store."""
     return tune.with_parameters(TrialTrainable, data=shared, settings=settings)
+
+
+def request_resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Return what a trial holds of one node: the `num_cpus` and `num_gpus` of its arguments.
+
+    It is here because Tune sends it to the workers, which import its module.
+    """
+    bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
+    return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])

@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "5",
     "RAY_DEDUP_LOGS": "1",
+    # Trials have an environment of their own, so that Ray's first workers, one for each core, would serve none of them.
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 

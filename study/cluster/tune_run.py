@@ -22,6 +22,7 @@ from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.storage.store import StorageError
 from trainables.training.device_memory import DeviceMemoryError
 from trainables.training.epoch_metrics import EpochMetrics
+from trainables.tune_adapter import request_resources
 
 DETAILS = "report/details/"
 
@@ -173,7 +174,7 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         """Let a trial that did not fit into the memory of its GPU try once more, alone on a GPU."""
         if 0 < trial.config["num_gpus"] < 1:
             trial.config["num_gpus"] = 1.0
-            trial.update_resources(_resources(trial.config))
+            trial.update_resources(request_resources(trial.config))
         trial.max_failures = trial.num_failures
 
     def _renew_retries(self, trial: Trial, epoch: int) -> None:
@@ -223,7 +224,7 @@ def run_trials(director: Director, run: TuneRun) -> None:
 def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
     scheduler = DirectedScheduler(asker, run)
     return tune.Tuner(
-        tune.with_resources(run.trainable, lambda config: _resources(config)),
+        tune.with_resources(run.trainable, request_resources),
         tune_config=tune.TuneConfig(
             search_alg=DirectedSearcher(asker, run),
             scheduler=scheduler,
@@ -242,11 +243,6 @@ def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
             callbacks=[_Heartbeat(run.on_change, scheduler.watch)],
         ),
     )
-
-
-def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
-    return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])
 
 
 def _cause(trial: Trial) -> str:

@@ -8,7 +8,7 @@ from study.cluster.connection import THIS_PROCESS, Cluster
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from trainables.training.loop import TrialData
-from trainables.trial_worker import TrialSettings
+from trainables.trial_settings import TrialSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from ray import tune
 from study import cli
 from study.cluster import ray_workers
 from tests.faults.judge import JudgedTrainable
-from trainables.trial_worker import TrialSettings
+from trainables.trial_settings import TrialSettings
 
 
 def _make_judged(shared: Any, settings: TrialSettings) -> Any:

@@ -11,20 +11,26 @@ from study.state.paths import PASSPORT
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate
 
-HEAVY = ("torch", "torchvision", "ray", "optuna", "sklearn", "pandas", "matplotlib", "plotly", "scipy", "safetensors")
+REPORTING = ("matplotlib", "plotly", "pytorch_grad_cam", "tensorboard")
+HEAVY = ("torch", "torchvision", "ray", "optuna", "sklearn", "pandas", "scipy", "safetensors", *REPORTING)
 
 
-def find_loaded(*arguments: object) -> set[str]:
-    """Return which heavy packages a new process imports for one call of the command line."""
+def say_at_end(expression: str, *arguments: object) -> str:
+    """Return what an expression is at the end of a new process that calls the command line."""
     program = f"""
-import atexit, sys
+import atexit, gc, sys
 from study import cli
-atexit.register(lambda: print("loaded", *(name for name in {HEAVY} if name in sys.modules)))
+atexit.register(lambda: print({expression}))
 sys.argv = ["study", *{list(map(str, arguments))}]
 cli.main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return set(done.stdout.strip().splitlines()[-1].split()[1:])
+    return done.stdout.strip().splitlines()[-1]
+
+
+def find_loaded(*arguments: object) -> set[str]:
+    """Return which heavy packages a new process imports for one call of the command line."""
+    return set(say_at_end(f'"loaded", *(name for name in {HEAVY} if name in sys.modules)', *arguments).split()[1:])
 
 
 @pytest.mark.parametrize("command", [["--help"], ["status", "--help"], ["status"], ["status", "--json"], ["list"]])
@@ -34,6 +40,16 @@ def test_status_list_and_help_import_no_heavy_package(tmp_path: Path, command: l
     operands: list[object] = [study.store.root] if command[0] == "status" else []
     options: list[object] = ["--storage", tmp_path] if command == ["list"] else []
     assert find_loaded(*command, *operands, *options) == set()
+
+
+def test_a_launch_imports_nothing_that_only_reports_need(tmp_path: Path) -> None:
+    loaded = find_loaded("launch", "demo", "--local", "--dry-run", "--storage", tmp_path)
+    assert "torchvision" in loaded
+    assert not loaded & set(REPORTING)
+
+
+def test_no_garbage_is_collected_at_the_end() -> None:
+    assert int(say_at_end("gc.get_freeze_count()", "models", "torchvision", "resnet18")) > 100_000
 
 
 def test_the_check_of_imports_finds_a_heavy_package(tmp_path: Path) -> None:

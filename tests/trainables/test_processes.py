@@ -1,4 +1,4 @@
-"""The allocator of a training process keeps freed memory."""
+"""Settings of processes: the allocator keeps freed memory, and garbage is collected rarely."""
 
 import subprocess
 import sys
@@ -36,3 +36,14 @@ def test_a_step_reuses_the_memory_that_the_previous_step_freed() -> None:
         pytest.skip("this system's allocator is not glibc's")
     assert faults["given back"] > 10_000
     assert faults["kept"] < 0.1 * faults["given back"]
+
+
+def test_a_worker_of_ray_collects_garbage_rarely_before_it_imports_torch() -> None:
+    program = "import gc, {}; print(gc.get_threshold()[0])"
+    found = {}
+    for module in ("trainables.training.loop", "trainables.tune_adapter"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(module)], capture_output=True, text=True, check=True
+        )
+        found[module] = int(done.stdout)
+    assert found["trainables.tune_adapter"] >= 10 * found["trainables.training.loop"]

@@ -13,7 +13,8 @@ from trainables import trial_worker
 from trainables.records.record import RECORD
 from trainables.records.trial_files import CHECKPOINTS, WEIGHTS, TrialFiles
 from trainables.storage.store import Store
-from trainables.trial_worker import TrialSettings, TrialWorker
+from trainables.trial_settings import TrialSettings
+from trainables.trial_worker import TrialWorker
 
 CONFIG = change(max_epochs=4)
 

@@ -1,0 +1,101 @@
+"""What follows the training of a study: its findings, its tables and its report, and what comes next.
+
+The analysis takes a second to import, so that `study.commands` imports it after the search.
+"""
+
+from collections.abc import Collection, Sequence
+
+from rich.console import Console
+
+from analysis.findings.arm_findings import ArmScores
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.intervention_findings import InterventionFindings
+from analysis.findings.study_findings import Findings
+from analysis.report.arm_tables import build_arm_rich_table
+from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
+from analysis.report.side_metric_tables import format_side_line
+from analysis.report.tables import build_rich_table, format_row
+from study.cluster.workers import Workers
+from study.inputs.preparation import Prepared
+from study.interventions.forecast import describe_next
+from study.open_study import OpenStudy
+from study.results.comparison import compare as compute_comparison
+from study.results.findings import analyze, is_concluded, load_findings
+from study.results.report import write_report
+from study.results.rounds import load_rounds
+from study.state.paths import ReportFormat
+from study.views.printing import print_line
+from study.views.recommendation import write_recommendation
+
+
+def analyze_study(opened: OpenStudy, prepared: Prepared, workers: Workers, console: Console) -> Findings:
+    """Compute the findings, which takes minutes, and print each step as it begins."""
+    with console.status("analysis") as status:
+
+        def say(step: str) -> None:
+            status.update(f"analysis: {step}")
+            if not console.is_terminal:
+                print_line(f"analysis: {step}", console)
+
+        return analyze(opened, prepared.image_set, workers, say)
+
+
+def conclude_again(opened: OpenStudy, prepared: Prepared, console: Console) -> list[str] | None:
+    """Write the report of a finished study anew, as `conclude`; return None, and write nothing, if anything of it is left."""
+    if not is_concluded(opened):
+        return None
+    print_line(f"study {opened.name} at {opened.store.root} is finished, and its findings match its records", console)
+    return conclude(opened, load_findings(opened), prepared, console)
+
+
+def conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console: Console) -> list[str]:
+    """Write the report, print the tables and what comes next, and return the arms that miss the gate."""
+    write_reports(opened, console)
+    missed_gates = print_comparison(opened, findings.rows, findings.arms, console)
+    if findings.interventions is None:
+        print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
+        return missed_gates
+    print_interventions(findings.interventions, console)
+    for place in write_recommendation(opened, findings.interventions):
+        print_line(place, console)
+    return missed_gates
+
+
+def write_reports(opened: OpenStudy, console: Console, formats: Collection[ReportFormat] = tuple(ReportFormat)) -> None:
+    """Write the report, of the rounds of interventions too, and print its files."""
+    for name in write_report(opened, load_rounds(opened), formats):
+        print_line(f"{opened.store.root}/{name}", console)
+
+
+def print_interventions(found: InterventionFindings, console: Console) -> None:
+    """Print the table of interventions, a line for each, and the conclusion."""
+    console.print(build_intervention_rich_table(found))
+    for effect in found.effects:
+        print_line(format_effect(effect, is_changed=found.is_changed), console)
+    print_line(found.conclusion, console)
+
+
+def compare(opened: OpenStudy, console: Console) -> list[str]:
+    """Write and print the A/B table of a confirmed study; return one message per arm that misses the gate."""
+    comparison = compute_comparison(opened)
+    return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), console)
+
+
+def print_comparison(
+    study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmScores], console: Console
+) -> list[str]:
+    """Print the A/B table and the arms; return one message per arm that misses the gate."""
+    if rows:
+        console.print(build_rich_table(rows))
+    console.print(build_arm_rich_table(arms))
+    for row in rows:
+        print_line(format_row(row), console)
+        if line := format_side_line(row):
+            print_line(line, console)
+    gate = study.spec.gate
+    return [
+        f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
+        f"lower bound for the recipe {arm.test_macro_f1.recipe.low:.4f}, but the gate is {gate.macro_f1}"
+        for arm in arms
+        if gate is not None and arm.gate_cleared is False and arm.test_macro_f1.recipe is not None
+    ]
