@@ -36,12 +36,3 @@ def share(data: TrialData) -> Any:
 def make_trainable(shared: Any, settings: TrialSettings) -> Any:
     """Return the Trainable for the data that `share` put into the object store."""
     return tune.with_parameters(TrialTrainable, data=shared, settings=settings)
-
-
-def request_resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Return what a trial holds of one node: the `num_cpus` and `num_gpus` of its arguments.
-
-    It is here because Tune sends it to the workers, which import its module.
-    """
-    bundle = {"CPU": config["num_cpus"], "GPU": config["num_gpus"]}
-    return tune.PlacementGroupFactory([{k: v for k, v in bundle.items() if v}])

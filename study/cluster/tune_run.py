@@ -16,13 +16,13 @@ from study.cluster.causes import shorten_cause
 from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
 from study.cluster.trial_arguments import make_trial_arguments
+from study.cluster.trial_resources import request_resources
 from study.scheduling.director import Director, Report
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.storage.store import StorageError
 from trainables.training.device_memory import DeviceMemoryError
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.tune_adapter import request_resources
 
 DETAILS = "report/details/"
 

@@ -340,16 +340,15 @@ class ResourcesSpec(Section):
     for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial whose process failed, or did
     not report for `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without
     a new epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
-    trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than
-    `max_failed_fraction` of the
-    search's trials failed, no further trial starts. `profile = true` records
-    how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
-    grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of
-    a folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's
-    memory) are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder
-    also keeps decoded images for the next start; it may be deleted at any time. With `images = "streamed"` pixels are kept
-    nowhere: `stream_workers` processes per trial (0 for as many as it has CPU threads) decode the images in each epoch, with the
-    same results. The study's start decodes all of them once, to check them.
+    trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than `max_failed_fraction` of the
+    search's trials failed, no further trial starts. `profile = true` records how much time each part of an epoch takes; on a GPU
+    this costs some speed. `autoscaling = true` is for a cluster that grows on demand: up to `max_concurrent` trials, which is
+    then required, wait for devices that do not exist yet. Images of a folder or of Parquet files that need more than
+    `image_memory_gb` when decoded (by default a quarter of the machine's memory) are mapped from a file in `image_folder` (by
+    default the user's cache folder), which every node builds. The folder also keeps decoded images for the next start; it may be
+    deleted at any time. With `images = "streamed"` pixels are kept nowhere: `stream_workers` processes per trial (0 for as many
+    as it has CPU threads) decode the images in each epoch, with the same results. The study's start decodes all of them once, to
+    check them.
     """
 
     cpu: PerArm = 1.0

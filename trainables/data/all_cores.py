@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
-from joblib import cpu_count
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
@@ -32,6 +31,8 @@ def map_on_all_cores(
         num_items: Number of items, for the progress bar.
         title: Words before the bar, which appears on a terminal's stderr after a second.
     """
+    # Not at the top: commands that read a spec import this module, and joblib takes a tenth of a second.
+    from joblib import cpu_count
 
     def run(chunk: list[tuple[int, Item]]) -> list[Result]:
         return [function(position, item) for position, item in chunk]

@@ -190,7 +190,7 @@ def test_results_do_not_depend_on_the_number_of_workers(
 ) -> None:
     files = write_many(tmp_path)
     files[7].path.write_bytes(b"")
-    monkeypatch.setattr(all_cores, "cpu_count", lambda: num_workers)
+    monkeypatch.setattr("joblib.cpu_count", lambda: num_workers)
     monkeypatch.setattr(all_cores, "NUM_ITEMS_PER_TASK", 3)
     decoded = decode(files, on_bad_image="skip")
     assert decoded.kept.tolist() == [i for i in range(40) if i != 7]
