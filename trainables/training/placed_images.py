@@ -61,7 +61,8 @@ def find_free_memory(device: torch.device, num_gpus: float = 1.0) -> int:
 def limit_memory(device: torch.device, num_gpus: float) -> None:
     """Keep this process within its share of a CUDA device, so that trials that share a GPU cannot take each other's memory."""
     if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(num_gpus if 0 < num_gpus < 1 else 1.0, device)
+        # By its index, for torch refuses a device without one here; None is the current device.
+        torch.cuda.set_per_process_memory_fraction(num_gpus if 0 < num_gpus < 1 else 1.0, device.index)
 
 
 def gather_images(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:

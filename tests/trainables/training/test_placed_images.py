@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.cuda._utils import _get_device_index
 
 from trainables.training import placed_images
 from trainables.training.placed_images import (
@@ -29,7 +30,13 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (found.free, found.total))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: found.reserved)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: found.allocated)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: found.fractions.append(share))
+
+    def limit(share: float, device: torch.device | int | None = None) -> None:
+        if device is not None:
+            _get_device_index(device)  # As torch does, which refuses a device without an index.
+        found.fractions.append(share)
+
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limit)
     return found
 
 
@@ -44,8 +51,9 @@ def test_what_the_allocator_keeps_is_free_and_a_share_of_a_gpu_is_a_limit(memory
 def test_trials_that_share_a_gpu_are_kept_within_their_share(memory: SimpleNamespace) -> None:
     for num_gpus in (0.25, 1.0, 2.0, 0.0):
         limit_memory(CUDA, num_gpus)
+    limit_memory(torch.device("cuda", 1), 0.5)
     limit_memory(CPU, 0.5)
-    assert memory.fractions == [0.25, 1.0, 1.0, 1.0]
+    assert memory.fractions == [0.25, 1.0, 1.0, 1.0, 0.5]
 
 
 def test_images_that_do_not_fit_stay_on_the_host(memory: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
