@@ -26,7 +26,7 @@ from trainables.data.images import ImageSet, SkippedFile
 from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import Splits, make_splits
 from trainables.models.backbones import build_model, check_input_size
-from trainables.models.weights import find_weights_file
+from trainables.models.weights import find_local_path, find_weights_file
 from trainables.training.class_weights import compute_class_weights
 from trainables.training.loop import TrialData
 from trainables.training.trainable import list_unread
@@ -200,7 +200,7 @@ def locate_weights(weights: str) -> str:
     """Return the absolute path of a local file or folder; raise UserInputError if it does not exist."""
     if weights in {"none", "imagenet"}:
         return weights
-    path = Path(weights.removeprefix("file://"))
+    path = find_local_path(weights)
     if not path.exists():
         raise UserInputError(
             f'model.weights must be "imagenet", "none", a file, or a folder with one <backbone>.pt or .safetensors each, '

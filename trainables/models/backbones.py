@@ -68,7 +68,7 @@ def _build_backbone(
             model = backbone.construct(arguments, num_outputs)
     head = backbone.head or find_linear_head(model, num_outputs, backbone.name)
     if state is not None and path is not None and backbone.build_from is None:
-        copy_weights(model, state, head, backbone.name, path)
+        copy_weights(model, state if backbone.adapt is None else backbone.adapt(state), head, backbone.name, path)
     return model, head
 
 

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +35,14 @@ VISION_TRANSFORMERS = {
     "vit_h_14": {"patch_size": 14, "num_layers": 32, "num_heads": 16, "hidden_dim": 1280, "mlp_dim": 5120},
 }
 
+# torchvision trains them with auxiliary outputs, and their weights expect inputs that lie in [-1, 1].
+WITH_AUXILIARIES = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+# Names in the published files of DenseNets, from when module names could have dots: norm.1 is now norm1.
+_DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))")
+
 Build = Callable[..., nn.Module]
+State = Mapping[str, Tensor]
+Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,7 @@ class Backbone:
         mean, std: Of the normalization of inputs in [0, 1], per channel.
         build_from: Called as `build` and with a state dict of pretrained weights, which it loads; None if the names of the
             weights are those of the model.
+        adapt: Returns the state dict of a published file with the names of the model; None where they are the same.
         fetch: Returns the file of the published weights; None if there are none.
         is_fixed_init: Whether the state dict holds everything that initialization sets, so that it may be skipped.
     """
@@ -60,9 +69,10 @@ class Backbone:
     build: Build
     head: str = ""
     size_argument: str = ""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
     build_from: Build | None = None
+    adapt: Callable[[State], State] | None = None
     fetch: Callable[[], Path] | None = field(default=None)
     is_fixed_init: bool = False
 
@@ -162,8 +172,9 @@ def _find_torchvision(bare: str, name: str) -> Backbone:
     if bare in VISION_TRANSFORMERS:
         return _make_vision_transformer(bare, name)
     builder = torchvision.models.get_model_builder(bare)
-    # Without auxiliary outputs, which only these two have; both warn unless their initialization is chosen.
-    extra = {"aux_logits": False, "init_weights": True} if bare in {"googlenet", "inception_v3"} else {}
+    # Without auxiliary outputs; both warn unless their initialization is chosen.
+    extra = {"aux_logits": False, "init_weights": True} if bare in WITH_AUXILIARIES else {}
+    mean, std = _find_normalization(bare)
 
     def build(*, num_classes: int, **arguments: Any) -> nn.Module:
         model: nn.Module = builder(weights=None, num_classes=num_classes, **extra, **arguments)
@@ -173,9 +184,26 @@ def _find_torchvision(bare: str, name: str) -> Backbone:
         name=name,
         build=build,
         head="fc" if name in RESNETS else "",
+        mean=mean,
+        std=std,
+        adapt=functools.partial(_adapt_torchvision, bare),
         fetch=lambda: download(find_torchvision_url(bare), name),
         is_fixed_init=name in RESNETS,
     )
+
+
+def _adapt_torchvision(bare: str, state: State) -> State:
+    """Return the weights of a file with the names that torchvision gives them when it loads it."""
+    dropped = WITH_AUXILIARIES.get(bare, ())
+    return {_DENSE_LAYER.sub(r"\1\2", key): value for key, value in state.items() if not key.startswith(dropped)}
+
+
+def _find_normalization(bare: str) -> tuple[Channels, Channels]:
+    """Return the mean and the standard deviation of the inputs that the published weights were trained with."""
+    if bare in WITH_AUXILIARIES:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    given = _choose_weights(bare).transforms.keywords
+    return tuple(given.get("mean", IMAGENET_MEAN)), tuple(given.get("std", IMAGENET_STD))
 
 
 def _make_vision_transformer(bare: str, name: str) -> Backbone:
@@ -209,9 +237,12 @@ def find_torchvision_url(bare: str) -> str:
     Those of the first version (V1) where there are some: later ones differ in the recipe, so that an A/B study of backbones would
     compare the recipes too.
     """
+    return str(_choose_weights(bare).url)
+
+
+def _choose_weights(bare: str) -> Any:
     members = torchvision.models.get_model_weights(bare)
-    weights = members.IMAGENET1K_V1 if "IMAGENET1K_V1" in members.__members__ else members.DEFAULT
-    return str(weights.url)
+    return members.IMAGENET1K_V1 if "IMAGENET1K_V1" in members.__members__ else members.DEFAULT
 
 
 def download(url: str, name: str) -> Path:

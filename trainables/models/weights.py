@@ -67,7 +67,7 @@ def find_weights_file(backbone: str, weights: str) -> Path | None:
                 f'there are no published weights of {backbone!r}; set model.weights to "none", a file or a folder'
             )
         return fetch()
-    path = _local_path(weights)
+    path = find_local_path(weights)
     if path.is_dir():
         return _file_in_folder(path, backbone)
     if path.is_file():
@@ -141,7 +141,12 @@ def _check_architecture(
             raise UserInputError(f"{rule} it also holds {name!r}; {remedy}")
 
 
-def _local_path(weights: str) -> Path:
+def find_local_path(weights: str) -> Path:
+    """Return the path of local weights, given as a path, which may begin with ``~``, or as a file:// URL.
+
+    Raises:
+        UserInputError: for another kind of URL.
+    """
     if "://" not in weights:
         return Path(weights).expanduser()
     url = urlsplit(weights)

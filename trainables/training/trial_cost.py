@@ -42,8 +42,8 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     """Return the expected cost of a trial on this machine.
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
-    weighted and hard examples are not repeated: both cost nothing, and a few batches need not contain every class. A loop of
-    one's own trains on all images, as its epochs need not cost in proportion to them.
+    weighted, hard examples are not repeated and no image is left out: all of it costs nothing, and a few batches need not contain
+    every class or the images. A loop of one's own trains on all images, as its epochs need not cost in proportion to them.
 
     Args:
         config: Configuration of the trial.
@@ -55,7 +55,7 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
     full = data.splits
     number = len(full.train) if is_own_loop(config) else NUM_MEASURED_BATCHES * batch
     few = replace(full, train=full.train[:number], search=full.search[:number])
-    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0}
+    without: dict[str, Value] = {"class_weighting": "none", "hard_fraction": 0.0, "leave_out": ""}
     unweighted = replace(
         config,
         hyperparameters={**config.hyperparameters, **without},

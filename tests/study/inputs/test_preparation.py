@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_groups, load_images, prepare, split_images
+from study.inputs.preparation import check_groups, load_images, locate_weights, prepare, split_images
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
 
@@ -131,3 +131,14 @@ def test_settings_of_the_study_reach_a_source_of_ones_own() -> None:
     text = SPEC.format(path="", more="").replace('"folder"', '"tests.trainables.data.sources.own_sources:load_at_size"')
     found = load_images(parse_spec(text.replace('path = ""', 'on_bad_image = "skip"'), "test"))
     assert found.group_names == ("16", "skip")
+
+
+def test_weights_are_found_in_the_home_folder_and_by_a_url_with_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my weights").mkdir()
+    expected = str((tmp_path / "my weights").resolve())
+    assert locate_weights("~/my weights") == locate_weights(f"file://{tmp_path}/my%20weights") == expected
+    with pytest.raises(UserInputError, match="there is no"):
+        locate_weights("~/other")

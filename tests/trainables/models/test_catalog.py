@@ -1,7 +1,9 @@
 """Backbones by name, and what every backbone must do: the conformance suite."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from tests.trainables.models import own_backbones
+from trainables.data.augmentation.pipeline import IMAGENET_MEAN
 from trainables.data.splits import Splits
 from trainables.models.backbones import build_model, check_input_size, count_forward_flops, set_training_mode
 from trainables.models.catalog import find_backbone, read_backbone
@@ -205,6 +208,30 @@ def test_normalization_is_that_of_the_backbone() -> None:
     white = torch.full((1, 8, 8, 3), 255, dtype=torch.uint8)
     torch.testing.assert_close(prepare_inputs(white, config), torch.ones(1, 3, SIDE, SIDE))
     assert read_backbone(config) == replace(own_backbones.half, name=f"{OWN}:half")
+
+
+def test_normalization_of_torchvisions_backbones_is_that_of_their_published_weights() -> None:
+    half = (0.5, 0.5, 0.5)
+    for name in ("efficientnet_v2_l", "googlenet", "inception_v3"):
+        assert (find_backbone(f"torchvision:{name}").mean, find_backbone(f"torchvision:{name}").std) == (half, half)
+    assert find_backbone("torchvision:densenet121").mean == find_backbone("resnet18").mean == IMAGENET_MEAN
+
+
+@pytest.mark.parametrize("name", ["densenet121", "googlenet"])
+def test_published_files_load_whose_names_are_not_those_of_the_model(name: str, tmp_path: Path) -> None:
+    """DenseNets are published with the names of an older torchvision, and GoogLeNet with the heads that only training needs."""
+    source = build_model(configure(f"torchvision:{name}").with_seed(9), 3, weights="none").state_dict()
+    published = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value for key, value in source.items()}
+    assert (published.keys() != source.keys()) == (name == "densenet121")
+    if name == "densenet121":
+        # The files are older than this counter.
+        published = {key: value for key, value in published.items() if not key.endswith("num_batches_tracked")}
+    extra = {"aux1.fc1.weight": torch.zeros(2, 2), "aux2.conv.bn.bias": torch.zeros(2)} if name == "googlenet" else {}
+    torch.save({**published, **extra}, tmp_path / f"{name}.pth")
+    state = build_model(configure(f"torchvision:{name}"), 5, weights=str(tmp_path)).state_dict()
+    assert len(state) == len(source)
+    head = find_head(build_model(configure(f"torchvision:{name}"), 5, weights="none"))[0]
+    assert all(torch.equal(state[key], source[key]) for key in source if not key.startswith(f"{head}."))
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,8 @@ def test_the_cost_of_a_trial_is_measured_where_the_first_images_lack_a_class_of_
     object.__setattr__(data.splits, "train", train[np.argsort(-data.labels[train], kind="stable")])
     cost = measure_trial_cost(config, data, device=torch.device("cpu"), weights=None)
     assert cost.epoch_seconds > 0
+    left_out = change(batch_size=8, image_size=8, max_epochs=1, leave_out=str(data.splits.train[-1]))
+    assert measure_trial_cost(left_out, data, device=torch.device("cpu"), weights=None).epoch_seconds > 0
 
 
 @pytest.mark.parametrize(
