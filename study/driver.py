@@ -45,7 +45,7 @@ class Driver:
         self._max_concurrent = max_concurrent
         self._on_change = on_change
         self._settings = TrialSettings(
-            study_uri=study.store.root if not study.store.is_local else str(study.store.local_path),
+            study_uri=study.store.address,
             weights=prepared.weights,
             device=study.spec.resources.device,
             space=study.spec.search_space().parameters,
@@ -126,12 +126,12 @@ class Driver:
             self.workers.run_trials(director, run)
         if director.problem:
             raise StudyInterrupted(
-                f"the study stopped: {director.problem}; `study status {self.study.store.root}` shows the causes; "
-                f"fix them and continue with `study resume {self.study.store.root}`"
+                f"the study stopped: {director.problem}; `study status {self.study.store.argument}` shows the causes; "
+                f"fix them and continue with `study resume {self.study.store.argument}`"
             )
         if not director.is_exhausted or director.unfinished():
             raise StudyInterrupted(
-                f"the study stopped during its {stage}; continue with `study resume {self.study.store.root}`"
+                f"the study stopped during its {stage}; continue with `study resume {self.study.store.argument}`"
             )
 
 

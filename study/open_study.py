@@ -47,7 +47,7 @@ def check_is_new(store: Store, name: str) -> None:
     """Raise UserInputError if the folder holds a study, or anything but a lease."""
     if store.exists(SPEC):
         raise UserInputError(
-            f"the study {name!r} exists at {store.root}; continue it with `study resume {store.root}`, "
+            f"the study {name!r} exists at {store.root}; continue it with `study resume {store.argument}`, "
             "or give another --name"
         )
     # A launch that is killed leaves the files that are written before the spec.
@@ -151,7 +151,7 @@ def require_finished_search(study: OpenStudy) -> None:
         planned = "" if study.spec.num_trials is None else f" of {study.spec.num_trials}"
         raise UserInputError(
             f"the search has finished {num_finished}{planned} trials and has not ended; "
-            f"run `study resume {study.store.root}` first"
+            f"run `study resume {study.store.argument}` first"
         )
 
 

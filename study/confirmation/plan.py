@@ -98,7 +98,7 @@ def read_plan(store: Store) -> Plan | None:
     if not store.exists(PLAN):
         return None
     data, is_intact = read_changed_json(store, PLAN)
-    with decoding(f"{store.root}/{PLAN}"):
+    with decoding(store.locate(PLAN)):
         return Plan.model_validate({**data, "is_changed": not is_intact})
 
 
@@ -117,7 +117,7 @@ def followed_plan(book: RecordBook, spec: StudySpec) -> Plan | None:
 
 def changed_plan_error(store: Store, problem: str) -> str:
     """Return the message about a plan that was changed and does not fit the study."""
-    return f"{store.root}/{PLAN} was changed after it was written, and cannot be followed: {problem}"
+    return f"{store.locate(PLAN)} was changed after it was written, and cannot be followed: {problem}"
 
 
 def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:

@@ -46,7 +46,7 @@ def read_test_split(
     tasks = []
     for record in missing:
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
-        arguments = (book.store.root, record, spec.resources.device, cpu, gpu)
+        arguments = (book.store.address, record, spec.resources.device, cpu, gpu)
         tasks.append(Task(arguments=arguments, cpu=cpu, gpu=gpu))
     results = workers.run_tasks(predict_test_split, tasks)
     for record, (predictions, is_by_model) in zip(missing, results, strict=True):

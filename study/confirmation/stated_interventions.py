@@ -61,12 +61,12 @@ def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:
     if spec.intervene is None:
         return None
     data, is_intact = read_changed_json(store, INTERVENTIONS)
-    with decoding(f"{store.root}/{INTERVENTIONS}"):
+    with decoding(store.locate(INTERVENTIONS)):
         stated = _ADAPTER.validate_json(json.dumps(data))
     arms = spec.intervene.factors or [arm.name for arm in spec.arms()][1:]
     if [found.arm for found in stated.interventions] != arms:
         raise DamagedFileError(
-            f"{store.root}/{INTERVENTIONS} was changed after it was written, and cannot be followed: its interventions are not "
+            f"{store.locate(INTERVENTIONS)} was changed after it was written, and cannot be followed: its interventions are not "
             f"the study's ({', '.join(arms)})"
         )
     return ReadInterventions(stated=stated, is_changed=not is_intact or digest_stated(stated) != spec.intervene.stated)

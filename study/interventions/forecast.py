@@ -1,6 +1,5 @@
 """What a round of interventions would train and cost, from the records of the parent; and what fits a budget."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -114,7 +113,7 @@ def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str
     winner = max(findings.arms, key=lambda arm: arm.test_macro_f1.estimate)
     cost = forecast_cost(study, study.book.get("search", winner.trial_id), proposals, study.spec.confirm.looks)
     names = ", ".join(proposal.intervention.name for proposal in proposals)
-    return f"next: study intervene {shlex.quote(study.store.root)} would try {names}: {cost.describe()}"
+    return f"next: study intervene {study.store.argument} would try {names}: {cost.describe()}"
 
 
 def _mean_seconds(study: OpenStudy, backbone: str) -> float:

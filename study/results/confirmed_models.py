@@ -78,7 +78,7 @@ def make_task_logits(study: OpenStudy, evidence: ArmEvidence, num_classes: int, 
     """Return `make_logits` of the arm's models, of which each call is a task of the workers."""
 
     def compute(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-        task = make_task(study.spec, evidence.arm, study.store.root, evidence.runs, num_classes, images)
+        task = make_task(study.spec, evidence.arm, study.store.address, evidence.runs, num_classes, images)
         return np.asarray(next(workers.run_tasks(_compute_logits, [task])))
 
     return compute

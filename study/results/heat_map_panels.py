@@ -46,7 +46,7 @@ def draw_panels(
     ids = np.array([sample_id for sample_id, _ in chosen], dtype=np.int64)
     if not len(ids):
         return []
-    tasks = [make_task(study.spec, arm, study.store.root, e, admissions[arm], ids) for arm, e in evidence.items()]
+    tasks = [make_task(study.spec, arm, study.store.address, e, admissions[arm], ids) for arm, e in evidence.items()]
     by_view: list[tuple[ArmCam, ...]] = []
     for views in workers.run_tasks(compute_views, tasks):
         if isinstance(views, str):

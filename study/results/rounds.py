@@ -8,7 +8,7 @@ from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.state.paths import FINDINGS, SPEC
-from trainables.storage.store import Store, join_uri
+from trainables.storage.store import Store, join_uri, split_uri
 
 LONGEST_NAME = 64
 
@@ -54,7 +54,5 @@ def next_round(study: OpenStudy) -> tuple[int, Store]:
 
 def _find_place(study: OpenStudy) -> tuple[str, str]:
     """Return the folder of the study and its name; those of its parent's for a round."""
-    root = study.store.root
-    beside, _, folder = root.rpartition("/")
-    stem = folder if study.spec.intervene is None else re.sub(r"-intervene-\d+$", "", folder)
-    return beside or ".", stem
+    beside, folder = split_uri(study.store.root)
+    return beside, folder if study.spec.intervene is None else re.sub(r"-intervene-\d+$", "", folder)

@@ -47,7 +47,7 @@ def load_thumbnails(study: OpenStudy) -> ThumbnailSheets | None:
     """
     if not study.store.exists(paths.THUMBNAILS):
         return None
-    with decoding(f"{study.store.root}/{paths.THUMBNAILS}"):
+    with decoding(study.store.locate(paths.THUMBNAILS)):
         values = json.loads(study.store.read_text(paths.THUMBNAILS))
         sheets = tuple(study.store.read_bytes(_place(number)) for number in range(values["num_sheets"]))
         return ThumbnailSheets(

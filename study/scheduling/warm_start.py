@@ -99,7 +99,11 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
     records = [
         r
         for r in RecordBook(store).of_stage("search")
-        if r.state in usable and (r.diverged or r.state is not TrialState.FAILED) and r.is_rung is spec.has_rungs
+        if r.state in usable
+        and (r.diverged or r.state is not TrialState.FAILED)
+        and r.is_rung is spec.has_rungs
+        # A repeated run would count its configuration twice.
+        and not r.repeats_trial_id
     ]
     if not records:
         raise UserInputError(f"search.warm_start names {store.root}, but no finished trial of it can be used")
@@ -139,7 +143,7 @@ def read_warm_start(store: Store) -> WarmStart | None:
     """Return the study's warm start, None if it has none; raise DamagedFileError if it cannot be read."""
     if not store.exists(WARM_START):
         return None
-    with decoding(f"{store.root}/{WARM_START}"):
+    with decoding(store.locate(WARM_START)):
         return WarmStart.model_validate_json(json.dumps(read_sealed_json(store, WARM_START)))
 
 

@@ -26,7 +26,7 @@ class Extension:
 
 def launched_spec(store: Store) -> StudySpec:
     """Return the spec of the launch; raise UserInputError naming spec.toml if it cannot be used."""
-    return parse_spec(read_sealed_toml(store, SPEC), where=f"{store.root}/{SPEC}")
+    return parse_spec(read_sealed_toml(store, SPEC), where=store.locate(SPEC))
 
 
 def extended_spec(store: Store, spec: StudySpec) -> StudySpec:

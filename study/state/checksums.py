@@ -27,7 +27,7 @@ def read_sealed_json(store: Store, name: str) -> dict[str, Any]:
     """
     content, is_intact = read_changed_json(store, name)
     if not is_intact:
-        raise DamagedFileError(f"{store.root}/{name} is damaged: its content does not match its checksum")
+        raise DamagedFileError(f"{store.locate(name)} is damaged: its content does not match its checksum")
     return content
 
 
@@ -66,7 +66,7 @@ def read_sealed_toml(store: Store, name: str) -> str:
 
 @contextmanager
 def _reading(store: Store, name: str) -> Iterator[None]:
-    where = f"{store.root}/{name}"
+    where = store.locate(name)
     try:
         with decoding(where):
             yield

@@ -103,7 +103,7 @@ class RecordBook(MemoryBook):
             return self._parse(paths.record)
         except (DamagedFileError, FileNotFoundError) as damage:
             problem = (
-                str(damage) if isinstance(damage, DamagedFileError) else f"{self.store.root}/{paths.record} is missing"
+                str(damage) if isinstance(damage, DamagedFileError) else f"{self.store.locate(paths.record)} is missing"
             )
             try:
                 record = self._parse(paths.record_copy)
@@ -116,7 +116,7 @@ class RecordBook(MemoryBook):
         return record
 
     def _parse(self, name: str) -> TrialRecord:
-        return TrialRecord.from_json(self.store.read_bytes(name), where=f"{self.store.root}/{name}")
+        return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
         """Delete the checkpoints of a trial that has ended."""

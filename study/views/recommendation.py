@@ -25,7 +25,7 @@ def write_recommendation(study: OpenStudy, found: InterventionFindings) -> tuple
     if not found.recommended:
         return ()
     study.store.write_text(RECOMMENDED, make_recommended_spec(study, found))
-    places = [f"{study.store.root}/{RECOMMENDED}"]
+    places = [study.store.locate(RECOMMENDED)]
     if study.store.is_local:
         folder = study.store.local_path / RECOMMENDED_MODEL
         shutil.rmtree(folder, ignore_errors=True)

@@ -213,7 +213,7 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
             raise UserInputError(f"reproduce can set only {', '.join(RELOCATABLE)}, but got {override!r}")
     opened = load_study(store)
     record = choose_trial(opened, trial, arm)
-    where = f"{store.root}/{SPEC}"
+    where = store.locate(SPEC)
     spec = with_overrides(launched_spec(store), overrides, where)
     opened = replace(opened, spec=spec)
     prepared = prepare(spec)

@@ -76,7 +76,7 @@ class TrialFiles:
         """Return the latest intact checkpoint, or None if there is none, and a message for each damaged one."""
         problems: list[str] = []
         for name in reversed(self._checkpoint_names()):
-            where = f"{self.store.root}/{CHECKPOINTS}/{name}"
+            where = self.store.locate(f"{CHECKPOINTS}/{name}")
             try:
                 checkpoint = Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where)
                 return checkpoint, tuple(problems)
@@ -89,7 +89,7 @@ class TrialFiles:
     def read_finite_checkpoint(self) -> Checkpoint | None:
         """Return the latest intact checkpoint of finite weights after at least one epoch with finite metrics, or None."""
         for name in reversed(self._checkpoint_names()):
-            where = f"{self.store.root}/{CHECKPOINTS}/{name}"
+            where = self.store.locate(f"{CHECKPOINTS}/{name}")
             try:
                 checkpoint = Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where)
             except (DamagedFileError, FileNotFoundError):
@@ -138,7 +138,7 @@ class TrialFiles:
         Raises:
             DamagedFileError: If the file is missing, or is not the one that the trial stored.
         """
-        with decoding(f"{self.store.root}/{WEIGHTS}", SafetensorError, RuntimeError):
+        with decoding(self.store.locate(WEIGHTS), SafetensorError, RuntimeError):
             model.load_state_dict(load(self.read_weights(digests)))
         return model
 
@@ -150,7 +150,7 @@ class TrialFiles:
         """Return the predictions on one split; see `load_weights` for `digests` and errors."""
         name = predictions_name(split)
         data = self._read(name, digests)
-        with decoding(f"{self.store.root}/{name}", Exception):  # NumPy and zipfile raise almost any class here
+        with decoding(self.store.locate(name), Exception):  # NumPy and zipfile raise almost any class here
             return Predictions.from_npz(data)
 
     def _write(self, name: str, data: bytes) -> dict[str, str]:
@@ -161,10 +161,10 @@ class TrialFiles:
         try:
             data = self.store.read_bytes(name)
         except FileNotFoundError:
-            raise DamagedFileError(f"{self.store.root}/{name} is missing") from None
+            raise DamagedFileError(f"{self.store.locate(name)} is missing") from None
         if _digest(data) != digests.get(name):
             raise DamagedFileError(
-                f"{self.store.root}/{name} is damaged: its digest is not the one in the trial's record"
+                f"{self.store.locate(name)} is damaged: its digest is not the one in the trial's record"
             )
         return data
 
@@ -174,10 +174,10 @@ class TrialFiles:
 
     def _read_record(self) -> TrialRecord:
         try:
-            return TrialRecord.from_json(self.store.read_bytes(RECORD), where=f"{self.store.root}/{RECORD}")
+            return TrialRecord.from_json(self.store.read_bytes(RECORD), where=self.store.locate(RECORD))
         except (DamagedFileError, FileNotFoundError):
             name = RECORD_COPY
-            return TrialRecord.from_json(self.store.read_bytes(name), where=f"{self.store.root}/{name}")
+            return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))
 
 
 def predictions_name(split: str) -> str:

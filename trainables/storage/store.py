@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ Result = TypeVar("Result")
 # Seconds between the attempts at a request to an object store; together about a minute.
 RETRY_WAITS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 PIECE_BYTES = 4 << 20
+# End of the name of a file that is being written, which begins with a dot.
+PARTIAL = ".partial"
 # pyarrow raises OSError alike for every answer of an object store; these parts of its text mean a refusal.
 _REFUSALS = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "UNRECOGNIZED_CLIENT", "EXPIRED")
 
@@ -67,6 +70,18 @@ def join_uri(root: str, name: str) -> str:
     """Return the path or URI of `name` below `root`; a query such as ``?endpoint_override=...`` stays at the end."""
     base, mark, query = root.partition("?") if "://" in root else (root, "", "")
     return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
+def split_uri(root: str) -> tuple[str, str]:
+    """Return the path or URI of the folder that `root` lies in, with the query of `root`, and the name of `root` in it."""
+    if "://" in root:
+        base, mark, query = root.partition("?")
+        beside, _, name = base.rstrip("/").rpartition("/")
+        return f"{beside}{mark}{query}", name
+    path = Path(root)
+    if path.name in ("", ".."):
+        path = path.resolve()
+    return str(path.parent), path.name
 
 
 class Store:
@@ -113,6 +128,20 @@ class Store:
             raise UserInputError(f"this operation needs a local folder, but the storage is {self.root!r}")
         return Path(self._base)
 
+    @property
+    def address(self) -> str:
+        """The root as another process opens it, whatever folder that works in: an absolute path, or the URI."""
+        return self._base if "://" not in self.root else self.root
+
+    @property
+    def argument(self) -> str:
+        """The root as an argument of a command, quoted where a shell needs it."""
+        return shlex.quote(self.root)
+
+    def locate(self, name: str) -> str:
+        """Return the path or URI of a file below the root, as messages name it."""
+        return join_uri(self.root, name)
+
     def child(self, name: str) -> "Store":
         """Return the store whose root is the folder `name` below this one."""
         return Store(join_uri(self.root, _checked(name)))
@@ -151,10 +180,14 @@ class Store:
         self.write_bytes(name, text.encode())
 
     def list_folder(self, name: str = "") -> tuple[str, ...]:
-        """Return the names directly below a folder, sorted; empty if there is no such folder."""
+        """Return the names directly below a folder, sorted; empty if there is no such folder.
+
+        What a process that was killed left of a write is not listed.
+        """
         selector = fs.FileSelector(self._path(name), allow_not_found=True)
         infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
-        return tuple(sorted(i.base_name for i in infos if i.base_name))
+        names = (info.base_name for info in infos)
+        return tuple(sorted(name for name in names if name and not (name[0] == "." and name.endswith(PARTIAL))))
 
     def list_sizes(self, name: str = "") -> dict[str, int]:
         """Return the size in bytes of every file below a folder, at any depth, by its name relative to that folder, sorted."""
@@ -221,9 +254,8 @@ class Store:
                 raise
             except OSError as error:
                 reason = error.strerror or str(error).splitlines()[0]
-                where = f"{self.root} / {name}" if "?" in self.root else f"{self.root}/{name}"
                 kind = StorageRefusedError if any(answer in reason for answer in _REFUSALS) else StorageError
-                raise kind(f"{where} could not be {verb}: {reason}") from None
+                raise kind(f"{self.locate(name)} could not be {verb}: {reason}") from None
 
         return attempt() if self.is_local else _RETRYING(attempt)
 
@@ -248,7 +280,7 @@ def _checked(name: str) -> str:
 
 def _replace_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
         write_durably(aside, data)
         aside.replace(path)

@@ -139,3 +139,13 @@ def test_search_with_rungs_starts_from_rungs_of_the_same_epochs_and_another_from
     for other, search in (("without", rungs), ("with", {**rungs, "max_epochs": 18})):
         with pytest.raises(UserInputError, match="a study with the same rungs"):
             collect(other, **search)
+
+
+def test_repeated_runs_of_leaders_are_left_out(tmp_path: Path) -> None:
+    finished_study(tmp_path / "other", num_trials=24, leader_runs=3)
+    records = RecordBook(Store(tmp_path / "other")).of_stage("search")
+    repeated = sum(bool(record.repeats_trial_id) for record in records)
+    assert repeated
+    warm_start = collect_warm_start(make_spec(warm_start=str(tmp_path / "other")), None)
+    assert warm_start is not None
+    assert len(warm_start.trials) == len(records) - repeated

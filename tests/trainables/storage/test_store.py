@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import UserInputError
-from trainables.storage.store import StorageError, Store, join_uri
+from trainables.storage.store import StorageError, Store, join_uri, split_uri
 
 
 def test_files_round_trip_and_are_listed(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_failed_write_leaves_the_old_content_and_no_other_file(tmp_path: Path, m
     with pytest.raises(StorageError, match=r"record\.json could not be written: No space left on device"):
         store.write_text("record.json", "new")
     assert store.read_text("record.json") == "old"
-    assert store.list_folder() == ("record.json",)
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "a\\b", "a\x00b"])
@@ -129,3 +129,41 @@ def test_lasting_fault_of_an_object_store_is_named_with_its_reason(remote: Store
 def test_missing_file_is_not_a_fault_of_the_store(remote: Store) -> None:
     with pytest.raises(FileNotFoundError):
         remote.read_bytes("missing")
+
+
+def test_what_a_killed_write_left_is_not_listed(tmp_path: Path) -> None:
+    for name in (".0001.json.ab12cd34.partial", "0001.json", ".hidden", "x.partial"):
+        (tmp_path / name).write_text("{")
+    assert Store(tmp_path).list_folder() == (".hidden", "0001.json", "x.partial")
+
+
+@pytest.mark.parametrize(
+    ("root", "beside", "name"),
+    [
+        ("studies/mine", "studies", "mine"),
+        ("mine/", ".", "mine"),
+        ("/data/mine", "/data", "mine"),
+        (
+            "s3://bucket/studies/mine?endpoint_override=host:1&scheme=http",
+            "s3://bucket/studies?endpoint_override=host:1&scheme=http",
+            "mine",
+        ),
+    ],
+)
+def test_a_root_is_split_into_its_folder_and_its_name(root: str, beside: str, name: str) -> None:
+    assert split_uri(root) == (beside, name)
+    if not root.endswith("/"):
+        assert join_uri(beside, name) == root
+
+
+def test_a_relative_root_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("my studies/mine")
+    store.write_text("x", "y")
+    assert split_uri(".") == (str(tmp_path.parent), tmp_path.name)
+    monkeypatch.chdir("/")
+    assert Store(store.address).read_text("x") == "y"
+    assert store.root == "my studies/mine"
+    assert store.argument == "'my studies/mine'"
+    assert store.locate("report.html") == "my studies/mine/report.html"
+    assert Store(f"file://{tmp_path}").address == f"file://{tmp_path}"
