@@ -146,16 +146,7 @@ def resume(
     with _open_to_drive(store, console) as opened:
         extension = extensions.parse_extension(num_trials, device_seconds, opened.spec)
         prepared = prepare_resumed(opened, allow_changed=allow_changed)
-        if extension is not None:
-            extensions.write_extension(opened.store, extension, len(opened.book.of_stage("search")))
-            launched = extensions.launched_spec(opened.store)
-            opened = replace(opened, spec=extensions.extended_spec(opened.store, launched))
-            if read_plan(opened.store) is not None:
-                print_line(
-                    "the plan was written before this extension and does not change: only the search is extended",
-                    console,
-                )
-        elif whole and has_finished_search(opened):
+        if extension is None and whole and has_finished_search(opened):
             from study import concluding
 
             missed_gates = concluding.conclude_again(opened, prepared, console)
@@ -163,7 +154,19 @@ def resume(
                 return missed_gates
         with connect_cluster(address) as cluster:
             max_concurrent = check_cluster(opened.spec, cluster)
+            if extension is not None:
+                opened = _extend(opened, extension, console)
             return drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
+
+
+def _extend(opened: OpenStudy, extension: extensions.Extension, console: Console) -> OpenStudy:
+    """Write a larger budget of the search, and return the study with it."""
+    extensions.write_extension(opened.store, extension, len(opened.book.of_stage("search")))
+    if read_plan(opened.store) is not None:
+        print_line(
+            "the plan was written before this extension and does not change: only the search is extended", console
+        )
+    return replace(opened, spec=extensions.extended_spec(opened.store, extensions.launched_spec(opened.store)))
 
 
 def describe_budget(spec: StudySpec) -> str:
@@ -203,7 +206,7 @@ def drive(
         for sentence in describe_saturation(opened):
             print_line(sentence, console)
         if not whole:
-            print_line(f"next: study compare {opened.store.root}", console)
+            print_line(f"next: study compare {opened.store.argument}", console)
             return []
         driver.confirm(find_undecided)
         print_stage(opened, "confirmation", console)

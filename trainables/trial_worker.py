@@ -55,6 +55,7 @@ class TrialWorker:
     _idle_since: float
     _attempt: int
     _notes: tuple[str, ...]
+    _failed_start: Exception | None = None
 
     def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
         """Start an attempt of the trial in `config`.
@@ -82,13 +83,22 @@ class TrialWorker:
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start an attempt of another trial in the same process."""
+        """Start an attempt of another trial in the same process; what goes wrong is raised by the first step.
+
+        Tune neither counts nor reports an error of this method, and would start the trial again without end.
+        """
         self.cleanup()
-        self._start(new_config)
+        self._failed_start = None
+        try:
+            self._start(new_config)
+        except Exception as error:
+            self._failed_start = error
         return True
 
     def step(self) -> dict[str, Any]:
         """Train, evaluate, store and return one epoch, or return an epoch that the checkpoint already contains."""
+        if self._failed_start is not None:
+            raise self._failed_start
         self._is_in_step = True
         self._run.stopwatch.add("idle", time.perf_counter() - self._idle_since)
         held = self._run.history

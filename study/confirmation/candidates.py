@@ -31,6 +31,9 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
             raise UserInputError(
                 f"no trial of the arm {arm.name!r} ran every epoch, so there is nothing to confirm; {remedy}"
             )
+        # One trial of each configuration, the best: with few choices, a search tries some of them more than once.
+        different = {record.config.configuration_fingerprint: record for record in reversed(best)}
+        best = tuple(record for record in best if different[record.config.configuration_fingerprint] is record)
         chosen[arm.name] = best[: spec.confirm.top_k]
     return chosen
 

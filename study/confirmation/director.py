@@ -55,4 +55,6 @@ class ConfirmationDirector(Director):
         trial = self._waiting.pop(0)
         if isinstance(trial, TrialRecord):
             return self.restart(trial)
-        return self.start_trial(f"{len(self.book.of_stage('confirmation')):05d}", trial.config, trial.source_trial_id)
+        # Not their number: a user who gave up a damaged record moved its folder away.
+        last = max((int(record.trial_id) for record in self.book.of_stage("confirmation")), default=-1)
+        return self.start_trial(f"{last + 1:05d}", trial.config, trial.source_trial_id)

@@ -20,7 +20,7 @@ def require_plan(study: OpenStudy) -> Plan:
     plan = followed_plan(study.book, study.spec)
     if plan is None:
         raise UserInputError(
-            f"the study {study.name!r} has no confirmation trials yet; run `study compare {study.store.root}` first"
+            f"the study {study.name!r} has no confirmation trials yet; run `study compare {study.store.argument}` first"
         )
     return plan
 
@@ -97,7 +97,7 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
         unread = [r.trial_id for r in runs if TEST not in r.predictions]
         if unread:
             raise UserInputError(
-                f"confirmation trials {unread} have no test predictions yet; run `study compare {study.store.root}`"
+                f"confirmation trials {unread} have no test predictions yet; run `study compare {study.store.argument}`"
             )
     return _read_evidence(study, plan)
 

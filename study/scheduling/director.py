@@ -1,5 +1,6 @@
 """Directors decide which trial starts next and which trials continue. Ray calls them; they do not use Ray."""
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from search_spaces.config import TrialConfig
 from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
-from trainables.storage.store import StorageError
+from trainables.storage.store import StorageError, StorageRefusedError
 from trainables.training.epoch_metrics import EpochMetrics
 
 
@@ -41,6 +42,7 @@ class Director(ABC):
         self._order = max(orders, default=-1) + 1
         self._storage_problem = ""
         self._interrupted: list[str] = []
+        self._carried: dict[str, float] = {}
 
     @property
     @abstractmethod
@@ -95,7 +97,9 @@ class Director(ABC):
         if record.state.is_finished:
             return False
         if record.epochs and report.metrics.epoch <= record.epochs[-1].epoch:
-            return True  # a restarted trial reports the epochs of its checkpoint again
+            # A restarted trial reports the epochs of its checkpoint again; what this cost belongs to its next epoch.
+            self._carried[trial_id] = self._carried.get(trial_id, 0.0) + report.device_seconds
+            return True
         epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
         state, reason = TrialState.FAILED, non_finite_reason(report)
         if macro_f1 is not None and not reason:
@@ -118,7 +122,7 @@ class Director(ABC):
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
-        device_seconds = record.device_seconds + report.device_seconds
+        device_seconds = record.device_seconds + report.device_seconds + self._carried.pop(record.trial_id, 0.0)
         own = {"device_seconds": device_seconds, "order": self.take_order(), "decision": "stop" if stop else "continue"}
         epoch = EpochRecord.model_validate({**dict(report.metrics), **own})
         details = dict(report.details)
@@ -169,5 +173,5 @@ def non_finite_reason(report: Report) -> str:
 
 def _storage_problem(cause: str) -> str:
     """Return the storage's error in the text of an attempt's error; "" if there is none."""
-    lines = [line for line in cause.splitlines() if f"{StorageError.__name__}: " in line]
-    return lines[-1].partition(f"{StorageError.__name__}: ")[2] if lines else ""
+    found = re.findall(rf"(?:{StorageError.__name__}|{StorageRefusedError.__name__}): (.*)", cause)
+    return str(found[-1]) if found else ""

@@ -129,3 +129,27 @@ def test_process_that_is_told_to_exit_stores_its_state_whatever_the_distance(tmp
     checkpoint, _ = TrialFiles(Store(tmp_path).child("trial")).read_checkpoint()
     assert checkpoint is not None
     assert checkpoint.partial is not None or checkpoint.epoch == 2
+
+
+def test_a_start_that_fails_in_a_process_that_serves_another_trial_is_an_error_of_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune takes an error of `reset_config` for a trial that it dropped, and starts it again without counting."""
+    worker = begin(tmp_path)
+    arguments = {
+        "folder": "trial",
+        "config_json": CONFIG.canonical_json(),
+        "num_cpus": 1.0,
+        "num_gpus": 0.0,
+        "num_threads": 1,
+        "num_reported_epochs": 0,
+        "splits_to_predict": ["search"],
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_worker, "make_run", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such width")))
+        assert worker.reset_config(arguments)
+    with pytest.raises(ValueError, match="no such width"):
+        worker.step()
+    assert worker.reset_config(arguments)
+    assert worker.step()["epoch"] == 1
+    worker.cleanup()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from study.confirmation.candidates import choose_by_ranking
+from study.confirmation.candidates import candidates, choose_by_ranking
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.runs import DivergedRuns
 from study.scheduling.search_director import SearchDirector
@@ -46,3 +46,16 @@ def test_a_candidate_is_not_ranked_by_its_good_runs_alone(rule: DivergedRuns, pl
             book.save(record.updated(confirm_macro_f1=0.9 if best else 0.8))
     winners = choose_by_ranking(book, {"resnet18": sources}, (1, 2), diverged_runs=rule)
     assert winners["resnet18"] == sources[place]
+
+
+def test_a_configuration_is_one_candidate_however_often_it_was_tried() -> None:
+    book, spec = MemoryBook(), make_spec(num_trials=8)
+    drive(SearchDirector(book, spec, FIXED))
+    first, *others = best_trials(book.of_stage("search"), "resnet18")
+    copy = first.updated(config=first.config.with_seed(99), trial_id="00099")
+    book.save(copy.updated(fingerprint=copy.config.fingerprint))
+    found = candidates(book, spec)["resnet18"]
+    assert len(found) == spec.confirm.top_k == 2
+    assert [record.config.configuration_fingerprint for record in found] == [
+        record.config.configuration_fingerprint for record in (first, others[0])
+    ]

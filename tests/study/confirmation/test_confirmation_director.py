@@ -22,3 +22,21 @@ def test_a_trial_left_by_a_dead_driver_is_unfinished_only_for_directors_that_wan
     drive(again)
     assert not again.unfinished()
     assert [record.config.seed for record in book.of_stage("confirmation")] == [1, 2]
+
+
+def test_a_record_that_was_moved_away_leaves_the_others_as_they_are() -> None:
+    book = MemoryBook()
+    search = SearchDirector(book, make_spec(num_trials=2), FIXED)
+    drive(search)
+    wanted = want(best_trials(book.of_stage("search"), "resnet18")[0], (1, 2, 3))
+    drive(ConfirmationDirector(book, wanted))
+    kept = [record for record in book if (record.stage, record.trial_id) != ("confirmation", "00001")]
+    left = MemoryBook()
+    for record in kept:
+        left.save(record)
+    drive(ConfirmationDirector(left, wanted))
+    assert [(r.trial_id, r.config.seed) for r in left.of_stage("confirmation")] == [
+        ("00000", 1),
+        ("00002", 3),
+        ("00003", 2),
+    ]

@@ -258,3 +258,25 @@ def test_a_trial_that_crashed_because_the_storage_failed_stays_for_resume(tmp_pa
     again = resumed.next_trial()
     assert again is not None
     assert (again.trial_id, again.attempts) == (first.trial_id, 3)
+
+
+def test_a_refusal_of_the_storage_leaves_the_trial_for_a_resume(tmp_path: Path) -> None:
+    director = SearchDirector(RecordBook(Store(tmp_path)), make_spec(), FIXED)
+    record = director.next_trial()
+    assert record is not None
+    director.on_error(
+        record.trial_id, "Traceback\ntrainables.storage.store.StorageRefusedError: s3://b/x: ACCESS_DENIED"
+    )
+    director.on_retries_exhausted(record.trial_id)
+    assert director.problem == "s3://b/x: ACCESS_DENIED"
+    assert director.book.get("search", record.trial_id).state is TrialState.RUNNING
+
+
+def test_what_a_retry_costs_before_its_first_new_epoch_is_device_time_of_its_arm(tmp_path: Path) -> None:
+    director = SearchDirector(RecordBook(Store(tmp_path)), make_spec(), FIXED)
+    record = director.next_trial()
+    assert record is not None
+    for epoch, seconds in ((1, 5.0), (2, 5.0), (1, 7.0), (2, 1.0), (3, 5.0), (4, 5.0)):
+        assert director.on_report(record.trial_id, make_report(epoch, 0.5, seconds))
+    epochs = director.book.get("search", record.trial_id).epochs
+    assert [epoch.device_seconds for epoch in epochs] == [5.0, 10.0, 23.0, 28.0]

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
+from study import commands
 from study.state.budget_extensions import Extension, extended_spec, parse_extension, write_extension
+from tests.study.command_line import run_cli
+from tests.study.searched import simulate
 from tests.study.simulated import make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import Store
@@ -53,6 +56,20 @@ def test_a_budget_is_extended_only_in_its_own_kind() -> None:
         parse_extension(None, "+60", make_spec(num_trials=24))
     with pytest.raises(UserInputError, match=r"search.device_seconds = 90; extend it with --device-seconds"):
         parse_extension("+8", None, make_spec(num_trials=None, device_seconds=90.0))
+
+
+def test_a_resume_that_is_refused_writes_no_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user would correct the address, repeat the command, and extend the search twice."""
+
+    def refuse(_: object) -> None:
+        raise UserInputError("there is no cluster")
+
+    study = simulate(tmp_path / "study", num_trials=24)
+    monkeypatch.setattr(commands, "prepare_resumed", lambda *_, **__: None)
+    monkeypatch.setattr(commands, "connect_cluster", refuse)
+    outcome = run_cli("resume", study.store.root, "--num-trials", "+8", "--address", "nowhere:1")
+    assert (outcome.status, "there is no cluster" in outcome.errors) == (2, True)
+    assert study.store.list_folder("extensions") == ()
 
 
 def test_damaged_extension_is_named(tmp_path: Path) -> None:
