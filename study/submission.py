@@ -1,5 +1,6 @@
 """`study submit`: a study as a job of a running cluster."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +8,15 @@ from pathlib import Path
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
-from study.cluster.job_submission import SPEC_NAME, connect_job_server, follow_job, submit_job
+from study.cluster.job_submission import SPEC_NAME, connect_job_server, first_line, follow_job, submit_job
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
+from study.state.interruption import StudyInterrupted
 from study.state.paths import study_uri
 from study.views.printing import print_line
 
 SUCCEEDED = "SUCCEEDED"
+ENDED = frozenset({SUCCEEDED, "FAILED", "STOPPED"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +67,28 @@ def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
             print_line(f"every node of the cluster must find {place} of the spec", console)
     client = connect_job_server(options.address)
     job = submit_job(client, command, text, options.files)
-    print_line(f"job {job} at {options.address} runs: study {' '.join(command)}", console)
-    print_line(f"from anywhere: study status {root}; ray job stop {job} --address {options.address}", console)
+    print_line(f"job {job} at {options.address} runs: study {shlex.join(command)}", console)
+    print_line(
+        f"from anywhere: study status {shlex.quote(root)}; ray job stop {job} --address {options.address}", console
+    )
     if not options.follows:
         return True
+    follow = f"ray job logs {job} --follow --address {options.address}"
     try:
         state = follow_job(client, job, lambda part: print_line(part, console, end=""))
     except KeyboardInterrupt:
-        print_line(f"the job goes on; follow it: ray job logs {job} --follow --address {options.address}", console)
+        print_line(f"the job goes on; follow it: {follow}", console)
         return True
+    except Exception as error:  # what the connection and Ray's client raise has many classes
+        raise StudyInterrupted(
+            f"the connection to the job was lost ({first_line(error)}), and the job goes on; follow it: {follow}"
+        ) from None
+    if state not in ENDED:
+        raise StudyInterrupted(f"the job's output ended, but the job is {state}; follow it: {follow}")
     if state != SUCCEEDED:
+        resume = f"study submit {shlex.quote(root)} --resume --address {options.address}"
         print_line(
-            f"the job ended as {state}; go on with: study submit {root} --resume --address {options.address}", console
+            f"the job ended as {state}; if its study had begun and is not at its end, go on with: {resume}", console
         )
     return state == SUCCEEDED
 
@@ -96,9 +109,10 @@ def _check(spec: str, options: SubmitOptions) -> None:
     problems += [f"--with {file} does not exist" for file in options.files if not file.exists()]
     taken = {SPEC_NAME} if not options.resumes else set()
     for file in options.files:
-        if file.name in taken:
-            problems.append(f"--with {file}: the job has another file of the name {file.name}")
-        taken.add(file.name)
+        name = file.resolve().name
+        if name in taken:
+            problems.append(f"--with {file}: the job has another file of the name {name}")
+        taken.add(name)
     if options.resumes and (options.name or options.overrides):
         problems.append("--resume goes on with a study as it is; remove --name and --set")
     if problems:

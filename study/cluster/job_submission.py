@@ -46,13 +46,13 @@ def connect_job_server(address: str) -> JobClient:
         return JobSubmissionClient(address)  # type: ignore[no-any-return]
     except (ConnectionError, ValueError) as error:
         raise UserInputError(
-            f"no job server answers at --address {address} ({_first_line(error)}); it is that of Ray's dashboard, port 8265 of "
+            f"no job server answers at --address {address} ({first_line(error)}); it is that of Ray's dashboard, port 8265 of "
             "the head: `ray dashboard cluster.yaml` forwards it to http://localhost:8265"
         ) from None
     except (ImportError, RuntimeError) as error:
         if "ray[default]" in str(error) or isinstance(error, ImportError):
             raise UserInputError(f"submitting needs Ray's job client: pip install '{EXTRA}'") from None
-        raise UserInputError(f"the job server at --address {address} refuses: {_first_line(error)}") from None
+        raise UserInputError(f"the job server at --address {address} refuses: {first_line(error)}") from None
 
 
 def submit_job(client: JobClient, command: Sequence[str], spec_text: str | None, files: Sequence[Path]) -> str:
@@ -68,7 +68,7 @@ def submit_job(client: JobClient, command: Sequence[str], spec_text: str | None,
         folder = Path(name)
         if spec_text is not None:
             (folder / SPEC_NAME).write_text(spec_text, encoding="utf-8")
-        for file in files:
+        for file in map(Path.resolve, files):
             if file.is_dir():
                 shutil.copytree(file, folder / file.name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
             else:
@@ -88,5 +88,6 @@ def follow_job(client: JobClient, job_id: str, write: Callable[[str], None]) -> 
     return str(getattr(client.get_job_status(job_id), "value", ""))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -66,6 +66,8 @@ class FakeServer:
         yield f"output of {job_id}\n"
         if self._state == "STOPPED":
             raise KeyboardInterrupt
+        if self._state == "LOST":
+            raise RuntimeError("WebSocket connection closed unexpectedly\nwith close code 1006")
 
     def get_job_status(self, job_id: str) -> SimpleNamespace:
         assert job_id == "raysubmit_1"
@@ -101,7 +103,8 @@ def test_job_runs_the_spec_with_its_overrides_and_files(
     sent = parse_spec(server.files["spec.toml"], "spec.toml")
     assert (sent.name, sent.search.num_trials) == ("other-name", 4)
     assert "output of raysubmit_1" in outcome.output
-    assert "study status s3://bucket/my studies/other-name" in outcome.output
+    assert "runs: study run spec.toml --storage 's3://bucket/my studies' --address auto" in outcome.output
+    assert "study status 's3://bucket/my studies/other-name'" in outcome.output
 
 
 def test_failed_job_says_how_to_go_on_and_resume_goes_on(monkeypatch: pytest.MonkeyPatch, spec: Path) -> None:
@@ -120,6 +123,30 @@ def test_interrupt_leaves_the_job_running(monkeypatch: pytest.MonkeyPatch, spec:
     outcome = submit(monkeypatch, FakeServer("STOPPED"), spec, "--storage", "/mnt/studies")
     assert outcome.status == 0
     assert f"ray job logs raysubmit_1 --follow --address {ADDRESS[1]}" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("LOST", "the job was lost (WebSocket connection closed unexpectedly), and"), ("RUNNING", "the job is RUNNING")],
+)
+def test_a_lost_connection_says_that_the_job_goes_on(
+    monkeypatch: pytest.MonkeyPatch, spec: Path, state: str, told: str
+) -> None:
+    outcome = submit(monkeypatch, FakeServer(state), spec, "--storage", "/mnt/studies")
+    assert outcome.status == 3
+    assert told in outcome.errors
+    assert f"ray job logs raysubmit_1 --follow --address {ADDRESS[1]}" in outcome.errors
+    assert "--resume" not in outcome.output + outcome.errors
+
+
+def test_the_folder_itself_can_go_with_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spec: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "loop.py").write_text("x = 1")
+    monkeypatch.chdir(tmp_path / "code")
+    server = FakeServer()
+    outcome = submit(monkeypatch, server, spec, "--storage", "/mnt/studies", "--with", ".")
+    assert outcome.status == 0, outcome.errors
+    assert set(server.files) == {"spec.toml", "code/loop.py"}
 
 
 def test_everything_that_is_wrong_is_in_one_message(spec: Path) -> None:

@@ -80,6 +80,12 @@ def test_spot_comes_first_and_on_demand_where_there_is_none(cluster: dict[str, A
     assert choose_node_type(cluster, unavailable=("gpu_spot",)) == {"gpu_on_demand": 1}
 
 
+def test_the_head_starts_the_autoscaler_that_asks_for_the_score() -> None:
+    """`ray up` exports RAY_enable_autoscaler_v2=1 before each command; that autoscaler reads no scorer."""
+    command = start_command("head", head_ip="")
+    assert command.index("RAY_enable_autoscaler_v2=0") < command.index("ray")
+
+
 def test_the_dashboard_listens_on_loopback_only(cluster: dict[str, Any]) -> None:
     assert "--dashboard-host=127.0.0.1" in start_command("head", head_ip="10.0.0.1")
     assert "--dashboard-host=0.0.0.0" not in json.dumps(cluster)
