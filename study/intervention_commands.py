@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from rich.console import Console
 
-from analysis.findings.intervention_findings import Cell, StatedInterventions
+from analysis.findings.intervention_findings import Cell, InterventionFindings, StatedInterventions
 from analysis.findings.study_findings import to_plain
 from analysis.report.intervention_tables import build_stated_rich_table
 from search_spaces.errors import UserInputError
@@ -27,7 +27,7 @@ from study.results.rounds import list_rounds, next_round
 from study.spec.study_spec import StudySpec
 from study.state.paths import FINDINGS
 from study.views.printing import print_line
-from trainables.storage.store import Store
+from trainables.storage.store import Store, split_uri
 
 NOTHING_FOUND = (
     "nothing found on the test images that choose: no classes are confused more often than by chance or the tolerance, and no "
@@ -75,7 +75,7 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
         store: the study, analyzed.
         options: of the round.
         address: of the cluster, as of `connect_cluster`.
-        console: receives the progress and the tables.
+        console: receives the progress and the tables; with `as_json`, the standard error does, and the output is one object.
 
     Returns:
         One message per arm that misses the gate, of which a round has none.
@@ -86,20 +86,31 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
     parent = load_study(store)
     load_findings(parent)
     rounds = list_rounds(parent)
+    if options.as_json:
+        console = Console(stderr=True)
     if rounds and not options.dry_run:
         last = load_study(rounds[-1])
         if not _has_ended(last):
             missed_gates = _continue(last, options, address=address, console=console)
-            return _report_parent(parent, missed_gates, console)
+            return _report_parent(parent, last.store, missed_gates, options, console)
         if not options.again:
             return _show(last, options, console)
     return _begin(parent, options, address=address, console=console)
 
 
-def _report_parent(parent: OpenStudy, missed_gates: list[str], console: Console) -> list[str]:
+def _report_parent(
+    parent: OpenStudy, done: Store, missed_gates: list[str], options: InterveneOptions, console: Console
+) -> list[str]:
     """Write the report of the study that asked for a finished round anew, with what the round did; return `missed_gates`."""
     commands.report(Store(parent.store.root), console)
+    if options.as_json:
+        _print_json(load_findings(load_study(done)).interventions)
     return missed_gates
+
+
+def _print_json(found: InterventionFindings | None) -> None:
+    assert found is not None
+    print(json.dumps(to_plain(asdict(found)), indent=1, allow_nan=False))
 
 
 def _has_ended(study: OpenStudy) -> bool:
@@ -118,7 +129,8 @@ def parse_target(text: str) -> Cell:
 def _continue(last: OpenStudy, options: InterveneOptions, *, address: str | None, console: Console) -> list[str]:
     if options.begins_round:
         raise UserInputError(
-            f"the round {last.store.root} has not ended; continue it with `study resume {last.store.root}` before another begins"
+            f"the round {last.store.root} has not ended; continue it with `study resume {last.store.argument}` before another "
+            "begins"
         )
     print_line(f"continues {last.store.root}", console)
     return commands.resume(
@@ -138,10 +150,10 @@ def _show(last: OpenStudy, options: InterveneOptions, console: Console) -> list[
             f"the round {last.store.root} is finished; add --again to begin another one, at half its alpha"
         )
     found = load_findings(last).interventions
-    assert found is not None
     if options.as_json:
-        print(json.dumps(to_plain(asdict(found)), indent=1, allow_nan=False))
+        _print_json(found)
         return []
+    assert found is not None
     concluding.print_interventions(found, console)
     print_line(f"the round {last.store.root} is finished; --again begins another one, at half its alpha", console)
     return []
@@ -177,13 +189,16 @@ def _begin_on(
     is_factorial = options.is_factorial
     proposals = propose(choosing.diagnosis, options.only, options.strength, is_factorial=is_factorial)
     if not proposals:
-        print_line(NOTHING_FOUND, console)
+        if options.as_json:
+            print(json.dumps({"interventions": [], "note": NOTHING_FOUND}, indent=1))
+        else:
+            print_line(NOTHING_FOUND, console)
         return []
     looks = tuple(parent.spec.confirm.looks) if options.num_seeds is None else (options.num_seeds,)
     check_budget(parent, choosing.source, proposals, looks, options.device_seconds, is_factorial=is_factorial)
     not_tried = () if options.only else list_not_tried(choosing.diagnosis, proposals)
     stated = state_interventions(parent, choosing, proposals, number=number, not_tried=not_tried, on_step=say)
-    name = store.root.rpartition("/")[2]
+    _, name = split_uri(store.root)
     spec, text = derive_spec(parent, choosing, stated, name, looks, is_factorial=is_factorial)
     if options.as_json and options.dry_run:
         print(json.dumps(dump_stated(stated), indent=1, allow_nan=False))
@@ -195,7 +210,7 @@ def _begin_on(
         console.print("dry run, nothing written")
         return []
     missed_gates = _launch(store, spec, text, stated, _prepare(spec, prepared), cluster, console)
-    return _report_parent(parent, missed_gates, console)
+    return _report_parent(parent, store, missed_gates, options, console)
 
 
 def _prepare(spec: StudySpec, parent: Prepared) -> Prepared:

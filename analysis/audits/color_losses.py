@@ -1,6 +1,6 @@
 """Accuracy that each class loses when its images are made gray."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,15 +18,17 @@ class ColorMeasurement:
         class_names: K names.
         labels: (N,) classes.
         losses: (S, N) 1 where a model is correct only with color, -1 where only without.
+        groups: (N,) number of each image's group; None where images are independent.
     """
 
     class_names: tuple[str, ...]
     labels: IntArray
     losses: FloatArray
+    groups: IntArray | None = None
 
     def take_first(self) -> "ColorMeasurement":
         """Return what they cost the first model."""
-        return ColorMeasurement(class_names=self.class_names, labels=self.labels, losses=self.losses[:1])
+        return replace(self, losses=self.losses[:1])
 
 
 def measure_color_losses(classify: Classify, audit_images: AuditImages) -> ColorMeasurement:
@@ -34,7 +36,9 @@ def measure_color_losses(classify: Classify, audit_images: AuditImages) -> Color
     images, labels = audit_images.images, audit_images.labels
     gray = np.repeat((images.astype(np.float32) @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
     correct, correct_gray = (np.asarray(classify(shown) == labels, dtype=np.float64) for shown in (images, gray))
-    return ColorMeasurement(class_names=audit_images.class_names, labels=labels, losses=correct - correct_gray)
+    return ColorMeasurement(
+        class_names=audit_images.class_names, labels=labels, losses=correct - correct_gray, groups=audit_images.groups
+    )
 
 
 def bound_color_losses(measured: ColorMeasurement) -> tuple[ColourLoss, ...]:
@@ -43,6 +47,6 @@ def bound_color_losses(measured: ColorMeasurement) -> tuple[ColourLoss, ...]:
     Raises:
         UserInputError: for a class with one image.
     """
-    bounded = bound_classes(measured.losses, measured.labels)
+    bounded = bound_classes(measured.losses, measured.labels, measured.groups)
     names = [measured.class_names[label] for label in np.unique(measured.labels)]
     return tuple(ColourLoss(class_name=name, loss=loss) for name, loss in zip(names, bounded, strict=True))

@@ -1,8 +1,8 @@
 """Removal of a cue from an image at its native size: texture, shape, color or context (the surroundings of the object).
 
-The removed image is blended with the original. The blending weights are chosen such that all four removals change the pixels
-by the same root mean square, that of the weakest full removal. Otherwise a cue could seem to matter more only because its
-removal changes more pixels.
+The removed image is blended with the original. The blending weights are chosen such that all removals change the pixels by the
+same root mean square, that of the weakest full removal. Otherwise a cue could seem to matter more only because its removal
+changes more pixels. A cue that the images lack, such as the color of gray ones, is not the weakest: it is absent.
 
 Shape is removed by permuting patches of the details alone. What is smooth over half a patch stays where it is: permuted too, the
 smooth surroundings behind the object would be removed with its shape, and their effect would be taken for the shape's.
@@ -36,6 +36,8 @@ HUE_TURN = np.pi / 3
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 YCBCR = np.stack([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).astype(np.float32)
 RGB = np.linalg.inv(YCBCR).astype(np.float32)
+# Root mean square in gray levels below which the removal of a cue changes nothing after rounding.
+SMALLEST_CHANGE = 0.5
 Pixels = NDArray[np.float32]
 
 
@@ -49,6 +51,7 @@ class CueRemoval:
         turns: (n,) +1 or -1, the direction in which each image's hue is rotated.
         doses: blending weight of the full removal by cue, in (0, 1].
         spared_fraction: width of the filter that separates the details whose patches are permuted, of the image's side.
+        absent: cues whose full removal changes the pixels by less than `SMALLEST_CHANGE`; their dose is 1.
     """
 
     donors: Images
@@ -56,6 +59,7 @@ class CueRemoval:
     turns: NDArray[np.int64]
     doses: Mapping[str, float]
     spared_fraction: float = SPARED_FRACTION
+    absent: tuple[str, ...] = ()
 
 
 def prepare_removal(
@@ -81,9 +85,10 @@ def prepare_removal(
     )
     pixels = images.astype(np.float32)
     change = {cue: float(np.sqrt(np.mean((_remove_one(pixels, cue, full) - pixels) ** 2))) for cue in CUES}
-    target = min(change.values())
-    doses = {cue: target / rms if rms > 0 else 1.0 for cue, rms in change.items()}
-    return replace(full, doses=doses)
+    present = {cue: rms for cue, rms in change.items() if rms >= SMALLEST_CHANGE}
+    target = min(present.values(), default=0.0)
+    doses = {cue: target / present[cue] if cue in present else 1.0 for cue in CUES}
+    return replace(full, doses=doses, absent=tuple(cue for cue in CUES if cue not in present))
 
 
 def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Images:

@@ -45,12 +45,14 @@ class FrequencyMeasurement:
         waves: as in `FrequencyAudit`.
         labels: (N,) classes.
         gaps: (S, N) as in `measure_gaps`.
+        groups: (N,) number of each image's group; None where images are independent.
     """
 
     class_names: tuple[str, ...]
     waves: tuple[tuple[int, int], ...]
     labels: IntArray
     gaps: FloatArray
+    groups: IntArray | None = None
 
     def take_first(self) -> "FrequencyMeasurement":
         """Return what the first model predicts."""
@@ -83,7 +85,7 @@ def measure_frequencies(classify: Classify, audit_images: AuditImages, *, seed: 
     gaps = measure_gaps(classify, kept, partial(swap_waves, waves=waves), generator)
     listed = {_count_periods(u, v, waves.shape) for u, v in np.argwhere(waves).tolist()}
     return FrequencyMeasurement(
-        class_names=kept.class_names, waves=tuple(sorted(listed)), labels=kept.labels, gaps=gaps
+        class_names=kept.class_names, waves=tuple(sorted(listed)), labels=kept.labels, gaps=gaps, groups=kept.groups
     )
 
 
@@ -94,16 +96,15 @@ def judge_frequencies(measured: FrequencyMeasurement) -> FrequencyAudit:
         UserInputError: for a class with one image.
     """
     classes = []
-    for label, gap in zip(
-        np.unique(measured.labels).tolist(), bound_classes(measured.gaps, measured.labels), strict=True
-    ):
+    bounded = bound_classes(measured.gaps, measured.labels, measured.groups)
+    for label, gap in zip(np.unique(measured.labels).tolist(), bounded, strict=True):
         verdict, recipe_verdict = judge_both(gap)
         classes.append(
             ClassGap(class_name=measured.class_names[label], gap=gap, verdict=verdict, recipe_verdict=recipe_verdict)
         )
     return FrequencyAudit(
         waves=measured.waves,
-        gap=bound_mean(measured.gaps, measured.labels),
+        gap=bound_mean(measured.gaps, measured.labels, measured.groups),
         verdict=judge_classes(c.verdict for c in classes),
         recipe_verdict=judge_classes(c.recipe_verdict for c in classes),
         classes=tuple(classes),

@@ -95,11 +95,13 @@ class MatchedMargins:
         margins: (S, n) on the measuring seeds.
         instrument: (n,) on the selecting seeds.
         weights: (n,) as in `Matches`.
+        groups: (n,) number of each image's group; None where images are independent.
     """
 
     margins: FloatArray
     instrument: FloatArray
     weights: FloatArray
+    groups: IntArray | None = None
 
     @property
     def difference(self) -> float:
@@ -124,7 +126,7 @@ class MatchedMargins:
             of_slope = len(self.weights) * share * centered * rest.mean(axis=0) / strength
             influence = influence - differences[:, None] * of_slope
         labels = np.asarray(self.weights < 0, dtype=np.int64)
-        return Cell(values=values, influence=influence, labels=labels, num_observations=len(labels))
+        return Cell(values=values, influence=influence, labels=labels, num_observations=len(labels), groups=self.groups)
 
     def _groups(self) -> Sequence[NDArray[np.bool_]]:
         return (self.weights > 0, self.weights < 0)

@@ -26,6 +26,7 @@ from analysis.audits.swap_effects import (
     judge_both,
     judge_classes,
     measure_gaps,
+    take_groups,
 )
 from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RingAudit
 from analysis.findings.interval import Interval, TwoIntervals
@@ -52,6 +53,8 @@ class RingMeasurement:
         free_by: how they were identified.
         ring_only: (S, N) 1 where a model is correct from the ring alone, with the center filled, else 0.
         regions: gaps by region of the ring; None where no class fails.
+        groups: (N,) number of each image's group; None where images are independent.
+        free_groups: (M,) the same for the images whose ring contains no object.
         narrowest: measurement of the narrowest ring, which must confirm a failure too; None for that ring, and with masks.
     """
 
@@ -64,6 +67,8 @@ class RingMeasurement:
     free_by: str
     ring_only: FloatArray
     regions: RegionGaps | None
+    groups: IntArray | None = None
+    free_groups: IntArray | None = None
     narrowest: "RingMeasurement | None" = None
 
     def take_first(self) -> "RingMeasurement":
@@ -110,7 +115,8 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
         free_gaps = _measure_ring_gaps(classify, audit_images.take(free), ring, seed, "quiet")
     color = images.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
     ring_only = np.asarray(classify(fill_center(images, ring, color)) == labels, dtype=np.float64)
-    failing = (_find_failing(gaps, labels), _find_failing(gaps[:1], labels))
+    groups = audit_images.groups
+    failing = (_find_failing(gaps, labels, groups), _find_failing(gaps[:1], labels, groups))
     return RingMeasurement(
         ring_pixels=int(ring[:, ring.shape[1] // 2].sum()) // 2,
         class_names=audit_images.class_names,
@@ -121,6 +127,8 @@ def _measure_ring(classify: Classify, audit_images: AuditImages, fraction: float
         free_by=free_by,
         ring_only=ring_only,
         regions=measure_regions(classify, audit_images, ring, failing, seed=seed) if any(map(len, failing)) else None,
+        groups=groups,
+        free_groups=take_groups(groups, free),
     )
 
 
@@ -140,18 +148,18 @@ def judge_ring(measured: RingMeasurement) -> RingAudit:
     Raises:
         UserInputError: for a class with one image.
     """
-    labels = measured.labels
+    labels, groups = measured.labels, measured.groups
     classes = _judge_classes(measured)
-    failing = _find_failing(measured.gaps, labels)
+    failing = _find_failing(measured.gaps, labels, groups)
     region = ""
     if len(failing):
         assert measured.regions is not None
         region = name_region(measured.regions, failing)
     return RingAudit(
         ring_pixels=measured.ring_pixels,
-        gap=bound_mean(measured.gaps, labels),
-        ring_only_accuracy=bound_mean(measured.ring_only, labels, scale=Scale.PROPORTION),
-        chance=1 / len(classes),
+        gap=bound_mean(measured.gaps, labels, groups),
+        ring_only_accuracy=bound_mean(measured.ring_only, labels, groups, scale=Scale.PROPORTION),
+        chance=float(np.unique(labels, return_counts=True)[1].max() / len(labels)),
         classes=classes,
         verdict=judge_classes(c.verdict for c in classes),
         recipe_verdict=judge_classes(c.recipe_verdict for c in classes),
@@ -162,10 +170,12 @@ def judge_ring(measured: RingMeasurement) -> RingAudit:
 
 
 def _judge_classes(measured: RingMeasurement) -> tuple[ClassAudit, ...]:
-    labels = measured.labels
-    gaps, free_gaps = bound_classes(measured.gaps, labels), _bound_object_free(measured)
+    labels, groups = measured.labels, measured.groups
+    gaps, free_gaps = bound_classes(measured.gaps, labels, groups), _bound_object_free(measured)
     confirming = [free_gaps] if measured.narrowest is None else [free_gaps, _bound_object_free(measured.narrowest)]
-    shares = compute_family(class_cells(measured.ring_only, labels), scale=Scale.PROPORTION, confidence=1 - ALPHA)
+    shares = compute_family(
+        class_cells(measured.ring_only, labels, groups), scale=Scale.PROPORTION, confidence=1 - ALPHA
+    )
     classes = []
     for label, gap, ring_only in zip(np.unique(labels).tolist(), gaps, shares, strict=True):
         verdict, recipe_verdict = judge_both(gap)
@@ -185,15 +195,15 @@ def _judge_classes(measured: RingMeasurement) -> tuple[ClassAudit, ...]:
     return tuple(classes)
 
 
-def _find_failing(gaps: FloatArray, labels: IntArray) -> IntArray:
+def _find_failing(gaps: FloatArray, labels: IntArray, groups: IntArray | None) -> IntArray:
     """Return the classes that fail for these models."""
-    verdicts = [judge_both(gap)[0] for gap in bound_classes(gaps, labels)]
+    verdicts = [judge_both(gap)[0] for gap in bound_classes(gaps, labels, groups)]
     return np.unique(labels)[[verdict is AuditVerdict.FAIL for verdict in verdicts]]
 
 
 def _bound_object_free(measured: RingMeasurement) -> dict[int, TwoIntervals]:
     """Return the gaps of classes with enough images without object in the ring, each at 95 %."""
-    cells = class_cells(measured.free_gaps, measured.free_labels)
+    cells = class_cells(measured.free_gaps, measured.free_labels, measured.free_groups)
     bounded = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - ALPHA)
     return dict(zip(np.unique(measured.free_labels).tolist(), bounded, strict=True))
 

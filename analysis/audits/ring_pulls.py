@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.audits.ring_swaps import swap_ring
-from analysis.audits.swap_effects import ALPHA, AuditImages, Classify
+from analysis.audits.swap_effects import ALPHA, AuditImages, Classify, take_groups
 from analysis.findings.forensic_findings import PairPull
 from analysis.statistics.families import Scale, compute_family, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
@@ -23,12 +23,14 @@ class PullMeasurement:
         ring_class: name of the class of the rings.
         labels: (n,) the class of the images.
         pulls: (S, n) 1 where a model predicts `ring_class` only with its ring, -1 where only with a ring of a third class.
+        groups: (n,) number of each image's group; None where images are independent.
     """
 
     true_class: str
     ring_class: str
     labels: IntArray
     pulls: FloatArray
+    groups: IntArray | None = None
 
     def take_first(self) -> "PullMeasurement":
         """Return the pull on the first model."""
@@ -56,7 +58,11 @@ def measure_pull(
         drawn = _draw_donors(donors, len(own), generator)
         pulled.append(np.asarray(classify(swap_ring(images[own], images[drawn], ring)) == other, dtype=np.float64))
     return PullMeasurement(
-        true_class=names[one], ring_class=names[other], labels=labels[own], pulls=pulled[0] - pulled[1]
+        true_class=names[one],
+        ring_class=names[other],
+        labels=labels[own],
+        pulls=pulled[0] - pulled[1],
+        groups=take_groups(audit_images.groups, own),
     )
 
 
@@ -66,7 +72,7 @@ def bound_pulls(measured: Sequence[PullMeasurement]) -> tuple[PairPull, ...]:
     Raises:
         UserInputError: for a class with one image.
     """
-    cells = [mean_cell(pull.pulls, pull.labels) for pull in measured]
+    cells = [mean_cell(pull.pulls, pull.labels, pull.groups) for pull in measured]
     bounded = compute_family(cells, scale=Scale.DIFFERENCE, confidence=1 - ALPHA)
     return tuple(
         PairPull(true_class=pull.true_class, ring_class=pull.ring_class, pull=found)

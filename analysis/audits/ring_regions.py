@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.audits.ring_swaps import swap_ring
-from analysis.audits.swap_effects import AuditImages, Classify, bound_mean, measure_gaps
+from analysis.audits.swap_effects import AuditImages, Classify, bound_mean, measure_gaps, take_groups
 from analysis.statistics.metrics import FloatArray, IntArray
 from trainables.seeds import numpy_generator
 
@@ -50,12 +50,14 @@ class RegionGaps:
         whole: with the whole ring swapped.
         parts: with one corner or side swapped, by its name.
         rests: with the rest of the ring swapped, by the name of the part that is kept; of the parts that may be named.
+        groups: (n,) number of each image's group; None where images are independent.
     """
 
     labels: IntArray
     whole: FloatArray
     parts: Mapping[str, FloatArray]
     rests: Mapping[str, FloatArray]
+    groups: IntArray | None = None
 
     def take_first(self) -> "RegionGaps":
         """Return the gaps of the first model."""
@@ -102,6 +104,7 @@ def measure_regions(
         whole=measure(ring),
         parts={name: measure(region) for name, region in parts.items()},
         rests={},
+        groups=take_groups(audit_images.groups, targets),
     )
     sides = zip((gaps, gaps.take_first()), failing, strict=True)
     named = {side.find_first(classes)[0] for side, classes in sides if len(classes)}
@@ -121,7 +124,8 @@ def name_region(gaps: RegionGaps, failing: IntArray) -> str:
     """
     chosen = np.isin(gaps.labels, failing)
     first, second = gaps.find_first(failing)
-    lead = bound_mean((gaps.parts[first] - gaps.parts[second])[:, chosen], gaps.labels[chosen]).models
+    difference, groups = (gaps.parts[first] - gaps.parts[second])[:, chosen], take_groups(gaps.groups, chosen)
+    lead = bound_mean(difference, gaps.labels[chosen], groups).models
     assert lead is not None
     share, whole, rest = (float(g[:, chosen].mean()) for g in (gaps.parts[first], gaps.whole, gaps.rests[first]))
     return first if share >= SHARE * whole > rest and lead.low > 0 else ALL_AROUND

@@ -14,10 +14,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, Errors, find_errors
-from analysis.audits.cues import CUES, MORE_SPARED_FRACTION, SPARED_FRACTION, CueRemoval, prepare_removal, remove_cues
+from analysis.audits.cues import (
+    CUES,
+    MORE_SPARED_FRACTION,
+    SPARED_FRACTION,
+    CueRemoval,
+    format_cue,
+    prepare_removal,
+    remove_cues,
+)
 from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages
+from analysis.audits.swap_effects import AuditImages, take_groups
 from analysis.findings.forensic_findings import CueEffect, RootCause
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.families import Cell, Scale, compute_family, mean_cell
@@ -46,6 +54,7 @@ class _Measured:
         lead: of the first over the second.
         own, own_lead: effect of the first cue on the confused images alone, and its lead there over the largest of the others.
         num_images, num_references, imbalance: as in `RootCause`.
+        absent: cues that the images lack, as in `CueRemoval`.
         check: the same measured with a removal of shape that spares more of what is smooth, if shape is the first cue.
     """
 
@@ -57,6 +66,7 @@ class _Measured:
     num_images: int
     num_references: int
     imbalance: float
+    absent: tuple[str, ...] = ()
     check: "_Measured | None" = None
 
 
@@ -153,10 +163,20 @@ def _measure_confusion(
         note = f"no comparable references: {len(matches.confused)} images have other errors of the same margin"
         return unmeasured_cause(confusion, names, len(confused.images), note)
     both = confused.take(matches.confused).join(candidates.take(matches.references))
+    if audit_images.groups is not None:
+        parts = np.split(audit_images.groups[both.images], [len(matches.confused)])
+        if min(len(np.unique(part)) for part in parts) < 2:
+            note = "the confused images or their references belong to one group of images"
+            return unmeasured_cause(confusion, names, len(confused.images), note)
     images = audit_images.images[both.images]
     removals = _prepare_removals(models, audit_images, both, generator)
-    values = _measure(models, both, images, next(removals))
-    margins = MatchedMargins(margins=values[frozenset()], instrument=both.margins, weights=matches.weights)
+    values = _measure(models, both, images, removal := next(removals))
+    margins = MatchedMargins(
+        margins=values[frozenset()],
+        instrument=both.margins,
+        weights=matches.weights,
+        groups=take_groups(audit_images.groups, both.images),
+    )
     imbalance = margins.difference / deviation if deviation > 0 else 0.0
     if abs(imbalance) > MAX_IMBALANCE:
         note = f"no comparable references: their margins differ by {abs(imbalance):.2f} standard deviations"
@@ -165,7 +185,7 @@ def _measure_confusion(
             num_references=len(matches.references),
             imbalance=imbalance,
         )
-    measured = _contrast(margins, values, len(matches.confused), imbalance)
+    measured = replace(_contrast(margins, values, len(matches.confused), imbalance), absent=removal.absent)
     if CUES[measured.first] != "shape":
         return measured
     again = _measure(models, both, images, next(removals))
@@ -221,15 +241,15 @@ def _contrast(
     cells = tuple(margins.contrast(values) for values in effects)
     order = np.argsort([-cell.values.mean() for cell in cells], kind="stable")
     first, second = int(order[0]), int(order[1])
-    labels = np.zeros(num_confused, dtype=np.int64)
+    labels, groups = np.zeros(num_confused, dtype=np.int64), take_groups(margins.groups, np.arange(num_confused))
     own = effects[:, :, :num_confused]
     rival = max((cue for cue in range(len(CUES)) if cue != first), key=lambda cue: float(own[cue].mean()))
     return _Measured(
         cells=cells,
         first=first,
         lead=margins.contrast(effects[first] - effects[second]),
-        own=mean_cell(own[first], labels),
-        own_lead=mean_cell(own[first] - own[rival], labels),
+        own=mean_cell(own[first], labels, groups),
+        own_lead=mean_cell(own[first] - own[rival], labels, groups),
         num_images=num_confused,
         num_references=effects.shape[2] - num_confused,
         imbalance=imbalance,
@@ -257,11 +277,15 @@ def _conclude(
         recipe_cause=name(lambda both: both.recipe),
         lead=judged.lead,
         num_images=measured.num_images,
-        note=note,
+        note="; ".join(filter(None, (note, _describe_absent(measured.absent)))),
         num_references=measured.num_references,
         imbalance=measured.imbalance,
         is_directed=confusion.is_directed,
     )
+
+
+def _describe_absent(cues: Sequence[str]) -> str:
+    return f"the images have no {' and no '.join(map(format_cue, cues))} to remove" if cues else ""
 
 
 def unmeasured_cause(confusion: ConfusedClasses, names: Sequence[str], num_images: int, note: str) -> RootCause:

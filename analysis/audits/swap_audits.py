@@ -63,7 +63,7 @@ def measure_swaps(
     """
     return SwapMeasurements(
         rings=measure_rings(classify, audit_images, seed=seed),
-        pulls=tuple(measure_pull(classify, audit_images, one, other) for one, other in confused),
+        pulls=tuple(measure_pull(classify, audit_images, one, other, seed=seed) for one, other in confused),
         colors=measure_color_losses(classify, audit_images),
         frequencies=measure_frequencies(classify, audit_images, seed=seed),
     )

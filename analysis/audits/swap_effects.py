@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from analysis.audits.ring_swaps import Images, draw_partners
 from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval, TwoIntervals
-from analysis.statistics.crossed_interval import compute_crossed_interval
 from analysis.statistics.families import Scale, class_cells, compute_family, compute_two_intervals, mean_cell
 from analysis.statistics.metrics import FloatArray, IntArray
 
@@ -35,18 +34,23 @@ class AuditImages:
         labels: (N,) int64 in [0, K).
         class_names: K names.
         masks: (N, H, W) bool, True on the object; None where the masks are not known.
+        groups: (N,) number of each image's group, where images were sampled in groups.
     """
 
     images: Images
     labels: IntArray
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
+    groups: IntArray | None = None
 
     def take(self, indices: IntArray) -> "AuditImages":
         """Return the images with these indices."""
-        masks = None if self.masks is None else self.masks[indices]
         return AuditImages(
-            images=self.images[indices], labels=self.labels[indices], class_names=self.class_names, masks=masks
+            images=self.images[indices],
+            labels=self.labels[indices],
+            class_names=self.class_names,
+            masks=None if self.masks is None else self.masks[indices],
+            groups=take_groups(self.groups, indices),
         )
 
     def thin(self, number: int, classes: IntArray | None = None) -> IntArray:
@@ -59,6 +63,11 @@ class AuditImages:
         classes = np.unique(self.labels) if classes is None else classes
         each = max(2, number // len(classes))
         return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
+
+
+def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) -> IntArray | None:
+    """Return the groups of some images; None where images are independent."""
+    return None if groups is None else groups[indices]
 
 
 def measure_gaps(
@@ -94,12 +103,15 @@ def measure_gaps(
     return np.asarray(correct[0] - correct[1])
 
 
-def bound_classes(values: FloatArray, labels: IntArray, *, scale: Scale = Scale.DIFFERENCE) -> tuple[TwoIntervals, ...]:
+def bound_classes(
+    values: FloatArray, labels: IntArray, groups: IntArray | None, *, scale: Scale = Scale.DIFFERENCE
+) -> tuple[TwoIntervals, ...]:
     """Return the mean of each class with its intervals, simultaneous over the classes.
 
     Args:
         values: (S, N), one per seed and image; S = 1 gives no interval for the recipe.
         labels: (N,) classes.
+        groups: (N,) number of each image's group; None where images are independent.
         scale: range of the values.
 
     Returns:
@@ -108,13 +120,15 @@ def bound_classes(values: FloatArray, labels: IntArray, *, scale: Scale = Scale.
     Raises:
         UserInputError: for a class with one image.
     """
-    cells = class_cells(values, labels)
+    cells = class_cells(values, labels, groups)
     return compute_family(cells, scale=scale, confidence=1 - ALPHA / max(len(cells), 1))
 
 
-def bound_mean(values: FloatArray, labels: IntArray, *, scale: Scale = Scale.DIFFERENCE) -> TwoIntervals:
+def bound_mean(
+    values: FloatArray, labels: IntArray, groups: IntArray | None, *, scale: Scale = Scale.DIFFERENCE
+) -> TwoIntervals:
     """Return the mean over all images with its intervals at 95 %; the arguments are those of `bound_classes`."""
-    return compute_two_intervals(mean_cell(values, labels), scale=scale, confidence=1 - ALPHA)
+    return compute_two_intervals(mean_cell(values, labels, groups), scale=scale, confidence=1 - ALPHA)
 
 
 def judge_gap(gap: Interval) -> AuditVerdict:
@@ -138,21 +152,3 @@ def judge_classes(verdicts: Iterable[AuditVerdict | None]) -> AuditVerdict | Non
     if AuditVerdict.FAIL in found:
         return AuditVerdict.FAIL
     return AuditVerdict.PASS if found == {AuditVerdict.PASS} else AuditVerdict.UNDECIDED
-
-
-def compute_mean_interval(
-    values: FloatArray, labels: IntArray, num_classes: int, confidence: float = 1 - ALPHA
-) -> Interval:
-    """Return the mean of values with its interval for new seeds and new images.
-
-    Args:
-        values: (S, N), one per seed and image.
-        labels: (N,) classes in [0, num_classes), by which the images are stratified.
-        num_classes: K.
-        confidence: two-sided, in (0, 1).
-
-    Raises:
-        UserInputError: for one seed, and for a class with one image.
-    """
-    means = values.mean(axis=1)
-    return compute_crossed_interval(means, values - means[:, None], labels, num_classes, confidence).interval

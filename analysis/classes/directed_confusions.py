@@ -102,4 +102,5 @@ def count_images_to_decide(rate: Interval, num_images: int, confidence: float) -
 def _compare(arm: ArmPredictions, true: int, predicted: int, human: NDArray[np.float64]) -> HumanExcess:
     images = np.flatnonzero(arm.labels == true)
     marks = np.asarray(arm.predicted[:, images] == predicted, dtype=np.float64)
-    return compute_human_excess(marks, human[images, predicted], arm.labels[images], 1 - ALPHA)
+    groups = None if arm.groups is None else arm.groups[images]
+    return compute_human_excess(marks, human[images, predicted], arm.labels[images], 1 - ALPHA, groups)

@@ -36,7 +36,11 @@ def compute_pair_rates(
 
 
 def compute_human_excess(
-    marks: FloatArray, human_rates: NDArray[np.float64], labels: NDArray[np.int64], confidence: float
+    marks: FloatArray,
+    human_rates: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    confidence: float,
+    groups: NDArray[np.int64] | None = None,
 ) -> HumanExcess:
     """Return an arm's confusion rate minus that of human annotators on the same images.
 
@@ -45,12 +49,13 @@ def compute_human_excess(
         human_rates: (n,) share of annotators who make it.
         labels: (n,) classes of the images.
         confidence: of each interval, in (0, 1).
+        groups: (n,) number of each image's group; None where images are independent.
 
     Returns:
         The excess; its words are `MACHINE_SPECIFIC` where the interval lies above 0, `AMBIGUOUS` where none of it does, else
         `OPEN`.
     """
-    cell = mean_cell(marks - human_rates, labels)
+    cell = mean_cell(marks - human_rates, labels, groups)
     (found,) = compute_family([cell], scale=Scale.DIFFERENCE, confidence=confidence)
     return HumanExcess(
         human_rate=float(human_rates.mean()), excess=found, word=_word(found.models), recipe_word=_word(found.recipe)
@@ -88,7 +93,9 @@ def compare_with_humans(
         images, mistaken = _mistaken(arm, (one, other))
         labels = arm.labels[images]
         human_rates = np.where(labels == one, human[images, other], human[images, one])
-        compared.append(replace(pair, human=compute_human_excess(mistaken, human_rates, labels, confidence)))
+        groups = None if arm.groups is None else arm.groups[images]
+        excess = compute_human_excess(mistaken, human_rates, labels, confidence, groups)
+        compared.append(replace(pair, human=excess))
     return tuple(compared)
 
 

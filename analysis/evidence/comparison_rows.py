@@ -9,8 +9,7 @@ from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.divergence import TOO_FEW_FINISHED, measure_divergence, weigh_divergence, withhold_verdict
 from analysis.findings.comparison_findings import ComparisonRow, SideMetric, Verdict
-from analysis.findings.interval import Interval
-from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds
+from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds, describe_what_settles_anytime
 from analysis.statistics.arm_predictions import ArmAverage, Side
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from analysis.statistics.comparison import compare_arms, compute_seed_differences, compute_verdict
@@ -170,18 +169,19 @@ def _judge_seeds(
     )
     if not is_anytime:
         return row
-    return _make_anytime(row, compute_anytime_interval(treatment, control, row.confidence), num_looks=len(rule.looks))
+    return _make_anytime(row, treatment, control, num_looks=len(rule.looks))
 
 
-def _make_anytime(row: ComparisonRow, effect: Interval, num_looks: int) -> ComparisonRow:
+def _make_anytime(row: ComparisonRow, treatment: Side, control: Side, num_looks: int) -> ComparisonRow:
     """Return the row with an interval that holds at every look, without the figures of a fixed number of seeds."""
+    effect = compute_anytime_interval(treatment, control, row.confidence)
     verdict, materiality = compute_verdict(effect, row.margin)
     fewest = compute_fewest_seeds(row.confidence)
     settles = ""
     if verdict is Verdict.UNDECIDED and row.num_seeds < fewest:
         settles = f"an interval that holds at every look needs at least {fewest} seeds (now {row.num_seeds})"
     elif verdict is Verdict.UNDECIDED:
-        settles = row.settles or "more seeds: intervals that hold at every look are wider"
+        settles = describe_what_settles_anytime(treatment, control, row.margin, row.confidence)
     return replace(
         row,
         effect=effect,

@@ -27,7 +27,9 @@ def read_table_file(path: Path) -> RawPredictions:
         UserInputError: if the file cannot be read.
     """
     try:
-        table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        # "None" and "NA" are names of arms and classes; an empty cell is none.
+        is_csv = path.suffix.lower() == ".csv"
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""]) if is_csv else pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException, UnicodeDecodeError) as error:
         kind = "csv" if path.suffix.lower() == ".csv" else "parquet"
         raise UserInputError(f"{path} is not a readable {kind} file: {str(error).splitlines()[0]}") from None

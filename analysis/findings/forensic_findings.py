@@ -51,7 +51,7 @@ class RingAudit:
         ring_pixels: width of the ring in pixels of the image set.
         gap: over all classes, at 95 %.
         ring_only_accuracy: over all classes.
-        chance: one over the number of classes.
+        chance: share of the most frequent class: the accuracy of the same answer for every image.
         classes: one each.
         verdict: FAIL if a class fails, PASS if all pass, else UNDECIDED; for these models.
         recipe_verdict: the same for the recipe.
@@ -103,7 +103,8 @@ class RootCause:
         num_images: confused images that were measured.
         num_references: reference images, matched on the margin; 0 in findings of versions that did not match them.
         imbalance: difference of the margins of confused and reference images on the measuring seeds, in standard deviations.
-        note: why the cause could not be measured, or for one model that the images are its own errors, else "".
+        note: why the cause could not be measured, for one model that the images are its own errors, and which cues the images
+            lack; else "".
         is_directed: whether only images of the first class that are predicted as the second were measured, not both ways.
     """
 

@@ -66,8 +66,11 @@ def find_map_layers(model: nn.Module, run: Callable[[], object]) -> list[tuple[s
     maps = [output for output in outputs if output.is_map and output.num_parameters]
     stages = [output for output in maps if next(output.module.children(), None) is not None]
     tokens = [output for output in outputs if not output.is_map and output.num_parameters]
-    chosen = _choose_stages(stages) or _choose_blocks(tokens) or _choose_stages(maps)
-    return [(output.name, output.size) for output in chosen]
+    chosen, blocks = _choose_stages(stages), _find_blocks(tokens)
+    # A transformer's patch embedding may have maps, and parts of its own.
+    if blocks and _count_parameters(blocks) > _count_parameters(chosen):
+        chosen = _spread(blocks)
+    return [(output.name, output.size) for output in chosen or _choose_stages(maps)]
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:
@@ -125,8 +128,12 @@ def _choose_stages(maps: Sequence[_Output]) -> list[_Output]:
     return sorted(chosen, key=maps.index, reverse=True)
 
 
-def _choose_blocks(tokens: Sequence[_Output]) -> list[_Output]:
-    """Return blocks at quarters of the depth: of the modules of one class, those with the most parameters together."""
+def _count_parameters(outputs: Sequence[_Output]) -> int:
+    return sum(output.num_parameters for output in outputs)
+
+
+def _find_blocks(tokens: Sequence[_Output]) -> list[_Output]:
+    """Return the blocks of a transformer: of the modules of one class, those with the most parameters together."""
     by_class: dict[type, list[_Output]] = {}
     for output in tokens:
         by_class.setdefault(type(output.module), []).append(output)
@@ -135,8 +142,10 @@ def _choose_blocks(tokens: Sequence[_Output]) -> list[_Output]:
         for members in by_class.values()
         if len(outermost := [one for one in members if not any(one.is_inside(other) for other in members)]) > 1
     ]
-    if not families:
-        return []
-    blocks = max(families, key=lambda family: sum(one.num_parameters for one in family))
+    return max(families, key=_count_parameters, default=[])
+
+
+def _spread(blocks: Sequence[_Output]) -> list[_Output]:
+    """Return the blocks at quarters of the depth, the deepest first."""
     places = {min(round(len(blocks) * k / QUARTERS) - 1, len(blocks) - 2) for k in range(1, QUARTERS + 1)}
     return [blocks[place] for place in sorted(places, reverse=True) if place >= 0]

@@ -127,6 +127,8 @@ def compute_cams(
         # The library cannot read logits in bfloat16.
         widen = network.model.register_forward_hook(lambda _module, _inputs, output: output.float())
         cam = _RawCams(model=network.model, target_layers=[target_layer], reshape_transform=to_map)
+        # What follows the layer may change its output in place, which neither a leaf of the graph nor the kept maps allow.
+        spare = target_layer.register_forward_hook(lambda _module, _inputs, output: output.clone())
         # Not `with cam:`, which swallows an IndexError and leaves the result undefined.
         try:
             for start in range(0, len(inputs), BATCH_SIZE):
@@ -135,8 +137,8 @@ def compute_cams(
                 logits.append(cam.outputs.detach().double().cpu().numpy())
         finally:
             cam.activations_and_grads.release()
-            widen.remove()
-            cut.remove()
+            for handle in (spare, widen, cut):
+                handle.remove()
     if not maps:
         return CamPass(logits=np.zeros((0, 0)), maps=dict.fromkeys(CamMethod, np.zeros((0, 0, 0), dtype=np.float32)))
     return CamPass(

@@ -118,7 +118,7 @@ def _compute_maps(networks: Sequence[CamNetwork], audit_images: AuditImages, sou
 
 def _test_degenerate(maps: _Maps, audit_images: AuditImages) -> CamTest:
     empty = np.stack([find_degenerate(cams) for cams in maps.cams]).astype(np.float64)
-    share = _compute_mean(empty, audit_images.labels, Scale.PROPORTION)
+    share = _compute_mean(empty, audit_images, Scale.PROPORTION)
     return CamTest(
         name="empty maps",
         estimate=share,
@@ -133,7 +133,7 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
         inputs = network.prepare(audit_images.images)
         others = compute_cams(network, inputs, maps.source.layer.name, predicted).maps[maps.source.method]
         similarity.append(compute_similarity(cams, others))
-    found = _compute_mean(np.array(similarity), audit_images.labels, Scale.UNBOUNDED)
+    found = _compute_mean(np.array(similarity), audit_images, Scale.UNBOUNDED)
     return CamTest(
         name="parameter randomization",
         estimate=found,
@@ -156,7 +156,7 @@ def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         )
         for number, network in enumerate(models.trained)
     ]
-    found = _compute_mean(np.array(gains), audit_images.labels[chosen], Scale.UNBOUNDED)
+    found = _compute_mean(np.array(gains), audit_images.take(chosen), Scale.UNBOUNDED)
     return CamTest(
         name="ROAD",
         estimate=found,
@@ -184,7 +184,7 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         ratios.append(_compute_ratio(np.abs(lost), np.abs(before - logits[donors, predicted])))
         energy = _share_inside(maps.cams[number], ring[None])[:, 0]
         correlations.append(_rank_correlation(energy, lost))
-    correlation, influence = (_compute_cell(found, audit_images.labels) for found in (correlations, ratios))
+    correlation, influence = (_compute_cell(found, audit_images) for found in (correlations, ratios))
     return CamTest(
         name="agreement with swapped rings",
         estimate=correlation,
@@ -197,15 +197,19 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
     )
 
 
-def _compute_mean(values: FloatArray, labels: IntArray, scale: Scale) -> TwoIntervals:
-    return compute_two_intervals(mean_cell(values, labels), scale=scale, confidence=1 - ALPHA)
+def _compute_mean(values: FloatArray, images: AuditImages, scale: Scale) -> TwoIntervals:
+    return compute_two_intervals(mean_cell(values, images.labels, images.groups), scale=scale, confidence=1 - ALPHA)
 
 
-def _compute_cell(found: Sequence[tuple[float, FloatArray]], labels: IntArray) -> TwoIntervals:
+def _compute_cell(found: Sequence[tuple[float, FloatArray]], images: AuditImages) -> TwoIntervals:
     """Return the intervals of a statistic from its value and influence per model."""
     values, influence = zip(*found, strict=True)
     cell = Cell(
-        values=np.array(values), influence=np.stack(influence), labels=labels, num_observations=float(len(labels))
+        values=np.array(values),
+        influence=np.stack(influence),
+        labels=images.labels,
+        num_observations=float(len(images.labels)),
+        groups=images.groups,
     )
     return compute_two_intervals(cell, scale=Scale.UNBOUNDED, confidence=1 - ALPHA)
 
@@ -247,4 +251,4 @@ def _measure_focus(maps: _Maps, audit_images: AuditImages) -> TwoIntervals:
         inside = _share_inside(cams, audit_images.masks)
         own = np.diag(inside)
         focus.append(own - (inside.sum(axis=1) - own) / (len(own) - 1))
-    return _compute_mean(np.array(focus), audit_images.labels, Scale.DIFFERENCE)
+    return _compute_mean(np.array(focus), audit_images, Scale.DIFFERENCE)

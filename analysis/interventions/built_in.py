@@ -13,6 +13,7 @@ from analysis.interventions.target_predictions import predict_without_cue, predi
 from search_spaces.config import Value
 
 MIXED = "mixed"
+ALL_CONFUSED = "all classes are confused, so that none of them differs from the others"
 CUTMIX_PROBABILITY = 0.5
 HARD_FRACTION = 0.25
 RING_SWAP_PROBABILITY = 0.5
@@ -26,6 +27,7 @@ class WeightedLoss(Intervention):
 
     name = "weighted_loss"
     title = "weighted cross-entropy on the confused classes"
+    no_change = ALL_CONFUSED
     strength = 1.0
 
     def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
@@ -33,7 +35,9 @@ class WeightedLoss(Intervention):
         return describe_confusion(diagnosis)
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
-        """Return the weights of the confused classes."""
+        """Return the weights of the confused classes; None where these are all classes."""
+        if len(diagnosis.confused) == len(diagnosis.class_names):
+            return None
         return {"class_weighting": "group", "class_weight_strength": self.strength, "weighted_group": diagnosis.group}
 
 
@@ -42,13 +46,16 @@ class HardExamples(Intervention):
 
     name = "hard_examples"
     title = "batches of the confused classes alone"
+    no_change = ALL_CONFUSED
 
     def find_reason(self, diagnosis: Diagnosis) -> Reason | None:
         """Return the strongest confusion; None if there is none."""
         return describe_confusion(diagnosis)
 
     def make_changes(self, diagnosis: Diagnosis) -> Mapping[str, Value] | None:
-        """Return the share of such batches, and the epoch that they begin with."""
+        """Return the share of such batches, and the epoch that they begin with; None where all classes are confused."""
+        if len(diagnosis.confused) == len(diagnosis.class_names):
+            return None
         return {
             "hard_group": diagnosis.group,
             "hard_fraction": HARD_FRACTION,

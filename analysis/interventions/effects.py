@@ -89,7 +89,7 @@ def mark_target(treatment: Side, control: Side, target: Target, class_names: Seq
         control=marks[1],
         labels=labels,
         groups=groups,
-        beside=tuple(class_cells(correct[0] - correct[1], treatment.labels)),
+        beside=tuple(class_cells(correct[0] - correct[1], treatment.labels, treatment.groups)),
     )
 
 

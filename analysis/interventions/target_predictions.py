@@ -63,7 +63,7 @@ def predict_without_reliance(target: Target, models: ChoosingModels) -> Interval
     audit_images = models.audit_images
     losses = measure_loss(target.kind, make_classifier(models.compute_logits), audit_images, seed=models.seed)
     chosen = np.isin(audit_images.labels, [audit_images.class_names.index(name) for name in target.classes])
-    return bound_change(-losses[:, chosen], audit_images.labels[chosen])
+    return bound_change(-losses[:, chosen], audit_images.take(np.flatnonzero(chosen)))
 
 
 def predict_without_cue(target: Target, cue: str | None, models: ChoosingModels) -> tuple[Interval, str]:
@@ -89,17 +89,17 @@ def predict_without_cue(target: Target, cue: str | None, models: ChoosingModels)
     before = mark(images)
     if cue is not None:
         change = mark(remove_cues(images, frozenset([cue]), removal)) - before
-        return bound_change(change, labels), cue
+        return bound_change(change, own), cue
     choosing, measuring = split_seeds(len(before))
     changes = {name: mark(remove_cues(images, frozenset([name]), removal)) - before for name in CUES}
     chosen = min(CUES, key=lambda name: float(changes[name][choosing].mean()))
-    return bound_change(changes[chosen][measuring], labels), chosen
+    return bound_change(changes[chosen][measuring], own), chosen
 
 
-def bound_change(changes: FloatArray, labels: IntArray) -> Interval:
-    """Return the mean of (S, n) changes with its interval at 95 %: for new seeds and images, for one model for new images."""
+def bound_change(changes: FloatArray, images: AuditImages) -> Interval:
+    """Return the mean of (S, n) changes on n images, at 95 %: for new seeds and images, for one model for new images."""
     found: TwoIntervals = compute_two_intervals(
-        mean_cell(changes, labels), scale=Scale.DIFFERENCE, confidence=CONFIDENCE
+        mean_cell(changes, images.labels, images.groups), scale=Scale.DIFFERENCE, confidence=CONFIDENCE
     )
     interval = found.recipe or found.models
     assert interval is not None

@@ -69,7 +69,8 @@ def describe_audit(audit: RingAudit) -> str:
         text += f"; location of the cue: {audit.region}" if audit.region else ""
     return (
         f"{format_sentence(text)} Accuracy loss with a ring of another class, all classes: {format_signed_pp(audit.gap)}; "
-        f"accuracy from the ring alone: {format_interval(audit.ring_only_accuracy)} (chance: {format_percent(audit.chance)})."
+        f"accuracy from the ring alone: {format_interval(audit.ring_only_accuracy)} (the same answer for every image: "
+        f"{format_percent(audit.chance)})."
     )
 
 

@@ -46,7 +46,7 @@ def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow])
     sentences = [f"{winner.arm} has the highest macro-F1 on the test split, {score}."]
     if len(findings.arms) == 1:
         sentences = [f"{winner.arm}, the only arm, has a macro-F1 of {score} on the test split."]
-    if direct and all(row.value.verdict is Verdict.UNDECIDED for row in direct):
+    if direct and all(row.value.verdict is Verdict.UNDECIDED for row in rows):
         sentences.append("No difference between the arms is certain.")
     # The rows of a factorial design compare levels of factors, and no row the winner.
     shown = direct or [row for row in rows if row.value.control != NO_INTERACTION]

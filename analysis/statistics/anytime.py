@@ -10,11 +10,11 @@ Each part has half of the error rate.
 import math
 
 import numpy as np
-from scipy import special
 
 from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import Side
-from analysis.statistics.comparison import clip_to_range, compute_difference, compute_seed_differences
+from analysis.statistics.comparison import MAX_SEEDS, clip_to_range, compute_difference, compute_seed_differences
+from analysis.statistics.crossed_interval import compute_t_quantile
 
 # Standard deviation of the prior on the standardized effect: wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0
@@ -37,10 +37,34 @@ def compute_anytime_interval(treatment: Side, control: Side, confidence: float) 
     differences = compute_seed_differences(treatment, control)
     error_rate = (1 - confidence) / 2
     seeds = compute_sequence_half_width(len(differences), float(np.std(differences, ddof=1)), error_rate)
-    images = -float(special.ndtri(error_rate / 2)) * math.sqrt(found.image_variance)
+    images = float(compute_t_quantile(1 - error_rate, found.num_units - 1)) * math.sqrt(found.image_variance)
     estimate = found.interval.estimate
     unbounded = Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
     return clip_to_range(unbounded, treatment, control)
+
+
+def describe_what_settles_anytime(treatment: Side, control: Side, margin: float, confidence: float) -> str:
+    """Return a sentence with the number of seeds that would decide an UNDECIDED row, as `describe_what_settles` does.
+
+    Args:
+        treatment: with S >= 2 seeds.
+        control: with the same seeds and images.
+        margin: the equivalence margin, a fraction.
+        confidence: in (0, 1).
+    """
+    found, now = compute_difference(treatment, control, confidence), len(treatment.seeds)
+    effect, error_rate = abs(found.interval.estimate), (1 - confidence) / 2
+    needed = max(effect, margin - effect)
+    deviation = float(np.std(compute_seed_differences(treatment, control), ddof=1))
+    quantile = float(compute_t_quantile(1 - error_rate, found.num_units - 1))
+    both = min(found.seed_image_variance, found.image_variance)
+    for seeds in range(now, MAX_SEEDS + 1):
+        images = quantile * math.sqrt(found.image_variance - both + both * now / seeds)
+        if compute_sequence_half_width(seeds, deviation, error_rate) + images < needed:
+            return f"about {seeds} seeds would settle it (now {now}), if the difference stays"
+    if quantile * math.sqrt(found.image_variance - both) < needed:
+        return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
+    return "more seeds cannot settle this; more test images are needed"
 
 
 def compute_fewest_seeds(confidence: float) -> int:

@@ -174,17 +174,17 @@ def describe_what_settles(
     """
     effect = abs(found.interval.estimate)
     needed = max(effect, margin - effect)
-    seeds = _find_num_seeds(found, needed, confidence, num_seeds, 1.0, num_images)
+    seeds = _find_num_seeds(found, needed, confidence, num_seeds, 1.0)
     if seeds is not None:
         return f"about {seeds} seeds would settle it (now {num_seeds}), if the difference stays"
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
-    squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
-    if squared_quantile * only_images < needed**2:
+    if float(compute_t_quantile(confidence, found.num_units - 1)) ** 2 * only_images < needed**2:
         return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
+    squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
     # Twice the images that infinitely many seeds would need, so that half of the squared error is left to the seeds.
     growth = 2 * squared_quantile * only_images / needed**2
     images = _round_up(growth * num_images)
-    seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images, images)
+    seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images)
     with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MAX_SEEDS} seeds"
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
 
@@ -255,9 +255,12 @@ def _macro_f1_influence(arm: ArmPredictions) -> FloatArray:
 
 
 def _find_num_seeds(
-    found: CrossedEstimate, needed: float, confidence: float, num_seeds: int, growth: float, num_images: int
+    found: CrossedEstimate, needed: float, confidence: float, num_seeds: int, growth: float
 ) -> int | None:
-    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MAX_SEEDS."""
+    """Return the smallest number of seeds at which the half-width falls below `needed`, None if above MAX_SEEDS.
+
+    The test images, and the groups that they belong to, are `growth` times as many as now.
+    """
     seeds = np.arange(num_seeds, MAX_SEEDS + 1)
     both_s = min(found.seed_image_variance, found.seed_variance)
     both_i = min(found.seed_image_variance, found.image_variance)
@@ -267,7 +270,8 @@ def _find_num_seeds(
     v_si = found.seed_image_variance / growth * shrink
     # What other rows say about the variance between seeds grows with the seeds as what the row itself says does.
     freedom = found.seed_freedom * (seeds - 1) / (num_seeds - 1)
-    half_width = compute_half_width(v_s, v_i, v_si, seed_freedom=freedom, num_images=num_images, confidence=confidence)
+    num_units = round(growth * found.num_units)
+    half_width = compute_half_width(v_s, v_i, v_si, seed_freedom=freedom, num_images=num_units, confidence=confidence)
     enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None
 

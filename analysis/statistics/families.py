@@ -19,7 +19,7 @@ from analysis.statistics.crossed_interval import SMALLEST_P, check_confidence
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.mid_p_bounds import compute_mid_p_bounds
 from analysis.statistics.moderated_variances import ModeratedVariances, moderate_variances
-from analysis.statistics.variances import SamplingUnits, compute_variances, find_sampling_units
+from analysis.statistics.variances import LonelyUnitError, SamplingUnits, compute_variances, find_sampling_units
 from search_spaces.errors import UserInputError
 
 # Proportions whose rarer outcome has fewer observations per seed say little about the variance between seeds.
@@ -68,9 +68,12 @@ def mean_cell(values: FloatArray, labels: IntArray, groups: IntArray | None = No
     return Cell(values=means, influence=influence, labels=labels, num_observations=len(labels), groups=groups)
 
 
-def class_cells(values: FloatArray, labels: IntArray) -> list[Cell]:
+def class_cells(values: FloatArray, labels: IntArray, groups: IntArray | None = None) -> list[Cell]:
     """Return one cell per present class, in increasing order: the mean of (S, N) values over the class's images."""
-    return [mean_cell(values[:, labels == label], labels[labels == label]) for label in np.unique(labels)]
+    return [
+        mean_cell(values[:, own], labels[own], None if groups is None else groups[own])
+        for own in (labels == label for label in np.unique(labels))
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,8 +110,10 @@ def compute_family(cells: Sequence[Cell], *, scale: Scale, confidence: float) ->
         confidence: of each interval alone, two-sided, in (0, 1); divide the error rate by the number of cells for simultaneous
             intervals.
 
+    A cell whose images belong to one group has the whole range as its interval.
+
     Raises:
-        UserInputError: for a cell with one image in a stratum, or without images.
+        UserInputError: for a cell with one image in a stratum, or without images; for an unbounded one with one group.
     """
     check_confidence(confidence)
     if not cells:
@@ -156,11 +161,16 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
     num_seeds = len(cells[0].values)
     if any(len(cell.values) != num_seeds for cell in cells):
         raise UserInputError("the cells of a family need the same seeds")
-    known: dict[tuple[int, int], SamplingUnits] = {}
+    known: dict[tuple[int, int], SamplingUnits | None] = {}
     images, both, thirds, sizes, freedom = np.zeros((5, len(cells)))
     for i, cell in enumerate(cells):
         key = id(cell.labels), id(cell.groups)
-        units = known.get(key) or known.setdefault(key, find_sampling_units(cell.labels, cell.groups))
+        if key not in known:
+            known[key] = _find_units(cell, scale)
+        units = known[key]
+        if units is None:
+            sizes[i], freedom[i] = FEWEST, 1.0
+            continue
         _, images[i], both[i] = compute_variances(cell.values, cell.influence, units)
         if scale is Scale.DIFFERENCE:
             thirds[i] = np.sum(units.sum_deviations(cell.influence.mean(axis=0)) ** 3) / len(cell.labels) ** 3
@@ -181,6 +191,23 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
         seeds=None if moderated is None else moderated.variances / num_seeds,
         freedom=math.nan if moderated is None else moderated.degrees_of_freedom,
     )
+
+
+def _find_units(cell: Cell, scale: Scale) -> SamplingUnits | None:
+    """Return the sampling units of a cell; None where all images belong to one group, which says nothing about others.
+
+    Where one class has a single group, the groups of all classes are one stratum, whose variance is at least as large.
+    """
+    try:
+        return find_sampling_units(cell.labels, cell.groups)
+    except LonelyUnitError:
+        if cell.groups is None:
+            raise
+        if len(np.unique(cell.groups)) > 1:
+            return find_sampling_units(np.zeros_like(cell.labels), cell.groups)
+        if scale is Scale.UNBOUNDED:
+            raise
+        return None
 
 
 def _moderate(values: FloatArray, sizes: FloatArray, scale: Scale) -> ModeratedVariances:

@@ -31,7 +31,8 @@ class _Scores:
     classes: tuple[int, ...]
 
 
-# A metric returns its value and the (N,) influence of the images, which has a mean of zero over the images of the group.
+# A metric returns its value and the (N,) influence of the images, which has a mean of zero over the images that it counts: those
+# of the group, or all of them.
 _Metric = Callable[[_Scores], tuple[float, FloatArray]]
 
 
@@ -76,12 +77,13 @@ def compute_side_metrics(
                 continue
             sides = [_measure_side(side, metric, classes) for side in (treatment, control)]
             (values_a, influence_a), (values_b, influence_b) = sides
+            sampled = np.arange(len(first.labels)) if name in COUNT_ALL_IMAGES else images
             cell = Cell(
                 values=values_a - values_b,
-                influence=(influence_a - influence_b)[:, images],
-                labels=first.labels[images],
-                num_observations=len(images),
-                groups=None if first.groups is None else first.groups[images],
+                influence=(influence_a - influence_b)[:, sampled],
+                labels=first.labels[sampled],
+                num_observations=len(sampled),
+                groups=None if first.groups is None else first.groups[sampled],
             )
             found.append(
                 SideMetric(
@@ -169,3 +171,5 @@ METRICS: Mapping[str, tuple[_Metric, Scale]] = {
 }
 # Metrics of the probabilities; the others need the predicted classes alone.
 NEED_SCORES = frozenset({"log loss", "Brier score", "calibration error"})
+# An image of another class that is predicted as one of the group's is an error of these metrics too.
+COUNT_ALL_IMAGES = frozenset({"worst class's F1"})

@@ -10,6 +10,10 @@ from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
 
 
+class LonelyUnitError(UserInputError):
+    """A stratum has a single image or group of images, from which no variance can be estimated."""
+
+
 class Variances(NamedTuple):
     """The components of the comparison protocol, each of the mean over S seeds and N images.
 
@@ -130,7 +134,7 @@ def _lie_within(groups: IntArray, labels: IntArray) -> bool:
 def _check_several(counts: IntArray, names: IntArray, needed: str, lacking: str) -> None:
     single = np.flatnonzero(counts == 1)
     if len(single):
-        raise UserInputError(
+        raise LonelyUnitError(
             f"an interval needs at least two {needed} in the split, but {lacking.format(names[single[0]])}; "
             f"enlarge the split"
         )

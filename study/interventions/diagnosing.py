@@ -3,7 +3,8 @@
 What its models compute is computed by tasks of the study's workers.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.ring_audit import judge_ring, measure_rings
 from analysis.audits.swap_audits import SwapAudits
-from analysis.audits.swap_effects import AuditImages
+from analysis.audits.swap_effects import AuditImages, take_groups
 from analysis.classes.class_scores import compute_class_scores
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_confusions
@@ -64,7 +65,8 @@ class Choosing:
         judging: (m,) sample ids of the other test images.
         judging_labels: (m,) their classes.
         labels: (N,) classes of all test images.
-        is_divided: whether the two differ; test sets with fewer than two images of a class in a half are not divided.
+        is_divided: whether the two differ; test sets with fewer than two images, or groups of images, of a class in a half are
+            not divided.
     """
 
     source: TrialRecord
@@ -104,9 +106,11 @@ def choose_on_half(
     evidence = {name: found for name, found in evidence.items() if found.runs}
     first = next(iter(evidence.values())).predictions[0]
     is_choosing = find_choosing(first.sample_ids, first.groups, study.spec.seed)
+    units = np.arange(len(first.labels)) if first.groups is None else first.groups
     fewest = min(
-        int(np.bincount(first.labels[part], minlength=prepared.image_set.num_classes).min())
+        len(np.unique(units[part & (first.labels == label)]))
         for part in (is_choosing, ~is_choosing)
+        for label in range(prepared.image_set.num_classes)
     )
     is_divided = fewest >= 2
     if not is_divided:
@@ -171,12 +175,13 @@ def _diagnose(
     on_step(f"{evidence.arm}, {len(arm.labels)} images that choose: confusions")
     confusions = compute_arm_confusions(arm, compute_class_scores(arm, names, CONFIDENCE), {}, None)
     number = study.spec.analyze.num_audit_images
-    ids = choose_audit_images(arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed)
+    ids = choose_audit_images(arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed, arm.groups)
     images = AuditImages(
         images=image_set.images[ids],
         labels=image_set.labels[ids],
         class_names=names,
         masks=None if image_set.masks is None else image_set.masks[ids],
+        groups=take_groups(image_set.groups, ids),
     )
     compute_logits = make_task_logits(study, evidence, len(names), workers)
     models = ChoosingModels(audit_images=images, compute_logits=compute_logits, seed=study.spec.seed)
@@ -237,7 +242,7 @@ def _audit(
     step = AuditStep(
         name=f"{evidence.arm}: ring and color audits of the images that choose",
         kind=StepKind.SWAPS,
-        study_uri=study.store.root,
+        study_uri=study.store.address,
         evidence=evidence,
         ids=ids,
         cells=(),
@@ -283,7 +288,7 @@ def _make_diagnosis(
             f"the winner is trained by {source.config.word('trainable')}, and interventions change settings of networks"
         )
     configuration = complete_configuration(source.config)
-    return Diagnosis(
+    diagnosis = Diagnosis(
         class_names=class_names,
         configuration=configuration,
         cells=(target,) if target is not None else rank_confusions(confusions),
@@ -293,6 +298,13 @@ def _make_diagnosis(
         native_size=native_size,
         is_named=target is not None,
     )
+    return replace(diagnosis, group=name_group(diagnosis.confused, study.spec.analyze.groups))
+
+
+def name_group(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
+    """Return the name of the group of confused classes: "confused", with a number if that is a group of other classes here."""
+    names = itertools.chain(["confused"], (f"confused_{number}" for number in itertools.count(2)))
+    return next(name for name in names if set(groups.get(name, classes)) == set(classes))
 
 
 def complete_configuration(config: TrialConfig) -> dict[str, Value]:

@@ -13,7 +13,7 @@ from analysis.audits.cues import MIN_SIDE, describe_small_images
 from analysis.audits.ring_swaps import Images
 from analysis.audits.root_cause import find_root_causes
 from analysis.audits.swap_audits import SwapAudits, judge_swaps, measure_swaps
-from analysis.audits.swap_effects import AuditImages
+from analysis.audits.swap_effects import AuditImages, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.findings.arm_findings import ArmAudits, ArmConfusions
 from analysis.findings.class_findings import Materiality
@@ -34,6 +34,14 @@ from trainables.training.loop import TrialData
 
 # The strongest confused pairs, whose pulls and causes are measured.
 MAX_PAIRS = 6
+# What a step makes, in sentences; of several steps with one problem, the first names it.
+_SUBJECTS = MappingProxyType(
+    {
+        StepKind.SWAPS: "The Clever Hans audit",
+        StepKind.CAUSES: "The root causes",
+        StepKind.CAMS: "The tests of the heat maps",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,7 @@ def audit_arms(
     parts: AuditParts,
     on_step: Callable[[str], None],
 ) -> tuple[dict[str, AuditedArm], str]:
-    """Return the audits by arm, and why there are none or why no root cause is tested; "" where all were made.
+    """Return the audits by arm, and why some are missing; "" where all were made.
 
     Args:
         study: that the arms belong to.
@@ -73,20 +81,20 @@ def audit_arms(
     if not study.spec.analyze.num_audit_images:
         return no_audits, "The Clever Hans audit was switched off (analyze.num_audit_images = 0)."
     first = next(iter(evidence.values())).predictions[0]
-    ids = choose_audit_images(first.sample_ids, first.labels, study.spec.analyze.num_audit_images, study.spec.seed)
+    number = study.spec.analyze.num_audit_images
+    ids = choose_audit_images(first.sample_ids, first.labels, number, study.spec.seed, first.groups)
     plans = [_plan_arm(study, found, evidence[arm], image_set, ids) for arm, found in confusions.items()]
     steps = [step for arm in plans for step in arm]
-    try:
-        outcomes = _run_steps(study, steps, workers, parts, on_step)
-    except UserInputError as error:
-        return no_audits, f"The Clever Hans audit could not be made: {error}."
+    outcomes = _run_steps(study, steps, workers, parts, on_step)
+    notes = _describe_problems(steps, outcomes)
     audited = {}
     for arm, planned in zip(confusions, plans, strict=True):
         found, outcomes = outcomes[: len(planned)], outcomes[len(planned) :]
         audited[arm] = _join(found)
     height, width = image_set.images.shape[1:3]
-    is_small = min(height, width) < MIN_SIDE
-    return audited, f"No root cause is tested: {describe_small_images(height, width)}." if is_small else ""
+    if min(height, width) < MIN_SIDE:
+        notes.append(f"No root cause is tested: {describe_small_images(height, width)}.")
+    return audited, " ".join(notes)
 
 
 def rank_confusions(confusions: ArmConfusions) -> tuple[tuple[str, str], ...]:
@@ -155,7 +163,7 @@ def _plan_arm(
         AuditStep(
             name=f"{evidence.arm}, {len(ids)} images: {names[kind]}",
             kind=kind,
-            study_uri=study.store.root,
+            study_uri=study.store.address,
             evidence=evidence,
             ids=ids,
             cells=pulled,
@@ -178,21 +186,26 @@ def _run_steps(
         on_step(step.name)
         outcomes[step.name] = next(results)
         parts.write(step.evidence.arm, step.kind, outcomes[step.name])
-    for step in steps:
-        if outcomes[step.name].problem:
-            raise UserInputError(outcomes[step.name].problem)
     return [outcomes[step.name] for step in steps]
 
 
+def _describe_problems(steps: Sequence[AuditStep], outcomes: Sequence[AuditPart]) -> list[str]:
+    """Return a sentence for each reason why steps could not be made."""
+    kinds: dict[str, set[StepKind]] = {}
+    for step, outcome in zip(steps, outcomes, strict=True):
+        if outcome.problem:
+            kinds.setdefault(outcome.problem, set()).add(step.kind)
+    first = {problem: next(kind for kind in _SUBJECTS if kind in found) for problem, found in kinds.items()}
+    return [f"{_SUBJECTS[kind]} could not be made: {problem}." for problem, kind in first.items()]
+
+
 def _join(parts: Sequence[AuditPart]) -> AuditedArm:
-    """Return the audits of an arm from the outcomes of its steps."""
-    swaps = next(part for part in parts if part.audits is not None and part.exported is not None)
-    assert swaps.audits is not None
-    assert swaps.exported is not None
+    """Return the audits of an arm from the outcomes of its steps; those with a problem are left out."""
+    swaps = next((part.audits for part in parts if part.audits is not None), SwapAudits())
+    exported = next((part.exported for part in parts if part.exported is not None), SwapAudits())
     causes = tuple(cause for part in parts for cause in part.causes)
     admission = next((part.admission for part in parts if part.admission is not None), None)
-    audits = ArmAudits(**vars(swaps.audits), root_causes=causes, cam_admission=admission)
-    return AuditedArm(audits=audits, exported=swaps.exported)
+    return AuditedArm(audits=ArmAudits(**vars(swaps), root_causes=causes, cam_admission=admission), exported=exported)
 
 
 def run_step(step: AuditStep, *, data: TrialData) -> AuditPart:
@@ -239,6 +252,7 @@ def take_images(step: AuditStep, data: TrialData) -> AuditImages:
         labels=data.labels[step.ids],
         class_names=data.class_names,
         masks=None if step.masks is None else step.masks[step.ids],
+        groups=take_groups(data.groups, step.ids),
     )
 
 
@@ -270,18 +284,22 @@ def find_causes(
         labels=image_set.labels,
         class_names=image_set.class_names,
         masks=image_set.masks,
+        groups=image_set.groups,
     )
     return find_root_causes(models, test_images, confusions, seed=seed)
 
 
-def choose_audit_images(ids: np.ndarray, labels: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """Return at most `number` of the images, stratified by class.
+def choose_audit_images(
+    ids: np.ndarray, labels: np.ndarray, number: int, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Return at most `number` of the images, stratified by class; two of a class or none, since swaps need a partner.
 
     Args:
         ids: (N,) sample ids.
         labels: (N,) their classes.
         number: of images wanted.
         seed: of the choice.
+        groups: (N,) number of each image's group, of as many of which as possible images are chosen; None without groups.
 
     Returns:
         The chosen sample ids, sorted.
@@ -294,5 +312,19 @@ def choose_audit_images(ids: np.ndarray, labels: np.ndarray, number: int, seed: 
     ranks = np.empty(len(ids))
     for label in np.unique(labels):
         own = order[labels[order] == label]
+        if groups is not None:
+            own = own[np.argsort(_count_earlier(groups[own]), kind="stable")]
         ranks[own] = (np.arange(len(own)) + 0.5) / len(own)
-    return np.sort(ids[np.argsort(ranks, kind="stable")[:number]])
+        ranks[own[:2]] = 0.5 / len(own)
+    chosen = np.argsort(ranks, kind="stable")[:number]
+    present, counts = np.unique(labels[chosen], return_counts=True)
+    return np.sort(ids[chosen[~np.isin(labels[chosen], present[counts == 1])]])
+
+
+def _count_earlier(groups: np.ndarray) -> np.ndarray:
+    """Return how many images of the same group come before each image."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(groups[order]) != 0))
+    counts = np.empty(len(groups), dtype=np.int64)
+    counts[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.append(starts, len(groups))))
+    return counts

@@ -138,7 +138,7 @@ def load_findings(study: OpenStudy) -> Findings:
     """
     if not study.store.exists(paths.FINDINGS):
         raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
-    with decoding(f"{study.store.root}/{paths.FINDINGS}"):
+    with decoding(study.store.locate(paths.FINDINGS)):
         data = upgrade_findings(read_sealed_json(study.store, paths.FINDINGS))
         return TypeAdapter(Findings).validate_json(json.dumps(data))
 
@@ -220,8 +220,11 @@ def _describe_deviations(study: OpenStudy, plan: Plan) -> list[str]:
         warnings.append("The spec's margin or alpha differs from the plan that was written before the test was read.")
     if plan.is_changed:
         warnings.append(PLAN_CHANGED)
-    if len(plan.seeds) < confirm.num_seeds:
-        warnings.append(f"Only {len(plan.seeds)} of {confirm.num_seeds} planned seeds were completed by every arm.")
+    lost = confirm.num_seeds - len(plan.seeds)
+    if lost > 0:
+        warnings.append(
+            f"{lost} of the {confirm.looks[0]} seeds of the first look were not completed by every arm, and are left out."
+        )
     reads = count_test_reads(study.store)
     if reads > len(plan.looks):
         warnings.append(f"The test split was read {reads} times; {len(plan.looks)} were planned.")

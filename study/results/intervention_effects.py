@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.audits.swap_effects import AuditImages
+from analysis.audits.swap_effects import AuditImages, take_groups
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import make_sides
 from analysis.findings.comparison_findings import ComparisonRow
@@ -59,13 +59,14 @@ class _Losses:
         first, seed = arm.predictions[0], self.study.spec.seed
         key = (kind, arm.arm, arm.seeds, len(first.labels))
         if key not in self.kept:
-            ids = choose_audit_images(first.sample_ids, first.labels, MAX_IMAGES, seed)
+            ids = choose_audit_images(first.sample_ids, first.labels, MAX_IMAGES, seed, first.groups)
             images = AuditImages(
                 images=self.image_set.images[ids],
                 labels=self.image_set.labels[ids],
                 class_names=self.image_set.class_names,
+                groups=take_groups(self.image_set.groups, ids),
             )
-            task = make_task(self.study.spec, arm.arm, self.study.store.root, arm.runs, kind, ids, seed)
+            task = make_task(self.study.spec, arm.arm, self.study.store.address, arm.runs, kind, ids, seed)
             (losses,) = self.workers.run_tasks(measure_arm_loss, [task])
             self.kept[key] = losses, images
         return self.kept[key]
@@ -196,7 +197,8 @@ def _judge_loss(
         treatment=found[:, chosen],
         control=other[:, chosen],
         labels=images.labels[chosen],
-        beside=tuple(class_cells(found - other, images.labels)),
+        groups=take_groups(images.groups, chosen),
+        beside=tuple(class_cells(found - other, images.labels, images.groups)),
     )
     return judge_target(shares, target_rule(plan), Scale.UNBOUNDED)
 
@@ -204,5 +206,5 @@ def _judge_loss(
 def _bound_ring_gap(sides: Sequence[Sequence[ArmEvidence]], losses: _Losses) -> Interval:
     """Return the change of the gap over all classes, at 95 %."""
     found, other, images = losses.measure_sides(TargetKind.RING_GAP, sides)
-    beside = class_cells(found - other, images.labels)
-    return bound(mean_cell(found - other, images.labels), Scale.UNBOUNDED, CONFIDENCE, beside)
+    beside = class_cells(found - other, images.labels, images.groups)
+    return bound(mean_cell(found - other, images.labels, images.groups), Scale.UNBOUNDED, CONFIDENCE, beside)

@@ -41,12 +41,11 @@ def write_report(
         for key, name in findings.figures.items()
         if study.store.exists(f"{paths.FIGURES}/{svg_name(name)}")
     }
+    has_explorer = ReportFormat.EXPLORE in formats or study.store.exists(paths.EXPLORE_HTML)
     writers: dict[ReportFormat, Callable[[], None]] = {
         ReportFormat.HTML: lambda: study.store.write_text(
             paths.REPORT_HTML,
-            build_html(
-                findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=ReportFormat.EXPLORE in formats
-            ),
+            build_html(findings, rows, pictures | drawings, rounds, thumbnails, has_explorer=has_explorer),
         ),
         ReportFormat.MARKDOWN: lambda: study.store.write_text(
             paths.REPORT_MARKDOWN, build_markdown(findings, rows, rounds)

@@ -54,7 +54,11 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
 def analyze_here(study: OpenStudy, image_set: ImageSet) -> Findings:
     """Return the findings of a study, whose models compute in this process."""
     data: Any = SimpleNamespace(
-        images=image_set.images, labels=image_set.labels, class_names=image_set.class_names, splits=None
+        images=image_set.images,
+        labels=image_set.labels,
+        class_names=image_set.class_names,
+        groups=image_set.groups,
+        splits=None,
     )
     return analyze(study, image_set, ProcessWorkers(study.spec, data))
 

@@ -143,12 +143,12 @@ class RareClasses:
 
 
 def list_rare_classes(image_set: ImageSet, splits: Splits, min_test_per_class: int = 0) -> list[RareClasses]:
-    """Return the classes that a split lacks, those with too few test images, and those with one image in a split.
+    """Return the classes that a split lacks, those with too few test images or groups, and those with one image in a split.
 
     Args:
         image_set: N images.
         splits: Their splits.
-        min_test_per_class: Images of each class that the test split needs.
+        min_test_per_class: Images of each class that the test split needs; of images in groups, groups.
 
     Returns:
         One value per kind that occurs, each with the names of all of its classes; the last kind is not refused.
@@ -157,13 +157,21 @@ def list_rare_classes(image_set: ImageSet, splits: Splits, min_test_per_class: i
         [np.bincount(image_set.labels[getattr(splits, s)], minlength=image_set.num_classes) for s in SPLIT_NAMES]
     )
     is_missing = counts == 0
-    is_short = (np.array(SPLIT_NAMES) == "test")[:, None] & (counts < min_test_per_class) & ~is_missing
+    is_test = (np.array(SPLIT_NAMES) == "test")[:, None]
+    is_short = is_test & (counts < min_test_per_class) & ~is_missing
+    is_alike = is_test & (_count_groups(image_set, splits.test) < min_test_per_class) & ~(is_missing | is_short)
     kinds = (
         ("each split needs an image of each class, but a split has none of", "none", is_missing, True),
         (
             f"the comparison needs {min_test_per_class} test images of each class, but has fewer of",
             "too few",
             is_short,
+            True,
+        ),
+        (
+            f"the comparison needs test images of {min_test_per_class} groups in each class, but has fewer of",
+            "too few groups",
+            is_alike,
             True,
         ),
         ("a split has one image only of", "one", (counts == 1) & ~(is_missing | is_short).any(axis=0), False),
@@ -177,6 +185,13 @@ def list_rare_classes(image_set: ImageSet, splits: Splits, min_test_per_class: i
             rule = f"{rule} {len(rare)} of the {image_set.num_classes} classes"
             found.append(RareClasses(Problem(rule, names, _advise(image_set, affected)), is_fatal))
     return found
+
+
+def _count_groups(image_set: ImageSet, chosen: Indices) -> Indices:
+    """Return (K,) the groups that the chosen images of each class belong to; independent images are groups of one."""
+    groups = chosen if image_set.groups is None else image_set.groups[chosen]
+    pairs = np.unique(np.stack([image_set.labels[chosen], groups]), axis=1)
+    return np.bincount(pairs[0], minlength=image_set.num_classes)
 
 
 def _name_rare(image_set: ImageSet, label: int, word: str, cells: NDArray[np.bool_]) -> str:

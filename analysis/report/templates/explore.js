@@ -102,7 +102,7 @@ function openDetail(row) {
   const maps = panel ? `<p><img src="${panel}" alt="heat maps of image ${images.ids[row]}"></p>` : "";
   const detail = document.getElementById("detail");
   detail.innerHTML = `<h2>Image ${images.ids[row]}: ${escape(names[label])}</h2>${thumbnail(row, "div")}
-    <div class="wide" tabindex="0"><table><thead><tr><th>arm</th><th>seed</th><th>predicted</th><th>confidence</th><th>probability of the true class</th></tr></thead>
+    <div class="wide" tabindex="0"><table><thead><tr><th scope="col">arm</th><th scope="col">seed</th><th scope="col">predicted</th><th scope="col">confidence</th><th scope="col">probability of the true class</th></tr></thead>
     <tbody>${lines.join("")}</tbody></table></div>${maps}<form method="dialog"><button autofocus>Close</button></form>`;
   detail.showModal();
 }

@@ -1,15 +1,17 @@
 """The Clever Hans audit on images whose ring and center are known, for models that are known."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
+from analysis.audits.frequency_audit import audit_frequencies
 from analysis.audits.ring_audit import audit_rings
 from analysis.audits.ring_pulls import bound_pulls, measure_pull
 from analysis.audits.ring_swaps import draw_partners, fill_center, find_few_edges, swap_ring
-from analysis.audits.swap_effects import AuditImages, judge_gap
+from analysis.audits.swap_effects import AuditImages, bound_classes, bound_mean, judge_gap
 from analysis.findings.forensic_findings import AuditVerdict
 from analysis.findings.interval import Interval
 from search_spaces.errors import UserInputError
@@ -206,3 +208,49 @@ def test_color_loss_is_the_accuracy_that_gray_images_lose() -> None:
     assert max(loss.estimate for loss in losses.values()) == pytest.approx(2 / 3)
     blind = bound_color_losses(measure_color_losses(lambda _: np.stack([labels, labels]), audit_images))
     assert {found.loss.estimate for found in blind} == {0.0}
+
+
+def test_copies_of_an_image_in_one_group_add_no_certainty() -> None:
+    labels, values = np.arange(160) % K, np.random.default_rng(0).integers(-1, 2, size=(3, 160)).astype(float)
+    copied, groups = np.repeat(values, 4, axis=1), np.repeat(np.arange(160), 4)
+    alone = bound_mean(values, labels, None), *bound_classes(values, labels, None)
+    grouped = bound_mean(copied, np.repeat(labels, 4), groups), *bound_classes(copied, np.repeat(labels, 4), groups)
+    ignored = bound_mean(copied, np.repeat(labels, 4), None), *bound_classes(copied, np.repeat(labels, 4), None)
+    for one, same, narrow in zip(alone, grouped, ignored, strict=True):
+        assert one.models is not None
+        assert same.models is not None
+        assert narrow.models is not None
+        width = one.models.high - one.models.low
+        assert same.models.high - same.models.low == pytest.approx(width, rel=0.08)
+        assert narrow.models.high - narrow.models.low == pytest.approx(width / 2, rel=0.1)
+
+
+def test_a_class_of_one_group_is_undecided_and_does_not_stop_the_audits() -> None:
+    audit_images = make_images(1.0, num_images=160)
+    grouped = replace(audit_images, groups=np.where(audit_images.labels == 0, 1000, np.arange(160)))
+    classify = read_ring(0.5)
+    found = audit_rings(classify, grouped)[0]
+    first = found.classes[0]
+    assert first.gap.models is not None
+    assert (first.gap.models.low, first.gap.models.high, first.verdict) == (-1.0, 1.0, AuditVerdict.UNDECIDED)
+    assert found.classes[1].verdict is AuditVerdict.FAIL
+    frequencies = audit_frequencies(classify, grouped)
+    assert frequencies is not None
+    pulls = bound_pulls([measure_pull(classify, grouped, one, 2) for one in (0, 1)])
+    losses = bound_color_losses(measure_color_losses(classify, grouped))
+    for one, other in (
+        [c.gap.models for c in frequencies.classes[:2]],
+        [pull.pull.models for pull in pulls],
+        [c.loss.models for c in losses[:2]],
+    ):
+        assert one is not None
+        assert other is not None
+        assert (one.low, one.high) == (-1.0, 1.0)
+        assert other.high - other.low < 1.0
+
+
+def test_the_accuracy_from_the_ring_is_compared_with_that_of_the_same_answer_for_every_image() -> None:
+    audit_images = make_images(0.5)
+    many = audit_images.take(np.flatnonzero((audit_images.labels == 0) | (np.arange(480) % 10 == 1)))
+    assert audit_rings(read_ring(0.0), many)[0].chance == pytest.approx((many.labels == 0).mean())
+    assert audit_rings(read_ring(0.0), audit_images)[0].chance == 0.25

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,13 +172,15 @@ class Margins:
 def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Removals of cues are written into the images' third channel."""
 
-    def remove(images: np.ndarray, cues: frozenset[str], spared_fraction: float) -> np.ndarray:
+    def remove(images: np.ndarray, cues: frozenset[str], removal: SimpleNamespace) -> np.ndarray:
         changed = images.copy()
         changed[..., 2] = sum(1 << place for place, cue in enumerate(CUES) if cue in cues)
-        changed[..., 2] += (1 << len(CUES)) * (spared_fraction == MORE_SPARED_FRACTION)
+        changed[..., 2] += (1 << len(CUES)) * (removal.spared_fraction == MORE_SPARED_FRACTION)
         return changed
 
-    monkeypatch.setattr(root_cause, "prepare_removal", lambda *arguments: arguments[-1])
+    monkeypatch.setattr(
+        root_cause, "prepare_removal", lambda *arguments: SimpleNamespace(spared_fraction=arguments[-1], absent=())
+    )
     monkeypatch.setattr(root_cause, "remove_cues", remove)
 
 
@@ -320,3 +323,17 @@ def test_full_removals_change_their_cue_and_nothing_else() -> None:
     assert np.abs(remove_cues(step, frozenset({"texture"}), one).astype(int) - step).max() < 10
     with pytest.raises(UserInputError, match="12 pixels a side"):
         prepare_removal(audit_images.images[:, :6, :6], donors[:, :6, :6], rng)
+
+
+def test_a_cue_that_the_images_lack_does_not_stop_the_removal_of_the_others() -> None:
+    """Gray images have no hue to turn; its change of nearly nothing was the dose of all cues."""
+    gray = make_images(40)
+    images = np.repeat((gray.images @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
+    removal = prepare_removal(images, images[::-1].copy(), np.random.default_rng(0))
+    assert removal.absent == ("colour",)
+    for cue in ("texture", "shape", "context"):
+        change = remove_cues(images, frozenset({cue}), removal).astype(float) - images
+        assert np.sqrt(np.mean(change**2)) > 2, cue
+    assert np.abs(remove_cues(images, frozenset({"colour"}), removal).astype(int) - images).max() <= 1
+    plain = prepare_removal(gray.images, gray.images[::-1].copy(), np.random.default_rng(0))
+    assert plain.absent == ()

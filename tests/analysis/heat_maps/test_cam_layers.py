@@ -84,3 +84,26 @@ def test_a_transformers_maps_equal_hand_written_ones(method: CamMethod) -> None:
     terms = (weights * activation).abs().sum(dim=1).max()
     np.testing.assert_allclose(found.maps[method], expected, rtol=1e-4, atol=1e-5 * float(terms))
     assert expected.max() > 0
+
+
+class _MapsBeforeTokens(nn.Module):
+    """A transformer whose patch embedding has parts of its own and returns a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 4, 4), nn.GELU())
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True) for _ in range(4))
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        tokens = self.stem(inputs).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.head(tokens.mean(dim=1))
+
+
+def test_blocks_are_chosen_where_the_patch_embedding_has_maps_too() -> None:
+    # Without gradients, torch runs an encoder layer as one operation.
+    model = _MapsBeforeTokens().eval()
+    found = find_map_layers(model, lambda: model(torch.zeros(1, 3, 32, 32)))
+    assert found == [("blocks.2", (8, 8)), ("blocks.1", (8, 8)), ("blocks.0", (8, 8))]

@@ -259,3 +259,28 @@ def test_views_show_the_stored_prediction(model: nn.Module) -> None:
         assert np.array_equal(cam.predicted_cam, cam.true_cam) == (predicted[i] == TARGETS[i])
         assert not cam.view.degenerate
     assert not compute_arm_cams(network, images[:0], TARGETS[:0], stored[:0], source, arm="a", class_names=names)
+
+
+class _ChangesInPlace(nn.Module):
+    """A network that goes on with the output of its last stage in place, as DenseNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
+        self.fc = nn.Linear(8, NUM_CLASSES)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        maps = nn.functional.relu(self.features(inputs), inplace=True)
+        return self.fc(maps.mean(dim=(2, 3)))
+
+
+def test_a_layer_whose_output_is_changed_in_place_has_the_maps_of_the_output(inputs: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = _ChangesInPlace().eval()
+    found = compute_cams(make_network(model), inputs, "features", TARGETS).maps[CamMethod.GRAD_CAM]
+    with torch.no_grad():
+        kept = model.features(inputs)
+        weights = model.fc.weight[TARGETS][:, :, None, None] * (kept > 0) / kept[0, 0].numel()
+        expected = (weights.mean(dim=(2, 3), keepdim=True) * kept).sum(dim=1).relu()
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)
+    assert found.max() > 0

@@ -177,3 +177,13 @@ def test_what_a_prediction_of_hard_examples_says_of_itself_was_measured() -> Non
     page = (Path(__file__).parents[3] / "benchmarks" / "INTERVENTIONS.md").read_text()
     (measured,) = re.findall(r"^\| hard_examples \| \d+ \| (0.*) \|$", page, re.MULTILINE)
     assert measured == HARD_EXAMPLES_SLOPE
+
+
+def test_nothing_is_weighted_where_all_classes_are_confused() -> None:
+    """The weights would be equal: the control itself, at the price of a row."""
+    both = make_diagnosis(class_names=("cat", "dog"))
+    for name in ("weighted_loss", "hard_examples"):
+        intervention = load_interventions()[name]
+        assert intervention.make_changes(both) is None
+        assert "all classes are confused" in intervention.no_change
+        assert intervention.make_changes(make_diagnosis()) is not None

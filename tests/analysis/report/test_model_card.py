@@ -19,6 +19,7 @@ MODEL = {
     "class_names": ["airplane", "ship"],
     "preprocessing": {
         "image_size": 32,
+        "resize": "to image_size x image_size, without crop",
         "interpolation": "bicubic",
         "clamp": "to [0, 255] after resizing",
         "scale": "divide by 255",

@@ -59,6 +59,12 @@ def test_the_first_answer_names_the_arm_and_how_it_compares(verdict: Verdict, tr
     assert text in found
 
 
+def test_a_certain_difference_between_other_arms_is_not_denied() -> None:
+    undecided = with_rows(Verdict.UNDECIDED).rows[0]
+    certain = replace(with_rows(Verdict.WORSE).rows[0], treatment="convnext", control="resnet18")
+    assert "No difference" not in answer(replace(FINDINGS, rows=(undecided, certain)))[WHICH]
+
+
 def test_a_factorial_design_answers_by_its_factors() -> None:
     factor = replace(FINDINGS.rows[0], treatment="optimizer=adamw", control="optimizer=sgd", verdict=Verdict.BETTER)
     other = replace(factor, treatment="augmentation=trivial", control="augmentation=none", verdict=Verdict.UNDECIDED)

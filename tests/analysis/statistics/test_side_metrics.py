@@ -68,3 +68,19 @@ def test_one_seed_answers_for_these_models_alone_and_mistakes_are_refused() -> N
         compute_side_metrics(one, other, NAMES, {"animals": ["cow"]})
     with pytest.raises(UserInputError, match="same seeds"):
         compute_side_metrics(one, [[draw(1, 1.0), draw(2, 1.0)]], NAMES, {})
+
+
+def test_the_worst_class_of_a_group_has_the_interval_that_it_has_among_all() -> None:
+    """Images of other classes that are taken for it are errors of its F1 too."""
+    arms = [[draw(seed, skill) for seed in (1, 2, 3)] for skill in (1.5, 1.0)]
+    found = {
+        m.group: m.difference.models
+        for m in compute_side_metrics(arms[:1], arms[1:], NAMES, {"ships": ["ship"]})
+        if m.name == "worst class's F1"
+    }
+    worst = METRICS["worst class's F1"][0]
+    assert all(worst(_score(p, (0, 1, 2)))[0] == worst(_score(p, (2,)))[0] for arm in arms for p in arm)
+    everyone, ships = found[""], found["ships"]
+    assert everyone is not None
+    assert ships is not None
+    assert (ships.estimate, ships.low, ships.high) == (everyone.estimate, everyone.low, everyone.high)

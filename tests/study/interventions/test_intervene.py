@@ -17,9 +17,11 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
 from study.inputs.preparation import prepare
+from study.interventions.diagnosing import name_group
 from study.interventions.stating import list_not_tried, propose
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
+from study.results.rounds import load_rounds, next_round
 from study.spec.reading import parse_spec
 from study.state import paths
 from study.state.checksums import write_sealed_json
@@ -413,3 +415,25 @@ def test_groups_of_the_study_may_share_classes_with_those_that_an_intervention_w
     outcome = intervene(tmp_path, *ONLY)
     assert outcome.status == 0, outcome
     assert set(load_round(tmp_path).spec.analyze.groups) == {"mine", "confused"}
+
+
+def test_the_rounds_are_found_from_within_the_folder_of_the_study(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(load_rounds(load_parent(finished.root)))
+    assert expected
+    monkeypatch.chdir(finished.root / "parent")
+    study = load_study(Store("."))
+    assert list(load_rounds(study)) == expected
+    assert Path(next_round(study)[1].address) == finished.root / f"parent-intervene-{1 + len(expected)}"
+
+
+@pytest.mark.parametrize(
+    ("groups", "name"),
+    [({}, "confused"), ({"confused": ["a", "b"]}, "confused_2"), ({"confused": ["c", "b"]}, "confused")],
+)
+def test_the_group_of_the_confused_classes_does_not_take_the_name_of_another(
+    groups: dict[str, list[str]], name: str
+) -> None:
+    """The winner may use the group of a round before; it would be trained with other classes."""
+    assert name_group(("b", "c"), groups) == name

@@ -1,6 +1,6 @@
 """The audits of a study: choice of images, and human counts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +21,7 @@ from study.results import audits
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
 from study.results.audits import AuditedArm, choose_audit_images, rank_confusions
 from study.state.paths import AUDIT_PARTS
+from tests.analysis.findings_factory import make_ring_audit
 from tests.study.simulated import make_spec
 from trainables.data.images import ImageSet
 from trainables.storage.store import Store
@@ -49,6 +50,24 @@ def test_audit_images_are_stratified_by_class() -> None:
     assert np.array_equal(choose_audit_images(ids, labels, 150, seed=1), chosen)
     assert not np.array_equal(choose_audit_images(ids, labels, 150, seed=2), chosen)
     assert np.array_equal(choose_audit_images(ids, labels, 300, seed=1), ids)
+
+
+@pytest.mark.parametrize("rare", range(1, 9))
+def test_a_rare_class_gives_two_audit_images_or_none(rare: int) -> None:
+    """Swaps need a partner of the class; a single image would keep the audit of all classes from being made."""
+    labels = np.repeat([0, 1, 2], [500, 500 - rare, rare])
+    for seed in range(5):
+        counts = np.bincount(labels[choose_audit_images(np.arange(1000), labels, 200, seed)], minlength=3)
+        assert counts[2] != 1
+        assert counts[2] >= 2 or rare <= 2
+        assert 198 <= counts.sum() <= 200
+
+
+def test_audit_images_belong_to_as_many_groups_as_possible() -> None:
+    labels, groups = np.repeat([0, 1], 100), np.repeat(np.arange(10), 20)
+    chosen = choose_audit_images(np.arange(200), labels, 20, 1, groups)
+    assert len(chosen) == 20
+    assert (np.bincount(groups[chosen]) == 2).all()
 
 
 def make_rate(rate: float) -> TwoIntervals:
@@ -147,9 +166,9 @@ def test_bad_human_counts_are_refused_with_the_name_of_the_file(tmp_path: Path, 
 class FakeWorkers:
     """Workers that compute nothing, and stop after some steps."""
 
-    def __init__(self, num_steps: int = 99, problem: str = "") -> None:
+    def __init__(self, num_steps: int = 99, problem: str = "", failing: Collection[StepKind] = tuple(StepKind)) -> None:
         self.asked: list[tuple[str, StepKind]] = []
-        self._num_steps, self._problem = num_steps, problem
+        self._num_steps, self._problem, self._failing = num_steps, problem, failing
 
     def run_trials(self, *_: object) -> None:
         raise NotImplementedError
@@ -161,8 +180,15 @@ class FakeWorkers:
                 raise KeyboardInterrupt
             (step,) = task.arguments
             self.asked.append((step.evidence.arm, step.kind))
-            swaps = SwapAudits() if step.kind is StepKind.SWAPS else None
-            yield AuditPart(audits=swaps, exported=swaps, problem=self._problem)
+            if self._problem and step.kind in self._failing:
+                yield AuditPart(problem=self._problem)
+                continue
+            swaps = (
+                SwapAudits(ring_audits=(make_ring_audit(NAMES, 2, large=False),))
+                if step.kind is StepKind.SWAPS
+                else None
+            )
+            yield AuditPart(audits=swaps, exported=swaps)
 
 
 def audit(
@@ -170,7 +196,7 @@ def audit(
 ) -> tuple[dict[str, AuditedArm], str]:
     images = make_images(side=side)
     run = SimpleNamespace(config=make_spec_config())
-    first = SimpleNamespace(sample_ids=np.arange(10), labels=images.labels)
+    first = SimpleNamespace(sample_ids=np.arange(10), labels=images.labels, groups=None)
     evidence: Any = {a: SimpleNamespace(arm=a, predictions=[first], runs=[run]) for a in ("one", "batch_size=2/x")}
     nothing = ArmConfusions(confused_pairs=(), clusters=(), group_contrasts=(), directed=())
     store = Store(folder)
@@ -209,6 +235,13 @@ def test_problem_of_a_step_is_the_reason_for_no_audits(tmp_path: Path) -> None:
     found, note = audit(tmp_path, FakeWorkers(problem="there is no such loop"))
     assert note == "The Clever Hans audit could not be made: there is no such loop."
     assert set(found.values()) == {AuditedArm()}
+
+
+def test_a_step_that_cannot_be_made_leaves_the_others(tmp_path: Path) -> None:
+    workers = FakeWorkers(problem="need four images of a class", failing=[StepKind.CAMS])
+    found, note = audit(tmp_path, workers)
+    assert note == "The tests of the heat maps could not be made: need four images of a class."
+    assert all(arm.audits.ring_audits and arm.exported.ring_audits for arm in found.values())
 
 
 def test_images_too_small_to_remove_cues_from_have_no_causes_and_keep_their_other_audits(tmp_path: Path) -> None:
