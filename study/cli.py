@@ -6,9 +6,11 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from search_spaces.errors import UserInputError
 from study import cli_options as options
@@ -17,10 +19,24 @@ from study.state.paths import default_storage, open_study
 from trainables.processes import collect_garbage_rarely
 from trainables.storage.store import StorageError
 
+STOPPED = "stopped; a launched study continues with `study resume`"
 EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
+
+
+class _Commands(TyperGroup):
+    """The commands; Typer would end an interrupted one with a status of its own and without a word."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise StudyInterrupted(STOPPED) from None
+
 
 app = typer.Typer(
     name="study",
+    cls=_Commands,
     help="Hyperparameter search and A/B studies for fine-tuning image classifiers.",
     no_args_is_help=True,
     add_completion=False,
@@ -463,7 +479,7 @@ def _with_options(overrides: list[str] | None, warm_start: str | None, *, profil
 def _finish(missed_gates: list[str]) -> None:
     """Print the arms that do not clear the gate; exit with status 1 if there are any."""
     for message in missed_gates:
-        errors.print(message, soft_wrap=True)
+        errors.print(message, soft_wrap=True, markup=False)
     if missed_gates:
         raise typer.Exit(EXIT_GATE)
 
@@ -477,8 +493,7 @@ def main() -> None:
         errors.print(f"error: {error}", soft_wrap=True, markup=False, highlight=False)
         sys.exit(EXIT_INPUT)
     except (StudyInterrupted, StorageError, KeyboardInterrupt) as stop:
-        message = str(stop) or "stopped; a launched study continues with `study resume`"
-        errors.print(message, soft_wrap=True, markup=False, highlight=False)
+        errors.print(str(stop) or STOPPED, soft_wrap=True, markup=False, highlight=False)
         sys.exit(EXIT_STOPPED)
     finally:
         # Python collects garbage when it ends, and looks at all that torch and Ray have left: two seconds, for nothing.

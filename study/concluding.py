@@ -64,7 +64,7 @@ def conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console:
 def write_reports(opened: OpenStudy, console: Console, formats: Collection[ReportFormat] = tuple(ReportFormat)) -> None:
     """Write the report, of the rounds of interventions too, and print its files."""
     for name in write_report(opened, load_rounds(opened), formats):
-        print_line(f"{opened.store.root}/{name}", console)
+        print_line(opened.store.locate(name), console)
 
 
 def print_interventions(found: InterventionFindings, console: Console) -> None:

@@ -46,7 +46,7 @@ def compare_predictions(
     rows = compare_outside_arms(predictions, control=control, margin=margin, alpha=alpha, groups=groups)
     console.print(tables.build_rich_table(rows))
     for row in rows:
-        console.print(tables.format_row(row), soft_wrap=True, highlight=False)
+        print_line(tables.format_row(row), console)
         if line := format_side_line(row):
             print_line(line, console)
     if to is not None:

@@ -11,6 +11,8 @@ from search_spaces.config import Value
 from search_spaces.errors import UserInputError
 
 LONGEST_NAME = 64
+# The name of the file beside every exported model.
+EXPORTED_NAME = "study.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,7 @@ class GivenConfiguration:
     """The configuration of one file.
 
     Attributes:
-        name: of the arm; the stem of the file.
+        name: of the arm; the stem of the file, or of a file that an export named, the exported arm.
         hyperparameters: of the arm.
         settings: fixed settings of the study in which the configuration was trained; empty if the file has none.
     """
@@ -31,10 +33,10 @@ class GivenConfiguration:
 def read_configurations(paths: Sequence[Path]) -> tuple[GivenConfiguration, ...]:
     """Return the configurations in the order of the files; the first is the control.
 
-    A file is `<arm>.json` of `study export`, or one object of hyperparameters.
+    A file is the `study.json` of an exported arm, or one object of hyperparameters.
 
     Raises:
-        UserInputError: naming a file that is neither, for fewer than two files, or for two files with the same stem.
+        UserInputError: naming a file that is neither, for fewer than two files, or for two files with the same name.
     """
     if len(paths) < 2:
         raise UserInputError(f"compare --arms takes two or more configuration files, but got {len(paths)}")
@@ -42,7 +44,10 @@ def read_configurations(paths: Sequence[Path]) -> tuple[GivenConfiguration, ...]
     names = [configuration.name for configuration in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserInputError(f"an arm has the name of its file, but two files are named {twice[0]!r}; rename one")
+        raise UserInputError(
+            f"an arm has the name of its file, or of the arm that was exported to study.json, but two are named {twice[0]!r}; "
+            "copy one to a file with another name"
+        )
     return tuple(found)
 
 
@@ -81,7 +86,10 @@ def _read_configuration(path: Path) -> GivenConfiguration:
         raise UserInputError(f"there is no configuration file {path}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserInputError(f"{path} cannot be read as JSON: {error}") from None
+    name = path.stem
     if isinstance(data, dict) and isinstance(data.get("configuration"), dict):
+        if path.name == EXPORTED_NAME and isinstance(data.get("arm"), str):
+            name = data["arm"]
         data = data["configuration"]
     settings: Any = {}
     if isinstance(data, dict) and isinstance(data.get("hyperparameters"), dict):
@@ -92,6 +100,4 @@ def _read_configuration(path: Path) -> GivenConfiguration:
             f"{path} holds no configuration; it must be a file of `study export`, or an object of hyperparameters such as "
             '{"backbone": "resnet18", "max_lr": 0.1, ...}'
         )
-    return GivenConfiguration(
-        name=path.stem, hyperparameters=data, settings=settings if isinstance(settings, dict) else {}
-    )
+    return GivenConfiguration(name=name, hyperparameters=data, settings=settings if isinstance(settings, dict) else {})

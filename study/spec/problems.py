@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -80,8 +80,11 @@ def _suggest(problem: ErrorDetails) -> str:
 def _siblings(location: Location) -> list[str]:
     """Return the valid keys of the section that holds an unknown key."""
     model: Any = StudySpec
-    for part in location[:-1]:
-        field = model.model_fields[str(part)]
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    parts = iter(location[:-1])
+    for part in parts:
+        annotation = model.model_fields[str(part)].annotation
+        if get_origin(annotation) is dict:
+            next(parts, None)  # A key that the user chose, such as that of a prior.
+        options = [annotation, *get_args(annotation)]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(model.model_fields)

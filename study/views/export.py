@@ -36,6 +36,11 @@ from trainables.storage.store import Store
 from trainables.training.evaluation import compute_macro_f1
 from trainables.training.trainable import is_own_loop
 
+# How images become squares, by data.aspect.
+RESIZE_STEPS = {
+    "crop": "the shorter side to image_size, then the center of image_size x image_size",
+    "squash": "to image_size x image_size, without crop",
+}
 EXPORT_FOLDER = "export"
 TRIALS_CSV = "trials.csv"
 TRIALS_PARQUET = "trials.parquet"
@@ -113,7 +118,9 @@ def export_study(
         _check_networks(study)
     folder = _check_target(study, to)
     if not study.book.of_stage("search"):
-        raise UserInputError(f"the study {study.name!r} has no trial yet; run `study resume {study.store.root}` first")
+        raise UserInputError(
+            f"the study {study.name!r} has no trial yet; run `study resume {study.store.argument}` first"
+        )
     with _written_aside(folder) as aside:
         # A column without any value would have no type in the parquet file.
         trials = Study(study).records().astype({"macro_f1": float, "confirm_macro_f1": float})
@@ -172,7 +179,7 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
         "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
         "loading": explain_loading(config, len(class_names)),
         "class_names": class_names,
-        "preprocessing": _describe_preprocessing(config),
+        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect),
         "macro_f1": {
             "search": record.last_macro_f1,
             "confirm": record.confirm_macro_f1,
@@ -182,14 +189,14 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _describe_preprocessing(config: TrialConfig) -> dict[str, Any]:
+def _describe_preprocessing(config: TrialConfig, aspect: str) -> dict[str, Any]:
     if is_own_loop(config):
         return {"channels": "RGB", "dtype": "uint8", "shape": "(N, H, W, 3), as the study stores its images"}
     backbone = read_backbone(config)
     return {
         "channels": "RGB",
         "image_size": config.whole("image_size"),
-        "resize": "to image_size x image_size, without crop",
+        "resize": RESIZE_STEPS[aspect],
         "interpolation": config.word("interpolation"),
         "antialias": True,
         "clamp": "to [0, 255] after resizing",
@@ -235,7 +242,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
     if record.weights_dropped:
         raise UserInputError(
             f"the weights of trial {record.trial_id}, the best of the arm {arm!r}, were not kept "
-            f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.root}` trains others"
+            f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.argument}` trains others"
         )
     description, own = describe_model(study, record), folder / arm
     weights = trial_files(study, record).read_weights(record.digests)
@@ -249,7 +256,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
         audit |= {"model": values["exported"], "recipe": {key: values[key] for key in RECIPE_AUDIT}}
     text = json.dumps({**description, "audit": to_plain(audit)}, indent=1, sort_keys=True, allow_nan=False)
     (own / STUDY).write_text(text + "\n", encoding="utf-8")
-    reproduce = f"study reproduce {study.store.root} --trial {record.stage}/{record.trial_id}"
+    reproduce = f"study reproduce {study.store.argument} --trial {record.stage}/{record.trial_id}"
     (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
     return True
 

@@ -178,11 +178,13 @@ def inspect_spec(
     image_set, splits = prepared.image_set, prepared.splits
     config = inspection_config(spec, prepared)
     report("every stage from file to logits")
-    stages = (*gathered.audit.stages, *audit_stages(spec, prepared))
+    stages = (*gathered.audit.stages, *audit_stages(spec, prepared, has_models=gathered.has_models))
     report("duplicates, odd images and colors")
     images = inspect_images(image_set, splits, image_size=config.whole("image_size"), seed=spec.seed)
     network: NetworkFindings | None = None
     note = "left out with --quick" if quick else gathered.weights_note
+    if not note and not gathered.has_models:
+        note = "needs a model that can be built"
     if not note:
         network, note = _inspect_network(spec, gathered, images, address, report)
     return Inspection(

@@ -44,11 +44,18 @@ def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
     return TrialConfig(arm="inspection", seed=spec.seed, hyperparameters=values, fixed=prepared.fixed)
 
 
-def audit_stages(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
-    """Return the audit of the files, of the model's inputs in evaluation and training, of soft targets, features and logits."""
+def audit_stages(spec: StudySpec, prepared: Prepared, *, has_models: bool) -> list[AuditStage]:
+    """Return the audit of the files, of the model's inputs in evaluation and training, of soft targets, features and logits.
+
+    Args:
+        spec: of the study.
+        prepared: its data.
+        has_models: whether the model of every arm can be built; otherwise there are no features and logits.
+    """
     origin = prepared.image_set.origin
     files = [] if origin is None else [_audit_files(origin)]
-    return [*files, *audit_tensors(spec, prepared), *_audit_outputs(spec, prepared)]
+    outputs = _audit_outputs(spec, prepared) if has_models else []
+    return [*files, *audit_tensors(spec, prepared), *outputs]
 
 
 def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:

@@ -1,6 +1,7 @@
 """A study in Python, for notebooks: `study.load(uri)`. It only reads, and does not start Ray."""
 
 import html
+import shlex
 from dataclasses import dataclass
 
 import pandas as pd
@@ -120,7 +121,7 @@ class Study:
         if ranked[0].weights_dropped:
             raise UserInputError(
                 f"the weights of trial {ranked[0].trial_id}, the best of the arm {arm!r}, were not kept (search.keep_weights); "
-                f"`study reproduce {self._opened.store.root} --arm {arm}` trains it again"
+                f"`study reproduce {self._opened.store.argument} --arm {shlex.quote(arm)}` trains it again"
             )
         model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
         return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())

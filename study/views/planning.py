@@ -243,9 +243,10 @@ def _check(spec: StudySpec, options: PlanOptions) -> None:
         missing = [name for name in ("--seed-sd", "--image-sd") if sds[name] is None]
         problems.append(f"{stated[0]} needs {' and '.join(missing)} as well")
     problems += [
-        f"{name} >= 0 must hold, in percentage points, but got {value:g}"
+        f"{name} {'>' if is_positive else '>='} 0 must hold, in percentage points, but got {value:g}"
         for name, value in sds.items()
-        if value is not None and not (math.isfinite(value) and value >= 0)
+        if value is not None
+        and not (math.isfinite(value) and (value > 0 if (is_positive := name == "--image-sd") else value >= 0))
     ]
     if options.pilot is not None and options.pilot < 2:
         problems.append(f"--pilot takes two or more seeds, but got {options.pilot}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
@@ -60,7 +61,7 @@ def study_state(study: OpenStudy) -> str:
 
 def print_status(study: OpenStudy, console: Console) -> None:
     """Print the study's state, the progress of its stages, and notes, failures and retries of its trials."""
-    console.print(f"{study.name} at {study.store.root}: {study_state(study)}", soft_wrap=True)
+    print_line(f"{study.name} at {study.store.root}: {study_state(study)}", console)
     holder = read_holder(study.store)
     if holder is not None:
         console.print(f"driven by process {holder.pid} on {holder.host} since {holder.since}", highlight=False)
@@ -81,7 +82,7 @@ def print_status(study: OpenStudy, console: Console) -> None:
             cause = record.retry_causes[-1].splitlines()[-1]
             lines.append(f"retried: {trial}, {len(record.retry_causes)} time(s); last cause: {cause}")
         for line in lines:
-            console.print(line, soft_wrap=True, markup=False)
+            print_line(line, console)
 
 
 def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
@@ -130,9 +131,9 @@ def find_studies(root: str) -> list[dict[str, Any]]:
 def print_studies(studies: list[dict[str, Any]], root: str, console: Console) -> None:
     """Print the studies under `root` as a table."""
     if not studies:
-        console.print(f"no studies under {root}", soft_wrap=True)
+        print_line(f"no studies under {root}", console)
         return
     table = Table(*studies[0], box=None, pad_edge=False, header_style="bold")
     for study in studies:
-        table.add_row(*map(str, study.values()))
+        table.add_row(*(Text(str(value)) for value in study.values()))
     console.print(table)

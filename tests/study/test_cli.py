@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from study import cli
 from study.state.checksums import write_sealed_json
 from study.state.paths import PASSPORT
 from tests.study.command_line import run_cli
@@ -96,3 +97,17 @@ def test_importing_the_command_line_does_not_change_the_garbage_collector() -> N
     program = "import gc; before = gc.get_threshold(); import study.cli; print(gc.get_threshold() == before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Outside of training too, where the library of the command line would end without a word."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("study.views.status.print_studies", interrupt)
+    monkeypatch.setattr(sys, "argv", ["study", "list"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == cli.EXIT_STOPPED
+    assert "study resume" in capsys.readouterr().err

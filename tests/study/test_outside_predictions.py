@@ -355,3 +355,13 @@ def test_forensics_refuse_arguments_that_do_not_fit(tmp_path: Path) -> None:
         outcome = run_cli(*arguments)
         assert outcome.status == 2
         assert message in outcome.errors
+
+
+def test_arms_and_files_may_have_any_name(tmp_path: Path) -> None:
+    """pandas takes None and NA in a csv file for missing values, and the terminal takes brackets for colors."""
+    table = make_table().assign(arm=lambda t: t.arm.map({"old": "None", "new": "[bold]"}))
+    scores = pd.DataFrame(table.pop("probabilities").tolist()).add_prefix("p_")
+    pd.concat([table, scores], axis=1).to_csv(tmp_path / "predictions.csv", index=False)
+    outcome = run_cli("compare", "--predictions", tmp_path / "predictions.csv", "--control", "None")
+    assert outcome.status == 0, outcome.errors
+    assert "[bold] vs None |" in outcome.output

@@ -1,11 +1,13 @@
 """What `study init` prints: everything that was found, what it proposes, and the next commands."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from study.inputs.fitted_defaults import MAX_BALANCED_RATIO
 from study.views.first_spec.spec_text import FirstSpec, describe_time, takes_crops
@@ -84,7 +86,7 @@ def build_class_table(image_set: ImageSet, report: AuditReport) -> Table:
         if k is None:
             table.add_row(f"... ({len(order) - MAX_ROWS} more)")
         else:
-            table.add_row(image_set.class_names[k], *map(str, counts[:, k]), str(counts[:, k].sum()))
+            table.add_row(Text(image_set.class_names[k]), *map(str, counts[:, k]), str(counts[:, k].sum()))
     table.add_row("all", *map(str, counts.sum(axis=1)), str(counts.sum()))
     return table
 
@@ -135,10 +137,11 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
 
 def describe_next(file: Path) -> list[str]:
     """Return the next commands."""
+    spec = shlex.quote(str(file))
     return [
         f"wrote {file}",
-        f"next: study inspect {file}    (shows the images, duplicates and label issues; trains nothing)",
-        f"      study run {file}",
+        f"next: study inspect {spec}    (shows the images, duplicates and label issues; trains nothing)",
+        f"      study run {spec}",
     ]
 
 

@@ -12,6 +12,7 @@ from study.confirmation.plan import make_plan, read_plan
 from study.open_study import load_study
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.turns import is_search_finished
+from study.spec.configuration_files import read_configurations
 from study.spec.reading import load_spec, validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -147,7 +148,7 @@ def test_arguments_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     good = write(tmp_path / "good.json", BASE)
     for arguments, message in (
         (["--arms", good, "--spec", "demo"], "two or more configuration files, but got 1"),
-        (["--arms", good, good, "--spec", "demo"], "two files are named 'good'"),
+        (["--arms", good, good, "--spec", "demo"], "but two are named 'good'"),
         (["--arms", good, good], "needs --spec"),
         (["--arms", good, tmp_path / "none.json", "--spec", "demo"], "there is no configuration file"),
         (["demo", "other"], "takes one STUDY"),
@@ -182,3 +183,14 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     again = run_cli("resume", tmp_path / "old-vs-new", "--num-trials", "+2")
     assert again.status == 2
     assert "no search to extend" in again.errors
+
+
+def test_exported_files_of_one_name_are_arms_of_the_names_that_they_had(tmp_path: Path) -> None:
+    paths = []
+    for arm in ("resnet18", "resnet50"):
+        (tmp_path / arm).mkdir()
+        content = {"arm": arm, "configuration": {"hyperparameters": {**BASE, "backbone": arm}, "fixed": {}}}
+        paths.append(write(tmp_path / arm / "study.json", content))
+    assert [found.name for found in read_configurations(paths)] == ["resnet18", "resnet50"]
+    renamed = write(tmp_path / "mine.json", json.loads(paths[0].read_text()))
+    assert read_configurations([renamed, paths[1]])[0].name == "mine"

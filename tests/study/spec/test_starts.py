@@ -146,3 +146,15 @@ def test_given_configurations_have_no_start() -> None:
         validate_spec({**data, "configurations": given, "search": {"start": [START]}}, where="test")
     spec = validate_spec({**data, "configurations": given}, where="test")
     assert list_starts(spec, spec.arms()[0]) == ()
+
+
+def test_an_unknown_key_of_a_prior_is_named_with_the_key_that_was_meant() -> None:
+    with pytest.raises(UserInputError, match=r"unknown key 'search.prior.max_lr.centre' \(did you mean 'center'\?\)"):
+        validate_spec(
+            {
+                "name": "x",
+                "data": {"source": "planted"},
+                "search": {"prior": {"max_lr": {"centre": 0.05, "width": 2.0}}},
+            },
+            where="test",
+        )

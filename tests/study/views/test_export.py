@@ -64,6 +64,11 @@ def test_weights_before_the_confirmation_are_those_of_the_best_search_trial(
         assert described["macro_f1"] == {"search": best.last_macro_f1, "confirm": None, "test": None}
         assert described["class_names"] == ["cat", "dog"]
         assert described["preprocessing"]["image_size"] == 32
+        assert described["preprocessing"]["resize"].startswith("the shorter side to image_size")
+        assert (
+            "resized: the shorter side to 32, then the center of 32 x 32 pixels"
+            in (folder / arm / "README.md").read_text()
+        )
         assert described["preprocessing"]["interpolation"] == best.config.hyperparameters["interpolation"]
         assert described["configuration"]["hyperparameters"] == best.config.hyperparameters
 

@@ -115,6 +115,17 @@ def test_all_parts_come_without_weights_and_cluster_and_one_message_lists_what_i
     assert list(tmp_path.iterdir()) == [page]
 
 
+def test_a_backbone_that_does_not_take_the_images_is_one_of_the_problems_that_are_listed(folder: Path) -> None:
+    backbones = "factor = 'backbone'\nranges = { backbone = ['resnet18', 'torchvision:alexnet'] }"
+    text = SPEC.replace('factor = "interpolation"', backbones.replace("{", "{{").replace("}", "}}"))
+    text = text.replace(', backbone = "resnet18"', "")
+    groups = "[analyze]\ngroups = { pets = ['cat', 'dgo'] }"
+    output, message = inspect(parse_spec(text.format(path=folder, weights="none", more=groups), "test"))
+    assert "Images per class" in output
+    for problem in ("torchvision:alexnet", "dgo", "Ray could not be started"):
+        assert problem in message, problem
+
+
 def test_random_weights_have_no_semantic_gap(folder: Path) -> None:
     output, _ = inspect(make_spec(folder), quick=False)
     assert 'model.weights is "none"' in output
@@ -167,7 +178,7 @@ def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(
 
 
 def test_the_audit_goes_from_the_images_to_the_logits(spec: StudySpec, gathered: Gathered) -> None:
-    stages = {stage.name: stage for stage in audit_stages(spec, gathered.prepared)}
+    stages = {stage.name: stage for stage in audit_stages(spec, gathered.prepared, has_models=True)}
     assert stages["evaluation input"].shape[1:] == (3, 24, 24)
     assert stages["soft targets"].layout == "NK"
     assert stages["resnet18 features, random weights"].shape == (8, 512)

@@ -54,6 +54,9 @@ def test_a_plan_without_variances_is_refused_and_all_mistakes_are_in_one_message
         "two or more seeds, but got 1",
     ):
         assert part in wrong.errors
+    nothing = run_cli("plan", "demo", "--seed-sd", "0.5", "--image-sd", "0")
+    assert nothing.status == 2
+    assert "--image-sd > 0 must hold" in nothing.errors
     simulate(tmp_path / "searched")
     unconfirmed = run_cli("plan", "demo", "--like", tmp_path / "searched")
     assert unconfirmed.status == 2

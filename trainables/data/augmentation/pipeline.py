@@ -160,8 +160,9 @@ def augment_batch(
     RandomResizedCrop. Rotation mirrors the image at its border, which avoids black corners.
 
     Random numbers are drawn per image and per transformation, so that disabling one transformation does not change the others
-    in the batch. Ring swaps, pad-and-crop, TrivialAugment, color jitter, erasing and MixUp each draw from a generator of their
-    own, derived from the state of `generator`, so that they change nothing in later batches either.
+    in the batch, except that CutMix, which draws its partners first, changes the crops. Ring swaps, pad-and-crop, TrivialAugment,
+    color jitter, erasing and MixUp each draw from a generator of their own, derived from the state of `generator`, so that they
+    change nothing in later batches either.
 
     Args:
         images: (B, H, W, 3) uint8.
