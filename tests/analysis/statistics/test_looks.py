@@ -1,6 +1,7 @@
 """Planned looks, anytime-valid looks, and differences class by class."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from analysis.findings.comparison_findings import Verdict
 from analysis.report.tables import build_csv, build_markdown, format_row
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
+from analysis.statistics.crossed_interval import compute_t_quantile
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
 from search_spaces.config import TrialConfig
 from search_spaces.designs import Contrast, contrast_with_first
@@ -251,3 +253,26 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
     assert sum(c.effect.estimate for c in completed.class_differences) / len(NAMES) == pytest.approx(
         half.effect.estimate
     )
+
+
+def test_an_anytime_row_names_the_seeds_at_which_its_own_interval_decides() -> None:
+    evidence = make_evidence(0.06)
+    rule = replace(RULE, intervals="anytime")
+    row, plain = judge(evidence, rule), judge(evidence, RULE)
+    assert row.verdict is Verdict.UNDECIDED
+    assert row.image_variance is not None
+    assert row.seed_image_variance is not None
+    found = re.fullmatch(r"about (\d+) seeds would settle it \(now \d+\), if the difference stays", row.settles)
+    assert found, row.settles
+    needed, seeds = int(found[1]), row.num_seeds
+    deviation = float(np.std(row.seed_differences, ddof=1))
+
+    def half_width(number: int) -> float:
+        images = row.image_variance - row.seed_image_variance * (1 - seeds / number)
+        quantile = float(compute_t_quantile(1 - (1 - row.confidence) / 2, row.num_images - 1))
+        return compute_sequence_half_width(number, deviation, (1 - row.confidence) / 2) + quantile * images**0.5
+
+    effect = abs(row.effect.estimate)
+    wanted = max(effect, row.margin - effect)
+    assert half_width(needed) < wanted <= half_width(needed - 1)
+    assert row.settles != plain.settles
