@@ -36,7 +36,7 @@ HUE_TURN = np.pi / 3
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 YCBCR = np.stack([LUMA, [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).astype(np.float32)
 RGB = np.linalg.inv(YCBCR).astype(np.float32)
-# Root mean square in gray levels below which the removal of a cue changes nothing after rounding.
+# Root mean square in gray levels below which a cue counts as absent: its removal changes next to nothing after rounding.
 SMALLEST_CHANGE = 0.5
 Pixels = NDArray[np.float32]
 

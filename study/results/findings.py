@@ -137,7 +137,7 @@ def load_findings(study: OpenStudy) -> Findings:
         DamagedFileError: if the file cannot be read.
     """
     if not study.store.exists(paths.FINDINGS):
-        raise UserInputError(f"there are no findings yet; run `study analyze {study.store.root}` first")
+        raise UserInputError(f"there are no findings yet; run `study analyze {study.store.argument}` first")
     with decoding(study.store.locate(paths.FINDINGS)):
         data = upgrade_findings(read_sealed_json(study.store, paths.FINDINGS))
         return TypeAdapter(Findings).validate_json(json.dumps(data))

@@ -222,7 +222,7 @@ def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None
         study: that the model belongs to.
         record: from `choose_trial`.
     """
-    analyze = f"run `study analyze {study.store.root}` and export again"
+    analyze = f"run `study analyze {study.store.argument}` and export again"
     if not study.store.exists(FINDINGS):
         return None, f"There is no audit of this model yet; {analyze}."
     findings = load_findings(study)

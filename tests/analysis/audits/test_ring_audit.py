@@ -221,6 +221,7 @@ def test_copies_of_an_image_in_one_group_add_no_certainty() -> None:
         assert same.models is not None
         assert narrow.models is not None
         width = one.models.high - one.models.low
+        # Not the same: with groups, the variance between them is estimated, and the quantile is that of Student's t.
         assert same.models.high - same.models.low == pytest.approx(width, rel=0.08)
         assert narrow.models.high - narrow.models.low == pytest.approx(width / 2, rel=0.1)
 
