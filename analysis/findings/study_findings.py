@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.findings.arm_findings import ArmFinding
@@ -47,6 +47,7 @@ class Findings:
         basis: digest of records, plan, code and versions (`study.results.findings.digest_basis`).
         interventions: what a study of interventions found; None in other studies.
         starts: what the search knew before it started, in words: the configurations that it tried first, and its priors.
+        image_files: file of each image that the findings show, by sample id; empty where images were not files.
     """
 
     study: str
@@ -77,6 +78,11 @@ class Findings:
     basis: str = ""
     interventions: InterventionFindings | None = None
     starts: tuple[str, ...] = ()
+    image_files: dict[int, str] = field(default_factory=dict)
+
+    def name_image(self, sample_id: int) -> str:
+        """Return the file of an image that the findings show, or its sample id where images were not files."""
+        return self.image_files.get(sample_id, str(sample_id))
 
     def to_json(self) -> str:
         """Return findings.json: sorted keys, two-space indent, no NaN (absent values are null)."""

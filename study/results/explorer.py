@@ -7,6 +7,7 @@ from analysis.report.image_pages.explorer import ExplorerInput, build_explorer
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from study.confirmation.evidence import load_evidence, require_plan
 from study.open_study import OpenStudy
+from study.results.image_files import load_image_files
 from study.state import paths
 
 
@@ -27,5 +28,6 @@ def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSh
         records=study.book.of_stage("search"),
         thumbnails=thumbnails,
         panels=panels,
+        files=load_image_files(study.store),
     )
     study.store.write_text(paths.EXPLORE_HTML, build_explorer(shown, plotly.offline.get_plotlyjs()))

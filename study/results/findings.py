@@ -32,6 +32,7 @@ from study.results.comparison import Comparison, compare, find_class_groups
 from study.results.earlier_findings import upgrade_findings
 from study.results.figures import draw_figures, svg_name
 from study.results.heat_map_panels import draw_panels
+from study.results.image_files import name_shown_images, write_image_files
 from study.results.intervention_effects import measure_interventions
 from study.results.optuna_plots import SEARCH_PAGE
 from study.results.search_results import compute_search_results
@@ -76,9 +77,13 @@ def analyze(
     on_step("heat maps and figures")
     panels, cam_note = _draw_panels(study, comparison, arms, image_set, workers)
     search = compute_search_results(study)
+    passport = read_passport(study.store)
+    issues = list_label_issues(
+        [p for e in comparison.evidence.values() for p in e.predictions], passport["data"]["class_names"]
+    )
     pictures = {panel.figure: png for panel, png in panels}
     pictures |= draw_figures(arms, comparison.rows, search, study.book.of_stage("search"), interventions)
-    passport, spec = read_passport(study.store), study.spec
+    spec = study.spec
     findings = Findings(
         study=study.name,
         created=now_utc(),
@@ -99,9 +104,7 @@ def analyze(
         rows=comparison.rows,
         human_note=NO_HUMAN_COUNTS if spec.analyze.human_counts is None else "",
         audit_note=audit_note,
-        label_issues=list_label_issues(
-            [p for e in comparison.evidence.values() for p in e.predictions], passport["data"]["class_names"]
-        ),
+        label_issues=issues,
         panels=tuple(panel for panel, _ in panels),
         cam_note=cam_note,
         num_test_reads=count_test_reads(study.store),
@@ -115,11 +118,13 @@ def analyze(
         passport=passport,
         basis=digest_basis(study),
         interventions=interventions,
+        image_files=name_shown_images(image_set, arms, issues, [panel for panel, _ in panels]),
     )
     study.store.write_text(SEARCH_PAGE, search.view.build_page(study.name))
     if interventions is not None:
         study.store.write_text(paths.INTERVENTIONS_CSV, build_intervention_csv(interventions))
     write_thumbnails(study, comparison.evidence, arms, image_set)
+    write_image_files(study.store, image_set, next(iter(comparison.evidence.values())).predictions[0].sample_ids)
     for name, picture in pictures.items():
         study.store.write_bytes(f"{paths.FIGURES}/{name}", picture)
     for name in {svg_name(name) for name in findings.figures.values()} - set(pictures):

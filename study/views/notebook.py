@@ -18,6 +18,7 @@ from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import load_findings
+from study.results.image_files import load_image_files
 from study.results.rounds import load_rounds
 from study.state.paths import FINDINGS, open_study
 from trainables.records.ranking import best_trials
@@ -75,15 +76,24 @@ class Study:
     def images(self) -> pd.DataFrame:
         """Return a row per test image and arm, over the seeds of the comparison: what the models predict, and how surely.
 
-        The columns are those of `analysis.evidence.image_outcomes.tabulate_images`.
+        The columns are those of `analysis.evidence.image_outcomes.tabulate_images`, and `file` where images were files and the
+        study has been analyzed.
 
         Raises:
-            UserInputError: if the study has not been confirmed.
+            UserInputError: if the study has not been confirmed, or all runs of its confirmation diverged.
         """
         names = read_passport(self._opened.store)["data"]["class_names"]
         evidence = load_evidence(self._opened, require_plan(self._opened))
         finished = [found.finished() for found in evidence.values()]
-        return pd.concat([tabulate_images(found, names) for found in finished if found.runs], ignore_index=True)
+        tables = [tabulate_images(found, names) for found in finished if found.runs]
+        if not tables:
+            raise UserInputError(
+                f"every run of the confirmation of {self.name!r} diverged, so that no image has a prediction"
+            )
+        images, files = pd.concat(tables, ignore_index=True), load_image_files(self._opened.store)
+        if files:
+            images.insert(2, "file", images["sample_id"].map(files))
+        return images
 
     def _repr_html_(self) -> str:
         """Return the first answers and the A/B table of an analyzed study; else how far it is."""

@@ -1,9 +1,11 @@
 """Images as people have them: one study from a manifest to its report, and trials of two other layouts."""
 
+import io
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import torch
 
 from search_spaces.config import TrialConfig
@@ -13,6 +15,7 @@ from study.spec.reading import parse_spec
 from study.state import paths
 from study.state.checksums import read_sealed_json
 from study.state.record_book import RecordBook
+from study.views.notebook import load
 from tests.study.command_line import run_cli
 from tests.trainables.data.sources.layout_files import write_classes, write_imagefolder, write_listed
 from trainables.records.record import TrialState
@@ -66,6 +69,24 @@ def test_a_study_runs_from_a_manifest_with_groups_to_its_report(tmp_path: Path) 
     assert store.exists(paths.REPORT_HTML)
     assert read_sealed_json(store, paths.PASSPORT)["data"]["class_names"] == ["cat", "dog"]
     assert [r.state for r in RecordBook(store).of_stage("confirmation")] == [TrialState.COMPLETE] * 4
+    check_files_are_named(store, pd.read_csv(manifest)["path"].tolist())
+
+
+def check_files_are_named(store: Store, files: list[str]) -> None:
+    study = load(store.address)
+    images, findings = study.images(), study.findings()
+    listed = pd.read_csv(io.StringIO(store.read_text(paths.TEST_IMAGES_CSV)))
+    assert set(listed["file"]) <= set(files)
+    assert list(listed) == ["sample_id", "file", "label"]
+    assert images["file"].tolist() == 2 * listed["file"].tolist()
+    shown = {sample_id for arm in findings.arms for cell in arm.examples for sample_id in cell.sample_ids}
+    assert shown
+    assert shown <= set(findings.image_files)
+    for sample_id in shown:
+        assert findings.name_image(sample_id) == dict(zip(listed["sample_id"], listed["file"], strict=True))[sample_id]
+        assert all(
+            findings.name_image(sample_id) in store.read_text(page) for page in (paths.REPORT_HTML, paths.EXPLORE_HTML)
+        )
 
 
 def test_classes_with_one_image_in_a_split_are_named_at_the_launch(tmp_path: Path) -> None:

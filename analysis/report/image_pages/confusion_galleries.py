@@ -46,7 +46,7 @@ class Gallery:
         anchor: in the page.
         summary: the two classes, and how many images there are.
         figure: some of the images side by side.
-        caption: how many seeds confuse each of them, and their sample ids.
+        caption: how many seeds confuse each of them, and their files or sample ids.
     """
 
     anchor: str
@@ -81,7 +81,9 @@ def arrange_confusions(findings: Findings, thumbnails: ThumbnailSheets | None) -
     views = {}
     for number, arm in enumerate(findings.arms, start=1):
         shown = {} if thumbnails is None else _place_examples(arm, number, most)
-        galleries = [_draw(anchor, cell, arm, thumbnails) for anchor, cell in shown.items() if thumbnails is not None]
+        galleries = [
+            _draw(anchor, cell, arm, thumbnails, findings) for anchor, cell in shown.items() if thumbnails is not None
+        ]
         anchors = {(cell.true_class, cell.predicted_class): anchor for anchor, cell in shown.items()}
         rows = _arrange_rows(arm, findings.class_names, anchors)
         views[arm.arm] = ConfusionView(columns=findings.class_names, rows=rows, galleries=tuple(galleries))
@@ -113,7 +115,9 @@ def _arrange_rows(
     return tuple(rows)
 
 
-def _draw(anchor: str, cell: ConfusionExamples, arm: ArmFinding, thumbnails: ThumbnailSheets) -> Gallery:
+def _draw(
+    anchor: str, cell: ConfusionExamples, arm: ArmFinding, thumbnails: ThumbnailSheets, findings: Findings
+) -> Gallery:
     names = f"{cell.true_class} as {cell.predicted_class}"
     shown = len(cell.sample_ids)
     count = f"{cell.num_images} image{'s' if cell.num_images > 1 else ''}"
@@ -124,6 +128,6 @@ def _draw(anchor: str, cell: ConfusionExamples, arm: ArmFinding, thumbnails: Thu
         figure=thumbnails.draw_gallery(cell.sample_ids, f"{shown} images of {names}, by {arm.arm}"),
         caption=(
             f"Seeds that predict {cell.predicted_class}, of {len(arm.seeds)}: {votes}. "
-            f"Sample ids: {', '.join(map(str, cell.sample_ids))}."
+            f"{'Files' if findings.image_files else 'Sample ids'}: {', '.join(map(findings.name_image, cell.sample_ids))}."
         ),
     )

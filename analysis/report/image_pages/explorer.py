@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -35,6 +35,7 @@ class ExplorerInput:
         records: of the search.
         thumbnails: of the test images; None where the study has none.
         panels: PNG of the heat maps by sample id.
+        files: of the test images, by sample id; empty where images were not files.
     """
 
     study: str
@@ -43,6 +44,7 @@ class ExplorerInput:
     records: Sequence[TrialRecord]
     thumbnails: ThumbnailSheets | None
     panels: Mapping[int, bytes]
+    files: Mapping[int, str] = field(default_factory=dict)
 
 
 def build_explorer(shown: ExplorerInput, plotly_js: str) -> str:
@@ -95,6 +97,7 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
     if not tables:
         return {
             "ids": [],
+            "files": [],
             "places": [],
             "labels": [],
             "arms": [],
@@ -108,6 +111,7 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
     shown_ids = ids[has_place]
     return {
         "ids": shown_ids.tolist(),
+        "files": [shown.files[sample_id] for sample_id in shown_ids.tolist()] if shown.files else [],
         "places": [] if shown.thumbnails is None else np.searchsorted(shown.thumbnails.sample_ids, shown_ids).tolist(),
         "sheet_size": SHEET_SIZE,
         "columns": COLUMNS,

@@ -65,6 +65,11 @@ function listImageColumns() {
     { title: "id", data: (row) => images.ids[row], columnControl: valueFilter },
     { title: "true class", data: (row) => names[images.labels[row]], className: "text", render: asText, columnControl: listFilter },
   ];
+  if (images.files.length) {
+    columns.splice(1, 0, {
+      title: "file", data: (row) => images.files[row], className: "text", render: asText, columnControl: valueFilter,
+    });
+  }
   if (images.places.length) {
     columns.unshift({
       title: "image", data: (row) => row, className: "no-export", orderable: false, columnControl: [],
@@ -101,7 +106,7 @@ function openDetail(row) {
   const panel = images.panels[images.ids[row]];
   const maps = panel ? `<p><img src="${panel}" alt="heat maps of image ${images.ids[row]}"></p>` : "";
   const detail = document.getElementById("detail");
-  detail.innerHTML = `<h2>Image ${images.ids[row]}: ${escape(names[label])}</h2>${thumbnail(row, "div")}
+  detail.innerHTML = `<h2>Image ${escape(String(images.files[row] ?? images.ids[row]))}: ${escape(names[label])}</h2>${thumbnail(row, "div")}
     <div class="wide" tabindex="0"><table><thead><tr><th scope="col">arm</th><th scope="col">seed</th><th scope="col">predicted</th><th scope="col">confidence</th><th scope="col">probability of the true class</th></tr></thead>
     <tbody>${lines.join("")}</tbody></table></div>${maps}<form method="dialog"><button autofocus>Close</button></form>`;
   detail.showModal();
