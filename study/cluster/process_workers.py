@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from study.cluster.causes import shorten_cause
+from study.cluster.task_device import run_task
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.workers import Stage, Task
 from study.scheduling.director import Director, Report
@@ -46,7 +47,7 @@ class ProcessWorkers:
         """Call the function for one task after the other, when its result is asked for."""
         for task in tasks:
             with _own_threads():
-                result = function(*task.arguments, data=self._data)
+                result = run_task(function, task, self._spec.resources.device, self._data)
             yield result
 
 

@@ -4,16 +4,29 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RaySystemError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
+from study.cluster.task_device import run_task
 from study.cluster.tune_run import TuneRun, run_trials
 from study.cluster.workers import Stage, Task
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
+from study.state.interruption import StudyInterrupted
+from trainables.storage.store import StorageError
 from trainables.training.loop import TrialData
 from trainables.tune_adapter import make_trainable, share
+
+# Errors of tasks whose process or node ended.
+LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
 
 
 class RayWorkers:
@@ -38,21 +51,33 @@ class RayWorkers:
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
         """Start all tasks at once and return their results as they are asked for."""
-        retries = self._spec.resources.retries
+        resources = self._spec.resources
         started = [
-            ray.remote(num_cpus=task.cpu, num_gpus=task.gpu, max_retries=retries)(function).remote(
-                *task.arguments, data=self._shared
-            )
+            ray.remote(num_cpus=task.cpu, num_gpus=task.gpu, max_retries=resources.retries)(run_task)
+            .options(name=function.__name__)
+            .remote(function, task, resources.device, self._shared)
             for task in tasks
         ]
         return map(_get, started)
 
 
 def _get(result: ray.ObjectRef) -> Any:
-    """Return the result of a task; what a user can act on is raised as in this process, without the task's traceback."""
+    """Return the result of a task; what a user can act on is raised as in this process, without the task's traceback.
+
+    Raises:
+        StudyInterrupted: if the task was lost with its process or node more often than it is retried.
+    """
     try:
         return ray.get(result)
     except RayTaskError as error:
-        if isinstance(error.cause, UserInputError):
-            raise error.cause from None
+        # Ray wraps what unpickling the data raised once more.
+        cause = error.cause.client_exc if isinstance(error.cause, RaySystemError) else error.cause
+        if isinstance(cause, UserInputError | StorageError):
+            raise cause from None
         raise
+    except LOST as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StudyInterrupted(
+            f"a task was lost more often than resources.retries allows ({reason}); run the command again, and it goes on with "
+            "what is finished; if memory ran out, give each task more of a node (resources.cpu)"
+        ) from None

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from analysis.audits.color_losses import bound_color_losses, measure_color_losses
 from analysis.audits.ring_audit import judge_ring, measure_rings
@@ -29,6 +28,7 @@ from analysis.statistics.metrics import IntArray, compute_macro_f1
 from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
+from study.cluster.task_device import find_device
 from study.cluster.workers import Workers, make_task
 from study.confirmation.evidence import load_evidence, require_plan
 from study.inputs.preparation import Prepared, image_set_of
@@ -208,8 +208,7 @@ def _doubt_labels(
     config = evidence.source.config
     train = choose_training_images(config, prepared.splits.train)
     most = min(MOST_DOUBTFUL, int(MOST_DOUBTFUL_SHARE * len(train)))
-    may_use_gpu = study.spec.resources.device != "cpu"
-    task = make_task(study.spec, evidence.arm, config, prepared.weights, may_use_gpu, train, most, study.spec.seed)
+    task = make_task(study.spec, evidence.arm, config, prepared.weights, train, most, study.spec.seed)
     found = next(workers.run_tasks(_find_doubtful, [task]))
     left_out = config.word("leave_out").split()
     doubtful = (*map(int, left_out), *found)
@@ -217,11 +216,10 @@ def _doubt_labels(
 
 
 def _find_doubtful(
-    config: TrialConfig, weights: str, may_use_gpu: bool, train: IntArray, most: int, seed: int, *, data: TrialData
+    config: TrialConfig, weights: str, train: IntArray, most: int, seed: int, *, data: TrialData
 ) -> tuple[int, ...]:
     """Return the sample ids of the training images whose labels are doubtful."""
-    device = torch.device("cuda" if torch.cuda.is_available() and may_use_gpu else "cpu")
-    backbone = FrozenBackbone.build(config, weights, device)
+    backbone = FrozenBackbone.build(config, weights, find_device())
     found = find_doubtful_labels(backbone, image_set_of(data), train, seed=seed, most=most)
     return tuple(int(issue.sample_id) for issue in found)
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from analysis.audits.confused_images import ComputeLogits
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.heat_maps.cam_network import CamNetwork
 from analysis.heat_maps.validity_tests import CamModels
+from study.cluster.task_device import find_device
 from study.cluster.workers import Workers, make_task
 from study.confirmation.trained_models import load_classifier, load_model
 from study.open_study import OpenStudy
@@ -26,14 +26,14 @@ BATCH_SIZE = 256
 
 
 def load_cam_models(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> CamModels:
-    """Return the models of `runs` with an untrained one of the same architecture for each.
+    """Return the models of `runs`, on the device of the task, with an untrained one of the same architecture for each.
 
     Args:
         store: of the study.
         runs: complete confirmation trials of one configuration.
         num_classes: K.
     """
-    device = _find_device()
+    device = find_device()
     randomized = []
     for run in runs:
         # This text seeds the parameters of earlier studies too, so it keeps its spelling.
@@ -46,9 +46,9 @@ def load_cam_models(store: Store, runs: Sequence[TrialRecord], num_classes: int)
 
 
 def load_cam_network(store: Store, run: TrialRecord, num_classes: int) -> CamNetwork:
-    """Return the model of a complete trial, which computes as in the trial but for rounding; on CUDA where there is a device."""
+    """Return the model of a complete trial, which computes on the task's device as in the trial but for rounding."""
     loaded = load_model(open_trial_files(store, run), run, num_classes)
-    model = place_model(fold_batch_norm(loaded, run.config), run.config, _find_device())
+    model = place_model(fold_batch_norm(loaded, run.config), run.config, find_device())
     return CamNetwork(model=model.eval(), config=run.config)
 
 
@@ -60,9 +60,9 @@ def has_network(run: TrialRecord) -> bool:
 def make_logits(store: Store, runs: Sequence[TrialRecord], num_classes: int) -> ComputeLogits:
     """Return the function that maps (n, H, W, 3) images to the (S, n, K) logits of the S models of `runs`.
 
-    The models are on CUDA where there is a device.
+    The models are on the device of the task.
     """
-    device = _find_device()
+    device = find_device()
     classifiers = [
         load_classifier(open_trial_files(store, r), r, num_classes, device, BATCH_SIZE, folds=True) for r in runs
     ]
@@ -98,7 +98,3 @@ def _compute_logits(
 
 # The models of the last task in this process.
 _KEPT: dict[tuple[object, ...], ComputeLogits] = {}
-
-
-def _find_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -20,6 +20,7 @@ from analysis.report.inspection.sections import InspectionSection, SectionTable
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
+from study.cluster.task_device import find_device
 from study.cluster.workers import make_task, make_workers
 from study.inputs.fitted_defaults import fit_to_images
 from study.inputs.human_labels import load_human_shares
@@ -243,17 +244,19 @@ def _inspect_network(
     """Return the findings of the probes, or None and why there are none."""
     prepared = gathered.prepared
     config = inspection_config(spec, prepared)
-    may_use_gpu = spec.resources.device != "cpu"
-    call = (config, prepared.weights, may_use_gpu, prepared.splits, (*images.exact, *images.near), spec.seed)
+    call = (config, prepared.weights, prepared.splits, (*images.exact, *images.near), spec.seed)
+    arm = spec.arms()[0].name
     if address in {None, LOCAL, THIS_PROCESS}:
-        found = _probe(*call, report, data=prepared.data)
+        may_use_gpu = spec.resources.device != "cpu" and spec.resources.of_arm("gpu", arm) > 0
+        device = torch.device("cuda" if may_use_gpu and torch.cuda.is_available() else "cpu")
+        found = _probe(*call, device, report, data=prepared.data)
     else:
         report(f"probes on {config.word('backbone')}, on the cluster")
         try:
             with connect_cluster(address) as cluster:
                 check_cluster(spec, cluster)
                 workers = make_workers(cluster, spec, prepared.data)
-                found = next(workers.run_tasks(_probe, [make_task(spec, spec.arms()[0].name, *call)]))
+                found = next(workers.run_tasks(_probe, [make_task(spec, arm, *call)]))
         except UserInputError as error:
             return None, f"the cluster did not compute it: {error}"
     return found, "" if found else "a probe needs two classes with two images each (or two groups of images)"
@@ -262,17 +265,16 @@ def _inspect_network(
 def _probe(
     config: TrialConfig,
     weights: str,
-    may_use_gpu: bool,
     splits: Splits,
     copies: tuple[ImagePair, ...],
     seed: int,
+    device: torch.device | None = None,
     report: Callable[[str], None] = lambda _: None,
     *,
     data: TrialData,
 ) -> NetworkFindings | None:
-    """Return the findings of the probes on a frozen backbone, on CUDA where there is a device."""
-    device = torch.device("cuda" if may_use_gpu and torch.cuda.is_available() else "cpu")
-    backbone = FrozenBackbone.build(config, weights, device)
+    """Return the findings of the probes on a frozen backbone, on the given device or that of the task."""
+    backbone = FrozenBackbone.build(config, weights, device or find_device())
     return inspect_features(backbone, image_set_of(data), splits, copies, seed=seed, report=report)
 
 

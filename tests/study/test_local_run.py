@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from study.cluster import connection, process_workers
+from search_spaces.errors import UserInputError
+from study.cluster import connection, process_workers, task_device
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.process_workers import ProcessWorkers
 from study.cluster.workers import Stage, Task
 from study.open_study import load_study
+from study.results import confirmed_models
 from study.results.findings import load_findings
 from study.scheduling.search_director import SearchDirector
 from study.state import paths
@@ -209,3 +211,26 @@ def test_tasks_are_called_one_after_the_other_with_the_data() -> None:
 
     assert list(workers.run_tasks(task, tasks)) == [(i, "data") for i in range(3)]
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(("device", "gpu", "found"), [("auto", 0, "cpu"), ("cpu", 1, "cpu"), ("auto", 1, "cuda")])
+def test_a_task_computes_on_the_device_that_it_holds(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpu: float, found: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(task_device, "limit_memory", lambda *_: None)
+    spec = make_spec()
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"device": device})})
+    workers = ProcessWorkers(spec, "data")  # type: ignore[arg-type]
+
+    def task(*, data: object) -> str:  # noqa: ARG001
+        return confirmed_models.find_device().type
+
+    assert next(workers.run_tasks(task, [Task(arguments=(), cpu=1, gpu=gpu)])) == found
+
+
+def test_a_task_that_holds_a_gpu_does_not_compute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
+    with pytest.raises(UserInputError, match="finds no CUDA device"):
+        next(workers.run_tasks(repr, [Task(arguments=(), cpu=1, gpu=1)]))

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RaySystemError, RayTaskError, WorkerCrashedError
 
 from search_spaces.errors import UserInputError
 from study.cluster import ray_workers
+from study.state.interruption import StudyInterrupted
 from trainables.damaged_files import DamagedFileError
+from trainables.storage.store import StorageError
 
 
 @pytest.mark.parametrize("cause", [UserInputError("the budget is too small"), DamagedFileError("it is damaged")])
@@ -20,6 +22,28 @@ def test_the_message_of_a_task_comes_without_its_traceback(
         ray_workers._get(tmp_path)
     assert str(raised.value) == str(cause)
     assert not isinstance(raised.value, RayTaskError)
+
+
+@pytest.mark.parametrize("cause", [UserInputError("this node has no images"), StorageError("the store refuses")])
+def test_the_message_of_data_that_a_node_cannot_open_comes_alone(
+    cause: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, RaySystemError(cause, "Traceback: line 7"))
+    with pytest.raises(type(cause)) as raised:
+        ray_workers._get(tmp_path)
+    assert str(raised.value) == str(cause)
+
+
+@pytest.mark.parametrize("lost", [WorkerCrashedError(), OutOfMemoryError("Task was killed\nMemory 7 of 8 GB")])
+def test_a_task_that_was_lost_too_often_says_how_to_go_on(
+    lost: RayError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(_: object) -> None:
+        raise lost
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(StudyInterrupted, match="run the command again"):
+        ray_workers._get(tmp_path)
 
 
 def test_any_other_error_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
