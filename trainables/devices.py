@@ -31,6 +31,11 @@ def choose_device(device: str, num_gpus: float) -> torch.device:
     return torch.device("cuda")
 
 
+def count_cuda_devices() -> int:
+    """Return the number of CUDA devices that torch can use, none where its driver is too old for torch."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def device_name(device: torch.device) -> str:
     """Return the device's name in records: the GPU's model, or "cpu"."""
     if device.type == "cuda":

@@ -13,10 +13,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 from search_spaces.errors import UserInputError
 from study.spec.study_spec import StudySpec
+from trainables.devices import count_cuda_devices
 
 # Read by Ray when it starts. The study keeps its own records, so Tune needs no logger callbacks.
 _ENVIRONMENT = {
@@ -61,10 +60,17 @@ class Cluster:
         )
 
     def capacity(self, cpu: float, gpu: float) -> int:
-        """Return how many trials with `cpu` CPUs and `gpu` GPUs each run at once; a trial runs on one node."""
+        """Return how many trials with `cpu` CPUs and `gpu` GPUs each run at once; a trial runs on one node.
+
+        Part of a GPU is part of one GPU: two trials with 0.6 of a GPU each need two.
+        """
         total = 0
         for node_cpu, node_gpu in zip(self.node_cpus, self.node_gpus, strict=True):
-            fits = [math.floor(have / need + 1e-9) for have, need in ((node_cpu, cpu), (node_gpu, gpu)) if need]
+            fits = [math.floor(node_cpu / cpu + 1e-9)] if cpu else []
+            if 0 < gpu < 1:
+                fits.append(math.floor(node_gpu) * math.floor(1 / gpu + 1e-9))
+            elif gpu:
+                fits.append(math.floor(node_gpu / gpu + 1e-9))
             total += min(fits, default=0)
         return min(total, 1) if self.address == THIS_PROCESS else total
 
@@ -80,7 +86,7 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
     """
     address = address or LOCAL
     if address == THIS_PROCESS:
-        cpus, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
+        cpus, gpus = float(os.cpu_count() or 1), float(count_cuda_devices())
         yield Cluster(address=address, node_cpus=(cpus,), node_gpus=(gpus,), scratch="")
         return
     for name, value in _ENVIRONMENT.items():
@@ -115,6 +121,11 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
         if cpu == 0 and gpu == 0:
             raise UserInputError("a trial must hold a CPU or a GPU; set resources.cpu or resources.gpu")
+        if gpu == 0 and spec.resources.device == "cuda" and cluster.address != THIS_PROCESS:
+            raise UserInputError(
+                f'resources.device = "cuda", but a trial of the arm {arm.name!r} holds no GPU: all trials of a node would '
+                "share its first one; set resources.gpu"
+            )
         capacity = spec.resources.max_concurrent if spec.resources.autoscaling else cluster.capacity(cpu, gpu)
         if capacity == 0:
             raise UserInputError(

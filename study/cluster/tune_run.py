@@ -171,7 +171,10 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
             self._retry_alone(trial)
 
     def _retry_alone(self, trial: Trial) -> None:
-        """Let a trial that did not fit into the memory of its GPU try once more, alone on a GPU."""
+        """Let a trial that did not fit into the memory of its GPU try once more, alone on a GPU, if Tune retries it at all."""
+        if trial.status == Trial.RUNNING:
+            # Tune has decided against it, and refuses other resources for a trial that it takes as running.
+            return
         if 0 < trial.config["num_gpus"] < 1:
             trial.config["num_gpus"] = 1.0
             trial.update_resources(request_resources(trial.config))

@@ -14,6 +14,7 @@ import torch
 import search_spaces
 from study.inputs.preparation import Prepared
 from trainables.data.images import ImageSet
+from trainables.devices import count_cuda_devices
 
 PACKAGES = (
     "abstudy",
@@ -78,7 +79,7 @@ def describe_platform() -> dict[str, Any]:
         "processor": _processor_name(),
         "python": platform.python_version(),
         "num_cpus": os.cpu_count(),
-        "cuda_devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda_devices": [torch.cuda.get_device_name(i) for i in range(count_cuda_devices())],
     }
 
 

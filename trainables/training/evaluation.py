@@ -1,7 +1,7 @@
 """Logits, predictions and F1 scores of a model on a split."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
@@ -117,7 +118,8 @@ def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator
     """Make a CUDA device use deterministic algorithms and TF32 as the configuration says; restore the settings after.
 
     TF32 rounds the inputs of float32 products to 10 bits of mantissa. An operation without a deterministic algorithm warns.
-    torch then also compiles deterministically: Inductor measures nothing where it chooses between kernels.
+    torch then also compiles deterministically: Inductor measures nothing where it chooses between kernels. Attention is computed
+    by products and a softmax, since the fused kernels' backward passes have no deterministic algorithm under `warn_only`.
 
     Args:
         config: Reads `tf32` and `deterministic`.
@@ -137,7 +139,7 @@ def deterministic_kernels(config: TrialConfig, device: torch.device) -> Iterator
     try:
         products.allow_tf32, filling.fill_uninitialized_memory = allow_tf32, False
         torch.use_deterministic_algorithms(is_deterministic, warn_only=True)
-        with cudnn:
+        with cudnn, sdpa_kernel(SDPBackend.MATH) if is_deterministic else nullcontext():
             yield
     finally:
         products.allow_tf32, filling.fill_uninitialized_memory = before

@@ -4,6 +4,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import islice
 from typing import TypeAlias
 
@@ -100,7 +101,7 @@ def copy_ahead(images: Tensor, batches: Sequence[Tensor], device: torch.device) 
         batches: (B,) int64 indices each.
         device: That computes; on a CPU the batches are gathered ahead.
     """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    stream = _find_copy_stream(device) if device.type == "cuda" else None
 
     def stage(chosen: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
         staged = torch.empty((len(chosen), *images.shape[1:]), dtype=images.dtype, pin_memory=stream is not None)
@@ -122,6 +123,12 @@ def copy_ahead(images: Tensor, batches: Sequence[Tensor], device: torch.device) 
                 computing.wait_event(is_copied)
                 copied.record_stream(computing)
             yield copied
+
+
+@cache
+def _find_copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return this process's stream for copies to a device: the blocks that torch's allocator keeps belong to a stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def describe_place(images: PlacedImages, device: torch.device) -> str:

@@ -13,7 +13,7 @@ from search_spaces.config import TrialConfig
 from study.inputs.preparation import fixed_settings
 from study.spec.study_spec import StudySpec
 from trainables.data.splits import Splits
-from trainables.devices import choose_device
+from trainables.devices import choose_device, count_cuda_devices
 from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.models.weights import find_weights_file
 from trainables.processes import prepare_to_train
@@ -61,7 +61,7 @@ class Machine:
 
 def find_machine() -> Machine:
     """Return the devices that Ray will find on this machine."""
-    return Machine(num_cores=cpu_count(), num_gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return Machine(num_cores=cpu_count(), num_gpus=count_cuda_devices())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

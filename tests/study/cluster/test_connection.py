@@ -2,9 +2,12 @@
 
 import pytest
 import ray
+import torch
 
 from search_spaces.errors import UserInputError
-from study.cluster.connection import connect_cluster
+from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster
+from study.inputs.provenance import describe_platform
+from tests.study.simulated import make_spec
 
 
 def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,3 +23,28 @@ def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeyp
     )
     with pytest.raises(UserInputError, match=message), connect_cluster("10.0.0.1:6379"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "expected"),
+    [(1, 1, 5), (2, 1, 5), (1, 0.5, 10), (1, 0.6, 5), (1, 0.3, 11), (0, 0.25, 20), (1, 2, 2), (3, 0, 3)],
+)
+def test_part_of_a_gpu_is_part_of_one_gpu(cpu: float, gpu: float, expected: int) -> None:
+    cluster = Cluster(address="10.0.0.1:6379", node_cpus=(8.0, 3.0), node_gpus=(4.0, 1.0), scratch="")
+    assert cluster.capacity(cpu, gpu) == expected
+
+
+def test_trials_that_ask_for_cuda_without_a_gpu_are_refused_on_a_cluster() -> None:
+    spec = make_spec()
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"device": "cuda", "gpu": 0})})
+    with pytest.raises(UserInputError, match=r"holds no GPU.*set resources\.gpu"):
+        check_cluster(spec, Cluster(address="10.0.0.1:6379", node_cpus=(8.0,), node_gpus=(4.0,), scratch=""))
+    assert check_cluster(spec, Cluster(address=THIS_PROCESS, node_cpus=(8.0,), node_gpus=(1.0,), scratch="")) == 1
+
+
+def test_a_driver_that_is_too_old_for_torch_counts_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert describe_platform()["cuda_devices"] == []
+    with connect_cluster(THIS_PROCESS) as cluster:
+        assert cluster.node_gpus == (0.0,)

@@ -1,13 +1,16 @@
 """A packed trial that does not fit into the memory of its GPU tries once more alone on one, and then has failed."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray import tune
 from ray.cluster_utils import Cluster
+from ray.tune.experiment import Trial
 
+from study.cluster.connection import Cluster as RayCluster
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import Asker, DirectedScheduler, TuneRun, run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec
@@ -67,3 +70,30 @@ def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
     assert fits.epochs[-1].device_seconds - fits.epochs[-2].device_seconds == 1.0
     assert "too large for 1 of a GPU" in too_large.reason
     assert len(too_large.retry_causes) == 2
+
+
+def test_a_trial_without_a_retry_left_fails_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec()
+    run = TuneRun(
+        spec=spec.model_copy(update={"resources": spec.resources.model_copy(update={"retries": 0})}),
+        cluster=RayCluster(address="here", node_cpus=(1.0,), node_gpus=(1.0,), scratch=""),
+        max_concurrent=1,
+        trainable=LargeTrainable,
+        splits_to_predict=(),
+        on_change=lambda: None,
+    )
+    director = SearchDirector(MemoryBook(), spec, FIXED)
+    record = director.next_trial()
+    assert record is not None
+    scheduler = DirectedScheduler(Asker(director), run)
+
+    def refuse(_: object) -> None:
+        raise ValueError("Cannot update resources while Trial is running.")
+
+    # As Tune has it where it does not retry: the trial is still "running".
+    config = {"trial_id": record.trial_id, "num_gpus": 0.5, "num_cpus": 1}
+    trial: Any = SimpleNamespace(status=Trial.RUNNING, config=config, update_resources=refuse, max_failures=0)
+    monkeypatch.setattr(scheduler.watch, "take_cause", lambda _: f"{DeviceMemoryError.__name__}: too large")
+    scheduler.on_trial_error(None, trial)
+    assert config["num_gpus"] == 0.5
+    assert "too large" in director.book.get("search", record.trial_id).retry_causes[0]
