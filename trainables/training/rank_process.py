@@ -4,10 +4,10 @@ Its standard input is a pipe from rank 0: when that ends, for whatever reason, t
 """
 
 import os
-import pickle
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from trainables.processes import prepare_to_train
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import RankArguments, RankRun
 from trainables.training.loop import EpochInterrupted
-from trainables.training.ranks import Ranks, connected
+from trainables.training.ranks import Ranks, connect, read_arguments
 
 
 def main(rank: int, size: int, folder: Path) -> None:
@@ -25,24 +25,38 @@ def main(rank: int, size: int, folder: Path) -> None:
         # Rank 0 decides when a trial is interrupted.
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_pipe, daemon=True).start()
-    arguments: RankArguments = pickle.loads((folder / "arguments").read_bytes())
+    arguments: RankArguments = read_arguments(folder)
     prepare_to_train(arguments.num_threads)
     ranks = Ranks(rank=rank, size=size)
     device = torch.device("cuda", rank) if arguments.device.type == "cuda" else arguments.device
-    with connected(ranks, folder / "rendezvous", device):
-        run = RankRun(
-            arguments.config,
-            arguments.data,
-            ranks,
-            device=device,
-            weights=arguments.weights,
-            checkpoint=None if arguments.checkpoint is None else Checkpoint.from_bytes(arguments.checkpoint),
-        )
-        while True:
-            try:
-                run.train_epoch(ranks.agree(0))
-            except EpochInterrupted:
-                continue
+    if device.type == "cuda":
+        # Threads of this process, such as that of a DataLoader, would open a context on the first GPU.
+        torch.cuda.set_device(device)
+    try:
+        connect(ranks, folder / "rendezvous", device)
+        _train(arguments, ranks, device)
+    except BaseException:
+        # At once: leaving the group of processes in order would wait for the others, which wait for this one.
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _train(arguments: RankArguments, ranks: Ranks, device: torch.device) -> None:
+    run = RankRun(
+        arguments.config,
+        arguments.data,
+        ranks,
+        device=device,
+        weights=arguments.weights,
+        checkpoint=None if arguments.checkpoint is None else Checkpoint.from_bytes(arguments.checkpoint),
+    )
+    while True:
+        try:
+            run.train_epoch(ranks.agree(0))
+        except EpochInterrupted:
+            continue
 
 
 def _end_with_pipe() -> None:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
@@ -26,6 +27,9 @@ PATIENCE = timedelta(hours=12)
 END_SECONDS = 20.0
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 NUM_ERROR_LINES = 12
+ARGUMENTS = "arguments"
+# Smaller arrays are copied into each process.
+MIN_SHARED_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,22 +67,12 @@ class Ranks:
         return total
 
 
-@contextmanager
-def connected(ranks: Ranks, rendezvous: Path, device: torch.device) -> Iterator[None]:
-    """Connect this process to the others until the context ends.
+def connect(ranks: Ranks, rendezvous: Path, device: torch.device) -> None:
+    """Connect this process to the others, which wait for each other.
 
     Raises:
         UserInputError: If this process belongs to a group of processes already.
     """
-    connect(ranks, rendezvous, device)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-def connect(ranks: Ranks, rendezvous: Path, device: torch.device) -> None:
-    """Connect this process to the others, which wait for each other; see `connected`."""
     if distributed.is_initialized():
         raise UserInputError(
             "train.processes > 1 makes a group of torch.distributed, but this process belongs to one already; train in a "
@@ -109,7 +103,7 @@ class OtherRanks:
         """Start ranks 1 to `size` - 1, each of which calls `rank_process.main` with its rank and the pickled `arguments`."""
         started = cls(folder=tempfile.TemporaryDirectory(prefix="abstudy-ranks-"))
         place = Path(started.folder.name)
-        (place / "arguments").write_bytes(pickle.dumps(arguments))
+        write_arguments(place, arguments)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         for rank in range(1, size):
             with (place / f"output-{rank}").open("wb") as output:
@@ -132,6 +126,9 @@ class OtherRanks:
         """Add what a process that ended printed to an error of the connection to it."""
         try:
             yield
+        except torch.OutOfMemoryError:
+            # Its type says what to do; other processes that ended did so for the same reason.
+            raise
         except RuntimeError as error:
             ended = self._describe_ended()
             if not ended:
@@ -160,6 +157,32 @@ class OtherRanks:
                 process.kill()
                 process.wait()
         self.folder.cleanup()
+
+
+def write_arguments(folder: Path, arguments: Any) -> None:
+    """Write what the other processes get; large arrays, such as images, into files that all of them map."""
+    shared: list[pickle.PickleBuffer] = []
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < MIN_SHARED_BYTES:
+            return True
+        shared.append(buffer)
+        return False
+
+    (folder / ARGUMENTS).write_bytes(pickle.dumps(arguments, protocol=5, buffer_callback=stays_inside))
+    for number, buffer in enumerate(shared):
+        _name_shared(folder, number).write_bytes(buffer.raw())
+
+
+def read_arguments(folder: Path) -> Any:
+    """Return what `write_arguments` wrote; large arrays are read-only and in the memory of the machine once."""
+    number = sum(1 for _ in folder.glob(_name_shared(folder, "*").name))
+    buffers = [np.memmap(_name_shared(folder, place), mode="r") for place in range(number)]
+    return pickle.loads((folder / ARGUMENTS).read_bytes(), buffers=buffers)
+
+
+def _name_shared(folder: Path, number: object) -> Path:
+    return folder / f"array-{number}"
 
 
 def own_device(device: torch.device, ranks: Ranks) -> torch.device:

@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import DistributedRun
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.ranks import ARGUMENTS, MIN_SHARED_BYTES, read_arguments, write_arguments
 from trainables.training.runs import make_run
 
 # Without batch normalization and random numbers, so that the parts of a batch are trained as the batch is.
@@ -137,3 +139,18 @@ def test_what_several_processes_cannot_do_is_refused_before_any_starts() -> None
     for words in ("needs batches of 8 images or more", 'cannot be combined with train.compile = "inductor"'):
         assert words in str(refused.value)
     assert not torch.distributed.is_initialized()
+
+
+def test_large_arrays_are_mapped_and_small_ones_copied(tmp_path: Path) -> None:
+    images, labels = (
+        np.random.default_rng(0).integers(0, 256, (MIN_SHARED_BYTES // 100, 200), dtype=np.uint8),
+        np.arange(9),
+    )
+    write_arguments(tmp_path, (images, labels, images[:9, ::2]))
+    assert (tmp_path / ARGUMENTS).stat().st_size < MIN_SHARED_BYTES
+    for found, given in zip(read_arguments(tmp_path), (images, labels, images[:9, ::2]), strict=True):
+        np.testing.assert_array_equal(found, given)
+    large, small, _ = read_arguments(tmp_path)
+    assert not large.flags.writeable
+    assert small.flags.writeable
+    assert sum(1 for _ in tmp_path.iterdir()) == 2
