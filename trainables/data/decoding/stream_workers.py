@@ -18,7 +18,6 @@ from trainables.data.decoding.streamed_images import EncodedSource, StreamError
 SHARED_MEMORY = Path("/dev/shm")
 # Batches that each worker decodes ahead.
 NUM_AHEAD = 2
-SECONDS_TO_WAIT = 600.0
 
 
 class StreamWorkers:
@@ -50,25 +49,32 @@ class StreamWorkers:
             pin_memory=pin_memory,
             multiprocessing_context=context,
             worker_init_fn=_watch_parent,
-            timeout=SECONDS_TO_WAIT,
             # Else a seed is drawn from the global generator.
             generator=torch.Generator(),
         )
 
     def fits(self, num_workers: int, pin_memory: bool) -> bool:
-        """Return whether these workers are as asked for."""
-        return self._kind == (num_workers, pin_memory)
+        """Return whether these workers are as asked for, and none of them has ended."""
+        return self._loader is not None and self._kind == (num_workers, pin_memory)
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield (B, H, W, 3) uint8 images of each batch of ids; see `StreamedImages.read_batches`."""
+        """Yield (B, H, W, 3) uint8 images of each batch of ids; see `StreamedImages.read_batches`.
+
+        A worker that ends is noticed within seconds, since no limit is set to the time of a batch: with one, torch's loader would
+        look for it only then. A batch that takes forever is for those to notice who watch the trial.
+        """
         if not batches or self._loader is None:
             return
         self._check_shared_memory(max(map(len, batches)))
         self._order.batches = [batch.tolist() for batch in batches]
-        for found in self._loader:
-            if isinstance(found, str):
-                raise StreamError(found)
-            yield found
+        try:
+            for found in self._loader:
+                if isinstance(found, str):
+                    raise StreamError(found)
+                yield found
+        except Exception:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the processes."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -162,6 +163,24 @@ def test_any_number_of_workers_and_batches_gives_the_same_images(streamed: Image
         assert all(np.array_equal(f.numpy(), images[b.numpy()]) for f, b in zip(found, batches, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
     assert list(images.read_batches(())) == []
+
+
+def test_a_worker_that_is_killed_is_noticed_within_seconds_and_replaced(streamed: ImageSet) -> None:
+    images = as_streamed(streamed)
+    images.num_workers = 2
+    batches = [torch.arange(8)] * 50
+    reading = images.read_batches(batches)
+    next(reading)
+    loader: Any = images._workers
+    started = time.monotonic()
+    for worker in loader._loader._iterator._workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises((RuntimeError, OSError, EOFError)):
+        list(reading)
+    assert time.monotonic() - started < 60
+    assert [np.array_equal(found.numpy(), images[np.arange(8)]) for found in images.read_batches(batches[:3])] == [
+        True
+    ] * 3
 
 
 def test_images_that_change_or_vanish_during_a_study_are_named(folder: Path, tmp_path: Path) -> None:
