@@ -298,6 +298,17 @@ def test_unlabeled_test_images_and_other_folders_are_named_together(tmp_path: Pa
     assert "docs" not in message
 
 
+def test_folders_of_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
+    for start, name in enumerate(("train", "Test")):
+        for i in range(8):
+            write_image(tmp_path / name / f"{i}.png", 100 * start + i)
+    write_table(tmp_path / "train.csv", ["id", "breed"], [[str(i), "collie"] for i in range(8)])
+    message = str(find_layout(tmp_path).problems)
+    assert "folders of splits without a folder for each class" in message
+    assert "train.csv has the columns id, breed, and needs path and label" in message
+    refuse(tmp_path, "folders of splits without a folder for each class")
+
+
 def test_a_folder_with_images_and_folders_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path, ("a/b", "a/c", "d"), per_class=2)
     write_image(tmp_path / "a" / "1.png", 1)

@@ -22,7 +22,7 @@ from trainables.data.sources.folders.image_files import (
     describe_skipped,
 )
 from trainables.data.sources.folders.layout_checks import check_classes, check_repeated
-from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_manifest
+from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
 
 __all__ = ["ImageFile", "Layout", "find_layout"]
 
@@ -111,7 +111,7 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
         skipped, problems = _check_beside(root, folders)
         parts = [part for folder in folders for part in _find_manifests(folder.path, folder.split) or [folder]]
         return _read_parts(root, parts, _describe_folders(folders, parts), skipped, problems, group)
-    return _read_parts(root, [_Part(root, "")], "class folders", [], [], group)
+    return _read_parts(root, [_Part(root, "")], "class folders", [], _check_flat_splits(root), group)
 
 
 def list_scarce_classes(layout: Layout) -> list[Problem]:
@@ -182,6 +182,19 @@ def _find_split_folders(root: Path) -> list[_Part]:
     if any(part.split == "train" for part in splits) or len({part.split for part in splits}) > 1:
         return found
     return []
+
+
+def _check_flat_splits(root: Path) -> list[Problem]:
+    """Return what is wrong if the only folders are those of splits, and hold images themselves: then they are no classes."""
+    entries = list_visible(root)
+    names = [entry.name for entry in entries if is_folder(entry)]
+    if not names or not all(name.lower() in SPLIT_OF_WORD for name in names):
+        return []
+    advice = "move each image into a folder of its class, or add a csv file with the columns path and label"
+    for table in (Path(e.path) for e in entries if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)):
+        columns = ", ".join(read_columns(table))
+        advice += f"; {make_printable(table.name)} has the columns {columns or 'none'}, and needs path and label"
+    return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
 
 
 def _is_split(folder: Path) -> bool:

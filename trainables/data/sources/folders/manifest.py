@@ -49,13 +49,16 @@ class _Entry:
 
 def is_manifest(file: Path) -> bool:
     """Return whether the file is a table with a column of paths and a column of labels."""
+    names = [name.strip().lower() for name in read_columns(file)]
+    return any(name in PATH_COLUMNS for name in names) and any(name in LABEL_COLUMNS for name in names)
+
+
+def read_columns(file: Path) -> list[str]:
+    """Return the names of a table's columns; none if the file is no table."""
     try:
-        names = _read_header(file)
-        return any(n.strip().lower() in PATH_COLUMNS for n in names) and any(
-            n.strip().lower() in LABEL_COLUMNS for n in names
-        )
+        return [make_printable(name) for name in _read_header(file)]
     except UserInputError:
-        return False
+        return []
 
 
 def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
