@@ -148,7 +148,8 @@ def require_finished_search(study: OpenStudy) -> None:
     """Raise UserInputError if the search has not finished."""
     if not has_finished_search(study):
         num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
-        planned = "" if study.spec.num_trials is None else f" of {study.spec.num_trials}"
+        num_planned = study.spec.num_planned_trials
+        planned = "" if num_planned is None else f" of {num_planned}"
         raise UserInputError(
             f"the search has finished {num_finished}{planned} trials and has not ended; "
             f"run `study resume {study.store.argument}` first"

@@ -4,16 +4,18 @@ The observed curve is that of the one search that was run. Where the trials are 
 without early stopping alone, there is also the expected curve with a band, over searches resampled from the arm's own trials with
 replacement (Dodge et al. 2019, arXiv:1909.03004, with device time instead of the number of trials). A sampler that learns draws
 each trial from the results of the earlier ones, so that resampled trials are not a search that could have happened. Only trials
-that ran every epoch have a score; others contribute their device time.
+that ran every epoch have a score; others contribute their device time. A configuration that ran several times has the mean of its
+runs.
 """
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.search_findings import TuningCurve, TuningPoint
-from trainables.records.ranking import ran_every_epoch
+from trainables.records.ranking import ran_every_epoch, score_repeat
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator
 
@@ -43,12 +45,24 @@ def compute_tuning_curves(records: Sequence[TrialRecord], *, is_independent: boo
 
 def _compute_curve(arm: str, records: Sequence[TrialRecord], *, is_independent: bool) -> TuningCurve:
     seconds = np.array([r.device_seconds for r in records])
+    steps = zip(np.cumsum(seconds).tolist(), _follow_best(records), strict=True)
+    observed = tuple((end, score) for end, score in steps if score is not None)
     scores = np.array([r.last_macro_f1 or 0.0 if ran_every_epoch(r) else -np.inf for r in records])
-    seen = np.maximum.accumulate(scores)
-    steps = zip(np.cumsum(seconds).tolist(), seen.tolist(), strict=True)
-    observed = tuple((end, score) for end, score in steps if np.isfinite(score))
     points = _resample(arm, seconds, scores) if is_independent else ()
     return TuningCurve(arm=arm, points=points, observed=observed)
+
+
+def _follow_best(records: Sequence[TrialRecord]) -> list[float | None]:
+    """Return the score of the best configuration after each trial: the mean of its runs, which a repeated run may lower."""
+    runs: dict[str, list[float]] = {}
+    found: list[float | None] = []
+    for record in records:
+        own = record.last_macro_f1 if ran_every_epoch(record) else None
+        score = score_repeat(record) if record.repeats_trial_id else own
+        if score is not None:
+            runs.setdefault(record.repeats_trial_id or record.trial_id, []).append(score)
+        found.append(max(map(fmean, runs.values())) if runs else None)
+    return found
 
 
 def _resample(arm: str, seconds: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[TuningPoint, ...]:
@@ -82,7 +96,7 @@ def find_lead_changes(curves: Sequence[TuningCurve]) -> tuple[tuple[float, str],
     ends = sorted({start, *(end for c in curves for end, _ in c.observed if start <= end <= stop)})
     leaders: list[tuple[float, str]] = []
     for end in ends if start <= stop else ():
-        best = {c.arm: max(score for done, score in c.observed if done <= end) for c in curves}
+        best = {c.arm: [score for done, score in c.observed if done <= end][-1] for c in curves}
         leader = max(best, key=lambda arm: best[arm])
         if not leaders or best[leader] > best[leaders[-1][1]]:
             leaders.append((end, leader))

@@ -145,8 +145,9 @@ def _fit_weighting(
     if not isinstance(parameter, CategoricalParameter):
         return []
     fitting = list_weightings(class_counts, has_group=any(spec.setting_values("weighted_group")))
-    if spec.search.factor == WEIGHTING or STRENGTH in _searched(spec):
+    if spec.search.factor == WEIGHTING or STRENGTH in {*_searched(spec), *spec.search.prior}:
         fitting = (*fitting, "inverse_frequency")
+    fitting = (*fitting, *(str(start[WEIGHTING]) for start in spec.search.start or () if WEIGHTING in start))
     choices = [choice for choice in parameter.choices if choice in fitting]
     if len(choices) == len(parameter.choices):
         return []

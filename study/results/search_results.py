@@ -66,7 +66,12 @@ def has_independent_trials(spec: StudySpec) -> bool:
     """Return whether all trials of the search are drawn alike, and none depends on the results of others."""
     search = spec.search
     is_random = search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
-    return is_random and not search.prior and not any(list_starts(spec, arm) for arm in spec.arms())
+    return (
+        is_random
+        and search.leader_runs == 1
+        and not search.prior
+        and not any(list_starts(spec, arm) for arm in spec.arms())
+    )
 
 
 def _find_rungs(spec: StudySpec) -> dict[str, tuple[int, ...]]:

@@ -42,11 +42,13 @@ class ArmLeaders:
         num_runs: that a leading configuration gets, the first included; 1 for no repeated runs.
         scores: macro-F1 of each run that ended, the first trial's first, in the order in which first trials ended.
         running: repeated runs that have not ended.
+        failed: repeated runs that ended without a score; as many are made up for as a leader gets runs.
     """
 
     num_runs: int
     scores: dict[str, list[float]] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
 
     def start_repeat(self, first: str) -> None:
         """Record that a configuration runs again."""
@@ -62,6 +64,7 @@ class ArmLeaders:
         """
         if first:
             self.running[first] -= 1
+            self.failed[first] = self.failed.get(first, 0) + (macro_f1 is None)
         if macro_f1 is not None:
             self.scores.setdefault(first or trial_id, []).append(macro_f1)
 
@@ -71,7 +74,8 @@ class ArmLeaders:
             return ""
         leader = self._find_leader()
         has_run = len(self.scores[leader]) + self.running.get(leader, 0)
-        return leader if has_run < self.num_runs else ""
+        # A configuration that fails again and again would cost nothing but trials, and be due for ever.
+        return leader if has_run < self.num_runs and self.failed.get(leader, 0) < self.num_runs else ""
 
     def forecast(self) -> Forecast | None:
         """Return the gain of a search twice as long; None as long as too few trials have ended to tell.

@@ -54,7 +54,8 @@ class SearchDirector(Director):
             for name, arm in self._arms.items()
             if spec.search.asha.enabled and not spec.has_rungs
         }
-        self._kept = {name: KeptWeights(spec.num_kept_weights) for name in self._arms}
+        has_repeats = spec.search.leader_runs > 1
+        self._kept = {name: KeptWeights(spec.num_kept_weights, has_repeats=has_repeats) for name in self._arms}
         self._turns = Turns(spec, full_trial_seconds)
         records = self.book.of_stage("search")
         self._num_started = 0
@@ -134,6 +135,7 @@ class SearchDirector(Director):
         super().on_end(record)
         if needless:
             self.book.drop_weights(self.book.get(self.stage, needless))
+        self._drop_at_end()
 
     def on_retries_exhausted(self, trial_id: str) -> None:
         """Record that the trial failed permanently, and report it to the sampler."""
@@ -143,6 +145,7 @@ class SearchDirector(Director):
             self._num_ended += 1
             self._num_crashed += 1
             self._end(self.book.get(self.stage, trial_id))
+            self._drop_at_end()
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
@@ -176,6 +179,15 @@ class SearchDirector(Director):
             )
         self._turns.finish(record)
         return self._kept[record.config.arm].add(record)
+
+    def _drop_at_end(self) -> None:
+        """After the last trial of a search whose leaders ran several times, delete the weights that are not needed."""
+        if self._spec.search.leader_runs == 1 or not self.is_exhausted:
+            return
+        if all(record.state.is_finished for record in self.book.of_stage(self.stage)):
+            for kept in self._kept.values():
+                for trial_id in kept.end():
+                    self.book.drop_weights(self.book.get(self.stage, trial_id))
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
         """Rebuild samplers, brackets and accounts from the records' events in their order."""

@@ -77,6 +77,19 @@ def test_values_of_the_spec_are_never_changed(tmp_path: Path, overrides: list[st
     assert {**fitted.spec.search.fixed, **fitted.spec.search.ranges} == search
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        '[[search.start]]\nmax_lr = 0.05\nbackbone_lr_ratio = 0.3\ncutmix_probability = 0.0\ninterpolation = "bicubic"\n'
+        'weight_decay = 1e-4\nlabel_smoothing = 0.0\nclass_weighting = "inverse_frequency"\nclass_weight_strength = 0.5\n',
+        "[search.prior.class_weight_strength]\ncenter = 0.5\nwidth = 0.2\n",
+    ],
+)
+def test_what_a_start_or_a_prior_names_stays_in_the_search(tmp_path: Path, given: str) -> None:
+    fitted = fit(tmp_path, spec=SPEC + given)
+    assert fitted.spec.search_space().values_of("class_weighting") == ("none", "inverse_frequency")
+
+
 def test_a_spec_that_weights_on_purpose_loses_only_what_is_impossible(tmp_path: Path) -> None:
     for override in ("search.factor=class_weighting", "search.fixed.class_weight_strength=0.5"):
         fitted = fit(tmp_path, override, "train.batch_size=16")

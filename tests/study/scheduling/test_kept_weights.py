@@ -9,8 +9,9 @@ import torch
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.state.record_book import RecordBook, open_trial_files
+from tests.study.scheduling.test_leaders import noisy_curve
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.ranking import best_trials
+from trainables.records.ranking import best_trials, ran_every_epoch
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import WEIGHTS
 from trainables.storage.store import Store
@@ -34,6 +35,19 @@ def test_the_best_of_each_arm_are_kept(tmp_path: Path, changes: dict[str, Any], 
         best = best_trials(records, arm)
         assert len(best) > 2
         assert kept(records, arm) == {r.trial_id for r in best[:number]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_leader_whose_mean_falls_leaves_its_place_to_a_trial_that_has_weights(tmp_path: Path, seed: int) -> None:
+    spec = make_spec(num_trials=24, leader_runs=3, keep_weights=1, asha={"enabled": False}).model_copy(
+        update={"seed": seed}
+    )
+    drive(SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED), noisy_curve, num_workers=2)
+    records = list(RecordBook(Store(tmp_path)).of_stage("search"))
+    assert any(r.repeats_trial_id for r in records)
+    for arm in ("resnet18", "resnet50"):
+        full = {r.trial_id for r in records if ran_every_epoch(r)}
+        assert kept(records, arm) & full == {best_trials(records, arm)[0].trial_id}
 
 
 def test_all_are_kept_where_that_is_wanted_and_in_older_studies(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_the_leader_runs_again_until_it_has_its_runs_or_another_one_leads() -> N
     leaders.start_repeat("0")
     leaders.finish("7", "0", 0.45)
     assert leaders.find_due() == "1", "it leads again, and its third run failed"
+    for number in (8, 9):
+        leaders.start_repeat("1")
+        leaders.finish(str(number), "1", None)
+    assert leaders.find_due() == "", "three of its runs failed"
 
 
 def test_a_search_repeats_its_leaders_and_ranks_by_the_mean() -> None:
