@@ -224,6 +224,7 @@ def compare(
     _local: options.LocalOption = False,
     allow_changed: options.AllowChangedOption = False,
     predictions: options.PredictionsOption = None,
+    class_names: options.ClassNamesOption = None,
     control: options.ControlOption = None,
     margin: options.MarginOption = 0.005,
     alpha: options.AlphaOption = 0.05,
@@ -239,10 +240,13 @@ def compare(
         from study import external_commands
 
         options.refuse_unused_options(
-            context, "compare --predictions", options.PREDICTION_OPTIONS | {"control", "margin", "alpha", "group"}
+            context,
+            "compare --predictions",
+            options.PREDICTION_OPTIONS | {"class_names", "control", "margin", "alpha", "group"},
         )
         external_commands.compare_predictions(
             predictions,
+            class_names=options.split_names(class_names),
             control=control,
             margin=margin,
             alpha=alpha,
@@ -312,7 +316,7 @@ def analyze(
     )
     external_commands.analyze_predictions(
         predictions,
-        class_names=None if class_names is None else [name.strip() for name in class_names.split(",")],
+        class_names=options.split_names(class_names),
         human_counts=human_counts,
         groups=dict(options.parse_group(text) for text in group or ()),
         to=to,

@@ -44,6 +44,11 @@ def refuse_unused_options(context: Context, form: str, used: Collection[str]) ->
         raise UserInputError(f"`study {form}` does not use {', '.join(unused)}; remove {pronoun}")
 
 
+def split_names(text: str | None) -> list[str] | None:
+    """Return the names that are separated by commas; None if none are given."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def parse_group(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the name and the classes of "NAME=CLASS,CLASS"; raise UserInputError if `text` has another form."""
     name, found, classes = text.partition("=")

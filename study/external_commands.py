@@ -24,6 +24,7 @@ from trainables.storage.store import Store
 def compare_predictions(
     files: Sequence[Path],
     *,
+    class_names: Sequence[str] | None,
     control: str | None,
     margin: float,
     alpha: float,
@@ -35,6 +36,7 @@ def compare_predictions(
 
     Args:
         files: of predictions, as of `read_predictions_files`.
+        class_names: names of the classes; None for those in the files.
         control: the arm that every other arm is compared with; None for the first one.
         margin: equivalence margin in macro-F1.
         alpha: family-wise error rate over the rows.
@@ -42,7 +44,7 @@ def compare_predictions(
         to: a folder for comparison.html, .csv, .md and .tex, and side_metrics.csv; None to write no files.
         console: receives the table.
     """
-    predictions = read_predictions_files(files)
+    predictions = read_predictions_files(files, class_names)
     rows = compare_outside_arms(predictions, control=control, margin=margin, alpha=alpha, groups=groups)
     console.print(tables.build_rich_table(rows))
     for row in rows:

@@ -93,11 +93,14 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
         for arm, seed, part in _to_arms(raw, names, numbers if texts else None, found):
             by_seed = arms.setdefault(arm, {})
             if seed in by_seed:
-                found.append(f"arm {arm!r} has seed {seed} twice")
+                found.append(
+                    f"arm {arm!r} has seed {seed} twice; an arm without a name is named after its file: give the files different "
+                    "names, or an arm and a seed of their own"
+                )
             by_seed[seed] = part
         problems += [_in_file(raw, problem, raws) for problem in found]
     if not problems:
-        problems = _describe_differences(arms)
+        problems = _describe_differences(arms, tuple(numbers))
     if not problems:
         problems = _check_images(next(iter(next(iter(arms.values())).values())), names)
     if problems:
@@ -173,9 +176,11 @@ def _to_arms(
 def _to_classes(
     what: str, values: NDArray[Any], names: tuple[str, ...] | None, problems: list[str]
 ) -> NDArray[np.int64] | None:
-    """Return numbers of classes from numbers or names."""
+    """Return numbers of classes from numbers or names; names may look like truth values or numbers."""
     if not _is_text(values):
-        return _to_whole(what, values, problems)
+        if names is None or not _are_names(values, names):
+            return _to_whole(what, values, problems)
+        values = np.array([str(value) for value in values.tolist()], dtype=object)
     if names is None:
         problems.append(
             f"{what} are names such as {str(values[0])!r}, but the order of the classes is unknown; give it with --class-names, "
@@ -191,6 +196,14 @@ def _to_classes(
         )
         return None
     return np.array([index[str(value)] for value in values], dtype=np.int64)
+
+
+def _are_names(values: NDArray[Any], names: Sequence[str]) -> bool:
+    """Return whether values that are no texts are the names of classes: truth values, or numbers that cannot be places."""
+    found = set(values.tolist())
+    if not {str(value) for value in found} <= set(names):
+        return False
+    return values.dtype.kind == "b" or (values.dtype.kind in "iu" and max(found) >= len(names))
 
 
 def _to_whole(what: str, values: NDArray[Any], problems: list[str]) -> NDArray[np.int64] | None:
@@ -271,8 +284,8 @@ def _check_probabilities(scores: NDArray[np.float64], tolerance: float, problems
         )
 
 
-def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]]) -> list[str]:
-    """Return how the images of each arm and seed differ from those of the first."""
+def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]], image_names: Sequence[str]) -> list[str]:
+    """Return how the images of each arm and seed differ from those of the first; they have names, or are numbered."""
     every = [(f"arm {arm!r}, seed {seed}", found) for arm, by_seed in arms.items() for seed, found in by_seed.items()]
     first_name, first = every[0]
     label_of = dict(zip(first.sample_ids.tolist(), first.labels.tolist(), strict=True))
@@ -286,7 +299,8 @@ def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]]) -> list
         relabeled = [i for i in own if i in label_of and own[i] != label_of[i]]
         for images, what in ((missing, "missing"), (added, "added"), (relabeled, "with another label")):
             if images:
-                differences.append(f"{len(images)} images {what} (the first: sample {images[0]})")
+                first_image = image_names[images[0]] if image_names else f"sample {images[0]}"
+                differences.append(f"{len(images)} images {what} (the first: {first_image})")
         if differences:
             problems.append(f"{name} differs from {first_name}: {', '.join(differences)}; all need the same images")
     return problems

@@ -1,5 +1,6 @@
 """Tables of predictions in parquet or csv files: wide columns, one per class, or one column of lists."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from analysis.external.raw_predictions import NAMES, SCORES, RawPredictions, find_name
 from search_spaces.errors import UserInputError
 
+# Names of columns of texts that are taken for the images' ids where there is no other one and they differ from image to image.
+IMAGE_COLUMNS = ("file_name", "filename", "file", "path", "image", "image_path", "id")
 PREFIXES = {"probabilities": ("p_", "prob_", "probability_"), "logits": ("logit_",)}
 
 
@@ -53,14 +56,39 @@ def read_table_file(path: Path) -> RawPredictions:
     else:
         _read_wide(table, raw)
     raw.require(table.columns)
+    if raw.sample_ids is None and (named := _find_image_names(table, columns)):
+        known = next((name for name in named if name.lower() in IMAGE_COLUMNS), None)
+        if known is None:
+            raw.problems.append(
+                f"the column {named[0]!r} seems to name the images, but is not read; call it sample_id, or leave it out"
+            )
+        else:
+            raw.sample_ids = _plain(table[known])
     return raw
+
+
+def _find_image_names(table: pd.DataFrame, columns: Mapping[str, str | None]) -> list[str]:
+    """Return the columns of texts that are not read and differ from image to image: without them, images are paired by place."""
+    grouping = [name for key in ("arm", "seed") if (name := columns[key]) is not None]
+    num_models = len(table[grouping].drop_duplicates()) if grouping else 1
+    unread = [name for name in table.columns if name not in columns.values() and not _has_numbers(table[name])]
+    # A column of lists cannot be counted.
+    return [
+        n
+        for n in unread
+        if all(isinstance(v, str) for v in table[n]) and table[n].nunique() * num_models >= len(table) > 1
+    ]
 
 
 def _plain(column: "pd.Series[Any]") -> NDArray[Any]:
     """Return the values of a column; texts and categories as objects."""
-    if pd.api.types.is_numeric_dtype(column) and not column.isna().any():
+    if _has_numbers(column) and not column.isna().any():
         return np.asarray(column.to_numpy())
     return np.array(column.astype(object).tolist(), dtype=object)
+
+
+def _has_numbers(column: "pd.Series[Any]") -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column))
 
 
 def _stack_lists(column: "pd.Series[Any]", kind: str, problems: list[str]) -> NDArray[np.float64] | None:

@@ -365,3 +365,59 @@ def test_arms_and_files_may_have_any_name(tmp_path: Path) -> None:
     outcome = run_cli("compare", "--predictions", tmp_path / "predictions.csv", "--control", "None")
     assert outcome.status == 0, outcome.errors
     assert "[bold] vs None |" in outcome.output
+
+
+def test_images_are_paired_by_their_file_names(tmp_path: Path) -> None:
+    labels, probabilities = single_network(num_classes=3)
+    files, order = [f"a/{i:04}.png" for i in range(len(labels))], np.random.default_rng(0).permutation(len(labels))
+    table = pd.DataFrame({"filename": files, "label": labels, **{f"p_{c}": probabilities[:, c] for c in range(3)}})
+    table.to_csv(tmp_path / "one.csv", index=False)
+    table.iloc[order].to_csv(tmp_path / "two.csv", index=False)
+    read = read_predictions_files([tmp_path / "one.csv", tmp_path / "two.csv"])
+    first, second = (by_seed[0] for by_seed in read.arms.values())
+    assert np.array_equal(
+        first.predicted[np.argsort(first.sample_ids)], second.predicted[np.argsort(second.sample_ids)]
+    )
+    other = table.assign(filename=table.filename.replace("a/0003.png", "b/0003.png"))
+    other.to_csv(tmp_path / "two.csv", index=False)
+    with pytest.raises(
+        UserInputError, match=r"1 images missing \(the first: a/0003.png\), 1 images added \(the first: b/0003.png\)"
+    ):
+        read_predictions_files([tmp_path / "one.csv", tmp_path / "two.csv"])
+    table.rename(columns={"filename": "photograph"}).to_csv(tmp_path / "one.csv", index=False)
+    with pytest.raises(
+        UserInputError, match="the column 'photograph' seems to name the images, but is not read; call it"
+    ):
+        read_predictions_files([tmp_path / "one.csv"])
+
+
+def test_names_of_classes_may_look_like_truth_values_or_numbers(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"label": [True, True, False, False], "p_True": [0.9, 0.9, 0.2, 0.2]})
+    rows.assign(p_False=1 - rows["p_True"]).to_csv(tmp_path / "one.csv", index=False)
+    read = read_predictions_files([tmp_path / "one.csv"])
+    assert read.first.labels.tolist() == read.first.predicted.tolist() == [0, 0, 1, 1]
+    probabilities = np.eye(3)[[0, 0, 1, 1, 2, 2]]
+    write_arrays(
+        tmp_path / "two.npz", labels=[10, 10, 2, 2, 3, 3], probabilities=probabilities, class_names=("10", "2", "3")
+    )
+    read = read_predictions_files([tmp_path / "two.npz"])
+    assert read.first.labels.tolist() == read.first.predicted.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_two_files_of_one_name_say_how_to_tell_them_apart(tmp_path: Path) -> None:
+    labels, probabilities = single_network(num_classes=3)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_arrays(tmp_path / folder / "predictions.npz", labels=labels, probabilities=probabilities)
+    with pytest.raises(UserInputError, match="has seed 0 twice; an arm without a name is named after its file"):
+        read_predictions_files([tmp_path / folder / "predictions.npz" for folder in ("one", "two")])
+
+
+def test_names_of_classes_are_given_to_a_comparison_too(tmp_path: Path) -> None:
+    labels, probabilities = single_network(num_classes=3)
+    texts = np.array(["cat", "dog", "emu"])[labels]
+    for name in ("one", "two"):
+        pd.DataFrame({"label": texts, "probabilities": list(probabilities)}).to_parquet(tmp_path / f"{name}.parquet")
+    files = [word for name in ("one", "two") for word in ("--predictions", tmp_path / f"{name}.parquet")]
+    assert "--class-names" in run_cli("compare", *files).errors
+    assert run_cli("compare", *files, "--class-names", "cat, dog, emu").status == 0
