@@ -16,6 +16,7 @@ import json
 import math
 import platform
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -75,12 +76,13 @@ def _read_log(log: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the lines of the trials that a file has already; none if it is of other images, weights or configurations."""
+    """Return the lines of the trials that a file has already; none if it is of another spec, or other images or weights."""
     if not path.is_file():
         return {}
     table = pq.read_table(path)
     kept = json.loads(table.schema.metadata[MADE])
-    if any(kept[name] != made[name] for name in ("images", "weights", "complete")):
+    is_same = all(kept.get(name) == made[name] for name in ("images", "weights", "complete"))
+    if not is_same or tomllib.loads(kept["spec"]) != tomllib.loads(made["spec"]):
         return {}
     lines = {}
     for number, rows in table.to_pandas().groupby("trial"):

@@ -222,14 +222,19 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     search = data["search"]
     search.pop("num_trials", None)
     search |= {"device_seconds": budget_seconds, "allocation": setting.allocation}
-    # Without `start`, the portfolio.
-    search.pop("start", None)
-    search |= {} if setting.has_portfolio else {"start": []}
+    search |= {"start": _list_portfolio(data) if setting.has_portfolio else []}
     search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
         search |= {"sampler": setting.sampler, "asha": _make_asha(search, setting)}
         search |= {"leader_runs": setting.leader_runs, "stop_when": setting.stop_when}
     return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
+
+
+def _list_portfolio(data: Mapping[str, Any]) -> list[dict[str, Value]]:
+    """Return the recipes with which a search of today's defaults begins, so that one of earlier defaults begins with them too."""
+    search = {name: value for name, value in data["search"].items() if name not in ("start", "asha")}
+    spec = validate_spec({**data, "search": search, "defaults_version": CURRENT_VERSION}, where="replay")
+    return [dict(start.hyperparameters) for arm in spec.arms() for start in list_starts(spec, arm)]
 
 
 def _make_asha(search: Mapping[str, Any], setting: Setting) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
 from benchmarks.search.replay_curves import CURVES, PARQUET, Recording, load_curves
 from benchmarks.search.replay_measures import (
     CONFIDENCE,
-    compare_wrong_counts,
     compute_mean_interval,
+    compute_rate_ratio,
     format_interval,
     judge_wrong,
 )
-from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, Setting, full_trial_seconds
+from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting, full_trial_seconds
 from benchmarks.search.search_replay import default_setting
 from benchmarks.search.short_schedules import tabulate_correlations, tabulate_epochs, tabulate_preferences
 from benchmarks.search.watched_search import (
@@ -58,6 +58,7 @@ PART_OF_SIDES = 8
 TOLERANCE_PP = 1.5
 WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
+STOCK_PORTFOLIO = "stock, portfolio"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
 LATE = "divergence told at its last epoch"
@@ -67,7 +68,7 @@ MOST_SEEDS = (OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
 # Sides that begin with nothing are simulated in the landscape of the goals alone.
 GOALS_ALONE = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
-CHOICES_ALONE = (STOCK_BY_ARM, AT_PEAK, NO_ASHA)
+CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA)
 # Sides that need recordings of complete schedules.
 NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM)
 # Sides that are simulated where trials diverge, and there alone.
@@ -149,6 +150,7 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
         RANDOM: plain,
         PLAIN_STOCK: STOCK,
         STOCK_BY_ARM: STOCK_PER_ARM,
+        STOCK_PORTFOLIO: STOCK_WITH_PORTFOLIO,
         COMPLETE: replace(ours, rungs="complete"),
         COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
         LEADERS: leaders,
@@ -248,7 +250,7 @@ def tabulate_divergence(found: Mapping[Call, Watched], name: str) -> Table:
     for side in WITH_DIVERGENCE:
         runs = _of(found, name, side)
         shares = pd.Series([100 * one.diverged_seconds / one.spent_seconds for one in runs])
-        losses = _regrets(found, name, side) - _regrets(found, name, OURS)
+        losses = _compare_regrets(found, name, side, OURS)
         cells = [
             format_interval(compute_mean_interval(values)) for values in (shares, _regrets(found, name, side), losses)
         ]
@@ -262,8 +264,8 @@ def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
     """Return the goals of the choices after 40 full trials, judged by their intervals."""
     rows = []
     for mine in (side for side in (OURS, AT_PEAK, NO_ASHA, *NEED_COMPLETE) if _of(found, name, side)):
-        for other in (PLAIN_STOCK, RANDOM):
-            difference = compute_mean_interval(_regrets(found, name, mine) - _regrets(found, name, other))
+        for other in (PLAIN_STOCK, STOCK_PORTFOLIO, RANDOM):
+            difference = compute_mean_interval(_compare_regrets(found, name, mine, other))
             verdict = "met" if difference.high < 0 else "MISSED" if difference.low > 0 else "open"
             rows.append([f"{mine}: regret below that of {other}", f"{format_interval(difference)} pp", verdict])
         counts = [
@@ -271,7 +273,7 @@ def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
             for side in (mine, STOCK_BY_ARM)
         ]
         text = " against ".join(f"{number} of {total}" for number, total in counts)
-        wrong = f"{text}, p = {compare_wrong_counts(*counts):.3f}"
+        wrong = f"{text}, ratio {format_interval(compute_rate_ratio(*counts))}"
         rows.append([f"{mine}: at most half the wrong arms of {STOCK_BY_ARM}", wrong, judge_wrong(*counts)])
     return Table(f"Goals after {EARLY_IN_FULL_TRIALS:g} full trials, {name}", ["", "measured", ""], rows)
 
@@ -282,6 +284,11 @@ def _of(found: Mapping[Call, Watched], landscape: str, side: str) -> list[Watche
 
 def _regrets(found: Mapping[Call, Watched], landscape: str, side: str) -> "pd.Series[float]":
     return pd.Series([one.regret_pp for one in _of(found, landscape, side)])
+
+
+def _compare_regrets(found: Mapping[Call, Watched], landscape: str, one: str, other: str) -> "pd.Series[float]":
+    """Return the differences of two sides over the seeds that both have."""
+    return (_regrets(found, landscape, one) - _regrets(found, landscape, other)).dropna()
 
 
 def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:

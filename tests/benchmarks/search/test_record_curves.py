@@ -59,6 +59,27 @@ def test_a_stopped_recording_is_a_file_and_goes_on(tmp_path: Path, record: Calla
     pd.testing.assert_frame_equal(all_rows[all_rows["trial"].isin(rows["trial"])].reset_index(drop=True), rows)
 
 
+def test_a_file_of_another_spec_or_of_an_earlier_form_is_read_or_left(
+    tmp_path: Path, record: Callable[..., dict[str, Any]]
+) -> None:
+    record(99)
+    output, log = tmp_path / "few.parquet", tmp_path / "work" / "curves.jsonl"
+
+    def rewrite(change: Callable[[dict[str, Any]], Any]) -> None:
+        table = pq.read_table(output)
+        made = json.loads(table.schema.metadata[MADE])
+        change(made)
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, MADE: json.dumps(made)}), output)
+        log.unlink(missing_ok=True)
+
+    rewrite(lambda made: made.pop("complete"))  # As the first recordings have it.
+    record(99)
+    assert not log.exists(), "nothing was missing"
+    rewrite(lambda made: made.update(spec=made["spec"].replace("max_epochs = 2", "max_epochs = 3")))
+    record(99)
+    assert len(log.read_text().splitlines()) == 4
+
+
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(typer.BadParameter, match="no trial was recorded within 0 hours"):
         record(99, hours=0.0)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.search import search_goals
+from benchmarks.search import search_goals, watched_search
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.replay_curves import load_curves
-from benchmarks.search.replay_measures import judge_wrong
+from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
+from benchmarks.search.replay_sides import make_spec
 from benchmarks.search.search_goals import (
     GOALS_ALONE,
     LATE,
@@ -18,6 +19,7 @@ from benchmarks.search.search_goals import (
     RANDOM,
     SATURATED,
     STOCK_BY_ARM,
+    STOCK_PORTFOLIO,
     WITH_DIVERGENCE,
     WRONG_PRIOR,
     Call,
@@ -32,6 +34,7 @@ from benchmarks.search.search_goals import (
 )
 from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
+from study.spec.starts import list_starts
 from trainables.seeds import numpy_generator
 
 
@@ -79,10 +82,12 @@ def test_the_whole_run_has_all_seeds_for_the_worst_prior_in_the_landscape_of_the
 
 
 def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
-    regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_BY_ARM: 1.5}
-    found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 12}, regret)
-    verdicts = {row[0]: row[-1] for row in tabulate_goals(found, RECORDED).rows}
-    assert list(verdicts.values()) == 5 * ["met", "open", "met"]
+    regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_PORTFOLIO: 2.0, STOCK_BY_ARM: 1.5}
+    found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 20}, regret)
+    verdicts = [row[-1] for row in tabulate_goals(found, RECORDED).rows]
+    # Against stock without and with the portfolio, random search, and one study per arm; of each of our sides.
+    assert verdicts[:4] == ["met", "met", "open", "met"]
+    assert len(verdicts) == 20
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
     ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
@@ -93,17 +98,51 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     assert choices["default"][2].startswith("1.0") or choices["default"][2].startswith("0.9")
 
 
-def test_wrong_arms_are_judged_by_fishers_test() -> None:
+def test_wrong_arms_are_judged_by_the_interval_of_the_ratio() -> None:
     assert judge_wrong((2, 300), (20, 100)) == "met"
-    assert judge_wrong((30, 300), (20, 100)) == "met"
-    assert judge_wrong((40, 300), (25, 100)) == "MISSED"
-    assert judge_wrong((1, 30), (3, 30)) == "open"
+    assert judge_wrong((30, 300), (20, 100)) == "open", "half as often, but not surely"
+    assert judge_wrong((90, 300), (25, 100)) == "MISSED"
+    assert judge_wrong((0, 50), (6, 50)) == "open"
+    assert judge_wrong((0, 50), (0, 50)) == "open"
+    ratio = compute_rate_ratio((30, 300), (20, 100))
+    assert ratio.estimate == pytest.approx(0.5)
+    assert (ratio.low, ratio.high) == pytest.approx((0.276, 0.928), abs=0.01)
+
+
+@pytest.mark.parametrize(("rate", "ratio"), [(0.5, 0.5), (0.1, 0.5), (0.2, 1.0)])
+def test_the_interval_of_the_ratio_covers_it(rate: float, ratio: float) -> None:
+    generator = numpy_generator(0, "ratios", f"{rate} {ratio}")
+    ours, others = generator.binomial(40, rate * ratio, 1000), generator.binomial(300, rate, 1000)
+    found = [compute_rate_ratio((int(one), 40), (int(other), 300)) for one, other in zip(ours, others, strict=True)]
+    assert np.mean([interval.low <= ratio <= interval.high for interval in found]) >= 0.95
+
+
+def test_sides_with_fewer_seeds_are_compared_over_those_that_both_have() -> None:
+    found = make_found({}, {OURS: 1.0, PLAIN_STOCK: 1.4})
+    few = {call: one for call, one in found.items() if call.side != OURS or call.seed < 6}
+    only = {call: one for call, one in found.items() if call.seed < 6}
+    row = f"{OURS}: regret below that of {PLAIN_STOCK}"
+    (by_few,) = [cells for cells in tabulate_goals(few, RECORDED).rows if cells[0] == row]
+    (by_only,) = [cells for cells in tabulate_goals(only, RECORDED).rows if cells[0] == row]
+    assert by_few == by_only
+
+
+def test_earlier_defaults_are_compared_with_the_same_recipes(landscape: Landscape) -> None:
+    sides = list_sides()
+    starts = [
+        [[start.hyperparameters for start in list_starts(spec, arm)] for arm in spec.arms()]
+        for side in (OURS, LATE)
+        for spec in [make_spec(landscape.spec, sides[side], budget_seconds=1e4, seed=0)]
+    ]
+    assert starts[0] == starts[1]
+    assert min(map(len, starts[0])) >= 2
 
 
 def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the budget."""
     monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
-    monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 8.0)
+    for module in (search_goals, watched_search):
+        monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
     found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2)
     assert {call.side for call in found} == set(list_sides()) - {*GOALS_ALONE, LATE}
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
