@@ -17,7 +17,6 @@ from trainables.data.splits import SPLIT_NAMES, Splits
 
 MAX_BLANK_FRACTION = 0.01
 MAX_LEAK_FRACTION = 0.01
-MAX_CLASS_RATIO = 100.0
 MAX_CONFLICT_FRACTION = 0.01
 
 
@@ -102,9 +101,7 @@ def audit_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bo
     ]
     for name in SPLIT_NAMES:
         indices = getattr(splits, name)
-        problems = [_describe_imbalance(counts[name], image_set.class_names)]
-        if name == "train":
-            problems.insert(0, _describe_leaks(leaks, len(used) - len(indices), image_set))
+        problems = [_describe_leaks(leaks, len(used) - len(indices), image_set)] if name == "train" else []
         shape = (len(indices), *image_set.images.shape[1:])
         stages.append(_images_stage(name, shape, facts.lowest[indices], facts.highest[indices], problems))
     return AuditReport(
@@ -124,8 +121,8 @@ def check_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bo
 
     Raises:
         UserInputError: With all problems: more than 1 % blank images, more than 1 % equal images with different labels, training
-            images in other splits amounting to more than 1 % of the held-out images, a class with over 100 times the images
-            of another, classes without images, or values that are not those of 8-bit images.
+            images in other splits amounting to more than 1 % of the held-out images, classes without images, or values
+            that are not those of 8-bit images.
     """
     report = audit_image_set(image_set, splits, refuse_conflicts=refuse_conflicts)
     if report.found_problems:
@@ -313,14 +310,3 @@ def _describe_leaks(leaks: list[int], num_held_out: int, image_set: ImageSet) ->
     )
     advice = 'remove the copies, or set data.on_bad_image = "skip" to train without them'
     return Problem(rule, name_images(image_set, leaks), advice)
-
-
-def _describe_imbalance(counts: NDArray[np.int64], class_names: tuple[str, ...]) -> Problem | None:
-    rare, frequent = int(counts.argmin()), int(counts.argmax())
-    if counts[frequent] <= MAX_CLASS_RATIO * counts[rare]:
-        return None
-    rule = (
-        f"a class may have at most {MAX_CLASS_RATIO:g} times the images of another, but {class_names[frequent]!r} has "
-        f"{counts[frequent]} and {class_names[rare]!r} {counts[rare]}"
-    )
-    return Problem(rule, (), "add images of the rare class or drop it")

@@ -112,12 +112,13 @@ def make_splits(
         rest = np.setdiff1d(pool, test, assume_unique=True)
     if image_set.official_validation is not None:
         share = confirm_fraction / (search_fraction + confirm_fraction)
-        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", groups)
+        confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", groups, 1)
         search, train = np.setdiff1d(validation, confirm, assume_unique=True), rest
     else:
-        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups)
+        # A class of which a split would get none gets an image, where it has three.
+        confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups, 1)
         rest = np.setdiff1d(rest, confirm, assume_unique=True)
-        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups)
+        search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups, 1)
         train = np.setdiff1d(rest, search, assume_unique=True)
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)

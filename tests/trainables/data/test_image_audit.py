@@ -149,14 +149,11 @@ def test_floats_rounded_to_bytes_are_recognized(image_set: ImageSet, splits: Spl
         check_image_set(dim, splits)
 
 
-def test_heavily_imbalanced_classes_are_named(image_set: ImageSet, splits: Splits) -> None:
+def test_a_long_tail_of_rare_classes_is_no_problem_of_the_images(image_set: ImageSet, splits: Splits) -> None:
     labels = np.zeros(200, dtype=np.int64)
     labels[splits.train[0]] = 1
     skewed = dataclasses.replace(image_set, labels=labels, class_names=("many", "few"))
-    problems = audit_image_set(skewed, splits).problems
-    # 79 to 1 in the training split is allowed, 40 to 0 in another split is not.
-    assert not any(p.startswith("train: ") for p in problems)
-    assert any(p.startswith("search: ") and "'few' 0" in p for p in problems)
+    assert audit_image_set(skewed, splits).problems == ()
 
 
 def test_a_class_without_images_and_masks_without_objects(image_set: ImageSet, splits: Splits) -> None:

@@ -255,8 +255,8 @@ def test_all_rare_classes_of_all_splits_are_in_one_message() -> None:
         make_splits(make_set([200, 3, 9, 4]), seed=0, test_fraction=0.2, **FRACTIONS)
     message = str(caught.value)
     assert (
-        "has none of 2 of the 4 classes: class 1 (3 in all, none in search, test), class 3 (4 in all, none in confirm); "
-        "raise data.search_fraction, raise data.confirm_fraction, raise data.test_fraction, give more images of"
+        "has none of 2 of the 4 classes: class 1 (3 in all, none in test), class 3 (4 in all, none in search); "
+        "raise data.search_fraction, raise data.test_fraction, give more images of"
     ) in message
     assert "has one image only of 1 of the 4 classes: class 2 (9 in all, one in confirm); raise data.confirm" in message
 
@@ -267,6 +267,20 @@ def test_a_class_with_one_image_in_a_split_is_named_but_not_refused() -> None:
     (rare,) = list_rare_classes(image_set, splits)
     assert rare.problem.names == ("class 1 (6 in all, one in search, confirm, test)",)
     assert not rare.is_fatal
+
+
+def test_each_split_gets_an_image_of_a_class_that_has_enough() -> None:
+    image_set = make_set([6] * 100)
+    splits = make_splits(
+        image_set, seed=0, test_fraction=0.2, min_test_per_class=2, search_fraction=0.15, confirm_fraction=0.15
+    )
+    counts = {name: np.bincount(image_set.labels[getattr(splits, name)], minlength=100) for name in SPLIT_NAMES}
+    assert {name: set(found.tolist()) for name, found in counts.items()} == {
+        "train": {2},
+        "search": {1},
+        "confirm": {1},
+        "test": {2},
+    }
 
 
 def test_a_rare_class_gets_the_test_images_that_an_interval_needs() -> None:

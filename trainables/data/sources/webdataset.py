@@ -240,7 +240,10 @@ def _resolve_labels(
 def _read_names(root: Path) -> tuple[str, ...]:
     folder = root if root.is_dir() else root.parent
     found = next((folder / name for name in NAME_FILES if (folder / name).is_file()), None)
-    lines = [] if found is None else found.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = [] if found is None else found.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserInputError(f"{found} is not in UTF-8; save it as UTF-8, a class per line") from None
     return tuple(line.strip() for line in lines if line.strip())
 
 

@@ -305,7 +305,7 @@ def test_folders_of_splits_without_classes_are_no_classes(tmp_path: Path) -> Non
     write_table(tmp_path / "train.csv", ["id", "breed"], [[str(i), "collie"] for i in range(8)])
     message = str(find_layout(tmp_path).problems)
     assert "folders of splits without a folder for each class" in message
-    assert "train.csv has the columns id, breed, and needs path and label" in message
+    assert "call the columns of the table path and label; train.csv has the columns id, breed" in message
     refuse(tmp_path, "folders of splits without a folder for each class")
 
 

@@ -100,6 +100,7 @@ def find_layout(path: str | Path, *, group: str | None = None) -> Layout:
     if not given.is_dir():
         raise UserInputError(
             f"data.path must be a folder of images or a manifest ({', '.join(SUFFIXES)}), but there is no {given}"
+            + ("" if given.is_absolute() else f" in {Path.cwd()}, to which it is relative")
         )
     root = _enter(given)
     manifests = _find_manifests(root)
@@ -185,15 +186,18 @@ def _find_split_folders(root: Path) -> list[_Part]:
 
 
 def _check_flat_splits(root: Path) -> list[Problem]:
-    """Return what is wrong if the only folders are those of splits, and hold images themselves: then they are no classes."""
+    """Return what is wrong if the only folders are those of splits, hold images themselves, and a table lies beside them.
+
+    Then the folders are no classes: the table has the labels, in columns that are not those of a manifest.
+    """
     entries = list_visible(root)
     names = [entry.name for entry in entries if is_folder(entry)]
-    if not names or not all(name.lower() in SPLIT_OF_WORD for name in names):
+    tables = [Path(e.path) for e in entries if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)]
+    if not (names and tables and all(name.lower() in SPLIT_OF_WORD for name in names)):
         return []
-    advice = "move each image into a folder of its class, or add a csv file with the columns path and label"
-    for table in (Path(e.path) for e in entries if Path(e.name).suffix.lower() in SUFFIXES and not is_folder(e)):
-        columns = ", ".join(read_columns(table))
-        advice += f"; {make_printable(table.name)} has the columns {columns or 'none'}, and needs path and label"
+    advice = "move each image into a folder of its class, or call the columns of the table path and label"
+    for table in tables:
+        advice += f"; {make_printable(table.name)} has the columns {', '.join(read_columns(table)) or 'none'}"
     return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
 
 
