@@ -10,7 +10,7 @@ from rich.console import Console
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
 from study.cluster.workers import make_workers
-from study.confirmation.evidence import find_undecided, is_confirmed
+from study.confirmation.evidence import find_undecided, is_confirmed, require_plan
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed
 from study.inputs.fitted_defaults import prepare_new
@@ -256,6 +256,7 @@ def analyze(store: Store, console: Console, address: str = THIS_PROCESS) -> None
     from study import concluding
 
     with _open_to_drive(store, console) as opened:
+        require_plan(opened)
         prepared = prepare_again(opened)
         with connect_cluster(address) as cluster:
             findings = concluding.analyze_study(

@@ -11,14 +11,15 @@ from study.confirmation.plan import Plan, changed_plan_error, followed_plan
 from study.confirmation.predictions_on_test import TEST
 from study.confirmation.runs import failed_seeds, outcomes_of, planned_runs
 from study.confirmation.stated_interventions import ReadInterventions, find_judged, judge_cells, read_stated
-from study.open_study import OpenStudy, read_passport, trial_files
+from study.open_study import OpenStudy, read_passport, require_finished_search, trial_files
 from trainables.damaged_files import DamagedFileError
 
 
 def require_plan(study: OpenStudy) -> Plan:
-    """Return the plan; raise UserInputError if the study has not been confirmed yet."""
+    """Return the plan; raise UserInputError, with what is to be done first, if the study has not been confirmed yet."""
     plan = followed_plan(study.book, study.spec)
     if plan is None:
+        require_finished_search(study)
         raise UserInputError(
             f"the study {study.name!r} has no confirmation trials yet; run `study compare {study.store.argument}` first"
         )

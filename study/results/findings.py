@@ -19,7 +19,7 @@ from analysis.report.intervention_tables import STATED_CHANGED, build_interventi
 from analysis.report.tables import PLAN_CHANGED
 from search_spaces.errors import UserInputError
 from study.cluster.workers import Workers
-from study.confirmation.evidence import is_confirmed
+from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import count_test_reads
 from study.inputs.environment_changes import describe_changes, read_changes
@@ -138,11 +138,13 @@ def load_findings(study: OpenStudy) -> Findings:
     """Return the findings of an analyzed study.
 
     Raises:
-        UserInputError: if the study has not been analyzed.
+        UserInputError: if the study has not been analyzed; the message names the step that is to be done first.
         DamagedFileError: if the file cannot be read.
     """
     if not study.store.exists(paths.FINDINGS):
-        raise UserInputError(f"there are no findings yet; run `study analyze {study.store.argument}` first")
+        require_plan(study)
+        step = "analyze" if is_confirmed(study) else "compare"
+        raise UserInputError(f"there are no findings yet; run `study {step} {study.store.argument}` first")
     with decoding(study.store.locate(paths.FINDINGS)):
         data = upgrade_findings(read_sealed_json(study.store, paths.FINDINGS))
         return TypeAdapter(Findings).validate_json(json.dumps(data))

@@ -1,6 +1,7 @@
 """Reading a spec: TOML files, presets and ``--set`` overrides."""
 
 import copy
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -87,7 +88,7 @@ def _inline_space(data: dict[str, Any]) -> list[str]:
     if not isinstance(path, str) or not path.endswith(".toml"):
         return []
     try:
-        search["space"] = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        search["space"] = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         del search["space"]
         return [f"search.space: {path} cannot be read: {error}"]
@@ -156,10 +157,15 @@ def _join_problems(where: str, problems: Sequence[str]) -> str:
 
 
 def _read_spec_text(spec: str) -> str:
-    path = Path(spec)
+    path = Path(spec).expanduser()
+    if path.is_dir() and spec not in preset_names():
+        raise UserInputError(
+            f"{spec!r} is a folder, not a spec; `study init {shlex.quote(spec)}` writes a spec for its images"
+        )
     if path.suffix == ".toml" or path.is_file():
         try:
-            return path.read_text(encoding="utf-8")
+            # Editors of Windows begin a file with a byte order mark.
+            return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserInputError(f"the spec {spec!r} cannot be read: {error}") from None
     names = preset_names()

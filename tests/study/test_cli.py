@@ -111,3 +111,11 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys:
         cli.main()
     assert ended.value.code == cli.EXIT_STOPPED
     assert "study resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["analyze", "report"])
+def test_a_command_that_comes_too_early_names_the_one_that_is_next(tmp_path: Path, command: str) -> None:
+    simulate(tmp_path / "half", max_events=20)
+    assert "run `study resume " in run_cli(command, tmp_path / "half", width=1000).errors
+    simulate(tmp_path / "searched")
+    assert "run `study compare " in run_cli(command, tmp_path / "searched", width=1000).errors

@@ -116,7 +116,7 @@ def test_a_process_and_an_address_exclude_each_other_but_the_environment_does_no
 
 
 def test_a_process_holds_one_trial_and_no_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(connection, "count_cuda_devices", lambda: 0)
     spec = make_spec()
     with_gpu = spec.model_copy(update={"resources": spec.resources.model_copy(update={"gpu": 1.0})})
     with connect_cluster(connection.THIS_PROCESS) as cluster:

@@ -63,8 +63,11 @@ class InitOptions:
 
 
 def _take_stem(path: str) -> str:
-    is_uri = "://" in path
-    return PurePosixPath(path.partition("?")[0]).stem if is_uri else Path(path).expanduser().resolve().stem
+    """Return the name of a folder, or of a file without its suffix."""
+    if "://" in path:
+        return PurePosixPath(path.partition("?")[0]).stem
+    place = Path(path).expanduser().resolve()
+    return place.name if place.is_dir() else place.stem
 
 
 def explain_init(console: Console) -> None:

@@ -12,6 +12,7 @@ from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
 from study.results.comparison import compare
 from study.spec.sections import GateSpec
+from study.views.notebook import Study
 from tests.study.searched import analyze_here, confirm, simulate
 from tests.study.simulated import learning_curve
 from trainables.data.images import ImageSet
@@ -68,3 +69,5 @@ def test_a_study_whose_runs_all_diverged_says_so(tmp_path: Path) -> None:
     image_set = ImageSet(images=images, labels=labels, class_names=("cat", "dog"), source="none")
     with pytest.raises(UserInputError, match=r"every run of the confirmation diverged.*lower learning rates"):
         analyze_here(study, image_set)
+    with pytest.raises(UserInputError, match=r"every run of the confirmation .* diverged, so that no image"):
+        Study(study).images()
