@@ -3,12 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score
+from torch import Tensor
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
@@ -20,7 +23,7 @@ from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_logits, compute_macro_f1
 from trainables.training.left_out import choose_training_images
 from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
-from trainables.training.placed_images import place_images
+from trainables.training.placed_images import limit_memory, place_images
 from trainables.training.trial_cost import measure_trial_cost
 
 CPU = torch.device("cpu")
@@ -522,10 +525,15 @@ def test_macro_f1_counts_absent_classes_and_ignores_the_order() -> None:
         {"precision": "fp16", "clip_norm": 1.0, "accumulate": 2},
         {"precision": "fp16", "optimizer": "adamw", "max_lr": 0.001, "ema_decay": 0.9},
         {"precision": "fp32", "tf32": True, "schedule": "cosine"},
+        {"precision": "bf16", "image_size": 64},
+        {"precision": "bf16", "image_size": 224, "batch_size": 8},
+        {"precision": "bf16", "compile": "inductor"},
+        {"precision": "bf16", "compile": "cuda_graphs"},
+        {"precision": "bf16", "backbone": "timm:test_vit", "image_size": 160, "batch_size": 8},
     ],
 )
 def test_a_gpu_repeats_its_bits_too(changes: dict[str, Value]) -> None:
-    config, cuda = change(**changes, image_size=32), torch.device("cuda")
+    config, cuda = change(**{"image_size": 32, **changes}), torch.device("cuda")
     whole, first = TrainingRun(config, DATA, device=cuda), TrainingRun(config, DATA, device=cuda)
     whole.run_epoch()
     first.run_epoch()
@@ -535,6 +543,23 @@ def test_a_gpu_repeats_its_bits_too(changes: dict[str, Value]) -> None:
     resumed.run_epoch()
     assert_same_run(whole, resumed)
     assert whole.history[-1].peak_memory_bytes > 0
+
+
+def train_in_a_share(num_gpus: float) -> dict[str, Tensor]:
+    """Return the weights after a trial that may use a share of a GPU, or that runs on the CPU where there is none."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    limit_memory(device, num_gpus)
+    run = TrainingRun(change(image_size=32, precision="bf16"), DATA, device=device)
+    run.run_epoch()
+    return {name: tensor.cpu() for name, tensor in run.state_dict().items()}
+
+
+@pytest.mark.gpu
+def test_trials_that_share_a_gpu_have_the_bits_of_one_that_is_alone() -> None:
+    alone = train_in_a_share(1.0)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for packed in pool.map(train_in_a_share, [0.4, 0.4]):
+            assert all(torch.equal(packed[name], tensor) for name, tensor in alone.items())
 
 
 def test_profiling_changes_no_bit_and_measures_the_parts() -> None:
