@@ -1,7 +1,7 @@
 """Predictions of models that were trained elsewhere, read from files and checked: one message lists everything that is wrong."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
             f"the files need the same classes in the same order, but have {' and '.join(map(str, in_files))}"
         )
     names = tuple(class_names) if class_names else in_files[0] if in_files else _infer_names(raws)
+    raws = [_name_classes(raw, names) for raw in raws] if names and _are_names(raws, names) else raws
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
     arms: ByArm = {}
@@ -99,6 +100,8 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
                 )
             by_seed[seed] = part
         problems += [_in_file(raw, problem, raws) for problem in found]
+    if not problems:
+        problems = _check_naming(raws, sum(map(len, arms.values())))
     if not problems:
         problems = _describe_differences(arms, tuple(numbers))
     if not problems:
@@ -134,6 +137,51 @@ def _infer_names(raws: Sequence[RawPredictions]) -> tuple[str, ...] | None:
             sorted({str(name) for raw in raws for a in (raw.labels, raw.predicted) if a is not None for name in a})
         )
     return None
+
+
+def _are_names(raws: Sequence[RawPredictions], names: Sequence[str]) -> bool:
+    """Return whether labels and predicted classes that are no texts are names: truth values, or numbers that cannot be places."""
+    columns = [a for raw in raws for a in (raw.labels, raw.predicted) if a is not None and not _is_text(a)]
+    if not columns or any(column.dtype.kind not in "biu" for column in columns):
+        return False
+    found = {value for column in columns for value in column.tolist()}
+    if not {str(value).lower() for value in found} <= {name.lower() for name in names}:
+        return False
+    return all(column.dtype.kind == "b" for column in columns) or max(found) >= len(names)
+
+
+def _name_classes(raw: RawPredictions, names: Sequence[str]) -> RawPredictions:
+    """Return the content of a file with the names of classes, as they are spelled, in place of truth values or numbers."""
+    spelled = {name.lower(): name for name in names}
+
+    def name_all(values: NDArray[Any] | None) -> NDArray[Any] | None:
+        if values is None or _is_text(values):
+            return values
+        return np.array([spelled[str(value).lower()] for value in values.tolist()], dtype=object)
+
+    return replace(raw, labels=name_all(raw.labels), predicted=name_all(raw.predicted))
+
+
+def _check_naming(raws: Sequence[RawPredictions], num_models: int) -> list[str]:
+    """Return what is wrong if several models have images, of which some are named and others are not."""
+    if num_models < 2:
+        return []
+    problems = [
+        _in_file(
+            raw,
+            f"the column {raw.unread_names!r} seems to name the images, but is not read; call it sample_id, or leave it out",
+            raws,
+        )
+        for raw in raws
+        if raw.unread_names
+    ]
+    has_names = {raw.path.name: raw.sample_ids is not None and raw.sample_ids.dtype.kind not in "iu" for raw in raws}
+    without = [raw.path.name for raw in raws if raw.sample_ids is None]
+    if any(has_names.values()) and without:
+        problems.append(
+            f"the images of some files have names, but those of {', '.join(without)} have none; give all of them sample_id"
+        )
+    return problems
 
 
 def _is_text(values: NDArray[Any] | None) -> bool:
@@ -176,11 +224,9 @@ def _to_arms(
 def _to_classes(
     what: str, values: NDArray[Any], names: tuple[str, ...] | None, problems: list[str]
 ) -> NDArray[np.int64] | None:
-    """Return numbers of classes from numbers or names; names may look like truth values or numbers."""
+    """Return numbers of classes from numbers or names."""
     if not _is_text(values):
-        if names is None or not _are_names(values, names):
-            return _to_whole(what, values, problems)
-        values = np.array([str(value) for value in values.tolist()], dtype=object)
+        return _to_whole(what, values, problems)
     if names is None:
         problems.append(
             f"{what} are names such as {str(values[0])!r}, but the order of the classes is unknown; give it with --class-names, "
@@ -196,14 +242,6 @@ def _to_classes(
         )
         return None
     return np.array([index[str(value)] for value in values], dtype=np.int64)
-
-
-def _are_names(values: NDArray[Any], names: Sequence[str]) -> bool:
-    """Return whether values that are no texts are the names of classes: truth values, or numbers that cannot be places."""
-    found = set(values.tolist())
-    if not {str(value) for value in found} <= set(names):
-        return False
-    return values.dtype.kind == "b" or (values.dtype.kind in "iu" and max(found) >= len(names))
 
 
 def _to_whole(what: str, values: NDArray[Any], problems: list[str]) -> NDArray[np.int64] | None:
@@ -289,7 +327,7 @@ def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]], image_n
     every = [(f"arm {arm!r}, seed {seed}", found) for arm, by_seed in arms.items() for seed, found in by_seed.items()]
     first_name, first = every[0]
     label_of = dict(zip(first.sample_ids.tolist(), first.labels.tolist(), strict=True))
-    problems = []
+    problems, named = [], ", by the same names" if image_names else ""
     for name, other in every[1:]:
         differences = []
         if other.logits.shape[1] != first.logits.shape[1]:
@@ -302,7 +340,9 @@ def _describe_differences(arms: Mapping[str, Mapping[int, Predictions]], image_n
                 first_image = image_names[images[0]] if image_names else f"sample {images[0]}"
                 differences.append(f"{len(images)} images {what} (the first: {first_image})")
         if differences:
-            problems.append(f"{name} differs from {first_name}: {', '.join(differences)}; all need the same images")
+            problems.append(
+                f"{name} differs from {first_name}: {', '.join(differences)}; all need the same images{named}"
+            )
     return problems
 
 

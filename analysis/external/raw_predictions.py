@@ -38,6 +38,7 @@ class RawPredictions:
         scores: (R, K) probabilities or logits.
         kind: "probabilities" or "logits".
         class_names: K names.
+        unread_names: the column that seems to name the images but is not read as their ids; "" if there is none.
         problems: sentences on what is wrong with the file.
     """
 
@@ -50,6 +51,7 @@ class RawPredictions:
     scores: NDArray[np.float64] | None = None
     kind: str = "probabilities"
     class_names: tuple[str, ...] | None = None
+    unread_names: str = ""
     problems: list[str] = field(default_factory=list)
 
     def require(self, present: Iterable[str]) -> None:

@@ -59,9 +59,7 @@ def read_table_file(path: Path) -> RawPredictions:
     if raw.sample_ids is None and (named := _find_image_names(table, columns)):
         known = next((name for name in named if name.lower() in IMAGE_COLUMNS), None)
         if known is None:
-            raw.problems.append(
-                f"the column {named[0]!r} seems to name the images, but is not read; call it sample_id, or leave it out"
-            )
+            raw.unread_names = named[0]
         else:
             raw.sample_ids = _plain(table[known])
     return raw

@@ -76,14 +76,22 @@ def _read_log(log: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the lines of the trials that a file has already; none if it is of another spec, or other images or weights."""
+    """Return the lines of the trials that a file has already.
+
+    Raises:
+        typer.BadParameter: if it is of another spec, or of other images or weights.
+    """
     if not path.is_file():
         return {}
     table = pq.read_table(path)
     kept = json.loads(table.schema.metadata[MADE])
     is_same = all(kept.get(name) == made[name] for name in ("images", "weights", "complete"))
-    if not is_same or tomllib.loads(kept["spec"]) != tomllib.loads(made["spec"]):
-        return {}
+    # The first recordings have the text of the spec alone.
+    settings = "settings" if "settings" in kept else "spec"
+    if not is_same or _read_settings(kept[settings]) != _read_settings(made[settings]):
+        raise typer.BadParameter(
+            f"{path} has curves of another spec, other images or other weights; give another --output"
+        )
     lines = {}
     for number, rows in table.to_pandas().groupby("trial"):
         config = configs[int(number)] if int(number) < len(configs) else None
@@ -94,6 +102,14 @@ def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, An
         epochs = measured.where(measured.notna(), None).to_dict(orient="records")
         lines[config.fingerprint] = {"config": config.to_dict(), "epochs": epochs}
     return lines
+
+
+def _read_settings(text: str) -> dict[str, Any]:
+    """Return the settings of a spec but for where images and weights are, which are compared themselves."""
+    settings = tomllib.loads(text)
+    settings.get("data", {}).pop("path", None)
+    settings.get("model", {}).pop("weights", None)
+    return settings
 
 
 def write_parquet(lines: Mapping[int, dict[str, Any]], made: dict[str, Any], path: Path) -> None:
@@ -122,13 +138,14 @@ def main(
     """Train the missing configurations, then write the parquet file."""
     until = time.monotonic() + 3600 * hours
     output = output if complete is None else name_complete(output, complete)
-    loaded, _ = load_spec(spec, overrides or [])
+    loaded, text = load_spec(spec, overrides or [])
     prepared = prepare(loaded)
     configs = make_configs(loaded, prepared.fixed, num_per_arm, complete)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
     made = {
         "spec": Path(spec).read_text(encoding="utf-8"),
+        "settings": text,
         "images": prepared.splits.fingerprint,
         "weights": prepared.fixed["weights"],
         "torch": version("torch"),

@@ -121,11 +121,6 @@ def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
         cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
         if cpu == 0 and gpu == 0:
             raise UserInputError("a trial must hold a CPU or a GPU; set resources.cpu or resources.gpu")
-        if gpu == 0 and spec.resources.device == "cuda" and cluster.address != THIS_PROCESS:
-            raise UserInputError(
-                f'resources.device = "cuda", but a trial of the arm {arm.name!r} holds no GPU: all trials of a node would '
-                "share its first one; set resources.gpu"
-            )
         capacity = spec.resources.max_concurrent if spec.resources.autoscaling else cluster.capacity(cpu, gpu)
         if capacity == 0:
             raise UserInputError(

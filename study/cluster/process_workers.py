@@ -44,10 +44,14 @@ class ProcessWorkers:
         stage.on_change()
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
-        """Call the function for one task after the other, when its result is asked for."""
+        """Call the function for one task after the other, when its result is asked for.
+
+        Where torch finds no CUDA device, models of a study that was trained on GPUs compute on the CPU.
+        """
+        device = self._spec.resources.device if torch.cuda.is_available() else "cpu"
         for task in tasks:
             with _own_threads():
-                result = run_task(function, task, self._spec.resources.device, self._data)
+                result = run_task(function, task, device, self._data)
             yield result
 
 

@@ -9,7 +9,6 @@ import torch
 from study.cluster.workers import Task
 from trainables.devices import choose_device
 from trainables.training.loop import TrialData
-from trainables.training.placed_images import limit_memory
 
 _DEVICE: ContextVar[torch.device] = ContextVar("device of the task")
 
@@ -26,9 +25,7 @@ def run_task(function: Callable[..., Any], task: Task, device: str, data: TrialD
     Raises:
         UserInputError: If the task holds a GPU but torch finds no CUDA device.
     """
-    chosen = choose_device(device, task.gpu)
-    limit_memory(chosen, task.gpu)
-    token = _DEVICE.set(chosen)
+    token = _DEVICE.set(choose_device(device, task.gpu))
     try:
         return function(*task.arguments, data=data)
     finally:

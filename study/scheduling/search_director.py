@@ -135,7 +135,6 @@ class SearchDirector(Director):
         super().on_end(record)
         if needless:
             self.book.drop_weights(self.book.get(self.stage, needless))
-        self._drop_at_end()
 
     def on_retries_exhausted(self, trial_id: str) -> None:
         """Record that the trial failed permanently, and report it to the sampler."""
@@ -145,7 +144,15 @@ class SearchDirector(Director):
             self._num_ended += 1
             self._num_crashed += 1
             self._end(self.book.get(self.stage, trial_id))
-            self._drop_at_end()
+
+    def end(self) -> None:
+        """After the last trial, delete the weights that were kept because repeated runs might have made them needed."""
+        if self._spec.search.leader_runs == 1 or self.problem or not self.is_exhausted or self.unfinished():
+            return
+        for kept in self._kept.values():
+            for record in (self.book.get(self.stage, trial_id) for trial_id in kept.end()):
+                if not record.weights_dropped:
+                    self.book.drop_weights(record)
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
@@ -179,15 +186,6 @@ class SearchDirector(Director):
             )
         self._turns.finish(record)
         return self._kept[record.config.arm].add(record)
-
-    def _drop_at_end(self) -> None:
-        """After the last trial of a search whose leaders ran several times, delete the weights that are not needed."""
-        if self._spec.search.leader_runs == 1 or not self.is_exhausted:
-            return
-        if all(record.state.is_finished for record in self.book.of_stage(self.stage)):
-            for kept in self._kept.values():
-                for trial_id in kept.end():
-                    self.book.drop_weights(self.book.get(self.stage, trial_id))
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
         """Rebuild samplers, brackets and accounts from the records' events in their order."""

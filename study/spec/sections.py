@@ -218,7 +218,8 @@ class SearchSpec(Section):
     starts with none. `[search.prior.NAME]` says where a number is expected: suggestions are drawn from it at first, and ever
     fewer later.
     Of the search trials of an arm, the weights of the best `keep_weights` are kept, by default of those that may still be
-    confirmed (`confirm.top_k`), or of "all". Predictions of all are kept, and `study reproduce` trains any of them again.
+    confirmed (`confirm.top_k`), or of "all"; with `leader_runs`, those of all full trials until the search ends. Predictions of
+    all are kept, and `study reproduce` trains any of them again.
     A pick by one run is lucky in part. With `leader_runs = 3`, the configuration that leads an arm runs up to three times, each
     with another seed, and configurations rank by the mean of their runs; repeated runs count as trials. With
     `stop_when = "saturated"`, the search ends before its budget as soon as, in every arm, as many configurations again would

@@ -218,7 +218,6 @@ def test_a_task_computes_on_the_device_that_it_holds(
     monkeypatch: pytest.MonkeyPatch, device: str, gpu: float, found: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(task_device, "limit_memory", lambda *_: None)
     spec = make_spec()
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"device": device})})
     workers = ProcessWorkers(spec, "data")  # type: ignore[arg-type]
@@ -231,6 +230,9 @@ def test_a_task_computes_on_the_device_that_it_holds(
 
 def test_a_task_that_holds_a_gpu_does_not_compute_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
+    task = Task(arguments=(), cpu=1, gpu=1)
     with pytest.raises(UserInputError, match="finds no CUDA device"):
-        next(workers.run_tasks(repr, [Task(arguments=(), cpu=1, gpu=1)]))
+        task_device.run_task(repr, task, "auto", "data")  # type: ignore[arg-type]
+    workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
+    find: Any = lambda *, data: confirmed_models.find_device()  # noqa: ARG005, E731
+    assert next(workers.run_tasks(find, [task])) == torch.device("cpu"), "an analysis here needs no GPU"

@@ -384,16 +384,20 @@ def test_images_are_paired_by_their_file_names(tmp_path: Path) -> None:
         UserInputError, match=r"1 images missing \(the first: a/0003.png\), 1 images added \(the first: b/0003.png\)"
     ):
         read_predictions_files([tmp_path / "one.csv", tmp_path / "two.csv"])
-    table.rename(columns={"filename": "photograph"}).to_csv(tmp_path / "one.csv", index=False)
-    with pytest.raises(
-        UserInputError, match="the column 'photograph' seems to name the images, but is not read; call it"
-    ):
-        read_predictions_files([tmp_path / "one.csv"])
+    table.drop(columns="filename").to_csv(tmp_path / "two.csv", index=False)
+    with pytest.raises(UserInputError, match=r"some files have names, but those of two\.csv have none"):
+        read_predictions_files([tmp_path / "one.csv", tmp_path / "two.csv"])
+    for name in ("one", "two"):
+        table.rename(columns={"filename": "photograph"}).to_csv(tmp_path / f"{name}.csv", index=False)
+    message = "the column 'photograph' seems to name the images, but is not read; call it"
+    with pytest.raises(UserInputError, match=message):
+        read_predictions_files([tmp_path / "one.csv", tmp_path / "two.csv"])
+    assert len(read_predictions_files([tmp_path / "one.csv"]).first.labels) == len(labels)
 
 
 def test_names_of_classes_may_look_like_truth_values_or_numbers(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"label": [True, True, False, False], "p_True": [0.9, 0.9, 0.2, 0.2]})
-    rows.assign(p_False=1 - rows["p_True"]).to_csv(tmp_path / "one.csv", index=False)
+    rows = pd.DataFrame({"label": [True, True, False, False], "p_true": [0.9, 0.9, 0.2, 0.2]})
+    rows.assign(p_false=1 - rows["p_true"]).to_csv(tmp_path / "one.csv", index=False)
     read = read_predictions_files([tmp_path / "one.csv"])
     assert read.first.labels.tolist() == read.first.predicted.tolist() == [0, 0, 1, 1]
     probabilities = np.eye(3)[[0, 0, 1, 1, 2, 2]]
@@ -402,6 +406,13 @@ def test_names_of_classes_may_look_like_truth_values_or_numbers(tmp_path: Path) 
     )
     read = read_predictions_files([tmp_path / "two.npz"])
     assert read.first.labels.tolist() == read.first.predicted.tolist() == [0, 0, 1, 1, 2, 2]
+    # Of a model that never predicts 3, as of one that does.
+    pd.DataFrame({"label": [1, 1, 2, 2, 3, 3], "prediction": [1, 1, 2, 2, 2, 2]}).to_csv(
+        tmp_path / "three.csv", index=False
+    )
+    read = read_predictions_files([tmp_path / "three.csv"], ("1", "2", "3"))
+    assert read.first.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert read.first.predicted.tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_two_files_of_one_name_say_how_to_tell_them_apart(tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ class DistributedRun(RankRun):
         self._finalizer = weakref.finalize(self, _end, self._others)
         try:
             with self._others.explaining():
+                self._others.wait_until_ready()
                 connect(ranks, self._others.rendezvous, device)
                 super().__init__(
                     config,

@@ -16,7 +16,7 @@ from trainables.processes import prepare_to_train
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import RankArguments, RankRun
 from trainables.training.loop import EpochInterrupted
-from trainables.training.ranks import Ranks, connect, read_arguments
+from trainables.training.ranks import Ranks, connect, note_ready, read_arguments
 
 
 def main(rank: int, size: int, folder: Path) -> None:
@@ -25,14 +25,15 @@ def main(rank: int, size: int, folder: Path) -> None:
         # Rank 0 decides when a trial is interrupted.
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_pipe, daemon=True).start()
-    arguments: RankArguments = read_arguments(folder)
-    prepare_to_train(arguments.num_threads)
-    ranks = Ranks(rank=rank, size=size)
-    device = torch.device("cuda", rank) if arguments.device.type == "cuda" else arguments.device
-    if device.type == "cuda":
-        # Threads of this process, such as that of a DataLoader, would open a context on the first GPU.
-        torch.cuda.set_device(device)
     try:
+        arguments: RankArguments = read_arguments(folder)
+        prepare_to_train(arguments.num_threads)
+        device = torch.device("cuda", rank) if arguments.device.type == "cuda" else arguments.device
+        if device.type == "cuda":
+            # Threads of this process, such as that of a DataLoader, would open a context on the first GPU.
+            torch.cuda.set_device(device)
+        ranks = Ranks(rank=rank, size=size)
+        note_ready(folder, rank)
         connect(ranks, folder / "rendezvous", device)
         _train(arguments, ranks, device)
     except BaseException:

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ PATIENCE = timedelta(hours=12)
 END_SECONDS = 20.0
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 NUM_ERROR_LINES = 12
+POLL_SECONDS = 0.02
 ARGUMENTS = "arguments"
 # Smaller arrays are copied into each process.
 MIN_SHARED_BYTES = 1_000_000
@@ -116,6 +118,15 @@ class OtherRanks:
                 )
         return started
 
+    def wait_until_ready(self) -> None:
+        """Wait until the other processes are about to connect; raise RuntimeError, with what it printed, if one of them ends."""
+        waiting = set(self.processes)
+        while waiting:
+            waiting = {rank for rank in waiting if not (Path(self.folder.name) / _name_ready(rank)).exists()}
+            if any(self.processes[rank].poll() is not None for rank in waiting):
+                raise RuntimeError("a process of the trial ended before it began to train")
+            time.sleep(POLL_SECONDS)
+
     @property
     def rendezvous(self) -> Path:
         """The file through which the processes find each other."""
@@ -157,6 +168,15 @@ class OtherRanks:
                 process.kill()
                 process.wait()
         self.folder.cleanup()
+
+
+def note_ready(folder: Path, rank: int) -> None:
+    """Say that a process is about to connect to the others."""
+    (folder / _name_ready(rank)).touch()
+
+
+def _name_ready(rank: int) -> str:
+    return f"ready-{rank}"
 
 
 def write_arguments(folder: Path, arguments: Any) -> None:

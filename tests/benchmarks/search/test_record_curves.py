@@ -59,7 +59,7 @@ def test_a_stopped_recording_is_a_file_and_goes_on(tmp_path: Path, record: Calla
     pd.testing.assert_frame_equal(all_rows[all_rows["trial"].isin(rows["trial"])].reset_index(drop=True), rows)
 
 
-def test_a_file_of_another_spec_or_of_an_earlier_form_is_read_or_left(
+def test_a_file_of_another_spec_is_refused_and_one_of_an_earlier_form_read(
     tmp_path: Path, record: Callable[..., dict[str, Any]]
 ) -> None:
     record(99)
@@ -75,9 +75,14 @@ def test_a_file_of_another_spec_or_of_an_earlier_form_is_read_or_left(
     rewrite(lambda made: made.pop("complete"))  # As the first recordings have it.
     record(99)
     assert not log.exists(), "nothing was missing"
-    rewrite(lambda made: made.update(spec=made["spec"].replace("max_epochs = 2", "max_epochs = 3")))
+    with pytest.raises(typer.BadParameter, match="curves of another spec"):
+        record(99, overrides=["train.batch_size=16"])
+    rewrite(lambda made: made.pop("settings"))
     record(99)
-    assert len(log.read_text().splitlines()) == 4
+    assert not log.exists(), "nothing was missing"
+    rewrite(lambda made: made.update(settings=made["settings"].replace("max_epochs = 2", "max_epochs = 3")))
+    with pytest.raises(typer.BadParameter, match="curves of another spec"):
+        record(99)
 
 
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:

@@ -5,9 +5,8 @@ import ray
 import torch
 
 from search_spaces.errors import UserInputError
-from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster
+from study.cluster.connection import THIS_PROCESS, Cluster, connect_cluster
 from study.inputs.provenance import describe_platform
-from tests.study.simulated import make_spec
 
 
 def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,14 +31,6 @@ def test_an_error_of_ray_without_words_is_explained_by_the_one_behind_it(monkeyp
 def test_part_of_a_gpu_is_part_of_one_gpu(cpu: float, gpu: float, expected: int) -> None:
     cluster = Cluster(address="10.0.0.1:6379", node_cpus=(8.0, 3.0), node_gpus=(4.0, 1.0), scratch="")
     assert cluster.capacity(cpu, gpu) == expected
-
-
-def test_trials_that_ask_for_cuda_without_a_gpu_are_refused_on_a_cluster() -> None:
-    spec = make_spec()
-    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"device": "cuda", "gpu": 0})})
-    with pytest.raises(UserInputError, match=r"holds no GPU.*set resources\.gpu"):
-        check_cluster(spec, Cluster(address="10.0.0.1:6379", node_cpus=(8.0,), node_gpus=(4.0,), scratch=""))
-    assert check_cluster(spec, Cluster(address=THIS_PROCESS, node_cpus=(8.0,), node_gpus=(1.0,), scratch="")) == 1
 
 
 def test_a_driver_that_is_too_old_for_torch_counts_no_device(monkeypatch: pytest.MonkeyPatch) -> None:

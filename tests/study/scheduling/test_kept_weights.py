@@ -43,6 +43,9 @@ def test_a_leader_whose_mean_falls_leaves_its_place_to_a_trial_that_has_weights(
         update={"seed": seed}
     )
     drive(SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED), noisy_curve, num_workers=2)
+    assert not any(r.weights_dropped for r in RecordBook(Store(tmp_path)).of_stage("search") if not r.repeats_trial_id)
+    for _ in range(2):  # A driver that was killed while it deleted goes on.
+        SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED).end()
     records = list(RecordBook(Store(tmp_path)).of_stage("search"))
     assert any(r.repeats_trial_id for r in records)
     for arm in ("resnet18", "resnet50"):
