@@ -83,7 +83,7 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
             f"the files need the same classes in the same order, but have {' and '.join(map(str, in_files))}"
         )
     names = tuple(class_names) if class_names else in_files[0] if in_files else _infer_names(raws)
-    raws = [_name_classes(raw, names) for raw in raws] if names and _are_names(raws, names) else raws
+    raws = _name_classes(raws, names)
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
     problems += _check_names(names, sizes)
     arms: ByArm = {}
@@ -139,27 +139,37 @@ def _infer_names(raws: Sequence[RawPredictions]) -> tuple[str, ...] | None:
     return None
 
 
-def _are_names(raws: Sequence[RawPredictions], names: Sequence[str]) -> bool:
-    """Return whether labels and predicted classes that are no texts are names: truth values, or numbers that cannot be places."""
-    columns = [a for raw in raws for a in (raw.labels, raw.predicted) if a is not None and not _is_text(a)]
-    if not columns or any(column.dtype.kind not in "biu" for column in columns):
-        return False
-    found = {value for column in columns for value in column.tolist()}
-    if not {str(value).lower() for value in found} <= {name.lower() for name in names}:
-        return False
-    return all(column.dtype.kind == "b" for column in columns) or max(found) >= len(names)
+def _name_classes(raws: Sequence[RawPredictions], names: tuple[str, ...] | None) -> list[RawPredictions]:
+    """Return the content of the files with the names of classes in place of truth values, or of numbers that are names.
 
+    Numbers are names if those of all files are, and some are too large for places.
+    """
+    sound = [raw for raw in raws if not raw.problems and (raw.class_names or names)]
+    numbers = [
+        (value, raw.class_names or names or ())
+        for raw in sound
+        for column in (raw.labels, raw.predicted)
+        if column is not None and column.dtype.kind in "iu"
+        for value in np.unique(column).tolist()
+    ]
+    are_names = all(str(value) in known for value, known in numbers) and any(v >= len(k) for v, k in numbers)
 
-def _name_classes(raw: RawPredictions, names: Sequence[str]) -> RawPredictions:
-    """Return the content of a file with the names of classes, as they are spelled, in place of truth values or numbers."""
-    spelled = {name.lower(): name for name in names}
-
-    def name_all(values: NDArray[Any] | None) -> NDArray[Any] | None:
-        if values is None or _is_text(values):
+    def name_all(values: NDArray[Any] | None, known: Sequence[str]) -> NDArray[Any] | None:
+        if values is None or values.dtype.kind not in ("biu" if are_names else "b"):
             return values
-        return np.array([spelled[str(value).lower()] for value in values.tolist()], dtype=object)
+        spelled = {name.lower() if values.dtype.kind == "b" else name: name for name in known}
+        found = [str(value).lower() for value in values.ravel().tolist()]
+        return np.array([spelled[text] for text in found], dtype=object) if set(found) <= set(spelled) else values
 
-    return replace(raw, labels=name_all(raw.labels), predicted=name_all(raw.predicted))
+    named = {
+        id(raw): replace(
+            raw,
+            labels=name_all(raw.labels, raw.class_names or names or ()),
+            predicted=name_all(raw.predicted, raw.class_names or names or ()),
+        )
+        for raw in sound
+    }
+    return [named.get(id(raw), raw) for raw in raws]
 
 
 def _check_naming(raws: Sequence[RawPredictions], num_models: int) -> list[str]:
@@ -175,9 +185,8 @@ def _check_naming(raws: Sequence[RawPredictions], num_models: int) -> list[str]:
         for raw in raws
         if raw.unread_names
     ]
-    has_names = {raw.path.name: raw.sample_ids is not None and raw.sample_ids.dtype.kind not in "iu" for raw in raws}
     without = [raw.path.name for raw in raws if raw.sample_ids is None]
-    if any(has_names.values()) and without:
+    if without and any(raw.sample_ids is not None and raw.sample_ids.dtype.kind not in "iu" for raw in raws):
         problems.append(
             f"the images of some files have names, but those of {', '.join(without)} have none; give all of them sample_id"
         )

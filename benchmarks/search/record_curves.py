@@ -75,19 +75,21 @@ def _read_log(log: Path) -> dict[str, dict[str, Any]]:
     return {line["fingerprint"]: line for line in lines}
 
 
-def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _read_file(path: Path, configs: Sequence[TrialConfig], made: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the lines of the trials that a file has already.
 
     Raises:
-        typer.BadParameter: if it is of another spec, or of other images or weights.
+        typer.BadParameter: if it is of another spec, of other images or weights, or has other configurations.
     """
     if not path.is_file():
         return {}
     table = pq.read_table(path)
     kept = json.loads(table.schema.metadata[MADE])
     is_same = all(kept.get(name) == made[name] for name in ("images", "weights", "complete"))
-    # The first recordings have the text of the spec alone.
+    # The first recordings have the text of the spec alone, and keep it so: what was overridden is not known.
     settings = "settings" if "settings" in kept else "spec"
+    if settings == "spec":
+        made.pop("settings")
     if not is_same or _read_settings(kept[settings]) != _read_settings(made[settings]):
         raise typer.BadParameter(
             f"{path} has curves of another spec, other images or other weights; give another --output"
@@ -97,7 +99,7 @@ def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, An
         config = configs[int(number)] if int(number) < len(configs) else None
         first = rows.iloc[0]
         if config is None or (first["seed"], first["max_lr"]) != (config.seed, config.hyperparameters["max_lr"]):
-            continue
+            raise typer.BadParameter(f"{path} has other configurations; give its --num-per-arm, or another --output")
         measured = rows[list(MEASURED)].astype(object)
         epochs = measured.where(measured.notna(), None).to_dict(orient="records")
         lines[config.fingerprint] = {"config": config.to_dict(), "epochs": epochs}
@@ -107,7 +109,8 @@ def _read_file(path: Path, configs: Sequence[TrialConfig], made: Mapping[str, An
 def _read_settings(text: str) -> dict[str, Any]:
     """Return the settings of a spec but for where images and weights are, which are compared themselves."""
     settings = tomllib.loads(text)
-    settings.get("data", {}).pop("path", None)
+    for name in ("source", "path"):
+        settings.get("data", {}).pop(name, None)
     settings.get("model", {}).pop("weights", None)
     return settings
 

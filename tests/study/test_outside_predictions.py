@@ -400,6 +400,11 @@ def test_names_of_classes_may_look_like_truth_values_or_numbers(tmp_path: Path) 
     rows.assign(p_false=1 - rows["p_true"]).to_csv(tmp_path / "one.csv", index=False)
     read = read_predictions_files([tmp_path / "one.csv"])
     assert read.first.labels.tolist() == read.first.predicted.tolist() == [0, 0, 1, 1]
+    other_names = read_predictions_files([tmp_path / "one.csv"], ("sick", "healthy"))
+    assert other_names.first.labels.tolist() == [0, 0, 1, 1], "a column is named by its own file"
+    rows.assign(label=[0, 0, 1, 1], p_false=1 - rows["p_true"]).to_csv(tmp_path / "zero.csv", index=False)
+    mixed = read_predictions_files([tmp_path / "one.csv", tmp_path / "zero.csv"])
+    assert [by_seed[0].labels.tolist() for by_seed in mixed.arms.values()] == [[0, 0, 1, 1]] * 2
     probabilities = np.eye(3)[[0, 0, 1, 1, 2, 2]]
     write_arrays(
         tmp_path / "two.npz", labels=[10, 10, 2, 2, 3, 3], probabilities=probabilities, class_names=("10", "2", "3")
