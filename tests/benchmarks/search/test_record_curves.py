@@ -36,7 +36,8 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dic
 
         monkeypatch.setattr(record_curves, "run_parallel", run)
         output = tmp_path / "few.parquet"
-        record_curves.main(str(tmp_path / "few.toml"), num_per_arm=2, work=tmp_path / "work", output=output, **options)
+        given = {"num_per_arm": 2, "work": tmp_path / "work", "output": output, **options}
+        record_curves.main(str(tmp_path / "few.toml"), **given)
         made: dict[str, Any] = json.loads(pq.read_table(output).schema.metadata[MADE])
         arms = load_curves(output).arms
         return {**made, "arms": {name: curves.macro_f1.shape for name, curves in arms.items()}}
@@ -77,12 +78,14 @@ def test_a_file_of_another_spec_is_refused_and_one_of_an_earlier_form_read(
     assert not log.exists(), "nothing was missing"
     with pytest.raises(typer.BadParameter, match="curves of another spec"):
         record(99, overrides=["train.batch_size=16"])
-    rewrite(lambda made: made.pop("settings"))
-    record(99)
-    assert not log.exists(), "nothing was missing"
     rewrite(lambda made: made.update(settings=made["settings"].replace("max_epochs = 2", "max_epochs = 3")))
     with pytest.raises(typer.BadParameter, match="curves of another spec"):
         record(99)
+    rewrite(lambda made: made.pop("settings"))
+    record(99)
+    assert not log.exists(), "nothing was missing"
+    with pytest.raises(typer.BadParameter, match="other configurations"):
+        record(99, num_per_arm=3)
 
 
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:
