@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, fisher_exact, quantile_test
+from scipy.stats.contingency import relative_risk
 
 from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import compute_t_quantile
@@ -148,10 +149,11 @@ def judge_wrong(ours: tuple[int, int], other: tuple[int, int]) -> Verdict:
 
 
 def compute_rate_ratio(ours: tuple[int, int], other: tuple[int, int]) -> Interval:
-    """Return the ratio of two rates of wrong choices, with an interval that contains it at least as often as it says.
+    """Return the ratio of two rates of wrong choices with SciPy's interval, that of Katz et al. (1978).
 
-    Given how many are wrong in all, those of one side are binomial for rare events (Przyborowski and Wilenski 1940); the
-    Clopper-Pearson interval of their share then gives that of the ratio. Where no choice is wrong, nothing is known.
+    Where one side is never wrong, that interval does not exist. Then the wrong choices of one side, given those of both, are
+    taken as binomial, as for rare events (Przyborowski and Wilenski 1940), which is conservative: the Clopper-Pearson interval of
+    their share gives that of the ratio. Where no choice is wrong, nothing is known.
 
     Args:
         ours: wrong choices, and all.
@@ -160,6 +162,10 @@ def compute_rate_ratio(ours: tuple[int, int], other: tuple[int, int]) -> Interva
     total = ours[0] + other[0]
     if not total:
         return Interval(estimate=np.nan, low=0.0, high=np.inf)
+    if ours[0] and other[0]:
+        risk = relative_risk(*ours, *other)
+        katz = risk.confidence_interval(CONFIDENCE)
+        return Interval(estimate=float(risk.relative_risk), low=float(katz.low), high=float(katz.high))
     exact = binomtest(ours[0], total).proportion_ci(CONFIDENCE, method="exact")
     shares = np.array([ours[0] / total, exact.low, exact.high])
     with np.errstate(divide="ignore"):
