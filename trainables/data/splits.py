@@ -115,7 +115,7 @@ def make_splits(
         confirm = _draw(validation, labels, round(share * len(validation)), seed, "confirm", groups, 1)
         search, train = np.setdiff1d(validation, confirm, assume_unique=True), rest
     else:
-        # A class of which a split would get none gets an image, where it has three.
+        # A class of which a split would get none gets an image if three of it are left.
         confirm = _draw(rest, labels, round(confirm_fraction * len(pool)), seed, "confirm", groups, 1)
         rest = np.setdiff1d(rest, confirm, assume_unique=True)
         search = _draw(rest, labels, round(search_fraction * len(pool)), seed, "search", groups, 1)
