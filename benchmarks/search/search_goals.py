@@ -329,7 +329,7 @@ def main(
         table.print()
     minutes = (time.perf_counter() - started) / 60
     machine = describe_machine("ray", "optuna", "scikit-learn")
-    write_page(output, [f"{today()}, {machine}; {minutes:.1f} minutes.", *tables])
+    write_page(output, [f"{today()}, {machine}; {minutes:.1f} minutes{', --whole' if whole else ''}.", *tables])
 
 
 if __name__ == "__main__":
