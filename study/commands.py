@@ -41,6 +41,7 @@ from study.views.live_view import LiveView
 from study.views.planning import describe_launch
 from study.views.printing import print_line
 from study.views.status import print_stage
+from trainables.data.images import describe_skipped
 from trainables.data.splits import list_rare_classes
 from trainables.storage.store import Store
 
@@ -99,6 +100,9 @@ def launch(
     settings = {arm.name: prepared.fixed | dict(arm.space.fixed) for arm in loaded.arms()}
     for sentence in describe_changed_settings(configurations, settings):
         print_line(sentence, console)
+    origin = prepared.image_set.origin
+    if origin is not None and origin.skipped:
+        print_line(f"{describe_skipped(origin.skipped)}; `study inspect {spec}` names them", console)
     for rare in list_rare_classes(prepared.image_set, prepared.splits):
         print_line(f"warning: {rare.problem}", console)
     warning = describe_launch(loaded, len(prepared.splits.test), storage)

@@ -13,7 +13,7 @@ from analysis.images.colors import ColorProbe, compute_class_colors, probe_color
 from analysis.images.duplicates import ImagePair, find_copies, find_exact_duplicates, find_near_duplicates
 from analysis.images.examples import Examples
 from analysis.images.features import FrozenBackbone, digest_images
-from analysis.images.interpolations import Spectra, compute_spectra
+from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, Spectra, compute_spectra
 from analysis.images.oddities import Oddities, find_oddities
 from analysis.images.probe import Probe, ProbeImages, choose_images, compute_difference, fit_probe
 from analysis.images.semantic_gap import PairSeparability, Rung, choose_pairs, climb_down, list_sides, rank_pairs
@@ -137,6 +137,7 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
     seen = _seen_images(splits)
     sizes = None if image_set.origin is None else image_set.origin.sizes
     chosen = choose_probe_images(image_set, splits, (*exact, *near), num_images=MAX_PROBE_IMAGES, seed=seed)
+    shown = splits.train[:MAX_SPECTRUM_IMAGES]
     return ImageFindings(
         exact=exact,
         near=near,
@@ -144,7 +145,7 @@ def inspect_images(image_set: ImageSet, splits: Splits, *, image_size: int, seed
         class_colors=compute_class_colors(images, seen, labels, image_set.num_classes),
         num_color_images=0 if chosen is None else len(chosen.sample_ids),
         color_probes=() if chosen is None else probe_colors(images, chosen),
-        spectra=None if _has_input_size(image_set, image_size) else compute_spectra(images[splits.train], image_size),
+        spectra=None if _has_input_size(image_set, image_size) else compute_spectra(images[shown], image_size),
     )
 
 

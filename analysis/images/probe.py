@@ -163,7 +163,7 @@ def compute_image_interval(
     """
     units = find_sampling_units(images.labels, images.groups)
     variance = variance_factor * compute_variances(np.array([estimate]), influence[None], units).images
-    half_width = float(compute_t_quantile(confidence, float(max(units.count - 1, 1)))) * variance**0.5
+    half_width = float(compute_t_quantile(confidence, float(units.freedom))) * variance**0.5
     return Interval(estimate=estimate, low=max(estimate - half_width, low), high=min(estimate + half_width, high))
 
 

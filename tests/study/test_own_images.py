@@ -89,12 +89,15 @@ def check_files_are_named(store: Store, files: list[str]) -> None:
         )
 
 
-def test_classes_with_one_image_in_a_split_are_named_at_the_launch(tmp_path: Path) -> None:
+def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_launch(tmp_path: Path) -> None:
     write_classes(write_classes(tmp_path / "images"), ("eel",), per_class=6, start=900_000)
+    for name in ("a.heic", "b.HEIC", "notes.txt"):
+        (tmp_path / "images" / "eel" / name).write_bytes(b"other")
     (tmp_path / "spec.toml").write_text(SPEC.format(path=tmp_path / "images", data=""))
     with mock.patch("study.commands.connect_cluster", side_effect=UserInputError("no cluster")):
         outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
     assert outcome.errors == "error: no cluster\n"
+    assert "3 files are not used: 2 .heic (not an image), 1 .txt (not an image); `study inspect" in outcome.output
     assert "warning: a split has one image only of 1 of the 3 classes: eel (6 in all, one in search, " in outcome.output
 
 

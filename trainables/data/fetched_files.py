@@ -82,7 +82,7 @@ def _fetch(store: Store, uri: str, target: Path) -> Path:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "_")) for part in name.split("/"))
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 class _Known:

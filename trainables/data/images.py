@@ -1,7 +1,9 @@
 """`ImageSet`: labeled images, usually as one uint8 array, which all trials of a node read in place."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError
 from trainables.data.image_array import ImageArray, LazyImages
+
+# Kinds of files that `describe_skipped` names.
+MAX_SKIPPED_KINDS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +27,16 @@ class SkippedFile:
 
     name: str
     reason: str
+
+
+def describe_skipped(files: Sequence[SkippedFile]) -> str:
+    """Return how many files are not used and why, such as "412 files are not used: 400 .heic (not an image), ..."."""
+    reasons = (file.reason.partition(" (")[0].partition(";")[0] for file in files)
+    kinds = (PurePosixPath(file.name).suffix.lower() or "without suffix" for file in files)
+    counts = Counter(zip(kinds, reasons, strict=True)).most_common()
+    listed = ", ".join(f"{number} {kind} ({reason})" for (kind, reason), number in counts[:MAX_SKIPPED_KINDS])
+    more = f", {sum(n for _, n in counts[MAX_SKIPPED_KINDS:])} others" if len(counts) > MAX_SKIPPED_KINDS else ""
+    return f"{len(files)} {'file is' if len(files) == 1 else 'files are'} not used: {listed}{more}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,10 @@ from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
 from trainables.data.decoding.headers import read_headers
 from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, explain_error, read_header
-from trainables.data.fetched_files import fetch_files
 from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
+from trainables.data.sources.fetched_source import fetch_source
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.manifest import is_manifest
 from trainables.data.sources.parquet import PARTS, ParquetImages, list_rows
@@ -85,7 +85,7 @@ def survey_images(path: str, group: str | None = None) -> Survey:
         UserInputError: listing everything because of which the images cannot be used, broken files included.
     """
     if "://" in path:
-        return replace(survey_images(str(fetch_files(path, default_folder())), group), path=path)
+        return replace(survey_images(str(fetch_source(path, default_folder())), group), path=path)
     given = Path(path).expanduser().absolute()
     if is_parquet_set(given):
         return _survey_parquet(given, group)

@@ -9,11 +9,14 @@ import pytest
 
 from search_spaces.errors import UserInputError
 from tests.faults import storage
+from tests.trainables.data.sources.layout_files import write_listed
 from tests.trainables.data.sources.tar_files import make_samples, write_shard
 from trainables.data import disk_space, fetched_files
 from trainables.data.fetched_files import fetch_files
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import load_image_set
+from trainables.data.sources.fetched_source import fetch_source
+from trainables.data.sources.folders.layouts import find_layout
 from trainables.storage import store as stores
 from trainables.storage.store import Store, join_uri
 
@@ -24,6 +27,9 @@ def remote(tmp_path: Path) -> Path:
     write_shard(root / "train-0.tar", make_samples(6))
     write_shard(root / "deep" / "train-1.tar", make_samples(4, 6))
     (root / ".hidden").write_text("x")
+    # Cameras write photographs in Adobe RGB under such names.
+    (root / "_others" / "_DSC0001.JPG").parent.mkdir()
+    (root / "_others" / "_DSC0001.JPG").write_bytes(b"photograph")
     return root
 
 
@@ -45,15 +51,15 @@ def test_files_are_copied_once_and_again_where_they_changed(
     uri, kept = remote.as_uri(), tmp_path / "kept"
     here = fetch_files(uri, kept)
     assert read_all(here) == {n: d for n, d in read_all(remote).items() if n != ".hidden"}
-    assert sorted(copied) == ["deep/train-1.tar", "train-0.tar"]
+    assert sorted(copied) == ["_others/_DSC0001.JPG", "deep/train-1.tar", "train-0.tar"]
     assert fetch_files(uri, kept) == here
-    assert len(copied) == 2
+    assert len(copied) == 3
     write_shard(remote / "train-0.tar", make_samples(6, 20))
     os.utime(remote / "train-0.tar", ns=(1, 10**18))  # Of the same size, at another time.
     (here / "deep" / "train-1.tar").unlink()
     write_shard(remote / "train-2.tar", make_samples(2))
     fetch_files(uri, kept)
-    assert sorted(copied[2:]) == ["deep/train-1.tar", "train-0.tar", "train-2.tar"]
+    assert sorted(copied[3:]) == ["deep/train-1.tar", "train-0.tar", "train-2.tar"]
     assert read_all(here) == {n: d for n, d in read_all(remote).items() if n != ".hidden"}
     (remote / "train-2.tar").unlink()
     fetch_files(uri, kept)
@@ -74,6 +80,15 @@ def test_a_source_reads_a_uri(remote: Path, tmp_path: Path) -> None:
     assert np.array_equal(found.images[:], expected.images[:])
 
 
+def test_a_table_at_a_uri_comes_with_the_images_that_it_lists(tmp_path: Path) -> None:
+    table = write_listed(tmp_path / "remote", count=8)
+    path = fetch_source(table.as_uri(), tmp_path / "kept")
+    assert path.name == table.name
+    there, here = (find_layout(where) for where in (table, path))
+    assert [file.name for file in here.files] == [file.name for file in there.files]
+    assert not here.found_problems
+
+
 def test_an_interrupted_copy_goes_on(remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetched_files, "NUM_AT_ONCE", 1)
     whole = Store.copy_out
@@ -89,7 +104,10 @@ def test_an_interrupted_copy_goes_on(remote: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         fetch_files(remote.as_uri(), tmp_path / "kept")
     fetch_files(remote.as_uri(), tmp_path / "kept")
-    assert seen == ["deep/train-1.tar", "train-0.tar", "train-0.tar"]
+    assert seen.count(seen[0]) == 1, "it was copied before the interruption"
+    assert sorted(seen[1:]) == sorted(
+        [seen[1], *({"_others/_DSC0001.JPG", "deep/train-1.tar", "train-0.tar"} - {seen[0]})]
+    )
 
 
 def test_nothing_there_a_full_disk_and_a_file_that_changes_are_named(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from search_spaces.errors import UserInputError
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_cache import DecodedSet
-from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
-from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image
+from trainables.data.decoding.encoded_files import BadImageError, EncodedImages, UnreadImageError
+from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image, open_header
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.pixel_files import ImageFacts, hash_bytes, keep_facts, name_pixels, open_writer
 
@@ -60,12 +60,13 @@ class _File:
     highest: int = 0
     pixel_digest: bytes = b""
     reason: str = ""
+    was_read: bool = True
 
 
 def decode_set(
     encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, *, keep: bool
 ) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
-    """Return the decoded set, its images, and the digests of the files.
+    """Return the decoded set, its images, and the digests of the files; none if some could not be read, but perhaps can later.
 
     Of images that are streamed, the facts alone are kept, and the returned array is empty.
 
@@ -83,13 +84,17 @@ def decode_set(
     with _without_warnings():
         first = _decode_first(encoded, request)
         shape, size = _choose_shape(first, request)
+        side = request.stored_side
+        may_not_fit = shape.side is None and side is not None and _needs_file(encoded, size, memory_budget)
+        # Space on the disk is taken before a second image is decoded.
+        if side is not None and may_not_fit and _sizes_differ(encoded, request.aspect, size):
+            shape, size = _store_at(side, request)
         try:
             return _decode_all(encoded, shape, size, memory_budget, keep=keep)
         except _SizesDifferError as error:
-            side = request.stored_side
             if side is None:
                 raise UserInputError(f"all images must have the same size, but {error}") from None
-            return _decode_all(encoded, Shape(side, request.aspect), (side, side), memory_budget, keep=keep)
+            return _decode_all(encoded, *_store_at(side, request), memory_budget, keep=keep)
 
 
 @contextmanager
@@ -123,8 +128,28 @@ def _choose_shape(first: NDArray[np.uint8] | None, request: DecodeRequest) -> tu
             raise UserInputError(
                 f"images that are not square ({width}x{height} px) need a size; set data.options.native_size"
             )
-    side = side or 1  # 1 px where no image can be decoded: all of them are named.
+    return _store_at(side or 1, request)  # 1 px where no image can be decoded: all of them are named.
+
+
+def _store_at(side: int, request: DecodeRequest) -> tuple[Shape, tuple[int, int]]:
     return Shape(side, request.aspect), (side, side)
+
+
+def _needs_file(encoded: EncodedImages, size: tuple[int, int], memory_budget: ImageMemoryBudget) -> bool:
+    num_bytes = len(encoded.names) * size[0] * size[1] * 3
+    return not memory_budget.streams and num_bytes > memory_budget.memory_bytes
+
+
+def _sizes_differ(encoded: EncodedImages, aspect: Aspect, size: tuple[int, int]) -> bool:
+    """Return whether an image has not the height and width `size`, by the headers up to the first such image."""
+    for read in encoded.readers():
+        try:
+            header = open_header(read(), aspect)
+        except BadImageError:
+            continue
+        if (header.height, header.width) != size:
+            return True
+    return False
 
 
 def find_stored_shape(request: DecodeRequest, decoded: DecodedSet) -> Shape:
@@ -173,7 +198,8 @@ def _decode_one(read: Reader, shape: Shape, size: tuple[int, ...], put: Callable
         data = read()
         pixels, header = decode_image(data, shape)
     except BadImageError as error:
-        return _File(digest=hash_bytes(data), reason=str(error))
+        was_read = not isinstance(error, UnreadImageError)
+        return _File(digest=hash_bytes(data), reason=str(error), was_read=was_read)
     if pixels.shape[:2] != size:
         (height, width), (other_height, other_width) = pixels.shape[:2], size
         raise _SizesDifferError(
@@ -209,7 +235,7 @@ def _summarize(
         kinds=dict(Counter(kind for header in headers for kind in header.kinds).most_common()),
         bad=tuple((i, file.reason) for i, file in enumerate(files) if file.reason),
     )
-    return decoded, images, [file.digest for file in files]
+    return decoded, images, [file.digest for file in files] if all(file.was_read for file in files) else []
 
 
 def hash_files(encoded: EncodedImages) -> list[bytes]:

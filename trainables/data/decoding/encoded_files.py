@@ -5,6 +5,7 @@ import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,10 @@ WHOLE_FILE = -1
 
 class BadImageError(Exception):
     """An image cannot be used. The message is the reason, without the image's name."""
+
+
+class UnreadImageError(BadImageError):
+    """An image could not be read this time, as of a server that did not answer; its content may be sound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,7 @@ class ImageSpans:
                 file.seek(int(self.offsets[position]))
                 data = file.read(size)
         except OSError as error:
-            raise BadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
+            raise UnreadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
         if len(data) != size:
             raise BadImageError(f"cut off: {len(data)} of {size} bytes are left")
         return data
@@ -82,6 +87,13 @@ class ImageSpans:
     def take(self, kept: NDArray[np.int64]) -> "ImageSpans":
         """Return the spans of some of the images."""
         return ImageSpans(paths=self.paths, files=self.files[kept], offsets=self.offsets[kept], sizes=self.sizes[kept])
+
+    def note_use(self) -> None:
+        """Keep a copy of encoded images in the image folder from being deleted as unused (`delete_unused`)."""
+        for path in self.paths[:1]:
+            if path.endswith(COPY_SUFFIX):
+                with suppress(OSError):
+                    os.utime(path)
 
     def are_here(self) -> bool:
         """Return whether this machine has the first and the last file."""
@@ -211,4 +223,4 @@ def read_file(path: Path) -> bytes:
             raise BadImageError(f"larger than {MAX_FILE_BYTES / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
-        raise BadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
+        raise UnreadImageError(f"cannot be read ({error.strerror}); check its permissions") from None

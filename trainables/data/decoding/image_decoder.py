@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from trainables.data.decoding.encoded_files import BadImageError
+from trainables.data.decoding.encoded_files import BadImageError, UnreadImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 64_000_000
@@ -95,6 +95,15 @@ def decode_image(data: bytes, shape: Shape) -> tuple[NDArray[np.uint8], ImageHea
         raise explain_error(error) from None
 
 
+def open_header(data: bytes, aspect: Aspect) -> ImageHeader:
+    """Return the header of an encoded image, without decoding its pixels; raise BadImageError if it has none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return read_header(image, aspect)
+    except Exception as error:
+        raise explain_error(error) from None
+
+
 def check_frame(image: Image.Image) -> None:
     """Raise BadImageError if an image that is opened, but not loaded, is too large or has several frames."""
     if image.width * image.height > MAX_IMAGE_PIXELS:
@@ -122,6 +131,8 @@ def read_header(image: Image.Image, aspect: Aspect) -> ImageHeader:
 
 def explain_error(error: Exception) -> BadImageError:
     """Return the BadImageError for what Pillow raised."""
+    if isinstance(error, MemoryError):
+        return UnreadImageError("cannot be decoded (no memory was left)")
     if isinstance(error, Image.DecompressionBombError):
         return BadImageError(_TOO_LARGE)
     if isinstance(error, UnidentifiedImageError):

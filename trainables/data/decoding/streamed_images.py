@@ -125,6 +125,7 @@ class StreamedImages(LazyImages):
 
     def read(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return (M, H, W, 3) uint8 images, decoded on all cores."""
+        self.source.spans.note_use()
         if len(ids) < MIN_IMAGES_FOR_THREADS:
             return self.source.decode_all(ids.tolist())
         images = np.empty((len(ids), *self.shape[1:]), dtype=np.uint8)
@@ -158,6 +159,7 @@ class StreamedImages(LazyImages):
         """
         from trainables.data.decoding.stream_workers import StreamWorkers
 
+        self.source.spans.note_use()
         number = self.num_workers or torch.get_num_threads()
         if self._workers is None or not self._workers.fits(number, pin_memory):
             self.close()

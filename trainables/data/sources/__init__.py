@@ -98,9 +98,9 @@ def load_image_set(
         budget = memory_budget or ImageMemoryBudget(int(DEFAULT_SHARE * physical_memory()), default_folder())
         arguments[MEMORY_BUDGET] = budget
         if source in SOURCES and "://" in (arguments.get("path") or ""):
-            from trainables.data.fetched_files import fetch_files
+            from trainables.data.sources.fetched_source import fetch_source
 
-            arguments["path"] = str(fetch_files(arguments["path"], budget.folder))
+            arguments["path"] = str(fetch_source(arguments["path"], budget.folder))
     if source not in SOURCES:
         from trainables.data.sources.own import load_own
 

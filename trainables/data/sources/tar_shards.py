@@ -28,6 +28,7 @@ class TarSample:
         offset: first byte of the encoded image in the tar file.
         size: its bytes.
         label: text or number of the class.
+        text: the label as it is written.
         group: of the image; "" without groups.
     """
 
@@ -35,6 +36,7 @@ class TarSample:
     offset: int
     size: int
     label: str | int
+    text: str
     group: str = ""
 
 
@@ -142,7 +144,8 @@ def _read_sample(
     if not isinstance(fields, dict):
         findings.add("has a .json that cannot be read, or that holds no fields", where, "correct it")
         return None
-    label = _read_class(texts[CLASS]) if CLASS in texts else fields.get(label_field)
+    text = texts[CLASS].decode(errors="replace").strip() if CLASS in texts else None
+    label = fields.get(label_field) if text is None else _read_class(text)
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
         rule = f"has no label: no .cls, and no text or whole number under {label_field!r} in a .json"
         findings.add(rule, where, "add one, or set data.options.label_field")
@@ -151,9 +154,15 @@ def _read_sample(
     if group is not None and (belongs == "" or not isinstance(belongs, int | str)):
         findings.add(f"has no text or whole number under {group!r}, the data.group, in a .json", where, "add it")
         return None
-    return TarSample(key=key, offset=images[0].offset, size=images[0].size, label=label, group=str(belongs))
+    return TarSample(
+        key=key,
+        offset=images[0].offset,
+        size=images[0].size,
+        label=label,
+        text=str(label) if text is None else text,
+        group=str(belongs),
+    )
 
 
-def _read_class(content: bytes) -> str | int:
-    text = content.decode(errors="replace").strip()
+def _read_class(text: str) -> str | int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else text

@@ -220,8 +220,9 @@ def _resolve_labels(
     root: Path, samples: Sequence[TarSample], places: Sequence[str], given: Sequence[str] | None, findings: Findings
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the names of the classes and (N,) labels; add what does not fit to the findings."""
-    values = [sample.label for sample in samples]
-    names = tuple(given) if given is not None else _read_names(root) or _name_values(values)
+    listed = tuple(given) if given is not None else _read_names(root)
+    values = _choose_values(samples, listed)
+    names = listed or _name_values(values)
     numbers = {name: number for number, name in enumerate(names)}
     labels = []
     for value, place in zip(values, places, strict=True):
@@ -247,8 +248,19 @@ def _read_names(root: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
+def _choose_values(samples: Sequence[TarSample], names: Sequence[str]) -> list[str | int]:
+    """Return the labels: all as they are written where that makes all of them names, else numbers as numbers.
+
+    A .cls holds text: "7" is class number 7 in most sets, and the digit 7 in one of digits and letters.
+    """
+    if names:
+        are_names = {sample.text for sample in samples} <= set(names)
+    else:
+        are_names = any(isinstance(sample.label, str) for sample in samples)
+    return [sample.text if are_names else sample.label for sample in samples]
+
+
 def _name_values(values: Sequence[str | int]) -> tuple[str, ...]:
     texts = sorted({value for value in values if isinstance(value, str)})
     highest = max((value for value in values if isinstance(value, int)), default=-1)
-    # Where some are numbers and some are names, the numbers have no name.
     return tuple(texts) or tuple(map(str, range(highest + 1)))

@@ -522,6 +522,37 @@ def test_a_full_disk_keeps_nothing_but_decodes(
     assert not list(budget.folder.glob("*.rgb"))
 
 
+@pytest.mark.parametrize("aspect", ["crop", "squash"])
+def test_the_size_of_the_first_image_is_not_asked_of_the_disk_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aspect: str
+) -> None:
+    files = write(tmp_path / "set", a_png=save(photo(256, 256)), **{f"b{i}_png": save(photo(40, 30)) for i in range(5)})
+    asked: list[int] = []
+    monkeypatch.setattr("os.posix_fallocate", lambda _file, _start, size: asked.append(size))
+    budget = ImageMemoryBudget(20_000, tmp_path / "images")
+    assert decode(files, budget, image_size=56, aspect=aspect).images.shape == (6, 64, 64, 3)
+    assert asked == [6 * 64 * 64 * 3]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_image_that_could_not_be_read_once_is_read_at_the_next_start(
+    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch, streams: bool
+) -> None:
+    files = write_many(tmp_path / "set", 8)
+    budget = ImageMemoryBudget(budget.memory_bytes, budget.folder, streams=streams)
+    whole = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path == files[2].path:
+            raise OSError(5, "Input/output error")
+        return whole(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read)
+        assert len(decode(files, budget, native_size=12, on_bad_image="skip").images) == 7
+    assert len(decode(files, budget, native_size=12, on_bad_image="skip").images) == 8
+
+
 def test_small_sets_are_not_kept(tmp_path: Path) -> None:
     decode(write_many(tmp_path / "set"), ImageMemoryBudget(10**9, tmp_path / "images"))
     assert not (tmp_path / "images").exists()

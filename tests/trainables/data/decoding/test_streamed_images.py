@@ -23,8 +23,8 @@ from PIL import Image
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from trainables.data import disk_space
-from trainables.data.decoding import stream_workers
+from trainables.data import disk_space, pixel_files
+from trainables.data.decoding import decoded_images, stream_workers
 from trainables.data.decoding.streamed_images import StreamedImages, StreamError
 from trainables.data.image_audit import check_image_set
 from trainables.data.image_memory import ImageMemoryBudget
@@ -232,6 +232,21 @@ def test_another_node_reads_its_own_files_or_says_what_is_missing(parquet: Path,
         with pytest.raises(UserInputError, match=reason):
             pickle.loads(other)
     (folder / "dark" / "new.jpg").unlink()
+
+
+def test_the_copy_that_a_study_reads_is_not_deleted_as_unused(
+    parquet: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = stream("parquet", parquet, tmp_path).images
+    (copy,) = tmp_path.glob("*.encoded")
+    monkeypatch.setattr(pixel_files, "MAX_DISK_SHARE", 0)
+    monkeypatch.setattr(decoded_images, "MIN_KEPT_SECONDS", 0)
+    for is_read in (True, False):
+        os.utime(copy, (1, 1))
+        if is_read:
+            assert len(images[np.arange(3)]) == 3
+        load_image_set("folder", folder, memory_budget=ImageMemoryBudget(10**9, tmp_path), image_size=16 + 16 * is_read)
+        assert copy.exists() is is_read
 
 
 def test_a_disk_without_space_for_a_copy_is_refused_with_both_numbers(

@@ -68,6 +68,25 @@ def test_labels_may_be_names_or_fields_with_groups_and_other_files_are_ignored(t
     assert whole.class_names == ("0", "1")
 
 
+@pytest.mark.parametrize(
+    ("labels", "class_names", "names", "numbers"),
+    [
+        (["0", "1", "A", "B"], None, ("0", "1", "A", "B"), [0, 1, 2, 3]),
+        (["10", "20", "50"], ["10", "20", "50"], ("10", "20", "50"), [0, 1, 2]),
+        (["0", "1", "2"], ["10", "20", "50"], ("10", "20", "50"), [0, 1, 2]),
+        (["1", "0", "2"], ["0", "1", "2"], ("0", "1", "2"), [1, 0, 2]),
+        (["0", "dog"], ["cat", "dog"], ("cat", "dog"), [0, 1]),
+    ],
+)
+def test_digits_are_names_where_all_labels_are(
+    tmp_path: Path, labels: list[str], class_names: list[str] | None, names: tuple[str, ...], numbers: list[int]
+) -> None:
+    path = write_shard(tmp_path / "signs.tar", [{"png": encode(i), "cls": label} for i, label in enumerate(labels)])
+    found = load(path, tmp_path / "kept", class_names=class_names)
+    assert found.class_names == names
+    assert found.labels.tolist() == numbers
+
+
 def test_everything_that_is_wrong_is_in_one_message(tmp_path: Path) -> None:
     root = tmp_path / "shards"
     whole = write_shard(root / "cut-inside.tar", make_samples(6)).read_bytes()
