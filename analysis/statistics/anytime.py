@@ -37,7 +37,7 @@ def compute_anytime_interval(treatment: Side, control: Side, confidence: float) 
     differences = compute_seed_differences(treatment, control)
     error_rate = (1 - confidence) / 2
     seeds = compute_sequence_half_width(len(differences), float(np.std(differences, ddof=1)), error_rate)
-    images = float(compute_t_quantile(1 - error_rate, found.num_units - 1)) * math.sqrt(found.image_variance)
+    images = float(compute_t_quantile(1 - error_rate, found.image_freedom)) * math.sqrt(found.image_variance)
     estimate = found.interval.estimate
     unbounded = Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
     return clip_to_range(unbounded, treatment, control)
@@ -56,7 +56,7 @@ def describe_what_settles_anytime(treatment: Side, control: Side, margin: float,
     effect, error_rate = abs(found.interval.estimate), (1 - confidence) / 2
     needed = max(effect, margin - effect)
     deviation = float(np.std(compute_seed_differences(treatment, control), ddof=1))
-    quantile = float(compute_t_quantile(1 - error_rate, found.num_units - 1))
+    quantile = float(compute_t_quantile(1 - error_rate, found.image_freedom))
     both = min(found.seed_image_variance, found.image_variance)
     for seeds in range(now, MAX_SEEDS + 1):
         images = quantile * math.sqrt(found.image_variance - both + both * now / seeds)

@@ -178,7 +178,7 @@ def describe_what_settles(
     if seeds is not None:
         return f"about {seeds} seeds would settle it (now {num_seeds}), if the difference stays"
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
-    if float(compute_t_quantile(confidence, found.num_units - 1)) ** 2 * only_images < needed**2:
+    if float(compute_t_quantile(confidence, found.image_freedom)) ** 2 * only_images < needed**2:
         return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
     squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
     # Twice the images that infinitely many seeds would need, so that half of the squared error is left to the seeds.
@@ -219,7 +219,7 @@ def _estimate_models(
         estimate = float(differences.mean())
     else:
         image_variance, estimate = found.image_variance, found.interval.estimate
-    error, df = math.sqrt(image_variance), float(units.count - 1)
+    error, df = math.sqrt(image_variance), float(units.freedom)
     half_width = float(compute_t_quantile(confidence, df)) * error
     return _ModelsEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),

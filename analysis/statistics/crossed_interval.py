@@ -28,7 +28,8 @@ class CrossedEstimate:
         image_variance: V_I, class-stratified variance of the images' mean influence, clustered by group where there are groups.
         seed_image_variance: V_SI, the seed x image noise that V_S and V_I both contain.
         seed_freedom: degrees of freedom of V_S: S - 1, or more where other rows say something about it.
-        num_units: images N, or the groups that they belong to; V_I has one degree of freedom less.
+        num_units: images N, or the groups that they belong to.
+        image_freedom: degrees of freedom of V_I.
         confidence: of the interval.
     """
 
@@ -39,6 +40,7 @@ class CrossedEstimate:
     seed_image_variance: float
     seed_freedom: float
     num_units: int
+    image_freedom: int
     confidence: float
 
     @property
@@ -49,7 +51,7 @@ class CrossedEstimate:
     @property
     def degrees_of_freedom(self) -> float:
         """Those with which t times the standard error is the half-width: from those of V_S to N - 1."""
-        fewest, most = self.seed_freedom, max(self.seed_freedom, self.num_units - 1)
+        fewest, most = self.seed_freedom, max(self.seed_freedom, self.image_freedom)
         if self.standard_error == 0:
             return float(fewest)
         df = float(special.stdtridf(0.5 + self.confidence / 2, self.half_width / self.standard_error))
@@ -61,7 +63,7 @@ class CrossedEstimate:
 
     def _half_width(self, tail: float) -> float:
         squares = self.seed_variance, self.image_variance, self.seed_image_variance
-        return float(np.sqrt(_square_half_width(*squares, self.seed_freedom, self.num_units, tail)))
+        return float(np.sqrt(_square_half_width(*squares, self.seed_freedom, self.image_freedom, tail)))
 
 
 def compute_p_value(found: CrossedEstimate) -> float:
@@ -124,7 +126,7 @@ def compute_crossed_interval(
     found, seed_freedom = compute_variances(values, influence, units), len(values) - 1.0
     if shared is not None:
         found, seed_freedom = found._replace(seeds=shared.seed_variance), shared.degrees_of_freedom
-    half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.count, (1 - confidence) / 2))
+    half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.freedom, (1 - confidence) / 2))
     estimate = float(np.mean(values))
     only_images = max(found.images - found.seeds_x_images, 0.0)
     return CrossedEstimate(
@@ -135,6 +137,7 @@ def compute_crossed_interval(
         seed_image_variance=found.seeds_x_images,
         seed_freedom=seed_freedom,
         num_units=units.count,
+        image_freedom=units.freedom,
         confidence=confidence,
     )
 
@@ -165,7 +168,7 @@ def compute_half_width(
         confidence: two-sided, in (0, 1).
     """
     squares = seed_variance, image_variance, seed_image_variance
-    return np.asarray(np.sqrt(_square_half_width(*squares, seed_freedom, num_images, (1 - confidence) / 2)))
+    return np.asarray(np.sqrt(_square_half_width(*squares, seed_freedom, num_images - 1, (1 - confidence) / 2)))
 
 
 def _square_half_width(
@@ -173,12 +176,12 @@ def _square_half_width(
     image_variance: NDArray[np.float64] | float,
     seed_image_variance: NDArray[np.float64] | float,
     seed_freedom: NDArray[np.float64] | float,
-    num_units: int,
+    image_freedom: float,
     tail: float,
 ) -> FloatArray:
     """Return the squared half-width with the error rate `tail` on each side."""
     seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), tail)
-    images = special.stdtrit(float(max(num_units - 1, 1)), tail)
+    images = special.stdtrit(float(max(image_freedom, 1)), tail)
     only_images = np.maximum(np.asarray(image_variance) - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images
     return np.asarray(np.maximum(both, images**2 * np.asarray(image_variance)))

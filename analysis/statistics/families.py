@@ -178,7 +178,7 @@ def _measure(cells: Sequence[Cell], scale: Scale) -> _Members:
         sizes[i] = max(cell.num_observations * units.count / len(cell.labels), FEWEST)
         # The variance of a share follows from it, so that of independent images has no degrees of freedom to lose.
         is_exact = scale is not Scale.UNBOUNDED and cell.groups is None
-        freedom[i] = math.inf if is_exact else max(units.count - 1, 1)
+        freedom[i] = math.inf if is_exact else units.freedom
     values = np.stack([cell.values for cell in cells])
     moderated = None if num_seeds < 2 else _moderate(values, sizes, scale)
     return _Members(

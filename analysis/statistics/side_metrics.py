@@ -82,7 +82,7 @@ def compute_side_metrics(
                 values=values_a - values_b,
                 influence=(influence_a - influence_b)[:, sampled],
                 labels=first.labels[sampled],
-                num_observations=len(sampled),
+                num_observations=_count_observations(name, models, classes, len(sampled)),
                 groups=None if first.groups is None else first.groups[sampled],
             )
             found.append(
@@ -95,6 +95,12 @@ def compute_side_metrics(
                 )
             )
     return tuple(found)
+
+
+def _count_observations(name: str, models: Sequence[Predictions], classes: tuple[int, ...], number: int) -> float:
+    """Return how many images a metric rests on, the mean over the models: `number`, unless it weighs images unequally."""
+    count = OBSERVATIONS.get(name)
+    return float(number if count is None else np.mean([count(_score(model, classes)) for model in models]))
 
 
 def _measure_side(
@@ -132,6 +138,12 @@ def _balanced_accuracy(scores: _Scores) -> tuple[float, FloatArray]:
     return value, weights * (hits - recall[scores.labels])
 
 
+def _count_balanced(scores: _Scores) -> float:
+    """Return the effective number of the group's images (Kish 1965), each weighted by one over the size of its class."""
+    sizes = np.bincount(scores.labels, minlength=max(scores.classes) + 1)[list(scores.classes)]
+    return float(len(scores.classes) ** 2 / (1 / np.maximum(sizes, 1)).sum())
+
+
 def _log_loss(scores: _Scores) -> tuple[float, FloatArray]:
     return _mean(-scores.logs[np.arange(len(scores.labels)), scores.labels], scores)
 
@@ -155,10 +167,22 @@ def _calibration_error(scores: _Scores) -> tuple[float, FloatArray]:
 
 def _worst_f1(scores: _Scores) -> tuple[float, FloatArray]:
     """Return the F1 of the group's worst class, among all images; its influence is that of this class's F1."""
-    num_classes = scores.logs.shape[1]
-    f1 = compute_f1_from_confusion(compute_confusion_counts(scores.labels, scores.predicted[None], num_classes))[0]
+    worst, f1, _ = _find_worst(scores)
+    return f1, compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
+
+
+def _count_worst(scores: _Scores) -> float:
+    """Return the images that are of the worst class or predicted as it."""
+    return _find_worst(scores)[2]
+
+
+def _find_worst(scores: _Scores) -> tuple[int, float, float]:
+    """Return the group's class with the lowest F1 among all images, this F1, and the images that count in it."""
+    counts = compute_confusion_counts(scores.labels, scores.predicted[None], scores.logs.shape[1])
+    f1 = compute_f1_from_confusion(counts)[0]
     worst = min(scores.classes, key=lambda c: float(f1[c]))
-    return float(f1[worst]), compute_f1_influence(scores.labels, scores.predicted[None], worst)[0]
+    either = counts[0, worst].sum() + counts[0, :, worst].sum() - counts[0, worst, worst]
+    return worst, float(f1[worst]), float(either)
 
 
 METRICS: Mapping[str, tuple[_Metric, Scale]] = {
@@ -173,3 +197,8 @@ METRICS: Mapping[str, tuple[_Metric, Scale]] = {
 NEED_SCORES = frozenset({"log loss", "Brier score", "calibration error"})
 # An image of another class that is predicted as one of the group's is an error of these metrics too.
 COUNT_ALL_IMAGES = frozenset({"worst class's F1"})
+# Images behind a metric of which not every image says the same.
+OBSERVATIONS: Mapping[str, Callable[[_Scores], float]] = {
+    "balanced accuracy": _count_balanced,
+    "worst class's F1": _count_worst,
+}

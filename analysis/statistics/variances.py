@@ -51,6 +51,12 @@ class SamplingUnits:
         """U."""
         return len(self.weights)
 
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of V_I: U - H for groups, of which there may be few, and U - 1 for images; at least 1."""
+        lost = 1 if self.unit_starts is None else len(self.strata_starts)
+        return max(self.count - lost, 1)
+
     def sum_deviations(self, influence: FloatArray) -> FloatArray:
         """Return (..., U) sums over each unit of the (..., N) influence minus its mean in the stratum."""
         ordered = influence[..., self.order]

@@ -177,6 +177,7 @@ def make_estimate(effect, v_s, v_i=0.0, v_si=0.0, num_seeds=3, num_units=2000, c
         seed_image_variance=v_si,
         seed_freedom=num_seeds - 1,
         num_units=num_units,
+        image_freedom=num_units - 1,
         confidence=confidence,
     )
 

@@ -70,6 +70,24 @@ def test_one_seed_answers_for_these_models_alone_and_mistakes_are_refused() -> N
         compute_side_metrics(one, [[draw(1, 1.0), draw(2, 1.0)]], NAMES, {})
 
 
+@pytest.mark.parametrize("name", ["worst class's F1", "balanced accuracy"])
+def test_one_image_of_a_rare_class_makes_no_difference(name: str) -> None:
+    """Of 1,000 images, 20 are of a class of which the control gets ten right, and the treatment one more."""
+    labels = np.repeat([0, 1], [980, 20])
+
+    def predict(num_right: int) -> Predictions:
+        predicted = labels.copy()
+        predicted[980 + num_right :] = 0
+        logits = 4 * np.eye(2, dtype=np.float32)[predicted]
+        return Predictions(sample_ids=np.arange(1000), labels=labels, logits=logits, split="test")
+
+    for better in (10, 11):
+        found = compute_side_metrics([[predict(better)]], [[predict(10)]], ("common", "rare"), {})
+        models = next(metric for metric in found if metric.name == name).difference.first
+        assert models.low < 0 < models.high
+        assert models.high - models.low > 0.05
+
+
 def test_the_worst_class_of_a_group_has_the_interval_that_it_has_among_all() -> None:
     """Images of other classes that are taken for it are errors of its F1 too."""
     arms = [[draw(seed, skill) for seed in (1, 2, 3)] for skill in (1.5, 1.0)]

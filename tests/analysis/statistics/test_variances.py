@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.statistics.crossed_interval import compute_crossed_interval
 from analysis.statistics.variances import compute_variances, find_sampling_units
@@ -44,6 +45,15 @@ def test_groups_within_classes_are_stratified_by_them():
     assert found.images == pytest.approx(expected)
 
 
+def test_each_class_loses_a_degree_of_freedom_to_its_mean():
+    """Two classes with two groups each, of which the image part has two degrees of freedom."""
+    values, influence = np.zeros(2), np.array([[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]] * 2)
+    labels, groups = np.repeat([0, 1], 4), np.repeat(np.arange(4), 2)
+    influence = influence - influence.mean()
+    found = compute_crossed_interval(values, influence, labels, 2, 0.95, groups=groups)
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 2) * found.image_variance**0.5)
+
+
 def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
     """Each image five times says no more about new images than once."""
     values, influence = draw(num_images=40)
@@ -52,7 +62,8 @@ def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
     copied = np.repeat(influence, 5, axis=1), np.repeat(labels, 5)
     grouped = compute_crossed_interval(values, *copied, 2, 0.95, groups=np.repeat(np.arange(40), 5))
     assert grouped.image_variance == pytest.approx(once.image_variance)
-    assert grouped.half_width == pytest.approx(once.half_width)
+    # Groups within classes lose a degree of freedom to the mean of each class.
+    assert grouped.half_width == pytest.approx(once.half_width, rel=1e-4)
     assert grouped.num_units == 40
     assert compute_crossed_interval(values, *copied, 2, 0.95).image_variance < once.image_variance / 4
 
