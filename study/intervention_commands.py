@@ -12,20 +12,22 @@ from search_spaces.errors import UserInputError
 from study import commands, concluding
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.workers import make_workers
+from study.confirmation.candidates import candidates
 from study.confirmation.evidence import is_confirmed
+from study.confirmation.plan import read_plan
 from study.confirmation.stated_interventions import dump_stated
 from study.driver import prepare_again
 from study.inputs.preparation import Prepared, prepare_images
 from study.inputs.provenance import make_passport
-from study.interventions.derived_spec import derive_spec
+from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import choose_on_half
 from study.interventions.forecast import check_budget, forecast_cost
-from study.interventions.stating import list_not_tried, propose, state_interventions
+from study.interventions.stating import list_not_tried, propose, refuse_misfits, state_interventions
 from study.open_study import OpenStudy, create_to_drive, has_finished_search, load_study
 from study.results.findings import load_findings
 from study.results.rounds import list_rounds, next_round
 from study.spec.study_spec import StudySpec
-from study.state.paths import FINDINGS
+from study.state.paths import FINDINGS, RECOMMENDED, REPORT_HTML
 from study.views.printing import print_line
 from trainables.storage.store import Store, split_uri
 
@@ -90,19 +92,19 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
         console = Console(stderr=True)
     if rounds and not options.dry_run:
         last = load_study(rounds[-1])
-        if not _has_ended(last):
+        problem = _find_obstacle(last)
+        if problem and not options.again:
+            raise UserInputError(f"the round {last.store.root} cannot go on: {problem}")
+        if not problem and not _has_ended(last):
             missed_gates = _continue(last, options, address=address, console=console)
-            return _report_parent(parent, last.store, missed_gates, options, console)
-        if not options.again:
+            return _print_result(last.store, missed_gates, options)
+        if not problem and not options.again:
             return _show(last, options, console)
     return _begin(parent, options, address=address, console=console)
 
 
-def _report_parent(
-    parent: OpenStudy, done: Store, missed_gates: list[str], options: InterveneOptions, console: Console
-) -> list[str]:
-    """Write the report of the study that asked for a finished round anew, with what the round did; return `missed_gates`."""
-    commands.report(Store(parent.store.root), console)
+def _print_result(done: Store, missed_gates: list[str], options: InterveneOptions) -> list[str]:
+    """Print what a round found where JSON is wanted; return `missed_gates`."""
     if options.as_json:
         _print_json(load_findings(load_study(done)).interventions)
     return missed_gates
@@ -114,8 +116,23 @@ def _print_json(found: InterventionFindings | None) -> None:
 
 
 def _has_ended(study: OpenStudy) -> bool:
-    """Whether a round has no trial left and has its findings, of whatever version."""
-    return has_finished_search(study) and is_confirmed(study) and study.store.exists(FINDINGS)
+    """Whether a round has no trial left and has its findings, of whatever version, with all that is made of them."""
+    if not (has_finished_search(study) and is_confirmed(study) and study.store.exists(FINDINGS)):
+        return False
+    found = load_findings(study).interventions
+    made = [REPORT_HTML, RECOMMENDED] if found is not None and found.recommended else [REPORT_HTML]
+    return all(map(study.store.exists, made))
+
+
+def _find_obstacle(study: OpenStudy) -> str:
+    """Return why the training of a round has ended and it cannot be compared; "" if nothing is in the way."""
+    if not has_finished_search(study) or read_plan(study.store) is not None:
+        return ""
+    try:
+        candidates(study.book, study.spec)
+    except UserInputError as error:
+        return str(error)
+    return ""
 
 
 def parse_target(text: str) -> Cell:
@@ -195,8 +212,11 @@ def _begin_on(
             print_line(NOTHING_FOUND, console)
         return []
     looks = tuple(parent.spec.confirm.looks) if options.num_seeds is None else (options.num_seeds,)
+    proposals, misfits = keep_fitting(parent, choosing, proposals, prepared, looks)
+    if misfits and (options.only or is_factorial or not proposals):
+        raise refuse_misfits(misfits)
     check_budget(parent, choosing.source, proposals, looks, options.device_seconds, is_factorial=is_factorial)
-    not_tried = () if options.only else list_not_tried(choosing.diagnosis, proposals)
+    not_tried = () if options.only else list_not_tried(choosing.diagnosis, proposals, misfits)
     stated = state_interventions(parent, choosing, proposals, number=number, not_tried=not_tried, on_step=say)
     _, name = split_uri(store.root)
     spec, text = derive_spec(parent, choosing, stated, name, looks, is_factorial=is_factorial)
@@ -210,7 +230,7 @@ def _begin_on(
         console.print("dry run, nothing written")
         return []
     missed_gates = _launch(store, spec, text, stated, _prepare(spec, prepared), cluster, console)
-    return _report_parent(parent, store, missed_gates, options, console)
+    return _print_result(store, missed_gates, options)
 
 
 def _prepare(spec: StudySpec, parent: Prepared) -> Prepared:

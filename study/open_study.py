@@ -14,10 +14,10 @@ from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
 from study.state.fenced_store import FencedStore, read_only
 from study.state.lease import Lease, hold_lease
-from study.state.paths import INTERVENTIONS, LEASE, PASSPORT, SPEC, TRIAL_COSTS, WARM_START
+from study.state.paths import INTERVENTIONS, LEASE, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.records.record import TrialRecord
-from trainables.storage.store import Store
+from trainables.storage.store import Store, split_uri
 
 if TYPE_CHECKING:
     from trainables.records.trial_files import TrialFiles
@@ -53,6 +53,12 @@ def check_is_new(store: Store, name: str) -> None:
     # A launch that is killed leaves the files that are written before the spec.
     if set(store.list_folder()) - {LEASE, TRIAL_COSTS, WARM_START, INTERVENTIONS, PASSPORT}:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
+    rounds = find_rounds(*split_uri(store.root))
+    if rounds:
+        raise UserInputError(
+            f"{', '.join(round_.root for round_ in rounds)}: rounds of interventions of an earlier study {name!r}, which would "
+            "count as those of the new one; remove them, or give another --name"
+        )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ An audit first measures arrays, (S, N) over models and images, and then judges t
 of each model alone, without another forward pass.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -63,6 +64,19 @@ class AuditImages:
         classes = np.unique(self.labels) if classes is None else classes
         each = max(2, number // len(classes))
         return np.sort(np.concatenate([np.flatnonzero(self.labels == c)[:each] for c in classes]))
+
+
+def thin_in_proportion(labels: IntArray, classes: IntArray, number: int) -> IntArray:
+    """Return the sorted indices of about `number` images of some classes, as many of each as its share of them, at least two.
+
+    Args:
+        labels: (N,) classes of the images.
+        classes: that they belong to.
+        number: of images; all if there are no more.
+    """
+    members = [np.flatnonzero(labels == c) for c in classes]
+    share = min(1.0, number / max(sum(map(len, members)), 1))
+    return np.sort(np.concatenate([own[: max(2, math.ceil(share * len(own)))] for own in members]))
 
 
 def take_groups(groups: IntArray | None, indices: IntArray | NDArray[np.bool_]) -> IntArray | None:

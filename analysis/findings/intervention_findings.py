@@ -115,6 +115,7 @@ class StatedInterventions:
         interventions: one per arm beside the control.
         earlier_test_reads: how often the parent and its earlier rounds had read the test split.
         not_tried: the other interventions of the registry; empty where the user named those to try.
+        named_target: TRUE:PREDICTED of the cell that the user named; "" for what was found.
     """
 
     created: str
@@ -128,6 +129,7 @@ class StatedInterventions:
     interventions: tuple[StatedIntervention, ...]
     earlier_test_reads: int
     not_tried: tuple[NotTried, ...] = ()
+    named_target: str = ""
 
     def of_arm(self, arm: str) -> StatedIntervention:
         """Return what was stated about an arm."""
@@ -190,6 +192,8 @@ class InterventionEffect:
         cost_ratio: device-seconds of a trial over those of the control.
         device_seconds: of all confirmation trials of the arm.
         note: why something is missing, else "".
+        num_seeds: of the row of macro-F1; 0 where there is none.
+        all_runs_macro_f1: change of macro-F1 over all runs, where runs with the intervention diverged more often than without.
     """
 
     stated: StatedIntervention
@@ -202,6 +206,8 @@ class InterventionEffect:
     cost_ratio: float | None
     device_seconds: float
     note: str
+    num_seeds: int = 0
+    all_runs_macro_f1: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

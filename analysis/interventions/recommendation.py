@@ -8,6 +8,8 @@ from analysis.findings.comparison_findings import ComparisonRow, Verdict
 from analysis.findings.intervention_findings import InterventionEffect
 from search_spaces.designs import INTERACTION_SIGN
 
+# Setting of an intervention that the command line sets.
+STRENGTH = "class_weight_strength"
 NOTHING_HELPED = "Nothing helped: no intervention is BETTER on macro-F1, or on its target without loss of macro-F1."
 
 
@@ -26,16 +28,24 @@ class Recommendation:
     reason: str = NOTHING_HELPED
 
 
-def recommend(effects: Sequence[InterventionEffect], margin: float, study: str) -> Recommendation:
+def recommend(
+    effects: Sequence[InterventionEffect], margin: float, study: str, named_target: str = ""
+) -> Recommendation:
     """Return the best of interventions that were tried one at a time.
 
     An intervention helps if its macro-F1 is BETTER, or if its target is BETTER and its macro-F1 is certainly not lower by more
-    than the margin. Among several it is the one with the best macro-F1, those that are BETTER there first. Where more seeds would
-    decide, the reason has the command, with `study` as the study that the interventions were tried on.
+    than the margin, over all runs too where it made more of them diverge. Among several it is the one with the best macro-F1,
+    those that are BETTER there first. Where more seeds would decide, the reason has the command.
+
+    Args:
+        effects: of each intervention.
+        margin: share of macro-F1 that a target may cost.
+        study: that the interventions were tried on.
+        named_target: TRUE:PREDICTED of the target that the user named; "" for none.
     """
     helpful = _find_helpful(effects, margin)
     if not helpful:
-        return Recommendation(reason=_explain_nothing(effects, margin, study))
+        return Recommendation(reason=_explain_nothing(effects, margin, _begin_command(study, named_target)))
     best = max(helpful, key=_rank)
     where = "macro-F1" if best.macro_f1_verdict is Verdict.BETTER else "its target, without loss of macro-F1"
     name = best.stated.arm
@@ -49,6 +59,7 @@ def recommend_run(
     margin: float,
     study: str,
     runs: Mapping[str, Sequence[str]],
+    named_target: str = "",
 ) -> Recommendation:
     """Return the run of a factorial design that has the interventions that help, by their effects over all runs.
 
@@ -61,10 +72,12 @@ def recommend_run(
         margin: as of `recommend`.
         study: as of `recommend`.
         runs: interventions of each run, by its name.
+        named_target: as of `recommend`.
     """
     ranked = sorted(_find_helpful(effects, margin), key=_rank, reverse=True)
     if not ranked:
-        return Recommendation(reason=_explain_nothing(effects, margin, study))
+        command = _begin_command(study, named_target)
+        return Recommendation(reason=_explain_nothing(effects, margin, command, is_factorial=True))
     harmful = {
         frozenset(row.treatment.split(INTERACTION_SIGN))
         for row in rows
@@ -95,17 +108,29 @@ def recommend_run(
     )
 
 
-def _explain_nothing(effects: Sequence[InterventionEffect], margin: float, study: str) -> str:
+def _begin_command(study: str, named_target: str) -> str:
+    """Return the command of another round on the study, with the same target."""
+    target = ["--target", named_target] if named_target else []
+    return shlex.join(["study", "intervene", study, "--again", *target])
+
+
+def _explain_nothing(
+    effects: Sequence[InterventionEffect], margin: float, command: str, *, is_factorial: bool = False
+) -> str:
     """Return why nothing is recommended: nothing helped, or targets are BETTER whose macro-F1 more seeds would decide."""
     reached = [effect for effect in effects if _reaches_target(effect) and effect.macro_f1_verdict is Verdict.UNDECIDED]
     if not reached:
         return NOTHING_HELPED
     names, num_seeds = [effect.stated.arm for effect in reached], max(_count_seeds(effect) for effect in reached)
-    words = " ".join(f"--only {name}" for name in names)
+    words = [f"--only {name}" for name in names]
+    words += [
+        f"--strength {effect.stated.changes[STRENGTH]}" for effect in reached if STRENGTH in effect.stated.changes
+    ][:1]
+    words += ["--design factorial"] if is_factorial and len(names) > 1 else []
     return (
         f"Nothing is recommended yet: {_list_names(names)} {'is' if len(names) == 1 else 'are'} BETTER on the target, but with "
         f"{num_seeds} seeds a loss of more than {100 * margin:.2g} pp of macro-F1 is possible. More seeds decide it: "
-        f"`study intervene {shlex.quote(study)} --again {words} --seeds {2 * num_seeds}`."
+        f"`{command} {' '.join(words)} --seeds {2 * num_seeds}`."
     )
 
 
@@ -115,7 +140,7 @@ def _reaches_target(effect: InterventionEffect) -> bool:
 
 def _count_seeds(effect: InterventionEffect) -> int:
     assert effect.target is not None
-    return effect.target.num_seeds
+    return max(effect.target.num_seeds, effect.num_seeds)
 
 
 def _list_names(names: Sequence[str]) -> str:
@@ -136,4 +161,5 @@ def _helps(effect: InterventionEffect, margin: float) -> bool:
         return False
     if effect.macro_f1_verdict is Verdict.BETTER:
         return True
-    return _reaches_target(effect) and effect.macro_f1.low > -margin
+    over_all_runs = effect.all_runs_macro_f1 or effect.macro_f1
+    return _reaches_target(effect) and min(effect.macro_f1.low, over_all_runs.low) > -margin

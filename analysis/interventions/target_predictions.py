@@ -10,7 +10,7 @@ from analysis.audits.confused_images import ComputeLogits, split_seeds
 from analysis.audits.cues import CUES, CueRemoval, prepare_removal, remove_cues
 from analysis.audits.ring_audit import measure_narrowest_gaps
 from analysis.audits.ring_swaps import Images
-from analysis.audits.swap_effects import AuditImages, Classify
+from analysis.audits.swap_effects import AuditImages, Classify, thin_in_proportion
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.findings.intervention_findings import Target, TargetKind
 from analysis.interventions.intervention import ChoosingModels
@@ -111,7 +111,8 @@ def _prepare(target: Target, models: ChoosingModels) -> tuple[AuditImages, CueRe
     audit_images = models.audit_images
     index: Callable[[str], int] = audit_images.class_names.index
     classes = np.array([index(name) for name in target.classes])
-    own = audit_images.take(audit_images.thin(MAX_IMAGES_PER_CLASS * len(classes), classes))
+    # The measured effect is a mean over all images of these classes too.
+    own = audit_images.take(thin_in_proportion(audit_images.labels, classes, MAX_IMAGES_PER_CLASS * len(classes)))
     generator = numpy_generator(models.seed, "intervention", "cues")
     involved = sorted({index(name) for cell in target.cells for name in cell})
     third = np.flatnonzero(~np.isin(audit_images.labels, involved))

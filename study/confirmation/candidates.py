@@ -1,6 +1,6 @@
 """The search trials that may represent an arm, and their ranking on the confirm split."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -20,12 +20,18 @@ def growth_option(spec: StudySpec) -> str:
 
 
 def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord, ...]]:
-    """Return each arm's `confirm.top_k` best search trials; raise UserInputError if an arm has no trial that ran every epoch."""
+    """Return each arm's `confirm.top_k` best search trials; raise UserInputError if an arm has no trial that ran every epoch.
+
+    An intervention whose only search trial failed is left out: the others of its round do not need it. Raises UserInputError too
+    if no intervention is left.
+    """
     chosen = {}
     for arm in spec.arms():
         best = best_trials(book.of_stage("search"), arm.name)
+        if not best and _can_be_left_out(arm.name, spec):
+            continue
         if not best:
-            remedy = f"extend the search: study resume {growth_option(spec)}"
+            remedy = f"extend the search: study resume {book.store.argument} {growth_option(spec)}"
             if spec.has_given_arms:
                 remedy = "`study status` shows why it failed; fix the configuration and compare again"
             raise UserInputError(
@@ -35,7 +41,38 @@ def candidates(book: RecordBook, spec: StudySpec) -> dict[str, tuple[TrialRecord
         different = {record.config.configuration_fingerprint: record for record in reversed(best)}
         best = tuple(record for record in best if different[record.config.configuration_fingerprint] is record)
         chosen[arm.name] = best[: spec.confirm.top_k]
+    _require_intervention(chosen, spec)
     return chosen
+
+
+def _require_intervention(arms: Collection[str], spec: StudySpec) -> None:
+    if spec.intervene is not None and len(arms) < 2:
+        raise UserInputError(
+            "no intervention of the round could be trained; `study status` shows why, and `study intervene` with --again "
+            "begins another round"
+        )
+
+
+def _can_be_left_out(arm: str, spec: StudySpec) -> bool:
+    """Return whether a study is complete without an arm: one intervention of several that are tried one at a time."""
+    return spec.intervene is not None and not spec.intervene.factors and arm != spec.arms()[0].name
+
+
+def keep_trained(
+    book: RecordBook, winners: dict[str, TrialRecord], seeds: Sequence[int], spec: StudySpec
+) -> dict[str, TrialRecord]:
+    """Return the winners without the interventions of which fewer than two runs with `seeds` have an outcome.
+
+    Raises:
+        UserInputError: if no intervention of a round is left.
+    """
+    kept = {}
+    for arm, winner in winners.items():
+        outcomes = outcomes_of(book, winner, diverged_runs=spec.confirm.diverged_runs)
+        if len({r.config.seed for r in outcomes} & set(seeds)) >= 2 or not _can_be_left_out(arm, spec):
+            kept[arm] = winner
+    _require_intervention(kept, spec)
+    return kept
 
 
 def count_ranking_trials(book: MemoryBook, spec: StudySpec, arm: str) -> int:

@@ -68,7 +68,7 @@ def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: 
 
     Args:
         spec: the study's spec; its rows compare, by default, every later arm with the first one, the control.
-        winners: the search trial that represents each arm.
+        winners: the search trial that represents each arm; of a round, without the interventions that are left out.
         complete_seeds: seeds of the first look that every arm has completed. Each look shrinks by the number of seeds lost.
     """
     first, *later = spec.confirm.looks
@@ -76,7 +76,7 @@ def make_plan(spec: StudySpec, winners: dict[str, TrialRecord], complete_seeds: 
     return Plan(
         created=now_utc(),
         chosen={arm: record.trial_id for arm, record in winners.items()},
-        rows=spec.contrasts(),
+        rows=tuple(row for row in spec.contrasts() if set(row.arms) <= set(winners)),
         seeds=(*complete_seeds, *confirmation_seeds(spec)[first:]),
         looks=tuple(look - num_lost for look in (first, *later)),
         intervals=spec.confirm.intervals,
@@ -125,7 +125,7 @@ def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
     searched = {record.trial_id for record in book.of_stage("search")}
     planned, looks = confirmation_seeds(spec), list(plan.looks)
     problems = {
-        "its arms are not the study's": {arm.name for arm in spec.arms()} != set(plan.chosen),
+        "its arms are not the study's": not _are_arms(set(plan.chosen), spec),
         "it names trials that the search does not have": not set(plan.chosen.values()) <= searched,
         "one of its rows compares arms that the study does not have": not all(
             _has_arms(row, plan) for row in plan.rows
@@ -138,6 +138,12 @@ def _find_misfit(plan: Plan, book: RecordBook, spec: StudySpec) -> str:
         or plan.intervals not in {"planned", "anytime", "moderated"},
     }
     return next((problem for problem, is_there in problems.items() if is_there), "")
+
+
+def _are_arms(names: set[str], spec: StudySpec) -> bool:
+    """Return whether these are the arms of the study, or of a round that left interventions out."""
+    arms = [arm.name for arm in spec.arms()]
+    return names == set(arms) or (spec.intervene is not None and arms[0] in names and names < set(arms))
 
 
 def _has_arms(row: Contrast, plan: Plan) -> bool:

@@ -45,11 +45,9 @@ def digest_stated(stated: StatedInterventions) -> str:
 
 
 def dump_stated(stated: StatedInterventions) -> dict[str, Any]:
-    """Return the content of interventions.json; without a list of interventions not tried where there are none, as before it."""
+    """Return the content of interventions.json; without what an older version lacks where it is empty."""
     data = dict(json.loads(json.dumps(asdict(stated))))
-    if not stated.not_tried:
-        del data["not_tried"]
-    return data
+    return {key: value for key, value in data.items() if value or key not in ("not_tried", "named_target")}
 
 
 def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:
@@ -109,9 +107,10 @@ def judge_cells(
         class_names: K names.
 
     Returns:
-        None for another kind of target, and before two seeds of the first look have finished in all arms of the row.
+        None for another kind of target or one without cells, and before two seeds of the first look have finished in all arms of
+        the row.
     """
-    if stated.target.kind is not TargetKind.CELLS:
+    if stated.target.kind is not TargetKind.CELLS or not stated.target.cells:
         return None
     found = None
     arms = [evidence[arm] for arm in contrast.arms]

@@ -1,6 +1,6 @@
 """The study of a round of interventions: an ordinary study with given configurations, the winner and changes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tomli_w
@@ -10,10 +10,14 @@ from analysis.interventions.registry import CONTROL
 from analysis.statistics.shared_variance import MIN_ROWS
 from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
+from search_spaces.errors import UserInputError
 from study.confirmation.stated_interventions import digest_stated
+from study.inputs.preparation import Prepared, assemble, check_models
 from study.interventions.diagnosing import Choosing
+from study.interventions.stating import Proposal
 from study.open_study import OpenStudy
 from study.spec.reading import validate_spec
+from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
 
 # Keys of [search] that apply to a search, which a study of given configurations has none of.
@@ -58,6 +62,48 @@ def derive_spec(
     Raises:
         UserInputError: if the changes of an intervention do not fit the study.
     """
+    changes = {found.arm: found.changes for found in stated.interventions}
+    section = {"parent": stated.parent, "round": stated.round, "stated": digest_stated(stated)}
+    data = _derive(parent, choosing, changes, section, name, looks, is_factorial=is_factorial)
+    return validate_spec(data, where=name), tomli_w.dumps(data)
+
+
+def keep_fitting(
+    parent: OpenStudy, choosing: Choosing, proposals: Sequence[Proposal], prepared: Prepared, looks: Sequence[int]
+) -> tuple[tuple[Proposal, ...], dict[str, str]]:
+    """Return the proposals that fit the study, each alone beside the control, and for the others, by name, why they do not.
+
+    Args:
+        parent: the study whose findings asked for them.
+        choosing: its winner.
+        proposals: the interventions.
+        prepared: the parent's data.
+        looks: numbers of paired seeds, increasing.
+    """
+    fitting, misfits = [], {}
+    for proposal in proposals:
+        changes = {proposal.intervention.name: dict(proposal.changes)}
+        section = {"parent": parent.store.root, "round": 1, "stated": ""}
+        try:
+            spec = validate_spec(_derive(parent, choosing, changes, section, parent.name, looks), where=parent.name)
+            check_models(spec, assemble(spec, prepared.image_set, prepared.splits, prepared.weights))
+            fitting.append(proposal)
+        except UserInputError as error:
+            misfits[proposal.intervention.name] = " ".join(str(error).split())
+    return tuple(fitting), misfits
+
+
+def _derive(
+    parent: OpenStudy,
+    choosing: Choosing,
+    changes: Mapping[str, dict[str, Value]],
+    section: dict[str, Any],
+    name: str,
+    looks: Sequence[int],
+    *,
+    is_factorial: bool = False,
+) -> dict[str, Any]:
+    """Return the tables of the spec, with the parent, the round and the digest of what is stated in `section`."""
     data = parent.spec.model_dump(exclude_none=True)
     alpha = total_alpha(parent.spec)
     data["name"] = name
@@ -65,9 +111,10 @@ def derive_spec(
         data.pop(key, None)
     data["search"] = {key: value for key, value in data["search"].items() if key not in SEARCH_ONLY}
     winner = dict(choosing.source.config.hyperparameters)
-    changes = {found.arm: found.changes for found in stated.interventions}
     runs = make_factorial_runs(list(changes)) if is_factorial else {CONTROL: (), **{arm: (arm,) for arm in changes}}
     data["configurations"] = {run: change_configuration(winner, *(changes[n] for n in runs[run])) for run in runs}
+    if isinstance(space := data["search"].get("space"), dict):
+        data["search"]["space"] = widen_space(space, list(data["configurations"].values()))
     used = [
         configuration.get(setting) for configuration in data["configurations"].values() for setting in GROUP_SETTINGS
     ]
@@ -81,19 +128,14 @@ def derive_spec(
         "top_k": 1,
         "looks": list(looks),
         "intervals": intervals,
-        "alpha": round_alpha(alpha, stated.round) / 2,
+        "alpha": round_alpha(alpha, section["round"]) / 2,
     }
     data["resources"] |= {kind: _devices(parent, choosing, data["configurations"], kind) for kind in ("cpu", "gpu")}
     data["model"]["arguments"] = _keep_arguments(data["model"]["arguments"], data["configurations"])
-    data["intervene"] = {
-        "parent": stated.parent,
-        "round": stated.round,
-        "alpha": alpha,
-        "stated": digest_stated(stated),
-    }
+    data["intervene"] = {**section, "alpha": alpha}
     if is_factorial:
         data["intervene"]["factors"] = list(changes)
-    return validate_spec(data, where=name), tomli_w.dumps(data)
+    return data
 
 
 def change_configuration(configuration: dict[str, Value], *changes: dict[str, Value]) -> dict[str, Value]:

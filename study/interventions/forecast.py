@@ -1,14 +1,15 @@
 """What a round of interventions would train and cost, from the records of the parent; and what fits a budget."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from analysis.findings.study_findings import Findings
 from analysis.report.number_formats import format_seconds
+from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
-from study.interventions.diagnosing import diagnose_from_findings
+from study.interventions.diagnosing import complete_configuration, diagnose_from_findings
 from study.interventions.stating import Proposal, propose
 from study.open_study import OpenStudy
 from trainables.records.record import TrialRecord
@@ -45,7 +46,8 @@ def forecast_cost(
 ) -> RoundCost:
     """Return the cost of the control and the proposals, or of the runs of a factorial design: one trial each, and one per seed.
 
-    The cost of a trial is the mean of the parent's confirmation trials with the same backbone, else of all of them.
+    The cost of an epoch is that of the winner's confirmation trials or, with another backbone, of confirmation trials that have
+    it, else of search trials that have it, else of all confirmation trials.
 
     Args:
         study: the parent.
@@ -54,16 +56,12 @@ def forecast_cost(
         looks: numbers of paired seeds, increasing.
         is_factorial: whether they are the factors of a factorial design.
     """
-    own = str(source.config["backbone"])
-    changed = {proposal.intervention.name: str(proposal.changes.get("backbone", own)) for proposal in proposals}
-    backbones = [own, *changed.values()]
-    if is_factorial:
-        runs = make_factorial_runs(list(changed)).values()
-        backbones = [next((changed[name] for name in run if changed[name] != own), own) for run in runs]
-    seconds = sum(_mean_seconds(study, backbone) for backbone in backbones)
+    changes = {proposal.intervention.name: proposal.changes for proposal in proposals}
+    runs = make_factorial_runs(list(changes)).values() if is_factorial else [(), *((name,) for name in changes)]
+    seconds = sum(_forecast_trial(study, source, *(changes[name] for name in run)) for run in runs)
     first, last = looks[0], looks[-1]
     return RoundCost(
-        num_trials=len(backbones) * (1 + first), first_seconds=(1 + first) * seconds, last_seconds=(1 + last) * seconds
+        num_trials=len(runs) * (1 + first), first_seconds=(1 + first) * seconds, last_seconds=(1 + last) * seconds
     )
 
 
@@ -116,7 +114,21 @@ def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str
     return f"next: study intervene {study.store.argument} would try {names}: {cost.describe()}"
 
 
-def _mean_seconds(study: OpenStudy, backbone: str) -> float:
-    records = [record for record in study.book.of_stage("confirmation") if record.device_seconds > 0]
-    same = [record.device_seconds for record in records if record.config.get("backbone", "") == backbone]
-    return fmean(same or [record.device_seconds for record in records] or [0.0])
+def _forecast_trial(study: OpenStudy, source: TrialRecord, *changes: Mapping[str, Value]) -> float:
+    """Return the device-seconds of a trial of the winner with these changes."""
+    own, config = source.config["backbone"], complete_configuration(source.config)
+    for change in changes:
+        config |= change
+    backbone = config["backbone"]
+    confirmed = study.book.of_stage("confirmation")
+    candidates = [
+        study.book.with_configuration_of(source, "confirmation") if backbone == own else (),
+        [record for record in confirmed if record.config.get("backbone", "") == backbone],
+        [record for record in study.book.of_stage("search") if record.config.get("backbone", "") == backbone],
+        confirmed,
+    ]
+    for records in candidates:
+        costs = [r.device_seconds / len(r.epochs) for r in records if r.epochs and r.device_seconds > 0]
+        if costs:
+            return fmean(costs) * float(config["max_epochs"])
+    return 0.0

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 
@@ -72,6 +73,8 @@ def propose(
             changes = {**changes, STRENGTH: strength}
         idle = _find_idle(intervention, changes, diagnosis)
         problem = _find_problem(changes or {}) or (idle if name in only else "")
+        if not (problem or idle) and not intervention.choose_target(diagnosis).classes:
+            problem = "it is to reduce a confusion, but none is found; name one with --target TRUE:PREDICTED"
         if problem:
             problems.append(f"{name}: {problem}")
         elif changes and not idle:
@@ -84,6 +87,11 @@ def propose(
     if problems:
         raise _refuse(problems)
     return tuple(found)
+
+
+def refuse_misfits(misfits: Mapping[str, str]) -> UserInputError:
+    """Return the error about interventions that do not fit the study."""
+    return _refuse([f"{name}: {reason}" for name, reason in misfits.items()])
 
 
 def _list_misfits(proposals: Sequence[Proposal]) -> list[str]:
@@ -154,16 +162,21 @@ def _find_idle(intervention: Intervention, changes: Mapping[str, Value] | None, 
     return ""
 
 
-def list_not_tried(diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> tuple[NotTried, ...]:
+def list_not_tried(
+    diagnosis: Diagnosis, proposals: Sequence[Proposal], misfits: Mapping[str, str] = MappingProxyType({})
+) -> tuple[NotTried, ...]:
     """Return the interventions of the registry that are not proposed, each with the reason, in the order of the registry.
 
     Args:
         diagnosis: of the control.
-        proposals: of `propose` without names.
+        proposals: of `propose` without names, those that fit.
+        misfits: why others do not fit the study, by name.
     """
     proposed = {proposal.intervention.name for proposal in proposals}
     left = [intervention for name, intervention in load_interventions().items() if name not in proposed]
-    return tuple(NotTried(name=one.name, reason=_explain_left_out(one, diagnosis)) for one in left)
+    return tuple(
+        NotTried(name=one.name, reason=misfits.get(one.name) or _explain_left_out(one, diagnosis)) for one in left
+    )
 
 
 def _explain_left_out(intervention: Intervention, diagnosis: Diagnosis) -> str:
@@ -207,6 +220,7 @@ def state_interventions(
         interventions=tuple(stated),
         earlier_test_reads=sum(count_test_reads(store) for store in (study.store, *list_rounds(study))),
         not_tried=tuple(not_tried),
+        named_target=":".join(choosing.diagnosis.cells[0]) if choosing.diagnosis.is_named else "",
     )
 
 

@@ -120,11 +120,11 @@ def measure_interventions(
         on_step(f"effects of {contrast.treatment}")
         row = by_name.get(contrast.treatment)
         effects.append(_measure(read.stated, contrast, evidence, plan, row, losses, has_ring=has_ring))
-    parent = read.stated.parent
+    parent, named = read.stated.parent, read.stated.named_target
     best = (
-        recommend_run(effects, rows, plan.margin, parent, make_factorial_runs(factors))
+        recommend_run(effects, rows, plan.margin, parent, make_factorial_runs(factors), named)
         if factors
-        else recommend(effects, plan.margin, parent)
+        else recommend(effects, plan.margin, parent, named)
     )
     return InterventionFindings(
         stated=read.stated,
@@ -133,12 +133,26 @@ def measure_interventions(
         alpha=2 * plan.alpha,
         effects=tuple(effects),
         recommended=best.arm,
-        conclusion=best.reason,
+        conclusion=" ".join([best.reason, *([] if factors else _list_left_out(study, plan, read.stated))]),
         num_test_reads=read.stated.earlier_test_reads + count_test_reads(study.store),
         recommended_interventions=best.interventions if factors else (),
         is_factorial=bool(factors),
         has_moderated_rows=any(row.intervals == "moderated" for row in rows),
     )
+
+
+def _list_left_out(study: OpenStudy, plan: Plan, stated: StatedInterventions) -> list[str]:
+    """Return a sentence for each intervention that could not be trained."""
+    missing = [one.arm for one in stated.interventions if one.arm not in plan.chosen]
+    return [f"{arm} is left out, since it could not be trained{_find_failure(study, arm)}." for arm in missing]
+
+
+def _find_failure(study: OpenStudy, arm: str) -> str:
+    """Return the last line of why a trial of the arm failed, in brackets; "" if none did."""
+    reasons = [
+        record.reason.strip().splitlines() for record in study.book if record.config.arm == arm and record.reason
+    ]
+    return f" ({reasons[-1][-1]})" if reasons else ""
 
 
 def _measure(
@@ -184,7 +198,18 @@ def _measure(
         cost_ratio=None if row is None else row.cost_ratio,
         device_seconds=sum(run.device_seconds for arm in contrast.treatment_arms for run in evidence[arm].runs),
         note=note,
+        num_seeds=0 if row is None else row.num_seeds,
+        all_runs_macro_f1=row.all_runs_effect if row is not None and _diverges_more(row, contrast) else None,
     )
+
+
+def _diverges_more(row: ComparisonRow, contrast: Contrast) -> bool:
+    """Return whether more runs diverged with the intervention than without."""
+    counts = {found.arm: found.num_diverged for found in row.divergence}
+    treated, control = (
+        sum(counts.get(arm, 0) for arm in arms) for arms in (contrast.treatment_arms, contrast.control_arms)
+    )
+    return treated > control
 
 
 def _judge_loss(

@@ -7,7 +7,7 @@ from analysis.findings.intervention_findings import InterventionFindings
 from search_spaces.errors import UserInputError
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
-from study.state.paths import FINDINGS, SPEC
+from study.state.paths import FINDINGS, find_rounds
 from trainables.storage.store import Store, join_uri, split_uri
 
 LONGEST_NAME = 64
@@ -16,13 +16,13 @@ LONGEST_NAME = 64
 def list_rounds(study: OpenStudy) -> tuple[Store, ...]:
     """Return the rounds of a study, or of the study that a round belongs to, by number; those that were launched."""
     beside, stem = _find_place(study)
-    pattern = re.compile(re.escape(stem) + r"-intervene-(\d+)")
-    found = {}
-    for name in Store(beside).list_folder():
-        match = pattern.fullmatch(name)
-        if match and (store := Store(join_uri(beside, name))).exists(SPEC):
-            found[int(match[1])] = store
-    return tuple(found[number] for number in sorted(found))
+    return find_rounds(beside, stem)
+
+
+def find_parent(study: OpenStudy) -> Store | None:
+    """Return the analyzed study beside a round that asked for it; None if there is none."""
+    parent = Store(join_uri(*_find_place(study)))
+    return parent if parent.exists(FINDINGS) else None
 
 
 def load_rounds(study: OpenStudy) -> Mapping[str, InterventionFindings]:

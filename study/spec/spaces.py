@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.named_spaces import load_space
-from search_spaces.space import CategoricalParameter, Parameter, SearchSpace
+from search_spaces.space import CategoricalParameter, Condition, Parameter, SearchSpace
 from search_spaces.space_tables import read_parameters
 from study.spec.sections import SearchSpec
 from study.spec.settings import CONSTANT, SETTINGS, find_setting
@@ -106,7 +107,8 @@ def with_values(
 ) -> SearchSpace:
     """Return the space with all that given configurations set beyond it.
 
-    These are a parameter for each further setting of the recipe, and a choice for each backbone of another package.
+    These are a parameter for each further setting of the recipe, and a choice for each backbone of another package. A setting
+    that some configurations lack applies under the condition that it has in the default space.
 
     Raises:
         UserInputError: for a value that is not valid.
@@ -117,9 +119,35 @@ def with_values(
             setting = find_setting(name, takes_own=takes_own)
             if setting is not None and name not in space.names and name not in dict(space.fixed):
                 seen.setdefault(name, {})[setting.check(value)] = None
-    for name, values in seen.items():
-        space = space.with_parameter(CategoricalParameter(name=name, choices=tuple(values)))
+    lacking = {name for name in seen if not all(name in configuration for configuration in configurations)}
+    conditions = {name: _find_condition(name) if name in lacking else None for name in seen}
+    for name in sorted(seen, key=lambda name: conditions[name] is not None):
+        condition = conditions[name]
+        if condition is not None and condition.parent not in (*space.names, *dict(space.fixed)):
+            condition = None
+        space = space.with_parameter(CategoricalParameter(name=name, choices=tuple(seen[name]), condition=condition))
     return replace(space, parameters=tuple(_with_choices(p, configurations) for p in space.parameters))
+
+
+def widen_space(
+    tables: Mapping[str, Mapping[str, Any]], configurations: Sequence[Mapping[str, Value]]
+) -> dict[str, dict[str, Any]]:
+    """Return the tables of a valid [search.space] with choices and ranges that have the values of the configurations too."""
+    widened = {}
+    for name, table in tables.items():
+        values = [configuration[name] for configuration in configurations if name in configuration]
+        if table["kind"] == "categorical":
+            changes: dict[str, Any] = {"choices": list(dict.fromkeys([*table["choices"], *values]))}
+        else:
+            changes = {"low": min([table["low"], *values]), "high": max([table["high"], *values])}
+        widened[name] = {**table, **changes}
+    return widened
+
+
+def _find_condition(name: str) -> Condition | None:
+    """Return under which condition a setting applies, such as the strength of class weights; None if it always does."""
+    known = load_space(SearchSpec.model_fields["space"].default)
+    return known[name].condition if name in known.names else None
 
 
 def _with_choices(parameter: Parameter, configurations: Sequence[Mapping[str, Value]]) -> Parameter:

@@ -1,6 +1,7 @@
 """The names of a study's files and folders; no other file spells them out."""
 
 import os
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal
 
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.records.record import RECORD, RECORD_COPY
-from trainables.storage.store import Store, join_uri
+from trainables.storage.store import StorageError, Store, join_uri
 
 Stage = Literal["search", "confirmation", "intervention"]
 STAGE_FOLDERS: dict[Stage, str] = {"search": "trials", "confirmation": "confirmation", "intervention": "interventions"}
@@ -80,7 +81,7 @@ class TrialPaths:
 
 def default_storage() -> str:
     """Return the storage root: ``$STUDY_STORAGE``, or ``studies`` in the working folder."""
-    return os.environ.get("STUDY_STORAGE", "studies")
+    return os.environ.get("STUDY_STORAGE") or "studies"
 
 
 def study_uri(study: str, storage: str | None = None) -> str:
@@ -97,6 +98,30 @@ def open_study(study: str, storage: str | None = None) -> Store:
     if store.exists(SPEC):
         return store
     root = Store(storage or default_storage())
-    names = [n for n in root.list_folder() if root.exists(f"{n}/{SPEC}")]
+    names = [n for n in root.list_folder() if _has_spec(root, n)]
     near = nearest_name(Path(study).name, names) if names else "; `study launch` creates one"
     raise UserInputError(f"there is no study at {uri}{near}")
+
+
+def _has_spec(root: Store, name: str) -> bool:
+    """Return whether a folder holds a study; that of someone else, which cannot be read, does not."""
+    try:
+        return root.exists(f"{name}/{SPEC}")
+    except StorageError:
+        return False
+
+
+def find_rounds(beside: str, study: str) -> tuple[Store, ...]:
+    """Return the rounds of interventions of a study by number: the studies in its folder that are named after it.
+
+    Args:
+        beside: URI of the folder that holds the study.
+        study: name of its own folder.
+    """
+    pattern = re.compile(re.escape(study) + r"-intervene-(\d+)")
+    found = {}
+    for name in Store(beside).list_folder():
+        match = pattern.fullmatch(name)
+        if match and (store := Store(join_uri(beside, name))).exists(SPEC):
+            found[int(match[1])] = store
+    return tuple(found[number] for number in sorted(found))

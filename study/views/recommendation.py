@@ -11,12 +11,18 @@ from study.state.paths import RECOMMENDED, RECOMMENDED_MODEL
 from study.views.export import export_weights
 from trainables.seeds import derive_seed
 
+LEAVE_OUT = "leave_out"
+SAME_SPLITS = """\
+# leave_out names training images by their places in the splits of this seed. It is therefore that of the study which chose the
+# configuration, and so are the test images: the comparison is of new training runs, not of new images.
+"""
+
 
 def write_recommendation(study: OpenStudy, found: InterventionFindings) -> tuple[str, ...]:
     """Write the spec and, beside a local study, the weights of the recommended arm; return their places.
 
-    The spec compares the recommended configuration with the control anew, under the parent's rule and with another seed. Nothing
-    is written if nothing helped.
+    The spec compares the recommended configuration with the control anew, under the parent's rule and with another seed, unless
+    training images are left out, which are those of the seed. Nothing is written if nothing helped.
 
     Args:
         study: of the interventions, opened to be driven.
@@ -48,10 +54,11 @@ def make_recommended_spec(study: OpenStudy, found: InterventionFindings) -> str:
     named = {values["backbone"] for values in data["configurations"].values()}
     arguments = data["model"]["arguments"]
     data["model"]["arguments"] = {n: v for n, v in arguments.items() if not isinstance(v, dict) or n in named}
-    # Other seeds and, where they are drawn, other test images than those that chose the configuration.
-    data["seed"] = derive_seed(study.spec.seed, "recommended", study.spec.intervene.round) % 2**31
+    left_out = any(values.get(LEAVE_OUT) for values in (data["train"], *data["configurations"].values()))
+    if not left_out:
+        # Other seeds and, where they are drawn, other test images than those that chose the configuration.
+        data["seed"] = derive_seed(study.spec.seed, "recommended", study.spec.intervene.round) % 2**31
     data["confirm"] |= {"alpha": study.spec.intervene.alpha, "intervals": "planned"}
     del data["analyze"]["num_audit_images"], data["analyze"]["num_panels"]
-    text = tomli_w.dumps(data)
     validate_spec(data, where=data["name"])
-    return text
+    return (SAME_SPLITS if left_out else "") + tomli_w.dumps(data)

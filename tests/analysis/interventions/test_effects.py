@@ -172,6 +172,14 @@ def test_the_best_macro_f1_is_recommended_and_a_target_counts_only_without_loss(
     assert recommend([unmeasured], 0.005, "studies/digits").arm == ""
 
 
+def test_a_target_does_not_count_where_runs_diverged_more_often_and_cost_macro_f1() -> None:
+    on_target = make_effect("on_target", 0.03, Verdict.UNDECIDED, make_target_effect(-0.1))
+    over_all = Interval(estimate=-0.2, low=-0.6, high=0.2)
+    assert recommend([replace(on_target, all_runs_macro_f1=over_all)], 0.005, "studies/digits").arm == ""
+    harmless = Interval(estimate=0.02, low=0.01, high=0.03)
+    assert recommend([replace(on_target, all_runs_macro_f1=harmless)], 0.005, "studies/digits").arm == "on_target"
+
+
 def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() -> None:
     reached = make_target_effect(-0.1)
     first, second = (make_effect(name, -0.001, Verdict.UNDECIDED, reached) for name in ("first", "second"))
@@ -182,6 +190,14 @@ def test_targets_that_are_reached_ask_for_more_seeds_where_macro_f1_is_open() ->
     assert "study intervene studies/digits --again --only first --only second --seeds 8" in found.reason
     spaced = recommend([first], 0.005, "my studies/digits")
     assert "study intervene 'my studies/digits' --again --only first" in spaced.reason
+    longer = replace(first, num_seeds=20)
+    assert "with 20 seeds a loss" in recommend([longer], 0.005, "studies/digits").reason
+    weighted = replace(first, stated=replace(first.stated, changes={"class_weight_strength": 0.3}))
+    repeated = recommend([weighted], 0.005, "studies/digits", "cat:big dog").reason
+    command = "study intervene studies/digits --again --target 'cat:big dog' --only first --strength 0.3 --seeds 8"
+    assert f"`{command}`" in repeated
+    both = recommend_run([first, second], [], 0.005, "studies/digits", make_factorial_runs(["first", "second"]))
+    assert "--only first --only second --design factorial --seeds 8" in both.reason
     losing = make_effect("losing", -0.02, Verdict.WORSE, reached)
     assert recommend([losing, other], 0.005, "studies/digits").reason.startswith("Nothing helped")
     factorial = recommend_run([first, other], [], 0.005, "studies/digits", make_factorial_runs(["first", "other"]))

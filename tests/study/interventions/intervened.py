@@ -1,6 +1,7 @@
 """Studies of interventions without Ray and training: simulated curves, real records, and planted confusions."""
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,8 @@ class FakeCluster:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rates: Mapping[str, float] = RATES) -> None:
         self.rates, self.trained = rates, 0
         self.kill_after: int | None = None
+        # Arms whose only search trial diverges.
+        self.diverging: tuple[str, ...] = ()
         # Half of the time of an analysis here, for a number that no test reads.
         monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
         monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
@@ -105,7 +108,10 @@ class FakeCluster:
         yield SimpleNamespace(describe=lambda: "simulated")
 
     def _run(self, director: Director, stage: str, _: object) -> None:
-        curve: Callable[[TrialRecord, int], float] = learning_curve
+        def curve(record: TrialRecord, epoch: int) -> float:
+            diverges = record.stage == "search" and record.config.arm in self.diverging
+            return math.nan if diverges else learning_curve(record, epoch)
+
         if stage == "confirmation" and self.kill_after is not None:
             self.trained += drive(director, curve, max_events=self.kill_after)
             if not director.is_exhausted or director.unfinished():

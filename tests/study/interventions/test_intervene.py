@@ -16,15 +16,20 @@ from study import intervention_commands
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
-from study.inputs.preparation import prepare
+from study.inputs.preparation import Prepared, prepare
+from study.interventions import derived_spec
 from study.interventions.diagnosing import name_group
+from study.interventions.forecast import forecast_cost
 from study.interventions.stating import list_not_tried, propose
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.results.rounds import load_rounds, next_round
 from study.spec.reading import parse_spec
+from study.spec.study_spec import StudySpec
 from study.state import paths
 from study.state.checksums import write_sealed_json
+from study.state.record_book import MemoryBook
+from study.views.recommendation import make_recommended_spec
 from tests.analysis.interventions.test_registry import make_diagnosis
 from tests.faults.payloads import place_payloads
 from tests.faults.storage import damage_files
@@ -201,6 +206,56 @@ def test_a_killed_round_is_continued_to_the_same_table(finished: Finished, tmp_p
     assert (root / FIRST / paths.INTERVENTIONS).read_bytes() == stated
     tables = [(place / FIRST / paths.INTERVENTIONS_CSV).read_text() for place in (root, finished.root)]
     assert tables[0] == tables[1]
+
+
+def test_an_intervention_that_cannot_be_trained_is_left_out_and_the_others_are_compared(
+    finished: Finished, tmp_path: Path
+) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    finished.cluster.diverging = ("cutmix",)
+    outcome = intervene(root, *ONLY)
+    assert outcome.status == 0, outcome
+    found = load_found(root)
+    assert [effect.stated.arm for effect in found.effects] == ["weighted_loss"]
+    assert found.recommended == "weighted_loss"
+    assert "cutmix is left out, since it could not be trained (macro_f1 was not a finite number" in found.conclusion
+    finished.cluster.diverging = ("weighted_loss", "cutmix")
+    nothing = intervene(root, *ONLY, "--again")
+    assert nothing.status == 2
+    assert "no intervention of the round could be trained" in nothing.errors
+    refused = intervene(root)
+    assert refused.status == 2
+    assert "parent-intervene-2 cannot go on: no intervention of the round could be trained" in refused.errors
+    finished.cluster.diverging = ()
+    assert intervene(root, *ONLY, "--again").status == 0
+
+
+def test_a_round_that_ended_elsewhere_is_completed_and_the_parent_says_so(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=True)
+    for name in (paths.REPORT_MARKDOWN, paths.REPORT_HTML):
+        (root / "parent" / name).unlink()
+    for name in (paths.REPORT_HTML, paths.RECOMMENDED):
+        (root / FIRST / name).unlink()
+    outcome = intervene(root)
+    assert outcome.status == 0, outcome
+    assert (root / FIRST / paths.REPORT_HTML).exists()
+    assert (root / FIRST / paths.RECOMMENDED).exists()
+    assert FIRST in (root / "parent" / paths.REPORT_MARKDOWN).read_text().replace("\\", "")
+
+
+def test_rounds_of_a_deleted_study_are_not_those_of_a_new_one(finished: Finished, tmp_path: Path) -> None:
+    root = finished.copy(tmp_path, with_round=True)
+    shutil.rmtree(root / "parent")
+    (root / "spec.toml").write_text(tomli_w.dumps(SPEC))
+    outcome = run_cli("run", root / "spec.toml", "--storage", root, width=200)
+    assert outcome.status == 2
+    assert f"{root / FIRST}: rounds of interventions of an earlier study 'parent'" in outcome.errors
+
+
+def test_a_confusion_that_is_not_found_is_asked_for() -> None:
+    diagnosis = make_diagnosis(cells=())
+    with pytest.raises(UserInputError, match=r"cutmix: it is to reduce a confusion, but none is found; name one"):
+        propose(diagnosis, ["cutmix"])
 
 
 def test_a_changed_prediction_is_shown_as_changed_in_every_output(finished: Finished, tmp_path: Path) -> None:
@@ -415,6 +470,76 @@ def test_groups_of_the_study_may_share_classes_with_those_that_an_intervention_w
     outcome = intervene(tmp_path, *ONLY)
     assert outcome.status == 0, outcome
     assert set(load_round(tmp_path).spec.analyze.groups) == {"mine", "confused"}
+
+
+def test_a_space_of_ones_own_takes_what_interventions_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {
+        "max_lr": {"kind": "log", "low": 1e-4, "high": 1e-2},
+        "cutmix_probability": {"kind": "float", "low": 0.1, "high": 0.2},
+    }
+    fixed = {"backbone": "resnet18", "class_weighting": "none", "interpolation": "bicubic", "backbone_lr_ratio": 0.5}
+    fixed |= {"weight_decay": 0.01, "label_smoothing": 0.0}
+    search = {key: value for key, value in SPEC["search"].items() if key != "ranges"}
+    make_parent(tmp_path, monkeypatch, search={**search, "space": space, "fixed": fixed})
+    outcome = intervene(tmp_path, *ONLY)
+    assert outcome.status == 0, outcome
+    assert load_round(tmp_path).spec.configurations["cutmix"]["cutmix_probability"] == 0.0
+    assert load_found(tmp_path).recommended == "weighted_loss"
+    parse_spec((tmp_path / FIRST / paths.RECOMMENDED).read_text(), "recommended.toml").arms()
+
+
+def test_one_intervention_that_does_not_fit_leaves_the_others(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = finished.copy(tmp_path, with_round=False)
+    whole = derived_spec.check_models
+
+    def check(spec: StudySpec, prepared: Prepared) -> None:
+        if "cutmix" in spec.configurations:
+            raise UserInputError("no weights of this")
+        whole(spec, prepared)
+
+    monkeypatch.setattr(derived_spec, "check_models", check)
+    outcome = intervene(root, "--dry-run", "--json")
+    assert outcome.status == 0, outcome
+    stated = json.loads(outcome.output)
+    assert "weighted_loss" in [one["arm"] for one in stated["interventions"]]
+    assert {"name": "cutmix", "reason": "no weights of this"} in stated["not_tried"]
+    refused = intervene(root, *ONLY)
+    assert refused.status == 2
+    assert "- cutmix: no weights of this" in refused.errors
+    assert not (root / FIRST).exists()
+
+
+def test_a_recommendation_that_leaves_images_out_keeps_the_seed_whose_images_they_are(finished: Finished) -> None:
+    study, found = load_round(finished.root), load_found(finished.root)
+    configurations = {name: {**values, "leave_out": "3 5"} for name, values in study.spec.configurations.items()}
+    spec = study.spec.model_copy(update={"configurations": configurations})
+    text = make_recommended_spec(replace(study, spec=spec), found)
+    assert text.startswith("# leave_out names training images")
+    assert parse_spec(text, "recommended.toml").seed == study.spec.seed
+
+
+def test_the_cost_of_a_round_is_that_of_the_winner_and_of_what_is_changed(finished: Finished) -> None:
+    parent = load_parent(finished.root)
+    plan = read_plan(parent.store)
+    assert plan is not None
+    winner = parent.book.get("search", plan.chosen["all"])
+    book = MemoryBook()
+    for record in parent.book:
+        cost = 5.0 * len(record.epochs) if record in parent.book.with_configuration_of(winner, "confirmation") else 50.0
+        book.save(record.updated(device_seconds=cost))
+    costly = book.get("search", winner.trial_id)
+    other = costly.updated(
+        config=replace(costly.config, hyperparameters={**costly.config.hyperparameters, "max_lr": 0.5})
+    )
+    book.save(other.updated(stage="confirmation", trial_id="00099", device_seconds=9e9))
+    study = replace(parent, book=book)
+    proposal = propose(make_diagnosis(), ["cutmix"])[0]
+    cost = forecast_cost(study, winner, [proposal], (3,))
+    assert cost.first_seconds == pytest.approx(2 * 4 * 2 * 5.0)
+    longer = replace(proposal, changes={"max_epochs": 4})
+    assert forecast_cost(study, winner, [longer], (3,)).first_seconds == pytest.approx((1 + 2) * 4 * 2 * 5.0)
 
 
 def test_the_rounds_are_found_from_within_the_folder_of_the_study(
