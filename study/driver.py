@@ -1,15 +1,15 @@
 """The stages that train: search and confirmation. Each continues where it stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
 from study.cluster.workers import Stage, make_workers
-from study.confirmation.candidates import candidates, choose_by_ranking
+from study.confirmation.candidates import candidates, choose_by_ranking, keep_trained
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
 from study.confirmation.predictions_on_test import read_test_split
-from study.confirmation.runs import complete_seeds, planned_runs
+from study.confirmation.runs import complete_seeds, is_crashed, planned_runs
 from study.inputs.environment_changes import check_unchanged
 from study.inputs.preparation import Prepared, prepare
 from study.open_study import OpenStudy, full_trial_seconds, read_passport, require_finished_search
@@ -87,10 +87,13 @@ class Driver:
         else:
             ranking = ranking_seeds(spec)
             contested = [s for sources in chosen.values() if len(sources) > 1 for s in sources]
-            self._confirm([(s, ranking) for s in contested])
+            # What failed with an error before a resume; no result of the comparison is known yet.
+            crashed = {r.fingerprint for r in study.book.of_stage("confirmation") if is_crashed(r)}
+            self._confirm([(s, ranking) for s in contested], crashed)
             winners = choose_by_ranking(study.book, chosen, ranking, diverged_runs=diverged_runs)
             first = seeds[: spec.confirm.looks[0]]
-            self._confirm([(winner, first) for winner in winners.values()])
+            self._confirm([(winner, first) for winner in winners.values()], crashed)
+            winners = keep_trained(study.book, winners, first, spec)
             complete = complete_seeds(study.book, winners, first, diverged_runs=diverged_runs)
             plan = make_plan(spec, winners, complete)
             write_plan(study.store, plan)
@@ -108,12 +111,13 @@ class Driver:
             read_test_split(study.book, plan, runs, self.workers, spec)
         return plan
 
-    def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]]) -> None:
+    def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]], crashed: Collection[str] = ()) -> None:
         # Seed by seed, so that the arms' trials alternate and finish together.
         wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
         order = (*ranking_seeds(self.study.spec), *confirmation_seeds(self.study.spec))
         wanted.sort(key=lambda trial: order.index(trial.config.seed))
-        director = ConfirmationDirector(self.study.book, wanted)
+        allowed = self.study.spec.resources.max_failed_fraction
+        director = ConfirmationDirector(self.study.book, wanted, again=crashed, max_failed_fraction=allowed)
         self._run(director, "confirmation", ("search", "confirm"))
 
     def _run(self, director: Director, stage: str, splits: tuple[str, ...]) -> None:

@@ -44,7 +44,8 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
     """
     found = []
     for arm in sorted({r.config.arm for r in records}):
-        own = [r for r in records if r.config.arm == arm]
+        # Repeated runs of a leader would count its configuration several times.
+        own = [r for r in records if r.config.arm == arm and not r.repeats_trial_id]
         if any(r.is_rung for r in own):
             found.append(_score_rungs(arm, own))
             continue

@@ -1,12 +1,12 @@
 """The director of confirmation trials: chosen configurations with new seeds, on all epochs, without pruning."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from search_spaces.config import TrialConfig
-from study.scheduling.director import Director
+from study.scheduling.director import Director, describe_crashes
 from study.state.record_book import RecordBook
-from trainables.records.record import TrialRecord
+from trainables.records.record import TrialRecord, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,25 @@ def want(source: TrialRecord, seeds: Sequence[int]) -> list[WantedTrial]:
 class ConfirmationDirector(Director):
     """Director that trains a list of configurations to their last epoch, except those that the records hold already."""
 
-    def __init__(self, book: RecordBook, wanted: Sequence[WantedTrial]) -> None:
+    def __init__(
+        self,
+        book: RecordBook,
+        wanted: Sequence[WantedTrial],
+        *,
+        again: Collection[str] = (),
+        max_failed_fraction: float = 1.0,
+    ) -> None:
+        """Find the wanted trials that have no record, or one that has not ended.
+
+        Args:
+            book: the study's records.
+            wanted: trials, in the order in which they start.
+            again: fingerprints of trials that failed with an error and are started once more.
+            max_failed_fraction: of the trials that end, above which no further one starts.
+        """
         super().__init__(book, "confirmation")
+        self._max_failed_fraction = max_failed_fraction
+        self._num_ended = self._num_crashed = 0
         self._wanted = {trial.config.fingerprint for trial in wanted}
         recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
         self._waiting: list[WantedTrial | TrialRecord] = []
@@ -34,8 +51,25 @@ class ConfirmationDirector(Director):
             record = recorded.get(trial.config.fingerprint)
             if record is None:
                 self._waiting.append(trial)
-            elif not record.state.is_finished:
+            elif not record.state.is_finished or (record.state is TrialState.FAILED and record.fingerprint in again):
                 self._waiting.append(record)
+
+    @property
+    def problem(self) -> str:
+        """Why no further trial is started although some are wanted; "" if none is held back."""
+        return super().problem or describe_crashes(self._num_crashed, self._num_ended, self._max_failed_fraction)
+
+    def on_end(self, record: TrialRecord) -> None:
+        """Count a trial that its last report ended."""
+        super().on_end(record)
+        self._num_ended += 1
+
+    def on_retries_exhausted(self, trial_id: str) -> None:
+        """Record that a trial failed and has no retries left, and count it."""
+        super().on_retries_exhausted(trial_id)
+        if self.book.get(self.stage, trial_id).state.is_finished:
+            self._num_ended += 1
+            self._num_crashed += 1
 
     @property
     def is_exhausted(self) -> bool:

@@ -29,6 +29,11 @@ def _is_outcome(record: TrialRecord, diverged_runs: DivergedRuns) -> bool:
     return record.state is TrialState.COMPLETE or (record.diverged and diverged_runs == "count")
 
 
+def is_crashed(record: TrialRecord) -> bool:
+    """Return whether a trial failed with an error, which says nothing about its configuration as divergence does."""
+    return record.state is TrialState.FAILED and not record.diverged
+
+
 def failed_seeds(book: RecordBook, source: TrialRecord, *, diverged_runs: DivergedRuns) -> frozenset[int]:
     """Return the seeds with which a confirmation trial of the configuration ended without an outcome."""
     trials = book.with_configuration_of(source, "confirmation")
@@ -48,7 +53,7 @@ def complete_seeds(
     if len(complete) < 2:
         raise UserInputError(
             f"an interval needs two seeds that every arm completed, but there are {len(complete)}; "
-            "`study status` shows why confirmation trials failed"
+            "`study status` shows why confirmation trials failed; `study resume` starts those again"
         )
     return complete
 

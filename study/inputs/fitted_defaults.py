@@ -149,7 +149,7 @@ def _fit_weighting(
         fitting = (*fitting, "inverse_frequency")
     fitting = (*fitting, *(str(start[WEIGHTING]) for start in spec.search.start or () if WEIGHTING in start))
     choices = [choice for choice in parameter.choices if choice in fitting]
-    if len(choices) == len(parameter.choices):
+    if len(choices) in (0, len(parameter.choices)):
         return []
     kind, value = ("fixed", choices[0]) if len(choices) == 1 else ("ranges", choices)
     data.setdefault("search", {}).setdefault(kind, {})[WEIGHTING] = value

@@ -16,6 +16,7 @@ from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from study.open_study import OpenStudy
+from study.scheduling.promotion import read_full_config
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 
@@ -164,7 +165,8 @@ def negated_value(trial: FrozenTrial) -> float:
 
 
 def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
-    parameters = {p.name: p for p in space.parameters if p.name in record.config.hyperparameters}
+    hyperparameters = read_full_config(record).hyperparameters
+    parameters = {p.name: p for p in space.parameters if p.name in hyperparameters}
     scores = {e.epoch: e.macro_f1 for e in record.epochs if e.macro_f1 is not None and math.isfinite(e.macro_f1)}
     state = _STATES[record.search_state]
     has_value = record.state in (TrialState.COMPLETE, TrialState.PRUNED)
@@ -172,7 +174,7 @@ def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
         trial = create_trial(
             state=state,
             value=record.last_macro_f1 if has_value else None,
-            params={name: record.config.hyperparameters[name] for name in parameters},
+            params={name: hyperparameters[name] for name in parameters},
             distributions={name: to_distribution(parameter) for name, parameter in parameters.items()},
             user_attrs=_describe(record),
             intermediate_values=scores,

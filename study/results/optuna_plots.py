@@ -74,8 +74,9 @@ class SearchView:
 
 
 def view_search(study: OpenStudy) -> SearchView:
-    """Return Optuna's view of a study's search, arm by arm and as a whole."""
-    records, arms = study.book.of_stage("search"), study.spec.arms()
+    """Return Optuna's view of a study's search, arm by arm and as a whole; repeated runs of leaders would count them twice."""
+    records = [record for record in study.book.of_stage("search") if not record.repeats_trial_id]
+    arms = study.spec.arms()
     built = {
         arm: build_optuna_study([r for r in records if r.config.arm == arm.name], arm.space, study_name=arm.name)
         for arm in arms

@@ -12,6 +12,9 @@ from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.storage.store import StorageError, StorageRefusedError
 from trainables.training.epoch_metrics import EpochMetrics
 
+# Failures end a stage only from this number on: a single one is no evidence about the other trials.
+MIN_CRASHED = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -159,8 +162,17 @@ class Director(ABC):
             self._interrupted.insert(0, trial_id)
 
     def restart(self, record: TrialRecord) -> TrialRecord:
-        """Save and return the record of a trial whose next attempt starts after its driver stopped."""
-        return self.book.save(record.updated(attempts=record.attempts + 1))
+        """Save and return the record of a trial whose next attempt starts after its driver stopped, or after it failed."""
+        running = {"state": TrialState.RUNNING, "reason": "", "ended": "", "ended_order": None}
+        return self.book.save(record.updated(**running, attempts=record.attempts + 1))
+
+
+def describe_crashes(num_crashed: int, num_ended: int, allowed: float) -> str:
+    """Return that too large a part of the trials failed; "" if not."""
+    if num_crashed < MIN_CRASHED or num_crashed <= allowed * num_ended:
+        return ""
+    limit = f"resources.max_failed_fraction = {allowed:g}"
+    return f"{num_crashed} of {num_ended} trials failed with an error, more than {limit} allows"
 
 
 def non_finite_reason(report: Report) -> str:

@@ -43,12 +43,14 @@ class ArmLeaders:
         scores: macro-F1 of each run that ended, the first trial's first, in the order in which first trials ended.
         running: repeated runs that have not ended.
         failed: repeated runs that ended without a score; as many are made up for as a leader gets runs.
+        counts_divergence_as_noise: whether the 0 of a repeated run that diverged counts as noise between seeds.
     """
 
     num_runs: int
     scores: dict[str, list[float]] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    counts_divergence_as_noise: bool = False
 
     def start_repeat(self, first: str) -> None:
         """Record that a configuration runs again."""
@@ -83,7 +85,10 @@ class ArmLeaders:
         The scores of the next configurations are taken as normal, with the mean of the latest ones and their spread beyond the
         noise between seeds; the gain is that of the best of as many more as have a score already.
         """
-        repeated = [runs for runs in self.scores.values() if len(runs) > 1]
+        # A run that diverged is an outcome of its configuration, tens of points from the others, and no noise between seeds.
+        lowest = -1.0 if self.counts_divergence_as_noise else 0.0
+        finished = [[score for score in runs if score > lowest] for runs in self.scores.values()]
+        repeated = [runs for runs in finished if len(runs) > 1]
         freedom = sum(len(runs) - 1 for runs in repeated)
         if freedom < MIN_REPEATS or len(self.scores) < NUM_RECENT:
             return None

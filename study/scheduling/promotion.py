@@ -9,6 +9,7 @@ of the rungs so far. With a sampler that improves, that would be every other new
 from dataclasses import dataclass, field, replace
 
 from search_spaces.config import TrialConfig
+from trainables.records.record import TrialRecord
 
 
 @dataclass(slots=True)
@@ -75,3 +76,8 @@ def with_max_epochs(config: TrialConfig, max_epochs: int) -> TrialConfig:
     if "max_epochs" in config.hyperparameters:
         return replace(config, hyperparameters={**config.hyperparameters, "max_epochs": max_epochs})
     return replace(config, fixed={**config.fixed, "max_epochs": max_epochs})
+
+
+def read_full_config(record: TrialRecord) -> TrialConfig:
+    """Return the configuration that a trial was suggested with; that of a rung has the epochs of its full trial."""
+    return record.config if record.full_epochs is None else with_max_epochs(record.config, record.full_epochs)

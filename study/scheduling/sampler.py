@@ -88,6 +88,7 @@ class ArmSampler:
         start: Sequence[Mapping[str, Value]] = (),
         prior: Mapping[str, PriorSpec] = MappingProxyType({}),
         reports_divergence_first: bool = True,
+        tells_gp_all_trials: bool = True,
     ) -> None:
         """Create the sampler.
 
@@ -101,6 +102,8 @@ class ArmSampler:
             prior: where numbers of the space are expected.
             reports_divergence_first: whether a trial that diverged is reported as pruned at the first epoch; otherwise at its
                 last epoch, as in studies launched under defaults_version 1.
+            tells_gp_all_trials: whether "gp", which ignores pruned trials, is told of trials that diverged or were stopped as
+                complete ones with their last score; in studies launched under defaults_version 1 to 7 it is not.
 
         Raises:
             UserInputError: for a sampler of one's own that cannot be made.
@@ -116,6 +119,7 @@ class ArmSampler:
         self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
         self._study = _new_study()
         self._reports_divergence_first = reports_divergence_first
+        self._completes_pruned = sampler == "gp" and tells_gp_all_trials
         self._running: dict[str, _RunningTrial] = {}
         for trial in [trial for trial in earlier if trial.arm == arm.name]:
             self._running[trial.trial_id] = _RunningTrial(self._adopt(self._freeze_running(trial.hyperparameters)))
@@ -183,13 +187,17 @@ class ArmSampler:
         """Report the end of a trial.
 
         A complete trial is reported with its last macro-F1, a pruned trial with its intermediate values, a diverged trial as
-        pruned with the lowest value alone, and a trial that failed for another reason as failed.
+        pruned with the lowest value alone, and a trial that failed for another reason as failed. Optuna's GP sampler ignores
+        pruned trials, so for it they are complete with their last value.
         """
         trial = self._running.pop(trial_id)
-        for step, score in self._intermediate_values(trial, epoch, diverged=diverged).items():
+        scores = self._intermediate_values(trial, epoch, diverged=diverged)
+        for step, score in scores.items():
             trial.handle.report(score, step)
         if state is TrialState.COMPLETE:
             self._tell(trial.handle, macro_f1)
+        elif self._completes_pruned and scores and (state is TrialState.PRUNED or diverged):
+            self._tell(trial.handle, scores[max(scores)])
         elif state is TrialState.PRUNED or diverged:
             self._tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
         else:
@@ -288,6 +296,7 @@ def make_arm_sampler(arm: Arm, spec: StudySpec, earlier: Sequence[EarlierTrial] 
         start=[start.hyperparameters for start in list_starts(spec, arm)],
         prior={name: prior for name, prior in spec.search.prior.items() if name in arm.space.names},
         reports_divergence_first=spec.reports_divergence_first,
+        tells_gp_all_trials=spec.tells_gp_all_trials,
     )
 
 

@@ -5,9 +5,9 @@ from functools import partial
 
 from search_spaces.config import TrialConfig, Value
 from study.scheduling.budget_ledger import Length
-from study.scheduling.director import Director, Report
+from study.scheduling.director import Director, Report, describe_crashes
 from study.scheduling.kept_weights import KeptWeights
-from study.scheduling.promotion import with_max_epochs
+from study.scheduling.promotion import read_full_config, with_max_epochs
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.turns import Turn, Turns
@@ -16,9 +16,6 @@ from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
-
-# Failures end the search only from this number on: a single one is no evidence about the other trials.
-MIN_CRASHED = 3
 
 
 class SearchDirector(Director):
@@ -80,13 +77,7 @@ class SearchDirector(Director):
         """Why no further trial is started although the budget is not used up; "" if none is held back."""
         if super().problem:
             return super().problem
-        allowed = self._spec.resources.max_failed_fraction
-        if self._num_crashed < MIN_CRASHED or self._num_crashed <= allowed * self._num_ended:
-            return ""
-        return (
-            f"{self._num_crashed} of {self._num_ended} trials failed with an error, more than resources.max_failed_fraction = "
-            f"{allowed:g} allows"
-        )
+        return describe_crashes(self._num_crashed, self._num_ended, self._spec.resources.max_failed_fraction)
 
     def next_trial(self) -> TrialRecord | None:
         """Return an interrupted trial if there is one, else another one of the arm with the least device time.
@@ -200,7 +191,7 @@ class SearchDirector(Director):
 
     def _replay_suggestion(self, record: TrialRecord) -> None:
         if self._is_told(record):
-            self._samplers[record.config.arm].restore(record.trial_id, record.config.hyperparameters)
+            self._samplers[record.config.arm].restore(record.trial_id, read_full_config(record).hyperparameters)
         self._start(record)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:

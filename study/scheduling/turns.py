@@ -62,7 +62,11 @@ class Turns:
         )
         self._arm_names = tuple(arms)
         self._num_configurations = 0
-        self._leaders = {name: ArmLeaders(num_runs=spec.search.leader_runs) for name in arms}
+        counts_divergence = spec.counts_divergence_as_noise
+        self._leaders = {
+            name: ArmLeaders(num_runs=spec.search.leader_runs, counts_divergence_as_noise=counts_divergence)
+            for name in arms
+        }
         self._has_saturated = False
 
     def set_budget(self, spec: StudySpec) -> None:

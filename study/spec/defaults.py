@@ -4,7 +4,8 @@ A study's spec.toml records `defaults_version`; one that records none was launch
 To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`, and give the new version a table of its own:
 ``2: {**_VERSION_1, "train.batch_size": 64}``. Values in the tables of earlier versions never change; a new key gets in them the
 value that stands for the behavior before it. A version also stands for a rule of the search that no key sets
-(`StudySpec.reports_divergence_first`, `StudySpec.has_late_rungs`, `StudySpec.leaves_out_repeated_recipes`).
+(`StudySpec.reports_divergence_first`, `StudySpec.has_late_rungs`, `StudySpec.leaves_out_repeated_recipes`,
+`StudySpec.counts_divergence_as_noise`, `StudySpec.tells_gp_all_trials`).
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 7
+CURRENT_VERSION = 8
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -131,8 +132,15 @@ _VERSION_6 = _VERSION_5
 # (`StudySpec.leaves_out_repeated_recipes`).
 _VERSION_7 = _VERSION_6
 
+# Since version 8, a repeated run that diverged is no measure of the noise between seeds (`StudySpec.counts_divergence_as_noise`),
+# and the sampler "gp" hears of trials that diverged or were stopped (`StudySpec.tells_gp_all_trials`).
+_VERSION_8 = _VERSION_7
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
-    {1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7}
+    {
+        **{1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7},
+        8: _VERSION_8,
+    }
 )
 
 

@@ -323,7 +323,8 @@ class AnalyzeSpec(Section):
     """[analyze]: Grad-CAM panels, the audit, and human labels to compare the models' confusions with.
 
     The Clever Hans audit uses at most `num_audit_images` test images; 0 switches it off. `human_counts` is an .npy file of
-    counts, shape (test images, classes), such as CIFAR-10H. `groups` are named groups of classes whose F1 is contrasted, such
+    counts, shape (images, classes), such as CIFAR-10H: a row for each image of the published test set or, where the images have
+    none, for each image. `groups` are named groups of classes whose F1 is contrasted, such
     as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by default those of the data set. Settings that name a group,
     such as `train.weighted_group`, may name one of either.
     """

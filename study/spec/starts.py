@@ -1,13 +1,13 @@
 """What a search knows before it starts: the configurations that each arm tries first, and the priors of its parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from search_spaces.arms import Arm
 from search_spaces.config import BUILT_IN_LOOP, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.portfolios import PORTFOLIOS, FittedRecipe, fit_recipe
-from search_spaces.space import CategoricalParameter, FloatParameter, SearchSpace
+from search_spaces.space import CategoricalParameter, FloatParameter, Parameter, SearchSpace
 from study.spec.sections import PriorSpec
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
@@ -169,7 +169,7 @@ def _list_entry_problems(entry: Mapping[str, Value], arm: Arm) -> list[str]:
             problems.append(f"{parameter.name} is missing")
         elif applies and value is not None:
             try:
-                chosen[parameter.name] = parameter.check(value)
+                chosen[parameter.name] = _check_searched(parameter, value)
             except UserInputError as error:
                 problems.append(str(error))
                 chosen[parameter.name] = value
@@ -179,6 +179,13 @@ def _list_entry_problems(entry: Mapping[str, Value], arm: Arm) -> list[str]:
     names = [*arm.space.names, *dict(arm.space.fixed)]
     problems += [f"the search has no parameter {name!r}{nearest_name(name, names)}" for name in given]
     return problems
+
+
+def _check_searched(parameter: Parameter, value: Value) -> Value:
+    """Return the value of a start; raise UserInputError if the search does not have it: of names, the choices alone."""
+    if isinstance(parameter, CategoricalParameter):
+        parameter = replace(parameter, entry_points="")
+    return parameter.check(value)
 
 
 def _describe_no_arm(entry: Mapping[str, Value], arms: Sequence[Arm]) -> str:

@@ -87,6 +87,16 @@ class StudySpec(sections.Section):
         return self.defaults_version > 6
 
     @property
+    def counts_divergence_as_noise(self) -> bool:
+        """Whether a repeated run that diverged counts as noise between seeds (versions 1 to 7)."""
+        return self.defaults_version < 8
+
+    @property
+    def tells_gp_all_trials(self) -> bool:
+        """Whether the sampler "gp" hears of trials that diverged or were stopped, or (versions 1 to 7) of full trials alone."""
+        return self.defaults_version > 7
+
+    @property
     def refuses_conflicting_labels(self) -> bool:
         """Whether many equal images with different labels are refused, or (versions 1 and 2) reported only."""
         return self.defaults_version > 2

@@ -42,9 +42,11 @@ def simulate(folder: Path, max_events: int | None = None, **search: object) -> O
     """Return a searched study on disk, with weights of its complete trials that hold the trial's number."""
     store, spec = Store(folder), make_spec(**search)
     write_sealed_toml(store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
-    write_sealed_json(store, paths.PASSPORT, {"data": {"class_names": ["cat", "dog"], "num_images": {"search": 40}}})
+    data = {"class_names": ["cat", "dog"], "num_images": {"search": 40}, "stored_size": [48, 48]}
+    write_sealed_json(store, paths.PASSPORT, {"data": data})
     book = RecordBook(store)
-    drive(SearchDirector(book, spec, {**FIXED, "image_size": 32}), curve_with_failures, max_events=max_events)
+    fixed = {name: value for name, value in FIXED.items() if name not in spec.varied_settings} | {"image_size": 32}
+    drive(SearchDirector(book, spec, fixed), curve_with_failures, max_events=max_events)
     for record in book.of_stage("search"):
         if record.state is TrialState.COMPLETE:
             book.save(write_weights(store, record))

@@ -7,7 +7,7 @@ import pytest
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.director import ConfirmationDirector, want
-from study.confirmation.runs import complete_seeds, failed_seeds, outcomes_of, planned_runs, runs_of
+from study.confirmation.runs import complete_seeds, failed_seeds, is_crashed, outcomes_of, planned_runs, runs_of
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
@@ -61,6 +61,34 @@ def test_a_trial_that_diverged_is_an_outcome_and_one_that_crashed_is_none() -> N
     assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3), diverged_runs="count") == (2, 3)
     assert [r.config.seed for r in planned_runs(book, winner, (3, 2, 1), diverged_runs="count")] == [3, 2]
     assert [r.config.seed for r in outcomes_of(book, winner, diverged_runs="count")] == [2, 3]
+
+
+def crash(director: ConfirmationDirector) -> None:
+    record = director.next_trial()
+    assert record is not None
+    director.on_error(record.trial_id, "the driver of the GPU is broken")
+    director.on_retries_exhausted(record.trial_id)
+
+
+def test_trials_that_crashed_before_a_resume_are_started_again() -> None:
+    book = MemoryBook()
+    drive(SearchDirector(book, make_spec(), FIXED))
+    winner = best_trials(book.of_stage("search"), "resnet50")[0]
+    wanted = want(winner, (1, 2, 3, 4))
+    director = ConfirmationDirector(book, wanted, max_failed_fraction=0.5)
+    for _ in range(3):
+        crash(director)
+    assert director.problem.startswith(
+        "3 of 3 trials failed with an error, more than resources.max_failed_fraction = 0.5"
+    )
+    assert director.next_trial() is None
+    crashed = {record.fingerprint for record in book.of_stage("confirmation") if is_crashed(record)}
+    assert len(crashed) == 3
+    again = ConfirmationDirector(book, wanted, again=crashed)
+    drive(again)
+    assert again.is_exhausted
+    assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3, 4), diverged_runs="count") == (1, 2, 3, 4)
+    assert [record.attempts for record in book.of_stage("confirmation")] == [2, 2, 2, 1]
 
 
 def test_planned_trials_come_in_the_order_of_the_seeds(confirmed: tuple[MemoryBook, dict[str, TrialRecord]]) -> None:

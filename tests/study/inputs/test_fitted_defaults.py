@@ -57,6 +57,15 @@ def test_a_small_balanced_set_without_groups_gets_small_batches_and_no_class_wei
     assert parse_spec(fitted.text, "spec.toml") == fitted.spec
 
 
+def test_a_space_of_ones_own_that_has_nothing_else_is_left_as_it_is(tmp_path: Path) -> None:
+    own = '[search.space]\nclass_weighting = { kind = "categorical", choices = ["inverse_frequency"] }\n'
+    fixed = "max_lr = 0.01\nbackbone_lr_ratio = 0.1\ncutmix_probability = 0.0\nclass_weight_strength = 0.5\n"
+    fixed += 'interpolation = "bicubic"\nweight_decay = 1e-4\nlabel_smoothing = 0.0\nbackbone = "resnet18"\n'
+    fitted = fit(tmp_path, spec=f'{SPEC}[search]\nallocation = "pooled"\n[search.fixed]\n{fixed}{own}')
+    assert fitted.spec.search.ranges == {}
+    assert fitted.spec.search_space().values_of("class_weighting") == ("inverse_frequency",)
+
+
 def test_an_imbalanced_set_keeps_the_weights_by_frequency(tmp_path: Path) -> None:
     fitted = fit(tmp_path, counts=(20, 400), groups=GROUPS)
     assert fitted.spec.search.ranges == {"class_weighting": ["none", "inverse_frequency"]}

@@ -131,6 +131,16 @@ def test_a_gain_is_forecast_when_enough_has_run() -> None:
     best_of_ten = numpy_generator(0, "gain").normal(0.545, spread, (200_000, 10)).max(axis=1)
     assert found.gain == pytest.approx(np.maximum(best_of_ten - 0.59, 0.0).mean(), abs=1e-4)
     assert found.num_configurations == 10
+    leaders.finish("12", "", 0.4)
+    leaders.start_repeat("9")
+    leaders.finish("13", "9", 0.0)
+    diverged = leaders.forecast()
+    assert diverged is not None
+    assert diverged.noise == pytest.approx(0.01), "a run that diverged is no noise between seeds"
+    leaders.counts_divergence_as_noise = True
+    earlier = leaders.forecast()
+    assert earlier is not None
+    assert earlier.noise > 0.2, "as under defaults_version 1 to 7"
     assert not Forecast(gain=0.02, noise=0.01, num_configurations=10).is_saturated
     (sentence,) = describe_forecasts(
         {"resnet18": Forecast(gain=0.002, noise=0.01, num_configurations=10), "other": None}

@@ -47,6 +47,14 @@ def test_a_pooled_search_tries_each_recipe_with_each_backbone() -> None:
     assert [sentence.partition(":")[0] for sentence in describe_starts(spec)] == [arm.name] * 3
 
 
+def test_a_start_with_a_backbone_that_is_not_searched_is_refused() -> None:
+    """Optuna would refuse it at the first suggestion, when the study exists."""
+    (arm,) = make_spec(allocation="pooled").arms()
+    start = {**list_starts(make_spec(allocation="pooled"), arm)[0].hyperparameters, "backbone": "timm:convnext_atto"}
+    with pytest.raises(UserInputError, match=r"backbone has no level 'timm:convnext_atto'"):
+        make_spec(allocation="pooled", start=[start]).arms()
+
+
 def test_values_outside_of_the_ranges_are_moved_and_said() -> None:
     spec = make_spec(ranges={"max_lr": [0.02, 0.3]})
     assert any("max_lr 0.01 -> 0.02" in sentence for sentence in describe_starts(spec))
