@@ -18,6 +18,11 @@ def collect_garbage_rarely() -> None:
     gc.set_threshold(_GC_THRESHOLD)
 
 
+def share_threads(num_cpus: float, num_processes: int) -> int:
+    """Return the CPU threads of each process of a trial that holds so many CPU cores."""
+    return max(1, int(num_cpus / num_processes))
+
+
 def prepare_to_train(num_threads: int) -> None:
     """Set the number of CPU threads of this process, and make its allocator keep freed memory."""
     import torch

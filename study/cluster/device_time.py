@@ -9,7 +9,7 @@ from study.inputs.preparation import Prepared, list_levels
 from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
-from trainables.processes import prepare_to_train
+from trainables.processes import prepare_to_train, share_threads
 from trainables.training.loop import TrialData
 from trainables.training.trial_cost import measure_full_trial_seconds
 
@@ -77,5 +77,5 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
 
 
 def _measure(config: TrialConfig, weights: str, device: str, cpu: float, gpu: float, *, data: TrialData) -> float:
-    prepare_to_train(max(1, int(cpu)))
+    prepare_to_train(share_threads(cpu, config.whole("processes")))
     return measure_full_trial_seconds(config, data, device=choose_device(device, gpu), weights=weights)

@@ -5,6 +5,7 @@ from typing import Any
 
 from study.spec.sections import ResourcesSpec
 from study.state.paths import TrialPaths
+from trainables.processes import share_threads
 from trainables.records.record import TrialRecord
 
 
@@ -23,7 +24,7 @@ def make_trial_arguments(record: TrialRecord, resources: ResourcesSpec, splits: 
         "config_json": record.config.canonical_json(),
         "num_cpus": num_cpus,
         "num_gpus": resources.of_arm("gpu", record.config.arm),
-        "num_threads": max(1, int(num_cpus / record.config.whole("processes"))),
+        "num_threads": share_threads(num_cpus, record.config.whole("processes")),
         "num_reported_epochs": len(record.epochs),
         "splits_to_predict": list(splits),
     }

@@ -9,7 +9,16 @@ from safetensors.torch import load
 
 from search_spaces.config import TrialConfig
 from trainables.models.backbones import build_model
-from trainables.models.catalog import RESNETS, TIMM, TORCHVISION, VISION_TRANSFORMERS, read_backbone
+from trainables.models.catalog import (
+    NO_AUXILIARIES,
+    RESNETS,
+    TIMM,
+    TORCHVISION,
+    VISION_TRANSFORMERS,
+    WITH_AUXILIARIES,
+    locate_builder,
+    read_backbone,
+)
 from trainables.models.heads import find_head
 from trainables.training.trainable import is_own_loop
 from trainables.training.trainable_run import unpack_state
@@ -83,9 +92,10 @@ def explain_loading(config: TrialConfig, num_classes: int) -> str:
         arguments = {**VISION_TRANSFORMERS[bare], **arguments}
     elif name.startswith(TORCHVISION):
         lines, builder = ["import torchvision"], f"torchvision.models.{bare}"
+        arguments = {**(NO_AUXILIARIES if bare in WITH_AUXILIARIES else {}), **arguments}
     else:
-        module, _, builder = name.rpartition(":")
-        lines = [f"from {module} import {builder}"] if module else [f"# {name}: the entry point of its package"]
+        module, builder = locate_builder(name)
+        lines = [f"from {module} import {builder.partition('.')[0]}"]
     given = _format_arguments({**arguments, "num_classes": num_classes})
     lines += ["from safetensors.torch import load_file", "", f"model = {builder}({given})"]
     lines += [f'model.load_state_dict(load_file("FOLDER/{WEIGHTS}"))', "model.eval()"]

@@ -16,7 +16,7 @@ from search_spaces.config import TrialConfig
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
-from trainables.processes import prepare_to_train
+from trainables.processes import prepare_to_train, share_threads
 from trainables.seeds import derive_seed
 from trainables.training.predictions import Predictions
 from trainables.training.runs import make_run
@@ -85,8 +85,8 @@ def run_pilot(spec: StudySpec, prepared: Prepared, num_seeds: int, console: Cons
 
 def _train(spec: StudySpec, arm: Arm, seed: int, prepared: Prepared) -> Predictions:
     cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
-    prepare_to_train(max(1, int(cpu)))
     config = TrialConfig(arm=arm.name, seed=seed, hyperparameters=arm.space.middle(), fixed=prepared.fixed)
+    prepare_to_train(share_threads(cpu, config.whole("processes")))
     run = make_run(config, prepared.data, device=choose_device(spec.resources.device, gpu), weights=prepared.weights)
     with closing(run):
         while not run.is_finished:

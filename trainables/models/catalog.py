@@ -37,6 +37,7 @@ VISION_TRANSFORMERS = {
 
 # torchvision trains them with auxiliary outputs, and their weights expect inputs that lie in [-1, 1].
 WITH_AUXILIARIES = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+NO_AUXILIARIES = {"aux_logits": False, "init_weights": True}
 # Names in the published files of DenseNets, from when module names could have dots: norm.1 is now norm1.
 _DENSE_LAYER = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))")
 
@@ -173,7 +174,7 @@ def _find_torchvision(bare: str, name: str) -> Backbone:
         return _make_vision_transformer(bare, name)
     builder = torchvision.models.get_model_builder(bare)
     # Without auxiliary outputs; both warn unless their initialization is chosen.
-    extra = {"aux_logits": False, "init_weights": True} if bare in WITH_AUXILIARIES else {}
+    extra = NO_AUXILIARIES if bare in WITH_AUXILIARIES else {}
     mean, std = _find_normalization(bare)
 
     def build(*, num_classes: int, **arguments: Any) -> nn.Module:
@@ -282,12 +283,16 @@ def _find_timm(bare: str, name: str) -> Backbone:
     def build_from(*, num_classes: int, state: dict[str, Tensor], **arguments: Any) -> nn.Module:
         """Let timm load the weights, which adapts names and position embeddings; the head is as wide as in the file.
 
-        timm would otherwise leave out the head, and with it the check that nothing else is missing.
+        timm would otherwise leave out the head, and with it the check that nothing else is missing. Self-supervised models have
+        no head in their files.
         """
         weight = state.get(f"{settings.classifier}.weight")
-        outputs = num_classes if weight is None else len(weight)
+        outputs = 0 if weight is None else len(weight)
         source = {"state_dict": state, "num_classes": outputs, "label_offset": 0}
-        return build(num_classes=outputs, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+        model = build(num_classes=outputs, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+        if weight is None:
+            model.reset_classifier(num_classes)  # type: ignore[operator]
+        return model
 
     return Backbone(
         name=name,
@@ -326,6 +331,14 @@ def _import_timm(name: str) -> Any:
         raise UserInputError(
             f'{name} needs timm, which is not installed; run `pip install "abstudy[timm]"` (on every node)'
         ) from None
+
+
+def locate_builder(name: str) -> tuple[str, str]:
+    """Return the module of a backbone of one's own, and the expression that builds it there: "net" or "net.build"."""
+    location = list_entry_points(ENTRY_POINTS).get(name, name)
+    module, _, builder = location.partition(":")
+    is_described = isinstance(import_object(location, "the backbone"), Backbone)
+    return module, f"{builder}.build" if is_described else builder
 
 
 def _find_own(name: str, location: str) -> Backbone:

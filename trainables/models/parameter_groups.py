@@ -18,6 +18,8 @@ _SPARED = re.compile(
     r"(cls|class|dist|reg|mask|register)_tokens?|pos(ition)?_embed(ding)?s?|absolute_pos_embed|gamma(_?\d)?|layer_?scale(_?\d)?"
     r"|relative_position_bias_table|rel_pos(_[hw])?|logit_scale|attention_biases|bias"
 )
+# A container with more layers, such as VGG's "features", is more than a stem.
+MOST_IN_STEM = 2
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.LayerNorm,
@@ -90,8 +92,9 @@ def find_depths(model: nn.Module) -> dict[str, int]:
     """Return the depth of each parameter's layer by name: 0 for the stem, 1 to D - 1 for the blocks, D for the head.
 
     timm's models say it (`group_matcher`). Else a block is what has a number of its own in the names of parameters
-    ("layer1.0", "features.3", "encoder_layer_11"). Parameters after the first block without a number, such as a last norm,
-    belong to the block before.
+    ("layer1.0", "features.3", "encoder_layer_11"). Parameters after the first block without a number, such as a last norm, and
+    blocks of nothing but vectors, such as the norm behind a convolution, belong to the block before. The stem is what comes
+    before the first block, or where that has a number too its container ("features.0", "stem").
     """
     head = find_head(model)[0]
     matcher = getattr(model, "group_matcher", None)
@@ -101,15 +104,20 @@ def find_depths(model: nn.Module) -> dict[str, int]:
         layers = group_of_timm(model, matcher(coarse=False), reverse=True)
         deepest = max((depth for name, depth in layers.items() if not name.startswith(f"{head}.")), default=0) + 1
         return {name: deepest if name.startswith(f"{head}.") else layers[name] for name, _ in model.named_parameters()}
+    sizes = {name: p.ndim for name, p in model.named_parameters() if not name.startswith(f"{head}.")}
+    stem = _find_stem(list(sizes))
+    members: dict[str, list[int]] = {}
+    for name, size in sizes.items():
+        if (block := _find_block(name)) is not None and not name.startswith(stem):
+            members.setdefault(block, []).append(size)
     blocks: dict[str, int] = {}
+    for block, own in members.items():
+        blocks[block] = max(blocks.values(), default=0) + (max(own) > 1)
     depths: dict[str, int] = {}
-    for name, _ in model.named_parameters():
-        if name.startswith(f"{head}."):
-            continue
-        block = _find_block(name)
-        if block is not None:
-            blocks.setdefault(block, len(blocks) + 1)
-        depths[name] = 0 if block is None and not blocks else len(blocks) if block is None else blocks[block]
+    last = 0
+    for name in sizes:
+        last = blocks.get(_find_block(name) or "", last)
+        depths[name] = last
     # Tokens and embeddings that are parameters of the model itself belong to the stem wherever they are registered.
     depths |= {name: 0 for name, _ in model.named_parameters(recurse=False) if name in depths}
     deepest = max(depths.values(), default=0) + 1
@@ -140,6 +148,21 @@ def freeze_layers(model: nn.Module, config: TrialConfig) -> None:
 def _freeze(parameters: Iterable[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.requires_grad_(False)
+
+
+def _find_stem(names: list[str]) -> tuple[str, ...]:
+    """Return the beginnings of the names of the stem's parameters where the first parameter has a number; else ()."""
+    first = _find_block(names[0]) if names else None
+    if first is None:
+        return ()
+    parts = first.split(".")
+    outer = ".".join(parts[:-1])
+    alike = {block for name in names if (block := _find_block(name)) is not None and block.startswith(f"{outer}.")}
+    if parts[0] == "stem":
+        outer = "stem"
+    elif not _NUMBERED.search(parts[-2] if len(parts) > 1 else "") and (not outer or len(alike) > MOST_IN_STEM):
+        outer = first
+    return (f"{outer}.",)
 
 
 def _find_block(name: str) -> str | None:

@@ -88,9 +88,13 @@ class EventLog:
         self._writer.flush()
 
 
-def _domain(parameter: Parameter) -> summary_v2.Domain:
+def _domain(parameter: Parameter) -> summary_v2.Domain | None:
     if isinstance(parameter, FloatParameter):
         return summary_v2.RealInterval(parameter.low, parameter.high)
     if isinstance(parameter, IntParameter):
         return summary_v2.IntInterval(parameter.low, parameter.high)
-    return summary_v2.Discrete(list(parameter.choices))
+    choices = list(parameter.choices)
+    if {type(choice) for choice in choices} == {int, float}:
+        choices = [float(choice) for choice in choices]
+    # TensorBoard's domains hold values of one type.
+    return summary_v2.Discrete(choices) if len({type(choice) for choice in choices}) == 1 else None

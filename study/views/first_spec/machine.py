@@ -16,7 +16,7 @@ from trainables.data.splits import Splits
 from trainables.devices import choose_device, count_cuda_devices
 from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.models.weights import find_weights_file
-from trainables.processes import prepare_to_train
+from trainables.processes import prepare_to_train, share_threads
 from trainables.training.loop import TrialData
 from trainables.training.trial_cost import TrialCost, measure_trial_cost
 
@@ -145,8 +145,8 @@ def measure_costs(
     try:
         for arm in spec.arms():
             cpu, gpu = (spec.resources.of_arm(kind, arm.name) for kind in ("cpu", "gpu"))
-            prepare_to_train(max(1, int(cpu)))
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters=arm.space.middle(), fixed=fixed)
+            prepare_to_train(share_threads(cpu, config.whole("processes")))
             device = choose_device(spec.resources.device, gpu)
             costs[arm.name] = measure_trial_cost(config, data, device=device, weights="none")
     finally:

@@ -21,7 +21,9 @@ CASES = {
     "timm:vit_tiny_patch16_224": {"depth": 2, "embed_dim": 24, "num_heads": 2},
     "torchvision:vit_b_16": {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64},
     "torchvision:mobilenet_v3_small": {},
+    "torchvision:googlenet": {},
     OWN: {"width": 5},
+    "tests.trainables.models.own_backbones:half": {},
 }
 
 

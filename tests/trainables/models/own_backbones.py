@@ -31,6 +31,20 @@ def build(*, num_classes: int, width: int = 8) -> nn.Module:
     return SmallNet(num_classes, width)
 
 
+class CarefulNet(SmallNet):
+    """A network that looks at the values of its inputs, which meta tensors do not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (N, K) logits."""
+        assert torch.isfinite(x).all()
+        return super().forward(x)
+
+
+def build_careful(*, num_classes: int, width: int = 6) -> nn.Module:
+    """Return a network that checks its inputs."""
+    return CarefulNet(num_classes, width)
+
+
 def build_with_error(*, num_classes: int) -> nn.Module:
     """Fail as somebody's code may."""
     raise ValueError(f"no weights for {num_classes} classes")

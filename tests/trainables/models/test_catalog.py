@@ -187,6 +187,47 @@ def test_pretrained_weights_are_loaded_at_another_size(name: str, tmp_path) -> N
         build_model(configure(name), 5, weights=str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:convnext_atto"])
+def test_weights_without_a_head_are_loaded(name: str, tmp_path: Path) -> None:
+    """Files of self-supervised models, such as DINO's and MAE's, have no classifier."""
+    source = build_model(configure(name).with_seed(9), 3, weights="none").state_dict()
+    bare = {key: value for key, value in source.items() if not key.startswith("head.")}
+    whole = {
+        key: value for key, value in source.items() if not key.startswith(("head.fc.", "head.weight", "head.bias"))
+    }
+    torch.save(whole if "head.norm.weight" in source else bare, tmp_path / f"{name.partition(':')[2]}.pt")
+    model = build_model(configure(name), 5, weights=str(tmp_path))
+    assert find_head(model)[1].out_features == 5
+    state = model.state_dict()
+    assert all(torch.equal(state[key], source[key]) for key in bare)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("resnet18", ("conv1.", "bn1.")),
+        ("torchvision:mobilenet_v3_small", ("features.0.",)),
+        ("torchvision:convnext_tiny", ("features.0.",)),
+        ("torchvision:regnet_y_400mf", ("stem.",)),
+        ("torchvision:shufflenet_v2_x0_5", ("conv1.",)),
+        ("torchvision:mnasnet0_5", ("layers.0.", "layers.1.")),
+        ("torchvision:vgg11_bn", ("features.0.", "features.1.")),
+    ],
+)
+def test_the_first_layer_to_freeze_is_the_stem(name: str, stem: tuple[str, ...]) -> None:
+    model = build_model(configure(name, freeze_depth=1), 3, weights="none")
+    frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {key for key, _ in model.named_parameters() if key.startswith(stem)}
+    deeper = build_model(configure(name, freeze_depth=2), 3, weights="none")
+    assert frozen < {key for key, parameter in deeper.named_parameters() if not parameter.requires_grad}
+
+
+def test_flops_of_a_network_that_looks_at_its_values_are_counted() -> None:
+    assert count_forward_flops(configure(f"{OWN}:build_careful"), 3) == count_forward_flops(
+        configure(f"{OWN}:build"), 3
+    )
+
+
 def test_layers_and_decay_are_those_of_timm() -> None:
     from timm.optim import param_groups_layer_decay
 
