@@ -15,14 +15,16 @@ from analysis.report.arm_tables import build_arm_rich_table
 from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
 from analysis.report.side_metric_tables import format_side_line
 from analysis.report.tables import build_rich_table, format_row
+from search_spaces.errors import UserInputError
 from study.cluster.workers import Workers
+from study.confirmation.evidence import require_plan
 from study.inputs.preparation import Prepared
 from study.interventions.forecast import describe_next
-from study.open_study import OpenStudy
+from study.open_study import OpenStudy, open_to_drive
 from study.results.comparison import compare as compute_comparison
 from study.results.findings import analyze, is_concluded, load_findings
 from study.results.report import write_report
-from study.results.rounds import load_rounds
+from study.results.rounds import find_parent, load_rounds
 from study.state.paths import ReportFormat
 from study.views.printing import print_line
 from study.views.recommendation import write_recommendation
@@ -58,7 +60,20 @@ def conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console:
     print_interventions(findings.interventions, console)
     for place in write_recommendation(opened, findings.interventions):
         print_line(place, console)
+    _report_parent(opened, console)
     return missed_gates
+
+
+def _report_parent(opened: OpenStudy, console: Console) -> None:
+    """Write the report of the study that asked for a round anew, with what the round did; nothing if it is not beside it."""
+    parent = find_parent(opened)
+    if parent is None:
+        return
+    try:
+        with open_to_drive(parent) as asking:
+            write_reports(asking, console)
+    except UserInputError as error:
+        print_line(f"the report of {parent.root} lacks this round; `study report {parent.argument}`: {error}", console)
 
 
 def write_reports(opened: OpenStudy, console: Console, formats: Collection[ReportFormat] = tuple(ReportFormat)) -> None:
@@ -92,10 +107,24 @@ def print_comparison(
         print_line(format_row(row), console)
         if line := format_side_line(row):
             print_line(line, console)
-    gate = study.spec.gate
-    return [
-        f"gate missed: {arm.arm} has macro-F1 {arm.test_macro_f1.estimate:.4f} on the test split, "
-        f"lower bound for the recipe {arm.test_macro_f1.recipe.low:.4f}, but the gate is {gate.macro_f1}"
-        for arm in arms
-        if gate is not None and arm.gate_cleared is False and arm.test_macro_f1.recipe is not None
-    ]
+    if study.spec.gate is None:
+        return []
+    gate, scores = study.spec.gate.macro_f1, {arm.arm: arm for arm in arms}
+    chosen = require_plan(study).chosen
+    missed = [name for name in chosen if name not in scores or not scores[name].gate_cleared]
+    return [_describe_missed_gate(name, scores.get(name), gate) for name in missed]
+
+
+def _describe_missed_gate(name: str, scores: ArmScores | None, gate: float) -> str:
+    if scores is None:
+        return f"gate missed: every run of {name} diverged; the gate is {gate}"
+    estimate, recipe = (
+        f"{name} has macro-F1 {scores.test_macro_f1.estimate:.4f} on the test split",
+        scores.test_macro_f1.recipe,
+    )
+    if recipe is None:
+        return f"gate missed: {estimate}, but no lower bound, since fewer than two of its runs finished; the gate is {gate}"
+    bound = f"lower bound for the recipe {recipe.low:.4f}"
+    if recipe.low > gate:
+        return f"gate missed: {estimate}, {bound}, but with its runs that diverged not above the gate of {gate}"
+    return f"gate missed: {estimate}, {bound}, but the gate is {gate}"

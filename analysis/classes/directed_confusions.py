@@ -27,7 +27,9 @@ MOST_IMAGES = 1_000_000
 def compute_directed_confusions(
     arm: ArmPredictions, class_names: Sequence[str], human: NDArray[np.float64] | None = None
 ) -> tuple[tuple[DirectedConfusion, ...], int]:
-    """Return the most frequent confusions, at most `MAX_LISTED`, and the number of cells over which they are simultaneous.
+    """Return the most frequent confusions, and the number of cells over which they are simultaneous.
+
+    They are the `MAX_LISTED` most frequent ones, and all others that are MATERIAL.
 
     Args:
         arm: S seeds over N images; with one, there is no interval for the recipe.
@@ -44,7 +46,9 @@ def compute_directed_confusions(
     confidence = 1 - ALPHA / max(len(pairs), 1)
     rates = compute_rates(arm, pairs, confidence)
     found = [pair for pair in pairs if rates[pair].estimate > 0]
-    listed = sorted(found, key=lambda pair: -rates[pair].estimate)[:MAX_LISTED]
+    ranked = sorted(found, key=lambda pair: -rates[pair].estimate)
+    material = [pair for pair in ranked[MAX_LISTED:] if judge_rate(rates[pair].first) is Materiality.MATERIAL]
+    listed = [*ranked[:MAX_LISTED], *material]
     return tuple(
         DirectedConfusion(
             true_class=class_names[true],

@@ -79,7 +79,8 @@ class ArmConfusions:
         clusters: groups of classes that such pairs connect.
         group_contrasts: between the named groups of classes; empty where there are no groups.
         directed: cells of the confusion matrix, the highest rate first; empty in findings of versions that did not list them.
-        num_directed: cells over which the intervals of `directed` are simultaneous, of which only the highest are listed.
+        num_directed: cells over which the intervals of `directed` are simultaneous, of which the highest and the material ones
+            are listed.
         examples: test images of the cells, those cells first with the most images; empty in findings of versions that did not
             list them.
     """

@@ -48,6 +48,7 @@ class Findings:
         interventions: what a study of interventions found; None in other studies.
         starts: what the search knew before it started, in words: the configurations that it tried first, and its priors.
         image_files: file of each image that the findings show, by sample id; empty where images were not files.
+        argument: the study as an argument of commands, for the report; "" for its name.
     """
 
     study: str
@@ -79,6 +80,7 @@ class Findings:
     interventions: InterventionFindings | None = None
     starts: tuple[str, ...] = ()
     image_files: dict[int, str] = field(default_factory=dict)
+    argument: str = ""
 
     def name_image(self, sample_id: int) -> str:
         """Return the file of an image that the findings show, or its sample id where images were not files."""

@@ -135,4 +135,4 @@ def _say_what_helps(findings: Findings, rounds: Mapping[str, InterventionFinding
         return [f"Tried in {name}: {found.conclusion}" for name, found in rounds.items()]
     if findings.interventions is not None:
         return []
-    return [f"What would help has not been tried yet: `study intervene {findings.study}`."]
+    return [f"What would help has not been tried yet: `study intervene {findings.argument or findings.study}`."]

@@ -16,6 +16,8 @@ from study.inputs.preparation import Prepared
 from trainables.data.images import ImageSet
 from trainables.devices import count_cuda_devices
 
+# Height and width at which the study stores its images; older passports lack it.
+STORED_SIZE = "stored_size"
 PACKAGES = (
     "abstudy",
     "torch",
@@ -52,6 +54,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
             "num_images": {
                 name: len(getattr(prepared.splits, name)) for name in ("train", "search", "confirm", "test")
             },
+            STORED_SIZE: list(prepared.image_set.images.shape[1:3]),
             **_describe_files(prepared.image_set),
         },
         "weights": prepared.fixed["weights"],
@@ -67,8 +70,15 @@ def _describe_files(image_set: ImageSet) -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that affect results."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    """Return the versions of the packages that affect results; "" for Ray on a machine without it."""
+    return {name: _find_version(name) for name in PACKAGES}
+
+
+def _find_version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def describe_platform() -> dict[str, Any]:

@@ -91,6 +91,10 @@ def audit_arms(
     for arm, planned in zip(confusions, plans, strict=True):
         found, outcomes = outcomes[: len(planned)], outcomes[len(planned) :]
         audited[arm] = _join(found)
+    absent = sorted(set(first.labels.tolist()) - set(image_set.labels[ids].tolist()))
+    if absent:
+        names = ", ".join(image_set.class_names[c] for c in absent)
+        notes.append(f"Too rare to be among the {len(ids)} audited images: {names}.")
     height, width = image_set.images.shape[1:3]
     if min(height, width) < MIN_SIDE:
         notes.append(f"No root cause is tested: {describe_small_images(height, width)}.")
@@ -227,8 +231,18 @@ def _audit_swaps(step: AuditStep, data: TrialData) -> AuditPart:
     def classify(images: Images) -> IntArray:
         return np.asarray(compute_logits(images).argmax(axis=2), dtype=np.int64)
 
-    measured = measure_swaps(classify, take_images(step, data), step.cells, seed=step.seed)
+    images = take_images(step, data)
+    measured = measure_swaps(classify, images, keep_audited(step.cells, images.labels), seed=step.seed)
     return AuditPart(audits=judge_swaps(measured), exported=judge_swaps(measured.take_first()))
+
+
+def keep_audited(cells: Sequence[tuple[int, int]], labels: IntArray) -> list[tuple[int, int]]:
+    """Return the cells that a pull can be measured for: both classes and a third one have audited images.
+
+    A rare class has none where fewer images are audited than the test split has.
+    """
+    audited = set(labels.tolist())
+    return [cell for cell in cells if set(cell) <= audited and len(audited) > 2]
 
 
 def _admit_cams(step: AuditStep, data: TrialData) -> AuditPart:

@@ -1,6 +1,7 @@
 """Writes the report of an analyzed study."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.report.pages import NO_ROUNDS, build_html, build_markdown
@@ -32,7 +33,7 @@ def write_report(
     Raises:
         UserInputError: if the study has not been analyzed.
     """
-    findings = load_findings(study)
+    findings = replace(load_findings(study), argument=study.store.argument)
     rows = build_table_rows(findings.rows)
     thumbnails = load_thumbnails(study)
     pictures = {key: study.store.read_bytes(f"{paths.FIGURES}/{name}") for key, name in findings.figures.items()}

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
 from study.confirmation.runs import planned_runs
+from study.inputs.provenance import STORED_SIZE
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
@@ -63,7 +64,7 @@ class Exported:
         optuna_url: URL of the database of the Optuna studies, with the password hidden.
         optuna_studies: names of the Optuna studies.
         num_running: number of search trials that still run; they are in no Optuna study.
-        missing: arms without weights, because none of their trials has run every epoch.
+        missing: arms without weights, because none of their trials has run every epoch, or all of their confirmation diverged.
     """
 
     folder: Path
@@ -89,7 +90,8 @@ def run_export(
     if exported.num_running:
         console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
     for arm in exported.missing:
-        console.print(f"no weights of {arm}: none of its trials has run every epoch", markup=False)
+        reason = "none of its trials has run every epoch, or all of its confirmation diverged"
+        console.print(f"no weights of {arm}: {reason}", markup=False)
     names = ", ".join(exported.optuna_studies)
     print_line(f"Optuna studies: {names}", console)
     print_line(f"optuna-dashboard {exported.optuna_url}", console)
@@ -147,7 +149,7 @@ def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
 
 
 def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
-    """Return the trial whose weights are exported for `arm`; None if none of its trials has run every epoch.
+    """Return the trial whose weights are exported for `arm`; None if none of its trials has run every epoch and not diverged.
 
     After the confirmation it is the confirmation trial of the arm's winner with the first seed of the plan, which was not
     selected by a score. Before the confirmation it is the best search trial, whose score is biased upward.
@@ -156,11 +158,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     if plan is not None and is_confirmed(study) and arm in plan.chosen:
         winner, seeds = study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]]
         runs = planned_runs(study.book, winner, seeds, diverged_runs="drop")
-        if not runs:
-            raise UserInputError(
-                f"every confirmation trial of the arm {arm!r} diverged, so there is no model to export"
-            )
-        return runs[0]
+        return runs[0] if runs else None
     ranked = best_trials(study.book.of_stage("search"), arm)
     return ranked[0] if ranked else None
 
@@ -168,7 +166,8 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
 def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     """Return the preprocessing, class names, configuration and origin of exported weights, as a JSON object."""
     config = record.config
-    class_names = list(read_passport(study.store)["data"]["class_names"])
+    data = read_passport(study.store)["data"]
+    class_names = list(data["class_names"])
     return {
         "study": study.name,
         "arm": config.arm,
@@ -179,7 +178,7 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
         "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
         "loading": explain_loading(config, len(class_names)),
         "class_names": class_names,
-        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect),
+        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data.get(STORED_SIZE)),
         "macro_f1": {
             "search": record.last_macro_f1,
             "confirm": record.confirm_macro_f1,
@@ -189,11 +188,21 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _describe_preprocessing(config: TrialConfig, aspect: str) -> dict[str, Any]:
+def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[int] | None) -> dict[str, Any]:
+    """Return the steps from an image file to the model's input.
+
+    Args:
+        config: of the trial.
+        aspect: `data.aspect` of the study.
+        stored: height and width at which the study stores its images; None if its passport is older.
+    """
+    first = {} if stored is None else _describe_storing(stored, aspect)
     if is_own_loop(config):
-        return {"channels": "RGB", "dtype": "uint8", "shape": "(N, H, W, 3), as the study stores its images"}
+        shape = "(N, H, W, 3), as the study stores its images"
+        return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}
     backbone = read_backbone(config)
     return {
+        **first,
         "channels": "RGB",
         "image_size": config.whole("image_size"),
         "resize": RESIZE_STEPS[aspect],
@@ -204,6 +213,16 @@ def _describe_preprocessing(config: TrialConfig, aspect: str) -> dict[str, Any]:
         "mean": list(backbone.mean),
         "std": list(backbone.std),
     }
+
+
+def _describe_storing(stored: Sequence[int], aspect: str) -> dict[str, Any]:
+    """Return how files become the images that the study stores, of which training and every score are."""
+    height, width = stored
+    steps = {
+        "crop": f"turned as EXIF says, the shorter side to {height}, then the center of {width} x {height}",
+        "squash": f"not turned as EXIF says, to {width} x {height}, without crop",
+    }
+    return {"stored_size": [height, width], "stored": f"{steps[aspect]} (bicubic, antialiased)"}
 
 
 def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:

@@ -2,7 +2,8 @@
 
 import html
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -23,6 +24,7 @@ from study.results.rounds import load_rounds
 from study.state.paths import FINDINGS, open_study
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
+from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.trainable import is_own_loop
 
 
@@ -57,9 +59,12 @@ class Study:
         return pd.DataFrame([_flatten(record) for record in self._opened.book])
 
     def epochs(self) -> pd.DataFrame:
-        """Return a row per epoch of every trial, with the stage, id and arm of the trial."""
+        """Return a row per epoch of every trial, with the stage, id and arm of the trial.
+
+        Of a study that was run with `--profile`, the seconds of each part of an epoch are columns such as `seconds_forward`.
+        """
         rows = [
-            {"stage": r.stage, "trial_id": r.trial_id, "arm": r.config.arm, **epoch.model_dump()}
+            {"stage": r.stage, "trial_id": r.trial_id, "arm": r.config.arm, **_flatten_epoch(epoch)}
             for r in self._opened.book
             for epoch in r.epochs
         ]
@@ -100,7 +105,7 @@ class Study:
         title = f"<b>{html.escape(self.name)}</b>"
         if not self._opened.store.exists(FINDINGS):
             return f"{title}: {len(list(self._opened.book))} trials; not analyzed yet"
-        findings = self.findings()
+        findings = replace(self.findings(), argument=self._opened.store.argument)
         rows = build_table_rows(findings.rows)
         answers = "".join(
             f"<p><b>{html.escape(question)}:</b> {mark_code(answer)}</p>"
@@ -148,6 +153,11 @@ def load(study: str, storage: str | None = None) -> Study:
         UserInputError: if there is no such study.
     """
     return Study(load_study(open_study(study, storage)))
+
+
+def _flatten_epoch(epoch: EpochMetrics) -> dict[str, Any]:
+    parts = {f"seconds_{part}": seconds for part, seconds in epoch.part_seconds}
+    return epoch.model_dump(exclude={"part_seconds"}) | parts
 
 
 def _flatten(record: TrialRecord) -> dict[str, object]:

@@ -37,6 +37,11 @@ WAYS = (
     "--seed-sd and --image-sd in percentage points, also as [plan] in the spec"
 )
 
+MODERATED = (
+    'the forecast is of a row that stands alone: with confirm.intervals = "moderated" the rows share their variance between '
+    "seeds, and their intervals are narrower, the more so the fewer the seeds"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
@@ -95,6 +100,7 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
     print_line(f"variances: {basis.source}: {describe_components(basis.components)}", console)
     console.print(build_forecast_table(forecasts, test.margin))
     for line in (
+        *([MODERATED] if spec.confirm.intervals == "moderated" else []),
         *describe_decision(basis.components, test, forecasts),
         *describe_trials(spec, basis),
         describe_size(spec),
@@ -105,9 +111,10 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
 def describe_launch(spec: StudySpec, num_test_images: int, storage: str | None) -> str:
     """Return a warning for a spec whose looks cannot decide its margin, from variances that are known without training; or "".
 
-    They are those of [plan], or of the study that `search.warm_start` names, if it has been compared.
+    They are those of [plan], or of the study that `search.warm_start` names, if it has been compared. Rows whose intervals are
+    "moderated" are not forecast.
     """
-    if not spec.contrasts():
+    if not spec.contrasts() or spec.confirm.intervals == "moderated":
         return ""
     basis = None
     if spec.plan is not None:
@@ -299,8 +306,9 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
     if not rows:
         raise UserInputError(f"the study {study.name!r} compares no arms; give --like a study with an A/B table")
     costs = {
-        arm: fmean(r.device_seconds / max(len(r.epochs), 1) for r in found.runs if r.state is TrialState.COMPLETE)
+        arm: fmean(complete)
         for arm, found in evidence.items()
+        if (complete := [r.device_seconds / len(r.epochs) for r in found.runs if r.state is TrialState.COMPLETE])
     }
     are_same = set(costs) == {arm.name for arm in spec.arms()}
     return Basis(

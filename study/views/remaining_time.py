@@ -8,7 +8,7 @@ from statistics import fmean
 from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy, has_finished_search, read_passport
-from study.state.paths import Stage
+from study.state.paths import COMPARISON_CSV, FINDINGS, Stage
 from trainables.records.record import TrialRecord
 
 
@@ -18,7 +18,7 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
     Waiting trials are assigned to the slots that become free first, each with the expected cost of a trial of its arm.
     """
     records = study.book.of_stage(stage)
-    if stage == "search" and has_finished_search(study):
+    if has_finished_search(study) if stage == "search" else has_finished_confirmation(study):
         return 0.0
     arms = [arm.name for arm in study.spec.arms()]
     measured = {arm: [r for r in study.book if r.config.arm == arm and r.epochs] for arm in arms}
@@ -45,8 +45,19 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
     return max(slots)
 
 
+def has_finished_confirmation(study: OpenStudy) -> bool:
+    """Return whether the A/B table has been written, which is when no row needs more seeds."""
+    return study.store.exists(COMPARISON_CSV) or study.store.exists(FINDINGS)
+
+
 def count_confirmation_trials(study: OpenStudy) -> dict[str, int]:
-    """Return the trials of each arm that the confirmation runs: rankings of its candidates, and all seeds."""
+    """Return the trials of each arm that the confirmation runs: rankings of its candidates, and all seeds.
+
+    Of a finished confirmation, they are those that it has run: rows that an early look decided need no more.
+    """
+    if has_finished_confirmation(study):
+        counts = Counter(record.config.arm for record in study.book.of_stage("confirmation"))
+        return {arm.name: counts[arm.name] for arm in study.spec.arms()}
     num_seeds = len(confirmation_seeds(study.spec))
     return {arm.name: num_seeds + count_ranking_trials(study.book, study.spec, arm.name) for arm in study.spec.arms()}
 

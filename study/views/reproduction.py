@@ -13,7 +13,7 @@ from rich.console import Console
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.runs import runs_of
 from study.inputs.preparation import Prepared, prepare
-from study.inputs.provenance import list_differences, make_passport
+from study.inputs.provenance import STORED_SIZE, list_differences, make_passport
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
@@ -149,6 +149,8 @@ def list_environment_differences(
     """Return a line for each difference from the launch: code, versions, platform, data, weights, device, record."""
     then = read_passport(study.store)
     now: dict[str, Any] = make_passport(prepared, then["cluster"], then["num_devices"])
+    if STORED_SIZE not in then["data"]:
+        del now["data"][STORED_SIZE]
     lines = list(list_differences(then, now))
     if record.device and record.device != device:
         lines.append(f"device: {record.device} -> {device}")
@@ -216,7 +218,8 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
     where = store.locate(SPEC)
     spec = with_overrides(launched_spec(store), overrides, where)
     opened = replace(opened, spec=spec)
-    prepared = prepare(spec)
+    # The file of human labels matters to no trial, and may be on another machine.
+    prepared = prepare(spec.model_copy(update={"analyze": spec.analyze.model_copy(update={"human_counts": None})}))
     console.print(
         f"reproducing {record.stage} trial {record.trial_id} of {opened.name}: {len(record.epochs)} epochs",
         highlight=False,

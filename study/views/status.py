@@ -13,11 +13,12 @@ from search_spaces.errors import UserInputError
 from study.confirmation.read_count import count_test_reads
 from study.open_study import OpenStudy, describe_saturation, has_finished_search, load_study, read_passport
 from study.state.lease import read_holder
-from study.state.paths import FINDINGS, REPORT_HTML, SPEC, Stage
+from study.state.paths import REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress
 from study.views.printing import print_line
+from study.views.remaining_time import has_finished_confirmation
 from trainables.records.record import TrialState
-from trainables.storage.store import Store
+from trainables.storage.store import StorageError, Store
 
 
 def status_json(study: OpenStudy) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def study_state(study: OpenStudy) -> str:
         return "searching"
     if study.store.exists(REPORT_HTML):
         return "reported"
-    if study.store.exists(FINDINGS):
+    if has_finished_confirmation(study):
         return "confirmed"
     if study.book.of_stage("confirmation"):
         return "confirming"
@@ -116,16 +117,17 @@ def find_studies(root: str) -> list[dict[str, Any]]:
     store = Store(root)
     found = []
     for name in store.list_folder():
-        if not store.exists(f"{name}/{SPEC}"):
-            continue
         try:
-            study = load_study(store.child(name))
-        except UserInputError as error:
+            if store.exists(f"{name}/{SPEC}"):
+                found.append(_summarize(name, load_study(store.child(name))))
+        except (UserInputError, StorageError) as error:
             found.append({"name": name, "state": f"unreadable: {error}", "trials": 0, "started": ""})
-            continue
-        started, trials = min((r.started for r in study.book), default=""), len(study.book.of_stage("search"))
-        found.append({"name": name, "state": study_state(study), "trials": trials, "started": started})
     return found
+
+
+def _summarize(name: str, study: OpenStudy) -> dict[str, Any]:
+    started = min((record.started for record in study.book), default="")
+    return {"name": name, "state": study_state(study), "trials": len(study.book.of_stage("search")), "started": started}
 
 
 def print_studies(studies: list[dict[str, Any]], root: str, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from study.cluster import connection, process_workers, task_device
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.process_workers import ProcessWorkers
 from study.cluster.workers import Stage, Task
+from study.inputs.provenance import package_versions
 from study.open_study import load_study
 from study.results import confirmed_models
 from study.results.findings import load_findings
@@ -90,6 +92,20 @@ def test_a_trial_of_two_processes_is_reproduced_bit_for_bit(tmp_path: Path) -> N
     assert reproduced.status == 0, reproduced
     assert "MATCH" in reproduced.output
     assert not torch.distributed.is_initialized()
+
+
+def test_a_machine_without_ray_has_a_passport(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = metadata.version
+
+    def version(name: str) -> str:
+        if name == "ray":
+            raise metadata.PackageNotFoundError(name)
+        return whole(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    versions = package_versions()
+    assert versions["ray"] == ""
+    assert versions["torch"]
 
 
 def test_asha_without_ray_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

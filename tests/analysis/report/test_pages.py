@@ -22,7 +22,7 @@ from analysis.report.number_formats import (
     format_value,
 )
 from analysis.report.pages import PageSection, build_html, build_markdown, build_search_page
-from analysis.report.sentences import describe_verdict
+from analysis.report.sentences import describe_missing_gates, describe_verdict
 from analysis.report.tables import build_table_rows
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_findings
@@ -353,6 +353,9 @@ def test_a_failed_gate_is_reported_and_highlighted() -> None:
     assert "resnet18 does not pass the gate" in html
     assert 'class="card failed"' in html
     assert 'class="card failed"' not in render_html(findings)
+    (missing,) = describe_missing_gates(dataclasses.replace(findings, arms=findings.arms[1:]))
+    assert missing == "resnet18 does not pass the gate: all of its runs diverged."
+    assert describe_missing_gates(findings) == []
 
 
 def test_missing_figures_are_rejected_and_unknown_ones_are_shown() -> None:

@@ -126,6 +126,8 @@ def test_a_command_of_the_answers_is_set_as_code_and_names_are_escaped() -> None
     html = build_html(findings, build_table_rows(findings.rows), dict.fromkeys(findings.figures, b""))
     assert "<code>study intervene a&lt;b&gt;</code>." in html
     assert "`study intervene" not in html
+    placed = replace(FINDINGS, argument="'/data/my studies/mine'")
+    assert "`study intervene '/data/my studies/mine'`" in build_markdown(placed, build_table_rows(placed.rows))
     assert f"`study intervene {FINDINGS.study}`" in build_markdown(FINDINGS, build_table_rows(FINDINGS.rows))
 
 

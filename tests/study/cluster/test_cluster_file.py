@@ -112,7 +112,12 @@ def test_kuberay_cluster_requires_a_token_and_runs_no_trial_on_its_head(kuberay:
     assert kuberay["apiVersion"] == "ray.io/v1"
     assert kuberay["spec"]["authOptions"] == {"mode": "token"}
     assert kuberay["spec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    # Another pod submits the job of kuberay-job.yaml.
+    assert kuberay["spec"]["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "0.0.0.0"
     (workers,) = kuberay["spec"]["workerGroupSpecs"]
+    groups = (kuberay["spec"]["headGroupSpec"], workers)
+    (account,) = {group["template"]["spec"]["serviceAccountName"] for group in groups}
+    assert f"kubectl create serviceaccount {account} " in (ROOT / "docs" / "cluster.md").read_text()
     (container,) = workers["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert "auth_token" not in json.dumps(kuberay)

@@ -19,7 +19,7 @@ from study.cluster.workers import Task
 from study.inputs.human_labels import load_human_shares
 from study.results import audits
 from study.results.audit_parts import AuditPart, AuditParts, StepKind
-from study.results.audits import AuditedArm, choose_audit_images, rank_confusions
+from study.results.audits import AuditedArm, choose_audit_images, keep_audited, rank_confusions
 from study.state.paths import AUDIT_PARTS
 from tests.analysis.findings_factory import make_ring_audit
 from tests.study.simulated import make_spec
@@ -61,6 +61,13 @@ def test_a_rare_class_gives_two_audit_images_or_none(rare: int) -> None:
         assert counts[2] != 1
         assert counts[2] >= 2 or rare <= 2
         assert 198 <= counts.sum() <= 200
+
+
+def test_a_pull_needs_audited_images_of_its_classes_and_of_a_third() -> None:
+    """A class that the choice leaves out divided by zero, and ended every analysis of the study."""
+    cells = [(0, 1), (1, 0), (2, 0), (0, 2)]
+    assert keep_audited(cells, np.array([0, 0, 1, 1, 3, 3])) == [(0, 1), (1, 0)]
+    assert keep_audited(cells, np.array([0, 0, 1, 1])) == []
 
 
 def test_audit_images_belong_to_as_many_groups_as_possible() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from search_spaces.errors import UserInputError
+from study.concluding import compare as report_comparison
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
@@ -51,11 +53,32 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         "resnet18": False,
         "resnet50": True,
     }
+    (missed,) = report_comparison(study, Console(quiet=True))
+    assert missed.startswith("gate missed: resnet18 has macro-F1 0.9")
+    assert missed.endswith("but with its runs that diverged not above the gate of 0.7")
     (row,) = comparison.rows
     assert (row.num_seeds, len(row.divergence)) == (3, 2)
     assert row.all_runs_effect is not None
     assert row.all_runs_effect.estimate > row.effect.estimate + 0.1
     assert is_confirmed(study)
+
+
+@pytest.mark.parametrize(("num_diverged", "reason"), [(1, "fewer than two of its runs finished"), (2, "every run of")])
+def test_an_arm_without_a_lower_bound_misses_the_gate(tmp_path: Path, num_diverged: int, reason: str) -> None:
+    study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
+    seeds = confirmation_seeds(study.spec)[:num_diverged]
+
+    def curve(record: TrialRecord, epoch: int) -> float:
+        diverges = record.config.arm == "resnet18" and record.config.seed in seeds
+        return math.nan if diverges and epoch == 2 else learning_curve(record, epoch)
+
+    changes = {"confirm": study.spec.confirm.model_copy(update={"looks": [2]}), "gate": GateSpec(macro_f1=0.01)}
+    study = OpenStudy(store=study.store, spec=study.spec.model_copy(update=changes), book=study.book)
+    confirm(study, read_test=True, num_seeds=2, curve=curve)
+    (missed,) = report_comparison(study, Console(quiet=True))
+    assert missed.startswith("gate missed: ")
+    assert "resnet18" in missed
+    assert reason in missed
 
 
 def test_a_study_whose_runs_all_diverged_says_so(tmp_path: Path) -> None:

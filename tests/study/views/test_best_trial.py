@@ -2,15 +2,39 @@
 
 from pathlib import Path
 
+import pytest
+import tomli_w
+from rich.console import Console
+
 from analysis.search.search_arms import compute_search_arms
 from study.open_study import read_passport
+from study.spec.reading import with_overrides
+from study.spec.study_spec import StudySpec
 from study.state import paths
-from study.state.checksums import write_sealed_json
+from study.state.checksums import write_sealed_json, write_sealed_toml
+from study.views import reproduction
 from study.views.export import choose_trial as choose_exported
 from study.views.live_view import compute_progress
 from study.views.reproduction import choose_trial as choose_reproduced
 from tests.study.searched import ARMS, simulate
 from trainables.records.record import TrialState
+
+
+def test_reproduction_needs_no_file_of_human_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It matters to no trial, and the machine that reproduces one need not have it."""
+    study = simulate(tmp_path)
+    spec = with_overrides(study.spec, [f"analyze.human_counts={tmp_path}/nowhere.npy"], where="test")
+    write_sealed_toml(study.store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
+    asked = []
+
+    def prepare(spec: StudySpec) -> None:
+        asked.append(spec.analyze.human_counts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduction, "prepare", prepare)
+    with pytest.raises(KeyboardInterrupt):
+        reproduction.run_reproduction(study.store, "best", None, [], Console(quiet=True))
+    assert asked == [None]
 
 
 def test_ties_are_broken_alike_everywhere(tmp_path: Path) -> None:

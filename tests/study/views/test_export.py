@@ -1,6 +1,7 @@
 """`study export`: tables, Optuna studies and weights, in a folder that is complete or does not exist."""
 
 import json
+import math
 from pathlib import Path
 
 import optuna
@@ -17,9 +18,10 @@ from study.views import export
 from study.views.export import Exported, choose_trial, export_study
 from tests.study.command_line import run_cli
 from tests.study.searched import ARMS, confirm, simulate
-from tests.study.simulated import make_spec
+from tests.study.simulated import learning_curve, make_spec
 from trainables.damaged_files import DamagedFileError
 from trainables.records.ranking import best_trials
+from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 
 
@@ -65,6 +67,12 @@ def test_weights_before_the_confirmation_are_those_of_the_best_search_trial(
         assert described["class_names"] == ["cat", "dog"]
         assert described["preprocessing"]["image_size"] == 32
         assert described["preprocessing"]["resize"].startswith("the shorter side to image_size")
+        # Every training and every score was of images at the stored size.
+        assert described["preprocessing"]["stored_size"] == [48, 48]
+        assert (
+            "turned as EXIF says, the shorter side to 48, then the center of 48 x 48 (bicubic, antialiased)."
+            in (folder / arm / "README.md").read_text()
+        )
         assert (
             "resized: the shorter side to 32, then the center of 32 x 32 pixels"
             in (folder / arm / "README.md").read_text()
@@ -100,6 +108,30 @@ def test_an_arm_without_a_full_trial_has_no_weights(tmp_path: Path) -> None:
     exported = export_study(study)
     assert set(exported.missing) == set(ARMS) - full != set()
     assert not any((exported.folder / arm / "study.json").exists() for arm in exported.missing)
+
+
+def test_a_profiled_study_is_exported_with_a_column_per_part(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "study")
+    for record in study.book.of_stage("search"):
+        epochs = tuple(e.model_copy(update={"part_seconds": (("start", 0.5), ("data", 0.25))}) for e in record.epochs)
+        study.book.save(record.updated(epochs=epochs))
+    folder = export_study(study, str(tmp_path / "out")).folder
+    epochs = pd.read_parquet(folder / "epochs.parquet")
+    assert set(epochs["seconds_start"]) == {0.5}
+    assert set(epochs["seconds_data"]) == {0.25}
+
+
+def test_an_arm_whose_runs_all_diverged_leaves_the_export_of_the_others(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "study", num_trials=4, asha={"enabled": False})
+
+    def curve(record: TrialRecord, epoch: int) -> float:
+        return math.nan if record.config.arm == "resnet50" and epoch == 2 else learning_curve(record, epoch)
+
+    confirm(study, read_test=True, curve=curve)
+    exported = export_study(study, str(tmp_path / "out"))
+    assert exported.missing == ("resnet50",)
+    assert (exported.folder / "resnet18" / "study.json").exists()
+    assert not (exported.folder / "resnet50").exists()
 
 
 def test_a_folder_with_something_in_it_is_refused(searched: OpenStudy, tmp_path: Path) -> None:

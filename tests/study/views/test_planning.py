@@ -1,5 +1,6 @@
 """`study plan` says what the looks can decide; the launch warns where they cannot; a plan without variances is refused."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,9 @@ from study.spec.reading import load_spec
 from study.views import pilot
 from study.views.planning import describe_launch
 from tests.study.command_line import run_cli
-from tests.study.searched import simulate
+from tests.study.searched import confirm, simulate
+from tests.study.simulated import learning_curve
+from trainables.records.record import TrialRecord
 from trainables.training.predictions import Predictions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "commits" / "c698f32" / "finished"
@@ -68,6 +71,20 @@ def test_the_launch_warns_where_known_variances_cannot_decide() -> None:
     assert "3 seeds cannot decide a margin of 1.00 pp" in describe_launch(spec, 4000, None)
     wide, _ = load_spec("cifar10-cpu", ["confirm.margin=0.2"])
     assert describe_launch(wide, 4000, None) == ""
+    shared = spec.model_copy(update={"confirm": spec.confirm.model_copy(update={"intervals": "moderated"})})
+    assert describe_launch(shared, 4000, None) == "", "the forecast is of a row that stands alone"
+
+
+def test_a_study_with_an_arm_whose_runs_all_diverged_gives_variances_without_costs(tmp_path: Path) -> None:
+    study = simulate(tmp_path / "earlier", num_trials=4, asha={"enabled": False})
+
+    def curve(record: TrialRecord, epoch: int) -> float:
+        return math.nan if record.config.arm == "resnet50" and epoch == 2 else learning_curve(record, epoch)
+
+    confirm(study, read_test=True, num_seeds=2, curve=curve)
+    outcome = run_cli("plan", "demo", "--like", tmp_path / "earlier")
+    assert outcome.status == 0, outcome
+    assert "variances: " in outcome.output
     unknown, _ = load_spec("demo")
     assert describe_launch(unknown, 800, None) == ""
     warm, _ = load_spec("demo", [f"search.warm_start={str(GOLDEN)!r}", "confirm.margin=0.001"])

@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from search_spaces.errors import UserInputError
 from study.confirmation.director import ConfirmationDirector, want
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
 from study.state.checksums import write_sealed_json
-from study.state.paths import REPORT_HTML
+from study.state.paths import COMPARISON_CSV, REPORT_HTML, SPEC, open_study, study_uri
 from study.state.record_book import RecordBook
 from study.views.live_view import LiveView, build_progress_table, compute_progress, describe_progress
-from study.views.status import study_state
+from study.views.status import find_studies, study_state
 from tests.study.simulated import FIXED, drive, make_report, make_spec
 from trainables.records.ranking import best_trials
-from trainables.storage.store import Store
+from trainables.storage.store import StorageError, Store
 
 
 def open_simulated(folder: Path, max_events: int | None = None, **search: object) -> OpenStudy:
@@ -27,6 +28,29 @@ def open_simulated(folder: Path, max_events: int | None = None, **search: object
     book = RecordBook(store)
     drive(SearchDirector(book, make_spec(**search), FIXED), max_events=max_events)
     return OpenStudy(store=store, spec=make_spec(**search), book=book)
+
+
+def test_a_folder_that_cannot_be_read_hides_no_other_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("lost+found", "mine"):
+        open_simulated(tmp_path / name).store.write_text(SPEC, "")
+    whole = Store.exists
+
+    def exists(store: Store, name: str) -> bool:
+        if name.startswith("lost"):
+            raise StorageError("lost+found/spec.toml could not be read: Permission denied")
+        return whole(store, name)
+
+    monkeypatch.setattr(Store, "exists", exists)
+    listed = {study["name"]: study["state"] for study in find_studies(str(tmp_path))}
+    assert list(listed) == ["lost+found", "mine"]
+    assert "Permission denied" in listed["lost+found"]
+    with pytest.raises(UserInputError, match=r"there is no study at .*mien \(did you mean 'mine'\?\)"):
+        open_study("mien", str(tmp_path))
+
+
+def test_an_empty_variable_of_the_storage_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDY_STORAGE", "")
+    assert study_uri("demo") == "studies/demo"
 
 
 def test_reported_study_with_an_extended_search_is_searching(tmp_path: Path) -> None:
@@ -91,6 +115,18 @@ def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm_and_the_ranki
     earlier = study.spec.confirm.model_copy(update={"fresh_seeds": False})
     study = replace(study, spec=study.spec.model_copy(update={"confirm": earlier}))
     assert compute_progress(study, "confirmation").num_planned == 2 * (5 + 1)
+
+
+def test_a_comparison_that_an_early_look_decided_is_finished(tmp_path: Path) -> None:
+    study = open_simulated(tmp_path)
+    winners = [best_trials(study.book.of_stage("search"), arm)[0] for arm in ("resnet18", "resnet50")]
+    seeds = confirmation_seeds(study.spec)[:2]
+    drive(ConfirmationDirector(study.book, [w for winner in winners for w in want(winner, seeds)]))
+    assert study_state(study) == "confirming"
+    study.store.write_text(COMPARISON_CSV, "")
+    progress = compute_progress(study, "confirmation")
+    assert (progress.num_planned, progress.fraction_done, progress.eta_seconds) == (4, 1.0, 0.0)
+    assert study_state(study) == "confirmed"
 
 
 def test_budget_of_device_seconds_is_divided_among_the_devices(tmp_path: Path) -> None:
