@@ -23,6 +23,7 @@ EARLIER_BEHAVIOR: dict[str, Value] = {
     "model_arguments": "{}",
     "freeze_depth": 0,
     "layer_decay": 1.0,
+    "layer_rule": "blocks",
     "augmentation": "default",
     "crop_padding": 0,
     "crop_padding_mode": "reflect",

@@ -213,7 +213,7 @@ def drive(
             print_line(f"next: study compare {opened.store.argument}", console)
             return []
         driver.confirm(find_undecided)
-        print_stage(opened, "confirmation", console)
+        print_stage(opened, "confirmation", console, is_over=True)
     from study import concluding
 
     findings = concluding.analyze_study(opened, prepared, driver.workers, console)

@@ -12,9 +12,10 @@ from search_spaces.errors import UserInputError
 from study import commands, concluding
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.workers import make_workers
-from study.confirmation.candidates import candidates
+from study.confirmation.candidates import candidates, keep_trained
 from study.confirmation.evidence import is_confirmed
-from study.confirmation.plan import read_plan
+from study.confirmation.plan import confirmation_seeds, read_plan
+from study.confirmation.runs import complete_seeds, is_crashed
 from study.confirmation.stated_interventions import dump_stated
 from study.driver import prepare_again
 from study.inputs.preparation import Prepared, prepare_images
@@ -93,12 +94,14 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
     if rounds and not options.dry_run:
         last = load_study(rounds[-1])
         problem = _find_obstacle(last)
-        if problem and not options.again:
+        # Confirmation trials that failed with an error are started again by `study resume`.
+        is_over = bool(problem) and (options.again or not any(map(is_crashed, last.book.of_stage("confirmation"))))
+        if is_over and not options.again:
             raise UserInputError(f"the round {last.store.root} cannot go on: {problem}")
-        if not problem and not _has_ended(last):
+        if not is_over and not _has_ended(last):
             missed_gates = _continue(last, options, address=address, console=console)
             return _print_result(last.store, missed_gates, options)
-        if not problem and not options.again:
+        if not is_over and not options.again:
             return _show(last, options, console)
     return _begin(parent, options, address=address, console=console)
 
@@ -128,8 +131,17 @@ def _find_obstacle(study: OpenStudy) -> str:
     """Return why the training of a round has ended and it cannot be compared; "" if nothing is in the way."""
     if not has_finished_search(study) or read_plan(study.store) is not None:
         return ""
+    book, spec = study.book, study.spec
+    first = confirmation_seeds(spec)[: spec.confirm.looks[0]]
     try:
-        candidates(study.book, study.spec)
+        winners = {arm: found[0] for arm, found in candidates(book, spec).items()}
+        ended = {
+            arm: {r.config.seed for r in book.with_configuration_of(winner, "confirmation") if r.state.is_finished}
+            for arm, winner in winners.items()
+        }
+        if all(set(first) <= seeds for seeds in ended.values()):
+            kept = keep_trained(book, winners, first, spec)
+            complete_seeds(book, kept, first, diverged_runs=spec.confirm.diverged_runs)
     except UserInputError as error:
         return str(error)
     return ""

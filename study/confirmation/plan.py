@@ -47,6 +47,7 @@ class Plan(BaseModel):
 def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
     """Return the seeds of the comparison, the same for every arm; those of interventions are new in every round."""
     name = ("confirmation",) if spec.intervene is None else ("intervention", spec.intervene.round)
+    name = (*name, spec.confirm.seed_name) if spec.confirm.seed_name else name
     return tuple(derive_seed(spec.seed, *name, i) % 2**31 for i in range(spec.confirm.num_seeds))
 
 

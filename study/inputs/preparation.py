@@ -192,8 +192,16 @@ def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, V
         "weights": weights_identity(weights),
         "data": splits.fingerprint,
     }
+    if _counts_layers(spec):
+        settings["layer_rule"] = spec.layer_rule
     varied = spec.varied_settings
     return {name: value for name, value in settings.items() if name not in varied}
+
+
+def _counts_layers(spec: StudySpec) -> bool:
+    """Return whether the training of any trial depends on which layer a parameter belongs to."""
+    varied = {"freeze_depth", "layer_decay"} & spec.varied_settings
+    return bool(varied) or spec.model.freeze_depth > 0 or spec.train.layer_decay < 1
 
 
 def locate_weights(weights: str) -> str:

@@ -30,6 +30,7 @@ from study.state.record_book import now_utc
 
 STRENGTH = "class_weight_strength"
 NO_REASON = "no finding asks for it"
+NO_TARGET = "it is to reduce a confusion, but none is found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +74,12 @@ def propose(
             changes = {**changes, STRENGTH: strength}
         idle = _find_idle(intervention, changes, diagnosis)
         problem = _find_problem(changes or {}) or (idle if name in only else "")
-        if not (problem or idle) and not intervention.choose_target(diagnosis).classes:
-            problem = "it is to reduce a confusion, but none is found; name one with --target TRUE:PREDICTED"
+        has_target = bool(intervention.choose_target(diagnosis).classes)
+        if not (problem or idle or has_target) and name in only:
+            problem = f"{NO_TARGET}; name one with --target TRUE:PREDICTED"
         if problem:
             problems.append(f"{name}: {problem}")
-        elif changes and not idle:
+        elif changes and not idle and has_target:
             stated = reason or Reason(symptom=NO_REASON, diagnosis="not known", verdict="named by the user")
             found.append(Proposal(intervention=intervention, reason=stated, changes=changes))
     if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
@@ -182,6 +184,8 @@ def list_not_tried(
 def _explain_left_out(intervention: Intervention, diagnosis: Diagnosis) -> str:
     if intervention.find_reason(diagnosis) is None:
         return NO_REASON
+    if not intervention.choose_target(diagnosis).classes:
+        return NO_TARGET
     return _find_idle(intervention, intervention.make_changes(diagnosis), diagnosis)
 
 

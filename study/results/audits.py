@@ -34,6 +34,8 @@ from trainables.training.loop import TrialData
 
 # The strongest confused pairs, whose pulls and causes are measured.
 MAX_PAIRS = 6
+# Classes without an audited image that a sentence names.
+MOST_NAMED = 10
 # What a step makes, in sentences; of several steps with one problem, the first names it.
 _SUBJECTS = MappingProxyType(
     {
@@ -93,8 +95,12 @@ def audit_arms(
         audited[arm] = _join(found)
     absent = sorted(set(first.labels.tolist()) - set(image_set.labels[ids].tolist()))
     if absent:
-        names = ", ".join(image_set.class_names[c] for c in absent)
-        notes.append(f"Too rare to be among the {len(ids)} audited images: {names}.")
+        names = [image_set.class_names[c] for c in absent]
+        more = f", ... and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        notes.append(
+            f"{len(names)} of the {image_set.num_classes} classes have no image among the {len(ids)} audited ones "
+            f"(analyze.num_audit_images): {', '.join(names[:MOST_NAMED])}{more}."
+        )
     height, width = image_set.images.shape[1:3]
     if min(height, width) < MIN_SIDE:
         notes.append(f"No root cause is tested: {describe_small_images(height, width)}.")

@@ -65,7 +65,8 @@ def build_optuna_study(
 def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -> dict[str, optuna.Study]:
     """Return one Optuna study per arm, "<study>/<arm>", and where there are several arms "<study>" with all trials.
 
-    The last has the factor as a categorical parameter. User attributes name the study, the space, the factor and the arm.
+    The last has the factor as a categorical parameter, and repeated runs of leaders, which those of the arms lack. User
+    attributes name the study, the space, the factor and the arm.
 
     Args:
         study: whose search is exported; running trials are left out.
@@ -74,12 +75,17 @@ def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -
     records, spec = study.book.of_stage("search"), study.spec
     studies = {}
     for name, arm in _name_studies(study).items():
-        own = [r for r in records if arm is None or r.config.arm == arm.name]
+        own = records if arm is None else take_arm(records, arm)
         studies[name] = build_optuna_study(own, arm.space if arm else spec.search_space(), storage, name)
         origin = {"study": spec.name, "space": spec.search.space, "factor": spec.factor, "arm": arm.name if arm else ""}
         for key, value in origin.items():
             studies[name].set_user_attr(key, value)
     return studies
+
+
+def take_arm(records: Sequence[TrialRecord], arm: Arm) -> list[TrialRecord]:
+    """Return the trials of an arm without repeated runs of its leaders, which would count their configurations twice."""
+    return [r for r in records if r.config.arm == arm.name and not r.repeats_trial_id]
 
 
 def _name_studies(study: OpenStudy) -> dict[str, Arm | None]:

@@ -14,7 +14,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from analysis.report.pages import PageSection, build_search_page
 from analysis.report.sentences import describe_search_plot
 from study.open_study import OpenStudy
-from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
+from study.results.optuna_export import build_optuna_study, compute_importances, negated_value, take_arm
 
 SEARCH_PAGE = "search.html"
 SCORE = "macro-F1"
@@ -74,13 +74,9 @@ class SearchView:
 
 
 def view_search(study: OpenStudy) -> SearchView:
-    """Return Optuna's view of a study's search, arm by arm and as a whole; repeated runs of leaders would count them twice."""
-    records = [record for record in study.book.of_stage("search") if not record.repeats_trial_id]
-    arms = study.spec.arms()
-    built = {
-        arm: build_optuna_study([r for r in records if r.config.arm == arm.name], arm.space, study_name=arm.name)
-        for arm in arms
-    }
+    """Return Optuna's view of a study's search, arm by arm and as a whole."""
+    records, arms = study.book.of_stage("search"), study.spec.arms()
+    built = {arm: build_optuna_study(take_arm(records, arm), arm.space, study_name=arm.name) for arm in arms}
     whole = build_optuna_study(records, study.spec.search_space(), study_name=study.name)
     notes: list[str] = []
     plots: list[SearchPlot] = []

@@ -88,6 +88,7 @@ _VERSION_1: dict[str, Any] = {
     "confirm.num_ranking_seeds": 1,
     "confirm.fresh_seeds": False,
     "confirm.diverged_runs": "drop",
+    "confirm.seed_name": "",
     "confirm.looks": [5],
     "confirm.intervals": "planned",
     "confirm.margin": 0.005,

@@ -280,7 +280,8 @@ class ConfirmSpec(Section):
     number of seeds, for readers who look in between. With "moderated", as in rounds of interventions, rows that are compared with
     one control share what they say about the variance between seeds, so that few seeds give narrower intervals. With
     `fresh_seeds`, the seeds that rank the candidates are not those of the comparison: scores that chose a candidate are biased
-    upward. With `diverged_runs = "count"`, a run that diverges is an outcome of its arm; "drop" leaves its seed out. Studies
+    upward. A comparison with a `seed_name` has other seeds than one without it or with another one, on the same images. With
+    `diverged_runs = "count"`, a run that diverges is an outcome of its arm; "drop" leaves its seed out. Studies
     launched under defaults_version 1 go on with false and "drop".
     """
 
@@ -288,6 +289,7 @@ class ConfirmSpec(Section):
     num_ranking_seeds: Count = 1
     fresh_seeds: bool = True
     diverged_runs: Literal["count", "drop"] = "count"
+    seed_name: str = ""
     looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = [5]
     intervals: Literal["planned", "anytime", "moderated"] = "planned"
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
@@ -343,13 +345,14 @@ class ResourcesSpec(Section):
     not report for `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without
     a new epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
     trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than `max_failed_fraction` of the
-    search's trials failed, no further trial starts. `profile = true` records how much time each part of an epoch takes; on a GPU
-    this costs some speed. `autoscaling = true` is for a cluster that grows on demand: up to `max_concurrent` trials, which is
-    then required, wait for devices that do not exist yet. Images of a folder or of Parquet files that need more than
-    `image_memory_gb` when decoded (by default a quarter of the machine's memory) are mapped from a file in `image_folder` (by
-    default the user's cache folder), which every node builds. The folder also keeps decoded images for the next start; it may be
-    deleted at any time. With `images = "streamed"` pixels are kept nowhere: `stream_workers` processes per trial (0 for as many
-    as it has CPU threads) decode the images in each epoch, with the same results. The study's start decodes all of them once, to
+    trials of the search, or of a part of the confirmation, failed, no further trial starts. `profile = true` records how much
+    time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that grows on demand:
+    up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of a folder or of
+    Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's memory) are mapped
+    from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder also keeps decoded
+    images for the next start; it may be deleted at any time. With `images = "streamed"` pixels are kept nowhere:
+    `stream_workers` processes per trial (0 for as many as it has CPU threads) decode the images in each epoch, with the same
+    results. The study's start decodes all of them once, to
     check them.
     """
 

@@ -140,6 +140,14 @@ def widen_space(
             changes: dict[str, Any] = {"choices": list(dict.fromkeys([*table["choices"], *values]))}
         else:
             changes = {"low": min([table["low"], *values]), "high": max([table["high"], *values])}
+            # A logarithmic range has no 0; the values are given, and nothing is drawn from it.
+            changes |= {"kind": "float"} if table["kind"] == "log" and changes["low"] <= 0 else {}
+        if "when" in table:
+            ((parent, applies),) = table["when"].items()
+            given = [configuration.get(parent) for configuration in configurations if name in configuration]
+            changes["when"] = {
+                parent: list(dict.fromkeys([*applies, *(value for value in given if value is not None)]))
+            }
         widened[name] = {**table, **changes}
     return widened
 

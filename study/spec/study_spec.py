@@ -97,6 +97,11 @@ class StudySpec(sections.Section):
         return self.defaults_version > 7
 
     @property
+    def layer_rule(self) -> str:
+        """How layers are counted that are frozen or decay: "stem", or (versions 1 to 7) "blocks"; see `find_depths`."""
+        return "stem" if self.defaults_version > 7 else "blocks"
+
+    @property
     def refuses_conflicting_labels(self) -> bool:
         """Whether many equal images with different labels are refused, or (versions 1 and 2) reported only."""
         return self.defaults_version > 2

@@ -155,7 +155,9 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
     selected by a score. Before the confirmation it is the best search trial, whose score is biased upward.
     """
     plan = followed_plan(study.book, study.spec)
-    if plan is not None and is_confirmed(study) and arm in plan.chosen:
+    if plan is not None and is_confirmed(study):
+        if arm not in plan.chosen:
+            return None
         winner, seeds = study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]]
         runs = planned_runs(study.book, winner, seeds, diverged_runs="drop")
         return runs[0] if runs else None

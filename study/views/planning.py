@@ -310,11 +310,14 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
         for arm, found in evidence.items()
         if (complete := [r.device_seconds / len(r.epochs) for r in found.runs if r.state is TrialState.COMPLETE])
     }
-    are_same = set(costs) == {arm.name for arm in spec.arms()}
+    names = {arm.name for arm in spec.arms()}
+    are_same = set(costs) == names
+    other = "" if set(evidence) == names else f", which compares other arms ({', '.join(evidence)})"
+    unknown = ", ".join(name for name in evidence if name not in costs)
     return Basis(
         components=_pool(rows),
-        source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images"
-        + ("" if are_same else f", which compares other arms ({', '.join(costs)})"),
+        source=f"{study.store.root}, {rows[0].num_seeds} seeds and {rows[0].num_images:,} test images{other}"
+        + (f"; the cost of {unknown} is not known, since no run of it finished" if unknown else ""),
         costs={arm.name: costs[arm.name] * spec.max_epochs(arm) for arm in spec.arms()} if are_same else None,
         are_seconds=are_same,
     )

@@ -55,7 +55,9 @@ def make_recommended_spec(study: OpenStudy, found: InterventionFindings) -> str:
     arguments = data["model"]["arguments"]
     data["model"]["arguments"] = {n: v for n, v in arguments.items() if not isinstance(v, dict) or n in named}
     left_out = any(values.get(LEAVE_OUT) for values in (data["train"], *data["configurations"].values()))
-    if not left_out:
+    if left_out:
+        data["confirm"]["seed_name"] = study.name
+    else:
         # Other seeds and, where they are drawn, other test images than those that chose the configuration.
         data["seed"] = derive_seed(study.spec.seed, "recommended", study.spec.intervene.round) % 2**31
     data["confirm"] |= {"alpha": study.spec.intervene.alpha, "intervals": "planned"}

@@ -46,7 +46,9 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
 
 
 def has_finished_confirmation(study: OpenStudy) -> bool:
-    """Return whether the A/B table has been written, which is when no row needs more seeds."""
+    """Return whether the A/B table has been written and no trial was started since: a table of a part may come earlier."""
+    if any(not record.state.is_finished for record in study.book.of_stage("confirmation")):
+        return False
     return study.store.exists(COMPARISON_CSV) or study.store.exists(FINDINGS)
 
 

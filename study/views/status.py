@@ -86,9 +86,11 @@ def print_status(study: OpenStudy, console: Console) -> None:
             print_line(line, console)
 
 
-def print_stage(study: OpenStudy, stage: Stage, console: Console) -> None:
-    """Print the progress of a stage and the table of its arms."""
+def print_stage(study: OpenStudy, stage: Stage, console: Console, *, is_over: bool = False) -> None:
+    """Print the progress of a stage, which may be known to be over, and the table of its arms."""
     progress = compute_progress(study, stage)
+    if is_over:
+        progress = dataclasses.replace(progress, num_planned=progress.num_finished, fraction_done=1.0, eta_seconds=0.0)
     console.print(describe_progress(progress), highlight=False, soft_wrap=True)
     console.print(build_progress_table(progress))
     profiles = compute_epoch_profiles(study.book.of_stage(stage))

@@ -5,7 +5,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ NUM_AT_ONCE = 8
 SECONDS_BETWEEN_LINES = 15.0
 
 
-def fetch_files(uri: str, folder: Path) -> Path:
+def fetch_files(uri: str, folder: Path, *, only: Collection[str] | None = None, key: str = "") -> Path:
     """Return a local copy of the file, or of all files below the folder, at a URI.
 
     What was copied before and has the same size and time of change is not copied again, also after an interruption. Files that
@@ -31,24 +31,28 @@ def fetch_files(uri: str, folder: Path) -> Path:
     Args:
         uri: Of any file system of pyarrow.
         folder: Image folder of this machine.
+        only: Names below the folder at the URI, of which the others are not copied; None for all.
+        key: Names the copy, so that two copies of parts of a folder do not delete each other's files; by default the URI.
 
     Raises:
         UserInputError: If there is nothing at the URI, it cannot be read, or the disk lacks space.
     """
     store = Store(uri)
-    target = folder / "fetched" / hashlib.blake2b(uri.encode(), digest_size=12).hexdigest()
+    target = folder / "fetched" / hashlib.blake2b((key or uri).encode(), digest_size=12).hexdigest()
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         try:
-            return _fetch(store, uri, target)
+            return _fetch(store, uri, target, only)
         except StorageError as error:
             raise UserInputError(
                 f"{error}; what was copied to {target} so far is kept, and the next start goes on with it"
             ) from None
 
 
-def _fetch(store: Store, uri: str, target: Path) -> Path:
-    found = {name: state for name, state in store.list_states().items() if not _is_hidden(name)}
+def _fetch(store: Store, uri: str, target: Path, only: Collection[str] | None) -> Path:
+    listed = store.list_states()
+    wanted = {name for name in listed if not _is_hidden(name)} if only is None else set(only) & set(listed)
+    found = {name: state for name, state in listed.items() if name in wanted}
     if not found:
         raise UserInputError(f"there is no file at {uri}; check the URI, and the region or endpoint if it names none")
     only = PurePosixPath(uri.partition("?")[0]).name

@@ -26,6 +26,10 @@ from trainables.processes import is_alive
 DEFAULT_SHARE = 0.25
 
 
+class ImageSpaceError(UserInputError):
+    """A disk lacks space for decoded images."""
+
+
 def physical_memory() -> int:
     """Return the machine's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -83,7 +87,7 @@ class ImageMemoryBudget:
             keep: Whether to use a file also for images that memory could hold; they stay in memory if the disk lacks space.
 
         Raises:
-            UserInputError: If the disk lacks space for images that need a file.
+            ImageSpaceError: If the disk lacks space for images that need a file.
         """
         shape = (num_images, height, width, 3)
         size = num_images * height * width * 3
@@ -106,7 +110,7 @@ class ImageMemoryBudget:
             if fits:
                 self._warn(error)
                 return np.empty(shape, dtype=np.uint8)
-            raise UserInputError(
+            raise ImageSpaceError(
                 f"{num_images} images of {width}x{height} px take {size / 1e9:.1f} GB, more than the "
                 f"{self.memory_bytes / 1e9:.1f} GB that images may take in memory, and {self.folder} cannot hold them "
                 f"({error.strerror}); set resources.image_folder to a folder with space, raise resources.image_memory_gb, "

@@ -287,11 +287,19 @@ def _find_timm(bare: str, name: str) -> Backbone:
         no head in their files.
         """
         weight = state.get(f"{settings.classifier}.weight")
-        outputs = 0 if weight is None else len(weight)
-        source = {"state_dict": state, "num_classes": outputs, "label_offset": 0}
-        model = build(num_classes=outputs, pretrained=True, pretrained_cfg_overlay=source, **arguments)
-        if weight is None:
-            model.reset_classifier(num_classes)  # type: ignore[operator]
+
+        def load(outputs: int) -> nn.Module:
+            source = {"state_dict": state, "num_classes": outputs, "label_offset": 0}
+            return build(num_classes=outputs, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+
+        try:
+            return load(num_classes if weight is None else len(weight))
+        except RuntimeError as error:
+            # The file may have it under the name that its authors gave it, which timm knows.
+            if weight is not None or not _lacks_only(error, f"{settings.classifier}."):
+                raise
+        model = load(0)
+        model.reset_classifier(num_classes)  # type: ignore[operator]
         return model
 
     return Backbone(
@@ -304,6 +312,14 @@ def _find_timm(bare: str, name: str) -> Backbone:
         build_from=build_from,
         fetch=functools.partial(_fetch_timm, name, settings.hf_hub_id),
     )
+
+
+def _lacks_only(error: RuntimeError, prefix: str) -> bool:
+    """Return whether a state dict lacks parameters that begin with `prefix`, and nothing else is wrong with it."""
+    missing = re.search(r"Missing key\(s\) in state_dict: (.*)", str(error))
+    lacking = [] if missing is None else re.findall(r'"([^"]+)"', missing[1])
+    is_all = not re.search(r"Unexpected key|size mismatch", str(error))
+    return bool(lacking) and is_all and all(name.startswith(prefix) for name in lacking)
 
 
 def _fetch_timm(name: str, hub_id: str | None) -> Path:

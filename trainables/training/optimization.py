@@ -65,7 +65,9 @@ def _group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, A
             "weight_decay": decay if group.has_decay else 0.0,
             "part": group.part,
         }
-        for group in group_parameters(model, config.number("layer_decay"))
+        for group in group_parameters(
+            model, config.number("layer_decay"), "blocks" if config.word("layer_rule") == "blocks" else "stem"
+        )
     ]
 
 

@@ -12,6 +12,8 @@ import tomli_w
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.intervention_findings import InterventionFindings, Outcome
 from search_spaces.errors import UserInputError
+from search_spaces.space import SearchSpace
+from search_spaces.space_tables import read_parameters
 from study import intervention_commands
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
@@ -25,6 +27,7 @@ from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.results.rounds import load_rounds, next_round
 from study.spec.reading import parse_spec
+from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
 from study.state import paths
 from study.state.checksums import write_sealed_json
@@ -488,6 +491,26 @@ def test_a_space_of_ones_own_takes_what_interventions_set(tmp_path: Path, monkey
     parse_spec((tmp_path / FIRST / paths.RECOMMENDED).read_text(), "recommended.toml").arms()
 
 
+def test_a_space_is_widened_with_the_conditions_and_below_a_logarithmic_range() -> None:
+    tables = {
+        "class_weighting": {"kind": "categorical", "choices": ["none", "inverse_frequency"]},
+        "class_weight_strength": {
+            "kind": "float",
+            "low": 0.0,
+            "high": 0.5,
+            "when": {"class_weighting": ["inverse_frequency"]},
+        },
+        "cutmix_probability": {"kind": "log", "low": 0.01, "high": 1.0},
+    }
+    control = {"class_weighting": "none", "cutmix_probability": 0.1}
+    weighted = {"class_weighting": "group", "class_weight_strength": 1.0, "cutmix_probability": 0.0}
+    parameters, problems = read_parameters(widen_space(tables, [control, weighted]))
+    assert problems == []
+    space = SearchSpace(name="own", parameters=parameters)
+    for configuration in (control, weighted):
+        assert space.check(configuration) == configuration
+
+
 def test_one_intervention_that_does_not_fit_leaves_the_others(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -517,7 +540,10 @@ def test_a_recommendation_that_leaves_images_out_keeps_the_seed_whose_images_the
     spec = study.spec.model_copy(update={"configurations": configurations})
     text = make_recommended_spec(replace(study, spec=spec), found)
     assert text.startswith("# leave_out names training images")
-    assert parse_spec(text, "recommended.toml").seed == study.spec.seed
+    recommended = parse_spec(text, "recommended.toml")
+    assert recommended.seed == study.spec.seed
+    earlier = {*confirmation_seeds(study.spec), *confirmation_seeds(load_parent(finished.root).spec)}
+    assert not earlier & set(confirmation_seeds(recommended))
 
 
 def test_the_cost_of_a_round_is_that_of_the_winner_and_of_what_is_changed(finished: Finished) -> None:

@@ -79,6 +79,7 @@ def test_every_setting_can_be_the_factor_in_one_line_of_a_spec(name: str, monkey
     assert setting.choices or {type(c.hyperparameters[name]) for c in configs} == {setting.field.annotation}
     unset = {n for n, value in EARLIER_BEHAVIOR.items() if fixed.get(n) == value} | {name}
     expected = {*TrainSpec.model_fields, "freeze", "max_epochs", "weights", "data"} - unset
+    expected |= {"layer_rule"} if name in ("freeze_depth", "layer_decay") else set()
     assert [set(c.fixed) for c in configs] == [expected] * len(levels)
     assert len({c.configuration_fingerprint for c in configs}) == len(levels)
 

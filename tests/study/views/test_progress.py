@@ -127,6 +127,10 @@ def test_a_comparison_that_an_early_look_decided_is_finished(tmp_path: Path) -> 
     progress = compute_progress(study, "confirmation")
     assert (progress.num_planned, progress.fraction_done, progress.eta_seconds) == (4, 1.0, 0.0)
     assert study_state(study) == "confirmed"
+    ConfirmationDirector(study.book, want(winners[0], confirmation_seeds(study.spec)[2:3])).next_trial()
+    later = compute_progress(study, "confirmation")
+    assert later.num_planned == 2 * (5 + 2)
+    assert later.eta_seconds > 0
 
 
 def test_budget_of_device_seconds_is_divided_among_the_devices(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from search_spaces.errors import UserInputError
@@ -82,11 +83,28 @@ def test_a_source_reads_a_uri(remote: Path, tmp_path: Path) -> None:
 
 def test_a_table_at_a_uri_comes_with_the_images_that_it_lists(tmp_path: Path) -> None:
     table = write_listed(tmp_path / "remote", count=8)
+    (tmp_path / "remote" / "other.bin").write_bytes(b"not listed")
     path = fetch_source(table.as_uri(), tmp_path / "kept")
     assert path.name == table.name
+    assert not list((tmp_path / "kept").rglob("other.bin"))
     there, here = (find_layout(where) for where in (table, path))
     assert [file.name for file in here.files] == [file.name for file in there.files]
     assert not here.found_problems
+
+
+def test_a_table_may_list_images_above_it_or_on_every_machine(tmp_path: Path) -> None:
+    table = write_listed(tmp_path / "remote", count=8)
+    rows = pd.read_csv(table)
+    below = tmp_path / "remote" / "tables" / "train.csv"
+    below.parent.mkdir()
+    rows.assign(path=["../" + path for path in rows["path"]]).to_csv(below, index=False)
+    layout = find_layout(fetch_source(below.as_uri(), tmp_path / "kept"))
+    assert len(layout.files) == 8
+    assert not layout.found_problems
+    rows.assign(path=[str(table.parent / path) for path in rows["path"]]).to_csv(below, index=False)
+    path = fetch_source(below.as_uri(), tmp_path / "other")
+    assert [file.suffix for file in (tmp_path / "other").rglob("*") if file.suffix in (".png", ".jpg")] == []
+    assert len(find_layout(path).files) == 8
 
 
 def test_an_interrupted_copy_goes_on(remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def check_predictions(run: TrainingRun, config: TrialConfig) -> None:
 
 
 def check_freezing(name: str) -> None:
-    config = configure(name, freeze_depth=2)
+    config = configure(name, freeze_depth=2, layer_rule="stem")
     model = build_model(config, NUM_CLASSES, weights="none")
     depths = find_depths(model)
     assert all(p.requires_grad == (depths[key] >= 2) for key, p in model.named_parameters())
@@ -215,11 +215,41 @@ def test_weights_without_a_head_are_loaded(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_the_first_layer_to_freeze_is_the_stem(name: str, stem: tuple[str, ...]) -> None:
-    model = build_model(configure(name, freeze_depth=1), 3, weights="none")
+    model = build_model(configure(name, freeze_depth=1, layer_rule="stem"), 3, weights="none")
     frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {key for key, _ in model.named_parameters() if key.startswith(stem)}
-    deeper = build_model(configure(name, freeze_depth=2), 3, weights="none")
+    deeper = build_model(configure(name, freeze_depth=2, layer_rule="stem"), 3, weights="none")
     assert frozen < {key for key, parameter in deeper.named_parameters() if not parameter.requires_grad}
+
+
+def test_layers_of_earlier_studies_are_counted_as_they_were() -> None:
+    """Checkpoints hold a rate for each group of parameters; of this network, the stem's norm was a layer of its own."""
+    model = build_model(configure("torchvision:convnext_tiny", freeze_depth=1), 3, weights="none")
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    depths = find_depths(model, "blocks")
+    assert (depths["features.0.0.weight"], depths["features.0.1.weight"], depths["features.1.0.block.0.weight"]) == (
+        1,
+        2,
+        3,
+    )
+    assert len(group_parameters(model, 0.8, "blocks")) > len(group_parameters(model, 0.8))
+
+
+def test_a_classifier_under_its_authors_name_is_loaded(tmp_path: Path) -> None:
+    name = "timm:convnext_atto"
+    source = build_model(configure(name).with_seed(9), 1000, weights="none").state_dict()
+    renamed = {key.replace("head.fc.", "head."): value for key, value in source.items()}
+    renamed = {key.replace("head.norm.", "norm."): value for key, value in renamed.items()}
+    renamed = {re.sub(r"^stem\.(\d)", r"downsample_layers.0.\1", key): value for key, value in renamed.items()}
+    renamed = {re.sub(r"^stages\.(\d)\.blocks\.(\d)", r"stages.\1.\2", key): value for key, value in renamed.items()}
+    renamed = {
+        re.sub(r"^stages\.(\d)\.downsample\.(\d)", r"downsample_layers.\1.\2", key): v for key, v in renamed.items()
+    }
+    for old, new in (("conv_dw", "dwconv"), ("mlp.fc1", "pwconv1"), ("mlp.fc2", "pwconv2")):
+        renamed = {key.replace(old, new): value for key, value in renamed.items()}
+    torch.save(renamed, tmp_path / "convnext_atto.pt")
+    state = build_model(configure(name), 3, weights=str(tmp_path)).state_dict()
+    assert all(torch.equal(state[key], source[key]) for key in source if not key.startswith("head.fc."))
 
 
 def test_flops_of_a_network_that_looks_at_its_values_are_counted() -> None:

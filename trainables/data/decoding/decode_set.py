@@ -14,8 +14,9 @@ from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_cache import DecodedSet
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages, UnreadImageError
 from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image, open_header
-from trainables.data.image_memory import ImageMemoryBudget
+from trainables.data.image_memory import ImageMemoryBudget, ImageSpaceError
 from trainables.data.pixel_files import ImageFacts, hash_bytes, keep_facts, name_pixels, open_writer
+from trainables.data.problems import Problem, make_error
 
 # The stored side is to the image size of training as 256 is to 224 in torchvision's references.
 STORED_SIDE_RATIO = 256 / 224
@@ -66,7 +67,7 @@ class _File:
 def decode_set(
     encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, *, keep: bool
 ) -> tuple[DecodedSet, NDArray[np.uint8], list[bytes]]:
-    """Return the decoded set, its images, and the digests of the files; none if some could not be read, but perhaps can later.
+    """Return the decoded set, its images, and the digests of the files.
 
     Of images that are streamed, the facts alone are kept, and the returned array is empty.
 
@@ -77,7 +78,8 @@ def decode_set(
         keep: whether to put the images into a file even if memory could hold them.
 
     Raises:
-        UserInputError: if there are no files, sizes differ and nothing says the stored side, or the disk lacks space.
+        UserInputError: if there are no files, sizes differ and nothing says the stored side, the disk lacks space, or a file
+            could not be read that may be at the next start: a study of the others could not go on then.
     """
     if not encoded.names:
         raise UserInputError("there is no image to decode")
@@ -85,12 +87,13 @@ def decode_set(
         first = _decode_first(encoded, request)
         shape, size = _choose_shape(first, request)
         side = request.stored_side
-        may_not_fit = shape.side is None and side is not None and _needs_file(encoded, size, memory_budget)
-        # Space on the disk is taken before a second image is decoded.
-        if side is not None and may_not_fit and _sizes_differ(encoded, request.aspect, size):
-            shape, size = _store_at(side, request)
         try:
             return _decode_all(encoded, shape, size, memory_budget, keep=keep)
+        except ImageSpaceError:
+            # Space is taken before a second image is decoded, and the first one may be a large square.
+            if shape.side is not None or side is None or not _sizes_differ(encoded, request.aspect, size):
+                raise
+            return _decode_all(encoded, *_store_at(side, request), memory_budget, keep=keep)
         except _SizesDifferError as error:
             if side is None:
                 raise UserInputError(f"all images must have the same size, but {error}") from None
@@ -135,20 +138,17 @@ def _store_at(side: int, request: DecodeRequest) -> tuple[Shape, tuple[int, int]
     return Shape(side, request.aspect), (side, side)
 
 
-def _needs_file(encoded: EncodedImages, size: tuple[int, int], memory_budget: ImageMemoryBudget) -> bool:
-    num_bytes = len(encoded.names) * size[0] * size[1] * 3
-    return not memory_budget.streams and num_bytes > memory_budget.memory_bytes
-
-
 def _sizes_differ(encoded: EncodedImages, aspect: Aspect, size: tuple[int, int]) -> bool:
-    """Return whether an image has not the height and width `size`, by the headers up to the first such image."""
+    """Return whether a sound image has not the height and width `size`; its pixels are decoded if its header says so."""
     for read in encoded.readers():
         try:
-            header = open_header(read(), aspect)
+            data = read()
+            header = open_header(data, aspect)
+            if (header.height, header.width) != size:
+                decode_image(data, Shape(None, aspect))
+                return True
         except BadImageError:
             continue
-        if (header.height, header.width) != size:
-            return True
     return False
 
 
@@ -181,6 +181,7 @@ def _decode_all(
                     writer.sync_early()
         if len(files) != len(encoded.names):
             raise UserInputError(f"{len(encoded.names)} images were announced, but {len(files)} were read")
+        _refuse_unread(encoded.names, files)
         good = [position for position, file in enumerate(files) if not file.reason]
         for target, position in enumerate(good if number else ()):
             if target != position:
@@ -189,6 +190,15 @@ def _decode_all(
     except BaseException:
         memory_budget.discard(stack)
         raise
+
+
+def _refuse_unread(names: Sequence[str], files: Sequence[_File]) -> None:
+    unread = [f"{name} ({file.reason})" for name, file in zip(names, files, strict=True) if not file.was_read]
+    if unread:
+        problem = Problem(
+            f"{len(unread)} of {len(names)} images could not be read this time", tuple(unread), "start again"
+        )
+        raise make_error("image files", [problem])
 
 
 def _decode_one(read: Reader, shape: Shape, size: tuple[int, ...], put: Callable[[NDArray[np.uint8]], None]) -> _File:
@@ -235,7 +245,7 @@ def _summarize(
         kinds=dict(Counter(kind for header in headers for kind in header.kinds).most_common()),
         bad=tuple((i, file.reason) for i, file in enumerate(files) if file.reason),
     )
-    return decoded, images, [file.digest for file in files] if all(file.was_read for file in files) else []
+    return decoded, images, [file.digest for file in files]
 
 
 def hash_files(encoded: EncodedImages) -> list[bytes]:

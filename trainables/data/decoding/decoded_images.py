@@ -113,8 +113,7 @@ def _stream_files(
             decoded = cache.find_by_content(hash_files(encoded))
         if decoded is None:
             decoded, _, digests = decode_set(encoded, request, memory_budget, keep=False)
-            if digests:
-                cache.add(digests, decoded)
+            cache.add(digests, decoded)
         facts = read_facts(folder / decoded.pixels)
     if facts is None:
         raise UserInputError(f"{folder} cannot keep what is known of the images; set resources.image_folder")
@@ -165,7 +164,7 @@ def _find_or_decode(
         if images is not None:
             return found, images
     decoded, images, digests = decode_set(encoded, request, memory_budget, keep=True)
-    if digests and decoded.shape[0] and (memory_budget.folder / decoded.pixels).exists():
+    if decoded.shape[0] and (memory_budget.folder / decoded.pixels).exists():
         cache.add(digests, decoded)
     return decoded, images
 

@@ -1,5 +1,6 @@
 """Encoded images that are decoded together, such as the files of a folder."""
 
+import errno
 import hashlib
 import os
 import uuid
@@ -28,6 +29,17 @@ class BadImageError(Exception):
 
 class UnreadImageError(BadImageError):
     """An image could not be read this time, as of a server that did not answer; its content may be sound."""
+
+
+# A file that is gone or must not be read is so at the next start, too.
+LASTING_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+
+
+def explain_read_error(error: OSError) -> BadImageError:
+    """Return the error of an image that cannot be read, and whether it may be at the next start."""
+    if error.errno in LASTING_ERRORS:
+        return BadImageError(f"cannot be read ({error.strerror}); check its permissions")
+    return UnreadImageError(f"cannot be read ({error.strerror})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +84,7 @@ class ImageSpans:
                 file.seek(int(self.offsets[position]))
                 data = file.read(size)
         except OSError as error:
-            raise UnreadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
+            raise explain_read_error(error) from None
         if len(data) != size:
             raise BadImageError(f"cut off: {len(data)} of {size} bytes are left")
         return data
@@ -223,4 +235,4 @@ def read_file(path: Path) -> bytes:
             raise BadImageError(f"larger than {MAX_FILE_BYTES / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
-        raise UnreadImageError(f"cannot be read ({error.strerror}); check its permissions") from None
+        raise explain_read_error(error) from None

@@ -1,14 +1,17 @@
-"""The files of a source at a URI, copied to this machine; those that a table lists lie beside it."""
+"""The files of a source at a URI, copied to this machine; of a table, those that it lists."""
 
+import posixpath
 from pathlib import Path
 
 from trainables.data.fetched_files import fetch_files
-from trainables.data.sources.folders.manifest import is_manifest
+from trainables.data.sources.folders.manifest import is_manifest, list_paths
 from trainables.storage.store import split_uri
 
 
 def fetch_source(uri: str, folder: Path) -> Path:
-    """Return a local copy of the file or folder at a URI; of a table of paths and labels, that in a copy of its folder.
+    """Return a local copy of the file or folder at a URI; of a table of paths and labels, that beside copies of its images.
+
+    Paths of a table that are absolute are left as they are: every machine must have them.
 
     Args:
         uri: Of any file system of pyarrow.
@@ -20,5 +23,13 @@ def fetch_source(uri: str, folder: Path) -> Path:
     path = fetch_files(uri, folder)
     if not path.is_file() or not is_manifest(path):
         return path
-    beside, name = split_uri(uri)
-    return fetch_files(beside, folder) / name
+    relative = [posixpath.normpath(name) for name in list_paths(path) if not posixpath.isabs(name)]
+    if not relative:
+        return path
+    base, place = split_uri(uri)
+    for _ in range(max(name.split("/").count("..") for name in relative)):
+        base, parent = split_uri(base)
+        place = posixpath.join(parent, place)
+    beside = posixpath.dirname(place)
+    wanted = {posixpath.normpath(posixpath.join(beside, name)) for name in relative}
+    return fetch_files(base, folder, only={place, *wanted}, key=f"{uri} and its images") / place

@@ -249,12 +249,13 @@ def _read_names(root: Path) -> tuple[str, ...]:
 
 
 def _choose_values(samples: Sequence[TarSample], names: Sequence[str]) -> list[str | int]:
-    """Return the labels: all as they are written where that makes all of them names, else numbers as numbers.
+    """Return the labels: all as they are written where only that makes all of them valid, else numbers as numbers.
 
     A .cls holds text: "7" is class number 7 in most sets, and the digit 7 in one of digits and letters.
     """
     if names:
-        are_names = {sample.text for sample in samples} <= set(names)
+        are_numbers = all(isinstance(sample.label, int) and sample.label < len(names) for sample in samples)
+        are_names = not are_numbers and {sample.text for sample in samples} <= set(names)
     else:
         are_names = any(isinstance(sample.label, str) for sample in samples)
     return [sample.text if are_names else sample.label for sample in samples]

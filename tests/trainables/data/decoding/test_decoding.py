@@ -528,14 +528,25 @@ def test_the_size_of_the_first_image_is_not_asked_of_the_disk_for_all(
 ) -> None:
     files = write(tmp_path / "set", a_png=save(photo(256, 256)), **{f"b{i}_png": save(photo(40, 30)) for i in range(5)})
     asked: list[int] = []
-    monkeypatch.setattr("os.posix_fallocate", lambda _file, _start, size: asked.append(size))
+
+    def take(_file: int, _start: int, size: int) -> None:
+        asked.append(size)
+        if size > 6 * 64 * 64 * 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", take)
     budget = ImageMemoryBudget(20_000, tmp_path / "images")
     assert decode(files, budget, image_size=56, aspect=aspect).images.shape == (6, 64, 64, 3)
-    assert asked == [6 * 64 * 64 * 3]
+    assert asked == [6 * 256 * 256 * 3, 6 * 64 * 64 * 3]
+    same = write(
+        tmp_path / "same", **{f"{i}_png": save(photo(256, 256)) for i in range(6)}, z_png=save(photo(9, 9))[:60]
+    )
+    with pytest.raises(UserInputError, match=r"7 images of 256x256 px take"):
+        decode(same, budget, image_size=56, aspect=aspect, on_bad_image="skip")
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_an_image_that_could_not_be_read_once_is_read_at_the_next_start(
+def test_an_image_that_could_not_be_read_once_is_asked_for_again(
     tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch, streams: bool
 ) -> None:
     files = write_many(tmp_path / "set", 8)
@@ -549,7 +560,8 @@ def test_an_image_that_could_not_be_read_once_is_read_at_the_next_start(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", read)
-        assert len(decode(files, budget, native_size=12, on_bad_image="skip").images) == 7
+        with pytest.raises(UserInputError, match=r"1 of 8 images could not be read this time: .*002.png .*start again"):
+            decode(files, budget, native_size=12, on_bad_image="skip")
     assert len(decode(files, budget, native_size=12, on_bad_image="skip").images) == 8
 
 

@@ -61,6 +61,12 @@ def read_columns(file: Path) -> list[str]:
         return []
 
 
+def list_paths(file: Path) -> list[str]:
+    """Return the paths that a manifest lists, as they are written; raise UserInputError if it is none."""
+    column = _find_columns(file, _read_header(file), None).path
+    return [path for _, row in _read_rows(file) if (path := _text(row.get(column)))]
+
+
 def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> FoundFiles:
     """Return the images that a manifest lists, in its order.
 
