@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from study.confirmation.candidates import count_ranking_trials
-from study.confirmation.plan import confirmation_seeds
+from study.confirmation.plan import confirmation_seeds, read_plan
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import COMPARISON_CSV, FINDINGS, Stage
 from trainables.records.record import TrialRecord
@@ -46,8 +46,18 @@ def compute_remaining_seconds(study: OpenStudy, stage: Stage) -> float | None:
 
 
 def has_finished_confirmation(study: OpenStudy) -> bool:
-    """Return whether the A/B table has been written and no trial was started since: a table of a part may come earlier."""
-    if any(not record.state.is_finished for record in study.book.of_stage("confirmation")):
+    """Return whether the A/B table has been written and no trial of the plan was started since.
+
+    A table of a part may come earlier, and a driver that died may have left a trial that nobody wants any more.
+    """
+    running = [record for record in study.book.of_stage("confirmation") if not record.state.is_finished]
+    plan = read_plan(study.store) if running else None
+    wanted = (
+        set()
+        if plan is None
+        else {study.book.get("search", t).config.configuration_fingerprint for t in plan.chosen.values()}
+    )
+    if any(plan is None or record.config.configuration_fingerprint in wanted for record in running):
         return False
     return study.store.exists(COMPARISON_CSV) or study.store.exists(FINDINGS)
 

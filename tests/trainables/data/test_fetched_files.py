@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from search_spaces.errors import UserInputError
 from tests.faults import storage
 from tests.trainables.data.sources.layout_files import write_listed
+from tests.trainables.data.sources.parquet_files import encode, make_pixels
 from tests.trainables.data.sources.tar_files import make_samples, write_shard
 from trainables.data import disk_space, fetched_files
 from trainables.data.fetched_files import fetch_files
@@ -95,7 +98,7 @@ def test_a_table_at_a_uri_comes_with_the_images_that_it_lists(tmp_path: Path) ->
 def test_a_table_may_list_images_above_it_or_on_every_machine(tmp_path: Path) -> None:
     table = write_listed(tmp_path / "remote", count=8)
     rows = pd.read_csv(table)
-    below = tmp_path / "remote" / "tables" / "train.csv"
+    below = tmp_path / "remote" / "my tables" / "train set.csv"
     below.parent.mkdir()
     rows.assign(path=["../" + path for path in rows["path"]]).to_csv(below, index=False)
     layout = find_layout(fetch_source(below.as_uri(), tmp_path / "kept"))
@@ -105,6 +108,17 @@ def test_a_table_may_list_images_above_it_or_on_every_machine(tmp_path: Path) ->
     path = fetch_source(below.as_uri(), tmp_path / "other")
     assert [file.suffix for file in (tmp_path / "other").rglob("*") if file.suffix in (".png", ".jpg")] == []
     assert len(find_layout(path).files) == 8
+
+
+def test_a_parquet_file_at_a_uri_is_copied_once_whatever_its_columns_are(tmp_path: Path) -> None:
+    rows = [{"bytes": data, "path": None} for data in (encode(make_pixels(i, 16)) for i in range(4))]
+    columns = {"image": rows, "label": [0, 1, 0, 1], "class": ["a", "b", "a", "b"], "file_name": list("abcd")}
+    (tmp_path / "remote").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "remote" / "train-0.parquet")
+    budget = ImageMemoryBudget(10**9, tmp_path / "kept")
+    uri = (tmp_path / "remote" / "train-0.parquet").as_uri()
+    assert len(load_image_set("parquet", uri, memory_budget=budget, class_names=["a", "b"]).images) == 4
+    assert len(list((tmp_path / "kept").rglob("*.parquet"))) == 1
 
 
 def test_an_interrupted_copy_goes_on(remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Decoding of a set of files into one array of one shape."""
 
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,12 @@ from trainables.data.decoding.encoded_files import BadImageError, EncodedImages,
 from trainables.data.decoding.image_decoder import Aspect, ImageHeader, Shape, decode_image, open_header
 from trainables.data.image_memory import ImageMemoryBudget, ImageSpaceError
 from trainables.data.pixel_files import ImageFacts, hash_bytes, keep_facts, name_pixels, open_writer
-from trainables.data.problems import Problem, make_error
 
 # The stored side is to the image size of training as 256 is to 224 in torchvision's references.
 STORED_SIDE_RATIO = 256 / 224
 NUM_IMAGES_PER_SYNC = 1000
+# Seconds before another try to read files that could not be read.
+RETRY_WAITS = (0.5, 2.0, 8.0)
 
 Reader = Callable[[], bytes]
 
@@ -78,8 +80,7 @@ def decode_set(
         keep: whether to put the images into a file even if memory could hold them.
 
     Raises:
-        UserInputError: if there are no files, sizes differ and nothing says the stored side, the disk lacks space, or a file
-            could not be read that may be at the next start: a study of the others could not go on then.
+        UserInputError: if there are no files, sizes differ and nothing says the stored side, or the disk lacks space.
     """
     if not encoded.names:
         raise UserInputError("there is no image to decode")
@@ -179,9 +180,9 @@ def _decode_all(
                 files.append(file)
                 if len(files) % NUM_IMAGES_PER_SYNC == 0:
                     writer.sync_early()
+            _try_again(encoded, files, decode)
         if len(files) != len(encoded.names):
             raise UserInputError(f"{len(encoded.names)} images were announced, but {len(files)} were read")
-        _refuse_unread(encoded.names, files)
         good = [position for position, file in enumerate(files) if not file.reason]
         for target, position in enumerate(good if number else ()):
             if target != position:
@@ -192,13 +193,16 @@ def _decode_all(
         raise
 
 
-def _refuse_unread(names: Sequence[str], files: Sequence[_File]) -> None:
-    unread = [f"{name} ({file.reason})" for name, file in zip(names, files, strict=True) if not file.was_read]
-    if unread:
-        problem = Problem(
-            f"{len(unread)} of {len(names)} images could not be read this time", tuple(unread), "start again"
-        )
-        raise make_error("image files", [problem])
+def _try_again(encoded: EncodedImages, files: list[_File], decode: Callable[[int, Reader], _File]) -> None:
+    """Decode the files again that could not be read, a few times: a server that did not answer may do so a moment later."""
+    for wait in RETRY_WAITS:
+        unread = {position for position, file in enumerate(files) if not file.was_read}
+        if not unread:
+            return
+        time.sleep(wait)
+        for position, read in enumerate(encoded.readers()):
+            if position in unread:
+                files[position] = decode(position, read)
 
 
 def _decode_one(read: Reader, shape: Shape, size: tuple[int, ...], put: Callable[[NDArray[np.uint8]], None]) -> _File:

@@ -15,7 +15,14 @@ from PIL import features
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
 from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
-from trainables.data.decoding.encoded_files import DiskImages, DiskState, EncodedImages, NamedFile
+from trainables.data.decoding.encoded_files import (
+    CANNOT_BE_READ,
+    BadImageError,
+    DiskImages,
+    DiskState,
+    EncodedImages,
+    NamedFile,
+)
 from trainables.data.decoding.image_decoder import Aspect
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.disk_space import require_space
@@ -108,7 +115,7 @@ def _stream_files(
     cache = DecodeCache(folder, settings, len(encoded.names), state, needs_pixels=False)
     with _wait_for(cache.lock):
         spans = encoded.locate(folder)
-        decoded = cache.find_by_state()
+        decoded = _find_unchanged(cache, encoded)
         if decoded is None and cache.may_know_content():
             decoded = cache.find_by_content(hash_files(encoded))
         if decoded is None:
@@ -125,6 +132,23 @@ def _stream_files(
         folder / decoded.pixels,
     )
     return decoded, replace(images, num_workers=memory_budget.stream_workers)
+
+
+def _find_unchanged(cache: DecodeCache, encoded: EncodedImages) -> DecodedSet | None:
+    """Return the set that was decoded from files in the same state; None if there is none, or a file can be read by now.
+
+    That a file may be read, or its server answers, is no part of the state of the file.
+    """
+    found = cache.find_by_state()
+    unread = set() if found is None else {p for p, reason in found.bad if reason.startswith(CANNOT_BE_READ)}
+    for position, read in enumerate(encoded.readers() if unread else ()):
+        if position in unread:
+            try:
+                read()
+            except BadImageError:
+                continue
+            return None
+    return found
 
 
 def list_good(num_files: int, decoded: DecodedSet) -> NDArray[np.int64]:
@@ -156,7 +180,7 @@ def _wait_for(lock: FileLock) -> Iterator[None]:
 def _find_or_decode(
     encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, cache: DecodeCache
 ) -> tuple[DecodedSet, NDArray[np.uint8]]:
-    found = cache.find_by_state()
+    found = _find_unchanged(cache, encoded)
     if found is None and cache.may_know_content():
         found = cache.find_by_content(hash_files(encoded))
     if found is not None:

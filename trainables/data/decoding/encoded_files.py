@@ -28,18 +28,19 @@ class BadImageError(Exception):
 
 
 class UnreadImageError(BadImageError):
-    """An image could not be read this time, as of a server that did not answer; its content may be sound."""
+    """An image could not be read this time, as of a server that did not answer; another try may help."""
 
 
-# A file that is gone or must not be read is so at the next start, too.
+CANNOT_BE_READ = "cannot be read"
+# Of a file that is gone or must not be read, which another try a moment later does not change.
 LASTING_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 
 
 def explain_read_error(error: OSError) -> BadImageError:
-    """Return the error of an image that cannot be read, and whether it may be at the next start."""
+    """Return the error of an image that cannot be read, and whether another try may help."""
     if error.errno in LASTING_ERRORS:
-        return BadImageError(f"cannot be read ({error.strerror}); check its permissions")
-    return UnreadImageError(f"cannot be read ({error.strerror})")
+        return BadImageError(f"{CANNOT_BE_READ} ({error.strerror}); check its permissions")
+    return UnreadImageError(f"{CANNOT_BE_READ} ({error.strerror})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

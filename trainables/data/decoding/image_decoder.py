@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from trainables.data.decoding.encoded_files import BadImageError, UnreadImageError
+from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, UnreadImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 64_000_000
@@ -132,7 +132,7 @@ def read_header(image: Image.Image, aspect: Aspect) -> ImageHeader:
 def explain_error(error: Exception) -> BadImageError:
     """Return the BadImageError for what Pillow raised."""
     if isinstance(error, MemoryError):
-        return UnreadImageError("cannot be decoded (no memory was left)")
+        return UnreadImageError(f"{CANNOT_BE_READ} (no memory was left)")
     if isinstance(error, Image.DecompressionBombError):
         return BadImageError(_TOO_LARGE)
     if isinstance(error, UnidentifiedImageError):

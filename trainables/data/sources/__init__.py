@@ -98,9 +98,12 @@ def load_image_set(
         budget = memory_budget or ImageMemoryBudget(int(DEFAULT_SHARE * physical_memory()), default_folder())
         arguments[MEMORY_BUDGET] = budget
         if source in SOURCES and "://" in (arguments.get("path") or ""):
+            from trainables.data.fetched_files import fetch_files
             from trainables.data.sources.fetched_source import fetch_source
 
-            arguments["path"] = str(fetch_source(arguments["path"], budget.folder))
+            # Only of a folder's files a table may stand for images beside it.
+            fetch = fetch_source if source == "folder" else fetch_files
+            arguments["path"] = str(fetch(arguments["path"], budget.folder))
     if source not in SOURCES:
         from trainables.data.sources.own import load_own
 

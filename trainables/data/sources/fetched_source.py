@@ -2,6 +2,7 @@
 
 import posixpath
 from pathlib import Path
+from urllib.parse import unquote
 
 from trainables.data.fetched_files import fetch_files
 from trainables.data.sources.folders.manifest import is_manifest, list_paths
@@ -26,10 +27,13 @@ def fetch_source(uri: str, folder: Path) -> Path:
     relative = [posixpath.normpath(name) for name in list_paths(path) if not posixpath.isabs(name)]
     if not relative:
         return path
-    base, place = split_uri(uri)
+    base, name = split_uri(uri)
+    place = unquote(name)
     for _ in range(max(name.split("/").count("..") for name in relative)):
-        base, parent = split_uri(base)
-        place = posixpath.join(parent, place)
+        above, parent = split_uri(base)
+        if "://" not in above or not parent:
+            break  # The rows lead out of the bucket, and are named as files that do not exist.
+        base, place = above, posixpath.join(unquote(parent), place)
     beside = posixpath.dirname(place)
     wanted = {posixpath.normpath(posixpath.join(beside, name)) for name in relative}
     return fetch_files(base, folder, only={place, *wanted}, key=f"{uri} and its images") / place

@@ -1,5 +1,6 @@
 """Decoding: torchvision's pixels, every kind of file, one message for all bad files, and sets that are found again."""
 
+import errno
 import io
 import os
 import pickle
@@ -546,23 +547,31 @@ def test_the_size_of_the_first_image_is_not_asked_of_the_disk_for_all(
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_an_image_that_could_not_be_read_once_is_asked_for_again(
-    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch, streams: bool
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
+def test_an_image_that_could_not_be_read_is_read_again(
+    tmp_path: Path, budget: ImageMemoryBudget, monkeypatch: pytest.MonkeyPatch, streams: bool, error: int
 ) -> None:
     files = write_many(tmp_path / "set", 8)
     budget = ImageMemoryBudget(budget.memory_bytes, budget.folder, streams=streams)
-    whole = Path.read_bytes
+    monkeypatch.setattr(decode_set, "RETRY_WAITS", (0.0, 0.0))
+    whole, failures = Path.read_bytes, iter(range(0))
 
     def read(path: Path) -> bytes:
-        if path == files[2].path:
-            raise OSError(5, "Input/output error")
+        if path == files[2].path and next(failures, None) is not None:
+            raise OSError(error, os.strerror(error))
         return whole(path)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", read)
-        with pytest.raises(UserInputError, match=r"1 of 8 images could not be read this time: .*002.png .*start again"):
-            decode(files, budget, native_size=12, on_bad_image="skip")
+    monkeypatch.setattr(Path, "read_bytes", read)
+    failures = iter(range(100))
+    for _ in range(2):
+        found = decode(files, budget, native_size=12, on_bad_image="skip")
+        assert len(found.images) == 7
+        assert found.origin.skipped[0].reason.startswith(f"cannot be read ({os.strerror(error)})")
+    failures = iter(range(0))
     assert len(decode(files, budget, native_size=12, on_bad_image="skip").images) == 8
+    if error == errno.EIO:
+        failures = iter(range(1))
+        assert len(decode(files, budget, native_size=10).images) == 8, "a second try helped"
 
 
 def test_small_sets_are_not_kept(tmp_path: Path) -> None:
