@@ -52,12 +52,11 @@ def has_finished_confirmation(study: OpenStudy) -> bool:
     """
     running = [record for record in study.book.of_stage("confirmation") if not record.state.is_finished]
     plan = read_plan(study.store) if running else None
-    wanted = (
-        set()
-        if plan is None
-        else {study.book.get("search", t).config.configuration_fingerprint for t in plan.chosen.values()}
-    )
-    if any(plan is None or record.config.configuration_fingerprint in wanted for record in running):
+    if plan is None and running:
+        return False
+    sources = [] if plan is None else [study.book.get("search", trial_id) for trial_id in plan.chosen.values()]
+    wanted = {source.config.configuration_fingerprint for source in sources}
+    if any(record.config.configuration_fingerprint in wanted for record in running):
         return False
     return study.store.exists(COMPARISON_CSV) or study.store.exists(FINDINGS)
 

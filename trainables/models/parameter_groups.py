@@ -49,6 +49,11 @@ class ParameterGroup:
     parameters: tuple[nn.Parameter, ...]
 
 
+def read_layer_rule(config: TrialConfig) -> LayerRule:
+    """Return how a trial counts layers, as of `find_depths`: "blocks" where its study was launched before there was a choice."""
+    return "blocks" if config.word("layer_rule") == "blocks" else "stem"
+
+
 def group_parameters(model: nn.Module, layer_decay: float = 1.0, rule: LayerRule = "stem") -> list[ParameterGroup]:
     """Return the trainable parameters of a model of `build_model`, backbone first, then by depth, decayed ones first.
 
@@ -144,7 +149,7 @@ def freeze_layers(model: nn.Module, config: TrialConfig) -> None:
     Raises:
         UserInputError: If the model has fewer layers.
     """
-    depths = find_depths(model, "blocks" if config.word("layer_rule") == "blocks" else "stem")
+    depths = find_depths(model, read_layer_rule(config))
     deepest = max(depths.values())
     number = deepest if config.get("freeze", False) else config.whole("freeze_depth")
     if number > deepest:

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters
+from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters, read_layer_rule
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("onecycle", "cosine")
@@ -38,7 +38,8 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
 
     Args:
         model: Model of `build_model`.
-        config: Reads `optimizer`, `max_lr`, `backbone_lr_ratio`, `layer_decay`, `weight_decay`, `momentum` and `precision`.
+        config: Reads `optimizer`, `max_lr`, `backbone_lr_ratio`, `layer_decay`, `layer_rule`, `weight_decay`, `momentum` and
+            `precision`.
 
     Raises:
         UserInputError: For an unknown optimizer.
@@ -65,9 +66,7 @@ def _group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, A
             "weight_decay": decay if group.has_decay else 0.0,
             "part": group.part,
         }
-        for group in group_parameters(
-            model, config.number("layer_decay"), "blocks" if config.word("layer_rule") == "blocks" else "stem"
-        )
+        for group in group_parameters(model, config.number("layer_decay"), read_layer_rule(config))
     ]
 
 

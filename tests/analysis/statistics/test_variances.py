@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -63,7 +65,8 @@ def test_copies_of_images_widen_nothing_only_if_they_are_grouped():
     grouped = compute_crossed_interval(values, *copied, 2, 0.95, groups=np.repeat(np.arange(40), 5))
     assert grouped.image_variance == pytest.approx(once.image_variance)
     # Groups within classes lose a degree of freedom to the mean of each class.
-    assert grouped.half_width == pytest.approx(once.half_width, rel=1e-4)
+    assert grouped.image_freedom == 38
+    assert grouped.half_width_at(0.95) == pytest.approx(replace(once, image_freedom=38).half_width_at(0.95))
     assert grouped.num_units == 40
     assert compute_crossed_interval(values, *copied, 2, 0.95).image_variance < once.image_variance / 4
 

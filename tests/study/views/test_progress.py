@@ -9,7 +9,7 @@ from rich.console import Console
 
 from search_spaces.errors import UserInputError
 from study.confirmation.director import ConfirmationDirector, want
-from study.confirmation.plan import confirmation_seeds
+from study.confirmation.plan import confirmation_seeds, make_plan, write_plan
 from study.open_study import OpenStudy
 from study.scheduling.search_director import SearchDirector
 from study.state.checksums import write_sealed_json
@@ -131,6 +131,12 @@ def test_a_comparison_that_an_early_look_decided_is_finished(tmp_path: Path) -> 
     later = compute_progress(study, "confirmation")
     assert later.num_planned == 2 * (5 + 2)
     assert later.eta_seconds > 0
+    plan = make_plan(study.spec, {"resnet18": winners[0], "resnet50": winners[1]}, confirmation_seeds(study.spec))
+    write_plan(study.store, plan)
+    assert study_state(study) == "confirming", "the plan wants the trial that runs"
+    other = best_trials(study.book.of_stage("search"), "resnet18")[1]
+    write_plan(study.store, plan.model_copy(update={"chosen": {**plan.chosen, "resnet18": other.trial_id}}))
+    assert study_state(study) == "confirmed", "a driver that died left it, and nobody wants it any more"
 
 
 def test_budget_of_device_seconds_is_divided_among_the_devices(tmp_path: Path) -> None:

@@ -24,16 +24,16 @@ def fetch_source(uri: str, folder: Path) -> Path:
     path = fetch_files(uri, folder)
     if not path.is_file() or not is_manifest(path):
         return path
-    relative = [posixpath.normpath(name) for name in list_paths(path) if not posixpath.isabs(name)]
+    relative = [posixpath.normpath(row) for row in list_paths(path) if not posixpath.isabs(row)]
     if not relative:
         return path
     base, name = split_uri(uri)
     place = unquote(name)
-    for _ in range(max(name.split("/").count("..") for name in relative)):
+    for _ in range(max(row.split("/").count("..") for row in relative)):
         above, parent = split_uri(base)
         if "://" not in above or not parent:
             break  # The rows lead out of the bucket, and are named as files that do not exist.
         base, place = above, posixpath.join(unquote(parent), place)
     beside = posixpath.dirname(place)
-    wanted = {posixpath.normpath(posixpath.join(beside, name)) for name in relative}
+    wanted = {posixpath.normpath(posixpath.join(beside, row)) for row in relative}
     return fetch_files(base, folder, only={place, *wanted}, key=f"{uri} and its images") / place
