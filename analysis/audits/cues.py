@@ -8,7 +8,7 @@ Shape is removed by permuting patches of the details alone. What is smooth over 
 smooth surroundings behind the object would be removed with its shape, and their effect would be taken for the shape's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,6 +20,8 @@ from search_spaces.errors import UserInputError
 from trainables.data.rings import RING_FRACTIONS, make_ring
 
 CUES = ("texture", "shape", "colour", "context")
+# In which they are removed.
+ORDER = ("context", "colour", "texture", "shape")
 # The bilateral filter: standard deviations in gray levels and as a fraction of the image's side, widest window in pixels.
 SMOOTHED_LEVELS = 60.0
 SMOOTHED_FRACTION = 2.0 / 32
@@ -100,10 +102,35 @@ def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Im
         removal: prepared for these images.
     """
     pixels = images.astype(np.float32)
-    for cue in ("context", "colour", "texture", "shape"):
+    for cue in ORDER:
         if cue in cues:
-            dose = removal.doses[cue]
-            pixels = pixels + dose * (_remove_one(pixels, cue, removal) - pixels)
+            pixels = _remove_dose(pixels, cue, removal)
+    return _round(pixels)
+
+
+def remove_every_set(images: Images, removal: CueRemoval) -> Iterator[tuple[frozenset[str], Images]]:
+    """Yield each set of cues and the images without it, as `remove_cues`; sets share the removals that they begin with.
+
+    Args:
+        images: (n, H, W, 3) uint8.
+        removal: prepared for these images.
+    """
+
+    def remove(pixels: Pixels, removed: frozenset[str], left: Sequence[str]) -> Iterator[tuple[frozenset[str], Images]]:
+        if not left:
+            yield removed, _round(pixels)
+            return
+        yield from remove(pixels, removed, left[1:])
+        yield from remove(_remove_dose(pixels, left[0], removal), removed | {left[0]}, left[1:])
+
+    return remove(images.astype(np.float32), frozenset(), ORDER)
+
+
+def _remove_dose(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
+    return pixels + removal.doses[cue] * (_remove_one(pixels, cue, removal) - pixels)
+
+
+def _round(pixels: Pixels) -> Images:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 

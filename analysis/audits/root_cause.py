@@ -6,7 +6,6 @@ margin over all orders of removal (Shapley 1953). The same is measured on refere
 with the same margin (`analysis.audits.matched_references`), because an effect that a removal has on every error is not a cause.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from analysis.audits.cues import (
     CueRemoval,
     format_cue,
     prepare_removal,
-    remove_cues,
+    remove_every_set,
 )
 from analysis.audits.matched_references import MatchedMargins, expect_margins, match_references, pool_deviation
 from analysis.audits.ring_swaps import Images
@@ -215,10 +214,9 @@ def _measure(
     """Return the (S, n) margins of the images of the errors by the set of cues that were removed."""
     n = np.arange(len(images))
     margins = {}
-    for size in range(len(CUES) + 1):
-        for cues in itertools.combinations(CUES, size):
-            logits = models.compute_logits(remove_cues(images, frozenset(cues), removal))
-            margins[frozenset(cues)] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
+    for cues, removed in remove_every_set(images, removal):
+        logits = models.compute_logits(removed)
+        margins[cues] = logits[:, n, errors.true] - logits[:, n, errors.predicted]
     return margins
 
 

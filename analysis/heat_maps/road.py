@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import splu
+from scipy.linalg import solveh_banded
 from scipy.special import softmax
 
 from analysis.heat_maps.cam_network import CamNetwork
@@ -59,15 +59,12 @@ def compute_road_gain(
     noise = torch.from_numpy(
         NOISE_STD * numpy_generator(seed, "road noise").standard_normal(inputs.shape, dtype=np.float32)
     )
+    pixels = torch.cat([inputs, inputs[users]], dim=1)
     own, foreign = np.zeros(len(inputs)), np.zeros(len(inputs))
     for fraction in KEPT_FRACTIONS:
         for sign, kept in ((1, ranks > 1 - fraction), (-1, ranks < fraction)):
-            filled = [
-                impute(torch.cat([inputs[i], inputs[user]]), torch.from_numpy(keep))
-                for i, (user, keep) in enumerate(zip(users, kept, strict=True))
-            ]
+            both = impute(pixels, torch.from_numpy(kept))
             removed = torch.from_numpy(~kept)[:, None]
-            both = torch.stack(filled)
             own += sign * _compute_probabilities(network, both[:, :3] + removed * noise, classes)
             foreign[users] += sign * _compute_probabilities(network, both[:, 3:] + removed * noise, classes[users])
     return np.asarray((own - foreign) / (2 * len(KEPT_FRACTIONS)))
@@ -80,41 +77,57 @@ def _compute_probabilities(network: CamNetwork, inputs: torch.Tensor, classes: I
 
 
 def impute(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Return (C, H, W) pixels in which those outside the mask `kept` (H, W) are weighted means of their neighbors."""
-    height, width = kept.shape
+    """Return (N, C, H, W) pixels in which those outside the masks `kept` (N, H, W) are weighted means of their neighbors."""
+    height, width = kept.shape[1:]
     side = max(height, width)
     least, most = IMPUTATION_SIDES
     small_side = min(max(side // 2, least), most)
     if side <= small_side:
-        return _solve(pixels, kept)
+        return _solve_all(pixels, kept)
     small = [max(1, round(length * small_side / side)) for length in (height, width)]
     resize = torch.nn.functional.interpolate
-    share = resize(kept[None, None].float(), size=small, mode="area")
-    known = resize((pixels * kept)[None], size=small, mode="area") / share.clamp(min=1e-6)
-    filled = _solve(known[0], share[0, 0] >= 0.5)
-    return torch.where(kept, pixels, resize(filled[None], size=(height, width), mode="bilinear")[0])
+    masks = kept[:, None]
+    share = resize(masks.float(), size=small, mode="area")
+    known = resize(pixels * masks, size=small, mode="area") / share.clamp(min=1e-6)
+    filled = _solve_all(known, share[:, 0] >= 0.5)
+    return torch.where(masks, pixels, resize(filled, size=(height, width), mode="bilinear"))
+
+
+def _solve_all(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    return torch.stack([_solve(values, mask) for values, mask in zip(pixels, kept, strict=True)])
 
 
 def _solve(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Return (C, H, W) pixels in which each outside the mask (H, W) is the weighted mean of its neighbors.
+
+    The system is symmetric, positive definite and, row by row of the image, banded. Kept pixels are equations of their own,
+    so that its bands do not depend on the mask.
+    """
     known = kept.flatten().numpy()
-    rows = _build_differences(*kept.shape)[~known]
     values = pixels.flatten(1).double().numpy().T.copy()
-    system = rows[:, ~known].tocsc()
-    factors = splu(system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    values[~known] = factors.solve(-(rows[:, known] @ values[known]))
-    return torch.from_numpy(values.T.astype(np.float32)).reshape(pixels.shape)
+    weights, couplings = _build_weights(*kept.shape)
+    bands = np.zeros((max(couplings) + 1, len(known)))
+    bands[0] = np.where(known, 1.0, weights.sum(axis=1))
+    for distance, coupling in couplings.items():
+        bands[distance, :-distance] = -coupling * ~(known[:-distance] | known[distance:])
+    values[~known] = 0
+    sums = weights @ values
+    values[~known] = sums[~known]
+    solved = solveh_banded(bands, values, lower=True, overwrite_ab=True, overwrite_b=True, check_finite=False)
+    return torch.from_numpy(solved.T.astype(np.float32)).reshape(pixels.shape)
 
 
 @cache
-def _build_differences(height: int, width: int) -> sparse.csr_array:
-    """Return the matrix (HW, HW) from pixels to their difference from the weighted mean of their neighbors."""
+def _build_weights(height: int, width: int) -> tuple[sparse.csr_array, dict[int, FloatArray]]:
+    """Return the matrix (HW, HW) of the weights of pixels' neighbors, and its diagonals below the main one by their distance."""
     number = np.arange(height * width).reshape(height, width)
     total = sparse.csr_array((height * width, height * width))
     for (down, across), weight in NEIGHBORS.items():
         here = number[max(0, -down) : height - max(0, down), max(0, -across) : width - max(0, across)].ravel()
         there = here + down * width + across
         total = total + sparse.coo_array((np.full(len(here), weight), (here, there)), shape=total.shape).tocsr()
-    return sparse.csr_array(sparse.diags_array(total.sum(axis=1)) - total)
+    distances = sorted({1, width - 1, width, width + 1} & set(range(1, height * width)))
+    return total, {distance: total.diagonal(-distance) for distance in distances}
 
 
 def _rank_pixels(maps: Cams, generator: np.random.Generator) -> NDArray[np.float32]:

@@ -36,6 +36,8 @@ from trainables.training.loop import TrialData
 MAX_PAIRS = 6
 # Classes without an audited image that a sentence names.
 MOST_NAMED = 10
+# Steps by how long they take where every pair is confused: tasks that start last should be short, so that no device waits long.
+_LONGEST_FIRST = (StepKind.CAUSES, StepKind.CAMS, StepKind.SWAPS)
 # What a step makes, in sentences; of several steps with one problem, the first names it.
 _SUBJECTS = MappingProxyType(
     {
@@ -188,9 +190,13 @@ def _plan_arm(
 def _run_steps(
     study: OpenStudy, steps: Sequence[AuditStep], workers: Workers, parts: AuditParts, on_step: Callable[[str], None]
 ) -> list[AuditPart]:
-    """Return the outcome of each step: those that are stored, and the others from the workers, which are stored as they come."""
+    """Return the outcome of each step: those that are stored, and the others from the workers, which are stored as they come.
+
+    The longest begin first.
+    """
     outcomes = {step.name: found for step in steps if (found := parts.read(step.evidence.arm, step.kind)) is not None}
     missing = [step for step in steps if step.name not in outcomes]
+    missing.sort(key=lambda step: (_LONGEST_FIRST.index(step.kind), -len(step.cells)))
     results = workers.run_tasks(run_step, [make_task(study.spec, step.evidence.arm, step) for step in missing])
     for step in missing:
         on_step(step.name)

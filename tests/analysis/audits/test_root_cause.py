@@ -1,6 +1,6 @@
 """Root cause: a cue of the pair alone is named, shrinkage of all margins is not, and removals have equal doses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ import pytest
 
 from analysis.audits import root_cause
 from analysis.audits.confused_images import CauseModels, ConfusedClasses, split_seeds
-from analysis.audits.cues import CUES, LUMA, MORE_SPARED_FRACTION, prepare_removal, remove_cues
+from analysis.audits.cues import CUES, LUMA, MORE_SPARED_FRACTION, prepare_removal, remove_cues, remove_every_set
 from analysis.audits.root_cause import MIXED, find_root_causes
 from analysis.audits.swap_effects import AuditImages
 from analysis.findings.forensic_findings import RootCause
@@ -172,16 +172,16 @@ class Margins:
 def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Removals of cues are written into the images' third channel."""
 
-    def remove(images: np.ndarray, cues: frozenset[str], removal: SimpleNamespace) -> np.ndarray:
-        changed = images.copy()
-        changed[..., 2] = sum(1 << place for place, cue in enumerate(CUES) if cue in cues)
-        changed[..., 2] += (1 << len(CUES)) * (removal.spared_fraction == MORE_SPARED_FRACTION)
-        return changed
+    def remove(images: np.ndarray, removal: SimpleNamespace) -> Iterator[tuple[frozenset[str], np.ndarray]]:
+        for number in range(1 << len(CUES)):
+            changed = images.copy()
+            changed[..., 2] = number + (1 << len(CUES)) * (removal.spared_fraction == MORE_SPARED_FRACTION)
+            yield frozenset(cue for place, cue in enumerate(CUES) if number >> place & 1), changed
 
     monkeypatch.setattr(
         root_cause, "prepare_removal", lambda *arguments: SimpleNamespace(spared_fraction=arguments[-1], absent=())
     )
-    monkeypatch.setattr(root_cause, "remove_cues", remove)
+    monkeypatch.setattr(root_cause, "remove_every_set", remove)
 
 
 @pytest.mark.usefixtures("numbered")
@@ -284,6 +284,16 @@ def test_doses_change_the_pixels_equally_and_none_is_zero() -> None:
     }
     assert max(change.values()) / min(change.values()) < 1.05
     assert np.array_equal(remove_cues(audit_images.images, frozenset(), removal), audit_images.images)
+
+
+def test_every_set_of_cues_is_removed_as_if_alone() -> None:
+    images = make_images().images[:9]
+    rng = np.random.default_rng(0)
+    removal = prepare_removal(images, images[rng.permutation(9)], rng)
+    sets = dict(remove_every_set(images, removal))
+    assert len(sets) == 2 ** len(CUES)
+    assert all(np.array_equal(removed, remove_cues(images, cues, removal)) for cues, removed in sets.items())
+    assert len({removed.tobytes() for removed in sets.values()}) == len(sets)
 
 
 def test_the_removal_of_shape_spares_smooth_surroundings() -> None:

@@ -54,10 +54,12 @@ def test_gains_equal_the_difference_of_the_librarys_scores(network: CamNetwork, 
     np.testing.assert_allclose(found, own - foreign, atol=0.003)
 
 
-def test_imputed_pixels_equal_the_librarys(inputs: torch.Tensor) -> None:
-    kept = torch.from_numpy(enlarge(CAMS, (16, 16))[0] < 0.5)
-    expected = NoisyLinearImputer(noise=0.0)(inputs[0], kept.float())
-    torch.testing.assert_close(impute(inputs[0], kept), expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("width", [16, 7, 2])
+def test_imputed_pixels_equal_the_librarys(inputs: torch.Tensor, width: int) -> None:
+    pixels = inputs[:, :, :, :width]
+    kept = torch.from_numpy(enlarge(CAMS, (16, width)) < 0.5)
+    expected = torch.stack([NoisyLinearImputer(noise=0.0)(*pair) for pair in zip(pixels, kept.float(), strict=True)])
+    torch.testing.assert_close(impute(pixels, kept), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("side", "solved"), [(64, 32), (130, 64)])
@@ -76,7 +78,7 @@ def test_large_images_are_imputed_at_a_lower_resolution(
         return solve(pixels, kept)
 
     monkeypatch.setattr(road, "_solve", note)
-    found = impute(pixels, kept)
+    found = impute(pixels[None], kept[None])[0]
     assert sizes == [(solved, solved)]
     assert torch.equal(found[:, kept], pixels[:, kept])
     # Linear ramps are their own interpolation.

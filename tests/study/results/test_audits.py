@@ -238,6 +238,14 @@ def test_interrupted_analysis_goes_on_with_the_steps_that_are_left(tmp_path: Pat
     assert not list((tmp_path / "stopped" / AUDIT_PARTS).iterdir())
 
 
+def test_the_longest_steps_of_all_arms_begin_first(tmp_path: Path) -> None:
+    workers = FakeWorkers()
+    audit(tmp_path, workers)
+    arms = ("one", "batch_size=2/x")
+    kinds = (StepKind.CAUSES, StepKind.CAMS, StepKind.SWAPS)
+    assert workers.asked == [(arm, kind) for kind in kinds for arm in arms]
+
+
 def test_problem_of_a_step_is_the_reason_for_no_audits(tmp_path: Path) -> None:
     found, note = audit(tmp_path, FakeWorkers(problem="there is no such loop"))
     assert note == "The Clever Hans audit could not be made: there is no such loop."
