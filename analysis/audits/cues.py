@@ -20,8 +20,8 @@ from search_spaces.errors import UserInputError
 from trainables.data.rings import RING_FRACTIONS, make_ring
 
 CUES = ("texture", "shape", "colour", "context")
-# In which they are removed.
-ORDER = ("context", "colour", "texture", "shape")
+# The order in which several cues are removed.
+REMOVAL_ORDER = ("context", "colour", "texture", "shape")
 # The bilateral filter: standard deviations in gray levels and as a fraction of the image's side, widest window in pixels.
 SMOOTHED_LEVELS = 60.0
 SMOOTHED_FRACTION = 2.0 / 32
@@ -102,7 +102,7 @@ def remove_cues(images: Images, cues: frozenset[str], removal: CueRemoval) -> Im
         removal: prepared for these images.
     """
     pixels = images.astype(np.float32)
-    for cue in ORDER:
+    for cue in REMOVAL_ORDER:
         if cue in cues:
             pixels = _remove_dose(pixels, cue, removal)
     return _round(pixels)
@@ -123,7 +123,7 @@ def remove_every_set(images: Images, removal: CueRemoval) -> Iterator[tuple[froz
         yield from remove(pixels, removed, left[1:])
         yield from remove(_remove_dose(pixels, left[0], removal), removed | {left[0]}, left[1:])
 
-    return remove(images.astype(np.float32), frozenset(), ORDER)
+    return remove(images.astype(np.float32), frozenset(), REMOVAL_ORDER)
 
 
 def _remove_dose(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:

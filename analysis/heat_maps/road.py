@@ -100,8 +100,12 @@ def _solve_all(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
 def _solve(pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Return (C, H, W) pixels in which each outside the mask (H, W) is the weighted mean of its neighbors.
 
-    The system is symmetric, positive definite and, row by row of the image, banded. Kept pixels are equations of their own,
-    so that its bands do not depend on the mask.
+    Row by row of the image, the system is banded; it is symmetric and, if any pixel is kept, positive definite. A kept pixel has
+    an equation of its own, its value, so that the distances of the bands are those of neighbors under every mask.
+
+    Args:
+        pixels: (C, H, W) float32; only kept ones are read.
+        kept: (H, W) bool; at least one is kept.
     """
     known = kept.flatten().numpy()
     values = pixels.flatten(1).double().numpy().T.copy()

@@ -238,12 +238,16 @@ def test_interrupted_analysis_goes_on_with_the_steps_that_are_left(tmp_path: Pat
     assert not list((tmp_path / "stopped" / AUDIT_PARTS).iterdir())
 
 
-def test_the_longest_steps_of_all_arms_begin_first(tmp_path: Path) -> None:
-    workers = FakeWorkers()
-    audit(tmp_path, workers)
-    arms = ("one", "batch_size=2/x")
+def test_the_longest_steps_of_all_arms_begin_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = (StepKind.CAUSES, StepKind.CAMS, StepKind.SWAPS)
-    assert workers.asked == [(arm, kind) for kind in kinds for arm in arms]
+    for arms in (("one", "batch_size=2/x"), ("batch_size=2/x", "one")):
+        cells = {"one": [], "batch_size=2/x": [(NAMES[0], NAMES[1])] if arms[0] != "one" else []}
+        by_arm = iter(cells.values())
+        monkeypatch.setattr(audits, "rank_confusions", lambda _, by_arm=by_arm: next(by_arm))
+        workers = FakeWorkers()
+        audit(tmp_path / arms[0].replace("/", "_"), workers)
+        # Of one kind, that of the arm with more cells to explain.
+        assert workers.asked == [(arm, kind) for kind in kinds for arm in arms]
 
 
 def test_problem_of_a_step_is_the_reason_for_no_audits(tmp_path: Path) -> None:
