@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,17 +59,29 @@ resources = {{ cpu = 1 }}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StudyTimes:
-    """Wall seconds of searches and of their trainings as bare loops, the seconds of an epoch, and what else the first one did."""
+    """Wall seconds of searches and of their trainings as bare loops, the seconds of an epoch, and what else the first one did.
+
+    `epoch` is the median of the searches' epochs, `bare_epoch` that of the bare loops': both run the same code, so where they
+    differ, the machine's speed has changed, or Ray's processes took the time of those that train.
+    """
 
     studies: tuple[float, ...]
     bare: float
     epoch: float
+    bare_epoch: float
     explanation: str
 
     @property
-    def study(self) -> float:
-        """Mean of the searches."""
-        return statistics.fmean(self.studies)
+    def ratios(self) -> tuple[float, ...]:
+        """Each search / the bare loops."""
+        return tuple(study / self.bare for study in self.studies)
+
+    def describe(self) -> str:
+        """Return the figures that the ratios are made of."""
+        studies = " and ".join(f"{study:.0f}" for study in self.studies)
+        when = "before and after the bare loops" if len(self.studies) > 1 else "once"
+        epochs = f"an epoch took {self.epoch:.2f} s in studies, {self.bare_epoch:.2f} s in bare loops"
+        return f"study {studies} s, bare loops {self.bare:.0f} s; {when}; {epochs}. {self.explanation}"
 
 
 def _time_study(num_images: int, *, is_repeated: bool = False) -> _StudyTimes:
@@ -78,11 +91,19 @@ def _time_study(num_images: int, *, is_repeated: bool = False) -> _StudyTimes:
     mean of a search before them and one after them cancels a steady drift of the machine's speed.
     """
     study, records = _run_search(num_images)
-    configs = [record.config for record in records]
-    bare = measure_seconds(lambda: run_parallel(_train_one, ((config, num_images) for config in configs)))
-    again = (_run_search(num_images)[0],) if is_repeated else ()
-    epoch = statistics.median(epoch.train_seconds for record in records for epoch in record.epochs)
-    return _StudyTimes(studies=(study, *again), bare=bare, epoch=epoch, explanation=_explain(records, study))
+    bare_epochs: list[float] = []
+    calls = [(record.config, num_images) for record in records]
+    bare = measure_seconds(lambda: bare_epochs.extend(chain.from_iterable(run_parallel(_train_one, calls))))
+    searches = [(study, records), *([_run_search(num_images)] if is_repeated else [])]
+    return _StudyTimes(
+        studies=tuple(seconds for seconds, _ in searches),
+        bare=bare,
+        epoch=statistics.median(
+            epoch.train_seconds for _, found in searches for record in found for epoch in record.epochs
+        ),
+        bare_epoch=statistics.median(bare_epochs),
+        explanation=_explain(records, study),
+    )
 
 
 def _run_search(num_images: int) -> tuple[float, Sequence[TrialRecord]]:
@@ -96,21 +117,27 @@ def _run_search(num_images: int) -> tuple[float, Sequence[TrialRecord]]:
         return study, RecordBook(Store(folder).child("bare")).of_stage("search")
 
 
-def measure_study(number: str = "P1", num_images: int = NUM_IMAGES, goal: str = "<= 1.05") -> list[Ratio]:
+def measure_study() -> list[Ratio]:
     """P1: the wall time of a whole search, Ray's start and all its files included, against its trainings as bare loops."""
-    found = _time_study(num_images)
+    return [_compare_study("P1", _time_study(NUM_IMAGES), "<= 1.05")]
+
+
+def measure_long_study() -> list[Ratio]:
+    """P1 with ten times the images, where the start of Ray and of its processes weighs less; an hour on two cores."""
+    return [_compare_study("P1-long", _time_study(NUM_IMAGES_LONG, is_repeated=True), "<= 1.03")]
+
+
+def _compare_study(number: str, found: _StudyTimes, goal: str) -> Ratio:
     name = f"wall time of a search of {NUM_TRIALS} trials, {found.epoch:.1f} s an epoch / the same trainings as bare loops, "
-    note = f"study {found.study:.0f} s, bare loops {found.bare:.0f} s; once. {found.explanation}"
-    return [Ratio(number, f"{name}{os.cpu_count()} at once", goal, (found.study / found.bare,), note)]
+    return Ratio(number, f"{name}{os.cpu_count()} at once", goal, found.ratios, found.describe())
 
 
 def measure_fixed_cost() -> list[Ratio]:
     """P19: the seconds of a search of about 100 s that are not those of its trainings as bare loops."""
     found = _time_study(NUM_IMAGES_FIXED, is_repeated=True)
-    name = f"seconds of a search of {found.study:.0f} s that are not those of its trainings as bare loops"
-    before, after = found.studies
-    note = f"searches {before:.0f} s before and {after:.0f} s after the bare loops, {found.bare:.0f} s. {found.explanation}"
-    return [Ratio("P19", name, "<= 12", (found.study - found.bare,), note)]
+    study = statistics.fmean(found.studies)
+    name = f"seconds of a search of {study:.0f} s that are not those of its trainings as bare loops"
+    return [Ratio("P19", name, "<= 12", (study - found.bare,), found.describe())]
 
 
 def _explain(records: Sequence[TrialRecord], wall: float) -> str:
@@ -126,22 +153,18 @@ def _explain(records: Sequence[TrialRecord], wall: float) -> str:
     return f"{outside}; in trials, per device: {by_part}"
 
 
-def measure_long_study() -> list[Ratio]:
-    """P1 with ten times the images, where the start of Ray and of its processes weighs less; 25 to 45 minutes on two cores."""
-    return measure_study("P1-long", NUM_IMAGES_LONG, "<= 1.03")
-
-
 @cache
 def _load_data(num_images: int) -> TrialData:
     prepare_to_train(1)
     return prepare(parse_spec(SPEC % num_images, "bench")).data
 
 
-def _train_one(config: TrialConfig, num_images: int) -> float:
+def _train_one(config: TrialConfig, num_images: int) -> list[float]:
+    """Train one configuration; return the seconds of its epochs."""
     run = TrainingRun(config, _load_data(num_images), device=torch.device("cpu"), weights="none")
     while not run.is_finished:
         run.run_epoch()
-    return run.history[-1].macro_f1
+    return [epoch.train_seconds for epoch in run.history]
 
 
 def measure_starts() -> list[Ratio]:
