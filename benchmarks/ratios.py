@@ -57,22 +57,24 @@ class Ratio:
         return (self.number, self.name, self.goal, f"{self.median:.3g}", spread, self.verdict, self.note)
 
 
-def compare_sides(number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str) -> Ratio:
+def compare_sides(
+    number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str, turns: int = REPEATS
+) -> Ratio:
     """Return the ratio of the first side to the second, which take turns.
 
     Each side is a name and a function that measures once and returns a figure in `unit`. The note has both medians, such as
     "this loop 959, reference 514 images/s".
     """
-    pairs = take_turns(*sides.values())
+    pairs = take_turns(*sides.values(), turns=turns)
     medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
     note = ", ".join(f"{name} {median:.3g}" for name, median in zip(sides, medians, strict=True))
     return Ratio(number, name, goal, tuple(ours / theirs for ours, theirs in pairs), f"{note} {unit}")
 
 
-def take_turns(one: Callable[[], float], other: Callable[[], float]) -> list[tuple[float, float]]:
+def take_turns(one: Callable[[], float], other: Callable[[], float], turns: int = REPEATS) -> list[tuple[float, float]]:
     """Return the figures of both sides, in turn, after one turn of each that does not count."""
     one(), other()
-    return [(one(), other()) for _ in range(REPEATS)]
+    return [(one(), other()) for _ in range(turns)]
 
 
 def synchronize(device: torch.device) -> None:

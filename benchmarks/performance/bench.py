@@ -42,7 +42,7 @@ class Bench(NamedTuple):
 # Modules are imported when they are measured: P2 to P5 and P10 must work where Ray, Optuna and grad-cam are not installed.
 BENCHES: dict[str, Bench] = {
     "P1": Bench("study_ratios", "measure_study", "ray"),
-    "P1-long": Bench("study_ratios", "measure_long_study", "ray"),
+    "P1-long": Bench("paired_study", "measure_long_study", "ray"),
     "P2": Bench("training_ratios", "measure_reference"),
     "P3": Bench("training_ratios", "measure_augmentation"),
     "P4": Bench("training_ratios", "measure_fixed_tensor"),

@@ -26,6 +26,8 @@ from trainables.training.loop import TrainingRun, TrialData
 
 IMAGE_SIZE = 224
 NUM_TRAINING, NUM_SEARCH = 384, 32
+# Single turns differ by more than the goal allows where other users of a host share its cores and disk.
+NUM_TURNS = 15
 # An epoch begins with the decoding of its first batch, which one of many batches hides.
 NUM_STREAMED, STREAMED_BATCH, STORED_SIDE = 352, 16, 256
 
@@ -46,7 +48,7 @@ def measure_mapped(num_training: int = NUM_TRAINING) -> list[Ratio]:
             "resident": lambda: runs[1].run_epoch().train_images_per_second,
         }
         name = f"images/s trained from a mapped file, read from the disk in every epoch / in memory, {IMAGE_SIZE} px"
-        mapped_ratio = compare_sides("P17", name, ">= 0.95", sides, "images/s")
+        mapped_ratio = compare_sides("P17", name, ">= 0.95", sides, "images/s", NUM_TURNS)
     return [mapped_ratio, _measure_streamed()]
 
 

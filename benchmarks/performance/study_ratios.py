@@ -36,7 +36,7 @@ from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.loop import TrainingRun, TrialData
 
-NUM_IMAGES, NUM_IMAGES_LONG = 2500, 25_000
+NUM_IMAGES = 2500
 # A search of about 100 s on two cores.
 NUM_IMAGES_FIXED = 3500
 NUM_TRIALS, MAX_EPOCHS = 14, 5
@@ -93,7 +93,7 @@ def _time_study(num_images: int, *, is_repeated: bool = False) -> _StudyTimes:
     study, records = _run_search(num_images)
     bare_epochs: list[float] = []
     calls = [(record.config, num_images) for record in records]
-    bare = measure_seconds(lambda: bare_epochs.extend(chain.from_iterable(run_parallel(_train_one, calls))))
+    bare = measure_seconds(lambda: bare_epochs.extend(chain.from_iterable(run_parallel(train_one, calls))))
     searches = [(study, records), *([_run_search(num_images)] if is_repeated else [])]
     return _StudyTimes(
         studies=tuple(seconds for seconds, _ in searches),
@@ -102,34 +102,35 @@ def _time_study(num_images: int, *, is_repeated: bool = False) -> _StudyTimes:
             epoch.train_seconds for _, found in searches for record in found for epoch in record.epochs
         ),
         bare_epoch=statistics.median(bare_epochs),
-        explanation=_explain(records, study),
+        explanation=explain_seconds(records, study, os.cpu_count() or 1),
     )
 
 
 def _run_search(num_images: int) -> tuple[float, Sequence[TrialRecord]]:
     """Return the wall seconds of a search, and its records."""
     with tempfile.TemporaryDirectory(prefix="bench-study-") as folder:
-        spec = Path(folder, "bare.toml")
-        spec.write_text(SPEC % num_images)
-        program = Path(sys.executable).with_name("study")
-        command = [str(program), "launch", str(spec), "--storage", folder, "--profile"]
-        study = measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
-        return study, RecordBook(Store(folder).child("bare")).of_stage("search")
+        return launch_search(SPEC % num_images, folder), read_search(folder)
+
+
+def launch_search(spec_text: str, folder: str) -> float:
+    """Launch a search of the name "bare" in a folder; return its wall seconds."""
+    spec = Path(folder, "bare.toml")
+    spec.write_text(spec_text)
+    program = Path(sys.executable).with_name("study")
+    command = [str(program), "launch", str(spec), "--storage", folder, "--profile"]
+    return measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+
+
+def read_search(folder: str) -> Sequence[TrialRecord]:
+    """Return the records that the search has in the folder by now."""
+    return RecordBook(Store(folder).child("bare")).of_stage("search")
 
 
 def measure_study() -> list[Ratio]:
     """P1: the wall time of a whole search, Ray's start and all its files included, against its trainings as bare loops."""
-    return [_compare_study("P1", _time_study(NUM_IMAGES), "<= 1.05")]
-
-
-def measure_long_study() -> list[Ratio]:
-    """P1 with ten times the images, where the start of Ray and of its processes weighs less; an hour on two cores."""
-    return [_compare_study("P1-long", _time_study(NUM_IMAGES_LONG, is_repeated=True), "<= 1.03")]
-
-
-def _compare_study(number: str, found: _StudyTimes, goal: str) -> Ratio:
+    found = _time_study(NUM_IMAGES)
     name = f"wall time of a search of {NUM_TRIALS} trials, {found.epoch:.1f} s an epoch / the same trainings as bare loops, "
-    return Ratio(number, f"{name}{os.cpu_count()} at once", goal, found.ratios, found.describe())
+    return [Ratio("P1", f"{name}{os.cpu_count()} at once", "<= 1.05", found.ratios, found.describe())]
 
 
 def measure_fixed_cost() -> list[Ratio]:
@@ -140,13 +141,12 @@ def measure_fixed_cost() -> list[Ratio]:
     return [Ratio("P19", name, "<= 12", (study - found.bare,), found.describe())]
 
 
-def _explain(records: Sequence[TrialRecord], wall: float) -> str:
+def explain_seconds(records: Sequence[TrialRecord], wall: float, at_once: int) -> str:
     """Return the study's time outside of all trials, and its time in the parts of trials that a bare loop does not have."""
     parts: Counter[str] = Counter()
     for record in records:
         for epoch in record.epochs:
             parts.update(dict(epoch.part_seconds))
-    at_once = os.cpu_count() or 1
     in_trials = sum(record.device_seconds for record in records) / at_once
     by_part = ", ".join(f"{name} {parts[name] / at_once:.1f} s" for name in ("checkpoint", "start", "report", "idle"))
     outside = f"Outside of trials (Ray, processes, the last trials) {wall - in_trials:.0f} s"
@@ -159,7 +159,7 @@ def _load_data(num_images: int) -> TrialData:
     return prepare(parse_spec(SPEC % num_images, "bench")).data
 
 
-def _train_one(config: TrialConfig, num_images: int) -> list[float]:
+def train_one(config: TrialConfig, num_images: int) -> list[float]:
     """Train one configuration; return the seconds of its epochs."""
     run = TrainingRun(config, _load_data(num_images), device=torch.device("cpu"), weights="none")
     while not run.is_finished:

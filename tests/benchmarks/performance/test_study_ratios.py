@@ -35,15 +35,6 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ran
 
 
-def test_a_long_search_runs_before_the_bare_loops_and_after_them(order: list[str]) -> None:
-    (ratio,) = study_ratios.measure_long_study()
-    assert order == ["search", "bare loops of a", "search"]
-    assert ratio.values == (1.03, 1.11)
-    assert ratio.verdict == "MISSED"
-    assert "study 1030 and 1110 s, bare loops 1000 s; before and after the bare loops" in ratio.note
-    assert "an epoch took 4.00 s in studies, 3.00 s in bare loops" in ratio.note
-
-
 def test_a_short_search_runs_once(order: list[str]) -> None:
     (ratio,) = study_ratios.measure_study()
     assert order == ["search", "bare loops of a"]
@@ -55,3 +46,5 @@ def test_the_fixed_cost_is_that_of_the_mean_search(order: list[str]) -> None:
     (ratio,) = study_ratios.measure_fixed_cost()
     assert order == ["search", "bare loops of a", "search"]
     assert ratio.values == (70.0,)
+    assert "study 1030 and 1110 s, bare loops 1000 s; before and after the bare loops" in ratio.note
+    assert "an epoch took 4.00 s in studies, 3.00 s in bare loops" in ratio.note
