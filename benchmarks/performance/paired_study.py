@@ -16,6 +16,7 @@ from benchmarks.performance.study_ratios import (
     SPEC,
     explain_seconds,
     launch_search,
+    load_data,
     read_search,
     train_one,
 )
@@ -34,7 +35,7 @@ class PairedTimes:
 
     Attributes:
         study: Wall seconds of the search, with the start of Ray and all its files.
-        bare: Wall seconds of the trainings as bare loops, without the waits for the next configuration.
+        bare: Wall seconds of the trainings as bare loops, without loading the images and waiting for the next configuration.
         bare_epochs: Seconds of each of their epochs.
         records: Of the search.
     """
@@ -100,6 +101,7 @@ def run_pair(study_core: int, bare_core: int, num_images: int, num_trials: int) 
     spec = spec.replace("cpu = 1", "cpu = 1, max_concurrent = 1")
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     bare, bare_epochs = 0.0, list[float]()
+    load_data(num_images)
     with (
         tempfile.TemporaryDirectory(prefix="bench-pair-") as folder,
         # The search's processes inherit the core of the thread that starts them.
@@ -107,6 +109,8 @@ def run_pair(study_core: int, bare_core: int, num_images: int, num_trials: int) 
     ):
         search = pool.submit(launch_search, spec, folder)
         os.sched_setaffinity(0, {bare_core})
+        # As a trial that holds one core; two threads on one core would wait for each other.
+        torch.set_num_threads(1)
         try:
             for record in follow_search(folder, search, num_trials):
                 config = record.config

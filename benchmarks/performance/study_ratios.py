@@ -154,14 +154,15 @@ def explain_seconds(records: Sequence[TrialRecord], wall: float, at_once: int) -
 
 
 @cache
-def _load_data(num_images: int) -> TrialData:
+def load_data(num_images: int) -> TrialData:
+    """Return the images and splits of the search; let this process train with one thread."""
     prepare_to_train(1)
     return prepare(parse_spec(SPEC % num_images, "bench")).data
 
 
 def train_one(config: TrialConfig, num_images: int) -> list[float]:
     """Train one configuration; return the seconds of its epochs."""
-    run = TrainingRun(config, _load_data(num_images), device=torch.device("cpu"), weights="none")
+    run = TrainingRun(config, load_data(num_images), device=torch.device("cpu"), weights="none")
     while not run.is_finished:
         run.run_epoch()
     return [epoch.train_seconds for epoch in run.history]

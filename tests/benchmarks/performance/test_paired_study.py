@@ -2,29 +2,42 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks.performance import paired_study
+from benchmarks.performance import paired_study, study_ratios
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="P1-long needs Linux and two cores")
 
 
+@pytest.fixture
+def _two_threads() -> Iterator[None]:
+    """Let this process compute with two threads, and with the images of the search loaded, as before the second pair."""
+    before = torch.get_num_threads()
+    study_ratios.load_data(600)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @needs_two_cores
+@pytest.mark.usefixtures("_two_threads")
 def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypatch: pytest.MonkeyPatch) -> None:
     trained, real = [], paired_study.train_one
 
     def train(config: object, num_images: int) -> list[float]:
         trained.append((config, os.sched_getaffinity(0)))
-        return real(config, num_images)
+        seconds = real(config, num_images)
+        assert torch.get_num_threads() == 1
+        return seconds
 
     monkeypatch.setattr(paired_study, "train_one", train)
     monkeypatch.setattr(paired_study, "SPEC", paired_study.SPEC.replace("max_epochs = 5", "max_epochs = 1"))
-    threads = torch.get_num_threads()
     found = paired_study.run_pair(CORES[1], CORES[0], num_images=600, num_trials=2)
     assert [config for config, _ in trained] == [record.config for record in found.records]
     assert {core for _, cores in trained for core in cores} == {CORES[0]}
@@ -32,7 +45,7 @@ def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypat
     assert found.study > sum(found.epochs)
     assert found.bare >= sum(found.bare_epochs) > 0
     # What the pair set, it has set back.
-    assert (sorted(os.sched_getaffinity(0)), torch.get_num_threads()) == (CORES, threads)
+    assert (sorted(os.sched_getaffinity(0)), torch.get_num_threads()) == (CORES, 2)
 
 
 @needs_two_cores
