@@ -58,7 +58,7 @@ class Ratio:
 
 
 def compare_sides(
-    number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str, turns: int = REPEATS
+    number: str, name: str, goal: str, sides: dict[str, Callable[[], float]], unit: str, turns: int | None = None
 ) -> Ratio:
     """Return the ratio of the first side to the second, which take turns.
 
@@ -71,10 +71,12 @@ def compare_sides(
     return Ratio(number, name, goal, tuple(ours / theirs for ours, theirs in pairs), f"{note} {unit}")
 
 
-def take_turns(one: Callable[[], float], other: Callable[[], float], turns: int = REPEATS) -> list[tuple[float, float]]:
-    """Return the figures of both sides, in turn, after one turn of each that does not count."""
+def take_turns(
+    one: Callable[[], float], other: Callable[[], float], turns: int | None = None
+) -> list[tuple[float, float]]:
+    """Return the figures of both sides, in turn, after one turn of each that does not count; `REPEATS` turns by default."""
     one(), other()
-    return [(one(), other()) for _ in range(turns)]
+    return [(one(), other()) for _ in range(REPEATS if turns is None else turns)]
 
 
 def synchronize(device: torch.device) -> None:
