@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks.pages import Table, describe_machine, today, write_page
 from benchmarks.ratios import Ratio
+from search_spaces.errors import UserInputError
 from trainables.processes import keep_freed_memory
 
 RESULTS = {"cpu": Path(__file__).parents[1] / "RESULTS.md", "cuda": Path(__file__).parents[1] / "RESULTS-GPU.md"}
@@ -87,7 +88,11 @@ def main(
             rows = [(number, "—", "—", *NOT_MEASURED, f"{package} is not installed")]
         else:
             started = time.perf_counter()
-            ratios = BENCHES[number].measure(torch.device(device))
+            try:
+                ratios = BENCHES[number].measure(torch.device(device))
+            except UserInputError as error:
+                print(error, file=sys.stderr)
+                raise typer.Exit(2) from None
             rows = [ratio.row() for ratio in ratios]
             missed |= any(ratio.verdict == "MISSED" for ratio in ratios)
             keep_rows(device, number, rows, time.perf_counter() - started)

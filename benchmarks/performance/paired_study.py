@@ -13,7 +13,6 @@ import torch
 from benchmarks.performance.study_ratios import (
     MAX_EPOCHS,
     NUM_TRIALS,
-    SPEC,
     explain_seconds,
     launch_search,
     load_data,
@@ -21,6 +20,7 @@ from benchmarks.performance.study_ratios import (
     train_one,
 )
 from benchmarks.ratios import Ratio, measure_seconds
+from search_spaces.errors import UserInputError
 from trainables.records.record import TrialRecord
 
 NUM_IMAGES = 25_000
@@ -79,13 +79,13 @@ def choose_cores() -> tuple[int, int]:
     """Return two cores that this process may use.
 
     Raises:
-        RuntimeError: If it may use one only, or the system cannot say.
+        UserInputError: If it may use one only, or the system cannot say.
     """
     if not hasattr(os, "sched_getaffinity"):
-        raise RuntimeError("P1-long keeps each side on a core of its own, which needs Linux; measure P1 here")
+        raise UserInputError("P1-long keeps each side on a core of its own, which needs Linux; measure P1 here")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        raise RuntimeError(
+        raise UserInputError(
             "P1-long keeps each side on a core of its own, but this process may use one; measure P1 here"
         )
     return cores[0], cores[1]
@@ -97,8 +97,7 @@ def run_pair(study_core: int, bare_core: int, num_images: int, num_trials: int) 
     Raises:
         subprocess.CalledProcessError: If the search fails.
     """
-    spec = (SPEC % num_images).replace(f"num_trials = {NUM_TRIALS}", f"num_trials = {num_trials}")
-    spec = spec.replace("cpu = 1", "cpu = 1, max_concurrent = 1")
+    overrides = (f"search.num_trials={num_trials}", "resources.max_concurrent=1")
     cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
     bare, bare_epochs = 0.0, list[float]()
     load_data(num_images)
@@ -107,7 +106,7 @@ def run_pair(study_core: int, bare_core: int, num_images: int, num_trials: int) 
         # The search's processes inherit the core of the thread that starts them.
         ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {study_core})) as pool,
     ):
-        search = pool.submit(launch_search, spec, folder)
+        search = pool.submit(launch_search, num_images, folder, overrides)
         os.sched_setaffinity(0, {bare_core})
         # As a trial that holds one core; two threads on one core would wait for each other.
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""P1, P6, P8 and P9: the cost of a study beyond its trainings. With Ray."""
+"""P1, P6, P8, P9 and P19: the cost of a study beyond its trainings. With Ray."""
 
 import contextlib
 import json
@@ -109,15 +109,16 @@ def _time_study(num_images: int, *, is_repeated: bool = False) -> _StudyTimes:
 def _run_search(num_images: int) -> tuple[float, Sequence[TrialRecord]]:
     """Return the wall seconds of a search, and its records."""
     with tempfile.TemporaryDirectory(prefix="bench-study-") as folder:
-        return launch_search(SPEC % num_images, folder), read_search(folder)
+        return launch_search(num_images, folder), read_search(folder)
 
 
-def launch_search(spec_text: str, folder: str) -> float:
-    """Launch a search of the name "bare" in a folder; return its wall seconds."""
+def launch_search(num_images: int, folder: str, overrides: Sequence[str] = ()) -> float:
+    """Launch a search in a folder, with overrides of its spec such as "search.num_trials=7"; return its wall seconds."""
     spec = Path(folder, "bare.toml")
-    spec.write_text(spec_text)
+    spec.write_text(SPEC % num_images)
     program = Path(sys.executable).with_name("study")
     command = [str(program), "launch", str(spec), "--storage", folder, "--profile"]
+    command += [f"--set={override}" for override in overrides]
     return measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True))
 
 

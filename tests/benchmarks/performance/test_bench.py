@@ -1,6 +1,7 @@
 """The page of ratios: a number measured again replaces its rows alone; where Ray is missing, the rest is measured."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,20 @@ def test_an_unknown_number_is_refused_with_the_known_ones(capsys: pytest.Capture
         bench.main(["P13"], "cpu")
     assert ended.value.exit_code == 2
     assert "there is no P13; there are P1, P1-long, P2" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_number_that_this_machine_cannot_measure_is_refused_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(bench.BENCHES, "P1-long", bench.Bench("paired_study", "measure_long_study"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    with pytest.raises(typer.Exit) as ended:
+        bench.main(["P1-long"], "cpu")
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "P1-long keeps each side on a core of its own, but this process may use one; measure P1 here"
+    ]
 
 
 def test_additions_to_the_default_augmentation_have_rows_without_a_verdict() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.performance import paired_study, study_ratios
+from search_spaces.errors import UserInputError
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="P1-long needs Linux and two cores")
@@ -37,7 +39,7 @@ def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypat
         return seconds
 
     monkeypatch.setattr(paired_study, "train_one", train)
-    monkeypatch.setattr(paired_study, "SPEC", paired_study.SPEC.replace("max_epochs = 5", "max_epochs = 1"))
+    monkeypatch.setattr(study_ratios, "SPEC", study_ratios.SPEC.replace("max_epochs = 5", "max_epochs = 1"))
     found = paired_study.run_pair(CORES[1], CORES[0], num_images=600, num_trials=2)
     assert [config for config, _ in trained] == [record.config for record in found.records]
     assert {core for _, cores in trained for core in cores} == {CORES[0]}
@@ -52,9 +54,10 @@ def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypat
 def test_the_searchs_processes_stay_on_their_core(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def launch(*_: object) -> float:
+    def launch(_: int, __: str, overrides: tuple[str, ...]) -> float:
+        assert overrides == ("search.num_trials=2", "resources.max_concurrent=1")
         command = "import os; print(sorted(os.sched_getaffinity(0)))"
-        seen.append(subprocess.run(["python3", "-c", command], check=True, capture_output=True, text=True).stdout)
+        seen.append(subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout)
         return 1.0
 
     monkeypatch.setattr(paired_study, "launch_search", launch)
@@ -85,7 +88,7 @@ def test_both_cores_have_the_search_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_one_core_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
-    with pytest.raises(RuntimeError, match="this process may use one; measure P1 here"):
+    with pytest.raises(UserInputError, match="this process may use one; measure P1 here"):
         paired_study.choose_cores()
 
 
