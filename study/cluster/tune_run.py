@@ -143,6 +143,15 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         self.watch.reset(trial)
         super().on_trial_add(tune_controller, trial)
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Choose no trial: Tune then starts pending ones in their order.
+
+        FIFOScheduler chooses the first pending trial, also where its process is starting. Tune 2.60 gives a process that became
+        free to the chosen trial and kills the one that was starting for it. Where trials end sooner than a process starts (a
+        resumed study, a node that joins, trials that are pruned), processes were started and killed in turn, and their devices
+        trained nothing.
+        """
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Pass an epoch to the director; return Tune's CONTINUE or STOP."""
         report = Report(

@@ -18,6 +18,7 @@ from study.state.record_book import RecordBook
 from tests.faults.judge import INSIDE, LOG, Line, find_contradictions, read_log
 from tests.faults.process_tree import is_alive, kill_session, wait_until
 from trainables.records.record import TrialRecord, TrialState
+from trainables.records.trial_files import WEIGHTS
 from trainables.storage.store import Store, join_uri
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +94,7 @@ class Campaign:
     preset: str = ""
     resumed_in: Path | None = None
     inside: str = ""
-    finished_before: dict[str, str] = field(default_factory=dict)
+    finished_before: dict[str, TrialRecord] = field(default_factory=dict)
     finished_at: dict[str, float] = field(default_factory=dict)
     driver: subprocess.Popen[str] | None = None
     ended: tuple[int, str] = (-1, "")
@@ -186,7 +187,7 @@ class Campaign:
         """Keep the finished records as they are now, and the time at which they were first seen, for `find_losses`."""
         for trial_id, record in self.records().items():
             if record.state.is_finished:
-                self.finished_before[trial_id] = _content(record)
+                self.finished_before[trial_id] = record
                 self.finished_at.setdefault(trial_id, time.time())
 
     def running_pids(self) -> list[int]:
@@ -256,8 +257,8 @@ class Campaign:
         lost = [f"trial {i} is gone" for i in self.finished_before if i not in records]
         lost += [
             f"trial {i} has changed"
-            for i, text in self.finished_before.items()
-            if i in records and _content(records[i]) != text
+            for i, record in self.finished_before.items()
+            if i in records and has_changed(record, records[i])
         ]
         lost += self._find_trained_again(again_per_attempt)
         lost += [f"{where} had another result when it was trained again" for where in find_contradictions(self.lines())]
@@ -284,8 +285,13 @@ class Campaign:
         ]
 
 
-def _content(record: TrialRecord) -> str:
-    return record.model_copy(update={"writer": ""}).model_dump_json()
+def has_changed(before: TrialRecord, now: TrialRecord) -> bool:
+    """Return whether a finished trial has another result; its weights may go when it cannot be chosen any more."""
+    ignored: dict[str, object] = {"writer": ""}
+    if now.weights_dropped and not before.weights_dropped:
+        before = before.model_copy(update={"digests": {k: v for k, v in before.digests.items() if k != WEIGHTS}})
+        ignored["weights_dropped"] = True
+    return before.model_copy(update=ignored) != now.model_copy(update=ignored)
 
 
 def describe_failure(status: int, output: str) -> tuple[str, ...]:

@@ -14,12 +14,19 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
+from study.scheduling.search_director import SearchDirector
+from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
+from study.state.record_book import MemoryBook
 from tests.faults import hostile, nodes, payloads, ports, storage
-from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, has_changed
 from tests.faults.process_tree import is_alive, kill
-from tests.faults.processes import find_differences
+from tests.faults.processes import IN_ORDER, find_differences
+from tests.study.simulated import FIXED, drive, make_spec
+from trainables.records.trial_files import WEIGHTS
 from trainables.storage.store import Store
+
+PREDICTIONS = "best/search.npz"
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 
@@ -107,6 +114,30 @@ def test_judge_distinguishes_a_trial_started_again_from_one_that_was_not_finishe
     assert not Campaign(tmp_path, finished_at={"00000": 201.0}).find_restarted()
     assert not Campaign(tmp_path, finished_at={"00001": 1.0}).find_restarted()
     assert len(Campaign(tmp_path, finished_at={"00000": 199.0}).find_restarted()) == 1
+
+
+def test_judge_distinguishes_a_changed_trial_from_one_whose_weights_are_not_kept() -> None:
+    """R5 at full count called a trial changed whose weights had gone, since another one had become the best of its arm."""
+    director = SearchDirector(MemoryBook(), make_spec(num_trials=2), FIXED)
+    drive(director)
+    before = director.book.of_stage("search")[0].updated(digests={PREDICTIONS: "a", WEIGHTS: "b"})
+    dropped = before.updated(weights_dropped=True, digests={PREDICTIONS: "a"}, writer="another")
+    assert not has_changed(before, dropped)
+    assert not has_changed(dropped, dropped.updated(writer="a third"))
+    for changes in (
+        {"digests": {PREDICTIONS: "a"}},
+        {"digests": {PREDICTIONS: "a", WEIGHTS: "c"}},
+        {"weights_dropped": True, "digests": {PREDICTIONS: "c"}},
+        {"weights_dropped": True, "digests": {PREDICTIONS: "a"}, "attempts": before.attempts + 1},
+    ):
+        assert has_changed(before, before.updated(**changes)), changes
+
+
+def test_specs_of_killed_studies_fix_the_order_of_their_arms() -> None:
+    """At full count the demo's driver ended with 2: the campaign named arms that the demo does not have."""
+    spec, _ = load_spec("demo", IN_ORDER)
+    assert spec.search is not None
+    assert spec.search.epoch_cost is not None
 
 
 def test_judge_distinguishes_other_findings_from_other_measured_times(tmp_path: Path) -> None:
