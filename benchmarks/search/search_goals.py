@@ -43,6 +43,7 @@ from benchmarks.search.watched_search import (
     TOLERANCES_PP,
     Watched,
     compare_times,
+    compare_trials,
     watch_search,
 )
 from search_spaces.arms import POOLED_ARM
@@ -95,6 +96,16 @@ COMPARED_TIMES = (
     (OURS, PLAIN_RANDOM, "<= 0.4", TOLERANCES_PP),
     (NO_PORTFOLIO, PLAIN_RANDOM, NOT_JUDGED, TOLERANCES_PP),
     (WRONG_PRIOR, NO_PORTFOLIO, "<= 1.5", TOLERANCES_PP),
+)
+# One side, and the other whose mean regret after 40 full trials it is to reach.
+COMPARED_REGRETS = (
+    (OURS, PLAIN_STOCK),
+    (OURS, STOCK_PORTFOLIO),
+    (OURS, STOCK_BY_ARM),
+    (OURS, RANDOM),
+    (OURS, PLAIN_RANDOM),
+    (PLAIN_STOCK, OURS),
+    (RANDOM, OURS),
 )
 NUM_LEADER_RUNS = 3
 RATES = ("max_lr", "backbone_lr_ratio")
@@ -214,6 +225,23 @@ def tabulate_times(found: Mapping[Call, Watched], name: str, landscape: Landscap
     return Table(title, ["", "pp", "seeds", "ratio of medians", "95 % interval", "goal", "", ""], rows)
 
 
+def tabulate_trials(found: Mapping[Call, Watched], name: str) -> Table:
+    """Return the full trials after which one side is as good as the other after 40, over common seeds."""
+    rows = []
+    for mine, other in COMPARED_REGRETS:
+        pairs = list(zip(_of(found, name, mine), _of(found, name, other), strict=False))
+        if not pairs:
+            continue
+        regrets, target = np.array([one.regrets_pp for one, _ in pairs]), np.array([one.regret_pp for _, one in pairs])
+        trials, most = compare_trials(regrets, target), regrets.shape[1]
+        estimate, low, high = (
+            f"{value:.0f}" if value <= most else f"over {most}" for value in (trials.estimate, trials.low, trials.high)
+        )
+        rows.append((mine, other, str(len(pairs)), f"{target.mean():.2f}", f"{estimate} [{low}, {high}]"))
+    title = f"Full trials that reach the mean regret of another side after {EARLY_IN_FULL_TRIALS:g}, {name}"
+    return Table(title, ["", "reaches", "seeds", "mean regret pp", "full trials"], rows)
+
+
 def tabulate_choices(found: Mapping[Call, Watched], name: str) -> Table:
     """Return regret and wrong arms of each side after 40 full trials."""
     rows = []
@@ -316,7 +344,8 @@ def main(
         if landscape.has_divergence:
             tables.append(tabulate_divergence(found, name))
         else:
-            tables += [tabulate_times(found, name, landscape), tabulate_choices(found, name)]
+            tables += [tabulate_times(found, name, landscape), tabulate_trials(found, name)]
+            tables.append(tabulate_choices(found, name))
             tables += [tabulate_goals(found, name), tabulate_saturation(found, name)]
             tables.append(tabulate_epochs(recordings[name]))
         if landscape.has_complete:

@@ -1,5 +1,6 @@
 """A search that is watched: the device time after which its choice stays good enough, and the choice after a shorter budget."""
 
+import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
+from analysis.findings.interval import Interval
 from benchmarks.ratios import Ratio
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import Hyperparameters
@@ -33,19 +35,25 @@ class Watched:
 
     Attributes:
         seconds: device-seconds until the choice stays within each of `TOLERANCES_PP`, at most the budget.
-        regret_pp: of the choice after `EARLY_IN_FULL_TRIALS`: true best of all arms minus its true value; all of it for none.
-        is_wrong: whether that choice is not of the arm that has the true best.
+        regrets_pp: of the choices after 1, 2, ... full trials, up to the budget: true best of all arms minus the choice's true
+            value; all of it where there is no choice yet.
+        is_wrong: whether the choice after `EARLY_IN_FULL_TRIALS` is not of the arm that has the true best.
         last_regret_pp: of the choice at the end.
         spent_seconds: device-seconds that the search took.
         diverged_seconds: of them, those of trials that diverged.
     """
 
     seconds: tuple[float, ...]
-    regret_pp: float
+    regrets_pp: tuple[float, ...]
     is_wrong: bool
     last_regret_pp: float
     spent_seconds: float
     diverged_seconds: float = 0.0
+
+    @property
+    def regret_pp(self) -> float:
+        """Of the choice after `EARLY_IN_FULL_TRIALS`, or at the end of a smaller budget."""
+        return self.regrets_pp[: round(EARLY_IN_FULL_TRIALS)][-1]
 
 
 class WatchedSide:
@@ -53,20 +61,18 @@ class WatchedSide:
 
     Attributes:
         reached: device-seconds after which it does, by tolerance.
-        early: the choice after the device-seconds of `__init__`; None if there is none.
+        choices: the choices that differ from the one before, with the device-seconds that were spent by then.
         diverged: trials that reported a macro-F1 that is not finite.
         seconds: device-seconds of every trial.
     """
 
-    def __init__(self, side: Side, landscape: CurveSurrogate, early_seconds: float = np.inf) -> None:
-        """Watch `side`; the early choice is that of the trials that end within `early_seconds` device-seconds."""
+    def __init__(self, side: Side, landscape: CurveSurrogate) -> None:
+        """Watch `side`."""
         self.reached: dict[float, float] = {}
-        self.early: Hyperparameters | None = None
+        self.choices: list[tuple[float, Hyperparameters]] = []
         self.diverged: set[str] = set()
         self.seconds: dict[str, float] = {}
-        self._early_seconds = early_seconds
         self._side, self._landscape, self._spent = side, landscape, 0.0
-        self._chosen: Hyperparameters | None = None
 
     def next_trial(self) -> Started | None:
         """Return the side's next trial."""
@@ -79,10 +85,8 @@ class WatchedSide:
         self.seconds[trial_id] = self.seconds.get(trial_id, 0.0) + device_seconds
         if not np.isfinite(macro_f1):
             self.diverged.add(trial_id)
-        if not is_continued and (chosen := self.choose()) is not None and chosen != self._chosen:
-            self._chosen = chosen
-            if self._spent <= self._early_seconds:
-                self.early = chosen
+        if not is_continued and (chosen := self.choose()) is not None and chosen != self._last_choice():
+            self.choices.append((self._spent, chosen))
             true_value = float(self._landscape.mean_curve(chosen)[-1])
             missing = 100.0 * (max(self._landscape.true_best.values()) - true_value)
             for tolerance in TOLERANCES_PP:
@@ -96,6 +100,14 @@ class WatchedSide:
         """Return the side's choice."""
         return self._side.choose()
 
+    def choice_after(self, device_seconds: float) -> Hyperparameters | None:
+        """Return the choice once so many device-seconds were spent; None before the first one."""
+        number = bisect.bisect_right(self.choices, device_seconds, key=lambda choice: choice[0])
+        return self.choices[number - 1][1] if number else None
+
+    def _last_choice(self) -> Hyperparameters | None:
+        return self.choices[-1][1] if self.choices else None
+
 
 def watch_search(
     landscape: CurveSurrogate, recorded: StudySpec, setting: Setting, seed: int, budget_in_full_trials: float
@@ -105,10 +117,10 @@ def watch_search(
     budget = budget_in_full_trials * full_trial
     spec = make_spec(recorded, setting, budget_seconds=budget, seed=seed)
     side = make_side(spec, landscape, setting, budget_seconds=budget)
-    watched = WatchedSide(side, landscape, EARLY_IN_FULL_TRIALS * full_trial)
+    watched = WatchedSide(side, landscape)
     outcome = simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
     best_arm = max(landscape.true_best, key=lambda arm: landscape.true_best[arm])
-    early = watched.early
+    early = watched.choice_after(EARLY_IN_FULL_TRIALS * full_trial)
 
     def regret(chosen: Hyperparameters | None) -> float:
         true_value = 0.0 if chosen is None else float(np.nan_to_num(landscape.mean_curve(chosen)[-1]))
@@ -116,7 +128,9 @@ def watch_search(
 
     return Watched(
         seconds=tuple(watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP),
-        regret_pp=regret(early),
+        regrets_pp=tuple(
+            regret(watched.choice_after(number * full_trial)) for number in range(1, round(budget_in_full_trials) + 1)
+        ),
         is_wrong=early is None or str(early[landscape.factor]) != best_arm,
         last_regret_pp=regret(outcome.chosen),
         spent_seconds=sum(outcome.device_seconds.values()),
@@ -161,3 +175,31 @@ def compute_ratio_interval(mine: NDArray[np.float64], theirs: NDArray[np.float64
         rng=numpy_generator(0, "P7"),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def compare_trials(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> Interval:
+    """Return the full trials after which the mean regret of one side stays at or below a given one of the other.
+
+    Args:
+        mine: (seeds, n) regrets after 1, 2, ... n full trials.
+        theirs: (seeds,) regrets of the other side with the same seeds.
+
+    Returns:
+        1 to n, or n + 1 where n do not suffice, and the bootstrap interval at 95 % over the seeds.
+    """
+
+    def count(drawn: NDArray[np.int64]) -> float:
+        is_worse = mine[drawn].mean(axis=0) > theirs[drawn].mean()
+        return float(np.flatnonzero(is_worse)[-1] + 2 if is_worse.any() else 1)
+
+    seeds = np.arange(len(mine))
+    found = bootstrap(
+        (seeds,),
+        count,
+        vectorized=False,
+        method="percentile",
+        n_resamples=NUM_RESAMPLES,
+        rng=numpy_generator(0, "equal regret"),
+    )
+    estimate, (low, high) = count(seeds), found.confidence_interval
+    return Interval(estimate=estimate, low=min(float(low), estimate), high=max(float(high), estimate))

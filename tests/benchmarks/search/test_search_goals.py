@@ -31,6 +31,7 @@ from benchmarks.search.search_goals import (
     tabulate_goals,
     tabulate_saturation,
     tabulate_times,
+    tabulate_trials,
 )
 from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
@@ -65,7 +66,7 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
             noise = float(generator.normal(0, 0.1))
             found[Call(RECORDED, side, seed)] = Watched(
                 seconds=seconds,
-                regret_pp=regret.get(side, 1.0) + noise,
+                regrets_pp=tuple(regret.get(side, 1.0) + noise + max(0.0, 1.5 - 0.1 * n) for n in range(1, 81)),
                 is_wrong=seed < num_wrong.get(side, 0),
                 last_regret_pp=0.8 if side == SATURATED else 0.5 + noise,
                 spent_seconds=250.0 if side == SATURATED else 1000.0,
@@ -93,6 +94,11 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
     assert (seeds, spent, last) == ("40", "25 % (25 % to 25 %)", "0.80 [0.80, 0.80]")
     assert difference.startswith("0.3") or difference.startswith("0.2")
+    trials = {row[:2]: row[2:] for row in tabulate_trials(found, RECORDED).rows}
+    # Of a regret of 1 pp, 2.5 are left before the first trial and .1 less after each; stock has 2 in the end, random search 1.01.
+    assert trials["default", "stock"][:2] == ("40", "1.98")
+    assert trials["default", "stock"][2].startswith("6 [")
+    assert trials["stock", "default"][2] == "over 80 [over 80, over 80]"
     choices = {row[0]: row for row in tabulate_choices(found, RECORDED).rows}
     assert choices["stock"][3].startswith("20 [")
     assert choices["default"][2].startswith("1.0") or choices["default"][2].startswith("0.9")

@@ -10,7 +10,7 @@ from benchmarks.ratios import Ratio
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
 from benchmarks.search.search_goals import find_worst_prior
-from benchmarks.search.watched_search import WatchedSide, compare_times, compute_ratio_interval
+from benchmarks.search.watched_search import WatchedSide, compare_times, compare_trials, compute_ratio_interval
 from tests.study.simulated import make_spec
 
 
@@ -43,11 +43,11 @@ class Scripted:
 
 def test_the_time_counts_after_which_the_choice_stays_good() -> None:
     choices = Scripted(iter([0.80, 0.89, 0.86, 0.881, 0.886, 0.886]))
-    watched = WatchedSide(choices, Valley(), early_seconds=35.0)  # type: ignore[arg-type]
+    watched = WatchedSide(choices, Valley())  # type: ignore[arg-type]
     for number in range(6):
         assert not watched.on_report(f"{number}", 1, 0.5, 10.0)
     assert watched.reached == {3.0: 40.0, 2.0: 40.0, 1.5: 50.0}
-    assert watched.early == {"value": 0.86}
+    assert [watched.choice_after(seconds) for seconds in (5.0, 35.0, 60.0)] == [None, {"value": 0.86}, {"value": 0.886}]
 
 
 def test_the_interval_of_a_ratio_of_medians_decides_the_verdict() -> None:
@@ -83,3 +83,20 @@ def test_a_side_that_is_often_not_there_bounds_the_ratio_from_above_alone() -> N
     assert compare_times(1.5, {"ours": theirs, "other": mine}, "<= 0.4", 1000.0).verdict == "open"
     both = compare_times(1.5, {"ours": mine, "other": 2 * mine}, "<= 0.4", 1000.0)
     assert both.interval == (pytest.approx(0.5), pytest.approx(0.5))
+
+
+def test_full_trials_to_equal_regret_are_counted_from_where_the_mean_stays_below() -> None:
+    mine = np.tile([5.0, 2.0, 4.0, 3.0, 1.0, 1.0], (50, 1))
+    assert compare_trials(mine, np.full(50, 3.0)).estimate == 4, "not 2: the regret rises once more"
+    assert compare_trials(mine, np.full(50, 9.0)).estimate == 1
+    assert compare_trials(mine, np.full(50, 0.5)).estimate == 7, "six are not enough"
+
+
+def test_the_interval_of_full_trials_to_equal_regret_covers_the_true_number() -> None:
+    trials, covered = np.arange(1, 41), []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        mine = 10 / trials + generator.normal(0, 0.8, (100, 1)) + generator.normal(0, 0.1, (100, 40))
+        found = compare_trials(mine, generator.normal(1.02, 0.8, 100))
+        covered.append(found.low <= 10 <= found.high)
+    assert np.mean(covered) >= 0.88
