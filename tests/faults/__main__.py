@@ -13,6 +13,7 @@ import typer
 from pydantic import TypeAdapter
 
 from benchmarks.pages import Table, describe_machine, today, write_page
+from study.inputs.provenance import describe_code
 from tests.faults import hostile, nodes, payloads, ports, processes, stock, storage
 from tests.faults.campaign import Outcome
 
@@ -46,11 +47,12 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The outcome of one campaign, its duration and its date."""
+    """The outcome of one campaign, its duration, its date and the commit, "" where it was not kept."""
 
     outcome: Outcome
     seconds: float
     date: str
+    commit: str = ""
 
     @property
     def verdict(self) -> str:
@@ -67,7 +69,7 @@ class Row:
     def page_cells(self) -> tuple[str, ...]:
         """The cells of the page."""
         seen = "; ".join([self.outcome.seen, *self.outcome.lost[:2]])
-        return *self.cells, seen, self.date, f"{self.seconds / 60:.1f}"
+        return *self.cells, seen, self.date, self.commit, f"{self.seconds / 60:.1f}"
 
 
 def main(
@@ -76,12 +78,14 @@ def main(
 ) -> None:
     """Run the campaigns one after the other; a campaign of full count replaces its row of the page."""
     chosen = [c for c in CAMPAIGNS if not only or c[0].split()[0].rstrip("ab") in only or c[0] in only]
+    code = describe_code()
+    commit = code["commit"][:7] + (" and changes" if code["diff"] else "")
     rows = []
     for number, run, count in chosen:
         folder = Path(tempfile.mkdtemp(prefix="abstudy-faults-"))
         started = time.perf_counter()
         outcome = run(folder, max(1, round(count * scale)))
-        row = Row(outcome=outcome, seconds=time.perf_counter() - started, date=today())
+        row = Row(outcome=outcome, seconds=time.perf_counter() - started, date=today(), commit=commit)
         if outcome.is_met or outcome.is_stock:
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -106,7 +110,7 @@ def _keep(number: str, row: Row) -> None:
     kept = {name: kept[name] for name in order if name in kept}
     RESULTS.write_bytes(rows.dump_json(kept, indent=1) + b"\n")
     python = f"{describe_machine()}, Python {platform.python_version()}"
-    columns = ("fault", "injected", "survived", "lost", "seen", "run", "minutes")
+    columns = ("fault", "injected", "survived", "lost", "seen", "run", "commit", "minutes")
     table = Table("", columns, [row.page_cells for row in kept.values()])
     missing = ", ".join(name for name in order if name not in kept)
     ending = [f"Not run at full count yet: {missing}."] if missing else []

@@ -155,7 +155,7 @@ def fill_disk(folder: Path, count: int, megabytes: int = 2600) -> Outcome:
     """R7: the study's file system is filled at seeded times, and freed after the driver has stopped."""
     disk = folder / "disk"
     with small_disk(disk, megabytes):
-        campaign = Campaign(folder, storage=str(disk), num_trials=max(6, count), max_epochs=3)
+        campaign = Campaign(folder, storage=str(disk), num_trials=max(6, count + 5), max_epochs=3)
         campaign.start()
         readable, statuses = 0, []
 
