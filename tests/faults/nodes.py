@@ -157,7 +157,7 @@ def local_cluster(
 def lose_nodes(folder: Path, count: int) -> Outcome:
     """R2: SIGKILL of a raylet with all its children, while it computes a trial; another node replaces it."""
     with local_cluster(2, folder) as cluster:
-        campaign = make_campaign(folder, cluster, num_trials=max(6, count), retries=10)
+        campaign = make_campaign(folder, cluster, num_trials=max(6, 4 * count), retries=10)
         campaign.start()
         struck = campaign.strike(count, (0.5, 3.0), partial(replace_node, cluster))
         campaign.end(600)
@@ -178,7 +178,7 @@ def orphan_trials(folder: Path, count: int) -> Outcome:
     """R3: the raylet alone is killed while its trial is stopped; the trial, retried elsewhere by then, continues."""
     ends: list[str] = []
     with local_cluster(2, folder) as cluster:
-        campaign = make_campaign(folder, cluster, num_trials=max(6, count), retries=10)
+        campaign = make_campaign(folder, cluster, num_trials=max(6, 4 * count), retries=10)
         campaign.start()
         struck = campaign.strike(count, (0.5, 2.0), partial(orphan_trial, campaign, cluster, ends))
         status, _ = campaign.end(600)
