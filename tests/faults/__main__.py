@@ -47,17 +47,26 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The outcome of one campaign, its duration, its date and the commit, "" where it was not kept."""
+    """The outcome of one campaign, its duration, its date and the commit, "" where it was not kept.
+
+    `planned` is the number of faults that it was to inject; a study that ends before all of them has not met its row.
+    """
 
     outcome: Outcome
     seconds: float
     date: str
     commit: str = ""
+    planned: int = 0
+
+    @property
+    def is_met(self) -> bool:
+        """Whether all planned faults were injected and survived, and nothing was lost."""
+        return self.outcome.is_met and self.outcome.injected >= self.planned
 
     @property
     def verdict(self) -> str:
         """For the terminal."""
-        return "met" if self.outcome.is_met else "NOT MET"
+        return "met" if self.is_met else "NOT MET"
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -84,9 +93,11 @@ def main(
     for number, run, count in chosen:
         folder = Path(tempfile.mkdtemp(prefix="abstudy-faults-"))
         started = time.perf_counter()
-        outcome = run(folder, max(1, round(count * scale)))
-        row = Row(outcome=outcome, seconds=time.perf_counter() - started, date=today(), commit=commit)
-        if outcome.is_met or outcome.is_stock:
+        planned = max(1, round(count * scale))
+        outcome = run(folder, planned)
+        seconds = time.perf_counter() - started
+        row = Row(outcome=outcome, seconds=seconds, date=today(), commit=commit, planned=planned)
+        if row.is_met or outcome.is_stock:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print(f"the files of {number} are kept in {folder}")
@@ -98,7 +109,7 @@ def main(
             _keep(number, row)
     columns = ("fault", "injected", "survived", "lost", "seconds", "")
     Table("", columns, [(*row.cells, f"{row.seconds:.0f}", row.verdict) for row in rows]).print()
-    raise typer.Exit(0 if all(row.outcome.is_met for row in rows if not row.outcome.is_stock) else 1)
+    raise typer.Exit(0 if all(row.is_met for row in rows if not row.outcome.is_stock) else 1)
 
 
 def _keep(number: str, row: Row) -> None:

@@ -19,7 +19,8 @@ from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
 from study.state.record_book import MemoryBook
 from tests.faults import hostile, nodes, payloads, ports, storage
-from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, has_changed
+from tests.faults.__main__ import Row
+from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed
 from tests.faults.process_tree import is_alive, kill
 from tests.faults.processes import IN_ORDER, find_differences
 from tests.study.simulated import FIXED, drive, make_spec
@@ -131,6 +132,13 @@ def test_judge_distinguishes_a_changed_trial_from_one_whose_weights_are_not_kept
         {"weights_dropped": True, "digests": {PREDICTIONS: "a"}, "attempts": before.attempts + 1},
     ):
         assert has_changed(before, before.updated(**changes)), changes
+
+
+def test_a_campaign_whose_study_ends_before_its_faults_has_not_met_its_row() -> None:
+    """R3 was struck 3 times of 10 and called met."""
+    outcome = Outcome(fault="R3 orphan", injected=3, survived=3)
+    rows = [Row(outcome=outcome, seconds=1.0, date="", planned=planned) for planned in (3, 10)]
+    assert [row.verdict for row in rows] == ["met", "NOT MET"]
 
 
 def test_specs_of_killed_studies_fix_the_order_of_their_arms() -> None:

@@ -14,11 +14,12 @@ from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec
 
-NUM_TRIALS, SLOW = 8, "00001"
+# Enough for the first process until the second one is there, also on a busy machine.
+NUM_TRIALS = 14
 
 
 def make_trainable(folder: Path) -> type[tune.Trainable]:
-    """Return a trainable whose trials take a second, and SLOW's process three to start; made here so that it pickles by value."""
+    """Return a trainable of short trials; all processes but the first one start slowly. Made here: it pickles by value."""
 
     class SlowStart(tune.Trainable):  # type: ignore[misc]
         def setup(self, config: dict[str, Any]) -> None:
@@ -64,4 +65,3 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(tmp_pa
     users = {place[2]: place[1] for place in places if place[0] == "trial"}
     assert len(processes) == 2, "every process that was started runs trials"
     assert set(users) == processes
-    assert ["trial", SLOW] in [place[:2] for place in places if place[0] == "trial"]
