@@ -6,6 +6,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +97,8 @@ class Campaign:
     inside: str = ""
     finished_before: dict[str, TrialRecord] = field(default_factory=dict)
     finished_at: dict[str, float] = field(default_factory=dict)
-    driver: subprocess.Popen[str] | None = None
+    driver: subprocess.Popen[bytes] | None = None
+    output: Path | None = None
     ended: tuple[int, str] = (-1, "")
 
     @property
@@ -114,8 +116,12 @@ class Campaign:
         """The study's root as this harness reads it."""
         return join_uri(self.reading_storage, "faulty") if self.reading_storage else self.root
 
-    def start(self, command: str = "launch") -> subprocess.Popen[str]:
-        """Start a driver: "launch" or "run" a new study, "resume" its search, or "resume-whole"."""
+    def start(self, command: str = "launch") -> subprocess.Popen[bytes]:
+        """Start a driver: "launch" or "run" a new study, "resume" its search, or "resume-whole".
+
+        Its output goes to a file: a driver would wait for ever for somebody to read a full pipe, and Ray prints 4 kB for each
+        node that is lost.
+        """
         spec, is_new = self.folder / "spec.toml", command in {"launch", "run"}
         settings = ("num_images", "num_trials", "max_epochs", "retries", "timeout_seconds")
         spec.write_text(SPEC.format(**{name: getattr(self, name) for name in settings}))
@@ -126,30 +132,35 @@ class Campaign:
         arguments += ["--search-only"] if command == "resume" else []
         arguments += ["--address", self.address] if self.address else []
         harness = {"PYTHONPATH": str(ROOT), LOG: str(self.log), INSIDE: self.inside or "{}"}
-        self.driver = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.driver", command.removesuffix("-whole"), *arguments],
-            cwd=ROOT if is_new else self.resumed_in or ROOT,
-            env={**os.environ, **harness, **self.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with tempfile.NamedTemporaryFile(prefix="abstudy-driver-", delete=False) as output:
+            self.output = Path(output.name)
+            self.driver = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.driver", command.removesuffix("-whole"), *arguments],
+                cwd=ROOT if is_new else self.resumed_in or ROOT,
+                env={**os.environ, **harness, **self.environment},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         return self.driver
 
     def end(self, timeout_seconds: float = 900.0) -> tuple[int, str]:
         """Wait for the driver; return its exit status and its output, which `outcome` judges."""
         assert self.driver is not None
-        output, _ = self.driver.communicate(timeout=timeout_seconds)
-        self.ended = self.driver.returncode, output
+        assert self.output is not None
+        status = self.driver.wait(timeout_seconds)
+        self.ended = status, self.output.read_text(errors="replace")
+        self.output.unlink()
         return self.ended
 
     def kill_driver(self) -> None:
         """Send SIGKILL to the driver, then to the processes it leaves behind (a local Ray outlives its driver for a while)."""
         assert self.driver is not None
         os.kill(self.driver.pid, signal.SIGKILL)
-        self.driver.communicate()
+        self.driver.wait()
         kill_session(self.driver.pid)
+        if self.output is not None:
+            self.output.unlink(missing_ok=True)
 
     def lines(self) -> list[Line]:
         """Return the judge's log."""

@@ -192,7 +192,7 @@ def orphan_trials(folder: Path, count: int) -> Outcome:
 
 
 def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid: int) -> bool:
-    """Make an orphan of a trial's process, and append its end; return False if it has no node.
+    """Make an orphan of a trial's process, and append its end; return False if it has no node or had ended its trial.
 
     Its end is "refused" (its checkpoint was not accepted), "gone" (it ended before it wrote one) or "alive".
     """
@@ -203,12 +203,23 @@ def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid
     kill(pid, signal.SIGSTOP)
     kill(cluster.raylet(worker), signal.SIGKILL)
     cluster.add_worker()
-    campaign.wait_for(lambda: any(x.trial == line.trial and x.attempt > line.attempt for x in campaign.lines()), 240)
+
+    def is_retried() -> bool:
+        return any(x.trial == line.trial and x.attempt > line.attempt for x in campaign.lines())
+
+    def has_ended() -> bool:
+        record = campaign.records().get(line.trial.removeprefix("trials/"))
+        return record is not None and record.state.is_finished
+
+    campaign.wait_for(lambda: is_retried() or has_ended(), 240)
     kill(pid, signal.SIGCONT)
     is_gone = wait_until(lambda: not is_alive(pid), 20)
     is_refused = any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines())
-    ends.append("refused" if is_refused else "gone" if is_gone else "alive")
     cluster.drop_worker(worker)
+    if not is_retried():
+        # It had reported its last epoch when it was stopped: no process was without its study.
+        return False
+    ends.append("refused" if is_refused else "gone" if is_gone else "alive")
     return True
 
 

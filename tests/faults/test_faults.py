@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -221,6 +222,18 @@ def test_faults_leave_a_slow_machine_the_time_of_its_epochs(tmp_path: Path) -> N
     lines = ({"event": e, "pid": p, "time": t, "trial": f"trials/{p}", "attempt": 1} for e, p, t in events)
     (tmp_path / LOG_NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert campaign.epoch_seconds() == [4.0, 6.0, 5.0]
+
+
+def test_a_driver_that_prints_much_does_not_wait_for_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "prints-much"
+    program.write_text("#!/bin/sh\nhead -c 200000 /dev/zero | tr '\\0' x\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    campaign = Campaign(tmp_path)
+    assert campaign.start().wait(20) == 0
+    assert campaign.end() == (0, "x" * 200_000)
 
 
 class OpenPort(http.server.BaseHTTPRequestHandler):
