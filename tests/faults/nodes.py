@@ -217,7 +217,7 @@ def orphan_trial(campaign: Campaign, cluster: LocalCluster, ends: list[str], pid
     is_refused = any(x.pid == pid and x.event == "refused" and x.trial == line.trial for x in campaign.lines())
     cluster.drop_worker(worker)
     if not is_retried():
-        # It had reported its last epoch when it was stopped: no process was without its study.
+        # Its trial had ended before it was stopped, so that it was no orphan.
         return False
     ends.append("refused" if is_refused else "gone" if is_gone else "alive")
     return True
