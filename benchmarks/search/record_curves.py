@@ -10,6 +10,10 @@ file, also on another machine, where it has the same images and weights.
     python -m benchmarks.search.record_curves --complete 1 ...
 
 trains the same configurations under complete schedules of one epoch and with other seeds, into a file of their own beside it.
+
+    python -m benchmarks.search.record_curves --beside 3 ...
+
+trains the same trials for their first three epochs, with scores of averaged weights, and then for one epoch of cool-down.
 """
 
 import json
@@ -29,14 +33,16 @@ import typer
 from scipy.stats import qmc
 
 from benchmarks.parallel import run_parallel
-from benchmarks.search.recorded_trial import record_curve
-from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, name_complete, place_in_space
+from benchmarks.search.recorded_trial import record_beside, record_curve
+from benchmarks.search.replay_curves import CURVES, MADE, PARQUET, name_beside, name_complete, place_in_space
 from search_spaces.config import TrialConfig, Value
 from study.inputs.preparation import prepare
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from trainables.seeds import derive_seed
 
+# Of the averaged weights beside; with some twenty steps per epoch, they forget the untrained head within one.
+EMA_DECAY = 0.95
 # Columns of an epoch.
 MEASURED = ("epoch", "macro_f1", "train_loss", "search_loss", "cpu_seconds")
 
@@ -85,7 +91,7 @@ def _read_file(path: Path, configs: Sequence[TrialConfig], made: dict[str, Any])
         return {}
     table = pq.read_table(path)
     kept = json.loads(table.schema.metadata[MADE])
-    is_same = all(kept.get(name) == made[name] for name in ("images", "weights", "complete"))
+    is_same = all(kept.get(name) == made[name] for name in ("images", "weights", "complete", "beside"))
     # The first recordings have the text of the spec alone, and keep it so: what was overridden is not known.
     settings = "settings" if "settings" in kept else "spec"
     if settings == "spec":
@@ -134,16 +140,26 @@ def main(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
     num_per_arm: int = 80,
     complete: Annotated[int | None, typer.Option(help="Epochs of complete schedules, with seeds of their own.")] = None,
+    beside: Annotated[
+        int | None, typer.Option(help="Epochs with scores of averaged weights, before one of cool-down.")
+    ] = None,
     work: Path = Path("studies/curves"),
     output: Path = PARQUET,
     hours: Annotated[float, typer.Option(help="After which no trial starts.")] = math.inf,
 ) -> None:
     """Train the missing configurations, then write the parquet file."""
+    if complete is not None and beside is not None:
+        raise typer.BadParameter("--complete and --beside are two recordings; give one of them")
     until = time.monotonic() + 3600 * hours
-    output = output if complete is None else name_complete(output, complete)
     loaded, text = load_spec(spec, overrides or [])
     prepared = prepare(loaded)
-    configs = make_configs(loaded, prepared.fixed, num_per_arm, complete)
+    fixed, record, more = prepared.fixed, record_curve, ()
+    if complete is not None:
+        output = name_complete(output, complete)
+    if beside is not None:
+        output = name_beside(output, beside)
+        fixed, record, more = {**fixed, "ema_decay": EMA_DECAY}, record_beside, (beside,)
+    configs = make_configs(loaded, fixed, num_per_arm, complete)
     work.mkdir(parents=True, exist_ok=True)
     log = work / "curves.jsonl"
     made = {
@@ -154,10 +170,11 @@ def main(
         "torch": version("torch"),
         "machine": platform.processor() or platform.machine(),
         "complete": complete,
+        "beside": beside,
     }
     before = _read_file(output, configs, made)
     missing = [config for config in configs if config.fingerprint not in {**before, **_read_log(log)}]
-    run_parallel(record_curve, ((config, loaded, log) for config in missing if time.monotonic() < until))
+    run_parallel(record, ((config, loaded, log, *more) for config in missing if time.monotonic() < until))
     done = {**before, **_read_log(log)}
     found = {number: done[c.fingerprint] for number, c in enumerate(configs) if c.fingerprint in done}
     if not found:

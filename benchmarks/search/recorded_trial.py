@@ -2,8 +2,11 @@
 
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,16 +27,46 @@ def record_curve(config: TrialConfig, spec: StudySpec, log: Path) -> None:
     prepared = _prepare(spec.model_dump_json(exclude_none=True))
     started = time.process_time()
     run = TrainingRun(config, prepared.data, device=torch.device("cpu"), weights=prepared.weights)
-    epochs = []
-    while not run.is_finished:
+    _write_line(config, list(_run_epochs(run, config.whole("max_epochs"), started)), log)
+
+
+def record_beside(config: TrialConfig, spec: StudySpec, log: Path, num_epochs: int) -> None:
+    """Train one configuration for the first epochs of its schedule, then for one of cool-down; log the scores of both.
+
+    Args:
+        config: With `ema_decay`: until the cool-down, scores are those of averaged weights.
+        spec: Of the study.
+        log: File that gets the line.
+        num_epochs: Epochs before the cool-down. It goes on from the latest weights, not from averaged ones, with OneCycle's fall
+            of the learning rate from its peak to its end, within one epoch.
+    """
+    prepared = _prepare(spec.model_dump_json(exclude_none=True))
+    started, device = time.process_time(), torch.device("cpu")
+    run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)
+    epochs = list(_run_epochs(run, num_epochs, started))
+    if epochs[-1]["macro_f1"] is not None:
+        whole = {"max_epochs": num_epochs + 1, "lr_peak_fraction": num_epochs / (num_epochs + 1), "ema_decay": 0.0}
+        cooled = replace(config, fixed={**config.fixed, **whole})
+        checkpoint = replace(run.checkpoint(), fingerprint=cooled.fingerprint, average_state={})
+        fork = TrainingRun(cooled, prepared.data, device=device, weights=prepared.weights, checkpoint=checkpoint)
+        epochs += _run_epochs(fork, num_epochs + 1, time.process_time())
+    _write_line(config, epochs, log)
+
+
+def _run_epochs(run: TrainingRun, last: int, started: float) -> Iterator[dict[str, Any]]:
+    """Train until `last` epochs are finished, or the run diverges, and yield what is recorded of each."""
+    while run.epoch < last:
         metrics = run.run_epoch()
         now = time.process_time()
         values = {name: getattr(metrics, name) for name in ("macro_f1", "train_loss", "search_loss")}
         finite = values if metrics.is_finite else dict.fromkeys(values)
-        epochs.append({"epoch": metrics.epoch, **finite, "cpu_seconds": now - started})
+        yield {"epoch": metrics.epoch, **finite, "cpu_seconds": now - started}
         started = now
         if not metrics.is_finite:
-            break
+            return
+
+
+def _write_line(config: TrialConfig, epochs: list[dict[str, Any]], log: Path) -> None:
     line = json.dumps({"fingerprint": config.fingerprint, "config": config.to_dict(), "epochs": epochs})
     with log.open("a", encoding="utf-8") as file:
         file.write(line + "\n")

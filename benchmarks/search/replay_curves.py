@@ -48,11 +48,14 @@ class Recording:
         arms: curves of every arm.
         complete: for the epochs of each recorded complete schedule, the last scores of every arm's same configurations, which
             were trained with other seeds.
+        beside: for a number of epochs, curves of every arm, of a part of its trials: with scores of averaged weights after each
+            of them, and one more after an epoch of cool-down.
     """
 
     spec: StudySpec
     arms: Mapping[str, Curves]
     complete: Mapping[int, Mapping[str, Curves]] = field(default_factory=dict)
+    beside: Mapping[int, Mapping[str, Curves]] = field(default_factory=dict)
 
 
 def load_curves(path: Path = PARQUET) -> Recording:
@@ -67,18 +70,34 @@ def load_curves(path: Path = PARQUET) -> Recording:
     frame = table.to_pandas()
     names = spec.search_space().names
     arms = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
-    complete = {}
-    for file in sorted(path.parent.glob(name_complete(path, "*").name)):
-        epochs = json.loads(pq.read_table(file).schema.metadata[MADE])["complete"]
-        frame = pq.read_table(file).to_pandas()
-        found = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
-        complete[epochs] = {name: _take_end(curves) for name, curves in found.items()}
-    return Recording(spec=spec, arms=arms, complete=complete)
+    complete = {
+        epochs: {name: _take_end(curves) for name, curves in found.items()}
+        for epochs, found in _load_beside(name_complete(path, "*"), "complete", spec).items()
+    }
+    return Recording(
+        spec=spec, arms=arms, complete=complete, beside=_load_beside(name_beside(path, "*"), "beside", spec)
+    )
+
+
+def _load_beside(pattern: Path, key: str, spec: StudySpec) -> dict[int, dict[str, Curves]]:
+    """Return the curves of every arm in the files of a pattern, by the number of epochs that is `key` of their origin."""
+    names, found = spec.search_space().names, {}
+    for file in sorted(pattern.parent.glob(pattern.name)):
+        table = pq.read_table(file)
+        frame = table.to_pandas()
+        epochs = json.loads(table.schema.metadata[MADE])[key]
+        found[epochs] = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
+    return found
 
 
 def name_complete(path: Path, epochs: int | str) -> Path:
     """Return the file of complete schedules of `epochs` beside a file of curves."""
     return path.with_name(f"{path.stem}_complete_{epochs}.parquet")
+
+
+def name_beside(path: Path, epochs: int | str) -> Path:
+    """Return the file of averaged weights and of a cool-down after `epochs` epochs beside a file of curves."""
+    return path.with_name(f"{path.stem}_beside_{epochs}.parquet")
 
 
 def _take_end(curves: Curves) -> Curves:

@@ -35,7 +35,12 @@ from benchmarks.search.replay_measures import (
 )
 from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting, full_trial_seconds
 from benchmarks.search.search_replay import default_setting
-from benchmarks.search.short_schedules import tabulate_correlations, tabulate_epochs, tabulate_preferences
+from benchmarks.search.short_schedules import (
+    tabulate_beside,
+    tabulate_correlations,
+    tabulate_epochs,
+    tabulate_preferences,
+)
 from benchmarks.search.watched_search import (
     BUDGET_IN_FULL_TRIALS,
     EARLY_IN_FULL_TRIALS,
@@ -352,6 +357,8 @@ def main(
             tables.append(tabulate_correlations(recordings[name]))
             arms = landscape.surrogate.arms
             tables.append(tabulate_preferences({arm: landscape.surrogate.surrogate(arm) for arm in arms}))
+        if recordings[name].beside:
+            tables.append(tabulate_beside(recordings[name]))
         title = f"Surrogate of {LANDSCAPES[name].name}: 10-fold cross-validation"
         tables.append(tabulate_quality(landscape.surrogate.qualities, title))
     for table in tables:

@@ -49,11 +49,12 @@ def tabulate_correlations(recording: Recording) -> Table:
     rows = []
     for name, curves in recording.arms.items():
         for epochs, complete in sorted(recording.complete.items()):
-            pairs = (_pair_scores(complete[name], -1, curves), _pair_scores(curves, epochs - 1, curves))
+            short, full = _align(complete[name], curves)
+            pairs = ((short[:, -1], full[:, -1]), (full[:, epochs - 1], full[:, -1]))
             cells = [format_interval(correlate(*pair)) for pair in pairs]
             kept = [count_kept(*pair) for pair in pairs]
             texts = [f"{number} of {total}" for number, total in kept]
-            rows.append([name, str(epochs), str(len(pairs[0][0])), *cells, *texts])
+            rows.append([name, str(epochs), str(len(full)), *cells, *texts])
     columns = ["", "epochs", "configurations", "complete", "truncated", "kept: complete", "kept: truncated"]
     return Table("Rank correlation with the last epoch of a full schedule", columns, rows)
 
@@ -71,16 +72,42 @@ def tabulate_epochs(recording: Recording) -> Table:
     return Table("Rank correlation with the last epoch, by epoch of a full schedule", columns, rows)
 
 
-def _pair_scores(short: Curves, epoch: int, full: Curves) -> tuple[FloatArray, FloatArray]:
-    """Return the scores at `epoch` and at the end, of configurations that have both and did not diverge."""
-    place = {_identify(h): number for number, h in enumerate(full.hyperparameters)}
-    found = [
-        (short.macro_f1[number, epoch], full.macro_f1[place[_identify(h)], -1])
-        for number, h in enumerate(short.hyperparameters)
-        if _identify(h) in place
+def tabulate_beside(recording: Recording) -> Table:
+    """Return how averaged weights, and an epoch of cool-down, rank configurations, beside the scores of the same trials as is."""
+    rows = []
+    for num_epochs, arms in sorted(recording.beside.items()):
+        for name, beside in arms.items():
+            other, full = _align(beside, recording.arms[name])
+            is_better = full[:, -1] >= np.median(full[:, -1])
+            for epoch in range(1, num_epochs + 2):
+                cells = [
+                    format_interval(correlate(scores[chosen, epoch - 1], full[chosen, -1]))
+                    for chosen in (slice(None), is_better)
+                    for scores in (full, other)
+                ]
+                what = f"cool-down after {num_epochs}" if epoch > num_epochs else "averaged weights"
+                rows.append([name, str(epoch), what, str(len(full)), *cells])
+    columns = [
+        "",
+        "epochs",
+        "",
+        "configurations",
+        "all: as is",
+        "all: with it",
+        "better half: as is",
+        "better half: with it",
     ]
-    one, other = np.array(found).T
-    finite = np.isfinite(one) & np.isfinite(other)
+    return Table("Rank correlation with the last epoch, of averaged weights and after a cool-down", columns, rows)
+
+
+def _align(short: Curves, full: Curves) -> tuple[FloatArray, FloatArray]:
+    """Return the (n, e) and (n, E) scores of the configurations that have both and did not diverge."""
+    place = {_identify(h): number for number, h in enumerate(full.hyperparameters)}
+    both = [(i, place[_identify(h)]) for i, h in enumerate(short.hyperparameters) if _identify(h) in place]
+    one, other = (
+        curves.macro_f1[list(which)] for curves, which in zip((short, full), zip(*both, strict=True), strict=True)
+    )
+    finite = np.isfinite(one).all(axis=1) & np.isfinite(other).all(axis=1)
     return one[finite], other[finite]
 
 

@@ -88,6 +88,25 @@ def test_a_file_of_another_spec_is_refused_and_one_of_an_earlier_form_read(
         record(99, num_per_arm=3)
 
 
+def test_beside_a_recording_its_trials_are_trained_alike_and_then_cooled_down(
+    tmp_path: Path, record: Callable[..., dict[str, Any]]
+) -> None:
+    record(99)
+    record(99, beside=1)
+    recording = load_curves(tmp_path / "few.parquet")
+    assert [curves.macro_f1.shape for curves in recording.beside[1].values()] == [(2, 2), (2, 2)]
+    full, beside = (
+        pq.read_table(tmp_path / name).to_pandas().set_index(["epoch", "trial"])
+        for name in ("few.parquet", "few_beside_1.parquet")
+    )
+    loss = "train_loss"
+    assert (full.loc[1, loss] == beside.loc[1, loss]).all(), "averaging does not change the training"
+    assert (full.loc[1, "search_loss"] != beside.loc[1, "search_loss"]).all()
+    assert (full.loc[2, loss] != beside.loc[2, loss]).all()
+    with pytest.raises(typer.BadParameter, match="two recordings"):
+        record(99, beside=1, complete=1)
+
+
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(typer.BadParameter, match="no trial was recorded within 0 hours"):
         record(99, hours=0.0)
