@@ -145,10 +145,21 @@ class Campaign:
         return self.driver
 
     def end(self, timeout_seconds: float = 900.0) -> tuple[int, str]:
-        """Wait for the driver; return its exit status and its output, which `outcome` judges."""
+        """Wait for the driver; return its exit status and its output, which `outcome` judges.
+
+        Raises:
+            subprocess.TimeoutExpired: If no process has written to the log for so long; a search that goes on is waited for.
+        """
         assert self.driver is not None
         assert self.output is not None
-        status = self.driver.wait(timeout_seconds)
+        status, known = None, len(self.lines())
+        while status is None:
+            try:
+                status = self.driver.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                before, known = known, len(self.lines())
+                if known == before:
+                    raise
         self.ended = status, self.output.read_text(errors="replace")
         self.output.unlink()
         return self.ended

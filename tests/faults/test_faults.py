@@ -236,6 +236,22 @@ def test_a_driver_that_prints_much_does_not_wait_for_the_harness(
     assert campaign.end() == (0, "x" * 200_000)
 
 
+def test_a_driver_is_waited_for_as_long_as_its_trials_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = '{"event": "epoch", "pid": 1, "time": 0.0, "trial": "trials/1", "attempt": 1}'
+    program = tmp_path / "goes-on"
+    program.write_text(f"#!/bin/sh\nfor i in 1 2 3 4; do echo '{line}' >> {tmp_path / LOG_NAME}; sleep 0.5; done\n$1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    campaign = Campaign(tmp_path)
+    campaign.start()
+    assert campaign.end(1.0)[0] == 127, "the shell knows no command -m"
+    program.write_text(program.read_text().replace("$1", "exec sleep 60"))
+    driver = campaign.start()
+    with pytest.raises(subprocess.TimeoutExpired):
+        campaign.end(1.0)
+    driver.kill()
+
+
 class OpenPort(http.server.BaseHTTPRequestHandler):
     """Knows everything, whoever asks, as Ray's exporters of metrics do."""
 
