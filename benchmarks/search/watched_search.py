@@ -56,12 +56,22 @@ class Watched:
         return self.regrets_pp[: round(EARLY_IN_FULL_TRIALS)][-1]
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A choice that differs from the one before, the device-seconds that were spent by then, and its regret."""
+
+    device_seconds: float
+    hyperparameters: Hyperparameters
+    regret_pp: float
+
+
 class WatchedSide:
     """A search that records when its choice stays good enough.
 
     Attributes:
         reached: device-seconds after which it does, by tolerance.
-        choices: the choices that differ from the one before, with the device-seconds that were spent by then.
+        choices: in their order.
+        best: the true macro-F1 of the best configuration.
         diverged: trials that reported a macro-F1 that is not finite.
         seconds: device-seconds of every trial.
     """
@@ -69,7 +79,8 @@ class WatchedSide:
     def __init__(self, side: Side, landscape: CurveSurrogate) -> None:
         """Watch `side`."""
         self.reached: dict[float, float] = {}
-        self.choices: list[tuple[float, Hyperparameters]] = []
+        self.choices: list[Choice] = []
+        self.best = max(landscape.true_best.values())
         self.diverged: set[str] = set()
         self.seconds: dict[str, float] = {}
         self._side, self._landscape, self._spent = side, landscape, 0.0
@@ -85,10 +96,11 @@ class WatchedSide:
         self.seconds[trial_id] = self.seconds.get(trial_id, 0.0) + device_seconds
         if not np.isfinite(macro_f1):
             self.diverged.add(trial_id)
-        if not is_continued and (chosen := self.choose()) is not None and chosen != self._last_choice():
-            self.choices.append((self._spent, chosen))
-            true_value = float(self._landscape.mean_curve(chosen)[-1])
-            missing = 100.0 * (max(self._landscape.true_best.values()) - true_value)
+        last = self.choices[-1].hyperparameters if self.choices else None
+        if not is_continued and (chosen := self.choose()) is not None and chosen != last:
+            true_value = float(np.nan_to_num(self._landscape.mean_curve(chosen)[-1]))
+            missing = 100.0 * (self.best - true_value)
+            self.choices.append(Choice(self._spent, chosen, missing))
             for tolerance in TOLERANCES_PP:
                 if missing <= tolerance:
                     self.reached.setdefault(tolerance, self._spent)
@@ -100,13 +112,15 @@ class WatchedSide:
         """Return the side's choice."""
         return self._side.choose()
 
-    def choice_after(self, device_seconds: float) -> Hyperparameters | None:
+    def choice_after(self, device_seconds: float) -> Choice | None:
         """Return the choice once so many device-seconds were spent; None before the first one."""
-        number = bisect.bisect_right(self.choices, device_seconds, key=lambda choice: choice[0])
-        return self.choices[number - 1][1] if number else None
+        number = bisect.bisect_right(self.choices, device_seconds, key=lambda choice: choice.device_seconds)
+        return self.choices[number - 1] if number else None
 
-    def _last_choice(self) -> Hyperparameters | None:
-        return self.choices[-1][1] if self.choices else None
+    def regret_after(self, device_seconds: float) -> float:
+        """Return the regret of that choice in pp; before the first one, that of a macro-F1 of 0."""
+        choice = self.choice_after(device_seconds)
+        return 100.0 * self.best if choice is None else choice.regret_pp
 
 
 def watch_search(
@@ -121,18 +135,12 @@ def watch_search(
     outcome = simulate(watched, landscape, num_workers=NUM_WORKERS, seed=seed)
     best_arm = max(landscape.true_best, key=lambda arm: landscape.true_best[arm])
     early = watched.choice_after(EARLY_IN_FULL_TRIALS * full_trial)
-
-    def regret(chosen: Hyperparameters | None) -> float:
-        true_value = 0.0 if chosen is None else float(np.nan_to_num(landscape.mean_curve(chosen)[-1]))
-        return 100.0 * (landscape.true_best[best_arm] - true_value)
-
+    ends = [number * full_trial for number in range(1, round(budget_in_full_trials) + 1)]
     return Watched(
         seconds=tuple(watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP),
-        regrets_pp=tuple(
-            regret(watched.choice_after(number * full_trial)) for number in range(1, round(budget_in_full_trials) + 1)
-        ),
-        is_wrong=early is None or str(early[landscape.factor]) != best_arm,
-        last_regret_pp=regret(outcome.chosen),
+        regrets_pp=tuple(watched.regret_after(end) for end in ends),
+        is_wrong=early is None or str(early.hyperparameters[landscape.factor]) != best_arm,
+        last_regret_pp=watched.regret_after(np.inf),
         spent_seconds=sum(outcome.device_seconds.values()),
         diverged_seconds=sum(watched.seconds[trial_id] for trial_id in watched.diverged),
     )
