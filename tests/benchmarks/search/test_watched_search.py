@@ -47,7 +47,10 @@ def test_the_time_counts_after_which_the_choice_stays_good() -> None:
     for number in range(6):
         assert not watched.on_report(f"{number}", 1, 0.5, 10.0)
     assert watched.reached == {3.0: 40.0, 2.0: 40.0, 1.5: 50.0}
-    assert [watched.choice_after(seconds) for seconds in (5.0, 35.0, 60.0)] == [None, {"value": 0.86}, {"value": 0.886}]
+    seen = [watched.choice_after(seconds) for seconds in (5.0, 35.0, 60.0)]
+    assert [choice and choice.hyperparameters for choice in seen] == [None, {"value": 0.86}, {"value": 0.886}]
+    regrets = [watched.regret_after(seconds) for seconds in (5.0, 35.0, 60.0)]
+    assert regrets == pytest.approx([100 * watched.best, 100 * (watched.best - 0.86), 100 * (watched.best - 0.886)])
 
 
 def test_the_interval_of_a_ratio_of_medians_decides_the_verdict() -> None:
