@@ -110,7 +110,8 @@ format: $(STAMP)
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 
-# The same with more seeds for wrong priors, and every way to search, which benchmarks/SEARCH_GRID.md has.
+# The same with the sides that have no goal, such as complete rungs and wrong priors, and every way to search, which
+# benchmarks/SEARCH_GRID.md has.
 bench-search-whole: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals --whole
 	$(BIN)/python -m benchmarks.search.search_replay

@@ -1,6 +1,6 @@
 """The default search against stock Ray Tune and random search, with 300 seeds, on two data sets; writes SEARCH.md.
 
-    python -m benchmarks.search.search_goals
+    python -m benchmarks.search.search_goals [--whole]
 
 All sides search simulated curves with the same noise, costs and workers. They are compared by the device time until their choice
 stays within 1.5 pp of the best, and by their choices after 40 full trials: regret, and wrong arms. Rungs that are complete
@@ -57,9 +57,10 @@ from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 
 PAGE = Path(__file__).parents[1] / "SEARCH.md"
 NUM_SEEDS = 300
-# In the landscape beside the goals, a part of the seeds; so have the sides beside the default, and that with divergence.
-PART_BESIDE = 6
-PART_DIVERGING = 5
+# In the landscape beside the goals, a part of the seeds; so have the sides beside the default, and that with divergence. Of two
+# numbers, the first is that of a run without `--whole`.
+PART_BESIDE = (12, 6)
+PART_DIVERGING = (10, 5)
 PART_OF_SIDES = 8
 TOLERANCE_PP = 1.5
 WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)
@@ -71,6 +72,8 @@ LATE = "divergence told at its last epoch"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
 MOST_SEEDS = (OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
+# Sides of the goals; the others are simulated with `--whole` alone.
+JUDGED = (*MOST_SEEDS, STOCK_PORTFOLIO)
 # Sides that begin with nothing are simulated in the landscape of the goals alone.
 GOALS_ALONE = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
@@ -139,11 +142,15 @@ class Landscape:
     def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
         """Return the number of searches of a side, given that of the default; all of them for sides with goals, if `is_whole`."""
         if self.has_divergence or side == LATE:
-            return max(2, num_seeds // PART_DIVERGING) if self.has_divergence and side in WITH_DIVERGENCE else 0
+            return (
+                max(2, num_seeds // PART_DIVERGING[is_whole]) if self.has_divergence and side in WITH_DIVERGENCE else 0
+            )
+        if side not in JUDGED and not is_whole:
+            return 0
         if (side in GOALS_ALONE and not self.has_goals) or (side in NEED_COMPLETE and not self.has_complete):
             return 0
         has_most = side in MOST_SEEDS or (is_whole and side in GOALS_ALONE)
-        part = (1 if self.has_goals else PART_BESIDE) * (1 if has_most else PART_OF_SIDES)
+        part = (1 if self.has_goals else PART_BESIDE[is_whole]) * (1 if has_most else PART_OF_SIDES)
         return max(2, num_seeds // part)
 
 
@@ -337,7 +344,7 @@ def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
 
 def main(
     seeds: Annotated[int, typer.Option(min=4)] = NUM_SEEDS,
-    whole: Annotated[bool, typer.Option(help="As many seeds for the sides without portfolio.")] = False,
+    whole: Annotated[bool, typer.Option(help="The sides beside the default too, and more seeds.")] = False,
     output: Path = PAGE,
 ) -> None:
     """Print the tables and write them to SEARCH.md."""
@@ -351,7 +358,9 @@ def main(
         else:
             tables += [tabulate_times(found, name, landscape), tabulate_trials(found, name)]
             tables.append(tabulate_choices(found, name))
-            tables += [tabulate_goals(found, name), tabulate_saturation(found, name)]
+            tables.append(tabulate_goals(found, name))
+            if whole:
+                tables.append(tabulate_saturation(found, name))
             tables.append(tabulate_epochs(recordings[name]))
         if landscape.has_complete:
             tables.append(tabulate_correlations(recordings[name]))

@@ -77,7 +77,8 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
 
 def test_the_whole_run_has_all_seeds_for_the_worst_prior_in_the_landscape_of_the_goals(landscape: Landscape) -> None:
     goals, beside = replace(landscape, has_goals=True), replace(landscape, has_goals=False)
-    assert [goals.count_seeds(WRONG_PRIOR, 80, is_whole=whole) for whole in (False, True)] == [10, 80]
+    assert [goals.count_seeds(WRONG_PRIOR, 80, is_whole=whole) for whole in (False, True)] == [0, 80]
+    assert [goals.count_seeds(STOCK_PORTFOLIO, 80, is_whole=whole) for whole in (False, True)] == [10, 10]
     assert goals.count_seeds(SATURATED, 80, is_whole=True) == 10
     assert beside.count_seeds(WRONG_PRIOR, 80, is_whole=True) == 0
 
@@ -149,7 +150,7 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
     for module in (search_goals, watched_search):
         monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
-    found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2)
+    found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2, is_whole=True)
     assert {call.side for call in found} == set(list_sides()) - {*GOALS_ALONE, LATE}
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
     assert all(list(one.seconds) == sorted(one.seconds) for one in found.values())
@@ -166,7 +167,7 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
         arms[name] = replace(curves, macro_f1=scores)
     recording = replace(recording, arms=arms, complete={})
     landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
-    num_seeds = 4 * PART_DIVERGING
+    num_seeds = 4 * PART_DIVERGING[False]
     assert [landscape.count_seeds(side, num_seeds) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
     found = simulate_sides({"d": landscape}, num_seeds)
     assert {call.side for call in found} == set(WITH_DIVERGENCE)
