@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from benchmarks.search import curve_surrogate, short_schedules
 from benchmarks.search.curve_surrogate import RegressorKind, fit_arm, predict_curves
 from benchmarks.search.replay_curves import Curves, encode, load_curves
-from benchmarks.search.short_schedules import correlate, count_kept, tabulate_correlations, tabulate_epochs
+from benchmarks.search.short_schedules import (
+    correlate,
+    count_kept,
+    tabulate_beside,
+    tabulate_correlations,
+    tabulate_epochs,
+)
 
 NUM_FITTED = 20
 
@@ -24,8 +31,10 @@ def test_scores_in_the_same_order_correlate_entirely_and_noise_widens_the_interv
     generator = np.random.default_rng(0)
     full = generator.normal(size=60)
     assert correlate(np.exp(full), full).low == pytest.approx(1.0)
-    noisy = correlate(full + generator.normal(size=60), full)
+    noise = generator.normal(size=60)
+    noisy = correlate(full + noise, full)
     assert 0.3 < noisy.low < noisy.estimate < noisy.high < 0.95
+    assert noisy.estimate == pytest.approx(spearmanr(full + noise, full).statistic)
 
 
 def test_complete_and_truncated_scores_belong_to_the_same_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +54,16 @@ def test_early_scores_rank_the_better_half_worse_than_all(monkeypatch: pytest.Mo
         assert found[arm, 3][0] > 0.7
         assert found[arm, 3][1] < 0.4
         assert found[arm, 7][1] > 0.8
+
+
+def test_averaged_weights_and_a_cool_down_are_compared_with_the_same_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Averaged weights rank no better than the latest ones, so that no rung uses them."""
+    monkeypatch.setattr(short_schedules, "NUM_RESAMPLES", 50)
+    rows = tabulate_beside(load_curves()).rows
+    assert [row[1] for row in rows] == 2 * ["1", "2", "3", "4"]
+    assert [row[2] for row in rows] == 2 * [*3 * ["averaged weights"], "cool-down after 3"]
+    plain, changed = ([float(row[column].split()[0]) for row in rows] for column in (4, 5))
+    assert all(a > b for a, b, row in zip(plain, changed, rows, strict=True) if row[2] == "averaged weights")
 
 
 @pytest.mark.parametrize("kind", ["gaussian_process", "extra_trees"])
