@@ -41,7 +41,7 @@ from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from trainables.seeds import derive_seed
 
-# Of the averaged weights beside; with some twenty steps per epoch, they forget the untrained head within one.
+# Of the averaged weights beside; its warm-up, 1 - (1 + steps)^(-2/3), is lower for the first 88 steps, here over four epochs.
 EMA_DECAY = 0.95
 # Columns of an epoch.
 MEASURED = ("epoch", "macro_f1", "train_loss", "search_loss", "cpu_seconds")
@@ -139,19 +139,26 @@ def main(
     spec: str = str(CURVES / "cifar10_small.toml"),
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value")] = None,
     num_per_arm: int = 80,
-    complete: Annotated[int | None, typer.Option(help="Epochs of complete schedules, with seeds of their own.")] = None,
+    complete: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of complete schedules, with seeds of their own.")
+    ] = None,
     beside: Annotated[
-        int | None, typer.Option(help="Epochs with scores of averaged weights, before one of cool-down.")
+        int | None, typer.Option(min=1, help="Epochs with scores of averaged weights, before one of cool-down.")
     ] = None,
     work: Path = Path("studies/curves"),
     output: Path = PARQUET,
     hours: Annotated[float, typer.Option(help="After which no trial starts.")] = math.inf,
 ) -> None:
     """Train the missing configurations, then write the parquet file."""
-    if complete is not None and beside is not None:
-        raise typer.BadParameter("--complete and --beside are two recordings; give one of them")
     until = time.monotonic() + 3600 * hours
     loaded, text = load_spec(spec, overrides or [])
+    problems = []
+    if complete is not None and beside is not None:
+        problems.append("--complete and --beside are two recordings; give one of them")
+    if beside is not None and beside >= loaded.search.max_epochs:
+        problems.append(f"--beside must be below the {loaded.search.max_epochs} epochs of a trial, but is {beside}")
+    if problems:
+        raise typer.BadParameter("; ".join(problems))
     prepared = prepare(loaded)
     fixed, record, more = prepared.fixed, record_curve, ()
     if complete is not None:

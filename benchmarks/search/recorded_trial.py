@@ -45,8 +45,8 @@ def record_beside(config: TrialConfig, spec: StudySpec, log: Path, num_epochs: i
     run = TrainingRun(config, prepared.data, device=device, weights=prepared.weights)
     epochs = list(_run_epochs(run, num_epochs, started))
     if epochs[-1]["macro_f1"] is not None:
-        whole = {"max_epochs": num_epochs + 1, "lr_peak_fraction": num_epochs / (num_epochs + 1), "ema_decay": 0.0}
-        cooled = replace(config, fixed={**config.fixed, **whole})
+        schedule = {"max_epochs": num_epochs + 1, "lr_peak_fraction": num_epochs / (num_epochs + 1), "ema_decay": 0.0}
+        cooled = replace(config, fixed={**config.fixed, **schedule})
         checkpoint = replace(run.checkpoint(), fingerprint=cooled.fingerprint, average_state={})
         fork = TrainingRun(cooled, prepared.data, device=device, weights=prepared.weights, checkpoint=checkpoint)
         epochs += _run_epochs(fork, num_epochs + 1, time.process_time())

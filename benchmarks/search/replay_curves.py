@@ -72,14 +72,14 @@ def load_curves(path: Path = PARQUET) -> Recording:
     arms = {arm.name: _curves_of(frame[frame["arm"] == arm.name], names) for arm in spec.arms()}
     complete = {
         epochs: {name: _take_end(curves) for name, curves in found.items()}
-        for epochs, found in _load_beside(name_complete(path, "*"), "complete", spec).items()
+        for epochs, found in _load_by_epochs(name_complete(path, "*"), "complete", spec).items()
     }
     return Recording(
-        spec=spec, arms=arms, complete=complete, beside=_load_beside(name_beside(path, "*"), "beside", spec)
+        spec=spec, arms=arms, complete=complete, beside=_load_by_epochs(name_beside(path, "*"), "beside", spec)
     )
 
 
-def _load_beside(pattern: Path, key: str, spec: StudySpec) -> dict[int, dict[str, Curves]]:
+def _load_by_epochs(pattern: Path, key: str, spec: StudySpec) -> dict[int, dict[str, Curves]]:
     """Return the curves of every arm in the files of a pattern, by the number of epochs that is `key` of their origin."""
     names, found = spec.search_space().names, {}
     for file in sorted(pattern.parent.glob(pattern.name)):

@@ -140,7 +140,10 @@ class Landscape:
         return any(quality.num_diverged for quality in self.surrogate.qualities.values())
 
     def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
-        """Return the number of searches of a side, given that of the default; all of them for sides with goals, if `is_whole`."""
+        """Return the number of searches of a side, given that of the default.
+
+        Without `is_whole`, sides that no goal names have none; with it, those that begin with nothing have as many as the default.
+        """
         if self.has_divergence or side == LATE:
             return (
                 max(2, num_seeds // PART_DIVERGING[is_whole]) if self.has_divergence and side in WITH_DIVERGENCE else 0

@@ -246,10 +246,10 @@ def test_a_driver_is_waited_for_as_long_as_its_trials_go_on(tmp_path: Path, monk
     campaign.start()
     assert campaign.end(1.0)[0] == 127, "the shell knows no command -m"
     program.write_text(program.read_text().replace("$1", "exec sleep 60"))
-    driver = campaign.start()
+    campaign.start()
     with pytest.raises(subprocess.TimeoutExpired):
         campaign.end(1.0)
-    driver.kill()
+    campaign.kill_driver()
 
 
 class OpenPort(http.server.BaseHTTPRequestHandler):

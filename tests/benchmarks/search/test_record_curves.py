@@ -103,8 +103,8 @@ def test_beside_a_recording_its_trials_are_trained_alike_and_then_cooled_down(
     assert (full.loc[1, loss] == beside.loc[1, loss]).all(), "averaging does not change the training"
     assert (full.loc[1, "search_loss"] != beside.loc[1, "search_loss"]).all()
     assert (full.loc[2, loss] != beside.loc[2, loss]).all()
-    with pytest.raises(typer.BadParameter, match="two recordings"):
-        record(99, beside=1, complete=1)
+    with pytest.raises(typer.BadParameter, match=r"two recordings; .* below the 2 epochs of a trial, but is 2"):
+        record(99, beside=2, complete=1)
 
 
 def test_no_trial_starts_after_the_hours(record: Callable[..., dict[str, Any]]) -> None:
