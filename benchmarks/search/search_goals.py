@@ -142,7 +142,7 @@ class Landscape:
     def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
         """Return the number of searches of a side, given that of the default.
 
-        Without `is_whole`, sides that no goal names have none; with it, those that begin with nothing have as many as the default.
+        Without `is_whole`, sides that no goal names have none; with it, those without portfolio have as many as the default.
         """
         if self.has_divergence or side == LATE:
             return (
