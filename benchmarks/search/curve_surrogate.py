@@ -143,6 +143,25 @@ class CurveSurrogate:
         """Return the surrogate of one arm."""
         return self._arms[arm]
 
+    @property
+    def num_epochs(self) -> int:
+        """Of a full trial."""
+        return max(len(surrogate.seconds) for surrogate in self._arms.values())
+
+    def last_scores(self, configurations: Sequence[Hyperparameters]) -> FloatArray:
+        """Return the (n,) noise-free macro-F1 of n configurations at the last epoch; NaN of one that diverges."""
+        scores = np.full(len(configurations), np.nan)
+        for name, surrogate in self._arms.items():
+            chosen = [
+                number
+                for number, one in enumerate(configurations)
+                if one[self.factor] == name and not surrogate.diverges(one)
+            ]
+            if chosen:
+                features = [encode(surrogate.arm.space, configurations[number]) for number in chosen]
+                scores[chosen] = surrogate.predict(np.array(features))[:, -1]
+        return scores
+
     def mean_curve(self, hyperparameters: Hyperparameters) -> FloatArray:
         """Return the (E,) noise-free macro-F1 of a configuration, which names its level of the factor; NaN if it diverges."""
         surrogate = self._arms[str(hyperparameters[self.factor])]

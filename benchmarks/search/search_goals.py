@@ -11,7 +11,7 @@ which trials diverge; there, the sides are compared by what those trials cost.
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -105,6 +105,8 @@ COMPARED_TIMES = (
     (NO_PORTFOLIO, PLAIN_RANDOM, NOT_JUDGED, TOLERANCES_PP),
     (WRONG_PRIOR, NO_PORTFOLIO, "<= 1.5", TOLERANCES_PP),
 )
+# Sides whose times until they have trained a good configuration are compared, the first over the second.
+COMPARED_TRAINED = ((OURS, RANDOM), (OURS, PLAIN_STOCK), (NO_PORTFOLIO, PLAIN_RANDOM))
 # One side, and the other whose mean regret after 40 full trials it is to reach.
 COMPARED_REGRETS = (
     (OURS, PLAIN_STOCK),
@@ -144,10 +146,11 @@ class Landscape:
 
         Without `is_whole`, sides that no goal names have none; with it, those without portfolio have as many as the default.
         """
-        if self.has_divergence or side == LATE:
-            return (
-                max(2, num_seeds // PART_DIVERGING[is_whole]) if self.has_divergence and side in WITH_DIVERGENCE else 0
-            )
+        if self.has_divergence:
+            is_simulated = side in WITH_DIVERGENCE and (is_whole or side in JUDGED)
+            return max(2, num_seeds // PART_DIVERGING[is_whole]) if is_simulated else 0
+        if side == LATE:
+            return 0
         if side not in JUDGED and not is_whole:
             return 0
         if (side in GOALS_ALONE and not self.has_goals) or (side in NEED_COMPLETE and not self.has_complete):
@@ -224,20 +227,40 @@ def simulate_sides(
 
 def tabulate_times(found: Mapping[Call, Watched], name: str, landscape: Landscape) -> Table:
     """Return the ratios of the device times until the choices of two sides stay within the tolerances, over common seeds."""
-    budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape.surrogate)[POOLED_ARM]
     rows = []
     for mine, other, goal, tolerances in COMPARED_TIMES:
-        runs = {side: _of(found, name, side) for side in (mine, other)}
-        common = min(map(len, runs.values()))
-        for tolerance in tolerances if common else ():
-            number = TOLERANCES_PP.index(tolerance)
-            pair = {side: np.array([one.seconds[number] for one in seen[:common]]) for side, seen in runs.items()}
-            ratio = compare_times(tolerance, pair, goal if landscape.has_goals else NOT_JUDGED, budget)
-            low, high = ratio.interval or (np.nan, np.nan)
-            figures = (f"{ratio.median:.3f}", f"[{low:.3f}, {high:.3f}]", ratio.goal, ratio.verdict, ratio.note)
-            rows.append((f"{mine} / {other}", f"{tolerance:g}", str(common), *figures))
+        judged = goal if landscape.has_goals else NOT_JUDGED
+        runs = {side: [one.seconds for one in _of(found, name, side)] for side in (mine, other)}
+        rows += _compare_times(runs, landscape, judged, tolerances)
     title = f"Device time until the choice stays within so many pp of the best, {name}, {NUM_WORKERS} workers"
     return Table(title, ["", "pp", "seeds", "ratio of medians", "95 % interval", "goal", "", ""], rows)
+
+
+def tabulate_trained(found: Mapping[Call, Watched], name: str, landscape: Landscape) -> Table:
+    """Return the ratios of the device times until the sides have trained a configuration within the tolerances."""
+    rows = []
+    for mine, other in COMPARED_TRAINED:
+        runs = {side: [one.trained_seconds for one in _of(found, name, side)] for side in (mine, other)}
+        rows += [row[:5] + row[7:] for row in _compare_times(runs, landscape, NOT_JUDGED, TOLERANCES_PP)]
+    title = f"Device time until a configuration within so many pp of the best has been trained in full, {name}"
+    return Table(title, ["", "pp", "seeds", "ratio of medians", "95 % interval", ""], rows)
+
+
+def _compare_times(
+    runs: Mapping[str, Sequence[tuple[float, ...]]], landscape: Landscape, goal: str, tolerances: Sequence[float]
+) -> list[tuple[str, ...]]:
+    """Return a row per tolerance of the device-seconds of two sides, each with one per tolerance and seed."""
+    budget = BUDGET_IN_FULL_TRIALS * full_trial_seconds(landscape.surrogate)[POOLED_ARM]
+    rows: list[tuple[str, ...]] = []
+    common = min(map(len, runs.values()))
+    for tolerance in tolerances if common else ():
+        number = TOLERANCES_PP.index(tolerance)
+        pair = {side: np.array([one[number] for one in seen[:common]]) for side, seen in runs.items()}
+        ratio = compare_times(f"within {tolerance:g} pp of the best", pair, goal, budget)
+        low, high = ratio.interval or (np.nan, np.nan)
+        figures = (f"{ratio.median:.3f}", f"[{low:.3f}, {high:.3f}]", ratio.goal, ratio.verdict, ratio.note)
+        rows.append((" / ".join(runs), f"{tolerance:g}", str(common), *figures))
+    return rows
 
 
 def tabulate_trials(found: Mapping[Call, Watched], name: str) -> Table:
@@ -258,15 +281,16 @@ def tabulate_trials(found: Mapping[Call, Watched], name: str) -> Table:
 
 
 def tabulate_choices(found: Mapping[Call, Watched], name: str) -> Table:
-    """Return regret and wrong arms of each side after 40 full trials."""
+    """Return regret of the choice and of the best trained configuration, and wrong arms, of each side after 40 full trials."""
     rows = []
     for side in (side for side in list_sides() if side not in TIMES_ALONE and _of(found, name, side)):
         regrets, num_wrong = _regrets(found, name, side), sum(one.is_wrong for one in _of(found, name, side))
         wrong = binomtest(num_wrong, len(regrets)).proportion_ci(CONFIDENCE, method="exact")
-        cells = [format_interval(compute_mean_interval(regrets)), f"{num_wrong} [{wrong.low:.2f}, {wrong.high:.2f}]"]
-        rows.append([side, str(len(regrets)), *cells])
+        trained = pd.Series([one.trained_pp for one in _of(found, name, side)])
+        cells = [format_interval(compute_mean_interval(values)) for values in (regrets, trained)]
+        rows.append([side, str(len(regrets)), *cells, f"{num_wrong} [{wrong.low:.2f}, {wrong.high:.2f}]"])
     title = f"Choices after {EARLY_IN_FULL_TRIALS:g} full trials, {name}"
-    return Table(title, ["", "seeds", "mean regret pp", "wrong arm"], rows)
+    return Table(title, ["", "seeds", "mean regret pp", "of the best that was trained in full", "wrong arm"], rows)
 
 
 def tabulate_saturation(found: Mapping[Call, Watched], name: str) -> Table:
@@ -290,7 +314,7 @@ def tabulate_saturation(found: Mapping[Call, Watched], name: str) -> Table:
 def tabulate_divergence(found: Mapping[Call, Watched], name: str) -> Table:
     """Return what trials that diverge cost each side, and its choices."""
     rows = []
-    for side in WITH_DIVERGENCE:
+    for side in (side for side in WITH_DIVERGENCE if _of(found, name, side)):
         runs = _of(found, name, side)
         shares = pd.Series([100 * one.diverged_seconds / one.spent_seconds for one in runs])
         losses = _compare_regrets(found, name, side, OURS)
@@ -359,8 +383,8 @@ def main(
         if landscape.has_divergence:
             tables.append(tabulate_divergence(found, name))
         else:
-            tables += [tabulate_times(found, name, landscape), tabulate_trials(found, name)]
-            tables.append(tabulate_choices(found, name))
+            tables += [tabulate_times(found, name, landscape), tabulate_trained(found, name, landscape)]
+            tables += [tabulate_trials(found, name), tabulate_choices(found, name)]
             tables.append(tabulate_goals(found, name))
             if whole:
                 tables.append(tabulate_saturation(found, name))

@@ -1,4 +1,8 @@
-"""A search that is watched: the device time after which its choice stays good enough, and the choice after a shorter budget."""
+"""A search that is watched: the device time after which its choice stays good enough, and the choice after a shorter budget.
+
+A choice is made by noisy scores, so that it is worse than the best configuration that the search has trained. That one is watched
+beside it: it tells what the sampler found, whatever is chosen of it.
+"""
 
 import bisect
 from collections.abc import Mapping
@@ -41,6 +45,9 @@ class Watched:
         last_regret_pp: of the choice at the end.
         spent_seconds: device-seconds that the search took.
         diverged_seconds: of them, those of trials that diverged.
+        trained_seconds: device-seconds until a configuration within each of `TOLERANCES_PP` was trained in full, at most the
+            budget.
+        trained_pp: regret of the best configuration that was trained in full, after `EARLY_IN_FULL_TRIALS`.
     """
 
     seconds: tuple[float, ...]
@@ -49,6 +56,8 @@ class Watched:
     last_regret_pp: float
     spent_seconds: float
     diverged_seconds: float = 0.0
+    trained_seconds: tuple[float, ...]
+    trained_pp: float
 
     @property
     def regret_pp(self) -> float:
@@ -74,6 +83,7 @@ class WatchedSide:
         best: the true macro-F1 of the best configuration.
         diverged: trials that reported a macro-F1 that is not finite.
         seconds: device-seconds of every trial.
+        trained: configurations that were trained in full, and the device-seconds that were spent by then.
     """
 
     def __init__(self, side: Side, landscape: CurveSurrogate) -> None:
@@ -83,11 +93,16 @@ class WatchedSide:
         self.best = max(landscape.true_best.values())
         self.diverged: set[str] = set()
         self.seconds: dict[str, float] = {}
+        self.trained: list[tuple[float, Hyperparameters]] = []
+        self._running: dict[str, Hyperparameters] = {}
         self._side, self._landscape, self._spent = side, landscape, 0.0
 
     def next_trial(self) -> Started | None:
         """Return the side's next trial."""
-        return self._side.next_trial()
+        started = self._side.next_trial()
+        if started is not None and started.complete is None:
+            self._running[started.trial_id] = started.hyperparameters
+        return started
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
         """Report one epoch; look at the choice when a trial has ended."""
@@ -96,6 +111,8 @@ class WatchedSide:
         self.seconds[trial_id] = self.seconds.get(trial_id, 0.0) + device_seconds
         if not np.isfinite(macro_f1):
             self.diverged.add(trial_id)
+        elif trial_id in self._running and epoch == self._landscape.num_epochs:
+            self.trained.append((self._spent, self._running[trial_id]))
         last = self.choices[-1].hyperparameters if self.choices else None
         if not is_continued and (chosen := self.choose()) is not None and chosen != last:
             true_value = float(np.nan_to_num(self._landscape.mean_curve(chosen)[-1]))
@@ -122,6 +139,12 @@ class WatchedSide:
         choice = self.choice_after(device_seconds)
         return 100.0 * self.best if choice is None else choice.regret_pp
 
+    def best_trained(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the (n,) device-seconds by which 1, 2, ... n trials had run in full, and the least regret in pp among them."""
+        seconds = np.array([spent for spent, _ in self.trained])
+        values = self._landscape.last_scores([hyperparameters for _, hyperparameters in self.trained])
+        return seconds, np.minimum.accumulate(100.0 * (self.best - np.nan_to_num(values)))
+
 
 def watch_search(
     landscape: CurveSurrogate, recorded: StudySpec, setting: Setting, seed: int, budget_in_full_trials: float
@@ -136,6 +159,8 @@ def watch_search(
     best_arm = max(landscape.true_best, key=lambda arm: landscape.true_best[arm])
     early = watched.choice_after(EARLY_IN_FULL_TRIALS * full_trial)
     ends = [number * full_trial for number in range(1, round(budget_in_full_trials) + 1)]
+    trained_at, trained = watched.best_trained()
+    num_early = np.searchsorted(trained_at, EARLY_IN_FULL_TRIALS * full_trial, side="right")
     return Watched(
         seconds=tuple(watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP),
         regrets_pp=tuple(watched.regret_after(end) for end in ends),
@@ -143,11 +168,13 @@ def watch_search(
         last_regret_pp=watched.regret_after(np.inf),
         spent_seconds=sum(outcome.device_seconds.values()),
         diverged_seconds=sum(watched.seconds[trial_id] for trial_id in watched.diverged),
+        trained_seconds=tuple(min([budget, *trained_at[trained <= tolerance][:1]]) for tolerance in TOLERANCES_PP),
+        trained_pp=float(trained[num_early - 1]) if num_early else 100.0 * watched.best,
     )
 
 
-def compare_times(tolerance: float, sides: Mapping[str, NDArray[np.float64]], goal: str, budget: float) -> Ratio:
-    """Return the row of one tolerance, from the (seeds,) device-seconds of two sides, the first over the second."""
+def compare_times(what: str, sides: Mapping[str, NDArray[np.float64]], goal: str, budget: float) -> Ratio:
+    """Return the ratio of the (seeds,) device-seconds until `what` of two sides, the first over the second."""
     (one, mine), (other, theirs) = sides.items()
     notes = [
         f"{name} {np.median(seconds):.0f} ({100 * (seconds >= budget).mean():.0f} % not there)"
@@ -159,7 +186,7 @@ def compare_times(tolerance: float, sides: Mapping[str, NDArray[np.float64]], go
     is_identified = (mine >= budget).mean() <= MAX_CENSORED
     return Ratio(
         "P7",
-        f"device time until the choice stays within {tolerance:g} pp of the best: {one} / {other}, {len(mine)} seeds",
+        f"device time until {what}: {one} / {other}, {len(mine)} seeds",
         goal,
         (float(np.median(mine) / np.median(theirs)),),
         f"median device-s: {', '.join(notes)}; budget {budget:.0f}",

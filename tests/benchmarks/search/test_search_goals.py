@@ -31,6 +31,7 @@ from benchmarks.search.search_goals import (
     tabulate_goals,
     tabulate_saturation,
     tabulate_times,
+    tabulate_trained,
     tabulate_trials,
 )
 from benchmarks.search.search_replay import RECORDED
@@ -70,6 +71,8 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
                 is_wrong=seed < num_wrong.get(side, 0),
                 last_regret_pp=0.8 if side == SATURATED else 0.5 + noise,
                 spent_seconds=250.0 if side == SATURATED else 1000.0,
+                trained_seconds=(50.0, 100.0, 150.0 if side == OURS else 600.0),
+                trained_pp=0.4 + noise,
             )
     assert TOLERANCES_PP[-1] == 1.5
     return found
@@ -92,6 +95,8 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     assert len(verdicts) == 20
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
+    trained = {row[0]: row for row in tabulate_trained(found, RECORDED, landscape).rows if row[1] == "1.5"}
+    assert trained["default / random, portfolio"][2:5] == ("40", "0.250", "[0.250, 0.250]")
     ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
     assert (seeds, spent, last) == ("40", "25 % (25 % to 25 %)", "0.80 [0.80, 0.80]")
     assert difference.startswith("0.3") or difference.startswith("0.2")
@@ -101,8 +106,9 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     assert trials["default", "stock"][2].startswith("6 [")
     assert trials["stock", "default"][2] == "over 80 [over 80, over 80]"
     choices = {row[0]: row for row in tabulate_choices(found, RECORDED).rows}
-    assert choices["stock"][3].startswith("20 [")
+    assert choices["stock"][4].startswith("20 [")
     assert choices["default"][2].startswith("1.0") or choices["default"][2].startswith("0.9")
+    assert choices["default"][3].startswith("0.4") or choices["default"][3].startswith("0.3")
 
 
 def test_wrong_arms_are_judged_by_the_interval_of_the_ratio() -> None:
@@ -153,7 +159,9 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2, is_whole=True)
     assert {call.side for call in found} == set(list_sides()) - {*GOALS_ALONE, LATE}
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
-    assert all(list(one.seconds) == sorted(one.seconds) for one in found.values())
+    assert all(list(times) == sorted(times) for one in found.values() for times in (one.seconds, one.trained_seconds))
+    ours = [one for call, one in found.items() if call.side == OURS]
+    assert all(-1e-9 < one.trained_pp <= one.regret_pp for one in ours)
 
 
 def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +175,10 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
         arms[name] = replace(curves, macro_f1=scores)
     recording = replace(recording, arms=arms, complete={})
     landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
-    num_seeds = 4 * PART_DIVERGING[False]
-    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
-    found = simulate_sides({"d": landscape}, num_seeds)
+    num_seeds = 4 * PART_DIVERGING[True]
+    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, LATE, STOCK_BY_ARM)] == [2, 0, 0]
+    assert [landscape.count_seeds(side, num_seeds, is_whole=True) for side in (OURS, LATE, STOCK_BY_ARM)] == [4, 4, 0]
+    found = simulate_sides({"d": landscape}, num_seeds, is_whole=True)
     assert {call.side for call in found} == set(WITH_DIVERGENCE)
     shares = {row[0]: float(row[2].split()[0]) for row in tabulate_divergence(found, "d").rows}
     assert 0 < shares[OURS] < shares[PLAIN_STOCK]

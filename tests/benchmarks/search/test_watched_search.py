@@ -1,10 +1,11 @@
 """P7: the time after which a choice stays good, and the interval of a ratio of medians."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.ratios import Ratio
 from benchmarks.search.replay_curves import Hyperparameters
@@ -19,9 +20,13 @@ class Valley:
     """A landscape whose true macro-F1 is the configuration's own."""
 
     true_best: dict[str, float] = field(default_factory=lambda: {"resnet18": 0.9})
+    num_epochs: int = 2
 
     def mean_curve(self, hyperparameters: Hyperparameters) -> list[float]:
         return [float(hyperparameters["value"])]
+
+    def last_scores(self, configurations: Sequence[Hyperparameters]) -> NDArray[np.float64]:
+        return np.array([float(one["value"]) for one in configurations])
 
 
 @dataclass
@@ -53,6 +58,34 @@ def test_the_time_counts_after_which_the_choice_stays_good() -> None:
     assert regrets == pytest.approx([100 * watched.best, 100 * (watched.best - 0.86), 100 * (watched.best - 0.886)])
 
 
+@dataclass
+class Listed(Scripted):
+    """A side whose trials are given too."""
+
+    trials: Iterator[Started] = field(default_factory=lambda: iter(()))
+
+    def next_trial(self) -> Started | None:
+        return next(self.trials)
+
+
+def test_the_best_configuration_counts_that_was_trained_in_full_whatever_is_chosen() -> None:
+    """Not one that was stopped, that diverged at its end, or that is a rung."""
+    values = {"a": 0.80, "stopped": 0.9, "diverged": 0.9, "rung": 0.9, "b": 0.88, "c": 0.85}
+    trials = (
+        Started(trial_id=name, hyperparameters={"value": value}, complete=2 if name == "rung" else None)
+        for name, value in values.items()
+    )
+    watched = WatchedSide(Listed(iter(6 * [0.80]), trials), Valley())  # type: ignore[arg-type]
+    for name in values:
+        watched.next_trial()
+        macro_f1 = np.nan if name == "diverged" else 0.5
+        watched.on_report(name, 1 if name == "stopped" else 2, macro_f1, 10.0)
+    seconds, regrets = watched.best_trained()
+    assert seconds.tolist() == [10.0, 50.0, 60.0]
+    assert regrets == pytest.approx([10.0, 2.0, 2.0])
+    assert watched.regret_after(60.0) == pytest.approx(10.0)
+
+
 def test_the_interval_of_a_ratio_of_medians_decides_the_verdict() -> None:
     theirs = np.random.default_rng(0).lognormal(size=300)
     low, high = compute_ratio_interval(0.3 * theirs, theirs)
@@ -78,13 +111,13 @@ def test_the_worst_prior_lies_in_the_worst_corner() -> None:
 def test_a_side_that_is_often_not_there_bounds_the_ratio_from_above_alone() -> None:
     generator = np.random.default_rng(0)
     mine, theirs = generator.uniform(100, 300, 300), np.full(300, 1000.0)
-    often = compare_times(1.5, {"ours": mine, "other": theirs}, "<= 0.4", 1000.0)
+    often = compare_times("found", {"ours": mine, "other": theirs}, "<= 0.4", 1000.0)
     assert often.interval is not None
     assert often.interval[0] == 0
     assert 0.2 < often.interval[1] < 0.25
     assert often.verdict == "met"
-    assert compare_times(1.5, {"ours": theirs, "other": mine}, "<= 0.4", 1000.0).verdict == "open"
-    both = compare_times(1.5, {"ours": mine, "other": 2 * mine}, "<= 0.4", 1000.0)
+    assert compare_times("found", {"ours": theirs, "other": mine}, "<= 0.4", 1000.0).verdict == "open"
+    both = compare_times("found", {"ours": mine, "other": 2 * mine}, "<= 0.4", 1000.0)
     assert both.interval == (pytest.approx(0.5), pytest.approx(0.5))
 
 
