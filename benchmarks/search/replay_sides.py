@@ -26,6 +26,7 @@ from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.records.ranking import best_trials, mean_macro_f1
+from trainables.records.record import TrialRecord
 from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"
@@ -44,6 +45,7 @@ class Setting:
         prior: (parameter, center, width) of each prior.
         rungs, reduction_factor: as in [search.asha].
         rung_part: of a full trial's epochs, after which ASHA's first rung lies; None for the default.
+        tells_promoted: whether the sampler hears of the full trials of promoted configurations beside that of the rungs.
         leader_runs, stop_when: as in [search].
     """
 
@@ -57,6 +59,7 @@ class Setting:
     rungs: Literal["truncated", "complete"] = "truncated"
     reduction_factor: float | None = None
     rung_part: float | None = None
+    tells_promoted: bool = False
     leader_runs: int = 1
     stop_when: Literal["budget", "saturated"] = "budget"
 
@@ -70,7 +73,8 @@ class Setting:
         start = "" if self.has_portfolio else ", no portfolio"
         prior = ", prior" if self.prior else ""
         factor = f" 1/{self.reduction_factor:g}" if self.reduction_factor else ""
-        rungs = f", complete rungs{factor}" if self.rungs == "complete" else factor
+        told = ", full trials told" if self.tells_promoted else ""
+        rungs = f", complete rungs{factor}{told}" if self.rungs == "complete" else factor
         place = f" from {self.rung_part:g} of the epochs" if self.rung_part else ""
         asha = f"ASHA{place}{rungs}" if self.asha else "no ASHA"
         runs = f", {self.leader_runs} runs of leaders" if self.leader_runs > 1 else ""
@@ -104,13 +108,29 @@ def make_report(epoch: int, macro_f1: float, device_seconds: float, num_classes:
     return Report(metrics=metrics, device_seconds=device_seconds, details={})
 
 
+class _TellingDirector(SearchDirector):
+    """The search director, but for full trials of promoted configurations, of which its samplers hear too.
+
+    Optuna ranks the scores of both lengths as if they could be compared.
+    """
+
+    def _is_told(self, record: TrialRecord) -> bool:
+        return not record.repeats_trial_id
+
+    def _start(self, record: TrialRecord) -> None:
+        if record.source_trial_id:
+            self._samplers[record.config.arm].restore(record.trial_id, record.config.hyperparameters)
+        super()._start(record)
+
+
 class OurSide:
     """The product's own search director, with records in memory."""
 
-    def __init__(self, spec: StudySpec, landscape: CurveSurrogate) -> None:
-        """Search by `spec.search`."""
+    def __init__(self, spec: StudySpec, landscape: CurveSurrogate, *, tells_promoted: bool = False) -> None:
+        """Search by `spec.search`; `tells_promoted` as of `Setting`."""
         self.book = MemoryBook()
-        self._director = SearchDirector(
+        kind = _TellingDirector if tells_promoted else SearchDirector
+        self._director = kind(
             self.book, spec, {"max_epochs": spec.search.max_epochs}, full_trial_seconds=full_trial_seconds(landscape)
         )
 
@@ -255,7 +275,7 @@ def _make_asha(search: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
 def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, budget_seconds: float) -> Side:
     """Return the search of a spec of `make_spec`."""
     if setting.side == "ours":
-        return OurSide(spec, landscape)
+        return OurSide(spec, landscape, tells_promoted=setting.tells_promoted)
     return StockSide(spec, landscape, budget_seconds=budget_seconds)
 
 

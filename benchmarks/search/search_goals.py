@@ -67,6 +67,7 @@ WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERAN
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 STOCK_PORTFOLIO = "stock, portfolio"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
+COMPLETE_TOLD = "complete rungs, full trials told"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
 LATE = "divergence told at its last epoch"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
@@ -77,9 +78,9 @@ JUDGED = (*MOST_SEEDS, STOCK_PORTFOLIO)
 # Sides that begin with nothing are simulated in the landscape of the goals alone.
 GOALS_ALONE = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
-CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA)
+CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
 # Sides that need recordings of complete schedules.
-NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM)
+NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM, COMPLETE_TOLD)
 # Sides that are simulated where trials diverge, and there alone.
 WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, LATE)
 # Sides whose choices after 40 full trials are not compared.
@@ -182,6 +183,7 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
         STOCK_PORTFOLIO: STOCK_WITH_PORTFOLIO,
         COMPLETE: replace(ours, rungs="complete"),
         COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
+        COMPLETE_TOLD: replace(ours, rungs="complete", tells_promoted=True),
         LEADERS: leaders,
         SATURATED: replace(leaders, stop_when="saturated"),
         NO_PORTFOLIO: no_portfolio,

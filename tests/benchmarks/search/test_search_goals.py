@@ -92,7 +92,7 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     verdicts = [row[-1] for row in tabulate_goals(found, RECORDED).rows]
     # Against stock without and with the portfolio, random search, and one study per arm; of each of our sides.
     assert verdicts[:4] == ["met", "met", "open", "met"]
-    assert len(verdicts) == 20
+    assert len(verdicts) == 24
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
     trained = {row[0]: row for row in tabulate_trained(found, RECORDED, landscape).rows if row[1] == "1.5"}

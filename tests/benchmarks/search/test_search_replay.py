@@ -177,6 +177,18 @@ def test_rungs_that_are_complete_schedules_cost_what_they_are_and_lead_to_full_t
     assert outcome.chosen == best_trials(records, None)[0].config.hyperparameters
 
 
+def test_full_trials_of_promoted_configurations_are_told_to_the_sampler_beside() -> None:
+    hill = Hill()
+    spec = make_spec(make_simulated_spec(), COMPLETE, budget_seconds=240.0, seed=0)
+    for is_told in (False, True):
+        side = OurSide(spec, hill, tells_promoted=is_told)  # type: ignore[arg-type]
+        simulate(side, hill, num_workers=4, seed=0)
+        told = sorted(t.value for sampler in side._director._samplers.values() for t in sampler.trials)
+        records = side.book.of_stage("search")
+        assert any(not r.is_rung for r in records)
+        assert told == sorted(r.last_macro_f1 for r in records if r.is_rung or is_told)
+
+
 def test_our_arms_get_equal_device_time() -> None:
     spent = run(OURS).device_seconds
     assert min(spent.values()) / sum(spent.values()) >= 0.45
