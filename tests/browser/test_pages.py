@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from tests.browser.pages import open_browser, watch, write_explorer, write_pages
@@ -92,9 +92,14 @@ def test_a_cell_of_the_confusion_matrix_opens_its_gallery(browser: Browser, fold
     page.close()
 
 
-def read_column(page: Page, table: str, title: str) -> list[str]:
+def locate_column(page: Page, table: str, title: str) -> Locator:
     heads = page.locator(f"#{table}_wrapper .dt-scroll-head .dt-column-title").all_text_contents()
-    return page.locator(f"#{table} tbody tr td:nth-child({heads.index(title) + 1})").all_inner_texts()
+    return page.locator(f"#{table} tbody tr td:nth-child({heads.index(title) + 1})")
+
+
+def read_column(page: Page, table: str, title: str) -> list[str]:
+    """Return the texts of a column as they are now; a table may be drawn some time after a click."""
+    return locate_column(page, table, title).all_inner_texts()
 
 
 def test_images_are_sorted_filtered_shown_and_downloaded(browser: Browser, folder: Path) -> None:
@@ -106,8 +111,8 @@ def test_images_are_sorted_filtered_shown_and_downloaded(browser: Browser, folde
     head.locator(".dtcc-button_dropdown, .dtcc-button").last.click()
     page.locator(".dtcc-dropdown .dtcc-button").filter(has_text="frog").first.click()
     page.keyboard.press("Escape")
+    expect(page.locator("#images_wrapper .dt-info")).to_contain_text("of 150 entries")
     assert set(read_column(page, "images", "true class")) == {"frog"}
-    assert "of 150 entries" in page.locator("#images_wrapper .dt-info").inner_text()
     with page.expect_download() as csv:
         page.get_by_text("Download CSV").first.click()
     lines = Path(csv.value.path()).read_text().splitlines()
@@ -127,7 +132,7 @@ def test_images_are_sorted_filtered_shown_and_downloaded(browser: Browser, folde
 def test_heat_maps_are_shown_for_the_images_that_have_some(browser: Browser, folder: Path) -> None:
     page, _ = show(browser, folder / "explore.html")
     page.locator("#images_wrapper .dt-scroll-head .dtcc-button_order").first.click()
-    assert read_column(page, "images", "id")[17] == "17"
+    expect(locate_column(page, "images", "id").nth(17)).to_have_text("17")
     page.locator("#images .thumb").nth(17).click()
     assert page.locator("#detail img").get_attribute("alt") == "heat maps of image 17"
     page.close()
