@@ -106,7 +106,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 # The default search against stock Ray Tune and random search, replayed on recorded curves with 300 seeds; writes benchmarks/SEARCH.md.
-# Fifteen minutes on two cores.
+# 15 to 20 minutes on two cores.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 
