@@ -13,6 +13,7 @@ from study.cluster.workers import make_workers
 from study.confirmation.evidence import find_undecided, is_confirmed, require_plan
 from study.confirmation.plan import read_plan
 from study.driver import Driver, prepare_again, prepare_resumed
+from study.inputs.environment_changes import list_arithmetic_changes
 from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import Prepared, check_groups
 from study.inputs.provenance import make_passport
@@ -25,9 +26,10 @@ from study.open_study import (
     has_finished_search,
     load_study,
     open_to_drive,
+    read_passport,
     require_finished_search,
 )
-from study.scheduling.replay import replay_search
+from study.scheduling.replay import Replay, replay_search
 from study.scheduling.sampler import check_own_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
@@ -221,7 +223,10 @@ def drive(
 
 
 def replay(store: Store, console: Console) -> bool:
-    """Replay the search from its records; return whether every decision is the same."""
+    """Replay the search from its records; return whether every decision is the same.
+
+    A Gaussian process may suggest other values where processor or versions are not those of the launch.
+    """
     opened = load_study(store)
     result = replay_search(
         opened.book.of_stage("search"),
@@ -234,7 +239,21 @@ def replay(store: Store, console: Console) -> bool:
         f"{result.num_stops} of them stops" + (f"; first difference: {result.difference}" if result.difference else ""),
         console,
     )
-    return not result.difference
+    changes = list_arithmetic_changes(read_passport(store))
+    if result.num_other_values:
+        print_line(_describe_other_values(result, changes), console)
+    return not result.difference and bool(changes or not result.num_other_values)
+
+
+def _describe_other_values(result: Replay, changes: Sequence[str]) -> str:
+    where = "; ".join(changes) or (
+        "but processor and versions are those of the launch: the search was resumed on another machine, or a record was changed"
+    )
+    return (
+        f"suggestions of the Gaussian process with other values: {result.num_other_values}, each of which "
+        f"the replay replaced by the recorded one; its last digits depend on the machine ({where}). "
+        f"The first: {result.first_other_values}"
+    )
 
 
 def confirm(store: Store, *, address: str | None, allow_changed: bool, console: Console) -> list[str]:

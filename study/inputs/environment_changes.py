@@ -20,6 +20,14 @@ def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     return list_differences(then, now)
 
 
+def list_arithmetic_changes(passport: dict[str, Any]) -> tuple[str, ...]:
+    """Return one line per difference from the launch that may change the last digits of a result: processor and versions."""
+    then, now = passport["platform"].get("processor"), describe_platform()["processor"]
+    return list_differences(
+        {"versions": passport["versions"], "processor": then}, {"versions": package_versions(), "processor": now}
+    )
+
+
 def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bool, num_trials: int) -> tuple[str, ...]:
     """Return the differences since the study was launched or last continued, and record them in the study.
 

@@ -2,15 +2,19 @@
 
 Suggestions, the choice of arms, and stops depend on the seed and on the order of the reports, and the records hold both.
 External events cannot be replayed: the time at which a report arrived, and the failure of a process.
+
+The last digits of a Gaussian process depend on the processor and the libraries, and what it suggests depends on them. The replay
+counts suggestions of "gp" that have other values, and goes on from the recorded ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from search_spaces.config import Value
 from study.scheduling.director import Report
-from study.scheduling.promotion import with_max_epochs
+from study.scheduling.promotion import read_full_config, with_max_epochs
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
@@ -26,20 +30,48 @@ class Replay:
         num_suggestions: number of equal suggestions, up to the first difference.
         num_reports: number of reports with the same decision, "continue" or "stop", up to the first difference.
         num_stops: number of stops among these decisions.
+        num_other_values: suggestions of a Gaussian process with other values than the recorded ones, up to the first difference.
+        first_other_values: description of the first of them; "" if there is none.
         difference: description of the first decision that differs; "" if none does.
     """
 
     num_suggestions: int = 0
     num_reports: int = 0
     num_stops: int = 0
+    num_other_values: int = 0
+    first_other_values: str = ""
     difference: str = ""
+
+
+class _ReplayDirector(SearchDirector):
+    """A director whose samplers go on from the recorded trials where a Gaussian process suggests other values.
+
+    Attributes:
+        other_values: what it suggested instead, by trial.
+    """
+
+    def __init__(self, recorded: Sequence[TrialRecord], *arguments: Any, **options: Any) -> None:
+        self._recorded = {record.trial_id: record for record in recorded}
+        self.other_values: dict[str, dict[str, Value]] = {}
+        super().__init__(*arguments, **options)
+
+    def _suggest(self, arm: str, trial_id: str) -> dict[str, Value]:
+        record, sampler = self._recorded.get(trial_id), self._samplers[arm]
+        if record is None or record.config.arm != arm:
+            return super()._suggest(arm, trial_id)
+        recorded = dict(read_full_config(record).hyperparameters)
+        suggested = sampler.suggest_again(trial_id, recorded)
+        if suggested == recorded or not sampler.was_fitted:
+            return suggested
+        self.other_values[trial_id] = suggested
+        return recorded
 
 
 @dataclass(slots=True)
 class _Replayer:
     """A new director that receives the events of finished records."""
 
-    director: SearchDirector
+    director: _ReplayDirector
     replay: Replay = field(default_factory=Replay)
 
     def suggest(self, record: TrialRecord) -> None:
@@ -52,6 +84,12 @@ class _Replayer:
                 f"trial {record.trial_id}: recorded suggestion {record.config.arm} {dict(record.config.hyperparameters)}, "
                 f"replayed {suggested.config.arm} {dict(suggested.config.hyperparameters)}"
             )
+        elif values := self.director.other_values.get(record.trial_id):
+            self.replay.num_other_values += 1
+            self.replay.first_other_values = self.replay.first_other_values or (
+                f"trial {record.trial_id}: recorded {dict(record.config.hyperparameters)}, replayed {values}"
+            )
+            return
         self.replay.num_suggestions += not self.replay.difference
 
     def report(self, record: TrialRecord, epoch: EpochRecord, device_seconds: float) -> None:
@@ -82,7 +120,8 @@ def replay_search(
     """
     fixed = _find_fixed(records[0]) if records else {}
     specs = {index: _never_stopping(spec) for index, spec in specs.items()}
-    director = SearchDirector(MemoryBook(), specs[0], fixed, full_trial_seconds=full_trial_seconds, earlier=earlier)
+    options = {"full_trial_seconds": full_trial_seconds, "earlier": earlier}
+    director = _ReplayDirector(records, MemoryBook(), specs[0], fixed, **options)
     replayer = _Replayer(director)
     for _, event in sorted(_events(records, specs, replayer), key=lambda item: item[0]):
         event()

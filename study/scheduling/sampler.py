@@ -9,20 +9,20 @@ always and later rarely.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 
 import optuna
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import FrozenTrial
 
 from search_spaces.arms import Arm
 from search_spaces.config import Value
-from search_spaces.distributions import suggest_hyperparameters, to_distribution
+from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating
 from study.scheduling.own_sampler import expect_experimental, make_own_sampler
 from study.scheduling.prior import draw_from_prior
+from study.scheduling.told_trials import ToldTrials
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import SAMPLERS, PriorSpec
 from study.spec.starts import list_starts
@@ -30,26 +30,18 @@ from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialState
 from trainables.seeds import derive_seed, numpy_generator
 
-# A trial that diverged is reported to the sampler as pruned at the first epoch with the lowest macro-F1, whenever it diverged:
-# Optuna ignores failed trials, and ranks pruned trials by their last epoch before their values.
-DIVERGED_MACRO_F1 = 0.0
-DIVERGED_EPOCH = 1
-
 # Random trials at the start of an arm. Optuna's default of 10 would be every trial of an arm in a small study.
 NUM_STARTUP_TRIALS = 5
 
 # Trials that a sampler of one's own suggests before a launch.
 NUM_TRIED = 3
 
-# The time of a suggestion grows with the number of trials in the Optuna study: 0.1 s for TPE at 5,000. Beyond MAX_SEEN finished
-# trials the study keeps the best NUM_BEST_KEPT and the latest others, MAX_SEEN / 2 in total. TPE models at most 25 trials as
-# good, so only trials that it models as bad are removed.
-MAX_SEEN = 600
-NUM_BEST_KEPT = 50
+# "auto" suggests by a Gaussian process until the sampler of an arm has heard of so many trials.
+NUM_GP_TRIALS = 150
 
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Return Optuna's sampler `name`, one of `SAMPLERS`, with a seed; raise UserInputError for an unknown name."""
+    """Return Optuna's sampler `name`, one of `SAMPLERS` but "auto", with a seed; raise UserInputError for an unknown name."""
     short_seed = seed % 2**32
     if name == "random":
         return optuna.samplers.RandomSampler(seed=short_seed)
@@ -67,16 +59,12 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     raise UserInputError(f"there is no sampler {name!r}{nearest_name(name, SAMPLERS)}")
 
 
-@dataclass(slots=True)
-class _RunningTrial:
-    """A trial that has not ended, and its macro-F1 by epoch, which Optuna receives at the end."""
-
-    handle: optuna.Trial
-    scores: dict[int, float] = field(default_factory=dict)
-
-
 class ArmSampler:
-    """Suggests hyperparameters for one arm, and receives the results of its trials."""
+    """Suggests hyperparameters for one arm, and receives the results of its trials.
+
+    Attributes:
+        was_fitted: whether the latest suggestion is of a fitted Gaussian process, so that another processor may suggest others.
+    """
 
     def __init__(
         self,
@@ -110,19 +98,20 @@ class ArmSampler:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
-        self._sampler_name = sampler
+        self._is_auto = sampler == "auto"
+        self._sampler_name = "gp" if self._is_auto else sampler
         self._seed = seed
         self._num_suggested = 0
+        self.was_fitted = False
         self._start, self._prior = tuple(start), dict(prior)
         # Made once, unlike the others.
         is_own = sampler not in SAMPLERS
         self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
-        self._study = _new_study()
-        self._reports_divergence_first = reports_divergence_first
-        self._completes_pruned = sampler == "gp" and tells_gp_all_trials
-        self._running: dict[str, _RunningTrial] = {}
+        self._told = ToldTrials(arm, reports_divergence_first=reports_divergence_first)
+        self._tells_gp_all_trials = tells_gp_all_trials
         for trial in [trial for trial in earlier if trial.arm == arm.name]:
-            self._running[trial.trial_id] = _RunningTrial(self._adopt(self._freeze_running(trial.hyperparameters)))
+            self._change_sampler()
+            self._told.adopt(trial.trial_id, trial.hyperparameters)
             for epoch, macro_f1 in trial.scores:
                 self.report(trial.trial_id, epoch, macro_f1)
             last = trial.scores[-1][1] if trial.scores else None
@@ -131,28 +120,33 @@ class ArmSampler:
     @property
     def trials(self) -> list[FrozenTrial]:
         """The trials that the sampler takes into account."""
-        return self._study.get_trials(deepcopy=False)
+        return self._told.trials
 
     def suggest(self, trial_id: str) -> dict[str, Value]:
         """Return the hyperparameters of the arm's next trial, searched and fixed."""
+        self._change_sampler()
+        can_fit = self._sampler_name == "gp" and self._told.num_complete >= NUM_STARTUP_TRIALS
+        self.was_fitted = can_fit and self._num_suggested >= len(self._start)
         trial, suggested = self._ask()
-        self._running[trial_id] = _RunningTrial(trial)
+        self._told.start(trial_id, trial)
         self._num_suggested += 1
         return suggested
+
+    def _change_sampler(self) -> None:
+        """Under "auto", replace the Gaussian process by TPE once there are many trials; TPE hears which of them were stopped."""
+        if self._is_auto and self._sampler_name == "gp" and len(self.trials) >= NUM_GP_TRIALS:
+            self._sampler_name = "tpe_multivariate"
+            self._told.prune_stopped()
 
     def _ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
         known = self._know(self._num_suggested)
         if known:
-            self._study.enqueue_trial(known)
-        if self._own is not None:
-            self._study.sampler = self._own
-            with self._locating():
-                trial = self._study.ask()
-                return trial, suggest_hyperparameters(self._arm.space, trial)
+            self._told.study.enqueue_trial(known)
         seed = derive_seed(self._seed, "sampler", self._arm.name, self._num_suggested)
-        self._study.sampler = make_sampler(self._sampler_name, seed)
-        trial = self._study.ask()
-        return trial, suggest_hyperparameters(self._arm.space, trial)
+        self._told.study.sampler = self._own or make_sampler(self._sampler_name, seed)
+        with self._locating():
+            trial = self._told.study.ask()
+            return trial, suggest_hyperparameters(self._arm.space, trial)
 
     def _know(self, number: int) -> dict[str, Value]:
         """Return the values of the arm's suggestion `number` that do not come from the sampler: a start's, a prior's, or none."""
@@ -163,11 +157,12 @@ class ArmSampler:
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
+        self._change_sampler()
         if self._own is not None:
             # The sampler's state depends on what it was asked before.
             trial, suggested = self._ask()
             if suggested == dict(hyperparameters):
-                self._running[trial_id] = _RunningTrial(trial)
+                self._told.start(trial_id, trial)
                 self._num_suggested += 1
                 return
             warnings.warn(
@@ -175,13 +170,21 @@ class ArmSampler:
                 "the study goes on from the record",
                 stacklevel=2,
             )
-            self._tell(trial, state=optuna.trial.TrialState.FAIL)
-        self._running[trial_id] = _RunningTrial(self._adopt(self._freeze_running(hyperparameters)))
+            with self._locating():
+                self._told.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        self._told.adopt(trial_id, hyperparameters)
         self._num_suggested += 1
+
+    def suggest_again(self, trial_id: str, recorded: Mapping[str, Value]) -> dict[str, Value]:
+        """Suggest as `suggest` does, and go on from the recorded hyperparameters even if they are others."""
+        suggested = self.suggest(trial_id)
+        if suggested != dict(recorded):
+            self._told.replace(trial_id, recorded)
+        return suggested
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
         """Report the macro-F1 of an epoch; it must be finite."""
-        self._running[trial_id].scores.setdefault(epoch, macro_f1)
+        self._told.report(trial_id, epoch, macro_f1)
 
     def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, epoch: int, *, diverged: bool) -> None:
         """Report the end of a trial.
@@ -190,82 +193,17 @@ class ArmSampler:
         pruned with the lowest value alone, and a trial that failed for another reason as failed. Optuna's GP sampler ignores
         pruned trials, so for it they are complete with their last value.
         """
-        trial = self._running.pop(trial_id)
-        scores = self._intermediate_values(trial, epoch, diverged=diverged)
-        for step, score in scores.items():
-            trial.handle.report(score, step)
-        if state is TrialState.COMPLETE:
-            self._tell(trial.handle, macro_f1)
-        elif self._completes_pruned and scores and (state is TrialState.PRUNED or diverged):
-            self._tell(trial.handle, scores[max(scores)])
-        elif state is TrialState.PRUNED or diverged:
-            self._tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
-        else:
-            self._tell(trial.handle, state=optuna.trial.TrialState.FAIL)
-        if self._own is None and len(self.trials) - len(self._running) > MAX_SEEN:
-            self._forget_some()
-
-    def _tell(
-        self, trial: optuna.Trial, macro_f1: float | None = None, state: optuna.trial.TrialState | None = None
-    ) -> None:
-        if self._own is None:
-            self._study.tell(trial, macro_f1, state=state)
-            return
-        self._study.sampler = self._own
+        completes_stopped = self._sampler_name == "gp" and self._tells_gp_all_trials
+        if self._own is not None:
+            self._told.study.sampler = self._own
         with self._locating():
-            self._study.tell(trial, macro_f1, state=state)
+            self._told.finish(trial_id, state, macro_f1, epoch, diverged=diverged, completes_stopped=completes_stopped)
+        if self._own is None:
+            self._told.forget_some()
 
     def _locating(self) -> AbstractContextManager[None]:
         """Return a context that names a sampler of one's own in its errors."""
-        return locating(f"the sampler {self._sampler_name!r}")
-
-    def _intermediate_values(self, trial: _RunningTrial, last: int, *, diverged: bool) -> dict[int, float]:
-        if not diverged:
-            return trial.scores
-        if self._reports_divergence_first:
-            return {DIVERGED_EPOCH: DIVERGED_MACRO_F1}
-        return {max(last, 1): DIVERGED_MACRO_F1} | trial.scores
-
-    def _freeze_running(self, hyperparameters: Mapping[str, Value]) -> FrozenTrial:
-        parameters = {p.name: p for p in self._arm.space.parameters if p.name in hyperparameters}
-        return create_trial(
-            state=optuna.trial.TrialState.RUNNING,
-            params={name: hyperparameters[name] for name in parameters},
-            distributions={name: to_distribution(parameter) for name, parameter in parameters.items()},
-        )
-
-    def _adopt(self, running: FrozenTrial) -> optuna.Trial:
-        """Add a running trial to the Optuna study and return its handle."""
-        # Creating a handle asks the sampler for joint suggestions, which are not used here; a random sampler is fast.
-        self._study.sampler = optuna.samplers.RandomSampler(seed=0)
-        self._study.add_trial(running)
-        return optuna.Trial(self._study, len(self.trials) - 1)
-
-    def _forget_some(self) -> None:
-        """Replace the Optuna study by one with the running trials, the best finished ones and the latest others."""
-        seen, running = self.trials, {trial.handle.number: trial_id for trial_id, trial in self._running.items()}
-        finished = [t for t in seen if t.number not in running]
-        best = {t.number for t in sorted(finished, key=_rank, reverse=True)[:NUM_BEST_KEPT]}
-        others = [t.number for t in finished if t.number not in best]
-        kept = {*running, *best, *others[len(others) - (MAX_SEEN // 2 - NUM_BEST_KEPT) :]}
-        self._study = _new_study()
-        for trial in seen:
-            if trial.number in running:
-                self._running[running[trial.number]].handle = self._adopt(trial)
-            elif trial.number in kept:
-                self._study.add_trial(trial)
-
-
-def _new_study() -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
-
-
-def _rank(trial: FrozenTrial) -> tuple[bool, int, float]:
-    """Return the sort key by which TPE ranks trials: complete ones by value, then pruned ones by last epoch and its value."""
-    if trial.state is optuna.trial.TrialState.COMPLETE:
-        return True, 0, trial.value or 0.0
-    last = trial.last_step
-    return False, -1 if last is None else last, 0.0 if last is None else trial.intermediate_values[last]
+        return nullcontext() if self._own is None else locating(f"the sampler {self._sampler_name!r}")
 
 
 def check_own_sampler(spec: StudySpec) -> None:

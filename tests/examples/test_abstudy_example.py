@@ -107,7 +107,7 @@ def test_wrong_names_are_refused_with_the_nearest() -> None:
         load_spec(str(SPEC), overrides)
     message = str(refused.value)
     assert "there is no source 'example-digit' (did you mean 'example-digits'?)" in message
-    assert "search.sampler must be random," in message
+    assert "search.sampler must be auto," in message
     assert "(did you mean 'example-qmc'?), but got 'example-qcm'" in message
     with pytest.raises(UserInputError, match=r"no level 'example-cn' \(did you mean 'example-cnn'\?\)"):
         load_spec(str(SPEC), ['search.ranges.backbone=["resnet18", "example-cn"]'])

@@ -8,8 +8,8 @@ import optuna
 import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 
-from study.scheduling.sampler import _rank
 from study.scheduling.search_director import SearchDirector
+from study.scheduling.told_trials import rank_as_tpe
 from study.state.record_book import MemoryBook, RecordBook
 from tests.study import simulated
 from tests.study.simulated import FIXED, drive, learning_curve, make_report, make_spec
@@ -98,11 +98,11 @@ def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged(
     assert diverged.state is pruned.state is optuna.trial.TrialState.PRUNED
     assert diverged.intermediate_values == reported
     worst = diverged if version == 2 else pruned
-    assert sorted([complete, diverged, pruned], key=_rank)[0] is worst
+    assert sorted([complete, diverged, pruned], key=rank_as_tpe)[0] is worst
     # Optuna 4 asks whether there are constraints as well.
     options = {"constraints_enabled"} & inspect.signature(_split_trials).parameters.keys()
     below, above = _split_trials(
-        director._samplers["all"]._study, [complete, diverged, pruned], 2, **dict.fromkeys(options, False)
+        director._samplers["all"]._told.study, [complete, diverged, pruned], 2, **dict.fromkeys(options, False)
     )
     assert [t.number for t in above] == [worst.number]
     assert complete in below

@@ -112,7 +112,7 @@ def test_the_levels_name_the_arms_and_numbers_say_what_they_are() -> None:
 
 def test_a_range_searches_a_setting_and_other_lists_are_choices() -> None:
     ranges = ("search.ranges.momentum=[0.8, 0.95]", "search.ranges.batch_size=[16, 32, 64]")
-    spec = load("search.num_trials=20", "search.start=[]", *ranges)
+    spec = load("search.num_trials=20", "search.start=[]", "search.sampler=random", *ranges)
     configs = make_configs(spec)
     momentum = [float(c.hyperparameters["momentum"]) for c in configs]
     assert all(0.8 <= value <= 0.95 for value in momentum)

@@ -1,0 +1,169 @@
+"""The trials of one arm as its sampler knows them: an in-memory Optuna study that can be rebuilt from fewer or changed trials."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import FrozenTrial, create_trial
+
+from search_spaces.arms import Arm
+from search_spaces.config import Value
+from search_spaces.distributions import to_distribution
+from trainables.records.record import TrialState
+
+# A trial that diverged is reported to the sampler as pruned at the first epoch with the lowest macro-F1, whenever it diverged:
+# Optuna ignores failed trials, and ranks pruned trials by their last epoch before their values.
+DIVERGED_MACRO_F1 = 0.0
+DIVERGED_EPOCH = 1
+
+# The time of a suggestion grows with the number of trials in the Optuna study: 0.1 s for TPE at 5,000. Beyond MAX_SEEN finished
+# trials the study keeps the best NUM_BEST_KEPT and the latest others, MAX_SEEN / 2 in total. TPE models at most 25 trials as
+# good, so only trials that it models as bad are removed.
+MAX_SEEN = 600
+NUM_BEST_KEPT = 50
+
+# Attribute of a trial that was told as complete although it was stopped or diverged.
+STOPPED_ATTRIBUTE = "stopped"
+
+
+@dataclass(slots=True)
+class _RunningTrial:
+    """A trial that has not ended, and its macro-F1 by epoch, which Optuna receives at the end."""
+
+    handle: optuna.Trial
+    scores: dict[int, float] = field(default_factory=dict)
+
+
+class ToldTrials:
+    """An Optuna study and its running trials.
+
+    Attributes:
+        study: the Optuna study; rebuilding replaces it.
+    """
+
+    def __init__(self, arm: Arm, *, reports_divergence_first: bool) -> None:
+        """Begin with no trials; `reports_divergence_first` as of `ArmSampler`."""
+        self.study = _new_study()
+        self._arm = arm
+        self._reports_divergence_first = reports_divergence_first
+        self._running: dict[str, _RunningTrial] = {}
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, in the order in which they started."""
+        return self.study.get_trials(deepcopy=False)
+
+    @property
+    def num_complete(self) -> int:
+        """The trials that were told as complete."""
+        return sum(trial.state is optuna.trial.TrialState.COMPLETE for trial in self.trials)
+
+    def start(self, trial_id: str, handle: optuna.Trial) -> None:
+        """Take a trial that the study suggested."""
+        self._running[trial_id] = _RunningTrial(handle)
+
+    def adopt(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
+        """Take a trial that the study did not suggest."""
+        parameters = {p.name: p for p in self._arm.space.parameters if p.name in hyperparameters}
+        running = create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params={name: hyperparameters[name] for name in parameters},
+            distributions={name: to_distribution(parameter) for name, parameter in parameters.items()},
+        )
+        self._running[trial_id] = _RunningTrial(self._add_running(running))
+
+    def replace(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
+        """Take a trial with these hyperparameters in place of the running one, the last that started."""
+        number = self._running.pop(trial_id).handle.number
+        self._rebuild([trial for trial in self.trials if trial.number != number])
+        self.adopt(trial_id, hyperparameters)
+
+    def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
+        """Note the macro-F1 of an epoch, which is told when the trial ends."""
+        self._running[trial_id].scores.setdefault(epoch, macro_f1)
+
+    def finish(
+        self,
+        trial_id: str,
+        state: TrialState,
+        macro_f1: float | None,
+        epoch: int,
+        *,
+        diverged: bool,
+        completes_stopped: bool,
+    ) -> None:
+        """Tell the study of the end of a trial; `ArmSampler.finish` says how.
+
+        With `completes_stopped`, one that was stopped or diverged is told as complete, with its last value.
+        """
+        trial = self._running.pop(trial_id)
+        scores = self._list_scores(trial, epoch, diverged=diverged)
+        for step, score in scores.items():
+            trial.handle.report(score, step)
+        if state is TrialState.COMPLETE:
+            self.study.tell(trial.handle, macro_f1)
+        elif completes_stopped and scores and (state is TrialState.PRUNED or diverged):
+            trial.handle.set_user_attr(STOPPED_ATTRIBUTE, value=True)
+            self.study.tell(trial.handle, scores[max(scores)])
+        elif state is TrialState.PRUNED or diverged:
+            self.study.tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
+        else:
+            self.study.tell(trial.handle, state=optuna.trial.TrialState.FAIL)
+
+    def _list_scores(self, trial: _RunningTrial, last: int, *, diverged: bool) -> dict[int, float]:
+        if not diverged:
+            return trial.scores
+        if self._reports_divergence_first:
+            return {DIVERGED_EPOCH: DIVERGED_MACRO_F1}
+        return {max(last, 1): DIVERGED_MACRO_F1} | trial.scores
+
+    def prune_stopped(self) -> None:
+        """Tell again, as pruned, which trials were told as complete although they were stopped or diverged."""
+        self._rebuild([_as_pruned(trial) if STOPPED_ATTRIBUTE in trial.user_attrs else trial for trial in self.trials])
+
+    def forget_some(self) -> None:
+        """Beyond `MAX_SEEN` finished trials, keep the best, the latest others, and those that are running."""
+        seen, running = self.trials, {trial.handle.number for trial in self._running.values()}
+        if len(seen) - len(running) <= MAX_SEEN:
+            return
+        finished = [t for t in seen if t.number not in running]
+        best = {t.number for t in sorted(finished, key=rank_as_tpe, reverse=True)[:NUM_BEST_KEPT]}
+        others = [t.number for t in finished if t.number not in best]
+        kept = {*running, *best, *others[len(others) - (MAX_SEEN // 2 - NUM_BEST_KEPT) :]}
+        self._rebuild([trial for trial in seen if trial.number in kept])
+
+    def _rebuild(self, trials: Sequence[FrozenTrial]) -> None:
+        """Replace the study by one with these of its trials, all that are running among them."""
+        running = {trial.handle.number: trial_id for trial_id, trial in self._running.items()}
+        self.study = _new_study()
+        for trial in trials:
+            if trial.number in running:
+                self._running[running[trial.number]].handle = self._add_running(trial)
+            else:
+                self.study.add_trial(trial)
+
+    def _add_running(self, running: FrozenTrial) -> optuna.Trial:
+        """Add a running trial to the study and return its handle."""
+        # Creating a handle asks the sampler for joint suggestions, which are not used here; a random sampler is fast.
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        self.study.add_trial(running)
+        return optuna.Trial(self.study, len(self.trials) - 1)
+
+
+def rank_as_tpe(trial: FrozenTrial) -> tuple[bool, int, float]:
+    """Return the sort key by which TPE ranks trials: complete ones by value, then pruned ones by last epoch and its value."""
+    if trial.state is optuna.trial.TrialState.COMPLETE:
+        return True, 0, trial.value or 0.0
+    last = trial.last_step
+    return False, -1 if last is None else last, 0.0 if last is None else trial.intermediate_values[last]
+
+
+def _new_study() -> optuna.Study:
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    pruned = copy.copy(trial)
+    pruned.state, pruned.values = optuna.trial.TrialState.PRUNED, None
+    return pruned

@@ -1,0 +1,168 @@
+"""The default sampler: a Gaussian process for the first trials of an arm, then TPE; such a search is resumed and replayed."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from optuna.trial import TrialState as OptunaState
+
+from search_spaces.config import Value
+from study.scheduling import sampler as module
+from study.scheduling.replay import replay_search
+from study.scheduling.sampler import ArmSampler, make_arm_sampler
+from study.scheduling.search_director import SearchDirector
+from study.scheduling.warm_start import EarlierTrial
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
+from study.state.record_book import MemoryBook
+from tests.study.simulated import FIXED, drive, learning_curve, make_spec
+from trainables.records.record import TrialRecord, TrialState
+
+NUM_GP_TRIALS = 8
+
+
+@pytest.fixture(autouse=True)
+def few_gp_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "NUM_GP_TRIALS", NUM_GP_TRIALS)
+
+
+def noisy_curve(record: TrialRecord, epoch: int) -> float | None:
+    """Return a curve with noise, which diverges for one trial in eight."""
+    noise = random.Random(f"{record.trial_id} {epoch}").uniform(-0.1, 0.1)
+    return None if int(record.trial_id) % 8 == 5 and epoch == 2 else learning_curve(record, epoch) + noise
+
+
+def make_sampler(name: str, num_told: int) -> ArmSampler:
+    """Return a sampler that has heard of so many trials, the odd ones of them stopped."""
+    spec = make_spec(sampler=name, start=[])
+    sampler = make_arm_sampler(spec.arms()[0], spec)
+    for number in range(num_told):
+        tell(sampler, str(number), sampler.suggest(str(number)), is_stopped=number % 2 == 1)
+    return sampler
+
+
+def tell(sampler: ArmSampler, trial_id: str, values: Mapping[str, Value], *, is_stopped: bool) -> None:
+    score = 0.8 - abs(float(values["max_lr"]) - 0.05)
+    sampler.report(trial_id, 4, score - 0.1)
+    if is_stopped:
+        sampler.finish(trial_id, TrialState.PRUNED, None, 4, diverged=False)
+    else:
+        sampler.report(trial_id, 6, score)
+        sampler.finish(trial_id, TrialState.COMPLETE, score, 6, diverged=False)
+
+
+def test_it_is_the_default_of_new_studies_alone() -> None:
+    data = {"name": "small", "data": {"source": "planted"}}
+    samplers = [
+        validate_spec({**data, **version}, where="test").search.sampler for version in ({}, {"defaults_version": 8})
+    ]
+    assert samplers == ["auto", "tpe_multivariate"]
+
+
+def test_it_suggests_by_the_gaussian_process_and_later_by_tpe() -> None:
+    assert make_sampler("auto", NUM_GP_TRIALS - 1).suggest("next") == make_sampler("gp", NUM_GP_TRIALS - 1).suggest(
+        "next"
+    )
+    auto = make_sampler("auto", NUM_GP_TRIALS)
+    assert Counter(trial.state for trial in auto.trials) == {OptunaState.COMPLETE: NUM_GP_TRIALS}
+    suggested = auto.suggest("next")
+    # TPE hears that the odd ones were stopped, and suggests what it would from the same trials.
+    assert Counter(trial.state for trial in auto.trials) == {
+        OptunaState.COMPLETE: NUM_GP_TRIALS // 2,
+        OptunaState.PRUNED: NUM_GP_TRIALS // 2,
+        OptunaState.RUNNING: 1,
+    }
+    spec = make_spec(sampler="tpe_multivariate", start=[])
+    tpe = make_arm_sampler(spec.arms()[0], spec)
+    for number, trial in enumerate(auto.trials[:-1]):
+        values = {**dict(spec.arms()[0].space.fixed), **trial.params}
+        tpe.restore(str(number), values)
+        tell(tpe, str(number), values, is_stopped=number % 2 == 1)
+    assert tpe.suggest("next") == suggested
+    tell(auto, "next", suggested, is_stopped=True)
+    assert auto.trials[-1].state is OptunaState.PRUNED
+
+
+def test_a_trial_that_runs_while_the_sampler_changes_is_told() -> None:
+    auto = make_sampler("auto", NUM_GP_TRIALS - 1)
+    running = auto.suggest("running")
+    auto.suggest("another")
+    tell(auto, "running", running, is_stopped=False)
+    assert [trial.state for trial in auto.trials[-2:]] == [OptunaState.COMPLETE, OptunaState.RUNNING]
+    assert auto.trials[-2].params["max_lr"] == running["max_lr"]
+
+
+def test_a_warm_start_from_many_trials_begins_with_tpe() -> None:
+    spec = make_spec(sampler="auto", start=[])
+    arm = spec.arms()[0]
+    values = make_sampler("random", 0)
+    earlier = [
+        EarlierTrial(
+            trial_id=f"earlier-{number}",
+            arm=arm.name,
+            hyperparameters=values.suggest(str(number)),
+            state=TrialState.PRUNED if number % 2 else TrialState.COMPLETE,
+            scores=((4, 0.3), (6, 0.4))[: 1 if number % 2 else 2],
+            num_epochs=6,
+            diverged=False,
+        )
+        for number in range(NUM_GP_TRIALS + 4)
+    ]
+    sampler = make_arm_sampler(arm, spec, earlier)
+    sampler.suggest("first")
+    assert Counter(trial.state for trial in sampler.trials) == {
+        OptunaState.COMPLETE: len(earlier) // 2,
+        OptunaState.PRUNED: len(earlier) // 2,
+        OptunaState.RUNNING: 1,
+    }
+
+
+def make_auto_spec(num_trials: int) -> StudySpec:
+    return make_spec(num_trials=num_trials, sampler="auto")
+
+
+@pytest.mark.parametrize("max_events", [31, 75])
+def test_a_search_that_is_killed_before_or_after_the_change_goes_on_as_one_that_was_not(max_events: int) -> None:
+    spec, whole, killed = make_auto_spec(28), MemoryBook(), MemoryBook()
+    drive(SearchDirector(whole, spec, FIXED), noisy_curve, num_workers=1)
+    drive(SearchDirector(killed, spec, FIXED), noisy_curve, num_workers=1, max_events=max_events)
+    assert 0 < len(killed.of_stage("search")) < 28
+    drive(SearchDirector(killed, spec, FIXED), noisy_curve, num_workers=1)
+    suggested = [[r.config.hyperparameters for r in book.of_stage("search")] for book in (whole, killed)]
+    assert suggested[0] == suggested[1]
+    replay = replay_search(killed.of_stage("search"), {0: spec})
+    assert (replay.num_suggestions, replay.num_other_values, replay.difference) == (28, 0, "")
+
+
+def find_suggested(records: Sequence[TrialRecord], arm: str, number: int) -> int:
+    """Return the place of the arm's trial with this number in its arm."""
+    return [place for place, record in enumerate(records) if record.config.arm == arm][number]
+
+
+def change_max_lr(record: TrialRecord) -> TrialRecord:
+    """Return the record with a max_lr that is another in its last digits."""
+    values = dict(record.config.hyperparameters)
+    config = replace(record.config, hyperparameters={**values, "max_lr": float(values["max_lr"]) * (1 + 1e-12)})
+    return record.updated(config=config, fingerprint=config.fingerprint)
+
+
+def test_other_values_of_a_gaussian_process_are_counted_and_the_rest_is_replayed() -> None:
+    spec, book = make_auto_spec(28), MemoryBook()
+    drive(SearchDirector(book, spec, FIXED), learning_curve, num_workers=1)
+    # As on another processor, where the last suggestion of the Gaussian process differs.
+    records = list(book.of_stage("search"))
+    place = find_suggested(records, "resnet18", NUM_GP_TRIALS - 1)
+    records[place] = change_max_lr(records[place])
+    replay = replay_search(records, {0: spec})
+    assert f"trial {records[place].trial_id}: recorded" in replay.first_other_values
+    assert replay.num_other_values == 1
+    assert replay.num_suggestions > place
+    # A suggestion that comes from the seed alone is the same everywhere.
+    records = list(book.of_stage("search"))
+    place = find_suggested(records, "resnet18", 2)
+    records[place] = change_max_lr(records[place])
+    replay = replay_search(records, {0: spec})
+    assert f"trial {records[place].trial_id}: recorded suggestion" in replay.difference
+    assert (replay.num_suggestions, replay.num_other_values) == (place, 0)
