@@ -105,13 +105,12 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The default search against stock Ray Tune and random search, replayed on recorded curves with 300 seeds; writes benchmarks/SEARCH.md.
-# 15 to 20 minutes on two cores.
+# The default search against stock Ray Tune and random search, replayed on recorded curves with 60 seeds; writes benchmarks/SEARCH.md.
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 
-# The same with the sides that have no goal, such as complete rungs and wrong priors, and every way to search, which
-# benchmarks/SEARCH_GRID.md has.
+# The same with 300 seeds and the sides that have no goal, such as complete rungs and wrong priors, and every way to search, which
+# benchmarks/SEARCH_GRID.md has. Hours on two cores: a suggestion of a Gaussian process takes a fifth of a second.
 bench-search-whole: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals --whole
 	$(BIN)/python -m benchmarks.search.search_replay

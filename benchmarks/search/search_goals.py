@@ -1,4 +1,4 @@
-"""The default search against stock Ray Tune and random search, with 300 seeds, on two data sets; writes SEARCH.md.
+"""The default search against stock Ray Tune and random search, on two data sets; writes SEARCH.md.
 
     python -m benchmarks.search.search_goals [--whole]
 
@@ -6,7 +6,8 @@ All sides search simulated curves with the same noise, costs and workers. They a
 stays within 1.5 pp of the best, and by their choices after 40 full trials: regret, and wrong arms. Rungs that are complete
 schedules are simulated beside the default, for the same goals. The default was chosen on the curves of CIFAR-10. So the goals are
 judged on those of refuse, which no choice was made on, and CIFAR-10's stand beside them. A third recording has learning rates at
-which trials diverge; there, the sides are compared by what those trials cost.
+which trials diverge; there, the sides are compared by what those trials cost. A suggestion of a Gaussian process takes
+a fifth of a second, so that a run without `--whole` has a fifth of the seeds.
 """
 
 import itertools
@@ -24,7 +25,7 @@ from scipy.stats import binomtest
 from benchmarks.pages import Table, describe_machine, today, write_page
 from benchmarks.parallel import run_parallel
 from benchmarks.ratios import NOT_JUDGED
-from benchmarks.search.curve_surrogate import CurveSurrogate, tabulate_quality
+from benchmarks.search.curve_surrogate import CurveSurrogate, RegressorKind, tabulate_quality
 from benchmarks.search.replay_curves import CURVES, PARQUET, Recording, load_curves
 from benchmarks.search.replay_measures import (
     CONFIDENCE,
@@ -56,12 +57,13 @@ from study.spec.defaults import FIRST_VERSION
 from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 
 PAGE = Path(__file__).parents[1] / "SEARCH.md"
-NUM_SEEDS = 300
-# In the landscape beside the goals, a part of the seeds; so have the sides beside the default, and that with divergence. Of two
-# numbers, the first is that of a run without `--whole`.
-PART_BESIDE = (12, 6)
-PART_DIVERGING = (10, 5)
-PART_OF_SIDES = 8
+# Of a run without `--whole`, and of one with it.
+NUM_SEEDS = (60, 300)
+# Landscapes beside that of the goals have a part of the seeds, and so have some sides.
+PART_BESIDE = 15
+PART_OF_SIDES = 6
+PART_OF_OTHERS = 32
+MIN_SEEDS = 4
 TOLERANCE_PP = 1.5
 WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
@@ -69,27 +71,29 @@ STOCK_PORTFOLIO = "stock, portfolio"
 COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
 COMPLETE_TOLD = "complete rungs, full trials told"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
-LATE = "divergence told at its last epoch"
+TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last epoch"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
-MOST_SEEDS = (OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
-# Sides of the goals; the others are simulated with `--whole` alone.
+MOST_SEEDS = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
+# Sides of the goals; the others are simulated with `--whole` alone, in the landscape of the goals.
 JUDGED = (*MOST_SEEDS, STOCK_PORTFOLIO)
-# Sides that begin with nothing are simulated in the landscape of the goals alone.
-GOALS_ALONE = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
+# Sides that begin with nothing.
+WITHOUT_PORTFOLIO = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
 CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
 # Sides that need recordings of complete schedules.
 NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM, COMPLETE_TOLD)
 # Sides that are simulated where trials diverge, and there alone.
-WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, LATE)
+WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, TPE, LATE)
 # Sides whose choices after 40 full trials are not compared.
-TIMES_ALONE = (SATURATED, *GOALS_ALONE)
-# Recorded curves of each landscape. The first one is that of the goals.
-LANDSCAPES = {
-    "refuse": CURVES / "refuse_small.parquet",
-    "cifar10": PARQUET,
-    "cifar10, diverging": CURVES / "cifar10_diverging.parquet",
+TIMES_ALONE = (SATURATED, *WITHOUT_PORTFOLIO)
+# Recorded curves of each landscape, and what models them. The first one is that of the goals. A Gaussian process is also a
+# sampler, so that extra trees model the same curves beside it.
+LANDSCAPES: dict[str, tuple[Path, RegressorKind]] = {
+    "refuse": (CURVES / "refuse_small.parquet", "gaussian_process"),
+    "refuse, extra trees": (CURVES / "refuse_small.parquet", "extra_trees"),
+    "cifar10": (PARQUET, "gaussian_process"),
+    "cifar10, diverging": (CURVES / "cifar10_diverging.parquet", "gaussian_process"),
 }
 # One side, the other, the goal of the first one's device time over the second one's, and the tolerances.
 COMPARED_TIMES = (
@@ -97,6 +101,7 @@ COMPARED_TIMES = (
     (OURS, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
     (OURS, PLAIN_STOCK, NOT_JUDGED, WIDER_PP),
     (OURS, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
+    (OURS, TPE, NOT_JUDGED, TOLERANCES_PP),
     (COMPLETE, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
     (COMPLETE, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
     (COMPLETE, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
@@ -107,7 +112,7 @@ COMPARED_TIMES = (
     (WRONG_PRIOR, NO_PORTFOLIO, "<= 1.5", TOLERANCES_PP),
 )
 # Sides whose times until they have trained a good configuration are compared, the first over the second.
-COMPARED_TRAINED = ((OURS, RANDOM), (OURS, PLAIN_STOCK), (NO_PORTFOLIO, PLAIN_RANDOM))
+COMPARED_TRAINED = ((OURS, RANDOM), (OURS, PLAIN_STOCK), (OURS, TPE), (NO_PORTFOLIO, PLAIN_RANDOM))
 # One side, and the other whose mean regret after 40 full trials it is to reach.
 COMPARED_REGRETS = (
     (OURS, PLAIN_STOCK),
@@ -115,6 +120,7 @@ COMPARED_REGRETS = (
     (OURS, STOCK_BY_ARM),
     (OURS, RANDOM),
     (OURS, PLAIN_RANDOM),
+    (OURS, TPE),
     (PLAIN_STOCK, OURS),
     (RANDOM, OURS),
 )
@@ -145,20 +151,18 @@ class Landscape:
     def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
         """Return the number of searches of a side, given that of the default.
 
-        Without `is_whole`, sides that no goal names have none; with it, those without portfolio have as many as the default.
+        Without `is_whole`, sides that no goal names have none.
         """
         if self.has_divergence:
             is_simulated = side in WITH_DIVERGENCE and (is_whole or side in JUDGED)
-            return max(2, num_seeds // PART_DIVERGING[is_whole]) if is_simulated else 0
-        if side == LATE:
+            return min(num_seeds, max(MIN_SEEDS, num_seeds // PART_BESIDE)) if is_simulated else 0
+        if side == LATE or (side in NEED_COMPLETE and not self.has_complete):
             return 0
-        if side not in JUDGED and not is_whole:
+        if side not in JUDGED and not (is_whole and self.has_goals):
             return 0
-        if (side in GOALS_ALONE and not self.has_goals) or (side in NEED_COMPLETE and not self.has_complete):
-            return 0
-        has_most = side in MOST_SEEDS or (is_whole and side in GOALS_ALONE)
-        part = (1 if self.has_goals else PART_BESIDE[is_whole]) * (1 if has_most else PART_OF_SIDES)
-        return max(2, num_seeds // part)
+        has_some = side in (*JUDGED, *WITHOUT_PORTFOLIO)
+        part = 1 if side in MOST_SEEDS else PART_OF_SIDES if has_some else PART_OF_OTHERS
+        return min(num_seeds, max(MIN_SEEDS, num_seeds // (part if self.has_goals else part * PART_BESIDE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
     leaders, no_portfolio = replace(ours, leader_runs=NUM_LEADER_RUNS), replace(ours, has_portfolio=False)
     return {
         OURS: ours,
+        TPE: replace(ours, sampler="tpe_multivariate"),
         RANDOM: plain,
         PLAIN_STOCK: STOCK,
         STOCK_BY_ARM: STOCK_PER_ARM,
@@ -189,7 +194,7 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
         NO_PORTFOLIO: no_portfolio,
         PLAIN_RANDOM: replace(plain, has_portfolio=False),
         WRONG_PRIOR: replace(no_portfolio, prior=prior),
-        LATE: replace(ours, defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART),
+        LATE: replace(ours, sampler="tpe_multivariate", defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART),
         AT_PEAK: replace(ours, rung_part=0.3),
         NO_ASHA: replace(ours, asha=False),
     }
@@ -333,7 +338,7 @@ def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
     """Return the goals of the choices after 40 full trials, judged by their intervals."""
     rows = []
     for mine in (side for side in (OURS, AT_PEAK, NO_ASHA, *NEED_COMPLETE) if _of(found, name, side)):
-        for other in (PLAIN_STOCK, STOCK_PORTFOLIO, RANDOM):
+        for other in (PLAIN_STOCK, STOCK_PORTFOLIO, RANDOM, *([TPE] if mine == OURS else [])):
             difference = compute_mean_interval(_compare_regrets(found, name, mine, other))
             verdict = "met" if difference.high < 0 else "MISSED" if difference.low > 0 else "open"
             rows.append([f"{mine}: regret below that of {other}", f"{format_interval(difference)} pp", verdict])
@@ -362,8 +367,9 @@ def _compare_regrets(found: Mapping[Call, Watched], landscape: str, one: str, ot
 
 def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
     """Return the landscapes, each fitted in a process of its own, and the recordings."""
-    recordings = {name: load_curves(path) for name, path in LANDSCAPES.items()}
-    surrogates = run_parallel(CurveSurrogate.fit, ((recording,) for recording in recordings.values()))
+    recordings = {name: load_curves(path) for name, (path, _) in LANDSCAPES.items()}
+    kinds = [(recordings[name], regressor) for name, (_, regressor) in LANDSCAPES.items()]
+    surrogates = run_parallel(CurveSurrogate.fit, kinds)
     landscapes = {
         name: Landscape(surrogate, recording.spec, has_goals=place == 0)
         for place, ((name, recording), surrogate) in enumerate(zip(recordings.items(), surrogates, strict=True))
@@ -371,33 +377,44 @@ def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
     return landscapes, recordings
 
 
+def tabulate_searches(found: Mapping[Call, Watched], name: str, landscape: Landscape) -> list[Table]:
+    """Return the tables of the searches in one landscape."""
+    if landscape.has_divergence:
+        return [tabulate_divergence(found, name)]
+    tables = [tabulate_times(found, name, landscape), tabulate_trained(found, name, landscape)]
+    tables += [tabulate_trials(found, name), tabulate_choices(found, name), tabulate_goals(found, name)]
+    return [*tables, tabulate_saturation(found, name)] if _of(found, name, SATURATED) else tables
+
+
+def tabulate_recording(recording: Recording, landscape: Landscape) -> list[Table]:
+    """Return how well short schedules rank the recorded configurations."""
+    tables = [] if landscape.has_divergence else [tabulate_epochs(recording)]
+    if landscape.has_complete:
+        surrogates = {arm: landscape.surrogate.surrogate(arm) for arm in landscape.surrogate.arms}
+        tables += [tabulate_correlations(recording), tabulate_preferences(surrogates)]
+    return [*tables, tabulate_beside(recording)] if recording.beside else tables
+
+
 def main(
-    seeds: Annotated[int, typer.Option(min=4)] = NUM_SEEDS,
+    seeds: Annotated[
+        int | None, typer.Option(min=4, help=f"Default: {NUM_SEEDS[0]}, or {NUM_SEEDS[1]} with --whole.")
+    ] = None,
     whole: Annotated[bool, typer.Option(help="The sides beside the default too, and more seeds.")] = False,
     output: Path = PAGE,
 ) -> None:
     """Print the tables and write them to SEARCH.md."""
     started = time.perf_counter()
     landscapes, recordings = load_landscapes()
-    found = simulate_sides(landscapes, seeds, is_whole=whole)
-    tables = []
+    found = simulate_sides(landscapes, seeds or NUM_SEEDS[whole], is_whole=whole)
+    tables: list[Table] = []
+    described: set[Path] = set()
     for name, landscape in landscapes.items():
-        if landscape.has_divergence:
-            tables.append(tabulate_divergence(found, name))
-        else:
-            tables += [tabulate_times(found, name, landscape), tabulate_trained(found, name, landscape)]
-            tables += [tabulate_trials(found, name), tabulate_choices(found, name)]
-            tables.append(tabulate_goals(found, name))
-            if whole:
-                tables.append(tabulate_saturation(found, name))
-            tables.append(tabulate_epochs(recordings[name]))
-        if landscape.has_complete:
-            tables.append(tabulate_correlations(recordings[name]))
-            arms = landscape.surrogate.arms
-            tables.append(tabulate_preferences({arm: landscape.surrogate.surrogate(arm) for arm in arms}))
-        if recordings[name].beside:
-            tables.append(tabulate_beside(recordings[name]))
-        title = f"Surrogate of {LANDSCAPES[name].name}: 10-fold cross-validation"
+        tables += tabulate_searches(found, name, landscape)
+        path, regressor = LANDSCAPES[name]
+        if path not in described:
+            tables += tabulate_recording(recordings[name], landscape)
+        described.add(path)
+        title = f"Surrogate of {path.name}, {regressor.replace('_', ' ')}: 10-fold cross-validation"
         tables.append(tabulate_quality(landscape.surrogate.qualities, title))
     for table in tables:
         table.print()

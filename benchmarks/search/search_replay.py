@@ -43,6 +43,8 @@ GAPS_PP = (0.5, 2.0)
 # Above this maximum learning rate, every trial of the diverging landscape diverges: a sixth of the space on its log scale.
 DIVERGES_ABOVE = 0.3
 RECORDED, EXTRA_TREES, DIVERGING = "recorded", "extra trees", f"trials with max_lr > {DIVERGES_ABOVE:g} diverge"
+# So few trials as here, "auto" suggests by "gp" alone.
+WITH_GP = ("auto", "gp")
 RANDOM_PER_ARM = Setting(side="ours", sampler="random", allocation="per_arm", asha=True, has_portfolio=True)
 
 Landscapes = Mapping[str, CurveSurrogate]
@@ -86,8 +88,8 @@ def make_plan(samplers: Sequence[str], workers: Sequence[int]) -> list[Cell]:
 
     Stock, stock with one study per arm, random search per arm and the default are in every part, so that the part of the
     allocation and that of the sampler can be told apart; on few workers also stock with the portfolio, and random search and the
-    default without it. Every other setting is simulated on REFERENCE_WORKERS workers in the recorded landscape; a Gaussian
-    process, which is slow, per arm with ASHA alone.
+    default without it. Every other setting is simulated on REFERENCE_WORKERS workers in the recorded landscape; those with a
+    Gaussian process, which is slow, per arm with ASHA alone.
     """
     for sampler in samplers:
         if sampler not in SAMPLERS:
@@ -109,7 +111,7 @@ def make_plan(samplers: Sequence[str], workers: Sequence[int]) -> list[Cell]:
             Setting(side="ours", sampler=s, allocation=allocation, asha=asha, has_portfolio=True)
             for s, allocation, asha in kinds
         ]
-        settings = [s for s in settings if s.sampler != "gp" or (s.allocation == "per_arm" and s.asha)]
+        settings = [s for s in settings if s.sampler not in WITH_GP or (s.allocation == "per_arm" and s.asha)]
         cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS) for s in settings if s not in core]
         others = itertools.product((*map(name_gap, GAPS_PP), EXTRA_TREES, DIVERGING), core)
         cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, landscape=name) for name, s in others]
@@ -196,7 +198,7 @@ def main(
     started = time.perf_counter()
     recording = load_curves(path)
     landscapes = make_landscapes(recording)
-    plan = make_plan(samplers or SAMPLERS, workers or [4, REFERENCE_WORKERS, 64])
+    plan = make_plan(samplers or [name for name in SAMPLERS if name != "gp"], workers or [4, REFERENCE_WORKERS, 64])
     summaries = run_plan(plan, landscapes, recording.spec, num_seeds=seeds)
     qualities = [
         tabulate_quality(landscapes[name].qualities, f"Surrogate of {path.name}, {name}: 10-fold cross-validation")

@@ -11,10 +11,11 @@ from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
 from benchmarks.search.replay_sides import make_spec
 from benchmarks.search.search_goals import (
-    GOALS_ALONE,
+    JUDGED,
     LATE,
+    MIN_SEEDS,
     OURS,
-    PART_DIVERGING,
+    PART_BESIDE,
     PLAIN_STOCK,
     RANDOM,
     SATURATED,
@@ -78,21 +79,23 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
     return found
 
 
-def test_the_whole_run_has_all_seeds_for_the_worst_prior_in_the_landscape_of_the_goals(landscape: Landscape) -> None:
+def test_seeds_of_each_side(landscape: Landscape) -> None:
     goals, beside = replace(landscape, has_goals=True), replace(landscape, has_goals=False)
-    assert [goals.count_seeds(WRONG_PRIOR, 80, is_whole=whole) for whole in (False, True)] == [0, 80]
-    assert [goals.count_seeds(STOCK_PORTFOLIO, 80, is_whole=whole) for whole in (False, True)] == [10, 10]
-    assert goals.count_seeds(SATURATED, 80, is_whole=True) == 10
-    assert beside.count_seeds(WRONG_PRIOR, 80, is_whole=True) == 0
+    assert [goals.count_seeds(WRONG_PRIOR, 240, is_whole=whole) for whole in (False, True)] == [0, 40]
+    assert [goals.count_seeds(STOCK_PORTFOLIO, 240, is_whole=whole) for whole in (False, True)] == [40, 40]
+    assert goals.count_seeds(SATURATED, 240, is_whole=True) == 7
+    counts = [beside.count_seeds(side, 240, is_whole=True) for side in (OURS, STOCK_PORTFOLIO, SATURATED, WRONG_PRIOR)]
+    assert counts == [16, MIN_SEEDS, 0, 0]
+    assert goals.count_seeds(SATURATED, 2, is_whole=True) == 2
 
 
 def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     regret = {OURS: 1.0, RANDOM: 1.01, PLAIN_STOCK: 2.0, STOCK_PORTFOLIO: 2.0, STOCK_BY_ARM: 1.5}
     found = make_found({OURS: 1, RANDOM: 1, PLAIN_STOCK: 20, STOCK_BY_ARM: 20}, regret)
     verdicts = [row[-1] for row in tabulate_goals(found, RECORDED).rows]
-    # Against stock without and with the portfolio, random search, and one study per arm; of each of our sides.
-    assert verdicts[:4] == ["met", "met", "open", "met"]
-    assert len(verdicts) == 24
+    # Against stock without and with the portfolio, random search, TPE and one study per arm; of each of our sides.
+    assert verdicts[:5] == ["met", "met", "open", "open", "met"]
+    assert len(verdicts) == 25
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
     trained = {row[0]: row for row in tabulate_trained(found, RECORDED, landscape).rows if row[1] == "1.5"}
@@ -102,7 +105,7 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     assert difference.startswith("0.3") or difference.startswith("0.2")
     trials = {row[:2]: row[2:] for row in tabulate_trials(found, RECORDED).rows}
     # Of a regret of 1 pp, 2.5 are left before the first trial and .1 less after each; stock has 2 in the end, random search 1.01.
-    assert trials["default", "stock"][:2] == ("40", "1.98")
+    assert trials["default", "stock"][:2] == ("40", "2.00")
     assert trials["default", "stock"][2].startswith("6 [")
     assert trials["stock", "default"][2] == "over 80 [over 80, over 80]"
     choices = {row[0]: row for row in tabulate_choices(found, RECORDED).rows}
@@ -156,8 +159,9 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
     monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
     for module in (search_goals, watched_search):
         monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
-    found = simulate_sides({RECORDED: replace(landscape, has_goals=False)}, 2, is_whole=True)
-    assert {call.side for call in found} == set(list_sides()) - {*GOALS_ALONE, LATE}
+    found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 2, is_whole=True)
+    assert {call.side for call in found if call.landscape == RECORDED} == set(list_sides()) - {LATE}
+    assert {call.side for call in found if call.landscape == "beside"} == set(JUDGED)
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
     assert all(list(times) == sorted(times) for one in found.values() for times in (one.seconds, one.trained_seconds))
     ours = [one for call, one in found.items() if call.side == OURS]
@@ -175,8 +179,8 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
         arms[name] = replace(curves, macro_f1=scores)
     recording = replace(recording, arms=arms, complete={})
     landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
-    num_seeds = 4 * PART_DIVERGING[True]
-    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, LATE, STOCK_BY_ARM)] == [2, 0, 0]
+    num_seeds = 4 * PART_BESIDE
+    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, LATE, STOCK_BY_ARM)] == [4, 0, 0]
     assert [landscape.count_seeds(side, num_seeds, is_whole=True) for side in (OURS, LATE, STOCK_BY_ARM)] == [4, 4, 0]
     found = simulate_sides({"d": landscape}, num_seeds, is_whole=True)
     assert {call.side for call in found} == set(WITH_DIVERGENCE)
