@@ -12,6 +12,9 @@ from trainables.storage.store import Store
 
 MAX_NAMED = 4
 
+# Packages in whose arithmetic a Gaussian process is fitted.
+ARITHMETIC = ("numpy", "optuna", "torch")
+
 
 def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     """Return one line per difference in code, package versions and Python between the passport and this process."""
@@ -21,11 +24,12 @@ def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
 
 
 def list_arithmetic_changes(passport: dict[str, Any]) -> tuple[str, ...]:
-    """Return one line per difference from the launch that may change the last digits of a result: processor and versions."""
-    then, now = passport["platform"].get("processor"), describe_platform()["processor"]
-    return list_differences(
-        {"versions": passport["versions"], "processor": then}, {"versions": package_versions(), "processor": now}
+    """Return one line per difference from the launch, in the processor and `ARITHMETIC`, that may change a suggestion."""
+    then, now = (
+        {name: versions.get(name) for name in ARITHMETIC} for versions in (passport["versions"], package_versions())
     )
+    before, here = passport["platform"].get("processor"), describe_platform()["processor"]
+    return list_differences({"versions": then, "processor": before}, {"versions": now, "processor": here})
 
 
 def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bool, num_trials: int) -> tuple[str, ...]:

@@ -137,6 +137,7 @@ _VERSION_7 = _VERSION_6
 # and the sampler "gp" hears of trials that diverged or were stopped (`StudySpec.tells_gp_all_trials`).
 _VERSION_8 = _VERSION_7
 
+# Since version 9, the default sampler is a Gaussian process for the first trials of an arm.
 _VERSION_9 = {**_VERSION_8, "search.sampler": "auto"}
 
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(

@@ -29,6 +29,10 @@ def test_other_values_pass_on_another_machine_alone(
 
 
 def test_versions_and_processor_are_what_changes_arithmetic() -> None:
-    passport = {"versions": {**package_versions(), "optuna": "0.1"}, "platform": describe_platform(), "code": "another"}
+    passport = {
+        "versions": {**package_versions(), "optuna": "0.1", "pandas": "0.1"},
+        "platform": describe_platform(),
+        "code": "another",
+    }
     (line,) = list_arithmetic_changes(passport)
     assert line.startswith('versions.optuna: "0.1" ->')
