@@ -59,9 +59,8 @@ from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 PAGE = Path(__file__).parents[1] / "SEARCH.md"
 # Of a run without `--whole`, and of one with it.
 NUM_SEEDS = (60, 300)
-# Landscapes beside that of the goals have a part of the seeds, and so have some sides.
+# Landscapes beside that of the goals have a part of the seeds, and so have sides that no goal names.
 PART_BESIDE = 15
-PART_OF_SIDES = 6
 PART_OF_OTHERS = 32
 MIN_SEEDS = 4
 TOLERANCE_PP = 1.5
@@ -74,10 +73,9 @@ LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
 TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last epoch"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
-MOST_SEEDS = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM)
 # Sides of the goals; the others are simulated with `--whole` alone, in the landscape of the goals.
-JUDGED = (*MOST_SEEDS, STOCK_PORTFOLIO)
-# Sides that begin with nothing.
+JUDGED = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM, STOCK_PORTFOLIO)
+# Sides that begin with nothing, which goals name too.
 WITHOUT_PORTFOLIO = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
 CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
@@ -160,8 +158,7 @@ class Landscape:
             return 0
         if side not in JUDGED and not (is_whole and self.has_goals):
             return 0
-        has_some = side in (*JUDGED, *WITHOUT_PORTFOLIO)
-        part = 1 if side in MOST_SEEDS else PART_OF_SIDES if has_some else PART_OF_OTHERS
+        part = 1 if side in (*JUDGED, *WITHOUT_PORTFOLIO) else PART_OF_OTHERS
         return min(num_seeds, max(MIN_SEEDS, num_seeds // (part if self.has_goals else part * PART_BESIDE)))
 
 

@@ -81,11 +81,11 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
 
 def test_seeds_of_each_side(landscape: Landscape) -> None:
     goals, beside = replace(landscape, has_goals=True), replace(landscape, has_goals=False)
-    assert [goals.count_seeds(WRONG_PRIOR, 240, is_whole=whole) for whole in (False, True)] == [0, 40]
-    assert [goals.count_seeds(STOCK_PORTFOLIO, 240, is_whole=whole) for whole in (False, True)] == [40, 40]
+    assert [goals.count_seeds(WRONG_PRIOR, 240, is_whole=whole) for whole in (False, True)] == [0, 240]
+    assert [goals.count_seeds(STOCK_PORTFOLIO, 240, is_whole=whole) for whole in (False, True)] == [240, 240]
     assert goals.count_seeds(SATURATED, 240, is_whole=True) == 7
     counts = [beside.count_seeds(side, 240, is_whole=True) for side in (OURS, STOCK_PORTFOLIO, SATURATED, WRONG_PRIOR)]
-    assert counts == [16, MIN_SEEDS, 0, 0]
+    assert counts == [16, 16, 0, 0]
     assert goals.count_seeds(SATURATED, 2, is_whole=True) == 2
 
 
