@@ -5,15 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.search import search_goals, watched_search
+from benchmarks.search import goal_sides, watched_search
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
-from benchmarks.search.replay_curves import load_curves
-from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
-from benchmarks.search.replay_sides import make_spec
-from benchmarks.search.search_goals import (
+from benchmarks.search.goal_sides import (
     JUDGED,
     LATE,
-    MIN_SEEDS,
     OURS,
     PART_BESIDE,
     PLAIN_STOCK,
@@ -27,6 +23,8 @@ from benchmarks.search.search_goals import (
     Landscape,
     list_sides,
     simulate_sides,
+)
+from benchmarks.search.goal_tables import (
     tabulate_choices,
     tabulate_divergence,
     tabulate_goals,
@@ -35,6 +33,9 @@ from benchmarks.search.search_goals import (
     tabulate_trained,
     tabulate_trials,
 )
+from benchmarks.search.replay_curves import load_curves
+from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
+from benchmarks.search.replay_sides import make_spec
 from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
 from study.spec.starts import list_starts
@@ -156,8 +157,8 @@ def test_earlier_defaults_are_compared_with_the_same_recipes(landscape: Landscap
 
 def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the budget."""
-    monkeypatch.setattr(search_goals, "BUDGET_IN_FULL_TRIALS", 12.0)
-    for module in (search_goals, watched_search):
+    monkeypatch.setattr(goal_sides, "BUDGET_IN_FULL_TRIALS", 12.0)
+    for module in (goal_sides, watched_search):
         monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
     found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 2, is_whole=True)
     assert {call.side for call in found if call.landscape == RECORDED} == set(list_sides()) - {LATE}
@@ -170,7 +171,7 @@ def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypa
 
 def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stock Ray Tune goes on with a trial whose metric is not finite, to its end."""
-    monkeypatch.setattr(search_goals, "EARLY_IN_FULL_TRIALS", 12.0)
+    monkeypatch.setattr(goal_sides, "EARLY_IN_FULL_TRIALS", 12.0)
     recording = load_curves()
     arms = {}
     for name, curves in recording.arms.items():

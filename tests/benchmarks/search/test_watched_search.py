@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.ratios import Ratio
+from benchmarks.search.goal_sides import find_worst_prior
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
-from benchmarks.search.search_goals import find_worst_prior
 from benchmarks.search.watched_search import WatchedSide, compare_times, compare_trials, compute_ratio_interval
 from tests.study.simulated import make_spec
 

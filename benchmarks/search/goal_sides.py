@@ -1,0 +1,163 @@
+"""The sides that `benchmarks.search.search_goals` compares, the landscapes that they search, and the seeds that each one has."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.parallel import run_parallel
+from benchmarks.search.curve_surrogate import CurveSurrogate, RegressorKind
+from benchmarks.search.replay_curves import CURVES, PARQUET, Recording, load_curves
+from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting
+from benchmarks.search.search_replay import default_setting
+from benchmarks.search.watched_search import BUDGET_IN_FULL_TRIALS, EARLY_IN_FULL_TRIALS, Watched, watch_search
+from study.spec.defaults import FIRST_VERSION
+from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
+
+# Landscapes beside that of the goals have a part of the seeds, and so have sides that no goal names.
+PART_BESIDE = 15
+PART_OF_OTHERS = 32
+MIN_SEEDS = 4
+OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
+STOCK_PORTFOLIO = "stock, portfolio"
+COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
+COMPLETE_TOLD = "complete rungs, full trials told"
+LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
+TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last epoch"
+AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
+NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
+# Sides of the goals; the others are simulated with `--whole` alone, in the landscape of the goals.
+JUDGED = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM, STOCK_PORTFOLIO)
+# Sides that begin with nothing, which goals name too.
+WITHOUT_PORTFOLIO = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
+# Sides of which the choices after 40 full trials are of interest alone, so that they end there.
+CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
+# Sides that need recordings of complete schedules.
+NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM, COMPLETE_TOLD)
+# Sides that are simulated where trials diverge, and there alone.
+WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, TPE, LATE)
+# Recorded curves of each landscape, and what models them. The first one is that of the goals. A Gaussian process is also a
+# sampler, so that extra trees model the same curves beside it.
+LANDSCAPES: dict[str, tuple[Path, RegressorKind]] = {
+    "refuse": (CURVES / "refuse_small.parquet", "gaussian_process"),
+    "refuse, extra trees": (CURVES / "refuse_small.parquet", "extra_trees"),
+    "cifar10": (PARQUET, "gaussian_process"),
+    "cifar10, diverging": (CURVES / "cifar10_diverging.parquet", "gaussian_process"),
+}
+NUM_LEADER_RUNS = 3
+RATES = ("max_lr", "backbone_lr_ratio")
+PRIOR_WIDTH = 2.0
+Prior = tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """What searches are simulated on: a surrogate, the spec of the trainings, and whether goals are judged on it."""
+
+    surrogate: CurveSurrogate
+    spec: StudySpec
+    has_goals: bool
+
+    @property
+    def has_complete(self) -> bool:
+        """Whether complete schedules were recorded."""
+        return all(bool(self.surrogate.surrogate(arm).complete) for arm in self.surrogate.arms)
+
+    @property
+    def has_divergence(self) -> bool:
+        """Whether recorded trials diverged."""
+        return any(quality.num_diverged for quality in self.surrogate.qualities.values())
+
+    def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
+        """Return the number of searches of a side, given that of the default.
+
+        Without `is_whole`, sides that no goal names have none.
+        """
+        if self.has_divergence:
+            is_simulated = side in WITH_DIVERGENCE and (is_whole or side in JUDGED)
+            return min(num_seeds, max(MIN_SEEDS, num_seeds // PART_BESIDE)) if is_simulated else 0
+        if side == LATE or (side in NEED_COMPLETE and not self.has_complete):
+            return 0
+        if side not in JUDGED and not (is_whole and self.has_goals):
+            return 0
+        part = 1 if side in (*JUDGED, *WITHOUT_PORTFOLIO) else PART_OF_OTHERS
+        return min(num_seeds, max(MIN_SEEDS, num_seeds // (part if self.has_goals else part * PART_BESIDE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One search to simulate."""
+
+    landscape: str
+    side: str
+    seed: int
+
+
+def list_sides(prior: Prior = ()) -> dict[str, Setting]:
+    """Return the sides by name; `prior` is that of the side with the worst one."""
+    ours = default_setting()
+    plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
+    leaders, no_portfolio = replace(ours, leader_runs=NUM_LEADER_RUNS), replace(ours, has_portfolio=False)
+    return {
+        OURS: ours,
+        TPE: replace(ours, sampler="tpe_multivariate"),
+        RANDOM: plain,
+        PLAIN_STOCK: STOCK,
+        STOCK_BY_ARM: STOCK_PER_ARM,
+        STOCK_PORTFOLIO: STOCK_WITH_PORTFOLIO,
+        COMPLETE: replace(ours, rungs="complete"),
+        COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
+        COMPLETE_TOLD: replace(ours, rungs="complete", tells_promoted=True),
+        LEADERS: leaders,
+        SATURATED: replace(leaders, stop_when="saturated"),
+        NO_PORTFOLIO: no_portfolio,
+        PLAIN_RANDOM: replace(plain, has_portfolio=False),
+        WRONG_PRIOR: replace(no_portfolio, prior=prior),
+        LATE: replace(ours, sampler="tpe_multivariate", defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART),
+        AT_PEAK: replace(ours, rung_part=0.3),
+        NO_ASHA: replace(ours, asha=False),
+    }
+
+
+def find_worst_prior(landscape: CurveSurrogate, recorded: StudySpec) -> Prior:
+    """Return priors of both learning rates where the landscape is worst: at the corner of their ranges with the lowest scores."""
+
+    def score(corner: tuple[float, float]) -> float:
+        rates = dict(zip(RATES, corner, strict=True))
+        return sum(float(landscape.mean_curve({**arm.space.middle(), **rates})[-1]) for arm in recorded.arms())
+
+    space = recorded.arms()[0].space
+    ends = [(float(low), float(high)) for low, high in (space.values_of(name) for name in RATES)]
+    worst = min(itertools.product(*ends), key=score)
+    return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, worst, strict=True))
+
+
+def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
+    """Return the landscapes, each fitted in a process of its own, and the recordings."""
+    recordings = {name: load_curves(path) for name, (path, _) in LANDSCAPES.items()}
+    kinds = [(recordings[name], regressor) for name, (_, regressor) in LANDSCAPES.items()]
+    surrogates = run_parallel(CurveSurrogate.fit, kinds)
+    landscapes = {
+        name: Landscape(surrogate, recording.spec, has_goals=place == 0)
+        for place, ((name, recording), surrogate) in enumerate(zip(recordings.items(), surrogates, strict=True))
+    }
+    return landscapes, recordings
+
+
+def simulate_sides(
+    landscapes: Mapping[str, Landscape], num_seeds: int, *, is_whole: bool = False
+) -> dict[Call, Watched]:
+    """Return what each side does in each landscape, by seed.
+
+    Of some sides, and where trials diverge, the choice after 40 full trials is of interest alone, and that is the budget.
+    """
+    calls, options = [], []
+    for name, landscape in landscapes.items():
+        worst = find_worst_prior(landscape.surrogate, landscape.spec)
+        for side, setting in list_sides(worst).items():
+            is_short = side in CHOICES_ALONE or landscape.has_divergence
+            budget = EARLY_IN_FULL_TRIALS if is_short else BUDGET_IN_FULL_TRIALS
+            for seed in range(landscape.count_seeds(side, num_seeds, is_whole=is_whole)):
+                calls.append(Call(name, side, seed))
+                options.append((landscape.surrogate, landscape.spec, setting, seed, budget))
+    return dict(zip(calls, run_parallel(watch_search, options), strict=True))
