@@ -1,8 +1,9 @@
 """Draws from the priors of a search's parameters, which weigh less from suggestion to suggestion.
 
 Suggestions are a mixture of the prior and the sampler, as in PriorBand (Mallik et al. 2023, NeurIPS). The prior's share falls
-with the square of the number of trials, so that a prior which is wrong costs at most twice `NUM_PRIOR_TRIALS` trials, whatever
-the length of the search.
+with the square of the number of trials, so that a prior which is wrong costs at most twice as many trials as certainly come from
+it, whatever the length of the search. The others of the first ones are random, so that a sampler which models what it has seen
+knows more than the surroundings of the prior.
 """
 
 import math
@@ -15,17 +16,14 @@ from search_spaces.config import Value
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, SearchSpace
 from study.spec.sections import PriorSpec
 
-# Suggestions at the start of an arm that certainly come from the prior, as many as the random ones without one.
-NUM_PRIOR_TRIALS = 5
 
-
-def prior_share(number: int) -> float:
+def prior_share(number: int, num_certain: int) -> float:
     """Return the probability that the suggestion `number` of an arm, from 0, is drawn from the prior."""
-    return min(1.0, (NUM_PRIOR_TRIALS / (number + 1)) ** 2)
+    return min(1.0, (num_certain / (number + 1)) ** 2)
 
 
 def draw_from_prior(
-    prior: Mapping[str, PriorSpec], space: SearchSpace, number: int, generator: np.random.Generator
+    prior: Mapping[str, PriorSpec], space: SearchSpace, number: int, generator: np.random.Generator, *, num_certain: int
 ) -> dict[str, Value]:
     """Return a value of every parameter that has a prior, or {} where the sampler suggests all.
 
@@ -34,8 +32,9 @@ def draw_from_prior(
         space: of the arm.
         number: of the suggestion in its arm, from 0; those that the search starts with do not count.
         generator: of this suggestion.
+        num_certain: suggestions at the start of an arm that certainly come from the prior.
     """
-    if not prior or generator.random() >= prior_share(number):
+    if not prior or generator.random() >= prior_share(number, num_certain):
         return {}
     return {name: _draw(space, name, found, generator) for name, found in prior.items()}
 

@@ -26,7 +26,7 @@ from study.scheduling.told_trials import ToldTrials
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import SAMPLERS, PriorSpec
 from study.spec.starts import list_starts
-from study.spec.study_spec import StudySpec
+from study.spec.study_spec import NUM_PRIOR_TRIALS, StudySpec
 from trainables.records.record import TrialState
 from trainables.seeds import derive_seed, numpy_generator
 
@@ -75,6 +75,7 @@ class ArmSampler:
         earlier: Sequence[EarlierTrial] = (),
         start: Sequence[Mapping[str, Value]] = (),
         prior: Mapping[str, PriorSpec] = MappingProxyType({}),
+        num_prior_trials: int = NUM_PRIOR_TRIALS,
         reports_divergence_first: bool = True,
         tells_gp_all_trials: bool = True,
     ) -> None:
@@ -88,6 +89,7 @@ class ArmSampler:
                 are not used.
             start: configurations of the arm that are suggested first.
             prior: where numbers of the space are expected.
+            num_prior_trials: suggestions after `start` that certainly come from `prior`.
             reports_divergence_first: whether a trial that diverged is reported as pruned at the first epoch; otherwise at its
                 last epoch, as in studies launched under defaults_version 1.
             tells_gp_all_trials: whether "gp", which ignores pruned trials, is told of trials that diverged or were stopped as
@@ -103,7 +105,7 @@ class ArmSampler:
         self._seed = seed
         self._num_suggested = 0
         self.was_fitted = False
-        self._start, self._prior = tuple(start), dict(prior)
+        self._start, self._prior, self._num_prior_trials = tuple(start), dict(prior), num_prior_trials
         # Made once, unlike the others.
         is_own = sampler not in SAMPLERS
         self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
@@ -153,7 +155,10 @@ class ArmSampler:
         if number < len(self._start):
             return {name: value for name, value in self._start[number].items() if name in self._arm.space.names}
         generator = numpy_generator(self._seed, "prior", self._arm.name, number)
-        return draw_from_prior(self._prior, self._arm.space, number - len(self._start), generator)
+        number_after = number - len(self._start)
+        return draw_from_prior(
+            self._prior, self._arm.space, number_after, generator, num_certain=self._num_prior_trials
+        )
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
@@ -233,6 +238,7 @@ def make_arm_sampler(arm: Arm, spec: StudySpec, earlier: Sequence[EarlierTrial] 
         earlier=earlier,
         start=[start.hyperparameters for start in list_starts(spec, arm)],
         prior={name: prior for name, prior in spec.search.prior.items() if name in arm.space.names},
+        num_prior_trials=spec.num_prior_trials,
         reports_divergence_first=spec.reports_divergence_first,
         tells_gp_all_trials=spec.tells_gp_all_trials,
     )

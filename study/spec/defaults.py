@@ -5,7 +5,7 @@ To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`
 ``2: {**_VERSION_1, "train.batch_size": 64}``. Values in the tables of earlier versions never change; a new key gets in them the
 value that stands for the behavior before it. A version also stands for a rule of the search that no key sets
 (`StudySpec.reports_divergence_first`, `StudySpec.has_late_rungs`, `StudySpec.leaves_out_repeated_recipes`,
-`StudySpec.counts_divergence_as_noise`, `StudySpec.tells_gp_all_trials`).
+`StudySpec.counts_divergence_as_noise`, `StudySpec.tells_gp_all_trials`, `StudySpec.num_prior_trials`).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from typing import Any
 from search_spaces.errors import UserInputError
 
 FIRST_VERSION = 1
-CURRENT_VERSION = 9
+CURRENT_VERSION = 10
 VERSION_KEY = "defaults_version"
 
 # Of two keys that exclude each other, the second has no default where the first is given.
@@ -140,10 +140,13 @@ _VERSION_8 = _VERSION_7
 # Since version 9, the default sampler is a Gaussian process for the first trials of an arm.
 _VERSION_9 = {**_VERSION_8, "search.sampler": "auto"}
 
+# Since version 10, fewer suggestions come from priors (`StudySpec.num_prior_trials`).
+_VERSION_10 = _VERSION_9
+
 DEFAULTS: Mapping[int, Mapping[str, Any]] = MappingProxyType(
     {
         **{1: _VERSION_1, 2: _VERSION_2, 3: _VERSION_3, 4: _VERSION_4, 5: _VERSION_5, 6: _VERSION_6, 7: _VERSION_7},
-        **{8: _VERSION_8, 9: _VERSION_9},
+        **{8: _VERSION_8, 9: _VERSION_9, 10: _VERSION_10},
     }
 )
 

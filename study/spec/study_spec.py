@@ -25,6 +25,8 @@ DEFAULT_PROMOTED, FULL_TRIALS_PER_RUNG = 6.0, 9
 # Of truncated schedules, one in so many goes on, from this part of the epochs on. Scores before it hardly rank the better half of
 # the configurations (docs/search.md has the rank correlations), and the best ones are often behind there.
 DEFAULT_KEPT, FIRST_RUNG_PART = 2.0, 0.75
+# Suggestions at the start of an arm that certainly come from its priors; before version 10, as many as are random without any.
+NUM_PRIOR_TRIALS, EARLIER_PRIOR_TRIALS = 3, 5
 
 
 class StudySpec(sections.Section):
@@ -95,6 +97,11 @@ class StudySpec(sections.Section):
     def tells_gp_all_trials(self) -> bool:
         """Whether the sampler "gp" hears of trials that diverged or were stopped, or (versions 1 to 7) of full trials alone."""
         return self.defaults_version > 7
+
+    @property
+    def num_prior_trials(self) -> int:
+        """Suggestions at the start of an arm that certainly come from its priors, more of them in versions 1 to 9."""
+        return NUM_PRIOR_TRIALS if self.defaults_version > 9 else EARLIER_PRIOR_TRIALS
 
     @property
     def layer_rule(self) -> str:
