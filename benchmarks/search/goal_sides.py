@@ -3,7 +3,10 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.parallel import run_parallel
 from benchmarks.search.curve_surrogate import CurveSurrogate, RegressorKind
@@ -16,6 +19,7 @@ from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 
 # Landscapes beside that of the goals have a part of the seeds, and so have sides that no goal names.
 PART_BESIDE = 15
+PART_OF_RIGHT_PRIOR = 2
 PART_OF_OTHERS = 32
 MIN_SEEDS = 4
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
@@ -25,7 +29,8 @@ COMPLETE_TOLD = "complete rungs, full trials told"
 LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
 TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last epoch"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
-NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR = "no portfolio", "random", "no portfolio, worst prior"
+NO_PORTFOLIO, PLAIN_RANDOM = "no portfolio", "random"
+WRONG_PRIOR, RIGHT_PRIOR = "no portfolio, worst prior", "no portfolio, best prior"
 # Sides of the goals; the others are simulated with `--whole` alone, in the landscape of the goals.
 JUDGED = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM, STOCK_PORTFOLIO)
 # Sides that begin with nothing, which goals name too.
@@ -47,6 +52,8 @@ LANDSCAPES: dict[str, tuple[Path, RegressorKind]] = {
 NUM_LEADER_RUNS = 3
 RATES = ("max_lr", "backbone_lr_ratio")
 PRIOR_WIDTH = 2.0
+# Centers of the best prior that are tried, of each rate.
+NUM_CENTERS = 12
 Prior = tuple[tuple[str, float, float], ...]
 
 
@@ -80,7 +87,8 @@ class Landscape:
             return 0
         if side not in JUDGED and not (is_whole and self.has_goals):
             return 0
-        part = 1 if side in (*JUDGED, *WITHOUT_PORTFOLIO) else PART_OF_OTHERS
+        part = PART_OF_RIGHT_PRIOR if side == RIGHT_PRIOR else PART_OF_OTHERS
+        part = 1 if side in (*JUDGED, *WITHOUT_PORTFOLIO) else part
         return min(num_seeds, max(MIN_SEEDS, num_seeds // (part if self.has_goals else part * PART_BESIDE)))
 
 
@@ -93,8 +101,8 @@ class Call:
     seed: int
 
 
-def list_sides(prior: Prior = ()) -> dict[str, Setting]:
-    """Return the sides by name; `prior` is that of the side with the worst one."""
+def list_sides(worst: Prior = (), best: Prior = ()) -> dict[str, Setting]:
+    """Return the sides by name; the priors are those of the sides with the worst and the best one."""
     ours = default_setting()
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
     leaders, no_portfolio = replace(ours, leader_runs=NUM_LEADER_RUNS), replace(ours, has_portfolio=False)
@@ -112,7 +120,8 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
         SATURATED: replace(leaders, stop_when="saturated"),
         NO_PORTFOLIO: no_portfolio,
         PLAIN_RANDOM: replace(plain, has_portfolio=False),
-        WRONG_PRIOR: replace(no_portfolio, prior=prior),
+        WRONG_PRIOR: replace(no_portfolio, prior=worst),
+        RIGHT_PRIOR: replace(no_portfolio, prior=best),
         LATE: replace(ours, sampler="tpe_multivariate", defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART),
         AT_PEAK: replace(ours, rung_part=0.3),
         NO_ASHA: replace(ours, asha=False),
@@ -121,15 +130,28 @@ def list_sides(prior: Prior = ()) -> dict[str, Setting]:
 
 def find_worst_prior(landscape: CurveSurrogate, recorded: StudySpec) -> Prior:
     """Return priors of both learning rates where the landscape is worst: at the corner of their ranges with the lowest scores."""
+    return _make_prior(min(itertools.product(*_rate_ends(recorded)), key=partial(_score_rates, landscape, recorded)))
 
-    def score(corner: tuple[float, float]) -> float:
-        rates = dict(zip(RATES, corner, strict=True))
-        return sum(float(landscape.mean_curve({**arm.space.middle(), **rates})[-1]) for arm in recorded.arms())
 
+def find_best_prior(landscape: CurveSurrogate, recorded: StudySpec) -> Prior:
+    """Return priors of both learning rates where the landscape is best, of centers at equal factors from each other."""
+    centers = [map(float, np.geomspace(low, high, NUM_CENTERS)) for low, high in _rate_ends(recorded)]
+    return _make_prior(max(itertools.product(*centers), key=partial(_score_rates, landscape, recorded)))
+
+
+def _rate_ends(recorded: StudySpec) -> list[tuple[float, float]]:
     space = recorded.arms()[0].space
-    ends = [(float(low), float(high)) for low, high in (space.values_of(name) for name in RATES)]
-    worst = min(itertools.product(*ends), key=score)
-    return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, worst, strict=True))
+    return [(float(low), float(high)) for low, high in (space.values_of(name) for name in RATES)]
+
+
+def _score_rates(landscape: CurveSurrogate, recorded: StudySpec, values: tuple[float, ...]) -> float:
+    """Return the sum over the arms of the last score with these learning rates, and the middle of everything else."""
+    rates = dict(zip(RATES, values, strict=True))
+    return sum(float(landscape.mean_curve({**arm.space.middle(), **rates})[-1]) for arm in recorded.arms())
+
+
+def _make_prior(centers: tuple[float, ...]) -> Prior:
+    return tuple((name, center, PRIOR_WIDTH) for name, center in zip(RATES, centers, strict=True))
 
 
 def load_landscapes() -> tuple[dict[str, Landscape], dict[str, Recording]]:
@@ -153,8 +175,8 @@ def simulate_sides(
     """
     calls, options = [], []
     for name, landscape in landscapes.items():
-        worst = find_worst_prior(landscape.surrogate, landscape.spec)
-        for side, setting in list_sides(worst).items():
+        priors = [find(landscape.surrogate, landscape.spec) for find in (find_worst_prior, find_best_prior)]
+        for side, setting in list_sides(*priors).items():
             is_short = side in CHOICES_ALONE or landscape.has_divergence
             budget = EARLY_IN_FULL_TRIALS if is_short else BUDGET_IN_FULL_TRIALS
             for seed in range(landscape.count_seeds(side, num_seeds, is_whole=is_whole)):

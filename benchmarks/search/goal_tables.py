@@ -20,6 +20,7 @@ from benchmarks.search.goal_sides import (
     PLAIN_RANDOM,
     PLAIN_STOCK,
     RANDOM,
+    RIGHT_PRIOR,
     SATURATED,
     STOCK_BY_ARM,
     STOCK_PORTFOLIO,
@@ -53,7 +54,7 @@ from search_spaces.arms import POOLED_ARM
 TOLERANCE_PP = 1.5
 WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)
 # Sides whose choices after 40 full trials are not compared.
-TIMES_ALONE = (SATURATED, *WITHOUT_PORTFOLIO)
+TIMES_ALONE = (SATURATED, RIGHT_PRIOR, *WITHOUT_PORTFOLIO)
 # One side, the other, the goal of the first one's device time over the second one's, and the tolerances.
 COMPARED_TIMES = (
     (OURS, RANDOM, NOT_JUDGED, WIDER_PP),
@@ -69,6 +70,7 @@ COMPARED_TIMES = (
     (OURS, PLAIN_RANDOM, "<= 0.4", TOLERANCES_PP),
     (NO_PORTFOLIO, PLAIN_RANDOM, NOT_JUDGED, TOLERANCES_PP),
     (WRONG_PRIOR, NO_PORTFOLIO, "<= 1.5", TOLERANCES_PP),
+    (RIGHT_PRIOR, NO_PORTFOLIO, NOT_JUDGED, TOLERANCES_PP),
 )
 # Sides whose times until they have trained a good configuration are compared, the first over the second.
 COMPARED_TRAINED = ((OURS, RANDOM), (OURS, PLAIN_STOCK), (OURS, TPE), (NO_PORTFOLIO, PLAIN_RANDOM))

@@ -14,6 +14,7 @@ from benchmarks.search.goal_sides import (
     PART_BESIDE,
     PLAIN_STOCK,
     RANDOM,
+    RIGHT_PRIOR,
     SATURATED,
     STOCK_BY_ARM,
     STOCK_PORTFOLIO,
@@ -84,7 +85,7 @@ def test_seeds_of_each_side(landscape: Landscape) -> None:
     goals, beside = replace(landscape, has_goals=True), replace(landscape, has_goals=False)
     assert [goals.count_seeds(WRONG_PRIOR, 240, is_whole=whole) for whole in (False, True)] == [0, 240]
     assert [goals.count_seeds(STOCK_PORTFOLIO, 240, is_whole=whole) for whole in (False, True)] == [240, 240]
-    assert goals.count_seeds(SATURATED, 240, is_whole=True) == 7
+    assert [goals.count_seeds(side, 240, is_whole=True) for side in (RIGHT_PRIOR, SATURATED)] == [120, 7]
     counts = [beside.count_seeds(side, 240, is_whole=True) for side in (OURS, STOCK_PORTFOLIO, SATURATED, WRONG_PRIOR)]
     assert counts == [16, 16, 0, 0]
     assert goals.count_seeds(SATURATED, 2, is_whole=True) == 2

@@ -1,5 +1,6 @@
 """P7: the time after which a choice stays good, and the interval of a ratio of medians."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.ratios import Ratio
-from benchmarks.search.goal_sides import find_worst_prior
+from benchmarks.search.goal_sides import NUM_CENTERS, find_best_prior, find_worst_prior
 from benchmarks.search.replay_curves import Hyperparameters
 from benchmarks.search.replay_simulation import Started
 from benchmarks.search.watched_search import WatchedSide, compare_times, compare_trials, compute_ratio_interval
@@ -106,6 +107,20 @@ def test_the_worst_prior_lies_in_the_worst_corner() -> None:
 
     prior = find_worst_prior(Slope(), make_spec())  # type: ignore[arg-type]
     assert prior == (("max_lr", 0.001, 2.0), ("backbone_lr_ratio", 1.0, 2.0))
+
+
+def test_the_best_prior_lies_within_half_a_step_of_the_peak() -> None:
+    peak = {"max_lr": 0.02, "backbone_lr_ratio": 0.3}
+
+    class Peak:
+        def mean_curve(self, hyperparameters: Hyperparameters) -> list[float]:
+            return [-sum(abs(math.log(float(hyperparameters[name]) / center)) for name, center in peak.items())]
+
+    prior = find_best_prior(Peak(), make_spec())  # type: ignore[arg-type]
+    assert [name for name, _, _ in prior] == list(peak)
+    for name, center, _ in prior:
+        low, high = map(float, make_spec().arms()[0].space.values_of(name))
+        assert abs(math.log(center / peak[name])) <= math.log(high / low) / (NUM_CENTERS - 1) / 2 + 1e-9
 
 
 def test_a_side_that_is_often_not_there_bounds_the_ratio_from_above_alone() -> None:
