@@ -18,9 +18,7 @@ from study.spec.defaults import FIRST_VERSION
 from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
 
 # Landscapes beside that of the goals have a part of the seeds, and so have sides that no goal names.
-PART_BESIDE = 15
-PART_OF_RIGHT_PRIOR = 2
-PART_OF_OTHERS = 32
+PART_BESIDE, PART_OF_RIGHT_PRIOR, PART_OF_OTHERS = 15, 2, 32
 MIN_SEEDS = 4
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 STOCK_PORTFOLIO = "stock, portfolio"
@@ -31,9 +29,9 @@ TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last e
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM = "no portfolio", "random"
 WRONG_PRIOR, RIGHT_PRIOR = "no portfolio, worst prior", "no portfolio, best prior"
-# Sides of the goals; the others are simulated with `--whole` alone, in the landscape of the goals.
+# Sides of P7 and of the goals after 40 full trials; the others are simulated with `--whole` alone, in the landscape of the goals.
 JUDGED = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM, STOCK_PORTFOLIO)
-# Sides that begin with nothing, which goals name too.
+# Sides that begin with nothing, of the goal of a wrong prior and of that against random search.
 WITHOUT_PORTFOLIO = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
 CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
@@ -78,7 +76,7 @@ class Landscape:
     def count_seeds(self, side: str, num_seeds: int, *, is_whole: bool = False) -> int:
         """Return the number of searches of a side, given that of the default.
 
-        Without `is_whole`, sides that no goal names have none.
+        Without `is_whole`, only those of `JUDGED` have any.
         """
         if self.has_divergence:
             is_simulated = side in WITH_DIVERGENCE and (is_whole or side in JUDGED)
@@ -87,8 +85,8 @@ class Landscape:
             return 0
         if side not in JUDGED and not (is_whole and self.has_goals):
             return 0
-        part = PART_OF_RIGHT_PRIOR if side == RIGHT_PRIOR else PART_OF_OTHERS
-        part = 1 if side in (*JUDGED, *WITHOUT_PORTFOLIO) else part
+        parts = {**dict.fromkeys((*JUDGED, *WITHOUT_PORTFOLIO), 1), RIGHT_PRIOR: PART_OF_RIGHT_PRIOR}
+        part = parts.get(side, PART_OF_OTHERS)
         return min(num_seeds, max(MIN_SEEDS, num_seeds // (part if self.has_goals else part * PART_BESIDE)))
 
 
