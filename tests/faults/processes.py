@@ -1,5 +1,6 @@
 """Faults of processes: trials killed, stopped, out of memory, told to end or reporting NaN; drivers killed."""
 
+import io
 import json
 import random
 import signal
@@ -7,6 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from study import commands
 from study.state.paths import FINDINGS, SPEC
 from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, describe_failure, draw
 from tests.faults.process_tree import is_alive, kill, wait_until
@@ -62,9 +66,10 @@ def tell_trials_to_end(folder: Path, count: int, grace_seconds: float = 10.0) ->
 
 
 def kill_drivers(folder: Path, count: int) -> Outcome:
-    """R4: SIGKILL of the driver at seeded times, `study resume` each time.
+    """R4: SIGKILL of the driver at seeded times, `study resume` each time; every decision of the ended search replays.
 
-    Two kills of three come after trials have begun to train, the third at any time after the start.
+    Two kills of three come within 45 s after trials have begun to train, so that many trials finish in between and the Gaussian
+    process is fitted between kills; the third comes at any time after the start.
     """
     campaign = Campaign(folder, num_trials=max(6, 3 * count), max_epochs=3)
     campaign.start()
@@ -73,7 +78,7 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
         is_running = campaign.wait_for(
             lambda known=known, struck=struck: len(campaign.lines()) > known or (struck % 3 == 2)  # type: ignore[misc]
         )
-        time.sleep(draw(struck, 0.0, 12.0))
+        time.sleep(draw(struck, 0.0, 12.0 if struck % 3 == 2 else 45.0))
         campaign.note_finished()
         if not is_running or campaign.driver is None or campaign.driver.poll() is not None:
             break
@@ -82,8 +87,18 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
         struck, known = struck + 1, len(campaign.lines())
         campaign.start("resume")
     campaign.end()
-    seen = f"{len(campaign.finished_before)} trials had finished before a kill; none was started again"
-    return campaign.outcome("R4 driver killed", struck, seen)
+    seen = (
+        f"{len(campaign.finished_before)} trials had finished before a kill; none was started again; the search replays"
+    )
+    return campaign.outcome("R4 driver killed", struck, seen, lost=find_other_decisions(campaign.root))
+
+
+def find_other_decisions(root: str) -> tuple[str, ...]:
+    """Return what `study replay` prints of the study at `root` if a decision differs, else nothing."""
+    printed = io.StringIO()
+    if commands.replay(Store(root), Console(file=printed)):
+        return ()
+    return (f"replay: {' '.join(printed.getvalue().split())}",)
 
 
 def kill_whole_studies(folder: Path, count: int, preset: str = "") -> Outcome:

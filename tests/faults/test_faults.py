@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
+from study import commands
+from study.scheduling.replay import Replay
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
@@ -23,7 +25,7 @@ from tests.faults import hostile, nodes, payloads, ports, storage
 from tests.faults.__main__ import Row
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed
 from tests.faults.process_tree import is_alive, kill
-from tests.faults.processes import IN_ORDER, find_differences
+from tests.faults.processes import IN_ORDER, find_differences, find_other_decisions
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.trial_files import WEIGHTS
 from trainables.storage.store import Store
@@ -116,6 +118,14 @@ def test_judge_distinguishes_a_trial_started_again_from_one_that_was_not_finishe
     assert not Campaign(tmp_path, finished_at={"00000": 201.0}).find_restarted()
     assert not Campaign(tmp_path, finished_at={"00001": 1.0}).find_restarted()
     assert len(Campaign(tmp_path, finished_at={"00000": 199.0}).find_restarted()) == 1
+
+
+def test_judge_finds_a_search_that_replays_with_other_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(__file__).parents[1] / "golden" / "commits" / "c698f32" / "finished")
+    assert find_other_decisions(root) == ()
+    monkeypatch.setattr(commands, "replay_search", lambda *_, **__: Replay(difference="trial 00003 was not suggested"))
+    (line,) = find_other_decisions(root)
+    assert "first difference: trial 00003 was not suggested" in line
 
 
 def test_judge_distinguishes_a_changed_trial_from_one_whose_weights_are_not_kept() -> None:
