@@ -5,7 +5,7 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
 from study.cluster.workers import Task, make_workers
-from study.inputs.preparation import Prepared, list_levels
+from study.inputs.preparation import Prepared
 from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
@@ -69,7 +69,7 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
     chosen = ArmSampler(arm, sampler="random", seed=spec.seed).suggest("cost")
     most = {name: arm.space.values_of(name) for name in ("max_epochs", "image_size")}
     chosen |= {name: max(int(v) for v in values) for name, values in most.items() if values}
-    backbones: list[dict[str, Value]] = [{"backbone": b} for b in list_levels(arm.space, "backbone")]
+    backbones: list[dict[str, Value]] = [{"backbone": b} for b in arm.space.values_of("backbone")]
     return [
         TrialConfig(arm=arm.name, seed=0, hyperparameters=chosen | backbone, fixed=prepared.fixed)
         for backbone in backbones or [{}]

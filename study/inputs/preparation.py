@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
 from search_spaces.errors import UserInputError
-from search_spaces.space import SearchSpace
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.spec.settings import SETTINGS
@@ -240,7 +239,7 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             classes cannot be weighted or made into batches of hard examples.
     """
     _check_own_loops(spec, prepared.data, prepared.fixed)
-    named = {str(level) for arm in spec.arms() for level in list_levels(arm.space, "backbone")}
+    named = {str(level) for arm in spec.arms() for level in arm.space.values_of("backbone")}
     unused = [name for name, value in spec.model.arguments.items() if isinstance(value, dict) and name not in named]
     if unused:
         raise UserInputError(
@@ -248,12 +247,12 @@ def check_models(spec: StudySpec, prepared: Prepared) -> None:
             "name one of them"
         )
     for arm in spec.arms():
-        for backbone in list_levels(arm.space, "backbone"):
+        for backbone in arm.space.values_of("backbone"):
             find_weights_file(str(backbone), prepared.weights)
             values = {"backbone": backbone, **spec.middle_settings(arm)}
             config = TrialConfig(arm=arm.name, seed=0, hyperparameters=values, fixed=prepared.fixed)
             check_input_size(config, build_model(config, prepared.image_set.num_classes, weights=prepared.weights))
-        if "group" in list_levels(arm.space, "class_weighting"):
+        if "group" in arm.space.values_of("class_weighting"):
             for group in arm.space.values_of("weighted_group") or (spec.constant_value("weighted_group"),):
                 _check_group_weights(prepared, group)
     check_hard_examples(spec, prepared.data, prepared.fixed)
@@ -284,11 +283,6 @@ def check_groups(spec: StudySpec, image_set: ImageSet) -> None:
     problems += list_group_problems(groups, image_set.class_names)
     if problems:
         raise UserInputError(f"analyze.groups: {'; '.join(problems)}")
-
-
-def list_levels(space: SearchSpace, name: str) -> tuple[Value, ...]:
-    """Return the values that a categorical parameter takes in a space: its choices, or the one value at which it is fixed."""
-    return space.values_of(name)
 
 
 def _check_group_weights(prepared: Prepared, group: Value) -> None:

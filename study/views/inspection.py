@@ -30,7 +30,6 @@ from study.inputs.preparation import (
     check_groups,
     check_models,
     image_set_of,
-    list_levels,
     load_split_images,
     locate_weights,
 )
@@ -285,7 +284,7 @@ def _find_missing_weights(spec: StudySpec) -> list[str]:
     if problems:
         return problems
     weights = locate_weights(spec.model.weights)
-    for backbone in dict.fromkeys(str(b) for arm in spec.arms() for b in list_levels(arm.space, "backbone")):
+    for backbone in dict.fromkeys(str(b) for arm in spec.arms() for b in arm.space.values_of("backbone")):
         _collect(problems, partial(find_weights_file, backbone, weights))
     return problems
 

@@ -7,7 +7,7 @@ import torch
 
 from analysis.heat_maps.cam_network import prepare_inputs
 from search_spaces.config import TrialConfig, Value
-from study.inputs.preparation import Prepared, list_levels
+from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_audit import AuditStage, audit_batch
@@ -32,11 +32,11 @@ def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
 
     Where a training loop of one's own trains every arm, the backbone is `DEFAULT_BACKBONE`.
     """
-    with_backbone = [arm for arm in spec.arms() if list_levels(arm.space, "backbone")]
+    with_backbone = [arm for arm in spec.arms() if arm.space.values_of("backbone")]
     arm = (with_backbone or spec.arms())[0]
     fixed = dict(arm.space.fixed)
     values: dict[str, Value] = {
-        "backbone": (*list_levels(arm.space, "backbone"), DEFAULT_BACKBONE)[0],
+        "backbone": (*arm.space.values_of("backbone"), DEFAULT_BACKBONE)[0],
         "interpolation": str(fixed.get("interpolation", "bicubic")),
         "cutmix_probability": fixed.get("cutmix_probability", CUTMIX_PROBABILITY),
         **spec.middle_settings(arm),
@@ -93,7 +93,7 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     inputs = prepare_inputs(images, config)
     device = torch.device("cpu")
     stages = []
-    for backbone in dict.fromkeys(b for arm in spec.arms() for b in list_levels(arm.space, "backbone")):
+    for backbone in dict.fromkeys(b for arm in spec.arms() for b in arm.space.values_of("backbone")):
         chosen = replace(config, hyperparameters={**config.hyperparameters, "backbone": backbone})
         model = build_model(chosen, prepared.image_set.num_classes, weights=prepared.weights)
         place_model(model, chosen, device).eval()

@@ -17,7 +17,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import prepare_new
-from study.inputs.preparation import list_levels, load_images, split_images
+from study.inputs.preparation import load_images, split_images
 from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
@@ -359,7 +359,7 @@ def _find_costs(spec: StudySpec, basis: Basis) -> tuple[Mapping[str, float], str
                 ),
                 1000,
             )
-            for backbone in list_levels(arm.space, "backbone")
+            for backbone in arm.space.values_of("backbone")
         ]
         if not flops:
             raise UserInputError(

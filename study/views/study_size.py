@@ -4,7 +4,6 @@ from search_spaces.arms import Arm
 from search_spaces.config import TrialConfig
 from study.confirmation.candidates import count_ranking_trials
 from study.confirmation.plan import confirmation_seeds
-from study.inputs.preparation import list_levels
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.models.backbones import build_model
@@ -42,7 +41,7 @@ def describe_size(spec: StudySpec) -> str:
 def measure_weights(spec: StudySpec, arm: Arm) -> float | None:
     """Return the bytes of a model's weights in the arm, of the largest where backbones vary; None where there is no network."""
     sizes = []
-    for backbone in list_levels(arm.space, "backbone"):
+    for backbone in arm.space.values_of("backbone"):
         side = (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]
         fixed = {"image_size": side, "freeze": False}
         config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
