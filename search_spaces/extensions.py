@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,21 @@ def list_entry_points(group: str) -> dict[str, str]:
     for entry in entry_points(group=group):
         found.setdefault(entry.name, entry.value)
     return dict(sorted(found.items()))
+
+
+def find_package(name: str, group: str) -> str:
+    """Return the installed package that an extension comes from; "" if none is, as for a module of the current folder.
+
+    Args:
+        name: Of an entry point of `group`, or "package.module:object".
+        group: Of entry points.
+    """
+    for entry in entry_points(group=group):
+        if entry.name == name:
+            return entry.dist.name if entry.dist is not None else ""
+    if not is_location(name):
+        return ""
+    return next(iter(packages_distributions().get(name.partition(":")[0].partition(".")[0], ())), "")
 
 
 def is_location(name: str) -> bool:

@@ -13,20 +13,25 @@ from trainables.storage.store import Store
 MAX_NAMED = 4
 
 # Packages in whose arithmetic a Gaussian process is fitted.
-ARITHMETIC = ("numpy", "optuna", "torch")
+ARITHMETIC = ("numpy", "optuna", "scipy", "torch")
 
 
 def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
-    """Return one line per difference in code, package versions and Python between the passport and this process."""
+    """Return one line per difference in code, package versions and Python between the passport and this process.
+
+    Only packages that the passport names are compared: those of an older study lack some.
+    """
     then = {"code": passport["code"], "versions": passport["versions"], "python": passport["platform"]["python"]}
-    now = {"code": describe_code(), "versions": package_versions(), "python": describe_platform()["python"]}
+    versions = package_versions(passport["versions"])
+    now = {"code": describe_code(), "versions": versions, "python": describe_platform()["python"]}
     return list_differences(then, now)
 
 
 def list_arithmetic_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     """Return one line per difference from the launch, in the processor and `ARITHMETIC`, that may change a suggestion."""
     then, now = (
-        {name: versions.get(name) for name in ARITHMETIC} for versions in (passport["versions"], package_versions())
+        {name: versions[name] for name in ARITHMETIC if name in passport["versions"]}
+        for versions in (passport["versions"], package_versions())
     )
     before, here = passport["platform"].get("processor"), describe_platform()["processor"]
     return list_differences({"versions": then, "processor": before}, {"versions": now, "processor": here})

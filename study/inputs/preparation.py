@@ -16,6 +16,7 @@ from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
+from study.spec.extensions import list_packages
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from trainables.data.image_array import LazyImages
@@ -52,6 +53,7 @@ class Prepared:
         data: images, labels and splits for the trials, to be put into the object store.
         fixed: `TrialConfig.fixed` of every trial.
         weights: absolute path of the pretrained weights, or "none" or "imagenet".
+        packages: that the spec's backbones, source, sampler and training loops come from, such as timm.
     """
 
     image_set: ImageSet
@@ -59,6 +61,7 @@ class Prepared:
     data: TrialData
     fixed: dict[str, Value]
     weights: str
+    packages: tuple[str, ...]
 
 
 def image_set_of(data: TrialData, masks: NDArray[np.bool_] | None = None) -> ImageSet:
@@ -123,6 +126,7 @@ def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str)
         ),
         fixed=fixed_settings(spec, splits, weights),
         weights=weights,
+        packages=list_packages(spec),
     )
 
 

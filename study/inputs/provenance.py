@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ PACKAGES = (
     "ray",
     "optuna",
     "numpy",
+    "scipy",
     "scikit-learn",
     "pandas",
     "grad-cam",
@@ -42,7 +44,7 @@ def make_passport(prepared: Prepared, cluster: str, num_devices: float) -> dict[
     """
     return {
         "code": describe_code(),
-        "versions": package_versions(),
+        "versions": package_versions((*PACKAGES, *prepared.packages)),
         "platform": describe_platform(),
         "cluster": cluster,
         "num_devices": num_devices,
@@ -69,9 +71,9 @@ def _describe_files(image_set: ImageSet) -> dict[str, Any]:
     return {"kinds": dict(origin.kinds), "skipped": [[file.name, file.reason] for file in origin.skipped]}
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that affect results; "" for Ray on a machine without it."""
-    return {name: _find_version(name) for name in PACKAGES}
+def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of packages, by default those that affect the results of every study; "" for one that is missing."""
+    return {name: _find_version(name) for name in names}
 
 
 def _find_version(name: str) -> str:

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.inputs.environment_changes import check_unchanged, describe_changes, find_changes, read_changes
+from study.inputs.environment_changes import (
+    check_unchanged,
+    describe_changes,
+    find_changes,
+    list_arithmetic_changes,
+    read_changes,
+)
 from study.inputs.provenance import PACKAGES, describe_code, describe_platform
 from trainables.damaged_files import DamagedFileError
 from trainables.storage.store import Store
@@ -50,6 +56,15 @@ def test_allowed_change_is_recorded_once_and_stated_in_the_report(tmp_path: Path
     )
     with pytest.raises(UserInputError, match=r"versions\.ray"):
         check_unchanged(store, make_passport(optuna="1.0", ray="1.0"), allow_changed=False, num_trials=9)
+
+
+def test_only_packages_that_the_passport_names_are_compared() -> None:
+    passport = make_passport()
+    del passport["versions"]["scipy"]
+    assert find_changes(passport) == ()
+    assert list_arithmetic_changes(passport) == ()
+    (line,) = find_changes(make_passport(timm="0.1"))
+    assert line == f'versions.timm: "0.1" -> "{metadata.version("timm")}"'
 
 
 def test_damaged_note_is_named(tmp_path: Path) -> None:

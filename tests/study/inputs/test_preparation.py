@@ -1,6 +1,7 @@
 """Prepared data: images that need more than their memory budget are mapped from a file."""
 
 import pickle
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,14 @@ def test_the_passport_names_the_files_that_were_skipped(folder: Path) -> None:
     passport = make_passport(prepare(parse_spec(text, "test")), "none", 1.0)
     assert passport["data"]["kinds"] == {"RGB": 90}
     assert passport["data"]["skipped"] == [["notes.txt", "not an image"], ["dog/empty.png", "empty (0 bytes)"]]
+
+
+def test_the_passport_has_the_versions_of_the_packages_that_models_come_from(folder: Path) -> None:
+    text = SPEC.format(path=folder, more="")
+    more = text.replace("fixed = {", 'ranges = { backbone = ["resnet18", "timm:resnet10t"] }\nfixed = {')
+    versions, others = (make_passport(prepare(parse_spec(t, "test")), "none", 1.0)["versions"] for t in (more, text))
+    assert versions == {**others, "timm": metadata.version("timm")}
+    assert others["scipy"] == metadata.version("scipy")
 
 
 def test_equal_images_of_two_classes_are_refused_in_new_studies_only(folder: Path) -> None:
