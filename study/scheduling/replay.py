@@ -48,7 +48,10 @@ class _ReplayDirector(SearchDirector):
 
     Attributes:
         other_values: what it suggested instead, by trial.
+        problem: none, whatever the number of failed trials: where they ended the search, `study resume` continued it.
     """
+
+    problem = ""
 
     def __init__(self, recorded: Sequence[TrialRecord], *arguments: Any, **options: Any) -> None:
         self._recorded = {record.trial_id: record for record in recorded}
@@ -119,7 +122,6 @@ def replay_search(
         earlier: as of `SearchDirector`.
     """
     fixed = _find_fixed(records[0]) if records else {}
-    specs = {index: _never_stopping(spec) for index, spec in specs.items()}
     options = {"full_trial_seconds": full_trial_seconds, "earlier": earlier}
     director = _ReplayDirector(records, MemoryBook(), specs[0], fixed, **options)
     replayer = _Replayer(director)
@@ -134,11 +136,6 @@ def _find_fixed(record: TrialRecord) -> dict[str, Value]:
     """Return `TrialConfig.fixed` of the search's full trials."""
     config = record.config if record.full_epochs is None else with_max_epochs(record.config, record.full_epochs)
     return dict(config.fixed)
-
-
-def _never_stopping(spec: StudySpec) -> StudySpec:
-    """Return the spec without the limit on failed trials: where it ended the search, `study resume` continued it."""
-    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"max_failed_fraction": 1.0})})
 
 
 def _events(

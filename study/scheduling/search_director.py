@@ -17,6 +17,9 @@ from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
+# Such a failure costs no device time, so a budget of device-seconds alone would start the arm's trials without end.
+MAX_FREE_FAILURES = 20
+
 
 class SearchDirector(Director):
     """Director of the search; its state is rebuilt from the records in the book."""
@@ -58,6 +61,8 @@ class SearchDirector(Director):
         self._num_started = 0
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
         self._num_ended = self._num_crashed = 0
+        # By arm: trials in a row that failed before their first epoch.
+        self._num_free_failures = dict.fromkeys(self._arms, 0)
         self._replay(records)
 
     def set_budget(self, spec: StudySpec) -> None:
@@ -77,7 +82,19 @@ class SearchDirector(Director):
         """Why no further trial is started although the budget is not used up; "" if none is held back."""
         if super().problem:
             return super().problem
-        return describe_crashes(self._num_crashed, self._num_ended, self._spec.resources.max_failed_fraction)
+        return self._describe_free_failures() or describe_crashes(
+            self._num_crashed, self._num_ended, self._spec.resources.max_failed_fraction
+        )
+
+    def _describe_free_failures(self) -> str:
+        """Return that an arm's failing trials would never use up the budget; "" if they do."""
+        arms = [arm for arm, number in self._num_free_failures.items() if number >= MAX_FREE_FAILURES]
+        if not arms or self._spec.search.device_seconds is None:
+            return ""
+        return (
+            f"{MAX_FREE_FAILURES} trials in a row of {', '.join(arms)} failed before their first epoch; they cost no device "
+            "time, so search.device_seconds would never be used up"
+        )
 
     def next_trial(self) -> TrialRecord | None:
         """Return an interrupted trial if there is one, else another one of the arm with the least device time.
@@ -120,6 +137,7 @@ class SearchDirector(Director):
         """Return the record with one more epoch (not saved yet), after its cost was recorded."""
         record = super().add_epoch(record, report, stop=stop)
         self._turns.spend(record, record.epochs[-1])
+        self._num_free_failures[record.config.arm] = 0
         return record
 
     def on_end(self, record: TrialRecord) -> None:
@@ -134,10 +152,12 @@ class SearchDirector(Director):
         """Record that the trial failed permanently, and report it to the sampler."""
         was_running = not self.book.get(self.stage, trial_id).state.is_finished
         super().on_retries_exhausted(trial_id)
-        if was_running and self.book.get(self.stage, trial_id).state.is_finished:
+        record = self.book.get(self.stage, trial_id)
+        if was_running and record.state.is_finished:
             self._num_ended += 1
             self._num_crashed += 1
-            self._end(self.book.get(self.stage, trial_id))
+            self._num_free_failures[record.config.arm] += not record.epochs
+            self._end(record)
 
     def end(self) -> None:
         """After the last trial, delete the weights that were kept because repeated runs might have made them needed."""

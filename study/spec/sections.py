@@ -344,15 +344,15 @@ class ResourcesSpec(Section):
     not report for `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without
     a new epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
     trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than `max_failed_fraction` of the
-    trials of the search, or of a part of the confirmation, failed, no further trial starts. `profile = true` records how much
-    time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that grows on demand:
-    up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of a folder or of
-    Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's memory) are mapped
-    from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder also keeps decoded
-    images for the next start; it may be deleted at any time. With `images = "streamed"` pixels are kept nowhere:
+    trials of the search, or of a part of the confirmation, failed, no further trial starts; nor, with `search.device_seconds`,
+    after 20 trials in a row of one arm that failed before their first epoch, which cost nothing of the budget. `profile = true`
+    records how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
+    grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of a
+    folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's memory)
+    are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder also keeps
+    decoded images for the next start; it may be deleted at any time. With `images = "streamed"` pixels are kept nowhere:
     `stream_workers` processes per trial (0 for as many as it has CPU threads) decode the images in each epoch, with the same
-    results. The study's start decodes all of them once, to
-    check them.
+    results. The study's start decodes all of them once, to check them.
     """
 
     cpu: PerArm = 1.0

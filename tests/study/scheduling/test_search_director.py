@@ -8,6 +8,7 @@ import optuna
 import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 
+from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.told_trials import rank_as_tpe
 from study.state.record_book import MemoryBook, RecordBook
@@ -202,6 +203,27 @@ def test_search_stops_after_too_many_crashed_trials_and_continues_when_resumed(t
     again = SearchDirector(book, spec, FIXED)
     drive(again)
     assert len(book.of_stage("search")) == 20
+
+
+def test_trials_that_cost_nothing_do_not_go_on_for_ever_on_a_budget_of_device_time() -> None:
+    spec, book = make_spec(num_trials=None, device_seconds=1000.0), MemoryBook()
+    spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"max_failed_fraction": 1.0})})
+    director = SearchDirector(book, spec, FIXED)
+    while (record := director.next_trial()) is not None and len(book.of_stage("search")) < 100:
+        if record.config.arm == "resnet50":
+            director.on_error(record.trial_id, "OSError: no")
+            director.on_retries_exhausted(record.trial_id)
+            continue
+        for epoch in range(1, 7):
+            if not director.on_report(record.trial_id, make_report(epoch, 0.5, 1.0)):
+                break
+    assert director.problem.startswith("20 trials in a row of resnet50 failed before their first epoch")
+    assert director.is_exhausted
+    records = book.of_stage("search")
+    assert sum(r.config.arm == "resnet50" for r in records) == 20
+    assert SearchDirector(book, spec, FIXED).next_trial() is not None
+    replayed = replay_search(records, {0: spec})
+    assert (replayed.difference, replayed.num_suggestions) == ("", len(records))
 
 
 def test_fewer_crashed_trials_do_not_stop_the_search(tmp_path: Path) -> None:
