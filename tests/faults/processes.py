@@ -71,7 +71,7 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
     Two kills of three come within 45 s after trials have begun to train, so that many trials finish in between and the Gaussian
     process is fitted between kills; the third comes at any time after the start.
     """
-    campaign = Campaign(folder, num_trials=max(6, 3 * count), max_epochs=3)
+    campaign = Campaign(folder, num_trials=6 * count, max_epochs=3)
     campaign.start()
     struck, known = 0, 0
     while struck < count:
