@@ -16,7 +16,7 @@ from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
 from search_spaces.errors import UserInputError
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
-from study.spec.extensions import list_packages
+from study.inputs.packages import list_packages
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from trainables.data.image_array import LazyImages
