@@ -36,7 +36,7 @@ def summarize(
     return (
         (WHICH, " ".join(_say_which(findings, winner, rows))),
         (CERTAINTY, " ".join(_say_how_sure(findings, rows))),
-        (FAILURES, " ".join([*_say_where(winner), *_say_what_helps(findings, winner, rounds)])),
+        (FAILURES, " ".join([*_say_where(winner), *_say_what_helps(findings, rounds)])),
     )
 
 
@@ -105,7 +105,7 @@ def _say_where(winner: ArmFinding) -> list[str]:
             f"It leans on the surroundings: {worst.class_name}{others} fail{'' if others else 's'} the Clever Hans audit "
             f"({worst.class_name} loses {format_signed_pp(worst.gap.first).replace('+', '')})."
         )
-    if _fails_frequencies(winner):
+    if winner.frequency_audit is not None and winner.frequency_audit.verdict is AuditVerdict.FAIL:
         sentences.append("It fails the frequency audit.")
     return sentences
 
@@ -130,15 +130,9 @@ def _list_failing(winner: ArmFinding) -> list[ClassAudit]:
     return [found for found in classes if (found.verdict or found.recipe_verdict) is AuditVerdict.FAIL]
 
 
-def _fails_frequencies(winner: ArmFinding) -> bool:
-    return winner.frequency_audit is not None and winner.frequency_audit.verdict is AuditVerdict.FAIL
-
-
-def _say_what_helps(findings: Findings, winner: ArmFinding, rounds: Mapping[str, InterventionFindings]) -> list[str]:
+def _say_what_helps(findings: Findings, rounds: Mapping[str, InterventionFindings]) -> list[str]:
     if rounds:
         return [f"Tried in {name}: {found.conclusion}" for name, found in rounds.items()]
     if findings.interventions is not None:
         return []
-    if not (winner.directed or winner.confused_pairs or _list_failing(winner) or _fails_frequencies(winner)):
-        return ["Nothing asks for an intervention: no classes are confused, and no audit fails."]
     return [f"What would help has not been tried yet: `study intervene {findings.argument or findings.study}`."]

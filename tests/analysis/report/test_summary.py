@@ -109,10 +109,8 @@ def test_the_third_answer_names_the_confusion_the_audit_and_what_was_tried() -> 
     assert answer(findings, TRIED)[FAILURES].endswith(
         "Tried in mine-intervene-1: Recommended: CutMix (cutmix), BETTER on macro-F1."
     )
-    nothing = replace(arm, directed=(), confused_pairs=(), ring_audits=(), frequency_audit=None)
-    found = answer(replace(findings, arms=(nothing,)))[FAILURES]
-    assert "confuses no class more often than by chance" in found
-    assert found.endswith("Nothing asks for an intervention: no classes are confused, and no audit fails.")
+    nothing = replace(arm, directed=(), ring_audits=())
+    assert "confuses no class more often than by chance" in answer(replace(findings, arms=(nothing,)))[FAILURES]
 
 
 def test_the_answers_open_both_reports() -> None:
