@@ -17,7 +17,8 @@ from study.state.record_book import MemoryBook
 from trainables.records.record import EpochRecord, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
-# Such a failure costs no device time, so a budget of device-seconds alone would start the arm's trials without end.
+# Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
+# would never be used up.
 MAX_FREE_FAILURES = 20
 
 

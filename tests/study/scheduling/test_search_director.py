@@ -205,7 +205,7 @@ def test_search_stops_after_too_many_crashed_trials_and_continues_when_resumed(t
     assert len(book.of_stage("search")) == 20
 
 
-def test_trials_that_cost_nothing_do_not_go_on_for_ever_on_a_budget_of_device_time() -> None:
+def test_trials_that_cost_nothing_end_a_search_on_a_budget_of_device_time() -> None:
     spec, book = make_spec(num_trials=None, device_seconds=1000.0), MemoryBook()
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"max_failed_fraction": 1.0})})
     director = SearchDirector(book, spec, FIXED)
