@@ -14,7 +14,7 @@ from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
 from study.state.fenced_store import FencedStore, read_only
 from study.state.lease import Lease, hold_lease
-from study.state.paths import INTERVENTIONS, LEASE, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
+from study.state.paths import INTERVENTIONS, LEASES, PASSPORT, SPEC, TRIAL_COSTS, WARM_START, find_rounds
 from study.state.record_book import RecordBook, open_trial_files
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store, split_uri
@@ -51,7 +51,7 @@ def check_is_new(store: Store, name: str) -> None:
             "or give another --name"
         )
     # A launch that is killed leaves the files that are written before the spec.
-    if set(store.list_folder()) - {LEASE, TRIAL_COSTS, WARM_START, INTERVENTIONS, PASSPORT}:
+    if set(store.list_folder()) - {LEASES, TRIAL_COSTS, WARM_START, INTERVENTIONS, PASSPORT}:
         raise UserInputError(f"{store.root} is not empty and holds no study; give another --name or --storage")
     rounds = find_rounds(*split_uri(store.root))
     if rounds:
@@ -88,7 +88,7 @@ def create_to_drive(
     """
     with hold_lease(store) as lease:
         check_is_new(store, spec.name)
-        fenced = FencedStore(store.root, lease.check)
+        fenced = FencedStore(store.root, lease.writing)
         if costs is not None:
             write_sealed_json(fenced, TRIAL_COSTS, {"full_trial_device_seconds": costs})
         if warm_start is not None:
@@ -120,7 +120,7 @@ def _open(store: FencedStore) -> OpenStudy:
 
 
 def _open_held(store: Store, lease: Lease) -> OpenStudy:
-    opened = _open(FencedStore(store.root, lease.check))
+    opened = _open(FencedStore(store.root, lease.writing))
     opened.book.sign_with(lease.token)
     return opened
 

@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import sys
+import time
+from pathlib import Path
 
 # Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -44,6 +46,35 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "mallopt"):  # musl
         return False
     return bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+
+
+def uptime_seconds() -> float:
+    """Return the seconds since this machine started, sleep included where the system counts it; no clock is set back in it."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def read_boot_id() -> str:
+    """Return what identifies this start of this machine, in all its containers; "" on systems without /proc."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def read_pid_namespace() -> str:
+    """Return what identifies the processes among which a process id is unique; "" on systems without /proc."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def read_start_time(pid: int) -> str | None:
+    """Return when a process of this PID namespace started, in clock ticks after the machine; None if it has ended."""
+    try:
+        # The name of the program, in parentheses, may contain anything (man 5 proc_pid_stat).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def is_alive(pid: int) -> bool:

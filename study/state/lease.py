@@ -1,12 +1,16 @@
-"""One driver at a time: a lease on the study, renewed while the study is driven, with a fencing token that only grows.
+"""One driver at a time: each driver takes the study with the next token, which no other can take, and renews its lease.
 
-A driver that was suspended for longer than the lease lasts may have lost it to another one. It checks before every write
-(`study.state.fenced_store`), and stops without writing.
+Token T is the file `lease/T`, created exclusively and then written by its holder alone. The driver with the largest token
+drives the study; an earlier one stops at its next write, before which it checks (`study.state.fenced_store`). No clocks of two
+machines are compared: a lease is stale if a driver that wants it saw its file unchanged for `LEASE_SECONDS`, by its own clock.
 """
 
 import contextlib
+import errno
+import fcntl
 import os
 import platform
+import sys
 import threading
 import time
 import uuid
@@ -18,61 +22,101 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from search_spaces.errors import UserInputError
 from study.state.interruption import StudyInterrupted
-from study.state.paths import LEASE
+from study.state.paths import LEASES
 from study.state.record_book import now_utc
-from trainables.processes import is_alive
+from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
 from trainables.storage.store import Store
 
 # A lease can be taken if it was not renewed for this long; on the machine of its holder, as soon as the process has ended.
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
+POLL_SECONDS = 1.0
+# Longest time that a write of a study's driver may take while another one waits to take over.
+LOCK_SECONDS = 10.0
+# Locked for each write on a local or mounted disk, so that no driver takes over between the check of a write and its end.
+LOCK = f"{LEASES}/lock"
 
 
 class LeaseFile(BaseModel):
-    """The content of lease.json.
+    """The content of a token's file.
 
     Attributes:
-        holder: random text that identifies the driver which holds the lease; "" after its release.
-        host: name of the driver's machine.
+        holder: random text that identifies the driver; "" after its release.
+        host: name of its machine.
+        boot: identifies the start of this machine; "" where it is not known.
+        pid_namespace: identifies the processes among which `pid` is unique; "" where it is not known.
         pid: its process.
-        since: when it took the lease, ISO 8601, UTC.
+        started: when that process started, in clock ticks of this machine; None where it is not known.
+        since: when it took the lease, ISO 8601, UTC. Shown to people only, as is `renewed`.
         renewed: when it last renewed the lease, ISO 8601, UTC.
-        token: the fencing token, which grows by one with every driver.
+        uptime: of its machine at that time, seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     holder: str
     host: str
+    boot: str
+    pid_namespace: str
     pid: int
+    started: str | None
     since: str
     renewed: str
-    token: int
+    uptime: float
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the driver's machine is this one, and has not started again."""
+        return bool(self.boot) and (self.host, self.boot) == (platform.node(), read_boot_id())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the driver has released the lease, or its process has certainly ended."""
+        if not self.holder:
+            return True
+        sees_process = self.is_here and self.pid_namespace == read_pid_namespace() != ""
+        return sees_process and read_start_time(self.pid) != self.started
+
+    def describe(self) -> str:
+        """Return who holds the lease since when."""
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+    def renew(self) -> "LeaseFile":
+        """Return the content with the present time."""
+        return self.model_copy(update={"renewed": now_utc(), "uptime": uptime_seconds()})
 
 
 class Lease:
     """The lease that this process holds on the study at `store`; a thread renews it until `release`."""
 
-    def __init__(self, store: Store, held: LeaseFile) -> None:
+    def __init__(self, store: Store, token: int, held: LeaseFile) -> None:
+        self.token = token
         self._store = store
         self._held = held
-        self._renewed = time.time()
+        self._checked = uptime_seconds()
         self._lost = ""
         self._lock = threading.Lock()
         self._released = threading.Event()
         threading.Thread(target=self._keep, name="study-lease", daemon=True).start()
 
-    @property
-    def token(self) -> int:
-        """The fencing token."""
-        return self._held.token
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Check that this driver may write, and on a local or mounted disk keep others from taking over until the end.
+
+        Raises:
+            StudyInterrupted: If another driver has taken the study.
+            RuntimeError: If the lease was released.
+        """
+        with _locked(self._store, fcntl.LOCK_SH):
+            self.check()
+            yield
 
     def check(self) -> None:
-        """Raise StudyInterrupted if another driver has taken the study, RuntimeError if the lease was released."""
+        """Raise as `writing` does; on an object store what is known may be `RENEW_SECONDS` old."""
         if self._released.is_set():
             raise RuntimeError(f"the lease on the study {self._store.root} was released; nothing can be written")
-        if time.time() - self._renewed > LEASE_SECONDS / 2:
-            self._renew()  # the process was suspended: what it knew about the lease may be out of date
+        if self._store.is_local or uptime_seconds() - self._checked > RENEW_SECONDS:
+            self._look()
         if self._lost:
             raise StudyInterrupted(
                 f"this driver lost the study {self._store.root}, which {self._lost}; it stops and writes nothing more"
@@ -82,44 +126,35 @@ class Lease:
         """Release the lease; if the storage fails, it expires instead."""
         self._released.set()
         with self._lock, contextlib.suppress(OSError):
-            current = _read(self._store)
-            if current is not None and current.holder == self._held.holder:
-                _write(self._store, self._held.model_copy(update={"holder": "", "renewed": now_utc()}))
+            self._look()
+            if not self._lost:
+                _write(self._store, self.token, self._held.renew().model_copy(update={"holder": ""}))
 
     def _keep(self) -> None:
         while not self._released.wait(RENEW_SECONDS):
-            with contextlib.suppress(OSError):  # a later renewal may succeed
-                self._renew()
+            with self._lock, contextlib.suppress(OSError):  # a later renewal may succeed
+                self._look()
+                if self._lost or self._released.is_set():
+                    return
+                self._held = self._held.renew()
+                _write(self._store, self.token, self._held)
 
-    def _renew(self) -> None:
-        with self._lock:
-            if self._lost or self._released.is_set():
-                return
-            began, current = time.time(), _read(self._store)
-            if current is not None and self._is_lost_to(current):
-                self._lost = f"was taken over by process {current.pid} on {current.host} since {current.since}"
-                return
-            self._held = self._held.model_copy(update={"renewed": now_utc()})
-            _write(self._store, self._held)
-            now = time.time()
-            if now - self._renewed > LEASE_SECONDS - 1 and now - began > RENEW_SECONDS:
-                self._lost = (
-                    "another driver may have taken over while this one was suspended in the middle of a renewal"
-                )
-                return
-            self._renewed = began
-
-    def _is_lost_to(self, current: LeaseFile) -> bool:
-        """Whether the file is another driver's; an earlier one, suspended while it wrote the file, has lost the lease."""
-        is_earlier = current.token < self._held.token and current.since <= self._held.since
-        return current.holder != self._held.holder and not is_earlier
+    def _look(self) -> None:
+        """Find out whether another driver has the next token."""
+        now = uptime_seconds()
+        if self._lost or not self._store.exists(_name(self.token + 1)):
+            self._checked = now
+            return
+        successor = _read(self._store, self.token + 1)
+        self._lost = "was taken over by " + ("another driver" if successor is None else successor.describe())
 
 
 @contextmanager
 def hold_lease(store: Store) -> Iterator[Lease]:
     """Hold the study's lease, and release it at the end.
 
-    Raises UserInputError, which names the holder and the time, if another driver holds it.
+    Raises:
+        UserInputError: As `acquire_lease` does.
     """
     lease = acquire_lease(store)
     try:
@@ -129,59 +164,124 @@ def hold_lease(store: Store) -> Iterator[Lease]:
 
 
 def acquire_lease(store: Store) -> Lease:
-    """Return a new lease; raise UserInputError if another driver holds it."""
-    current = _read(store)
-    if current is None and store.exists(LEASE):
-        # The file is damaged: a live driver rewrites it at its next renewal.
-        time.sleep(1.5 * RENEW_SECONDS)
-        current = _read(store)
-    if current is not None and _is_held(current):
-        raise UserInputError(
-            f"the study {store.root} is driven by process {current.pid} on {current.host} since {current.since} "
-            f"(last renewed {current.renewed}); stop that driver, or wait until {LEASE_SECONDS:.0f} s after its last renewal"
-        )
-    now = now_utc()
+    """Return a new lease.
+
+    Where it cannot be known at once whether the last driver has ended, because it ran on another machine or in another container,
+    its lease is watched for `LEASE_SECONDS`; this is said on the standard error.
+
+    Raises:
+        UserInputError: Naming the holder and the time, if another driver holds the lease; naming the storage, if that has no
+            conditional writes.
+    """
+    token = _last_token(store)
+    if token:
+        _wait_for_end(store, token)
+    now, pid = now_utc(), os.getpid()
     mine = LeaseFile(
         holder=uuid.uuid4().hex,
         host=platform.node(),
-        pid=os.getpid(),
+        boot=read_boot_id(),
+        pid_namespace=read_pid_namespace(),
+        pid=pid,
+        started=read_start_time(pid),
         since=now,
         renewed=now,
-        token=1 if current is None else current.token + 1,
+        uptime=uptime_seconds(),
     )
-    _write(store, mine)
-    # Another process may have found the lease free at the same moment: the last one to write holds it.
-    time.sleep(0.05 if store.is_local else 2.0)
-    winner = _read(store)
-    if winner is None or winner.holder != mine.holder:
-        raise UserInputError(f"the study {store.root} was taken over by another driver at the same moment")
-    return Lease(store, mine)
+    with _locked(store, fcntl.LOCK_EX):
+        if not store.create_bytes(_name(token + 1), _encode(mine)):
+            raise UserInputError(f"the study {store.root} was taken by another driver at the same moment")
+    return Lease(store, token + 1, mine)
 
 
 def read_holder(store: Store) -> LeaseFile | None:
-    """Return the lease of the driver that drives the study now; None if there is none."""
-    current = _read(store)
-    return current if current is not None and _is_held(current) else None
-
-
-def _is_held(lease: LeaseFile) -> bool:
-    if not lease.holder:
-        return False
-    if lease.host == platform.node() and not is_alive(lease.pid):
-        return False
-    age = datetime.fromisoformat(now_utc()) - datetime.fromisoformat(lease.renewed)
-    return age.total_seconds() < LEASE_SECONDS
-
-
-def _read(store: Store) -> LeaseFile | None:
-    """Return the content of the lease file; None if it is missing or damaged."""
-    if not store.exists(LEASE):
+    """Return the lease of the driver that drives the study now, as far as it can be known at once; None if there is none."""
+    token = _last_token(store)
+    lease = _read(store, token) if token else None
+    if lease is None or lease.has_ended:
         return None
+    # On another machine, by the clocks of both: good enough to be shown.
+    age = datetime.fromisoformat(now_utc()) - datetime.fromisoformat(lease.renewed)
+    seconds = uptime_seconds() - lease.uptime if lease.is_here else age.total_seconds()
+    return lease if seconds < LEASE_SECONDS else None
+
+
+def _wait_for_end(store: Store, token: int) -> None:
+    """Return as soon as the driver with this token has ended or is stale; raise UserInputError if it lives."""
+    first = lease = _read(store, token)
+    # How long the file has been unchanged; on this machine its age is known.
+    since = lease.uptime if lease is not None and lease.is_here else uptime_seconds()
+    sees_process = lease is not None and lease.is_here and lease.pid_namespace == read_pid_namespace() != ""
+    said = False
+    while lease is None or not lease.has_ended:
+        waits = LEASE_SECONDS - (uptime_seconds() - since)
+        if waits <= 0:
+            return
+        holder = "an unreadable lease" if lease is None else lease.describe()
+        if lease is not None and (sees_process or lease != first):
+            raise UserInputError(
+                f"the study {store.root} is driven by {holder} (last renewed {lease.renewed}); stop that driver, or wait until "
+                f"{LEASE_SECONDS:.0f} s after its last renewal"
+            )
+        if not said:
+            print(f"waits up to {waits:.0f} s to see whether {holder} still drives {store.root}", file=sys.stderr)
+            said = True
+        time.sleep(min(POLL_SECONDS, RENEW_SECONDS / 4, waits))
+        lease = _read(store, token)
+
+
+@contextmanager
+def _locked(store: Store, kind: int) -> Iterator[None]:
+    """Hold the lock of a study on a local or mounted disk: shared to write, exclusive to take over.
+
+    On an object store, and on a disk without locks, there is none: a driver that is suspended between the check of a write and
+    the write itself for longer than `LEASE_SECONDS` writes once more.
+    """
+    if not store.is_local:
+        yield
+        return
+    path = store.local_path / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        ends = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise UserInputError(
+                        f"a driver of the study {store.root} is in the middle of a write and does not go on; "
+                        f"end the process that has {path} open"
+                    ) from None
+                time.sleep(0.02)
+                continue
+            except OSError as error:
+                if error.errno not in {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}:
+                    raise
+            break
+        yield
+
+
+def _last_token(store: Store) -> int:
+    """Return the largest token that was taken; 0 if none was."""
+    return max((int(name) for name in store.list_folder(LEASES) if name.isdecimal()), default=0)
+
+
+def _name(token: int) -> str:
+    return f"{LEASES}/{token:06d}"
+
+
+def _encode(lease: LeaseFile) -> bytes:
+    return f"{lease.model_dump_json(indent=1)}\n".encode()
+
+
+def _read(store: Store, token: int) -> LeaseFile | None:
+    """Return the content of a token's file; None if it is missing or damaged."""
     try:
-        return LeaseFile.model_validate_json(store.read_bytes(LEASE))
+        return LeaseFile.model_validate_json(store.read_bytes(_name(token)))
     except (ValidationError, FileNotFoundError):
         return None
 
 
-def _write(store: Store, lease: LeaseFile) -> None:
-    store.write_text(LEASE, lease.model_dump_json(indent=1) + "\n")
+def _write(store: Store, token: int, lease: LeaseFile) -> None:
+    store.write_bytes(_name(token), _encode(lease))

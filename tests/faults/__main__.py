@@ -1,4 +1,4 @@
-"""Inject the faults R1 to R14, print the outcomes, write benchmarks/FAULTS.md: ``python -m tests.faults [R4 R8]``."""
+"""Inject the faults R1 to R15, print the outcomes, write benchmarks/FAULTS.md: ``python -m tests.faults [R4 R8]``."""
 
 import platform
 import shutil
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.pages import Table, describe_machine, today, write_page
 from study.inputs.provenance import describe_code
-from tests.faults import hostile, nodes, payloads, ports, processes, stock, storage
+from tests.faults import drivers, hostile, nodes, payloads, ports, processes, stock, storage
 from tests.faults.campaign import Outcome
 
 FAULTS_PAGE = Path(__file__).resolve().parents[2] / "benchmarks" / "FAULTS.md"
@@ -42,6 +42,7 @@ CAMPAIGNS: tuple[tuple[str, Callable[[Path, int], Outcome], int], ...] = (
     ("R12", hostile.feed_hostile_input, 1000),
     ("R13", lambda folder, _: payloads.place_payloads(folder), 1),
     ("R14", lambda *_: ports.probe_ports(), 1),
+    ("R15", drivers.race_drivers, 70),
 )
 
 

@@ -86,7 +86,7 @@ def state_files(store: Store) -> list[str]:
     return [
         name
         for name in store.list_sizes()
-        if not name.endswith(outputs) and "events.out" not in name and name != paths.LEASE
+        if not name.endswith(outputs) and "events.out" not in name and not name.startswith(paths.LEASES)
     ]
 
 

@@ -21,7 +21,7 @@ from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
 from study.state.record_book import MemoryBook
-from tests.faults import hostile, nodes, payloads, ports, storage
+from tests.faults import drivers, hostile, nodes, payloads, ports, storage
 from tests.faults.__main__ import Row
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed
 from tests.faults.process_tree import is_alive, kill
@@ -211,6 +211,11 @@ def test_store_survives_every_fault_of_the_object_store(monkeypatch: pytest.Monk
             Store(faulty).write_text(f"{number}", f"text {number}")
             assert Store(sound).read_text(f"{number}") == f"text {number}"
         assert sum(application.counts.values()) == 8
+
+
+def test_of_two_drivers_at_the_same_moment_one_has_the_study(tmp_path: Path) -> None:
+    outcome = drivers.race_drivers(tmp_path, 7)
+    assert outcome.is_met, outcome
 
 
 def test_no_port_answers_without_the_token() -> None:

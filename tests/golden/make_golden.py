@@ -17,7 +17,7 @@ import psutil
 from PIL import Image
 
 SPEC = Path(__file__).with_name("spec.toml")
-REMOVED = ("*.safetensors", "events.out.tfevents.*", "report.html", "search.html", "lease.json")
+REMOVED = ("*.safetensors", "events.out.tfevents.*", "report.html", "search.html", "lease")
 FIGURE_SIDE = 160
 
 

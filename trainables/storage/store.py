@@ -22,6 +22,7 @@ from tenacity import (
 
 from search_spaces.errors import UserInputError
 from trainables.storage.durable import write_durably
+from trainables.storage.exclusive import link_new, put_new
 
 Result = TypeVar("Result")
 
@@ -175,6 +176,27 @@ class Store:
 
         self._try("written", name, write)
 
+    def create_bytes(self, name: str, data: bytes) -> bool:
+        """Create a file exclusively, and return whether this call did: of several at the same moment, one does.
+
+        A file that exists with the same content counts as created here, by an attempt whose answer was lost; so `data` must
+        differ from that of every other process.
+
+        Raises:
+            UserInputError: For an object store without conditional writes.
+        """
+
+        def create() -> bool:
+            if not self.is_local:
+                return put_new(self.locate(name), data)
+            path = Path(self._path(name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            created = link_new(_aside(path), path, data)
+            _sync_folder(path.parent)
+            return created
+
+        return self._try("created", name, create) or self.read_bytes(name) == data
+
     def write_text(self, name: str, text: str) -> None:
         """Create or replace a file of UTF-8 text."""
         self.write_bytes(name, text.encode())
@@ -280,14 +302,24 @@ def _checked(name: str) -> str:
 
 def _replace_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    aside = _aside(path)
     try:
         write_durably(aside, data)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _aside(path: Path) -> Path:
+    """Return another name in the same folder, under which a file is written first."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+
+
+def _sync_folder(path: Path) -> None:
+    """Flush a folder's entries to disk."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

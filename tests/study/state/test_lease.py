@@ -6,8 +6,11 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,26 +21,34 @@ from study.scheduling.search_director import SearchDirector
 from study.state import lease as lease_module
 from study.state.fenced_store import FencedStore
 from study.state.interruption import StudyInterrupted
-from study.state.lease import Lease, LeaseFile, acquire_lease, hold_lease, read_holder
+from study.state.lease import acquire_lease, hold_lease, read_holder
 from study.state.record_book import RecordBook
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate, simulate_confirmed
 from tests.study.simulated import FIXED, make_report, make_spec
 from tests.study.state import suspended_driver
+from trainables.processes import read_boot_id, read_pid_namespace, read_start_time, uptime_seconds
 from trainables.storage.store import Store
 
 
-def write_lease(store: Store, **changes: object) -> None:
+def write_lease(store: Store, token: int = 7, **changes: object) -> None:
+    """Write the lease of another live driver on this machine: a child of this process that the tests call by its pid."""
     content = {
         "holder": "somebody",
         "host": platform.node(),
+        "boot": read_boot_id(),
+        "pid_namespace": read_pid_namespace(),
         "pid": os.getpid(),
+        "started": read_start_time(os.getpid()),
         "since": lease_module.now_utc(),
         "renewed": lease_module.now_utc(),
-        "token": 7,
+        "uptime": uptime_seconds(),
         **changes,
     }
-    store.write_text("lease.json", json.dumps(content))
+    store.write_text(f"lease/{token:06d}", json.dumps(content))
+
+
+ELSEWHERE: dict[str, object] = {"host": "elsewhere", "boot": "another", "pid": 1}
 
 
 def dead_process() -> int:
@@ -78,27 +89,78 @@ def test_lease_of_a_dead_process_can_be_taken_at_once(tmp_path: Path) -> None:
         assert lease.token == 8
 
 
-def test_lease_of_another_host_can_be_taken_after_it_expires(tmp_path: Path) -> None:
+def test_lease_of_a_process_whose_id_another_one_has_now_can_be_taken_at_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    write_lease(store, host="elsewhere", pid=1)
-    with pytest.raises(UserInputError, match="process 1 on elsewhere"):
-        acquire_lease(store)
-    write_lease(store, host="elsewhere", pid=1, renewed="2020-01-01T00:00:00+00:00")
+    write_lease(store, started="1")
     with hold_lease(store) as lease:
         assert lease.token == 8
 
 
-def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.6)
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("renewed", ["2020-01-01T00:00:00+00:00", "2099-01-01T00:00:00+00:00"])
+def test_lease_of_another_machine_is_watched_whatever_its_clock(
+    tmp_path: Path, renewed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    write_lease(store, **ELSEWHERE, renewed=renewed)
+    began = time.monotonic()
+    with hold_lease(store) as lease:
+        assert lease.token == 8
+        assert time.monotonic() - began > 0.6
+    assert "to see whether process 1 on elsewhere" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("short_lease")
+@pytest.mark.parametrize("clock_is_ahead_by", [-3600, 0, 3600])
+def test_live_lease_of_another_machine_is_never_taken(tmp_path: Path, clock_is_ahead_by: int) -> None:
+    """In the first version, a clock that is 61 s ahead or behind was enough to take a live lease."""
+    store, stopped = Store(tmp_path), threading.Event()
+    write_lease(store, **ELSEWHERE)
+    stamp = (datetime.now(UTC) + timedelta(seconds=clock_is_ahead_by)).isoformat(timespec="seconds")
+
+    def renew() -> None:
+        while not stopped.wait(0.1):
+            write_lease(store, **ELSEWHERE, renewed=stamp)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(renew)
+        try:
+            with pytest.raises(UserInputError, match="is driven by process 1 on elsewhere"):
+                acquire_lease(store)
+        finally:
+            stopped.set()
+
+
+def test_process_of_another_container_on_this_machine_is_not_taken_for_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process id means another process here, or none; how long ago it renewed is known by the clock of the machine."""
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.4)
+    store = Store(tmp_path)
+    write_lease(store, pid_namespace="pid:[1]", pid=dead_process())
+    assert read_holder(store) is not None
+    began = time.monotonic()
+    with hold_lease(store) as lease:
+        assert time.monotonic() - began > 0.3
+        assert lease.token == 8
+
+
+def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with hold_lease(store) as lease:
-        book = RecordBook(FencedStore(store.root, lease.check))
+        book = RecordBook(FencedStore(store.root, lease.writing))
         director = SearchDirector(book, make_spec(), FIXED)
         record = director.next_trial()
         assert record is not None
         director.on_report(record.trial_id, make_report(1, 0.5, 1.0))
-        write_lease(store, holder="the next driver")
-        time.sleep(0.5)
+        write_lease(store, token=2, holder="the next driver")
         before = (tmp_path / "trials/00000/record.json").read_bytes()
         with pytest.raises(StudyInterrupted, match="lost the study"):
             director.on_report(record.trial_id, make_report(2, 0.5, 1.0))
@@ -108,43 +170,53 @@ def test_driver_that_lost_its_lease_writes_nothing_more(tmp_path: Path, monkeypa
     assert holder.holder == "the next driver"
 
 
-def test_suspended_driver_checks_the_lease_before_it_writes(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_no_driver_takes_over_between_the_check_of_a_write_and_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "LOCK_SECONDS", 0.2)
+    store, written = Store(tmp_path), Store.write_bytes
     with hold_lease(store) as lease:
-        write_lease(store, holder="the next driver")
-        lease.check()  # shortly after a renewal the file is not read
-        lease._renewed -= lease_module.LEASE_SECONDS
-        with pytest.raises(StudyInterrupted, match="lost the study"):
-            lease.check()
+
+        def suspended(self: Store, name: str, data: bytes) -> None:
+            monkeypatch.setattr(Store, "write_bytes", written)
+            # For this process the lease has expired meanwhile, as if the driver had been suspended here for a minute.
+            monkeypatch.setattr(lease_module, "LEASE_SECONDS", 0.0)
+            with pytest.raises(UserInputError, match="in the middle of a write"):
+                acquire_lease(store)
+            written(self, name, data)
+
+        monkeypatch.setattr(Store, "write_bytes", suspended)
+        FencedStore(store.root, lease.writing).write_text("note", "one")
+        with hold_lease(store), pytest.raises(StudyInterrupted, match="lost the study"):
+            FencedStore(store.root, lease.writing).write_text("note", "two")
+    assert store.read_text("note") == "one"
 
 
 def test_lease_is_renewed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
     store = Store(tmp_path)
     with hold_lease(store):
-        old = json.loads(store.read_text("lease.json")) | {"renewed": "2020-01-01T00:00:00+00:00"}
-        store.write_text("lease.json", json.dumps(old))
+        first = store.read_bytes("lease/000001")
         time.sleep(0.5)
-        assert not json.loads(store.read_text("lease.json"))["renewed"].startswith("2020")
+        assert store.read_bytes("lease/000001") != first
 
 
+@pytest.mark.usefixtures("short_lease")
 @pytest.mark.parametrize("damage", ["", "{", '{"holder": 3}', "\x00\x00"])
-def test_damaged_lease_is_taken_only_if_no_driver_rewrites_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
+def test_damaged_lease_is_taken_only_if_no_driver_rewrites_it(tmp_path: Path, damage: str) -> None:
     store = Store(tmp_path)
-    store.write_text("lease.json", damage)
-    assert isinstance(acquire_lease(store), Lease)
-    store.write_text("lease.json", damage)
-    with pytest.raises(UserInputError, match="is driven by"):
-        acquire_lease(store)
+    store.write_text("lease/000001", damage)
+    with hold_lease(store) as lease:
+        assert lease.token == 2
+        store.write_text("lease/000002", damage)
+        with pytest.raises(UserInputError, match="is driven by"):
+            acquire_lease(store)
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
     """Return the content of every file of a study but its lease."""
     files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {name: content for name, content in files.items() if name != "lease.json"}
+    return {name: content for name, content in files.items() if not name.startswith("lease/")}
 
 
 @pytest.mark.timeout(120)
@@ -210,37 +282,6 @@ def test_study_opened_to_be_read_or_after_its_lease_cannot_be_written(
     with pytest.raises(RuntimeError, match="was released"):
         write(driven.store)
     assert read_files(tmp_path) == before
-
-
-def test_driver_suspended_in_the_middle_of_a_renewal_has_lost_the_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, write = Store(tmp_path), lease_module._write
-    with hold_lease(store) as lease:
-
-        def write_late(store: Store, held: LeaseFile) -> None:
-            write_lease(store, holder="the next driver")
-            time.sleep(0.1)
-            write(store, held)
-
-        monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.05)
-        monkeypatch.setattr(lease_module, "_write", write_late)
-        lease._renewed -= lease_module.LEASE_SECONDS
-        with pytest.raises(StudyInterrupted, match="may have taken over"):
-            lease.check()
-
-
-def test_lease_overwritten_by_the_driver_that_lost_it_is_written_again(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    write_lease(store, host="elsewhere", renewed="2020-01-01T00:00:00+00:00", since="2020-01-01T00:00:00+00:00")
-    overwritten = store.read_text("lease.json")
-    with hold_lease(store) as lease:
-        store.write_text("lease.json", overwritten)
-        lease._renewed -= lease_module.LEASE_SECONDS
-        lease.check()
-        holder = read_holder(store)
-        assert holder is not None
-        assert holder.token == lease.token
 
 
 def test_study_is_created_under_its_lease_and_only_once(tmp_path: Path) -> None:
