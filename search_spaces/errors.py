@@ -1,17 +1,39 @@
-"""`UserInputError`, which the command line turns into exit status 2."""
+"""`UserInputError`, which the command line turns into exit status 2, and the lists in its messages."""
 
 import difflib
 from collections.abc import Iterable
+
+# A list in a message has at most so many entries and about so many characters; a group of names in it so many names.
+MAX_LISTED = 20
+MAX_LIST_CHARACTERS = 1500
+MAX_GROUPED = 4
 
 
 class UserInputError(ValueError):
     """The user's input cannot be used. The message states the rule, the value, its place and the next action."""
 
 
+def list_some(names: Iterable[object], most: int = MAX_LISTED, separator: str = ", ") -> str:
+    """Return ``a, b, and 3 more``: the first names, however many there are, and the number of the others.
+
+    Args:
+        names: Texts, or whatever `str` makes one of; a tuple is a group of equal things, ``a = b``, and is cut in the same way.
+        most: Names that are listed.
+        separator: Between two names.
+    """
+    texts = [list_some(n, MAX_GROUPED, " = ") if isinstance(n, tuple) else str(n) for n in names]
+    shown = texts[:most]
+    while len(shown) > 1 and sum(map(len, shown)) > MAX_LIST_CHARACTERS:
+        shown.pop()
+    rest = len(texts) - len(shown)
+    more = f"{separator.rstrip(' =')} and {rest} more" if rest else ""
+    return separator.join(shown) + more
+
+
 def nearest_name(name: str, valid_names: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest valid name, or the list of valid names if none is near."""
+    """Return `` (did you mean 'x'?)`` for the nearest valid name, or a list of valid names if none is near."""
     valid = [str(v) for v in valid_names]
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f" (valid: {', '.join(valid)})"
+    return f" (valid: {list_some(valid)})"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from study.scheduling.leaders import describe_forecasts
 from study.scheduling.turns import is_search_finished, replay_turns
 from study.scheduling.warm_start import WarmStart, write_warm_start
@@ -56,7 +56,7 @@ def check_is_new(store: Store, name: str) -> None:
     rounds = find_rounds(*split_uri(store.root))
     if rounds:
         raise UserInputError(
-            f"{', '.join(round_.root for round_ in rounds)}: rounds of interventions of an earlier study {name!r}, which would "
+            f"{list_some(round_.root for round_ in rounds)}: rounds of interventions of an earlier study {name!r}, which would "
             "count as those of the new one; remove them, or give another --name"
         )
 

@@ -8,7 +8,7 @@ from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics.arm_predictions import stack_predictions
 from analysis.statistics.comparison import compare_arms
 from analysis.statistics.side_metrics import compute_side_metrics
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, list_some, nearest_name
 from trainables.training.predictions import Predictions
 
 
@@ -48,7 +48,7 @@ def compare_outside_arms(
     absent = predictions.absent_classes
     if absent:
         raise UserInputError(
-            f"macro-F1 needs images of every class, but {len(absent)} have none: {', '.join(absent)}; compare on images of all "
+            f"macro-F1 needs images of every class, but {len(absent)} have none: {list_some(absent)}; compare on images of all "
             "classes, or leave the classes out of the probabilities"
         )
     if all(len(arm.seeds) == 1 for arm in arms.values()):

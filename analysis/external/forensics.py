@@ -17,6 +17,7 @@ from analysis.findings.arm_findings import ArmConfusions
 from analysis.findings.class_findings import ClassScore, Confusion, LabelIssue
 from analysis.findings.interval import Interval, TwoIntervals
 from analysis.statistics.arm_predictions import ArmPredictions, stack_predictions
+from search_spaces.errors import list_some
 
 CONFIDENCE = 0.95
 NO_HUMAN_COUNTS = "There are no human counts, so it is not known how humans confuse these classes."
@@ -135,7 +136,7 @@ def _list_notes(predictions: OutsidePredictions, stacked: Sequence[ArmPrediction
     absent = predictions.absent_classes
     if absent:
         notes.append(
-            f"{len(absent)} of {len(predictions.names)} classes have no images: {', '.join(absent)}. Macro-F1 is the mean over "
+            f"{len(absent)} of {len(predictions.names)} classes have no images: {list_some(absent)}. Macro-F1 is the mean over "
             "the others."
         )
     if not predictions.has_scores:

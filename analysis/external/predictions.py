@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.external.array_files import read_array_file
 from analysis.external.raw_predictions import RawPredictions
 from analysis.external.table_files import read_table_file
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, list_some, nearest_name
 from trainables.training.predictions import Predictions
 
 SUM_TOLERANCE = 1e-3
@@ -79,9 +79,8 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
     numbers: dict[str, int] = {}
     in_files = list(dict.fromkeys(raw.class_names for raw in raws if raw.class_names))
     if len(in_files) > 1:
-        problems.append(
-            f"the files need the same classes in the same order, but have {' and '.join(map(str, in_files))}"
-        )
+        named = list_some(f"({list_some(names)})" for names in in_files)
+        problems.append(f"the files need the same classes in the same order, but have {named}")
     names = tuple(class_names) if class_names else in_files[0] if in_files else _infer_names(raws)
     raws = _name_classes(raws, names)
     sizes = {raw.scores.shape[-1] for raw in raws if raw.scores is not None}
@@ -108,7 +107,7 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
         problems = _check_images(next(iter(next(iter(arms.values())).values())), names)
     if problems:
         where = str(paths[0]) if len(paths) == 1 else f"{len(paths)} files"
-        listed = "\n".join(f"- {problem}" for problem in problems)
+        listed = list_some((f"- {problem}" for problem in problems), separator="\n")
         raise UserInputError(
             f"the predictions of {where} cannot be used:\n{listed}\nCorrect this, then repeat. {EXAMPLE}"
         )
@@ -188,7 +187,7 @@ def _check_naming(raws: Sequence[RawPredictions], num_models: int) -> list[str]:
     without = [raw.path.name for raw in raws if raw.sample_ids is None]
     if without and any(raw.sample_ids is not None and raw.sample_ids.dtype.kind not in "iu" for raw in raws):
         problems.append(
-            f"the images of some files have names, but those of {', '.join(without)} have none; give all of them sample_id"
+            f"the images of some files have names, but those of {list_some(without)} have none; give all of them sample_id"
         )
     return problems
 
@@ -360,13 +359,13 @@ def _check_names(names: Sequence[str] | None, sizes: Set[int]) -> list[str]:
     if names is None:
         return []
     problems = [
-        f"{size} classes need as many names, but got {len(names)}: {', '.join(names)}"
+        f"{size} classes need as many names, but got {len(names)}: {list_some(names)}"
         for size in sorted(sizes)
         if size != len(names)
     ]
     repeated = sorted({name for name in names if list(names).count(name) > 1})
     if repeated:
-        problems.append(f"the classes need different names, but these repeat: {', '.join(repeated)}")
+        problems.append(f"the classes need different names, but these repeat: {list_some(repeated)}")
     return problems
 
 
@@ -375,7 +374,7 @@ def _check_images(first: Predictions, names: Sequence[str] | None) -> list[str]:
     single = np.flatnonzero(np.bincount(first.labels) == 1).tolist()
     if not single:
         return []
-    listed = ", ".join(str(c) if names is None else names[c] for c in single)
+    listed = list_some(c if names is None else names[c] for c in single)
     return [
         f"an interval needs at least two images of a class, but these have one: {listed}; add images or leave these out"
     ]

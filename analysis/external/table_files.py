@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.external.raw_predictions import NAMES, SCORES, RawPredictions, find_name
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 
 # Names of columns of texts that are taken for the images' ids where there is no other one and they differ from image to image.
 IMAGE_COLUMNS = ("file_name", "filename", "file", "path", "image", "image_path", "id")
@@ -92,7 +92,7 @@ def _has_numbers(column: "pd.Series[Any]") -> bool:
 def _stack_lists(column: "pd.Series[Any]", kind: str, problems: list[str]) -> NDArray[np.float64] | None:
     lengths = sorted({len(row) if isinstance(row, np.ndarray | list | tuple) else 0 for row in column})
     if len(lengths) != 1 or lengths[0] < 2:
-        problems.append(f"every row needs the same number of {kind}, at least 2, but rows have {_few(lengths)}")
+        problems.append(f"every row needs the same number of {kind}, at least 2, but rows have {list_some(lengths, 5)}")
         return None
     return np.array(column.tolist(), dtype=np.float64)
 
@@ -116,20 +116,17 @@ def _read_wide(table: pd.DataFrame, raw: RawPredictions) -> None:
 def _take_columns(table: pd.DataFrame, raw: RawPredictions, kind: str, classes: dict[str, str]) -> None:
     texts = [name for name in classes if not pd.api.types.is_numeric_dtype(table[name])]
     if texts:
-        raw.problems.append(f"the columns of {kind} must hold numbers, but {_few(texts)} do not")
+        raw.problems.append(f"the columns of {kind} must hold numbers, but {list_some(texts, 5)} do not")
         return
     raw.kind = kind
     if all(name.isdigit() for name in classes.values()):
         ordered = sorted(classes, key=lambda name: int(classes[name]))
         numbers = [int(classes[name]) for name in ordered]
         if numbers != list(range(len(numbers))):
-            raw.problems.append(f"the columns of {kind} must be numbered from 0 without gaps, but have {_few(numbers)}")
+            raw.problems.append(
+                f"the columns of {kind} must be numbered from 0 without gaps, but have {list_some(numbers, 5)}"
+            )
     else:
         ordered = list(classes)
         raw.class_names = tuple(classes.values())
     raw.scores = table[ordered].to_numpy(dtype=np.float64)
-
-
-def _few(values: list[Any]) -> str:
-    shown = ", ".join(map(str, values[:5]))
-    return f"{shown} and {len(values) - 5} more" if len(values) > 5 else shown

@@ -25,6 +25,7 @@ from analysis.report.number_formats import (
     join_intervals,
     join_verdicts,
 )
+from search_spaces.errors import list_some
 
 # Confusions that a sentence names; the table has the others.
 MAX_NAMED = 15
@@ -164,8 +165,7 @@ def describe_symptom(cause: RootCause, arm: ArmFinding) -> str:
 def describe_directed(arm: ArmFinding | OutsideArm) -> str:
     """Return how many directed confusions are material, and over how many cells the intervals are simultaneous."""
     material = [c for c in arm.directed if c.verdict is Materiality.MATERIAL]
-    named = "; ".join(f"{c.true_class} predicted as {c.predicted_class}" for c in material[:MAX_NAMED])
-    named += f"; and {len(material) - MAX_NAMED} more" if len(material) > MAX_NAMED else ""
+    named = list_some((f"{c.true_class} predicted as {c.predicted_class}" for c in material), MAX_NAMED, "; ")
     return (
         f"Confusions of more than {format_percent(TOLERANCE, 0)} of the true class, for these models: {named or 'none'}. The "
         f"intervals hold jointly for all {arm.num_directed} cells."

@@ -14,7 +14,7 @@ from analysis.findings.comparison_findings import SideMetric
 from analysis.statistics.families import Cell, Scale, compute_two_intervals
 from analysis.statistics.influence import compute_f1_influence
 from analysis.statistics.metrics import FloatArray, IntArray, compute_confusion_counts, compute_f1_from_confusion
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from trainables.training.predictions import Predictions
 
 CONFIDENCE = 0.95
@@ -65,7 +65,7 @@ def compute_side_metrics(
         raise UserInputError("both sides need the same images")
     unknown = sorted({name for names in groups.values() for name in names} - set(class_names))
     if unknown:
-        raise UserInputError(f"a group has classes that do not exist: {', '.join(unknown)}")
+        raise UserInputError(f"a group has classes that do not exist: {list_some(unknown)}")
     found = []
     for group, names in {"": tuple(class_names), **groups}.items():
         classes = tuple(class_names.index(name) for name in names)

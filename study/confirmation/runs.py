@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from study.state.paths import TrialPaths
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
@@ -71,7 +71,7 @@ def planned_runs(
     if missing:
         altered = [TrialPaths(stage=r.stage, trial_id=r.trial_id).record for r in book if r.is_altered]
         remedy = (
-            f"the configuration in {', '.join(altered)} was changed after the study wrote it; restore it"
+            f"the configuration in {list_some(altered)} was changed after the study wrote it; restore it"
             if altered
             else "run `study resume` first"
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from study.inputs.provenance import describe_code, describe_platform, list_differences, package_versions
 from study.state.checksums import read_sealed_json, write_sealed_json
 from study.state.paths import CHANGES
@@ -57,7 +57,7 @@ def check_unchanged(store: Store, passport: dict[str, Any], *, allow_changed: bo
     if not changes or (noted and tuple(noted[-1]["changes"]) == changes):
         return changes
     if not allow_changed:
-        named = "; ".join(changes[:MAX_NAMED]) + ("; ..." if len(changes) > MAX_NAMED else "")
+        named = list_some(changes, MAX_NAMED, "; ")
         raise UserInputError(
             f"the study was launched with other code or versions: {named}. "
             "Restore them, or continue with --allow-changed; the report will state the changes"

@@ -21,7 +21,7 @@ from analysis.findings.forensic_findings import RootCause
 from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.heat_maps.validity_tests import admit_cams
 from analysis.statistics.metrics import IntArray
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from study.cluster.workers import Workers, make_task
 from study.inputs.preparation import image_set_of
 from study.open_study import OpenStudy
@@ -98,10 +98,9 @@ def audit_arms(
     absent = sorted(set(first.labels.tolist()) - set(image_set.labels[ids].tolist()))
     if absent:
         names = [image_set.class_names[c] for c in absent]
-        more = f", ... and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         notes.append(
             f"{len(names)} of the {image_set.num_classes} classes have no image among the {len(ids)} audited ones "
-            f"(analyze.num_audit_images): {', '.join(names[:MOST_NAMED])}{more}."
+            f"(analyze.num_audit_images): {list_some(names, MOST_NAMED)}."
         )
     height, width = image_set.images.shape[1:3]
     if min(height, width) < MIN_SIDE:

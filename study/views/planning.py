@@ -14,7 +14,7 @@ from analysis.statistics import planning
 from analysis.statistics.comparison import MAX_SEEDS
 from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComponents
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import load_images, split_images
@@ -312,7 +312,7 @@ def _from_study(spec: StudySpec, like: str, storage: str | None) -> Basis:
     }
     names = {arm.name for arm in spec.arms()}
     are_same = set(costs) == names
-    other = "" if set(evidence) == names else f", which compares other arms ({', '.join(evidence)})"
+    other = "" if set(evidence) == names else f", which compares other arms ({list_some(evidence)})"
     unknown = ", ".join(name for name in evidence if name not in costs)
     return Basis(
         components=_pool(rows),

@@ -297,7 +297,7 @@ def _describe_conflicts(conflicts: Sequence[tuple[int, ...]], num_used: int, ima
         f"at most {MAX_CONFLICT_FRACTION:.0%} of the images may be equal to an image of another class, but {num_images} of "
         f"{num_used} are"
     )
-    names = tuple(" = ".join(name_images(image_set, ids)) for ids in conflicts)
+    names = tuple(name_images(image_set, ids) for ids in conflicts)
     return Problem(rule, names, "keep each in its class and remove the other copies")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from trainables.data.image_array import ImageArray, LazyImages
 
 # Kinds of files that `describe_skipped` names.
@@ -128,7 +128,8 @@ def _list_problems(image_set: ImageSet) -> list[str]:
     if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
         problems.append(f"class_names must be a name per class, but are {names!r:.80}")
     elif len(set(names)) < len(names):
-        problems.append(f"class names must be distinct, but {sorted({m for m in names if names.count(m) > 1})} repeat")
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        problems.append(f"class names must be distinct, but {list_some(map(repr, repeated))} repeat")
     for values, what in ((image_set.labels, "labels"), (image_set.groups, "numbers of groups")):
         if values is not None and not _has_form(values, n, "iu"):
             problems.append(f"{n} images need {n} {what}, integers, but got shape {_describe(values)}")

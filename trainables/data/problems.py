@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_spaces.errors import UserInputError
-
-NUM_NAMED = 20
+from search_spaces.errors import UserInputError, list_some
 
 
 class DataProblemsError(UserInputError):
@@ -31,25 +29,23 @@ class Problem:
 
     Attributes:
         rule: what is wrong, such as "files that do not exist".
-        names: files, rows, classes or folders that have it; empty where the rule says all.
+        names: files, rows, classes or folders that have it, or groups of such names; empty where the rule says all.
         advice: the next action; "" where the rule says it.
     """
 
     rule: str
-    names: tuple[str, ...]
+    names: tuple[str | tuple[str, ...], ...]
     advice: str
 
     def __str__(self) -> str:
-        """Return the rule, at most `NUM_NAMED` names, and the advice."""
-        return f"{self.rule}{name_some(self.names)}{self.advice and '; ' + self.advice}"
+        """Return the rule, some of the names, and the advice."""
+        names = f": {list_some(self.names)}" if self.names else ""
+        return f"{self.rule}{names}{self.advice and '; ' + self.advice}"
 
-
-def name_some(names: Sequence[str]) -> str:
-    """Return ``: a, b``, with the number of further names after the first `NUM_NAMED`; "" if there are none."""
-    if not names:
-        return ""
-    more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
-    return f": {', '.join(names[:NUM_NAMED])}{more}"
+    @property
+    def lines(self) -> list[str]:
+        """All names, a group in one line."""
+        return [" = ".join(name) if isinstance(name, tuple) else name for name in self.names]
 
 
 def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
@@ -69,8 +65,8 @@ def make_error(subject: str, problems: Sequence[Problem]) -> DataProblemsError:
 
 
 def write_cut_names(subject: str, problems: Sequence[Problem]) -> str:
-    """Write all names to a file if some have more than `NUM_NAMED`; return the clause that says where, or ""."""
-    is_cut = any(len(problem.names) > NUM_NAMED for problem in problems)
+    """Write all names to a file if some are left out of a message; return the clause that says where, or ""."""
+    is_cut = any(list_some(problem.names) != ", ".join(problem.lines) for problem in problems)
     return _write_all(subject, problems) if is_cut else ""
 
 
@@ -105,7 +101,9 @@ def _write_all(subject: str, problems: Iterable[Problem]) -> str:
         handle, path = tempfile.mkstemp(prefix=f"{stem}-problems-", suffix=".txt")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             for problem in problems:
-                file.write("\n".join([f"{problem.rule}; {problem.advice}", *(f"  {n}" for n in problem.names), ""]))
+                file.write(
+                    "\n".join([f"{problem.rule}; {problem.advice}", *(f"  {line}" for line in problem.lines), ""])
+                )
     except OSError as error:
         return f"the full list cannot be written ({error.strerror})"
     return f"the full list is in {path}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from trainables.seeds import torch_generator
 from trainables.training.class_weights import find_group
 
@@ -139,7 +139,7 @@ def list_hard_problems(
     if not 1 <= first <= last:
         problems.append(f"1 <= train.hard_from_epoch <= max_epochs ({last}) must hold, but got {first}")
     if not group:
-        advice = f"name one of {', '.join(class_groups)}" if class_groups else "name a group of [analyze.groups]"
+        advice = f"name one of {list_some(class_groups)}" if class_groups else "name a group of [analyze.groups]"
         return [*problems, f"train.hard_fraction = {fraction:g} needs train.hard_group, but it is empty; {advice}"]
     try:
         members = find_group(group, class_names, class_groups)
@@ -149,7 +149,7 @@ def list_hard_problems(
     if missing:
         problems.append(
             f"train.hard_group = {group!r} needs a training image of each class, but there is none of "
-            f"{', '.join(missing)}; leave them out of the group"
+            f"{list_some(missing)}; leave them out of the group"
         )
     shape = EpochShape.from_config(config, int(class_counts.sum()))
     if shape.batch_size < len(members):
@@ -161,7 +161,7 @@ def list_hard_problems(
     if others and shape.count_hard(fraction) == shape.num_batches:
         problems.append(
             f"train.hard_fraction = {fraction:g} leaves no batch to the classes outside of {group!r} "
-            f"({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): batches per epoch: {shape.num_batches}; "
+            f"({list_some(others, 3)}): batches per epoch: {shape.num_batches}; "
             "lower it, or train.batch_size"
         )
     return problems

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, list_some, nearest_name
 
 CLASS_WEIGHTINGS = ("none", "inverse_frequency", "group")
 
@@ -55,7 +55,7 @@ def compute_class_weights(
     without = [name for name, weight in zip(class_names, relative, strict=True) if not weight > 0]
     if without:
         raise UserInputError(
-            f"class_weight_strength = {strength:g} leaves {', '.join(map(repr, without))} no positive weight; "
+            f"class_weight_strength = {strength:g} leaves {list_some(map(repr, without))} no positive weight; "
             "use a value in [0, 1]"
         )
     return torch.from_numpy(relative)

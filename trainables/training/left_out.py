@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 
 MOST_NAMED = 5
 
@@ -22,10 +22,9 @@ def choose_training_images(config: TrialConfig, train: NDArray[np.int64]) -> NDA
     left_out = np.array(config.word("leave_out").split(), dtype=np.int64)
     unknown = np.setdiff1d(left_out, train)
     if len(unknown):
-        named = ", ".join(map(str, unknown[:MOST_NAMED])) + (", ..." if len(unknown) > MOST_NAMED else "")
         raise UserInputError(
             f"train.leave_out must name images of the training split, but {len(unknown)} of its {len(left_out)} are not in it "
-            f"({named})"
+            f"({list_some(unknown, MOST_NAMED)})"
         )
     kept = train[~np.isin(train, left_out)]
     if len(kept) < 2:

@@ -38,12 +38,12 @@ def list_findings(
         Problem(f"{count(len(bad), 'image file')} cannot be used", name_files(bad), "left out"),
         Problem(
             f"{count(report.num_duplicates, 'exact copy')} of other images",
-            tuple(" = ".join(name_images(image_set, ids)) for ids in report.duplicates),
+            tuple(name_images(image_set, ids) for ids in report.duplicates),
             copies if report.num_leaks else "none is in two splits",
         ),
         Problem(
             "equal images with different labels",
-            tuple(" = ".join(name_images(image_set, ids)) for ids in report.conflicts),
+            tuple(name_images(image_set, ids) for ids in report.conflicts),
             "remove those in the wrong class",
         ),
     ]

@@ -203,3 +203,26 @@ def test_invalid_batches(tensor: Tensor, layout: str, words: str) -> None:
     problem = audit_batch("input", tensor, layout, -4.0, 4.0).problem
     assert problem is not None
     assert words in problem
+
+
+def test_equal_images_of_many_classes_are_refused_in_a_short_message_and_listed_whole_in_a_file() -> None:
+    """529 masks without a defect are equal; their group alone made a message of 22,000 characters."""
+    images = np.zeros((600, 8, 8, 3), dtype=np.uint8)
+    images[:, 0, 0] = np.arange(600)[:, None] // 200 + 1
+    labels = np.arange(600) % 4
+    names = tuple(
+        f"class_{label}/a folder with a rather long name/image-{number:04d}.png" for number, label in enumerate(labels)
+    )
+    origin = ImageOrigin(names=names, sizes=np.full((600, 2), 8, dtype=np.int32), kinds={"RGB": 600})
+    image_set = ImageSet(images=images, labels=labels, class_names=("a", "b", "c", "d"), origin=origin)
+    with pytest.raises(UserInputError) as caught:
+        check_image_set(
+            image_set, make_splits(image_set, seed=0, search_fraction=0.2, confirm_fraction=0.2, test_fraction=0.2)
+        )
+    message = str(caught.value)
+    assert len(message) < 4000
+    full = re.search(r"the full list is in (\S+)", message)
+    assert full is not None
+    listed = Path(full[1]).read_text()
+    assert all(name in listed for name in names)
+    Path(full[1]).unlink()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from search_spaces.errors import nearest_name
+from search_spaces.errors import list_some, nearest_name
 from trainables.data.problems import Findings
 
 IMAGE_COLUMNS = ("img", "image")
@@ -105,7 +105,7 @@ def _choose_image_column(path: Path, schema: Any, image_column: str | None, find
     if image_column is None:
         found = [name for name in IMAGE_COLUMNS if name in names]
         if len(found) != 1:
-            rule = f"needs one image column named img or image, but has {', '.join(names) or 'no columns'}"
+            rule = f"needs one image column named img or image, but has {list_some(names) or 'no columns'}"
             findings.add(rule, path, "set data.options.image_column")
             return None
         image_column = found[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, list_some
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
 from trainables.data.sources.folders.class_folders import find_class_folders, holds_images, is_folder, list_visible
@@ -197,7 +197,7 @@ def _check_flat_splits(root: Path) -> list[Problem]:
         return []
     advice = "move each image into a folder of its class, or call the columns of the table path and label"
     for table in tables:
-        advice += f"; {make_printable(table.name)} has the columns {', '.join(read_columns(table)) or 'none'}"
+        advice += f"; {make_printable(table.name)} has the columns {list_some(read_columns(table)) or 'none'}"
     return [Problem("folders of splits without a folder for each class", tuple(f"{name}/" for name in names), advice)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, list_some, nearest_name
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
 from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, describe_skipped
@@ -193,7 +193,7 @@ def _find_columns(file: Path, header: Sequence[str], group: str | None) -> _Colu
 def _find_column(file: Path, header: Sequence[str], names: tuple[str, ...], content: str) -> str:
     found = [name for name in header if name.strip().lower() in names]
     if len(found) != 1:
-        has = f"{' and '.join(found)}" if found else f"the columns {', '.join(map(make_printable, header)) or 'none'}"
+        has = f"{' and '.join(found)}" if found else f"the columns {list_some(map(make_printable, header)) or 'none'}"
         raise UserInputError(
             f"{file.name} needs one column of {content} ({', '.join(names)}), but has {has}; rename one, or the others"
         )
