@@ -42,6 +42,7 @@ class Director(ABC):
         self.stage = stage
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
+        orders += [r.ended_order for r in book if r.ended_order is not None]
         self._order = max(orders, default=-1) + 1
         self._storage_problem = ""
         self._interrupted: list[str] = []
