@@ -119,6 +119,8 @@ class TrialWorker:
             details |= self._finish()
         if metrics.ends_trial and CONFIRM in self._splits_to_predict:
             details |= self._store_last_finite()
+        if "digests" in details:  # predicting and writing took time, in which the attempt may have ended
+            self._files.check_attempt(self._attempt)
         now = time.perf_counter()
         device_seconds = (now - self._counted_until) * self._num_devices
         self._counted_until = self._idle_since = now
@@ -252,7 +254,7 @@ class TrialWorker:
         for split in self._splits_to_predict:
             with self._explaining_memory(self._run.device):
                 predictions = self._run.predict(split)
-            digests |= self._files.write_predictions(predictions)
+            digests |= self._files.write_predictions(predictions, self._attempt)
             if split == CONFIRM:
                 macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
                 details["confirm_macro_f1"] = macro_f1
@@ -260,7 +262,7 @@ class TrialWorker:
                 counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
                 self._events.write_confusion(counts, self._run.epoch)
                 self._upload_events()
-        digests |= self._files.write_weights(self._run.state_dict())
+        digests |= self._files.write_weights(self._run.state_dict(), self._attempt)
         return details | {"digests": tuple(digests.items())}
 
     def _store_last_finite(self) -> dict[str, Any]:
@@ -273,7 +275,7 @@ class TrialWorker:
         if checkpoint is None:
             return {"last_finite_epoch": 0}
         self._files.check_attempt(self._attempt)
-        digests = self._files.write_weights(checkpoint.evaluated_state)
+        digests = self._files.write_weights(checkpoint.evaluated_state, self._attempt)
         return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
 
     def _write_events(self, metrics: EpochMetrics) -> None:

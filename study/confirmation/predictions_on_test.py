@@ -15,7 +15,7 @@ from study.state.record_book import RecordBook, open_trial_files
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
-from trainables.records.trial_files import WEIGHTS
+from trainables.records.trial_files import WEIGHTS, find_file
 from trainables.seeds import numpy_generator
 from trainables.storage.store import Store
 from trainables.training.loop import TrialData
@@ -50,8 +50,8 @@ def read_test_split(
         tasks.append(Task(arguments=arguments, cpu=cpu, gpu=gpu))
     results = workers.run_tasks(predict_test_split, tasks)
     for record, (predictions, is_by_model) in zip(missing, results, strict=True):
-        digests = open_trial_files(book.store, record).write_predictions(predictions)
         current = book.get(record.stage, record.trial_id)
+        digests = open_trial_files(book.store, record).write_predictions(predictions, current.attempts)
         changes = {} if is_by_model else {"last_finite_epoch": 0}
         book.save(
             current.updated(predictions=(*current.predictions, TEST), digests={**current.digests, **digests}, **changes)
@@ -68,7 +68,7 @@ def predict_test_split(
     """
     prepare_to_train(max(1, int(cpu)))
     num_classes, indices = len(data.class_names), data.splits.test
-    if record.diverged and WEIGHTS not in record.digests:
+    if record.diverged and not find_file(WEIGHTS, record.digests):
         return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     chosen, config = choose_device(device, gpu), record.config
     files = open_trial_files(Store(study_uri), record)

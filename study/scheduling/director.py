@@ -42,6 +42,7 @@ class Director(ABC):
         self.stage = stage
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
+        orders += [r.ended_order for r in book if r.ended_order is not None]
         self._order = max(orders, default=-1) + 1
         self._storage_problem = ""
         self._interrupted: list[str] = []
@@ -129,7 +130,7 @@ class Director(ABC):
         own = {"device_seconds": device_seconds, "order": self.take_order(), "decision": "stop" if stop else "continue"}
         epoch = EpochRecord.model_validate({**dict(report.metrics), **own})
         details = dict(report.details)
-        details["digests"] = {**record.digests, **dict(details.get("digests", ()))}
+        details["digests"] = dict(details.get("digests", record.digests))
         details["notes"] = (*record.notes, *(n for n in details.get("notes", ()) if n not in record.notes))
         return record.updated(epochs=(*record.epochs, epoch), device_seconds=device_seconds, **details)
 

@@ -130,7 +130,7 @@ class ArmSampler:
         can_fit = self._sampler_name == "gp" and self._told.num_complete >= NUM_STARTUP_TRIALS
         self.was_fitted = can_fit and self._num_suggested >= len(self._start)
         trial, suggested = self._ask()
-        self._told.start(trial_id, trial)
+        self._told.start(trial_id, trial, keeps_attributes=self._own is not None)
         self._num_suggested += 1
         return suggested
 
@@ -167,7 +167,7 @@ class ArmSampler:
             # The sampler's state depends on what it was asked before.
             trial, suggested = self._ask()
             if suggested == dict(hyperparameters):
-                self._told.start(trial_id, trial)
+                self._told.start(trial_id, trial, keeps_attributes=True)
                 self._num_suggested += 1
                 return
             warnings.warn(

@@ -59,8 +59,14 @@ class ToldTrials:
         """The trials that were told as complete."""
         return sum(trial.state is optuna.trial.TrialState.COMPLETE for trial in self.trials)
 
-    def start(self, trial_id: str, handle: optuna.Trial) -> None:
-        """Take a trial that the study suggested."""
+    def start(self, trial_id: str, handle: optuna.Trial, *, keeps_attributes: bool) -> None:
+        """Take a trial that the study suggested, with all hyperparameters suggested.
+
+        Optuna's samplers write into its system attributes what they drew for parameters that do not apply, and read it while the
+        trial is running. Without `keeps_attributes` it is deleted, so that the trial equals one that `adopt` takes.
+        """
+        if not keeps_attributes:
+            self.trials[handle.number].system_attrs.clear()
         self._running[trial_id] = _RunningTrial(handle)
 
     def adopt(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:

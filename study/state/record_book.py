@@ -119,8 +119,11 @@ class RecordBook(MemoryBook):
         return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))
 
     def drop_checkpoint(self, record: TrialRecord) -> None:
-        """Delete the checkpoints of a trial that has ended."""
-        open_trial_files(self.store, record).delete_checkpoint()
+        """Delete the checkpoints of a trial that has ended, and what attempts stored that did not end it."""
+        files = open_trial_files(self.store, record)
+        files.delete_checkpoint()
+        if record.attempts > 1:
+            files.delete_lost_results(record.digests)
 
     def drop_weights(self, record: TrialRecord) -> None:
         """Delete the weights of a trial that has ended, and say so in its record.
@@ -129,7 +132,7 @@ class RecordBook(MemoryBook):
         """
         files = open_trial_files(self.store, record)
         self.save(record.updated(digests=files.without_weights(record.digests), weights_dropped=True))
-        files.delete_weights()
+        files.delete_weights(record.digests)
 
 
 def open_trial_files(store: Store, record: TrialRecord) -> "TrialFiles":

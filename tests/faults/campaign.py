@@ -19,7 +19,7 @@ from study.state.record_book import RecordBook
 from tests.faults.judge import INSIDE, LOG, Line, find_contradictions, read_log
 from tests.faults.process_tree import is_alive, kill_session, wait_until
 from trainables.records.record import TrialRecord, TrialState
-from trainables.records.trial_files import WEIGHTS
+from trainables.records.trial_files import WEIGHTS, find_file
 from trainables.storage.store import Store, join_uri
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,7 +311,8 @@ def has_changed(before: TrialRecord, now: TrialRecord) -> bool:
     """Return whether a finished trial has another result; its weights may go when it cannot be chosen any more."""
     ignored: dict[str, object] = {"writer": ""}
     if now.weights_dropped and not before.weights_dropped:
-        before = before.model_copy(update={"digests": {k: v for k, v in before.digests.items() if k != WEIGHTS}})
+        weights = find_file(WEIGHTS, before.digests)
+        before = before.model_copy(update={"digests": {k: v for k, v in before.digests.items() if k != weights}})
         ignored["weights_dropped"] = True
     return before.model_copy(update=ignored) != now.model_copy(update=ignored)
 

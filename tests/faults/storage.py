@@ -34,7 +34,7 @@ from study.state import paths
 from study.views.status import status_json
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, Campaign, Outcome
 from trainables.models.backbones import build_model
-from trainables.records.trial_files import WEIGHTS, TrialFiles
+from trainables.records.trial_files import WEIGHTS, TrialFiles, find_file
 from trainables.storage.store import Store
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
@@ -121,11 +121,10 @@ def read_study(store: Store, damaged: str = "", *, is_forged: bool = False) -> d
         if is_forged:
             files.read_checkpoint()
         if is_forged and digests and damaged.startswith(folder):
-            best = [f"best/{file}" for file in files.store.list_sizes("best")]
-            digests = {file: hashlib.sha256(files.store.read_bytes(file)).hexdigest() for file in best}
+            digests = {file: hashlib.sha256(files.store.read_bytes(file)).hexdigest() for file in digests}
         for split in record.predictions:
             contents[f"{name} {split}"] = files.read_predictions(split, digests).logits.tobytes()
-        if damaged == f"{folder}/{WEIGHTS}":
+        if damaged == f"{folder}/{find_file(WEIGHTS, digests)}":
             files.load_weights(build_model(record.config, len(class_names), weights="none"), digests)
     return contents | {"recovered": study.book.recovered}
 

@@ -27,10 +27,9 @@ from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, O
 from tests.faults.process_tree import is_alive, kill
 from tests.faults.processes import IN_ORDER, find_differences, find_other_decisions
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.trial_files import WEIGHTS
 from trainables.storage.store import Store
 
-PREDICTIONS = "best/search.npz"
+PREDICTIONS, WEIGHTS = "best/0001/search.npz", "best/0001/weights.safetensors"
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(290)]
 

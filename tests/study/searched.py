@@ -83,7 +83,8 @@ def simulate_confirmed(folder: Path) -> OpenStudy:
 def write_weights(store: Store, record: TrialRecord) -> TrialRecord:
     """Store weights that hold the trial's number; return the record with their digest."""
     folder = paths.TrialPaths(stage=record.stage, trial_id=record.trial_id).folder
-    digests = TrialFiles(store.child(folder)).write_weights({"fc.bias": torch.tensor([record.config.seed])})
+    state = {"fc.bias": torch.tensor([record.config.seed])}
+    digests = TrialFiles(store.child(folder)).write_weights(state, record.attempts)
     return record.updated(digests=record.digests | digests)
 
 
@@ -103,5 +104,6 @@ def confirm(study: OpenStudy, *, read_test: bool, num_seeds: int = 2, curve: Cur
     for record in study.book.of_stage("confirmation"):
         stored = study.book.save(write_weights(study.store, record))
         if read_test:
-            digests = TrialFiles(study.store.child(f"confirmation/{record.trial_id}")).write_predictions(predictions)
+            files = TrialFiles(study.store.child(f"confirmation/{record.trial_id}"))
+            digests = files.write_predictions(predictions, record.attempts)
             study.book.save(stored.updated(predictions=("test",), digests=stored.digests | digests))

@@ -18,7 +18,7 @@ from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_ch
 from tests.trainables.training.test_loop import CONFIG, CPU, DATA, change
 from trainables.records.checkpoint_writer import CheckpointWriter
 from trainables.records.record import RECORD, TrialRecord, TrialState
-from trainables.records.trial_files import WEIGHTS, TrialFiles
+from trainables.records.trial_files import RESULTS, WEIGHTS, TrialFiles
 from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.loop import TrainingRun
@@ -125,7 +125,7 @@ def test_a_search_trial_that_diverges_stores_no_weights(tmp_path: Path) -> None:
     worker = make_worker(tmp_path, ("search",), restored_run(DIVERGED))
     worker._files.write_checkpoint(replace(make_checkpoint(), history=(METRICS,)), 1)
     assert "last_finite_epoch" not in worker.step()["report"]["details"]
-    assert not worker._files.store.exists(WEIGHTS)
+    assert not worker._files.store.exists(RESULTS)
 
 
 @pytest.mark.usefixtures("no_events")
@@ -135,7 +135,7 @@ def test_stored_weights_whose_logits_are_not_finite_are_no_outcome(
 ) -> None:
     logits = np.full((len(DATA.splits.test), 3), np.nan, dtype=np.float32)
     monkeypatch.setattr(predictions_on_test, "load_classifier", lambda *_: lambda *_: logits)
-    record = RUNNING.updated(diverged=diverged, state=TrialState.FAILED, digests={WEIGHTS: "x"})
+    record = RUNNING.updated(diverged=diverged, state=TrialState.FAILED, digests={f"{RESULTS}/0001/{WEIGHTS}": "x"})
     if not diverged:
         with pytest.raises(UserInputError, match="finite"):
             predict(tmp_path, record)

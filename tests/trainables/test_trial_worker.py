@@ -10,8 +10,8 @@ from search_spaces.config import TrialConfig
 from tests.trainables.test_diverged_trial import RUNNING, PoisonedRun
 from tests.trainables.training.test_loop import DATA, change
 from trainables import trial_worker
-from trainables.records.record import RECORD
-from trainables.records.trial_files import CHECKPOINTS, WEIGHTS, TrialFiles
+from trainables.records.record import RECORD, TrialRecord
+from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
 from trainables.storage.store import Store
 from trainables.trial_settings import TrialSettings
 from trainables.trial_worker import TrialWorker
@@ -91,7 +91,7 @@ def test_last_finite_epoch_does_not_depend_on_the_distance(tmp_path: Path, monke
     for seconds in (0.0, 1000.0):
         results = train(begin(tmp_path / str(seconds), seconds=seconds), 3)
         details = results[-1]["report"]["details"]
-        found.append((details["last_finite_epoch"], dict(details["digests"])[WEIGHTS]))
+        found.append((details["last_finite_epoch"], dict(details["digests"])))
     assert found[0] == found[1]
     assert found[0][0] == 2
 
@@ -152,4 +152,23 @@ def test_a_start_that_fails_in_a_process_that_serves_another_trial_is_an_error_o
         worker.step()
     assert worker.reset_config(arguments)
     assert worker.step()["epoch"] == 1
+    worker.cleanup()
+
+
+def test_an_attempt_that_ends_while_it_predicts_reports_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = begin(tmp_path)
+    for _ in range(3):
+        worker.step()
+    write = TrialFiles.write_weights
+
+    def write_after_another_attempt_has_begun(files: TrialFiles, *arguments: Any) -> dict[str, str]:
+        record = TrialRecord.from_json(files.store.read_bytes(RECORD), where=RECORD)
+        files.store.write_text(RECORD, record.updated(attempts=2).to_json())
+        return write(files, *arguments)
+
+    monkeypatch.setattr(TrialFiles, "write_weights", write_after_another_attempt_has_begun)
+    with pytest.raises(LostTrialError, match="attempt 1 of trial 00000 is over"):
+        worker.step()
     worker.cleanup()

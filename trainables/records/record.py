@@ -80,8 +80,8 @@ class TrialRecord(BaseModel):
             was promoted from.
         repeats_trial_id: Search trial whose configuration this search trial runs again, with another seed; "" for a first run.
         full_epochs: Epochs of a full trial, if this one is a rung: a complete schedule of fewer epochs. None for all others.
-        predictions: Splits whose predictions are stored in best/.
-        digests: SHA-256 (hex) of the files stored in best/, by their names below the trial's folder.
+        predictions: Splits whose predictions are stored.
+        digests: SHA-256 (hex) of the stored weights and predictions, by their paths below the trial's folder.
         notes: Other events, such as a damaged checkpoint.
         diverged: Whether the trial failed because macro-F1 or the training loss was not a finite number.
         last_finite_epoch: Epoch whose weights are stored for a confirmation trial that diverged; 0 if it had no finite epoch;

@@ -15,7 +15,8 @@ from trainables.training.checkpoint import Checkpoint
 from trainables.training.predictions import Predictions
 
 CHECKPOINTS = "checkpoint"
-WEIGHTS = "best/weights.safetensors"
+RESULTS = "best"
+WEIGHTS = "weights.safetensors"
 NUM_CHECKPOINTS_KEPT = 2
 
 _WHILE_IN_USE = Retrying(
@@ -30,8 +31,9 @@ class LostTrialError(Exception):
 class TrialFiles:
     """Reads and writes the files below one trial's folder.
 
-    Each attempt writes checkpoints under its own names, so that a process that survives the loss of its node never overwrites
-    a newer attempt's files. The last two checkpoints are kept.
+    Each attempt writes checkpoints, weights and predictions under its own names, so that a process that survives the loss of its
+    node never overwrites the files of another attempt. The last two checkpoints are kept. Weights and predictions lie in
+    best/<attempt>/, and the digests in the trial's record name those that count, by their paths below the trial's folder.
     """
 
     def __init__(self, store: Store) -> None:
@@ -105,68 +107,81 @@ class TrialFiles:
         """
         _WHILE_IN_USE(self.store.delete, CHECKPOINTS)
 
-    def write_weights(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+    def delete_lost_results(self, digests: Mapping[str, str]) -> None:
+        """Delete the weights and predictions of the attempts of which the record of a trial that has ended names no file."""
+        named = {path.split("/")[1] for path in digests}
+        for attempt in self.store.list_folder(RESULTS):
+            if attempt not in named:
+                _WHILE_IN_USE(self.store.delete, f"{RESULTS}/{attempt}")
+
+    def write_weights(self, state: Mapping[str, Tensor], attempt: int) -> dict[str, str]:
         """Store the final weights.
 
         Args:
             state: State dict of contiguous CPU tensors under torchvision's names.
+            attempt: The attempt that trained them.
 
         Returns:
-            The digest, by the name of the file.
+            The digest, by the path of the file.
         """
-        return self._write(WEIGHTS, save(dict(state)))
+        return self._write(WEIGHTS, save(dict(state)), attempt)
 
-    def delete_weights(self) -> None:
-        """Delete the final weights."""
-        self.store.delete(WEIGHTS)
+    def delete_weights(self, digests: Mapping[str, str]) -> None:
+        """Delete the final weights that a record names."""
+        if path := find_file(WEIGHTS, digests):
+            self.store.delete(path)
 
     def without_weights(self, digests: Mapping[str, str]) -> dict[str, str]:
         """Return the digests of a trial's files without that of its weights."""
-        return {name: digest for name, digest in digests.items() if name != WEIGHTS}
+        return {path: digest for path, digest in digests.items() if path != find_file(WEIGHTS, digests)}
 
     def read_weights(self, digests: Mapping[str, str]) -> bytes:
         """Return the content of the file of the final weights; see `load_weights` for `digests` and errors."""
-        return self._read(WEIGHTS, digests)
+        return self._read(WEIGHTS, digests)[0]
 
     def load_weights(self, model: nn.Module, digests: Mapping[str, str]) -> nn.Module:
         """Load the final weights into `model` and return it.
 
         Args:
             model: Model of the trial's architecture.
-            digests: Digests from the trial's record, by the names of the files.
+            digests: Digests from the trial's record, by the paths of the files.
 
         Raises:
-            DamagedFileError: If the file is missing, or is not the one that the trial stored.
+            DamagedFileError: If the record names no such file, or it is missing, or is not the one that the trial stored.
         """
-        with decoding(self.store.locate(WEIGHTS), SafetensorError, RuntimeError):
-            model.load_state_dict(load(self.read_weights(digests)))
+        data, where = self._read(WEIGHTS, digests)
+        with decoding(where, SafetensorError, RuntimeError):
+            model.load_state_dict(load(data))
         return model
 
-    def write_predictions(self, predictions: Predictions) -> dict[str, str]:
-        """Store the predictions on one split; return the digest, by the name of the file."""
-        return self._write(predictions_name(predictions.split), predictions.to_npz())
+    def write_predictions(self, predictions: Predictions, attempt: int) -> dict[str, str]:
+        """Store the predictions on one split by the model of `attempt`; return the digest, by the path of the file."""
+        return self._write(f"{predictions.split}.npz", predictions.to_npz(), attempt)
 
     def read_predictions(self, split: str, digests: Mapping[str, str]) -> Predictions:
         """Return the predictions on one split; see `load_weights` for `digests` and errors."""
-        name = predictions_name(split)
-        data = self._read(name, digests)
-        with decoding(self.store.locate(name), Exception):  # NumPy and zipfile raise almost any class here
+        data, where = self._read(f"{split}.npz", digests)
+        with decoding(where, Exception):  # NumPy and zipfile raise almost any class here
             return Predictions.from_npz(data)
 
-    def _write(self, name: str, data: bytes) -> dict[str, str]:
-        self.store.write_bytes(name, data)
-        return {name: _digest(data)}
+    def _write(self, name: str, data: bytes, attempt: int) -> dict[str, str]:
+        path = f"{RESULTS}/{attempt:04d}/{name}"
+        self.store.write_bytes(path, data)
+        return {path: _digest(data)}
 
-    def _read(self, name: str, digests: Mapping[str, str]) -> bytes:
+    def _read(self, name: str, digests: Mapping[str, str]) -> tuple[bytes, str]:
+        """Return the content of a file that the record names, and where it lies."""
+        path = find_file(name, digests)
+        if not path:
+            raise DamagedFileError(f"{self.store.locate(RECORD)} names no {name}")
+        where = self.store.locate(path)
         try:
-            data = self.store.read_bytes(name)
+            data = self.store.read_bytes(path)
         except FileNotFoundError:
-            raise DamagedFileError(f"{self.store.locate(name)} is missing") from None
-        if _digest(data) != digests.get(name):
-            raise DamagedFileError(
-                f"{self.store.locate(name)} is damaged: its digest is not the one in the trial's record"
-            )
-        return data
+            raise DamagedFileError(f"{where} is missing") from None
+        if _digest(data) != digests[path]:
+            raise DamagedFileError(f"{where} is damaged: its digest is not the one in the trial's record")
+        return data, where
 
     def _checkpoint_names(self) -> list[str]:
         """Return the names of the checkpoints, latest last."""
@@ -180,9 +195,9 @@ class TrialFiles:
             return TrialRecord.from_json(self.store.read_bytes(name), where=self.store.locate(name))
 
 
-def predictions_name(split: str) -> str:
-    """Return the name of the file that holds the predictions on `split`."""
-    return f"best/{split}.npz"
+def find_file(name: str, digests: Mapping[str, str]) -> str:
+    """Return the path below the trial's folder under which a record's digests name a file such as `WEIGHTS`; "" for none."""
+    return next((path for path in digests if path.rpartition("/")[2] == name), "")
 
 
 def _attempt_of(name: str) -> int:

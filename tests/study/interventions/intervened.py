@@ -138,8 +138,8 @@ def store_predictions(book: Any, runs: list[TrialRecord], prepared: Prepared, ra
     for run in runs:
         if TEST not in run.predictions:
             files = open_trial_files(book.store, run)
-            digests = files.write_predictions(predict(run, prepared, rates))
-            digests |= files.write_weights({"fc.bias": torch.tensor([float(run.config.seed)])})
+            digests = files.write_predictions(predict(run, prepared, rates), run.attempts)
+            digests |= files.write_weights({"fc.bias": torch.tensor([float(run.config.seed)])}, run.attempts)
             book.save(run.updated(predictions=(*run.predictions, TEST), digests=run.digests | digests))
 
 

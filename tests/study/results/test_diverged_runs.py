@@ -44,7 +44,8 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         predictions = Predictions(
             sample_ids=np.arange(40), labels=labels, logits=np.eye(2, dtype=np.float32)[predicted], split="test"
         )
-        digests = TrialFiles(study.store.child(f"confirmation/{record.trial_id}")).write_predictions(predictions)
+        files = TrialFiles(study.store.child(f"confirmation/{record.trial_id}"))
+        digests = files.write_predictions(predictions, record.attempts)
         study.book.save(record.updated(digests=record.digests | digests))
     comparison = compare(study)
     assert diverged.trial_id not in comparison.arms["resnet18"].confirmation_ids

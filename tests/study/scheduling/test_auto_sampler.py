@@ -17,6 +17,7 @@ from study.scheduling.warm_start import EarlierTrial
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
+from tests.study.scheduling.test_replay import kill_often
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
 from trainables.records.record import TrialRecord, TrialState
 
@@ -133,6 +134,12 @@ def test_a_search_that_is_killed_before_or_after_the_change_goes_on_as_one_that_
     suggested = [[r.config.hyperparameters for r in book.of_stage("search")] for book in (whole, killed)]
     assert suggested[0] == suggested[1]
     replay = replay_search(killed.of_stage("search"), {0: spec})
+    assert (replay.num_suggestions, replay.num_other_values, replay.difference) == (28, 0, "")
+
+
+def test_search_of_parallel_trials_that_is_killed_again_and_again_replays_across_the_change() -> None:
+    spec = make_auto_spec(28)
+    replay = replay_search(kill_often(spec, 8).of_stage("search"), {0: spec})
     assert (replay.num_suggestions, replay.num_other_values, replay.difference) == (28, 0, "")
 
 

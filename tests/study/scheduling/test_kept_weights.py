@@ -13,7 +13,6 @@ from tests.study.scheduling.test_leaders import noisy_curve
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.ranking import best_trials, ran_every_epoch
 from trainables.records.record import TrialRecord
-from trainables.records.trial_files import WEIGHTS
 from trainables.storage.store import Store
 
 
@@ -71,14 +70,25 @@ def test_the_file_goes_and_the_record_says_so(tmp_path: Path) -> None:
     record = search(tmp_path, keep_weights="all")[0]
     book = RecordBook(Store(tmp_path))
     files = open_trial_files(book.store, record)
-    digests = files.write_weights({"fc.bias": torch.zeros(3)})
-    record = book.save(record.updated(digests={**digests, "best/search.npz": "0"}))
+    digests = files.write_weights({"fc.bias": torch.zeros(3)}, 1)
+    record = book.save(record.updated(digests={**digests, "best/0001/search.npz": "0"}))
     assert "weights_dropped" not in record.to_json()
     book.drop_weights(record)
     (dropped,) = [r for r in RecordBook(Store(tmp_path)).of_stage("search") if r.trial_id == record.trial_id]
     assert dropped.weights_dropped
-    assert dropped.digests == {"best/search.npz": "0"}
-    assert not files.store.exists(WEIGHTS)
+    assert dropped.digests == {"best/0001/search.npz": "0"}
+    assert not any(files.store.exists(path) for path in digests)
+
+
+def test_results_of_attempts_that_lost_go_with_the_checkpoints(tmp_path: Path) -> None:
+    book = RecordBook(Store(tmp_path))
+    record = SearchDirector(book, make_spec(), FIXED).next_trial()
+    assert record is not None
+    files = open_trial_files(book.store, record)
+    lost, digests = (files.write_weights({"fc.bias": torch.full((3,), attempt)}, attempt) for attempt in (1, 2))
+    ended = book.save(record.updated(state="COMPLETE", attempts=2, digests=digests))
+    book.drop_checkpoint(ended)
+    assert [files.store.exists(path) for path in (*lost, *digests)] == [False, True]
 
 
 def test_rungs_keep_none_unless_all_are_wanted(tmp_path: Path) -> None:

@@ -66,6 +66,43 @@ def test_interrupted_search_replays() -> None:
     assert replay_search(book.of_stage("search"), {0: spec}).difference == ""
 
 
+@pytest.mark.parametrize("seed", [9, 13, 36])
+def test_search_of_parallel_trials_that_is_killed_again_and_again_replays(seed: int) -> None:
+    """Optuna's TPE also reads, of running trials, what it drew for parameters that do not apply, which no record holds."""
+    spec = make_spec(num_trials=14, asha={"enabled": seed % 2 == 0})
+    book = kill_often(spec, seed)
+    orders = [o for r in book for o in (r.suggested_order, *(e.order for e in r.epochs), r.ended_order)]
+    assert len(set(orders)) == len(orders)
+    assert replay_search(book.of_stage("search"), {0: spec}).difference == ""
+
+
+def kill_often(spec: StudySpec, seed: int) -> MemoryBook:
+    """Run a search whose driver is killed after every 1 to 12 reports, and return its records."""
+    book, generator = MemoryBook(), random.Random(seed)
+    director = SearchDirector(book, spec, FIXED)
+    while not director.is_exhausted or director.unfinished():
+        drive(director, num_workers=4, max_events=generator.randint(1, 12))
+        director = SearchDirector(book, spec, FIXED)
+    return book
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe_univariate", "tpe_multivariate", "gp"])
+def test_rebuilt_samplers_hold_the_trials_of_the_live_ones(sampler: str) -> None:
+    spec, book = make_spec(num_trials=40, sampler=sampler), MemoryBook()
+    live = SearchDirector(book, spec, FIXED)
+    drive(live, noisy_curve, num_workers=6, max_events=70)
+    rebuilt = SearchDirector(book, spec, FIXED)
+    described = describe_trials(live)
+    assert described == describe_trials(rebuilt)
+    assert sum("TrialState.RUNNING" in trial for trial in described) > 2
+
+
+def describe_trials(director: SearchDirector) -> list[str]:
+    """Return everything that the trials of all samplers hold, in its order, but times."""
+    trials = [trial for sampler in director._samplers.values() for trial in sampler.trials]
+    return [str({name: value for name, value in vars(trial).items() if "datetime" not in name}) for trial in trials]
+
+
 def test_crashed_trials_that_ended_the_search_replay() -> None:
     spec, book = make_spec(num_trials=12), MemoryBook()
     director = SearchDirector(book, spec, FIXED)

@@ -199,7 +199,7 @@ def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 def test_damaged_weights_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     study = simulate(tmp_path / "study")
-    for weights in tmp_path.glob("study/trials/*/best/weights.safetensors"):
+    for weights in tmp_path.glob("study/trials/*/best/*/weights.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with pytest.raises(DamagedFileError, match=r"weights\.safetensors is damaged"):
         export_study(study)

@@ -80,7 +80,7 @@ def search_with_weights(folder: Path) -> OpenStudy:
     best = choose_trial(study, "all")
     assert best is not None
     digests = open_trial_files(study.store, best).write_weights(
-        build_model(best.config, 2, weights="none").state_dict()
+        build_model(best.config, 2, weights="none").state_dict(), best.attempts
     )
     study.book.save(best.updated(digests=best.digests | digests))
     return study

@@ -12,7 +12,7 @@ from search_spaces.config import TrialConfig
 from tests.trainables.training.test_checkpoint import METRICS, make_checkpoint
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import RECORD, RECORD_COPY, TrialRecord, TrialState
-from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
+from trainables.records.trial_files import CHECKPOINTS, RESULTS, LostTrialError, TrialFiles
 from trainables.storage.store import Store
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.predictions import Predictions
@@ -83,6 +83,25 @@ def test_trial_that_has_ended_accepts_no_more_files(files: TrialFiles) -> None:
         files.check_attempt(1)
 
 
+def test_an_attempt_that_is_over_changes_no_result(files: TrialFiles) -> None:
+    """A process that was taken for lost predicts on while the next attempt finishes the trial."""
+    digests = files.write_predictions(predictions_of(1.0), 2) | files.write_weights({"fc.bias": torch.ones(2)}, 2)
+    late = files.write_predictions(predictions_of(1.0000001), 1) | files.write_weights({"fc.bias": torch.zeros(2)}, 1)
+    assert files.read_predictions("search", digests).logits[0, 0] == 1.0
+    files.read_weights(digests)
+    files.delete_lost_results(digests)
+    assert all(files.store.exists(path) for path in digests)
+    assert not any(files.store.exists(path) for path in late)
+    files.delete_weights(digests)
+    assert list(files.without_weights(digests)) == [f"{RESULTS}/{path}" for path in files.store.list_sizes(RESULTS)]
+
+
+def predictions_of(logit: float) -> Predictions:
+    ids = np.arange(4)
+    logits = np.full((4, 2), logit, dtype=np.float32)
+    return Predictions(sample_ids=ids, labels=ids % 2, logits=logits, split="search")
+
+
 def test_token_is_read_from_the_copy_where_the_record_is_damaged(files: TrialFiles) -> None:
     write_record(files.store, attempts=5)
     files.store.write_text(RECORD, "{")
@@ -117,15 +136,18 @@ def test_files_that_do_not_match_the_record_are_refused_by_name(files: TrialFile
         sample_ids=np.arange(3), labels=np.zeros(3, dtype=np.int64), logits=np.ones((3, 2), np.float32), split="test"
     )
     model = nn.Linear(2, 2)
-    digests = files.write_predictions(predictions) | files.write_weights(model.state_dict())
+    digests = files.write_predictions(predictions, 1) | files.write_weights(model.state_dict(), 1)
     assert np.array_equal(files.read_predictions("test", digests).logits, predictions.logits)
     assert torch.equal(files.load_weights(nn.Linear(2, 2), digests).weight, model.weight)  # type: ignore[arg-type]
     other = Predictions(sample_ids=np.arange(3), labels=predictions.labels, logits=predictions.logits * 2, split="test")
-    files.write_predictions(other)
-    files.write_weights(nn.Linear(2, 2).state_dict())
-    with pytest.raises(DamagedFileError, match=r"best/test\.npz is damaged: its digest is not the one"):
+    files.write_predictions(other, 1)
+    files.write_weights(nn.Linear(2, 2).state_dict(), 1)
+    with pytest.raises(DamagedFileError, match=r"best/0001/test\.npz is damaged: its digest is not the one"):
         files.read_predictions("test", digests)
-    with pytest.raises(DamagedFileError, match=r"best/weights\.safetensors is damaged: its digest is not the one"):
+    with pytest.raises(DamagedFileError, match=r"best/0001/weights\.safetensors is damaged: its digest is not the one"):
         files.load_weights(nn.Linear(2, 2), digests)
-    with pytest.raises(DamagedFileError, match=r"best/search\.npz is missing"):
+    with pytest.raises(DamagedFileError, match=r"record\.json names no search\.npz"):
         files.read_predictions("search", digests)
+    files.store.delete("best/0001/test.npz")
+    with pytest.raises(DamagedFileError, match=r"best/0001/test\.npz is missing"):
+        files.read_predictions("test", digests)
