@@ -82,6 +82,7 @@ def run(
     profile: options.ProfileOption = False,
     interventions: options.InterveneOption = False,
     only: options.OnlyOption = None,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Launch a study and run it to its report: search, confirmation, comparison, analysis.
 
@@ -115,6 +116,7 @@ def submit(
     files: options.WithOption = None,
     resumes: options.ResumeOption = False,
     detach: options.DetachOption = False,
+    trust_code: options.TrustOption = False,
 ) -> None:
     """Run a study as a job of a running Ray cluster, which goes on when this machine is off.
 
@@ -131,6 +133,7 @@ def submit(
         files=files or (),
         resumes=resumes,
         follows=not detach,
+        trusts_code=trust_code,
     )
     if not run_as_job(spec, given, console):
         raise typer.Exit(1)
@@ -147,6 +150,7 @@ def launch(
     _local: options.LocalOption = False,
     profile: options.ProfileOption = False,
     dry_run: options.DryRunOption = False,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Launch a study and run its search."""
     from study import commands
@@ -167,6 +171,7 @@ def resume(
     device_seconds: options.DeviceSecondsOption = None,
     allow_changed: options.AllowChangedOption = False,
     search_only: options.SearchOnlyOption = False,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Continue a stopped study to its report. Finished trials are not repeated."""
     from study import commands
@@ -230,6 +235,7 @@ def compare(
     alpha: options.AlphaOption = 0.05,
     group: options.GroupOption = None,
     to: options.ComparisonFolderOption = None,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Run the missing confirmation trials of a study, then print the A/B table.
 
@@ -293,6 +299,7 @@ def analyze(
     to: options.ForensicsFolderOption = None,
     address: options.AnalysisAddressOption = None,
     _local: options.LocalOption = False,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Compute the findings of a confirmed study: confusion matrix, class clusters and scores, audits, Grad-CAM panels.
 
@@ -339,6 +346,7 @@ def intervene(
     address: options.AddressOption = None,
     _local: options.LocalOption = False,
     as_json: options.JsonOption = False,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Try what the findings of a study ask for: state predictions, train, compare, and recommend a configuration.
 
@@ -377,6 +385,7 @@ def export(
     optuna: options.OptunaOption = None,
     onnx: options.OnnxOption = False,
     storage: options.StorageOption = None,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Export the records as CSV and Parquet, the search as Optuna studies, and the weights of the best models."""
     from study.views.export import run_export
@@ -392,6 +401,7 @@ def reproduce(
     trial: options.TrialOption = "best",
     arm: options.ArmOption = None,
     overrides: options.RelocateOption = None,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Retrain one trial on this machine and report MATCH, CLOSE or DIFFERENT."""
     from study.views.reproduction import run_reproduction
@@ -403,7 +413,9 @@ def reproduce(
 
 
 @app.command()
-def replay(study: options.StudyArgument, storage: options.StorageOption = None) -> None:
+def replay(
+    study: options.StudyArgument, storage: options.StorageOption = None, _trust_code: options.TrustOption = False
+) -> None:
     """Replay the recorded search, and check that a new sampler and scheduler make the same decisions in the same order."""
     from study import commands
 
@@ -442,6 +454,7 @@ def inspect_spec(
     _local: options.LocalOption = False,
     to: options.InspectionPageOption = None,
     quick: options.QuickOption = False,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Show what a spec's images, weights and resources are like before anything is trained."""
     from study.spec.reading import load_spec
@@ -461,6 +474,7 @@ def plan(
     image_sd: options.ImageSdOption = None,
     seed_image_sd: options.SeedImageSdOption = None,
     storage: options.StorageOption = None,
+    _trust_code: options.TrustOption = False,
 ) -> None:
     """Forecast what the looks of a spec can decide, and what would decide its margin. Writes nothing.
 
@@ -469,7 +483,7 @@ def plan(
     from study.spec.reading import load_spec
     from study.views.planning import PlanOptions, print_plan
 
-    loaded, text = load_spec(spec, overrides or [])
+    loaded, text = load_spec(spec, overrides or [], runs_code=pilot is not None)
     given = PlanOptions(like=like, pilot=pilot, seed_sd=seed_sd, image_sd=image_sd, seed_image_sd=seed_image_sd)
     print_plan(loaded, text, given, storage, console)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Context, Option
 
 from search_spaces.errors import UserInputError
+from search_spaces.extensions import trusting_code
 from study.state.paths import ReportFormat, study_uri
 
 # Address of this process, as of `study.cluster.connection`, which imports what the command line must not.
@@ -29,7 +30,7 @@ def refuse_unused_options(context: Context, form: str, used: Collection[str]) ->
     Args:
         context: of the command.
         form: the form of the command, such as "compare STUDY", for the message.
-        used: names of the parameters that have an effect in this form.
+        used: names of the parameters that have an effect in this form. --trust-code only permits, so it is never refused.
 
     Raises:
         UserInputError: naming all options that were given and are not in `used`.
@@ -37,7 +38,7 @@ def refuse_unused_options(context: Context, form: str, used: Collection[str]) ->
     unused = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in used and _is_given(context, str(parameter.name))
+        if parameter.name not in {*used, "_trust_code"} and _is_given(context, str(parameter.name))
     ]
     if unused:
         pronoun = "it" if len(unused) == 1 else "them"
@@ -83,6 +84,11 @@ def _choose_address(context: Context, address: str | None) -> str | None:
     if _is_given(context, "address"):
         raise UserInputError(f"--local runs in this process, but --address names a cluster, {address!r}; remove one")
     return THIS_PROCESS
+
+
+def _trust(context: Context, trusts: bool) -> bool:
+    context.with_resource(trusting_code(trusts))
+    return trusts
 
 
 Text = str | None
@@ -143,6 +149,10 @@ _LOCAL_HELP = "Run in this process, without Ray: one trial at a time, for a debu
 LocalOption = Annotated[bool, Option("--local", help=_LOCAL_HELP, is_eager=True)]
 _CHANGED_HELP = "Continue although code or package versions have changed. The change is recorded permanently."
 AllowChangedOption = Annotated[bool, Option("--allow-changed", help=_CHANGED_HELP)]
+_TRUST_HELP = (
+    "Import modules of the working folder that the spec or study names (package.module:object). Never remembered."
+)
+TrustOption = Annotated[bool, Option("--trust-code", help=_TRUST_HELP, callback=_trust)]
 DryRunOption = Annotated[bool, Option("--dry-run", help="Check everything, but start no trial and write nothing.")]
 NumTrialsOption = Annotated[Text, Option(help="Extend the search: a new total such as 40, or an increase such as +8.")]
 DeviceSecondsOption = Annotated[Text, Option(help="Extend a search with a budget of device-seconds: 4000, or +600.")]

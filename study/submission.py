@@ -31,6 +31,7 @@ class SubmitOptions:
         files: that the job needs beside the spec.
         resumes: whether a study is resumed instead of a spec launched.
         follows: whether to show the job's output until it ends.
+        trusts_code: whether code of the job's folder may run.
     """
 
     address: str | None
@@ -40,6 +41,7 @@ class SubmitOptions:
     files: Sequence[Path] = ()
     resumes: bool = False
     follows: bool = True
+    trusts_code: bool = False
 
 
 def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
@@ -65,6 +67,7 @@ def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
         command = ["run", SPEC_NAME, "--storage", options.storage, "--address", "auto"]
         for place in _list_local_places(loaded):
             print_line(f"every node of the cluster must find {place} of the spec", console)
+    command += (trust := ["--trust-code"] if options.trusts_code else [])
     client = connect_job_server(options.address)
     job = submit_job(client, command, text, options.files)
     print_line(f"job {job} at {options.address} runs: study {shlex.join(command)}", console)
@@ -86,7 +89,7 @@ def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
     if state not in ENDED:
         raise StudyInterrupted(f"the job's output ended, but the job is {state}; follow it: {follow}")
     if state != SUCCEEDED:
-        resume = f"study submit {shlex.quote(root)} --resume --address {options.address}"
+        resume = shlex.join(["study", "submit", root, "--resume", "--address", options.address, *trust])
         print_line(
             f"the job ended as {state}; if its study had begun and is not at its end, go on with: {resume}", console
         )

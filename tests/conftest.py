@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from search_spaces.extensions import trusting_code
+
 # With several workers of pytest-xdist, each has a core of its own.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
@@ -20,6 +22,13 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield Path(folder)
+
+
+@pytest.fixture
+def trusted() -> Iterator[None]:
+    """Code of the working folder, such as tests/, may be named as package.module:object."""
+    with trusting_code(True):
+        yield
 
 
 # Files that run whole studies, the longest first: the one that begins last must not leave the other worker without work.

@@ -15,7 +15,7 @@ from analysis.interventions.built_in import (
 )
 from analysis.interventions.intervention import Intervention
 from search_spaces.errors import UserInputError
-from search_spaces.extensions import import_object, list_entry_points
+from search_spaces.extensions import list_entry_points, load_object
 
 ENTRY_POINTS = "abstudy.interventions"
 CONTROL = "control"
@@ -41,7 +41,7 @@ def load_interventions() -> Mapping[str, Intervention]:
     problems = []
     for entry, location in list_entry_points(ENTRY_POINTS).items():
         try:
-            added = _load(import_object(location, "the intervention"))
+            added = _load(load_object(entry, ENTRY_POINTS, "the intervention"))
         except Exception as error:  # The code of another package may raise anything.
             problems.append(f"{entry} = {location!r}: {error}")
             continue

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from search_spaces.errors import UserInputError
+from search_spaces.extensions import read_trust
 from study.spec.study_spec import StudySpec
 from trainables.devices import count_cuda_devices
 
@@ -168,7 +169,9 @@ def _init_ray(address: str, scratch: str) -> None:
                     configure_logging=False,
                 )
             else:
-                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+                # Processes on this machine inherit the trust; elsewhere Ray sets it.
+                environment = {"env_vars": trust} if (trust := read_trust()) else None
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, runtime_env=environment)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             action = "started on this machine" if address == LOCAL else f"reached at {address}"
             raise UserInputError(f"Ray could not be {action}: {_find_reason(error)}") from None

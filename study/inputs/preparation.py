@@ -17,6 +17,7 @@ from search_spaces.errors import UserInputError
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.inputs.packages import list_packages
+from study.spec.extensions import check_trust
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from trainables.data.image_array import LazyImages
@@ -78,6 +79,7 @@ def image_set_of(data: TrialData, masks: NDArray[np.bool_] | None = None) -> Ima
 
 def prepare(spec: StudySpec) -> Prepared:
     """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
+    check_trust(spec)
     weights = locate_weights(spec.model.weights)
     image_set, splits = load_split_images(spec)
     return prepare_images(spec, image_set, splits, weights)

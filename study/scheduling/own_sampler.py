@@ -1,4 +1,4 @@
-"""Samplers of one's own: functions of installed packages or of the current folder that return an Optuna sampler.
+"""Samplers of one's own: functions of installed packages or of the working folder that return an Optuna sampler.
 
 Such a function takes a seed and returns an `optuna.samplers.BaseSampler`; ``search.sampler = "mylab.search:make_sampler"``
 names it::
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import optuna
 
 from search_spaces.errors import UserInputError
-from search_spaces.extensions import import_function, list_entry_points, locating
+from search_spaces.extensions import load_function, locating
 from study.spec.sections import SAMPLER_ENTRY_POINTS
 
 
@@ -33,7 +33,7 @@ def make_own_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     Raises:
         UserInputError: If the function cannot be imported, takes no seed, fails, or returns something else.
     """
-    make = import_function(name, list_entry_points(SAMPLER_ENTRY_POINTS).get(name, name), "the sampler")
+    make = load_function(name, SAMPLER_ENTRY_POINTS, "the sampler")
     try:
         inspect.signature(make).bind(seed=seed)
     except TypeError as error:

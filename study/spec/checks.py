@@ -15,6 +15,8 @@ from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 from trainables.training.recipe_rules import FOR_GPUS
 
+# What a problem's message begins with, and a function that raises it as UserInputError.
+Check = tuple[str, Callable[[], object]]
 # A rung that is a complete schedule has at most a fifth of the epochs of a full trial.
 FEWEST_RUNGS_IN_FULL = 5
 
@@ -62,17 +64,17 @@ def _list_space_problems(spec: StudySpec) -> list[str]:
         return problems
     space = spec.base_space()
     ranges, fixed = spec.search.ranges, spec.search.fixed
-    checks: list[tuple[str, Callable[[], object]]] = [
+    checks: list[Check] = [
         *(
             ("search.ranges: ", partial(spaces.with_range, space, spec.search, n, v, takes_own=own))
             for n, v in ranges.items()
         ),
         *(("search.fixed: ", partial(spaces.check_fixed, space, n, v, takes_own=own)) for n, v in fixed.items()),
     ]
-    problems = _collect(checks)
+    problems = collect_problems(checks)
     if problems:
         return problems
-    problems = _collect(
+    problems = collect_problems(
         (f"{place}: ", partial(SETTINGS[name].check, value))
         for place, values in spec.given_values().items()
         for name, value in values.items()
@@ -80,7 +82,7 @@ def _list_space_problems(spec: StudySpec) -> list[str]:
     )
     if problems:
         return problems
-    return _collect(
+    return collect_problems(
         ("", partial(spec.make_given_arm, name, spec.search_space(), spec.complete(values)))
         for name, values in spec.configurations.items()
     )
@@ -261,7 +263,7 @@ def _list_unknown_arms(option: str, given: Iterable[str], arms: Sequence[str]) -
     return [f"{option} names the arm {arm!r}{nearest_name(arm, arms)}" for arm in given if arm not in arms]
 
 
-def _collect(checks: Iterable[tuple[str, Callable[[], object]]]) -> list[str]:
+def collect_problems(checks: Iterable[Check]) -> list[str]:
     """Return the messages of the checks that raise UserInputError, each after its prefix."""
     problems = []
     for prefix, check in checks:

@@ -1,12 +1,47 @@
-"""What a spec names of one's own: the source of the images, the sampler and training loops."""
+"""What a spec names of one's own: the source of the images, the sampler, backbones and training loops."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from search_spaces.config import BUILT_IN_LOOP
 from search_spaces.errors import UserInputError
-from search_spaces.extensions import import_function, list_entry_points
+from search_spaces.extensions import BACKBONE_ENTRY_POINTS, describe_refusal, is_code, load_function
+from study.spec.checks import Check, collect_problems
 from study.spec.sections import SAMPLER_ENTRY_POINTS, SAMPLERS
 from study.spec.study_spec import StudySpec
 from trainables.data.sources import ENTRY_POINTS, SOURCES
-from trainables.training.trainable import find_trainable
+from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, find_trainable
+
+# Entry points by the key that names one, and by the setting that does, wherever in `SECTIONS` it stands.
+GROUPS = {"data.source": ENTRY_POINTS, "search.sampler": SAMPLER_ENTRY_POINTS}
+SETTINGS = {"backbone": BACKBONE_ENTRY_POINTS, "trainable": TRAINABLE_ENTRY_POINTS}
+SECTIONS = ("train", "search", "configurations", "design")
+
+
+def list_named(data: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the key, the text and the group of entry points of each text in a spec's values that may name an extension."""
+    for key, text in _list_texts(data):
+        section, *settings = key.split(".")
+        groups = [SETTINGS[setting] for setting in settings if setting in SETTINGS and section in SECTIONS]
+        if group := GROUPS.get(key) or next(iter(groups), ""):
+            yield key, text, group
+
+
+def list_refusals(data: Mapping[str, Any]) -> list[str]:
+    """Return a message for each name of code that may not be imported: it is not trusted, or not of the working folder.
+
+    Args:
+        data: The values of a spec, valid or not. Nothing is imported.
+    """
+    code = {name: (key, group) for key, name, group in list_named(data) if is_code(name, group)}
+    return [f"{key}: {why}" for name, (key, group) in code.items() if (why := describe_refusal(name, group))]
+
+
+def check_trust(spec: StudySpec) -> None:
+    """Raise UserInputError, with everything that `list_refusals` finds, if a study names code that may not be imported."""
+    if problems := list_refusals(spec.model_dump()):
+        raise UserInputError("\n- ".join([f"the study {spec.name!r} names code that may not run:", *problems]))
 
 
 def list_import_problems(spec: StudySpec) -> list[str]:
@@ -14,21 +49,23 @@ def list_import_problems(spec: StudySpec) -> list[str]:
 
     Not in `study.spec.checks.list_problems`: a study can be read where its functions are not installed.
     """
-    problems = []
-    for key, name, shipped, group in (
-        ("data.source", spec.data.source, SOURCES, ENTRY_POINTS),
-        ("search.sampler", spec.search.sampler, SAMPLERS, SAMPLER_ENTRY_POINTS),
-    ):
-        if name in shipped:
-            continue
-        try:
-            import_function(name, list_entry_points(group).get(name, name), "the function")
-        except UserInputError as error:
-            problems.append(f"{key}: {error}")
     loops = {name for arm in spec.arms() for name in spec.trainables_of(arm)} - {BUILT_IN_LOOP}
-    for name in sorted(loops):
-        try:
-            find_trainable(name)
-        except UserInputError as error:
-            problems.append(f"train.trainable: {error}")
-    return problems
+    checks: list[Check] = [("train.trainable: ", partial(find_trainable, name)) for name in sorted(loops)]
+    for key, name, shipped in (
+        ("data.source", spec.data.source, SOURCES),
+        ("search.sampler", spec.search.sampler, SAMPLERS),
+    ):
+        checks += [] if name in shipped else [(f"{key}: ", partial(load_function, name, GROUPS[key], "the function"))]
+    return collect_problems(checks)
+
+
+def _list_texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key and the value of every text in the values of a spec."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _list_texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _list_texts(inner, key)
+    elif isinstance(value, str):
+        yield key, value

@@ -16,7 +16,7 @@ from search_spaces.errors import UserInputError, nearest_name
 from study.spec.augmentation import list_excluded_keys
 from study.spec.checks import list_gpu_problems, list_problems
 from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
-from study.spec.extensions import list_import_problems
+from study.spec.extensions import list_import_problems, list_refusals
 from study.spec.problems import Location, find_problems, remove_value
 from study.spec.study_spec import StudySpec
 
@@ -43,6 +43,8 @@ def load_spec(
     overrides: Sequence[str] = (),
     name: str | None = None,
     configurations: Mapping[str, Mapping[str, Value]] | None = None,
+    *,
+    runs_code: bool = True,
 ) -> tuple[StudySpec, str]:
     """Read and validate the spec of a new study.
 
@@ -52,6 +54,7 @@ def load_spec(
         name: replaces the name of the spec.
         configurations: replaces the configurations of the spec. What [search] knows about the arms of a search (`epoch_cost`,
             `start`, `prior`) is dropped: each configuration is trained once.
+        runs_code: whether code that the spec names is to run; otherwise nothing of it is imported, nor need it be trusted.
 
     Returns:
         The spec, and its TOML text with the overrides: the content of the study's spec.toml.
@@ -70,10 +73,11 @@ def load_spec(
     problems += _inline_space(data)
     data.setdefault(VERSION_KEY, CURRENT_VERSION)
     validated, more = _validate(data, where=spec)
-    problems += more
+    problems += [*more, *(list_refusals(data) if runs_code else [])]
     if validated is not None and not problems:
         keys = list_excluded_keys(validated.train, validated.arms(), data.get("train", {}))
-        problems = [*list_gpu_problems(validated), *keys, *list_import_problems(validated)]
+        imports = list_import_problems(validated) if runs_code else []
+        problems = [*list_gpu_problems(validated), *keys, *imports]
     if validated is None or problems:
         raise UserInputError(_join_problems(spec, problems))
     return validated, tomli_w.dumps(data)

@@ -105,9 +105,9 @@ class TrainSpec(Section):
     With `processes` above 1, so many processes of one machine train a trial, each with an equal part of every batch
     (DistributedDataParallel); a trial then holds as many GPUs, or at least as many CPUs.
     `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
-    `trainable = "package.module:Class"` trains by a loop of one's own (`trainables.training.trainable.Trainable`), which reads
-    the settings that it names and no other; [search.space], [configurations] or [design] set them. "network" is the product's
-    loop.
+    `trainable` names a loop of one's own (`trainables.training.trainable.Trainable`): an entry point of the group
+    `abstudy.trainables`, or `package.module:Class` in the working folder. It reads the settings that it names and no other;
+    [search.space], [configurations] or [design] set them. "network" is the product's loop.
     """
 
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
@@ -149,7 +149,7 @@ class TrainSpec(Section):
     hard_fraction: Share = 0.0
     hard_from_epoch: Annotated[int, Field(ge=1)] = 1
     leave_out: Annotated[str, Field(pattern=r"^(\d+( \d+)*)?$")] = ""
-    trainable: Annotated[str, Field(pattern=r"^(network|[\w.]+:[\w.]+)$")] = BUILT_IN_LOOP
+    trainable: Annotated[str, Field(pattern=r"^[\w.-]+(:[\w.]+)?$")] = BUILT_IN_LOOP
 
     @model_validator(mode="after")
     def _padding_within_the_image(self) -> "TrainSpec":

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import load
 
 from search_spaces.config import TrialConfig
+from search_spaces.extensions import locate
 from trainables.models.backbones import build_model
 from trainables.models.catalog import (
     NO_AUXILIARIES,
@@ -20,7 +21,7 @@ from trainables.models.catalog import (
     read_backbone,
 )
 from trainables.models.heads import find_head
-from trainables.training.trainable import is_own_loop
+from trainables.training.trainable import TRAINABLE_ENTRY_POINTS, is_own_loop
 from trainables.training.trainable_run import unpack_state
 
 STATE = "state.bin"
@@ -80,7 +81,7 @@ def find_architecture(config: TrialConfig) -> str:
 def explain_loading(config: TrialConfig, num_classes: int) -> str:
     """Return the Python lines that load an exported model from its folder."""
     if is_own_loop(config):
-        module, _, loop = config.word("trainable").partition(":")
+        module, _, loop = locate(config.word("trainable"), TRAINABLE_ENTRY_POINTS).partition(":")
         lines = ["from pathlib import Path", "", f"from {module} import {loop}", "", f"model = {loop}()"]
         return "\n".join([*lines, f'model.restore(Path("FOLDER/{STATE}").read_bytes())'])
     name, arguments = config.word("backbone"), read_backbone(config).read_arguments(config)

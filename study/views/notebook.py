@@ -15,6 +15,7 @@ from analysis.report.summary import summarize
 from analysis.report.tables import HEADER, build_table_rows, list_records
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.extensions import trusting_code
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.trained_models import load_model
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
@@ -46,8 +47,8 @@ class Best:
 class Study:
     """A study on disk, finished or not. Open it with `study.load`."""
 
-    def __init__(self, opened: OpenStudy) -> None:
-        self._opened = opened
+    def __init__(self, opened: OpenStudy, *, trusts_code: bool = False) -> None:
+        self._opened, self._trusts_code = opened, trusts_code
 
     @property
     def name(self) -> str:
@@ -138,21 +139,23 @@ class Study:
                 f"the weights of trial {ranked[0].trial_id}, the best of the arm {arm!r}, were not kept (search.keep_weights); "
                 f"`study reproduce {self._opened.store.argument} --arm {shlex.quote(arm)}` trains it again"
             )
-        model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
+        with trusting_code(self._trusts_code):
+            model = load_model(trial_files(self._opened, ranked[0]), ranked[0], len(class_names))
         return Best(trial_id=ranked[0].trial_id, config=config, model=model.eval())
 
 
-def load(study: str, storage: str | None = None) -> Study:
+def load(study: str, storage: str | None = None, *, trust_code: bool = False) -> Study:
     """Open a study for reading.
 
     Args:
         study: a path, a URI, or the name of a study under the storage root.
         storage: the storage root; None for $STUDY_STORAGE, or ./studies.
+        trust_code: whether `best` may run code of the working folder that the study names, such as that of a backbone.
 
     Raises:
         UserInputError: if there is no such study.
     """
-    return Study(load_study(open_study(study, storage)))
+    return Study(load_study(open_study(study, storage)), trusts_code=trust_code)
 
 
 def _flatten_epoch(epoch: EpochMetrics) -> dict[str, Any]:

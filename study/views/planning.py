@@ -99,12 +99,13 @@ def print_plan(spec: StudySpec, text: str, options: PlanOptions, storage: str | 
     print_line(f"{spec.name}: {_describe_rows(test)}, {test.num_images:,} test images", console)
     print_line(f"variances: {basis.source}: {describe_components(basis.components)}", console)
     console.print(build_forecast_table(forecasts, test.margin))
-    for line in (
-        *([MODERATED] if spec.confirm.intervals == "moderated" else []),
-        *describe_decision(basis.components, test, forecasts),
-        *describe_trials(spec, basis),
-        describe_size(spec),
-    ):
+    lines = [MODERATED] if spec.confirm.intervals == "moderated" else []
+    lines += describe_decision(basis.components, test, forecasts)
+    try:
+        lines += [*describe_trials(spec, basis), describe_size(spec)]
+    except UserInputError as error:  # a model that cannot be built here, such as one of code that is not trusted
+        lines.append(f"full trials per arm and size on disk: not known, because {error}")
+    for line in lines:
         print_line(line, console)
 
 

@@ -1,4 +1,4 @@
-"""The example package, found by the metadata of an installed package, extends the product without a change to it."""
+"""The example package, found by the metadata of an installed package or in the working folder, extends the product."""
 
 import sys
 import tomllib
@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from search_spaces.errors import UserInputError
+from search_spaces.extensions import TRUST
 from study.inputs.preparation import prepare
 from study.scheduling.sampler import check_own_sampler
 from study.spec.reading import load_spec
+from study.views.exported_model import explain_loading
 from tests.study.command_line import run_cli
 from trainables.models import catalog
 from trainables.models.backbones import build_model
@@ -58,6 +60,22 @@ def test_its_backbone_is_listed() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_its_training_loop_has_a_name_and_a_package() -> None:
+    spec, _ = load_spec(str(EXAMPLE / "loops.toml"))
+    assert [arm.name for arm in spec.arms()] == ["network", "example-pixels"]
+    prepared = prepare(spec)
+    assert prepared.packages == (PROJECT["name"],)
+    config = catalog.TrialConfig(
+        arm="own", seed=0, hyperparameters=dict(spec.arms()[1].space.middle()), fixed=prepared.fixed
+    )
+    assert "from abstudy_example.loops import PixelRegression" in explain_loading(config, 5)
+    with pytest.raises(
+        UserInputError, match=r"'example-pixel' must be an entry point of abstudy\.trainables \(did you mean"
+    ):
+        load_spec(str(SPEC), ["train.trainable=example-pixel"])
+
+
+@pytest.mark.usefixtures("installed")
 def test_its_spec_names_all_three() -> None:
     spec, text = load_spec(str(SPEC))
     assert (spec.data.source, spec.search.sampler) == ("example-digits", "example-qmc")
@@ -71,7 +89,8 @@ def test_its_spec_names_all_three() -> None:
 
 
 @pytest.mark.usefixtures("on_path")
-def test_its_functions_can_be_named_where_it_is_not_installed() -> None:
+def test_its_functions_can_be_named_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TRUST, str(EXAMPLE))
     spec, _ = load_spec(str(SPEC), BY_LOCATION)
     check_own_sampler(spec)
     prepared = prepare(spec)
@@ -81,7 +100,8 @@ def test_its_functions_can_be_named_where_it_is_not_installed() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_the_data_are_the_same_under_both_names() -> None:
+def test_the_data_are_the_same_under_both_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TRUST, str(EXAMPLE))
     by_name, by_location = (load_spec(str(SPEC), overrides)[0] for overrides in ((), BY_LOCATION))
     one, other = prepare(by_name), prepare(by_location)
     assert one.splits.data_fingerprint == other.splits.data_fingerprint
@@ -114,10 +134,11 @@ def test_wrong_names_are_refused_with_the_nearest() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_cannot_be_imported_is_refused_together(tmp_path: Path) -> None:
+def test_what_cannot_be_imported_is_refused_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLE)
     overrides = ["data.source=abstudy_example.sources:load", "search.sampler=abstudy_example.sampler:make"]
     arguments = [word for override in overrides for word in ("--set", override)]
-    refused = run_cli("launch", SPEC, "--storage", tmp_path / "studies", *arguments)
+    refused = run_cli("launch", SPEC, "--storage", tmp_path / "studies", "--trust-code", *arguments)
     assert refused.status == 2
     assert (
         "data.source: the function 'abstudy_example.sources:load' cannot be imported (ModuleNotFound" in refused.errors
@@ -127,15 +148,19 @@ def test_what_cannot_be_imported_is_refused_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_is_neither_a_source_nor_a_sampler_is_refused_before_the_launch(tmp_path: Path) -> None:
+def test_what_is_neither_a_source_nor_a_sampler_is_refused_before_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLE)
     cases = {
         "search.sampler=abstudy_example.backbone:ExampleNet": "must be a function of the argument seed alone",
-        "data.source=sklearn.datasets:load_digits": "must return a trainables.data.images.ImageSet, but returned Bunch",
+        "data.source=abstudy_example.source:load_digits": "must return a trainables.data.images.ImageSet, but returned Bunch",
+        "data.source=sklearn.datasets:load_digits": "'sklearn' is a module of Python or of a package",
         "data.options.digits=[3, 13]": "data.options.digits must be two or more different digits",
     }
     for override, words in cases.items():
         changes = ["--set", override, *(["--set", "data.options={}"] if "load_digits" in override else [])]
-        refused = run_cli("launch", SPEC, "--storage", tmp_path / "studies", *changes)
+        refused = run_cli("launch", SPEC, "--storage", tmp_path / "studies", "--trust-code", *changes)
         assert refused.status == 2, override
         assert words in refused.errors
         assert len(refused.errors.strip().splitlines()) <= 2

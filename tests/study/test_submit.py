@@ -112,9 +112,9 @@ def test_failed_job_says_how_to_go_on_and_resume_goes_on(monkeypatch: pytest.Mon
     assert outcome.status == 1
     assert f"study submit s3://bucket/studies/submitted --resume --address {ADDRESS[1]}" in outcome.output
     server = FakeServer()
-    resumed = submit(monkeypatch, server, "s3://bucket/studies/submitted", "--resume", "--detach")
+    resumed = submit(monkeypatch, server, "s3://bucket/studies/submitted", "--resume", "--detach", "--trust-code")
     assert resumed.status == 0, resumed.errors
-    assert server.entrypoint == "study resume s3://bucket/studies/submitted --address auto"
+    assert server.entrypoint == "study resume s3://bucket/studies/submitted --address auto --trust-code"
     assert server.files == {}
     assert "output of" not in resumed.output
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.extensions import import_object, list_entry_points, refusing
+from search_spaces.extensions import BACKBONE_ENTRY_POINTS, list_entry_points, load_object, locate, refusing
 from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD
 
-ENTRY_POINTS = "abstudy.backbones"
+ENTRY_POINTS = BACKBONE_ENTRY_POINTS
 TORCHVISION, TIMM = "torchvision:", "timm:"
 # The default space's. Their names have no prefix, since studies from before there were others use them.
 RESNETS = ("resnet18", "resnet50")
@@ -132,7 +132,7 @@ def find_backbone(name: str) -> Backbone:
 
     Args:
         name: "resnet18" or "resnet50" (torchvision's), "torchvision:NAME", "timm:NAME" with the extra `abstudy[timm]`, the name
-            of an entry point of the group `abstudy.backbones`, or "package.module:function".
+            of an entry point of the group `abstudy.backbones`, or "package.module:function" in the working folder.
 
     Raises:
         UserInputError: With the nearest names and how to list them.
@@ -145,7 +145,7 @@ def find_backbone(name: str) -> Backbone:
         return _find_timm(name.removeprefix(TIMM), name)
     own = list_entry_points(ENTRY_POINTS)
     if name in own or ":" in name:
-        return _find_own(name, own.get(name, name))
+        return _find_own(name)
     known = [*RESNETS, *own]
     near = nearest_name(name, known) or nearest_name(name, [TORCHVISION + n for n in list_torchvision()])
     raise UserInputError(
@@ -351,14 +351,13 @@ def _import_timm(name: str) -> Any:
 
 def locate_builder(name: str) -> tuple[str, str]:
     """Return the module of a backbone of one's own, and the expression that builds it there: "net" or "net.build"."""
-    location = list_entry_points(ENTRY_POINTS).get(name, name)
-    module, _, builder = location.partition(":")
-    is_described = isinstance(import_object(location, "the backbone"), Backbone)
+    module, _, builder = locate(name, ENTRY_POINTS).partition(":")
+    is_described = isinstance(load_object(name, ENTRY_POINTS, "the backbone"), Backbone)
     return module, f"{builder}.build" if is_described else builder
 
 
-def _find_own(name: str, location: str) -> Backbone:
-    found = import_object(location, "the backbone")
+def _find_own(name: str) -> Backbone:
+    found = load_object(name, ENTRY_POINTS, "the backbone")
     if isinstance(found, Backbone):
         return replace(found, name=name)
     if not callable(found):

@@ -1,6 +1,6 @@
 """`Trainable`: the protocol of a training loop of one's own, and the checks of what such a loop returns.
 
-A study that names one, `[train] trainable = "package.module:Class"`, still has search, confirmation, records, comparison and
+A study that names one, `[train] trainable = NAME`, still has search, confirmation, records, comparison and
 audits. The metrics are computed here, from the loop's predictions, so that every loop is judged alike.
 """
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from search_spaces.config import BUILT_IN_LOOP, TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.extensions import import_object, locating
+from search_spaces.extensions import load_object, locating
 
+TRAINABLE_ENTRY_POINTS = "abstudy.trainables"
 METHODS = ("build", "run_epoch", "predict", "checkpoint", "restore")
 # Methods and the names of their arguments; the classes of others are instantiated without arguments.
 EXAMPLE = "examples/abstudy_example/abstudy_example/loops.py"
@@ -61,12 +62,12 @@ class Trainable(Protocol):
 
 @functools.lru_cache(maxsize=32)
 def find_trainable(name: str) -> type[Any]:
-    """Return the class of "package.module:Class".
+    """Return the class of an entry point of the group `abstudy.trainables`, or of "package.module:Class" in the working folder.
 
     Raises:
-        UserInputError: If it cannot be imported, or lists everything that it lacks of `Trainable`.
+        UserInputError: If it cannot be loaded, or lists everything that it lacks of `Trainable`.
     """
-    found = import_object(name, "the trainable")
+    found = load_object(name, TRAINABLE_ENTRY_POINTS, "the trainable")
     if not isinstance(found, type):
         raise UserInputError(f"the trainable {name!r} must be a class, but is {type(found).__name__}")
     missing = [f"{method}()" for method in METHODS if not callable(getattr(found, method, None))]

@@ -1,1 +1,1 @@
-"""A backbone, a source of images and a sampler of one's own, for abstudy."""
+"""A backbone, a source of images, a sampler and a training loop of one's own, for abstudy."""

@@ -13,7 +13,7 @@ SIDE = 8
 
 
 class PixelRegression:
-    """`[train] trainable = "abstudy_example.loops:PixelRegression"`, with the settings `alpha` and `penalty`."""
+    """`[train] trainable = "example-pixels"`, with the settings `alpha` and `penalty`."""
 
     settings = ("alpha", "penalty")
 

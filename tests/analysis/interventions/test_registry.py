@@ -15,6 +15,7 @@ from analysis.interventions import registry
 from analysis.interventions.built_in import HARD_EXAMPLES_SLOPE
 from analysis.interventions.intervention import Diagnosis
 from analysis.interventions.registry import load_interventions
+from search_spaces import extensions
 from search_spaces.errors import UserInputError
 from tests.analysis.findings_factory import make_causes, make_ring_audit
 
@@ -151,7 +152,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def install(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
     found = {f"entry{i}": value for i, value in enumerate(values)}
-    monkeypatch.setattr(registry, "list_entry_points", lambda group: found if group == registry.ENTRY_POINTS else {})
+    for module in (registry, extensions):
+        monkeypatch.setattr(module, "list_entry_points", lambda group: found if group == registry.ENTRY_POINTS else {})
 
 
 @pytest.mark.usefixtures("installed")

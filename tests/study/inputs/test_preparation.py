@@ -136,6 +136,7 @@ def test_options_that_have_a_place_of_their_own_are_refused(folder: Path) -> Non
         load_images(spec)
 
 
+@pytest.mark.usefixtures("trusted")
 def test_settings_of_the_study_reach_a_source_of_ones_own() -> None:
     text = SPEC.format(path="", more="").replace('"folder"', '"tests.trainables.data.sources.own_sources:load_at_size"')
     found = load_images(parse_spec(text.replace('path = ""', 'on_bad_image = "skip"'), "test"))

@@ -16,6 +16,8 @@ from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
 
+pytestmark = pytest.mark.usefixtures("trusted")
+
 MODULE = "tests.study.scheduling.own_samplers"
 # The first arm of an interrupted and of an uninterrupted search has the same trials only if no time decides.
 ONE_BY_ONE = {"epoch_cost": {"resnet18": 1.0, "resnet50": 1.0}, "asha": {"enabled": False}}
@@ -87,7 +89,7 @@ def test_a_study_goes_on_from_its_records_where_the_sampler_has_changed(monkeypa
         ("make_with_error", r"failed with RuntimeError: no license for 0 \(.*own_samplers.py, line \d+\)"),
         ("make_broken", r"failed with LookupError: 4 arguments"),
         ("make_unseeded", "from the same seed, so the study could not be resumed"),
-        ("calls", "must be a function, but is count"),
+        ("calls", "must be a function with a signature, but is count"),
         ("make_qcm", "cannot be imported .AttributeError"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
+from search_spaces.extensions import TRUST
 from study.inputs.preparation import prepare
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
@@ -57,6 +58,7 @@ alpha = 1e-3
 @pytest.fixture(autouse=True)
 def _examples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setenv(TRUST, str(EXAMPLES))
 
 
 def read(text: str, folder: Path, *overrides: str) -> StudySpec:

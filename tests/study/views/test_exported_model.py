@@ -14,6 +14,8 @@ from search_spaces.config import TrialConfig
 from study.views.exported_model import explain_loading, write_model
 from trainables.models.backbones import build_model
 
+pytestmark = pytest.mark.usefixtures("trusted")
+
 OWN = "tests.trainables.models.own_backbones:build"
 CASES = {
     "resnet18": {},

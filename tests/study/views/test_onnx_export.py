@@ -24,6 +24,8 @@ from trainables.models.backbones import build_model
 
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
+pytestmark = pytest.mark.usefixtures("trusted")
+
 OWN = "tests.trainables.models.own_backbones:build"
 CASES = {
     "resnet18": {},
@@ -92,7 +94,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> OpenStudy:
 
 
 def test_the_option_writes_a_file_and_what_was_measured(searched: OpenStudy, tmp_path: Path) -> None:
-    done = run_cli("export", searched.store.root, "--to", tmp_path / "out", "--onnx")
+    done = run_cli("export", searched.store.root, "--to", tmp_path / "out", "--onnx", "--trust-code")
     assert done.status == 0, done.errors
     assert "out/all/model.onnx" in done.output
     described = json.loads((tmp_path / "out" / "all" / "study.json").read_text())["onnx"]
@@ -123,7 +125,7 @@ def test_without_the_extra_one_message_says_what_to_install(
 ) -> None:
     for name in ("onnxscript", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)
-    done = run_cli("export", searched.store.root, "--to", tmp_path / "out", "--onnx")
+    done = run_cli("export", searched.store.root, "--to", tmp_path / "out", "--onnx", "--trust-code")
     assert done.status == 2
     words = " ".join(done.errors.split())
     assert '--onnx needs onnxscript, onnxruntime, not installed here; run `pip install "abstudy[onnx]"`' in words

@@ -30,5 +30,5 @@ def test_a_backbone_of_an_installed_package_has_its_short_name() -> None:
 def test_the_package_of_an_extension_is_found_by_its_name_or_its_module() -> None:
     assert extensions.find_package("pytest", "console_scripts") == "pytest"
     assert extensions.find_package("timm:resnet10t", catalog.ENTRY_POINTS) == "timm"
-    assert extensions.find_package("own_module:build", catalog.ENTRY_POINTS) == ""
+    assert extensions.find_package("pytest:main", catalog.ENTRY_POINTS) == ""
     assert extensions.find_package("resnet18", catalog.ENTRY_POINTS) == ""

@@ -10,6 +10,7 @@ import torch
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from search_spaces.extensions import TRUST
 from tests.trainables.training.test_loop import make_data
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.loop import TrialData
@@ -18,6 +19,7 @@ from trainables.training.trainable import find_trainable, list_unread
 from trainables.training.trainable_run import TrainableRun, try_trainable, unpack_state
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "abstudy_example"
+pytestmark = pytest.mark.usefixtures("trusted")
 CPU = torch.device("cpu")
 
 
@@ -100,6 +102,7 @@ def test_metrics_are_those_of_the_loops_predictions(data: TrialData) -> None:
 
 def test_a_resumed_trial_of_scikit_learn_has_the_same_bits(data: TrialData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setenv(TRUST, str(EXAMPLES))
     values = {"alpha": 0.001, "penalty": "l2"}
     config = own("MeanColor", trainable="abstudy_example.loops:PixelRegression", **values)
     whole = make_run(config, data, device=CPU)
@@ -159,4 +162,4 @@ def test_settings_that_the_loop_does_not_read_are_named() -> None:
     (problem,) = list_unread(f"{__name__}:MeanColor", ["sharpness", "sharpnes", "trainable", "max_epochs"])
     assert problem == f"{__name__}:MeanColor does not read sharpnes (did you mean 'sharpness'?)"
     with pytest.raises(UserInputError, match="must be a class"):
-        find_trainable("json:dumps")
+        find_trainable(f"{__name__}:own")

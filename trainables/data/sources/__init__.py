@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from search_spaces.errors import UserInputError, nearest_name
-from search_spaces.extensions import import_function, is_location, list_entry_points
+from search_spaces.extensions import is_location, list_entry_points, load_function
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def load_image_set(
     """Return the images of a source.
 
     Args:
-        source: Key of `SOURCES`, name of an entry point of the group `abstudy.sources`, or "package.module:function".
+        source: Key of `SOURCES`, name of an entry point of the group `abstudy.sources`, or "package.module:function" in
+            the working folder, if it is trusted.
         path: Location of the files; "" is the same as None. Sources that generate their images take none. Files at a URI, such as
             s3://bucket/photos, are copied to the folder of `memory_budget` first.
         memory_budget: Memory that images of a folder or of parquet files may take before they are mapped from a file;
@@ -134,4 +135,4 @@ def _load(source: str) -> "Callable[..., ImageSet]":
     if source in SOURCES:
         loader: Callable[..., ImageSet] = pkgutil.resolve_name(SOURCES[source])
         return loader
-    return import_function(source, list_entry_points(ENTRY_POINTS).get(source, source), "the source")
+    return load_function(source, ENTRY_POINTS, "the source")

@@ -1,4 +1,4 @@
-"""Sources of one's own: functions of installed packages or of the current folder that return an `ImageSet`."""
+"""Sources of one's own: functions of installed packages or of the working folder that return an `ImageSet`."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -73,3 +73,6 @@ def load_out_of_range() -> ImageSet:
 def load_with_error() -> ImageSet:
     """Fail as somebody's code may."""
     return make(**{}["images"])
+
+
+BUILT_IN = dict

@@ -10,6 +10,8 @@ from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import decoding_names, load_image_set, option_names
 from trainables.data.splits import make_splits
 
+pytestmark = pytest.mark.usefixtures("trusted")
+
 MODULE = "tests.trainables.data.sources.own_sources"
 
 
@@ -73,14 +75,14 @@ def test_errors_of_a_source_are_one_line_with_their_place() -> None:
     refuse("lod", "cannot be imported", "AttributeError", "'lod'")
     with pytest.raises(UserInputError, match=r"'tests\.nowhere:load' cannot be imported \(ModuleNotFoundError"):
         load_image_set("tests.nowhere:load")
-    with pytest.raises(UserInputError, match="must be a function, but is tuple"):
+    with pytest.raises(UserInputError, match="must be a function with a signature, but is tuple"):
         load_image_set(f"{MODULE}:NAMES")
     with pytest.raises(
         UserInputError, match=r"no source 'mylab' \(valid: .*; one of your own is package.module:function"
     ):
         load_image_set("mylab")
-    with pytest.raises(UserInputError, match="does not tell which arguments it takes"):
-        load_image_set("builtins:dict")
+    with pytest.raises(UserInputError, match="must be a function with a signature, but is type"):
+        load_image_set(f"{MODULE}:BUILT_IN")
 
 
 def test_the_fingerprint_is_that_of_the_pixels_and_labels() -> None:
