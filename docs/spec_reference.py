@@ -1,48 +1,25 @@
-"""Generate the reference of docs/spec.md from the models of the spec: `python -m docs.spec_reference`.
-
-The description of a key is the part of its model's docstring that names it; keys that no docstring names are described in
-docs/spec_descriptions.toml.
-"""
+"""Generate the reference of docs/spec.md from the models of the spec: `python -m docs.spec_reference`."""
 
 import inspect
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from docs.reference_pages import FOLDER, build_page, join_words, wrap, write_page
+from docs.reference_pages import build_page, join_words, wrap, write_page
 from search_spaces.named_spaces import load_space
+from search_spaces.settings import Hyperparameters, Section
 from search_spaces.space import CategoricalParameter, Parameter
-from study.spec.sections import SearchSpec, Section
-from study.spec.settings import Hyperparameters
+from study.spec.sections import SearchSpec
 from study.spec.study_spec import StudySpec
 
 PAGE, MODULE = "spec.md", "spec_reference"
-DESCRIPTIONS = "spec_descriptions.toml"
-# Names of the sections that are no tables of a spec.
-TOP, CONFIGURATION = "spec", "configuration"
+# Name of what lies outside of all tables.
+TOP = "spec"
 NAMES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "table"}
 VALUE = "value (a number, text, or true or false)"
-SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z`\"])")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SectionDocs:
-    """What the docstring of a section says.
-
-    Attributes:
-        intro: Sentences that are about no key.
-        keys: Sentences by the first key that they name.
-        see: By a key that is named in sentences about others only, the first of those others.
-    """
-
-    intro: str
-    keys: Mapping[str, str]
-    see: Mapping[str, str]
 
 
 def list_sections(model: type[BaseModel] = StudySpec, prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
@@ -59,49 +36,6 @@ def find_section(field: FieldInfo) -> type[Section] | None:
     """Return the section that a field holds, or a table of them; None for a value."""
     kinds = [field.annotation, *get_args(field.annotation)]
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
-
-
-def read_docs(model: type[BaseModel], section: str) -> SectionDocs:
-    """Return the docstring of a model, divided among its keys.
-
-    A sentence belongs to the first key that it assigns, else to the first that it names. One that names none continues the one
-    before it, unless it begins a line; then it is about the section.
-    """
-    intro: list[str] = []
-    keys: dict[str, list[str]] = {}
-    see: dict[str, str] = {}
-    owner = ""
-    for sentence, begins_line in _split_sentences(inspect.getdoc(model) or ""):
-        named = _find_keys(sentence, model, section)
-        owner = named[0] if named else "" if begins_line else owner
-        keys.setdefault(owner, []).append(sentence) if owner else intro.append(sentence)
-        for other in named[1:]:
-            see.setdefault(other, owner)
-    return SectionDocs(intro=" ".join(intro), keys={name: " ".join(found) for name, found in keys.items()}, see=see)
-
-
-def _split_sentences(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield each sentence of a docstring, and whether it begins a line."""
-    start = 0
-    for end in [*(match.end() for match in SENTENCE_END.finditer(text)), len(text)]:
-        sentence = " ".join(re.sub(r"^\[[\w.]+\]: ", "", text[start:end]).split())
-        yield sentence[:1].upper() + sentence[1:], start == 0 or text[start - 1] == "\n"
-        start = end
-
-
-def _find_keys(sentence: str, model: type[BaseModel], section: str) -> list[str]:
-    """Return the keys of a section that the code in a sentence names, those with a value first."""
-    assigned: dict[str, None] = {}
-    named: dict[str, None] = {}
-    for code in re.findall(r"`([^`]*)`", sentence):
-        word = code.lstrip("[").removeprefix(f"{section}.")
-        name = re.match(r"\w*", word)
-        field = model.model_fields.get(name[0]) if name else None
-        is_inside = name is not None and word[len(name[0]) :].startswith(".")
-        if name is None or field is None or (is_inside and "dict" not in str(field.annotation)):
-            continue
-        (assigned if "=" in word else named).setdefault(name[0])
-    return list(assigned | named)
 
 
 def describe_schema(schema: Mapping[str, Any]) -> str:
@@ -178,53 +112,43 @@ def describe_parameter(parameter: Parameter) -> str:
     return f"{parameter.low:g} to {parameter.high:g}{', log-uniform' if is_log else ''}"
 
 
-def read_descriptions() -> dict[str, dict[str, str]]:
-    """Return the descriptions of the keys that no docstring names, by section."""
-    return tomllib.loads((FOLDER / DESCRIPTIONS).read_text(encoding="utf-8"))
-
-
 def list_keys(model: type[BaseModel]) -> list[str]:
     """Return the keys of a section that are values, not sections."""
     return [name for name, field in model.model_fields.items() if find_section(field) is None]
 
 
-def build_section(section: str, model: type[BaseModel], written: Mapping[str, str]) -> str:
-    """Return the Markdown of a section.
-
-    Args:
-        section: Its name.
-        model: Of the section.
-        written: Descriptions of the keys that its docstring does not name.
-
-    Raises:
-        ValueError: Naming keys that are described nowhere, in both places, or do not exist.
-    """
-    docs, keys = read_docs(model, section), list_keys(model)
-    seen = {key: f"See [{owner}](#{_anchor(section, owner)})." for key, owner in docs.see.items()}
-    described = {**seen, **written, **docs.keys}
-    wrong = [key for key in keys if key not in described] + [
-        key for key in written if key not in keys or key in docs.keys
-    ]
-    if wrong:
-        raise ValueError(f"describe in the docstring of {model.__name__}, else in {DESCRIPTIONS}: {', '.join(wrong)}")
-    about_sections = [sentences for key, sentences in docs.keys.items() if key not in keys]
-    parts = [_title(section), wrap(" ".join([docs.intro, *about_sections]))]
+def build_section(section: str, model: type[BaseModel]) -> str:
+    """Return the Markdown of a section: what it is, then each key with type, bounds, default and description."""
+    parts = [_title(section), wrap(_intro(model))]
     properties = model.model_json_schema()["properties"]
-    for key in keys:
+    for key in list_keys(model):
         facts = f"*{describe_schema(properties[key])}; {describe_default(model.model_fields[key])}*"
-        parts += [f"### {_place(section, key)}", wrap(facts), wrap(described[key])]
+        parts += [f"### {_place(section, key)}", wrap(facts), wrap(_describe(model, key))]
     return "\n\n".join(filter(None, parts))
 
 
-def build_configuration(written: Mapping[str, str]) -> str:
+def build_configuration() -> str:
     """Return the Markdown of the values that a configuration sets, with their ranges in the default space."""
     space = load_space(SearchSpec.model_fields["space"].default)
     properties = Hyperparameters.model_json_schema()["properties"]
-    parts = ["## Values of a configuration", wrap(read_docs(Hyperparameters, CONFIGURATION).intro)]
+    parts = ["## Values of a configuration", wrap(_intro(Hyperparameters))]
     for key in Hyperparameters.model_fields:
         facts = f"*{describe_schema(properties[key])}; in the space `{space.name}`: {describe_parameter(space[key])}*"
-        parts += [f"### {key}", wrap(facts), wrap(written[key])]
+        parts += [f"### {key}", wrap(facts), wrap(_describe(Hyperparameters, key))]
     return "\n\n".join(parts)
+
+
+def _intro(model: type[BaseModel]) -> str:
+    """Return the docstring of a section without its name."""
+    text = re.sub(r"^\[[\w.]+\]: ", "", " ".join((inspect.getdoc(model) or "").split()))
+    return text[:1].upper() + text[1:]
+
+
+def _describe(model: type[BaseModel], key: str) -> str:
+    description = model.model_fields[key].description
+    if not description:
+        raise ValueError(f"describe {model.__name__}.{key} in a text below it")
+    return " ".join(description.split())
 
 
 def _title(section: str) -> str:
@@ -235,18 +159,9 @@ def _place(section: str, key: str) -> str:
     return key if section == TOP else f"{section}.{key}"
 
 
-def _anchor(section: str, key: str) -> str:
-    return _place(section, key).replace(".", "").lower()
-
-
 def build_reference() -> str:
     """Return the reference of every key of the spec in Markdown."""
-    written = read_descriptions()
-    parts = [build_section(name, model, written.pop(name, {})) for name, model in list_sections()]
-    parts.append(build_configuration(written.pop(CONFIGURATION)))
-    if written:
-        raise ValueError(f"{DESCRIPTIONS} has sections that the spec does not have: {', '.join(written)}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*(build_section(name, model) for name, model in list_sections()), build_configuration()])
 
 
 if __name__ == "__main__":

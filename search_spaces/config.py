@@ -10,47 +10,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, PlainSerializer, TypeAdapter
 
 from search_spaces.errors import UserInputError
+from search_spaces.settings import DEFAULTS
 
 Value = float | int | str | bool
-# `trainable` of a configuration that the product's own training loop trains.
-BUILT_IN_LOOP = "network"
-# Settings that were added after studies had been stored, each with the value that stands for the behavior before it. A
-# configuration with that value does not hold the setting, so that the fingerprints of earlier studies remain valid.
-EARLIER_BEHAVIOR: dict[str, Value] = {
-    "head_precision": "as_backbone",
-    "crop_min_area": 1.0,
-    "crop_max_ratio": 4 / 3,
-    "model_arguments": "{}",
-    "freeze_depth": 0,
-    "layer_decay": 1.0,
-    "layer_rule": "blocks",
-    "augmentation": "default",
-    "crop_padding": 0,
-    "crop_padding_mode": "reflect",
-    "trivial_augment": False,
-    "contrast_fraction": 0.0,
-    "saturation_fraction": 0.0,
-    "hue_fraction": 0.0,
-    "erase_probability": 0.0,
-    "mixup_probability": 0.0,
-    "mixup_alpha": 0.2,
-    "ring_swap_probability": 0.0,
-    "hard_group": "",
-    "hard_fraction": 0.0,
-    "hard_from_epoch": 1,
-    "leave_out": "",
-    "optimizer": "sgd",
-    "schedule": "onecycle",
-    "warmup_fraction": 0.05,
-    "ema_decay": 0.0,
-    "clip_norm": 0.0,
-    "accumulate": 1,
-    "processes": 1,
-    "tf32": False,
-    "deterministic": True,
-    "trainable": BUILT_IN_LOOP,
-}
-
 Values = Annotated[Mapping[str, Value], PlainSerializer(dict)]
 
 
@@ -62,8 +24,8 @@ class TrialConfig:
         arm: Name of the arm (a level of the study's A/B factor, or "all" in a pooled study).
         seed: Determines the initialization of the head, shuffling and augmentation.
         hyperparameters: The values that the search varies. A conditional parameter that does not apply is absent.
-        fixed: The settings that all trials of the study share (image size, epochs, batch size, ...), without those of
-            `EARLIER_BEHAVIOR` that have the value given there.
+        fixed: The settings that all trials of the study share (image size, epochs, batch size, ...). In a study these are all
+            of `search_spaces.settings`; of a configuration made by hand, those that are left out have their defaults.
 
     Raises:
         UserInputError: If a name occurs in both `hyperparameters` and `fixed`.
@@ -83,22 +45,18 @@ class TrialConfig:
                 f"a name is either a hyperparameter or a fixed setting, but {sorted(overlap)} occur in both"
             )
         object.__setattr__(self, "hyperparameters", MappingProxyType(dict(self.hyperparameters)))
-        fixed = {k: v for k, v in self.fixed.items() if k not in EARLIER_BEHAVIOR or EARLIER_BEHAVIOR[k] != v}
-        object.__setattr__(self, "fixed", MappingProxyType(fixed))
+        object.__setattr__(self, "fixed", MappingProxyType(dict(self.fixed)))
 
     def __getitem__(self, name: str) -> Value:
         """Return the hyperparameter or fixed setting `name`; raise UserInputError if there is neither."""
-        if name in self.hyperparameters:
-            return self.hyperparameters[name]
-        for settings in (self.fixed, EARLIER_BEHAVIOR):
+        for settings in (self.hyperparameters, self.fixed, DEFAULTS):
             if name in settings:
                 return settings[name]
         raise UserInputError(f"the configuration of the arm {self.arm!r} has no value of {name!r}")
 
     def get(self, name: str, default: Value) -> Value:
         """Return the hyperparameter or fixed setting `name`, or `default` where it does not apply."""
-        is_set = name in self.hyperparameters or name in self.fixed or name in EARLIER_BEHAVIOR
-        return self[name] if is_set else default
+        return self[name] if name in {**self.hyperparameters, **self.fixed, **DEFAULTS} else default
 
     def number(self, name: str) -> float:
         """Return `name` as a float; raise UserInputError if it is not a number."""

@@ -20,7 +20,7 @@ from trainables.processes import collect_garbage_rarely
 from trainables.storage.store import StorageError
 
 STOPPED = "stopped; a launched study continues with `study resume`"
-EXIT_DONE, EXIT_GATE, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
+EXIT_DONE, EXIT_MINIMUM, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 3
 
 
 class _Commands(TyperGroup):
@@ -95,7 +95,9 @@ def run(
 
         check_names(only, is_asked=interventions)
     keys = _with_options(overrides, warm_start, profile=profile)
-    missed_gates = commands.launch(spec, storage=storage, name=name, overrides=keys, address=address, console=console)
+    missed_minimums = commands.launch(
+        spec, storage=storage, name=name, overrides=keys, address=address, console=console
+    )
     if interventions:
         from study.intervention_commands import InterveneOptions
         from study.intervention_commands import intervene as run_interventions
@@ -103,7 +105,7 @@ def run(
 
         store = open_study(load_spec(spec, keys, name)[0].name, storage)
         run_interventions(store, InterveneOptions(only=tuple(only or ())), address=address, console=console)
-    _finish(missed_gates)
+    _finish(missed_minimums)
 
 
 @app.command()
@@ -176,7 +178,7 @@ def resume(
     """Continue a stopped study to its report. Finished trials are not repeated."""
     from study import commands
 
-    missed_gates = commands.resume(
+    missed_minimums = commands.resume(
         open_study(study, storage),
         address=address,
         num_trials=num_trials,
@@ -185,7 +187,7 @@ def resume(
         whole=not search_only,
         console=console,
     )
-    _finish(missed_gates)
+    _finish(missed_minimums)
 
 
 @app.command()
@@ -409,7 +411,7 @@ def reproduce(
     if trial != "best":
         options.refuse_unused_options(context, "reproduce --trial ID", {"study", "storage", "trial", "overrides"})
     matched = run_reproduction(open_study(study, storage), trial, arm, overrides or [], console)
-    raise typer.Exit(EXIT_DONE if matched else EXIT_GATE)
+    raise typer.Exit(EXIT_DONE if matched else EXIT_MINIMUM)
 
 
 @app.command()
@@ -420,7 +422,7 @@ def replay(
     from study import commands
 
     same = commands.replay(open_study(study, storage), console)
-    raise typer.Exit(EXIT_DONE if same else EXIT_GATE)
+    raise typer.Exit(EXIT_DONE if same else EXIT_MINIMUM)
 
 
 @app.command()
@@ -494,12 +496,12 @@ def _with_options(overrides: list[str] | None, warm_start: str | None, *, profil
     return [*(overrides or []), *warm, *(["resources.profile=true"] if profile else [])]
 
 
-def _finish(missed_gates: list[str]) -> None:
-    """Print the arms that do not clear the gate; exit with status 1 if there are any."""
-    for message in missed_gates:
+def _finish(missed_minimums: list[str]) -> None:
+    """Print the arms that do not clear the minimum; exit with status 1 if there are any."""
+    for message in missed_minimums:
         errors.print(message, soft_wrap=True, markup=False)
-    if missed_gates:
-        raise typer.Exit(EXIT_GATE)
+    if missed_minimums:
+        raise typer.Exit(EXIT_MINIMUM)
 
 
 def main() -> None:

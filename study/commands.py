@@ -74,7 +74,7 @@ def launch(
         files: JSON files of configurations to compare, the control first; None for the arms of the spec.
 
     Returns:
-        One message per arm that misses the gate; none if only the search ran.
+        One message per arm that misses the minimum; none if only the search ran.
     """
     configurations = () if files is None else read_configurations(files)
     if configurations:
@@ -121,7 +121,7 @@ def launch(
             )
             return []
         passport = make_passport(prepared, cluster.describe(), count_devices(loaded, cluster, max_concurrent))
-        with create_to_drive(store, loaded, text, passport, costs=costs, warm_start=warm_start) as opened:
+        with create_to_drive(store, loaded, passport, costs=costs, warm_start=warm_start) as opened:
             return drive(opened, prepared, cluster, max_concurrent, whole=whole, console=console)
 
 
@@ -147,7 +147,7 @@ def resume(
         console: receives the progress and the tables.
 
     Returns:
-        One message per arm that misses the gate; none if only the search ran.
+        One message per arm that misses the minimum; none if only the search ran.
     """
     with _open_to_drive(store, console) as opened:
         extension = extensions.parse_extension(num_trials, device_seconds, opened.spec)
@@ -155,9 +155,9 @@ def resume(
         if extension is None and whole and has_finished_search(opened):
             from study import concluding
 
-            missed_gates = concluding.conclude_again(opened, prepared, console)
-            if missed_gates is not None:
-                return missed_gates
+            missed_minimums = concluding.conclude_again(opened, prepared, console)
+            if missed_minimums is not None:
+                return missed_minimums
         with connect_cluster(address) as cluster:
             max_concurrent = check_cluster(opened.spec, cluster)
             if extension is not None:
@@ -194,7 +194,7 @@ def _open_to_drive(store: Store, console: Console) -> Iterator[OpenStudy]:
 def drive(
     opened: OpenStudy, prepared: Prepared, cluster: Cluster, max_concurrent: int, *, whole: bool, console: Console
 ) -> list[str]:
-    """Run the stages that are left under a live view, print each stage's table, and return the arms that miss the gate.
+    """Run the stages that are left under a live view, print each stage's table, and return the arms that miss the minimum.
 
     Args:
         opened: the study, opened to be driven.
@@ -260,7 +260,7 @@ def confirm(store: Store, *, address: str | None, allow_changed: bool, console: 
     """Run the missing confirmation trials and test predictions, then write and print the A/B table.
 
     Returns:
-        One message per arm that misses the gate.
+        One message per arm that misses the minimum.
     """
     from study import concluding
 

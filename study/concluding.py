@@ -51,17 +51,17 @@ def conclude_again(opened: OpenStudy, prepared: Prepared, console: Console) -> l
 
 
 def conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console: Console) -> list[str]:
-    """Write the report, print the tables and what comes next, and return the arms that miss the gate."""
+    """Write the report, print the tables and what comes next, and return the arms that miss the minimum."""
     write_reports(opened, console)
-    missed_gates = print_comparison(opened, findings.rows, findings.arms, console)
+    missed_minimums = print_comparison(opened, findings.rows, findings.arms, console)
     if findings.interventions is None:
         print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
-        return missed_gates
+        return missed_minimums
     print_interventions(findings.interventions, console)
     for place in write_recommendation(opened, findings.interventions):
         print_line(place, console)
     _report_parent(opened, console)
-    return missed_gates
+    return missed_minimums
 
 
 def _report_parent(opened: OpenStudy, console: Console) -> None:
@@ -91,7 +91,7 @@ def print_interventions(found: InterventionFindings, console: Console) -> None:
 
 
 def compare(opened: OpenStudy, console: Console) -> list[str]:
-    """Write and print the A/B table of a confirmed study; return one message per arm that misses the gate."""
+    """Write and print the A/B table of a confirmed study; return one message per arm that misses the minimum."""
     comparison = compute_comparison(opened)
     return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), console)
 
@@ -99,7 +99,7 @@ def compare(opened: OpenStudy, console: Console) -> list[str]:
 def print_comparison(
     study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmScores], console: Console
 ) -> list[str]:
-    """Print the A/B table and the arms; return one message per arm that misses the gate."""
+    """Print the A/B table and the arms; return one message per arm that misses the minimum."""
     if rows:
         console.print(build_rich_table(rows))
     console.print(build_arm_rich_table(arms))
@@ -107,24 +107,27 @@ def print_comparison(
         print_line(format_row(row), console)
         if line := format_side_line(row):
             print_line(line, console)
-    if study.spec.gate is None:
+    if study.spec.minimum is None:
         return []
-    gate, scores = study.spec.gate.macro_f1, {arm.arm: arm for arm in arms}
+    minimum, scores = study.spec.minimum.macro_f1, {arm.arm: arm for arm in arms}
     chosen = require_plan(study).chosen
-    missed = [name for name in chosen if name not in scores or not scores[name].gate_cleared]
-    return [_describe_missed_gate(name, scores.get(name), gate) for name in missed]
+    missed = [name for name in chosen if name not in scores or not scores[name].minimum_cleared]
+    return [_describe_missed_minimum(name, scores.get(name), minimum) for name in missed]
 
 
-def _describe_missed_gate(name: str, scores: ArmScores | None, gate: float) -> str:
+def _describe_missed_minimum(name: str, scores: ArmScores | None, minimum: float) -> str:
     if scores is None:
-        return f"gate missed: every run of {name} diverged; the gate is {gate}"
+        return f"minimum missed: every run of {name} diverged; the minimum is {minimum}"
     estimate, recipe = (
         f"{name} has macro-F1 {scores.test_macro_f1.estimate:.4f} on the test split",
         scores.test_macro_f1.recipe,
     )
     if recipe is None:
-        return f"gate missed: {estimate}, but no lower bound, since fewer than two of its runs finished; the gate is {gate}"
+        why = "no lower bound, since fewer than two of its runs finished"
+        return f"minimum missed: {estimate}, but {why}; the minimum is {minimum}"
     bound = f"lower bound for the recipe {recipe.low:.4f}"
-    if recipe.low > gate:
-        return f"gate missed: {estimate}, {bound}, but with its runs that diverged not above the gate of {gate}"
-    return f"gate missed: {estimate}, {bound}, but the gate is {gate}"
+    if recipe.low > minimum:
+        return (
+            f"minimum missed: {estimate}, {bound}, but with its runs that diverged not above the minimum of {minimum}"
+        )
+    return f"minimum missed: {estimate}, {bound}, but the minimum is {minimum}"

@@ -80,7 +80,7 @@ class Driver:
         study, spec = self.study, self.study.spec
         require_finished_search(study)
         chosen = candidates(study.book, spec)
-        seeds, diverged_runs = confirmation_seeds(spec), spec.confirm.diverged_runs
+        seeds = confirmation_seeds(spec)
         plan = followed_plan(study.book, spec)
         if plan is not None:
             winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
@@ -90,11 +90,11 @@ class Driver:
             # What failed with an error before a resume; no result of the comparison is known yet.
             crashed = {r.fingerprint for r in study.book.of_stage("confirmation") if is_crashed(r)}
             self._confirm([(s, ranking) for s in contested], crashed)
-            winners = choose_by_ranking(study.book, chosen, ranking, diverged_runs=diverged_runs)
+            winners = choose_by_ranking(study.book, chosen, ranking)
             first = seeds[: spec.confirm.looks[0]]
             self._confirm([(winner, first) for winner in winners.values()], crashed)
             winners = keep_trained(study.book, winners, first, spec)
-            complete = complete_seeds(study.book, winners, first, diverged_runs=diverged_runs)
+            complete = complete_seeds(study.book, winners, first)
             plan = make_plan(spec, winners, complete)
             write_plan(study.store, plan)
         undecided = tuple(winners)
@@ -102,11 +102,7 @@ class Driver:
             if number:
                 undecided = find_undecided(study, plan)
             self._confirm([(winners[arm], plan.seeds[:look]) for arm in undecided])
-            runs = [
-                run
-                for arm in undecided
-                for run in planned_runs(study.book, winners[arm], plan.seeds[:look], diverged_runs=diverged_runs)
-            ]
+            runs = [run for arm in undecided for run in planned_runs(study.book, winners[arm], plan.seeds[:look])]
             self._on_change(study, "test")
             read_test_split(study.book, plan, runs, self.workers, spec)
         return plan

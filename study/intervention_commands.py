@@ -81,7 +81,7 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
         console: receives the progress and the tables; with `as_json`, the standard error does, and the output is one object.
 
     Returns:
-        One message per arm that misses the gate, of which a round has none.
+        One message per arm that misses the minimum, of which a round has none.
 
     Raises:
         UserInputError: if the study has no findings yet, or for options that do not fit.
@@ -99,18 +99,18 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
         if is_over and not options.again:
             raise UserInputError(f"the round {last.store.root} cannot go on: {problem}")
         if not is_over and not _has_ended(last):
-            missed_gates = _continue(last, options, address=address, console=console)
-            return _print_result(last.store, missed_gates, options)
+            missed_minimums = _continue(last, options, address=address, console=console)
+            return _print_result(last.store, missed_minimums, options)
         if not is_over and not options.again:
             return _show(last, options, console)
     return _begin(parent, options, address=address, console=console)
 
 
-def _print_result(done: Store, missed_gates: list[str], options: InterveneOptions) -> list[str]:
-    """Print what a round found where JSON is wanted; return `missed_gates`."""
+def _print_result(done: Store, missed_minimums: list[str], options: InterveneOptions) -> list[str]:
+    """Print what a round found where JSON is wanted; return `missed_minimums`."""
     if options.as_json:
         _print_json(load_findings(load_study(done)).interventions)
-    return missed_gates
+    return missed_minimums
 
 
 def _print_json(found: InterventionFindings | None) -> None:
@@ -141,7 +141,7 @@ def _find_obstacle(study: OpenStudy) -> str:
         }
         if all(set(first) <= seeds for seeds in ended.values()):
             kept = keep_trained(book, winners, first, spec)
-            complete_seeds(book, kept, first, diverged_runs=spec.confirm.diverged_runs)
+            complete_seeds(book, kept, first)
     except UserInputError as error:
         return str(error)
     return ""
@@ -231,7 +231,7 @@ def _begin_on(
     not_tried = () if options.only else list_not_tried(choosing.diagnosis, proposals, misfits)
     stated = state_interventions(parent, choosing, proposals, number=number, not_tried=not_tried, on_step=say)
     _, name = split_uri(store.root)
-    spec, text = derive_spec(parent, choosing, stated, name, looks, is_factorial=is_factorial)
+    spec = derive_spec(parent, choosing, stated, name, looks, is_factorial=is_factorial)
     if options.as_json and options.dry_run:
         print(json.dumps(dump_stated(stated), indent=1, allow_nan=False))
         return []
@@ -241,8 +241,8 @@ def _begin_on(
     if options.dry_run:
         console.print("dry run, nothing written")
         return []
-    missed_gates = _launch(store, spec, text, stated, _prepare(spec, prepared), cluster, console)
-    return _print_result(store, missed_gates, options)
+    missed_minimums = _launch(store, spec, stated, _prepare(spec, prepared), cluster, console)
+    return _print_result(store, missed_minimums, options)
 
 
 def _prepare(spec: StudySpec, parent: Prepared) -> Prepared:
@@ -251,15 +251,9 @@ def _prepare(spec: StudySpec, parent: Prepared) -> Prepared:
 
 
 def _launch(
-    store: Store,
-    spec: StudySpec,
-    text: str,
-    stated: StatedInterventions,
-    prepared: Prepared,
-    cluster: Cluster,
-    console: Console,
+    store: Store, spec: StudySpec, stated: StatedInterventions, prepared: Prepared, cluster: Cluster, console: Console
 ) -> list[str]:
     max_concurrent = check_cluster(spec, cluster)
     passport = make_passport(prepared, cluster.describe(), count_devices(spec, cluster, max_concurrent))
-    with create_to_drive(store, spec, text, passport, interventions=dump_stated(stated)) as opened:
+    with create_to_drive(store, spec, passport, interventions=dump_stated(stated)) as opened:
         return commands.drive(opened, prepared, cluster, max_concurrent, whole=True, console=console)

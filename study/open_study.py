@@ -9,6 +9,7 @@ from search_spaces.errors import UserInputError, list_some
 from study.scheduling.leaders import describe_forecasts
 from study.scheduling.turns import is_search_finished, replay_turns
 from study.scheduling.warm_start import WarmStart, write_warm_start
+from study.spec.reading import dump_spec
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json, write_sealed_toml
@@ -65,7 +66,6 @@ def check_is_new(store: Store, name: str) -> None:
 def create_to_drive(
     store: Store,
     spec: StudySpec,
-    spec_text: str,
     passport: dict[str, Any],
     *,
     costs: dict[str, float] | None = None,
@@ -76,8 +76,7 @@ def create_to_drive(
 
     Args:
         store: the root of the new study.
-        spec: its spec.
-        spec_text: the spec as TOML.
+        spec: its spec, which is written with all values.
         passport: its passport.
         costs: device-seconds of a full trial per arm, if they were measured.
         warm_start: finished trials of another study, from which the samplers start.
@@ -96,7 +95,7 @@ def create_to_drive(
         if interventions is not None:
             write_sealed_json(fenced, INTERVENTIONS, interventions)
         write_sealed_json(fenced, PASSPORT, passport)
-        write_sealed_toml(fenced, SPEC, spec_text)
+        write_sealed_toml(fenced, SPEC, dump_spec(spec))
         yield _open_held(store, lease)
 
 

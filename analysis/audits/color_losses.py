@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.audits.cues import LUMA
 from analysis.audits.swap_effects import AuditImages, Classify, bound_classes
-from analysis.findings.forensic_findings import ColourLoss
+from analysis.findings.forensic_findings import ColorLoss
 from analysis.statistics.metrics import FloatArray, IntArray
 
 
@@ -41,7 +41,7 @@ def measure_color_losses(classify: Classify, audit_images: AuditImages) -> Color
     )
 
 
-def bound_color_losses(measured: ColorMeasurement) -> tuple[ColourLoss, ...]:
+def bound_color_losses(measured: ColorMeasurement) -> tuple[ColorLoss, ...]:
     """Return the loss of each present class, with intervals that are simultaneous over the classes.
 
     Raises:
@@ -49,4 +49,4 @@ def bound_color_losses(measured: ColorMeasurement) -> tuple[ColourLoss, ...]:
     """
     bounded = bound_classes(measured.losses, measured.labels, measured.groups)
     names = [measured.class_names[label] for label in np.unique(measured.labels)]
-    return tuple(ColourLoss(class_name=name, loss=loss) for name, loss in zip(names, bounded, strict=True))
+    return tuple(ColorLoss(class_name=name, loss=loss) for name, loss in zip(names, bounded, strict=True))

@@ -19,9 +19,9 @@ from analysis.audits.ring_swaps import Images
 from search_spaces.errors import UserInputError
 from trainables.data.rings import RING_FRACTIONS, make_ring
 
-CUES = ("texture", "shape", "colour", "context")
+CUES = ("texture", "shape", "color", "context")
 # The order in which several cues are removed.
-REMOVAL_ORDER = ("context", "colour", "texture", "shape")
+REMOVAL_ORDER = ("context", "color", "texture", "shape")
 # The bilateral filter: standard deviations in gray levels and as a fraction of the image's side, widest window in pixels.
 SMOOTHED_LEVELS = 60.0
 SMOOTHED_FRACTION = 2.0 / 32
@@ -138,7 +138,7 @@ def _remove_one(pixels: Pixels, cue: str, removal: CueRemoval) -> Pixels:
     height, width = pixels.shape[1:3]
     if cue == "texture":
         return _smooth(pixels, SMOOTHED_FRACTION * min(height, width))
-    if cue == "colour":
+    if cue == "color":
         return _turn_hue(pixels, removal.turns)
     if cue == "context":
         ring = make_ring(height, width, RING_FRACTIONS[0])
@@ -190,8 +190,3 @@ def _shuffle_patches(pixels: Pixels, orders: NDArray[np.int64]) -> Pixels:
 def describe_small_images(height: int, width: int) -> str:
     """Return why cues cannot be removed from images of this size in pixels."""
     return f"cues are removed from images of {MIN_SIDE} pixels a side at least, but these have {height} x {width}"
-
-
-def format_cue(cue: str) -> str:
-    """Return the name of a cue as reports show it; findings.json spells one of them "colour"."""
-    return "color" if cue == "colour" else cue

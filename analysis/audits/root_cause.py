@@ -18,7 +18,6 @@ from analysis.audits.cues import (
     MORE_SPARED_FRACTION,
     SPARED_FRACTION,
     CueRemoval,
-    format_cue,
     prepare_removal,
     remove_every_set,
 )
@@ -283,7 +282,7 @@ def _conclude(
 
 
 def _describe_absent(cues: Sequence[str]) -> str:
-    return f"the images have no {' and no '.join(map(format_cue, cues))} to remove" if cues else ""
+    return f"the images have no {' and no '.join(cues)} to remove" if cues else ""
 
 
 def unmeasured_cause(confusion: ConfusedClasses, names: Sequence[str], num_images: int, note: str) -> RootCause:

@@ -8,7 +8,7 @@ from analysis.audits.frequency_audit import FrequencyMeasurement, judge_frequenc
 from analysis.audits.ring_audit import RingMeasurement, judge_ring, measure_rings
 from analysis.audits.ring_pulls import PullMeasurement, bound_pulls, measure_pull
 from analysis.audits.swap_effects import AuditImages, Classify
-from analysis.findings.forensic_findings import ColourLoss, FrequencyAudit, PairPull, RingAudit
+from analysis.findings.forensic_findings import ColorLoss, FrequencyAudit, PairPull, RingAudit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class SwapAudits:
 
     ring_audits: tuple[RingAudit, ...] = ()
     pulls: tuple[PairPull, ...] = ()
-    colour_losses: tuple[ColourLoss, ...] = ()
+    color_losses: tuple[ColorLoss, ...] = ()
     frequency_audit: FrequencyAudit | None = None
 
 
@@ -78,6 +78,6 @@ def judge_swaps(measured: SwapMeasurements) -> SwapAudits:
     return SwapAudits(
         ring_audits=tuple(map(judge_ring, measured.rings)),
         pulls=bound_pulls(measured.pulls),
-        colour_losses=bound_color_losses(measured.colors),
+        color_losses=bound_color_losses(measured.colors),
         frequency_audit=None if measured.frequencies is None else judge_frequencies(measured.frequencies),
     )

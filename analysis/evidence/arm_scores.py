@@ -24,7 +24,12 @@ PAIR_CONFIDENCE = 0.95
 
 
 def compute_arm_scores(
-    evidence: ArmEvidence, class_names: Sequence[str], *, confidence: float, gate: float | None, num_search_images: int
+    evidence: ArmEvidence,
+    class_names: Sequence[str],
+    *,
+    confidence: float,
+    minimum: float | None,
+    num_search_images: int,
 ) -> ArmScores:
     """Return an arm's scores on the test split and its costs.
 
@@ -32,7 +37,7 @@ def compute_arm_scores(
         evidence: of at least one seed.
         class_names: K names; a class indexes them.
         confidence: of each interval, in (0, 1).
-        gate: macro-F1 that the recipe's lower bound must exceed; None for no gate.
+        minimum: macro-F1 that the recipe's lower bound must exceed; None for no minimum.
         num_search_images: size of the search split, which every epoch predicts.
     """
     stacked = evidence.stacked()
@@ -50,7 +55,7 @@ def compute_arm_scores(
         test_macro_f1=macro_f1,
         class_scores=compute_class_scores(stacked, class_names, confidence),
         confusion=compute_confusion(stacked, class_names, confidence),
-        gate_cleared=None if gate is None or macro_f1.recipe is None else macro_f1.recipe.low > gate,
+        minimum_cleared=None if minimum is None or macro_f1.recipe is None else macro_f1.recipe.low > minimum,
         num_parameters=first.num_parameters,
         forward_flops=0 if is_own_loop(config) else count_forward_flops(config, len(class_names)),
         device_seconds=evidence.device_seconds,

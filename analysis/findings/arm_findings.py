@@ -12,7 +12,7 @@ from analysis.findings.class_findings import (
 )
 from analysis.findings.forensic_findings import (
     CamAdmission,
-    ColourLoss,
+    ColorLoss,
     FrequencyAudit,
     GroupContrast,
     PairPull,
@@ -37,7 +37,7 @@ class ArmScores:
         test_macro_f1: mean over seeds on the test split, with its intervals for both questions.
         class_scores: one per class.
         confusion: the confusion matrix.
-        gate_cleared: whether the lower bound of `test_macro_f1` for the recipe exceeds the gate; None without a gate.
+        minimum_cleared: whether the lower bound of `test_macro_f1` for the recipe exceeds the minimum; None without a minimum.
         num_parameters: trainable parameters; 0 where a training loop of one's own does not tell them.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two;
             0 where a training loop of one's own has no network.
@@ -59,7 +59,7 @@ class ArmScores:
     test_macro_f1: TwoIntervals
     class_scores: tuple[ClassScore, ...]
     confusion: Confusion
-    gate_cleared: bool | None
+    minimum_cleared: bool | None
     num_parameters: int
     forward_flops: int
     device_seconds: float
@@ -101,7 +101,7 @@ class ArmAudits:
         ring_audits: the Clever Hans audit, one per ring width.
         pulls: of the strongest confused pairs, both ways.
         root_causes: of the same pairs.
-        colour_losses: one per class.
+        color_losses: one per class.
         frequency_audit: None where the audit was not made.
         cam_admission: whether the arm's heat maps are evidence; None where that was not tested.
         exported: the audit of the exported model alone; None in findings of versions that did not give it.
@@ -110,7 +110,7 @@ class ArmAudits:
     ring_audits: tuple[RingAudit, ...] = ()
     pulls: tuple[PairPull, ...] = ()
     root_causes: tuple[RootCause, ...] = ()
-    colour_losses: tuple[ColourLoss, ...] = ()
+    color_losses: tuple[ColorLoss, ...] = ()
     frequency_audit: FrequencyAudit | None = None
     cam_admission: CamAdmission | None = None
     exported: "ModelAudit | None" = None
@@ -128,7 +128,7 @@ class ModelAudit:
         directed: as in `ArmConfusions`.
         ring_audits: one per ring width; empty where the arm was not audited, as are all that follow.
         pulls: of the arm's confused pairs.
-        colour_losses: one per class.
+        color_losses: one per class.
         frequency_audit: None where the audit was not made.
     """
 
@@ -139,7 +139,7 @@ class ModelAudit:
     directed: tuple[DirectedConfusion, ...]
     ring_audits: tuple[RingAudit, ...] = ()
     pulls: tuple[PairPull, ...] = ()
-    colour_losses: tuple[ColourLoss, ...] = ()
+    color_losses: tuple[ColorLoss, ...] = ()
     frequency_audit: FrequencyAudit | None = None
 
 

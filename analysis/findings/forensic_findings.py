@@ -140,7 +140,7 @@ class GroupContrast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColourLoss:
+class ColorLoss:
     """Accuracy that one class loses when its images are made gray, a fraction; intervals are simultaneous over classes."""
 
     class_name: str

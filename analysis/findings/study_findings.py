@@ -12,6 +12,7 @@ from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
+from search_spaces.format import FORMAT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Findings:
         created: time of the analysis, UTC.
         class_names: K names.
         factor: hyperparameter that distinguishes the arms.
-        gate: macro-F1 that every arm must exceed; None without a gate.
+        minimum: macro-F1 that every arm must exceed; None without a minimum.
         search: one per arm.
         rungs: epochs at which ASHA decides in some arm; empty where it is off.
         rung_findings: one per arm and rung.
@@ -49,13 +50,14 @@ class Findings:
         starts: what the search knew before it started, in words: the configurations that it tried first, and its priors.
         image_files: file of each image that the findings show, by sample id; empty where images were not files.
         argument: the study as an argument of commands, for the report; "" for its name.
+        format: of the study's files.
     """
 
     study: str
     created: str
     class_names: tuple[str, ...]
     factor: str
-    gate: float | None
+    minimum: float | None
     search: tuple[SearchArm, ...]
     rungs: tuple[int, ...]
     rung_findings: tuple[RungFinding, ...]
@@ -81,6 +83,7 @@ class Findings:
     starts: tuple[str, ...] = ()
     image_files: dict[int, str] = field(default_factory=dict)
     argument: str = ""
+    format: int = FORMAT
 
     def name_image(self, sample_id: int) -> str:
         """Return the file of an image that the findings show, or its sample id where images were not files."""

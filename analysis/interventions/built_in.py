@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from analysis.audits.cues import format_cue
 from analysis.audits.swap_effects import TOLERANCE
 from analysis.findings.class_findings import DirectedConfusion
 from analysis.findings.forensic_findings import AuditVerdict, ClassAudit, RootCause
@@ -68,7 +67,7 @@ class HardExamples(Intervention):
         named = cause.cause if cause is not None and cause.cause not in (None, MIXED) else None
         effect, cue = predict_without_cue(target, named, models)
         chosen = "the named root cause" if named else "the cue whose removal lowers the rate most for other models"
-        basis = f"rate without {format_cue(cue)}, {chosen}; on planted scenes, {HARD_EXAMPLES_SLOPE} of such changes came about"
+        basis = f"rate without {cue}, {chosen}; on planted scenes, {HARD_EXAMPLES_SLOPE} of such changes came about"
         return Prediction(effect=effect, basis=basis)
 
 
@@ -237,7 +236,7 @@ def describe_confusion(diagnosis: Diagnosis) -> Reason | None:
     elif cause.cause in (None, MIXED):
         why = "root cause mixed"
     else:
-        why = f"root cause {format_cue(str(cause.cause))}"
+        why = f"root cause {cause.cause}"
     return Reason(symptom=f"{true} is predicted as {called}{shown}", diagnosis=why, verdict=_judge(diagnosis, rates))
 
 
@@ -260,7 +259,7 @@ def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
 
 
 def _find_losing(diagnosis: Diagnosis) -> dict[str, TwoIntervals]:
-    losses = diagnosis.audits.colour_losses
+    losses = diagnosis.audits.color_losses
     return {found.class_name: found.loss for found in losses if found.loss.first.low > TOLERANCE}
 
 

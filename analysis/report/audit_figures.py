@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.audits.cues import format_cue
 from analysis.audits.root_cause import MIXED
 from analysis.audits.swap_effects import TOLERANCE
 from analysis.findings.arm_findings import ArmFinding
@@ -71,9 +70,9 @@ def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
             error = [[value.estimate - value.low], [value.high - value.estimate]]
             axes.errorbar(value.estimate, place, xerr=error, color=INK, capsize=2.5, linewidth=1.0)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(len(cause.effects)), [format_cue(found.cue) for found in cause.effects], size=9)
+        axes.set_yticks(range(len(cause.effects)), [found.cue for found in cause.effects], size=9)
         axes.invert_yaxis()
-        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{format_cue(named)}"), size=9)
+        axes.set_title(literal_text(f"{arm}: {' and '.join(cause.classes)}\n{named}"), size=9)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(measured) :]:
         axes.set_axis_off()

@@ -1,6 +1,5 @@
 """Sentences on the forensics; nothing is computed here."""
 
-from analysis.audits.cues import format_cue
 from analysis.audits.root_cause import MIXED
 from analysis.classes.directed_confusions import TOLERANCE
 from analysis.external.forensics import OutsideArm
@@ -144,10 +143,7 @@ def describe_cause(cause: RootCause) -> str:
     named = {c for c in (cause.cause, cause.recipe_cause) if c is not None} - {MIXED}
     if not named:
         return f"mixed: no cue leads significantly ({images})"
-    verdict = join_verdicts(
-        None if cause.cause is None else format_cue(cause.cause),
-        None if cause.recipe_cause is None else format_cue(cause.recipe_cause),
-    )
+    verdict = join_verdicts(cause.cause, cause.recipe_cause)
     return f"{verdict}, lead over the next cue: {format_estimate(cause.lead)} ({images})"
 
 

@@ -123,7 +123,7 @@ def _describe_verdict(audit: ClassAudit) -> str:
 def _list_color_losses(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
     return [
         [own.class_name, *_compare(own.loss, all_seeds.loss, format_signed_pp)]
-        for own, all_seeds in zip(audit.colour_losses, arm.colour_losses, strict=True)
+        for own, all_seeds in zip(audit.color_losses, arm.color_losses, strict=True)
     ]
 
 

@@ -184,7 +184,7 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         "importances": _arrange_importances(findings),
         "other_figures": [figure for key, figure in sorted(figures.items()) if key not in placed],
         "settings": _arrange_settings(findings.arms),
-        "color_arms": [arm.arm for arm in findings.arms if arm.colour_losses],
+        "color_arms": [arm.arm for arm in findings.arms if arm.color_losses],
         "color_losses": _arrange_color_losses(findings),
         "passport": flatten_passport(findings.passport),
         "interventions": found and build_intervention_tables(found),
@@ -209,9 +209,9 @@ def _arrange_settings(arms: Sequence[ArmFinding]) -> list[tuple[str, list[str]]]
 def _arrange_color_losses(findings: Findings) -> list[tuple[str, list[str]]]:
     """Return (class, its accuracy loss on grayscale images in each arm where it was measured or a dash)."""
     measured = [
-        {found.class_name: format_signed_pp(found.loss) for found in arm.colour_losses}
+        {found.class_name: format_signed_pp(found.loss) for found in arm.color_losses}
         for arm in findings.arms
-        if arm.colour_losses
+        if arm.color_losses
     ]
     return [(name, [losses.get(name, "—") for losses in measured]) for name in findings.class_names if measured]
 

@@ -117,22 +117,24 @@ def describe_class_differences(row: TableRow) -> str:
     )
 
 
-def describe_gate(arm: ArmFinding, gate: float) -> str:
-    """Return whether an arm passes the gate, and the lower bound that decides it."""
-    verb = "passes" if arm.gate_cleared else "does not pass"
-    recipe, limit = arm.test_macro_f1.recipe, format_percent(gate, 2)
+def describe_gate(arm: ArmFinding, minimum: float) -> str:
+    """Return whether an arm passes the minimum, and the lower bound that decides it."""
+    verb = "passes" if arm.minimum_cleared else "does not pass"
+    recipe, limit = arm.test_macro_f1.recipe, format_percent(minimum, 2)
     if recipe is None:
-        return f"{arm.arm} {verb} the gate: one finished run gives no lower bound; the gate is {limit}."
-    of_all = ", but lower with its runs that diverged" if recipe.low > gate and not arm.gate_cleared else ""
+        return f"{arm.arm} {verb} the minimum: one finished run gives no lower bound; the minimum is {limit}."
+    of_all = ", but lower with its runs that diverged" if recipe.low > minimum and not arm.minimum_cleared else ""
     low = format_percent(recipe.low, 2)
-    return f"{arm.arm} {verb} the gate: the recipe's lower bound of macro-F1 is {low}{of_all}, the gate is {limit}."
+    return (
+        f"{arm.arm} {verb} the minimum: the recipe's lower bound of macro-F1 is {low}{of_all}, the minimum is {limit}."
+    )
 
 
 def describe_missing_gates(findings: Findings) -> list[str]:
-    """Return a sentence for each arm that has no finished run, and so does not pass the gate."""
+    """Return a sentence for each arm that has no finished run, and so does not pass the minimum."""
     judged = {arm.arm for arm in findings.arms}
     return [
-        f"{arm.arm} does not pass the gate: all of its runs diverged."
+        f"{arm.arm} does not pass the minimum: all of its runs diverged."
         for arm in findings.search
         if arm.arm not in judged
     ]
@@ -262,7 +264,7 @@ FILTERS: Mapping[str, Any] = {
     "side_header": build_side_header,
     "side_cells": build_side_cells,
     "questions": describe_row_questions,
-    "gate": describe_gate,
+    "minimum": describe_gate,
     "missing_gates": describe_missing_gates,
     "audit": describe_audit,
     "cause": describe_cause,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.audits.cues import format_cue
 from analysis.audits.root_cause import MIXED
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.class_findings import Materiality
@@ -119,7 +118,7 @@ def _say_confusion(winner: ArmFinding) -> str:
     sentence = f"{first.true_class} is predicted as {first.predicted_class} in {rate} of its images"
     pair = {first.true_class, first.predicted_class}
     causes = [found.cause for found in winner.root_causes if set(found.classes) == pair]
-    named = [format_cue(cause) for cause in causes if cause not in (None, MIXED)]
+    named = [cause for cause in causes if cause not in (None, MIXED)]
     sentence += f", for which the {named[0]} is the cause" if named else ""
     more = len(material) - 1
     return f"{sentence}{f'; {more} more confusions are material' if more > 1 else '; one more is material' if more == 1 else ''}."

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
-from analysis.audits.cues import format_cue
 from analysis.audits.root_cause import MIXED
 from benchmarks.pages import Table
 from benchmarks.validation.goals import Goal, at_least, at_most_so_many, format_share
@@ -72,16 +71,9 @@ def _tabulate_named(found: Sequence[tuple[CauseWorld, Outcomes]]) -> Table:
         right = "—" if cue is None else format_share(sum(o.cause == cue for o in outcomes), count)
         for_recipe = "—" if cue is None or world.num_models == 1 else str(sum(o.recipe_cause == cue for o in outcomes))
         wrong = Counter(o.cause for o in outcomes if _names_a_cue(o) and o.cause != cue)
-        named = ", ".join(f"{number} {format_cue(name)}" for name, number in wrong.items()) or "0"
+        named = ", ".join(f"{number} {name}" for name, number in wrong.items()) or "0"
         recipe_wrong = sum(o.recipe_cause not in (None, MIXED, cue) for o in outcomes)
-        shown = [
-            world.kind.value,
-            format_cue(cue) if cue else "—",
-            str(world.num_models),
-            str(count),
-            right,
-            for_recipe,
-        ]
+        shown = [world.kind.value, cue if cue else "—", str(world.num_models), str(count), right, for_recipe]
         rows.append([*shown, named, str(recipe_wrong)])
     head = ["the pair is confused by", "cue", "models", "worlds", "cue is named", "for the recipe"]
     head += ["another is named", "for the recipe"]
@@ -107,7 +99,7 @@ def _tabulate_measured(found: Sequence[tuple[CauseWorld, Outcomes]]) -> Table:
             _format_mean([estimate for estimate, _ in effects], 2),
             _format_mean([half_width for _, half_width in effects], 2),
         ]
-        rows.append([world.kind.value, format_cue(cue) if cue else "—", str(world.num_models), *shown])
+        rows.append([world.kind.value, cue if cue else "—", str(world.num_models), *shown])
     head = ["the pair is confused by", "cue", "models", "accuracy", "no comparable references", "too few images"]
     head += ["images", "references", "imbalance (SD)", "cue is first", "effect (logits)", "half-width"]
     return Table("Root cause, what was measured: means over worlds", head, rows)

@@ -17,7 +17,7 @@ from benchmarks.validation.planted_models import CLEAR, FIRST_WORLD, NUM_AUDITED
 from trainables.data.sources.planted.scenes import make_planted_scenes
 
 # Cues of the object in the worlds of the audit; its surroundings are random unless they are the shortcut.
-OBJECT_CUES = {"shape": 0.85, "texture": 0.6, "colour": 0.5, "background": 0.0}
+OBJECT_CUES = {"shape": 0.85, "texture": 0.6, "color": 0.5, "background": 0.0}
 CONTROL = "control"
 # At this scale, the objects of seven scenes in ten reach the ring of 4 pixels, and nearly all reach that of 6.
 REACHING_SCALE = 1.5

@@ -38,7 +38,7 @@ from trainables.models.backbones import build_model
 from trainables.seeds import numpy_generator
 
 # The cue of a scene, and its name in the root cause.
-CAUSES = dict(zip(SCENE_CUES, ("shape", "texture", "colour", "context"), strict=True))
+CAUSES = dict(zip(SCENE_CUES, ("shape", "texture", "color", "context"), strict=True))
 NUM_MODELS = 4
 MAX_EPOCHS = 2
 NUM_PRETRAINING, PRETRAINING_EPOCHS, PRETRAINING_BATCH, PRETRAINING_LR = 8000, 12, 32, 0.1

@@ -30,7 +30,7 @@ NUM_TRAINING, NUM_TEST = 1200, 2000
 SEEDS = 4
 SMALLEST = "timm:test_resnet"
 # Object cues of all worlds; the other cues are random.
-CUES = MappingProxyType({"shape": 1.0, "texture": 0.6, "colour": 0.0, "background": 0.0})
+CUES = MappingProxyType({"shape": 1.0, "texture": 0.6, "color": 0.0, "background": 0.0})
 NO_REASON = "no finding asks for it"
 
 

@@ -27,9 +27,9 @@ from trainables.training.loop import TrainingRun, TrialData
 # Half of them are for the tests; the ring test needs some hundreds.
 NUM_IMAGES = 1000
 SCATTERED: dict[str, Any] = {**CLEAR, "object_scale": 0.8, "max_offset": 0.6}
-CUES = ("shape", "texture", "colour", "background")
+CUES = ("shape", "texture", "color", "background")
 # The cue that shows the class, of what a network is to read, with training images, epochs and the maximum learning rate.
-RECIPES = {"object": ("colour", 1500, 5, 0.04), "background": ("background", 800, 4, 0.02)}
+RECIPES = {"object": ("color", 1500, 5, 0.04), "background": ("background", 800, 4, 0.02)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ PRETRAINING_EPOCHS = {"texture": 6, "shape": 6, "sinusoid": 10}
 CLEAR: Mapping[str, Any] = {"noise_std": 5.0, "num_distractors": 0}
 
 # The cues of a scene.
-SCENE_CUES = ("shape", "texture", "colour", "background")
+SCENE_CUES = ("shape", "texture", "color", "background")
 
 Predict = Callable[[Images], FloatArray]
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from search_spaces.errors import UserInputError
-from study.confirmation.runs import DivergedRuns, outcomes_of
+from study.confirmation.runs import outcomes_of
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook, RecordBook
 from trainables.records.ranking import best_trials
@@ -68,7 +68,7 @@ def keep_trained(
     """
     kept = {}
     for arm, winner in winners.items():
-        outcomes = outcomes_of(book, winner, diverged_runs=spec.confirm.diverged_runs)
+        outcomes = outcomes_of(book, winner)
         if len({r.config.seed for r in outcomes} & set(seeds)) >= 2 or not _can_be_left_out(arm, spec):
             kept[arm] = winner
     _require_intervention(kept, spec)
@@ -81,30 +81,25 @@ def count_ranking_trials(book: MemoryBook, spec: StudySpec, arm: str) -> int:
     num_candidates = min(spec.confirm.top_k, num_complete or spec.confirm.top_k)
     if num_candidates == 1 or spec.has_given_arms:
         return 0
-    # Without fresh seeds, the ranking trials of the candidate that wins belong to the comparison.
-    return (num_candidates - (not spec.confirm.fresh_seeds)) * spec.confirm.num_ranking_seeds
+    return num_candidates * spec.confirm.num_ranking_seeds
 
 
 def choose_by_ranking(
-    book: RecordBook, chosen: dict[str, tuple[TrialRecord, ...]], seeds: Sequence[int], *, diverged_runs: DivergedRuns
+    book: RecordBook, chosen: dict[str, tuple[TrialRecord, ...]], seeds: Sequence[int]
 ) -> dict[str, TrialRecord]:
     """Return per arm the candidate with the highest mean macro-F1 on the confirm split over `seeds`.
 
-    Ties go to the smallest trial id.
+    A run that diverged has a macro-F1 of 0. Ties go to the smallest trial id.
 
     Args:
         book: the study's records.
         chosen: candidates by arm.
         seeds: of the ranking.
-        diverged_runs: "count" gives a run that diverged a macro-F1 of 0; "drop" leaves it out of the mean.
     """
     winners = {}
     for arm, sources in chosen.items():
         scores = {
-            s.trial_id: _mean_confirm(
-                [r for r in outcomes_of(book, s, diverged_runs=diverged_runs) if r.config.seed in set(seeds)]
-            )
-            for s in sources
+            s.trial_id: _mean_confirm([r for r in outcomes_of(book, s) if r.config.seed in set(seeds)]) for s in sources
         }
         winners[arm] = min(sources, key=lambda s: (-scores[s.trial_id], s.trial_id))
     return winners

@@ -85,12 +85,7 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
     """
     for trial_id in plan.chosen.values():
         try:
-            runs = planned_runs(
-                study.book,
-                study.book.get("search", trial_id),
-                plan.seeds[: plan.looks[0]],
-                diverged_runs=study.spec.confirm.diverged_runs,
-            )
+            runs = planned_runs(study.book, study.book.get("search", trial_id), plan.seeds[: plan.looks[0]])
         except UserInputError as error:
             if not plan.is_changed:
                 raise
@@ -104,10 +99,10 @@ def load_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
 
 
 def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
-    evidence, diverged_runs = {}, study.spec.confirm.diverged_runs
+    evidence = {}
     for arm, trial_id in plan.chosen.items():
         source = study.book.get("search", trial_id)
-        outcomes = outcomes_of(study.book, source, diverged_runs=diverged_runs)
+        outcomes = outcomes_of(study.book, source)
         by_seed = {r.config.seed: r for r in outcomes if TEST in r.predictions}
         runs = [by_seed[seed] for seed in plan.seeds if seed in by_seed]
         evidence[arm] = ArmEvidence(
@@ -115,6 +110,6 @@ def _read_evidence(study: OpenStudy, plan: Plan) -> dict[str, ArmEvidence]:
             source=source,
             runs=runs,
             predictions=[trial_files(study, r).read_predictions(TEST, r.digests) for r in runs],
-            failed_seeds=failed_seeds(study.book, source, diverged_runs=diverged_runs),
+            failed_seeds=failed_seeds(study.book, source),
         )
     return evidence

@@ -54,12 +54,9 @@ def confirmation_seeds(spec: StudySpec) -> tuple[int, ...]:
 def ranking_seeds(spec: StudySpec) -> tuple[int, ...]:
     """Return the seeds with which the candidates of an arm are ranked.
 
-    The comparison does not use them again: runs that chose the candidate are biased upward. Studies whose spec has
-    `confirm.fresh_seeds = false` rank with the first seeds of the comparison.
+    The comparison does not use them again: runs that chose the candidate are biased upward.
     """
     planned = confirmation_seeds(spec)
-    if not spec.confirm.fresh_seeds:
-        return planned[: spec.confirm.num_ranking_seeds]
     drawn = (derive_seed(spec.seed, "ranking", i) % 2**31 for i in itertools.count())
     return tuple(itertools.islice((seed for seed in drawn if seed not in planned), spec.confirm.num_ranking_seeds))
 

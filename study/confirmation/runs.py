@@ -1,14 +1,11 @@
 """Confirmation trials of one configuration, by seed: complete, failed, or missing."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from search_spaces.errors import UserInputError, list_some
 from study.state.paths import TrialPaths
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
-
-DivergedRuns = Literal["count", "drop"]
 
 
 def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
@@ -16,17 +13,13 @@ def runs_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
     return [r for r in book.with_configuration_of(source, "confirmation") if r.state is TrialState.COMPLETE]
 
 
-def outcomes_of(book: RecordBook, source: TrialRecord, *, diverged_runs: DivergedRuns) -> list[TrialRecord]:
+def outcomes_of(book: RecordBook, source: TrialRecord) -> list[TrialRecord]:
     """Return the confirmation trials of a search trial's configuration that have an outcome, in the order of their ids.
 
-    A trial that diverged is an outcome where `diverged_runs` is "count": dropping it would judge its arm by its good runs.
+    A trial that diverged is an outcome: dropping it would judge its arm by its good runs.
     """
     trials = book.with_configuration_of(source, "confirmation")
-    return [r for r in trials if _is_outcome(r, diverged_runs)]
-
-
-def _is_outcome(record: TrialRecord, diverged_runs: DivergedRuns) -> bool:
-    return record.state is TrialState.COMPLETE or (record.diverged and diverged_runs == "count")
+    return [r for r in trials if r.state is TrialState.COMPLETE or r.diverged]
 
 
 def is_crashed(record: TrialRecord) -> bool:
@@ -34,21 +27,14 @@ def is_crashed(record: TrialRecord) -> bool:
     return record.state is TrialState.FAILED and not record.diverged
 
 
-def failed_seeds(book: RecordBook, source: TrialRecord, *, diverged_runs: DivergedRuns) -> frozenset[int]:
+def failed_seeds(book: RecordBook, source: TrialRecord) -> frozenset[int]:
     """Return the seeds with which a confirmation trial of the configuration ended without an outcome."""
-    trials = book.with_configuration_of(source, "confirmation")
-    return frozenset(
-        r.config.seed for r in trials if r.state is TrialState.FAILED and not _is_outcome(r, diverged_runs)
-    )
+    return frozenset(r.config.seed for r in book.with_configuration_of(source, "confirmation") if is_crashed(r))
 
 
-def complete_seeds(
-    book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...], *, diverged_runs: DivergedRuns
-) -> tuple[int, ...]:
+def complete_seeds(book: RecordBook, winners: dict[str, TrialRecord], seeds: tuple[int, ...]) -> tuple[int, ...]:
     """Return the seeds with which every arm's winner has an outcome; raise UserInputError if there are fewer than two."""
-    by_arm = [
-        {r.config.seed for r in outcomes_of(book, winner, diverged_runs=diverged_runs)} for winner in winners.values()
-    ]
+    by_arm = [{r.config.seed for r in outcomes_of(book, winner)} for winner in winners.values()]
     complete = tuple(seed for seed in seeds if all(seed in completed for completed in by_arm))
     if len(complete) < 2:
         raise UserInputError(
@@ -58,15 +44,13 @@ def complete_seeds(
     return complete
 
 
-def planned_runs(
-    book: RecordBook, winner: TrialRecord, seeds: Sequence[int], *, diverged_runs: DivergedRuns
-) -> list[TrialRecord]:
+def planned_runs(book: RecordBook, winner: TrialRecord, seeds: Sequence[int]) -> list[TrialRecord]:
     """Return a winner's confirmation trials in the order of `seeds`, without the seeds that ended without an outcome.
 
     Raises UserInputError if a trial is missing.
     """
-    by_seed = {r.config.seed: r for r in reversed(outcomes_of(book, winner, diverged_runs=diverged_runs))}
-    failed = failed_seeds(book, winner, diverged_runs=diverged_runs)
+    by_seed = {r.config.seed: r for r in reversed(outcomes_of(book, winner))}
+    failed = failed_seeds(book, winner)
     missing = [seed for seed in seeds if seed not in by_seed and seed not in failed]
     if missing:
         altered = [TrialPaths(stage=r.stage, trial_id=r.trial_id).record for r in book if r.is_altered]

@@ -20,8 +20,6 @@ from study.spec.study_spec import StudySpec
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 
-# Studies that ask for the defaults of an earlier version get them as they were.
-FIRST_FITTED_VERSION = 3
 # Below this ratio of the largest class to the smallest, weights by inverse frequency differ by less than a fifth between classes
 # at full strength, so that searching them spends trials on configurations that are nearly the same.
 MAX_BALANCED_RATIO = 1.2
@@ -94,8 +92,6 @@ def fit_defaults(
         class_groups: named groups of classes that the images describe.
         warm_start: as in `prepare_new`; its class weightings are taken over.
     """
-    if spec.defaults_version < FIRST_FITTED_VERSION:
-        return FittedSpec(spec=spec, text=text, notes=())
     data = tomllib.loads(text)
     notes = _fit_batch_size(spec, data, sum(class_counts))
     if warm_start is None:

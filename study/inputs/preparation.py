@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.classes.group_contrasts import list_group_problems
-from search_spaces.config import BUILT_IN_LOOP, TrialConfig, Value
+from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
+from search_spaces.settings import BUILT_IN_LOOP
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.inputs.packages import list_packages
@@ -104,7 +105,7 @@ def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights
         splits: their splits, likewise.
         weights: as of `locate_weights`.
     """
-    check_image_set(image_set, splits, refuse_conflicts=spec.refuses_conflicting_labels)
+    check_image_set(image_set, splits)
     prepared = assemble(spec, image_set, splits, weights)
     check_models(spec, prepared)
     if spec.analyze.human_counts is not None:
@@ -152,7 +153,6 @@ def _split_images(spec: StudySpec, image_set: ImageSet) -> tuple[Splits, tuple[S
         confirm_fraction=spec.data.confirm_fraction,
         test_fraction=test_fraction,
         num_test_images=spec.data.num_test_images,
-        min_test_per_class=spec.min_test_per_class,
     )
     return drop_leaks(image_set, splits) if spec.data.on_bad_image == "skip" else (splits, ())
 
@@ -197,16 +197,8 @@ def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, V
         "weights": weights_identity(weights),
         "data": splits.fingerprint,
     }
-    if _counts_layers(spec):
-        settings["layer_rule"] = spec.layer_rule
     varied = spec.varied_settings
     return {name: value for name, value in settings.items() if name not in varied}
-
-
-def _counts_layers(spec: StudySpec) -> bool:
-    """Return whether the training of any trial depends on which layer a parameter belongs to."""
-    varied = {"freeze_depth", "layer_decay"} & spec.varied_settings
-    return bool(varied) or spec.model.freeze_depth > 0 or spec.train.layer_decay < 1
 
 
 def locate_weights(weights: str) -> str:

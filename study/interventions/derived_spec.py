@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tomli_w
-
 from analysis.findings.intervention_findings import StatedInterventions
 from analysis.interventions.registry import CONTROL
 from analysis.statistics.shared_variance import MIN_ROWS
@@ -46,8 +44,8 @@ def derive_spec(
     looks: Sequence[int],
     *,
     is_factorial: bool = False,
-) -> tuple[StudySpec, str]:
-    """Return the spec of the study that tries the interventions, and its TOML text.
+) -> StudySpec:
+    """Return the spec of the study that tries the interventions.
 
     The control is the winner's configuration. Half of the round's alpha belongs to the rows of macro-F1 and half to the targets.
 
@@ -65,7 +63,7 @@ def derive_spec(
     changes = {found.arm: found.changes for found in stated.interventions}
     section = {"parent": stated.parent, "round": stated.round, "stated": digest_stated(stated)}
     data = _derive(parent, choosing, changes, section, name, looks, is_factorial=is_factorial)
-    return validate_spec(data, where=name), tomli_w.dumps(data)
+    return validate_spec(data, where=name)
 
 
 def keep_fitting(
@@ -107,7 +105,7 @@ def _derive(
     data = parent.spec.model_dump(exclude_none=True)
     alpha = total_alpha(parent.spec)
     data["name"] = name
-    for key in ("design", "gate", "plan"):
+    for key in ("design", "minimum", "plan"):
         data.pop(key, None)
     data["search"] = {key: value for key, value in data["search"].items() if key not in SEARCH_ONLY}
     winner = dict(choosing.source.config.hyperparameters)

@@ -25,7 +25,7 @@ from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
 from analysis.interventions.target_predictions import make_classifier
 from analysis.statistics.metrics import IntArray, compute_macro_f1
-from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
+from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.space import CategoricalParameter
 from study.cluster.task_device import find_device
@@ -268,7 +268,7 @@ def _audit_rings_and_colors(step: AuditStep, *, data: TrialData) -> AuditPart:
     rings = measure_rings(classify, images, seed=step.seed)
     colors = measure_color_losses(classify, images)
     return AuditPart(
-        audits=SwapAudits(ring_audits=tuple(map(judge_ring, rings)), colour_losses=bound_color_losses(colors))
+        audits=SwapAudits(ring_audits=tuple(map(judge_ring, rings)), color_losses=bound_color_losses(colors))
     )
 
 
@@ -307,7 +307,7 @@ def name_group(classes: Sequence[str], groups: Mapping[str, Sequence[str]]) -> s
 
 def complete_configuration(config: TrialConfig) -> dict[str, Value]:
     """Return every setting of a configuration, those with their earlier behavior included."""
-    return {**EARLIER_BEHAVIOR, **config.fixed, **config.hyperparameters}
+    return {**config.fixed, **config.hyperparameters}
 
 
 def _list_other_backbones(study: OpenStudy, own: str) -> tuple[str, ...]:

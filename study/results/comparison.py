@@ -69,7 +69,7 @@ def find_class_groups(study: OpenStudy) -> ClassGroups:
 def _compute_comparison(study: OpenStudy) -> Comparison:
     plan = require_plan(study)
     evidence, rule = load_evidence(study, plan), row_rule(plan)
-    data, gate = read_passport(study.store)["data"], study.spec.gate.macro_f1 if study.spec.gate else None
+    data, minimum = read_passport(study.store)["data"], study.spec.minimum.macro_f1 if study.spec.minimum else None
     finished = {name: found.finished() for name, found in evidence.items()}
     finished = {name: found for name, found in finished.items() if found.runs}
     arms = {
@@ -77,13 +77,13 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
             found,
             data["class_names"],
             confidence=1 - plan.alpha,
-            gate=gate,
+            minimum=minimum,
             num_search_images=data["num_images"]["search"],
         )
         for name, found in finished.items()
     }
-    if gate is not None:
-        arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, gate) for name, scores in arms.items()}
+    if minimum is not None:
+        arms = {name: _count_diverged(scores, evidence[name], 1 - plan.alpha, minimum) for name, scores in arms.items()}
     groups, read = find_class_groups(study), read_stated(study.store, study.spec)
     is_changed = plan.is_changed or (read is not None and read.is_changed)
     judged = [(contrast, find_judged(evidence, read, contrast)) for contrast in plan.rows]
@@ -95,9 +95,9 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
     return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows)
 
 
-def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float, gate: float) -> ArmScores:
-    """Return the scores; an arm with runs that diverged passes the gate only if it passes with all runs too."""
-    if not (evidence.diverged and scores.gate_cleared):
+def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float, minimum: float) -> ArmScores:
+    """Return the scores; an arm with runs that diverged passes the minimum only if it passes with all runs too."""
+    if not (evidence.diverged and scores.minimum_cleared):
         return scores
     all_runs = compute_macro_f1_intervals(evidence.stacked(), confidence).recipe
-    return replace(scores, gate_cleared=all_runs is not None and all_runs.low > gate)
+    return replace(scores, minimum_cleared=all_runs is not None and all_runs.low > minimum)

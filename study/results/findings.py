@@ -18,6 +18,7 @@ from analysis.heat_maps.grad_cam import NoCamLayerError
 from analysis.report.intervention_tables import STATED_CHANGED, build_intervention_csv
 from analysis.report.tables import PLAN_CHANGED
 from search_spaces.errors import UserInputError
+from search_spaces.format import check_format
 from study.cluster.workers import Workers
 from study.confirmation.evidence import is_confirmed, require_plan
 from study.confirmation.plan import Plan
@@ -29,7 +30,6 @@ from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
 from study.results.comparison import Comparison, compare, find_class_groups
-from study.results.earlier_findings import upgrade_findings
 from study.results.figures import draw_figures, svg_name
 from study.results.heat_map_panels import draw_panels
 from study.results.image_files import name_shown_images, write_image_files
@@ -89,7 +89,7 @@ def analyze(
         created=now_utc(),
         class_names=tuple(passport["data"]["class_names"]),
         factor=spec.factor,
-        gate=spec.gate.macro_f1 if spec.gate else None,
+        minimum=spec.minimum.macro_f1 if spec.minimum else None,
         search=search.arms,
         rungs=search.rung_epochs,
         rung_findings=search.rung_findings,
@@ -145,8 +145,10 @@ def load_findings(study: OpenStudy) -> Findings:
         require_plan(study)
         step = "analyze" if is_confirmed(study) else "compare"
         raise UserInputError(f"there are no findings yet; run `study {step} {study.store.argument}` first")
-    with decoding(study.store.locate(paths.FINDINGS)):
-        data = upgrade_findings(read_sealed_json(study.store, paths.FINDINGS))
+    where = study.store.locate(paths.FINDINGS)
+    with decoding(where):
+        data = read_sealed_json(study.store, paths.FINDINGS)
+        check_format(data.get("format"), where)
         return TypeAdapter(Findings).validate_json(json.dumps(data))
 
 

@@ -16,14 +16,17 @@ from search_spaces.config import Value
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, SearchSpace
 from study.spec.sections import PriorSpec
 
+# Suggestions at the start of an arm that certainly come from its priors.
+NUM_CERTAIN = 3
 
-def prior_share(number: int, num_certain: int) -> float:
+
+def prior_share(number: int) -> float:
     """Return the probability that the suggestion `number` of an arm, from 0, is drawn from the prior."""
-    return min(1.0, (num_certain / (number + 1)) ** 2)
+    return min(1.0, (NUM_CERTAIN / (number + 1)) ** 2)
 
 
 def draw_from_prior(
-    prior: Mapping[str, PriorSpec], space: SearchSpace, number: int, generator: np.random.Generator, *, num_certain: int
+    prior: Mapping[str, PriorSpec], space: SearchSpace, number: int, generator: np.random.Generator
 ) -> dict[str, Value]:
     """Return a value of every parameter that has a prior, or {} where the sampler suggests all.
 
@@ -32,9 +35,8 @@ def draw_from_prior(
         space: of the arm.
         number: of the suggestion in its arm, from 0; those that the search starts with do not count.
         generator: of this suggestion.
-        num_certain: suggestions at the start of an arm that certainly come from the prior.
     """
-    if not prior or generator.random() >= prior_share(number, num_certain):
+    if not prior or generator.random() >= prior_share(number):
         return {}
     return {name: _draw(space, name, found, generator) for name, found in prior.items()}
 

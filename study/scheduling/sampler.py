@@ -26,7 +26,7 @@ from study.scheduling.told_trials import ToldTrials
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import SAMPLERS, PriorSpec
 from study.spec.starts import list_starts
-from study.spec.study_spec import NUM_PRIOR_TRIALS, StudySpec
+from study.spec.study_spec import StudySpec
 from trainables.records.record import TrialState
 from trainables.seeds import derive_seed, numpy_generator
 
@@ -75,9 +75,6 @@ class ArmSampler:
         earlier: Sequence[EarlierTrial] = (),
         start: Sequence[Mapping[str, Value]] = (),
         prior: Mapping[str, PriorSpec] = MappingProxyType({}),
-        num_prior_trials: int = NUM_PRIOR_TRIALS,
-        reports_divergence_first: bool = True,
-        tells_gp_all_trials: bool = True,
     ) -> None:
         """Create the sampler.
 
@@ -89,11 +86,6 @@ class ArmSampler:
                 are not used.
             start: configurations of the arm that are suggested first.
             prior: where numbers of the space are expected.
-            num_prior_trials: suggestions after `start` that certainly come from `prior`.
-            reports_divergence_first: whether a trial that diverged is reported as pruned at the first epoch; otherwise at its
-                last epoch, as in studies launched under defaults_version 1.
-            tells_gp_all_trials: whether "gp", which ignores pruned trials, is told of trials that diverged or were stopped as
-                complete ones with their last score; in studies launched under defaults_version 1 to 7 it is not.
 
         Raises:
             UserInputError: for a sampler of one's own that cannot be made.
@@ -105,19 +97,18 @@ class ArmSampler:
         self._seed = seed
         self._num_suggested = 0
         self.was_fitted = False
-        self._start, self._prior, self._num_prior_trials = tuple(start), dict(prior), num_prior_trials
+        self._start, self._prior = tuple(start), dict(prior)
         # Made once, unlike the others.
         is_own = sampler not in SAMPLERS
         self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
-        self._told = ToldTrials(arm, reports_divergence_first=reports_divergence_first)
-        self._tells_gp_all_trials = tells_gp_all_trials
+        self._told = ToldTrials(arm)
         for trial in [trial for trial in earlier if trial.arm == arm.name]:
             self._change_sampler()
             self._told.adopt(trial.trial_id, trial.hyperparameters)
             for epoch, macro_f1 in trial.scores:
                 self.report(trial.trial_id, epoch, macro_f1)
             last = trial.scores[-1][1] if trial.scores else None
-            self.finish(trial.trial_id, trial.state, last, trial.num_epochs, diverged=trial.diverged)
+            self.finish(trial.trial_id, trial.state, last, diverged=trial.diverged)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -156,9 +147,7 @@ class ArmSampler:
             return {name: value for name, value in self._start[number].items() if name in self._arm.space.names}
         generator = numpy_generator(self._seed, "prior", self._arm.name, number)
         number_after = number - len(self._start)
-        return draw_from_prior(
-            self._prior, self._arm.space, number_after, generator, num_certain=self._num_prior_trials
-        )
+        return draw_from_prior(self._prior, self._arm.space, number_after, generator)
 
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
@@ -191,18 +180,18 @@ class ArmSampler:
         """Report the macro-F1 of an epoch; it must be finite."""
         self._told.report(trial_id, epoch, macro_f1)
 
-    def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, epoch: int, *, diverged: bool) -> None:
+    def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, *, diverged: bool) -> None:
         """Report the end of a trial.
 
         A complete trial is reported with its last macro-F1, a pruned trial with its intermediate values, a diverged trial as
         pruned with the lowest value alone, and a trial that failed for another reason as failed. Optuna's GP sampler ignores
         pruned trials, so for it they are complete with their last value.
         """
-        completes_stopped = self._sampler_name == "gp" and self._tells_gp_all_trials
+        completes_stopped = self._sampler_name == "gp"
         if self._own is not None:
             self._told.study.sampler = self._own
         with self._locating():
-            self._told.finish(trial_id, state, macro_f1, epoch, diverged=diverged, completes_stopped=completes_stopped)
+            self._told.finish(trial_id, state, macro_f1, diverged=diverged, completes_stopped=completes_stopped)
         if self._own is None:
             self._told.forget_some()
 
@@ -238,9 +227,6 @@ def make_arm_sampler(arm: Arm, spec: StudySpec, earlier: Sequence[EarlierTrial] 
         earlier=earlier,
         start=[start.hyperparameters for start in list_starts(spec, arm)],
         prior={name: prior for name, prior in spec.search.prior.items() if name in arm.space.names},
-        num_prior_trials=spec.num_prior_trials,
-        reports_divergence_first=spec.reports_divergence_first,
-        tells_gp_all_trials=spec.tells_gp_all_trials,
     )
 
 
@@ -248,5 +234,5 @@ def _try_sampler(arm: Arm, spec: StudySpec) -> list[dict[str, Value]]:
     sampler, suggested = make_arm_sampler(arm, spec), []
     for number in range(NUM_TRIED):
         suggested.append(sampler.suggest(str(number)))
-        sampler.finish(str(number), TrialState.COMPLETE, 0.5 + 0.1 * number, 1, diverged=False)
+        sampler.finish(str(number), TrialState.COMPLETE, 0.5 + 0.1 * number, diverged=False)
     return suggested

@@ -194,10 +194,9 @@ class SearchDirector(Director):
 
     def _end(self, record: TrialRecord) -> str:
         """Report the end of a trial; return the id of the trial whose weights are not needed any more, "" for none."""
-        last = record.epochs[-1].epoch if record.epochs else 0
         if self._is_told(record):
             self._samplers[record.config.arm].finish(
-                record.trial_id, record.state, record.last_macro_f1, last, diverged=record.diverged
+                record.trial_id, record.state, record.last_macro_f1, diverged=record.diverged
             )
         self._turns.finish(record)
         return self._kept[record.config.arm].add(record)

@@ -42,11 +42,10 @@ class ToldTrials:
         study: the Optuna study; rebuilding replaces it.
     """
 
-    def __init__(self, arm: Arm, *, reports_divergence_first: bool) -> None:
-        """Begin with no trials; `reports_divergence_first` as of `ArmSampler`."""
+    def __init__(self, arm: Arm) -> None:
+        """Begin with no trials."""
         self.study = _new_study()
         self._arm = arm
-        self._reports_divergence_first = reports_divergence_first
         self._running: dict[str, _RunningTrial] = {}
 
     @property
@@ -90,21 +89,14 @@ class ToldTrials:
         self._running[trial_id].scores.setdefault(epoch, macro_f1)
 
     def finish(
-        self,
-        trial_id: str,
-        state: TrialState,
-        macro_f1: float | None,
-        epoch: int,
-        *,
-        diverged: bool,
-        completes_stopped: bool,
+        self, trial_id: str, state: TrialState, macro_f1: float | None, *, diverged: bool, completes_stopped: bool
     ) -> None:
         """Tell the study of the end of a trial; `ArmSampler.finish` says how.
 
         With `completes_stopped`, one that was stopped or diverged is told as complete, with its last value.
         """
         trial = self._running.pop(trial_id)
-        scores = self._list_scores(trial, epoch, diverged=diverged)
+        scores = {DIVERGED_EPOCH: DIVERGED_MACRO_F1} if diverged else trial.scores
         for step, score in scores.items():
             trial.handle.report(score, step)
         if state is TrialState.COMPLETE:
@@ -116,13 +108,6 @@ class ToldTrials:
             self.study.tell(trial.handle, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(trial.handle, state=optuna.trial.TrialState.FAIL)
-
-    def _list_scores(self, trial: _RunningTrial, last: int, *, diverged: bool) -> dict[int, float]:
-        if not diverged:
-            return trial.scores
-        if self._reports_divergence_first:
-            return {DIVERGED_EPOCH: DIVERGED_MACRO_F1}
-        return {max(last, 1): DIVERGED_MACRO_F1} | trial.scores
 
     def prune_stopped(self) -> None:
         """Tell again, as pruned, which trials were told as complete although they were stopped or diverged."""

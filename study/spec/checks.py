@@ -6,11 +6,11 @@ from functools import partial
 from pydantic import ValidationError
 
 from search_spaces.arms import Arm
-from search_spaces.config import BUILT_IN_LOOP
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.settings import BUILT_IN_LOOP, Hyperparameters
 from study.spec import spaces
 from study.spec.augmentation import list_excluded_keys
-from study.spec.settings import SETTINGS, Hyperparameters
+from study.spec.settings import SETTINGS
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
 from trainables.training.recipe_rules import FOR_GPUS
@@ -25,11 +25,6 @@ def list_problems(spec: StudySpec) -> list[str]:
     """Return a message for each value that does not fit another section; an empty list for a spec that can be used."""
     space_problems = _list_space_problems(spec)
     problems = [*space_problems]
-    if not spec.confirm.fresh_seeds and spec.confirm.num_ranking_seeds > spec.confirm.looks[0]:
-        problems.append(
-            f"confirm.num_ranking_seeds <= the first of confirm.looks ({spec.confirm.looks[0]}) must hold, "
-            f"but got {spec.confirm.num_ranking_seeds}"
-        )
     if spec.resources.autoscaling and not spec.resources.max_concurrent:
         problems.append(
             "resources.autoscaling needs resources.max_concurrent >= 1, the number of trials that the cluster grows for"

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.format import FORMAT, check_format
 from study.spec.augmentation import list_excluded_keys
 from study.spec.checks import list_gpu_problems, list_problems
-from study.spec.defaults import CURRENT_VERSION, FIRST_VERSION, VERSION_KEY, fill_defaults
 from study.spec.extensions import list_import_problems, list_refusals
 from study.spec.problems import Location, find_problems, remove_value
+from study.spec.starts import resolve_search
 from study.spec.study_spec import StudySpec
 
 # A budget given on the command line replaces the other kind of budget of the file.
@@ -71,8 +72,8 @@ def load_spec(
             data.get("search", {}).pop(key, None)
         data["configurations"] = {arm: dict(values) for arm, values in configurations.items()}
     problems += _inline_space(data)
-    data.setdefault(VERSION_KEY, CURRENT_VERSION)
-    validated, more = _validate(data, where=spec)
+    check_format(data.get("format", FORMAT), spec)
+    validated, more = _validate(data)
     problems += [*more, *(list_refusals(data) if runs_code else [])]
     if validated is not None and not problems:
         keys = list_excluded_keys(validated.train, validated.arms(), data.get("train", {}))
@@ -109,33 +110,31 @@ def with_overrides(spec: StudySpec, overrides: Sequence[str], where: str) -> Stu
 
 
 def parse_spec(text: str, where: str) -> StudySpec:
-    """Return the spec in the text of a study's spec.toml; raise UserInputError if it is not valid.
-
-    A text that records no version of the defaults is as old as the first version.
-    """
+    """Return the spec in the text of a study's spec.toml; raise UserInputError if it is not valid, or of another format."""
     data = _parse_toml(text, where)
-    data.setdefault(VERSION_KEY, FIRST_VERSION)
+    check_format(data.get("format"), where)
     return validate_spec(data, where=where)
+
+
+def dump_spec(spec: StudySpec) -> str:
+    """Return the content of a study's spec.toml: every value, given or default, so that a changed default changes no study."""
+    return tomli_w.dumps(resolve_search(spec).model_dump(exclude_none=True))
 
 
 def validate_spec(data: dict[str, Any], where: str) -> StudySpec:
     """Return the spec that `data` describes; raise UserInputError, with a line for each problem, if it is not valid."""
-    spec, problems = _validate(data, where)
+    spec, problems = _validate(data)
     if spec is None or problems:
         raise UserInputError(_join_problems(where, problems))
     return spec
 
 
-def _validate(data: dict[str, Any], where: str) -> tuple[StudySpec | None, list[str]]:
+def _validate(data: dict[str, Any]) -> tuple[StudySpec | None, list[str]]:
     """Return the spec, None if a value has the wrong type or range, and a message for each problem."""
     try:
-        filled = fill_defaults(data, data.get(VERSION_KEY, CURRENT_VERSION))
-    except UserInputError as error:
-        raise UserInputError(f"{where}: {error}") from None
-    try:
-        spec = StudySpec.model_validate(filled)
+        spec = StudySpec.model_validate(data)
     except ValidationError as error:
-        found = find_problems(error, filled)
+        found = find_problems(error, data)
         return None, [*found.values(), *_list_further_problems(data, tuple(found))]
     return spec, list_problems(spec)
 
@@ -147,7 +146,7 @@ def _list_further_problems(data: dict[str, Any], refused: Sequence[Location]) ->
         remove_value(rest, location)
     rest = {**NO_CONFLICTS, **rest}
     try:
-        spec = StudySpec.model_validate(fill_defaults(rest, rest.get(VERSION_KEY, CURRENT_VERSION)))
+        spec = StudySpec.model_validate(rest)
     except ValidationError:
         return []
     names = {str(location[-1]) for location in refused}

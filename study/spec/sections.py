@@ -1,20 +1,18 @@
-"""The sections of a spec, one class per section."""
+"""The sections of a spec, one class per section. Settings of a trial are declared in `search_spaces.settings`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from search_spaces.config import BUILT_IN_LOOP, Value
+from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import is_location, list_entry_points
+from search_spaces.settings import Count, EpochSettings, Fraction, FreezeSettings, Section, Share, TrainSettings
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import check_source
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 PerArm = float | dict[str, float]
 
 DEFAULT_NUM_TRIALS = 20
@@ -22,34 +20,37 @@ SAMPLERS = ("auto", "random", "tpe_univariate", "tpe_multivariate", "gp")
 SAMPLER_ENTRY_POINTS = "abstudy.samplers"
 
 
-class Section(BaseModel):
-    """Base of the sections: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class DataSpec(Section):
-    """[data]: the source of the images and how they are split.
-
-    `group` names what images have in common that belong together, such as "patient" or "scene": a column of Parquet files or of a
-    manifest, or the level of folders between the class and its images. Images of one group stay in one split, and are one unit
-    of the intervals.
-    `aspect` says how images that are not square become squares: "crop" resizes the shorter side and takes the center, "squash"
-    resizes both sides, as studies launched under defaults_version 1 and 2 do. `on_bad_image = "skip"` goes on without files that
-    cannot be used and records which they are; "refuse" lists them all and stops.
-    """
+    """[data]: the source of the images and how they are split."""
 
     source: str
+    """One of `cifar10`, `fashion_mnist`, `digits`, `planted`, `folder`, `parquet` and `webdataset`, an entry point of the
+    group `abstudy.sources`, or `package.module:function` in the working folder."""
     path: str | None = None
+    """The files of the source: a folder or a file. Sources that generate their images take none."""
     num_images: Count | None = None
+    """Keeps so many images outside the test set, stratified by class; for `planted`, the number of scenes."""
     num_test_images: Count | None = None
+    """Keeps so many images of a published test set, stratified by class; without it, all of them."""
     search_fraction: Fraction = 0.15
+    """Share of the images outside a published test set that becomes the split `search`, on which trials are scored. Published
+    validation images are divided in the proportion of `search_fraction` and `confirm_fraction` instead."""
     confirm_fraction: Fraction = 0.15
+    """Share of the same images that becomes the split `confirm`, which ranks the candidates of an arm."""
     test_fraction: Fraction | None = None
+    """Share of the images that becomes the split `test`, for sources without a published test set. If it is left out, a fifth
+    is taken."""
     group: Annotated[str, Field(min_length=1)] | None = None
+    """What images have in common that belong together, such as "patient" or "scene": a column of Parquet files or of a
+    manifest, or the level of folders between the class and its images. Images of one group stay in one split, and are one
+    unit of the intervals."""
     aspect: Literal["crop", "squash"] = "crop"
+    """How images that are not square become squares: "crop" resizes the shorter side and takes the center, "squash" resizes
+    both sides."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
+    """"refuse" lists all files that cannot be used and stops; "skip" continues without them and records which they are."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the loader of the source; its docstring in `trainables/data/sources/` lists them."""
 
     @model_validator(mode="after")
     def _known_source(self) -> "DataSpec":
@@ -57,99 +58,19 @@ class DataSpec(Section):
         return self
 
 
-class ModelSpec(Section):
-    """[model]: the weights that fine-tuning starts from, and how the model is built.
-
-    `freeze` trains the head alone; `freeze_depth` freezes that many layers of the backbone (1 is the stem, 2 the first block
-    too). `arguments` are those of the model's function, for all backbones, or in a table of the name of one of them:
-    `[model.arguments."torchvision:vit_b_16"]`.
-    """
+class ModelSpec(FreezeSettings):
+    """[model]: the weights that fine-tuning starts from, and how the model is built."""
 
     weights: str = "imagenet"
-    freeze: bool = False
-    freeze_depth: Annotated[int, Field(ge=0)] = 0
+    """`imagenet` (published weights, which torchvision or timm downloads), `none`, a file, or a folder with one file per
+    backbone, such as `resnet18.pt` or `vit_b_16.safetensors`, with the parameter names of the library."""
     arguments: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the model's function, for all backbones, or in a table of the name of one of them:
+    `[model.arguments."torchvision:vit_b_16"]`."""
 
 
-class TrainSpec(Section):
-    """[train]: the training settings, which all trials of the study share unless [search] or [design] varies them.
-
-    `optimizer = "adamw"` has betas of 0.9 and 0.999; `momentum` is that of SGD alone. AdamW needs smaller learning rates: narrow
-    `search.ranges.max_lr`. `schedule = "onecycle"` has its peak at `lr_peak_fraction` of the steps; `schedule = "cosine"` rises
-    linearly over the first `warmup_fraction` of them and then falls along a cosine.
-    With `ema_decay` above 0, an exponential moving average of the weights is evaluated, predicts and is stored in place of the
-    latest weights; 0.99 to 0.9999 are usual, and the first steps use a smaller decay. `clip_norm` above 0 limits the norm of the
-    gradients of a step. A step of the optimizer uses `accumulate` batches of `batch_size` images.
-    `precision` is that of the backbone; "fp16" is for GPUs without bfloat16, and has a loss scale that adapts itself. `tf32` lets
-    a GPU compute float32 products in TF32; it is refused for trials without a GPU. `deterministic = false` lets a GPU choose the
-    fastest kernels, whose results differ from run to run, so that `study reproduce` compares with the spread of seeds; it is
-    refused for trials without a GPU. With `head_precision = "fp32"` the
-    classification layer computes in float32 in either case: logits in bfloat16 tie. "as_backbone" is the behavior of studies
-    launched under defaults_version 1.
-    With `crop_min_area` below 1, training images are random crops of at least this share of the area, resized to `image_size`;
-    the aspect ratio of a crop is at most `crop_max_ratio` and at least its inverse (torchvision's RandomResizedCrop).
-    With `layer_decay` below 1, each layer of the backbone has a learning rate that is smaller by this factor than the layer
-    after it.
-    `crop_padding` is in pixels of the input; what lies outside the image is mirrored ("reflect") or black ("zero").
-    `trivial_augment` applies one operation of TrivialAugmentWide to each image. Factors of brightness, contrast and saturation
-    are uniform in 1 +- the fraction; the hue is shifted by up to +- `hue_fraction` of the color circle. `erase_probability` is
-    the share of images that lose a rectangle. `mixup_probability` is the share, among images that CutMix did not choose, that are
-    blended with another image, with lambda ~ Beta(mixup_alpha, mixup_alpha). `ring_swap_probability` is the share of images whose
-    outer ring, in one of the widths of the ring audit, is replaced by that of an image of another class of the batch.
-    From epoch `hard_from_epoch` on, the share `hard_fraction` of the batches of an epoch (rounded, at least one) has images of
-    the classes of `hard_group` alone, equally many of each: a group of the data set, as `weighted_group` is, or of [analyze].
-    `leave_out` lists sample ids of training images that are not trained on, with spaces between them.
-    `augmentation` names a preset: "none", "light", "trivial" and "strong" set every key of the augmentation
-    (`trainables.data.augmentation.presets`), so that keys which [train] gives apply to arms with "default" only, and are refused
-    if there is none.
-    With `processes` above 1, so many processes of one machine train a trial, each with an equal part of every batch
-    (DistributedDataParallel); a trial then holds as many GPUs, or at least as many CPUs.
-    `compile` is "none", "inductor" (torch.compile) or "cuda_graphs"; every trial compiles its model again.
-    `trainable` names a loop of one's own (`trainables.training.trainable.Trainable`): an entry point of the group
-    `abstudy.trainables`, or `package.module:Class` in the working folder. It reads the settings that it names and no other;
-    [search.space], [configurations] or [design] set them. "network" is the product's loop.
-    """
-
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    tf32: bool = False
-    deterministic: bool = True
-    head_precision: Literal["fp32", "as_backbone"] = "fp32"
-    channels_last: bool = True
-    compile: Literal["none", "inductor", "cuda_graphs"] = "none"
-    crop_min_area: Annotated[float, Field(gt=0, le=1)] = 1.0
-    crop_max_ratio: Annotated[float, Field(ge=1, le=10)] = 4 / 3
-    flip_probability: Share = 0.5
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
-    brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
-    crop_padding: Annotated[int, Field(ge=0, le=512)] = 0
-    crop_padding_mode: Literal["reflect", "zero"] = "reflect"
-    trivial_augment: bool = False
-    contrast_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    saturation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    hue_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    erase_probability: Share = 0.0
-    mixup_probability: Share = 0.0
-    mixup_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
-    ring_swap_probability: Share = 0.0
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    schedule: Literal["onecycle", "cosine"] = "onecycle"
-    lr_peak_fraction: Fraction = 0.3
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    processes: Annotated[int, Field(ge=1, le=64)] = 1
-    weighted_group: str = ""
-    hard_group: str = ""
-    hard_fraction: Share = 0.0
-    hard_from_epoch: Annotated[int, Field(ge=1)] = 1
-    leave_out: Annotated[str, Field(pattern=r"^(\d+( \d+)*)?$")] = ""
-    trainable: Annotated[str, Field(pattern=r"^[\w.-]+(:[\w.]+)?$")] = BUILT_IN_LOOP
+class TrainSpec(TrainSettings):
+    """[train]: the training settings, which all trials of the study share unless [search] or [design] varies them."""
 
     @model_validator(mode="after")
     def _padding_within_the_image(self) -> "TrainSpec":
@@ -174,80 +95,74 @@ class TrainSpec(Section):
 
 
 class AshaSpec(Section):
-    """[search.asha]: asynchronous successive halving; each rung keeps the best 1 / `reduction_factor` of its trials.
-
-    With `rungs = "truncated"`, a trial is stopped at a rung. The first lies at `first_rung` epochs, by default at three quarters
-    of `max_epochs` and not before the peak of the learning rate: earlier scores hardly rank the better half of configurations,
-    and those with high learning rates, often the best ones, are behind there. Studies launched before version 6 of the defaults
-    have it at the peak. Each next rung lies at `reduction_factor` times the epoch of the one before.
-    With `rungs = "complete"`, every configuration is trained once under a complete schedule of `first_rung` epochs, by default
-    a ninth of `max_epochs`. The best of them, by default one in six and at least `confirm.top_k` per arm, are trained again from
-    the pretrained weights, under a schedule of `max_epochs`. `search.num_trials` then counts configurations.
-    """
+    """[search.asha]: asynchronous successive halving, which stops a trial at a rung unless it is among the best there."""
 
     enabled: bool = True
-    rungs: Literal["truncated", "complete"] = "truncated"
-    reduction_factor: Annotated[float, Field(gt=1)] | None = None
+    """Without ASHA, every trial runs every epoch."""
+    reduction_factor: Annotated[float, Field(gt=1)] = 2.0
+    """Each rung keeps the best 1 / `reduction_factor` of its trials. Each next rung lies at `reduction_factor` times the epoch
+    of the one before."""
     first_rung: Annotated[int, Field(ge=0)] = 0
+    """Epochs before the first rung; 0 is three quarters of `max_epochs`, and not before the peak of the learning rate: earlier
+    scores hardly rank the better half of the configurations, and those with high learning rates, often the best ones, are
+    behind there."""
 
 
 class PriorSpec(Section):
-    """[search.prior.NAME]: a normal distribution of a searched number, cut off at the ends of its range.
-
-    `center` is the most likely value and `width` the standard deviation, in the units of the parameter. Of a parameter with a
-    logarithmic range, `width` is a factor: with a center of 0.05 and a width of 2, two thirds of the values lie in 0.025 to 0.1.
-    """
+    """[search.prior.NAME]: a normal distribution of a searched number, cut off at the ends of its range."""
 
     center: float
+    """The most likely value, in the units of the parameter."""
     width: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Standard deviation, in the units of the parameter. Of a parameter with a logarithmic range it is a factor: with a center
+    of 0.05 and a width of 2, two thirds of the values lie in 0.025 to 0.1."""
 
 
-class SearchSpec(Section):
+class SearchSpec(EpochSettings):
     """[search]: the search space, the A/B factor and the budget.
 
-    `space` is the name of a space, a TOML file, or a table of parameters in the form of search_spaces/transfer_learning.toml.
-    Every setting of [train], `freeze` and `max_epochs` can be the factor (`factor = "batch_size"` with
-    `ranges.batch_size = [32, 128]`), and `ranges.momentum = [0.8, 0.95]` searches one. The value in its own section then has no
-    effect. With two numbers, a range is [low, high]; anything else lists choices, and for the factor its levels.
-    The budget is a number of trials, or device-seconds for all arms together (GPU-seconds, or core-seconds if trials hold no
-    GPU). `allocation = "per_arm"` gives every level of the factor its own sampler, its own ASHA bracket and equal device
-    time; "pooled" is one ordinary search over the whole space, without arms to compare.
-    `[[search.start]]` tables are configurations that each arm tries first; one that names a level of the factor is for that arm
-    alone. Without any, a search that fine-tunes pretrained weights starts with the published recipes of
-    `search_spaces.portfolios`, moved into the ranges (one that then says no more than an earlier one is left out); `start = []`
-    starts with none. `[search.prior.NAME]` says where a number is expected: suggestions are drawn from it at first, and ever
-    fewer later.
-    Of the search trials of an arm, the weights of the best `keep_weights` are kept, by default of those that may still be
-    confirmed (`confirm.top_k`), or of "all"; with `leader_runs`, those of all full trials until the search ends. Predictions of
-    all are kept, and `study reproduce` trains any of them again.
-    A pick by one run is lucky in part. With `leader_runs = 3`, the configuration that leads an arm runs up to three times, each
-    with another seed, and configurations rank by the mean of their runs; repeated runs count as trials. With
-    `stop_when = "saturated"`, the search ends before its budget as soon as, in every arm, as many configurations again would
-    gain less than the noise between the seeds of its leaders.
-    `warm_start` names another study of the same space; the samplers start from its finished trials. `epoch_cost`, a number per
-    arm, replaces the measured device-seconds of an epoch when device time is divided among the arms: with one trial at a time,
-    the order of the arms then does not depend on the speed of the machine.
+    The budget is a number of trials, or device-seconds for all arms together: GPU-seconds, or core-seconds if trials hold no GPU.
     """
 
     space: str | dict[str, Any] = "transfer_learning"
+    """Name of a space, a TOML file, or a table of parameters in the form of search_spaces/transfer_learning.toml."""
     factor: str = "backbone"
+    """The A/B factor. Every setting of [train], `freeze`, `freeze_depth` and `max_epochs` can be the factor (`factor =
+    "batch_size"` with `ranges.batch_size = [32, 128]`). The value in its own section then has no effect."""
     allocation: Literal["per_arm", "pooled"] = "per_arm"
+    """"per_arm" gives every level of the factor its own sampler, its own ASHA bracket and equal device time; "pooled" is one
+    ordinary search over the whole space, without arms to compare."""
     num_trials: Count | None = None
+    """Trials of all arms together. Without a budget, it is 20. Not together with `device_seconds`."""
     device_seconds: Annotated[float, Field(gt=0)] | None = None
-    max_epochs: Count = 10
+    """Device-seconds for all arms together. They are checked against measured trials before anything is written."""
     # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, "gp", which "auto"
     # is for so few trials, has less regret than every other sampler.
     sampler: str = "auto"
+    """`auto` (`gp` for the first 150 trials of an arm, then `tpe_multivariate`), one of `random`, `tpe_univariate`,
+    `tpe_multivariate` and `gp` (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function`
+    in the working folder."""
     start: list[dict[str, Value]] | None = None
+    """Configurations that each arm tries first, `[[search.start]]` tables; one that names a level of the factor is for that
+    arm alone. Without any, a search that fine-tunes pretrained weights starts with the published recipes of
+    `search_spaces.portfolios`, moved into the ranges; one that then repeats an earlier one is left out. `start = []` starts
+    with none."""
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
+    """Where numbers are expected: suggestions are drawn from it at first, and ever fewer later."""
     keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
-    leader_runs: Annotated[int, Field(ge=1, le=10)] = 1
-    stop_when: Literal["budget", "saturated"] = "budget"
+    """Search trials of an arm whose weights are kept, the best ones: a number or "all", by default those that may still be
+    confirmed (`confirm.top_k`). Predictions of all are kept, and `study reproduce` trains any of them again."""
     warm_start: str | None = None
+    """Another study of the same space, from whose finished trials the samplers start."""
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """A number per arm that replaces the measured device-seconds of an epoch when device time is divided among the arms: with
+    one trial at a time, the order of the arms then does not depend on the speed of the machine."""
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
+    """What is searched: `momentum = [0.8, 0.95]`. Two numbers are [low, high]; anything else lists choices, and for the factor
+    its levels."""
     fixed: dict[str, Value] = Field(default_factory=dict)
+    """Parameters of the space that have one value in all trials."""
 
     @field_validator("sampler")
     @classmethod
@@ -274,25 +189,29 @@ class SearchSpec(Section):
 class ConfirmSpec(Section):
     """[confirm]: new seeds for the chosen configurations, and the decision rule.
 
-    `looks` are numbers of paired seeds. After each look, rows that are decided get no more seeds; the others continue to the next
-    look. `intervals = "planned"` divides alpha by the number of looks; "anytime" uses wider intervals that are valid at every
-    number of seeds, for readers who look in between. With "moderated", as in rounds of interventions, rows that are compared with
-    one control share what they say about the variance between seeds, so that few seeds give narrower intervals. With
-    `fresh_seeds`, the seeds that rank the candidates are not those of the comparison: scores that chose a candidate are biased
-    upward. A comparison with a `seed_name` has other seeds than one without it or with another one, on the same images. With
-    `diverged_runs = "count"`, a run that diverges is an outcome of its arm; "drop" leaves its seed out. Studies
-    launched under defaults_version 1 go on with false and "drop".
+    The seeds that rank the candidates of an arm are not those of the comparison: scores that chose a candidate are biased upward.
+    A run that diverges is an outcome of its arm.
     """
 
     top_k: Count = 2
+    """Candidates of an arm: its best search trials. The one with the best mean macro-F1 on the split `confirm` represents the
+    arm."""
     num_ranking_seeds: Count = 1
-    fresh_seeds: bool = True
-    diverged_runs: Literal["count", "drop"] = "count"
+    """Seeds with which each candidate is trained for this ranking."""
     seed_name: str = ""
-    looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = [5]
+    """A comparison with another name has other seeds, on the same images."""
+    looks: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1, max_length=10)] = Field(
+        default_factory=lambda: [5]
+    )
+    """Numbers of paired seeds. After each look, rows that are decided get no more seeds; the others continue to the next look."""
     intervals: Literal["planned", "anytime", "moderated"] = "planned"
+    """"planned" divides alpha by the number of looks; "anytime" uses wider intervals that are valid at every number of seeds,
+    for readers who look in between. With "moderated", as in rounds of interventions, rows that are compared with one
+    control share what they say about the variance between seeds, so that few seeds give narrower intervals."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
+    """Largest difference in macro-F1 that is negligible, as a fraction: an interval inside of +- this margin is EQUIVALENT."""
     alpha: Fraction = 0.05
+    """Family-wise error rate over all rows and looks of the A/B table."""
 
     @property
     def num_seeds(self) -> int:
@@ -308,67 +227,72 @@ class ConfirmSpec(Section):
 
 
 class DesignSpec(Section):
-    """[design]: a base configuration and one other value per factor, instead of a search.
-
-    `one_at_a_time` trains the base and, for each factor, the base with that factor changed: a row per factor, against the base.
-    `factorial` is a two-level design in which every row uses all configurations: a row per factor and one per pair of factors;
-    with five or more factors it is the regular fraction of resolution V.
-    """
+    """[design]: a base configuration and one other value per factor, instead of a search."""
 
     kind: Literal["one_at_a_time", "factorial"]
+    """`one_at_a_time` trains the base and, for each factor, the base with that factor changed: a row per factor, against the
+    base. `factorial` is a two-level design in which every row uses all configurations: a row per factor and one per pair of
+    factors; with five or more factors it is the regular fraction of resolution V."""
     base: dict[str, Value]
+    """A value of every parameter. A setting that it leaves out has the value of its section."""
     changes: Annotated[dict[str, Value], Field(min_length=1, max_length=8)]
+    """The other value of each factor."""
 
 
 class AnalyzeSpec(Section):
-    """[analyze]: Grad-CAM panels, the audit, and human labels to compare the models' confusions with.
-
-    The Clever Hans audit uses at most `num_audit_images` test images; 0 switches it off. `human_counts` is an .npy file of
-    counts, shape (images, classes), such as CIFAR-10H: a row for each image of the published test set or, where the images have
-    none, for each image. `groups` are named groups of classes whose F1 is contrasted, such
-    as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by default those of the data set. Settings that name a group,
-    such as `train.weighted_group`, may name one of either.
-    """
+    """[analyze]: Grad-CAM panels, the audit, and human labels to compare the models' confusions with."""
 
     num_panels: Annotated[int, Field(ge=0, le=50)] = 8
+    """Images that get a panel of heat maps."""
     num_audit_images: Annotated[int, Field(ge=0)] = 2000
+    """Most test images that the Clever Hans audit uses; 0 switches it off."""
     human_counts: str | None = None
+    """An .npy file of human label counts, shape (images, classes), such as CIFAR-10H: a row for each image of the published
+    test set or, where the images have none, for each image."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Named groups of classes whose F1 is contrasted, such as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by
+    default those of the data set. Settings that name a group, such as `train.weighted_group`, may name one of either."""
 
 
 class ResourcesSpec(Section):
-    """[resources]: the devices that one trial holds (a number, or one per arm), retries, and memory for images.
-
-    `gpu` is one GPU or a fraction of one, or with `train.processes` above 1 as many GPUs as processes. `device = "auto"` is CUDA
-    for a trial that holds a GPU, else the CPU. `max_concurrent = 0` uses the whole cluster. A trial whose process failed, or did
-    not report for `timeout_seconds` (the set-up of the process does not count), is retried up to `retries` times in a row without
-    a new epoch. A trial that is retried or resumed goes on from its last checkpoint; checkpoints are written while the next epoch
-    trains, one after each epoch but not within `checkpoint_seconds` after the last. If more than `max_failed_fraction` of the
-    trials of the search, or of a part of the confirmation, failed, no further trial starts; nor, with `search.device_seconds`,
-    after 20 trials in a row of one arm that failed before their first epoch, which cost nothing of the budget. `profile = true`
-    records how much time each part of an epoch takes; on a GPU this costs some speed. `autoscaling = true` is for a cluster that
-    grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not exist yet. Images of a
-    folder or of Parquet files that need more than `image_memory_gb` when decoded (by default a quarter of the machine's memory)
-    are mapped from a file in `image_folder` (by default the user's cache folder), which every node builds. The folder also keeps
-    decoded images for the next start; it may be deleted at any time. With `images = "streamed"` pixels are kept nowhere:
-    `stream_workers` processes per trial (0 for as many as it has CPU threads) decode the images in each epoch, with the same
-    results. The study's start decodes all of them once, to check them.
-    """
+    """[resources]: the devices that one trial holds, retries, and memory for images."""
 
     cpu: PerArm = 1.0
+    """CPU cores that a trial holds, which are also the threads of its process; a number, or one per arm."""
     gpu: PerArm = 0.0
+    """One GPU or a fraction of one, or with `train.processes` above 1 as many GPUs as processes; a number, or one per arm."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """"auto" is CUDA for a trial that holds a GPU, else the CPU."""
     max_concurrent: Annotated[int, Field(ge=0)] = 0
+    """Most trials that run at once; 0 uses the whole cluster."""
     autoscaling: bool = False
+    """For a cluster that grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not
+    exist yet."""
     retries: Annotated[int, Field(ge=0)] = 2
+    """Times in a row without a new epoch that a trial is started again whose process failed or did not report. It continues
+    from its last checkpoint."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """A trial that did not report for so long is stopped and retried. The set-up of the process does not count."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Shortest time between two checkpoints of a trial; 0 is one after each epoch. They are written while the next epoch
+    trains."""
     max_failed_fraction: Share = 0.5
+    """If more than this share of the trials of the search, or of a part of the confirmation, failed, no further trial starts;
+    nor, with `search.device_seconds`, after 20 trials in a row of one arm that failed before their first epoch, which cost
+    nothing of the budget."""
     profile: bool = False
+    """Records how much time each part of an epoch takes; on a GPU this costs some speed."""
     images: Literal["stored", "streamed"] = "stored"
+    """"streamed" keeps no pixels: the images are decoded in each epoch, with the same results. The study's start decodes all
+    of them once, to check them."""
     stream_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes per trial that decode streamed images; 0 is as many as the trial has CPU threads."""
     image_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Decoded images that need more memory are mapped from a file in `image_folder`, which every node builds. By default a
+    quarter of the machine's memory."""
     image_folder: str = ""
+    """Folder of the mapped images, and of decoded images for the next start; it may be deleted at any time. By default in the
+    user's cache folder."""
 
     @property
     def image_memory_budget(self) -> ImageMemoryBudget:
@@ -394,38 +318,42 @@ class ResourcesSpec(Section):
 
 
 class PlanSpec(Section):
-    """[plan]: variances of the paired difference in macro-F1 that were measured before, for `study plan`; in percentage points.
-
-    `seed_sd_pp` is the standard deviation of the difference from seed to seed on very many test images. `image_sd_pp` is
-    that of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its standard error.
-    `seed_image_sd_pp` is that of one image's influence from seed to seed. `num_seeds` seeds measured them; without it, they
-    are taken as known. `source` says where they were measured.
-    """
+    """[plan]: variances of the paired difference in macro-F1 that were measured before, for `study plan`; percentage points."""
 
     seed_sd_pp: Annotated[float, Field(ge=0)]
+    """Standard deviation of the difference from seed to seed on very many test images."""
     image_sd_pp: Annotated[float, Field(gt=0)]
+    """Standard deviation of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its
+    standard error."""
     seed_image_sd_pp: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of one image's influence from seed to seed."""
     num_seeds: Annotated[int, Field(ge=2)] | None = None
+    """Seeds over which these were measured; without it, they are taken as known."""
     source: str = "stated in the spec"
+    """Where they were measured."""
 
 
 class InterveneSpec(Section):
     """[intervene]: written by `study intervene`; the configurations are interventions in the winner of another study.
 
-    `parent` is the root of that study, `round` the number of the interventions that it has had, and `alpha` the error rate of all
-    its rounds together. `stated` is the digest of interventions.json. `factors` names the interventions of a factorial design,
-    whose configurations are its runs; without it, each later configuration is one intervention. Seeds are derived from the round,
-    so that neither the parent nor another round used them; images and splits are the parent's.
+    Seeds are derived from the round, so that neither the parent nor another round used them; images and splits are the parent's.
     """
 
     parent: str
+    """Root of the other study."""
     round: Count
+    """Number of this round of interventions of that study."""
     alpha: Fraction
+    """Error rate of all rounds of that study together."""
     stated: str
+    """Digest of interventions.json."""
     factors: list[str] = Field(default_factory=list)
+    """Interventions of a factorial design, whose configurations are its runs; without it, each later configuration is one
+    intervention."""
 
 
-class GateSpec(Section):
-    """[gate]: a minimum for the lower confidence bound of each arm's macro-F1 on the test split."""
+class MinimumSpec(Section):
+    """[minimum]: what the lower confidence bound of each arm's macro-F1 on the test split must exceed."""
 
     macro_f1: Fraction
+    """`study run`, `study resume` and `study compare` end with exit status 1 unless every arm's bound is above it."""

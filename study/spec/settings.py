@@ -1,7 +1,4 @@
-"""The settings of the recipe: everything that a configuration may set, where its constant value stands, and its valid values.
-
-They are read off the fields of the sections, so that a new key of [train] can be searched and compared without further work.
-"""
+"""The settings of `search_spaces.settings` as parts of a spec: where the constant value of each stands, and its valid values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +6,15 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
+from search_spaces.settings import EpochSettings, FreezeSettings, Hyperparameters, Section, TrainSettings
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.spec import sections
 
-# Keys of [model] that a configuration may set.
-MODEL_KEYS = ("freeze", "freeze_depth")
 # Keys that look like settings, and why a study has one value of them.
 CONSTANT: Mapping[str, str] = MappingProxyType(
     {
@@ -29,20 +25,6 @@ CONSTANT: Mapping[str, str] = MappingProxyType(
         },
     }
 )
-
-
-class Hyperparameters(sections.Section):
-    """What a configuration must set beyond the sections of a spec: valid values, wherever the space ends."""
-
-    backbone: str
-    max_lr: Annotated[float, Field(gt=0)]
-    backbone_lr_ratio: Annotated[float, Field(gt=0)]
-    cutmix_probability: sections.Share
-    class_weighting: Literal["none", "inverse_frequency", "group"]
-    class_weight_strength: sections.Share
-    interpolation: Literal["bicubic", "bilinear"]
-    weight_decay: Annotated[float, Field(ge=0)]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -124,16 +106,17 @@ class Setting:
 
 
 def _list_settings() -> dict[str, Setting]:
-    own = {name: ("", field) for name, field in Hyperparameters.model_fields.items()}
-    train = {name: ("train", field) for name, field in sections.TrainSpec.model_fields.items()}
-    model = {name: ("model", sections.ModelSpec.model_fields[name]) for name in MODEL_KEYS}
-    epochs = {"max_epochs": ("search", sections.SearchSpec.model_fields["max_epochs"])}
-    found = {**own, **train, **model, **epochs}
-    return {n: Setting(name=n, section=s, field=f) for n, (s, f) in found.items() if _is_scalar(f.annotation)}
-
-
-def _is_scalar(annotation: Any) -> bool:
-    return annotation in {int, float, bool, str} or get_origin(annotation) is Literal
+    places: dict[str, type[Section]] = {
+        "": Hyperparameters,
+        "train": TrainSettings,
+        "model": FreezeSettings,
+        "search": EpochSettings,
+    }
+    return {
+        name: Setting(name=name, section=section, field=field)
+        for section, model in places.items()
+        for name, field in model.model_fields.items()
+    }
 
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(_list_settings())

@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from search_spaces.arms import Arm
-from search_spaces.config import BUILT_IN_LOOP, Value
+from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.portfolios import PORTFOLIOS, FittedRecipe, fit_recipe
+from search_spaces.settings import BUILT_IN_LOOP
 from search_spaces.space import CategoricalParameter, FloatParameter, Parameter, SearchSpace
 from study.spec.sections import PriorSpec
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 
+# Key of a start that says where it comes from.
+SOURCE = "source"
+UNNAMED = "search.start"
 # Backbones that are searched together, beyond which recipes are tried with the first one alone.
 MOST_BACKBONES = 4
 
@@ -32,21 +36,29 @@ class Start:
     moved: tuple[str, ...] = ()
     repeated_by: tuple[str, ...] = ()
 
+    @property
+    def changes(self) -> str:
+        """What was moved into the ranges, and which recipes are left out because they repeat this one there."""
+        moved = f", moved into the ranges: {', '.join(self.moved)}" if self.moved else ""
+        return moved + "".join(f"; left out, because it equals this one in these ranges: {r}" for r in self.repeated_by)
+
 
 def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
     """Return the configurations that an arm tries first: those of the spec, else the portfolio of its optimizer.
 
     The portfolio is for arms that fine-tune all layers of pretrained networks; equal configurations are tried once, and so are
-    recipes that differ in values alone that were moved into the ranges (`StudySpec.leaves_out_repeated_recipes`). Where the
+    recipes that differ in values alone that were moved into the ranges. Where the
     backbone is searched among a few, each recipe is tried with each of them.
     """
     if spec.has_given_arms:
         return ()
     if spec.search.start is not None:
-        entries = enumerate(spec.search.start, start=1)
         return tuple(
-            Start(source=f"search.start {number}", hyperparameters=arm.space.check(_without_fixed(entry, arm)))
-            for number, entry in entries
+            Start(
+                source=str(entry.get(SOURCE, f"{UNNAMED} {number}")),
+                hyperparameters=arm.space.check(_without_fixed(entry, arm)),
+            )
+            for number, entry in enumerate(spec.search.start, start=1)
             if _is_for(entry, arm)
         )
     optimizers = arm.space.values_of("optimizer") or (spec.train.optimizer,)
@@ -60,15 +72,7 @@ def list_starts(spec: StudySpec, arm: Arm) -> tuple[Start, ...]:
         for recipe in PORTFOLIOS[str(optimizers[0])]
         for space in _split_by_backbone(arm.space)
     ]
-    if spec.leaves_out_repeated_recipes:
-        return _leave_out_repeated(fitted)
-    found = {
-        tuple(sorted(recipe.hyperparameters.items())): Start(
-            source=recipe.source, hyperparameters=recipe.hyperparameters, moved=recipe.moved
-        )
-        for recipe in reversed(fitted)
-    }
-    return tuple(reversed(found.values()))
+    return _leave_out_repeated(fitted)
 
 
 def _leave_out_repeated(fitted: Sequence[FittedRecipe]) -> tuple[Start, ...]:
@@ -89,14 +93,11 @@ def _leave_out_repeated(fitted: Sequence[FittedRecipe]) -> tuple[Start, ...]:
 
 def describe_starts(spec: StudySpec) -> tuple[str, ...]:
     """Return a sentence for each published recipe that the arms try first, with what was moved, and what was left out for it."""
-    if spec.search.start is not None:
-        return ()
     found: dict[str, dict[str, list[str]]] = {}
     for arm in spec.arms():
-        for start in list_starts(spec, arm):
-            moved = f", moved into the ranges: {', '.join(start.moved)}" if start.moved else ""
-            left_out = "".join(f"; left out, because it says no more in these ranges: {r}" for r in start.repeated_by)
-            found.setdefault(start.source, {}).setdefault(moved + left_out, []).append(arm.name)
+        published = [start for start in list_starts(spec, arm) if not start.source.startswith(UNNAMED)]
+        for start in published:
+            found.setdefault(start.source, {}).setdefault(start.changes, []).append(arm.name)
     return tuple(
         f"{', '.join(dict.fromkeys(arms))}: {source}{changes}"
         for source, by_change in found.items()
@@ -104,11 +105,24 @@ def describe_starts(spec: StudySpec) -> tuple[str, ...]:
     )
 
 
+def resolve_search(spec: StudySpec) -> StudySpec:
+    """Return the spec with the starts of the portfolio, and the number of weights that are kept, as it would give them itself."""
+    if spec.has_given_arms:
+        return spec
+    starts: list[dict[str, Value]] = spec.search.start or []
+    if spec.search.start is None:
+        found = [start for arm in spec.arms() for start in list_starts(spec, arm)]
+        starts = [{SOURCE: f"{start.source}{start.changes}", **start.hyperparameters} for start in found]
+    kept = "all" if spec.num_kept_weights is None else spec.num_kept_weights
+    search = spec.search.model_copy(update={"start": starts, "keep_weights": kept})
+    return spec.model_copy(update={"search": search})
+
+
 def describe_knowledge(spec: StudySpec) -> tuple[str, ...]:
     """Return what the search knows before it starts as sentences: its first configurations and its priors."""
     sentences = [f"The search started with {text}." for text in describe_starts(spec)]
-    if spec.search.start and not spec.has_given_arms:
-        sentences.append(f"The search started with the {len(spec.search.start)} configurations of search.start.")
+    if num_own := sum(SOURCE not in entry for entry in spec.search.start or ()):
+        sentences.append(f"The search started with the {num_own} configurations of search.start.")
     sentences += [
         f"At first, {name} came from a prior (center {prior.center:g}, width {prior.width:g}); later ever more rarely."
         for name, prior in spec.search.prior.items()
@@ -155,7 +169,7 @@ def _is_for(entry: Mapping[str, Value], arm: Arm) -> bool:
 
 def _without_fixed(entry: Mapping[str, Value], arm: Arm) -> dict[str, Value]:
     fixed = dict(arm.space.fixed)
-    return {name: value for name, value in entry.items() if name not in fixed}
+    return {name: value for name, value in entry.items() if name not in fixed and name != SOURCE}
 
 
 def _list_entry_problems(entry: Mapping[str, Value], arm: Arm) -> list[str]:

@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from search_spaces import designs
 from search_spaces.arms import Arm, make_fixed_arm, split_into_arms
-from search_spaces.config import BUILT_IN_LOOP, Value
+from search_spaces.config import Value
+from search_spaces.format import FORMAT
+from search_spaces.settings import BUILT_IN_LOOP, Section
 from search_spaces.space import SearchSpace
 from study.spec import sections, spaces
 from study.spec.augmentation import fix_what_presets_set
-from study.spec.defaults import CURRENT_VERSION
 from study.spec.settings import SETTINGS
 from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
 
@@ -25,31 +26,29 @@ DEFAULT_PROMOTED, FULL_TRIALS_PER_RUNG = 6.0, 9
 # Of truncated schedules, one in so many goes on, from this part of the epochs on. Scores before it hardly rank the better half of
 # the configurations (docs/search.md has the rank correlations), and the best ones are often behind there.
 DEFAULT_KEPT, FIRST_RUNG_PART = 2.0, 0.75
-# Suggestions at the start of an arm that certainly come from its priors; before version 10, as many as are random without any.
-NUM_PRIOR_TRIALS, EARLIER_PRIOR_TRIALS = 3, 5
 
 
-class StudySpec(sections.Section):
-    """The specification of a study. `study.spec.reading.load_spec` reads it from TOML.
-
-    `defaults_version` names the defaults that hold for what the spec leaves out (`study.spec.defaults`).
-    With `configurations` or a `design`, the arms are given configurations: nothing is searched, and each configuration is trained
-    once and then compared over fresh seeds.
-    """
+class StudySpec(Section):
+    """The specification of a study. `study.spec.reading.load_spec` reads it from TOML."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Name of the study, and of its folder under the storage root."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    defaults_version: int = CURRENT_VERSION
+    """Every random number of the study is derived from it: splits, suggestions, and the seeds of all trials."""
+    format: int = FORMAT
+    """Format of the study's files, which a launch writes."""
     data: sections.DataSpec
     model: sections.ModelSpec = sections.ModelSpec()
     train: sections.TrainSpec = sections.TrainSpec()
     search: sections.SearchSpec = sections.SearchSpec()
     configurations: dict[ArmName, dict[str, Value]] = Field(default_factory=dict)
+    """Arms that are given configurations, by name: nothing is searched, and each one is trained once and then compared over fresh
+    seeds. A `[design]` makes such arms, too."""
     design: sections.DesignSpec | None = None
     confirm: sections.ConfirmSpec = sections.ConfirmSpec()
     analyze: sections.AnalyzeSpec = sections.AnalyzeSpec()
     resources: sections.ResourcesSpec = sections.ResourcesSpec()
-    gate: sections.GateSpec | None = None
+    minimum: sections.MinimumSpec | None = None
     plan: sections.PlanSpec | None = None
     intervene: sections.InterveneSpec | None = None
 
@@ -72,51 +71,6 @@ class StudySpec(sections.Section):
             if list(self.configurations) != list(runs):
                 raise ValueError(f"with intervene.factors, the configurations must be {', '.join(runs)}")
         return self
-
-    @property
-    def reports_divergence_first(self) -> bool:
-        """Whether the samplers hear of a diverged trial as one pruned at its first epoch, or (version 1) at its last."""
-        return self.defaults_version > 1
-
-    @property
-    def has_late_rungs(self) -> bool:
-        """Whether ASHA's first rung lies at three quarters of a trial, or (versions 1 to 5) at the peak of the learning rate."""
-        return self.defaults_version > 5
-
-    @property
-    def leaves_out_repeated_recipes(self) -> bool:
-        """Whether recipes that differ in moved values alone are tried once, or (versions 1 to 6) each of them."""
-        return self.defaults_version > 6
-
-    @property
-    def counts_divergence_as_noise(self) -> bool:
-        """Whether a repeated run that diverged counts as noise between seeds (versions 1 to 7)."""
-        return self.defaults_version < 8
-
-    @property
-    def tells_gp_all_trials(self) -> bool:
-        """Whether the sampler "gp" hears of trials that diverged or were stopped, or (versions 1 to 7) of full trials alone."""
-        return self.defaults_version > 7
-
-    @property
-    def num_prior_trials(self) -> int:
-        """Suggestions at the start of an arm that certainly come from its priors, more of them in versions 1 to 9."""
-        return NUM_PRIOR_TRIALS if self.defaults_version > 9 else EARLIER_PRIOR_TRIALS
-
-    @property
-    def layer_rule(self) -> str:
-        """How layers are counted that are frozen or decay: "stem", or (versions 1 to 7) "blocks"; see `find_depths`."""
-        return "stem" if self.defaults_version > 7 else "blocks"
-
-    @property
-    def refuses_conflicting_labels(self) -> bool:
-        """Whether many equal images with different labels are refused, or (versions 1 and 2) reported only."""
-        return self.defaults_version > 2
-
-    @property
-    def min_test_per_class(self) -> int:
-        """Images of each class in the test split: two, which an interval needs, or (versions 1 and 2) whatever the draw gives."""
-        return 2 if self.defaults_version > 2 else 0
 
     @property
     def has_given_arms(self) -> bool:
@@ -307,8 +261,7 @@ class StudySpec(sections.Section):
     def first_rung(self, arm: Arm) -> int:
         """Return the first epoch at which ASHA may stop a trial of `arm`.
 
-        By default it lies after three quarters of the epochs, or (versions 1 to 5) at the peak of the learning rate; never before
-        the latest peak.
+        By default it lies after three quarters of the epochs, and never before the latest peak of the learning rate.
         """
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
@@ -319,5 +272,5 @@ class StudySpec(sections.Section):
         fractions = [[float(v) for v in values(name)] for name in ("lr_peak_fraction", "warmup_fraction")]
         peak = find_latest_peak([str(schedule) for schedule in values("schedule")], *fractions)
         last = self.max_epochs(arm)
-        late = min(last - 1, math.ceil(FIRST_RUNG_PART * last)) if self.has_late_rungs else 0
+        late = min(last - 1, math.ceil(FIRST_RUNG_PART * last))
         return max(late, compute_lr_peak_epoch(peak, last))

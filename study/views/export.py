@@ -15,8 +15,9 @@ from rich.console import Console
 from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.study_findings import to_plain
 from analysis.report.model_card import build_model_card
-from search_spaces.config import BUILT_IN_LOOP, TrialConfig
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from search_spaces.settings import BUILT_IN_LOOP
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
@@ -49,7 +50,7 @@ EPOCHS_PARQUET = "epochs.parquet"
 OPTUNA_DATABASE = "optuna.db"
 # What is said of the recipe beside the audit of the exported model.
 RECIPE_AUDIT = (
-    *("test_macro_f1", "class_scores", "directed", "ring_audits", "pulls", "root_causes", "colour_losses"),
+    *("test_macro_f1", "class_scores", "directed", "ring_audits", "pulls", "root_causes", "color_losses"),
     "frequency_audit",
 )
 
@@ -159,8 +160,7 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
         if arm not in plan.chosen:
             return None
         winner, seeds = study.book.get("search", plan.chosen[arm]), plan.seeds[: plan.looks[0]]
-        runs = planned_runs(study.book, winner, seeds, diverged_runs="drop")
-        return runs[0] if runs else None
+        return next((run for run in planned_runs(study.book, winner, seeds) if not run.diverged), None)
     ranked = best_trials(study.book.of_stage("search"), arm)
     return ranked[0] if ranked else None
 

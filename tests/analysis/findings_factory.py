@@ -22,7 +22,7 @@ from analysis.findings.forensic_findings import (
     CamView,
     ClassAudit,
     ClassGap,
-    ColourLoss,
+    ColorLoss,
     CueEffect,
     FrequencyAudit,
     GroupContrast,
@@ -86,7 +86,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         created="2026-01-15T12:00:00+00:00",
         class_names=names,
         factor="backbone",
-        gate=0.65,
+        minimum=0.65,
         search=tuple(make_search_arm(arm, share) for arm, share in zip(arms, (0.36, 0.4, 0.24), strict=True)),
         rungs=(3, 9),
         rung_findings=tuple(make_rung_finding(arm, epoch) for arm in arms for epoch in (3, 9)),
@@ -96,7 +96,7 @@ def make_findings(num_classes: int = 10, num_images: int = 1500) -> Findings:
         search_page="search.html",
         allocation="per_arm",
         warm_start="an-earlier-study",
-        arms=tuple(make_arm_finding(a, names, gate=0.65) for a in arms.values()),
+        arms=tuple(make_arm_finding(a, names, minimum=0.65) for a in arms.values()),
         rows=rows,
         audit_note="" if num_classes == 10 else "The audit was switched off.",
         human_note="" if num_classes == 10 else "There are no human counts.",
@@ -130,7 +130,7 @@ def make_predictions(arm: str, skill: float, num_classes: int, num_images: int) 
     )
 
 
-def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: float | None) -> ArmFinding:
+def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], minimum: float | None) -> ArmFinding:
     """Return the finding of one arm; cost and configuration are invented."""
     macro_f1 = compute_macro_f1_intervals(arm, 0.95)
     directed, num_directed = compute_directed_confusions(arm, class_names)
@@ -153,13 +153,13 @@ def make_arm_finding(arm: ArmPredictions, class_names: tuple[str, ...], gate: fl
         ring_audits=tuple(make_ring_audit(class_names, pixels, large=large) for pixels in (4, 6)),
         pulls=(PairPull(true_class=class_names[0], ring_class=class_names[1], pull=PULL),) if large else (),
         group_contrasts=(CONTRAST,) if large else (),
-        colour_losses=tuple(ColourLoss(class_name=name, loss=PULL) for name in class_names) if large else (),
+        color_losses=tuple(ColorLoss(class_name=name, loss=PULL) for name in class_names) if large else (),
         root_causes=make_causes(class_names) if large else (),
         frequency_audit=FREQUENCIES if large else None,
         cam_admission=ADMISSION if large else None,
         exported=make_model_audit(arm, class_names) if large else None,
         clusters=(ConfusionCluster(classes=class_names[:2], stability=0.9825),) if large else (),
-        gate_cleared=None if gate is None else recipe_of(macro_f1).low > gate,
+        minimum_cleared=None if minimum is None else recipe_of(macro_f1).low > minimum,
         num_parameters=23_528_522 if large else 11_181_642,
         forward_flops=8_178_368_512 if large else 3_628_146_688,
         device_seconds=412.7 if large else 179.4,
@@ -253,7 +253,7 @@ def make_model_audit(arm: ArmPredictions, class_names: tuple[str, ...]) -> Model
         class_scores=compute_class_scores(alone, class_names, 0.95),
         directed=compute_directed_confusions(alone, class_names)[0],
         ring_audits=tuple(make_ring_audit(class_names, pixels, large=True) for pixels in (4, 6)),
-        colour_losses=tuple(ColourLoss(class_name=name, loss=of_model) for name in class_names),
+        color_losses=tuple(ColorLoss(class_name=name, loss=of_model) for name in class_names),
         frequency_audit=FREQUENCIES,
     )
 
@@ -300,7 +300,7 @@ def make_ring_audit(class_names: tuple[str, ...], pixels: int, *, large: bool) -
 
 def make_causes(class_names: tuple[str, ...]) -> tuple[RootCause, ...]:
     """Return a pair with a named cause, one that was not measured, and one in one direction, of one model."""
-    strengths = {"texture": 1.2, "shape": 0.3, "colour": 0.1, "context": -0.2}
+    strengths = {"texture": 1.2, "shape": 0.3, "color": 0.1, "context": -0.2}
     effects = tuple(
         CueEffect(cue=cue, effect=both(value, value - 0.4, value + 0.4)) for cue, value in strengths.items()
     )

@@ -33,7 +33,7 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 TOML_VALUES = VALUES.map(json.dumps) | st.sampled_from(["", "nan", "inf", "-inf", "{}", "{a = {}}", "1979-05-27"])
-SECTIONS = st.sampled_from(["data", "model", "train", "search", "confirm", "resources", "gate", "search.asha", "x"])
+SECTIONS = st.sampled_from(["data", "model", "train", "search", "confirm", "resources", "minimum", "search.asha", "x"])
 OPTIONS = st.sampled_from(["ranges", "num_trials", "path", "cpu", "x", "fixed", "looks", "options"])
 OVERRIDES = st.builds("{}.{}={}".format, SECTIONS, OPTIONS, TOML_VALUES)
 PRESETS = [(ROOT / "study" / "presets" / f"{name}.toml").read_text() for name in preset_names()]

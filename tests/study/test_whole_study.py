@@ -282,12 +282,12 @@ def test_resume_with_other_data_is_refused(study_folder: Path, tmp_path: Path) -
 
 
 def test_missed_gate_is_exit_status_1(study_folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(study_folder, tmp_path / "gated")
-    store = Store(tmp_path / "gated")
-    write_sealed_toml(store, paths.SPEC, read_sealed_toml(store, paths.SPEC) + "\n[gate]\nmacro_f1 = 0.999\n")
-    outcome = run_cli("compare", tmp_path / "gated")
+    shutil.copytree(study_folder, tmp_path / "limited")
+    store = Store(tmp_path / "limited")
+    write_sealed_toml(store, paths.SPEC, read_sealed_toml(store, paths.SPEC) + "\n[minimum]\nmacro_f1 = 0.999\n")
+    outcome = run_cli("compare", tmp_path / "limited")
     assert outcome.status == 1
-    assert "gate missed: resnet18" in outcome.errors
+    assert "minimum missed: resnet18" in outcome.errors
 
 
 def test_study_opens_from_python(study_folder: Path) -> None:

@@ -73,13 +73,12 @@ class AuditReport:
         return tuple(map(str, self.found_problems))
 
 
-def audit_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bool = True) -> AuditReport:
+def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     """Return the audit of `image_set` under `splits`; `check_image_set` raises for its problems.
 
     Args:
         image_set: all images.
         splits: their splits.
-        refuse_conflicts: whether many equal images with different labels are a problem, or are reported only.
     """
     facts = measure_facts(image_set.images)
     used = np.concatenate([getattr(splits, name) for name in SPLIT_NAMES])
@@ -92,8 +91,7 @@ def audit_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bo
     conflicts = tuple(ids for ids in duplicates if len(set(image_set.labels[list(ids)])) > 1)
     leaks = _find_leaks(facts.digests, splits)
     problems = [_describe_blank(blank, len(used), image_set)]
-    if refuse_conflicts:
-        problems.append(_describe_conflicts(conflicts, len(used), image_set))
+    problems.append(_describe_conflicts(conflicts, len(used), image_set))
     stages = [
         _images_stage("images", image_set.images.shape, facts.lowest, facts.highest, problems),
         _labels_stage(image_set),
@@ -116,7 +114,7 @@ def audit_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bo
     )
 
 
-def check_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bool = True) -> AuditReport:
+def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
     """Return the audit of an image set without problems; arguments as of `audit_image_set`.
 
     Raises:
@@ -124,7 +122,7 @@ def check_image_set(image_set: ImageSet, splits: Splits, *, refuse_conflicts: bo
             images in other splits amounting to more than 1 % of the held-out images, classes without images, or values
             that are not those of 8-bit images.
     """
-    report = audit_image_set(image_set, splits, refuse_conflicts=refuse_conflicts)
+    report = audit_image_set(image_set, splits)
     if report.found_problems:
         raise make_error("data", report.found_problems)
     return report

@@ -18,6 +18,9 @@ SPLIT_NAMES = ("train", "search", "confirm", "test")
 
 Indices = NDArray[np.int64]
 
+# Images of each class that the test split needs, and gets where the class has enough: an interval needs two.
+MIN_TEST_PER_CLASS = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
@@ -78,7 +81,6 @@ def make_splits(
     confirm_fraction: float,
     test_fraction: float | None = None,
     num_test_images: int | None = None,
-    min_test_per_class: int = 0,
 ) -> Splits:
     """Return stratified, disjoint splits, which depend on the images' labels and groups and on `seed` alone.
 
@@ -93,7 +95,6 @@ def make_splits(
         test_fraction: Share of the test split in the images outside the published validation set; only without a published
             test set.
         num_test_images: Size of a stratified part of the published test set; None takes all of it.
-        min_test_per_class: Images of each class that the test split needs, and gets where the class has enough of them.
 
     Raises:
         UserInputError: If a fraction or a number is out of range or does not apply, if splits lack classes or the test
@@ -105,10 +106,10 @@ def make_splits(
     pool, validation, test = _published(image_set)
     rest = pool
     if image_set.official_test is not None:
-        test = _draw(test, labels, num_test_images or len(test), seed, "test", None, min_test_per_class)
+        test = _draw(test, labels, num_test_images or len(test), seed, "test", None, MIN_TEST_PER_CLASS)
     else:
         assert test_fraction is not None
-        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups, min_test_per_class)
+        test = _draw(pool, labels, round(test_fraction * len(pool)), seed, "test", groups, MIN_TEST_PER_CLASS)
         rest = np.setdiff1d(pool, test, assume_unique=True)
     if image_set.official_validation is not None:
         share = confirm_fraction / (search_fraction + confirm_fraction)
@@ -123,7 +124,7 @@ def make_splits(
     splits = Splits(
         train=train, search=search, confirm=confirm, test=test, data_fingerprint=compute_data_fingerprint(image_set)
     )
-    rare = list_rare_classes(image_set, splits, min_test_per_class)
+    rare = list_rare_classes(image_set, splits)
     if any(problem.is_fatal for problem in rare):
         raise make_error(f"the source {image_set.source!r}", [problem.problem for problem in rare])
     return splits
@@ -143,13 +144,12 @@ class RareClasses:
     is_fatal: bool
 
 
-def list_rare_classes(image_set: ImageSet, splits: Splits, min_test_per_class: int = 0) -> list[RareClasses]:
+def list_rare_classes(image_set: ImageSet, splits: Splits) -> list[RareClasses]:
     """Return the classes that a split lacks, those with too few test images or groups, and those with one image in a split.
 
     Args:
         image_set: N images.
         splits: Their splits.
-        min_test_per_class: Images of each class that the test split needs; of images in groups, groups.
 
     Returns:
         One value per kind that occurs, each with the names of all of its classes; the last kind is not refused.
@@ -159,18 +159,18 @@ def list_rare_classes(image_set: ImageSet, splits: Splits, min_test_per_class: i
     )
     is_missing = counts == 0
     is_test = (np.array(SPLIT_NAMES) == "test")[:, None]
-    is_short = is_test & (counts < min_test_per_class) & ~is_missing
-    is_alike = is_test & (_count_groups(image_set, splits.test) < min_test_per_class) & ~(is_missing | is_short)
+    is_short = is_test & (counts < MIN_TEST_PER_CLASS) & ~is_missing
+    is_alike = is_test & (_count_groups(image_set, splits.test) < MIN_TEST_PER_CLASS) & ~(is_missing | is_short)
     kinds = (
         ("each split needs an image of each class, but a split has none of", "none", is_missing, True),
         (
-            f"the comparison needs {min_test_per_class} test images of each class, but has fewer of",
+            f"the comparison needs {MIN_TEST_PER_CLASS} test images of each class, but has fewer of",
             "too few",
             is_short,
             True,
         ),
         (
-            f"the comparison needs test images of {min_test_per_class} groups in each class, but has fewer of",
+            f"the comparison needs test images of {MIN_TEST_PER_CLASS} groups in each class, but has fewer of",
             "too few groups",
             is_alike,
             True,

@@ -27,8 +27,8 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
     """Return the model of a configuration, float32 on the CPU, with a pretrained or random backbone and a random head.
 
     Args:
-        config: Reads `seed`, `backbone`, `model_arguments`, `image_size`, `weights`, `freeze`, `freeze_depth` and
-            `head_precision` (`trainables.models.heads.replace_head`). Frozen parameters require no gradient, and
+        config: Reads `seed`, `backbone`, `model_arguments`, `image_size`, `weights`, `freeze` and `freeze_depth`.
+            Frozen parameters require no gradient, and
             `set_training_mode` keeps the BatchNorm statistics beside them fixed.
         num_classes: Outputs K of the head.
         weights: Location of the pretrained weights on this machine. None means the `weights` of `config`, which in a
@@ -119,7 +119,7 @@ def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -
     Raises:
         UserInputError: For another value, CUDA graphs without CUDA, or a CPU without a C++ compiler.
     """
-    kind = str(config.get("compile", "none"))
+    kind = config.word("compile")
     if kind not in COMPILERS:
         raise UserInputError(f"there is no train.compile {kind!r}{nearest_name(kind, COMPILERS)}")
     if kind == "none":
@@ -147,7 +147,7 @@ def set_training_mode(model: nn.Module, config: TrialConfig) -> None:
         model: Model of `build_model`.
         config: Reads `freeze` and `freeze_depth`.
     """
-    is_frozen = bool(config.get("freeze", False))
+    is_frozen = bool(config["freeze"])
     model.train(not is_frozen)
     if not is_frozen and config.whole("freeze_depth"):
         for module in model.modules():

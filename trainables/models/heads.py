@@ -6,21 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError
 from trainables.seeds import torch_generator
-
-HEAD_PRECISIONS = ("fp32", "as_backbone")
 
 
 class Head(nn.Linear):
-    """The classification layer that `replace_head` puts in; its type tells it from all other layers."""
+    """The classification layer that `replace_head` puts in, which computes in float32 inside autocast too.
 
-
-class Float32Head(Head):
-    """A classification layer that computes in float32 inside autocast too.
-
-    In bfloat16, with 8 significant bits, the two largest logits of an image may be equal although its features are not, and
-    the class with the lower index would be predicted.
+    Its type distinguishes it from all other layers. In bfloat16, with 8 significant bits, the two largest logits of an image may
+    be equal although its features are not, and the class with the lower index would be predicted.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
@@ -52,23 +46,19 @@ def replace_head(model: nn.Module, name: str, config: TrialConfig, num_classes: 
     Args:
         model: Float32, on the CPU.
         name: Dotted name of an `nn.Linear`.
-        config: Reads `seed`, `backbone` and `head_precision`: "fp32" computes the logits in float32, "as_backbone" in the
-            precision of the backbone.
+        config: Reads `seed` and `backbone`.
         num_classes: K.
 
     Raises:
-        UserInputError: For an unknown precision, or a layer that is not linear.
+        UserInputError: For a layer that is not linear.
     """
     old = dict(model.named_modules()).get(name)
     if not isinstance(old, nn.Linear):
         raise UserInputError(
             f"the head of {config.word('backbone')} must be a linear layer, but {name!r} is {type(old).__name__}"
         )
-    precision = config.word("head_precision")
-    if precision not in HEAD_PRECISIONS:
-        raise UserInputError(f"there is no head_precision {precision!r}{nearest_name(precision, HEAD_PRECISIONS)}")
     with torch.device("meta"):
-        head = (Float32Head if precision == "fp32" else Head)(old.in_features, num_classes, bias=old.bias is not None)
+        head = Head(old.in_features, num_classes, bias=old.bias is not None)
     head.to_empty(device="cpu")
     bound, generator = 1.0 / math.sqrt(old.in_features), torch_generator(config.seed, "head")
     with torch.no_grad():

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
@@ -12,7 +11,6 @@ from search_spaces.errors import UserInputError
 from trainables.models.heads import find_head
 
 BACKBONE, HEAD = "backbone", "head"
-LayerRule = Literal["stem", "blocks"]
 # Numbers of blocks in names: "features.3", "encoder_layer_0", "layer1", "denseblock2".
 _NUMBERED = re.compile(r"^\d+$|(layer|block|stage)s?_?\d+$")
 # Embeddings, tokens and scales, by the last part of their name. Decay would pull them towards 0, which is no simpler model.
@@ -49,12 +47,7 @@ class ParameterGroup:
     parameters: tuple[nn.Parameter, ...]
 
 
-def read_layer_rule(config: TrialConfig) -> LayerRule:
-    """Return how a trial counts layers, as of `find_depths`: "blocks" where its study was launched before there was a choice."""
-    return "blocks" if config.word("layer_rule") == "blocks" else "stem"
-
-
-def group_parameters(model: nn.Module, layer_decay: float = 1.0, rule: LayerRule = "stem") -> list[ParameterGroup]:
+def group_parameters(model: nn.Module, layer_decay: float = 1.0) -> list[ParameterGroup]:
     """Return the trainable parameters of a model of `build_model`, backbone first, then by depth, decayed ones first.
 
     The learning rate of the layer at depth d of the backbone is multiplied by layer_decay^(D - d), where D is the depth of the
@@ -64,9 +57,8 @@ def group_parameters(model: nn.Module, layer_decay: float = 1.0, rule: LayerRule
     Args:
         model: Of `trainables.models.backbones.build_model`.
         layer_decay: In (0, 1]; 1 for one rate.
-        rule: As of `find_depths`.
     """
-    depths, spared = find_depths(model, rule), find_spared(model)
+    depths, spared = find_depths(model), find_spared(model)
     deepest = max(depths.values())
     members: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -96,7 +88,7 @@ def find_spared(model: nn.Module) -> set[str]:
     return spared
 
 
-def find_depths(model: nn.Module, rule: LayerRule = "stem") -> dict[str, int]:
+def find_depths(model: nn.Module) -> dict[str, int]:
     """Return the depth of each parameter's layer by name: 0 for the stem, 1 to D - 1 for the blocks, D for the head.
 
     timm's models say it (`group_matcher`). Else a block is what has a number of its own in the names of parameters
@@ -106,8 +98,6 @@ def find_depths(model: nn.Module, rule: LayerRule = "stem") -> dict[str, int]:
 
     Args:
         model: Of `build_model`.
-        rule: "blocks" is that of studies launched under defaults_version 1 to 7: every block counts, and there is no stem where
-            the first parameter has a number.
     """
     head = find_head(model)[0]
     matcher = getattr(model, "group_matcher", None)
@@ -118,14 +108,14 @@ def find_depths(model: nn.Module, rule: LayerRule = "stem") -> dict[str, int]:
         deepest = max((depth for name, depth in layers.items() if not name.startswith(f"{head}.")), default=0) + 1
         return {name: deepest if name.startswith(f"{head}.") else layers[name] for name, _ in model.named_parameters()}
     sizes = {name: p.ndim for name, p in model.named_parameters() if not name.startswith(f"{head}.")}
-    stem = _find_stem(list(sizes)) if rule == "stem" else ()
+    stem = _find_stem(list(sizes))
     members: dict[str, list[int]] = {}
     for name, size in sizes.items():
         if (block := _find_block(name)) is not None and not name.startswith(stem):
             members.setdefault(block, []).append(size)
     blocks: dict[str, int] = {}
     for block, own in members.items():
-        blocks[block] = max(blocks.values(), default=0) + (max(own) > 1 or rule == "blocks")
+        blocks[block] = max(blocks.values(), default=0) + (max(own) > 1)
     depths: dict[str, int] = {}
     seen = 0
     for name in sizes:
@@ -143,15 +133,15 @@ def freeze_layers(model: nn.Module, config: TrialConfig) -> None:
 
     Args:
         model: Of `build_model`.
-        config: Reads `layer_rule`, `freeze` (all of the backbone) and `freeze_depth` (this many layers: 1 is the stem, 2 the
+        config: Reads `freeze` (all of the backbone) and `freeze_depth` (this many layers: 1 is the stem, 2 the
             first block too).
 
     Raises:
         UserInputError: If the model has fewer layers.
     """
-    depths = find_depths(model, read_layer_rule(config))
+    depths = find_depths(model)
     deepest = max(depths.values())
-    number = deepest if config.get("freeze", False) else config.whole("freeze_depth")
+    number = deepest if config["freeze"] else config.whole("freeze_depth")
     if number > deepest:
         raise UserInputError(
             f"model.freeze_depth = {number}, but {config.word('backbone')} has {deepest} layers without its head; "

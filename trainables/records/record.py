@@ -8,20 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.config import TrialConfig
+from search_spaces.format import FORMAT, check_format
 from trainables.damaged_files import DamagedFileError, decoding
 from trainables.training.epoch_metrics import EpochMetrics
 
 RECORD = "record.json"
 RECORD_COPY = "record.copy.json"
-# Fields that came later: the text of an ordinary trial is that of earlier versions.
-LEFT_OUT_AT_DEFAULT = (
-    "last_finite_epoch",
-    "full_epochs",
-    "weights_dropped",
-    "repeats_trial_id",
-    "libraries",
-    "images_on",
-)
 
 
 class TrialState(StrEnum):
@@ -56,7 +48,7 @@ class TrialRecord(BaseModel):
     """One trial, as record.json holds it.
 
     Attributes:
-        version: Version of the file's form.
+        format: Format of the study's files.
         trial_id: Zero-padded id, the name of the trial's folder.
         stage: "search", "confirmation" or "intervention".
         config: The trial's configuration, which determines its result.
@@ -68,7 +60,7 @@ class TrialRecord(BaseModel):
         device_seconds: Seconds of training and evaluation x devices held.
         devices_per_trial: Number of devices (GPUs, or CPU cores if the trial holds no GPU).
         device: Name of the device.
-        libraries: Versions of the libraries that computed, as of `trainables.devices.describe_libraries`; "" in early records.
+        libraries: Versions of the libraries that computed, as of `trainables.devices.describe_libraries`.
         images_on: Where the images were: "streamed", or "device" or "host" for a trial on a GPU; "" in the memory of a CPU.
         node: Host and Ray node on which the last epoch ran.
         num_parameters: Trainable parameters of the model; 0 until it is built.
@@ -95,7 +87,7 @@ class TrialRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    version: Literal[1] = 1
+    format: int = FORMAT
     trial_id: str
     stage: Literal["search", "confirmation", "intervention"]
     config: TrialConfig
@@ -156,9 +148,6 @@ class TrialRecord(BaseModel):
     def to_json(self) -> str:
         """Return the text of record.json: the fields, and a checksum over all but `config`, which has its fingerprint."""
         body = self.model_dump(mode="json")
-        for name in LEFT_OUT_AT_DEFAULT:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                del body[name]
         return json.dumps({**body, "checksum": compute_checksum(body)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -173,14 +162,16 @@ class TrialRecord(BaseModel):
 
         Raises:
             DamagedFileError: If it is not a valid record, or if any other part has changed since it was written.
+            UserInputError: If it has another format.
         """
         with decoding(where):
             body: dict[str, Any] = json.loads(text)
-            checksum = body.pop("checksum", "")
-            record = cls.model_validate_json(json.dumps(body))
-        if checksum != compute_checksum(body):
+            is_whole = body.pop("checksum", "") == compute_checksum(body)
+        if not is_whole:
             raise DamagedFileError(f"{where} is damaged: its content does not match its checksum")
-        return record
+        check_format(body.get("format"), where)
+        with decoding(where):
+            return cls.model_validate_json(json.dumps(body))
 
 
 def compute_checksum(body: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ def compute_class_weights(
                 )
         weights = counts.astype(np.float64) ** -strength
     else:
-        members = _group_members(str(config.get("weighted_group", "")), class_names, class_groups)
+        members = _group_members(config.word("weighted_group"), class_names, class_groups)
         weights = np.where([name in members for name in class_names], 1.0 + strength, 1.0)
     relative = (weights / weights.mean()).astype(np.float32)
     without = [name for name, weight in zip(class_names, relative, strict=True) if not weight > 0]

@@ -36,10 +36,10 @@ def describe(config: TrialConfig, num_gpus: float, total_bytes: int) -> str:
     size = f"a GPU of {total_bytes / 1e9:.1f} GB"
     if 0 < num_gpus < 1:
         return f"{what} {num_gpus:g} of {size}; alone on a GPU they may: raise resources.gpu"
-    if batch_size // 2 < 2 * int(config.get("processes", 1)):
+    if batch_size // 2 < 2 * config.whole("processes"):
         return f"{what} {size}; lower train.image_size, or use GPUs with more memory"
     # Graphs of CUDA hold one batch per step.
-    eager = ' and train.compile = "none"' if config.get("compile", "none") == "cuda_graphs" else ""
+    eager = ' and train.compile = "none"' if config["compile"] == "cuda_graphs" else ""
     return (
         f"{what} {size}; batches of half the size take about half of the memory: train.batch_size = {batch_size // 2} with "
         f"train.accumulate = {2 * accumulate}{eager} has the same steps, but for the statistics of batch normalization"

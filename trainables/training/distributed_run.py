@@ -126,7 +126,7 @@ class DistributedRun(RankRun):
         """
         ranks = Ranks(rank=0, size=config.whole("processes"))
         batch_size = min(config.whole("batch_size"), len(data.splits.train))
-        problems = list_process_problems(ranks.size, batch_size, str(config.get("compile", "none")))
+        problems = list_process_problems(ranks.size, batch_size, config.word("compile"))
         if problems:
             raise UserInputError("; ".join(problems))
         device = own_device(device, ranks)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
-from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters, read_layer_rule
+from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("onecycle", "cosine")
@@ -38,7 +38,7 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
 
     Args:
         model: Model of `build_model`.
-        config: Reads `optimizer`, `max_lr`, `backbone_lr_ratio`, `layer_decay`, `layer_rule`, `weight_decay`, `momentum` and
+        config: Reads `optimizer`, `max_lr`, `backbone_lr_ratio`, `layer_decay`, `weight_decay`, `momentum` and
             `precision`.
 
     Raises:
@@ -50,9 +50,9 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
     groups, max_lr = _group_parameters(model, config), config.number("max_lr")
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=max_lr, fused=True)
-    momentum = float(config.get("momentum", 0.9))
+    momentum = config.number("momentum")
     # Where a loss scale skips the first step, the fused SGD (torch 2.13) leaves its momentum unwritten.
-    fused = config.get("precision", "fp32") != "fp16"
+    fused = config["precision"] != "fp16"
     return torch.optim.SGD(groups, lr=max_lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
 
 
@@ -66,7 +66,7 @@ def _group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, A
             "weight_decay": decay if group.has_decay else 0.0,
             "part": group.part,
         }
-        for group in group_parameters(model, config.number("layer_decay"), read_layer_rule(config))
+        for group in group_parameters(model, config.number("layer_decay"))
     ]
 
 
@@ -119,7 +119,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrialConfig, steps_
     if name == "cosine":
         num_warmup_steps = round(config.number("warmup_fraction") * total_steps)
         return LambdaLR(optimizer, _make_cosine(num_warmup_steps, total_steps))
-    peak_fraction = float(config.get("lr_peak_fraction", 0.3))
+    peak_fraction = config.number("lr_peak_fraction")
     if peak_fraction * total_steps == 1.0:  # torch divides by the number of steps before the peak, here 0
         peak_fraction *= 1.0 - 1e-9
     return OneCycleLR(

@@ -37,7 +37,7 @@ def check_recipe(config: TrialConfig, device: torch.device) -> None:
         for name, value in FOR_GPUS.items()
         if config[name] is value and device.type != "cuda"
     ]
-    if config.whole("accumulate") > 1 and config.get("compile", "none") == "cuda_graphs":
+    if config.whole("accumulate") > 1 and config["compile"] == "cuda_graphs":
         problems.append(ACCUMULATION_IN_GRAPHS)
     if problems:
         raise UserInputError("; ".join(problems))
@@ -74,7 +74,7 @@ class OptimizerSteps:
         self.num_accumulated = min(config.whole("accumulate"), batches_per_epoch)
         self._optimizer = build_optimizer(model, config)
         self._schedule = build_schedule(self._optimizer, config, batches_per_epoch // self.num_accumulated)
-        self._scaler = torch.amp.GradScaler(device.type, enabled=config.get("precision", "fp32") == "fp16")
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config["precision"] == "fp16")
         ema_decay = config.number("ema_decay")
         self._average = WeightAverage(model, ema_decay) if ema_decay else None
         self._total_weight = torch.zeros((), device=device)

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.config import BUILT_IN_LOOP, TrialConfig
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import load_object, locating
+from search_spaces.settings import BUILT_IN_LOOP
 
 TRAINABLE_ENTRY_POINTS = "abstudy.trainables"
 METHODS = ("build", "run_epoch", "predict", "checkpoint", "restore")

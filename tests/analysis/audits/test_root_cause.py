@@ -33,7 +33,7 @@ def make_images(num_images: int = 400, seed: int = 0) -> AuditImages:
         cue: np.where(rng.random(num_images) < 0.7, labels, rng.integers(K, size=num_images)) for cue in sorted(CUES)
     }
     pixels = np.full((num_images, SIDE, SIDE, 3), 110.0)
-    pixels += HUES[shown["colour"]][:, None, None]
+    pixels += HUES[shown["color"]][:, None, None]
     checker = np.indices((SIDE, SIDE)).sum(axis=0) % 2 * 2 - 1
     pixels += checker[None, :, :, None] * (8 * shown["texture"])[:, None, None, None]
     for i, quarter in enumerate(shown["shape"]):
@@ -59,7 +59,7 @@ def measure_cues(images: np.ndarray) -> dict[str, np.ndarray]:
     hues = HUES - HUES.mean(axis=1, keepdims=True)
     return {
         "context": -np.abs(ring[:, None] - LEVELS) / 45,
-        "colour": -np.abs(chroma[:, None] - hues).sum(axis=2) / 80,
+        "color": -np.abs(chroma[:, None] - hues).sum(axis=2) / 80,
         "texture": -np.abs(strength[:, None] - 8 * np.arange(K)) / 8,
         "shape": (blocks - blocks.mean(axis=1, keepdims=True)) / 40,
     }
@@ -89,26 +89,26 @@ def find(weights: dict[str, float], audit_images: AuditImages, seed: int = 0) ->
 
 
 def test_a_cue_that_causes_the_other_errors_as_much_is_no_cause_of_the_pair() -> None:
-    found = find({"colour": 1.0}, make_images(480, seed=1))
+    found = find({"color": 1.0}, make_images(480, seed=1))
     assert found.cause == MIXED
     assert found.effects
     assert found.num_references >= 8
-    assert found == find({"colour": 1.0}, make_images(480, seed=1))
+    assert found == find({"color": 1.0}, make_images(480, seed=1))
 
 
 def test_too_few_images_give_a_note_and_no_cause() -> None:
     audit_images = make_images()
     perfect = AuditImages(
         images=audit_images.images,
-        labels=use_cues({"colour": 1.0}, 1)(audit_images.images)[0].argmax(axis=1),
+        labels=use_cues({"color": 1.0}, 1)(audit_images.images)[0].argmax(axis=1),
         class_names=NAMES,
     )
-    none = find({"colour": 1.0}, perfect)
+    none = find({"color": 1.0}, perfect)
     assert (none.cause, none.recipe_cause, none.effects) == (MIXED, None, ())
     assert "too few images" in none.note
 
 
-SHRINKAGE = {"texture": 0.15, "shape": 0.30, "colour": 0.15, "context": 0.10}
+SHRINKAGE = {"texture": 0.15, "shape": 0.30, "color": 0.15, "context": 0.10}
 
 
 class Margins:
@@ -309,7 +309,7 @@ def test_full_removals_change_their_cue_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     donors = audit_images.images[::-1].copy()
     full = replace(prepare_removal(audit_images.images, donors, rng), doses=dict.fromkeys(CUES, 1.0))
-    turned = remove_cues(audit_images.images, frozenset({"colour"}), full).astype(float)
+    turned = remove_cues(audit_images.images, frozenset({"color"}), full).astype(float)
     inside = ((turned > 0) & (turned < 255)).all(axis=3)
     assert np.abs((turned - audit_images.images) @ LUMA)[inside].max() < 1.5
     chroma = [
@@ -340,10 +340,10 @@ def test_a_cue_that_the_images_lack_does_not_stop_the_removal_of_the_others() ->
     gray = make_images(40)
     images = np.repeat((gray.images @ LUMA).round().astype(np.uint8)[..., None], 3, axis=3)
     removal = prepare_removal(images, images[::-1].copy(), np.random.default_rng(0))
-    assert removal.absent == ("colour",)
+    assert removal.absent == ("color",)
     for cue in ("texture", "shape", "context"):
         change = remove_cues(images, frozenset({cue}), removal).astype(float) - images
         assert np.sqrt(np.mean(change**2)) > 2, cue
-    assert np.abs(remove_cues(images, frozenset({"colour"}), removal).astype(int) - images).max() <= 1
+    assert np.abs(remove_cues(images, frozenset({"color"}), removal).astype(int) - images).max() <= 1
     plain = prepare_removal(gray.images, gray.images[::-1].copy(), np.random.default_rng(0))
     assert plain.absent == ()

@@ -94,7 +94,7 @@ def test_every_interval_is_inside_its_range_with_few_images_and_seeds(shares: tu
     assert all(-1 <= i.low <= i.estimate <= i.high <= 1 for i in intervals)
     assert all(i.low < i.high for i in intervals)
     assert found.frequency_audit is not None
-    assert len(found.frequency_audit.classes) == len(found.colour_losses) == K
+    assert len(found.frequency_audit.classes) == len(found.color_losses) == K
 
 
 def test_classes_with_the_same_gap_decide_with_three_seeds() -> None:

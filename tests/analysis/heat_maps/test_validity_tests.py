@@ -170,8 +170,8 @@ def test_maps_of_a_network_with_constant_output_are_empty(audit_images: AuditIma
 def test_the_ring_test_applies_only_where_the_ring_matters() -> None:
     options = {"seed": 5, "num_images": 200, "image_size": 24, "num_distractors": 0}
     # The color of the object, which lies in the center, or of a frame.
-    centered = make_planted_scenes(**options, cue_correlation={"colour": 1.0}).image_set
-    framed = make_planted_scenes(**options, cue_correlation={"colour": 0.0}, shortcuts={"frame": 1.0}).image_set
+    centered = make_planted_scenes(**options, cue_correlation={"color": 1.0}).image_set
+    framed = make_planted_scenes(**options, cue_correlation={"color": 0.0}, shortcuts={"frame": 1.0}).image_set
     for scenes, applies in ((centered, False), (framed, True)):
         found = admit_cams(make_models(ColorReader()), to_audit_images(scenes))
         assert by_name(found.tests)["agreement with swapped rings"].applies == applies

@@ -64,9 +64,9 @@ def test_without_an_audit_the_card_says_why(note: str) -> None:
 def test_an_arm_that_was_not_audited_has_scores_alone() -> None:
     arm = next(arm for arm in make_findings().arms if arm.exported)
     assert arm.exported is not None
-    bare = dataclasses.replace(arm.exported, ring_audits=(), colour_losses=(), frequency_audit=None)
+    bare = dataclasses.replace(arm.exported, ring_audits=(), color_losses=(), frequency_audit=None)
     card = build_model_card(
-        MODEL, dataclasses.replace(arm, exported=bare, ring_audits=(), colour_losses=()), "", REPRODUCE
+        MODEL, dataclasses.replace(arm, exported=bare, ring_audits=(), color_losses=()), "", REPRODUCE
     )
     assert "The model was not audited." in card
     assert "F1 of the recipe" in card

@@ -177,12 +177,12 @@ def test_the_verdicts_the_gate_and_the_arms_come_first(build) -> None:
     findings = make_findings()
     text = build(findings)
     text = Page(text).text if build is render_html else text
-    top = text[: text.index("Statistical evidence", text.index("passes the gate"))].replace("\\", "")
+    top = text[: text.index("Statistical evidence", text.index("passes the minimum"))].replace("\\", "")
     for row in build_table_rows(findings.rows):
         assert describe_verdict(row) in top
         assert f"{row.effect} {row.interval}" in top
     for arm in findings.arms:
-        assert f"{arm.arm} passes the gate" in top
+        assert f"{arm.arm} passes the minimum" in top
         assert format_interval(arm.test_macro_f1, 2) in top
     assert "1 warning" in top
 
@@ -300,7 +300,7 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
     findings = dataclasses.replace(
         make_findings(),
         factor="",
-        gate=None,
+        minimum=None,
         rows=(),
         panels=(),
         cam_note="",
@@ -313,11 +313,11 @@ def test_a_study_without_factor_gate_panels_and_figures_has_a_report() -> None:
         warm_start="",
         warnings=(),
         figures={},
-        arms=tuple(dataclasses.replace(arm, gate_cleared=None) for arm in make_findings().arms),
+        arms=tuple(dataclasses.replace(arm, minimum_cleared=None) for arm in make_findings().arms),
     )
     for text in (Page(render_html(findings)).text, render_markdown(findings)):
         assert "no arms were compared" in text
-        assert "the gate" not in text
+        assert "the minimum" not in text
         assert "No panels were drawn." in text
         assert "Early stopping was disabled." in text
         assert "allocation: pooled" in text
@@ -348,13 +348,13 @@ def test_search_page_contains_plots_and_escapes_names() -> None:
 
 def test_a_failed_gate_is_reported_and_highlighted() -> None:
     findings = make_findings()
-    arms = (dataclasses.replace(findings.arms[0], gate_cleared=False), *findings.arms[1:])
-    html = render_html(dataclasses.replace(findings, arms=arms, gate=0.85))
-    assert "resnet18 does not pass the gate" in html
+    arms = (dataclasses.replace(findings.arms[0], minimum_cleared=False), *findings.arms[1:])
+    html = render_html(dataclasses.replace(findings, arms=arms, minimum=0.85))
+    assert "resnet18 does not pass the minimum" in html
     assert 'class="card failed"' in html
     assert 'class="card failed"' not in render_html(findings)
     (missing,) = describe_missing_gates(dataclasses.replace(findings, arms=findings.arms[1:]))
-    assert missing == "resnet18 does not pass the gate: all of its runs diverged."
+    assert missing == "resnet18 does not pass the minimum: all of its runs diverged."
     assert describe_missing_gates(findings) == []
 
 

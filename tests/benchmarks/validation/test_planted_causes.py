@@ -23,7 +23,7 @@ def measure_hues(world: CauseWorld) -> dict[int, float]:
 def test_a_planted_cue_shows_the_other_class_of_the_pair_only() -> None:
     plain, planted, shared = (
         measure_hues(CauseWorld(kind=kind, cue=cue))
-        for kind, cue in ((Kind.SHRINKAGE, ""), (Kind.PLANTED, "colour"), (Kind.SHARED, "colour"))
+        for kind, cue in ((Kind.SHRINKAGE, ""), (Kind.PLANTED, "color"), (Kind.SHARED, "color"))
     )
     for label, other in (PAIR, PAIR[::-1]):
         # The hue is that of the other class, and stronger than in scenes where half of the hues are random.

@@ -13,7 +13,7 @@ from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
 from study.results.comparison import compare
-from study.spec.sections import GateSpec
+from study.spec.sections import MinimumSpec
 from study.views.notebook import Study
 from tests.study.searched import analyze_here, confirm, simulate
 from tests.study.simulated import learning_curve
@@ -24,7 +24,7 @@ from trainables.training.predictions import Predictions
 
 
 def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: Path) -> None:
-    """The control diverges with one seed of four; predicting one class there, it would not pass the gate."""
+    """The control diverges with one seed of four; predicting one class there, it would not pass the minimum."""
     study = simulate(tmp_path, num_trials=4, asha={"enabled": False})
 
     def curve(record: TrialRecord, epoch: int) -> float:
@@ -32,7 +32,7 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         return math.nan if diverges and epoch == 2 else learning_curve(record, epoch)
 
     confirm_spec = study.spec.confirm.model_copy(update={"looks": [4], "margin": 0.5})
-    changes = {"confirm": confirm_spec, "gate": GateSpec(macro_f1=0.7)}
+    changes = {"confirm": confirm_spec, "minimum": MinimumSpec(macro_f1=0.7)}
     study = OpenStudy(store=study.store, spec=study.spec.model_copy(update=changes), book=study.book)
     confirm(study, read_test=True, num_seeds=4, curve=curve)
     (diverged,) = [r for r in study.book.of_stage("confirmation") if r.diverged]
@@ -50,13 +50,13 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
     comparison = compare(study)
     assert diverged.trial_id not in comparison.arms["resnet18"].confirmation_ids
     assert len(comparison.evidence["resnet18"].runs) == 3
-    assert {arm: scores.gate_cleared for arm, scores in comparison.arms.items()} == {
+    assert {arm: scores.minimum_cleared for arm, scores in comparison.arms.items()} == {
         "resnet18": False,
         "resnet50": True,
     }
     (missed,) = report_comparison(study, Console(quiet=True))
-    assert missed.startswith("gate missed: resnet18 has macro-F1 0.9")
-    assert missed.endswith("but with its runs that diverged not above the gate of 0.7")
+    assert missed.startswith("minimum missed: resnet18 has macro-F1 0.9")
+    assert missed.endswith("but with its runs that diverged not above the minimum of 0.7")
     (row,) = comparison.rows
     assert (row.num_seeds, len(row.divergence)) == (3, 2)
     assert row.all_runs_effect is not None
@@ -73,11 +73,11 @@ def test_an_arm_without_a_lower_bound_misses_the_gate(tmp_path: Path, num_diverg
         diverges = record.config.arm == "resnet18" and record.config.seed in seeds
         return math.nan if diverges and epoch == 2 else learning_curve(record, epoch)
 
-    changes = {"confirm": study.spec.confirm.model_copy(update={"looks": [2]}), "gate": GateSpec(macro_f1=0.01)}
+    changes = {"confirm": study.spec.confirm.model_copy(update={"looks": [2]}), "minimum": MinimumSpec(macro_f1=0.01)}
     study = OpenStudy(store=study.store, spec=study.spec.model_copy(update=changes), book=study.book)
     confirm(study, read_test=True, num_seeds=2, curve=curve)
     (missed,) = report_comparison(study, Console(quiet=True))
-    assert missed.startswith("gate missed: ")
+    assert missed.startswith("minimum missed: ")
     assert "resnet18" in missed
     assert reason in missed
 

@@ -62,7 +62,7 @@ def load_parquet(
         label_column: Column of integers in [0, K).
         test_split: First word of the test files' names, such as "validation".
         validation_split: First word of the validation files' names; "" for none. By default validation, valid, val or dev;
-            with `aspect = "squash"`, as in studies launched under defaults_version 1 and 2, none.
+            with `aspect = "squash"`, none.
         class_names: K names, if the files have no Hugging Face metadata with the names.
         class_groups: Named groups of classes; by default those of the described data set with the same classes
             (CIFAR-10's rigid and deformable).

@@ -66,12 +66,12 @@ def test_rare_classes_have_their_share_of_the_images() -> None:
 
 @pytest.mark.parametrize("one_way", [False, True])
 def test_exchanges_show_the_value_of_the_other_class(one_way: bool) -> None:
-    exchange = CueExchange(cue="colour", pairs=(("ring", "square"),), rate=0.3, one_way=one_way)
+    exchange = CueExchange(cue="color", pairs=(("ring", "square"),), rate=0.3, one_way=one_way)
     plain, exchanged = (
         make_planted_scenes(seed=2, num_images=3000, image_size=24, cue_correlation=1.0, exchanges=exchanges)
         for exchanges in ((), (exchange,))
     )
-    labels, values = exchanged.image_set.labels, exchanged.cue_values["colour"]
+    labels, values = exchanged.image_set.labels, exchanged.cue_values["color"]
     ring, square = SHAPES.index("ring"), SHAPES.index("square")
     assert set(values[labels == ring]) == {ring, square}
     assert abs((values[labels == ring] == square).mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 300)
@@ -79,7 +79,7 @@ def test_exchanges_show_the_value_of_the_other_class(one_way: bool) -> None:
     others = ~np.isin(labels, (ring, square))
     np.testing.assert_array_equal(values[others], labels[others])
     for cue in CUES:
-        if cue != "colour":
+        if cue != "color":
             np.testing.assert_array_equal(exchanged.cue_values[cue], plain.cue_values[cue])
 
 
@@ -144,13 +144,13 @@ def test_the_published_test_set_has_its_own_correlation() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exchanges": [{"cue": "color", "pairs": [], "rate": 0.1}]}, r"names the cue 'color' \(did you mean 'colour'"),
-        ({"exchanges": [{"cue": "colour", "pairs": [["disk", "ring"]], "rate": 0.1}]}, r"'disk' \(did you mean 'disc'"),
-        ({"exchanges": [{"cue": "colour", "pairs": [["disc", "disc"]], "rate": 0.1}]}, "'disc' with itself"),
-        ({"exchanges": [{"cue": "colour", "pairs": [["disc", "ring"]], "rate": 2}]}, "option exchanges.*but got 2"),
-        ({"class_correlation": {"colour": {"cros": 0.1}}}, r"'cros' \(did you mean 'cross'"),
-        ({"class_correlation": {"color": {"cross": 0.1}}}, r"names 'color' \(did you mean 'colour'"),
-        ({"class_correlation": {"colour": {"cross": 2.0}}}, "option class_correlation.*but got 2"),
+        ({"exchanges": [{"cue": "colr", "pairs": [], "rate": 0.1}]}, r"names the cue 'colr' \(did you mean 'color'"),
+        ({"exchanges": [{"cue": "color", "pairs": [["disk", "ring"]], "rate": 0.1}]}, r"'disk' \(did you mean 'disc'"),
+        ({"exchanges": [{"cue": "color", "pairs": [["disc", "disc"]], "rate": 0.1}]}, "'disc' with itself"),
+        ({"exchanges": [{"cue": "color", "pairs": [["disc", "ring"]], "rate": 2}]}, "option exchanges.*but got 2"),
+        ({"class_correlation": {"color": {"cros": 0.1}}}, r"'cros' \(did you mean 'cross'"),
+        ({"class_correlation": {"colr": {"cross": 0.1}}}, r"names 'colr' \(did you mean 'color'"),
+        ({"class_correlation": {"color": {"cross": 2.0}}}, "option class_correlation.*but got 2"),
         ({"class_frequencies": {"cros": 0.1}}, r"'cros' \(did you mean 'cross'"),
         ({"class_frequencies": {"cross": 0.001}}, "cross has none of 100"),
         ({"test_set": {"num_images": 30, "class_frequencies": {"cros": 0.5}}}, r"'cros' \(did you mean 'cross'"),
@@ -205,15 +205,15 @@ def render(seed: int = 3, **changes: float) -> tuple[NDArray[np.int64], PlantedS
 
 
 def test_the_color_cue_does_not_change_the_luma() -> None:
-    (one, a), (two, b) = render(colour=1.0), render(colour=0.0)
-    changed = a.cue_values["colour"] != b.cue_values["colour"]
+    (one, a), (two, b) = render(color=1.0), render(color=0.0)
+    changed = a.cue_values["color"] != b.cue_values["color"]
     assert 50 < changed.sum() < 100
     luma_weights = np.array([0.299, 0.587, 0.114])
     assert np.abs(one - two)[changed].max(axis=(1, 2, 3)).min() > 20
     assert np.abs((one - two) @ luma_weights).max() < 1.5
 
 
-@pytest.mark.parametrize("cue", ["colour", "texture"])
+@pytest.mark.parametrize("cue", ["color", "texture"])
 def test_object_cues_stay_in_the_object(cue: str) -> None:
     (one, a), (two, b) = render(**{cue: 1.0}), render(**{cue: 0.0})
     masks = a.image_set.masks
@@ -289,7 +289,7 @@ def test_ten_values_of_every_cue_are_distinct() -> None:
     drawn = {
         "shape": draw_shape(values, x, y) < 0,
         "texture": draw_texture(values, 3 * x, 3 * y, speckle),
-        "colour": np.concatenate([blue, red], axis=1) / 45,
+        "color": np.concatenate([blue, red], axis=1) / 45,
     }
     for cue, pictures in drawn.items():
         flat = pictures.reshape(10, -1).astype(float)

@@ -41,7 +41,7 @@ def draw_scenes(
     """Return (N, S, S, 3) uint8 scenes and (N, S, S) bool masks of the pixels that the object touches.
 
     Args:
-        cue_values: (N,) int64 in [0, 10) for shape, texture, colour, background and each shortcut.
+        cue_values: (N,) int64 in [0, 10) for shape, texture, color, background and each shortcut.
         image_size: S in pixels.
         noise_std: Standard deviation of the pixel noise, in gray levels.
         num_distractors: Distractors per scene.
@@ -225,7 +225,7 @@ def _add_object(
     texture = draw_texture(cue_values["texture"], zero + 2.75 * x + shift[0], zero + 2.75 * y + shift[1], speckle)
     rim = np.clip(1 + (distance / pixel + 0.5) / 1.5, 0, 1)
     luma = _uniform(n, MID_LUMA - 20, MID_LUMA + 20, generator) + 30 * texture - 45 * rim
-    blue, red = cue_chroma(cue_values["colour"])
+    blue, red = cue_chroma(cue_values["color"])
     # Paler where the rim is dark, so that no channel is clipped, which would change the luma.
     strength = _uniform(n, 0.7, 1.1, generator) * (1 - 0.6 * rim)
     _blend(picture, coverage, (luma, strength * blue, strength * red))

@@ -36,9 +36,11 @@ from trainables.data.sources.planted.classes import (
 from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_scenes
 from trainables.seeds import derive_seed, numpy_generator
 
-CUES = ("shape", "texture", "colour", "background")
+CUES = ("shape", "texture", "color", "background")
+# Names of streams of random numbers that are not those of their cues: with another name the scenes would change.
+STREAMS = {"color": "colour"}
 SHORTCUTS = ("corner_patch", "frame", "sinusoid")
-DEFAULT_CORRELATION: Mapping[str, float] = {"shape": 0.85, "texture": 0.6, "colour": 0.5, "background": 0.4}
+DEFAULT_CORRELATION: Mapping[str, float] = {"shape": 0.85, "texture": 0.6, "color": 0.5, "background": 0.4}
 IMAGES_PER_BLOCK = 500
 
 
@@ -95,7 +97,7 @@ def load_planted(
         seed: Seed of everything random.
         num_images: Number of scenes.
         image_size: Native side in pixels.
-        cue_correlation: rho of each cue ("shape", "texture", "colour", "background"), or one number for all four. The
+        cue_correlation: rho of each cue ("shape", "texture", "color", "background"), or one number for all four. The
             defaults are 0.85, 0.6, 0.5 and 0.4.
         shortcuts: rho of each shortcut ("corner_patch", "frame", "sinusoid"); none by default. A shortcut with rho = 0 is
             random, and serves as a control.
@@ -172,7 +174,7 @@ def make_planted_scenes(
     in_turn = np.repeat(np.arange(NUM_VALUES), counts)[np.argsort(turns, kind="stable")]
     labels = numpy_generator(seed, "planted", "labels").permutation(in_turn)
     cue_values = {
-        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", cue), indicated.get(cue))
+        cue: draw_cue(labels, rho, numpy_generator(seed, "planted", "cue", STREAMS.get(cue, cue)), indicated.get(cue))
         for cue, rho in by_class.items()
     }
     for number, exchange in enumerate(exchanges):

@@ -1,0 +1,174 @@
+"""The settings of a trial: name, type, bounds, default and meaning of each, declared here alone.
+
+[train] of a spec, `TrialConfig`, the search spaces, messages and docs/spec.md read them. The text below each one has its unit.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# `trainable` of a configuration that the product's own training loop trains.
+BUILT_IN_LOOP = "network"
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of the sections of a spec: frozen, and unknown keys are refused."""
+
+    # The text below a field is its description.
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class TrainSettings(Section):
+    """[train]: the settings of the training, which all trials of the study share unless [search] or [design] varies them."""
+
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
+    """Side of the model's input in pixels."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images per batch. If a new spec leaves it out, it is lowered for small image sets so that an epoch has eight steps or
+    more; the launch prints it and records it."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Floating-point type of the backbone. "fp16" is for GPUs without bfloat16 and scales the loss. The classification layer
+    computes in float32 in either case: logits in bfloat16 tie."""
+    tf32: bool = False
+    """Whether a GPU may compute float32 products in TF32; refused for trials without a GPU."""
+    deterministic: bool = True
+    """Whether a GPU uses deterministic kernels. With `false` it uses the fastest ones, whose results differ from run to run,
+    so that `study reproduce` compares with the spread of seeds; refused for trials without a GPU."""
+    channels_last: bool = True
+    """Stores activations and weights of convolutions in torch's memory format channels_last."""
+    compile: Literal["none", "inductor", "cuda_graphs"] = "none"
+    """`inductor` is torch.compile, `cuda_graphs` adds CUDA graphs. Each trial compiles its model again."""
+    crop_min_area: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Below 1, training images are random crops of at least this share of the area, resized to `image_size` (torchvision's
+    RandomResizedCrop)."""
+    crop_max_ratio: Annotated[float, Field(ge=1, le=10)] = 4 / 3
+    """Largest aspect ratio of a random crop; the smallest is its inverse."""
+    flip_probability: Share = 0.5
+    """Share of the training images that are mirrored left to right."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Training images are rotated by an angle that is uniform in +- this number."""
+    brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """The brightness of training images is multiplied by a factor that is uniform in 1 +- this fraction."""
+    augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
+    """A preset other than "default" sets every key of the augmentation (`trainables.data.augmentation.presets`). Keys that
+    [train] gives then apply to arms with "default" alone, and are refused if there is none."""
+    crop_padding: Annotated[int, Field(ge=0, le=512)] = 0
+    """Pixels of the input that are added on each side before a crop of the old size."""
+    crop_padding_mode: Literal["reflect", "zero"] = "reflect"
+    """What `crop_padding` adds: the mirrored image, or black."""
+    trivial_augment: bool = False
+    """Applies one operation of TrivialAugmentWide to each training image."""
+    contrast_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """As `brightness_fraction`, for contrast."""
+    saturation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """As `brightness_fraction`, for saturation."""
+    hue_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """The hue is shifted by up to +- this fraction of the color circle."""
+    erase_probability: Share = 0.0
+    """Share of the training images in which a rectangle is erased."""
+    mixup_probability: Share = 0.0
+    """Share of the images without CutMix that MixUp blends with another image."""
+    mixup_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
+    """MixUp's lambda is drawn from Beta(mixup_alpha, mixup_alpha)."""
+    ring_swap_probability: Share = 0.0
+    """Share of the training images whose outer ring, in one of the widths of the ring audit, is replaced by that of an image
+    of another class of the batch."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Below 1, the learning rate of each layer of the backbone is this factor times that of the layer after it."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum, or AdamW with betas of 0.9 and 0.999, which needs smaller learning rates: narrow
+    `search.ranges.max_lr`."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD; AdamW does not use it."""
+    schedule: Literal["onecycle", "cosine"] = "onecycle"
+    """`onecycle` peaks at `lr_peak_fraction` of the steps. `cosine` rises linearly over the first `warmup_fraction` of the
+    steps, then falls along a cosine."""
+    lr_peak_fraction: Fraction = 0.3
+    """Share of the steps before the peak of `onecycle`."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the rate of `cosine` rises."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Above 0, an exponential moving average of the weights is evaluated, predicts and is stored instead of the latest
+    weights. 0.99 to 0.9999 are usual; the first steps use a smaller decay."""
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Above 0, limits the norm of the gradients of a step."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches of `batch_size` images whose gradients make one step of the optimizer."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes of one machine that train a trial, each with an equal part of every batch (DistributedDataParallel). With more
+    than one, a trial holds as many GPUs, or at least as many CPUs."""
+    weighted_group: str = ""
+    """Group of classes whose loss weighs more with `class_weighting = "group"`: a group of the data set, or of
+    [analyze.groups](#analyzegroups)."""
+    hard_group: str = ""
+    """Group of classes that batches of hard examples have; named as `weighted_group` is."""
+    hard_fraction: Share = 0.0
+    """Share of the batches of an epoch (rounded, at least one) that have images of `hard_group` alone, equally many of each
+    class."""
+    hard_from_epoch: Annotated[int, Field(ge=1)] = 1
+    """First epoch with batches of hard examples."""
+    leave_out: Annotated[str, Field(pattern=r"^(\d+( \d+)*)?$")] = ""
+    """Sample ids of training images that are not trained on, with spaces between them."""
+    trainable: Annotated[str, Field(pattern=r"^[\w.-]+(:[\w.]+)?$")] = BUILT_IN_LOOP
+    """The training loop: "network", which is the product's, an entry point of the group `abstudy.trainables`, or
+    `package.module:Class` in the working folder. A loop of your own (`trainables.training.trainable.Trainable`) reads the
+    settings that it names and no other; [search.space], [configurations] or [design] set them."""
+
+
+class FreezeSettings(Section):
+    """Which part of the model is not trained."""
+
+    freeze: bool = False
+    """Trains the classification layer alone."""
+    freeze_depth: Annotated[int, Field(ge=0)] = 0
+    """Layers of the backbone that are not trained: 1 is the stem, 2 the first block too."""
+
+
+class EpochSettings(Section):
+    """How long a trial trains."""
+
+    max_epochs: Count = 10
+    """Epochs of a trial that is not pruned, and of every trial of the confirmation."""
+
+
+class Hyperparameters(Section):
+    """What a configuration must set beyond the sections of a spec: valid values, wherever the space ends."""
+
+    backbone: str
+    """Name of the architecture: see [Backbones](extending.md#backbones)."""
+    max_lr: Annotated[float, Field(gt=0)]
+    """Learning rate of the classification layer at its peak."""
+    backbone_lr_ratio: Annotated[float, Field(gt=0)]
+    """Learning rate of the backbone / learning rate of the classification layer."""
+    cutmix_probability: Share
+    """Share of the training images that CutMix mixes."""
+    class_weighting: Literal["none", "inverse_frequency", "group"]
+    """Weights of the classes in the loss: all 1; by inverse frequency; or more for the classes of
+    [train.weighted_group](#trainweighted_group). If a new spec leaves the choices out, those that fit its images are
+    searched."""
+    class_weight_strength: Share
+    """Strength s of the class weights. By inverse frequency they are count^-s: at 1, all classes have the same total weight.
+    Classes of the group weigh 1 + s times as much as the others. It applies where `class_weighting` is not `none`."""
+    interpolation: Literal["bicubic", "bilinear"]
+    """How images are resized to `image_size`."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """Weight decay of the optimizer. Norms, biases, scales, tokens and position embeddings have none."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the target that is spread evenly over all classes."""
+
+
+# Default of each setting that has one. A configuration made by hand may leave it out; a study's configurations hold all of them.
+DEFAULTS: Mapping[str, float | int | str | bool] = MappingProxyType(
+    {
+        name: field.default
+        for section in (TrainSettings, FreezeSettings, EpochSettings)
+        for name, field in section.model_fields.items()
+    }
+    | {"model_arguments": "{}"}
+)
