@@ -40,7 +40,6 @@ LONGEST = (
     "study/test_own_images.py",
     "study/test_stop_and_resume.py",
     "study/test_own_loop_study.py",
-    "golden/test_golden.py",
     "study/scheduling/test_hand_over.py",
     "study/cluster/test_hang_watch.py",
     "faults/test_faults.py",

@@ -110,10 +110,8 @@ def with_overrides(spec: StudySpec, overrides: Sequence[str], where: str) -> Stu
 
 
 def parse_spec(text: str, where: str) -> StudySpec:
-    """Return the spec in the text of a study's spec.toml; raise UserInputError if it is not valid, or of another format."""
-    data = _parse_toml(text, where)
-    check_format(data.get("format"), where)
-    return validate_spec(data, where=where)
+    """Return the spec in a TOML text; raise UserInputError if it is not valid."""
+    return validate_spec(_parse_toml(text, where), where=where)
 
 
 def dump_spec(spec: StudySpec) -> str:

@@ -1,10 +1,12 @@
 """Extending a study: a larger budget is written to a file of its own, because spec.toml is never rewritten."""
 
 import re
+import tomllib
 from dataclasses import dataclass
 from typing import Literal
 
 from search_spaces.errors import UserInputError
+from search_spaces.format import check_format
 from study.spec.reading import parse_spec, with_overrides
 from study.spec.study_spec import StudySpec
 from study.state.checksums import read_sealed_json, read_sealed_toml, write_sealed_json
@@ -25,8 +27,10 @@ class Extension:
 
 
 def launched_spec(store: Store) -> StudySpec:
-    """Return the spec of the launch; raise UserInputError naming spec.toml if it cannot be used."""
-    return parse_spec(read_sealed_toml(store, SPEC), where=store.locate(SPEC))
+    """Return the spec of the launch; raise UserInputError naming spec.toml if it cannot be used, or has another format."""
+    text, where = read_sealed_toml(store, SPEC), store.locate(SPEC)
+    check_format(tomllib.loads(text).get("format"), where)
+    return parse_spec(text, where)
 
 
 def extended_spec(store: Store, spec: StudySpec) -> StudySpec:

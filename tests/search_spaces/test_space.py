@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import config as config_module
 from search_spaces.arms import POOLED_ARM, split_into_arms
 from search_spaces.config import TrialConfig
 from search_spaces.distributions import from_distribution, suggest_hyperparameters, to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.named_spaces import load_space, space_names
+from search_spaces.settings import DEFAULTS
 from search_spaces.space import CategoricalParameter, Condition, FloatParameter, IntParameter, SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -184,23 +184,15 @@ def test_other_json_is_not_a_configuration(text: str) -> None:
         TrialConfig.from_json(text)
 
 
-def test_a_setting_that_was_added_later_enters_no_fingerprint_at_its_earlier_behavior(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={"batch_size": 32})
-    fingerprint = before.fingerprint
-    monkeypatch.setitem(config_module.EARLIER_BEHAVIOR, "optimizer", "sgd")
-    same, other = (
-        TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={"batch_size": 32, "optimizer": name})
-        for name in ("sgd", "adamw")
-    )
-    assert same.fingerprint == fingerprint
-    assert other.fingerprint != fingerprint
-    assert [c["optimizer"] for c in (before, same, other)] == ["sgd", "sgd", "adamw"]
-    assert before.get("optimizer", "none") == "sgd"
-    varied = TrialConfig(arm="a", seed=1, hyperparameters={"optimizer": "sgd"}, fixed={"batch_size": 32})
-    assert varied["optimizer"] == "sgd"
-    assert TrialConfig.from_json(other.canonical_json()) == other
+def test_a_configuration_by_hand_has_the_declared_defaults_and_every_setting_enters_the_fingerprint() -> None:
+    plain = TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={"batch_size": 32})
+    assert plain["optimizer"] == DEFAULTS["optimizer"] == "sgd"
+    assert plain["batch_size"] == 32
+    given = TrialConfig(arm="a", seed=1, hyperparameters={}, fixed={"batch_size": 32, "optimizer": "sgd"})
+    assert given.fingerprint != plain.fingerprint, "what is written out does not depend on a default"
+    varied = TrialConfig(arm="a", seed=1, hyperparameters={"optimizer": "adamw"}, fixed={})
+    assert varied["optimizer"] == varied.get("optimizer", "none") == "adamw"
+    assert TrialConfig.from_json(given.canonical_json()) == given
 
 
 def test_fingerprint_depends_on_seed_and_values_but_not_on_the_order_of_keys() -> None:

@@ -56,18 +56,3 @@ def test_the_comparison_uses_no_seed_of_the_ranking_and_every_outcome(
     assert len(records) == len(ranked) + 2 * 5
     assert sorted(r.config.seed for r in read) == sorted(2 * plan.seeds)
     assert [r.config.arm for r in read if r.diverged] == ["resnet50"]
-
-
-def test_an_earlier_study_goes_on_under_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = with_confirm(
-        simulate(tmp_path, num_trials=8, asha={"enabled": False}),
-        num_ranking_seeds=2,
-        fresh_seeds=False,
-        diverged_runs="drop",
-    )
-    plan, read = confirm(study, monkeypatch)
-    seeds = confirmation_seeds(study.spec)
-    assert plan.seeds == (*seeds[:DIVERGING], *seeds[DIVERGING + 1 :])
-    assert plan.looks == (4,)
-    assert len(study.book.of_stage("confirmation")) == 2 * (5 + 2)
-    assert not any(r.diverged for r in read)

@@ -39,11 +39,11 @@ def test_trials_are_distinguished_by_configuration_and_seed(
     book, winners = confirmed
     for arm, winner in winners.items():
         assert {r.config.arm for r in runs_of(book, winner)} == {arm}
-    assert failed_seeds(book, winners["resnet18"], diverged_runs="drop") == frozenset()
-    assert failed_seeds(book, winners["resnet50"], diverged_runs="drop") == {3}
-    assert complete_seeds(book, winners, (5, 4, 3, 1), diverged_runs="drop") == (5, 4, 1)
+    assert failed_seeds(book, winners["resnet18"]) == frozenset()
+    assert failed_seeds(book, winners["resnet50"]) == {3}
+    assert complete_seeds(book, winners, (5, 4, 3, 1)) == (5, 4, 1)
     with pytest.raises(UserInputError, match="two seeds that every arm completed, but there are 1"):
-        complete_seeds(book, winners, (3, 2), diverged_runs="drop")
+        complete_seeds(book, winners, (3, 2))
 
 
 def test_a_trial_that_diverged_is_an_outcome_and_one_that_crashed_is_none() -> None:
@@ -56,11 +56,10 @@ def test_a_trial_that_diverged_is_an_outcome_and_one_that_crashed_is_none() -> N
     director.on_error(crashed.trial_id, "the node was lost")
     director.on_retries_exhausted(crashed.trial_id)
     drive(director, lambda record, epoch: math.nan if record.config.seed == 2 and epoch == 4 else 0.5)
-    assert failed_seeds(book, winner, diverged_runs="count") == {1}
-    assert failed_seeds(book, winner, diverged_runs="drop") == {1, 2}
-    assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3), diverged_runs="count") == (2, 3)
-    assert [r.config.seed for r in planned_runs(book, winner, (3, 2, 1), diverged_runs="count")] == [3, 2]
-    assert [r.config.seed for r in outcomes_of(book, winner, diverged_runs="count")] == [2, 3]
+    assert failed_seeds(book, winner) == {1}
+    assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3)) == (2, 3)
+    assert [r.config.seed for r in planned_runs(book, winner, (3, 2, 1))] == [3, 2]
+    assert [r.config.seed for r in outcomes_of(book, winner)] == [2, 3]
 
 
 def crash(director: ConfirmationDirector) -> None:
@@ -87,22 +86,22 @@ def test_trials_that_crashed_before_a_resume_are_started_again() -> None:
     again = ConfirmationDirector(book, wanted, again=crashed)
     drive(again)
     assert again.is_exhausted
-    assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3, 4), diverged_runs="count") == (1, 2, 3, 4)
+    assert complete_seeds(book, {"resnet50": winner}, (1, 2, 3, 4)) == (1, 2, 3, 4)
     assert [record.attempts for record in book.of_stage("confirmation")] == [2, 2, 2, 1]
 
 
 def test_planned_trials_come_in_the_order_of_the_seeds(confirmed: tuple[MemoryBook, dict[str, TrialRecord]]) -> None:
     book, winners = confirmed
-    assert [r.config.seed for r in planned_runs(book, winners["resnet50"], (4, 3, 1), diverged_runs="drop")] == [4, 1]
+    assert [r.config.seed for r in planned_runs(book, winners["resnet50"], (4, 3, 1))] == [4, 1]
     with pytest.raises(UserInputError, match=r"compares seeds \[6\].*study resume"):
-        planned_runs(book, winners["resnet18"], (1, 6), diverged_runs="drop")
+        planned_runs(book, winners["resnet18"], (1, 6))
 
 
 def test_a_record_is_hashed_once_however_many_seeds_are_planned(
     confirmed: tuple[MemoryBook, dict[str, TrialRecord]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book, winners = confirmed
-    planned_runs(book, winners["resnet18"], (1, 2), diverged_runs="drop")
+    planned_runs(book, winners["resnet18"], (1, 2))
     hashed, canonical_json = [], TrialConfig.canonical_json
 
     def count(config: TrialConfig) -> str:
@@ -110,7 +109,7 @@ def test_a_record_is_hashed_once_however_many_seeds_are_planned(
         return canonical_json(config)
 
     monkeypatch.setattr(TrialConfig, "canonical_json", count)
-    planned_runs(book, winners["resnet18"], (1, 2, 3, 4, 5), diverged_runs="drop")
+    planned_runs(book, winners["resnet18"], (1, 2, 3, 4, 5))
     assert hashed == [winners["resnet18"].config.hyperparameters] * 2, (
         "the winner alone, for its complete and failed trials"
     )

@@ -109,12 +109,11 @@ def test_a_spec_that_weights_on_purpose_loses_only_what_is_impossible(tmp_path: 
     ]
 
 
-def test_given_configurations_and_earlier_versions_of_the_defaults_are_left_alone(tmp_path: Path) -> None:
+def test_given_configurations_are_left_alone(tmp_path: Path) -> None:
     base = 'backbone = "resnet18", max_lr = 0.1, backbone_lr_ratio = 0.1, cutmix_probability = 0.0, weight_decay = 1e-4'
     base += ', label_smoothing = 0.0, interpolation = "bicubic", class_weighting = "none"'
     design = f'[design]\nkind = "one_at_a_time"\nbase = {{ {base} }}\nchanges = {{ max_lr = 0.2 }}\n'
     assert fit(tmp_path, "train.batch_size=8", spec=SPEC + design).notes == ()
-    assert fit(tmp_path, "defaults_version=2").notes == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from study.scheduling.search_director import SearchDirector
-from study.spec.reading import validate_spec
 from study.state.record_book import RecordBook, open_trial_files
 from tests.study.scheduling.test_leaders import noisy_curve
 from tests.study.simulated import FIXED, drive, make_spec
@@ -52,10 +51,8 @@ def test_a_leader_whose_mean_falls_leaves_its_place_to_a_trial_that_has_weights(
         assert kept(records, arm) & full == {best_trials(records, arm)[0].trial_id}
 
 
-def test_all_are_kept_where_that_is_wanted_and_in_older_studies(tmp_path: Path) -> None:
+def test_all_are_kept_where_that_is_wanted(tmp_path: Path) -> None:
     assert not any(r.weights_dropped for r in search(tmp_path, keep_weights="all"))
-    old = validate_spec({"name": "s", "data": {"source": "planted"}, "defaults_version": 3}, where="test")
-    assert old.num_kept_weights is None
     assert make_spec().num_kept_weights == 2
 
 
@@ -72,7 +69,7 @@ def test_the_file_goes_and_the_record_says_so(tmp_path: Path) -> None:
     files = open_trial_files(book.store, record)
     digests = files.write_weights({"fc.bias": torch.zeros(3)}, 1)
     record = book.save(record.updated(digests={**digests, "best/0001/search.npz": "0"}))
-    assert "weights_dropped" not in record.to_json()
+    assert not record.weights_dropped
     book.drop_weights(record)
     (dropped,) = [r for r in RecordBook(Store(tmp_path)).of_stage("search") if r.trial_id == record.trial_id]
     assert dropped.weights_dropped

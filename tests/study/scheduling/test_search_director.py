@@ -83,12 +83,9 @@ def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad:
         assert "00003" not in [r.trial_id for r in best_trials(book.of_stage("search"), arm)]
 
 
-@pytest.mark.parametrize(("version", "reported"), [(2, {1: 0.0}), (1, {1: 0.7, 2: 0.8, 3: 0.0})])
-def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged(
-    version: int, reported: dict[int, float]
-) -> None:
-    """Optuna ranks pruned trials by their last epoch first. Studies of version 1 keep their order, so that they replay."""
-    spec = make_spec(num_trials=4, allocation="pooled").model_copy(update={"defaults_version": version})
+def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged() -> None:
+    """Optuna ranks pruned trials by their last epoch first."""
+    spec = make_spec(num_trials=4, allocation="pooled")
     director = SearchDirector(MemoryBook(), spec, FIXED)
     for curve in ([0.7] * 6, [0.7, 0.8, None], [0.4, 0.3]):
         record = director.next_trial()
@@ -97,15 +94,14 @@ def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged(
             director.on_report(record.trial_id, make_report(epoch, score, 1.0))
     complete, diverged, pruned = optuna_trials(director, "all")
     assert diverged.state is pruned.state is optuna.trial.TrialState.PRUNED
-    assert diverged.intermediate_values == reported
-    worst = diverged if version == 2 else pruned
-    assert sorted([complete, diverged, pruned], key=rank_as_tpe)[0] is worst
+    assert diverged.intermediate_values == {1: 0.0}
+    assert sorted([complete, diverged, pruned], key=rank_as_tpe)[0] is diverged
     # Optuna 4 asks whether there are constraints as well.
     options = {"constraints_enabled"} & inspect.signature(_split_trials).parameters.keys()
     below, above = _split_trials(
         director._samplers["all"]._told.study, [complete, diverged, pruned], 2, **dict.fromkeys(options, False)
     )
-    assert [t.number for t in above] == [worst.number]
+    assert [t.number for t in above] == [diverged.number]
     assert complete in below
 
 

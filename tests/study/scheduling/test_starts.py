@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from search_spaces.config import Value
-from study.scheduling.prior import draw_from_prior, prior_share
+from study.scheduling.prior import NUM_CERTAIN, draw_from_prior, prior_share
 from study.scheduling.replay import replay_search
-from study.scheduling.sampler import make_arm_sampler
 from study.scheduling.search_director import SearchDirector
-from study.spec.defaults import CURRENT_VERSION
 from study.spec.sections import PriorSpec
-from study.spec.study_spec import EARLIER_PRIOR_TRIALS, NUM_PRIOR_TRIALS
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, make_spec
 from trainables.records.record import TrialRecord
@@ -71,7 +68,7 @@ def test_the_first_suggestions_follow_the_prior_and_later_ones_the_sampler() -> 
     records = run(MemoryBook(), num_trials=60, sampler="random", prior=PRIOR)
     rates = np.array([float(values["max_lr"]) for values in of_arm(records, "resnet18")])
     near = np.abs(np.log(rates / 0.05)) < 3 * math.log(1.5)
-    assert near[:NUM_PRIOR_TRIALS].all()
+    assert near[:NUM_CERTAIN].all()
     # One in three of the log-uniform values lies as near; far fewer than all do at the end.
     assert len({str(values["weight_decay"]) for values in of_arm(records, "resnet18")}) > 10, (
         "others come from the sampler"
@@ -79,32 +76,19 @@ def test_the_first_suggestions_follow_the_prior_and_later_ones_the_sampler() -> 
     assert near[10:].mean() < 0.75
 
 
-@pytest.mark.parametrize(("version", "num_prior"), [(9, EARLIER_PRIOR_TRIALS), (CURRENT_VERSION, NUM_PRIOR_TRIALS)])
-def test_an_earlier_study_goes_on_with_as_many_suggestions_from_its_prior(version: int, num_prior: int) -> None:
-    spec = make_spec(start=[], prior=PRIOR, sampler="random").model_copy(update={"defaults_version": version})
-    arm = spec.arms()[0]
-    sampler = make_arm_sampler(arm, spec)
-    for number in range(40):
-        generator = numpy_generator(spec.seed, "prior", arm.name, number)
-        drawn = draw_from_prior(spec.search.prior, arm.space, number, generator, num_certain=num_prior)
-        is_drawn = sampler.suggest(str(number))["max_lr"] == drawn.get("max_lr")
-        assert is_drawn == bool(drawn)
-        assert is_drawn or number >= num_prior
-
-
 def test_priors_have_their_center_width_and_bounds_and_weigh_less_from_trial_to_trial() -> None:
     space = make_spec().arms()[0].space
     prior = {"max_lr": PriorSpec(center=0.05, width=2.0), "label_smoothing": PriorSpec(center=0.05, width=0.1)}
-    draws = [draw_from_prior(prior, space, 0, numpy_generator(0, "test", i), num_certain=5) for i in range(2000)]
+    draws = [draw_from_prior(prior, space, 0, numpy_generator(0, "test", i)) for i in range(2000)]
     logs = np.log([float(draw["max_lr"]) for draw in draws])
     assert logs.mean() == pytest.approx(math.log(0.05), abs=0.05)
     assert logs.std() == pytest.approx(math.log(2), abs=0.03)
     smoothing = np.array([float(draw["label_smoothing"]) for draw in draws])
     assert (smoothing >= 0).all()
     assert (smoothing <= 0.2).all()
-    shares = [prior_share(number, 5) for number in range(40)]
-    assert shares[:5] == [1.0] * 5
+    shares = [prior_share(number) for number in range(40)]
+    assert shares[:NUM_CERTAIN] == [1.0] * NUM_CERTAIN
     assert shares == sorted(shares, reverse=True)
-    assert sum(shares) < 10
-    drawn = [bool(draw_from_prior(prior, space, 9, numpy_generator(1, "test", i), num_certain=5)) for i in range(2000)]
-    assert np.mean(drawn) == pytest.approx(prior_share(9, 5), abs=0.03)
+    assert sum(shares) < 6
+    drawn = [bool(draw_from_prior(prior, space, 9, numpy_generator(1, "test", i))) for i in range(2000)]
+    assert np.mean(drawn) == pytest.approx(prior_share(9), abs=0.03)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
+from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import TRUST
+from search_spaces.settings import DEFAULTS
 from study.inputs.preparation import fixed_settings
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec, parse_spec
-from study.spec.sections import TrainSpec
 from study.spec.settings import SETTINGS
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -79,9 +79,7 @@ def test_every_setting_can_be_the_factor_in_one_line_of_a_spec(name: str, monkey
     configs = [TrialConfig(arm=a.name, seed=0, hyperparameters=a.space.middle(), fixed=fixed) for a in spec.arms()]
     assert [c.hyperparameters[name] for c in configs] == levels
     assert setting.choices or {type(c.hyperparameters[name]) for c in configs} == {setting.field.annotation}
-    unset = {n for n, value in EARLIER_BEHAVIOR.items() if fixed.get(n) == value} | {name}
-    expected = {*TrainSpec.model_fields, "freeze", "max_epochs", "weights", "data"} - unset
-    expected |= {"layer_rule"} if name in ("freeze_depth", "layer_decay") else set()
+    expected = {*DEFAULTS, "weights", "data"} - {name}
     assert [set(c.fixed) for c in configs] == [expected] * len(levels)
     assert len({c.configuration_fingerprint for c in configs}) == len(levels)
 

@@ -50,25 +50,14 @@ def test_first_rung_lies_at_three_quarters_of_a_trial_unless_given(epochs: int, 
     assert [spec.first_rung(arm) for arm in spec.arms()] == [rung, rung]
 
 
-def test_first_rung_is_not_before_the_lr_peak_and_at_it_in_earlier_studies() -> None:
-    spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3", "defaults_version=5"])
-    assert [spec.first_rung(arm) for arm in spec.arms()] == [3, 3]
+def test_first_rung_is_not_before_the_lr_peak() -> None:
+    spec, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.3"])
     late, _ = load_spec("cifar10-cpu", ["search.max_epochs=10", "train.lr_peak_fraction=0.9"])
     assert [late.first_rung(arm) for arm in late.arms()] == [9, 9]
     later = with_overrides(spec, ["search.asha.first_rung=5"], "test")
     assert later.first_rung(later.arms()[0]) == 5
     with pytest.raises(UserInputError, match=r"1\.\.max_epochs"):
         with_overrides(spec, ["search.asha.first_rung=11"], "test")
-
-
-@pytest.mark.parametrize(("fraction", "rung"), [(0.05, 1), (0.15, 2), (0.5, 5)])
-def test_in_earlier_studies_with_the_cosine_schedule_the_first_rung_is_the_end_of_the_warm_up(
-    fraction: float, rung: int
-) -> None:
-    overrides = ["search.max_epochs=10", 'train.schedule="cosine"', f"train.warmup_fraction={fraction}"]
-    overrides.append("defaults_version=5")
-    spec = load_spec("cifar10-cpu", overrides)[0]
-    assert {spec.first_rung(arm) for arm in spec.arms()} == {rung}
 
 
 def test_tf32_is_refused_for_the_arms_that_run_on_a_cpu() -> None:
@@ -197,9 +186,9 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
 
 
 def test_a_conflict_with_a_value_that_is_refused_anyway_is_not_reported() -> None:
-    """With the default look at 5 in place of the refused ones, ranking seeds would seem too many."""
-    overrides = ["confirm.looks=[9, 8]", "confirm.fresh_seeds=false", "confirm.num_ranking_seeds=7"]
-    with pytest.raises(UserInputError, match=r"^demo: confirm.looks: looks must be increasing"):
+    """With the default number of epochs in place of the refused one, the rung would seem too late."""
+    overrides = ["search.max_epochs=0", "search.asha={enabled = true, first_rung = 12}"]
+    with pytest.raises(UserInputError, match=r"^demo: search.max_epochs: Input should be"):
         load_spec("demo", overrides)
     with pytest.raises(UserInputError) as refused:
         load_spec("demo", [*overrides, "resources.autoscaling=true"])

@@ -287,11 +287,10 @@ def test_study_opened_to_be_read_or_after_its_lease_cannot_be_written(
 def test_study_is_created_under_its_lease_and_only_once(tmp_path: Path) -> None:
     store, spec = Store(tmp_path), make_spec()
     write_lease(store, pid=dead_process())  # of a launch that was killed before it wrote anything
-    text = 'name = "simulated"\n[data]\nsource = "planted"\n[model]\nweights = "none"\n'
-    with create_to_drive(store, spec, text, {}) as created:
+    with create_to_drive(store, spec, {}) as created:
         assert read_holder(store) is not None
         assert created.spec.name == "simulated"
     before = read_files(tmp_path)
-    with pytest.raises(UserInputError, match="exists"), create_to_drive(store, spec, text, {}):
+    with pytest.raises(UserInputError, match="exists"), create_to_drive(store, spec, {}):
         pass
     assert read_files(tmp_path) == before

@@ -112,9 +112,6 @@ def test_eta_of_the_confirmation_counts_the_seeds_left_of_each_arm_and_the_ranki
     progress = compute_progress(study, "confirmation")
     assert progress.num_planned == 2 * (5 + 2)
     assert progress.eta_seconds == pytest.approx(left, abs=13)
-    earlier = study.spec.confirm.model_copy(update={"fresh_seeds": False})
-    study = replace(study, spec=study.spec.model_copy(update={"confirm": earlier}))
-    assert compute_progress(study, "confirmation").num_planned == 2 * (5 + 1)
 
 
 def test_a_comparison_that_an_early_look_decided_is_finished(tmp_path: Path) -> None:

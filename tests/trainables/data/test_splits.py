@@ -271,9 +271,7 @@ def test_a_class_with_one_image_in_a_split_is_named_but_not_refused() -> None:
 
 def test_each_split_gets_an_image_of_a_class_that_has_enough() -> None:
     image_set = make_set([6] * 100)
-    splits = make_splits(
-        image_set, seed=0, test_fraction=0.2, min_test_per_class=2, search_fraction=0.15, confirm_fraction=0.15
-    )
+    splits = make_splits(image_set, seed=0, test_fraction=0.2, search_fraction=0.15, confirm_fraction=0.15)
     counts = {name: np.bincount(image_set.labels[getattr(splits, name)], minlength=100) for name in SPLIT_NAMES}
     assert {name: set(found.tolist()) for name, found in counts.items()} == {
         "train": {2},
@@ -285,7 +283,7 @@ def test_each_split_gets_an_image_of_a_class_that_has_enough() -> None:
 
 def test_a_rare_class_gets_the_test_images_that_an_interval_needs() -> None:
     image_set = make_set([200, 50, 6])
-    splits = make_splits(image_set, seed=0, test_fraction=0.2, min_test_per_class=2, **FRACTIONS)
+    splits = make_splits(image_set, seed=0, test_fraction=0.2, **FRACTIONS)
     plain = make_splits(image_set, seed=0, test_fraction=0.2, **FRACTIONS)
     assert np.bincount(image_set.labels[plain.test]).tolist() == [40, 10, 1]
     assert np.bincount(image_set.labels[splits.test]).tolist() == [39, 10, 2]
@@ -295,7 +293,7 @@ def test_a_class_with_too_few_test_images_for_an_interval_is_refused() -> None:
     with pytest.raises(
         UserInputError, match=r"needs 2 test images of each class, .* class 1 \(5 in all, too few in test"
     ):
-        make_splits(make_set([200, 5]), seed=0, test_fraction=0.2, min_test_per_class=2, **FRACTIONS)
+        make_splits(make_set([200, 5]), seed=0, test_fraction=0.2, **FRACTIONS)
 
 
 def test_thousands_of_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,7 +331,7 @@ def test_a_class_whose_test_images_belong_to_one_group_is_refused() -> None:
     with pytest.raises(
         UserInputError, match=r"test images of 2 groups in each class, .*: class 1 \(60 in all, too few groups in test"
     ):
-        make_splits(grouped, seed=0, test_fraction=0.2, min_test_per_class=2, **FRACTIONS)
+        make_splits(grouped, seed=0, test_fraction=0.2, **FRACTIONS)
     make_splits(grouped, seed=0, test_fraction=0.2, **FRACTIONS)
     finer = dataclasses.replace(image_set, groups=np.arange(120) // 3)
-    make_splits(finer, seed=0, test_fraction=0.2, min_test_per_class=2, **FRACTIONS)
+    make_splits(finer, seed=0, test_fraction=0.2, **FRACTIONS)

@@ -11,7 +11,7 @@ from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from trainables.models.backbones import build_model, count_forward_flops, count_parameters, set_training_mode
 from trainables.models.catalog import RESNETS
-from trainables.models.heads import Float32Head, Head
+from trainables.models.heads import Head
 from trainables.models.parameter_groups import group_parameters
 from trainables.training.lr_peak import compute_lr_peak_epoch
 from trainables.training.optimization import build_optimizer, build_schedule, find_lr
@@ -78,18 +78,6 @@ def test_global_random_state_is_not_changed() -> None:
     build_model(CONFIG, 7)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
-
-
-def test_a_configuration_from_before_the_float32_head_has_the_same_parameters_and_fingerprint(model: nn.Module) -> None:
-    now = build_model(change(head_precision="fp32"), 7)
-    assert isinstance(now.fc, Float32Head)
-    assert not isinstance(model.fc, Float32Head)
-    assert change(head_precision="as_backbone").fingerprint == CONFIG.fingerprint
-    for (name, before), (other, value) in zip(model.state_dict().items(), now.state_dict().items(), strict=True):
-        assert name == other
-        assert torch.equal(before, value)
-    with pytest.raises(UserInputError, match=r"no head_precision 'fp23' .*did you mean 'fp32'"):
-        build_model(change(head_precision="fp23"), 7)
 
 
 def test_an_unknown_backbone_is_refused() -> None:

@@ -147,7 +147,7 @@ def check_predictions(run: TrainingRun, config: TrialConfig) -> None:
 
 
 def check_freezing(name: str) -> None:
-    config = configure(name, freeze_depth=2, layer_rule="stem")
+    config = configure(name, freeze_depth=2)
     model = build_model(config, NUM_CLASSES, weights="none")
     depths = find_depths(model)
     assert all(p.requires_grad == (depths[key] >= 2) for key, p in model.named_parameters())
@@ -217,10 +217,10 @@ def test_weights_without_a_head_are_loaded(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_the_first_layer_to_freeze_is_the_stem(name: str, stem: tuple[str, ...]) -> None:
-    model = build_model(configure(name, freeze_depth=1, layer_rule="stem"), 3, weights="none")
+    model = build_model(configure(name, freeze_depth=1), 3, weights="none")
     frozen = {key for key, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == {key for key, _ in model.named_parameters() if key.startswith(stem)}
-    deeper = build_model(configure(name, freeze_depth=2, layer_rule="stem"), 3, weights="none")
+    deeper = build_model(configure(name, freeze_depth=2), 3, weights="none")
     assert frozen < {key for key, parameter in deeper.named_parameters() if not parameter.requires_grad}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from search_spaces.config import EARLIER_BEHAVIOR, TrialConfig, Value
+from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
 from tests.trainables.training.test_loop import assert_same_run, change, make_data, start
 from trainables.training.batches import EpochBatches
@@ -53,11 +53,6 @@ def test_without_hard_examples_the_batches_are_those_of_earlier_releases() -> No
     for group, first in (("", 1), ("hard", 2)):
         off = make(seed=3, hard_group=group, hard_fraction=0.0, hard_from_epoch=first).of_epoch(2)
         assert all(torch.equal(one, other) for one, other in zip(batches, off, strict=True))
-    assert {name: EARLIER_BEHAVIOR[name] for name in ("hard_group", "hard_fraction", "hard_from_epoch")} == {
-        "hard_group": "",
-        "hard_fraction": 0.0,
-        "hard_from_epoch": 1,
-    }
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ CONFIG = TrialConfig(
         "weights": "none",
         "freeze": False,
         "precision": "fp32",
-        "head_precision": "fp32",
         "channels_last": True,
         "flip_probability": 0.5,
         "rotation_degrees": 5.0,
@@ -368,32 +367,26 @@ def test_logits_follow_the_indices_and_keep_the_models_mode(finished: TrainingRu
         np.testing.assert_allclose(logits, reverse[::-1], rtol=1e-4, atol=1e-4)
 
 
-def test_the_two_largest_logits_of_a_bfloat16_backbone_tie_only_without_the_float32_head() -> None:
+def test_the_two_largest_logits_of_a_bfloat16_backbone_do_not_tie() -> None:
+    """In bfloat16, with 8 significant bits, some would."""
     images = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 3), dtype=np.uint8)
     images = images[:, :1, :1] // 2 + images // 2
-    num_ties = {}
-    for head in ("fp32", "as_backbone"):
-        config = change(precision="bf16", head_precision=head)
-        model = build_model(config, 1000)  # with many classes, the two largest logits lie close together
-        top = np.sort(compute_logits(model, torch.from_numpy(images), np.arange(100), config, CPU, 100), axis=1)
-        num_ties[head] = int((top[:, -1] == top[:, -2]).sum())
-    assert num_ties["fp32"] == 0
-    assert num_ties["as_backbone"] > 0
+    config = change(precision="bf16")
+    model = build_model(config, 1000)  # with many classes, the two largest logits lie close together
+    top = np.sort(compute_logits(model, torch.from_numpy(images), np.arange(100), config, CPU, 100), axis=1)
+    assert (top[:, -1] != top[:, -2]).all()
+    rounded = torch.from_numpy(top).to(torch.bfloat16)
+    assert (rounded[:, -1] == rounded[:, -2]).any()
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_the_float32_head_trains_on_the_features_of_the_bfloat16_backbone(freeze: bool) -> None:
-    losses = {}
-    for head in ("fp32", "as_backbone"):
-        config = change(precision="bf16", head_precision=head, freeze=freeze, max_lr=0.001)
-        run = start(config, make_data(num_train=16))
-        dtypes: list[torch.dtype] = []
-        run.model.fc.register_forward_hook(lambda _module, _inputs, output, seen=dtypes: seen.append(output.dtype))  # type: ignore[union-attr]
-        losses[head] = run.run_epoch().train_loss
-        assert set(dtypes) == {torch.float32 if head == "fp32" else torch.bfloat16}
-        assert {p.grad.dtype for p in run.model.parameters() if p.grad is not None} <= {torch.float32}
-    assert losses["fp32"] != losses["as_backbone"]
-    assert losses["fp32"] == pytest.approx(losses["as_backbone"], rel=0.02)
+def test_the_head_computes_in_float32_on_the_features_of_the_bfloat16_backbone(freeze: bool) -> None:
+    run = start(change(precision="bf16", freeze=freeze, max_lr=0.001), make_data(num_train=16))
+    dtypes: list[torch.dtype] = []
+    run.model.fc.register_forward_hook(lambda _module, _inputs, output: dtypes.append(output.dtype))  # type: ignore[union-attr]
+    run.run_epoch()
+    assert set(dtypes) == {torch.float32}
+    assert {p.grad.dtype for p in run.model.parameters() if p.grad is not None} <= {torch.float32}
 
 
 def test_read_only_images_are_not_copied() -> None:
