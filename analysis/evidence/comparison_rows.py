@@ -13,6 +13,7 @@ from analysis.statistics.anytime import compute_anytime_interval, compute_fewest
 from analysis.statistics.arm_predictions import ArmAverage, Side
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from analysis.statistics.comparison import compare_arms, compute_seed_differences, compute_verdict
+from analysis.statistics.discordance import describe_few_discordant, measure_discordance
 from analysis.statistics.shared_variance import SharedVariance, share_variances
 from analysis.statistics.side_metrics import compute_side_metrics
 from search_spaces.designs import Contrast
@@ -175,13 +176,15 @@ def _judge_seeds(
 def _make_anytime(row: ComparisonRow, treatment: Side, control: Side, num_looks: int) -> ComparisonRow:
     """Return the row with an interval that holds at every look, without the figures of a fixed number of seeds."""
     effect = compute_anytime_interval(treatment, control, row.confidence)
-    verdict, materiality = compute_verdict(effect, row.margin)
+    discordance = measure_discordance(treatment, control)
+    verdict, materiality = compute_verdict(effect, row.margin, discordance.number)
     fewest = compute_fewest_seeds(row.confidence)
     settles = ""
     if verdict is Verdict.UNDECIDED and row.num_seeds < fewest:
         settles = f"an interval that holds at every look needs at least {fewest} seeds (now {row.num_seeds})"
     elif verdict is Verdict.UNDECIDED:
-        settles = describe_what_settles_anytime(treatment, control, row.margin, row.confidence)
+        settles = describe_few_discordant(discordance, effect.estimate, row.margin)
+        settles = settles or describe_what_settles_anytime(treatment, control, row.margin, row.confidence)
     return replace(
         row,
         effect=effect,

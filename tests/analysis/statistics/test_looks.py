@@ -18,6 +18,8 @@ from analysis.report.tables import build_csv, build_markdown, format_row
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from analysis.statistics.crossed_interval import compute_t_quantile
+from analysis.statistics.discordance import measure_discordance
+from analysis.statistics.variances import guard_image_variance
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
 from search_spaces.config import TrialConfig
 from search_spaces.designs import Contrast, contrast_with_first
@@ -266,10 +268,12 @@ def test_an_anytime_row_names_the_seeds_at_which_its_own_interval_decides() -> N
     assert found, row.settles
     needed, seeds = int(found[1]), row.num_seeds
     deviation = float(np.std(row.seed_differences, ddof=1))
+    guard = measure_discordance(evidence["treatment"].stacked(), evidence["control"].stacked()).guard
 
     def half_width(number: int) -> float:
         images = row.image_variance - row.seed_image_variance * (1 - seeds / number)
         quantile = float(compute_t_quantile(1 - (1 - row.confidence) / 2, row.num_images - 1))
+        images = float(guard_image_variance(images, guard, quantile))
         return compute_sequence_half_width(number, deviation, (1 - row.confidence) / 2) + quantile * images**0.5
 
     effect = abs(row.effect.estimate)
