@@ -7,12 +7,13 @@ from types import MappingProxyType
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.divergence import TOO_FEW_FINISHED, measure_divergence, weigh_divergence, withhold_verdict
+from analysis.evidence.divergence import DIVERGENCE_SHARE, measure_divergence, weigh_divergence
 from analysis.findings.comparison_findings import ComparisonRow, SideMetric, Verdict
 from analysis.statistics.anytime import compute_anytime_interval, compute_fewest_seeds, describe_what_settles_anytime
 from analysis.statistics.arm_predictions import ArmAverage, Side
 from analysis.statistics.bootstrap import compute_crossed_bootstrap
 from analysis.statistics.comparison import compare_arms, compute_seed_differences, compute_verdict
+from analysis.statistics.discordance import describe_few_discordant, measure_discordance
 from analysis.statistics.shared_variance import SharedVariance, share_variances
 from analysis.statistics.side_metrics import compute_side_metrics
 from search_spaces.designs import Contrast
@@ -119,21 +120,22 @@ def _judge(
     look: int,
     shared: SharedVariance | None,
 ) -> ComparisonRow:
-    """Return the row over the seeds with which every arm's run finished; runs that diverged can take its verdict away."""
-    all_runs = _judge_seeds(contrast, evidence, seeds, rule, look, shared)
+    """Return the row over the seeds with which every arm's run finished, weighed against the runs that diverged."""
     arms = [evidence[arm].with_seeds(seeds) for arm in contrast.arms]
     if not any(arm.diverged for arm in arms):
-        return all_runs
+        return _judge_seeds(contrast, evidence, seeds, rule, look, shared)
+    rest = replace(rule, alpha=(1 - DIVERGENCE_SHARE) * rule.alpha)
+    all_runs = _judge_seeds(contrast, evidence, seeds, rest, look)
     judged = _find_judged_seeds(contrast, evidence, seeds)
-    finished = all_runs if judged == seeds else _judge_seeds(contrast, evidence, judged, rule, look)
-    divergence = tuple(measure_divergence(arm) for arm in arms)
-    finished = replace(finished, divergence=divergence, all_runs_effect=all_runs.effect)
-    if judged == seeds:
-        return replace(withhold_verdict(finished, TOO_FEW_FINISHED), p_value=None, p_adjusted=None)
-    num_diverged = {found.arm: found.num_diverged for found in divergence}
-    excess = sum(num_diverged[arm] for arm in contrast.treatment_arms)
-    excess -= sum(num_diverged[arm] for arm in contrast.control_arms)
-    return weigh_divergence(finished, all_runs, excess)
+    row = all_runs if judged == seeds else _judge_seeds(contrast, evidence, judged, rest, look)
+    row = replace(
+        row,
+        p_value=None if judged == seeds else row.p_value,
+        divergence=tuple(measure_divergence(arm) for arm in arms),
+        all_runs_effect=all_runs.effect,
+    )
+    num_tests = rule.num_rows * len(rule.looks)
+    return weigh_divergence(row, all_runs, contrast.treatment_arms, alpha=rule.alpha, num_tests=num_tests)
 
 
 def _find_judged_seeds(contrast: Contrast, evidence: Mapping[str, ArmEvidence], seeds: set[int]) -> set[int]:
@@ -175,13 +177,15 @@ def _judge_seeds(
 def _make_anytime(row: ComparisonRow, treatment: Side, control: Side, num_looks: int) -> ComparisonRow:
     """Return the row with an interval that holds at every look, without the figures of a fixed number of seeds."""
     effect = compute_anytime_interval(treatment, control, row.confidence)
-    verdict, materiality = compute_verdict(effect, row.margin)
+    discordance = measure_discordance(treatment, control)
+    verdict, materiality = compute_verdict(effect, row.margin, discordance.number)
     fewest = compute_fewest_seeds(row.confidence)
     settles = ""
     if verdict is Verdict.UNDECIDED and row.num_seeds < fewest:
         settles = f"an interval that holds at every look needs at least {fewest} seeds (now {row.num_seeds})"
     elif verdict is Verdict.UNDECIDED:
-        settles = describe_what_settles_anytime(treatment, control, row.margin, row.confidence)
+        settles = describe_few_discordant(discordance, effect.estimate, row.margin)
+        settles = settles or describe_what_settles_anytime(treatment, control, row.margin, row.confidence)
     return replace(
         row,
         effect=effect,

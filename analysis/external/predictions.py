@@ -305,6 +305,10 @@ def _to_logits(
                 f"the predicted classes differ from the class of the highest of the {raw.kind} in {differ} of {len(predicted)} "
                 "rows; leave one of them out"
             )
+    if not problems and ((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1).all():
+        problems.append(
+            f"{raw.kind} must name a class, but in each row several classes share the highest; check the export"
+        )
     if problems:
         return None
     if raw.kind == "probabilities":

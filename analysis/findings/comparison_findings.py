@@ -95,9 +95,9 @@ class ComparisonRow:
         standard_error: of the effect; None in anytime rows, whose interval is no t interval.
         degrees_of_freedom: of the t distribution of the interval; None in anytime rows.
         seed_variance: V_S of the comparison protocol; None for one seed.
-        image_variance: V_I.
+        image_variance: V_I, as estimated; the interval has pseudo-observations where few images differ.
         seed_image_variance: V_SI; None for one seed.
-        confidence: 1 - alpha / rows.
+        confidence: 1 - alpha / (rows * looks), with four fifths of alpha where a run diverged.
         margin: the equivalence margin.
         verdict: BETTER, WORSE, EQUIVALENT or UNDECIDED, on the question of the row.
         materiality: "material", "negligible" or "" for a BETTER or WORSE row.
@@ -119,7 +119,7 @@ class ComparisonRow:
         question: "recipe", or "models" for one seed, which says nothing about other seeds.
         models_effect: interval at `confidence` for these very models on new images; None in findings of earlier versions.
         models_verdict: verdict on these very models; None in findings of earlier versions.
-        p_adjusted: smallest alpha of the whole table at which this row differs from zero at its look; None in anytime rows and
+        p_adjusted: smallest alpha of the whole table at which this row is BETTER or WORSE at its look; None in anytime rows and
             in findings of earlier versions.
         divergence: of each arm, where a run diverged; the other fields are then about the seeds with which no run did.
         all_runs_effect: mean difference over all seeds, those that diverged included; None where none diverged.
@@ -157,3 +157,14 @@ class ComparisonRow:
     p_adjusted: float | None = None
     divergence: tuple[ArmDivergence, ...] = ()
     all_runs_effect: Interval | None = None
+
+    @property
+    def is_decided_by_divergence(self) -> bool:
+        """Whether the numbers of runs that diverged decide the row, and not the runs that finished."""
+        excludes = {Verdict.BETTER: self.effect.low > 0, Verdict.WORSE: self.effect.high < 0}
+        has_finished = self.effect != self.all_runs_effect
+        return (
+            bool(self.divergence)
+            and not (has_finished and excludes.get(self.verdict, True))
+            and self.verdict in excludes
+        )

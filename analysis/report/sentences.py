@@ -67,9 +67,10 @@ def describe_verdict(row: TableRow) -> str:
         "negligible": f", but by less than the margin of {margin}",
     }.get(row.value.materiality, "")
     scope = " (these two models; with one seed, nothing is known about the recipe)"
+    cause = " over all runs, of which more diverged on one side" if row.value.is_decided_by_divergence else ""
     return {
-        Verdict.BETTER: f"{treatment} is better than {control}{size}",
-        Verdict.WORSE: f"{treatment} is worse than {control}{size}",
+        Verdict.BETTER: f"{treatment} is better than {control}{cause}{size}",
+        Verdict.WORSE: f"{treatment} is worse than {control}{cause}{size}",
         Verdict.EQUIVALENT: f"{treatment} and {control} are equivalent within the margin of {margin}",
         Verdict.UNDECIDED: f"Undecided: the data do not separate {treatment} from {control}",
     }[row.value.verdict] + f"{scope if row.value.question is Question.MODELS else ''}."

@@ -65,9 +65,11 @@ def _compare(side: str, name: str, row: TableRow) -> str:
     value, is_treatment = row.value, row.value.treatment == side
     other = value.control if is_treatment else value.treatment
     sign = 1 if is_treatment else -1
-    ends = sorted((sign * value.effect.low, sign * value.effect.high))
-    shown = f"{100 * sign * value.effect.estimate:+.1f} pp [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
-    scope = " for these models" if value.question is Question.MODELS else ""
+    over_all = value.all_runs_effect if value.is_decided_by_divergence else None
+    effect = over_all or value.effect
+    ends = sorted((sign * effect.low, sign * effect.high))
+    shown = f"{100 * sign * effect.estimate:+.1f} pp [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
+    scope = " for these models" if value.question is Question.MODELS else " over all runs" if over_all else ""
     if value.verdict is Verdict.EQUIVALENT:
         return f"{name} is equivalent to {other}{scope} within {format_pp(value.margin)} ({shown})."
     if value.verdict is Verdict.UNDECIDED:

@@ -328,7 +328,7 @@ def describe_questions(rows: Sequence[ComparisonRow]) -> list[str]:
 
 
 def describe_divergence(row: ComparisonRow) -> str:
-    """Return how many runs of each arm diverged, and the difference over all runs; "" if none diverged."""
+    """Return how many runs of each arm diverged, the difference over all runs, and whether they decided; "" if none diverged."""
     if not row.divergence:
         return ""
     arms = "; ".join(_describe_arm_divergence(arm) for arm in row.divergence)
@@ -336,10 +336,10 @@ def describe_divergence(row: ComparisonRow) -> str:
         return arms
     found = row.all_runs_effect
     low, high = (f"{100 * end:+.2f}" for end in (found.low, found.high))
-    finished = (
-        "" if found == row.effect else f"; the row is about the {row.num_seeds} seeds with which every run finished"
-    )
-    return f"{arms}{finished}; difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
+    finished = f"; the interval is about the {row.num_seeds} seeds with which every run finished"
+    decided = "; the verdict comes from the runs that diverged" if row.is_decided_by_divergence else ""
+    effect = f"difference over all runs {100 * found.estimate:+.2f} pp [{low}, {high}]"
+    return f"{arms}{'' if found == row.effect else finished}; {effect}{decided}"
 
 
 def _describe_arm_divergence(arm: ArmDivergence) -> str:

@@ -15,6 +15,7 @@ from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import Side
 from analysis.statistics.comparison import MAX_SEEDS, clip_to_range, compute_difference, compute_seed_differences
 from analysis.statistics.crossed_interval import compute_t_quantile
+from analysis.statistics.variances import guard_image_variance
 
 # Standard deviation of the prior on the standardized effect: wide, so that few seeds suffice.
 EFFECT_SCALE = 3.0
@@ -37,7 +38,8 @@ def compute_anytime_interval(treatment: Side, control: Side, confidence: float) 
     differences = compute_seed_differences(treatment, control)
     error_rate = (1 - confidence) / 2
     seeds = compute_sequence_half_width(len(differences), float(np.std(differences, ddof=1)), error_rate)
-    images = float(compute_t_quantile(1 - error_rate, found.image_freedom)) * math.sqrt(found.image_variance)
+    quantile = float(compute_t_quantile(1 - error_rate, found.image_freedom))
+    images = quantile * math.sqrt(guard_image_variance(found.image_variance, found.guard, quantile))
     estimate = found.interval.estimate
     unbounded = Interval(estimate=estimate, low=estimate - seeds - images, high=estimate + seeds + images)
     return clip_to_range(unbounded, treatment, control)
@@ -59,10 +61,11 @@ def describe_what_settles_anytime(treatment: Side, control: Side, margin: float,
     quantile = float(compute_t_quantile(1 - error_rate, found.image_freedom))
     both = min(found.seed_image_variance, found.image_variance)
     for seeds in range(now, MAX_SEEDS + 1):
-        images = quantile * math.sqrt(found.image_variance - both + both * now / seeds)
+        image_variance = found.image_variance - both + both * now / seeds
+        images = quantile * math.sqrt(guard_image_variance(image_variance, found.guard, quantile))
         if compute_sequence_half_width(seeds, deviation, error_rate) + images < needed:
             return f"about {seeds} seeds would settle it (now {now}), if the difference stays"
-    if quantile * math.sqrt(found.image_variance - both) < needed:
+    if quantile * math.sqrt(guard_image_variance(found.image_variance - both, found.guard, quantile)) < needed:
         return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
     return "more seeds cannot settle this; more test images are needed"
 

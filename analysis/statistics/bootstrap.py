@@ -1,5 +1,7 @@
 """The crossed bootstrap over seeds and images, an independent check of the comparison's interval."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,7 @@ from analysis.findings.interval import Interval
 from analysis.statistics.arm_predictions import Side
 from analysis.statistics.comparison import compute_difference
 from analysis.statistics.metrics import FloatArray, IntArray, compute_weighted_macro_f1
+from analysis.statistics.variances import NO_GUARD
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
 
@@ -20,9 +23,10 @@ def compute_crossed_bootstrap(
 
     Each draw takes seeds with replacement, the same for both arms, and multinomial image weights within each class,
     shared by arms and seeds; macro-F1 comes from weighted confusion counts (crossed bootstrap: Owen 2007, Ann. Appl.
-    Stat. 1:386). The interval is D +- SD(D*) times the half-width of `compute_difference` in standard errors,
-    because percentiles are too narrow with fewer than ten seeds. Resampling both ways counts the seed x image noise three times
-    (SD^2 is near V_S (S-1)/S + V_I + V_SI), so this interval is the wider one where that noise is large.
+    Stat. 1:386). The interval is D +- SD(D*) times the half-width of `compute_difference` in standard errors, both without
+    pseudo-observations, because percentiles are too narrow with fewer than ten seeds. Resampling both ways counts the
+    seed x image noise three times (SD^2 is near V_S (S-1)/S + V_I + V_SI), so this interval is the wider one where that noise
+    is large.
 
     Args:
         treatment: with S >= 2 seeds.
@@ -36,7 +40,7 @@ def compute_crossed_bootstrap(
     """
     if num_draws < 2:
         raise UserInputError(f"`num_draws >= 2` must hold, but got {num_draws}; 5000 is usual")
-    found = compute_difference(treatment, control, confidence)
+    found = replace(compute_difference(treatment, control, confidence), guard=NO_GUARD)
     generator = numpy_generator(random_seed, "crossed-bootstrap")
     num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
     chunk = max(1, CHUNK_WEIGHTS // num_images)

@@ -1,10 +1,10 @@
 """Comparison of two sides over paired seeds and the same test images: difference, interval, verdict, seeds still needed."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from analysis.findings.comparison_findings import ComparisonRow, Question, Verdict
 from analysis.findings.interval import Interval
@@ -16,10 +16,11 @@ from analysis.statistics.crossed_interval import (
     compute_p_value,
     compute_t_quantile,
 )
+from analysis.statistics.discordance import MIN_DISCORDANT, describe_few_discordant, measure_discordance
 from analysis.statistics.influence import compute_macro_f1_influence
 from analysis.statistics.metrics import FloatArray, compute_macro_f1
 from analysis.statistics.shared_variance import SharedVariance
-from analysis.statistics.variances import compute_variances, find_sampling_units
+from analysis.statistics.variances import PSEUDO_DIFFERENCES, guard_image_variance
 from search_spaces.errors import UserInputError
 
 POWER = 0.8
@@ -50,11 +51,7 @@ def compute_difference(
     Raises:
         UserInputError: for sides that do not pair, and for one seed.
     """
-    differences = compute_seed_differences(treatment, control)
-    labels, num_classes = treatment.labels, treatment.num_classes
-    return compute_crossed_interval(
-        differences, _compute_influence(treatment, control), labels, num_classes, confidence, treatment.groups, shared
-    )
+    return _cross(treatment, control, confidence, shared)
 
 
 def compare_arms(
@@ -92,21 +89,22 @@ def compare_arms(
     num_intervals = num_rows * num_looks
     confidence = 1 - alpha / num_intervals
     num_seeds, num_images = len(treatment.seeds), len(treatment.labels)
-    found = compute_difference(treatment, control, confidence, shared) if num_seeds > 1 else None
-    models = _estimate_models(treatment, control, confidence, found)
+    discordance = measure_discordance(treatment, control)
+    crossed = _cross(treatment, control, confidence, shared, copies=2 if num_seeds == 1 else 1)
+    found, models = None if num_seeds == 1 else crossed, _fix_seeds(crossed)
     decisive = found or models
     effect, models_effect = (clip_to_range(e.interval, treatment, control) for e in (decisive, models))
-    verdict, materiality = compute_verdict(effect, margin)
+    verdict, materiality = compute_verdict(effect, margin, discordance.number)
     settles = ""
     if verdict is Verdict.UNDECIDED:
-        settles = (
-            _describe_images_needed(models, margin, confidence, num_images)
+        settles = describe_few_discordant(discordance, effect.estimate, margin) or (
+            _describe_images_needed(models, margin, num_images)
             if found is None
             else describe_what_settles(found, margin, confidence, num_seeds, num_images)
         )
     df, error = decisive.degrees_of_freedom, decisive.standard_error
     detectable = float(compute_t_quantile(confidence, df)) + float(special.stdtrit(df, POWER))
-    p_value = models.p_value if found is None else compute_p_value(found)
+    p_value = compute_p_value(decisive)
     return ComparisonRow(
         treatment=treatment.name,
         control=control.name,
@@ -132,7 +130,7 @@ def compare_arms(
         num_looks=num_looks,
         question=Question.MODELS if found is None else Question.RECIPE,
         models_effect=models_effect,
-        models_verdict=compute_verdict(models_effect, margin)[0],
+        models_verdict=compute_verdict(models_effect, margin, discordance.number)[0],
         p_adjusted=min(1.0, p_value * num_intervals),
         intervals="planned" if found is None or shared is None else "moderated",
     )
@@ -144,15 +142,18 @@ def clip_to_range(interval: Interval, treatment: Side, control: Side) -> Interva
     return Interval(estimate=interval.estimate, low=max(interval.low, -reach), high=min(interval.high, reach))
 
 
-def compute_verdict(effect: Interval, margin: float) -> tuple[Verdict, str]:
-    """Return the verdict and its materiality ("material", "negligible" or "") for an interval and a margin > 0."""
+def compute_verdict(effect: Interval, margin: float, num_discordant: float = math.inf) -> tuple[Verdict, str]:
+    """Return the verdict and its materiality ("material", "negligible" or "") for an interval and a margin > 0.
+
+    EQUIVALENT needs `MIN_DISCORDANT` images on which the sides differ.
+    """
     if effect.low > 0:
         word = "material" if effect.low > margin else "negligible" if effect.high < margin else ""
         return Verdict.BETTER, word
     if effect.high < 0:
         word = "material" if effect.high < -margin else "negligible" if effect.low > -margin else ""
         return Verdict.WORSE, word
-    if -margin < effect.low and effect.high < margin:
+    if -margin < effect.low and effect.high < margin and num_discordant >= MIN_DISCORDANT:
         return Verdict.EQUIVALENT, ""
     return Verdict.UNDECIDED, ""
 
@@ -178,67 +179,60 @@ def describe_what_settles(
     if seeds is not None:
         return f"about {seeds} seeds would settle it (now {num_seeds}), if the difference stays"
     only_images = max(found.image_variance - found.seed_image_variance, 0.0)
-    if float(compute_t_quantile(confidence, found.image_freedom)) ** 2 * only_images < needed**2:
+    quantile = float(compute_t_quantile(confidence, found.image_freedom))
+    if quantile**2 * float(guard_image_variance(only_images, found.guard, quantile)) < needed**2:
         return f"more than {MAX_SEEDS} seeds would be needed at the present difference"
-    squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
-    # Twice the images that infinitely many seeds would need, so that half of the squared error is left to the seeds.
-    growth = 2 * squared_quantile * only_images / needed**2
-    images = _round_up(growth * num_images)
+    # The images that infinitely many seeds would need for half of the squared error, so that the other half is left to the seeds.
+    images = _round_up(_find_growth(found, only_images, needed / math.sqrt(2)) * num_images)
     seeds = _find_num_seeds(found, needed, confidence, num_seeds, images / num_images)
     with_seeds = f"{seeds} seeds" if seeds is not None else f"more than {MAX_SEEDS} seeds"
     return f"more seeds cannot settle this; more test images are needed (about {images:,} with {with_seeds})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ModelsEstimate:
-    """The difference of these very models, with its interval for new images: t_{N-1} sqrt(V_I)."""
-
-    interval: Interval
-    standard_error: float
-    degrees_of_freedom: float
-    image_variance: float
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided, for no difference; without any variance 1 for an exact zero, else 0."""
-        effect = abs(self.interval.estimate)
-        if self.standard_error == 0:
-            return 1.0 if effect == 0 else 0.0
-        return float(2 * stats.t.sf(effect / self.standard_error, self.degrees_of_freedom))
-
-
-def _estimate_models(
-    treatment: Side, control: Side, confidence: float, found: CrossedEstimate | None
-) -> _ModelsEstimate:
-    """Return the estimate for these very models; `found` is that for the recipe, None for one seed."""
-    units = find_sampling_units(treatment.labels, treatment.groups)
-    if found is None:
-        differences = compute_seed_differences(treatment, control)
-        influence = _compute_influence(treatment, control)
-        image_variance = compute_variances(differences, influence, units).images
-        estimate = float(differences.mean())
-    else:
-        image_variance, estimate = found.image_variance, found.interval.estimate
-    error, df = math.sqrt(image_variance), float(units.freedom)
-    half_width = float(compute_t_quantile(confidence, df)) * error
-    return _ModelsEstimate(
-        interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
-        standard_error=error,
-        degrees_of_freedom=df,
-        image_variance=image_variance,
+def _cross(
+    treatment: Side, control: Side, confidence: float, shared: SharedVariance | None, copies: int = 1
+) -> CrossedEstimate:
+    """Return the estimate from so many copies of each seed: two of a single one, which then has no variance between seeds."""
+    return compute_crossed_interval(
+        np.repeat(compute_seed_differences(treatment, control), copies),
+        np.repeat(_compute_influence(treatment, control), copies, axis=0),
+        treatment.labels,
+        treatment.num_classes,
+        confidence,
+        treatment.groups,
+        shared,
+        measure_discordance(treatment, control).guard,
     )
 
 
-def _describe_images_needed(models: _ModelsEstimate, margin: float, confidence: float, num_images: int) -> str:
+def _fix_seeds(found: CrossedEstimate) -> CrossedEstimate:
+    """Return the estimate for these very models, with its interval for new images: t_{N-1} sqrt(V_I)."""
+    freedom = float(found.image_freedom)
+    fixed = replace(found, seed_variance=0.0, seed_image_variance=0.0, seed_freedom=freedom)
+    estimate = found.interval.estimate
+    half_width = float(compute_t_quantile(found.confidence, freedom)) * fixed.standard_error
+    return replace(fixed, interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width))
+
+
+def _describe_images_needed(models: CrossedEstimate, margin: float, num_images: int) -> str:
     """Return a sentence with the number of test images that would decide an UNDECIDED row about these very models."""
     effect = abs(models.interval.estimate)
-    needed = max(effect, margin - effect)
-    squared_quantile = float(special.ndtri(0.5 + confidence / 2)) ** 2
-    images = _round_up(squared_quantile * models.image_variance * num_images / needed**2)
+    images = _round_up(_find_growth(models, models.image_variance, max(effect, margin - effect)) * num_images)
     return (
         f"about {images:,} test images would settle it for these models (now {num_images:,}), if the difference stays; "
         "only more seeds can settle it for the recipe"
     )
+
+
+def _find_growth(found: CrossedEstimate, image_variance: float, needed: float) -> float:
+    """Return how many times as many images give a half-width of `needed` with infinitely many seeds.
+
+    The variance decreases with the images, and what the pseudo-observations add to it with their square.
+    """
+    squared_quantile = float(special.ndtri(0.5 + found.confidence / 2)) ** 2
+    half = squared_quantile * image_variance / needed**2 / 2
+    pseudo = found.guard.reach * squared_quantile / (found.guard.size * needed)
+    return half + math.sqrt(half**2 + 2 * PSEUDO_DIFFERENCES * pseudo**2)
 
 
 def _compute_influence(treatment: Side, control: Side) -> FloatArray:
@@ -272,7 +266,10 @@ def _find_num_seeds(
     freedom = found.seed_freedom * (seeds - 1) / (num_seeds - 1)
     # Each stratum loses a degree of freedom, now as then; `compute_half_width` takes one off.
     num_units = round(growth * found.num_units) - (found.num_units - found.image_freedom) + 1
-    half_width = compute_half_width(v_s, v_i, v_si, seed_freedom=freedom, num_images=num_units, confidence=confidence)
+    guard = found.guard._replace(size=growth * found.guard.size)
+    half_width = compute_half_width(
+        v_s, v_i, v_si, seed_freedom=freedom, num_images=num_units, confidence=confidence, guard=guard
+    )
     enough = np.flatnonzero(half_width < needed)
     return int(seeds[enough[0]]) if len(enough) else None
 

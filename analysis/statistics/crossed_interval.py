@@ -10,7 +10,7 @@ from scipy import optimize, special
 from analysis.findings.interval import Interval
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.shared_variance import SharedVariance
-from analysis.statistics.variances import compute_variances, find_sampling_units
+from analysis.statistics.variances import NO_GUARD, Guard, compute_variances, find_sampling_units, guard_image_variance
 from search_spaces.errors import UserInputError
 
 # p-values below it count as 0.
@@ -23,7 +23,6 @@ class CrossedEstimate:
 
     Attributes:
         interval: estimate +- half-width (`compute_half_width`).
-        standard_error: sqrt(max(V_S + V_I - V_SI, V_S, V_I)).
         seed_variance: V_S, variance of the seeds' values over S.
         image_variance: V_I, class-stratified variance of the images' mean influence, clustered by group where there are groups.
         seed_image_variance: V_SI, the seed x image noise that V_S and V_I both contain.
@@ -31,10 +30,10 @@ class CrossedEstimate:
         num_units: images N, or the groups that they belong to.
         image_freedom: degrees of freedom of V_I.
         confidence: of the interval.
+        guard: of V_I against a variance of zero; none by default.
     """
 
     interval: Interval
-    standard_error: float
     seed_variance: float
     image_variance: float
     seed_image_variance: float
@@ -42,6 +41,14 @@ class CrossedEstimate:
     num_units: int
     image_freedom: int
     confidence: float
+    guard: Guard = NO_GUARD
+
+    @property
+    def standard_error(self) -> float:
+        """sqrt(max(V_S + V_I - V_SI, V_S, V_I)), with the guarded V_I of the interval."""
+        quantile = float(special.stdtrit(self.image_freedom, (1 - self.confidence) / 2))
+        images = float(guard_image_variance(self.image_variance, self.guard, quantile))
+        return math.sqrt(max(self.seed_variance + max(images - self.seed_image_variance, 0.0), images))
 
     @property
     def half_width(self) -> float:
@@ -63,7 +70,7 @@ class CrossedEstimate:
 
     def _half_width(self, tail: float) -> float:
         squares = self.seed_variance, self.image_variance, self.seed_image_variance
-        return float(np.sqrt(_square_half_width(*squares, self.seed_freedom, self.image_freedom, tail)))
+        return float(np.sqrt(_square_half_width(*squares, self.seed_freedom, self.image_freedom, tail, self.guard)))
 
 
 def compute_p_value(found: CrossedEstimate) -> float:
@@ -103,6 +110,7 @@ def compute_crossed_interval(
     confidence: float,
     groups: IntArray | None = None,
     shared: SharedVariance | None = None,
+    guard: Guard = NO_GUARD,
 ) -> CrossedEstimate:
     """Return the mean of `values` with an interval for new seeds and new images.
 
@@ -117,6 +125,7 @@ def compute_crossed_interval(
         groups: (N,) number of each image's group, where images that belong together (one patient, one scene) were sampled
             together; groups may span classes. None where images are independent.
         shared: the variance between seeds, with what other rows say about it; None for that of `values` alone.
+        guard: of V_I against a variance of zero; none by default.
 
     Raises:
         UserInputError: for one seed, for a class with exactly one image or one group, and for shapes that do not fit.
@@ -126,12 +135,10 @@ def compute_crossed_interval(
     found, seed_freedom = compute_variances(values, influence, units), len(values) - 1.0
     if shared is not None:
         found, seed_freedom = found._replace(seeds=shared.seed_variance), shared.degrees_of_freedom
-    half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.freedom, (1 - confidence) / 2))
+    half_width = math.sqrt(_square_half_width(*found, seed_freedom, units.freedom, (1 - confidence) / 2, guard))
     estimate = float(np.mean(values))
-    only_images = max(found.images - found.seeds_x_images, 0.0)
     return CrossedEstimate(
         interval=Interval(estimate=estimate, low=estimate - half_width, high=estimate + half_width),
-        standard_error=math.sqrt(max(found.seeds + only_images, found.images)),
         seed_variance=found.seeds,
         image_variance=found.images,
         seed_image_variance=found.seeds_x_images,
@@ -139,6 +146,7 @@ def compute_crossed_interval(
         num_units=units.count,
         image_freedom=units.freedom,
         confidence=confidence,
+        guard=guard,
     )
 
 
@@ -150,6 +158,7 @@ def compute_half_width(
     seed_freedom: NDArray[np.float64] | float,
     num_images: int,
     confidence: float,
+    guard: Guard = NO_GUARD,
 ) -> FloatArray:
     """Return the half-width of the interval; all arguments broadcast.
 
@@ -166,9 +175,10 @@ def compute_half_width(
         seed_freedom: degrees of freedom of V_S, for one row alone S - 1.
         num_images: N, or the number of groups where images are sampled in groups.
         confidence: two-sided, in (0, 1).
+        guard: of V_I against a variance of zero; none by default.
     """
     squares = seed_variance, image_variance, seed_image_variance
-    return np.asarray(np.sqrt(_square_half_width(*squares, seed_freedom, num_images - 1, (1 - confidence) / 2)))
+    return np.asarray(np.sqrt(_square_half_width(*squares, seed_freedom, num_images - 1, (1 - confidence) / 2, guard)))
 
 
 def _square_half_width(
@@ -178,13 +188,15 @@ def _square_half_width(
     seed_freedom: NDArray[np.float64] | float,
     image_freedom: float,
     tail: float,
+    guard: Guard,
 ) -> FloatArray:
     """Return the squared half-width with the error rate `tail` on each side."""
     seeds = special.stdtrit(np.asarray(seed_freedom, dtype=np.float64), tail)
-    images = special.stdtrit(float(max(image_freedom, 1)), tail)
-    only_images = np.maximum(np.asarray(image_variance) - seed_image_variance, 0.0)
+    images = float(special.stdtrit(float(max(image_freedom, 1)), tail))
+    image_variance = guard_image_variance(image_variance, guard, images)
+    only_images = np.maximum(image_variance - seed_image_variance, 0.0)
     both = seeds**2 * np.asarray(seed_variance) + images**2 * only_images
-    return np.asarray(np.maximum(both, images**2 * np.asarray(image_variance)))
+    return np.asarray(np.maximum(both, images**2 * image_variance))
 
 
 def _check_crossed(

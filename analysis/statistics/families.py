@@ -19,14 +19,19 @@ from analysis.statistics.crossed_interval import SMALLEST_P, check_confidence
 from analysis.statistics.metrics import FloatArray, IntArray
 from analysis.statistics.mid_p_bounds import compute_mid_p_bounds
 from analysis.statistics.moderated_variances import ModeratedVariances, moderate_variances
-from analysis.statistics.variances import LonelyUnitError, SamplingUnits, compute_variances, find_sampling_units
+from analysis.statistics.variances import (
+    PSEUDO_DIFFERENCES,
+    LonelyUnitError,
+    SamplingUnits,
+    compute_variances,
+    find_sampling_units,
+)
 from search_spaces.errors import UserInputError
 
 # Proportions whose rarer outcome has fewer observations per seed say little about the variance between seeds.
 MIN_COUNT = 1
 # Pseudo-observations at each end of the range, as a multiple of the squared normal quantile.
 PSEUDO_SHARES = 0.15
-PSEUDO_DIFFERENCES = 1 / 6
 
 # Instead of no observations at all; the interval of a share is then that of no knowledge, [0, 1].
 FEWEST = 1e-9

@@ -3,13 +3,15 @@
 A planned study is simulated: seeds, the images' common part, and the half-width that it would report. Where the variance between
 seeds was itself measured over few seeds, its uncertainty is part of the simulation (the predictive distribution of a future
 variance over the measured one is F). The variance between images comes from many images, and varies as that of differences of two
-0/1 values does, whose kurtosis is the inverse of their variance.
+0/1 values does, whose kurtosis is the inverse of their variance. Classes are taken as equally large where the variance between
+images is guarded.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,9 @@ from scipy import special
 from analysis.statistics.anytime import compute_sequence_half_width
 from analysis.statistics.comparison import MAX_SEEDS, POWER
 from analysis.statistics.crossed_interval import compute_half_width
+from analysis.statistics.discordance import MIN_DISCORDANT
 from analysis.statistics.metrics import FloatArray, IntArray
+from analysis.statistics.variances import Guard, guard_image_variance
 from search_spaces.errors import UserInputError
 from trainables.seeds import numpy_generator
 
@@ -145,9 +149,9 @@ def forecast_looks(
         random_seed: of the draws.
     """
     seeds = np.asarray(test.looks)
-    deviations, half_widths = _draw_looks(components, test, seeds, random_seed)
-    lows, middles, highs = np.quantile(half_widths, [RANGE[0], 0.5, RANGE[1]], axis=0)
-    powers = [_power(deviations, half_widths, m, test.margin) for m in MULTIPLES]
+    drawn = _draw_looks(components, test, seeds, random_seed)
+    lows, middles, highs = np.quantile(drawn.half_widths, [RANGE[0], 0.5, RANGE[1]], axis=0)
+    powers = [_power(drawn, m, test.margin) for m in MULTIPLES]
     return tuple(
         LookForecast(
             num_seeds=int(seeds[i]),
@@ -167,10 +171,8 @@ def find_needed_seeds(components: VarianceComponents, test: PlannedTest, *, rand
         return None
     for first in range(2, MAX_SEEDS + 1, CHUNK):
         seeds = np.arange(first, min(first + CHUNK, MAX_SEEDS + 1))
-        deviations, half_widths = _draw_looks(components, single, seeds, random_seed)
-        powers = [
-            _is_decided(deviations + m * test.margin, half_widths, test.margin).mean(axis=0) for m in MULTIPLES[:2]
-        ]
+        drawn = _draw_looks(components, single, seeds, random_seed)
+        powers = [_is_decided(drawn, m, test.margin).mean(axis=0) for m in MULTIPLES[:2]]
         enough = np.flatnonzero(np.min(powers, axis=0) >= POWER)
         if len(enough):
             return int(seeds[enough[0]])
@@ -194,10 +196,10 @@ def find_needed_images(components: VarianceComponents, test: PlannedTest, *, ran
 
 def find_decidable_margin(components: VarianceComponents, test: PlannedTest, *, random_seed: int = 0) -> float | None:
     """Return the smallest margin that the planned looks decide, a fraction to within 0.01 pp; None if there is none below 1."""
-    deviations, half_widths = _draw_looks(components, test, np.asarray(test.looks), random_seed)
+    drawn = _draw_looks(components, test, np.asarray(test.looks), random_seed)
 
     def decides(margin: float) -> bool:
-        return bool(min(_power(deviations, half_widths, m, margin)[-1] for m in MULTIPLES[:2]) >= POWER)
+        return bool(min(_power(drawn, m, margin)[-1] for m in MULTIPLES[:2]) >= POWER)
 
     low, high = 0.0, 1.0
     if not decides(high):
@@ -208,10 +210,16 @@ def find_decidable_margin(components: VarianceComponents, test: PlannedTest, *, 
     return high
 
 
-def _draw_looks(
-    components: VarianceComponents, test: PlannedTest, seeds: IntArray, random_seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return (draws, looks) deviations of the estimate from the true difference, and half-widths, of simulated studies.
+class _Drawn(NamedTuple):
+    """Simulated studies, (draws, looks): deviation of the estimate from the true difference, half-width, discordant images."""
+
+    deviations: FloatArray
+    half_widths: FloatArray
+    discordant: FloatArray
+
+
+def _draw_looks(components: VarianceComponents, test: PlannedTest, seeds: IntArray, random_seed: int) -> _Drawn:
+    """Return simulated studies.
 
     Args:
         components: variances of the difference.
@@ -231,7 +239,7 @@ def _draw_looks(
     deviations = means + np.sqrt(only_images) * generator.standard_normal((NUM_DRAWS, 1))
     image_variance = planned * (only_images + both / seeds)
     if test.is_anytime:
-        half_widths = _compute_anytime_half_widths(variances, image_variance, seeds, test.confidence)
+        half_widths = _compute_anytime_half_widths(variances, image_variance, seeds, test)
     else:
         half_widths = compute_half_width(
             variances / seeds,
@@ -240,8 +248,12 @@ def _draw_looks(
             seed_freedom=np.asarray(seeds - 1, dtype=np.float64),
             num_images=test.num_images,
             confidence=test.confidence,
+            guard=Guard(test.num_images),
         )
-    return deviations, half_widths
+    # A discordant image has a squared influence of about 1. The root of a count is nearly normal with a variance of 1/4.
+    roots = np.sqrt(test.num_images * (test.num_images * only_images + components.seeds_x_images * seeds))
+    discordant = np.square(np.maximum(roots + generator.standard_normal((NUM_DRAWS, 1)) / 2, 0.0))
+    return _Drawn(deviations, half_widths, discordant)
 
 
 def _draw_seed_variances(components: VarianceComponents, num_images: int, generator: np.random.Generator) -> FloatArray:
@@ -276,22 +288,25 @@ def _draw_image_variances(
 
 
 def _compute_anytime_half_widths(
-    variances: FloatArray, image_variance: FloatArray, seeds: IntArray, confidence: float
+    variances: FloatArray, image_variance: FloatArray, seeds: IntArray, test: PlannedTest
 ) -> FloatArray:
     """Return the half-widths of `compute_anytime_interval`."""
-    error_rate = (1 - confidence) / 2
+    error_rate = (1 - test.confidence) / 2
     factors = [compute_sequence_half_width(int(number), 1.0, error_rate) for number in seeds]
     quantile = -float(special.ndtri(error_rate / 2))
-    return np.asarray(np.sqrt(variances) * factors + quantile * np.sqrt(image_variance))
+    return np.asarray(
+        np.sqrt(variances) * factors
+        + quantile * np.sqrt(guard_image_variance(image_variance, Guard(test.num_images), quantile))
+    )
 
 
-def _power(deviations: FloatArray, half_widths: FloatArray, multiple: float, margin: float) -> FloatArray:
+def _power(drawn: _Drawn, multiple: float, margin: float) -> FloatArray:
     """Return (looks,) shares of the studies that are decided by each look, where the true difference is so many margins."""
-    decided = _is_decided(deviations + multiple * margin, half_widths, margin)
-    return np.asarray(np.maximum.accumulate(decided, axis=1).mean(axis=0))
+    return np.asarray(np.maximum.accumulate(_is_decided(drawn, multiple, margin), axis=1).mean(axis=0))
 
 
-def _is_decided(estimates: FloatArray, half_widths: FloatArray, margin: float) -> NDArray[np.bool_]:
-    """Return where a verdict is BETTER, WORSE or EQUIVALENT."""
-    effects = np.abs(estimates)
-    return np.asarray((effects > half_widths) | (effects + half_widths < margin))
+def _is_decided(drawn: _Drawn, multiple: float, margin: float) -> NDArray[np.bool_]:
+    """Return where a verdict is BETTER, WORSE or EQUIVALENT, if the true difference is so many margins."""
+    effects = np.abs(drawn.deviations + multiple * margin)
+    is_equivalent = (effects + drawn.half_widths < margin) & (drawn.discordant >= MIN_DISCORDANT)
+    return np.asarray((effects > drawn.half_widths) | is_equivalent)

@@ -1,7 +1,8 @@
 """What stands beside macro-F1: accuracy, log loss, Brier score, calibration error and the worst class, as paired differences.
 
 Each metric is computed per seed with the influence of every image, for all images and for those of named groups of classes. The
-metrics are exploratory: their intervals are pointwise, and macro-F1 alone decides.
+metrics are exploratory: their intervals are pointwise, and macro-F1 alone decides. Metrics that count images have
+pseudo-observations (`families`); log loss and Brier score, which hardly ever agree on an image, have none.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.statistics.metrics import FloatArray, IntArray
 from search_spaces.errors import UserInputError
+
+# Pseudo-observations at each end of the range of a difference, as a multiple of the squared quantile.
+PSEUDO_DIFFERENCES = 1 / 6
 
 
 class LonelyUnitError(UserInputError):
@@ -26,6 +30,21 @@ class Variances(NamedTuple):
     seeds: float
     images: float
     seeds_x_images: float
+
+
+class Guard(NamedTuple):
+    """Size of the pseudo-observations that keep V_I from zero: one of n images moves the mean by r / n.
+
+    Attributes:
+        size: n, images or groups of them; infinite for no pseudo-observations.
+        reach: r.
+    """
+
+    size: float
+    reach: float = 1.0
+
+
+NO_GUARD = Guard(math.inf)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +142,26 @@ def compute_variances(values: FloatArray, influence: FloatArray, units: Sampling
     freedom = (num_seeds - 1) * (units.count - num_strata)
     both = float(np.sum(rest**2)) * units.count / freedom / (num_seeds * num_images**2)
     return Variances(float(np.var(values, ddof=1)) / num_seeds, images, both)
+
+
+def guard_image_variance(
+    image_variance: NDArray[np.float64] | float, guard: Guard, quantile: NDArray[np.float64] | float
+) -> FloatArray:
+    """Return V_I, or, where it is larger, V_I of the images and pseudo-observations; variances and quantiles broadcast.
+
+    V_I is zero where two sides agree on every image, which does not show that they agree on new ones. The q^2 / 3
+    pseudo-observations, as many as in `families`, lie one discordant image above and below the difference (after Bonett and
+    Price 2012, J. Educ. Behav. Stat. 37:479): with n images of the reach r, (V_I + q^2 r^2 / (3 n^2)) / (1 + q^2 / (3 n))^2.
+
+    Args:
+        image_variance: V_I, or its part without the seed x image noise.
+        guard: n and r.
+        quantile: q of the interval that the variance is for.
+    """
+    pseudo = 2 * PSEUDO_DIFFERENCES * np.square(quantile) / guard.size
+    return np.asarray(
+        np.maximum(image_variance, (image_variance + pseudo * guard.reach**2 / guard.size) / (1 + pseudo) ** 2)
+    )
 
 
 def _split(ordered: IntArray) -> tuple[IntArray, IntArray, IntArray]:

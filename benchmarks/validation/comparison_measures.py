@@ -13,6 +13,7 @@ from analysis.statistics.bootstrap import draw_image_weights
 from analysis.statistics.comparison import compare_arms, compute_difference, compute_verdict
 from analysis.statistics.crossed_interval import CrossedEstimate, compute_t_quantile
 from analysis.statistics.metrics import compute_weighted_macro_f1
+from analysis.statistics.variances import NO_GUARD
 from benchmarks.validation.statistics_simulation import World, first_seeds
 from trainables.seeds import numpy_generator
 
@@ -60,7 +61,8 @@ def measure_methods(world: World, number: int) -> dict[str, tuple[float, float]]
     by_seed = scores[:, :s] - scores[:, s:]
     crossed = np.take_along_axis(by_seed, generator.integers(s, size=(NUM_DRAWS, s)), axis=1).mean(axis=1)
     t_seeds = float(compute_t_quantile(1 - ALPHA, s - 1)) * math.sqrt(found.seed_variance)
-    t_crossed = found.half_width * float(crossed.std(ddof=1)) / found.standard_error
+    plain = replace(found, guard=NO_GUARD)
+    t_crossed = plain.half_width * float(crossed.std(ddof=1)) / plain.standard_error
     return {
         PRODUCT: _bounds(found),
         "crossed bootstrap t (its cross-check)": (d - t_crossed, d + t_crossed),

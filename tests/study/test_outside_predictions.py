@@ -74,6 +74,10 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
             at("probabilities", np.full(NUM_CLASSES, np.nan)),
             "must be finite, but 1 rows have NaN or inf, the first is row 5",
         ),
+        (
+            lambda t: t.assign(probabilities=[np.full(NUM_CLASSES, 1 / NUM_CLASSES)] * len(t)),
+            "must name a class, but in each row several classes share the highest; check the export",
+        ),
         (at("probabilities", np.ones(3) / 3), "the same number of probabilities, at least 2, but rows have 3, 10"),
         (at("label", 10), "must lie in [0, 10), but reach from 0 to 10"),
         (at("label", 7), "1 images with another label (the first: sample 5)"),

@@ -183,8 +183,8 @@ def test_divergence_is_shown_with_its_interval_its_epochs_and_all_runs():
     )
     row = dataclasses.replace(ROW, divergence=(arm,), all_runs_effect=Interval(estimate=-0.1, low=-0.3, high=0.1))
     expected = (
-        "ResNet50: 2 of 10 runs diverged (95 % interval 3 to 56 %), scored at epoch 3, chance; the row is about the 10 seeds "
-        "with which every run finished; "
+        "ResNet50: 2 of 10 runs diverged (95 % interval 3 to 56 %), scored at epoch 3, chance; "
+        "the interval is about the 10 seeds with which every run finished; "
         "difference over all runs -10.00 pp [-30.00, +10.00]"
     )
     assert describe_divergence(row) == expected

@@ -99,14 +99,21 @@ def test_permuting_seeds_and_images_changes_nothing():
     assert other.p_value == pytest.approx(row.p_value, rel=1e-9)
 
 
-def test_identical_arms_are_exactly_equal():
-    treatment, _ = draw_arms(3)
-    row = compare_arms(treatment, dataclasses.replace(treatment, name="copy"), **SETTINGS)
-    assert (row.effect.low, row.effect.estimate, row.effect.high) == (0.0, 0.0, 0.0)
-    assert row.standard_error == 0.0
-    assert row.minimum_detectable_effect == 0.0
-    assert row.p_value == 1.0
-    assert row.verdict is Verdict.EQUIVALENT
+def test_identical_arms_are_not_shown_to_be_equivalent():
+    """Any difference in images that the test set lacks is possible: the interval had no width, and was EQUIVALENT."""
+    for num_seeds in (1, 5):
+        treatment, _ = draw_arms(3, num_seeds=num_seeds)
+        row = compare_arms(treatment, dataclasses.replace(treatment, name="copy"), **SETTINGS)
+        quantile = compute_t_quantile(0.95, 399)
+        pseudo = quantile**2 / 3
+        assert row.effect.high == pytest.approx(quantile * np.sqrt(pseudo) / (400 + pseudo))
+        assert (row.effect.estimate, row.effect.low) == (0.0, -row.effect.high)
+        assert row.minimum_detectable_effect > row.effect.high
+        assert row.p_value == 1.0
+        assert (row.verdict, row.models_verdict) == (Verdict.UNDECIDED, Verdict.UNDECIDED)
+        assert row.settles.startswith("the predictions differ on only 0 of the 400 test images, and EQUIVALENT needs 5")
+        wide = compare_arms(treatment, dataclasses.replace(treatment, name="copy"), **{**SETTINGS, "margin": 0.1})
+        assert (wide.verdict, wide.effect) == (Verdict.UNDECIDED, row.effect)
     bootstrap = compute_crossed_bootstrap(
         treatment, dataclasses.replace(treatment, name="copy"), confidence=0.95, num_draws=20
     )

@@ -171,7 +171,6 @@ def test_half_width_works_over_arrays_as_over_numbers():
 def make_estimate(effect, v_s, v_i=0.0, v_si=0.0, num_seeds=3, num_units=2000, confidence=0.95):
     return CrossedEstimate(
         interval=Interval(estimate=effect, low=-1.0, high=1.0),
-        standard_error=math.sqrt(max(v_s + max(v_i - v_si, 0.0), v_i)),
         seed_variance=v_s,
         image_variance=v_i,
         seed_image_variance=v_si,

@@ -12,12 +12,15 @@ from scipy import stats
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row
-from analysis.evidence.divergence import NOT_OVER_ALL_RUNS, TOO_FEW_FINISHED
+from analysis.evidence.divergence import DIVERGENCE_SHARE, NOT_OVER_ALL_RUNS, TOO_FEW_FINISHED
 from analysis.findings.comparison_findings import Verdict
-from analysis.report.tables import build_csv, build_markdown, format_row
+from analysis.report.sentences import describe_verdict
+from analysis.report.tables import build_csv, build_markdown, build_table_rows, format_row
 from analysis.statistics.anytime import EFFECT_SCALE, compute_anytime_interval, compute_sequence_half_width
 from analysis.statistics.comparison import compute_difference
 from analysis.statistics.crossed_interval import compute_t_quantile
+from analysis.statistics.discordance import measure_discordance
+from analysis.statistics.variances import guard_image_variance
 from benchmarks.validation.statistics_simulation import NUM_CLASSES, World, first_seeds
 from search_spaces.config import TrialConfig
 from search_spaces.designs import Contrast, contrast_with_first
@@ -28,13 +31,21 @@ NAMES = tuple(f"class {i}" for i in range(NUM_CLASSES))
 RULE = RowRule(seeds=tuple(range(8)), looks=(3, 5, 8), intervals="planned", margin=0.005, alpha=0.05, num_rows=1)
 
 (CONTRAST,) = contrast_with_first(["control", "treatment"])
+(MIRROR,) = contrast_with_first(["treatment", "control"])
 
 
 def make_evidence(
-    shift: float, num_seeds: int = 8, failed: tuple[int, ...] = (), diverged: tuple[int, ...] = ()
+    shift: float,
+    num_seeds: int = 8,
+    failed: tuple[int, ...] = (),
+    diverged: tuple[int, ...] = (),
+    *,
+    num_images: int = 1000,
+    random_seed: int = 3,
 ) -> dict[str, ArmEvidence]:
     """Return two simulated arms whose treatment is shifted; it diverged with some seeds, and predicts class 0 there."""
-    arms = World(seed_sd=0.02, num_seeds=8, shifts=(0.0, shift), num_images=1000).draw(np.random.default_rng(3))
+    world = World(seed_sd=0.02, num_seeds=8, shifts=(0.0, shift), num_images=num_images)
+    arms = world.draw(np.random.default_rng(random_seed))
     evidence = {}
     for name, arm in zip(("control", "treatment"), arms, strict=True):
         seeds = [s for s in range(num_seeds) if s not in failed]
@@ -72,6 +83,15 @@ def make_record(arm: str, seed: int, *, diverged: bool = False) -> TrialRecord:
     )
 
 
+def replace_diverged(record: TrialRecord, seeds: set[int]) -> TrialRecord:
+    return make_record(record.config.arm, record.config.seed, diverged=record.config.seed in seeds)
+
+
+def spoil(predictions: Predictions) -> Predictions:
+    """Return predictions of class 0 for every image."""
+    return replace(predictions, logits=np.eye(NUM_CLASSES, dtype=np.float32)[0 * predictions.labels])
+
+
 def judge(evidence: dict[str, ArmEvidence], rule: RowRule = RULE):  # type: ignore[no-untyped-def]
     return compute_row(CONTRAST, evidence, rule)
 
@@ -101,7 +121,7 @@ def test_an_arm_that_diverges_is_not_better_by_its_good_runs_alone() -> None:
     rule = replace(RULE, looks=(8,))
     plain, evidence = judge(make_evidence(0.5), rule), make_evidence(0.5, diverged=(2, 6))
     row = judge(evidence, rule)
-    without = judge(make_evidence(0.5, failed=(2, 6)), rule)
+    without = judge(make_evidence(0.5, failed=(2, 6)), replace(rule, alpha=(1 - DIVERGENCE_SHARE) * rule.alpha))
     assert without.verdict is Verdict.BETTER
     assert (row.effect, row.num_seeds, row.models_effect) == (without.effect, 6, without.models_effect)
     assert row.all_runs_effect.low < 0 < without.effect.low
@@ -116,17 +136,15 @@ def test_an_arm_that_diverges_is_not_better_by_its_good_runs_alone() -> None:
     assert (plain.divergence, plain.all_runs_effect) == ((), None)
     completed = complete_row(row, CONTRAST, evidence, rule, NAMES, plan_changed=False)
     assert completed.bootstrap.estimate == row.effect.estimate
-    other = replace(
-        CONTRAST, treatment="control", control="treatment", treatment_arms=("control",), control_arms=("treatment",)
-    )
-    mirror = compute_row(other, evidence, rule)
+    mirror = compute_row(MIRROR, evidence, rule)
     assert (mirror.verdict, mirror.p_adjusted) == (Verdict.UNDECIDED, row.p_adjusted)
 
 
 def test_the_arm_that_diverged_less_keeps_its_verdict_and_its_p_value() -> None:
     rule = replace(RULE, looks=(8,))
     row, without = (judge(make_evidence(-0.5, **given), rule) for given in ({"diverged": (2,)}, {"failed": (2,)}))
-    assert (row.verdict, row.p_adjusted) == (Verdict.WORSE, without.p_adjusted)
+    assert (row.verdict, row.is_decided_by_divergence) == (Verdict.WORSE, False)
+    assert row.p_adjusted == pytest.approx(without.p_adjusted / (1 - DIVERGENCE_SHARE))
 
 
 def test_equivalent_arms_are_not_equivalent_where_one_diverges() -> None:
@@ -139,7 +157,76 @@ def test_a_row_without_two_finished_pairs_is_undecided() -> None:
     row = judge(make_evidence(-0.5, 3, diverged=(0, 1)))
     assert (row.verdict, row.settles, row.num_seeds) == (Verdict.UNDECIDED, TOO_FEW_FINISHED, 3)
     assert row.effect == row.all_runs_effect
-    assert row.p_adjusted is None
+    assert (row.p_value, row.p_adjusted) == (None, 1.0)
+
+
+def test_an_arm_that_diverges_far_more_often_is_worse() -> None:
+    """10 of 10 runs that diverged were UNDECIDED, "only more seeds can settle it"."""
+    rule = replace(RULE, looks=(8,))
+    for diverged, verdict in ((8, "WORSE"), (7, "WORSE"), (4, "UNDECIDED"), (2, "UNDECIDED")):
+        evidence = make_evidence(0.0, diverged=tuple(range(diverged)))
+        row = judge(evidence, rule)
+        assert (row.verdict, row.is_decided_by_divergence) == (Verdict(verdict), verdict == "WORSE")
+        assert (row.p_adjusted < 0.05) == (verdict == "WORSE")
+        assert ("the verdict comes from the runs that diverged" in format_row(row)) == (verdict == "WORSE")
+        assert ("over all runs" in describe_verdict(build_table_rows([row])[0])) == (verdict == "WORSE")
+        mirror = compute_row(MIRROR, evidence, rule)
+        assert mirror.verdict == {"WORSE": "BETTER"}.get(verdict, verdict)
+        assert (mirror.p_adjusted, mirror.settles) == (row.p_adjusted, row.settles)
+    evidence = make_evidence(0.5, diverged=tuple(range(6)))
+    row = judge(evidence, rule)
+    assert (row.verdict, row.effect.estimate > 0, row.is_decided_by_divergence) == (Verdict.WORSE, True, True)
+    assert row.confidence == pytest.approx(0.96)
+
+
+def test_the_numbers_that_diverge_count_in_every_look_row_and_kind_of_interval() -> None:
+    evidence = make_evidence(0.0, diverged=tuple(range(8)))
+    row = judge(evidence, replace(RULE, looks=(3, 5, 8), num_rows=2))
+    assert (row.verdict, row.look) == (Verdict.WORSE, 3)
+    assert row.confidence == pytest.approx(1 - 0.8 * 0.05 / 6)
+    assert judge(evidence, replace(RULE, looks=(3, 5), num_rows=2)).verdict is Verdict.UNDECIDED
+    row = judge(evidence, replace(RULE, intervals="anytime"))
+    assert (row.verdict, row.p_adjusted) == (Verdict.WORSE, None)
+    copies = {f"{name} {i}": replace(evidence[name], arm=f"{name} {i}") for name in evidence for i in range(2)}
+    sides = {"treatment_arms": ("treatment 0", "treatment 1"), "control_arms": ("control 0", "control 1")}
+    both = compute_row(Contrast(treatment="high", control="low", **sides), copies, replace(RULE, looks=(3,)))
+    # 6 of 6 against none of 6.
+    assert (both.verdict, both.num_seeds) == (Verdict.WORSE, 3)
+
+
+def test_what_settles_a_row_with_runs_that_diverged_is_so() -> None:
+    rule = replace(RULE, looks=(8,))
+    row = judge(make_evidence(0.0, diverged=(0, 1, 2, 3, 4)), rule)
+    found = re.fullmatch(
+        r"about (\d+) seeds would settle it by the runs that diverge \(now 8\), if their shares stay", row.settles
+    )
+    assert (row.verdict, found is not None) == (Verdict.UNDECIDED, True), row.settles
+
+    def p_value(seeds: int) -> float:
+        diverged = round(5 * seeds / 8)
+        return stats.fisher_exact([[diverged, seeds - diverged], [0, seeds]])[1]
+
+    assert p_value(int(found[1])) < DIVERGENCE_SHARE * 0.05 <= p_value(int(found[1]) - 1)
+    both = make_evidence(0.0, diverged=(3,))
+    both["control"] = replace(both["control"], runs=[replace_diverged(r, {4}) for r in both["control"].runs])
+    assert judge(both, rule).settles.endswith("; only seeds with which every run finishes count")
+
+
+def test_arms_that_diverge_equally_often_seldom_differ() -> None:
+    """60 rows each of 5 and 8 seeds that diverge with a probability of .5: 3 of 120 are expected at most."""
+    generator, wrong = np.random.default_rng(0), 0
+    for number in range(120):
+        evidence = make_evidence(0.0, num_images=100, random_seed=number)
+        for name, arm in evidence.items():
+            lost = set(np.flatnonzero(generator.random(8) < 0.5).tolist())
+            evidence[name] = replace(
+                arm,
+                runs=[replace_diverged(r, lost) for r in arm.runs],
+                predictions=[spoil(p) if s in lost else p for s, p in enumerate(arm.predictions)],
+            )
+        row = judge(evidence, replace(RULE, looks=(5 if number % 2 else 8,)))
+        wrong += row.verdict in (Verdict.BETTER, Verdict.WORSE)
+    assert wrong <= 5
 
 
 def test_anytime_looks_have_the_whole_alpha_and_wider_intervals() -> None:
@@ -266,10 +353,12 @@ def test_an_anytime_row_names_the_seeds_at_which_its_own_interval_decides() -> N
     assert found, row.settles
     needed, seeds = int(found[1]), row.num_seeds
     deviation = float(np.std(row.seed_differences, ddof=1))
+    guard = measure_discordance(evidence["treatment"].stacked(), evidence["control"].stacked()).guard
 
     def half_width(number: int) -> float:
         images = row.image_variance - row.seed_image_variance * (1 - seeds / number)
         quantile = float(compute_t_quantile(1 - (1 - row.confidence) / 2, row.num_images - 1))
+        images = float(guard_image_variance(images, guard, quantile))
         return compute_sequence_half_width(number, deviation, (1 - row.confidence) / 2) + quantile * images**0.5
 
     effect = abs(row.effect.estimate)
