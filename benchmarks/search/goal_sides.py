@@ -22,9 +22,6 @@ PART_BESIDE, PART_OF_RIGHT_PRIOR, PART_OF_OTHERS = 15, 2, 32
 MIN_SEEDS = 4
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 STOCK_PORTFOLIO = "stock, portfolio"
-COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
-COMPLETE_TOLD = "complete rungs, full trials told"
-LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
 TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last epoch"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM = "no portfolio", "random"
@@ -34,9 +31,7 @@ JUDGED = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM, STOCK_PORTFOLIO)
 # Sides that begin with nothing, of the goal of a wrong prior and of that against random search.
 WITHOUT_PORTFOLIO = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
-CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
-# Sides that need recordings of complete schedules.
-NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM, COMPLETE_TOLD)
+CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA)
 # Sides that are simulated where trials diverge, and there alone.
 WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, TPE, LATE)
 # Recorded curves of each landscape, and what models them. The first one is that of the goals. A Gaussian process is also a
@@ -47,7 +42,6 @@ LANDSCAPES: dict[str, tuple[Path, RegressorKind]] = {
     "cifar10": (PARQUET, "gaussian_process"),
     "cifar10, diverging": (CURVES / "cifar10_diverging.parquet", "gaussian_process"),
 }
-NUM_LEADER_RUNS = 3
 RATES = ("max_lr", "backbone_lr_ratio")
 PRIOR_WIDTH = 2.0
 # Centers of the best prior that are tried, of each rate.
@@ -81,9 +75,7 @@ class Landscape:
         if self.has_divergence:
             is_simulated = side in WITH_DIVERGENCE and (is_whole or side in JUDGED)
             return min(num_seeds, max(MIN_SEEDS, num_seeds // PART_BESIDE)) if is_simulated else 0
-        if side == LATE or (side in NEED_COMPLETE and not self.has_complete):
-            return 0
-        if side not in JUDGED and not (is_whole and self.has_goals):
+        if side == LATE or (side not in JUDGED and not (is_whole and self.has_goals)):
             return 0
         parts = {**dict.fromkeys((*JUDGED, *WITHOUT_PORTFOLIO), 1), RIGHT_PRIOR: PART_OF_RIGHT_PRIOR}
         part = parts.get(side, PART_OF_OTHERS)
@@ -103,7 +95,7 @@ def list_sides(worst: Prior = (), best: Prior = ()) -> dict[str, Setting]:
     """Return the sides by name; the priors are those of the sides with the worst and the best one."""
     ours = default_setting()
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
-    leaders, no_portfolio = replace(ours, leader_runs=NUM_LEADER_RUNS), replace(ours, has_portfolio=False)
+    no_portfolio = replace(ours, has_portfolio=False)
     return {
         OURS: ours,
         TPE: replace(ours, sampler="tpe_multivariate"),
@@ -111,11 +103,6 @@ def list_sides(worst: Prior = (), best: Prior = ()) -> dict[str, Setting]:
         PLAIN_STOCK: STOCK,
         STOCK_BY_ARM: STOCK_PER_ARM,
         STOCK_PORTFOLIO: STOCK_WITH_PORTFOLIO,
-        COMPLETE: replace(ours, rungs="complete"),
-        COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
-        COMPLETE_TOLD: replace(ours, rungs="complete", tells_promoted=True),
-        LEADERS: leaders,
-        SATURATED: replace(leaders, stop_when="saturated"),
         NO_PORTFOLIO: no_portfolio,
         PLAIN_RANDOM: replace(plain, has_portfolio=False),
         WRONG_PRIOR: replace(no_portfolio, prior=worst),

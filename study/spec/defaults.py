@@ -5,7 +5,7 @@ To change a default, change it in `study.spec.sections`, raise `CURRENT_VERSION`
 ``2: {**_VERSION_1, "train.batch_size": 64}``. Values in the tables of earlier versions never change; a new key gets in them the
 value that stands for the behavior before it. A version also stands for a rule of the search that no key sets
 (`StudySpec.reports_divergence_first`, `StudySpec.has_late_rungs`, `StudySpec.leaves_out_repeated_recipes`,
-`StudySpec.counts_divergence_as_noise`, `StudySpec.tells_gp_all_trials`, `StudySpec.num_prior_trials`).
+`StudySpec.tells_gp_all_trials`, `StudySpec.num_prior_trials`).
 """
 
 from collections.abc import Mapping
@@ -78,10 +78,7 @@ _VERSION_1: dict[str, Any] = {
     "search.sampler": "tpe_multivariate",
     "search.start": [],
     "search.keep_weights": "all",
-    "search.leader_runs": 1,
-    "search.stop_when": "budget",
     "search.asha.enabled": True,
-    "search.asha.rungs": "truncated",
     "search.asha.reduction_factor": 2.0,
     "search.asha.first_rung": 0,
     "confirm.top_k": 2,
@@ -123,8 +120,7 @@ _VERSION_3 = {**_VERSION_2, "data.aspect": "crop"}
 # may be confirmed.
 _VERSION_4 = {k: value for k, value in _VERSION_3.items() if k not in {"search.start", "search.keep_weights"}}
 
-# Since version 5, the default of `search.asha.reduction_factor` depends on the kind of rungs.
-_VERSION_5 = {k: value for k, value in _VERSION_4.items() if k != "search.asha.reduction_factor"}
+_VERSION_5 = _VERSION_4
 
 # Since version 6, the first rung of ASHA lies at three quarters of a trial (`StudySpec.has_late_rungs`).
 _VERSION_6 = _VERSION_5
@@ -133,8 +129,7 @@ _VERSION_6 = _VERSION_5
 # (`StudySpec.leaves_out_repeated_recipes`).
 _VERSION_7 = _VERSION_6
 
-# Since version 8, a repeated run that diverged is no measure of the noise between seeds (`StudySpec.counts_divergence_as_noise`),
-# and the sampler "gp" hears of trials that diverged or were stopped (`StudySpec.tells_gp_all_trials`).
+# Since version 8, the sampler "gp" hears of trials that diverged or were stopped (`StudySpec.tells_gp_all_trials`).
 _VERSION_8 = _VERSION_7
 
 # Since version 9, the default sampler is a Gaussian process for the first trials of an arm.

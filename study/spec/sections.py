@@ -176,18 +176,14 @@ class TrainSpec(Section):
 class AshaSpec(Section):
     """[search.asha]: asynchronous successive halving; each rung keeps the best 1 / `reduction_factor` of its trials.
 
-    With `rungs = "truncated"`, a trial is stopped at a rung. The first lies at `first_rung` epochs, by default at three quarters
-    of `max_epochs` and not before the peak of the learning rate: earlier scores hardly rank the better half of configurations,
-    and those with high learning rates, often the best ones, are behind there. Studies launched before version 6 of the defaults
-    have it at the peak. Each next rung lies at `reduction_factor` times the epoch of the one before.
-    With `rungs = "complete"`, every configuration is trained once under a complete schedule of `first_rung` epochs, by default
-    a ninth of `max_epochs`. The best of them, by default one in six and at least `confirm.top_k` per arm, are trained again from
-    the pretrained weights, under a schedule of `max_epochs`. `search.num_trials` then counts configurations.
+    A trial is stopped at a rung. The first lies at `first_rung` epochs, by default at three quarters of `max_epochs` and not
+    before the peak of the learning rate: earlier scores hardly rank the better half of configurations, and those with high
+    learning rates, often the best ones, are behind there. Studies launched before version 6 of the defaults have it at the peak.
+    Each next rung lies at `reduction_factor` times the epoch of the one before.
     """
 
     enabled: bool = True
-    rungs: Literal["truncated", "complete"] = "truncated"
-    reduction_factor: Annotated[float, Field(gt=1)] | None = None
+    reduction_factor: Annotated[float, Field(gt=1)] = 2.0
     first_rung: Annotated[int, Field(ge=0)] = 0
 
 
@@ -218,12 +214,7 @@ class SearchSpec(Section):
     starts with none. `[search.prior.NAME]` says where a number is expected: suggestions are drawn from it at first, and ever
     fewer later.
     Of the search trials of an arm, the weights of the best `keep_weights` are kept, by default of those that may still be
-    confirmed (`confirm.top_k`), or of "all"; with `leader_runs`, those of all full trials until the search ends. Predictions of
-    all are kept, and `study reproduce` trains any of them again.
-    A pick by one run is lucky in part. With `leader_runs = 3`, the configuration that leads an arm runs up to three times, each
-    with another seed, and configurations rank by the mean of their runs; repeated runs count as trials. With
-    `stop_when = "saturated"`, the search ends before its budget as soon as, in every arm, as many configurations again would
-    gain less than the noise between the seeds of its leaders.
+    confirmed (`confirm.top_k`), or of "all". Predictions of all are kept, and `study reproduce` trains any of them again.
     `warm_start` names another study of the same space; the samplers start from its finished trials. `epoch_cost`, a number per
     arm, replaces the measured device-seconds of an epoch when device time is divided among the arms: with one trial at a time,
     the order of the arms then does not depend on the speed of the machine.
@@ -241,8 +232,6 @@ class SearchSpec(Section):
     start: list[dict[str, Value]] | None = None
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
     keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
-    leader_runs: Annotated[int, Field(ge=1, le=10)] = 1
-    stop_when: Literal["budget", "saturated"] = "budget"
     warm_start: str | None = None
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
     asha: AshaSpec = AshaSpec()
