@@ -110,7 +110,7 @@ format: $(STAMP)
 bench-search: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals
 
-# The same with 300 seeds and the other sides, such as wrong priors and complete rungs, and every way to search, which
+# The same with 300 seeds and the other sides, such as wrong priors, and every way to search, which
 # benchmarks/SEARCH_GRID.md has. Hours on two cores: a suggestion of a Gaussian process takes a fifth of a second.
 bench-search-whole: $(STAMP)
 	$(BIN)/python -m benchmarks.search.search_goals --whole

@@ -21,7 +21,6 @@ from study.open_study import (
     OpenStudy,
     check_is_new,
     create_to_drive,
-    describe_saturation,
     full_trial_seconds,
     has_finished_search,
     load_study,
@@ -91,8 +90,6 @@ def launch(
         print_line(f"fitted to the data: {note}", console)
     for recipe in describe_starts(loaded):
         print_line(f"the search starts with {recipe}", console)
-    if loaded.search.stop_when == "saturated":
-        print_line(f"the search ends when it is saturated, or with its budget of {describe_budget(loaded)}", console)
     warm_start = collect_warm_start(loaded, storage)
     check_groups(loaded, prepared.image_set)
     if warm_start is not None:
@@ -209,8 +206,6 @@ def drive(
         driver = Driver(opened, prepared, cluster, max_concurrent, view.update)
         driver.search()
         print_stage(opened, "search", console)
-        for sentence in describe_saturation(opened):
-            print_line(sentence, console)
         if not whole:
             print_line(f"next: study compare {opened.store.argument}", console)
             return []

@@ -62,7 +62,6 @@ class Driver:
             study.book, study.spec, self.prepared.fixed, full_trial_seconds=costs, earlier=earlier
         )
         self._run(director, "search", ("search",))
-        director.end()
 
     def confirm(self, find_undecided: FindUndecided) -> Plan:
         """Run the confirmation to its end, and read the test split look by look, as planned.

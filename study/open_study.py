@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import UserInputError, list_some
-from study.scheduling.leaders import describe_forecasts
-from study.scheduling.turns import is_search_finished, replay_turns
+from study.scheduling.turns import is_search_finished
 from study.scheduling.warm_start import WarmStart, write_warm_start
 from study.spec.reading import dump_spec
 from study.spec.study_spec import StudySpec
@@ -142,18 +141,11 @@ def has_finished_search(study: OpenStudy) -> bool:
     return is_search_finished(study.book.of_stage("search"), study.spec, measured)
 
 
-def describe_saturation(study: OpenStudy) -> list[str]:
-    """Return for each arm of a finished search what more of it would gain; [] where no leader ran several times."""
-    if study.spec.search.leader_runs == 1:
-        return []
-    return describe_forecasts(replay_turns(study.book.of_stage("search"), study.spec).forecast())
-
-
 def require_finished_search(study: OpenStudy) -> None:
     """Raise UserInputError if the search has not finished."""
     if not has_finished_search(study):
         num_finished = sum(r.state.is_finished for r in study.book.of_stage("search"))
-        num_planned = study.spec.num_planned_trials
+        num_planned = study.spec.num_trials
         planned = "" if num_planned is None else f" of {num_planned}"
         raise UserInputError(
             f"the search has finished {num_finished}{planned} trials and has not ended; "

@@ -19,10 +19,8 @@ class SearchArm:
         share: of all device-seconds of the search.
         best_macro_f1: best last-epoch macro-F1 on the search split among trials that ran every epoch; None if none.
         best_trial_id: id of that trial; "" if none.
-        saved_device_seconds: device-seconds that the remaining epochs of its pruned trials would have used; with rungs, what
-            full trials of all configurations would have used beyond what was.
+        saved_device_seconds: device-seconds that the remaining epochs of its pruned trials would have used.
         saved_fraction: saved / (used + saved); 0 where nothing was used.
-        num_rungs: rungs that ran their schedule.
     """
 
     arm: str
@@ -36,7 +34,6 @@ class SearchArm:
     best_trial_id: str
     saved_device_seconds: float
     saved_fraction: float
-    num_rungs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,7 @@ def _draw_rung(axes: Axes, scores: RungScores, color: str) -> None:
     at_end = [100 * end for _, end in scores.completed]
     pruned = [100 * score for score in scores.stopped]
     axes.plot(at_rung, at_end, "o", color=color, markersize=5, alpha=0.8, label="completed")
-    # The y coordinate is a fraction of the axes: trials that were pruned or not promoted have no final score.
+    # The y coordinate is a fraction of the axes: pruned trials have no final score.
     axes.plot(
         pruned,
         [0.03] * len(pruned),

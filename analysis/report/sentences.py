@@ -159,12 +159,6 @@ def describe_pruning(findings: Findings) -> str:
     if not findings.rungs:
         return "Early stopping was disabled."
     epochs = "epoch" if len(findings.rungs) == 1 else "epochs"
-    if any(arm.num_rungs for arm in findings.search):
-        return (
-            f"Every configuration was trained under a complete schedule of {' or '.join(map(str, findings.rungs))} {epochs} (a "
-            "rung), and the best of them were trained again in full. The time saved is an estimate: what full trials of all "
-            "configurations would have cost beyond this, each at its own speed."
-        )
     return (
         f"Trials could be pruned after {epochs} {', '.join(map(str, findings.rungs))}. The time saved is an estimate: the device "
         "time that the pruned trials would have needed to reach the last epoch, each at its own speed."

@@ -9,7 +9,7 @@ from scipy.stats import norm, spearmanr
 
 from analysis.findings.interval import Interval
 from analysis.findings.search_findings import RungFinding
-from trainables.records.ranking import ran_every_epoch, ran_its_schedule
+from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
 
 CONFIDENCE = 0.95
@@ -44,11 +44,7 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
     """
     found = []
     for arm in sorted({r.config.arm for r in records}):
-        # Repeated runs of a leader would count its configuration several times.
-        own = [r for r in records if r.config.arm == arm and not r.repeats_trial_id]
-        if any(r.is_rung for r in own):
-            found.append(_score_rungs(arm, own))
-            continue
+        own = [r for r in records if r.config.arm == arm]
         for epoch in rungs.get(arm, ()):
             reached = [(r, score) for r in own if (score := _score_at(r, epoch)) is not None]
             completed = [
@@ -64,21 +60,6 @@ def compute_rung_scores(records: Sequence[TrialRecord], rungs: Mapping[str, Sequ
                 )
             )
     return tuple(found)
-
-
-def _score_rungs(arm: str, records: Sequence[TrialRecord]) -> RungScores:
-    """Return the scores of an arm's rungs, which are trials of their own, beside those of the full trials they led to."""
-    scores = {r.trial_id: r.last_macro_f1 for r in records if r.is_rung and ran_its_schedule(r)}
-    finite = {trial_id: score for trial_id, score in scores.items() if score is not None}
-    full = {r.source_trial_id: r.last_macro_f1 for r in records if r.source_trial_id and ran_every_epoch(r)}
-    promoted = {r.source_trial_id for r in records if r.source_trial_id}
-    return RungScores(
-        arm=arm,
-        epoch=next(r.config.whole("max_epochs") for r in records if r.is_rung),
-        completed=tuple((score, full[i]) for i, score in finite.items() if full.get(i) is not None),  # type: ignore[misc]
-        stopped=tuple(score for i, score in finite.items() if i not in promoted),
-        num_reached=len(finite),
-    )
 
 
 def compute_rung_findings(
@@ -119,9 +100,6 @@ def compute_rank_interval(correlation: float, num_trials: int) -> Interval | Non
 def compute_saved_device_seconds(records: Sequence[TrialRecord]) -> dict[str, float]:
     """Return per arm the device-seconds that the remaining epochs of its pruned trials would have used.
 
-    With rungs, these are the device-seconds that the remaining epochs of all rungs would have used, each at its own speed, less
-    those of the promoted trials; 0 where these cost more.
-
     The remaining epochs count at the trial's own device-seconds per epoch. The first epoch, which includes the set-up, is left
     out of that mean where there are others.
 
@@ -133,12 +111,7 @@ def compute_saved_device_seconds(records: Sequence[TrialRecord]) -> dict[str, fl
         if record.state is TrialState.PRUNED and record.epochs:
             num_left = record.config.whole("max_epochs") - record.epochs[-1].epoch
             saved[record.config.arm] += num_left * _seconds_per_epoch(record)
-        elif record.full_epochs is not None and ran_its_schedule(record):
-            num_left = record.full_epochs - record.epochs[-1].epoch
-            saved[record.config.arm] += num_left * _seconds_per_epoch(record)
-        elif record.source_trial_id:
-            saved[record.config.arm] -= record.device_seconds
-    return {arm: max(0.0, seconds) for arm, seconds in saved.items()}
+    return saved
 
 
 def _seconds_per_epoch(record: TrialRecord) -> float:

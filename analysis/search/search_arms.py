@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from analysis.findings.search_findings import SearchArm
 from analysis.search.rungs import compute_saved_device_seconds
-from trainables.records.ranking import best_trials, mean_macro_f1, ran_every_epoch, ran_its_schedule
+from trainables.records.ranking import best_trials, ran_every_epoch
 from trainables.records.record import TrialRecord, TrialState
 
 
@@ -27,9 +27,8 @@ def compute_search_arms(records: Sequence[TrialRecord]) -> tuple[SearchArm, ...]
                 num_failed=states.count(TrialState.FAILED),
                 device_seconds=spent,
                 share=spent / total if total else 0.0,
-                best_macro_f1=mean_macro_f1(best, own) if best else None,
+                best_macro_f1=best.last_macro_f1 if best else None,
                 best_trial_id=best.trial_id if best else "",
-                num_rungs=sum(r.is_rung and ran_its_schedule(r) for r in own),
                 saved_device_seconds=saved[arm],
                 saved_fraction=saved[arm] / (spent + saved[arm]) if spent else 0.0,
             )

@@ -4,18 +4,16 @@ The observed curve is that of the one search that was run. Where the trials are 
 without early stopping alone, there is also the expected curve with a band, over searches resampled from the arm's own trials with
 replacement (Dodge et al. 2019, arXiv:1909.03004, with device time instead of the number of trials). A sampler that learns draws
 each trial from the results of the earlier ones, so that resampled trials are not a search that could have happened. Only trials
-that ran every epoch have a score; others contribute their device time. A configuration that ran several times has the mean of its
-runs.
+that ran every epoch have a score; others contribute their device time.
 """
 
 from collections.abc import Sequence
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.findings.search_findings import TuningCurve, TuningPoint
-from trainables.records.ranking import ran_every_epoch, score_repeat
+from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord
 from trainables.seeds import numpy_generator
 
@@ -45,24 +43,11 @@ def compute_tuning_curves(records: Sequence[TrialRecord], *, is_independent: boo
 
 def _compute_curve(arm: str, records: Sequence[TrialRecord], *, is_independent: bool) -> TuningCurve:
     seconds = np.array([r.device_seconds for r in records])
-    steps = zip(np.cumsum(seconds).tolist(), _follow_best(records), strict=True)
-    observed = tuple((end, score) for end, score in steps if score is not None)
     scores = np.array([r.last_macro_f1 or 0.0 if ran_every_epoch(r) else -np.inf for r in records])
+    steps = zip(np.cumsum(seconds).tolist(), np.maximum.accumulate(scores).tolist(), strict=True)
+    observed = tuple((end, best) for end, best in steps if np.isfinite(best))
     points = _resample(arm, seconds, scores) if is_independent else ()
     return TuningCurve(arm=arm, points=points, observed=observed)
-
-
-def _follow_best(records: Sequence[TrialRecord]) -> list[float | None]:
-    """Return the score of the best configuration after each trial: the mean of its runs, which a repeated run may lower."""
-    runs: dict[str, list[float]] = {}
-    found: list[float | None] = []
-    for record in records:
-        own = record.last_macro_f1 if ran_every_epoch(record) else None
-        score = score_repeat(record) if record.repeats_trial_id else own
-        if score is not None:
-            runs.setdefault(record.repeats_trial_id or record.trial_id, []).append(score)
-        found.append(max(map(fmean, runs.values())) if runs else None)
-    return found
 
 
 def _resample(arm: str, seconds: NDArray[np.float64], scores: NDArray[np.float64]) -> tuple[TuningPoint, ...]:

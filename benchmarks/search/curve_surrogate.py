@@ -177,22 +177,9 @@ class CurveSurrogate:
             curve[surrogate.draw_good_epochs(generator) :] = np.nan
         return np.asarray(curve)
 
-    def draw_complete(self, hyperparameters: Hyperparameters, epochs: int, generator: np.random.Generator) -> float:
-        """Return the macro-F1 at the end of one noisy complete schedule of so many epochs, NaN if it diverges."""
-        surrogate = self._arms[str(hyperparameters[self.factor])]
-        if surrogate.diverges(hyperparameters):
-            return np.nan
-        short = surrogate.complete[epochs]
-        mean = np.asarray(short.predict(encode(short.arm.space, hyperparameters)[None])[0])
-        return float(np.clip(mean + short.draw_noise(mean, generator), 0.0, 1.0)[-1])
-
-    def seconds(self, arm: str, complete: int | None = None) -> FloatArray:
-        """Return the (E,) device-seconds of the arm's epochs, or those of a complete schedule of so many as an array of one.
-
-        A complete schedule costs as much as the first epochs of a full trial; it was recorded on a machine that did other work.
-        """
-        seconds = self._arms[arm].seconds
-        return seconds if complete is None else seconds[:complete].sum(keepdims=True)
+    def seconds(self, arm: str) -> FloatArray:
+        """Return the (E,) device-seconds of the arm's epochs."""
+        return self._arms[arm].seconds
 
     def with_gap(self, gap: float) -> "CurveSurrogate":
         """Return the surrogate whose weaker arms are shifted to a true best `gap` below the strongest arm's."""

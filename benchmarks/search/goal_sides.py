@@ -14,18 +14,14 @@ from benchmarks.search.replay_curves import CURVES, PARQUET, Recording, load_cur
 from benchmarks.search.replay_sides import STOCK, STOCK_PER_ARM, STOCK_WITH_PORTFOLIO, Setting
 from benchmarks.search.search_replay import default_setting
 from benchmarks.search.watched_search import BUDGET_IN_FULL_TRIALS, EARLY_IN_FULL_TRIALS, Watched, watch_search
-from study.spec.defaults import FIRST_VERSION
-from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
+from study.spec.study_spec import StudySpec
 
 # Landscapes beside that of the goals have a part of the seeds, and so have sides that no goal names.
 PART_BESIDE, PART_OF_RIGHT_PRIOR, PART_OF_OTHERS = 15, 2, 32
 MIN_SEEDS = 4
 OURS, RANDOM, PLAIN_STOCK, STOCK_BY_ARM = "default", "random, portfolio", "stock", "stock, one per arm"
 STOCK_PORTFOLIO = "stock, portfolio"
-COMPLETE, COMPLETE_RANDOM = "complete rungs", "complete rungs, random"
-COMPLETE_TOLD = "complete rungs, full trials told"
-LEADERS, SATURATED = "3 runs of leaders", "3 runs of leaders, until saturated"
-TPE, LATE = "tpe_multivariate", "tpe_multivariate, divergence told at its last epoch"
+TPE = "tpe_multivariate"
 AT_PEAK, NO_ASHA = "rungs from the peak of the learning rate on", "no ASHA"
 NO_PORTFOLIO, PLAIN_RANDOM = "no portfolio", "random"
 WRONG_PRIOR, RIGHT_PRIOR = "no portfolio, worst prior", "no portfolio, best prior"
@@ -34,11 +30,9 @@ JUDGED = (OURS, TPE, RANDOM, PLAIN_STOCK, STOCK_BY_ARM, STOCK_PORTFOLIO)
 # Sides that begin with nothing, of the goal of a wrong prior and of that against random search.
 WITHOUT_PORTFOLIO = (NO_PORTFOLIO, PLAIN_RANDOM, WRONG_PRIOR)
 # Sides of which the choices after 40 full trials are of interest alone, so that they end there.
-CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA, COMPLETE_TOLD)
-# Sides that need recordings of complete schedules.
-NEED_COMPLETE = (COMPLETE, COMPLETE_RANDOM, COMPLETE_TOLD)
+CHOICES_ALONE = (STOCK_BY_ARM, STOCK_PORTFOLIO, AT_PEAK, NO_ASHA)
 # Sides that are simulated where trials diverge, and there alone.
-WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, TPE, LATE)
+WITH_DIVERGENCE = (OURS, RANDOM, PLAIN_STOCK, TPE)
 # Recorded curves of each landscape, and what models them. The first one is that of the goals. A Gaussian process is also a
 # sampler, so that extra trees model the same curves beside it.
 LANDSCAPES: dict[str, tuple[Path, RegressorKind]] = {
@@ -47,7 +41,6 @@ LANDSCAPES: dict[str, tuple[Path, RegressorKind]] = {
     "cifar10": (PARQUET, "gaussian_process"),
     "cifar10, diverging": (CURVES / "cifar10_diverging.parquet", "gaussian_process"),
 }
-NUM_LEADER_RUNS = 3
 RATES = ("max_lr", "backbone_lr_ratio")
 PRIOR_WIDTH = 2.0
 # Centers of the best prior that are tried, of each rate.
@@ -81,8 +74,6 @@ class Landscape:
         if self.has_divergence:
             is_simulated = side in WITH_DIVERGENCE and (is_whole or side in JUDGED)
             return min(num_seeds, max(MIN_SEEDS, num_seeds // PART_BESIDE)) if is_simulated else 0
-        if side == LATE or (side in NEED_COMPLETE and not self.has_complete):
-            return 0
         if side not in JUDGED and not (is_whole and self.has_goals):
             return 0
         parts = {**dict.fromkeys((*JUDGED, *WITHOUT_PORTFOLIO), 1), RIGHT_PRIOR: PART_OF_RIGHT_PRIOR}
@@ -103,7 +94,7 @@ def list_sides(worst: Prior = (), best: Prior = ()) -> dict[str, Setting]:
     """Return the sides by name; the priors are those of the sides with the worst and the best one."""
     ours = default_setting()
     plain = Setting(side="ours", sampler="random", allocation=ours.allocation, asha=False, has_portfolio=True)
-    leaders, no_portfolio = replace(ours, leader_runs=NUM_LEADER_RUNS), replace(ours, has_portfolio=False)
+    no_portfolio = replace(ours, has_portfolio=False)
     return {
         OURS: ours,
         TPE: replace(ours, sampler="tpe_multivariate"),
@@ -111,16 +102,10 @@ def list_sides(worst: Prior = (), best: Prior = ()) -> dict[str, Setting]:
         PLAIN_STOCK: STOCK,
         STOCK_BY_ARM: STOCK_PER_ARM,
         STOCK_PORTFOLIO: STOCK_WITH_PORTFOLIO,
-        COMPLETE: replace(ours, rungs="complete"),
-        COMPLETE_RANDOM: replace(ours, rungs="complete", sampler="random"),
-        COMPLETE_TOLD: replace(ours, rungs="complete", tells_promoted=True),
-        LEADERS: leaders,
-        SATURATED: replace(leaders, stop_when="saturated"),
         NO_PORTFOLIO: no_portfolio,
         PLAIN_RANDOM: replace(plain, has_portfolio=False),
         WRONG_PRIOR: replace(no_portfolio, prior=worst),
         RIGHT_PRIOR: replace(no_portfolio, prior=best),
-        LATE: replace(ours, sampler="tpe_multivariate", defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART),
         AT_PEAK: replace(ours, rung_part=0.3),
         NO_ASHA: replace(ours, asha=False),
     }

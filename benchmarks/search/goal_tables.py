@@ -10,10 +10,6 @@ from benchmarks.pages import Table
 from benchmarks.ratios import NOT_JUDGED
 from benchmarks.search.goal_sides import (
     AT_PEAK,
-    COMPLETE,
-    COMPLETE_RANDOM,
-    LEADERS,
-    NEED_COMPLETE,
     NO_ASHA,
     NO_PORTFOLIO,
     OURS,
@@ -21,7 +17,6 @@ from benchmarks.search.goal_sides import (
     PLAIN_STOCK,
     RANDOM,
     RIGHT_PRIOR,
-    SATURATED,
     STOCK_BY_ARM,
     STOCK_PORTFOLIO,
     TPE,
@@ -54,7 +49,7 @@ from search_spaces.arms import POOLED_ARM
 TOLERANCE_PP = 1.5
 WIDER_PP = tuple(tolerance for tolerance in TOLERANCES_PP if tolerance > TOLERANCE_PP)
 # Sides whose choices after 40 full trials are not compared.
-TIMES_ALONE = (SATURATED, RIGHT_PRIOR, *WITHOUT_PORTFOLIO)
+TIMES_ALONE = (RIGHT_PRIOR, *WITHOUT_PORTFOLIO)
 # One side, the other, the goal of the first one's device time over the second one's, and the tolerances.
 COMPARED_TIMES = (
     (OURS, RANDOM, NOT_JUDGED, WIDER_PP),
@@ -62,11 +57,6 @@ COMPARED_TIMES = (
     (OURS, PLAIN_STOCK, NOT_JUDGED, WIDER_PP),
     (OURS, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
     (OURS, TPE, NOT_JUDGED, TOLERANCES_PP),
-    (COMPLETE, RANDOM, "<= 0.6", (TOLERANCE_PP,)),
-    (COMPLETE, PLAIN_STOCK, "<= 0.25", (TOLERANCE_PP,)),
-    (COMPLETE, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
-    (COMPLETE_RANDOM, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
-    (LEADERS, OURS, NOT_JUDGED, (TOLERANCE_PP,)),
     (OURS, PLAIN_RANDOM, "<= 0.4", TOLERANCES_PP),
     (NO_PORTFOLIO, PLAIN_RANDOM, NOT_JUDGED, TOLERANCES_PP),
     (WRONG_PRIOR, NO_PORTFOLIO, "<= 1.5", TOLERANCES_PP),
@@ -92,8 +82,7 @@ def tabulate_searches(found: Mapping[Call, Watched], name: str, landscape: Lands
     if landscape.has_divergence:
         return [tabulate_divergence(found, name)]
     tables = [tabulate_times(found, name, landscape), tabulate_trained(found, name, landscape)]
-    tables += [tabulate_trials(found, name), tabulate_choices(found, name), tabulate_goals(found, name)]
-    return [*tables, tabulate_saturation(found, name)] if _of(found, name, SATURATED) else tables
+    return [*tables, tabulate_trials(found, name), tabulate_choices(found, name), tabulate_goals(found, name)]
 
 
 def tabulate_times(found: Mapping[Call, Watched], name: str, landscape: Landscape) -> Table:
@@ -164,24 +153,6 @@ def tabulate_choices(found: Mapping[Call, Watched], name: str) -> Table:
     return Table(title, ["", "seeds", "mean regret pp", "of the best that was trained in full", "wrong arm"], rows)
 
 
-def tabulate_saturation(found: Mapping[Call, Watched], name: str) -> Table:
-    """Return what searches that end when they are saturated save, and what they lose, against the whole budget."""
-    stopped, whole = _of(found, name, SATURATED), _of(found, name, LEADERS)
-    spent = np.array([one.spent_seconds for one in stopped]) / np.median([one.spent_seconds for one in whole])
-    differences = pd.Series([a.last_regret_pp - b.last_regret_pp for a, b in zip(stopped, whole, strict=True)])
-    low, middle, high = (f"{100 * share:.0f} %" for share in np.quantile(spent, (0.1, 0.5, 0.9)))
-    regret = format_interval(compute_mean_interval(pd.Series([one.last_regret_pp for one in stopped])))
-    title = f"Searches that end when they are saturated, {name}, against {BUDGET_IN_FULL_TRIALS:g} full trials"
-    columns = ["seeds", "device time: median (80 % range)", "mean regret pp", "minus that of the whole budget pp"]
-    row = [
-        str(len(stopped)),
-        f"{middle} ({low} to {high})",
-        regret,
-        format_interval(compute_mean_interval(differences)),
-    ]
-    return Table(title, columns, [row])
-
-
 def tabulate_divergence(found: Mapping[Call, Watched], name: str) -> Table:
     """Return what trials that diverge cost each side, and its choices."""
     rows = []
@@ -201,7 +172,7 @@ def tabulate_divergence(found: Mapping[Call, Watched], name: str) -> Table:
 def tabulate_goals(found: Mapping[Call, Watched], name: str) -> Table:
     """Return the goals of the choices after 40 full trials, judged by their intervals."""
     rows = []
-    for mine in (side for side in (OURS, AT_PEAK, NO_ASHA, *NEED_COMPLETE) if _of(found, name, side)):
+    for mine in (side for side in (OURS, AT_PEAK, NO_ASHA) if _of(found, name, side)):
         for other in (PLAIN_STOCK, STOCK_PORTFOLIO, RANDOM, *([TPE] if mine == OURS else [])):
             difference = compute_mean_interval(_compare_regrets(found, name, mine, other))
             verdict = "met" if difference.high < 0 else "MISSED" if difference.low > 0 else "open"

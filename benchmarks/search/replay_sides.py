@@ -20,13 +20,11 @@ from search_spaces.space import SearchSpace
 from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
-from study.spec.defaults import CURRENT_VERSION
 from study.spec.reading import validate_spec
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.ranking import best_trials, mean_macro_f1
-from trainables.records.record import TrialRecord
+from trainables.records.ranking import best_trials
 from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"
@@ -40,28 +38,18 @@ class Setting:
         side: "ours", or "stock" for Ray's OptunaSearch and ASHAScheduler with their defaults.
         sampler, allocation: as in [search]; stock has Optuna's default TPE, in one study for all arms or in one per arm.
         asha: whether trials are pruned.
-        defaults_version: of the spec; version 1 reports a diverged trial to the sampler at its last epoch, and has early rungs.
         has_portfolio: whether each arm first tries the published recipes of `search_spaces.portfolios`.
         prior: (parameter, center, width) of each prior.
-        rungs, reduction_factor: as in [search.asha].
         rung_part: of a full trial's epochs, after which ASHA's first rung lies; None for the default.
-        tells_promoted: whether the sampler hears of the full trials of promoted configurations beside that of the rungs.
-        leader_runs, stop_when: as in [search].
     """
 
     side: Literal["ours", "stock"]
     sampler: str
     allocation: str
     asha: bool
-    defaults_version: int = CURRENT_VERSION
     has_portfolio: bool = False
     prior: tuple[tuple[str, float, float], ...] = ()
-    rungs: Literal["truncated", "complete"] = "truncated"
-    reduction_factor: float | None = None
     rung_part: float | None = None
-    tells_promoted: bool = False
-    leader_runs: int = 1
-    stop_when: Literal["budget", "saturated"] = "budget"
 
     @property
     def label(self) -> str:
@@ -69,17 +57,11 @@ class Setting:
         if self.side == "stock":
             words = ", one per arm" if self.allocation == "per_arm" else ""
             return f"stock OptunaSearch + ASHAScheduler{words}{', portfolio' if self.has_portfolio else ''}"
-        earlier = "" if self.defaults_version == CURRENT_VERSION else ", divergence reported at its last epoch"
         start = "" if self.has_portfolio else ", no portfolio"
         prior = ", prior" if self.prior else ""
-        factor = f" 1/{self.reduction_factor:g}" if self.reduction_factor else ""
-        told = ", full trials told" if self.tells_promoted else ""
-        rungs = f", complete rungs{factor}{told}" if self.rungs == "complete" else factor
         place = f" from {self.rung_part:g} of the epochs" if self.rung_part else ""
-        asha = f"ASHA{place}{rungs}" if self.asha else "no ASHA"
-        runs = f", {self.leader_runs} runs of leaders" if self.leader_runs > 1 else ""
-        stop = ", until saturated" if self.stop_when == "saturated" else ""
-        return f"{self.sampler}, {self.allocation}, {asha}{runs}{stop}{start}{prior}{earlier}"
+        asha = f"ASHA{place}" if self.asha else "no ASHA"
+        return f"{self.sampler}, {self.allocation}, {asha}{start}{prior}"
 
 
 STOCK = Setting(side="stock", sampler="tpe", allocation="pooled", asha=True)
@@ -108,29 +90,13 @@ def make_report(epoch: int, macro_f1: float, device_seconds: float, num_classes:
     return Report(metrics=metrics, device_seconds=device_seconds, details={})
 
 
-class _TellingDirector(SearchDirector):
-    """The search director, but for full trials of promoted configurations, of which its samplers hear too.
-
-    Optuna ranks the scores of both lengths as if they could be compared.
-    """
-
-    def _is_told(self, record: TrialRecord) -> bool:
-        return not record.repeats_trial_id
-
-    def _start(self, record: TrialRecord) -> None:
-        if record.source_trial_id:
-            self._samplers[record.config.arm].restore(record.trial_id, record.config.hyperparameters)
-        super()._start(record)
-
-
 class OurSide:
     """The product's own search director, with records in memory."""
 
-    def __init__(self, spec: StudySpec, landscape: CurveSurrogate, *, tells_promoted: bool = False) -> None:
-        """Search by `spec.search`; `tells_promoted` as of `Setting`."""
+    def __init__(self, spec: StudySpec, landscape: CurveSurrogate) -> None:
+        """Search by `spec.search`."""
         self.book = MemoryBook()
-        kind = _TellingDirector if tells_promoted else SearchDirector
-        self._director = kind(
+        self._director = SearchDirector(
             self.book, spec, {"max_epochs": spec.search.max_epochs}, full_trial_seconds=full_trial_seconds(landscape)
         )
 
@@ -139,13 +105,10 @@ class OurSide:
         record = self._director.next_trial()
         if record is None:
             return None
-        complete = record.config.whole("max_epochs") if record.is_rung else None
-        return Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters, complete=complete)
+        return Started(trial_id=record.trial_id, hyperparameters=record.config.hyperparameters)
 
     def on_report(self, trial_id: str, epoch: int, macro_f1: float, device_seconds: float) -> bool:
-        """Report one epoch to the director, in the form that a trial's actor sends; a rung reports once, at its end."""
-        record = self.book.get("search", trial_id)
-        epoch = record.config.whole("max_epochs") if record.is_rung else epoch
+        """Report one epoch to the director, in the form that a trial's actor sends."""
         return self._director.on_report(trial_id, make_report(epoch, macro_f1, device_seconds, num_classes=0))
 
     def choose(self) -> Hyperparameters | None:
@@ -153,7 +116,7 @@ class OurSide:
         records = self.book.of_stage("search")
         arms = {record.config.arm for record in records}
         best = [ranked[0] for arm in sorted(arms) if (ranked := best_trials(records, arm))]
-        return max(best, key=lambda r: mean_macro_f1(r, records)).config.hyperparameters if best else None
+        return max(best, key=lambda r: r.last_macro_f1 or 0.0).config.hyperparameters if best else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,36 +209,28 @@ def make_spec(recorded: StudySpec, setting: Setting, *, budget_seconds: float, s
     search["prior"] = {name: {"center": center, "width": width} for name, center, width in setting.prior}
     if setting.side == "ours":
         search |= {"sampler": setting.sampler, "asha": _make_asha(search, setting)}
-        search |= {"leader_runs": setting.leader_runs, "stop_when": setting.stop_when}
-    return validate_spec(data | {"seed": seed, "defaults_version": setting.defaults_version}, where="replay")
+    return validate_spec(data | {"seed": seed}, where="replay")
 
 
 def _list_portfolio(data: Mapping[str, Any]) -> list[dict[str, Value]]:
     """Return the recipes with which a search of today's defaults begins, so that one of earlier defaults begins with them too."""
     search = {name: value for name, value in data["search"].items() if name not in ("start", "asha")}
-    spec = validate_spec({**data, "search": search, "defaults_version": CURRENT_VERSION}, where="replay")
+    spec = validate_spec({**data, "search": search}, where="replay")
     return [dict(start.hyperparameters) for arm in spec.arms() for start in list_starts(spec, arm)]
 
 
 def _make_asha(search: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
-    """Return [search.asha] of a setting; rungs that are complete schedules have lengths and factors of their own."""
-    found = {
-        **search["asha"],
-        "enabled": setting.asha,
-        "rungs": setting.rungs,
-        "reduction_factor": setting.reduction_factor,
-    }
-    if setting.rungs == "complete":
-        found["first_rung"] = 0
+    """Return [search.asha] of a setting."""
+    found = {**search["asha"], "enabled": setting.asha}
     if setting.rung_part:
         found["first_rung"] = math.ceil(round(setting.rung_part * search["max_epochs"], 9))
-    return {key: value for key, value in found.items() if value is not None}
+    return found
 
 
 def make_side(spec: StudySpec, landscape: CurveSurrogate, setting: Setting, *, budget_seconds: float) -> Side:
     """Return the search of a spec of `make_spec`."""
     if setting.side == "ours":
-        return OurSide(spec, landscape, tells_promoted=setting.tells_promoted)
+        return OurSide(spec, landscape)
     return StockSide(spec, landscape, budget_seconds=budget_seconds)
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
 from benchmarks.search.curve_surrogate import CurveSurrogate
 from benchmarks.search.replay_curves import FloatArray, Hyperparameters
 from trainables.seeds import numpy_generator
@@ -18,11 +16,10 @@ from trainables.seeds import numpy_generator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A trial that a side starts; `complete` is the epochs of a rung that is a complete schedule, None for a full trial."""
+    """A trial that a side starts."""
 
     trial_id: str
     hyperparameters: Hyperparameters
-    complete: int | None = None
 
 
 class Side(Protocol):
@@ -72,11 +69,7 @@ class _Clock:
     def start(self, trial: Started) -> None:
         """Put a trial on a free worker; its noise depends on the study's seed and its number only."""
         generator = numpy_generator(self.seed, "replay noise", self.num_started)
-        if trial.complete is None:
-            curve = self.landscape.draw_curve(trial.hyperparameters, generator)
-        else:
-            curve = np.array([self.landscape.draw_complete(trial.hyperparameters, trial.complete, generator)])
-        self._push(self.num_started, 1, trial, curve)
+        self._push(self.num_started, 1, trial, self.landscape.draw_curve(trial.hyperparameters, generator))
         self.num_started += 1
         self.num_peak_running = max(self.num_peak_running, len(self.queue))
 
@@ -92,9 +85,9 @@ class _Clock:
         heapq.heappush(self.queue, (self.now + self._cost(trial, epoch), order, epoch, trial, curve))
 
     def _cost(self, trial: Started, epoch: int) -> float:
-        """Return the device-seconds of a trial's report: of an epoch, or of a whole rung, which reports once."""
+        """Return the device-seconds of a trial's epoch."""
         arm = str(trial.hyperparameters[self.landscape.factor])
-        return float(self.landscape.seconds(arm, trial.complete)[epoch - 1])
+        return float(self.landscape.seconds(arm)[epoch - 1])
 
 
 def simulate(side: Side, landscape: CurveSurrogate, *, num_workers: int, seed: int) -> Outcome:

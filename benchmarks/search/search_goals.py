@@ -3,11 +3,11 @@
     python -m benchmarks.search.search_goals [--whole]
 
 All sides search simulated curves with the same noise, costs and workers. They are compared by the device time until their choice
-stays within 1.5 pp of the best, and by their choices after 40 full trials: regret, and wrong arms. Rungs that are complete
-schedules are simulated beside the default, for the same goals. The default was chosen on the curves of CIFAR-10. So the goals are
-judged on those of refuse, and CIFAR-10's stand beside them; of the default, the place of the first rung and the sampler had been
-looked at on refuse too. A third recording has learning rates at which trials diverge; there, the sides are compared by what those
-trials cost. A suggestion of a Gaussian process takes a fifth of a second, so a run without `--whole` has a fifth of the seeds.
+stays within 1.5 pp of the best, and by their choices after 40 full trials: regret, and wrong arms. The default was chosen on the
+curves of CIFAR-10. So the goals are judged on those of refuse, and CIFAR-10's stand beside them; of the default, the place of the
+first rung and the sampler had been looked at on refuse too. A third recording has learning rates at which trials diverge; there,
+the sides are compared by what those trials cost. A suggestion of a Gaussian process takes a fifth of a second, so a run without
+`--whole` has a fifth of the seeds.
 """
 
 import time

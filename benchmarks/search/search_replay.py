@@ -32,9 +32,8 @@ from benchmarks.search.replay_sides import (
 )
 from search_spaces.arms import POOLED_ARM
 from search_spaces.errors import UserInputError, nearest_name
-from study.spec.defaults import FIRST_VERSION
 from study.spec.sections import SAMPLERS, SearchSpec
-from study.spec.study_spec import FIRST_RUNG_PART, StudySpec
+from study.spec.study_spec import StudySpec
 
 SEARCH_MD = Path(__file__).parents[1] / "SEARCH_GRID.md"
 # All settings are simulated on this number of workers, and on others, and in other landscapes, those that tell most.
@@ -116,8 +115,6 @@ def make_plan(samplers: Sequence[str], workers: Sequence[int]) -> list[Cell]:
         others = itertools.product((*map(name_gap, GAPS_PP), EXTRA_TREES, DIVERGING), core)
         cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, landscape=name) for name, s in others]
         cells += [Cell(setting=s, num_workers=REFERENCE_WORKERS, landscape=EXTRA_TREES) for s in other_start]
-        late = replace(default, defaults_version=FIRST_VERSION, rung_part=FIRST_RUNG_PART, has_portfolio=False)
-        cells.append(Cell(setting=late, num_workers=REFERENCE_WORKERS, landscape=DIVERGING))
     return cells
 
 

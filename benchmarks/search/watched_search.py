@@ -42,7 +42,6 @@ class Watched:
         regrets_pp: of the choices after 1, 2, ... full trials, up to the budget: true best of all arms minus the choice's true
             value; all of it where there is no choice yet.
         is_wrong: whether the choice after `EARLY_IN_FULL_TRIALS` is not of the arm that has the true best.
-        last_regret_pp: of the choice at the end.
         spent_seconds: device-seconds that the search took.
         diverged_seconds: of them, those of trials that diverged.
         trained_seconds: device-seconds until a configuration within each of `TOLERANCES_PP` was trained in full, at most the
@@ -53,7 +52,6 @@ class Watched:
     seconds: tuple[float, ...]
     regrets_pp: tuple[float, ...]
     is_wrong: bool
-    last_regret_pp: float
     spent_seconds: float
     diverged_seconds: float = 0.0
     trained_seconds: tuple[float, ...]
@@ -100,7 +98,7 @@ class WatchedSide:
     def next_trial(self) -> Started | None:
         """Return the side's next trial."""
         started = self._side.next_trial()
-        if started is not None and started.complete is None:
+        if started is not None:
             self._running[started.trial_id] = started.hyperparameters
         return started
 
@@ -165,7 +163,6 @@ def watch_search(
         seconds=tuple(watched.reached.get(tolerance, budget) for tolerance in TOLERANCES_PP),
         regrets_pp=tuple(watched.regret_after(end) for end in ends),
         is_wrong=early is None or str(early.hyperparameters[landscape.factor]) != best_arm,
-        last_regret_pp=watched.regret_after(np.inf),
         spent_seconds=sum(outcome.device_seconds.values()),
         diverged_seconds=sum(watched.seconds[trial_id] for trial_id in watched.diverged),
         trained_seconds=tuple(min([budget, *trained_at[trained <= tolerance][:1]]) for tolerance in TOLERANCES_PP),

@@ -36,32 +36,17 @@ def measure_full_trials(spec: StudySpec, prepared: Prepared, cluster: Cluster) -
 
 
 def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
-    """Raise UserInputError if the budget of device-seconds gives some arm less than the full trials that it needs."""
+    """Raise UserInputError if the budget of device-seconds gives some arm less than one full trial."""
     budget = spec.search.device_seconds
     if budget is None:
         return
-    needed = len(full_trial_seconds) * max(
-        seconds * _count_needed(spec, arm) for arm, seconds in full_trial_seconds.items()
-    )
+    needed = len(full_trial_seconds) * max(full_trial_seconds.values())
     if budget < needed:
         costs = ", ".join(f"{seconds:.0f} for {arm}" for arm, seconds in full_trial_seconds.items())
-        what, more = f"a full trial of each ({costs})", ""
-        if spec.has_rungs:
-            number = spec.confirm.top_k
-            what = f"confirm.top_k = {number} full trials of each and a rung (a full trial: {costs})"
-            more = ", confirm.top_k"
         raise UserInputError(
-            f"search.device_seconds is divided equally among the arms and must cover {what}, so "
-            f"{needed:.0f} or more, but got {budget:g}; raise it, or lower search.max_epochs{more} or data.num_images"
+            f"search.device_seconds is divided equally among the arms and must cover a full trial of each ({costs}), "
+            f"so {needed:.0f} or more, but got {budget:g}; raise it, or lower search.max_epochs or data.num_images"
         )
-
-
-def _count_needed(spec: StudySpec, name: str) -> float:
-    """Return the full trials of an arm that its part of the budget must cover; a rung comes before those that it reserves."""
-    if not spec.has_rungs:
-        return 1.0
-    arm = next(arm for arm in spec.arms() if arm.name == name)
-    return spec.confirm.top_k + spec.rung_epochs(arm) / spec.max_epochs(arm)
 
 
 def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[TrialConfig]:

@@ -70,5 +70,5 @@ def _collect_curves(records: Sequence[TrialRecord]) -> dict[str, list[tuple[list
     for record in records:
         epochs = [e.epoch for e in record.epochs]
         scores = [e.macro_f1 for e in record.epochs]
-        curves.setdefault(record.config.arm, []).append((epochs, scores, record.search_state.value))
+        curves.setdefault(record.config.arm, []).append((epochs, scores, record.state.value))
     return dict(sorted(curves.items()))

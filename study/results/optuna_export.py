@@ -16,7 +16,6 @@ from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from study.open_study import OpenStudy
-from study.scheduling.promotion import read_full_config
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 
@@ -39,7 +38,7 @@ def build_optuna_study(
 ) -> optuna.Study:
     """Return an Optuna study (direction maximize) of finished search trials, in the order of their ids.
 
-    A complete trial has its last macro-F1, a pruned one, or a rung, its last and all intermediate values. A failed one (diverged
+    A complete trial has its last macro-F1, a pruned one its last and all intermediate values. A failed one (diverged
     or crashed) is FAIL with its finite values. A record that is still RUNNING is left out, because Optuna would show it as
     running forever. A trial's number in Optuna may therefore differ from its id, which is its user attribute `trial_id`.
 
@@ -65,8 +64,7 @@ def build_optuna_study(
 def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -> dict[str, optuna.Study]:
     """Return one Optuna study per arm, "<study>/<arm>", and where there are several arms "<study>" with all trials.
 
-    The last has the factor as a categorical parameter, and repeated runs of leaders, which those of the arms lack. User
-    attributes name the study, the space, the factor and the arm.
+    The last has the factor as a categorical parameter. User attributes name the study, the space, the factor and the arm.
 
     Args:
         study: whose search is exported; running trials are left out.
@@ -75,17 +73,12 @@ def build_search_studies(study: OpenStudy, storage: BaseStorage | None = None) -
     records, spec = study.book.of_stage("search"), study.spec
     studies = {}
     for name, arm in _name_studies(study).items():
-        own = records if arm is None else take_arm(records, arm)
+        own = records if arm is None else [r for r in records if r.config.arm == arm.name]
         studies[name] = build_optuna_study(own, arm.space if arm else spec.search_space(), storage, name)
         origin = {"study": spec.name, "space": spec.search.space, "factor": spec.factor, "arm": arm.name if arm else ""}
         for key, value in origin.items():
             studies[name].set_user_attr(key, value)
     return studies
-
-
-def take_arm(records: Sequence[TrialRecord], arm: Arm) -> list[TrialRecord]:
-    """Return the trials of an arm without repeated runs of its leaders, which would count their configurations twice."""
-    return [r for r in records if r.config.arm == arm.name and not r.repeats_trial_id]
 
 
 def _name_studies(study: OpenStudy) -> dict[str, Arm | None]:
@@ -171,10 +164,10 @@ def negated_value(trial: FrozenTrial) -> float:
 
 
 def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
-    hyperparameters = read_full_config(record).hyperparameters
+    hyperparameters = record.config.hyperparameters
     parameters = {p.name: p for p in space.parameters if p.name in hyperparameters}
     scores = {e.epoch: e.macro_f1 for e in record.epochs if e.macro_f1 is not None and math.isfinite(e.macro_f1)}
-    state = _STATES[record.search_state]
+    state = _STATES[record.state]
     has_value = record.state in (TrialState.COMPLETE, TrialState.PRUNED)
     try:
         trial = create_trial(
@@ -203,12 +196,6 @@ def _describe(record: TrialRecord) -> dict[str, Any]:
     }
     if record.reason:
         attributes["reason"] = record.reason
-    if record.is_rung:
-        attributes["rung_of_epochs"] = record.full_epochs
-    if record.stage == "search" and record.source_trial_id:
-        attributes["promoted_from"] = record.source_trial_id
-    if record.repeats_trial_id:
-        attributes["repeats"] = record.repeats_trial_id
     if record.diverged:
         attributes["note"] = DIVERGED_NOTE
     return attributes

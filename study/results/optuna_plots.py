@@ -14,7 +14,7 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from analysis.report.pages import PageSection, build_search_page
 from analysis.report.sentences import describe_search_plot
 from study.open_study import OpenStudy
-from study.results.optuna_export import build_optuna_study, compute_importances, negated_value, take_arm
+from study.results.optuna_export import build_optuna_study, compute_importances, negated_value
 
 SEARCH_PAGE = "search.html"
 SCORE = "macro-F1"
@@ -76,7 +76,8 @@ class SearchView:
 def view_search(study: OpenStudy) -> SearchView:
     """Return Optuna's view of a study's search, arm by arm and as a whole."""
     records, arms = study.book.of_stage("search"), study.spec.arms()
-    built = {arm: build_optuna_study(take_arm(records, arm), arm.space, study_name=arm.name) for arm in arms}
+    own_records = {arm: [r for r in records if r.config.arm == arm.name] for arm in arms}
+    built = {arm: build_optuna_study(own, arm.space, study_name=arm.name) for arm, own in own_records.items()}
     whole = build_optuna_study(records, study.spec.search_space(), study_name=study.name)
     notes: list[str] = []
     plots: list[SearchPlot] = []

@@ -1,12 +1,12 @@
 """What the search of a study gave: its arms, rungs, tuning curves and Optuna's view of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from analysis.findings.search_findings import ParameterImportance, RungFinding, SearchArm, TuningCurve
 from analysis.search.rungs import RungScores, compute_rung_findings, compute_rung_scores
 from analysis.search.search_arms import compute_search_arms
 from analysis.search.tuning_curves import compute_tuning_curves
-from study.open_study import OpenStudy, describe_saturation
+from study.open_study import OpenStudy
 from study.results.optuna_plots import SearchView, view_search
 from study.scheduling.pruner import compute_rungs
 from study.spec.starts import list_starts
@@ -50,15 +50,14 @@ class SearchResults:
 
 def compute_search_results(study: OpenStudy) -> SearchResults:
     """Return the results of a study's search, from its records."""
-    records, rungs, view = study.book.of_stage("search"), _find_rungs(study.spec), view_search(study)
-    saturation = [f"{sentence}." for sentence in describe_saturation(study)]
+    records, rungs = study.book.of_stage("search"), _find_rungs(study.spec)
     return SearchResults(
         arms=compute_search_arms(records),
         rungs=rungs,
         rung_scores=compute_rung_scores(records, rungs),
         rung_findings=compute_rung_findings(records, rungs),
         tuning_curves=compute_tuning_curves(records, is_independent=has_independent_trials(study.spec)),
-        view=replace(view, notes=(*view.notes, *saturation)),
+        view=view_search(study),
     )
 
 
@@ -66,23 +65,16 @@ def has_independent_trials(spec: StudySpec) -> bool:
     """Return whether all trials of the search are drawn alike, and none depends on the results of others."""
     search = spec.search
     is_random = search.sampler == "random" and not search.asha.enabled and not spec.has_given_arms
-    return (
-        is_random
-        and search.leader_runs == 1
-        and not search.prior
-        and not any(list_starts(spec, arm) for arm in spec.arms())
-    )
+    return is_random and not search.prior and not any(list_starts(spec, arm) for arm in spec.arms())
 
 
 def _find_rungs(spec: StudySpec) -> dict[str, tuple[int, ...]]:
     asha = spec.search.asha
     if not asha.enabled or spec.has_given_arms:
         return {}
-    if spec.has_rungs:
-        return {arm.name: (spec.rung_epochs(arm),) for arm in spec.arms()}
     return {
         arm.name: compute_rungs(
-            first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=spec.reduction_factor
+            first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=asha.reduction_factor
         )
         for arm in spec.arms()
     }

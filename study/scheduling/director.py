@@ -72,14 +72,7 @@ class Director(ABC):
         self._order += 1
         return order
 
-    def start_trial(
-        self,
-        trial_id: str,
-        config: TrialConfig,
-        source_trial_id: str = "",
-        full_epochs: int | None = None,
-        repeats_trial_id: str = "",
-    ) -> TrialRecord:
+    def start_trial(self, trial_id: str, config: TrialConfig, source_trial_id: str = "") -> TrialRecord:
         """Save and return the record of a new trial."""
         record = TrialRecord(
             trial_id=trial_id,
@@ -89,8 +82,6 @@ class Director(ABC):
             state=TrialState.RUNNING,
             suggested_order=self.take_order(),
             source_trial_id=source_trial_id,
-            repeats_trial_id=repeats_trial_id,
-            full_epochs=full_epochs,
             started=now_utc(),
         )
         return self.book.save(record)

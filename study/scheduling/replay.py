@@ -14,7 +14,6 @@ from typing import Any
 
 from search_spaces.config import Value
 from study.scheduling.director import Report
-from study.scheduling.promotion import read_full_config, with_max_epochs
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
@@ -62,7 +61,7 @@ class _ReplayDirector(SearchDirector):
         record, sampler = self._recorded.get(trial_id), self._samplers[arm]
         if record is None or record.config.arm != arm:
             return super()._suggest(arm, trial_id)
-        recorded = dict(read_full_config(record).hyperparameters)
+        recorded = dict(record.config.hyperparameters)
         suggested = sampler.suggest_again(trial_id, recorded)
         if suggested == recorded or not sampler.was_fitted:
             return suggested
@@ -121,7 +120,7 @@ def replay_search(
         full_trial_seconds: as of `SearchDirector`.
         earlier: as of `SearchDirector`.
     """
-    fixed = _find_fixed(records[0]) if records else {}
+    fixed = dict(records[0].config.fixed) if records else {}
     options = {"full_trial_seconds": full_trial_seconds, "earlier": earlier}
     director = _ReplayDirector(records, MemoryBook(), specs[0], fixed, **options)
     replayer = _Replayer(director)
@@ -130,12 +129,6 @@ def replay_search(
         if replayer.replay.difference:
             break
     return replayer.replay
-
-
-def _find_fixed(record: TrialRecord) -> dict[str, Value]:
-    """Return `TrialConfig.fixed` of the search's full trials."""
-    config = record.config if record.full_epochs is None else with_max_epochs(record.config, record.full_epochs)
-    return dict(config.fixed)
 
 
 def _events(

@@ -1,16 +1,14 @@
-"""The search: each arm has its own sampler and its own ASHA bracket or rungs, and all arms get equal device time."""
+"""The search: each arm has its own sampler and its own ASHA bracket, and all arms get equal device time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
-from study.scheduling.budget_ledger import Length
 from study.scheduling.director import Director, Report, describe_crashes
 from study.scheduling.kept_weights import KeptWeights
-from study.scheduling.promotion import read_full_config, with_max_epochs
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
-from study.scheduling.turns import Turn, Turns
+from study.scheduling.turns import Turns
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -34,7 +32,7 @@ class SearchDirector(Director):
         full_trial_seconds: Mapping[str, float] | None = None,
         earlier: Sequence[EarlierTrial] = (),
     ) -> None:
-        """Rebuild samplers, brackets, promotions and device-time accounts from the records, in the order of their events.
+        """Rebuild samplers, brackets and device-time accounts from the records, in the order of their events.
 
         Args:
             book: the study's records.
@@ -50,13 +48,14 @@ class SearchDirector(Director):
         self._samplers = {name: make_arm_sampler(arm, spec, earlier) for name, arm in self._arms.items()}
         self._pruners = {
             name: ArmPruner(
-                first_rung=spec.first_rung(arm), max_epochs=spec.max_epochs(arm), reduction_factor=spec.reduction_factor
+                first_rung=spec.first_rung(arm),
+                max_epochs=spec.max_epochs(arm),
+                reduction_factor=spec.search.asha.reduction_factor,
             )
             for name, arm in self._arms.items()
-            if spec.search.asha.enabled and not spec.has_rungs
+            if spec.search.asha.enabled
         }
-        has_repeats = spec.search.leader_runs > 1
-        self._kept = {name: KeptWeights(spec.num_kept_weights, has_repeats=has_repeats) for name in self._arms}
+        self._kept = {name: KeptWeights(spec.num_kept_weights) for name in self._arms}
         self._turns = Turns(spec, full_trial_seconds)
         records = self.book.of_stage("search")
         self._num_started = 0
@@ -73,7 +72,7 @@ class SearchDirector(Director):
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the budget, of trials or of device-seconds, is used up, or the search ends because it is saturated."""
+        """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
         return not self._interrupted and self._turns.is_over
@@ -100,34 +99,21 @@ class SearchDirector(Director):
     def next_trial(self) -> TrialRecord | None:
         """Return an interrupted trial if there is one, else another one of the arm with the least device time.
 
-        It is a new configuration, one that is promoted from its rung, or a leader that runs again.
-
         None if the budget is used up, or committed to the running trials.
         """
         if self.problem:
             return None
         if self._interrupted:
             return self.restart(self.book.get("search", self._interrupted.pop(0)))
-        turn = self._turns.choose()
-        return None if turn is None else self._start_turn(turn)
-
-    def _start_turn(self, turn: Turn) -> TrialRecord:
+        arm = self._turns.choose()
+        if arm is None:
+            return None
         index, trial_id = self._num_started, f"{self._num_started:05d}"
         seed = derive_seed(self._spec.seed, "search", index) % 2**31
-        full_epochs = None
-        if turn.rung_id:
-            rung = self.book.get(self.stage, turn.rung_id)
-            assert rung.full_epochs is not None
-            config = with_max_epochs(rung.config.with_seed(seed), rung.full_epochs)
-        elif turn.repeats_id:
-            config = self.book.get(self.stage, turn.repeats_id).config.with_seed(seed)
-        else:
-            suggested = self._suggest(turn.arm, trial_id)
-            config = TrialConfig(arm=turn.arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
-            if turn.length is Length.RUNG:
-                full_epochs = config.whole("max_epochs")
-                config = with_max_epochs(config, self._spec.rung_epochs(self._arms[turn.arm]))
-        record = self.start_trial(trial_id, config, turn.rung_id, full_epochs, turn.repeats_id)
+        suggested = self._suggest(arm, trial_id)
+        record = self.start_trial(
+            trial_id, TrialConfig(arm=arm, seed=seed, hyperparameters=suggested, fixed=self._fixed)
+        )
         self._start(record)
         return record
 
@@ -160,44 +146,26 @@ class SearchDirector(Director):
             self._num_free_failures[record.config.arm] += not record.epochs
             self._end(record)
 
-    def end(self) -> None:
-        """After the last trial, delete the weights that were kept because repeated runs might have made them needed."""
-        if self._spec.search.leader_runs == 1 or self.problem or not self.is_exhausted or self.unfinished():
-            return
-        for kept in self._kept.values():
-            for record in (self.book.get(self.stage, trial_id) for trial_id in kept.end()):
-                if not record.weights_dropped:
-                    self.book.drop_weights(record)
-
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
         arm = record.config.arm
-        if self._is_told(record):
-            self._samplers[arm].report(record.trial_id, epoch, macro_f1)
-        may_stop = arm in self._pruners and not record.repeats_trial_id and epoch < record.config.whole("max_epochs")
+        self._samplers[arm].report(record.trial_id, epoch, macro_f1)
+        may_stop = arm in self._pruners and epoch < record.config.whole("max_epochs")
         if may_stop and self._pruners[arm].should_stop(record.trial_id, epoch, macro_f1):
             return TrialState.PRUNED, f"below the cutoff of ASHA's rung at epoch {epoch}"
         return super().decide(record, epoch, macro_f1)
 
-    def _is_told(self, record: TrialRecord) -> bool:
-        """Return whether the sampler hears of a trial: of what it suggested and, of two lengths, of the rungs.
-
-        The scores of one length can be compared. A repeated run would count its configuration twice.
-        """
-        return (record.is_rung or not self._spec.has_rungs) and not record.repeats_trial_id
-
     def _start(self, record: TrialRecord) -> None:
-        if record.config.arm in self._pruners and not record.repeats_trial_id:
+        if record.config.arm in self._pruners:
             self._pruners[record.config.arm].add(record.trial_id)
         self._turns.start(record)
         self._num_started = max(self._num_started, int(record.trial_id) + 1)
 
     def _end(self, record: TrialRecord) -> str:
         """Report the end of a trial; return the id of the trial whose weights are not needed any more, "" for none."""
-        if self._is_told(record):
-            self._samplers[record.config.arm].finish(
-                record.trial_id, record.state, record.last_macro_f1, diverged=record.diverged
-            )
+        self._samplers[record.config.arm].finish(
+            record.trial_id, record.state, record.last_macro_f1, diverged=record.diverged
+        )
         self._turns.finish(record)
         return self._kept[record.config.arm].add(record)
 
@@ -213,8 +181,7 @@ class SearchDirector(Director):
             replay_event()
 
     def _replay_suggestion(self, record: TrialRecord) -> None:
-        if self._is_told(record):
-            self._samplers[record.config.arm].restore(record.trial_id, read_full_config(record).hyperparameters)
+        self._samplers[record.config.arm].restore(record.trial_id, record.config.hyperparameters)
         self._start(record)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:

@@ -68,8 +68,7 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
     """Return the finished trials of the study that `search.warm_start` names.
 
     Trials that failed without diverging are left out. If the other study has another number of epochs, pruned trials are left
-    out too, because their scores belong to another learning-rate schedule. The samplers of a search with complete rungs hear of
-    rungs alone, and start from rungs of the same epochs.
+    out too, because their scores belong to another learning-rate schedule.
 
     Args:
         spec: the spec of the new study.
@@ -79,7 +78,7 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
         The trials; None if `search.warm_start` is not set.
 
     Raises:
-        UserInputError: if the study does not exist, its search space or its rungs differ, or none of its trials can be used.
+        UserInputError: if the study does not exist, its search space differs, or none of its trials can be used.
     """
     if spec.search.warm_start is None:
         return None
@@ -88,32 +87,18 @@ def collect_warm_start(spec: StudySpec, storage: str | None) -> WarmStart | None
     difference = describe_difference(other, spec)
     if difference:
         raise UserInputError(f"search.warm_start must name a study of the same space, but in {store.root} {difference}")
-    if spec.has_rungs and _list_rungs(other) != _list_rungs(spec):
-        raise UserInputError(
-            f"search.warm_start must name a study with the same rungs, complete schedules of {_list_rungs(spec)} epochs, but "
-            f'{store.root} has {_list_rungs(other) or "none"}; remove it, or set search.asha.rungs = "truncated"'
-        )
     usable = {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
     if {other.max_epochs(arm) for arm in other.arms()} != {spec.max_epochs(arm) for arm in spec.arms()}:
         usable.remove(TrialState.PRUNED)
     records = [
         r
         for r in RecordBook(store).of_stage("search")
-        if r.state in usable
-        and (r.diverged or r.state is not TrialState.FAILED)
-        and r.is_rung is spec.has_rungs
-        # A repeated run would count its configuration twice.
-        and not r.repeats_trial_id
+        if r.state in usable and (r.diverged or r.state is not TrialState.FAILED)
     ]
     if not records:
         raise UserInputError(f"search.warm_start names {store.root}, but no finished trial of it can be used")
     records.sort(key=lambda r: r.ended_order or 0)
     return WarmStart(study=other.name, root=store.root, trials=tuple(_earlier(r) for r in records))
-
-
-def _list_rungs(spec: StudySpec) -> list[int]:
-    """Return the epochs of the arms' rungs that are complete schedules, arm by arm; none without them."""
-    return [spec.rung_epochs(arm) for arm in spec.arms()] if spec.has_rungs else []
 
 
 def describe_difference(other: StudySpec, spec: StudySpec) -> str:

@@ -17,8 +17,6 @@ from trainables.training.recipe_rules import FOR_GPUS
 
 # What a problem's message begins with, and a function that raises it as UserInputError.
 Check = tuple[str, Callable[[], object]]
-# A rung that is a complete schedule has at most a fifth of the epochs of a full trial.
-FEWEST_RUNGS_IN_FULL = 5
 
 
 def list_problems(spec: StudySpec) -> list[str]:
@@ -37,7 +35,7 @@ def list_problems(spec: StudySpec) -> list[str]:
     arms = [arm.name for arm in found]
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
     problems += list_start_problems(spec, found)
-    problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec), *_list_leader_problems(spec)]
+    problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec)]
     problems += [*list_excluded_keys(spec.train, found), *_list_gpu_problems(spec)]
     num_before = len(problems)
     for kind in ("cpu", "gpu"):
@@ -120,29 +118,10 @@ def _list_epoch_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
             "ASHA compares the trials of an arm after equal numbers of epochs, so max_epochs cannot vary within an arm; "
             "make it search.factor, or set search.asha.enabled = false"
         ]
-    if spec.has_rungs:
-        return list(dict.fromkeys(filter(None, (_describe_rung_problem(spec, arm) for arm in arms))))
     last, first = min((spec.max_epochs(arm), spec.first_rung(arm)) for arm in arms)
     if first > last:
         return [f"search.asha.first_rung must lie in 1..max_epochs ({last}), but got {first}"]
     return []
-
-
-def _describe_rung_problem(spec: StudySpec, arm: Arm) -> str:
-    """Return why the rungs of an arm, complete schedules of few epochs, save nothing; "" if they may."""
-    full, rung = spec.max_epochs(arm), spec.rung_epochs(arm)
-    longest = full // FEWEST_RUNGS_IN_FULL
-    if not longest:
-        return (
-            f'search.asha.rungs = "complete" needs max_epochs of {FEWEST_RUNGS_IN_FULL} or more, but got {full}: a rung may '
-            'have a fifth of them at most; set search.asha.rungs = "truncated", or raise max_epochs'
-        )
-    if rung > longest:
-        return (
-            f'with search.asha.rungs = "complete", search.asha.first_rung must lie in 1..{longest}, a fifth of max_epochs '
-            f"({full}), but got {rung}"
-        )
-    return ""
 
 
 def _list_gpu_problems(spec: StudySpec) -> list[str]:
@@ -161,26 +140,6 @@ def _list_gpu_problems(spec: StudySpec) -> list[str]:
                 f"train.{name} = {str(value).lower()} needs a GPU, but trials of {', '.join(on_cpu)} run on a CPU; set "
                 f"resources.gpu, or {name} to {str(not value).lower()}"
             )
-    return problems
-
-
-def _list_leader_problems(spec: StudySpec) -> list[str]:
-    """Return a message for each use of repeated runs that does nothing."""
-    search, problems = spec.search, []
-    if search.leader_runs > 1 and (spec.has_given_arms or spec.has_rungs):
-        why = (
-            "given configurations are not searched"
-            if spec.has_given_arms
-            else 'search.asha.rungs = "complete" has none'
-        )
-        problems.append(
-            f"search.leader_runs = {search.leader_runs} repeats the trials of a search, but {why}; remove it"
-        )
-    if search.stop_when == "saturated" and search.leader_runs == 1:
-        problems.append(
-            'search.stop_when = "saturated" compares the expected gain with the noise between seeds, which repeated runs '
-            "measure; set search.leader_runs to 2 or more"
-        )
     return problems
 
 

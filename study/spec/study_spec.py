@@ -20,12 +20,9 @@ from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
 
 
-# Of complete schedules: one in so many is promoted, and a rung has a ninth of the epochs of a full trial. Few rungs that lie far
-# apart, with a hard cut, leave most device time to the trials that count.
-DEFAULT_PROMOTED, FULL_TRIALS_PER_RUNG = 6.0, 9
-# Of truncated schedules, one in so many goes on, from this part of the epochs on. Scores before it hardly rank the better half of
-# the configurations (docs/search.md has the rank correlations), and the best ones are often behind there.
-DEFAULT_KEPT, FIRST_RUNG_PART = 2.0, 0.75
+# ASHA stops trials from this part of the epochs on. Scores before it hardly rank the better half of the configurations
+# (docs/search.md has the rank correlations), and the best ones are often behind there.
+FIRST_RUNG_PART = 0.75
 
 
 class StudySpec(Section):
@@ -216,24 +213,6 @@ class StudySpec(Section):
         return len(self.arms()) if self.has_given_arms else self.search.num_trials
 
     @property
-    def num_planned_trials(self) -> int | None:
-        """Number of search trials, with the full ones of promoted configurations; None if the budget is in device-seconds."""
-        num_trials = self.num_trials
-        if num_trials is None or not self.has_rungs:
-            return num_trials
-        promoted = max(int(num_trials / self.reduction_factor), len(self.arms()) * self.confirm.top_k)
-        return num_trials + min(num_trials, promoted)
-
-    def count_full_trials(self, arm_name: str) -> float:
-        """Return what `search.num_trials` configurations of one arm cost at most, in full trials; 0 without that number."""
-        num_trials = self.search.num_trials or 0
-        if not self.has_rungs:
-            return num_trials
-        arm = next(arm for arm in self.arms() if arm.name == arm_name)
-        promoted = (self.num_planned_trials or num_trials) - num_trials
-        return num_trials * self.rung_epochs(arm) / self.max_epochs(arm) + promoted
-
-    @property
     def factor(self) -> str:
         """The factor that distinguishes the arms: "configuration", or the design's factors; "" in a pooled search."""
         if self.design is not None:
@@ -241,22 +220,6 @@ class StudySpec(Section):
         if self.configurations:
             return "configuration"
         return self.search.factor if self.search.allocation == "per_arm" else ""
-
-    @property
-    def has_rungs(self) -> bool:
-        """Whether configurations are first trained under complete schedules of few epochs, and the best of them in full."""
-        asha = self.search.asha
-        return asha.enabled and asha.rungs == "complete" and not self.has_given_arms
-
-    @property
-    def reduction_factor(self) -> float:
-        """Each rung keeps the best one in so many of its trials."""
-        asha = self.search.asha
-        return asha.reduction_factor or (DEFAULT_PROMOTED if asha.rungs == "complete" else DEFAULT_KEPT)
-
-    def rung_epochs(self, arm: Arm) -> int:
-        """Return the epochs of a rung of `arm` that is a complete schedule: by default a ninth of those of a full trial."""
-        return self.search.asha.first_rung or max(1, round(self.max_epochs(arm) / FULL_TRIALS_PER_RUNG))
 
     def first_rung(self, arm: Arm) -> int:
         """Return the first epoch at which ASHA may stop a trial of `arm`.

@@ -39,19 +39,14 @@ def extended_spec(store: Store, spec: StudySpec) -> StudySpec:
 
 
 def specs_over_time(store: Store, spec: StudySpec) -> dict[int, StudySpec]:
-    """Return number of trials -> the spec that applied from then on: `spec` at 0, then one per extension.
-
-    A search that its user extends runs to the end of its budget, saturated or not.
-    """
+    """Return number of trials -> the spec that applied from then on: `spec` at 0, then one per extension."""
     specs = {0: spec}
     for file in store.list_folder(EXTENSIONS):
         name = f"{EXTENSIONS}/{file}"
         extension = read_sealed_json(store, name)
         (kind,) = set(KINDS) & set(extension)
         total = int(extension[kind]) if kind == "num_trials" else float(extension[kind])
-        specs[int(extension["after_trials"])] = with_overrides(
-            spec, [f"search.{kind}={total}", "search.stop_when=budget"], name
-        )
+        specs[int(extension["after_trials"])] = with_overrides(spec, [f"search.{kind}={total}"], name)
     return specs
 
 

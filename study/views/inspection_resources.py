@@ -95,7 +95,7 @@ def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[s
         return {arm: spec.search.device_seconds / len(seconds) / cost for arm, cost in seconds.items()}
     costs = dict(seconds if spec.search.epoch_cost is None else spec.search.epoch_cost)
     unit = sum(1 / cost for cost in costs.values())
-    return {arm: spec.count_full_trials(arm) / costs[arm] / unit for arm in seconds}
+    return {arm: (spec.search.num_trials or 0) / costs[arm] / unit for arm in seconds}
 
 
 def _describe_looks(spec: StudySpec, prepared: Prepared) -> tuple[InspectionSection, ...]:

@@ -16,7 +16,7 @@ from analysis.report.number_formats import format_seconds
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.state.paths import Stage
 from study.views.remaining_time import compute_remaining_seconds, count_confirmation_trials
-from trainables.records.ranking import best_trials, mean_macro_f1
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord, TrialState
 
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -24,16 +24,12 @@ PLAIN_INTERVAL_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmProgress:
-    """One arm of a stage: its trials by state, its device-seconds and their share, its best score so far.
-
-    Rungs that ran their schedule are counted apart from complete trials.
-    """
+    """One arm of a stage: its trials by state, its device-seconds and their share, its best score so far."""
 
     arm: str
     num_running: int
     num_complete: int
     num_pruned: int
-    num_rungs: int
     num_failed: int
     device_seconds: float
     share: float
@@ -71,7 +67,7 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
     arms = [arm.name for arm in study.spec.arms()]
     finished = [r for r in records if r.state.is_finished]
     search = study.spec.search
-    num_planned = study.spec.num_planned_trials if stage == "search" else sum(count_confirmation_trials(study).values())
+    num_planned = study.spec.num_trials if stage == "search" else sum(count_confirmation_trials(study).values())
     budget = search.device_seconds if stage == "search" else None
     elapsed = _elapsed_seconds(records)
     total = sum(r.device_seconds for r in records)
@@ -98,23 +94,11 @@ def compute_progress(study: OpenStudy, stage: Stage) -> StageProgress:
 def build_progress_table(progress: StageProgress) -> Table:
     """Return the table of a stage's arms."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    has_rungs = any(arm.num_rungs for arm in progress.arms)
-    for column in (
-        "arm",
-        "running",
-        *(["rungs"] if has_rungs else []),
-        "complete",
-        "pruned",
-        "failed",
-        "device time",
-        "share",
-        "best macro-F1",
-    ):
+    for column in ("arm", "running", "complete", "pruned", "failed", "device time", "share", "best macro-F1"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm in progress.arms:
         best = "-" if arm.best_macro_f1 is None else f"{arm.best_macro_f1:.4f} ({arm.best_trial_id})"
-        rungs = [arm.num_rungs] if has_rungs else []
-        counts = (arm.num_running, *rungs, arm.num_complete, arm.num_pruned, arm.num_failed)
+        counts = (arm.num_running, arm.num_complete, arm.num_pruned, arm.num_failed)
         table.add_row(arm.arm, *map(str, counts), format_seconds(arm.device_seconds), f"{arm.share:.0%}", best)
     return table
 
@@ -171,19 +155,18 @@ class LiveView:
 
 
 def _arm_progress(arm: str, records: Sequence[TrialRecord], total_seconds: float) -> ArmProgress:
-    states = [r.search_state for r in records]
+    states = [r.state for r in records]
     spent = sum(r.device_seconds for r in records)
     best = next(iter(best_trials(records, arm)), None)
     return ArmProgress(
         arm=arm,
         num_running=states.count(TrialState.RUNNING),
         num_complete=states.count(TrialState.COMPLETE),
-        num_rungs=sum(r.is_rung and r.state is TrialState.COMPLETE for r in records),
-        num_pruned=[r.state for r in records].count(TrialState.PRUNED),
+        num_pruned=states.count(TrialState.PRUNED),
         num_failed=states.count(TrialState.FAILED),
         device_seconds=spent,
         share=spent / total_seconds if total_seconds else 0.0,
-        best_macro_f1=mean_macro_f1(best, records) if best else None,
+        best_macro_f1=best.last_macro_f1 if best else None,
         best_trial_id=best.trial_id if best else "",
     )
 

@@ -223,7 +223,7 @@ def describe_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
     num_trials = (
         {arm: budget / len(arms) / costs[arm] for arm in arms}
         if budget is not None
-        else {arm: spec.count_full_trials(arm) / costs[arm] / sum(1 / c for c in costs.values()) for arm in arms}
+        else {arm: (spec.search.num_trials or 0) / costs[arm] / sum(1 / c for c in costs.values()) for arm in arms}
     )
     cheapest = min(costs.values())
     found = ", ".join(f"{arm} {num_trials[arm]:.1f} (cost {costs[arm] / cheapest:.1f}x)" for arm in arms)

@@ -99,7 +99,7 @@ def _waiting_arms(
     for arm, cost in started:
         committed[arm] += cost
     waiting = []
-    for _ in range((study.spec.num_planned_trials or 0) - len(records)):
+    for _ in range((study.spec.num_trials or 0) - len(records)):
         waiting.append(min(committed, key=lambda arm: committed[arm] + trial_costs[arm] / 2))
         committed[waiting[-1]] += trial_costs[waiting[-1]]
     return waiting

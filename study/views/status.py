@@ -11,7 +11,7 @@ from rich.text import Text
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
 from study.confirmation.read_count import count_test_reads
-from study.open_study import OpenStudy, describe_saturation, has_finished_search, load_study, read_passport
+from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
 from study.state.lease import read_holder
 from study.state.paths import REPORT_HTML, SPEC, Stage
 from study.views.live_view import build_progress_table, compute_progress, describe_progress
@@ -70,8 +70,6 @@ def print_status(study: OpenStudy, console: Console) -> None:
     for stage in stages:
         if study.book.of_stage(stage):
             print_stage(study, stage, console)
-    for sentence in describe_saturation(study) if has_finished_search(study) else ():
-        print_line(sentence, console)
     for message in study.book.recovered:
         print_line(message, console)
     for record in study.book:

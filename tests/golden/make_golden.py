@@ -1,7 +1,7 @@
-"""Write the golden study, a small finished one of the present format, and the forms of all files: ``python -m tests.golden.make_golden``.
+"""Write the golden study, small and finished, and the forms of all files: ``python -m tests.golden.make_golden``.
 
-The study is small and stays so: weights, checkpoints, TensorBoard events and pages are removed, figures are shrunk. The forms are the
-JSON schemas of what the files hold, without names and descriptions.
+The study is small and stays so: weights, checkpoints, TensorBoard events and pages are removed, figures are shrunk. The forms are
+the JSON schemas of what the files hold, without titles and descriptions.
 """
 
 import json
@@ -28,7 +28,15 @@ from trainables.records.trial_files import CHECKPOINTS, RESULTS, WEIGHTS
 FOLDER = Path(__file__).parent
 FINISHED = FOLDER / "finished"
 FORMS = FOLDER / "forms.json"
-REMOVED = ("*.safetensors", "events.out.tfevents.*", "report.html", "search.html", "explore.html", "thumbnails/*", "lease/*")
+REMOVED = (
+    "*.safetensors",
+    "events.out.tfevents.*",
+    "report.html",
+    "search.html",
+    "explore.html",
+    "thumbnails/*",
+    "lease/*",
+)
 FIGURE_SIDE = 160
 MODELS = (StudySpec, TrialRecord, Plan, StatedInterventions, Findings, LeaseFile)
 # What a schema says beyond the form.

@@ -71,7 +71,9 @@ def test_every_value_of_the_launch_stands_in_the_spec(finished: Path) -> None:
 @pytest.mark.parametrize("command", ["status", "resume", "report", "compare", "export", "replay"])
 def test_a_study_of_another_format_is_refused_in_one_line(finished: Path, command: str, number: int | None) -> None:
     spec = finished / "spec.toml"
-    lines = [line for line in spec.read_text().splitlines(keepends=True) if not line.startswith(("format = ", "# checksum"))]
+    lines = [
+        line for line in spec.read_text().splitlines(keepends=True) if not line.startswith(("format = ", "# checksum"))
+    ]
     text = "".join(lines) if number is None else f"format = {number}\n{''.join(lines)}"
     write_sealed_toml(Store(finished), "spec.toml", text)
     outcome = run_cli(command, finished)

@@ -68,10 +68,7 @@ class TrialRecord(BaseModel):
         attempts: Number of attempts: 1, plus 1 for each time that the trial was started again.
         retry_causes: Error of each attempt that failed.
         confirm_macro_f1: Macro-F1 on the confirm split at the end; only in confirmation trials.
-        source_trial_id: Search trial whose configuration a confirmation trial repeats; of a full search trial, the rung that it
-            was promoted from.
-        repeats_trial_id: Search trial whose configuration this search trial runs again, with another seed; "" for a first run.
-        full_epochs: Epochs of a full trial, if this one is a rung: a complete schedule of fewer epochs. None for all others.
+        source_trial_id: Search trial whose configuration a confirmation trial repeats; "" in the search.
         predictions: Splits whose predictions are stored.
         digests: SHA-256 (hex) of the stored weights and predictions, by their paths below the trial's folder.
         notes: Other events, such as a damaged checkpoint.
@@ -108,8 +105,6 @@ class TrialRecord(BaseModel):
     retry_causes: tuple[str, ...] = ()
     confirm_macro_f1: float | None = None
     source_trial_id: str = ""
-    repeats_trial_id: str = ""
-    full_epochs: int | None = None
     predictions: tuple[str, ...] = ()
     digests: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -125,16 +120,6 @@ class TrialRecord(BaseModel):
     def last_macro_f1(self) -> float | None:
         """Macro-F1 on the search split at the last reported epoch; None if there is none or it is not finite."""
         return self.epochs[-1].macro_f1 if self.epochs else None
-
-    @property
-    def is_rung(self) -> bool:
-        """Whether the trial is a complete schedule of fewer epochs than those of a full trial."""
-        return self.full_epochs is not None
-
-    @property
-    def search_state(self) -> TrialState:
-        """State among the trials of a search: of a rung that ran its schedule PRUNED, because only full trials are COMPLETE."""
-        return TrialState.PRUNED if self.is_rung and self.state is TrialState.COMPLETE else self.state
 
     @property
     def is_altered(self) -> bool:

@@ -155,7 +155,7 @@ def _arrange_trials(records: Sequence[TrialRecord]) -> dict[str, Any]:
         [
             record.trial_id,
             record.config.arm,
-            record.search_state.value,
+            record.state.value,
             len(record.epochs),
             _finite(record.last_macro_f1),
             round(record.device_seconds, 1),

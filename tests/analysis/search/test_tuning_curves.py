@@ -90,20 +90,6 @@ def test_equal_full_trials_give_the_expected_maximum_of_draws(records: tuple[Tri
     assert curve.observed == ((10.0, 0.1), (20.0, 0.2), (30.0, 0.3), (40.0, 0.4))
 
 
-def test_a_configuration_that_ran_several_times_has_the_mean_of_its_runs(records: tuple[TrialRecord, ...]) -> None:
-    template = next(r for r in records if r.state is TrialState.COMPLETE)
-    own = []
-    for number, (score, repeats) in enumerate([(0.3, ""), (0.9, ""), (0.5, "00001"), (0.8, ""), (0.1, "00001")]):
-        last = template.epochs[-1].model_copy(update={"macro_f1": score})
-        changes = {"trial_id": f"{number:05d}", "repeats_trial_id": repeats, "ended_order": number}
-        epochs = (*template.epochs[:-1], last)
-        own.append(template.model_copy(update={**changes, "epochs": epochs, "device_seconds": 10.0}))
-    (curve,) = compute_tuning_curves(own, is_independent=False)
-    assert [score for _, score in curve.observed] == pytest.approx([0.3, 0.9, 0.7, 0.8, 0.8])
-    other = make_steps("other", 0.75, 0.75, 0.75)
-    assert [arm for _, arm in find_lead_changes([curve, other])] == ["other", curve.arm, "other"]
-
-
 def test_arm_with_too_few_full_trials_has_no_curve(records: tuple[TrialRecord, ...]) -> None:
     few = [r for r in records if r.config.arm == "resnet18" or r.state is not TrialState.COMPLETE]
     assert [c.arm for c in compute(few)] == ["resnet18"]

@@ -9,13 +9,12 @@ from benchmarks.search import goal_sides, watched_search
 from benchmarks.search.curve_surrogate import CurveSurrogate, fit_arm
 from benchmarks.search.goal_sides import (
     JUDGED,
-    LATE,
+    NO_ASHA,
     OURS,
     PART_BESIDE,
     PLAIN_STOCK,
     RANDOM,
     RIGHT_PRIOR,
-    SATURATED,
     STOCK_BY_ARM,
     STOCK_PORTFOLIO,
     WITH_DIVERGENCE,
@@ -29,17 +28,14 @@ from benchmarks.search.goal_tables import (
     tabulate_choices,
     tabulate_divergence,
     tabulate_goals,
-    tabulate_saturation,
     tabulate_times,
     tabulate_trained,
     tabulate_trials,
 )
-from benchmarks.search.replay_curves import load_curves
+from benchmarks.search.replay_curves import encode, load_curves
 from benchmarks.search.replay_measures import compute_rate_ratio, judge_wrong
-from benchmarks.search.replay_sides import make_spec
 from benchmarks.search.search_replay import RECORDED
 from benchmarks.search.watched_search import TOLERANCES_PP, Watched
-from study.spec.starts import list_starts
 from trainables.seeds import numpy_generator
 
 
@@ -49,16 +45,13 @@ def landscape() -> Landscape:
     return Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=True)
 
 
-def test_extra_trees_predict_a_complete_schedule_of_one_score(landscape: Landscape) -> None:
+def test_extra_trees_predict_a_complete_schedule_of_one_score() -> None:
     """`make bench-search` ended here: a forest of one output returns one dimension less."""
     recording = load_curves()
     (arm, *_), curves = recording.spec.arms(), recording.complete[1]
     found = fit_arm(arm, curves[arm.name], "extra_trees")
     assert found.residuals.shape == (80, 1)
-    score = landscape.surrogate.draw_complete(
-        {**arm.space.middle(), "backbone": arm.name}, 1, numpy_generator(0, "test")
-    )
-    assert 0 < score < 1
+    assert found.predict(np.array([encode(arm.space, arm.space.middle())])).shape == (1, 1)
 
 
 def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: int = 40) -> dict[Call, Watched]:
@@ -72,8 +65,7 @@ def make_found(num_wrong: dict[str, int], regret: dict[str, float], num_seeds: i
                 seconds=seconds,
                 regrets_pp=tuple(regret.get(side, 1.0) + noise + max(0.0, 1.5 - 0.1 * n) for n in range(1, 81)),
                 is_wrong=seed < num_wrong.get(side, 0),
-                last_regret_pp=0.8 if side == SATURATED else 0.5 + noise,
-                spent_seconds=250.0 if side == SATURATED else 1000.0,
+                spent_seconds=1000.0,
                 trained_seconds=(50.0, 100.0, 150.0 if side == OURS else 600.0),
                 trained_pp=0.4 + noise,
             )
@@ -85,10 +77,10 @@ def test_seeds_of_each_side(landscape: Landscape) -> None:
     goals, beside = replace(landscape, has_goals=True), replace(landscape, has_goals=False)
     assert [goals.count_seeds(WRONG_PRIOR, 240, is_whole=whole) for whole in (False, True)] == [0, 240]
     assert [goals.count_seeds(STOCK_PORTFOLIO, 240, is_whole=whole) for whole in (False, True)] == [240, 240]
-    assert [goals.count_seeds(side, 240, is_whole=True) for side in (RIGHT_PRIOR, SATURATED)] == [120, 7]
-    counts = [beside.count_seeds(side, 240, is_whole=True) for side in (OURS, STOCK_PORTFOLIO, SATURATED, WRONG_PRIOR)]
+    assert [goals.count_seeds(side, 240, is_whole=True) for side in (RIGHT_PRIOR, NO_ASHA)] == [120, 7]
+    counts = [beside.count_seeds(side, 240, is_whole=True) for side in (OURS, STOCK_PORTFOLIO, NO_ASHA, WRONG_PRIOR)]
     assert counts == [16, 16, 0, 0]
-    assert goals.count_seeds(SATURATED, 2, is_whole=True) == 2
+    assert goals.count_seeds(NO_ASHA, 2, is_whole=True) == 2
 
 
 def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
@@ -97,14 +89,11 @@ def test_tables_say_what_the_intervals_decide(landscape: Landscape) -> None:
     verdicts = [row[-1] for row in tabulate_goals(found, RECORDED).rows]
     # Against stock without and with the portfolio, random search, TPE and one study per arm; of each of our sides.
     assert verdicts[:5] == ["met", "met", "open", "open", "met"]
-    assert len(verdicts) == 25
+    assert len(verdicts) == 13
     times = {row[0]: row for row in tabulate_times(found, RECORDED, landscape).rows}
     assert times["default / stock"][1:7] == ("1.5", "40", "0.150", "[0.150, 0.150]", "<= 0.25", "met")
     trained = {row[0]: row for row in tabulate_trained(found, RECORDED, landscape).rows if row[1] == "1.5"}
     assert trained["default / random, portfolio"][2:5] == ("40", "0.250", "[0.250, 0.250]")
-    ((seeds, spent, last, difference),) = tabulate_saturation(found, RECORDED).rows
-    assert (seeds, spent, last) == ("40", "25 % (25 % to 25 %)", "0.80 [0.80, 0.80]")
-    assert difference.startswith("0.3") or difference.startswith("0.2")
     trials = {row[:2]: row[2:] for row in tabulate_trials(found, RECORDED).rows}
     # Of a regret of 1 pp, 2.5 are left before the first trial and .1 less after each; stock has 2 in the end, random search 1.01.
     assert trials["default", "stock"][:2] == ("40", "2.00")
@@ -145,24 +134,13 @@ def test_sides_with_fewer_seeds_are_compared_over_those_that_both_have() -> None
     assert by_few == by_only
 
 
-def test_earlier_defaults_are_compared_with_the_same_recipes(landscape: Landscape) -> None:
-    sides = list_sides()
-    starts = [
-        [[start.hyperparameters for start in list_starts(spec, arm)] for arm in spec.arms()]
-        for side in (OURS, LATE)
-        for spec in [make_spec(landscape.spec, sides[side], budget_seconds=1e4, seed=0)]
-    ]
-    assert starts[0] == starts[1]
-    assert min(map(len, starts[0])) >= 2
-
-
 def test_each_side_is_simulated_in_each_landscape(landscape: Landscape, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a tenth of the budget."""
     monkeypatch.setattr(goal_sides, "BUDGET_IN_FULL_TRIALS", 12.0)
     for module in (goal_sides, watched_search):
         monkeypatch.setattr(module, "EARLY_IN_FULL_TRIALS", 8.0)
     found = simulate_sides({RECORDED: landscape, "beside": replace(landscape, has_goals=False)}, 2, is_whole=True)
-    assert {call.side for call in found if call.landscape == RECORDED} == set(list_sides()) - {LATE}
+    assert {call.side for call in found if call.landscape == RECORDED} == set(list_sides())
     assert {call.side for call in found if call.landscape == "beside"} == set(JUDGED)
     assert all(np.isfinite(one.regret_pp) and one.regret_pp > -1e-9 for one in found.values())
     assert all(list(times) == sorted(times) for one in found.values() for times in (one.seconds, one.trained_seconds))
@@ -182,8 +160,8 @@ def test_where_trials_diverge_their_device_time_is_compared(monkeypatch: pytest.
     recording = replace(recording, arms=arms, complete={})
     landscape = Landscape(CurveSurrogate.fit(recording, "extra_trees"), recording.spec, has_goals=False)
     num_seeds = 4 * PART_BESIDE
-    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, LATE, STOCK_BY_ARM)] == [4, 0, 0]
-    assert [landscape.count_seeds(side, num_seeds, is_whole=True) for side in (OURS, LATE, STOCK_BY_ARM)] == [4, 4, 0]
+    assert [landscape.count_seeds(side, num_seeds) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
+    assert [landscape.count_seeds(side, num_seeds, is_whole=True) for side in (OURS, STOCK_BY_ARM)] == [4, 0]
     found = simulate_sides({"d": landscape}, num_seeds, is_whole=True)
     assert {call.side for call in found} == set(WITH_DIVERGENCE)
     shares = {row[0]: float(row[2].split()[0]) for row in tabulate_divergence(found, "d").rows}

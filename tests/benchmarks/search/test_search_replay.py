@@ -55,16 +55,12 @@ from search_spaces.errors import UserInputError
 from search_spaces.portfolios import PORTFOLIOS
 from study.spec.study_spec import StudySpec
 from tests.study.simulated import make_spec as make_simulated_spec
-from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 from trainables.seeds import numpy_generator
 
 NUM_EPOCHS = 6
 FULL_TRIAL_SECONDS = {"resnet18": 6.0, "resnet50": 18.0}
 OURS = Setting(side="ours", sampler="tpe_multivariate", allocation="per_arm", asha=True)
-
-
-COMPLETE = replace(OURS, rungs="complete")
 
 
 @dataclass
@@ -90,13 +86,8 @@ class Hill:
     def draw_curve(self, hyperparameters: Hyperparameters, generator: np.random.Generator) -> FloatArray:
         return self.mean_curve(hyperparameters) + generator.normal(0.0, self.noise_sd)
 
-    def draw_complete(self, hyperparameters: Hyperparameters, epochs: int, generator: np.random.Generator) -> float:
-        curve = self.mean_curve(hyperparameters)
-        return float(curve[-1] - 0.3 + 0.05 * epochs + generator.normal(0.0, self.noise_sd))
-
-    def seconds(self, arm: str, complete: int | None = None) -> FloatArray:
-        seconds = FULL_TRIAL_SECONDS[arm] / NUM_EPOCHS
-        return np.full(NUM_EPOCHS, seconds) if complete is None else np.array([complete * seconds])
+    def seconds(self, arm: str) -> FloatArray:
+        return np.full(NUM_EPOCHS, FULL_TRIAL_SECONDS[arm] / NUM_EPOCHS)
 
 
 def run(setting: Setting, landscape: Hill | None = None, *, num_workers: int = 4, seed: int = 0) -> Outcome:
@@ -106,9 +97,7 @@ def run(setting: Setting, landscape: Hill | None = None, *, num_workers: int = 4
     )
 
 
-@pytest.mark.parametrize(
-    "setting", [STOCK, OURS, COMPLETE, replace(OURS, allocation="pooled"), replace(OURS, sampler="random")]
-)
+@pytest.mark.parametrize("setting", [STOCK, OURS, replace(OURS, allocation="pooled"), replace(OURS, sampler="random")])
 def test_both_sides_spend_the_budget_and_at_most_one_trial_per_worker_more(setting: Setting) -> None:
     outcome = run(setting)
     spent = sum(outcome.device_seconds.values())
@@ -123,7 +112,7 @@ def test_without_asha_the_budget_is_never_exceeded_and_trials_have_the_costs_of_
     assert outcome.num_trials == 26
 
 
-@pytest.mark.parametrize("setting", [STOCK, OURS, COMPLETE])
+@pytest.mark.parametrize("setting", [STOCK, OURS])
 @pytest.mark.parametrize("num_workers", [1, 8])
 def test_all_workers_are_used_and_no_more(setting: Setting, num_workers: int) -> None:
     outcome = run(setting, num_workers=num_workers)
@@ -133,7 +122,7 @@ def test_all_workers_are_used_and_no_more(setting: Setting, num_workers: int) ->
         assert outcome.idle_seconds == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("setting", [STOCK, OURS, COMPLETE])
+@pytest.mark.parametrize("setting", [STOCK, OURS])
 def test_a_study_is_a_function_of_its_seed(setting: Setting) -> None:
     assert run(setting, seed=3) == run(setting, seed=3)
     assert run(setting, seed=3).chosen != run(setting, seed=4).chosen
@@ -161,32 +150,6 @@ def test_every_side_tries_the_portfolio_first_where_it_has_one(setting: Setting)
         assert rates == recipes[: len(rates)]
         assert len(rates) >= 2
         assert not set(list_rates(first[False], backbone)) & set(recipes)
-
-
-def test_rungs_that_are_complete_schedules_cost_what_they_are_and_lead_to_full_trials() -> None:
-    hill = Hill(diverges_above=0.3)
-    spec = make_spec(make_simulated_spec(), COMPLETE, budget_seconds=240.0, seed=0)
-    side = OurSide(spec, hill)  # type: ignore[arg-type]
-    outcome = simulate(side, hill, num_workers=4, seed=0)  # type: ignore[arg-type]
-    records = side.book.of_stage("search")
-    rungs = [r for r in records if r.is_rung]
-    assert {round(r.device_seconds, 9) for r in rungs} == {1.0, 3.0}
-    assert {round(r.device_seconds, 9) for r in records if r.source_trial_id and not r.diverged} == {6.0, 18.0}
-    assert outcome.num_trials == len(records) > 40
-    assert len(rungs) >= 5 * (len(records) - len(rungs))
-    assert outcome.chosen == best_trials(records, None)[0].config.hyperparameters
-
-
-def test_full_trials_of_promoted_configurations_are_told_to_the_sampler_beside() -> None:
-    hill = Hill()
-    spec = make_spec(make_simulated_spec(), COMPLETE, budget_seconds=240.0, seed=0)
-    for is_told in (False, True):
-        side = OurSide(spec, hill, tells_promoted=is_told)  # type: ignore[arg-type]
-        simulate(side, hill, num_workers=4, seed=0)
-        told = sorted(t.value for sampler in side._director._samplers.values() for t in sampler.trials)
-        records = side.book.of_stage("search")
-        assert any(not r.is_rung for r in records)
-        assert told == sorted(r.last_macro_f1 for r in records if r.is_rung or is_told)
 
 
 def test_our_arms_get_equal_device_time() -> None:
@@ -348,8 +311,6 @@ def test_every_table_of_the_plan_tells_allocation_and_sampler_apart() -> None:
     for landscape, num_workers in tables:
         for setting in (STOCK, STOCK_PER_ARM, RANDOM_PER_ARM, default_setting()):
             assert Cell(setting=setting, num_workers=num_workers, landscape=landscape) in plan
-    late = [c for c in plan if c.setting.defaults_version == 1]
-    assert [c.landscape for c in late] == [DIVERGING]
     gp = [c for c in make_plan(["gp"], [4, 8, 64]) if c.setting.sampler == "gp"]
     assert [(c.setting.allocation, c.setting.asha, c.num_workers) for c in gp] == [("per_arm", True, 8)]
     with pytest.raises(UserInputError, match="did you mean 'random'"):

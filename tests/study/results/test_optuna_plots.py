@@ -9,7 +9,6 @@ import optuna
 import plotly.graph_objects as go
 import pytest
 
-from analysis.search.rungs import compute_rung_findings
 from study.open_study import OpenStudy
 from study.results import optuna_plots
 from study.results.findings import load_findings
@@ -19,7 +18,6 @@ from study.results.report import write_report
 from study.spec.sections import AnalyzeSpec
 from study.state import paths
 from study.state.paths import ReportFormat
-from study.state.record_book import MemoryBook
 from tests.study.searched import ARMS, STATES, analyze_here, confirm, simulate
 from trainables.data.images import ImageSet
 from trainables.records.ranking import best_trials
@@ -104,30 +102,6 @@ def test_the_page_has_every_plot_and_needs_no_network(searched: OpenStudy) -> No
     assert len(re.findall(r"plotly\.js v\d", page)) == 1
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     assert "default-src 'none'" in page
-
-
-def test_rungs_of_a_search_that_compares_epochs_fit_its_space(tmp_path: Path) -> None:
-    """A rung has fewer epochs than any level of the factor."""
-    ranges = {"max_epochs": [9, 18]}
-    study = simulate(tmp_path, factor="max_epochs", ranges=ranges, max_epochs=9, asha={"rungs": "complete"})
-    assert any(record.is_rung for record in study.book)
-    assert view_search(study).plots
-    whole = build_search_studies(study)["simulated"]
-    assert {trial.params["max_epochs"] for trial in whole.trials} == {9, 18}
-
-
-def test_repeated_runs_of_leaders_count_once(tmp_path: Path) -> None:
-    study = simulate(tmp_path, num_trials=40, leader_runs=3)
-    repeated = [record for record in study.book if record.repeats_trial_id]
-    assert repeated
-    firsts = MemoryBook()
-    for record in study.book:
-        if not record.repeats_trial_id:
-            firsts.save(record)
-    once = OpenStudy(store=study.store, spec=study.spec, book=firsts)  # type: ignore[arg-type]
-    assert view_search(study).importances == view_search(once).importances
-    rungs = dict.fromkeys(ARMS, (5,))
-    assert compute_rung_findings(list(study.book), rungs) == compute_rung_findings(list(firsts), rungs)
 
 
 def test_a_search_with_one_full_trial_names_the_missing_plots(tmp_path: Path) -> None:

@@ -77,16 +77,3 @@ def test_budget_below_one_full_trial_per_arm_is_refused_with_the_numbers() -> No
 def test_two_budgets_are_refused() -> None:
     with pytest.raises(UserInputError, match="num_trials or device_seconds, not both"):
         make_spec(num_trials=8, device_seconds=100.0)
-
-
-def test_with_complete_rungs_a_budget_covers_a_rung_and_the_trials_that_it_reserves() -> None:
-    """Each arm reserves top_k = 2 full trials before its first rung, of a sixth of their epochs."""
-    rungs = {"num_trials": None, "asha": {"rungs": "complete"}}
-    with pytest.raises(
-        UserInputError, match=r"confirm.top_k = 2 full trials of each and a rung .* so 78 or more, but got 70"
-    ):
-        check_budget(make_spec(device_seconds=70.0, **rungs), FULL)
-    book, spec = MemoryBook(), make_spec(device_seconds=78.5, **rungs)
-    check_budget(spec, FULL)
-    drive(SearchDirector(book, spec, FIXED, full_trial_seconds=FULL))
-    assert {r.config.arm for r in book.of_stage("search") if not r.is_rung} == {"resnet18", "resnet50"}

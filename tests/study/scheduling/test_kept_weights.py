@@ -8,9 +8,8 @@ import torch
 
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook, open_trial_files
-from tests.study.scheduling.test_leaders import noisy_curve
 from tests.study.simulated import FIXED, drive, make_spec
-from trainables.records.ranking import best_trials, ran_every_epoch
+from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 
@@ -33,22 +32,6 @@ def test_the_best_of_each_arm_are_kept(tmp_path: Path, changes: dict[str, Any], 
         best = best_trials(records, arm)
         assert len(best) > 2
         assert kept(records, arm) == {r.trial_id for r in best[:number]}
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_leader_whose_mean_falls_leaves_its_place_to_a_trial_that_has_weights(tmp_path: Path, seed: int) -> None:
-    spec = make_spec(num_trials=24, leader_runs=3, keep_weights=1, asha={"enabled": False}).model_copy(
-        update={"seed": seed}
-    )
-    drive(SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED), noisy_curve, num_workers=2)
-    assert not any(r.weights_dropped for r in RecordBook(Store(tmp_path)).of_stage("search") if not r.repeats_trial_id)
-    for _ in range(2):  # A driver that was killed while it deleted goes on.
-        SearchDirector(RecordBook(Store(tmp_path)), spec, FIXED).end()
-    records = list(RecordBook(Store(tmp_path)).of_stage("search"))
-    assert any(r.repeats_trial_id for r in records)
-    for arm in ("resnet18", "resnet50"):
-        full = {r.trial_id for r in records if ran_every_epoch(r)}
-        assert kept(records, arm) & full == {best_trials(records, arm)[0].trial_id}
 
 
 def test_all_are_kept_where_that_is_wanted(tmp_path: Path) -> None:
@@ -86,17 +69,3 @@ def test_results_of_attempts_that_lost_go_with_the_checkpoints(tmp_path: Path) -
     ended = book.save(record.updated(state="COMPLETE", attempts=2, digests=digests))
     book.drop_checkpoint(ended)
     assert [files.store.exists(path) for path in (*lost, *digests)] == [False, True]
-
-
-def test_rungs_keep_none_unless_all_are_wanted(tmp_path: Path) -> None:
-    def run(folder: Path, **changes: Any) -> list[TrialRecord]:
-        spec = make_spec(num_trials=20, asha={"rungs": "complete"}, **changes)
-        drive(SearchDirector(RecordBook(Store(folder)), spec, FIXED), num_workers=1)
-        return list(RecordBook(Store(folder)).of_stage("search"))
-
-    records = run(tmp_path / "some")
-    assert all(r.weights_dropped for r in records if r.is_rung)
-    for arm in ("resnet18", "resnet50"):
-        own = [r for r in records if r.config.arm == arm]
-        assert kept(records, arm) == {r.trial_id for r in best_trials(own, arm)[:2]}
-    assert not any(r.weights_dropped for r in run(tmp_path / "all", keep_weights="all"))

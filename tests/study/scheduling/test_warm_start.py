@@ -121,31 +121,3 @@ def _record(spec: StudySpec, hyperparameters: dict[str, object]) -> TrialRecord:
     assert record is not None
     config = replace(record.config, hyperparameters=hyperparameters)
     return record.model_copy(update={"config": config})
-
-
-def test_search_with_rungs_starts_from_rungs_of_the_same_epochs_and_another_from_full_trials(tmp_path: Path) -> None:
-    rungs = {"asha": {"rungs": "complete"}}
-    finished_study(tmp_path / "with", num_trials=20, **rungs)
-    finished_study(tmp_path / "without", num_trials=12)
-    records = RecordBook(Store(tmp_path / "with")).of_stage("search")
-
-    def collect(other: str, **search: object) -> list[str]:
-        warm_start = collect_warm_start(make_spec(warm_start=str(tmp_path / other), **search), None)
-        assert warm_start is not None
-        return sorted(trial.trial_id for trial in warm_start.trials)
-
-    assert collect("with", **rungs) == [r.trial_id for r in records if r.is_rung]
-    assert collect("with") == [r.trial_id for r in records if not r.is_rung]
-    for other, search in (("without", rungs), ("with", {**rungs, "max_epochs": 18})):
-        with pytest.raises(UserInputError, match="a study with the same rungs"):
-            collect(other, **search)
-
-
-def test_repeated_runs_of_leaders_are_left_out(tmp_path: Path) -> None:
-    finished_study(tmp_path / "other", num_trials=24, leader_runs=3)
-    records = RecordBook(Store(tmp_path / "other")).of_stage("search")
-    repeated = sum(bool(record.repeats_trial_id) for record in records)
-    assert repeated
-    warm_start = collect_warm_start(make_spec(warm_start=str(tmp_path / "other")), None)
-    assert warm_start is not None
-    assert len(warm_start.trials) == len(records) - repeated
