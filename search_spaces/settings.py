@@ -24,26 +24,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class TrainSettings(Section):
-    """[train]: the settings of the training, which all trials of the study share unless [search] or [design] varies them."""
+class AugmentationKeys(Section):
+    """The keys of the augmentation of training images."""
 
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
-    """Side of the model's input in pixels."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images per batch. If a new spec leaves it out, it is lowered for small image sets so that an epoch has eight steps or
-    more; the launch prints it and records it."""
-    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Floating-point type of the backbone. "fp16" is for GPUs without bfloat16 and scales the loss. The classification layer
-    computes in float32 in either case: logits in bfloat16 tie."""
-    tf32: bool = False
-    """Whether a GPU may compute float32 products in TF32; refused for trials without a GPU."""
-    deterministic: bool = True
-    """Whether a GPU uses deterministic kernels. With `false` it uses the fastest ones, whose results differ from run to run,
-    so that `study reproduce` compares with the spread of seeds; refused for trials without a GPU."""
-    channels_last: bool = True
-    """Stores activations and weights of convolutions in torch's memory format channels_last."""
-    compile: Literal["none", "inductor", "cuda_graphs"] = "none"
-    """`inductor` is torch.compile, `cuda_graphs` adds CUDA graphs. Each trial compiles its model again."""
     crop_min_area: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1, training images are random crops of at least this share of the area, resized to `image_size` (torchvision's
     RandomResizedCrop)."""
@@ -55,9 +38,6 @@ class TrainSettings(Section):
     """Training images are rotated by an angle that is uniform in +- this number."""
     brightness_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """The brightness of training images is multiplied by a factor that is uniform in 1 +- this fraction."""
-    augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
-    """A preset other than "default" sets every key of the augmentation (`trainables.data.augmentation.presets`). Keys that
-    [train] gives then apply to arms with "default" alone, and are refused if there is none."""
     crop_padding: Annotated[int, Field(ge=0, le=512)] = 0
     """Pixels of the input that are added on each side before a crop of the old size."""
     crop_padding_mode: Literal["reflect", "zero"] = "reflect"
@@ -79,6 +59,31 @@ class TrainSettings(Section):
     ring_swap_probability: Share = 0.0
     """Share of the training images whose outer ring, in one of the widths of the ring audit, is replaced by that of an image
     of another class of the batch."""
+
+
+class TrainSettings(AugmentationKeys):
+    """[train]: the settings of the training, which all trials of the study share unless [search] or [design] varies them."""
+
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
+    """Side of the model's input in pixels."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images per batch. If a new spec leaves it out, it is lowered for small image sets so that an epoch has eight steps or
+    more; the launch prints it and records it."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Floating-point type of the backbone. "fp16" is for GPUs without bfloat16 and scales the loss. The classification layer
+    computes in float32 in either case: logits in bfloat16 tie."""
+    tf32: bool = False
+    """Whether a GPU may compute float32 products in TF32; refused for trials without a GPU."""
+    deterministic: bool = True
+    """Whether a GPU uses deterministic kernels. With `false` it uses the fastest ones, whose results differ from run to run,
+    so that `study reproduce` compares with the spread of seeds; refused for trials without a GPU."""
+    channels_last: bool = True
+    """Stores activations and weights of convolutions in torch's memory format channels_last."""
+    compile: Literal["none", "inductor", "cuda_graphs"] = "none"
+    """`inductor` is torch.compile, `cuda_graphs` adds CUDA graphs. Each trial compiles its model again."""
+    augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
+    """A preset other than "default" sets every key of the augmentation (`trainables.data.augmentation.presets`). Keys that
+    [train] gives then apply to arms with "default" alone, and are refused if there is none."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1, the learning rate of each layer of the backbone is this factor times that of the layer after it."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -110,7 +110,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(inspection: Inspection) 
 def test_the_page_names_the_shares_of_cutmix_and_mixup(inspection: Inspection) -> None:
     assert "CutMix pastes a box of another image into 50 % of them" in build_inspection_page(inspection, (), ())
     assert "MixUp" not in build_inspection_page(inspection, (), ())
-    mixes = dataclasses.replace(SETTINGS, mixup_probability=0.4)
+    mixes = SETTINGS.model_copy(update={"mixup_probability": 0.4})
     examples = draw_examples(inspection.image_set, inspection.splits, mixes, 0)
     page = build_inspection_page(dataclasses.replace(inspection, examples=examples), (), ())
     assert "into 50 % of them, and MixUp blends 20 % of them with another image" in page

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-PADDING_MODES = ("reflect", "zero")
-
 
 def pad_and_crop(pixels: Tensor, padding: int, mode: str, generator: torch.Generator) -> Tensor:
     """Return images that are padded on all sides and cropped to their size at a uniform position.

@@ -2,17 +2,18 @@
 
 import functools
 import math
-from dataclasses import dataclass
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.settings import AugmentationKeys
 from trainables.data.augmentation.color_jitter import jitter_colors
 from trainables.data.augmentation.mixing import mix_images
-from trainables.data.augmentation.pad_and_crop import PADDING_MODES, pad_and_crop
+from trainables.data.augmentation.pad_and_crop import pad_and_crop
 from trainables.data.augmentation.presets import apply_preset
 from trainables.data.augmentation.random_crops import NUM_DRAWS, choose_crops, resize_crops
 from trainables.data.augmentation.random_erasing import erase_rectangles
@@ -26,66 +27,21 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 INTERPOLATIONS = ("bicubic", "bilinear")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentationSettings:
-    """Settings of the preprocessing and augmentation of training images.
-
-    Attributes:
-        image_size: Side S of the model's input, in pixels.
-        interpolation: "bicubic" or "bilinear".
-        channels_last: Memory layout of the result.
-        crop_min_area: Smallest share of the area that a random crop keeps; 1 disables crops.
-        crop_max_ratio: Largest aspect ratio of a crop; the smallest is its inverse.
-        flip_probability: Probability of a horizontal flip.
-        rotation_degrees: The angle is uniform in +- this value; 0 disables rotation.
-        brightness_fraction: The factor is uniform in 1 +- this value; 0 disables brightness changes.
-        cutmix_probability: Share of the images that get a box from another image; 0 disables CutMix.
-        crop_padding: Pixels that are added on each side before a crop of the old size, below S; 0 disables it.
-        crop_padding_mode: "reflect" or "zero".
-        trivial_augment: Whether each image passes through one operation of TrivialAugmentWide.
-        contrast_fraction: The factor is uniform in 1 +- this value; 0 disables changes of contrast.
-        saturation_fraction: The factor is uniform in 1 +- this value; 0 disables changes of saturation.
-        hue_fraction: The shift is uniform in +- this value, at most 0.5; 0 disables it.
-        erase_probability: Share of the images that lose a rectangle; 0 disables random erasing.
-        mixup_probability: Share of the images without CutMix that are blended with another; 0 disables MixUp.
-        mixup_alpha: Parameter of the distribution of MixUp's lambda.
-        ring_swap_probability: Share of the images that get the outer ring of an image of another class; 0 disables ring swaps.
-        mean, std: Of the normalization, per channel, of pixels in [0, 1].
-
-    Raises:
-        UserInputError: For a padding that is not smaller than the image, or an unknown mode of padding.
-    """
+class AugmentationSettings(AugmentationKeys):
+    """Settings of the preprocessing and augmentation of training images: the declared keys, and what they are used with."""
 
     image_size: int
+    """Side S of the model's input, in pixels."""
     interpolation: str
+    """"bicubic" or "bilinear"."""
     channels_last: bool
-    crop_min_area: float
-    crop_max_ratio: float
-    flip_probability: float
-    rotation_degrees: float
-    brightness_fraction: float
+    """Memory layout of the result."""
     cutmix_probability: float
-    crop_padding: int = 0
-    crop_padding_mode: str = "reflect"
-    trivial_augment: bool = False
-    contrast_fraction: float = 0.0
-    saturation_fraction: float = 0.0
-    hue_fraction: float = 0.0
-    erase_probability: float = 0.0
-    mixup_probability: float = 0.0
-    mixup_alpha: float = 0.2
-    ring_swap_probability: float = 0.0
+    """Share of the images that get a box from another image; 0 disables CutMix."""
     mean: Channels = IMAGENET_MEAN
+    """Of the normalization, per channel, of pixels in [0, 1]."""
     std: Channels = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        if self.crop_padding_mode not in PADDING_MODES:
-            near = nearest_name(self.crop_padding_mode, PADDING_MODES)
-            raise UserInputError(f"there is no crop_padding_mode {self.crop_padding_mode!r}{near}")
-        if not 0 <= self.crop_padding < self.image_size:
-            raise UserInputError(
-                f"0 <= crop_padding < image_size ({self.image_size}) must hold, but got {self.crop_padding}"
-            )
+    """As `mean`."""
 
     @classmethod
     def from_config(
@@ -99,29 +55,17 @@ class AugmentationSettings:
             UserInputError: For an unknown preset, or settings that cannot be used.
         """
         config = apply_preset(config)
-        return cls(
-            mean=mean,
-            std=std,
-            image_size=config.whole("image_size"),
-            interpolation=config.word("interpolation"),
-            channels_last=bool(config["channels_last"]),
-            crop_min_area=config.number("crop_min_area"),
-            crop_max_ratio=config.number("crop_max_ratio"),
-            flip_probability=config.number("flip_probability"),
-            rotation_degrees=config.number("rotation_degrees"),
-            brightness_fraction=config.number("brightness_fraction"),
-            cutmix_probability=config.number("cutmix_probability"),
-            crop_padding=config.whole("crop_padding"),
-            crop_padding_mode=config.word("crop_padding_mode"),
-            trivial_augment=bool(config["trivial_augment"]),
-            contrast_fraction=config.number("contrast_fraction"),
-            saturation_fraction=config.number("saturation_fraction"),
-            hue_fraction=config.number("hue_fraction"),
-            erase_probability=config.number("erase_probability"),
-            mixup_probability=config.number("mixup_probability"),
-            mixup_alpha=config.number("mixup_alpha"),
-            ring_swap_probability=config.number("ring_swap_probability"),
-        )
+        names = cls.model_fields.keys() - {"mean", "std"}
+        try:
+            found = cls.model_validate({"mean": mean, "std": std, **{name: config[name] for name in names}})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserInputError(f"{first['loc'][0]}: {first['msg']}, but got {first['input']!r}") from None
+        if found.crop_padding >= found.image_size:
+            raise UserInputError(
+                f"crop_padding < image_size ({found.image_size}) must hold, but got {found.crop_padding}"
+            )
+        return found
 
 
 def prepare_batch(

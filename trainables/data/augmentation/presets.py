@@ -6,29 +6,15 @@ from types import MappingProxyType
 
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.settings import DEFAULTS, AugmentationKeys
 
 DEFAULT = "default"
 
-_NONE: Mapping[str, Value] = MappingProxyType(
-    {
-        "crop_min_area": 1.0,
-        "crop_max_ratio": 4 / 3,
-        "crop_padding": 0,
-        "crop_padding_mode": "reflect",
-        "flip_probability": 0.0,
-        "rotation_degrees": 0.0,
-        "trivial_augment": False,
-        "brightness_fraction": 0.0,
-        "contrast_fraction": 0.0,
-        "saturation_fraction": 0.0,
-        "hue_fraction": 0.0,
-        "erase_probability": 0.0,
-        "mixup_probability": 0.0,
-        "mixup_alpha": 0.2,
-        "ring_swap_probability": 0.0,
-        "cutmix_probability": 0.0,
-    }
+# What is not off by default.
+_OFF: Mapping[str, Value] = MappingProxyType(
+    dict.fromkeys(("flip_probability", "rotation_degrees", "brightness_fraction", "cutmix_probability"), 0.0)
 )
+_NONE: Mapping[str, Value] = MappingProxyType({**{n: DEFAULTS[n] for n in AugmentationKeys.model_fields}, **_OFF})
 # Flips, TrivialAugmentWide, and erasing with the probability of torchvision's reference recipe.
 _TRIVIAL: Mapping[str, Value] = MappingProxyType(
     {**_NONE, "flip_probability": 0.5, "trivial_augment": True, "erase_probability": 0.1}

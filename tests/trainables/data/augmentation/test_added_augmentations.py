@@ -1,6 +1,5 @@
 """Pad-and-crop, TrivialAugment, color jitter and random erasing: equal to torchvision's, drawn per image, off by default."""
 
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +12,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_augmentation import (
     EVERYTHING,
     NUM_CLASSES,
@@ -26,7 +27,7 @@ from tests.trainables.data.augmentation.test_augmentation import (
 )
 from trainables.data.augmentation.color_jitter import adjust_contrast, adjust_hue, adjust_saturation, jitter_colors
 from trainables.data.augmentation.pad_and_crop import crop_padded, pad_and_crop
-from trainables.data.augmentation.pipeline import augment_batch
+from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.augmentation.random_erasing import NUM_DRAWS, choose_rectangles, erase_rectangles
 from trainables.data.augmentation.trivial_augment import NUM_BINS, OPERATIONS, draw_operations, trivially_augment
 
@@ -54,7 +55,7 @@ def make_pixels(num_images: int = 12, size: int = SIZE) -> Tensor:
 def test_without_additions_the_first_releases_pixels_and_random_numbers_come_out_bit_for_bit() -> None:
     """The digests are those of the code before the additions; none of these steps depends on the processor."""
     source, inputs = generator(5), []
-    settings = dataclasses.replace(EVERYTHING, rotation_degrees=0.0)
+    settings = change(EVERYTHING, rotation_degrees=0.0)
     for seed in range(2):
         images, labels = make_images(24, seed=seed), make_labels(24)
         inputs += augment_batch(images, labels, generator=source, settings=settings, num_classes=NUM_CLASSES)
@@ -68,7 +69,7 @@ def test_resampling_without_additions_has_the_first_releases_brightness() -> Non
     source = generator(5)
     for seed in range(2):
         images = make_images(24, seed=seed)
-        settings = dataclasses.replace(EVERYTHING, crop_min_area=0.3)
+        settings = change(EVERYTHING, crop_min_area=0.3)
         inputs, _ = augment_batch(images, make_labels(24), generator=source, settings=settings, num_classes=NUM_CLASSES)
     torch.testing.assert_close(
         inputs.mean((1, 2, 3))[:4], torch.tensor([0.8559, -0.334, 0.6713, 0.0184]), rtol=0, atol=2e-4
@@ -79,8 +80,8 @@ def test_resampling_without_additions_has_the_first_releases_brightness() -> Non
 def test_an_addition_changes_no_random_number_of_the_others(name: str) -> None:
     """In the same batch and in the next; the images that erasing and MixUp leave alone stay as they are."""
     others = {k: v for k, v in ADDITIONS.items() if k != name and k in ("erase_probability", "mixup_probability")}
-    without = dataclasses.replace(EVERYTHING, **others)
-    with_it = dataclasses.replace(without, **{name: ADDITIONS[name]})
+    without = change(EVERYTHING, **others)
+    with_it = change(without, **{name: ADDITIONS[name]})
     first, second = generator(3), generator(3)
     for seed in range(2):
         images, labels = make_images(32, seed=seed), torch.arange(32)
@@ -100,7 +101,7 @@ def test_an_addition_changes_no_random_number_of_the_others(name: str) -> None:
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_additions_are_drawn_again_in_each_batch_and_continue_with_a_restored_state(name: str) -> None:
-    settings = dataclasses.replace(OFF, **{name: ADDITIONS[name]})
+    settings = change(OFF, **{name: ADDITIONS[name]})
     source, images, labels = generator(1), make_images(24), make_labels(24)
     first, _ = augment_batch(images, labels, generator=source, settings=settings, num_classes=NUM_CLASSES)
     state = source.get_state()
@@ -116,7 +117,7 @@ def test_with_all_additions_layout_range_and_input_are_as_without() -> None:
     images = make_images()
     before = images.clone()
     for channels_last in (True, False):
-        settings = dataclasses.replace(EVERYTHING, **ADDITIONS, channels_last=channels_last, image_size=24)
+        settings = change(EVERYTHING, **ADDITIONS, channels_last=channels_last, image_size=24)
         inputs, targets = augment(images, settings)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         assert inputs.shape == (12, 3, 24, 24)
@@ -151,10 +152,17 @@ def test_positions_of_pad_and_crop_are_uniform_as_torchvisions() -> None:
 
 
 def test_a_padding_that_cannot_be_used_is_refused() -> None:
-    with pytest.raises(UserInputError, match=r"no crop_padding_mode 'reflekt' \(did you mean 'reflect'\?\)"):
-        dataclasses.replace(OFF, crop_padding_mode="reflekt")
-    with pytest.raises(UserInputError, match=r"0 <= crop_padding < image_size \(16\) must hold, but got 16"):
-        dataclasses.replace(OFF, crop_padding=SIZE)
+    def read(**changes: Any) -> AugmentationSettings:
+        values = {"interpolation": "bicubic", "cutmix_probability": 0.0, "image_size": SIZE, **changes}
+        return AugmentationSettings.from_config(TrialConfig(arm="a", seed=0, hyperparameters={}, fixed=values))
+
+    with pytest.raises(
+        UserInputError, match=r"crop_padding_mode: Input should be 'reflect' or 'zero', but got 'reflekt'"
+    ):
+        read(crop_padding_mode="reflekt")
+    with pytest.raises(UserInputError, match=r"crop_padding < image_size \(16\) must hold, but got 16"):
+        read(crop_padding=SIZE)
+    assert read(crop_padding=SIZE - 1).crop_padding == SIZE - 1
 
 
 def test_operations_are_those_of_torchvisions_trivial_augment_wide() -> None:

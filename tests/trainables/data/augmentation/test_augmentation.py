@@ -1,7 +1,5 @@
 """Batched augmentation: effect of each transformation, independence of images, correct targets."""
 
-import dataclasses
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from search_spaces.errors import UserInputError
+from tests.trainables.data.augmentation.changed_settings import change
 from trainables.data.augmentation.pipeline import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -30,9 +29,7 @@ OFF = AugmentationSettings(
     brightness_fraction=0.0,
     cutmix_probability=0.0,
 )
-EVERYTHING = dataclasses.replace(
-    OFF, flip_probability=0.5, rotation_degrees=20.0, brightness_fraction=0.3, cutmix_probability=0.5
-)
+EVERYTHING = change(OFF, flip_probability=0.5, rotation_degrees=20.0, brightness_fraction=0.3, cutmix_probability=0.5)
 
 
 def make_images(num_images: int = 12, size: int = SIZE, seed: int = 0) -> Tensor:
@@ -68,7 +65,7 @@ def test_native_size_is_only_normalized() -> None:
 @pytest.mark.parametrize("size", [SIZE, 24])
 def test_layout_shape_and_dtype_match_the_settings(channels_last: bool, size: int) -> None:
     evaluated = prepare(make_images(), size, channels_last=channels_last)
-    changes = dataclasses.replace(EVERYTHING, channels_last=channels_last, image_size=size)
+    changes = change(EVERYTHING, channels_last=channels_last, image_size=size)
     trained, targets = augment(make_images(), changes)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for inputs in (evaluated, trained):
@@ -108,7 +105,7 @@ def test_interpolations_differ_and_unknown_ones_are_refused() -> None:
 
 def test_without_augmentation_training_inputs_equal_evaluation_inputs() -> None:
     images = make_images()
-    inputs, targets = augment(images, dataclasses.replace(OFF, image_size=24))
+    inputs, targets = augment(images, change(OFF, image_size=24))
     assert torch.equal(inputs, prepare(images, 24))
     assert torch.equal(targets, torch.nn.functional.one_hot(make_labels(), NUM_CLASSES).float())
 
@@ -122,8 +119,8 @@ def test_input_images_and_labels_are_not_changed() -> None:
 
 def test_flip_twice_is_identity() -> None:
     images = make_images()
-    once, _ = augment(images, dataclasses.replace(OFF, flip_probability=1.0))
-    twice, _ = augment(images.flip(2), dataclasses.replace(OFF, flip_probability=1.0))
+    once, _ = augment(images, change(OFF, flip_probability=1.0))
+    twice, _ = augment(images.flip(2), change(OFF, flip_probability=1.0))
     assert torch.equal(once, prepare(images).flip(3))
     assert torch.equal(twice, prepare(images))
 
@@ -131,7 +128,7 @@ def test_flip_twice_is_identity() -> None:
 def test_flips_are_per_sample() -> None:
     images = make_images(400)
     plain = prepare(images)
-    inputs, _ = augment(images, dataclasses.replace(OFF, flip_probability=0.3))
+    inputs, _ = augment(images, change(OFF, flip_probability=0.3))
     kept = (inputs == plain).flatten(1).all(1)
     flipped = (inputs == plain.flip(3)).flatten(1).all(1)
     assert (kept ^ flipped).all()
@@ -140,9 +137,9 @@ def test_flips_are_per_sample() -> None:
 
 def test_flip_with_rotation_is_the_same_flip() -> None:
     images = make_images()
-    tiny = dataclasses.replace(OFF, flip_probability=0.5, rotation_degrees=1e-4)
+    tiny = change(OFF, flip_probability=0.5, rotation_degrees=1e-4)
     rotated, _ = augment(images, tiny)
-    plain, _ = augment(images, dataclasses.replace(OFF, flip_probability=0.5))
+    plain, _ = augment(images, change(OFF, flip_probability=0.5))
     torch.testing.assert_close(rotated, plain, rtol=0, atol=1e-2)
 
 
@@ -150,9 +147,7 @@ def test_flip_with_rotation_is_the_same_flip() -> None:
 def test_rotation_turns_each_image_by_its_own_angle_about_the_center(flip_probability: float) -> None:
     dot = torch.zeros(200, 33, 33, 3, dtype=torch.uint8)
     dot[:, 15:18, 26:29] = 255  # 11 px right of the center
-    inputs, _ = augment(
-        dot, dataclasses.replace(OFF, image_size=33, rotation_degrees=30.0, flip_probability=flip_probability)
-    )
+    inputs, _ = augment(dot, change(OFF, image_size=33, rotation_degrees=30.0, flip_probability=flip_probability))
     weight = to_pixels(inputs).mean(1).clamp_min(0)
     position = torch.arange(33) - 16.0
     total = weight.sum((1, 2))
@@ -169,13 +164,13 @@ def test_rotation_turns_each_image_by_its_own_angle_about_the_center(flip_probab
 
 def test_rotation_leaves_no_black_corners() -> None:
     white = torch.full((20, SIZE, SIZE, 3), 255, dtype=torch.uint8)
-    inputs, _ = augment(white, dataclasses.replace(OFF, rotation_degrees=45.0))
+    inputs, _ = augment(white, change(OFF, rotation_degrees=45.0))
     torch.testing.assert_close(to_pixels(inputs), torch.full((20, 3, SIZE, SIZE), 255.0), rtol=0, atol=1e-2)
 
 
 def test_brightness_multiplies_each_image_by_its_own_factor() -> None:
     images = make_images(300) // 2 + 20  # at most 147, so that 1.3 x stays below 255
-    inputs, _ = augment(images, dataclasses.replace(OFF, brightness_fraction=0.3))
+    inputs, _ = augment(images, change(OFF, brightness_fraction=0.3))
     ratios = to_pixels(inputs) / images.permute(0, 3, 1, 2)
     factors = ratios.mean((1, 2, 3))
     torch.testing.assert_close(ratios, factors[:, None, None, None].expand_as(ratios), rtol=0, atol=1e-3)
@@ -184,14 +179,14 @@ def test_brightness_multiplies_each_image_by_its_own_factor() -> None:
 
 
 def test_brightness_saturates() -> None:
-    inputs, _ = augment(make_images(), dataclasses.replace(OFF, brightness_fraction=0.9))
+    inputs, _ = augment(make_images(), change(OFF, brightness_fraction=0.9))
     assert to_pixels(inputs).max() <= 255 + 1e-3
     assert to_pixels(inputs).min() >= -1e-3
 
 
 def test_images_do_not_influence_each_other_without_cutmix() -> None:
     images = make_images()
-    changes = dataclasses.replace(EVERYTHING, cutmix_probability=0.0, image_size=24)
+    changes = change(EVERYTHING, cutmix_probability=0.0, image_size=24)
     before, _ = augment(images, changes)
     images[3] = 0
     after, _ = augment(images, changes)
@@ -205,7 +200,7 @@ def test_cutmix_label_fraction_is_the_pixel_fraction(size: int, probability: flo
     """Image i has the color i, which identifies the source of each pixel."""
     num_images = 24
     images = torch.arange(num_images, dtype=torch.uint8)[:, None, None, None].expand(-1, size, size, 3) * 10
-    changes = dataclasses.replace(OFF, image_size=size, cutmix_probability=probability)
+    changes = change(OFF, image_size=size, cutmix_probability=probability)
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = augment_batch(
         images, torch.arange(num_images), generator=generator, settings=changes, num_classes=num_images
@@ -223,7 +218,7 @@ def test_cutmix_label_fraction_is_the_pixel_fraction(size: int, probability: flo
 
 def test_cutmix_mixes_the_configured_share_of_images() -> None:
     images = make_images(2000, size=8)
-    changes = dataclasses.replace(OFF, image_size=8, cutmix_probability=0.25)
+    changes = change(OFF, image_size=8, cutmix_probability=0.25)
     inputs, _ = augment(images, changes)
     share = float((inputs != prepare(images, 8)).flatten(1).any(1).float().mean())
     assert 0.15 < share < 0.27  # a quarter, less the boxes of no pixels
@@ -236,7 +231,7 @@ def test_cutmix_area_follows_beta_1_1_clipped_at_the_border() -> None:
         images,
         torch.arange(4000),
         generator=torch.Generator().manual_seed(1),
-        settings=dataclasses.replace(OFF, image_size=32, cutmix_probability=1.0),
+        settings=change(OFF, image_size=32, cutmix_probability=1.0),
         num_classes=4000,
     )
     area = 1 - targets.diagonal()
@@ -255,8 +250,8 @@ def test_results_depend_on_the_generator_alone() -> None:
 
 def test_disabling_one_transformation_keeps_the_draws_of_the_others() -> None:
     images = make_images(64)
-    without, _ = augment(images, dataclasses.replace(OFF, flip_probability=0.5))
-    mixed, _ = augment(images, dataclasses.replace(OFF, flip_probability=0.5, cutmix_probability=0.2))
+    without, _ = augment(images, change(OFF, flip_probability=0.5))
+    mixed, _ = augment(images, change(OFF, flip_probability=0.5, cutmix_probability=0.2))
     assert (mixed == without).flatten(1).all(1).sum() > 40
 
 

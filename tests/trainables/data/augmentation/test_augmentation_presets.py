@@ -1,6 +1,5 @@
 """Presets of the augmentation: what a word sets, and what has precedence over it."""
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ FIXED: dict[str, Value] = {
 def read(fixed: dict[str, Value], **hyperparameters: Value) -> dict[str, Any]:
     """Return the settings of a configuration that differ from no augmentation at all."""
     config = TrialConfig(arm="a", seed=0, hyperparameters=hyperparameters, fixed=fixed)
-    found = dataclasses.asdict(AugmentationSettings.from_config(config))
+    found = AugmentationSettings.from_config(config).model_dump()
     del found["mean"], found["std"]
     none = {**dict.fromkeys(found, False), **PRESETS["none"], **{k: FIXED[k] for k in list(FIXED)[:3]}}
     return {name: value for name, value in found.items() if value != none[name]}
@@ -66,7 +65,7 @@ def test_a_word_sets_every_key_whether_it_is_fixed_or_a_hyperparameter(
 
 def test_every_preset_sets_every_key_of_the_augmentation() -> None:
     sizes = {"image_size", "interpolation", "channels_last", "mean", "std"}
-    assert {f.name for f in dataclasses.fields(AugmentationSettings)} == PRESET_KEYS | sizes
+    assert set(AugmentationSettings.model_fields) == PRESET_KEYS | sizes
     for word, values in PRESETS.items():
         assert set(values) == (set() if word == "default" else PRESET_KEYS)
 

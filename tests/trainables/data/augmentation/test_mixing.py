@@ -1,7 +1,5 @@
 """CutMix and MixUp: at most one of them for an image, with targets of the same shares as the pixels."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from scipy.stats import beta, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
+from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_augmentation import OFF, SIZE, make_images, prepare
 from trainables.data.augmentation.mixing import mix_images
 from trainables.data.augmentation.pipeline import augment_batch
@@ -19,7 +18,7 @@ NUM_IMAGES = 4000
 def mix_own_classes(num_images: int, size: int = 8, seed: int = 0, **changes: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the unmixed inputs, the mixed ones and their targets; every image has a class of its own."""
     images = make_images(num_images, size)
-    settings = dataclasses.replace(OFF, image_size=size, **changes)  # type: ignore[arg-type]
+    settings = change(OFF, image_size=size, **changes)  # type: ignore[arg-type]
     inputs, targets = augment_batch(
         images,
         torch.arange(num_images),

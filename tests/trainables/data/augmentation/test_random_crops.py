@@ -1,6 +1,5 @@
 """Random crops: distributed as torchvision's, resampled as torchvision's, and without influence on the other augmentations."""
 
-import dataclasses
 import math
 
 import pytest
@@ -9,6 +8,7 @@ from scipy.stats import kstest
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, RandomResizedCrop, functional
 
+from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_augmentation import (
     EVERYTHING,
     NUM_CLASSES,
@@ -22,7 +22,7 @@ from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.augmentation.random_crops import NUM_DRAWS, choose_crops, resize_crops
 
 NUM_BOXES = 4000
-CROPS = dataclasses.replace(OFF, crop_min_area=0.3)
+CROPS = change(OFF, crop_min_area=0.3)
 
 
 def choose(num: int, height: int, width: int, min_area: float, max_ratio: float, seed: int = 0) -> Tensor:
@@ -93,14 +93,14 @@ def test_crops_do_not_change_the_draws_of_the_other_augmentations() -> None:
     """The targets show the partners and boxes of CutMix; a nearly whole crop shows flip and rotation."""
     images = make_images(64)
     plain, plain_targets = augment(images, EVERYTHING)
-    inputs, targets = augment(images, dataclasses.replace(EVERYTHING, crop_min_area=0.999, crop_max_ratio=1.0))
+    inputs, targets = augment(images, change(EVERYTHING, crop_min_area=0.999, crop_max_ratio=1.0))
     assert torch.equal(targets, plain_targets)
     torch.testing.assert_close(inputs, plain, rtol=0, atol=1e-2)
 
 
 def test_crops_differ_between_images_and_stay_in_range() -> None:
     image = make_images(1).expand(50, -1, -1, -1)
-    inputs, _ = augment(image, dataclasses.replace(CROPS, image_size=24))
+    inputs, _ = augment(image, change(CROPS, image_size=24))
     assert len(inputs.flatten(1).unique(dim=0)) > 40
     pixels = to_pixels(inputs)
     assert pixels.min() >= -1e-3
@@ -111,7 +111,7 @@ def test_crops_differ_between_images_and_stay_in_range() -> None:
 def test_a_crop_magnifies_its_content() -> None:
     """A horizontal ramp keeps its direction, and its slope shrinks with the crop's width."""
     ramp = torch.arange(32, dtype=torch.uint8)[None, None, :, None].expand(200, 32, 32, 3) * 8
-    inputs, _ = augment(ramp, dataclasses.replace(CROPS, image_size=32))
+    inputs, _ = augment(ramp, change(CROPS, image_size=32))
     rows = to_pixels(inputs)[:, 0, 16]
     shares = (rows[:, 24] - rows[:, 8]) / (16 * 8)
     assert 0.4 < shares.min() < 0.6

@@ -1,6 +1,5 @@
 """Ring swaps in training: rings of the audit's widths, from images of other classes, in the declared share of the images."""
 
-import dataclasses
 from collections import Counter
 
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor
 from analysis.audits.ring_swaps import swap_ring
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_augmentation import EVERYTHING, OFF, augment, make_images, prepare
 from trainables.data.augmentation.pipeline import AugmentationSettings, augment_batch
 from trainables.data.augmentation.random_ring_swap import choose_donors, swap_rings
@@ -101,11 +101,11 @@ def test_labels_stay_and_the_swap_comes_before_everything_else() -> None:
     """Without other transformations the inputs are those of the swapped images; with them, swapped images are augmented."""
     images, labels = make_images(24, SIZE), torch.arange(24) % 4
     for settings in (OFF, EVERYTHING):
-        with_swaps = dataclasses.replace(settings, image_size=SIZE, cutmix_probability=0.0, ring_swap_probability=1.0)
+        with_swaps = change(settings, image_size=SIZE, cutmix_probability=0.0, ring_swap_probability=1.0)
         inputs, targets = augment_batch(images, labels, generator=generator(3), settings=with_swaps, num_classes=4)
         assert torch.equal(targets.argmax(1), labels)
         assert torch.equal(targets.max(1).values, torch.ones(24))
-        plain = augment(images, dataclasses.replace(with_swaps, ring_swap_probability=0.0), seed=3)[0]
+        plain = augment(images, change(with_swaps, ring_swap_probability=0.0), seed=3)[0]
         # A flip and a rotation leave the middle in the middle.
         assert not torch.equal(inputs, plain)
         torch.testing.assert_close(inputs[..., 15:17, 15:17], plain[..., 15:17, 15:17])
