@@ -85,7 +85,7 @@ def launch(
     check_own_sampler(loaded)
     earlier = loaded.search.warm_start
     new = prepare_new(loaded, text, None if earlier is None else extensions.launched_spec(open_study(earlier, storage)))
-    loaded, text, prepared = new.fitted.spec, new.fitted.text, new.prepared
+    loaded, prepared = new.fitted.spec, new.prepared
     for note in new.fitted.notes:
         print_line(f"fitted to the data: {note}", console)
     for recipe in describe_starts(loaded):

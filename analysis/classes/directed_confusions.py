@@ -47,7 +47,7 @@ def compute_directed_confusions(
     rates = compute_rates(arm, pairs, confidence)
     found = [pair for pair in pairs if rates[pair].estimate > 0]
     ranked = sorted(found, key=lambda pair: -rates[pair].estimate)
-    material = [pair for pair in ranked[MAX_LISTED:] if judge_rate(rates[pair].first) is Materiality.MATERIAL]
+    material = [pair for pair in ranked[MAX_LISTED:] if judge_rate(rates[pair].models) is Materiality.MATERIAL]
     listed = [*ranked[:MAX_LISTED], *material]
     return tuple(
         DirectedConfusion(
@@ -55,9 +55,9 @@ def compute_directed_confusions(
             predicted_class=class_names[predicted],
             rate=rates[true, predicted],
             num_images=int(sizes[true]),
-            verdict=judge_rate(rates[true, predicted].first),
+            verdict=judge_rate(rates[true, predicted].models),
             recipe_verdict=None if (recipe := rates[true, predicted].recipe) is None else judge_rate(recipe),
-            images_to_decide=count_images_to_decide(rates[true, predicted].first, int(sizes[true]), confidence),
+            images_to_decide=count_images_to_decide(rates[true, predicted].models, int(sizes[true]), confidence),
             human=None if human is None else _compare(arm, true, predicted, human),
         )
         for true, predicted in listed

@@ -100,16 +100,17 @@ def _analyze_arm(
     return OutsideArm(
         arm=arm.name,
         seeds=arm.seeds,
-        test_macro_f1=TwoIntervals(models=_scale(macro_f1.models, factor), recipe=_scale(macro_f1.recipe, factor)),
+        test_macro_f1=TwoIntervals(
+            models=_scale(macro_f1.models, factor),
+            recipe=None if macro_f1.recipe is None else _scale(macro_f1.recipe, factor),
+        ),
         class_scores=scores,
         confusion=compute_confusion(arm, names, CONFIDENCE),
         **vars(compute_arm_confusions(arm, scores, groups, human)),
     )
 
 
-def _scale(interval: Interval | None, factor: float) -> Interval | None:
-    if interval is None:
-        return None
+def _scale(interval: Interval, factor: float) -> Interval:
     low, estimate, high = (min(factor * x, 1.0) for x in (interval.low, interval.estimate, interval.high))
     return Interval(estimate=estimate, low=low, high=high)
 

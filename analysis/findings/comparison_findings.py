@@ -34,7 +34,7 @@ class ClassDifference:
     p_value: float
     p_adjusted: float
     is_flagged: bool
-    models_effect: Interval | None = None
+    models_effect: Interval
 
 
 class Question(StrEnum):
@@ -117,10 +117,9 @@ class ComparisonRow:
         side_metrics: metrics beside macro-F1; empty where not computed.
         plan_changed: whether the plan was changed after it was written.
         question: "recipe", or "models" for one seed, which says nothing about other seeds.
-        models_effect: interval at `confidence` for these very models on new images; None in findings of earlier versions.
-        models_verdict: verdict on these very models; None in findings of earlier versions.
-        p_adjusted: smallest alpha of the whole table at which this row is BETTER or WORSE at its look; None in anytime rows and
-            in findings of earlier versions.
+        models_effect: interval at `confidence` for these very models on new images.
+        models_verdict: verdict on these very models.
+        p_adjusted: smallest alpha of the whole table at which this row is BETTER or WORSE at its look; None in anytime rows.
         divergence: of each arm, where a run diverged; the other fields are then about the seeds with which no run did.
         all_runs_effect: mean difference over all seeds, those that diverged included; None where none diverged.
     """
@@ -152,8 +151,8 @@ class ComparisonRow:
     side_metrics: tuple[SideMetric, ...] = ()
     plan_changed: bool = False
     question: Question = Question.RECIPE
-    models_effect: Interval | None = None
-    models_verdict: Verdict | None = None
+    models_effect: Interval
+    models_verdict: Verdict
     p_adjusted: float | None = None
     divergence: tuple[ArmDivergence, ...] = ()
     all_runs_effect: Interval | None = None

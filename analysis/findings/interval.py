@@ -14,25 +14,17 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoIntervals:
-    """One estimate with an interval for each of two questions; at least one of the intervals is there.
+    """One estimate with an interval for each of two questions.
 
     Attributes:
-        models: would it be so on new images, for these very models? Images are sampled, seeds are fixed. None in findings of
-            versions that did not compute it.
+        models: would it be so on new images, for these very models? Images are sampled, seeds are fixed.
         recipe: would it be so with new seeds and new images? None for one seed, where it is not defined.
     """
 
-    models: Interval | None
+    models: Interval
     recipe: Interval | None
-
-    @property
-    def first(self) -> Interval:
-        """The interval for these models; in findings of earlier versions that for the recipe."""
-        found = self.models or self.recipe
-        assert found is not None
-        return found
 
     @property
     def estimate(self) -> float:
         """The point estimate, which both intervals share."""
-        return self.first.estimate
+        return self.models.estimate

@@ -138,7 +138,7 @@ def _test_randomization(models: CamModels, maps: _Maps, audit_images: AuditImage
         name="parameter randomization",
         estimate=found,
         rule=f"the rank correlation with maps of the untrained network lies below {MAX_SIMILARITY}",
-        is_passed=found.first.high < MAX_SIMILARITY,
+        is_passed=found.models.high < MAX_SIMILARITY,
     )
 
 
@@ -162,7 +162,7 @@ def _test_road(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         estimate=found,
         rule="removing the pixels that the map marks costs more probability than removing those that another image's map "
         f"marks: the interval lies above {MIN_ROAD_GAIN}",
-        is_passed=found.first.low > MIN_ROAD_GAIN,
+        is_passed=found.models.low > MIN_ROAD_GAIN,
     )
 
 
@@ -190,10 +190,10 @@ def _test_ring(models: CamModels, maps: _Maps, audit_images: AuditImages, seed: 
         estimate=correlation,
         rule="the energy in the outer ring correlates with the logit lost when the ring is swapped: the interval of the rank "
         f"correlation lies above 0. Swapping the ring changes the logit by {influence.estimate:.0%} "
-        f"[{influence.first.low:.0%}, {influence.first.high:.0%}] of what another image changes it by; the test does not apply "
+        f"[{influence.models.low:.0%}, {influence.models.high:.0%}] of what another image changes it by; the test does not apply "
         f"where this interval lies below {MIN_RING_INFLUENCE:.0%}",
-        is_passed=correlation.first.low > 0,
-        applies=not influence.first.high < MIN_RING_INFLUENCE,
+        is_passed=correlation.models.low > 0,
+        applies=not influence.models.high < MIN_RING_INFLUENCE,
     )
 
 

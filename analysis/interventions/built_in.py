@@ -260,15 +260,15 @@ def _find_suspects(diagnosis: Diagnosis) -> tuple[ClassAudit, ...]:
 
 def _find_losing(diagnosis: Diagnosis) -> dict[str, TwoIntervals]:
     losses = diagnosis.audits.color_losses
-    return {found.class_name: found.loss for found in losses if found.loss.first.low > TOLERANCE}
+    return {found.class_name: found.loss for found in losses if found.loss.models.low > TOLERANCE}
 
 
 def _points(found: TwoIntervals) -> str:
-    return f"{100 * found.estimate:.1f} pp {_bracket(found.first)}"
+    return f"{100 * found.estimate:.1f} pp {_bracket(found.models)}"
 
 
 def _percent(found: TwoIntervals) -> str:
-    return f"{100 * found.estimate:.1f} % {_bracket(found.first)}"
+    return f"{100 * found.estimate:.1f} % {_bracket(found.models)}"
 
 
 def _bracket(interval: Interval) -> str:

@@ -63,9 +63,9 @@ def build_pair_table(pairs: Sequence[ConfusedPair]) -> Table:
     for pair in pairs:
         human = "not compared"
         if pair.human is not None:
-            low, high = (f"{100 * end:+.1f}" for end in (pair.human.excess.first.low, pair.human.excess.first.high))
+            low, high = (f"{100 * end:+.1f}" for end in (pair.human.excess.models.low, pair.human.excess.models.high))
             human = f"[{low}, {high}]"
-        low, high = (f"{100 * end:.1f}" for end in (pair.rate.first.low, pair.rate.first.high))
+        low, high = (f"{100 * end:.1f}" for end in (pair.rate.models.low, pair.rate.models.high))
         table.add_row(
             Text("\n".join(pair.classes)),
             Text(f"{100 * pair.rate.estimate:.1f} %\n[{low}, {high}]"),

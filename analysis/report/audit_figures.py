@@ -31,7 +31,7 @@ def plot_ring_audits(arms: Sequence[ArmFinding]) -> Figure:
             color, marker = ARM_COLORS[index % len(ARM_COLORS)], MARKERS[index % len(MARKERS)]
             places = np.arange(len(names)) + 0.7 * ((index + 0.5) / len(audited) - 0.5)
             for place, found in zip(places, audit.classes, strict=True):
-                gap = found.gap.first
+                gap = found.gap.models
                 axes.errorbar(
                     100 * gap.estimate,
                     place,
@@ -62,7 +62,7 @@ def plot_root_causes(arms: Sequence[ArmFinding]) -> Figure:
     for axes, (arm, cause) in zip(panels, measured, strict=False):
         named = cause.cause or cause.recipe_cause or MIXED
         for place, found in enumerate(cause.effects):
-            value = found.effect.first
+            value = found.effect.models
             is_named = found.cue == named
             axes.barh(
                 place, value.estimate, color=ARM_COLORS[0] if is_named else BAND_COLOR, edgecolor=INK, linewidth=0.6

@@ -96,7 +96,7 @@ def plot_class_f1(arms: Sequence[ArmFinding]) -> Figure:
     for index, arm in enumerate(arms):
         color, hatch = _arm_style(index)
         places = np.arange(len(names)) - 0.4 + height * (index + 0.5)
-        scores = [score.f1.first for score in arm.class_scores]
+        scores = [score.f1.models for score in arm.class_scores]
         axes.barh(
             places,
             [100 * f1.estimate for f1 in scores],
@@ -288,7 +288,7 @@ def _cam_title(cam: ArmCam, kind: str, true_class: str) -> str:
 def _rate_text(cell: TwoIntervals) -> str:
     if cell.estimate == 0:
         return "0"
-    return f"{100 * cell.estimate:.1f}\n±{50 * (cell.first.high - cell.first.low):.1f}"
+    return f"{100 * cell.estimate:.1f}\n±{50 * (cell.models.high - cell.models.low):.1f}"
 
 
 def _error_arms(intervals: Sequence[Interval]) -> NDArray[np.float64]:

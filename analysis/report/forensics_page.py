@@ -85,7 +85,7 @@ def _summarize(arm: OutsideArm) -> list[str]:
 def _arrange_arm(arm: OutsideArm, class_names: Sequence[str]) -> dict[str, Any]:
     """Return what the template shows of an arm: its tables as rows of text, and its figures."""
     humans = any(pair.human for pair in arm.confused_pairs) or any(cell.human for cell in arm.directed)
-    reach = max((cell.rate.first.high for cell in arm.directed), default=1.0)
+    reach = max((cell.rate.models.high for cell in arm.directed), default=1.0)
     reach = max(reach, 2 * TOLERANCE)
     scores = sorted(arm.class_scores, key=lambda score: (score.num_images == 0, score.f1.estimate))
     pairs = sorted(arm.confused_pairs, key=lambda pair: -pair.rate.estimate)
@@ -114,7 +114,7 @@ def _directed_cells(cell: DirectedConfusion, humans: bool) -> list[str]:
 
 
 def _bar(cell: DirectedConfusion, reach: float) -> RateBar:
-    rate = cell.rate.first
+    rate = cell.rate.models
     return RateBar(
         low=rate.low / reach, estimate=rate.estimate / reach, high=rate.high / reach, tolerance=TOLERANCE / reach
     )

@@ -54,7 +54,7 @@ def _describe_onnx(description: Mapping[str, Any]) -> str:
 
 def _compare(model: TwoIntervals, arm: TwoIntervals, form: Callable[[Interval], str]) -> list[str]:
     """Return the value of this model, and that of the recipe, which is the mean over the arm's seeds."""
-    return [form(model.first), _format_recipe(arm.recipe, form)]
+    return [form(model.models), _format_recipe(arm.recipe, form)]
 
 
 def _format_recipe(recipe: Interval | None, form: Callable[[Interval], str]) -> str:
@@ -66,8 +66,8 @@ def _list_classes(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
         [
             own.class_name,
             str(own.num_images),
-            format_interval(own.precision.first),
-            format_interval(own.recall.first),
+            format_interval(own.precision.models),
+            format_interval(own.recall.models),
             *_compare(own.f1, all_seeds.f1, format_interval),
         ]
         for own, all_seeds in zip(audit.class_scores, arm.class_scores, strict=True)
@@ -80,7 +80,7 @@ def _list_confusions(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
         [
             cell.true_class,
             cell.predicted_class,
-            format_interval(cell.rate.first),
+            format_interval(cell.rate.models),
             cell.verdict,
             *_describe_recipe_cell(recipe.get((cell.true_class, cell.predicted_class))),
         ]
@@ -102,7 +102,7 @@ def _list_rings(arm: ArmFinding, audit: ModelAudit) -> list[tuple[int, list[list
             [
                 [
                     mine.class_name,
-                    format_signed_pp(mine.gap.first),
+                    format_signed_pp(mine.gap.models),
                     _describe_verdict(mine),
                     _format_recipe(other.gap.recipe, format_signed_pp),
                     str(other.recipe_verdict or "—"),
@@ -134,7 +134,7 @@ def _list_frequencies(arm: ArmFinding, audit: ModelAudit) -> list[list[str]]:
     return [
         [
             mine.class_name,
-            format_signed_pp(mine.gap.first),
+            format_signed_pp(mine.gap.models),
             str(mine.verdict),
             _format_recipe(other.gap.recipe, format_signed_pp),
             str(other.recipe_verdict or "—"),

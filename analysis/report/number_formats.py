@@ -31,13 +31,13 @@ def join_intervals(interval: TwoIntervals, form: Callable[[Interval], str]) -> s
     """Return the estimate with the interval for these models, then that for the recipe: "65.3 % [63.9, 66.7]; recipe [60, 70]".
 
     Args:
-        interval: of both questions; what was not computed is left out.
+        interval: of both questions; that for the recipe is left out where there is none.
         form: of one interval, the estimate before the bracket.
     """
     if interval.recipe is None:
-        return form(interval.first)
-    estimate, bracket = form(interval.recipe).rsplit(" [", 1)
-    return f"{estimate if interval.models is None else form(interval.models)}; recipe [{bracket}"
+        return form(interval.models)
+    bracket = form(interval.recipe).rsplit(" [", 1)[1]
+    return f"{form(interval.models)}; recipe [{bracket}"
 
 
 def join_verdicts(verdict: str | None, recipe_verdict: str | None) -> str:

@@ -92,7 +92,7 @@ def describe_evidence(row: TableRow) -> str:
         ""
         if row.value.minimum_detectable_effect is None
         else f"Minimum detectable effect (MDE) at 80 % power: {row.mde} pp.",
-        f"For these models on new images: {row.models}." if row.value.models_effect is not None else "",
+        f"For these models on new images: {row.models}.",
         f"Also: {rule}." if rule else "",
         f"Divergence: {divergence}." if (divergence := describe_divergence(row.value)) else "",
     ]

@@ -104,7 +104,7 @@ def _say_where(winner: ArmFinding) -> list[str]:
         others = f" and {len(failing) - 1} more class{'' if len(failing) == 2 else 'es'}" if len(failing) > 1 else ""
         sentences.append(
             f"It leans on the surroundings: {worst.class_name}{others} fail{'' if others else 's'} the Clever Hans audit "
-            f"({worst.class_name} loses {format_signed_pp(worst.gap.first).replace('+', '')})."
+            f"({worst.class_name} loses {format_signed_pp(worst.gap.models).replace('+', '')})."
         )
     if winner.frequency_audit is not None and winner.frequency_audit.verdict is AuditVerdict.FAIL:
         sentences.append("It fails the frequency audit.")
@@ -116,7 +116,7 @@ def _say_confusion(winner: ArmFinding) -> str:
         return f"{winner.arm} confuses no class more often than by chance."
     material = [cell for cell in winner.directed if cell.verdict is Materiality.MATERIAL]
     first = (material or list(winner.directed))[0]
-    rate = format_interval(first.rate.first)
+    rate = format_interval(first.rate.models)
     sentence = f"{first.true_class} is predicted as {first.predicted_class} in {rate} of its images"
     pair = {first.true_class, first.predicted_class}
     causes = [found.cause for found in winner.root_causes if set(found.classes) == pair]

@@ -61,7 +61,7 @@ class TableRow:
         effect: "+0.42 pp".
         interval: "[+0.11, +0.73]", in percentage points.
         verdict: "BETTER", "BETTER (material)", "BETTER (these models)", ...
-        models: the interval for these models and its verdict: "[+0.20, +0.64] BETTER"; "n/a" in findings of earlier versions.
+        models: the interval for these models and its verdict: "[+0.20, +0.64] BETTER".
         seeds: "10 seeds".
         mde: "0.40", in percentage points; "n/a" in anytime rows.
         cost: "2.3x cost", or "cost not measured".
@@ -202,7 +202,7 @@ def list_records(rows: Sequence[ComparisonRow]) -> list[dict[str, object]]:
             "settles": row.settles,
             "question": row.value.question.value,
             **_interval_columns("models", row.value.models_effect),
-            "models_verdict": row.value.models_verdict.value if row.value.models_verdict is not None else "",
+            "models_verdict": row.value.models_verdict.value,
             **_interval_columns("all_runs", row.value.all_runs_effect),
             "num_diverged": sum(arm.num_diverged for arm in row.value.divergence),
             "divergence": describe_divergence(row.value),
@@ -242,7 +242,7 @@ def _interval_columns(name: str, interval: Interval | None) -> dict[str, float |
 
 def _models_line(row: TableRow) -> str:
     """Return the interval for these models on a line of its own, where it is not the interval of the row."""
-    if row.value.models_effect is None or row.value.question is Question.MODELS:
+    if row.value.question is Question.MODELS:
         return ""
     return f"\nmodels {row.models.rpartition(' ')[0]}"
 
@@ -262,7 +262,7 @@ def _build_row(row: ComparisonRow, reach: float) -> TableRow:
         effect=f"{pp(effect.estimate)} pp",
         interval=f"[{pp(effect.low)}, {pp(effect.high)}]",
         verdict=f"{row.verdict} ({notes})" if notes else str(row.verdict),
-        models=NOT_AVAILABLE if models is None else f"[{pp(models.low)}, {pp(models.high)}] {row.models_verdict}",
+        models=f"[{pp(models.low)}, {pp(models.high)}] {row.models_verdict}",
         seeds=f"{row.num_seeds} seed{'s' if row.num_seeds > 1 else ''}",
         mde=NOT_AVAILABLE if mde is None else pp(mde).removeprefix("+"),
         cost=f"{row.cost_ratio:.1f}x cost" if row.cost_ratio is not None else "cost not measured",
@@ -279,7 +279,7 @@ def _choose_decimals(row: ComparisonRow) -> int:
     for decimals in range(2, MOST_DECIMALS):
         shown = [
             (round(100 * bound, decimals), round(100 * mark, decimals), bound == mark)
-            for interval in (row.effect, row.models_effect or row.effect)
+            for interval in (row.effect, row.models_effect)
             for bound in (interval.low, interval.high)
             for mark in (0.0, row.margin, -row.margin)
         ]
@@ -322,7 +322,7 @@ def _caption(rows: Sequence[TableRow]) -> str:
 
 def describe_questions(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return a sentence for each of the two questions that the rows of a table answer."""
-    recipe = any(row.question is Question.RECIPE and row.models_effect is not None for row in rows)
+    recipe = any(row.question is Question.RECIPE for row in rows)
     models = any(row.question is Question.MODELS for row in rows)
     return [sentence for sentence, is_needed in ((TWO_QUESTIONS, recipe), (ONE_SEED, models)) if is_needed]
 

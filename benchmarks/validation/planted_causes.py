@@ -190,7 +190,7 @@ def explain_world(world: CauseWorld, seed: int) -> CauseOutcome:
         are_own_errors=world.num_models == 1,
     )
     (found,) = find_root_causes(models, audited, [ConfusedClasses(one=pair[0], other=pair[1])], seed=seed)
-    by_cue = {effect.cue: effect.effect.first for effect in found.effects}
+    by_cue = {effect.cue: effect.effect.models for effect in found.effects}
     return CauseOutcome(
         cause=found.cause,
         recipe_cause=found.recipe_cause,

@@ -119,7 +119,7 @@ def judge_maps(network: CamNetwork, untrained: CamNetwork, audited: AuditImages,
     found = admit_cams(CamModels(trained=[network], randomized=[untrained]), audited, seed=seed)
     logits = network.compute_logits(network.prepare(audited.images))
     assert found.object_focus is not None
-    focus = found.object_focus.first
+    focus = found.object_focus.models
     return MapOutcome(
         accuracy=float(np.mean(logits.argmax(axis=1) == audited.labels)),
         source=f"{found.method}, {found.layer}",

@@ -45,9 +45,8 @@ def digest_stated(stated: StatedInterventions) -> str:
 
 
 def dump_stated(stated: StatedInterventions) -> dict[str, Any]:
-    """Return the content of interventions.json; without what an older version lacks where it is empty."""
-    data = dict(json.loads(json.dumps(asdict(stated))))
-    return {key: value for key, value in data.items() if value or key not in ("not_tried", "named_target")}
+    """Return the content of interventions.json."""
+    return dict(json.loads(json.dumps(asdict(stated))))
 
 
 def read_stated(store: Store, spec: StudySpec) -> ReadInterventions | None:

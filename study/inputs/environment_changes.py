@@ -19,7 +19,7 @@ ARITHMETIC = ("numpy", "optuna", "scipy", "torch")
 def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     """Return one line per difference in code, package versions and Python between the passport and this process.
 
-    Only packages that the passport names are compared: those of an older study lack some.
+    The packages are those that the passport names.
     """
     then = {"code": passport["code"], "versions": passport["versions"], "python": passport["platform"]["python"]}
     versions = package_versions(passport["versions"])
@@ -30,10 +30,9 @@ def find_changes(passport: dict[str, Any]) -> tuple[str, ...]:
 def list_arithmetic_changes(passport: dict[str, Any]) -> tuple[str, ...]:
     """Return one line per difference from the launch, in the processor and `ARITHMETIC`, that may change a suggestion."""
     then, now = (
-        {name: versions[name] for name in ARITHMETIC if name in passport["versions"]}
-        for versions in (passport["versions"], package_versions())
+        {name: versions[name] for name in ARITHMETIC} for versions in (passport["versions"], package_versions())
     )
-    before, here = passport["platform"].get("processor"), describe_platform()["processor"]
+    before, here = passport["platform"]["processor"], describe_platform()["processor"]
     return list_differences({"versions": then, "processor": before}, {"versions": now, "processor": here})
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tomli_w
 
 from search_spaces.space import CategoricalParameter
 from study.inputs.preparation import Prepared, load_split_images, locate_weights, prepare_images
@@ -34,12 +33,10 @@ class FittedSpec:
 
     Attributes:
         spec: the spec.
-        text: its TOML text with the fitted values: the content of the study's spec.toml.
         notes: a line for each fitted value, with its reason.
     """
 
     spec: StudySpec
-    text: str
     notes: tuple[str, ...]
 
 
@@ -99,8 +96,8 @@ def fit_defaults(
     else:
         notes += _adopt_weighting(spec, data, warm_start)
     if not notes:
-        return FittedSpec(spec=spec, text=text, notes=())
-    return FittedSpec(spec=validate_spec(data, where=spec.name), text=tomli_w.dumps(data), notes=tuple(notes))
+        return FittedSpec(spec=spec, notes=())
+    return FittedSpec(spec=validate_spec(data, where=spec.name), notes=tuple(notes))
 
 
 def choose_batch_size(default: int, num_train: int) -> int:

@@ -17,7 +17,7 @@ from study.inputs.preparation import Prepared
 from trainables.data.images import ImageSet
 from trainables.devices import count_cuda_devices
 
-# Height and width at which the study stores its images; older passports lack it.
+# Height and width at which the study stores its images.
 STORED_SIZE = "stored_size"
 PACKAGES = (
     "abstudy",

@@ -11,13 +11,13 @@ from study.results.image_files import load_image_files
 from study.state import paths
 
 
-def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSheets | None) -> None:
+def write_explorer(study: OpenStudy, findings: Findings, thumbnails: ThumbnailSheets) -> None:
     """Write explore.html from the findings, the predictions of the confirmed models and the records of the search.
 
     Args:
         study: analyzed.
         findings: of the study.
-        thumbnails: of its test images; None where an older version analyzed it.
+        thumbnails: of its test images.
     """
     evidence = {arm: found.finished() for arm, found in load_evidence(study, require_plan(study)).items()}
     panels = {panel.sample_id: study.store.read_bytes(f"{paths.FIGURES}/{panel.figure}") for panel in findings.panels}

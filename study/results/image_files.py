@@ -41,7 +41,7 @@ def write_image_files(store: Store, image_set: ImageSet, test_ids: IntArray) -> 
 def load_image_files(store: Store) -> dict[int, str]:
     """Return the file of each test image of an analyzed study, by sample id.
 
-    None are known where images were not files, and where an older version analyzed the study.
+    None are known where images were not files.
 
     Raises:
         DamagedFileError: if the file cannot be read.

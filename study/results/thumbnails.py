@@ -39,14 +39,12 @@ def write_thumbnails(
     study.store.write_text(paths.THUMBNAILS, thumbnails.describe())
 
 
-def load_thumbnails(study: OpenStudy) -> ThumbnailSheets | None:
-    """Return the thumbnails of an analyzed study; None if an older version analyzed it, which wrote none.
+def load_thumbnails(study: OpenStudy) -> ThumbnailSheets:
+    """Return the thumbnails of an analyzed study.
 
     Raises:
         DamagedFileError: if a file cannot be read.
     """
-    if not study.store.exists(paths.THUMBNAILS):
-        return None
     with decoding(study.store.locate(paths.THUMBNAILS)):
         values = json.loads(study.store.read_text(paths.THUMBNAILS))
         sheets = tuple(study.store.read_bytes(_place(number)) for number in range(values["num_sheets"]))

@@ -180,7 +180,7 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
         "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
         "loading": explain_loading(config, len(class_names)),
         "class_names": class_names,
-        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data.get(STORED_SIZE)),
+        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data[STORED_SIZE]),
         "macro_f1": {
             "search": record.last_macro_f1,
             "confirm": record.confirm_macro_f1,
@@ -190,15 +190,15 @@ def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[int] | None) -> dict[str, Any]:
+def _describe_preprocessing(config: TrialConfig, aspect: str, stored: Sequence[int]) -> dict[str, Any]:
     """Return the steps from an image file to the model's input.
 
     Args:
         config: of the trial.
         aspect: `data.aspect` of the study.
-        stored: height and width at which the study stores its images; None if its passport is older.
+        stored: height and width at which the study stores its images.
     """
-    first = {} if stored is None else _describe_storing(stored, aspect)
+    first = _describe_storing(stored, aspect)
     if is_own_loop(config):
         shape = "(N, H, W, 3), as the study stores its images"
         return {"channels": "RGB", "dtype": "uint8", "shape": shape, **first}

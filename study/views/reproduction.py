@@ -13,7 +13,7 @@ from rich.console import Console
 from search_spaces.errors import UserInputError, nearest_name
 from study.confirmation.runs import runs_of
 from study.inputs.preparation import Prepared, prepare
-from study.inputs.provenance import STORED_SIZE, list_differences, make_passport, package_versions
+from study.inputs.provenance import list_differences, make_passport, package_versions
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.spec.reading import with_overrides
 from study.state.budget_extensions import launched_spec
@@ -150,8 +150,6 @@ def list_environment_differences(
     then = read_passport(study.store)
     now: dict[str, Any] = make_passport(prepared, then["cluster"], then["num_devices"])
     now["versions"] = package_versions(then["versions"])
-    if STORED_SIZE not in then["data"]:
-        del now["data"][STORED_SIZE]
     lines = list(list_differences(then, now))
     if record.device and record.device != device:
         lines.append(f"device: {record.device} -> {device}")

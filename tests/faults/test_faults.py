@@ -120,7 +120,7 @@ def test_judge_distinguishes_a_trial_started_again_from_one_that_was_not_finishe
 
 
 def test_judge_finds_a_search_that_replays_with_other_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = str(Path(__file__).parents[1] / "golden" / "commits" / "c698f32" / "finished")
+    root = str(Path(__file__).parents[1] / "golden" / "finished")
     assert find_other_decisions(root) == ()
     monkeypatch.setattr(commands, "replay_search", lambda *_, **__: Replay(difference="trial 00003 was not suggested"))
     (line,) = find_other_decisions(root)

@@ -28,15 +28,7 @@ from trainables.records.trial_files import CHECKPOINTS, RESULTS, WEIGHTS
 FOLDER = Path(__file__).parent
 FINISHED = FOLDER / "finished"
 FORMS = FOLDER / "forms.json"
-REMOVED = (
-    "*.safetensors",
-    "events.out.tfevents.*",
-    "report.html",
-    "search.html",
-    "explore.html",
-    "thumbnails/*",
-    "lease/*",
-)
+REMOVED = ("*.safetensors", "events.out.tfevents.*", "report.html", "search.html", "explore.html", "lease/*")
 FIGURE_SIDE = 160
 MODELS = (StudySpec, TrialRecord, Plan, StatedInterventions, Findings, LeaseFile)
 # What a schema says beyond the form.

@@ -10,7 +10,7 @@ from study.inputs.provenance import describe_platform, package_versions
 from study.scheduling.replay import Replay
 from tests.study.command_line import run_cli
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "commits" / "c698f32" / "finished"
+GOLDEN = Path(__file__).parents[1] / "golden" / "finished"
 OTHER = Replay(num_suggestions=3, num_reports=9, num_stops=3, num_other_values=2, first_other_values="trial 00005: ...")
 
 

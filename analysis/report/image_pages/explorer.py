@@ -33,7 +33,7 @@ class ExplorerInput:
         class_names: K names.
         evidence: of the arms, by name, without runs that diverged; all have the same test images.
         records: of the search.
-        thumbnails: of the test images; None where the study has none.
+        thumbnails: of the test images.
         panels: PNG of the heat maps by sample id.
         files: of the test images, by sample id; empty where images were not files.
     """
@@ -42,7 +42,7 @@ class ExplorerInput:
     class_names: Sequence[str]
     evidence: Mapping[str, ArmEvidence]
     records: Sequence[TrialRecord]
-    thumbnails: ThumbnailSheets | None
+    thumbnails: ThumbnailSheets
     panels: Mapping[int, bytes]
     files: Mapping[int, str] = field(default_factory=dict)
 
@@ -60,7 +60,7 @@ def build_explorer(shown: ExplorerInput, plotly_js: str) -> str:
         "explore.html.j2",
         study=shown.study,
         note=_describe_images(shown),
-        sheets=[] if thumbnails is None else [embed_webp(sheet) for sheet in thumbnails.sheets],
+        sheets=[embed_webp(sheet) for sheet in thumbnails.sheets],
         tile=_describe_tiles(thumbnails),
         data=_embed_json(
             {"images": _arrange_images(shown), "trials": _arrange_trials(shown.records), "study": shown.study}
@@ -72,8 +72,6 @@ def build_explorer(shown: ExplorerInput, plotly_js: str) -> str:
 
 
 def _describe_images(shown: ExplorerInput) -> str:
-    if shown.thumbnails is None:
-        return "There are no thumbnails: an older version analyzed the study; `study analyze` draws them."
     number, of = len(shown.thumbnails.sample_ids), shown.thumbnails.num_test_images
     if number == of:
         return f"All {format_count(of)} images of the test split."
@@ -83,9 +81,7 @@ def _describe_images(shown: ExplorerInput) -> str:
     )
 
 
-def _describe_tiles(thumbnails: ThumbnailSheets | None) -> dict[str, int]:
-    if thumbnails is None:
-        return {}
+def _describe_tiles(thumbnails: ThumbnailSheets) -> dict[str, int]:
     zoom = 2 if max(thumbnails.width, thumbnails.height) < SMALL_SIDE else 1
     return {"width": zoom * thumbnails.width, "height": zoom * thumbnails.height, "columns": COLUMNS}
 
@@ -106,13 +102,13 @@ def _arrange_images(shown: ExplorerInput) -> dict[str, Any]:
             "panels": {},
         }
     ids = tables[0]["sample_id"].to_numpy()
-    has_place = np.isin(ids, shown.thumbnails.sample_ids) if shown.thumbnails is not None else np.ones(len(ids), bool)
+    has_place = np.isin(ids, shown.thumbnails.sample_ids)
     number_of = {name: number for number, name in enumerate(shown.class_names)}
     shown_ids = ids[has_place]
     return {
         "ids": shown_ids.tolist(),
         "files": [shown.files[sample_id] for sample_id in shown_ids.tolist()] if shown.files else [],
-        "places": [] if shown.thumbnails is None else np.searchsorted(shown.thumbnails.sample_ids, shown_ids).tolist(),
+        "places": np.searchsorted(shown.thumbnails.sample_ids, shown_ids).tolist(),
         "sheet_size": SHEET_SIZE,
         "columns": COLUMNS,
         "classes": list(shown.class_names),

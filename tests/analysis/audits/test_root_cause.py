@@ -207,8 +207,8 @@ def test_a_cue_of_the_pair_is_named_among_errors_that_shrink(num_seeds: int, rec
     found = made.find()
     assert (found.cause, found.recipe_cause) == ("shape", recipe)
     by_cue = {effect.cue: effect.effect for effect in found.effects}
-    assert by_cue["shape"].first.low > 0
-    assert found.lead.first.low > 0
+    assert by_cue["shape"].models.low > 0
+    assert found.lead.models.low > 0
     assert by_cue["shape"].estimate == pytest.approx(0.6, abs=0.25)
     assert (by_cue["shape"].recipe is None) == (num_seeds == 1)
     assert found.note == ("" if num_seeds > 1 else "one model: the images were chosen by its own errors")
@@ -220,7 +220,7 @@ def test_an_effect_that_is_certain_but_small_is_no_cause() -> None:
     for seed in range(6):
         rng = np.random.default_rng(seed)
         found = Margins(rng.normal(-1, 1, 120), rng.normal(-1.2, 1.2, 240), 7, rng, shape_gain=0.08).find()
-        effect = next(e.effect.first for e in found.effects if e.cue == "shape")
+        effect = next(e.effect.models for e in found.effects if e.cue == "shape")
         certain += effect.low > 0
         assert effect.low < root_cause.MATERIAL_EFFECT
         assert found.cause == MIXED
@@ -234,7 +234,7 @@ def test_a_gain_that_ends_where_wide_patterns_are_spared_is_not_one_of_shape() -
     made.gain_of_check = np.zeros_like(made.gain)
     found = made.find()
     assert (found.cause, found.recipe_cause) == (MIXED, MIXED)
-    assert found.lead.first.low > 0
+    assert found.lead.models.low > 0
 
 
 @pytest.mark.usefixtures("numbered")
@@ -245,7 +245,7 @@ def test_a_cue_that_no_error_but_the_pair_resists_is_no_cause() -> None:
     made.gain = -2.0 * (np.arange(180) >= 60)
     found = made.find()
     by_cue = {effect.cue: effect.effect for effect in found.effects}
-    assert by_cue["shape"].first.low > 1
+    assert by_cue["shape"].models.low > 1
     made.gain -= 0.5 * (np.arange(180) < 60)
     assert made.find().cause == MIXED
 

@@ -94,7 +94,7 @@ def test_human_excess_and_its_word() -> None:
     same[images, other[images]] = rate.estimate
     as_people = compare(same)
     assert as_people.word == OPEN
-    assert as_people.excess.first.low < 0 < as_people.excess.first.high
+    assert as_people.excess.models.low < 0 < as_people.excess.models.high
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ def test_the_card_has_this_model_and_the_recipe() -> None:
     assert audit is not None
     assert audit.macro_f1.recipe is None
     assert arm.test_macro_f1.recipe is not None
-    assert format_interval(audit.macro_f1.first) in card.replace("\\", "")
+    assert format_interval(audit.macro_f1.models) in card.replace("\\", "")
     assert format_interval(arm.test_macro_f1.recipe) in card.replace("\\", "")
     for cell in audit.directed[:MAX_CONFUSIONS]:
         assert f"{cell.true_class} | {cell.predicted_class} | " in card
     for own, all_seeds in zip(audit.ring_audits[0].classes, arm.ring_audits[0].classes, strict=True):
-        assert format_signed_pp(own.gap.first) in card.replace("\\", "")
+        assert format_signed_pp(own.gap.models) in card.replace("\\", "")
         assert all_seeds.gap.recipe is not None
         assert format_signed_pp(all_seeds.gap.recipe) in card.replace("\\", "")
     assert "FAIL (confirmed)" in card

@@ -173,8 +173,6 @@ def test_both_questions_are_shown_and_one_seed_is_about_these_models():
     table = pd.read_csv(io.StringIO(build_csv([ROW, one])))
     assert table["question"].tolist() == ["recipe", "models"]
     assert table["models_low_pp"].tolist() == pytest.approx([0.20, 0.20])
-    earlier = dataclasses.replace(ROW, models_effect=None, models_verdict=None)
-    assert build_table_rows([earlier])[0].models == "n/a"
 
 
 def test_divergence_is_shown_with_its_interval_its_epochs_and_all_runs():

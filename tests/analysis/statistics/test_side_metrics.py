@@ -83,7 +83,7 @@ def test_one_image_of_a_rare_class_makes_no_difference(name: str) -> None:
 
     for better in (10, 11):
         found = compute_side_metrics([[predict(better)]], [[predict(10)]], ("common", "rare"), {})
-        models = next(metric for metric in found if metric.name == name).difference.first
+        models = next(metric for metric in found if metric.name == name).difference.models
         assert models.low < 0 < models.high
         assert models.high - models.low > 0.05
 

@@ -17,7 +17,7 @@ from tests.study.command_line import run_cli
 from trainables.records.ranking import best_trials
 from trainables.storage.store import Store
 
-FINISHED = Path(__file__).parents[2] / "golden" / "commits" / "325b7a6" / "finished"
+FINISHED = Path(__file__).parents[2] / "golden" / "finished"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.study.simulated import learning_curve
 from trainables.records.record import TrialRecord
 from trainables.training.predictions import Predictions
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "commits" / "c698f32" / "finished"
+GOLDEN = Path(__file__).parents[2] / "golden" / "finished"
 
 
 def test_the_preset_says_that_three_seeds_cannot_decide_one_point_and_what_would() -> None:
@@ -37,7 +37,7 @@ def test_stated_variances_decide_where_they_are_small_and_few_trials_are_warned_
 
 
 def test_an_earlier_study_gives_variances_and_costs() -> None:
-    outcome = run_cli("plan", GOLDEN.parents[2] / "spec.toml", "--like", GOLDEN)
+    outcome = run_cli("plan", GOLDEN.parent / "spec.toml", "--like", GOLDEN)
     assert outcome.status == 0, outcome.errors
     assert f"variances: {GOLDEN}" in outcome.output
     assert "costs from" in outcome.output
