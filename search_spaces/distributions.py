@@ -1,10 +1,10 @@
-"""Conversion between parameters and Optuna distributions, both of which include their upper bounds."""
+"""Conversion of parameters to Optuna distributions, both of which include their upper bounds."""
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search_spaces.config import Value
-from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, SearchSpace
+from search_spaces.space import FloatParameter, IntParameter, Parameter, SearchSpace
 
 
 def to_distribution(parameter: Parameter) -> BaseDistribution:
@@ -14,17 +14,6 @@ def to_distribution(parameter: Parameter) -> BaseDistribution:
     if isinstance(parameter, IntParameter):
         return IntDistribution(parameter.low, parameter.high)
     return CategoricalDistribution(parameter.choices)
-
-
-def from_distribution(name: str, distribution: BaseDistribution) -> Parameter:
-    """Return the parameter with the same values as `distribution`; raise TypeError for a kind without a counterpart."""
-    if isinstance(distribution, FloatDistribution):
-        return FloatParameter(name=name, low=distribution.low, high=distribution.high, log=distribution.log)
-    if isinstance(distribution, IntDistribution):
-        return IntParameter(name=name, low=distribution.low, high=distribution.high)
-    if isinstance(distribution, CategoricalDistribution):
-        return CategoricalParameter(name=name, choices=tuple(c for c in distribution.choices if c is not None))
-    raise TypeError(f"no parameter corresponds to {distribution}, the distribution of {name!r}")
 
 
 def suggest_hyperparameters(space: SearchSpace, trial: optuna.Trial) -> dict[str, Value]:

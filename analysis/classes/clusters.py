@@ -314,23 +314,15 @@ def _find_significant(counts: FloatArray, test: PairTest) -> NDArray[np.bool_]:
         found[images, i, j] = found[images, j, i] = True
 
 
-def fit_quasi_independence(wrong: FloatArray, structural_zeros: NDArray[np.bool_]) -> FloatArray:
-    """Return expected counts under quasi-independence, by iterative proportional fitting.
-
-    Args:
-        wrong: (..., K, K) counts with a diagonal of 0, whose row and column sums are fitted.
-        structural_zeros: (..., K, K) True at further cells that must be 0.
-    """
-    return _fit(wrong, structural_zeros, None)[0]
-
-
 def _fit(
     wrong: FloatArray, structural_zeros: NDArray[np.bool_], scales: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the fitted counts, row scale times column scale, and the (..., K, 1) column scales.
+    """Return expected counts under quasi-independence, by iterative proportional fitting, and the (..., K, 1) column scales.
 
-    The limit does not depend on the start, so that a fit may start from the column scales of one with fewer structural zeros. A
-    fit ends after `NUM_FIT_ROUNDS` rounds, or if the scales no longer change.
+    `wrong` are (..., K, K) counts with a diagonal of 0, whose row and column sums are fitted; further cells that must be 0 are
+    True in `structural_zeros`. Expected counts are row scale times column scale. The limit does not depend on the start, so that
+    a fit may start from the column scales of one with fewer structural zeros. A fit ends after `NUM_FIT_ROUNDS` rounds, or if
+    the scales no longer change.
     """
     free = np.where(structural_zeros, 0.0, 1.0 - np.eye(wrong.shape[-1]))
     turned = np.swapaxes(free, -1, -2)

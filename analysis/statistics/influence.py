@@ -1,4 +1,4 @@
-"""Influence of each image on macro-F1, on the F1, precision and recall of a class, and on a rate of the confusion matrix.
+"""Influence of each image on macro-F1, and on the F1 and precision of a class.
 
 The influence of image i is the derivative of the statistic when i's share of the image weights grows, scaled so that
 the statistic's sampling variance is the variance of the influence over N (Hampel 1974, JASA 69:383). It sums to 0
@@ -55,15 +55,3 @@ def compute_precision_influence(labels: IntArray, predicted: IntArray, class_ind
     size = guess.sum(axis=1, keepdims=True)
     precision = divide_or_zero(hit.sum(axis=1, keepdims=True), size)
     return len(labels) * divide_or_zero(hit - precision * guess, size)
-
-
-def compute_rate_influence(labels: IntArray, predicted: IntArray, true_class: int, predicted_class: int) -> FloatArray:
-    """Return (S, N) influence on P(predicted_class | true_class), from labels (N,) and predicted (S, N).
-
-    With equal classes it is the influence on the recall of the class.
-    """
-    true = labels == true_class
-    hit = true & (predicted == predicted_class)
-    size = true.sum(keepdims=True)
-    rate = divide_or_zero(hit.sum(axis=1, keepdims=True), size)
-    return len(labels) * divide_or_zero(hit - rate * true, size)

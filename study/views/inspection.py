@@ -55,8 +55,7 @@ class Gathered:
         prepared: the data; its weights are "none" where the spec's are missing.
         audit: of the images.
         problems: what keeps the study from being launched.
-        has_weights: whether there are pretrained weights for every backbone.
-        weights_note: why not; "" if there are.
+        weights_note: why there are no pretrained weights for every backbone; "" if there are.
         has_models: whether the model of every arm can be built.
         spec: the spec, fitted to the images if it is not launched yet.
         notes: a line for each fitted value.
@@ -65,7 +64,6 @@ class Gathered:
     prepared: Prepared
     audit: AuditReport
     problems: tuple[str, ...]
-    has_weights: bool
     weights_note: str
     has_models: bool
     spec: StudySpec
@@ -149,7 +147,6 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         prepared=prepared,
         audit=audit,
         problems=tuple(problems),
-        has_weights=not note,
         weights_note=note,
         has_models=has_models,
         spec=spec,

@@ -49,7 +49,6 @@ class AuditReport:
 
     Attributes:
         stages: The whole set, then one stage per split.
-        num_blank: Images of the splits that have one constant color.
         num_duplicates: Images of the splits whose bytes equal those of another one, not counting the first of each kind.
         num_leaks: Images of the training split whose bytes also occur in another split.
         duplicates: Sorted sample ids of each set of equal images, those with two labels or in two splits included.
@@ -59,7 +58,6 @@ class AuditReport:
     """
 
     stages: tuple[AuditStage, ...]
-    num_blank: int
     num_duplicates: int
     num_leaks: int
     duplicates: tuple[tuple[int, ...], ...]
@@ -104,7 +102,6 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
         stages.append(_images_stage(name, shape, facts.lowest[indices], facts.highest[indices], problems))
     return AuditReport(
         stages=tuple(stage for stage, _ in stages),
-        num_blank=len(blank),
         num_duplicates=sum(len(ids) - 1 for ids in duplicates),
         num_leaks=len(leaks),
         duplicates=duplicates,

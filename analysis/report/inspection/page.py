@@ -28,12 +28,10 @@ class Picture:
     Attributes:
         figure: source and alternative text.
         caption: below it.
-        is_strip: whether strips stand beside one another where there is room.
     """
 
     figure: ReportFigure
     caption: str
-    is_strip: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +170,7 @@ def _first_examples(found: Inspection) -> list[int]:
 
 
 def _picture(png: bytes, caption: str, alt: str) -> Picture:
-    return Picture(figure=ReportFigure(source=embed_png(png), alt=alt), caption=caption, is_strip=False)
+    return Picture(figure=ReportFigure(source=embed_png(png), alt=alt), caption=caption)
 
 
 def _list_swatches(found: Inspection) -> list[Swatch]:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import f1_score, precision_score, recall_score
+from sklearn.metrics import f1_score, precision_score
 
 from analysis.findings.interval import Interval
 from analysis.statistics.crossed_interval import (
@@ -13,12 +13,7 @@ from analysis.statistics.crossed_interval import (
     compute_p_value,
     compute_t_quantile,
 )
-from analysis.statistics.influence import (
-    compute_f1_influence,
-    compute_macro_f1_influence,
-    compute_precision_influence,
-    compute_rate_influence,
-)
+from analysis.statistics.influence import compute_f1_influence, compute_macro_f1_influence, compute_precision_influence
 from analysis.statistics.metrics import compute_macro_f1
 from search_spaces.errors import UserInputError
 
@@ -56,25 +51,15 @@ def macro(y, p, w):
     return f1_score(y, p, labels=list(range(NUM_CLASSES)), average="macro", sample_weight=w, zero_division=0)
 
 
-def rate(true_class, predicted_class):
-    def statistic(y, p, w):
-        row = w * (y == true_class)
-        return (row * (p == predicted_class)).sum() / row.sum()
-
-    return statistic
-
-
 @pytest.mark.parametrize(
     ("compute", "statistic"),
     [
         (lambda y, p: compute_macro_f1_influence(y, p, NUM_CLASSES), macro),
         (lambda y, p: compute_f1_influence(y, p, 1), per_class(f1_score, 1)),
         (lambda y, p: compute_precision_influence(y, p, 1), per_class(precision_score, 1)),
-        (lambda y, p: compute_rate_influence(y, p, 2, 2), per_class(recall_score, 2)),
-        (lambda y, p: compute_rate_influence(y, p, 2, 0), rate(2, 0)),
         (lambda y, p: compute_precision_influence(y, p, 3), per_class(precision_score, 3)),
     ],
-    ids=["macro-F1", "F1", "precision", "recall", "rate", "precision of a class never predicted"],
+    ids=["macro-F1", "F1", "precision", "precision of a class never predicted"],
 )
 def test_influence_is_the_derivative_of_the_weighted_statistic(compute, statistic):
     labels, predicted = draw_models()

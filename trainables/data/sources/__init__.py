@@ -49,12 +49,6 @@ def check_source(source: str) -> None:
         raise UserInputError(f"there is no source {source!r}{near}{own}")
 
 
-def option_names(source: str) -> tuple[str, ...]:
-    """Return the names of the options that `source` takes; each loader's docstring says what they mean."""
-    decoding = decoding_names(source)
-    return tuple(name for name in _keywords(source) if name not in decoding)
-
-
 def decoding_names(source: str) -> tuple[str, ...]:
     """Return those of `DECODING` that the source takes: all or none of `SOURCES`, any that one of one's own names."""
     taken = tuple(name for name in DECODING if name in _keywords(source))

@@ -7,7 +7,7 @@ import pytest
 
 from search_spaces.errors import UserInputError
 from trainables.data.image_memory import ImageMemoryBudget
-from trainables.data.sources import decoding_names, load_image_set, option_names
+from trainables.data.sources import decoding_names, load_image_set
 from trainables.data.splits import make_splits
 
 pytestmark = pytest.mark.usefixtures("trusted")
@@ -46,7 +46,6 @@ def test_settings_of_the_study_are_passed_where_they_are_named(tmp_path: Any) ->
     assert len(load_image_set(f"{MODULE}:load_small", seed=3, memory_budget=budget)) == 12
     assert decoding_names(f"{MODULE}:load_small") == ()
     assert decoding_names(f"{MODULE}:load_at_size") == ("image_size", "on_bad_image")
-    assert option_names(f"{MODULE}:load") == ("year", "seed", "months")
     found = load_image_set(f"{MODULE}:load_at_size", seed=0, image_size=32, on_bad_image="skip")
     assert found.group_names == ("32", "skip")
     assert load_image_set(f"{MODULE}:load_anything", seed=0, a=1, b=2).group_names == ("a", "b")
