@@ -85,7 +85,7 @@ def test_non_finite_macro_f1_fails_the_trial_at_that_report(tmp_path: Path, bad:
 
 def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged() -> None:
     """Optuna ranks pruned trials by their last epoch first."""
-    spec = make_spec(num_trials=4, allocation="pooled")
+    spec = make_spec(num_trials=4, allocation="pooled", asha={"first_rung": 2})
     director = SearchDirector(MemoryBook(), spec, FIXED)
     for curve in ([0.7] * 6, [0.7, 0.8, None], [0.4, 0.3]):
         record = director.next_trial()

@@ -188,7 +188,7 @@ def test_all_mistakes_are_listed_in_one_message_each_on_its_line(tmp_path: Path)
 def test_a_conflict_with_a_value_that_is_refused_anyway_is_not_reported() -> None:
     """With the default number of epochs in place of the refused one, the rung would seem too late."""
     overrides = ["search.max_epochs=0", "search.asha={enabled = true, first_rung = 12}"]
-    with pytest.raises(UserInputError, match=r"^demo: search.max_epochs: Input should be"):
+    with pytest.raises(UserInputError, match=r"^demo: search\.max_epochs must be greater"):
         load_spec("demo", overrides)
     with pytest.raises(UserInputError) as refused:
         load_spec("demo", [*overrides, "resources.autoscaling=true"])
