@@ -1,5 +1,6 @@
 """`study compare` and `study analyze` with --predictions: the same tables for models trained elsewhere; bad files are named."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +140,33 @@ def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         outcome = run_cli("compare", "--predictions", tmp_path / name)
         assert outcome.status == 2
         assert name in outcome.errors
+
+
+def test_one_message_lists_all_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """The order of the classes of a sound file is not doubted because another file is missing."""
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not")
+    texts = ["a", "b"] * 4
+    pd.DataFrame({"label": texts, "predicted": texts}).to_csv(tmp_path / "sound.csv", index=False)
+    files = [tmp_path / name for name in ("none.npz", "bad.parquet", "sound.csv")]
+    with pytest.raises(UserInputError) as refused:
+        read_predictions_files(files)
+    problems = [line for line in str(refused.value).splitlines() if line.startswith("- ")]
+    assert problems[0] == f"- there is no file {files[0]}"
+    assert problems[1].startswith(f"- {files[1]} is not a readable parquet file")
+    assert len(problems) == 2
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    labels, probabilities = single_network()
+    np.savez_compressed(tmp_path / "net.npz", labels=labels, probabilities=probabilities)
+    content = bytearray((tmp_path / "net.npz").read_bytes())
+    for place in range(40, len(content), 37):
+        damaged = content.copy()
+        damaged[place] ^= 0xFF
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        # A changed byte that no reader looks at, such as a date, changes nothing.
+        with contextlib.suppress(UserInputError):
+            read_predictions_files([tmp_path / "damaged.npz"])
 
 
 def analyze(table: pd.DataFrame, folder: Path, *options: str) -> Outcome:
