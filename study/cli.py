@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -61,7 +60,8 @@ def init(
     from study.views.first_spec.init import InitOptions, explain_init, run_init
 
     if folder is None:
-        options.refuse_unused_options(context, "init", set())
+        if any(options.is_given(context, name) for name in context.params):
+            raise UserInputError("init needs FOLDER for its options; name the folder of images before them")
         explain_init(console)
         return
     given = InitOptions(
@@ -76,6 +76,7 @@ def run(
     storage: options.StorageOption = None,
     name: options.NameOption = None,
     overrides: options.SetOption = None,
+    configurations: options.ConfigurationOption = None,
     warm_start: options.WarmStartOption = None,
     address: options.AddressOption = None,
     _local: options.LocalOption = False,
@@ -86,24 +87,28 @@ def run(
 ) -> None:
     """Launch a study and run it to its report: search, confirmation, comparison, analysis.
 
+    With --configuration, compare configurations from files, under the data, training and seeds of the spec, without a search.
     With --intervene, go on to the interventions that the findings ask for, or to those of --only.
     """
     from study import commands
+    from study.spec.configuration_files import default_name, read_configurations
 
     if only:
         from study.interventions.stating import check_names
 
         check_names(only, is_asked=interventions)
     keys = _with_options(overrides, warm_start, profile=profile)
+    given = read_configurations(configurations) if configurations else ()
+    name = name or (default_name(given) if given else None)
     missed_minimums = commands.launch(
-        spec, storage=storage, name=name, overrides=keys, address=address, console=console
+        spec, storage=storage, name=name, overrides=keys, address=address, console=console, configurations=given
     )
     if interventions:
         from study.intervention_commands import InterveneOptions
         from study.intervention_commands import intervene as run_interventions
         from study.spec.reading import load_spec
 
-        store = open_study(load_spec(spec, keys, name)[0].name, storage)
+        store = open_study(name or load_spec(spec, keys)[0].name, storage)
         run_interventions(store, InterveneOptions(only=tuple(only or ())), address=address, console=console)
     _finish(missed_minimums)
 
@@ -220,85 +225,24 @@ def list_studies(storage: options.StorageOption = None, as_json: options.JsonOpt
 
 @app.command()
 def compare(
-    context: typer.Context,
-    studies: options.StudiesArgument = None,
-    arms: options.ArmsOption = False,
-    spec: options.ArmsSpecOption = None,
-    name: options.ArmsNameOption = None,
-    overrides: options.ArmsSetOption = None,
+    study: options.StudyArgument,
     storage: options.StorageOption = None,
     address: options.AddressOption = None,
     _local: options.LocalOption = False,
     allow_changed: options.AllowChangedOption = False,
-    predictions: options.PredictionsOption = None,
-    class_names: options.ClassNamesOption = None,
-    control: options.ControlOption = None,
-    margin: options.MarginOption = 0.005,
-    alpha: options.AlphaOption = 0.05,
-    group: options.GroupOption = None,
-    to: options.ComparisonFolderOption = None,
     _trust_code: options.TrustOption = False,
 ) -> None:
-    """Run the missing confirmation trials of a study, then print the A/B table.
+    """Run the missing confirmation trials of a study, then print the A/B table."""
+    from study import commands
 
-    With --arms, compare configurations from files in a new study. With --predictions, compare models trained elsewhere.
-    """
-    given = studies or []
-    if predictions is not None and not given and not arms:
-        from study import external_commands
-
-        options.refuse_unused_options(
-            context,
-            "compare --predictions",
-            options.PREDICTION_OPTIONS | {"class_names", "control", "margin", "alpha", "group"},
-        )
-        external_commands.compare_predictions(
-            predictions,
-            class_names=options.split_names(class_names),
-            control=control,
-            margin=margin,
-            alpha=alpha,
-            groups=dict(options.parse_group(text) for text in group or ()),
-            to=to,
-            console=console,
-        )
-    elif arms and predictions is None:
-        from study import commands
-
-        options.refuse_unused_options(
-            context, "compare --arms", {"studies", "arms", "spec", "name", "overrides", "storage", "address", "_local"}
-        )
-        if spec is None:
-            raise UserInputError("compare --arms needs --spec for data, training and seeds, such as --spec cifar10")
-        files, changed = [Path(file) for file in given], overrides or []
-        _finish(
-            commands.launch(
-                spec, storage=storage, name=name, overrides=changed, address=address, console=console, files=files
-            )
-        )
-    elif predictions is None and len(given) == 1:
-        from study import commands
-
-        used = {"studies", "address", "_local", "allow_changed"} | (
-            set() if options.is_location(given[0]) else {"storage"}
-        )
-        options.refuse_unused_options(context, f"compare {given[0]}", used)
-        store = open_study(given[0], storage)
-        _finish(commands.confirm(store, address=address, allow_changed=allow_changed, console=console))
-    else:
-        raise UserInputError("compare takes one STUDY, or --arms FILE FILE..., or --predictions FILE")
+    store = open_study(study, storage)
+    _finish(commands.confirm(store, address=address, allow_changed=allow_changed, console=console))
 
 
 @app.command()
 def analyze(
-    context: typer.Context,
-    study: options.OptionalStudyArgument = None,
+    study: options.StudyArgument,
     storage: options.StorageOption = None,
-    predictions: options.PredictionsOption = None,
-    class_names: options.ClassNamesOption = None,
-    human_counts: options.HumanCountsOption = None,
-    group: options.GroupOption = None,
-    to: options.ForensicsFolderOption = None,
     address: options.AnalysisAddressOption = None,
     _local: options.LocalOption = False,
     _trust_code: options.TrustOption = False,
@@ -306,31 +250,39 @@ def analyze(
     """Compute the findings of a confirmed study: confusion matrix, class clusters and scores, audits, Grad-CAM panels.
 
     An analysis that was interrupted goes on with the audits that are left.
-
-    With --predictions, analyze the predictions of models trained elsewhere.
     """
-    if (study is None) == (predictions is None):
-        raise UserInputError("analyze takes a STUDY, or --predictions FILE")
-    if study is not None:
-        from study import commands
+    from study import commands
 
-        options.refuse_unused_options(context, "analyze STUDY", {"study", "storage", "address", "_local"})
-        commands.analyze(open_study(study, storage), console, address or options.THIS_PROCESS)
-        return
-    from study import external_commands
+    commands.analyze(open_study(study, storage), console, address or options.THIS_PROCESS)
 
-    assert predictions is not None
-    options.refuse_unused_options(
-        context, "analyze --predictions", options.PREDICTION_OPTIONS | {"class_names", "human_counts", "group"}
-    )
-    external_commands.analyze_predictions(
-        predictions,
-        class_names=options.split_names(class_names),
+
+@app.command()
+def judge(
+    files: options.PredictionsArgument,
+    class_names: options.ClassNamesOption = None,
+    control: options.ControlOption = None,
+    margin: options.MarginOption = None,
+    alpha: options.AlphaOption = None,
+    groups: options.GroupOption = None,
+    human_counts: options.HumanCountsOption = None,
+    to: options.JudgmentFolderOption = None,
+) -> None:
+    """Judge models trained elsewhere by their predictions: confusions, class clusters and scores, suspected label errors.
+
+    Two or more arms are compared as well: the A/B table, with intervals and verdicts.
+    """
+    from study import judging
+
+    given = judging.JudgeOptions(
+        class_names=class_names,
+        control=control,
+        margin=margin,
+        alpha=alpha,
+        groups=groups or (),
         human_counts=human_counts,
-        groups=dict(options.parse_group(text) for text in group or ()),
         to=to,
-        console=console,
     )
+    judging.judge(files, given, console)
 
 
 @app.command()
@@ -397,7 +349,6 @@ def export(
 
 @app.command()
 def reproduce(
-    context: typer.Context,
     study: options.StudyArgument,
     storage: options.StorageOption = None,
     trial: options.TrialOption = "best",
@@ -408,8 +359,6 @@ def reproduce(
     """Retrain one trial on this machine and report MATCH, CLOSE or DIFFERENT."""
     from study.views.reproduction import run_reproduction
 
-    if trial != "best":
-        options.refuse_unused_options(context, "reproduce --trial ID", {"study", "storage", "trial", "overrides"})
     matched = run_reproduction(open_study(study, storage), trial, arm, overrides or [], console)
     raise typer.Exit(EXIT_DONE if matched else EXIT_MINIMUM)
 

@@ -1,6 +1,5 @@
-"""Arguments and options that several commands of the command line share, and the refusal of options that have no effect."""
+"""Arguments and options of the commands of the command line."""
 
-from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +12,6 @@ from study.state.paths import ReportFormat, study_uri
 
 # Address of this process, as of `study.cluster.connection`, which imports what the command line must not.
 THIS_PROCESS = "this process"
-# Names of the parameters that `compare` and `analyze` both use with --predictions.
-PREDICTION_OPTIONS = frozenset({"predictions", "to"})
 
 
 class RoundDesign(StrEnum):
@@ -24,54 +21,15 @@ class RoundDesign(StrEnum):
     FACTORIAL = "factorial"
 
 
-def refuse_unused_options(context: Context, form: str, used: Collection[str]) -> None:
-    """Refuse the options on the command line that have no effect in this form of the command.
-
-    Args:
-        context: of the command.
-        form: the form of the command, such as "compare STUDY", for the message.
-        used: names of the parameters that have an effect in this form. --trust-code only permits, so it is never refused.
-
-    Raises:
-        UserInputError: naming all options that were given and are not in `used`.
-    """
-    unused = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in {*used, "_trust_code"} and _is_given(context, str(parameter.name))
-    ]
-    if unused:
-        pronoun = "it" if len(unused) == 1 else "them"
-        raise UserInputError(f"`study {form}` does not use {', '.join(unused)}; remove {pronoun}")
-
-
-def split_names(text: str | None) -> list[str] | None:
-    """Return the names that are separated by commas; None if none are given."""
-    return None if text is None else [name.strip() for name in text.split(",")]
-
-
-def parse_group(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name and the classes of "NAME=CLASS,CLASS"; raise UserInputError if `text` has another form."""
-    name, found, classes = text.partition("=")
-    names = tuple(word.strip() for word in classes.split(",") if word.strip())
-    if not found or not name.strip() or not names:
-        raise UserInputError(f"--group takes NAME=CLASS,CLASS, but got {text!r}")
-    return name.strip(), names
-
-
-def is_location(study: str) -> bool:
-    """Return whether STUDY is a path or a URI, so that the storage root has no effect."""
-    return study_uri(study) == study.rstrip("/")
-
-
-def _is_given(context: Context, name: str) -> bool:
+def is_given(context: Context, name: str) -> bool:
+    """Return whether a parameter of the command is on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_storage(context: Context, storage: str | None) -> str | None:
     study = context.params.get("study")
-    if storage is not None and study is not None and is_location(study):
+    if storage is not None and study is not None and study_uri(study) == study.rstrip("/"):
         raise UserInputError(
             f"--storage applies to the name of a study, but {study!r} is a path or a URI; remove --storage"
         )
@@ -81,7 +39,7 @@ def _check_storage(context: Context, storage: str | None) -> str | None:
 def _choose_address(context: Context, address: str | None) -> str | None:
     if not context.params.get("_local"):
         return address
-    if _is_given(context, "address"):
+    if is_given(context, "address"):
         raise UserInputError(f"--local runs in this process, but --address names a cluster, {address!r}; remove one")
     return THIS_PROCESS
 
@@ -115,11 +73,9 @@ _INIT_GROUP_HELP = (
     "What images have in common that belong together: a column of the table, or the level of folders in a class."
 )
 InitGroupOption = Annotated[Text, Option("--group", help=_INIT_GROUP_HELP)]
+_STUDY_HELP = "A path, a URI, or the name of a study under the storage root."
 # Eager: parsed before --storage, which is checked against it.
-_STUDY = Argument(metavar="STUDY", is_eager=True, help="A path, a URI, or the name of a study under the storage root.")
-StudyArgument = Annotated[str, _STUDY]
-OptionalStudyArgument = Annotated[Text, _STUDY]
-StudiesArgument = Annotated[Texts, Argument(metavar="STUDY", help="A study; with --arms, configuration files.")]
+StudyArgument = Annotated[str, Argument(metavar="STUDY", is_eager=True, help=_STUDY_HELP)]
 _STORAGE_HELP = "Storage root: a folder or a URI. Default: $STUDY_STORAGE, or ./studies."
 StorageOption = Annotated[Text, Option(callback=_check_storage, help=_STORAGE_HELP)]
 NameOption = Annotated[Text, Option(help="Name of the study, instead of the name in the spec.")]
@@ -127,6 +83,9 @@ SetOption = Annotated[Texts, Option("--set", help="Override one value of the spe
 WarmStartOption = Annotated[
     Text, Option(help="A study of the same space; the samplers start from its finished trials.")
 ]
+_CONFIGURATION_HELP = """A JSON file with one configuration to compare, written by `study export`, or an object of
+hyperparameters. Repeatable; the first is the control."""
+ConfigurationOption = Annotated[list[Path] | None, Option("--configuration", help=_CONFIGURATION_HELP)]
 ProfileOption = Annotated[bool, Option("--profile", help="Record how much time each part of an epoch takes.")]
 _ADDRESS_HELP = "Address of a running Ray cluster, or 'auto'. Default, and 'local': Ray is started on this machine."
 AddressOption = Annotated[Text, Option(envvar="RAY_ADDRESS", help=_ADDRESS_HELP, callback=_choose_address)]
@@ -173,27 +132,21 @@ _SEED_IMAGE_SD_HELP = "Standard deviation of one image's influence from seed to 
 SeedImageSdOption = Annotated[float | None, Option(help=_SEED_IMAGE_SD_HELP)]
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 
-_PREDICTIONS_HELP = """Instead of a study: a file with the predictions of models trained elsewhere. Repeatable. An npz file
-has the arrays labels and probabilities (or logits); a Parquet or csv file has the column label, and a column for each class
-(p_cat, p_dog) or a column of lists (probabilities, logits). Optional: arm, seed, sample_id, class_names."""
-PredictionsOption = Annotated[list[Path] | None, Option(help=_PREDICTIONS_HELP)]
-_ARMS_HELP = """Instead of a study: JSON files with one configuration each (written by `study export`, or an object of
-hyperparameters). The first is the control. Launches a study that compares them under --spec."""
-ArmsOption = Annotated[bool, Option("--arms", help=_ARMS_HELP)]
-ArmsSpecOption = Annotated[Text, Option(help="With --arms: a TOML file or a preset with data, training and seeds.")]
-ArmsNameOption = Annotated[Text, Option(help="With --arms: name of the new study.")]
-ArmsSetOption = Annotated[Texts, Option("--set", help="With --arms: override one value of the spec. Repeatable.")]
-ControlOption = Annotated[Text, Option(help="With --predictions: the control. Default: the first arm.")]
-MarginOption = Annotated[float, Option(help="With --predictions: equivalence margin in macro-F1.")]
-AlphaOption = Annotated[float, Option(help="With --predictions: family-wise error rate.")]
-_COMPARISON_HELP = "With --predictions: folder for comparison.html, .csv, .md, .tex and side_metrics.csv."
-ComparisonFolderOption = Annotated[Path | None, Option(help=_COMPARISON_HELP)]
-ClassNamesOption = Annotated[Text, Option(help="With --predictions: names of the classes, separated by commas.")]
-_COUNTS_HELP = "With --predictions: .npy file of human label counts, (images, classes), in the order of sample_id."
+_PREDICTIONS_HELP = """Files with the predictions of models trained elsewhere. An npz file has the arrays labels and
+probabilities (or logits); a Parquet or csv file has the column label, and a column for each class (p_cat, p_dog) or a column of
+lists (probabilities, logits). Optional: arm, seed, sample_id, class_names. Default of the arm: the name of the file."""
+PredictionsArgument = Annotated[list[Path], Argument(metavar="FILE", help=_PREDICTIONS_HELP)]
+ClassNamesOption = Annotated[Text, Option(help="Names of the classes, separated by commas.")]
+ControlOption = Annotated[Text, Option(help="The arm that the others are compared with. Default: the first.")]
+MarginOption = Annotated[float | None, Option(help="Equivalence margin in macro-F1. Default: 0.005.")]
+AlphaOption = Annotated[float | None, Option(help="Family-wise error rate. Default: 0.05.")]
+_GROUP_HELP = "A group of classes that is examined separately, NAME=CLASS,CLASS. Repeatable."
+GroupOption = Annotated[Texts, Option("--group", help=_GROUP_HELP)]
+_COUNTS_HELP = "An .npy file of human label counts, (images, classes), in the order of sample_id."
 HumanCountsOption = Annotated[Path | None, Option(help=_COUNTS_HELP)]
-_GROUP_HELP = "With --predictions: a group of classes to look at on its own, NAME=CLASS,CLASS. Repeat for more groups."
-GroupOption = Annotated[Texts, Option(help=_GROUP_HELP)]
-ForensicsFolderOption = Annotated[Path | None, Option(help="With --predictions: folder for forensics.html and .json.")]
+_JUDGMENT_HELP = """Folder for forensics.html and .json; of two or more arms, also for comparison.html, .csv, .md and .tex, and
+side_metrics.csv."""
+JudgmentFolderOption = Annotated[Path | None, Option(help=_JUDGMENT_HELP)]
 
 _TARGET_HELP = "TRUE:PREDICTED, the confusion to reduce, such as cat:dog. Default: the strongest one that is found."
 TargetOption = Annotated[Text, Option(help=_TARGET_HELP)]

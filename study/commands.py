@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -32,7 +31,7 @@ from study.scheduling.replay import Replay, replay_search
 from study.scheduling.sampler import check_own_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
-from study.spec.configuration_files import default_name, describe_changed_settings, read_configurations
+from study.spec.configuration_files import GivenConfiguration, describe_changed_settings
 from study.spec.reading import load_spec
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
@@ -57,27 +56,24 @@ def launch(
     console: Console,
     whole: bool = True,
     dry_run: bool = False,
-    files: Sequence[Path] | None = None,
+    configurations: Sequence[GivenConfiguration] = (),
 ) -> list[str]:
     """Check everything, create the study, and run its search, or all of it.
 
     Args:
         spec: a TOML file, or the name of a preset.
         storage: the storage root; None for the default.
-        name: the study's name; None for the spec's, or for one made of the configurations' names.
+        name: the study's name; None for the spec's.
         overrides: ``section.key=value`` each.
         address: as of `connect_cluster`.
         console: receives the progress and the tables.
         whole: whether to go on to the report after the search.
         dry_run: whether to stop after the checks, before anything is written.
-        files: JSON files of configurations to compare, the control first; None for the arms of the spec.
+        configurations: to compare instead of the arms of the spec, the control first.
 
     Returns:
         One message per arm that misses the minimum; none if only the search ran.
     """
-    configurations = () if files is None else read_configurations(files)
-    if configurations:
-        name = name or default_name(configurations)
     given = {c.name: c.hyperparameters for c in configurations}
     loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))

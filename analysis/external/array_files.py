@@ -1,6 +1,7 @@
 """Predictions in npz files: arrays of labels and of probabilities or logits."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def read_array_file(path: Path) -> RawPredictions:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array; write it with np.savez")
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         advice = "; save texts as a numpy array of str, not of objects" if "pickle" in str(error).lower() else ""
         raise UserInputError(f"{path} is not a readable npz file: {str(error).splitlines()[0]}{advice}") from None
     raw = RawPredictions(path=path)

@@ -8,7 +8,7 @@ from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics.arm_predictions import stack_predictions
 from analysis.statistics.comparison import compare_arms
 from analysis.statistics.side_metrics import compute_side_metrics
-from search_spaces.errors import UserInputError, list_some, nearest_name
+from search_spaces.errors import list_some, nearest_name
 from trainables.training.predictions import Predictions
 
 
@@ -25,39 +25,17 @@ def compare_outside_arms(
     With one seed per arm, a row is about these models: their difference on new images. Such seeds need not be equal.
 
     Args:
-        predictions: of all arms.
+        predictions: of all arms, without the problems of `list_comparison_problems`.
         control: name of an arm; None for the first.
         margin: equivalence margin in macro-F1, a fraction.
         alpha: family-wise error rate over the rows.
         groups: names of classes by the name of their group, for the metrics beside macro-F1.
-
-    Raises:
-        UserInputError: for an unknown control, fewer than two arms, arms with different seeds, classes without images, and
-            groups with unknown classes.
     """
     arms = {arm: stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()}
     names = list(arms)
-    if len(names) < 2:
-        raise UserInputError(
-            f"a comparison needs two arms, but there is only {', '.join(names)}; repeat --predictions for each model, or name "
-            "the arms in the file"
-        )
     control = names[0] if control is None else control
-    if control not in arms:
-        raise UserInputError(f"the predictions have no arm {control!r}{nearest_name(control, names)}")
-    absent = predictions.absent_classes
-    if absent:
-        raise UserInputError(
-            f"macro-F1 needs images of every class, but {len(absent)} have none: {list_some(absent)}; compare on images of all "
-            "classes, or leave the classes out of the probabilities"
-        )
     if all(len(arm.seeds) == 1 for arm in arms.values()):
         arms = {name: replace(arm, seeds=arms[control].seeds) for name, arm in arms.items()}
-    elif len({arm.seeds for arm in arms.values()}) > 1:
-        listed = "; ".join(f"{name}: {', '.join(map(str, arm.seeds))}" for name, arm in arms.items())
-        raise UserInputError(
-            f"the arms need the same seeds, or one each, but have {listed}. Leave out the seeds that do not pair"
-        )
     rows = []
     for name in names:
         if name == control:
@@ -71,6 +49,26 @@ def compare_outside_arms(
         )
         rows.append(replace(row, side_metrics=beside))
     return tuple(rows)
+
+
+def list_comparison_problems(predictions: OutsidePredictions, control: str | None) -> list[str]:
+    """Return why the arms cannot be compared: an unknown control, classes without images, seeds that do not pair."""
+    seeds = {arm: sorted(by_seed) for arm, by_seed in predictions.arms.items()}
+    problems = []
+    if control is not None and control not in seeds:
+        problems.append(f"the predictions have no arm {control!r}{nearest_name(control, seeds)}")
+    if absent := predictions.absent_classes:
+        problems.append(
+            f"macro-F1 needs images of every class, but {len(absent)} have none: {list_some(absent)}; compare on images of all "
+            "classes, leave the classes out of the probabilities, or judge each arm alone"
+        )
+    if len({tuple(found) for found in seeds.values()}) > 1 and any(len(found) > 1 for found in seeds.values()):
+        listed = "; ".join(f"{name}: {', '.join(map(str, found))}" for name, found in seeds.items())
+        problems.append(
+            f"the arms need the same seeds, or one each, but have {listed}; leave out the seeds that do not pair, or judge each "
+            "arm alone"
+        )
+    return problems
 
 
 def _order_by_seed(by_seed: Mapping[int, Predictions]) -> list[Predictions]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from analysis.classes.class_scores import compute_class_scores, compute_macro_f1_intervals
 from analysis.classes.confusion_matrix import compute_confusion
-from analysis.classes.human_counts import compute_human_shares
 from analysis.classes.label_issues import list_label_issues
 from analysis.evidence.arm_scores import compute_arm_confusions
 from analysis.external.predictions import OutsidePredictions
@@ -62,7 +61,7 @@ class OutsideFindings:
 def analyze_outside_arms(
     predictions: OutsidePredictions,
     *,
-    human_counts: NDArray[np.generic] | None = None,
+    human: NDArray[np.float64] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> OutsideFindings:
     """Return the forensics of models that were trained elsewhere.
@@ -71,18 +70,17 @@ def analyze_outside_arms(
 
     Args:
         predictions: of all arms.
-        human_counts: (N, K) numbers of annotators who chose each class, a row for each image in the order of the sample ids.
+        human: (N, K) shares of annotators who chose each class, in the order of the sample ids; None without human counts.
         groups: named groups of classes whose F1 is contrasted.
 
     Raises:
-        UserInputError: for counts or groups that do not fit.
+        UserInputError: for groups with unknown classes.
     """
     stacked = [stack_predictions(arm, by_seed) for arm, by_seed in predictions.arms.items()]
-    names, num_images = predictions.names, len(stacked[0].labels)
-    human = None if human_counts is None else compute_human_shares(human_counts, num_images, names)
+    names = predictions.names
     return OutsideFindings(
         class_names=names,
-        num_images=num_images,
+        num_images=len(stacked[0].labels),
         arms=tuple(_analyze_arm(arm, names, human, groups or {}) for arm in stacked),
         label_issues=_list_label_issues(predictions),
         human_note=NO_HUMAN_COUNTS if human is None else "",

@@ -70,8 +70,9 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
         class_names: K names, instead of those in the files.
 
     Raises:
-        UserInputError: listing everything that is wrong with the files: missing or misspelled names, values that are not finite,
-            no probabilities or out of range, class names that do not fit, and arms and seeds with different images.
+        UserInputError: listing everything that is wrong with the files: files that cannot be read, missing or misspelled names,
+            values that are not finite, no probabilities or out of range, class names that do not fit, and arms and seeds with
+            different images.
     """
     raws = [_read_file(path) for path in paths]
     problems = [_in_file(raw, problem, raws) for raw in raws for problem in raw.problems]
@@ -120,22 +121,24 @@ def read_predictions_files(paths: Sequence[Path], class_names: Sequence[str] | N
 
 
 def _read_file(path: Path) -> RawPredictions:
-    if not path.is_file():
-        raise UserInputError(f"there is no file {path}")
-    return read_array_file(path) if path.suffix.lower() == ".npz" else read_table_file(path)
+    try:
+        if not path.is_file():
+            raise UserInputError(f"there is no file {path}")
+        return read_array_file(path) if path.suffix.lower() == ".npz" else read_table_file(path)
+    except UserInputError as error:
+        return RawPredictions(path=path, problems=[str(error)])
 
 
 def _in_file(raw: RawPredictions, problem: str, raws: Sequence[RawPredictions]) -> str:
-    return problem if len(raws) == 1 else f"{raw.path.name}: {problem}"
+    return problem if len(raws) == 1 or str(raw.path) in problem else f"{raw.path.name}: {problem}"
 
 
 def _infer_names(raws: Sequence[RawPredictions]) -> tuple[str, ...] | None:
-    """Return the names of classes of files that have texts as labels and predicted classes, in alphabetical order."""
-    if all(raw.scores is None and _is_text(raw.labels) and _is_text(raw.predicted) for raw in raws):
-        return tuple(
-            sorted({str(name) for raw in raws for a in (raw.labels, raw.predicted) if a is not None for name in a})
-        )
-    return None
+    """Return the names of classes, in alphabetical order, if the files without problems have texts and no scores."""
+    columns = [column for raw in raws if not raw.problems for column in (raw.labels, raw.predicted)]
+    if any(raw.scores is not None for raw in raws) or not columns or not all(map(_is_text, columns)):
+        return None
+    return tuple(sorted({str(name) for column in columns if column is not None for name in column}))
 
 
 def _name_classes(raws: Sequence[RawPredictions], names: tuple[str, ...] | None) -> list[RawPredictions]:

@@ -39,7 +39,9 @@ def read_configurations(paths: Sequence[Path]) -> tuple[GivenConfiguration, ...]
         UserInputError: naming a file that is neither, for fewer than two files, or for two files with the same name.
     """
     if len(paths) < 2:
-        raise UserInputError(f"compare --arms takes two or more configuration files, but got {len(paths)}")
+        raise UserInputError(
+            f"--configuration must name two or more files, but got {len(paths)}; the first is the control"
+        )
     found = [_read_configuration(path) for path in paths]
     names = [configuration.name for configuration in found]
     twice = sorted({name for name in names if names.count(name) > 1})

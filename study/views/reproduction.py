@@ -74,8 +74,10 @@ def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
     """Return the record that `--trial` names: "best", a search trial's id, or ``confirmation/<id>``.
 
     Raises:
-        UserInputError: if there is no such trial, or it has no recorded epoch.
+        UserInputError: if there is no such trial, it has no recorded epoch, or an arm is given for a trial that is named.
     """
+    if arm is not None and trial != "best":
+        raise UserInputError(f"--arm applies to --trial best, but the trial is {trial!r}; remove --arm")
     arms = [a.name for a in study.spec.arms()]
     if arm is not None and arm not in arms:
         raise UserInputError(f"the study has no arm {arm!r}{nearest_name(arm, arms)}")

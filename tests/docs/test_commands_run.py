@@ -93,7 +93,7 @@ def test_command_runs(command: list[str], prepared: Path, tmp_path: Path, monkey
     here = tmp_path / "here"
     shutil.copytree(prepared, here)
     monkeypatch.chdir(here)
-    is_local = command[0] in ("run", "compare", "intervene", "inspect", "resume") and "--predictions" not in command
+    is_local = command[0] in ("run", "compare", "intervene", "inspect", "resume")
     done = run_cli(*command, *(["--local"] if is_local else []), width=10_000)
     assert done.status == 0, done
     assert done.output or command[0] == "list"
@@ -101,7 +101,9 @@ def test_command_runs(command: list[str], prepared: Path, tmp_path: Path, monkey
 
 def test_commands_are_found_and_the_rest_is_named() -> None:
     commands = [command[0] for command in list_commands()]
-    assert {"compare", "analyze", "intervene", "plan", "inspect", "export", "reproduce", "status"} <= set(commands)
+    assert {"compare", "analyze", "judge", "intervene", "plan", "inspect", "export", "reproduce", "status"} <= set(
+        commands
+    )
     everything = [shlex.join(c) for block in list_blocks("sh") for c in read_commands(block)]
     unused = [part for part in ELSEWHERE if not any(part in text for text in everything)]
     assert not unused

@@ -116,7 +116,7 @@ def run(folder: Path, *arguments: str) -> tuple[Outcome, bool]:
         ("run", "own.toml"),
         ("launch", "own.toml", "--dry-run", "--local"),
         ("plan", "own.toml", "--pilot", "2"),
-        ("compare", "--arms", "a.json", "b.json", "--spec", "own.toml"),
+        ("run", "own.toml", "--configuration", "a.json", "--configuration", "b.json"),
     ],
     ids=lambda command: command[0],
 )

@@ -124,6 +124,10 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
+def name_files(*files: Path) -> list[str | Path]:
+    return [word for file in files for word in ("--configuration", file)]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -137,24 +141,21 @@ def write(path: Path, content: object) -> Path:
 )
 def test_bad_files_are_named(tmp_path: Path, content: object, message: str) -> None:
     files = (write(tmp_path / "good.json", BASE), write(tmp_path / "bad.json", content))
-    got = run_cli("compare", "--arms", *files, "--spec", "cifar10-cpu", "--storage", tmp_path / "studies")
+    got = run_cli("run", "cifar10-cpu", *name_files(*files), "--storage", tmp_path / "studies")
     assert got.status == 2
     assert message in got.errors
     assert "bad" in got.errors
     assert not (tmp_path / "studies").exists()
 
 
-def test_arguments_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
+def test_files_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     good = write(tmp_path / "good.json", BASE)
-    for arguments, message in (
-        (["--arms", good, "--spec", "demo"], "two or more configuration files, but got 1"),
-        (["--arms", good, good, "--spec", "demo"], "but two are named 'good'"),
-        (["--arms", good, good], "needs --spec"),
-        (["--arms", good, tmp_path / "none.json", "--spec", "demo"], "there is no configuration file"),
-        (["demo", "other"], "takes one STUDY"),
-        (["demo", "--spec", "demo"], "`study compare demo` does not use --spec"),
+    for files, message in (
+        ([good], "--configuration must name two or more files, but got 1"),
+        ([good, good], "but two are named 'good'"),
+        ([good, tmp_path / "none.json"], "there is no configuration file"),
     ):
-        got = run_cli("compare", *arguments)
+        got = run_cli("run", "demo", *name_files(*files))
         assert got.status == 2
         assert message in got.errors
 
@@ -166,7 +167,7 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     }
     files = (write(tmp_path / "old.json", exported), write(tmp_path / "new.json", {**BASE, "max_lr": 0.002}))
     options = [part for override in (*SMALL, "resources.max_concurrent=2") for part in ("--set", override)]
-    got = run_cli("compare", "--arms", *files, "--spec", "demo", "--storage", tmp_path, "--local", *options)
+    got = run_cli("run", "demo", *name_files(*files), "--storage", tmp_path, "--local", *options)
     assert got.status == 0, got.errors + got.output
     assert "old was trained before with image_size 64 (here 16)" in got.output
     assert "new vs old" in got.output
@@ -183,6 +184,22 @@ def test_configurations_from_files_are_compared_to_the_report(tmp_path: Path) ->
     again = run_cli("resume", tmp_path / "old-vs-new", "--num-trials", "+2")
     assert again.status == 2
     assert "no search to extend" in again.errors
+
+
+def test_interventions_follow_in_the_study_of_the_configurations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [write(tmp_path / f"{name}.json", BASE) for name in ("old", "new")]
+    launched: list[str] = []
+
+    def launch(*_: object, name: str, **__: object) -> list[str]:
+        launched.append(name)
+        return []
+
+    monkeypatch.setattr("study.commands.launch", launch)
+    got = run_cli("run", "demo", *name_files(*files), "--intervene", "--storage", tmp_path)
+    assert launched == ["old-vs-new"]
+    assert f"there is no study at {tmp_path}/old-vs-new" in got.errors, got
 
 
 def test_exported_files_of_one_name_are_arms_of_the_names_that_they_had(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import tomli_w
 from rich.console import Console
 
 from analysis.search.search_arms import compute_search_arms
+from search_spaces.errors import UserInputError
 from study.open_study import read_passport
 from study.spec.reading import with_overrides
 from study.spec.study_spec import StudySpec
@@ -52,3 +53,8 @@ def test_ties_are_broken_alike_everywhere(tmp_path: Path) -> None:
     assert {arm: choose_reproduced(study, "best", arm).trial_id for arm in ARMS} == first
     assert choose_reproduced(study, "best", None).trial_id == min(first.values())
     assert {a.arm: a.best_trial_id for a in compute_progress(study, "search").arms} == first
+
+
+def test_an_arm_is_refused_where_the_trial_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="--arm applies to --trial best, but the trial is '00003'; remove --arm"):
+        choose_reproduced(simulate(tmp_path), "00003", ARMS[0])

@@ -1,5 +1,6 @@
-"""`study compare` and `study analyze` with --predictions: the same tables for models trained elsewhere; bad files are named."""
+"""`study judge`: the tables and findings of models trained elsewhere; one message lists everything that is wrong."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from benchmarks.validation.statistics_simulation import NUM_CLASSES, World
 from search_spaces.errors import UserInputError
 from tests.study.command_line import Outcome, run_cli
 
+FORENSICS = {"forensics.html", "forensics.json"}
+
 
 def make_table(num_seeds: int = 4, shift: float = 0.6) -> pd.DataFrame:
     arms = World(seed_sd=0.02, num_seeds=num_seeds, shifts=(0.0, shift), num_images=400).draw(np.random.default_rng(0))
@@ -28,16 +31,19 @@ def make_table(num_seeds: int = 4, shift: float = 0.6) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def compare(table: pd.DataFrame, folder: Path, *options: str):  # type: ignore[no-untyped-def]
+def judge(table: pd.DataFrame, folder: Path, *options: str) -> Outcome:
     table.to_parquet(folder / "predictions.parquet")
-    return run_cli("compare", "--predictions", folder / "predictions.parquet", *options)
+    return run_cli("judge", folder / "predictions.parquet", *options)
 
 
 def test_table_is_printed_and_written(tmp_path: Path) -> None:
-    outcome = compare(make_table(), tmp_path, "--to", str(tmp_path / "out"))
+    outcome = judge(make_table(), tmp_path, "--to", str(tmp_path / "out"))
     assert outcome.status == 0, outcome
     assert "new vs old" in outcome.output
     assert "BETTER" in outcome.output
+    assert outcome.output.index("new vs old") < outcome.output.index("new: macro-F1")
+    comparison = {"comparison.csv", "comparison.html", "comparison.md", "comparison.tex", "side_metrics.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == comparison | FORENSICS
     written = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert written.loc[0, "num_seeds"] == 4
     assert "new vs old" in (tmp_path / "out" / "comparison.md").read_text()
@@ -53,7 +59,7 @@ def test_table_is_printed_and_written(tmp_path: Path) -> None:
     assert beside.loc["accuracy", "difference"] == pytest.approx(hits[is_new].mean() - hits[~is_new].mean())
     assert beside.loc["accuracy", "recipe_low"] < beside.loc["accuracy", "models_low"]
     assert "Metrics beside macro-F1, new vs old" in page
-    turned = compare(make_table(), tmp_path, "--control", "new")
+    turned = judge(make_table(), tmp_path, "--control", "new")
     assert "old vs new" in turned.output
     assert "WORSE" in turned.output
 
@@ -86,7 +92,6 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (lambda t: t[t.label != 4], "1 have none: class 4"),
         (lambda t: t.rename(columns={"label": "lable"}), "no 'label' (did you mean 'lable'?)"),
         (lambda t: t.drop(columns="probabilities"), "no 'probabilities' and no 'logits'"),
-        (lambda t: t[t.arm == "old"], "needs two arms"),
         (lambda t: t.iloc[:0], "has no rows"),
         (lambda t: t.assign(seed=t.seed * 0.5), "must be whole numbers"),
         (lambda t: t.drop(columns="seed"), "arm 'old', seed 0: 1200 sample ids occur more than once"),
@@ -95,7 +100,7 @@ def at(column: str, value: object) -> Callable[[pd.DataFrame], pd.DataFrame]:
 def test_bad_predictions_are_named(
     tmp_path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], message: str
 ) -> None:
-    outcome = compare(change(make_table()), tmp_path)
+    outcome = judge(change(make_table()), tmp_path)
     assert outcome.status == 2, outcome
     assert message in outcome.errors.replace("\n", " ")
     assert "Traceback" not in outcome.errors
@@ -107,7 +112,7 @@ def test_one_message_lists_everything_wrong(tmp_path: Path) -> None:
     other = table.arm == "new"
     third = table[other].assign(arm="third", sample_id=table[other].sample_id + 5)
     relabeled = table.assign(label=np.where(other & (table.sample_id < 9), 0, table.label))
-    outcome = analyze(pd.concat([relabeled[~other | (table.sample_id >= 3)], third]), tmp_path)
+    outcome = judge(pd.concat([relabeled[~other | (table.sample_id >= 3)], third]), tmp_path)
     message = outcome.errors.replace("\n", " ")
     assert outcome.status == 2
     for part in (
@@ -121,29 +126,69 @@ def test_one_message_lists_everything_wrong(tmp_path: Path) -> None:
     write_arrays(
         tmp_path / "bad.npz", labels=np.arange(1, 9), probabilities=np.full((8, 8), 0.5), class_names=list("aabcdefg")
     )
-    message = run_cli("analyze", "--predictions", tmp_path / "bad.npz").errors.replace("\n", " ")
+    message = run_cli("judge", tmp_path / "bad.npz").errors.replace("\n", " ")
     for part in ("subtract 1 if they count from 1", "sum to one", "these repeat: a"):
         assert part in message
 
 
-def test_neither_or_both_of_study_and_predictions_is_refused() -> None:
-    for arguments in (("compare",), ("compare", "x", "--predictions", "y")):
-        outcome = run_cli(*arguments)
-        assert outcome.status == 2
-        assert "takes one STUDY" in outcome.errors
+def list_lines(outcome: Outcome) -> list[str]:
+    assert outcome.status == 2, outcome
+    assert not outcome.output
+    return [line.strip() for line in outcome.errors.splitlines()]
 
 
-def test_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.parquet").write_bytes(b"PAR1 not")
-    for name in ("x.parquet", "missing.parquet"):
-        outcome = run_cli("compare", "--predictions", tmp_path / name)
-        assert outcome.status == 2
-        assert name in outcome.errors
+def test_one_message_lists_all_options_that_do_not_fit(tmp_path: Path) -> None:
+    """Before anything is printed or written."""
+    make_table().to_parquet(tmp_path / "two.parquet")
+    (tmp_path / "file").touch()
+    rates, groups = ("--margin", "-1", "--alpha", "2", "--control", "x"), ("--group", "g", "--group", "odd=y")
+    paths = ("--human-counts", "none.npy", "--to", tmp_path / "file")
+    lines = list_lines(run_cli("judge", tmp_path / "two.parquet", *rates, *groups, *paths))
+    for start in (
+        "- --margin: `0 < margin < 1` must hold, but got -1.0",
+        "- --alpha: `0 < alpha < 1` must hold, but got 2.0",
+        "- --to must name a folder, but",
+        "- --group takes NAME=CLASS,CLASS, but got 'g'",
+        "- human counts: there is no file none.npy",
+        "- the group 'odd' names the class 'y'",
+        "- the predictions have no arm 'x'",
+    ):
+        assert sum(line.startswith(start) for line in lines) == 1, start
+    (line,) = list_lines(judge(make_table(), tmp_path, "--group", "a=class 1", "--group", "a=class 2"))
+    assert "groups need different names, but got a, a" in line
 
 
-def analyze(table: pd.DataFrame, folder: Path, *options: str) -> Outcome:
-    table.to_parquet(folder / "predictions.parquet")
-    return run_cli("analyze", "--predictions", folder / "predictions.parquet", *options)
+def test_one_message_lists_all_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """The order of the classes of a sound file is not doubted because another file is missing."""
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not")
+    texts = ["a", "b"] * 4
+    pd.DataFrame({"label": texts, "predicted": texts}).to_csv(tmp_path / "sound.csv", index=False)
+    files = [tmp_path / name for name in ("none.npz", "bad.parquet", "sound.csv")]
+    lines = list_lines(run_cli("judge", *files, "--group", "g"))
+    assert "- --group takes NAME=CLASS,CLASS, but got 'g'" in lines
+    assert f"- there is no file {files[0]}" in lines
+    assert sum(line.startswith(f"- {files[1]} is not a readable parquet file") for line in lines) == 1
+    assert sum(line.startswith("- ") for line in lines) == 4
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    labels, probabilities = single_network()
+    np.savez_compressed(tmp_path / "net.npz", labels=labels, probabilities=probabilities)
+    content = bytearray((tmp_path / "net.npz").read_bytes())
+    for place in range(40, len(content), 37):
+        damaged = content.copy()
+        damaged[place] ^= 0xFF
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        # A changed byte that no reader looks at, such as a date, changes nothing.
+        with contextlib.suppress(UserInputError):
+            read_predictions_files([tmp_path / "damaged.npz"])
+
+
+def test_options_of_a_comparison_have_no_effect_on_one_arm(tmp_path: Path) -> None:
+    labels, probabilities = single_network()
+    file = write_arrays(tmp_path / "net.npz", labels=labels, probabilities=probabilities)
+    (line,) = list_lines(run_cli("judge", file, "--margin", "0.01", "--control", "net"))
+    assert "a comparison needs two arms, but there is only 'net'; add another, or remove --control, --margin" in line
 
 
 def write_arrays(path: Path, **arrays: object) -> Path:
@@ -165,8 +210,10 @@ def single_network(num_classes: int = 6, size: int = 40) -> tuple[np.ndarray, np
 def test_single_network_is_analyzed_in_full(tmp_path: Path) -> None:
     labels, probabilities = single_network()
     file = write_arrays(tmp_path / "net.npz", labels=labels, probabilities=probabilities, class_names=list("abcdef"))
-    outcome = run_cli("analyze", "--predictions", file, "--to", tmp_path / "out")
+    outcome = run_cli("judge", file, "--to", tmp_path / "out")
     assert outcome.status == 0, outcome
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FORENSICS
+    assert "A/B" not in outcome.output
     assert "net: macro-F1" in outcome.output
     assert "a predicted as b" in outcome.output
     assert "They say nothing about the recipe" in outcome.output
@@ -280,7 +327,7 @@ def test_one_seed_per_arm_is_compared_for_these_models(tmp_path: Path) -> None:
     right[np.arange(len(labels)), labels] = 0.8
     old = write_arrays(tmp_path / "old.npz", labels=labels, probabilities=probabilities, seed=1)
     new = write_arrays(tmp_path / "new.npz", labels=labels, probabilities=right, seed=2)
-    outcome = run_cli("compare", "--predictions", old, "--predictions", new, "--to", tmp_path / "out")
+    outcome = run_cli("judge", old, new, "--to", tmp_path / "out")
     assert outcome.status == 0, outcome
     written = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert (written.loc[0, "verdict"], written.loc[0, "num_seeds"]) == ("BETTER", 1)
@@ -288,7 +335,7 @@ def test_one_seed_per_arm_is_compared_for_these_models(tmp_path: Path) -> None:
     texts = [outcome.output, *((tmp_path / "out" / f"comparison.{kind}").read_text() for kind in ("html", "md", "tex"))]
     assert all("these models" in text for text in texts)
     assert all("recipe" in text for text in texts)
-    assert "…" not in run_cli("compare", "--predictions", old, "--predictions", new, width=80).output
+    assert "…" not in run_cli("judge", old, new, width=80).output
 
 
 def test_groups_and_predicted_classes_alone_beside_macro_f1(tmp_path: Path) -> None:
@@ -299,18 +346,18 @@ def test_groups_and_predicted_classes_alone_beside_macro_f1(tmp_path: Path) -> N
     two, names = np.stack([probabilities, right]), list("abcdef")
     old = write_arrays(tmp_path / "old.npz", labels=labels, probabilities=two, seeds=[1, 2], class_names=names)
     new = write_arrays(tmp_path / "new.npz", labels=labels, probabilities=two[::-1], seeds=[2, 1], class_names=names)
-    files = ("--predictions", old, "--predictions", new)
-    outcome = run_cli("compare", *files, "--group", "odd=b,d,f", "--to", tmp_path / "out")
+    files = (old, new)
+    outcome = run_cli("judge", *files, "--group", "odd=b,d,f", "--to", tmp_path / "out")
     assert outcome.status == 0, outcome
     assert "beside macro-F1 (exploratory)" not in outcome.output
     found = pd.read_csv(tmp_path / "out" / "side_metrics.csv")
     assert found["group"].fillna("").tolist() == [""] * 6 + ["odd"] * 6
     assert found["difference"].abs().max() == 0
     assert found["recipe_high"].max() < 0.1
-    assert "classes that do not exist: x" in run_cli("compare", *files, "--group", "odd=x").errors
+    assert "the group 'odd' names the class 'x'" in run_cli("judge", *files, "--group", "odd=x").errors
     for name, scores in (("old", probabilities), ("new", right)):
         write_arrays(tmp_path / f"{name}.npz", labels=labels, predictions=scores.argmax(axis=1))
-    outcome = run_cli("compare", *files, "--to", tmp_path / "out")
+    outcome = run_cli("judge", *files, "--to", tmp_path / "out")
     assert "new vs old, beside macro-F1 (exploratory): these models: accuracy +" in outcome.output
     metrics = pd.read_csv(tmp_path / "out" / "side_metrics.csv")["metric"].tolist()
     assert metrics == ["accuracy", "balanced accuracy", "worst class's F1"]
@@ -323,7 +370,7 @@ def test_forensics_are_printed_and_written(tmp_path: Path) -> None:
     np.save(tmp_path / "people.npy", np.full((num_images, num_classes), 5))
     options = ("--class-names", ",".join(names), "--human-counts", str(tmp_path / "people.npy"))
     groups = ("--group", f"one={names[0]}, {names[1]}", "--group", f"other={','.join(names[2:])}")
-    outcome = analyze(table, tmp_path, *options, *groups, "--to", str(tmp_path / "out"))
+    outcome = judge(table, tmp_path, *options, *groups, "--to", str(tmp_path / "out"))
     assert outcome.status == 0, outcome
     assert "new: macro-F1" in outcome.output
     assert "mean F1 of the one classes minus mean F1 of the other classes" in outcome.output
@@ -349,14 +396,7 @@ def test_forensics_refuse_arguments_that_do_not_fit(tmp_path: Path) -> None:
         ),
         (("--group", "hard"), "--group takes NAME=CLASS,CLASS"),
     ):
-        outcome = analyze(make_table(), tmp_path, *options)
-        assert outcome.status == 2
-        assert message in outcome.errors
-    for arguments, message in (
-        (("analyze",), "analyze takes a STUDY, or --predictions FILE"),
-        (("analyze", "x", "--to", "y"), "`study analyze STUDY` does not use --to; remove it"),
-    ):
-        outcome = run_cli(*arguments)
+        outcome = judge(make_table(), tmp_path, *options)
         assert outcome.status == 2
         assert message in outcome.errors
 
@@ -366,7 +406,7 @@ def test_arms_and_files_may_have_any_name(tmp_path: Path) -> None:
     table = make_table().assign(arm=lambda t: t.arm.map({"old": "None", "new": "[bold]"}))
     scores = pd.DataFrame(table.pop("probabilities").tolist()).add_prefix("p_")
     pd.concat([table, scores], axis=1).to_csv(tmp_path / "predictions.csv", index=False)
-    outcome = run_cli("compare", "--predictions", tmp_path / "predictions.csv", "--control", "None")
+    outcome = run_cli("judge", tmp_path / "predictions.csv", "--control", "None")
     assert outcome.status == 0, outcome.errors
     assert "[bold] vs None |" in outcome.output
 
@@ -438,6 +478,6 @@ def test_names_of_classes_are_given_to_a_comparison_too(tmp_path: Path) -> None:
     texts = np.array(["cat", "dog", "emu"])[labels]
     for name in ("one", "two"):
         pd.DataFrame({"label": texts, "probabilities": list(probabilities)}).to_parquet(tmp_path / f"{name}.parquet")
-    files = [word for name in ("one", "two") for word in ("--predictions", tmp_path / f"{name}.parquet")]
-    assert "--class-names" in run_cli("compare", *files).errors
-    assert run_cli("compare", *files, "--class-names", "cat, dog, emu").status == 0
+    files = [tmp_path / f"{name}.parquet" for name in ("one", "two")]
+    assert "--class-names" in run_cli("judge", *files).errors
+    assert run_cli("judge", *files, "--class-names", "cat, dog, emu").status == 0
