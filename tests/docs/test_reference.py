@@ -6,21 +6,20 @@ from pydantic import Field
 
 from docs import command_reference, spec_reference
 from docs.reference_pages import FOLDER, build_page
+from search_spaces.settings import Section
 from study.cli import app
-from study.spec.sections import Section
 
 
 class ExampleSpec(Section):
-    """[example]: about the section.
-
-    `one` is the first; `two` is after it. It goes on. Without a key,
-    this goes on as well.
-    This is about the section, too.
-    """
+    """[example]: about the section."""
 
     one: int = Field(default=3, ge=1)
+    """The first.
+    It goes on."""
     two: str | None = None
+    """The second."""
     three: bool
+    """The third."""
 
 
 @pytest.mark.parametrize("module", [spec_reference, command_reference], ids=lambda module: module.PAGE)
@@ -39,23 +38,17 @@ def test_every_option_is_listed() -> None:
         assert options == {opt for parameter in parameters for opt in parameter.opts} - {"--help"}
 
 
-def test_a_docstring_is_divided_among_keys() -> None:
-    docs = spec_reference.read_docs(ExampleSpec, "example")
-    assert docs.intro == "About the section. This is about the section, too."
-    assert docs.keys == {
-        "one": "`one` is the first; `two` is after it. It goes on. Without a key, this goes on as well."
-    }
-    assert docs.see == {"two": "one"}
-
-
-def test_a_key_is_shown_with_its_bounds_and_default() -> None:
-    text = spec_reference.build_section("example", ExampleSpec, {"three": "The third."})
-    assert "### example.one\n\n*whole number, at least 1; default `3`*\n\n`one` is the first" in text
-    assert "### example.two\n\n*text; optional*\n\nSee [one](#exampleone)." in text
+def test_a_key_is_shown_with_its_bounds_default_and_text() -> None:
+    text = spec_reference.build_section("example", ExampleSpec)
+    assert text.startswith("## [example]\n\nAbout the section.\n\n### example.one")
+    assert "### example.one\n\n*whole number, at least 1; default `3`*\n\nThe first. It goes on." in text
+    assert "### example.two\n\n*text; optional*\n\nThe second." in text
     assert "### example.three\n\n*true or false; required*\n\nThe third." in text
 
 
-@pytest.mark.parametrize("written", [{}, {"three": "a", "one": "b"}, {"three": "a", "four": "b"}])
-def test_a_key_that_is_described_nowhere_or_twice_is_refused(written: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"three|one|four"):
-        spec_reference.build_section("example", ExampleSpec, written)
+def test_a_key_without_a_text_is_refused() -> None:
+    class Undescribed(ExampleSpec):
+        four: bool = False
+
+    with pytest.raises(ValueError, match=r"Undescribed\.four"):
+        spec_reference.build_section("example", Undescribed)
