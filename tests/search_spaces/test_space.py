@@ -1,6 +1,7 @@
 """Spaces: inclusive bounds, conditional parameters, conversion to Optuna and back; configurations and fingerprints."""
 
 import pickle
+from typing import Any
 
 import optuna
 import pytest
@@ -42,7 +43,7 @@ def test_every_parameter_survives_conversion_to_optuna_and_back(name: str) -> No
         )
 
 
-def _fields(parameter: object) -> list[str]:
+def _fields(parameter: Any) -> list[str]:
     """Names of what a distribution of Optuna has, too."""
     return [f for f in type(parameter).__slots__ if f not in ("condition", "entry_points")]
 
