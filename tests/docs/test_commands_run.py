@@ -1,4 +1,4 @@
-"""Every command of the documentation that one machine can run is run on a small study; `make docs-test` prints their times."""
+"""Every command of the documentation that one machine can run is run on a small study; only with -m all_docs."""
 
 import json
 import shlex

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import TRUST
 from study.inputs.preparation import prepare
@@ -65,9 +66,7 @@ def test_its_training_loop_has_a_name_and_a_package() -> None:
     assert [arm.name for arm in spec.arms()] == ["network", "example-pixels"]
     prepared = prepare(spec)
     assert prepared.packages == (PROJECT["name"],)
-    config = catalog.TrialConfig(
-        arm="own", seed=0, hyperparameters=dict(spec.arms()[1].space.middle()), fixed=prepared.fixed
-    )
+    config = TrialConfig(arm="own", seed=0, hyperparameters=dict(spec.arms()[1].space.middle()), fixed=prepared.fixed)
     assert "from abstudy_example.loops import PixelRegression" in explain_loading(config, 5)
     with pytest.raises(
         UserInputError, match=r"'example-pixel' must be an entry point of abstudy\.trainables \(did you mean"
@@ -112,9 +111,7 @@ def test_the_data_are_the_same_under_both_names(monkeypatch: pytest.MonkeyPatch)
 def test_its_backbone_has_the_width_of_the_spec() -> None:
     spec, _ = load_spec(str(SPEC))
     (arm,) = (arm for arm in spec.arms() if arm.name == "example-cnn")
-    config = catalog.TrialConfig(
-        arm=arm.name, seed=0, hyperparameters=dict(arm.space.middle()), fixed=prepare(spec).fixed
-    )
+    config = TrialConfig(arm=arm.name, seed=0, hyperparameters=dict(arm.space.middle()), fixed=prepare(spec).fixed)
     model = build_model(config, 5, weights="none").eval()
     assert model.head.in_features == 32
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)

@@ -15,5 +15,5 @@ def _make_judged(shared: Any, settings: TrialSettings) -> Any:
 
 
 if __name__ == "__main__":
-    ray_workers.make_trainable = _make_judged
+    ray_workers.make_trainable = _make_judged  # type: ignore[attr-defined]
     cli.main()

@@ -17,6 +17,7 @@ from study.state.lease import acquire_lease
 from tests.faults.campaign import ROOT, Outcome
 from tests.faults.storage import object_store
 from trainables.storage import exclusive, store
+from trainables.storage.durable import write_durably
 from trainables.storage.store import Store
 
 # What a write takes longer in one of the drivers, as on a busy disk.
@@ -73,18 +74,18 @@ def _is_sound(taken: list[Any], written: list[Any]) -> bool:
 
 
 def _race(slow: float) -> None:
-    write, put = exclusive.write_durably, exclusive.put_new
+    put = exclusive.put_new
 
     def write_slowly(path: Path, data: bytes) -> None:
-        write(path, data)
+        write_durably(path, data)
         time.sleep(slow)
 
     def put_slowly(uri: str, data: bytes) -> bool:
         time.sleep(slow)
         return put(uri, data)
 
-    exclusive.write_durably = store.write_durably = write_slowly
-    store.put_new = put_slowly
+    exclusive.write_durably = store.write_durably = write_slowly  # type: ignore[attr-defined]
+    store.put_new = put_slowly  # type: ignore[attr-defined]
     for root in map(str.strip, sys.stdin):
         try:
             lease = acquire_lease(Store(root))

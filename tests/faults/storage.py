@@ -252,7 +252,7 @@ def object_store(*, faults: int = 0, probability: float = 0.0) -> Iterator[tuple
     Yields:
         URI of a storage root, URI of the same one at the port with faults, and the application behind that port.
     """
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     os.environ.update(CREDENTIALS)

@@ -204,7 +204,7 @@ def test_input_that_crashes_writes_or_is_refused_without_a_message_is_lost(tmp_p
 
 
 def test_store_survives_every_fault_of_the_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with storage.object_store(faults=8, probability=0.6) as (sound, faulty, application):
         for number in range(30):
             Store(faulty).write_text(f"{number}", f"text {number}")

@@ -14,10 +14,10 @@ from search_spaces.errors import UserInputError
 from study.cluster import connection, process_workers, task_device
 from study.cluster.connection import check_cluster, connect_cluster
 from study.cluster.process_workers import ProcessWorkers
+from study.cluster.task_device import find_device
 from study.cluster.workers import Stage, Task
 from study.inputs.provenance import package_versions
 from study.open_study import load_study
-from study.results import confirmed_models
 from study.results.findings import load_findings
 from study.scheduling.search_director import SearchDirector
 from study.state import paths
@@ -239,7 +239,7 @@ def test_a_task_computes_on_the_device_that_it_holds(
     workers = ProcessWorkers(spec, "data")  # type: ignore[arg-type]
 
     def task(*, data: object) -> str:  # noqa: ARG001
-        return confirmed_models.find_device().type
+        return find_device().type
 
     assert next(workers.run_tasks(task, [Task(arguments=(), cpu=1, gpu=gpu)])) == found
 
@@ -250,5 +250,5 @@ def test_a_task_that_holds_a_gpu_does_not_compute_elsewhere(monkeypatch: pytest.
     with pytest.raises(UserInputError, match="finds no CUDA device"):
         task_device.run_task(repr, task, "auto", "data")  # type: ignore[arg-type]
     workers = ProcessWorkers(make_spec(), "data")  # type: ignore[arg-type]
-    find: Any = lambda *, data: confirmed_models.find_device()  # noqa: ARG005, E731
+    find: Any = lambda *, data: find_device()  # noqa: ARG005, E731
     assert next(workers.run_tasks(find, [task])) == torch.device("cpu"), "an analysis here needs no GPU"

@@ -107,7 +107,7 @@ def test_a_shortcut_of_one_class_in_ten_fails_although_the_mean_over_classes_pas
     gaps[:, labels == 7] = rng.random((3, 400)) < 0.4
     names = tuple("abcdefghij")
     found = judge_frequencies(FrequencyMeasurement(class_names=names, waves=((3, 0),), labels=labels, gaps=gaps))
-    assert found.gap.first.high < 0.05
+    assert found.gap.models.high < 0.05
     assert [c.class_name for c in found.classes if c.verdict is AuditVerdict.FAIL] == ["h"]
     assert [c.class_name for c in found.classes if c.verdict is AuditVerdict.PASS] == list("abcdefgij")
     assert (found.verdict, found.recipe_verdict) == (AuditVerdict.FAIL, AuditVerdict.FAIL)

@@ -50,7 +50,7 @@ def test_margins_that_differ_leave_no_effect_where_all_effects_follow_from_the_m
         differences.append(matched.difference)
         effects = -0.3 * true - noise + rng.normal(0, 0.3, (3, 120))
         cell = matched.contrast(effects)
-        found = compute_two_intervals(cell, scale=Scale.UNBOUNDED, confidence=0.95).first
+        found = compute_two_intervals(cell, scale=Scale.UNBOUNDED, confidence=0.95).models
         covered.append(found.low < 0.0 < found.high)
     assert np.mean(covered) > 0.9
     assert np.mean(differences) == pytest.approx(0.5, abs=0.05)

@@ -18,7 +18,7 @@ def make_pair():
 
 
 def test_intervals_of_both_questions_stay_in_range_and_share_the_estimate(pair):
-    for found in compute_class_differences(*pair, NAMES):
+    for found in compute_class_differences(*pair, NAMES):  # type: ignore[call-arg]
         for interval in (found.effect, found.models_effect):
             assert -1 <= interval.low <= interval.estimate <= interval.high <= 1
         assert found.models_effect.estimate == found.effect.estimate
@@ -28,12 +28,12 @@ def test_intervals_of_both_questions_stay_in_range_and_share_the_estimate(pair):
 
 def test_three_seeds_do_not_make_the_intervals_useless(pair):
     """The crossed interval of one class alone has two degrees of freedom, and reaches beyond 30 pp here."""
-    widths = [found.effect.high - found.effect.low for found in compute_class_differences(*pair, NAMES)]
+    widths = [found.effect.high - found.effect.low for found in compute_class_differences(*pair, NAMES)]  # type: ignore[call-arg]
     assert np.mean(widths) / 2 < 0.2
 
 
 def test_one_seed_has_no_differences_for_new_seeds(pair):
-    assert compute_class_differences(*(first_seeds(arm, 1) for arm in pair), NAMES) == ()
+    assert compute_class_differences(*(first_seeds(arm, 1) for arm in pair), NAMES) == ()  # type: ignore[call-arg]
 
 
 def test_groups_of_images_widen_the_intervals(pair):
@@ -48,7 +48,7 @@ def test_groups_of_images_widen_the_intervals(pair):
     ]
     grouped = [replace(arm, groups=np.arange(len(arm.labels)) // 4) for arm in copies]
     widths = [
-        np.mean([f.models_effect.high - f.models_effect.low for f in compute_class_differences(*sides, NAMES)])
+        np.mean([f.models_effect.high - f.models_effect.low for f in compute_class_differences(*sides, NAMES)])  # type: ignore[call-arg]
         for sides in (copies, grouped)
     ]
     assert widths[1] > 1.5 * widths[0]
@@ -56,6 +56,6 @@ def test_groups_of_images_widen_the_intervals(pair):
 
 def test_a_class_without_images_does_not_disturb_the_others(pair):
     more = [replace(arm, num_classes=NUM_CLASSES + 1) for arm in pair]
-    found = compute_class_differences(*more, [*NAMES, "absent"])
+    found = compute_class_differences(*more, [*NAMES, "absent"])  # type: ignore[call-arg]
     assert (found[-1].effect.estimate, found[-1].p_value) == (0.0, 1.0)
-    assert [f.effect for f in found[:-1]] == [f.effect for f in compute_class_differences(*pair, NAMES)]
+    assert [f.effect for f in found[:-1]] == [f.effect for f in compute_class_differences(*pair, NAMES)]  # type: ignore[call-arg]

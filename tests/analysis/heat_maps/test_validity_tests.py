@@ -104,7 +104,7 @@ def test_a_network_that_reads_the_object_is_admitted(admission: CamAdmission, au
     assert admission.is_admitted, admission.tests
     assert admission.num_images == 100
     assert admission.object_focus is not None
-    assert admission.object_focus.first.low > 0.1
+    assert admission.object_focus.models.low > 0.1
     # One model: nothing is known about others.
     assert all(test.estimate.models is not None and test.estimate.recipe is None for test in admission.tests)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,7 +133,8 @@ def test_dollars_and_angle_brackets_are_drawn_literally() -> None:
 def test_class_f1_shows_estimates_intervals_and_macro_f1() -> None:
     arms = make_findings(10).arms
     axes = plot_class_f1(arms).axes[0]
-    widths = [bar.get_width() for bar in axes.patches]
+    bars: Any = axes.patches
+    widths = [bar.get_width() for bar in bars]
     expected = [100 * score.f1.estimate for arm in arms for score in arm.class_scores]
     np.testing.assert_allclose(widths, expected)
     means = [
@@ -145,7 +147,8 @@ def test_class_f1_shows_estimates_intervals_and_macro_f1() -> None:
 def test_interval_bars_show_margin_interval_and_seeds() -> None:
     rows = make_findings(10).rows
     axes = plot_interval_bars(rows).axes[0]
-    for row, band in zip(rows, axes.patches, strict=True):
+    bands: Any = axes.patches
+    for row, band in zip(rows, bands, strict=True):
         assert band.get_x() == pytest.approx(-100 * row.margin)
         assert band.get_width() == pytest.approx(200 * row.margin)
     texts = [t.get_text() for t in axes.texts]

@@ -206,7 +206,7 @@ def test_bootstrap_weights_are_multinomial_within_each_class():
 
 def test_bootstrap_agrees_with_the_interval_and_repeats():
     arms = draw_arms(8, num_seeds=10, num_images=1000)
-    found = compute_difference(*arms, 0.95)
+    found = compute_difference(*arms, 0.95)  # type: ignore[call-arg]
     bootstrap = compute_crossed_bootstrap(*arms, confidence=0.95, random_seed=1, num_draws=1000)
     assert bootstrap.estimate == found.interval.estimate
     # Owen 2007: resampling both ways holds the seed x image noise three times, the protocol's interval once.
@@ -225,7 +225,7 @@ def test_bootstrap_agrees_with_the_interval_and_repeats():
 def test_interval_covers_the_truth_without_being_too_wide(num_seeds, seed_sd):
     """Exchangeable arms: the true difference is 0. 400 repetitions: 95 % +- 2.2 % (2 sigma)."""
     intervals = [
-        compute_difference(*draw_arms(1000 + i, num_seeds=num_seeds, num_images=200, seed_sd=seed_sd), 0.95).interval
+        compute_difference(*draw_arms(1000 + i, num_seeds=num_seeds, num_images=200, seed_sd=seed_sd), 0.95).interval  # type: ignore[call-arg]
         for i in range(400)
     ]
     coverage = np.mean([i.low <= 0 <= i.high for i in intervals])
@@ -382,5 +382,5 @@ def test_interaction_of_a_two_by_two_design_equals_the_hand_computed_one():
     half = [dataclasses.replace(side, scale=1.0) for side in (treatment, control)]
     plain = compare_arms(*half, **SETTINGS)
     assert row.effect.high - row.effect.low == pytest.approx(2 * (plain.effect.high - plain.effect.low))
-    classes = [compute_class_differences(*sides, list("abcd")) for sides in ((treatment, control), half)]
+    classes = [compute_class_differences(*sides, list("abcd")) for sides in ((treatment, control), half)]  # type: ignore[call-arg]
     assert [c.effect.estimate for c in classes[0]] == pytest.approx([2 * c.effect.estimate for c in classes[1]])

@@ -128,7 +128,7 @@ def test_equivalent_needs_several_images_in_every_kind_of_row():
         assert -0.01 < row.effect.low < row.effect.high < 0.01
         assert (row.verdict is Verdict.EQUIVALENT) == (number >= MIN_DISCORDANT)
         assert ("more test images are needed" in row.settles) == (number < MIN_DISCORDANT)
-        anytime = compute_anytime_interval(*sides, 0.95)
+        anytime = compute_anytime_interval(sides[0], sides[1], 0.95)
         assert anytime.low < row.effect.low
 
 

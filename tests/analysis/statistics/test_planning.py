@@ -74,8 +74,8 @@ def test_power_grows_over_the_looks_and_more_rows_and_looks_widen_the_interval()
 
 def test_an_anytime_plan_has_the_half_widths_of_the_anytime_interval() -> None:
     pair = World(seed_sd=0.05, num_seeds=10, shifts=(0.0, 0.0)).draw(numpy_generator(2, "plan"))
-    found = compute_difference(*pair, 0.95)
-    interval = compute_anytime_interval(*pair, 0.95)
+    found = compute_difference(*pair, 0.95)  # type: ignore[call-arg]
+    interval = compute_anytime_interval(*pair, 0.95)  # type: ignore[call-arg]
     components = VarianceComponents.from_estimates(
         found.seed_variance, found.image_variance, found.seed_image_variance, num_seeds=10, num_images=2000
     )

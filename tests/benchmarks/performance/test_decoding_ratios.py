@@ -9,12 +9,12 @@ from benchmarks import ratios
 from benchmarks.performance import decoding_ratios
 from trainables.data.decoding import decode_set
 from trainables.data.decoding import decoded_images as decoding
+from trainables.data.decoding.image_decoder import decode_image
 
 
 def test_both_sides_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    real = decode_set.decode_image
-    monkeypatch.setattr(decode_set, "decode_image", lambda *arguments: decoded.append(1) or real(*arguments))
+    monkeypatch.setattr(decode_set, "decode_image", lambda *arguments: decoded.append(1) or decode_image(*arguments))
     monkeypatch.setattr(decoding, "MIN_KEPT_SECONDS", 0)
     monkeypatch.setattr(decoding_ratios, "cpu_count", lambda: 1)
     monkeypatch.setattr(ratios, "REPEATS", 1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.performance import paired_study, study_ratios
+from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -30,11 +31,11 @@ def _two_threads() -> Iterator[None]:
 @needs_two_cores
 @pytest.mark.usefixtures("_two_threads")
 def test_a_small_pair_trains_the_same_configurations_on_the_other_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, real = [], paired_study.train_one
+    trained = []
 
-    def train(config: object, num_images: int) -> list[float]:
+    def train(config: TrialConfig, num_images: int) -> list[float]:
         trained.append((config, os.sched_getaffinity(0)))
-        seconds = real(config, num_images)
+        seconds = study_ratios.train_one(config, num_images)
         assert torch.get_num_threads() == 1
         return seconds
 

@@ -46,7 +46,7 @@ def landscape() -> Landscape:
 
 
 def test_extra_trees_predict_a_complete_schedule_of_one_score() -> None:
-    """`make bench-search` ended here: a forest of one output returns one dimension less."""
+    """`search_goals` ended here: a forest of one output returns one dimension less."""
     recording = load_curves()
     (arm, *_), curves = recording.spec.arms(), recording.complete[1]
     found = fit_arm(arm, curves[arm.name], "extra_trees")

@@ -1,5 +1,7 @@
 """How short schedules rank configurations: counts and correlations of given scores, and the table of the recorded ones."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -80,7 +82,7 @@ def test_predictions_without_threads_are_those_of_scikit_learn(
             macro_f1=curves.macro_f1[:NUM_FITTED],
             cpu_seconds=curves.cpu_seconds[:NUM_FITTED],
         )
-        regressor = fit_arm(arm, curves, kind).regressor
+        regressor: Any = fit_arm(arm, curves, kind).regressor
         features = np.array([encode(arm.space, one) for one in curves.hyperparameters])
         for number in (1, len(features)):
             expected = np.reshape(regressor.predict(features[:number]), (number, -1))

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.statistics.metrics import compute_macro_f1
 from benchmarks.validation import statistics_simulation, validate_statistics
+from benchmarks.validation.comparison_measures import measure_groups
 from benchmarks.validation.family_simulation import BINOMIAL_FAMILIES, GAUSSIAN_FAMILIES, measure_family
 from benchmarks.validation.goals import Judgement, list_problems
 from benchmarks.validation.selection_simulation import (
@@ -88,7 +89,7 @@ def test_rare_divergence_is_covered_badly_by_few_seeds():
 
 def test_images_in_groups_need_clustered_variances():
     world = World(seed_sd=0.02, num_seeds=3, shifts=(0.0, 0.0), num_images=500, group_size=10, group_sd=0.7)
-    found = [validate_statistics.measure_groups(world, number) for number in range(25)]
+    found = [measure_groups(world, number) for number in range(25)]
     widths = {name: np.mean([f[name][1] - f[name][0] for f in found]) for name in found[0]}
     assert widths["clustered by group"] > 1.1 * widths["images as if independent"]
     errors = {name: sum(not f[name][0] <= 0 <= f[name][1] for f in found) for name in found[0]}

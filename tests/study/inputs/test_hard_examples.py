@@ -11,6 +11,8 @@ from study.inputs.hard_examples import check_hard_examples
 from study.inputs.preparation import Prepared, assemble, load_split_images
 from study.spec.reading import parse_spec
 from study.spec.study_spec import StudySpec
+from trainables.data.images import ImageSet
+from trainables.data.splits import Splits
 from trainables.training.batches import EpochBatches
 
 SPEC = """
@@ -45,7 +47,7 @@ OWN_FIXED = f"fixed = {VALUES}"
 
 
 @functools.cache
-def load_images() -> tuple:  # type: ignore[type-arg]
+def load_images() -> tuple[ImageSet, Splits]:
     return load_split_images(read("", ""))
 
 

@@ -18,7 +18,7 @@ from study import intervention_commands
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
-from study.inputs.preparation import Prepared, prepare
+from study.inputs.preparation import Prepared, check_models, prepare
 from study.interventions import derived_spec
 from study.interventions.diagnosing import name_group
 from study.interventions.forecast import forecast_cost
@@ -515,12 +515,11 @@ def test_one_intervention_that_does_not_fit_leaves_the_others(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = finished.copy(tmp_path, with_round=False)
-    whole = derived_spec.check_models
 
     def check(spec: StudySpec, prepared: Prepared) -> None:
         if "cutmix" in spec.configurations:
             raise UserInputError("no weights of this")
-        whole(spec, prepared)
+        check_models(spec, prepared)
 
     monkeypatch.setattr(derived_spec, "check_models", check)
     outcome = intervene(root, "--dry-run", "--json")
@@ -562,8 +561,8 @@ def test_the_cost_of_a_round_is_that_of_the_winner_and_of_what_is_changed(finish
     book.save(other.updated(stage="confirmation", trial_id="00099", device_seconds=9e9))
     study = replace(parent, book=book)
     proposal = propose(make_diagnosis(), ["cutmix"])[0]
-    cost = forecast_cost(study, winner, [proposal], (3,))
-    assert cost.first_seconds == pytest.approx(2 * 4 * 2 * 5.0)
+    forecast = forecast_cost(study, winner, [proposal], (3,))
+    assert forecast.first_seconds == pytest.approx(2 * 4 * 2 * 5.0)
     longer = replace(proposal, changes={"max_epochs": 4})
     assert forecast_cost(study, winner, [longer], (3,)).first_seconds == pytest.approx((1 + 2) * 4 * 2 * 5.0)
 

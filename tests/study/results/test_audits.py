@@ -123,9 +123,8 @@ def test_causes_take_pairs_and_directed_cells_from_all_test_images(
     evidence = SimpleNamespace(runs=list(range(num_seeds)), predictions=predictions)
     monkeypatch.setattr(audits, "make_logits", lambda _store, runs, _classes: runs)
     monkeypatch.setattr(audits, "find_root_causes", lambda *arguments, **options: (*arguments, options))
-    models, images, confusions, options = audits.find_causes(
-        Store(tmp_path), evidence, make_images(), [(2, 0), (0, 1), (1, 0)], seed=7
-    )
+    found: Any = audits.find_causes(Store(tmp_path), evidence, make_images(), [(2, 0), (0, 1), (1, 0)], seed=7)
+    models, images, confusions, options = found
     assert models.sample_ids.tolist() == ids.tolist()
     assert models.selecting[:, 0, 0].tolist() == choosing
     assert models.measuring[:, 0, 0].tolist() == models.compute_logits == measuring

@@ -11,7 +11,7 @@ from study.confirmation.plan import read_plan, write_plan
 from study.confirmation.read_count import note_test_read
 from study.inputs.environment_changes import check_unchanged
 from study.open_study import OpenStudy, open_to_drive, read_passport
-from study.results.findings import compare
+from study.results.comparison import compare
 from study.state import lease, paths
 from study.state.budget_extensions import Extension, write_extension
 from study.state.checksums import write_sealed_json

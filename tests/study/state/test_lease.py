@@ -22,7 +22,7 @@ from study.state import lease as lease_module
 from study.state.fenced_store import FencedStore
 from study.state.interruption import StudyInterrupted
 from study.state.lease import acquire_lease, hold_lease, read_holder
-from study.state.record_book import RecordBook
+from study.state.record_book import RecordBook, now_utc
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate, simulate_confirmed
 from tests.study.simulated import FIXED, make_report, make_spec
@@ -40,8 +40,8 @@ def write_lease(store: Store, token: int = 7, **changes: object) -> None:
         "pid_namespace": read_pid_namespace(),
         "pid": os.getpid(),
         "started": read_start_time(os.getpid()),
-        "since": lease_module.now_utc(),
-        "renewed": lease_module.now_utc(),
+        "since": now_utc(),
+        "renewed": now_utc(),
         "uptime": uptime_seconds(),
         **changes,
     }

@@ -55,7 +55,8 @@ def test_timm_reads_the_preprocessing(tmp_path: Path) -> None:
     config = configure("timm:vit_tiny_patch16_224")
     weights = save(build_model(config, 3, weights="none").state_dict())
     write_model(tmp_path / "arm", config, weights, ("a", "b", "c"), "squash")
-    settings = timm.data.resolve_model_data_config(timm.create_model(f"local-dir:{tmp_path / 'arm'}", pretrained=True))
+    model = timm.create_model(f"local-dir:{tmp_path / 'arm'}", pretrained=True)
+    settings = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined]
     assert tuple(settings["input_size"]) == (3, 64, 64)
     assert tuple(settings["mean"]) == (0.5, 0.5, 0.5)
     assert (settings["crop_mode"], settings["crop_pct"]) == ("squash", 1.0)

@@ -171,7 +171,7 @@ def test_on_a_cluster_a_task_computes_the_probes(with_weights: StudySpec, monkey
 def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(
     with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "connect_cluster", inspection_resources.connect_cluster)
+    monkeypatch.setattr(inspection, "connect_cluster", inspection_resources.connect_cluster)  # type: ignore[attr-defined]
     found = inspection.inspect_spec(with_weights, gather(with_weights), quick=False, address="10.0.0.1:6379")
     assert found.network is None
     assert found.network_note == "the cluster did not compute it: Ray could not be started on this machine: no memory"

@@ -15,7 +15,7 @@ from tests.faults import storage
 from tests.trainables.data.sources.layout_files import write_listed
 from tests.trainables.data.sources.parquet_files import encode, make_pixels
 from tests.trainables.data.sources.tar_files import make_samples, write_shard
-from trainables.data import disk_space, fetched_files
+from trainables.data import fetched_files
 from trainables.data.fetched_files import fetch_files
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.sources import load_image_set
@@ -150,7 +150,7 @@ def test_nothing_there_a_full_disk_and_a_file_that_changes_are_named(
         fetch_files(nothing, tmp_path / "kept")
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage("/")
-        patch.setattr(disk_space.shutil, "disk_usage", lambda _: usage._replace(free=10))
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
         with pytest.raises(
             UserInputError, match=r"a copy of file://.* needs 0\.0 GB in .*, whose disk has 0\.0 GB left"
         ):

@@ -32,7 +32,7 @@ OWN = "tests.trainables.models.own_backbones"
 SMALL_VIT = {"patch_size": 16, "num_layers": 3, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64, "dropout": 0.1}
 SMALL_CONVNEXT = {"stochastic_depth_prob": 0.3}
 SMALL_TIMM_VIT = {"depth": 3, "embed_dim": 24, "num_heads": 2, "drop_path_rate": 0.2}
-# Of every run: a ResNet, a CNN of timm, a transformer, and one's own. `make test-models` takes the rest.
+# Of every run: a ResNet, a CNN of timm, a transformer, and one's own. `pytest -m all_models` takes the rest.
 SOME = {
     "resnet18": {},
     "timm:convnext_atto": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32], "drop_path_rate": 0.2},
@@ -224,19 +224,6 @@ def test_the_first_layer_to_freeze_is_the_stem(name: str, stem: tuple[str, ...])
     assert frozen < {key for key, parameter in deeper.named_parameters() if not parameter.requires_grad}
 
 
-def test_layers_of_earlier_studies_are_counted_as_they_were() -> None:
-    """Checkpoints hold a rate for each group of parameters; of this network, the stem's norm was a layer of its own."""
-    model = build_model(configure("torchvision:convnext_tiny", freeze_depth=1), 3, weights="none")
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    depths = find_depths(model, "blocks")
-    assert (depths["features.0.0.weight"], depths["features.0.1.weight"], depths["features.1.0.block.0.weight"]) == (
-        1,
-        2,
-        3,
-    )
-    assert len(group_parameters(model, 0.8, "blocks")) > len(group_parameters(model, 0.8))
-
-
 def test_a_classifier_under_its_authors_name_is_loaded(tmp_path: Path) -> None:
     name = "timm:convnext_atto"
     source = build_model(configure(name).with_seed(9), 1000, weights="none").state_dict()
@@ -261,7 +248,7 @@ def test_flops_of_a_network_that_looks_at_its_values_are_counted() -> None:
 
 
 def test_layers_and_decay_are_those_of_timm() -> None:
-    from timm.optim import param_groups_layer_decay
+    from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 
     name = "timm:vit_tiny_patch16_224"
     model = build_model(configure(name), 3, weights="none")

@@ -3,6 +3,7 @@
 from importlib.metadata import EntryPoint
 
 import pytest
+import torch
 
 from search_spaces import extensions
 from search_spaces.named_spaces import load_space
@@ -21,7 +22,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_backbone_of_an_installed_package_has_its_short_name() -> None:
     found = catalog.find_backbone("mylab-small")
     assert found.name == "mylab-small"
-    assert found.construct({"width": 4}, 3)(catalog.torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert found.construct({"width": 4}, 3)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     assert list(extensions.list_entry_points(catalog.ENTRY_POINTS)) == ["mylab-small"]
     narrowed = load_space("transfer_learning").with_range("backbone", ["resnet18", "mylab-small"])
     assert narrowed["backbone"].check("mylab-small") == "mylab-small"

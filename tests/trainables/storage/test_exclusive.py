@@ -10,6 +10,7 @@ import pytest
 from search_spaces.errors import UserInputError
 from tests.faults.storage import FaultyStore, object_store
 from trainables.storage import store as store_module
+from trainables.storage.exclusive import put_new
 from trainables.storage.store import StorageError, Store
 
 
@@ -79,7 +80,7 @@ def test_a_service_that_ignores_the_condition_is_refused_by_name(
 
 def test_a_kind_of_storage_without_conditional_writes_is_refused_by_name() -> None:
     with pytest.raises(UserInputError, match=r"hdfs://host/studies/lease.*cannot create a file exclusively"):
-        store_module.put_new("hdfs://host/studies/lease", b"mine")
+        put_new("hdfs://host/studies/lease", b"mine")
 
 
 def test_credentials_of_a_profile_serve_an_object_store(

@@ -108,7 +108,7 @@ def test_batches_are_copied_ahead_in_their_order() -> None:
         patch.setattr(torch, "index_select", note)
         found = copy_ahead(torch.from_numpy(images), batches, CPU)
         assert np.array_equal(next(found).numpy(), images[batches[0].numpy()])
-        found.close()
+        found.close()  # type: ignore[attr-defined]
         assert len(gathered) <= 1 + placed_images.NUM_AHEAD, "an epoch that is left early gathers no more"
         for batch, pixels in zip(batches, copy_ahead(torch.from_numpy(images), batches, CPU), strict=True):
             assert np.array_equal(pixels.numpy(), images[batch.numpy()])

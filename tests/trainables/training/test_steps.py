@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -373,14 +374,15 @@ def test_kernels_of_a_gpu_are_deterministic_unless_the_trial_opts_out(is_wanted:
             getattr(inductor, "deterministic", False),
         )
 
-    before, filling = read(), torch.utils.deterministic.fill_uninitialized_memory
+    tensors: Any = torch.utils.deterministic
+    before, filling = read(), tensors.fill_uninitialized_memory
     with deterministic_kernels(make_config(deterministic=is_wanted), torch.device("cuda")):
         assert read()[:3] == (is_wanted,) * 3
         assert read()[3] == (is_wanted and hasattr(inductor, "deterministic"))
         assert not is_wanted or torch.is_deterministic_algorithms_warn_only_enabled(), "other operations go on"
-        assert not torch.utils.deterministic.fill_uninitialized_memory, "what no one reads need not be written"
+        assert not tensors.fill_uninitialized_memory, "what no one reads need not be written"
         fused = (torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled())
         assert fused == (not is_wanted,) * 2, "their backward passes are not deterministic under warn_only"
-    assert (read(), torch.utils.deterministic.fill_uninitialized_memory) == (before, filling)
+    assert (read(), tensors.fill_uninitialized_memory) == (before, filling)
     with deterministic_kernels(make_config(deterministic=is_wanted), CPU):
         assert read() == before

@@ -23,8 +23,8 @@ from PIL import Image
 from benchmarks.performance.reference_recipe import make_config
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
-from trainables.data import disk_space, pixel_files
-from trainables.data.decoding import decoded_images, stream_workers
+from trainables.data import pixel_files
+from trainables.data.decoding import decoded_images
 from trainables.data.decoding.streamed_images import StreamedImages, StreamError
 from trainables.data.image_audit import check_image_set
 from trainables.data.image_memory import ImageMemoryBudget
@@ -253,7 +253,7 @@ def test_a_disk_without_space_for_a_copy_is_refused_with_both_numbers(
     parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: usage._replace(free=10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(
         UserInputError, match=r"needs 0\.0 GB in .*kept, whose disk has 0\.0 GB left; set resources\.image_f"
     ):
@@ -264,7 +264,7 @@ def test_shared_memory_that_is_too_small_is_refused_before_a_worker_dies_of_it(
     streamed: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(stream_workers.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(UserInputError, match=r"need 0 MB of shared memory, but /dev/shm has 0 MB left; enlarge it"):
         list(as_streamed(streamed).read_batches([torch.arange(16)]))
 

@@ -1,0 +1,53 @@
+"""The tests in an environment with other versions: ``python -m tests.versions lowest|newest|jobs [PYTHON]``.
+
+``lowest`` has the lowest direct dependencies that have binaries for the interpreter PYTHON (grad-cam has none), ``newest`` the
+newest of everything; both leave their versions in .venv/lowest.txt and .venv/newest.txt. ``jobs`` adds the packages of Ray's
+job server, submits to it, probes the ports that it opens, and writes the row R14 of benchmarks/FAULTS.md.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+VENV = Path(".venv")
+UV = str(Path(sys.executable).with_name("uv"))
+RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
+TEST_OPTIONS = ("--durations=25", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+JOB_TESTS = ("-m", "", "tests/study/test_submit.py", "tests/faults/test_faults.py", "-k", "submit or port")
+
+
+def run(*command: str | Path, **variables: str) -> None:
+    """Run a command with additional environment variables, and exit with its status if that is not 0."""
+    status = subprocess.run([str(part) for part in command], env={**os.environ, **variables}, check=False).returncode
+    if status:
+        sys.exit(status)
+
+
+def run_tests(versions: str, interpreter: str) -> None:
+    """Create the environment .venv/VERSIONS and run its tests."""
+    environment = VENV / versions
+    python, wanted = environment / "bin" / "python", VENV / f"{versions}.txt"
+    install = (UV, "pip", "install", "--quiet", "--python", python, "--editable")
+    if versions != "jobs":
+        resolve = ("--resolution", RESOLUTIONS[versions], "--only-binary", ":all:", "--no-binary", "grad-cam")
+        compile_versions = (UV, "pip", "compile", "--quiet", "--python", interpreter, *resolve)
+        run(*compile_versions, "--extra", "dev", "pyproject.toml", "--output-file", wanted)
+    run(UV, "venv", "--quiet", "--clear", "--python", interpreter, environment)
+    if versions == "jobs":
+        run(*install, ".[dev,submit]")
+        run(python, "-m", "pytest", *JOB_TESTS)
+        run(python, "-m", "tests.faults", "R14")
+    else:
+        run(UV, "pip", "sync", "--quiet", "--python", python, wanted)
+        run(*install, ".", "--no-deps")
+        run(python, "-m", "pytest", *TEST_OPTIONS, OTHER_VERSIONS=versions)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.versions", description=__doc__)
+    parser.add_argument("versions", choices=("lowest", "newest", "jobs"))
+    parser.add_argument("interpreter", metavar="PYTHON", nargs="?", default="python3")
+    arguments = parser.parse_args()
+    run_tests(arguments.versions, arguments.interpreter)
