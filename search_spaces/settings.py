@@ -28,8 +28,7 @@ class AugmentationKeys(Section):
     """The keys of the augmentation of training images."""
 
     crop_min_area: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Below 1, training images are random crops of at least this share of the area, resized to `image_size` (torchvision's
-    RandomResizedCrop)."""
+    """Below 1, training images are random crops of at least this share of the area (torchvision's RandomResizedCrop)."""
     crop_max_ratio: Annotated[float, Field(ge=1, le=10)] = 4 / 3
     """Largest aspect ratio of a random crop; the smallest is its inverse."""
     flip_probability: Share = 0.5
@@ -57,8 +56,7 @@ class AugmentationKeys(Section):
     mixup_alpha: Annotated[float, Field(gt=0, le=10)] = 0.2
     """MixUp's lambda is drawn from Beta(mixup_alpha, mixup_alpha)."""
     ring_swap_probability: Share = 0.0
-    """Share of the training images whose outer ring, in one of the widths of the ring audit, is replaced by that of an image
-    of another class of the batch."""
+    """Share of the training images that get the outer ring (of the ring audit) of an image of another class of the batch."""
 
 
 class TrainSettings(AugmentationKeys):
@@ -67,63 +65,54 @@ class TrainSettings(AugmentationKeys):
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     """Side of the model's input in pixels."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images per batch. If a new spec leaves it out, it is lowered for small image sets so that an epoch has eight steps or
-    more; the launch prints it and records it."""
+    """Images per batch. If a new spec leaves it out, it is lowered so that an epoch has eight steps or more, and recorded."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Floating-point type of the backbone. "fp16" is for GPUs without bfloat16 and scales the loss. The classification layer
-    computes in float32 in either case: logits in bfloat16 tie."""
+    """Of the backbone; "fp16" scales the loss, for GPUs without bfloat16. The head computes in float32: bfloat16 logits tie."""
     tf32: bool = False
     """Whether a GPU may compute float32 products in TF32; refused for trials without a GPU."""
     deterministic: bool = True
-    """Whether a GPU uses deterministic kernels. With `false` it uses the fastest ones, whose results differ from run to run,
-    so that `study reproduce` compares with the spread of seeds; refused for trials without a GPU."""
+    """With `false`, a GPU uses the fastest kernels, whose results differ from run to run; refused for trials without a GPU."""
     channels_last: bool = True
     """Stores activations and weights of convolutions in torch's memory format channels_last."""
     compile: Literal["none", "inductor", "cuda_graphs"] = "none"
     """`inductor` is torch.compile, `cuda_graphs` adds CUDA graphs. Each trial compiles its model again."""
     augmentation: Literal["default", "none", "light", "trivial", "strong"] = "default"
-    """A preset other than "default" sets every key of the augmentation (`trainables.data.augmentation.presets`). Keys that
-    [train] gives then apply to arms with "default" alone, and are refused if there is none."""
+    """A preset other than "default" sets every key of the augmentation, so that those which [train] gives are refused or apply to
+    other arms alone (`trainables.data.augmentation.presets`)."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1, the learning rate of each layer of the backbone is this factor times that of the layer after it."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum, or AdamW with betas of 0.9 and 0.999, which needs smaller learning rates: narrow
-    `search.ranges.max_lr`."""
+    """SGD with Nesterov momentum, or AdamW (betas .9 and .999), which needs smaller rates: narrow `search.ranges.max_lr`."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD; AdamW does not use it."""
     schedule: Literal["onecycle", "cosine"] = "onecycle"
-    """`onecycle` peaks at `lr_peak_fraction` of the steps. `cosine` rises linearly over the first `warmup_fraction` of the
-    steps, then falls along a cosine."""
+    """`onecycle` peaks at `lr_peak_fraction` of the steps; `cosine` warms up over `warmup_fraction` of them, then falls."""
     lr_peak_fraction: Fraction = 0.3
     """Share of the steps before the peak of `onecycle`."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps in which the rate of `cosine` rises."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Above 0, an exponential moving average of the weights is evaluated, predicts and is stored instead of the latest
-    weights. 0.99 to 0.9999 are usual; the first steps use a smaller decay."""
+    """Above 0, an exponential moving average of the weights is evaluated and stored; .99 to .9999 are usual."""
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Above 0, limits the norm of the gradients of a step."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches of `batch_size` images whose gradients make one step of the optimizer."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes of one machine that train a trial, each with an equal part of every batch (DistributedDataParallel). With more
-    than one, a trial holds as many GPUs, or at least as many CPUs."""
+    """Processes of one machine that share each batch of a trial (DistributedDataParallel); a trial holds as many GPUs or CPUs."""
     weighted_group: str = ""
-    """Group of classes whose loss weighs more with `class_weighting = "group"`: a group of the data set, or of
+    """Classes whose loss weighs more with `class_weighting = "group"`: a group of the data set or of
     [analyze.groups](#analyzegroups)."""
     hard_group: str = ""
     """Group of classes that batches of hard examples have; named as `weighted_group` is."""
     hard_fraction: Share = 0.0
-    """Share of the batches of an epoch (rounded, at least one) that have images of `hard_group` alone, equally many of each
-    class."""
+    """Share of the batches of an epoch (at least one) with images of `hard_group` alone, equally many of each class."""
     hard_from_epoch: Annotated[int, Field(ge=1)] = 1
     """First epoch with batches of hard examples."""
     leave_out: Annotated[str, Field(pattern=r"^(\d+( \d+)*)?$")] = ""
     """Sample ids of training images that are not trained on, with spaces between them."""
     trainable: Annotated[str, Field(pattern=r"^[\w.-]+(:[\w.]+)?$")] = BUILT_IN_LOOP
-    """The training loop: "network", which is the product's, an entry point of the group `abstudy.trainables`, or
-    `package.module:Class` in the working folder. A loop of your own (`trainables.training.trainable.Trainable`) reads the
-    settings that it names and no other; [search.space], [configurations] or [design] set them."""
+    """The training loop: "network", an entry point of the group `abstudy.trainables`, or `package.module:Class` in the working
+    folder. One of your own reads the settings that it names alone; [search.space], [configurations] or [design] set them."""
 
 
 class FreezeSettings(Section):
@@ -154,9 +143,8 @@ class Hyperparameters(Section):
     cutmix_probability: Share
     """Share of the training images that CutMix mixes."""
     class_weighting: Literal["none", "inverse_frequency", "group"]
-    """Weights of the classes in the loss: all 1; by inverse frequency; or more for the classes of
-    [train.weighted_group](#trainweighted_group). If a new spec leaves the choices out, those that fit its images are
-    searched."""
+    """Weights of the classes in the loss: all 1, by inverse frequency, or more for [train.weighted_group](#trainweighted_group).
+    If a new spec leaves the choices out, those that fit its images are searched."""
     class_weight_strength: Share
     """Strength s of the class weights. By inverse frequency they are count^-s: at 1, all classes have the same total weight.
     Classes of the group weigh 1 + s times as much as the others. It applies where `class_weighting` is not `none`."""

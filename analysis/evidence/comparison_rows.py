@@ -41,11 +41,6 @@ class RowRule:
     num_rows: int
 
 
-def compute_row(contrast: Contrast, evidence: Mapping[str, ArmEvidence], rule: RowRule) -> ComparisonRow | None:
-    """Return the row of one contrast, as of `compute_rows`, whatever the other rows are."""
-    return compute_rows([(contrast, evidence)], rule)[0]
-
-
 def compute_rows(
     judged: Sequence[tuple[Contrast, Mapping[str, ArmEvidence]]], rule: RowRule
 ) -> list[ComparisonRow | None]:

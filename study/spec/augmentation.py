@@ -28,20 +28,17 @@ def fix_what_presets_set(arm: Arm, train: TrainSpec, given: Collection[str]) -> 
     return replace(arm, space=arm.space.with_fixed(chosen))
 
 
-def list_excluded_keys(train: TrainSpec, arms: Sequence[Arm], given: Iterable[str] | None = None) -> list[str]:
+def list_excluded_keys(train: TrainSpec, arms: Sequence[Arm], given: Iterable[str]) -> list[str]:
     """Return a message if [train] gives keys that no arm uses, because the presets of all arms set them; else an empty list.
 
     Args:
         train: The training settings that all trials share.
         arms: The arms of the study.
-        given: Keys of [train] that the spec gives; by default those whose values are not the default ones.
+        given: Keys of [train] that the spec gives.
     """
     words = list(dict.fromkeys(word for arm in arms for word in _list_words(arm, train)))
     if not words or DEFAULT in words:
         return []
-    defaults = TrainSpec()
-    if given is None:
-        given = [name for name in TrainSpec.model_fields if getattr(train, name) != getattr(defaults, name)]
     excluded = ", ".join(f"train.{name}" for name in given if name in PRESET_KEYS)
     choice = " and ".join(f'"{word}"' for word in words)
     message = (

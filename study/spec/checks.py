@@ -9,7 +9,6 @@ from search_spaces.arms import Arm
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.settings import BUILT_IN_LOOP, Hyperparameters
 from study.spec import spaces
-from study.spec.augmentation import list_excluded_keys
 from study.spec.settings import SETTINGS
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
@@ -36,7 +35,7 @@ def list_problems(spec: StudySpec) -> list[str]:
     problems += [*_list_epoch_problems(spec, found), *_list_recipe_problems(spec, found)]
     problems += list_start_problems(spec, found)
     problems += [*_list_budget_problems(spec, arms), *_list_interval_problems(spec)]
-    problems += [*list_excluded_keys(spec.train, found), *_list_gpu_problems(spec)]
+    problems += _list_gpu_problems(spec)
     num_before = len(problems)
     for kind in ("cpu", "gpu"):
         value = getattr(spec.resources, kind)

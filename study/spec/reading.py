@@ -76,7 +76,9 @@ def load_spec(
     validated, more = _validate(data)
     problems += [*more, *(list_refusals(data) if runs_code else [])]
     if validated is not None and not problems:
-        keys = list_excluded_keys(validated.train, validated.arms(), data.get("train", {}))
+        # The spec.toml of a study holds all keys.
+        given = () if "format" in data else data.get("train", {})
+        keys = list_excluded_keys(validated.train, validated.arms(), given)
         imports = list_import_problems(validated) if runs_code else []
         problems = [*list_gpu_problems(validated), *keys, *imports]
     if validated is None or problems:

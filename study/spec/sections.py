@@ -38,15 +38,12 @@ class DataSpec(Section):
     confirm_fraction: Fraction = 0.15
     """Share of the same images that becomes the split `confirm`, which ranks the candidates of an arm."""
     test_fraction: Fraction | None = None
-    """Share of the images that becomes the split `test`, for sources without a published test set. If it is left out, a fifth
-    is taken."""
+    """Share of the images that becomes the split `test`, where no test set is published; a fifth if it is left out."""
     group: Annotated[str, Field(min_length=1)] | None = None
-    """What images have in common that belong together, such as "patient" or "scene": a column of Parquet files or of a
-    manifest, or the level of folders between the class and its images. Images of one group stay in one split, and are one
-    unit of the intervals."""
+    """What images have in common that belong together, such as a patient: a column of Parquet files or of a manifest, or the
+    level of folders between class and images. A group stays in one split, and is one unit of the intervals."""
     aspect: Literal["crop", "squash"] = "crop"
-    """How images that are not square become squares: "crop" resizes the shorter side and takes the center, "squash" resizes
-    both sides."""
+    """How images become squares: "crop" resizes the shorter side and takes the center, "squash" resizes both sides."""
     on_bad_image: Literal["refuse", "skip"] = "refuse"
     """"refuse" lists all files that cannot be used and stops; "skip" continues without them and records which they are."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -65,8 +62,7 @@ class ModelSpec(FreezeSettings):
     """`imagenet` (published weights, which torchvision or timm downloads), `none`, a file, or a folder with one file per
     backbone, such as `resnet18.pt` or `vit_b_16.safetensors`, with the parameter names of the library."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of the model's function, for all backbones, or in a table of the name of one of them:
-    `[model.arguments."torchvision:vit_b_16"]`."""
+    """Of the model's function; for one backbone in a table of its name, `[model.arguments."torchvision:vit_b_16"]`."""
 
 
 class TrainSpec(TrainSettings):
@@ -100,12 +96,10 @@ class AshaSpec(Section):
     enabled: bool = True
     """Without ASHA, every trial runs every epoch."""
     reduction_factor: Annotated[float, Field(gt=1)] = 2.0
-    """Each rung keeps the best 1 / `reduction_factor` of its trials. Each next rung lies at `reduction_factor` times the epoch
-    of the one before."""
+    """Each rung keeps the best 1 / `reduction_factor` of its trials; the next one lies at so many times its epoch."""
     first_rung: Annotated[int, Field(ge=0)] = 0
     """Epochs before the first rung; 0 is three quarters of `max_epochs`, and not before the peak of the learning rate: earlier
-    scores hardly rank the better half of the configurations, and those with high learning rates, often the best ones, are
-    behind there."""
+    scores hardly rank the better half of the configurations."""
 
 
 class PriorSpec(Section):
@@ -127,11 +121,10 @@ class SearchSpec(EpochSettings):
     space: str | dict[str, Any] = "transfer_learning"
     """Name of a space, a TOML file, or a table of parameters in the form of search_spaces/transfer_learning.toml."""
     factor: str = "backbone"
-    """The A/B factor. Every setting of [train], `freeze`, `freeze_depth` and `max_epochs` can be the factor (`factor =
-    "batch_size"` with `ranges.batch_size = [32, 128]`). The value in its own section then has no effect."""
+    """The A/B factor: a parameter of the space, or any setting of [train], `freeze`, `freeze_depth` or `max_epochs` with its
+    levels in `ranges`. The value in its own section then has no effect."""
     allocation: Literal["per_arm", "pooled"] = "per_arm"
-    """"per_arm" gives every level of the factor its own sampler, its own ASHA bracket and equal device time; "pooled" is one
-    ordinary search over the whole space, without arms to compare."""
+    """"per_arm" gives each level of the factor its own sampler, ASHA bracket and equal device time; "pooled" compares no arms."""
     num_trials: Count | None = None
     """Trials of all arms together. Without a budget, it is 20. Not together with `device_seconds`."""
     device_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -139,14 +132,11 @@ class SearchSpec(EpochSettings):
     # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, "gp", which "auto"
     # is for so few trials, has less regret than every other sampler.
     sampler: str = "auto"
-    """`auto` (`gp` for the first 150 trials of an arm, then `tpe_multivariate`), one of `random`, `tpe_univariate`,
-    `tpe_multivariate` and `gp` (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function`
-    in the working folder."""
+    """`auto` (`gp` for the first 150 trials of an arm, then `tpe_multivariate`), `random`, `tpe_univariate`, `tpe_multivariate`,
+    `gp` (all Optuna's), an entry point of the group `abstudy.samplers`, or `package.module:function` in the working folder."""
     start: list[dict[str, Value]] | None = None
-    """Configurations that each arm tries first, `[[search.start]]` tables; one that names a level of the factor is for that
-    arm alone. Without any, a search that fine-tunes pretrained weights starts with the published recipes of
-    `search_spaces.portfolios`, moved into the ranges; one that then repeats an earlier one is left out. `start = []` starts
-    with none."""
+    """Configurations that each arm, or that of the named level, tries first. Without any, a search that fine-tunes pretrained
+    weights starts with the published recipes of `search_spaces.portfolios`, moved into the ranges; `start = []` is none."""
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
     """Where numbers are expected: suggestions are drawn from it at first, and ever fewer later."""
     keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
@@ -155,12 +145,10 @@ class SearchSpec(EpochSettings):
     warm_start: str | None = None
     """Another study of the same space, from whose finished trials the samplers start."""
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """A number per arm that replaces the measured device-seconds of an epoch when device time is divided among the arms: with
-    one trial at a time, the order of the arms then does not depend on the speed of the machine."""
+    """A number per arm in place of the measured device-seconds of an epoch, by which device time is divided among the arms."""
     asha: AshaSpec = AshaSpec()
     ranges: dict[str, list[Value]] = Field(default_factory=dict)
-    """What is searched: `momentum = [0.8, 0.95]`. Two numbers are [low, high]; anything else lists choices, and for the factor
-    its levels."""
+    """What is searched: `momentum = [0.8, 0.95]`. Two numbers are [low, high]; anything else lists choices or levels."""
     fixed: dict[str, Value] = Field(default_factory=dict)
     """Parameters of the space that have one value in all trials."""
 
@@ -194,8 +182,7 @@ class ConfirmSpec(Section):
     """
 
     top_k: Count = 2
-    """Candidates of an arm: its best search trials. The one with the best mean macro-F1 on the split `confirm` represents the
-    arm."""
+    """Candidates of an arm: its best search trials. The best one on the split `confirm` represents the arm."""
     num_ranking_seeds: Count = 1
     """Seeds with which each candidate is trained for this ranking."""
     seed_name: str = ""
@@ -205,9 +192,8 @@ class ConfirmSpec(Section):
     )
     """Numbers of paired seeds. After each look, rows that are decided get no more seeds; the others continue to the next look."""
     intervals: Literal["planned", "anytime", "moderated"] = "planned"
-    """"planned" divides alpha by the number of looks; "anytime" uses wider intervals that are valid at every number of seeds,
-    for readers who look in between. With "moderated", as in rounds of interventions, rows that are compared with one
-    control share what they say about the variance between seeds, so that few seeds give narrower intervals."""
+    """"planned" divides alpha by the looks; "anytime" is wider and valid at every number of seeds; with "moderated", rows with
+    one control share what they say about the variance between seeds, as in rounds of interventions."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.005
     """Largest difference in macro-F1 that is negligible, as a fraction: an interval inside of +- this margin is EQUIVALENT."""
     alpha: Fraction = 0.05
@@ -247,8 +233,7 @@ class AnalyzeSpec(Section):
     num_audit_images: Annotated[int, Field(ge=0)] = 2000
     """Most test images that the Clever Hans audit uses; 0 switches it off."""
     human_counts: str | None = None
-    """An .npy file of human label counts, shape (images, classes), such as CIFAR-10H: a row for each image of the published
-    test set or, where the images have none, for each image."""
+    """An .npy file of human label counts, (images, classes), such as CIFAR-10H: a row per published test image or per image."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Named groups of classes whose F1 is contrasted, such as `{ rigid = ["ship", "truck"], deformable = ["cat", "dog"] }`; by
     default those of the data set. Settings that name a group, such as `train.weighted_group`, may name one of either."""
@@ -266,33 +251,26 @@ class ResourcesSpec(Section):
     max_concurrent: Annotated[int, Field(ge=0)] = 0
     """Most trials that run at once; 0 uses the whole cluster."""
     autoscaling: bool = False
-    """For a cluster that grows on demand: up to `max_concurrent` trials, which is then required, wait for devices that do not
-    exist yet."""
+    """For a cluster that grows on demand: up to `max_concurrent` trials, then required, wait for devices to come."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """Times in a row without a new epoch that a trial is started again whose process failed or did not report. It continues
-    from its last checkpoint."""
+    """Times in a row without a new epoch that a trial goes on from its checkpoint after its process failed or fell silent."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """A trial that did not report for so long is stopped and retried. The set-up of the process does not count."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Shortest time between two checkpoints of a trial; 0 is one after each epoch. They are written while the next epoch
-    trains."""
+    """Shortest time between two checkpoints, which are written while the next epoch trains; 0 is one after each epoch."""
     max_failed_fraction: Share = 0.5
-    """If more than this share of the trials of the search, or of a part of the confirmation, failed, no further trial starts;
-    nor, with `search.device_seconds`, after 20 trials in a row of one arm that failed before their first epoch, which cost
-    nothing of the budget."""
+    """If more of the trials of a stage failed, none starts any more; nor, with `search.device_seconds`, after 20 trials in a row
+    of one arm that failed before their first epoch."""
     profile: bool = False
     """Records how much time each part of an epoch takes; on a GPU this costs some speed."""
     images: Literal["stored", "streamed"] = "stored"
-    """"streamed" keeps no pixels: the images are decoded in each epoch, with the same results. The study's start decodes all
-    of them once, to check them."""
+    """"streamed" keeps no pixels: images are decoded in each epoch, with the same results, and at the start, to check them."""
     stream_workers: Annotated[int, Field(ge=0)] = 0
     """Processes per trial that decode streamed images; 0 is as many as the trial has CPU threads."""
     image_memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Decoded images that need more memory are mapped from a file in `image_folder`, which every node builds. By default a
-    quarter of the machine's memory."""
+    """Larger decoded sets are mapped from a file in `image_folder` on every node. By default a quarter of the memory."""
     image_folder: str = ""
-    """Folder of the mapped images, and of decoded images for the next start; it may be deleted at any time. By default in the
-    user's cache folder."""
+    """Of mapped images, and of decoded ones for the next start; it may be deleted. By default in the user's cache folder."""
 
     @property
     def image_memory_budget(self) -> ImageMemoryBudget:
@@ -323,8 +301,7 @@ class PlanSpec(Section):
     seed_sd_pp: Annotated[float, Field(ge=0)]
     """Standard deviation of the difference from seed to seed on very many test images."""
     image_sd_pp: Annotated[float, Field(gt=0)]
-    """Standard deviation of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its
-    standard error."""
+    """Of the images' influence on the difference: N test images contribute image_sd_pp / sqrt(N) to its standard error."""
     seed_image_sd_pp: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of one image's influence from seed to seed."""
     num_seeds: Annotated[int, Field(ge=2)] | None = None
@@ -348,8 +325,7 @@ class InterveneSpec(Section):
     stated: str
     """Digest of interventions.json."""
     factors: list[str] = Field(default_factory=list)
-    """Interventions of a factorial design, whose configurations are its runs; without it, each later configuration is one
-    intervention."""
+    """Of a factorial design, whose configurations are its runs; without it, each later configuration is one intervention."""
 
 
 class MinimumSpec(Section):

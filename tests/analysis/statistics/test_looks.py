@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.classes.class_differences import compute_class_differences
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row
+from analysis.evidence.comparison_rows import RowRule, complete_row, compute_rows
 from analysis.evidence.divergence import DIVERGENCE_SHARE, NOT_OVER_ALL_RUNS, TOO_FEW_FINISHED
 from analysis.findings.comparison_findings import Verdict
 from analysis.report.sentences import describe_verdict
@@ -93,7 +93,7 @@ def spoil(predictions: Predictions) -> Predictions:
 
 
 def judge(evidence: dict[str, ArmEvidence], rule: RowRule = RULE):  # type: ignore[no-untyped-def]
-    return compute_row(CONTRAST, evidence, rule)
+    return compute_rows([(CONTRAST, evidence)], rule)[0]
 
 
 def test_row_is_that_of_the_first_look_that_decides_it() -> None:
@@ -136,7 +136,7 @@ def test_an_arm_that_diverges_is_not_better_by_its_good_runs_alone() -> None:
     assert (plain.divergence, plain.all_runs_effect) == ((), None)
     completed = complete_row(row, CONTRAST, evidence, rule, NAMES, plan_changed=False)
     assert completed.bootstrap.estimate == row.effect.estimate
-    mirror = compute_row(MIRROR, evidence, rule)
+    mirror = compute_rows([(MIRROR, evidence)], rule)[0]
     assert (mirror.verdict, mirror.p_adjusted) == (Verdict.UNDECIDED, row.p_adjusted)
 
 
@@ -170,7 +170,7 @@ def test_an_arm_that_diverges_far_more_often_is_worse() -> None:
         assert (row.p_adjusted < 0.05) == (verdict == "WORSE")
         assert ("the verdict comes from the runs that diverged" in format_row(row)) == (verdict == "WORSE")
         assert ("over all runs" in describe_verdict(build_table_rows([row])[0])) == (verdict == "WORSE")
-        mirror = compute_row(MIRROR, evidence, rule)
+        mirror = compute_rows([(MIRROR, evidence)], rule)[0]
         assert mirror.verdict == {"WORSE": "BETTER"}.get(verdict, verdict)
         assert (mirror.p_adjusted, mirror.settles) == (row.p_adjusted, row.settles)
     evidence = make_evidence(0.5, diverged=tuple(range(6)))
@@ -189,7 +189,7 @@ def test_the_numbers_that_diverge_count_in_every_look_row_and_kind_of_interval()
     assert (row.verdict, row.p_adjusted) == (Verdict.WORSE, None)
     copies = {f"{name} {i}": replace(evidence[name], arm=f"{name} {i}") for name in evidence for i in range(2)}
     sides = {"treatment_arms": ("treatment 0", "treatment 1"), "control_arms": ("control 0", "control 1")}
-    both = compute_row(Contrast(treatment="high", control="low", **sides), copies, replace(RULE, looks=(3,)))
+    both = compute_rows([(Contrast(treatment="high", control="low", **sides), copies)], replace(RULE, looks=(3,)))[0]
     # 6 of 6 against none of 6.
     assert (both.verdict, both.num_seeds) == (Verdict.WORSE, 3)
 
@@ -319,7 +319,7 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
         treatment_arms=("treatment 0", "treatment 1"),
         control_arms=("control 0", "control 1"),
     )
-    row, plain = compute_row(same, copies, RULE), judge(evidence)
+    row, plain = compute_rows([(same, copies)], RULE)[0], judge(evidence)
     assert row is not None
     assert (row.treatment, row.control, row.look) == ("high", "low", plain.look)
     assert row.effect == plain.effect
@@ -329,8 +329,8 @@ def test_side_of_several_arms_is_their_average_in_every_part_of_the_row() -> Non
         == complete_row(plain, CONTRAST, evidence, RULE, NAMES, plan_changed=False).bootstrap
     )
     mixed = replace(same, control_arms=("control 0", "treatment 1"))
-    half = compute_row(mixed, copies, replace(RULE, looks=(8,)))
-    whole = compute_row(same, copies, replace(RULE, looks=(8,)))
+    half = compute_rows([(mixed, copies)], replace(RULE, looks=(8,)))[0]
+    whole = compute_rows([(same, copies)], replace(RULE, looks=(8,)))[0]
     assert half is not None
     assert whole is not None
     assert half.effect.estimate == pytest.approx(whole.effect.estimate / 2)

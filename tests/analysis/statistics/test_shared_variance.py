@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.evidence.arm_evidence import ArmEvidence
-from analysis.evidence.comparison_rows import RowRule, complete_row, compute_row, compute_rows
+from analysis.evidence.comparison_rows import RowRule, complete_row, compute_rows
 from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.shared_variance import MIN_ROWS, SQUARED_CORRELATION, share_variances
 from benchmarks.validation.noisy_rounds import ALPHA, NoisyRound, run_noisy_round
@@ -71,7 +71,7 @@ def test_moderated_rows_are_narrower_than_rows_that_stand_alone() -> None:
     evidence = make_round()
     rows = compute_rows([(contrast, evidence) for contrast in CONTRASTS], RULE)
     for contrast, row in zip(CONTRASTS, rows, strict=True):
-        alone = compute_row(contrast, evidence, RULE)
+        alone = compute_rows([(contrast, evidence)], RULE)[0]
         assert row is not None
         assert alone is not None
         assert (row.intervals, alone.intervals) == ("moderated", "planned")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.spec.reading import load_spec, parse_spec, with_overrides
+from study.spec.reading import dump_spec, load_spec, parse_spec
 
 WORDS = ("default", "none", "light", "trivial", "strong")
 
@@ -51,8 +51,12 @@ def test_keys_beside_a_preset_are_refused_even_at_their_default_values(small: st
     assert load_spec(small, overrides)[0].train.crop_padding == 4
     spec, text = load_spec(small, ["train.augmentation=none", overrides[2]])
     assert parse_spec(text, "spec.toml") == spec
-    with pytest.raises(UserInputError, match=r"remove train\.crop_padding"):
-        with_overrides(spec, overrides[1:2], "small")
+
+
+def test_the_spec_of_a_study_holds_all_keys_and_can_be_launched_again(small: str, tmp_path: Path) -> None:
+    again = tmp_path / "spec.toml"
+    again.write_text(dump_spec(load_spec(small, ["train.augmentation=none"])[0]))
+    assert load_spec(str(again))[0].train.augmentation == "none"
 
 
 def test_keys_that_an_arm_with_default_uses_are_not_refused(small: str) -> None:
