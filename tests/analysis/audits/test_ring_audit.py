@@ -74,7 +74,7 @@ def test_model_that_relies_on_the_object_passes_for_any_ring() -> None:
 def test_ring_without_information_gives_no_gap_for_a_model_that_uses_it() -> None:
     """Using a ring that is independent of the class costs accuracy, but is no shortcut."""
     gaps = [audit_rings(read_ring(0.3), make_images(0.0, seed=s))[0].gap for s in range(12)]
-    assert np.mean([gap.models.low <= 0 <= gap.first.high for gap in gaps]) >= 0.8
+    assert np.mean([gap.models.low <= 0 <= gap.models.high for gap in gaps]) >= 0.8
     assert np.mean([gap.estimate for gap in gaps]) == pytest.approx(0.0, abs=0.02)
 
 
