@@ -108,8 +108,7 @@ class PriorSpec(Section):
     center: float
     """The most likely value, in the units of the parameter."""
     width: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """Standard deviation, in the units of the parameter. Of a parameter with a logarithmic range it is a factor: with a center
-    of 0.05 and a width of 2, two thirds of the values lie in 0.025 to 0.1."""
+    """Standard deviation; a factor if the range is logarithmic: center 0.05, width 2 has two thirds of the values in 0.025 to 0.1."""
 
 
 class SearchSpec(EpochSettings):
@@ -140,8 +139,7 @@ class SearchSpec(EpochSettings):
     prior: dict[str, PriorSpec] = Field(default_factory=dict)
     """Where numbers are expected: suggestions are drawn from it at first, and ever fewer later."""
     keep_weights: Annotated[int, Field(ge=0)] | Literal["all"] | None = None
-    """Search trials of an arm whose weights are kept, the best ones: a number or "all", by default those that may still be
-    confirmed (`confirm.top_k`). Predictions of all are kept, and `study reproduce` trains any of them again."""
+    """Search trials of an arm whose weights are kept, the best ones, or "all"; by default those that may still be confirmed."""
     warm_start: str | None = None
     """Another study of the same space, from whose finished trials the samplers start."""
     epoch_cost: dict[str, Annotated[float, Field(gt=0)]] | None = None
@@ -216,9 +214,8 @@ class DesignSpec(Section):
     """[design]: a base configuration and one other value per factor, instead of a search."""
 
     kind: Literal["one_at_a_time", "factorial"]
-    """`one_at_a_time` trains the base and, for each factor, the base with that factor changed: a row per factor, against the
-    base. `factorial` is a two-level design in which every row uses all configurations: a row per factor and one per pair of
-    factors; with five or more factors it is the regular fraction of resolution V."""
+    """`one_at_a_time`: the base, and the base with one factor changed, a row per factor. `factorial`: a two-level design in which
+    every row uses all configurations, with a row per pair too; from five factors on, the fraction of resolution V."""
     base: dict[str, Value]
     """A value of every parameter. A setting that it leaves out has the value of its section."""
     changes: Annotated[dict[str, Value], Field(min_length=1, max_length=8)]

@@ -70,12 +70,14 @@ class LeaseFile(BaseModel):
         return bool(self.boot) and (self.host, self.boot) == (platform.node(), read_boot_id())
 
     @property
+    def is_visible(self) -> bool:
+        """Whether this process sees the driver's: it is on the same machine, and in the same container."""
+        return self.is_here and self.pid_namespace == read_pid_namespace() != ""
+
+    @property
     def has_ended(self) -> bool:
         """Whether the driver has released the lease, or its process has certainly ended."""
-        if not self.holder:
-            return True
-        sees_process = self.is_here and self.pid_namespace == read_pid_namespace() != ""
-        return sees_process and read_start_time(self.pid) != self.started
+        return not self.holder or (self.is_visible and read_start_time(self.pid) != self.started)
 
     def describe(self) -> str:
         """Return who holds the lease since when."""
@@ -211,14 +213,13 @@ def _wait_for_end(store: Store, token: int) -> None:
     first = lease = _read(store, token)
     # How long the file has been unchanged; on this machine its age is known.
     since = lease.uptime if lease is not None and lease.is_here else uptime_seconds()
-    sees_process = lease is not None and lease.is_here and lease.pid_namespace == read_pid_namespace() != ""
     said = False
     while lease is None or not lease.has_ended:
         waits = LEASE_SECONDS - (uptime_seconds() - since)
         if waits <= 0:
             return
         holder = "an unreadable lease" if lease is None else lease.describe()
-        if lease is not None and (sees_process or lease != first):
+        if lease is not None and (lease.is_visible or lease != first):
             raise UserInputError(
                 f"the study {store.root} is driven by {holder} (last renewed {lease.renewed}); stop that driver, or wait until "
                 f"{LEASE_SECONDS:.0f} s after its last renewal"

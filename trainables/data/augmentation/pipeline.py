@@ -28,20 +28,22 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 class AugmentationSettings(AugmentationKeys):
-    """Settings of the preprocessing and augmentation of training images: the declared keys, and what they are used with."""
+    """Settings of the preprocessing and augmentation of training images: the declared keys, and what they are used with.
+
+    Attributes:
+        image_size: Side S of the model's input, in pixels.
+        interpolation: "bicubic" or "bilinear".
+        channels_last: Memory layout of the result.
+        cutmix_probability: Share of the images that get a box from another image; 0 disables CutMix.
+        mean, std: Of the normalization, per channel, of pixels in [0, 1].
+    """
 
     image_size: int
-    """Side S of the model's input, in pixels."""
     interpolation: str
-    """"bicubic" or "bilinear"."""
     channels_last: bool
-    """Memory layout of the result."""
     cutmix_probability: float
-    """Share of the images that get a box from another image; 0 disables CutMix."""
     mean: Channels = IMAGENET_MEAN
-    """Of the normalization, per channel, of pixels in [0, 1]."""
     std: Channels = IMAGENET_STD
-    """As `mean`."""
 
     @classmethod
     def from_config(
