@@ -108,7 +108,7 @@ class PriorSpec(Section):
     center: float
     """The most likely value, in the units of the parameter."""
     width: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """Standard deviation; a factor if the range is logarithmic: center 0.05, width 2 has two thirds of the values in 0.025 to 0.1."""
+    """Standard deviation; a factor for a logarithmic range: center 0.05, width 2 has two thirds of the values in 0.025 to 0.1."""
 
 
 class SearchSpec(EpochSettings):
