@@ -10,7 +10,7 @@ from search_spaces.errors import UserInputError
 from search_spaces.extensions import trusting_code
 from study.state.paths import ReportFormat, study_uri
 
-# Address of this process, as of `study.cluster.connection`, which imports what the command line must not.
+# Address of this process, see `study.cluster.connection`, which imports what the command line must not.
 THIS_PROCESS = "this process"
 
 
@@ -99,7 +99,7 @@ _SHARED_STORAGE_HELP = (
     "Storage root that all nodes and this machine reach: a URI, or an absolute path on a shared disk."
 )
 SharedStorageOption = Annotated[Text, Option("--storage", help=_SHARED_STORAGE_HELP)]
-_WITH_HELP = "A file or folder that the job needs, such as the module of a training loop of one's own. Repeatable."
+_WITH_HELP = "A file or folder that the job needs, such as the module of a custom training loop. Repeatable."
 WithOption = Annotated[list[Path] | None, Option("--with", help=_WITH_HELP)]
 ResumeOption = Annotated[bool, Option("--resume", help="SPEC is a study, which the job goes on with.")]
 DetachOption = Annotated[bool, Option("--detach", help="Do not wait for the job and show its output.")]

@@ -65,7 +65,7 @@ def launch(
         storage: the storage root; None for the default.
         name: the study's name; None for the spec's.
         overrides: ``section.key=value`` each.
-        address: as of `connect_cluster`.
+        address: see `connect_cluster`.
         console: receives the progress and the tables.
         whole: whether to go on to the report after the search.
         dry_run: whether to stop after the checks, before anything is written.
@@ -132,8 +132,8 @@ def resume(
 
     Args:
         store: the study.
-        address: as of `connect_cluster`.
-        num_trials: a larger budget for the search, as of `parse_extension`; None to keep the budget.
+        address: see `connect_cluster`.
+        num_trials: a larger budget for the search, see `parse_extension`; None to keep the budget.
         device_seconds: the same for a budget of device-seconds.
         allow_changed: whether to continue with other code or package versions.
         whole: whether to go on to the report after the search.

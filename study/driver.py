@@ -36,7 +36,7 @@ class Driver:
             study: the study, opened to be driven.
             prepared: its data.
             cluster: the connected cluster.
-            max_concurrent: trials that may run at once, as of `check_cluster`.
+            max_concurrent: trials that may run at once, see `check_cluster`.
             on_change: called with the study and the stage ("search", "confirmation" or "test"), about once a second.
         """
         self.study = study

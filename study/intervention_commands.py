@@ -77,7 +77,7 @@ def intervene(store: Store, options: InterveneOptions, *, address: str | None, c
     Args:
         store: the study, analyzed.
         options: of the round.
-        address: of the cluster, as of `connect_cluster`.
+        address: of the cluster, see `connect_cluster`.
         console: receives the progress and the tables; with `as_json`, the standard error does, and the output is one object.
 
     Returns:
@@ -119,7 +119,7 @@ def _print_json(found: InterventionFindings | None) -> None:
 
 
 def _has_ended(study: OpenStudy) -> bool:
-    """Whether a round has no trial left and has its findings, of whatever version, with all that is made of them."""
+    """Whether a round has ended: no trial is left, and its findings, report and recommendation are written."""
     if not (has_finished_search(study) and is_confirmed(study) and study.store.exists(FINDINGS)):
         return False
     found = load_findings(study).interventions

@@ -59,7 +59,7 @@ def judge(files: Sequence[Path], options: JudgeOptions, console: Console) -> Non
     """Print the findings about models trained elsewhere; with two or more arms, the A/B table before them.
 
     Args:
-        files: of predictions, as of `read_predictions_files`.
+        files: of predictions, see `read_predictions_files`.
         options: of the command.
         console: receives the table, the findings and the names of the files that are written.
 

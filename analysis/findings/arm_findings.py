@@ -38,9 +38,9 @@ class ArmScores:
         class_scores: one per class.
         confusion: the confusion matrix.
         minimum_cleared: whether the lower bound of `test_macro_f1` for the recipe exceeds the minimum; None without a minimum.
-        num_parameters: trainable parameters; 0 where a training loop of one's own does not tell them.
+        num_parameters: trainable parameters; 0 where a custom training loop does not tell them.
         forward_flops: floating-point operations of one image's forward pass, a multiplication and an addition counted as two;
-            0 where a training loop of one's own has no network.
+            0 where a custom training loop has no network.
         device_seconds: mean per confirmation trial.
         train_images_per_second: median over epochs of the confirmation trials.
         predict_images_per_second: the same for predicting the search split, resizing included.

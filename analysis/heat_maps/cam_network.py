@@ -1,4 +1,4 @@
-"""A network whose heat maps are computed, asked as the study asked it: in its precision, memory layout and kernels."""
+"""A network whose heat maps are computed, with the precision, memory layout and kernels of its trial."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
 """`Intervention`: the base of all interventions, and what one sees of the study that asks for it.
 
-An intervention of one's own is a subclass with a constructor without arguments, in the group `abstudy.interventions` of entry
+A custom intervention is a subclass with a constructor without arguments, in the group `abstudy.interventions` of entry
 points of an installed package.
 """
 

@@ -69,10 +69,10 @@ def recommend_run(
     Args:
         effects: of each intervention, with and without the others.
         rows: of the A/B table, with the interactions.
-        margin: as of `recommend`.
-        study: as of `recommend`.
+        margin: see `recommend`.
+        study: see `recommend`.
         runs: interventions of each run, by its name.
-        named_target: as of `recommend`.
+        named_target: see `recommend`.
     """
     ranked = sorted(_find_helpful(effects, margin), key=_rank, reverse=True)
     if not ranked:

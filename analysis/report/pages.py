@@ -104,7 +104,7 @@ def build_markdown(
     Args:
         findings: everything that the report shows.
         table_rows: `findings.rows` as text.
-        rounds: as of `build_html`.
+        rounds: see `build_html`.
 
     Raises:
         UserInputError: if the figure of a heat-map panel is not among `findings.figures`.

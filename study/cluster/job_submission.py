@@ -1,4 +1,4 @@
-"""Jobs of a running cluster: a study is driven by a job on the head, so that no machine of one's own has to stay awake.
+"""Jobs of a running cluster: a study is driven by a job on the head, so that the user's machine need not stay on.
 
 Ray's job server runs the job; its address is that of the dashboard, such as ``http://HEAD:8265``. The job is an ordinary
 ``study run``: it can be looked at with ``study status`` and, if it dies, be resumed by another job.
@@ -62,7 +62,7 @@ def submit_job(client: JobClient, command: Sequence[str], spec_text: str | None,
         client: of `connect_job_server`.
         command: without the word "study".
         spec_text: content of `SPEC_NAME`; None without a spec.
-        files: files and folders to put beside it, such as the module of a training loop of one's own, which can be imported.
+        files: files and folders to put beside it, such as the module of a custom training loop, which can be imported.
     """
     with tempfile.TemporaryDirectory(prefix="abstudy-job-") as name:
         folder = Path(name)

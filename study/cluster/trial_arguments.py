@@ -1,4 +1,4 @@
-"""What a worker is told about the trial that it is to train."""
+"""The arguments with which a worker trains a trial."""
 
 from collections.abc import Sequence
 from typing import Any

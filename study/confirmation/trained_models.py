@@ -57,7 +57,7 @@ def load_classifier(
 
     Raises:
         DamagedFileError: naming weights that are missing or are not those that were stored.
-        UserInputError: if the trial's loop of one's own cannot be used here.
+        UserInputError: if the trial's custom loop cannot be used here.
     """
     config = record.config
     if is_own_loop(config):

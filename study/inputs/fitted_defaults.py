@@ -52,8 +52,8 @@ def prepare_new(spec: StudySpec, text: str, warm_start: StudySpec | None = None)
     """Fit the defaults of a new study's spec to its images, and prepare it.
 
     Args:
-        spec: as of `study.spec.reading.load_spec`.
-        text: its TOML text, also as of `load_spec`.
+        spec: see `study.spec.reading.load_spec`.
+        text: its TOML text, also as in `load_spec`.
         warm_start: the spec of the study that `search.warm_start` names, whose space the new study must have.
 
     Raises:

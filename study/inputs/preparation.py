@@ -101,9 +101,9 @@ def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights
 
     Args:
         spec: the spec.
-        image_set: its images, as of `load_split_images`.
+        image_set: its images, see `load_split_images`.
         splits: their splits, likewise.
-        weights: as of `locate_weights`.
+        weights: see `locate_weights`.
     """
     check_image_set(image_set, splits)
     prepared = assemble(spec, image_set, splits, weights)
@@ -230,10 +230,10 @@ def weights_identity(weights: str) -> str:
 
 
 def check_models(spec: StudySpec, prepared: Prepared) -> None:
-    """Build every backbone of the space once, with its weights, and try every training loop of one's own on a few images.
+    """Build every backbone of the space once, with its weights, and try every custom training loop on a few images.
 
     Raises:
-        UserInputError: if a backbone cannot be built, for everything that is wrong with a loop of one's own, or if a group of
+        UserInputError: if a backbone cannot be built, for everything that is wrong with a custom loop, or if a group of
             classes cannot be weighted or made into batches of hard examples.
     """
     _check_own_loops(spec, prepared.data, prepared.fixed)

@@ -46,7 +46,7 @@ class AuditParts:
     """The stored outcomes of one study."""
 
     def __init__(self, store: Store, basis: str = "") -> None:
-        """Read and write those of an analysis of `basis`, a digest of all that it depends on; others are as good as absent."""
+        """Read and write those of an analysis of `basis`, a digest of all that it depends on; others are ignored."""
         self._store, self._basis = store, basis
 
     def read(self, arm: str, kind: StepKind) -> AuditPart | None:

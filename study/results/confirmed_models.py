@@ -53,7 +53,7 @@ def load_cam_network(store: Store, run: TrialRecord, num_classes: int) -> CamNet
 
 
 def has_network(run: TrialRecord) -> bool:
-    """Return whether the trial's model is a network, of which there are heat maps, not a `Trainable` of one's own."""
+    """Return whether the trial's model is a network, of which there are heat maps, not a custom `Trainable`."""
     return not is_own_loop(run.config)
 
 

@@ -1,4 +1,4 @@
-"""Writes explore.html, the page for those who dig."""
+"""Writes explore.html, which lists all test images and trials."""
 
 import plotly.offline
 

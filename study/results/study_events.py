@@ -21,7 +21,7 @@ def write_study_events(
 
     Args:
         store: of the study.
-        answers: question and answer, as of `analysis.report.summary.summarize`.
+        answers: question and answer, see `analysis.report.summary.summarize`.
         table: the A/B table in markdown.
         figures: PNG by the name of its tag.
     """

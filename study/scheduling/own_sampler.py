@@ -1,4 +1,4 @@
-"""Samplers of one's own: functions of installed packages or of the working folder that return an Optuna sampler.
+"""Custom samplers: functions of installed packages or of the working folder that return an Optuna sampler.
 
 Such a function takes a seed and returns an `optuna.samplers.BaseSampler`; ``search.sampler = "mylab.search:make_sampler"``
 names it::
@@ -24,7 +24,7 @@ from study.spec.sections import SAMPLER_ENTRY_POINTS
 
 
 def make_own_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of a function of one's own.
+    """Return the sampler of a custom function.
 
     Args:
         name: Name of an entry point of the group `abstudy.samplers`, or "package.module:function".

@@ -117,8 +117,8 @@ def replay_search(
     Args:
         records: the search's records.
         specs: number of trials -> the spec that applied from then on: the study's spec at 0, and one per extension.
-        full_trial_seconds: as of `SearchDirector`.
-        earlier: as of `SearchDirector`.
+        full_trial_seconds: see `SearchDirector`.
+        earlier: see `SearchDirector`.
     """
     fixed = dict(records[0].config.fixed) if records else {}
     options = {"full_trial_seconds": full_trial_seconds, "earlier": earlier}

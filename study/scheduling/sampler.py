@@ -1,7 +1,7 @@
 """The sampler of one arm: an in-memory Optuna study that can be rebuilt exactly from records.
 
 The sampler is seeded again for every suggestion, from the study's seed, the arm, and the index of the trial in its arm. A
-suggestion therefore depends only on the seed and on the earlier reports of the arm. A sampler of one's own
+suggestion therefore depends only on the seed and on the earlier reports of the arm. A custom sampler
 (`study.scheduling.own_sampler`) is made once per arm instead, and asked again for the recorded trials. The first suggestions are
 the configurations that the search is to start with; a prior then takes the place of the sampler for its parameters, at first
 always and later rarely.
@@ -33,7 +33,7 @@ from trainables.seeds import derive_seed, numpy_generator
 # Random trials at the start of an arm. Optuna's default of 10 would be every trial of an arm in a small study.
 NUM_STARTUP_TRIALS = 5
 
-# Trials that a sampler of one's own suggests before a launch.
+# Trials that a custom sampler suggests before a launch.
 NUM_TRIED = 3
 
 # "auto" suggests by a Gaussian process until the sampler of an arm has heard of so many trials.
@@ -80,7 +80,7 @@ class ArmSampler:
 
         Args:
             arm: the arm, with its search space.
-            sampler: one of `SAMPLERS`, or a name of one's own.
+            sampler: one of `SAMPLERS`, or the name of a custom one.
             seed: the study's seed.
             earlier: finished trials of another study of the same space, in the order in which they ended; those of other arms
                 are not used.
@@ -88,7 +88,7 @@ class ArmSampler:
             prior: where numbers of the space are expected.
 
         Raises:
-            UserInputError: for a sampler of one's own that cannot be made.
+            UserInputError: for a custom sampler that cannot be made.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study's user cannot act on its warnings
         self._arm = arm
@@ -196,12 +196,12 @@ class ArmSampler:
             self._told.forget_some()
 
     def _locating(self) -> AbstractContextManager[None]:
-        """Return a context that names a sampler of one's own in its errors."""
+        """Return a context that names a custom sampler in its errors."""
         return nullcontext() if self._own is None else locating(f"the sampler {self._sampler_name!r}")
 
 
 def check_own_sampler(spec: StudySpec) -> None:
-    """Try a sampler of one's own on every arm of a spec; for one of `SAMPLERS` there is nothing to check.
+    """Try a custom sampler on every arm of a spec; for one of `SAMPLERS` there is nothing to check.
 
     Raises:
         UserInputError: If it cannot be made, fails, suggests what the space does not have, or does not suggest the same again
@@ -219,7 +219,7 @@ def check_own_sampler(spec: StudySpec) -> None:
 
 
 def make_arm_sampler(arm: Arm, spec: StudySpec, earlier: Sequence[EarlierTrial] = ()) -> ArmSampler:
-    """Return the sampler of an arm as the spec describes it; `earlier` as of `ArmSampler`."""
+    """Return the sampler of an arm as the spec describes it; `earlier` as in `ArmSampler`."""
     return ArmSampler(
         arm,
         sampler=spec.search.sampler,

@@ -85,7 +85,7 @@ class ToldTrials:
         self.adopt(trial_id, hyperparameters)
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
-        """Note the macro-F1 of an epoch, which is told when the trial ends."""
+        """Keep the macro-F1 of an epoch, which is reported to Optuna when the trial ends."""
         self._running[trial_id].scores.setdefault(epoch, macro_f1)
 
     def finish(
@@ -93,7 +93,7 @@ class ToldTrials:
     ) -> None:
         """Tell the study of the end of a trial; `ArmSampler.finish` says how.
 
-        With `completes_stopped`, one that was stopped or diverged is told as complete, with its last value.
+        With `completes_stopped`, one that was stopped or diverged is reported as complete, with its last value.
         """
         trial = self._running.pop(trial_id)
         scores = {DIVERGED_EPOCH: DIVERGED_MACRO_F1} if diverged else trial.scores

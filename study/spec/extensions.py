@@ -1,4 +1,4 @@
-"""What a spec names of one's own: the source of the images, the sampler, backbones and training loops."""
+"""What a spec names beyond the product: the source of the images, the sampler, backbones and training loops."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -45,7 +45,7 @@ def check_trust(spec: StudySpec) -> None:
 
 
 def list_import_problems(spec: StudySpec) -> list[str]:
-    """Return a message for each function or training loop of one's own that cannot be imported here.
+    """Return a message for each function or custom training loop that cannot be imported here.
 
     Not in `study.spec.checks.list_problems`: a study can be read where its functions are not installed.
     """

@@ -127,7 +127,7 @@ def find_setting(name: str, *, takes_own: bool) -> Setting | None:
 
     Args:
         name: of the setting.
-        takes_own: whether any other name is a setting of a training loop of one's own, which takes every value.
+        takes_own: whether any other name is a setting of a custom training loop, which takes every value.
     """
     if name in SETTINGS or name in CONSTANT or not takes_own:
         return SETTINGS.get(name)

@@ -30,7 +30,7 @@ def list_base_problems(search: SearchSpec, *, takes_own: bool = False) -> list[s
 
     Args:
         search: of a spec.
-        takes_own: whether the names of settings of a training loop of one's own are valid.
+        takes_own: whether the names of settings of a custom training loop are valid.
     """
     if isinstance(search.space, str):
         try:

@@ -90,7 +90,7 @@ class StudySpec(Section):
             space = space if self.has_given_arms else narrowed
         fixed = self.search.fixed
         if self.has_given_arms:
-            # Of a loop of one's own, whose other settings no network has, the space of all arms holds the name.
+            # Of a custom loop, whose other settings no network has, the space of all arms holds the name.
             given = [
                 {"trainable": v["trainable"]} if self._is_own_loop(v) and "trainable" in v else self.complete(v)
                 for v in self.given_values().values()
@@ -100,7 +100,7 @@ class StudySpec(Section):
 
     @property
     def takes_own_settings(self) -> bool:
-        """Whether a training loop of one's own may read settings that the product does not know."""
+        """Whether a custom training loop may read settings that the product does not know."""
         search = self.search
         places = [search.ranges, search.space if isinstance(search.space, dict) else {}, *self.given_values().values()]
         return self.train.trainable != BUILT_IN_LOOP or any("trainable" in place for place in places)
@@ -115,13 +115,13 @@ class StudySpec(Section):
         return tuple(int(value) for value in found)
 
     def base_space(self) -> SearchSpace:
-        """Return the space of [search] before its ranges; the named spaces are not of a training loop of one's own."""
+        """Return the space of [search] before its ranges; the named spaces are not of a custom training loop."""
         if isinstance(self.search.space, str) and self.train.trainable != BUILT_IN_LOOP:
             return SearchSpace(name=spaces.OWN_SPACE, parameters=())
         return spaces.make_base_space(self.search, takes_own=self.takes_own_settings)
 
     def _is_own_loop(self, configuration: Mapping[str, Value]) -> bool:
-        """Return whether a configuration of [configurations] is that of a training loop of one's own."""
+        """Return whether a configuration of [configurations] is that of a custom training loop."""
         return bool(self.configurations) and configuration.get("trainable", self.train.trainable) != BUILT_IN_LOOP
 
     def arms(self) -> tuple[Arm, ...]:
@@ -134,7 +134,7 @@ class StudySpec(Section):
         return tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
 
     def make_given_arm(self, name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
-        """Return the arm of a given configuration, in `space` unless it is that of a training loop of one's own.
+        """Return the arm of a given configuration, in `space` unless it is that of a custom training loop.
 
         Raises:
             UserInputError: if the configuration does not fit the space.

@@ -13,7 +13,7 @@ class FencedStore(Store):
         """Open the root.
 
         Args:
-            root: as of `Store`.
+            root: see `Store`.
             writing: returns the context of a write, which raises an exception if this process must not write, such as
                 `Lease.writing`.
         """

@@ -87,7 +87,7 @@ def run_export(
     for own in (
         [arm.name for arm in study.spec.arms() if BUILT_IN_LOOP not in study.spec.trainables_of(arm)] if onnx else []
     ):
-        console.print(f"no ONNX of {own}: a training loop of one's own has no network", markup=False)
+        console.print(f"no ONNX of {own}: a custom training loop has no network", markup=False)
     if exported.num_running:
         console.print(f"{exported.num_running} trials of the search still run and are in no Optuna study")
     for arm in exported.missing:
@@ -285,7 +285,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
 def _check_networks(study: OpenStudy) -> None:
     """Raise UserInputError if no arm has a network that could be written as ONNX."""
     if all(BUILT_IN_LOOP not in study.spec.trainables_of(arm) for arm in study.spec.arms()):
-        raise UserInputError("--onnx writes networks, but training loops of one's own train every arm; leave it out")
+        raise UserInputError("--onnx writes networks, but custom training loops train every arm; leave it out")
 
 
 def _check_target(study: OpenStudy, to: str | None) -> Path:

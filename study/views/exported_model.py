@@ -29,7 +29,7 @@ WEIGHTS, CONFIG, CARD, STUDY = "model.safetensors", "config.json", "README.md", 
 
 
 def write_model(folder: Path, config: TrialConfig, weights: bytes, class_names: Sequence[str], aspect: str) -> None:
-    """Write weights and `config.json` into a new folder; of a training loop of one's own, the state that its `restore` takes.
+    """Write weights and `config.json` into a new folder; of a custom training loop, the state that its `restore` takes.
 
     Args:
         folder: to create.

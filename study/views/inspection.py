@@ -122,7 +122,7 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
 
     Args:
         spec: of the study.
-        text: as of `print_inspection`.
+        text: see `print_inspection`.
     """
     image_set, splits = load_split_images(spec)
     notes: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ def inspect_spec(
         gathered: its data.
         quick: whether the probes on a network are left out.
         report: called with each step's name.
-        address: as of `print_inspection`.
+        address: see `print_inspection`.
     """
     prepared = gathered.prepared
     image_set, splits = prepared.image_set, prepared.splits

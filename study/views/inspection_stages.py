@@ -30,7 +30,7 @@ LARGEST_OUTPUT = 1e4
 def inspection_config(spec: StudySpec, prepared: Prepared) -> TrialConfig:
     """Return a configuration of the first arm with a backbone; a searched CutMix applies to half of the images.
 
-    Where a training loop of one's own trains every arm, the backbone is `DEFAULT_BACKBONE`.
+    Where a custom training loop trains every arm, the backbone is `DEFAULT_BACKBONE`.
     """
     with_backbone = [arm for arm in spec.arms() if arm.space.values_of("backbone")]
     arm = (with_backbone or spec.arms())[0]

@@ -22,7 +22,7 @@ def describe_size(spec: StudySpec) -> str:
     for arm in spec.arms():
         size = measure_weights(spec, arm)
         if size is None:
-            return f"size on disk: not known, because {arm.name} is trained by a loop of one's own"
+            return f"size on disk: not known, because {arm.name} is trained by a custom loop"
         kept = _count_search_trials(spec)
         num_confirmed = len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm.name)
         if kept is None:

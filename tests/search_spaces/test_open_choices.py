@@ -1,4 +1,4 @@
-"""Backbones other than the choices of the space: names with the prefix of a library, and functions of one's own."""
+"""Backbones other than the choices of the space: names with the prefix of a library, and custom functions."""
 
 import pytest
 

@@ -76,7 +76,7 @@ def test_the_loop_is_reproduced_bit_for_bit(folder: Path) -> None:
 def test_the_loop_is_exported_as_its_state_with_the_lines_that_load_it(folder: Path, tmp_path: Path) -> None:
     outcome = run_cli("export", folder, "--to", tmp_path / "out", "--onnx", "--trust-code")
     assert outcome.status == 0, outcome
-    assert f"no ONNX of {LOOP}: a training loop of one's own has no network" in outcome.output
+    assert f"no ONNX of {LOOP}: a custom training loop has no network" in outcome.output
     assert (tmp_path / "out" / "network" / "model.onnx").exists()
     own = tmp_path / "out" / LOOP
     classifier, epoch = pickle.loads((own / "state.bin").read_bytes())

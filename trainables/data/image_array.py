@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class LazyImages(ABC):
-    """(N, H, W, 3) uint8 images that are nowhere as pixels; indexing by the first axis, as of an array, returns them.
+    """(N, H, W, 3) uint8 images that are decoded when they are read; indexing by the first axis, as in an array, returns them.
 
     Attributes:
         shape: (N, H, W, 3).

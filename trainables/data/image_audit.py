@@ -112,7 +112,7 @@ def audit_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
 
 
 def check_image_set(image_set: ImageSet, splits: Splits) -> AuditReport:
-    """Return the audit of an image set without problems; arguments as of `audit_image_set`.
+    """Return the audit of an image set without problems; arguments as in `audit_image_set`.
 
     Raises:
         UserInputError: With all problems: more than 1 % blank images, more than 1 % equal images with different labels, training

@@ -64,8 +64,8 @@ class ImageSet:
         images: (N, H, W, 3) uint8, RGB, channels last; an array, or images that are decoded when they are read.
         labels: (N,) int64 in [0, K).
         class_names: K names, indexed by the labels.
-        source: Name of the source ("cifar10", "planted", ...), for records and reports. `load_image_set` sets that of a source
-            of one's own.
+        source: Name of the source ("cifar10", "planted", ...), for records and reports. `load_image_set` sets that of a
+            custom source.
         official_test: (N,) bool, True for images of the published test set; None if there is none.
         masks: (N, H, W) bool, True on the object; None if the source has no masks.
         class_groups: Named groups of classes from the data set's description, such as

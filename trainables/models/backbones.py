@@ -41,7 +41,7 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
     backbone = read_backbone(config)
     weights = config.word("weights") if weights is None else weights
     path = find_weights_file(backbone.name, weights)
-    # A function of one's own need not have other numbers of outputs.
+    # A custom function need not have other numbers of outputs.
     num_outputs = NUM_OUTPUTS if backbone.is_of_library else num_classes
     model, head = _build_backbone(backbone, config, num_outputs, path)
     replace_head(model, head, config, num_classes)
@@ -164,7 +164,7 @@ def count_parameters(model: nn.Module) -> int:
 def count_forward_flops(config: TrialConfig, num_classes: int) -> int:
     """Return the floating-point operations of one image's forward pass; a multiply-add counts as two.
 
-    Counted by torch, on meta tensors; on the CPU where a model of one's own computes with values.
+    Counted by torch, on meta tensors; on the CPU where a custom model computes with values.
 
     Args:
         config: Reads `backbone`, `model_arguments` and `image_size`.

@@ -1,4 +1,4 @@
-"""Backbones by name: torchvision's, timm's, entry points of installed packages, and functions of one's own."""
+"""Backbones by name: torchvision's, timm's, entry points of installed packages, and custom functions."""
 
 import functools
 import importlib
@@ -50,10 +50,10 @@ Channels = tuple[float, float, float]
 class Backbone:
     """An architecture: how it is built, initialized and fed.
 
-    A function of one's own returns a model, or a `Backbone` is named instead, to say more than the model does.
+    A custom function returns a model, or a `Backbone` is named instead, to say more than the model does.
 
     Attributes:
-        name: As in a spec; that under which a `Backbone` of one's own was found replaces the name that it was given.
+        name: As in a spec; that under which a custom `Backbone` was found replaces the name that it was given.
         build: Called with `num_classes` and the arguments of `[model.arguments]`; returns a float32 model on the CPU that maps
             (N, 3, S, S) inputs to (N, num_classes) logits. It may draw from torch's default generator, which is seeded.
         head: Dotted name of its classification layer; "" for the last linear layer with `num_classes` outputs.
@@ -350,7 +350,7 @@ def _import_timm(name: str) -> Any:
 
 
 def locate_builder(name: str) -> tuple[str, str]:
-    """Return the module of a backbone of one's own, and the expression that builds it there: "net" or "net.build"."""
+    """Return the module of a custom backbone, and the expression that builds it there: "net" or "net.build"."""
     module, _, builder = locate(name, ENTRY_POINTS).partition(":")
     is_described = isinstance(load_object(name, ENTRY_POINTS, "the backbone"), Backbone)
     return module, f"{builder}.build" if is_described else builder

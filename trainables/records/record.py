@@ -60,7 +60,7 @@ class TrialRecord(BaseModel):
         device_seconds: Seconds of training and evaluation x devices held.
         devices_per_trial: Number of devices (GPUs, or CPU cores if the trial holds no GPU).
         device: Name of the device.
-        libraries: Versions of the libraries that computed, as of `trainables.devices.describe_libraries`.
+        libraries: Versions of the libraries that computed, see `trainables.devices.describe_libraries`.
         images_on: Where the images were: "streamed", or "device" or "host" for a trial on a GPU; "" in the memory of a CPU.
         node: Host and Ray node on which the last epoch ran.
         num_parameters: Trainable parameters of the model; 0 until it is built.

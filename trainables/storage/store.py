@@ -220,7 +220,7 @@ class Store:
         return dict(sorted(files.items()))
 
     def list_states(self, name: str = "") -> dict[str, FileState]:
-        """Return size and time of change of every file below a folder, as of `list_sizes`; of a file itself under ""."""
+        """Return size and time of change of every file below a folder, see `list_sizes`; of a file itself under ""."""
         base = self._path(name)
         selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
 

@@ -72,7 +72,7 @@ class RankRun(TrainingRun):
         self._noise_seed = derive_seed(config.seed, "rank", ranks.rank)
 
     def train_epoch(self, epoch: int, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, ...]:
-        """Train this process's part of an epoch, as of `TrainingRun._train_epoch`; rank 0 alone decides about `should_stop`."""
+        """Train this process's part of an epoch, see `TrainingRun._train_epoch`; rank 0 alone decides about `should_stop`."""
         return super()._train_epoch(epoch, lambda: bool(self._ranks.agree(int(should_stop()))))
 
     def _make_forward(self) -> Callable[[Tensor], Tensor]:

@@ -147,7 +147,7 @@ class ResidentImages:
         self.num_gpus = 1.0
 
     def place(self, images: ImageArray, device: torch.device) -> PlacedImages:
-        """Return the images as of `place_images`; those of the last call if they are the same on the same device.
+        """Return the images as in `place_images`; those of the last call if they are the same on the same device.
 
         Images that are left in the host's memory are tried again, since the device may have more free memory now.
         """

@@ -1,4 +1,4 @@
-"""The training of a trial, by the product's loop or by a `Trainable` of one's own."""
+"""The training of a trial, by the product's loop or by a custom `Trainable`."""
 
 import torch
 

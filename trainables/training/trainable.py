@@ -1,4 +1,4 @@
-"""`Trainable`: the protocol of a training loop of one's own, and the checks of what such a loop returns.
+"""`Trainable`: the protocol of a custom training loop, and the checks of what such a loop returns.
 
 A study that names one, `[train] trainable = NAME`, still has search, confirmation, records, comparison and
 audits. The metrics are computed here, from the loop's predictions, so that every loop is judged alike.
@@ -24,7 +24,7 @@ EXAMPLE = "examples/abstudy_example/abstudy_example/loops.py"
 
 
 class Trainable(Protocol):
-    """A training loop of one's own. An instance, made without arguments, serves one trial.
+    """A custom training loop. An instance, made without arguments, serves one trial.
 
     Equal configuration, data and seed must give equal predictions, whether or not the trial was interrupted: derive all random
     numbers from `config.seed`, and keep the state of generators in `checkpoint`.
@@ -81,7 +81,7 @@ def find_trainable(name: str) -> type[Any]:
 
 
 def is_own_loop(config: TrialConfig) -> bool:
-    """Return whether a trainable of one's own trains this configuration, not the product's loop."""
+    """Return whether a custom trainable trains this configuration, not the product's loop."""
     return config.word("trainable") != BUILT_IN_LOOP
 
 

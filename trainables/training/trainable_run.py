@@ -65,7 +65,7 @@ class TrainableRun:
 
     @property
     def images_on(self) -> str:
-        """Where the images are, which the loop of one's own decides: ""."""
+        """Where the images are, which the custom loop decides: ""."""
         return ""
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class TrainableRun:
 
     @property
     def num_parameters(self) -> int:
-        """0, because what a loop of one's own trains is not known."""
+        """0, because what a custom loop trains is not known."""
         return 0
 
     def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:  # noqa: ARG002

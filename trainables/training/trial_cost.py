@@ -43,7 +43,7 @@ def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.de
 
     Trains and evaluates on `NUM_MEASURED_BATCHES` batches, after a warm-up epoch if the trial has a second epoch. Classes are not
     weighted, hard examples are not repeated and no image is left out: all of it costs nothing, and a few batches need not contain
-    every class or the images. A loop of one's own trains on all images, as its epochs need not cost in proportion to them.
+    every class or the images. A custom loop trains on all images, as its epochs need not cost in proportion to them.
 
     Args:
         config: Configuration of the trial.

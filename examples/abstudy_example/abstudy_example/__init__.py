@@ -1,1 +1,1 @@
-"""A backbone, a source of images, a sampler and a training loop of one's own, for abstudy."""
+"""A backbone, a source of images, a sampler and a custom training loop, for abstudy."""

@@ -1,4 +1,4 @@
-"""A training loop of one's own: logistic regression on the pixels, by stochastic gradient descent."""
+"""A custom training loop: logistic regression on the pixels, by stochastic gradient descent."""
 
 import pickle
 

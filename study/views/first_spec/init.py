@@ -47,10 +47,10 @@ class InitOptions:
         path: the folder, manifest, parquet or tar file, or a URI.
         to: the file to write; None for <name>.toml here.
         force: whether to overwrite it.
-        weights: as of `model.weights`; None to choose.
+        weights: see `model.weights`; None to choose.
         image_size: side of the model's input in pixels; None to choose.
         minutes: time that the study may take.
-        group: as of `data.group`.
+        group: see `data.group`.
     """
 
     path: str

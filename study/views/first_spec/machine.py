@@ -69,7 +69,7 @@ class WeightsChoice:
     """Pretrained weights for a first study.
 
     Attributes:
-        weights: as of `model.weights`.
+        weights: see `model.weights`.
         reason: why, in one sentence.
         are_missing: whether training begins from scratch only because there are no pretrained weights here.
     """

@@ -30,7 +30,7 @@ class FirstSpec:
         proposal: sizes and budget.
         machine: the devices.
         weights: the pretrained weights.
-        group: as of `data.group`; None without groups.
+        group: see `data.group`; None without groups.
         is_size_given: whether the user chose the image size.
         weightings: the class weightings worth a search.
         skip_reason: why files are skipped; "" to refuse bad files.

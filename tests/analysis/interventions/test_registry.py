@@ -1,4 +1,4 @@
-"""The registry: what the built-in interventions ask for and change, and interventions of one's own from another package."""
+"""The registry: what the built-in interventions ask for and change, and custom interventions from another package."""
 
 import re
 from collections.abc import Mapping

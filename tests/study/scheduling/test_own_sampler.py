@@ -1,4 +1,4 @@
-"""Samplers of one's own: whatever state they keep, a resumed search goes on as an uninterrupted one."""
+"""Custom samplers: whatever state they keep, a resumed search goes on as an uninterrupted one."""
 
 import copy
 

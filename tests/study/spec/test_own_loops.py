@@ -1,4 +1,4 @@
-"""Specs of training loops of one's own: their settings, their arms, and what is refused."""
+"""Specs of custom training loops: their settings, their arms, and what is refused."""
 
 from pathlib import Path
 

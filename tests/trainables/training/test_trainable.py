@@ -1,4 +1,4 @@
-"""Training loops of one's own: the trial around them, and what they may get wrong."""
+"""Custom training loops: the trial around them, and what they may get wrong."""
 
 import pickle
 import sys

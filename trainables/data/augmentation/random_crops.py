@@ -73,7 +73,7 @@ def resize_crops(images: Tensor, boxes: Tensor, image_size: int, interpolation: 
 
     Args:
         images: (B, H, W, 3) uint8.
-        boxes: (B, 4) as of `choose_crops`.
+        boxes: (B, 4) as in `choose_crops`.
         image_size: S in pixels.
         interpolation: "bicubic" (clamped to [0, 255]) or "bilinear".
     """

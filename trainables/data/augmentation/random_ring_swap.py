@@ -52,6 +52,6 @@ def choose_donors(labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     num_own = torch.searchsorted(in_order, labels, right=True) - start
     num_others = len(labels) - num_own
     place = (draws * num_others).long()
-    # In the order of the classes, the images of one's own class are skipped.
+    # In the order of the classes, images of the same class are skipped.
     place = torch.where(place < start, place, place + num_own).clamp_(max=len(labels) - 1)
     return order[place], num_others > 0

@@ -28,7 +28,7 @@ class BadImageError(Exception):
 
 
 class UnreadImageError(BadImageError):
-    """An image could not be read this time, as of a server that did not answer; another try may help."""
+    """An image could not be read, for example because a server did not answer; another try may succeed."""
 
 
 CANNOT_BE_READ = "cannot be read"

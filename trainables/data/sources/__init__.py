@@ -1,6 +1,6 @@
 """Image sources: one loader per source, and `load_image_set`, which calls them by name.
 
-A source of one's own is a function that returns an `ImageSet`: see `trainables.data.sources.own.load_own`.
+A custom source is a function that returns an `ImageSet`: see `trainables.data.sources.own.load_own`.
 """
 
 import inspect
@@ -50,7 +50,7 @@ def check_source(source: str) -> None:
 
 
 def decoding_names(source: str) -> tuple[str, ...]:
-    """Return those of `DECODING` that the source takes: all or none of `SOURCES`, any that one of one's own names."""
+    """Return those of `DECODING` that the source takes: all or none of `SOURCES`, those that a custom one names."""
     taken = tuple(name for name in DECODING if name in _keywords(source))
     return taken if source not in SOURCES or taken == DECODING else ()
 

@@ -1,4 +1,4 @@
-"""Sources of one's own: functions of installed packages or of the working folder that return an `ImageSet`."""
+"""Custom sources: functions of installed packages or of the working folder that return an `ImageSet`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ OFFERED = ("path", "seed", *DECODING, MEMORY_BUDGET)
 
 
 def load_own(source: str, loader: Callable[..., Any], given: Mapping[str, Any]) -> ImageSet:
-    """Return the images of a source of one's own.
+    """Return the images of a custom source.
 
     Its function returns an `ImageSet` and is called with keyword arguments: those of `OFFERED` that its signature names, all
     options, and `data.num_images` and `data.group` if the spec has them. Integer labels of any width and lists of class names are

@@ -1,4 +1,4 @@
-"""Sources of one's own: which arguments they get, and what is said of what they return."""
+"""Custom sources: which arguments they get, and what is said of what they return."""
 
 from typing import Any
 
