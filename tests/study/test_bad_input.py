@@ -29,6 +29,7 @@ weighted_group = "round"
 num_trials = 4
 max_epochs = 2
 """
+LAUNCHED = "format = 1\n" + SPEC
 FOLDER_SPEC = SPEC.replace("num_images = 400\n", "")
 
 
@@ -213,7 +214,7 @@ def test_study_name_that_exists_says_how_to_resume(tmp_path: Path) -> None:
 
 def test_unknown_study_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
     outcome = run_cli("status", "demmo", "--storage", tmp_path)
     assert outcome.status == 2
     assert "'demo'" in outcome.errors
@@ -221,7 +222,7 @@ def test_unknown_study_names_the_nearest(tmp_path: Path) -> None:
 
 def test_reproduce_refuses_to_change_the_trial(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
     outcome = run_cli("reproduce", "demo", "--storage", tmp_path, "--set", "train.batch_size=3")
     assert outcome.status == 2
     assert "train.batch_size" in outcome.errors
@@ -229,7 +230,7 @@ def test_reproduce_refuses_to_change_the_trial(tmp_path: Path) -> None:
 
 def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
     outcome = run_cli("compare", "demo", "--storage", tmp_path)
     assert outcome.status == 2
     assert "0 of 4 trials" in outcome.errors
@@ -239,7 +240,7 @@ def test_compare_before_the_search_has_finished_says_how_to_finish_it(tmp_path: 
 @pytest.mark.parametrize("command", ["analyze", "report"])
 def test_command_before_its_stage_is_refused(tmp_path: Path, command: str) -> None:
     (tmp_path / "demo").mkdir()
-    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", SPEC)
+    write_sealed_toml(Store(tmp_path / "demo"), "spec.toml", LAUNCHED)
     outcome = run_cli(command, "demo", "--storage", tmp_path)
     assert outcome.status == 2
     assert len(outcome.errors.strip().splitlines()) <= 2
@@ -248,7 +249,7 @@ def test_command_before_its_stage_is_refused(tmp_path: Path, command: str) -> No
 def test_damaged_record_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     (folder / "trials" / "00000").mkdir(parents=True)
-    write_sealed_toml(Store(folder), "spec.toml", SPEC)
+    write_sealed_toml(Store(folder), "spec.toml", LAUNCHED)
     (folder / "trials" / "00000" / "record.json").write_text('{"trial_id": "00000", ')
     outcome = run_cli("status", "demo", "--storage", tmp_path)
     assert outcome.status == 2
@@ -265,6 +266,8 @@ def test_warm_start_from_another_space_is_refused_with_what_differs(refuse: Call
     other = tmp_path / "other"
     other.mkdir()
     write_sealed_toml(
-        Store(other), "spec.toml", SPEC.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }")
+        Store(other),
+        "spec.toml",
+        LAUNCHED.replace("max_epochs = 2", "max_epochs = 2\nranges = { max_lr = [0.01, 0.1] }"),
     )
     refuse(f"search.warm_start={other}", mentions=("same space", "max_lr is log [0.01, 0.1], here log [0.001, 1.0]"))

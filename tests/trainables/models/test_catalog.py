@@ -334,8 +334,6 @@ def test_wrong_arguments_and_sizes_are_refused() -> None:
         build_model(deep, 3, weights="none")
 
 
-def test_arguments_are_part_of_the_fingerprint_and_none_are_not() -> None:
-    plain = configure("resnet18")
-    assert "model_arguments" not in plain.fixed
+def test_arguments_are_part_of_the_fingerprint() -> None:
     other = configure(f"{OWN}:build")
     assert other.fingerprint != replace(other, fixed=dict(other.fixed) | {"model_arguments": "{}"}).fingerprint

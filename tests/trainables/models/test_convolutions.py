@@ -11,6 +11,7 @@ from tests.trainables.models.test_backbones import CONFIG, change
 from trainables.models.backbones import build_model, place_model
 from trainables.models.catalog import RESNETS
 from trainables.models.convolutions import SmallMapConv2d, use_small_map_convolutions
+from trainables.models.heads import find_head
 
 
 def compute(module: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -85,8 +86,12 @@ def test_other_convolutions_are_not_replaced(convolution: nn.Conv2d) -> None:
 def test_a_placed_model_has_the_gradients_of_the_plain_one(backbone: str, image_size: int) -> None:
     config = change(backbone=backbone, channels_last=True)
     inputs = torch.randn(4, 3, image_size, image_size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    plain = build_model(config, 7).double()
-    placed = place_model(build_model(config, 7), config, torch.device("cpu")).double()
+    plain, built = build_model(config, 7), build_model(config, 7)
+    for model in (plain, built):
+        name, head = find_head(model)  # which computes in float32
+        model.set_submodule(name, nn.Linear(head.in_features, head.out_features))
+        model.get_submodule(name).load_state_dict(head.state_dict())
+    plain, placed = plain.double(), place_model(built, config, torch.device("cpu")).double()
     assert list(plain.state_dict()) == list(placed.state_dict())
     for ours, theirs in zip(compute(placed, inputs), compute(plain, inputs), strict=True):
         # BatchNorm over four images of one pixel magnifies the last bits.
