@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ GROUP = "abstudy.sources"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder, with a module, a package without __init__.py, and files that have names of Python's modules."""
     (tmp_path / "trust_mine.py").write_text(
         "import shutil\nfrom pathlib import Path\nPath('imported').touch()\nvalue = 7\n"
@@ -28,9 +29,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [*sys.path, str(library)])
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(TRUST, raising=False)
+    forget_modules()
+    yield tmp_path
+    forget_modules()
+
+
+def forget_modules() -> None:
     for name in [name for name in sys.modules if name.startswith("trust_")]:
-        monkeypatch.delitem(sys.modules, name)
-    return tmp_path
+        del sys.modules[name]
 
 
 def test_nothing_is_imported_and_no_path_is_added_without_trust(folder: Path) -> None:
