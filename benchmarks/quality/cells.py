@@ -1,5 +1,6 @@
 """Cells: what a side scores on a set, a split and a number of minutes; each in a JSON file, with its predictions beside it."""
 
+import functools
 import hashlib
 import json
 import time
@@ -70,6 +71,7 @@ def measure_cells(side: Iterator[Predictor], cells: Sequence[Cell], judging: Pat
     """
     labels = np.array(ImageFolder(judging).targets)
     results.mkdir(parents=True, exist_ok=True)
+    predict = functools.cache(lambda predictor: predictor(judging).astype(np.int64))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(cells[0].split, "equal-time"))
         found, seconds = collect(side, [cell.minutes for cell in cells])
@@ -77,7 +79,7 @@ def measure_cells(side: Iterator[Predictor], cells: Sequence[Cell], judging: Pat
             values = {"seconds": seconds, "looked_at": datetime.now(UTC).isoformat(timespec="seconds")}
             if cell.minutes in found:
                 values["seconds"], predictor = found[cell.minutes]
-                predicted = predictor(judging).astype(np.int64)
+                predicted = predict(predictor)
                 values["macro_f1"] = float(compute_macro_f1(labels, predicted, labels.max() + 1))
                 values["predictions"] = hashlib.sha256(predicted.tobytes()).hexdigest()
                 np.savez(cell.locate(results).with_suffix(".npz"), labels=labels, predicted=predicted)

@@ -76,13 +76,16 @@ def test_a_recipe_is_measured_once_for_all_its_minutes(
 
     def run(material: Material, minutes: float) -> Iterator[Predictor]:
         starts.append((material, minutes))
-        yield lambda folder: np.array(ImageFolder(folder).targets)
+        yield lambda folder: judged.append(folder) or np.array(ImageFolder(folder).targets)
 
+    judged: list[Path] = []
     monkeypatch.setitem(equal_time.RUNNERS, "probe", run)
     asked = [Cell("probe", TINY, 1, minutes, "abc") for minutes in (5.0, 15.0)]
     for _ in range(2):
         equal_time.measure_side(asked, data, tmp_path, "study")
     assert starts == [(Material(tmp_path / "sets" / f"{TINY}-1" / "given", data / "weights", 1), 5.0)]
+    # One model is handed over for both, and predicts once.
+    assert judged == [tmp_path / "sets" / f"{TINY}-1" / "judging"]
     found = cells.read_cells(tmp_path / "results")
     assert {cell[:5] for cell in found} == {cell[:5] for cell in asked}
     assert all(cell.macro_f1 == 1.0 and len(cell.predictions) == 64 and cell.looked_at for cell in found)
