@@ -1,0 +1,1 @@
+"""What studies and common recipes hand over after the same time."""
