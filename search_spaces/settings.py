@@ -112,7 +112,7 @@ class TrainSettings(AugmentationKeys):
     """Sample ids of training images that are not trained on, with spaces between them."""
     trainable: Annotated[str, Field(pattern=r"^[\w.-]+(:[\w.]+)?$")] = BUILT_IN_LOOP
     """The training loop: "network", an entry point of the group `abstudy.trainables`, or `package.module:Class` in the working
-    folder. One of your own reads the settings that it names alone; [search.space], [configurations] or [design] set them."""
+    folder. A custom loop reads only the settings that it names; [search.space], [configurations] or [design] set them."""
 
 
 class FreezeSettings(Section):

@@ -77,7 +77,9 @@ def judge_goals(cells: pd.DataFrame) -> list[list[str]]:
     goals.append((goal, minus["probe"][pays].dropna(), np.nextafter(0, 1), RECIPES))
     rows = []
     for goal, found, least, sides in goals:
-        measured = f"{found.mean():+.1f} pp over {len(found)} cells" if len(found) else "no cell"
+        measured = (
+            f"{found.mean():+.1f} pp over {len(found)} cell{'s' if len(found) > 1 else ''}" if len(found) else "no cell"
+        )
         rows.append([goal, measured, judge(not len(found) or found.mean() >= least, cells, sides)])
     worse = int((cells["high"][cells["side"].isin(RECIPES)].astype(float) < -4).sum())
     rows.append(["cells with a difference surely below -4 pp: none", str(worse), judge(not worse, cells, RECIPES)])
