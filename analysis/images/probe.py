@@ -1,4 +1,4 @@
-"""A linear probe: how well a linear classifier on fixed features tells the classes apart, out of fold."""
+"""A linear probe: how well a linear classifier on fixed features separates the classes, out of fold."""
 
 import warnings
 from dataclasses import dataclass

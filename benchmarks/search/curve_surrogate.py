@@ -222,7 +222,7 @@ def fit_arm(arm: Arm, curves: Curves, regressor: RegressorKind = "gaussian_proce
 
 
 def _find_divergence(hyperparameters: Sequence[Hyperparameters], finished: NDArray[np.bool_]) -> float:
-    """Return the maximum learning rate above which trials diverge, as it tells the (n,) trials apart with the fewest errors."""
+    """Return the maximum learning rate above which trials diverge, as it separates the (n,) trials with the fewest errors."""
     rates = np.array([float(one["max_lr"]) for one in hyperparameters])
     ordered = np.sort(rates)
     candidates = [np.inf, *np.sqrt(ordered[1:] * ordered[:-1])[::-1]]

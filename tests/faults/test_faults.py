@@ -267,7 +267,7 @@ def test_a_driver_is_waited_for_as_long_as_its_trials_go_on(tmp_path: Path, monk
 
 
 class OpenPort(http.server.BaseHTTPRequestHandler):
-    """Knows everything, whoever asks, as Ray's exporters of metrics do."""
+    """Answers every request, as Ray's exporters of metrics do."""
 
     def do_GET(self) -> None:
         self.send_response(200)
