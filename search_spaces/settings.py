@@ -115,11 +115,17 @@ class TrainSettings(AugmentationKeys):
     folder. A custom loop reads only the settings that it names; [search.space], [configurations] or [design] set them."""
 
 
-class FreezeSettings(Section):
-    """Which part of the model is not trained."""
+class TuningSettings(Section):
+    """Which part of the model is trained, and where its classification layer starts."""
 
-    freeze: bool = False
-    """Trains the classification layer alone."""
+    tuning: Literal["full", "last_block", "probe"] = "full"
+    """What is trained: all layers, the last block and the classification layer, or that layer alone, on features that are computed
+    once and cached. "probe" has no CutMix, MixUp or ring swaps, and `backbone_lr_ratio` has no effect on it."""
+    head_init: Literal["random", "probe"] = "random"
+    """Initial classification layer: random, or a logistic regression on the frozen backbone's features of the training images
+    (LP-FT), whose regularization has the best macro-F1 on the split `search`."""
+    probe_views: Annotated[int, Field(ge=1, le=64)] = 1
+    """Views of each training image that `tuning = "probe"` trains on in turn: the image as it is, then augmented ones."""
     freeze_depth: Annotated[int, Field(ge=0)] = 0
     """Layers of the backbone that are not trained: 1 is the stem, 2 the first block too."""
 
@@ -160,7 +166,7 @@ class Hyperparameters(Section):
 DEFAULTS: Mapping[str, float | int | str | bool] = MappingProxyType(
     {
         name: field.default
-        for section in (TrainSettings, FreezeSettings, EpochSettings)
+        for section in (TrainSettings, TuningSettings, EpochSettings)
         for name, field in section.model_fields.items()
     }
     | {"model_arguments": "{}"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.class_findings import LabelIssue
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.forensic_findings import CamPanel
@@ -49,6 +50,7 @@ class Findings:
         interventions: what a study of interventions found; None in other studies.
         starts: what the search knew before it started, in words: the configurations that it tried first, and its priors.
         image_files: file of each image that the findings show, by sample id; empty where images were not files.
+        baselines: simple models beside the arms, and what the study hands over; None in a round of interventions.
         argument: the study as an argument of commands, for the report; "" for its name.
         format: of the study's files.
     """
@@ -82,6 +84,7 @@ class Findings:
     interventions: InterventionFindings | None = None
     starts: tuple[str, ...] = ()
     image_files: dict[int, str] = field(default_factory=dict)
+    baselines: BaselineFindings | None = None
     argument: str = ""
     format: int = FORMAT
 

@@ -53,7 +53,7 @@ def make_config(
     hyperparameters = {"backbone": backbone, "max_lr": max_lr, "backbone_lr_ratio": 1.0, "cutmix_probability": cutmix}
     fixed = {
         "class_weighting": "none", "interpolation": "bicubic", "weight_decay": 1e-4, "label_smoothing": 0.0,
-        "image_size": image_size, "batch_size": BATCH_SIZE, "max_epochs": 100, "weights": "none", "freeze": False,
+        "image_size": image_size, "batch_size": BATCH_SIZE, "max_epochs": 100, "weights": "none", "tuning": "full",
         "precision": "bf16", "channels_last": True, "flip_probability": 0.5, "rotation_degrees": 0.0,
         "brightness_fraction": BRIGHTNESS_FRACTION, "lr_peak_fraction": 0.3, "weighted_group": "", "momentum": 0.9,
     }  # fmt: skip

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.classes.group_contrasts import list_group_problems
 from search_spaces.config import TrialConfig, Value
 from search_spaces.errors import UserInputError
-from search_spaces.settings import BUILT_IN_LOOP
+from search_spaces.settings import BUILT_IN_LOOP, TuningSettings
 from study.inputs.hard_examples import check_hard_examples
 from study.inputs.human_labels import load_human_shares
 from study.inputs.packages import list_packages
@@ -191,8 +191,7 @@ def fixed_settings(spec: StudySpec, splits: Splits, weights: str) -> dict[str, V
     settings: dict[str, Value] = dict(spec.train.model_dump())
     settings |= {
         "max_epochs": spec.search.max_epochs,
-        "freeze": spec.model.freeze,
-        "freeze_depth": spec.model.freeze_depth,
+        **{name: getattr(spec.model, name) for name in TuningSettings.model_fields},
         "model_arguments": json.dumps(spec.model.arguments, sort_keys=True),
         "weights": weights_identity(weights),
         "data": splits.fingerprint,

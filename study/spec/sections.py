@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import is_location, list_entry_points
-from search_spaces.settings import Count, EpochSettings, Fraction, FreezeSettings, Section, Share, TrainSettings
+from search_spaces.settings import Count, EpochSettings, Fraction, Section, Share, TrainSettings, TuningSettings
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 from trainables.data.sources import check_source
 from trainables.training.recipe_rules import ACCUMULATION_IN_GRAPHS, list_process_problems
@@ -55,7 +55,7 @@ class DataSpec(Section):
         return self
 
 
-class ModelSpec(FreezeSettings):
+class ModelSpec(TuningSettings):
     """[model]: the weights that fine-tuning starts from, and how the model is built."""
 
     weights: str = "imagenet"
@@ -120,7 +120,7 @@ class SearchSpec(EpochSettings):
     space: str | dict[str, Any] = "transfer_learning"
     """Name of a space, a TOML file, or a table of parameters in the form of search_spaces/transfer_learning.toml."""
     factor: str = "backbone"
-    """The A/B factor: a parameter of the space, or any setting of [train], `freeze`, `freeze_depth` or `max_epochs` with its
+    """The A/B factor: a parameter of the space, or any setting of [train] or of the tuning in [model], or `max_epochs`, with its
     levels in `ranges`. The value in its own section then has no effect."""
     allocation: Literal["per_arm", "pooled"] = "per_arm"
     """"per_arm" gives each level of the factor its own sampler, ASHA bracket and equal device time; "pooled" compares no arms."""

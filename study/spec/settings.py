@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from search_spaces.config import Value
 from search_spaces.errors import UserInputError
-from search_spaces.settings import EpochSettings, FreezeSettings, Hyperparameters, Section, TrainSettings
+from search_spaces.settings import EpochSettings, Hyperparameters, Section, TrainSettings, TuningSettings
 from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.spec import sections
 
@@ -109,7 +109,7 @@ def _list_settings() -> dict[str, Setting]:
     places: dict[str, type[Section]] = {
         "": Hyperparameters,
         "train": TrainSettings,
-        "model": FreezeSettings,
+        "model": TuningSettings,
         "search": EpochSettings,
     }
     return {

@@ -148,7 +148,7 @@ def list_start_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
 
 
 def _takes_portfolio(spec: StudySpec, arm: Arm) -> bool:
-    frozen = any(value for name in ("freeze", "freeze_depth") for value in spec.setting_values(name))
+    frozen = spec.values_of(arm, "tuning") != ("full",) or spec.values_of(arm, "freeze_depth") != (0,)
     is_network = spec.trainables_of(arm) == (BUILT_IN_LOOP,)
     return is_network and spec.model.weights != "none" and not frozen and "max_lr" in arm.space.names
 

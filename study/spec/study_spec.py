@@ -161,8 +161,12 @@ class StudySpec(Section):
         """Return the values that a setting takes in this study: its choices, the ends of its range, or its one value."""
         found: dict[Value, None] = {}
         for arm in self.arms():
-            found |= dict.fromkeys(arm.space.values_of(setting) or (self.constant_value(setting),))
+            found |= dict.fromkeys(self.values_of(arm, setting))
         return tuple(found)
+
+    def values_of(self, arm: Arm, setting: str) -> tuple[Value, ...]:
+        """Return the values that a setting takes in one arm; see `setting_values`."""
+        return arm.space.values_of(setting) or (self.constant_value(setting),)
 
     def max_epochs(self, arm: Arm) -> int:
         """Return the epochs of a full trial of `arm`; the most where they vary within it."""
@@ -228,12 +232,8 @@ class StudySpec(Section):
         """
         if self.search.asha.first_rung:
             return self.search.asha.first_rung
-
-        def values(setting: str) -> tuple[Value, ...]:
-            return arm.space.values_of(setting) or (self.constant_value(setting),)
-
-        fractions = [[float(v) for v in values(name)] for name in ("lr_peak_fraction", "warmup_fraction")]
-        peak = find_latest_peak([str(schedule) for schedule in values("schedule")], *fractions)
+        fractions = [[float(v) for v in self.values_of(arm, name)] for name in ("lr_peak_fraction", "warmup_fraction")]
+        peak = find_latest_peak([str(schedule) for schedule in self.values_of(arm, "schedule")], *fractions)
         last = self.max_epochs(arm)
         late = min(last - 1, math.ceil(FIRST_RUNG_PART * last))
         return max(late, compute_lr_peak_epoch(peak, last))

@@ -43,7 +43,7 @@ def measure_weights(spec: StudySpec, arm: Arm) -> float | None:
     sizes = []
     for backbone in arm.space.values_of("backbone"):
         side = (arm.space.values_of("image_size") or (spec.train.image_size,))[-1]
-        fixed = {"image_size": side, "freeze": False}
+        fixed = {"image_size": side, "tuning": "full"}
         config = TrialConfig(arm=arm.name, seed=0, hyperparameters={"backbone": backbone}, fixed=fixed)
         state = build_model(config, NUM_CLASSES, weights="none").state_dict()
         sizes.append(sum(tensor.numel() * tensor.element_size() for tensor in state.values()))

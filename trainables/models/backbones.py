@@ -27,7 +27,7 @@ def build_model(config: TrialConfig, num_classes: int, *, weights: str | None = 
     """Return the model of a configuration, float32 on the CPU, with a pretrained or random backbone and a random head.
 
     Args:
-        config: Reads `seed`, `backbone`, `model_arguments`, `image_size`, `weights`, `freeze` and `freeze_depth`.
+        config: Reads `seed`, `backbone`, `model_arguments`, `image_size`, `weights`, `tuning` and `freeze_depth`.
             Frozen parameters require no gradient, and
             `set_training_mode` keeps the BatchNorm statistics beside them fixed.
         num_classes: Outputs K of the head.
@@ -145,11 +145,11 @@ def set_training_mode(model: nn.Module, config: TrialConfig) -> None:
 
     Args:
         model: Model of `build_model`.
-        config: Reads `freeze` and `freeze_depth`.
+        config: Reads `tuning` and `freeze_depth`.
     """
-    is_frozen = bool(config["freeze"])
+    is_frozen = config["tuning"] == "probe"
     model.train(not is_frozen)
-    if not is_frozen and config.whole("freeze_depth"):
+    if not is_frozen and (config["tuning"] != "full" or config.whole("freeze_depth")):
         for module in model.modules():
             parameters = list(module.parameters())
             if parameters and not any(p.requires_grad for p in parameters):

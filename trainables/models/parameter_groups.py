@@ -133,19 +133,24 @@ def freeze_layers(model: nn.Module, config: TrialConfig) -> None:
 
     Args:
         model: Of `build_model`.
-        config: Reads `freeze` (all of the backbone) and `freeze_depth` (this many layers: 1 is the stem, 2 the
-            first block too).
+        config: Reads `tuning` and `freeze_depth`, the number of frozen layers: 1 is the stem, 2 the first block too.
 
     Raises:
-        UserInputError: If the model has fewer layers.
+        UserInputError: If the model has fewer layers, or no blocks of which the last one could be trained.
     """
-    depths = find_depths(model)
+    depths, tuning, name = find_depths(model), config.word("tuning"), config.word("backbone")
     deepest = max(depths.values())
-    number = deepest if config["freeze"] else config.whole("freeze_depth")
+    if tuning == "last_block" and deepest < 2:
+        raise UserInputError(
+            f'model.tuning = "last_block" trains the last block of the backbone, but no blocks were found in {name}; '
+            'use "full" or "probe"'
+        )
+    number = {"full": 0, "last_block": deepest - 1, "probe": deepest}[tuning]
+    number = max(number, config.whole("freeze_depth"))
     if number > deepest:
         raise UserInputError(
-            f"model.freeze_depth = {number}, but {config.word('backbone')} has {deepest} layers without its head; "
-            "give fewer, or model.freeze = true"
+            f"model.freeze_depth = {number}, but {name} has {deepest} layers without its head; "
+            'give fewer, or model.tuning = "probe"'
         )
     _freeze(p for name, p in model.named_parameters() if depths[name] < number)
 

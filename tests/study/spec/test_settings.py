@@ -108,7 +108,7 @@ def test_the_levels_name_the_arms_and_numbers_say_what_they_are() -> None:
         "batch_size=32",
         "batch_size=128",
     ]
-    assert names("search.factor=freeze") == ["freeze=false", "freeze=true"]
+    assert names("search.factor=tuning") == ["full", "last_block", "probe"]
     assert names("search.factor=max_lr", "search.ranges.max_lr=[0.01, 0.1]") == ["max_lr=0.01", "max_lr=0.1"]
 
 

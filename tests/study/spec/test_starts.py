@@ -78,7 +78,7 @@ def test_a_recipe_that_says_no_more_in_the_ranges_is_left_out_and_said() -> None
     [
         make_spec(weights="none"),
         make_spec(start=[]),
-        make_spec().model_copy(update={"model": make_spec().model.model_copy(update={"freeze": True})}),
+        make_spec().model_copy(update={"model": make_spec().model.model_copy(update={"tuning": "probe"})}),
     ],
     ids=["from scratch", "none wanted", "head alone"],
 )

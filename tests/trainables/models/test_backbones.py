@@ -24,7 +24,7 @@ HYPERPARAMETERS: dict[str, Value] = {
 }
 FIXED: dict[str, Value] = {
     "weights": "none",
-    "freeze": False,
+    "tuning": "full",
     "max_epochs": 5,
     "momentum": 0.9,
     "lr_peak_fraction": 0.3,
@@ -101,14 +101,14 @@ def test_head_and_backbone_parameters_are_all_there_once(model: nn.Module) -> No
 
 
 def test_freezing_keeps_the_head_trainable_and_batchnorm_fixed() -> None:
-    frozen = build_model(change(freeze=True), 7)
+    frozen = build_model(change(tuning="probe"), 7)
     assert count_parameters(frozen) == 7 * 512 + 7
-    set_training_mode(frozen, change(freeze=True))
+    set_training_mode(frozen, change(tuning="probe"))
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
     frozen(torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))).sum().backward()
     assert all(torch.equal(before[name], value) for name, value in frozen.state_dict().items())
     assert [name for name, p in frozen.named_parameters() if p.grad is not None] == ["fc.weight", "fc.bias"]
-    optimizer = build_optimizer(frozen, change(freeze=True))
+    optimizer = build_optimizer(frozen, change(tuning="probe"))
     assert find_lr(optimizer, "backbone") == 0.0
     assert find_lr(optimizer, "head") == pytest.approx(0.2)
 

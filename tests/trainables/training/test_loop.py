@@ -47,7 +47,7 @@ CONFIG = TrialConfig(
         "batch_size": 16,
         "max_epochs": 2,
         "weights": "none",
-        "freeze": False,
+        "tuning": "full",
         "precision": "fp32",
         "channels_last": True,
         "flip_probability": 0.5,
@@ -199,7 +199,7 @@ def test_averaged_weights_are_evaluated_predict_and_are_stored() -> None:
 def test_accumulated_batches_train_as_one_batch_would() -> None:
     """A frozen backbone evaluates its BatchNorm, so that no statistics depend on the size of a batch."""
     plain: dict[str, Value] = {"flip_probability": 0.0, "rotation_degrees": 0.0, "brightness_fraction": 0.0}
-    config = change(**plain, freeze=True, cutmix_probability=0.0)
+    config = change(**plain, tuning="probe", cutmix_probability=0.0)
     whole, accumulated = start(config), start(dataclasses.replace(config, fixed={**config.fixed, **SMALL_BATCHES}))
     asked: list[int] = []
     for run in (whole, accumulated):  # 40 images: 32 in two steps of one batch, or of two
@@ -214,7 +214,7 @@ def test_accumulated_batches_train_as_one_batch_would() -> None:
 
 
 def test_an_epoch_with_fewer_batches_than_a_step_is_one_step() -> None:
-    run = start(change(batch_size=16, accumulate=9, max_epochs=1, freeze=True), make_data(num_train=40))
+    run = start(change(batch_size=16, accumulate=9, max_epochs=1, tuning="probe"), make_data(num_train=40))
     run.run_epoch()
     assert run.checkpoint().num_steps == 1
 
@@ -228,11 +228,11 @@ def test_settings_may_be_hyperparameters() -> None:
         "ema_decay": 0.5,
         "schedule": "cosine",
     }
-    fixed = start(change(**recipe, freeze=True))
+    fixed = start(change(**recipe, tuning="probe"))
     others = {name: value for name, value in CONFIG.fixed.items() if name not in recipe}
     searched = start(
         dataclasses.replace(
-            CONFIG, hyperparameters={**CONFIG.hyperparameters, **recipe}, fixed={**others, "freeze": True}
+            CONFIG, hyperparameters={**CONFIG.hyperparameters, **recipe}, fixed={**others, "tuning": "probe"}
         )
     )
     for run in (fixed, searched):
@@ -379,9 +379,9 @@ def test_the_two_largest_logits_of_a_bfloat16_backbone_do_not_tie() -> None:
     assert (rounded[:, -1] == rounded[:, -2]).any()
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-def test_the_head_computes_in_float32_on_the_features_of_the_bfloat16_backbone(freeze: bool) -> None:
-    run = start(change(precision="bf16", freeze=freeze, max_lr=0.001), make_data(num_train=16))
+@pytest.mark.parametrize("tuning", ["full", "probe"])
+def test_the_head_computes_in_float32_on_the_features_of_the_bfloat16_backbone(tuning: str) -> None:
+    run = start(change(precision="bf16", tuning=tuning, max_lr=0.001), make_data(num_train=16))
     dtypes: list[torch.dtype] = []
     run.model.fc.register_forward_hook(lambda _module, _inputs, output: dtypes.append(output.dtype))  # type: ignore[union-attr]
     run.run_epoch()
@@ -434,7 +434,7 @@ def test_the_cost_of_a_trial_is_measured_where_the_first_batches_lack_a_class() 
 
 
 def test_freezing_changes_the_head_only() -> None:
-    run = start(change(freeze=True))
+    run = start(change(tuning="probe"))
     before = run.state_dict()
     metrics = run.run_epoch()
     changed = [name for name, value in run.state_dict().items() if not torch.equal(value, before[name])]
