@@ -119,8 +119,8 @@ class TuningSettings(Section):
     """Which part of the model is trained, and where its classification layer starts."""
 
     tuning: Literal["full", "last_block", "probe"] = "full"
-    """What is trained: all layers, the last block and the classification layer, or that layer alone, on features that are computed
-    once and cached. "probe" has no CutMix, MixUp or ring swaps, and `backbone_lr_ratio` has no effect on it."""
+    """What is trained: all layers; the last block and the classification layer; or that layer alone, on features that are
+    computed once and cached. "probe" has no CutMix, MixUp or ring swaps, and `backbone_lr_ratio` has no effect on it."""
     head_init: Literal["random", "probe"] = "random"
     """Initial classification layer: random, or a logistic regression on the frozen backbone's features of the training images
     (LP-FT), whose regularization has the best macro-F1 on the split `search`."""

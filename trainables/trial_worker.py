@@ -30,9 +30,10 @@ from trainables.storage.store import Store
 from trainables.training.device_memory import explaining_device_memory
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
-from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+from trainables.training.loop import EpochInterrupted, TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import Run, make_run
+from trainables.training.trial_data import TrialData
 from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
@@ -275,7 +276,7 @@ class TrialWorker:
         if checkpoint is None:
             return {"last_finite_epoch": 0}
         self._files.check_attempt(self._attempt)
-        digests = self._files.write_weights(checkpoint.evaluated_state, self._attempt)
+        digests = self._files.write_weights(self._run.complete_state(checkpoint.evaluated_state), self._attempt)
         return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
 
     def _write_events(self, metrics: EpochMetrics) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 from trainables.trial_settings import TrialSettings
 from trainables.trial_worker import TrialWorker
 

@@ -12,7 +12,6 @@ from analysis.findings.interval import Interval
 from analysis.images.colors import ColorProbe, compute_class_colors, probe_colors
 from analysis.images.duplicates import ImagePair, find_copies, find_exact_duplicates, find_near_duplicates
 from analysis.images.examples import Examples
-from analysis.images.features import FrozenBackbone, digest_images
 from analysis.images.interpolations import MAX_SPECTRUM_IMAGES, Spectra, compute_spectra
 from analysis.images.oddities import Oddities, find_oddities
 from analysis.images.probe import Probe, ProbeImages, choose_images, compute_difference, fit_probe
@@ -22,6 +21,7 @@ from trainables.data.image_audit import AuditReport, AuditStage
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 from trainables.models.backbones import count_forward_flops
+from trainables.training.frozen_features import FrozenBackbone, digest_images
 from trainables.training.predictions import Predictions
 
 # Floating-point operations of one pass over a probe's images on a CPU: 5,000 images of 64 px through ResNet18, 16 s of one core.

@@ -22,7 +22,8 @@ from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.splits import Splits
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
+from trainables.training.trial_data import TrialData
 
 IMAGE_SIZE = 224
 NUM_TRAINING, NUM_SEARCH = 384, 32

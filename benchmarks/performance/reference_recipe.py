@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from benchmarks.ratios import synchronize
 from search_spaces.config import TrialConfig, Value
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 
 BATCH_SIZE = 128
 BRIGHTNESS_FRACTION = 0.2

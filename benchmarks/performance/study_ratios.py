@@ -34,7 +34,8 @@ from study.state.record_book import RecordBook
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
+from trainables.training.trial_data import TrialData
 
 NUM_IMAGES = 2500
 # A search of about 100 s on two cores.

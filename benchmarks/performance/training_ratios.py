@@ -16,9 +16,10 @@ from trainables.data.splits import make_splits
 from trainables.models.backbones import build_model, place_model, set_training_mode
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
 from trainables.training.optimization import build_optimizer
 from trainables.training.placed_images import gather_images, place_images
+from trainables.training.trial_data import TrialData
 
 NUM_IMAGES = 2000
 SCORED_EPOCHS = 4

@@ -22,7 +22,8 @@ from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_sce
 from trainables.data.splits import make_splits
 from trainables.models.backbones import build_model, place_model
 from trainables.seeds import numpy_generator
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
+from trainables.training.trial_data import TrialData
 
 # Half of them are for the tests; the ring test needs some hundreds.
 NUM_IMAGES = 1000

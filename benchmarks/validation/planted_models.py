@@ -17,7 +17,8 @@ from trainables.data.sources.planted.scenes import make_planted_scenes
 from trainables.data.splits import make_splits
 from trainables.models.backbones import place_model
 from trainables.training.evaluation import compute_logits
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
+from trainables.training.trial_data import TrialData
 
 IMAGE_SIZE = 32
 # Worlds with smaller numbers were used to choose the removals of cues and the rule of regions; they must not count.

@@ -10,8 +10,8 @@ from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
-from trainables.training.loop import TrialData
 from trainables.training.trial_cost import measure_full_trial_seconds
+from trainables.training.trial_data import TrialData
 
 
 def measure_full_trials(spec: StudySpec, prepared: Prepared, cluster: Cluster) -> dict[str, float]:

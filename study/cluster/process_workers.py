@@ -17,7 +17,7 @@ from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.records.record import TrialRecord
 from trainables.storage.store import StorageError
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 from trainables.trial_worker import TrialWorker
 
 

@@ -22,7 +22,7 @@ from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted
 from trainables.storage.store import StorageError
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 from trainables.tune_adapter import make_trainable, share
 
 # Errors of tasks whose process or node ended.

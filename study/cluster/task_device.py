@@ -8,7 +8,7 @@ import torch
 
 from study.cluster.workers import Task
 from trainables.devices import choose_device
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 
 _DEVICE: ContextVar[torch.device] = ContextVar("device of the task")
 

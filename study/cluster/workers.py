@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from study.cluster.connection import THIS_PROCESS, Cluster
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 from trainables.trial_settings import TrialSettings
 
 

@@ -18,8 +18,8 @@ from trainables.records.record import TrialRecord
 from trainables.records.trial_files import WEIGHTS, find_file
 from trainables.seeds import numpy_generator
 from trainables.storage.store import Store
-from trainables.training.loop import TrialData
 from trainables.training.predictions import Predictions
+from trainables.training.trial_data import TrialData
 
 TEST = "test"
 

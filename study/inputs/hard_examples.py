@@ -9,7 +9,7 @@ from search_spaces.errors import UserInputError
 from search_spaces.space import Parameter, SearchSpace
 from study.spec.study_spec import StudySpec
 from trainables.training.batches import list_hard_problems
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 
 # The settings that determine which batches of hard examples an epoch has.
 NAMES = ("hard_group", "hard_fraction", "hard_from_epoch", "batch_size", "accumulate", "max_epochs")

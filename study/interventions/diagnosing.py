@@ -19,7 +19,6 @@ from analysis.evidence.arm_scores import compute_arm_confusions
 from analysis.findings.arm_findings import ArmAudits, ArmConfusions, ArmFinding
 from analysis.findings.intervention_findings import Cell
 from analysis.findings.study_findings import Findings
-from analysis.images.features import FrozenBackbone
 from analysis.images.inspection import find_doubtful_labels
 from analysis.interventions.halves import find_choosing
 from analysis.interventions.intervention import ChoosingModels, Diagnosis
@@ -41,9 +40,10 @@ from study.spec.spaces import make_base_space
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
+from trainables.training.frozen_features import FrozenBackbone
 from trainables.training.left_out import choose_training_images
-from trainables.training.loop import TrialData
 from trainables.training.trainable import is_own_loop
+from trainables.training.trial_data import TrialData
 
 CONFIDENCE = 0.95
 # Images of the audits and of the predictions where the study has no audit of its own.

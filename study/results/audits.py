@@ -30,7 +30,7 @@ from study.results.confirmed_models import has_network, load_cam_models, make_lo
 from trainables.data.images import ImageSet
 from trainables.seeds import numpy_generator
 from trainables.storage.store import Store
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 
 # The strongest confused pairs, whose pulls and causes are measured.
 MAX_PAIRS = 6

@@ -19,8 +19,8 @@ from trainables.models.folding import fold_batch_norm
 from trainables.records.record import TrialRecord
 from trainables.seeds import derive_seed
 from trainables.storage.store import Store
-from trainables.training.loop import TrialData
 from trainables.training.trainable import is_own_loop
+from trainables.training.trial_data import TrialData
 
 BATCH_SIZE = 256
 

@@ -16,7 +16,7 @@ from study.open_study import OpenStudy
 from study.results.confirmed_models import has_network, load_cam_network
 from trainables.data.images import ImageSet
 from trainables.storage.store import Store
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 
 
 def draw_panels(

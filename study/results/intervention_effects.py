@@ -37,7 +37,7 @@ from study.results.confirmed_models import make_logits
 from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
-from trainables.training.loop import TrialData
+from trainables.training.trial_data import TrialData
 
 CONFIDENCE = 0.95
 MAX_IMAGES = 2000

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from analysis.images.duplicates import ImagePair
 from analysis.images.examples import draw_examples
-from analysis.images.features import FrozenBackbone
 from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
@@ -41,7 +40,8 @@ from trainables.data.image_audit import AuditReport, audit_image_set
 from trainables.data.splits import Splits
 from trainables.models.inputs import read_augmentation
 from trainables.models.weights import find_weights_file
-from trainables.training.loop import TrialData
+from trainables.training.frozen_features import FrozenBackbone
+from trainables.training.trial_data import TrialData
 
 # Rows of a long list in the terminal.
 MOST_ROWS = 10

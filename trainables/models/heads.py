@@ -1,6 +1,7 @@
 """The classification layer of a model: found in an architecture, and replaced by one for the classes of the data."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.seeds import torch_generator
+
+# Buffers of a head that standardizes its inputs, which `fold_state` makes part of weight and bias.
+MEAN, SCALE = "feature_mean", "feature_scale"
 
 
 class Head(nn.Linear):
@@ -17,10 +21,40 @@ class Head(nn.Linear):
     be equal although its features are not, and the class with the lower index would be predicted.
     """
 
+    feature_mean: Tensor
+    feature_scale: Tensor
+
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Linear's own name
         """Return (N, K) float32 of (N, D) in any floating-point type."""
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
+            if MEAN not in self._buffers:
+                return super().forward(input.float())
+            weight, bias = fold(self.weight, self.bias, self.feature_mean, self.feature_scale)
+            return nn.functional.linear(input.float(), weight, bias)
+
+    def standardize(self, mean: Tensor, scale: Tensor) -> None:
+        """Subtract the mean (D,) of the inputs and divide by their scale (D,) from now on; a head without bias divides alone."""
+        for name, value in ((MEAN, mean if self.bias is not None else torch.zeros_like(mean)), (SCALE, scale)):
+            self.register_buffer(name, value.to(self.weight.device, torch.float32))
+
+
+def fold(weight: Tensor, bias: Tensor | None, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return weight (K, D) and bias (K,) that do without the standardization of the inputs."""
+    folded = weight / scale
+    return folded, None if bias is None else bias - folded @ mean
+
+
+def fold_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict in which the standardization of the head is part of its weight and bias, as the library names them."""
+    found = dict(state)
+    for name in [name for name in state if name.endswith(f".{MEAN}")]:
+        head = name.removesuffix(MEAN)
+        mean, scale = found.pop(name), found.pop(f"{head}{SCALE}")
+        weight, bias = fold(found[f"{head}weight"], found.get(f"{head}bias"), mean, scale)
+        found[f"{head}weight"] = weight
+        if bias is not None:
+            found[f"{head}bias"] = bias
+    return found
 
 
 def find_linear_head(model: nn.Module, num_outputs: int, backbone: str) -> str:
@@ -67,7 +101,7 @@ def replace_head(model: nn.Module, name: str, config: TrialConfig, num_classes: 
     model.set_submodule(name, head)
 
 
-def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
+def find_head(model: nn.Module) -> tuple[str, Head]:
     """Return name and layer of the head of a model of `build_model`; raise ValueError if it has none."""
     for name, module in model.named_modules():
         if isinstance(module, Head):

@@ -14,10 +14,11 @@ from trainables.seeds import derive_seed
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.class_weights import compute_total_weight
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import Place, place_images
 from trainables.training.ranks import OtherRanks, Ranks, connect, own_device, without_reload
 from trainables.training.recipe_rules import list_process_problems
+from trainables.training.trial_data import TrialData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

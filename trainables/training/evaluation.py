@@ -15,39 +15,9 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.models.inputs import prepare_inputs
 from trainables.training.placed_images import PlacedImages, read_batches
-from trainables.training.predictions import Predictions
 
 # Precision -> type of autocast; None for no autocast.
 PRECISIONS: Mapping[str, torch.dtype | None] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
-
-
-def predict(
-    model: nn.Module,
-    images: PlacedImages,
-    indices: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    split: str,
-    config: TrialConfig,
-    device: torch.device,
-    batch_size: int,
-) -> Predictions:
-    """Return the model's predictions on one split; the sample ids are `indices`.
-
-    Args:
-        model: Model on `device`.
-        images: (N, H, W, 3) uint8, the whole image set, on `device`, on the CPU or streamed.
-        indices: (M,) int64, indices of the split into `images`.
-        labels: (N,) int64, labels of the whole image set.
-        split: Name of the split.
-        config: Reads `image_size`, `interpolation`, `channels_last`, `precision` and `tf32`.
-        device: Device to compute on.
-        batch_size: Images per step.
-
-    Raises:
-        UserInputError: If the logits are not finite.
-    """
-    logits = compute_logits(model, images, indices, config, device, batch_size)
-    return Predictions(sample_ids=indices, labels=labels[indices], logits=logits, split=split)
 
 
 def compute_logits(
@@ -58,7 +28,16 @@ def compute_logits(
     device: torch.device,
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """Return (M, K) float32 logits in the order of `indices`; see `predict` for the arguments. The model's mode is kept."""
+    """Return (M, K) float32 logits in the order of `indices`. The model's mode is kept.
+
+    Args:
+        model: Model on `device`.
+        images: (N, H, W, 3) uint8, the whole image set, on `device`, on the CPU or streamed.
+        indices: (M,) int64, into `images`.
+        config: Reads `image_size`, `interpolation`, `channels_last`, `precision` and `tf32`.
+        device: Device to compute on.
+        batch_size: Images per step.
+    """
     was_training = model.training
     model.eval()
     order = torch.from_numpy(np.array(indices, dtype=np.int64))

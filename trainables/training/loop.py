@@ -2,10 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,12 +12,10 @@ from torch import Tensor, nn
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, nearest_name
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.data.decoding.streamed_images import StreamedImages
-from trainables.data.image_array import ImageArray
-from trainables.data.image_memory import ImageMemoryBudget, MappedImages
-from trainables.data.splits import SPLIT_NAMES, Splits
+from trainables.data.splits import SPLIT_NAMES
 from trainables.devices import peak_memory_bytes
 from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
+from trainables.models.heads import fold_state
 from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.batches import EpochBatches
@@ -31,56 +26,15 @@ from trainables.training.class_weights import (
     compute_weighted_cross_entropy,
 )
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import (
-    autocast,
-    compute_logits,
-    compute_per_class_f1,
-    deterministic_kernels,
-    predict,
-)
+from trainables.training.evaluation import autocast, compute_logits, compute_per_class_f1, deterministic_kernels
+from trainables.training.head_start import prepare_head
 from trainables.training.left_out import choose_training_images
 from trainables.training.module_noise import seeded_modules
 from trainables.training.placed_images import Place, describe_place, place_images, read_batches
 from trainables.training.predictions import Predictions
 from trainables.training.steps import OptimizerSteps, check_recipe
 from trainables.training.stopwatch import Stopwatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialData:
-    """The images and splits of a study's trials. Pickles memory-mapped images as the name of their file.
-
-    Attributes:
-        images: (N, H, W, 3) uint8; may be read-only, memory-mapped or streamed. They are not copied on the CPU.
-        labels: (N,) int64 in [0, K).
-        splits: Indices of the four splits.
-        class_names: K names.
-        class_groups: Named groups of class names.
-        groups: (N,) int64, number of the group of each image; None where images are independent.
-        reload: Loads the images from their source within a memory budget; called on a node without the mapped file or the
-            encoded images.
-    """
-
-    images: ImageArray
-    labels: NDArray[np.int64]
-    splits: Splits
-    class_names: tuple[str, ...]
-    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    groups: NDArray[np.int64] | None = None
-    reload: Callable[[ImageMemoryBudget], object] | None = None
-
-    def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        if isinstance(self.images, np.memmap):
-            values["images"] = MappedImages(Path(str(self.images.filename)), self.images.shape, self.reload)
-        elif isinstance(self.images, StreamedImages):
-            values["images"] = replace(self.images, reload=self.reload, _workers=None)
-        return _unpack_data, (values,)
-
-
-def _unpack_data(values: dict[str, Any]) -> TrialData:
-    images = values["images"]
-    return TrialData(**{**values, "images": images.open() if isinstance(images, MappedImages) else images})
+from trainables.training.trial_data import TrialData
 
 
 class EpochInterrupted(Exception):
@@ -141,9 +95,11 @@ class TrainingRun:
             device
         )
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
+        prepare_head(self.model, config, data, self._images, device, is_restored=checkpoint is not None)
+        self._trained = self._find_trained()
         self._forward = self._make_forward()
         self._steps = OptimizerSteps(
-            self.model, config, device, batches_per_epoch=shape.num_batches, batch_size=shape.batch_size
+            self._trained, config, device, batches_per_epoch=shape.num_batches, batch_size=shape.batch_size
         )
         self._history: tuple[EpochMetrics, ...] = ()
         self._partial: PartialEpoch | None = None
@@ -227,11 +183,8 @@ class TrainingRun:
         """
         if split not in SPLIT_NAMES:
             raise UserInputError(f"there is no split {split!r}{nearest_name(split, SPLIT_NAMES)}")
-        indices: NDArray[np.int64] = getattr(self._data.splits, split)
-        batch_size = self.config.whole("batch_size")
-        return predict(
-            self.evaluated_model, self._images, indices, self._data.labels, split, self.config, self.device, batch_size
-        )
+        indices, logits = getattr(self._data.splits, split), self._compute_logits(split)
+        return Predictions(sample_ids=indices, labels=self._data.labels[indices], logits=logits, split=split)
 
     def preview_batch(self, most: int = 16) -> NDArray[np.uint8]:
         """Return the first images of the first batch of the training as the network sees them, before they are normalized.
@@ -257,7 +210,11 @@ class TrainingRun:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a contiguous copy of the evaluated model's state dict on the CPU, under torchvision's names."""
-        return _copy_all(self.evaluated_model.state_dict())
+        return self.complete_state(self.evaluated_model.state_dict())
+
+    def complete_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the same of a state dict of what is trained, such as that of a checkpoint."""
+        return _copy_all(fold_state(state))
 
     def checkpoint(self) -> Checkpoint:
         """Return a copy of the state that the next epoch depends on."""
@@ -265,7 +222,7 @@ class TrainingRun:
         return Checkpoint(
             fingerprint=self.config.fingerprint,
             epoch=self.epoch,
-            model_state=_copy_all(self.model.state_dict()),
+            model_state=_copy_all(self._trained.state_dict()),
             optimizer_state=_copy_all(self._steps.optimizer_state()),
             num_steps=self._steps.num_steps,
             learning_rates=self._steps.learning_rates,
@@ -278,7 +235,7 @@ class TrainingRun:
     def _restore(self, checkpoint: Checkpoint) -> None:
         checkpoint.check_configuration(self.config)
         try:
-            self.model.load_state_dict(dict(checkpoint.model_state))
+            self._trained.load_state_dict(dict(checkpoint.model_state))
         except RuntimeError:
             raise UserInputError(
                 f"the checkpoint must fit a model of {len(self._data.class_names)} classes, but does not; "
@@ -308,7 +265,7 @@ class TrainingRun:
         noise = seeded_modules(noise_seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:
             batches = [self._take_part(batch) for batch in self._batches.of_epoch(epoch)[num_before:]]
-            pixels = read_batches(self._images, batches, self.device)
+            pixels = self._read_batches(batches, epoch)
             for number, chosen in enumerate(batches, start=num_before):
                 if number > num_before and number % per_step == 0 and should_stop():
                     self._partial = PartialEpoch(
@@ -334,9 +291,7 @@ class TrainingRun:
             images = next(pixels)
             labels = self._labels[chosen].to(self.device, non_blocking=True)
         with self.stopwatch.part("augment"):
-            inputs, targets = augment_batch(
-                images, labels, generator=generator, settings=self._settings, num_classes=len(self._data.class_names)
-            )
+            inputs, targets = self._augment(images, labels, generator)
         with self.stopwatch.part("forward"):
             with autocast(self.config, self.device):
                 logits = self._forward(inputs)
@@ -346,6 +301,26 @@ class TrainingRun:
         with self.stopwatch.part("backward"):
             self._steps.backward(loss, total_weight)
         return loss.detach()
+
+    # What a probe does otherwise (`trainables.training.probe_run`).
+
+    def _find_trained(self) -> nn.Module:
+        """Return the part of the model that the optimizer and checkpoints know."""
+        return self.model
+
+    def _read_batches(self, batches: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:  # noqa: ARG002 - views of a probe
+        """Yield the images of each batch of an epoch on the device."""
+        return read_batches(self._images, batches, self.device)
+
+    def _augment(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the inputs of the forward pass and the soft targets (B, K) of one batch."""
+        num_classes = len(self._data.class_names)
+        return augment_batch(images, labels, generator=generator, settings=self._settings, num_classes=num_classes)
+
+    def _compute_logits(self, split: str) -> NDArray[np.float32]:
+        """Return (M, K) logits of the evaluated model on a split."""
+        indices, batch_size = getattr(self._data.splits, split), self.config.whole("batch_size")
+        return compute_logits(self.evaluated_model, self._images, indices, self.config, self.device, batch_size)
 
     # What a process does otherwise that trains with others (`trainables.training.distributed_run`).
 
@@ -378,8 +353,7 @@ class TrainingRun:
         """Return cross-entropy and per-class F1 on the search split; NaN if a logit is not finite."""
         indices = self._data.splits.search
         num_classes = len(self._data.class_names)
-        batch_size = self.config.whole("batch_size")
-        logits = compute_logits(self.evaluated_model, self._images, indices, self.config, self.device, batch_size)
+        logits = self._compute_logits("search")
         if not np.isfinite(logits).all():
             return math.nan, np.full(num_classes, math.nan)
         labels = self._data.labels[indices]

@@ -5,10 +5,13 @@ import torch
 from search_spaces.config import TrialConfig
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import DistributedRun
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.head_start import PROBE
+from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import Place, place_images
+from trainables.training.probe_run import ProbeRun
 from trainables.training.trainable import is_own_loop
 from trainables.training.trainable_run import TrainableRun
+from trainables.training.trial_data import TrialData
 
 Run = TrainingRun | TrainableRun
 
@@ -29,6 +32,10 @@ def make_run(
     """
     if is_own_loop(config):
         return TrainableRun(config, data, device=device, checkpoint=checkpoint, profile=profile)
+    if config["tuning"] == PROBE:
+        return ProbeRun(
+            config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
+        )
     if config.whole("processes") > 1:
         return DistributedRun(
             config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place

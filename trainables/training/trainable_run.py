@@ -16,10 +16,10 @@ from trainables.devices import peak_memory_bytes
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_per_class_f1
-from trainables.training.loop import TrialData
 from trainables.training.predictions import Predictions
 from trainables.training.stopwatch import Stopwatch
 from trainables.training.trainable import GuardedTrainable
+from trainables.training.trial_data import TrialData
 
 # Name of the loop's state among the tensors of a checkpoint and in the file of the final weights.
 STATE = "state"
@@ -137,6 +137,10 @@ class TrainableRun:
     def state_dict(self) -> dict[str, Tensor]:
         """Return the loop's state as one tensor, which is stored where other trials store their weights."""
         return pack_state(self._loop.checkpoint())
+
+    def complete_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state of a checkpoint, which is complete."""
+        return dict(state)
 
     def checkpoint(self) -> Checkpoint:
         """Return the state that the next epoch depends on."""

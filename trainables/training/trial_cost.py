@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from search_spaces.config import TrialConfig, Value
-from trainables.training.loop import TrialData
 from trainables.training.runs import make_run
 from trainables.training.trainable import is_own_loop
+from trainables.training.trial_data import TrialData
 
 NUM_MEASURED_BATCHES = 3
 

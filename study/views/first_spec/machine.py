@@ -17,8 +17,8 @@ from trainables.devices import choose_device, count_cuda_devices
 from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.models.weights import find_weights_file
 from trainables.processes import prepare_to_train, share_threads
-from trainables.training.loop import TrialData
 from trainables.training.trial_cost import TrialCost, measure_trial_cost
+from trainables.training.trial_data import TrialData
 
 MAX_CPUS_PER_GPU_TRIAL = 4
 NETWORK_SECONDS = 5.0

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from analysis.images.duplicates import find_exact_duplicates
-from analysis.images.features import FrozenBackbone
 from analysis.images.inspection import (
     NetworkFindings,
     choose_probe_images,
@@ -19,6 +18,7 @@ from analysis.images.inspection import (
 from search_spaces.config import TrialConfig
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits, make_splits
+from trainables.training.frozen_features import FrozenBackbone
 
 WRONG = 5
 

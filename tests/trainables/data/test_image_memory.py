@@ -19,7 +19,8 @@ from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.sources import load_image_set
 from trainables.data.splits import make_splits
-from trainables.training.loop import TrainingRun, TrialData
+from trainables.training.loop import TrainingRun
+from trainables.training.trial_data import TrialData
 
 
 @pytest.fixture(scope="module")

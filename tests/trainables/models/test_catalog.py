@@ -24,7 +24,8 @@ from trainables.models.heads import find_head
 from trainables.models.inputs import prepare_inputs
 from trainables.models.parameter_groups import find_depths, find_spared, group_parameters
 from trainables.training.checkpoint import Checkpoint
-from trainables.training.loop import EpochInterrupted, TrainingRun, TrialData
+from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.trial_data import TrialData
 
 pytestmark = pytest.mark.usefixtures("trusted")
 

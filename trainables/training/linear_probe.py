@@ -1,0 +1,171 @@
+"""A linear probe: a logistic regression on the features of a frozen backbone, as a baseline and as the first head of a trial."""
+
+import hashlib
+import uuid
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from trainables.data.stratified import choose_stratified
+from trainables.seeds import numpy_generator
+from trainables.training.evaluation import compute_macro_f1
+from trainables.training.frozen_features import Features
+
+# Inverse strengths of the regularization of standardized features, of which the best on the search split is chosen.
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+# Strengths after the best one so far that are tried; the score has one peak.
+PATIENCE = 2
+MAX_IMAGES = 20_000
+MAX_ITERATIONS, TOLERANCE = 300, 1e-3
+# Below this ratio of the largest class to the smallest, balanced class weights change little.
+MAX_BALANCED_RATIO = 1.2
+# The least scale of a feature, as a share of the mean scale: a feature that hardly varies in the training images may vary later.
+MIN_SCALE = 0.1
+# Bias of a class without training images.
+ABSENT = -30.0
+VERSION = 1
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearProbe:
+    """A fitted probe: logits = weight @ ((features - mean) / scale) + bias.
+
+    Attributes:
+        weight: (K, D) float32.
+        bias: (K,) float32.
+        mean, scale: (D,) float32, of the training features.
+        strength: scikit-learn's C.
+        is_balanced: whether the classes are weighted by inverse frequency.
+        macro_f1: on the search split, on which strength and weights were chosen.
+        num_images: that it was fitted on.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    strength: float
+    is_balanced: bool
+    macro_f1: float
+    num_images: int
+
+    def compute_logits(self, features: Features) -> NDArray[np.float32]:
+        """Return (N, K) logits of (N, D) features."""
+        return np.asarray(((features - self.mean) / self.scale) @ self.weight.T + self.bias, dtype=np.float32)
+
+
+def draw_sample(indices: Labels, labels: Labels, most: int) -> Labels:
+    """Return the indices, or a stratified sample of at most `most` of them, ascending; `labels` are those of all images."""
+    if len(indices) <= most:
+        return indices
+    return np.sort(indices[choose_stratified(labels[indices], most, numpy_generator(0, "linear probe"))])
+
+
+def fit_linear_probe(
+    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int, cache: Path
+) -> LinearProbe:
+    """Return the probe with the best macro-F1 on the search split; ties go to the stronger regularization.
+
+    Classes are weighted by inverse frequency or not at all, where they are unequal; else they are not.
+
+    Args:
+        train: (N, D) features of training images.
+        train_labels: (N,) in [0, K).
+        search: (M, D) features of the search split.
+        search_labels: (M,).
+        num_classes: K.
+        cache: folder in which the probe is kept for other trials of this node.
+    """
+    digest = hashlib.sha256(repr((VERSION, STRENGTHS, train.shape, search.shape, num_classes)).encode())
+    for array in (train, train_labels, search, search_labels):
+        digest.update(np.ascontiguousarray(array).data)
+    path = cache / f"probe-{digest.hexdigest()[:32]}.npz"
+    found = _read(path)
+    if found is None:
+        found = max(_fit_all(train, train_labels, search, search_labels, num_classes), key=lambda probe: probe.macro_f1)
+        _write(path, found)
+    return found
+
+
+def _fit_all(
+    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int
+) -> Iterator[LinearProbe]:
+    mean, scale = train.mean(axis=0), train.std(axis=0)
+    scale = np.maximum(scale, max(MIN_SCALE * float(scale.mean()), 1e-6))
+    standardized = ((train - mean) / scale).astype(np.float64)
+    counts = np.bincount(train_labels, minlength=num_classes)
+    present = counts[counts > 0]
+    choices = (False, True) if present.max() >= MAX_BALANCED_RATIO * present.min() else (False,)
+    for is_balanced in choices:
+        best, num_worse = -1.0, 0
+        for strength in STRENGTHS:
+            weight, bias = _fit(standardized, train_labels, num_classes, strength, is_balanced=is_balanced)
+            probe = LinearProbe(
+                weight=weight,
+                bias=bias,
+                mean=mean.astype(np.float32),
+                scale=scale.astype(np.float32),
+                strength=strength,
+                is_balanced=is_balanced,
+                macro_f1=0.0,
+                num_images=len(train),
+            )
+            predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
+            score = compute_macro_f1(search_labels, predicted, num_classes)
+            yield LinearProbe(
+                **{field.name: getattr(probe, field.name) for field in fields(probe)} | {"macro_f1": score}
+            )
+            best, num_worse = max(best, score), 0 if score > best else num_worse + 1
+            if num_worse > PATIENCE:
+                break
+
+
+def _fit(
+    features: NDArray[np.float64], labels: Labels, num_classes: int, strength: float, *, is_balanced: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return weight (K, D) and bias (K,); one class alone is predicted always."""
+    classes = np.unique(labels)
+    weight, bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, ABSENT)
+    bias[classes] = 0.0
+    if len(classes) > 1:
+        model = LogisticRegression(
+            C=strength, class_weight="balanced" if is_balanced else None, max_iter=MAX_ITERATIONS, tol=TOLERANCE
+        )
+        # Two OpenMP threads on a shared core wait for each other.
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the limit of iterations
+            model.fit(features, labels)
+        # Of two classes, scikit-learn returns the logit of the second.
+        halves = len(classes) == 2
+        weight[classes] = np.concatenate([-model.coef_, model.coef_]) / 2 if halves else model.coef_
+        bias[classes] = np.concatenate([-model.intercept_, model.intercept_]) / 2 if halves else model.intercept_
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _read(path: Path) -> LinearProbe | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = {name: stored[name] if stored[name].ndim else stored[name].item() for name in stored.files}
+        return LinearProbe(**values)
+    except (OSError, ValueError, EOFError, TypeError, BadZipFile):
+        return None
+
+
+def _write(path: Path, probe: LinearProbe) -> None:
+    """Write a probe aside, then put the file in place; without a cache that can be written, it is fitted again next time."""
+    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(partial, **{field.name: getattr(probe, field.name) for field in fields(probe)})
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)

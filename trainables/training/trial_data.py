@@ -1,0 +1,51 @@
+"""`TrialData`: the images and splits that all trials of a study share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.data.decoding.streamed_images import StreamedImages
+from trainables.data.image_array import ImageArray
+from trainables.data.image_memory import ImageMemoryBudget, MappedImages
+from trainables.data.splits import Splits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialData:
+    """The images and splits of a study's trials. Pickles memory-mapped images as the name of their file.
+
+    Attributes:
+        images: (N, H, W, 3) uint8; may be read-only, memory-mapped or streamed. They are not copied on the CPU.
+        labels: (N,) int64 in [0, K).
+        splits: Indices of the four splits.
+        class_names: K names.
+        class_groups: Named groups of class names.
+        groups: (N,) int64, number of the group of each image; None where images are independent.
+        reload: Loads the images from their source within a memory budget; called on a node without the mapped file or the
+            encoded images.
+    """
+
+    images: ImageArray
+    labels: NDArray[np.int64]
+    splits: Splits
+    class_names: tuple[str, ...]
+    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
+    reload: Callable[[ImageMemoryBudget], object] | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "TrialData"], tuple[object, ...]]:
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if isinstance(self.images, np.memmap):
+            values["images"] = MappedImages(Path(str(self.images.filename)), self.images.shape, self.reload)
+        elif isinstance(self.images, StreamedImages):
+            values["images"] = replace(self.images, reload=self.reload, _workers=None)
+        return _unpack_data, (values,)
+
+
+def _unpack_data(values: dict[str, Any]) -> TrialData:
+    images = values["images"]
+    return TrialData(**{**values, "images": images.open() if isinstance(images, MappedImages) else images})
