@@ -17,8 +17,8 @@ def build_model_card(description: Mapping[str, Any], arm: ArmFinding | None, not
     """Return the card as markdown.
 
     Args:
-        description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration, and
-            the ONNX file if there is one.
+        description: of the exported weights: study, arm, architecture, class names, preprocessing, macro-F1, configuration,
+            the ONNX file if there is one, and `handed_over`, whether the study hands over this model, if that is known.
         arm: findings about the arm, with the audit of the exported model; None where `note` says why there are none.
         note: why there is no audit; "" where there is one.
         reproduce: the command that trains the model again.

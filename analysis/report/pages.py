@@ -12,6 +12,7 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
+from analysis.report.baseline_tables import BASELINE_HEADER, describe_below_table, list_baseline_cells
 from analysis.report.image_pages.confusion_galleries import ConfusionView, arrange_confusions
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
@@ -191,6 +192,9 @@ def _arrange(findings: Findings, figures: Mapping[str, ReportFigure]) -> dict[st
         "stated_header": STATED_HEADER,
         "measured_header": MEASURED_HEADER,
         "material_effect": MATERIAL_EFFECT,
+        "baseline_header": BASELINE_HEADER,
+        "baseline_cells": list_baseline_cells(findings.baselines) if findings.baselines else [],
+        "below_baselines": describe_below_table(findings.baselines) if findings.baselines else [],
     }
 
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from analysis.audits.root_cause import MIXED
 from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
 from analysis.findings.class_findings import Materiality
 from analysis.findings.comparison_findings import Question, Verdict
 from analysis.findings.forensic_findings import AuditVerdict, ClassAudit
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
+from analysis.report.baseline_tables import compare_with_probe
 from analysis.report.number_formats import format_count, format_interval, format_percent, format_pp, format_signed_pp
 from analysis.report.tables import TableRow
 from search_spaces.designs import NO_INTERACTION
@@ -42,15 +44,18 @@ def summarize(
 def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow]) -> list[str]:
     score = format_percent(winner.test_macro_f1.estimate)
     direct = [row for row in rows if winner.arm in (row.value.treatment, row.value.control)]
-    sentences = [f"{winner.arm} has the highest macro-F1 on the test split, {score}."]
+    of_arms = " of the arms" if findings.baselines and findings.baselines.row else ""
+    sentences = [f"{winner.arm} has the highest macro-F1{of_arms} on the test split, {score}."]
     if len(findings.arms) == 1:
         sentences = [f"{winner.arm}, the only arm, has a macro-F1 of {score} on the test split."]
+    baseline = _say_baseline(findings.baselines, winner.arm)
+    sentences, name = [*sentences, *baseline], winner.arm if baseline else "It"
     if direct and all(row.value.verdict is Verdict.UNDECIDED for row in rows):
         sentences.append("No difference between the arms is certain.")
     # The rows of a factorial design compare levels of factors, and no row the winner.
     shown = direct or [row for row in rows if row.value.control != NO_INTERACTION]
     sentences += [
-        _compare(winner.arm, "It", row) if direct else _compare(row.value.treatment, row.value.treatment, row)
+        _compare(winner.arm, name, row) if direct else _compare(row.value.treatment, row.value.treatment, row)
         for row in shown[:MOST_NAMES]
     ]
     if len(shown) > MOST_NAMES:
@@ -58,6 +63,23 @@ def _say_which(findings: Findings, winner: ArmFinding, rows: Sequence[TableRow])
     if findings.interventions is not None:
         sentences.append(findings.interventions.conclusion)
     return sentences
+
+
+def _say_baseline(found: BaselineFindings | None, best: str) -> list[str]:
+    """Return how the winner compares with the study's probe, and what is handed over; `best` is the arm named before."""
+    if found is None:
+        return []
+    if found.probe is None:
+        score = format_percent(found.majority.test_macro_f1)
+        return [f"Always predicting the majority class gives a macro-F1 of {score}.", *found.notes]
+    if found.row is None:
+        return []
+    sentence = compare_with_probe(found, "It" if found.winner == best else found.winner)
+    is_better, is_probe = found.row.verdict is Verdict.BETTER, found.handed_over == LINEAR_PROBE
+    handed = "the probe" if is_probe else found.handed_over
+    # The confirm split decides what is handed over, and the test split the verdict: they may disagree.
+    why = " for its macro-F1 on the confirm split" if is_better == is_probe else ""
+    return [f"{sentence}." if is_better and not is_probe else f"{sentence}; {handed} is handed over{why}."]
 
 
 def _compare(side: str, name: str, row: TableRow) -> str:
@@ -93,7 +115,7 @@ def _say_how_sure(findings: Findings, rows: Sequence[TableRow]) -> list[str]:
     if findings.warnings:
         count = len(findings.warnings)
         sentences.append(f"{count} warning{'' if count == 1 else 's'} below.")
-    return sentences or ["One arm, so nothing was compared."]
+    return sentences or ["One arm, so no arms were compared."]
 
 
 def _say_where(winner: ArmFinding) -> list[str]:

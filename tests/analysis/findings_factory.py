@@ -11,8 +11,9 @@ from analysis.classes.confusion_examples import find_confusion_examples
 from analysis.classes.confusion_matrix import compute_confusion
 from analysis.classes.directed_confusions import compute_directed_confusions
 from analysis.findings.arm_findings import ArmFinding, ModelAudit
+from analysis.findings.baseline_findings import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from analysis.findings.class_findings import ConfusedPair, ConfusionCluster, HumanExcess, LabelIssue
-from analysis.findings.comparison_findings import SideMetric
+from analysis.findings.comparison_findings import SideMetric, Verdict
 from analysis.findings.forensic_findings import (
     AuditVerdict,
     CamAdmission,
@@ -437,4 +438,47 @@ def make_arm_cams(panel: CamPanel) -> tuple[ArmCam, ...]:
     return tuple(
         ArmCam(view=view, predicted_cam=peak(view.map_size, view.degenerate), true_cam=peak(view.map_size, False)[::-1])
         for view in panel.views
+    )
+
+
+def make_baselines(verdict: Verdict = Verdict.UNDECIDED, *, handed_over: str = LINEAR_PROBE) -> BaselineFindings:
+    """Return two probes, that on resnet18 chosen, and resnet50 against it on the test split."""
+    shared = {"num_images": 335, "num_train": 335}
+    scores = {"search_macro_f1": 0.66, "confirm_macro_f1": 0.671, "test_macro_f1": 0.659}
+    probe = Baseline(
+        name=LINEAR_PROBE,
+        backbone="resnet18",
+        strength=0.01,
+        class_weights="balanced",
+        seconds=14.2,
+        **scores,
+        **shared,
+    )
+    sampled = {"num_images": 5000, "num_train": 20_000, "class_weights": "none", "search_macro_f1": 0.61}
+    majority = Baseline(
+        name=MAJORITY,
+        backbone="",
+        search_macro_f1=0.07,
+        confirm_macro_f1=0.072,
+        test_macro_f1=0.0712,
+        seconds=0.0,
+        **shared,
+    )
+    row = dataclasses.replace(
+        make_findings().rows[0],
+        treatment="resnet50",
+        control=LINEAR_PROBE,
+        effect=Interval(estimate=-0.004, low=-0.031, high=0.023),
+        confidence=0.95,
+        verdict=verdict,
+        settles="",
+    )
+    return BaselineFindings(
+        majority=majority,
+        probes=(probe, dataclasses.replace(probe, backbone="resnet50", seconds=31.0, **sampled)),
+        chosen="resnet18",
+        notes=("There is no probe of convnext: it has no pretrained weights.",),
+        winner="resnet50",
+        handed_over=handed_over,
+        row=row,
     )

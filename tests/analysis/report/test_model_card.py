@@ -70,3 +70,12 @@ def test_an_arm_that_was_not_audited_has_scores_alone() -> None:
     )
     assert "The model was not audited." in card
     assert "F1 of the recipe" in card
+
+
+def test_the_card_says_whether_the_study_hands_over_this_model() -> None:
+    def build(**known: bool) -> str:
+        return build_model_card({**MODEL, **known}, None, "note", REPRODUCE)
+
+    assert "\n\nThis model is the one that the study hands over.\n\n## Use" in build(handed_over=True)
+    assert "\n\nThis model is not the one that the study hands over.\n\n## Use" in build(handed_over=False)
+    assert "hands over" not in build()

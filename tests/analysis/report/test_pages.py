@@ -10,6 +10,7 @@ import pytest
 
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.study_findings import Findings
+from analysis.report.baseline_tables import BASELINE_HEADER, describe_below_table, list_baseline_cells
 from analysis.report.forensic_sentences import describe_decision
 from analysis.report.number_formats import (
     escape_markdown,
@@ -25,7 +26,7 @@ from analysis.report.pages import PageSection, build_html, build_markdown, build
 from analysis.report.sentences import describe_missing_gates, describe_verdict
 from analysis.report.tables import build_table_rows
 from search_spaces.errors import UserInputError
-from tests.analysis.findings_factory import make_findings
+from tests.analysis.findings_factory import make_baselines, make_findings
 
 VOID = {"meta", "img", "link", "br", "hr", "rect", "line", "circle"}
 HOSTILE = '<script>alert("x")</script>|`*_[a](javascript:1)\n# b'
@@ -185,6 +186,36 @@ def test_the_verdicts_the_gate_and_the_arms_come_first(build) -> None:
         assert f"{arm.arm} passes the minimum" in top
         assert format_interval(arm.test_macro_f1, 2) in top
     assert "1 warning" in top
+
+
+@pytest.mark.parametrize("build", [render_html, render_markdown])
+def test_the_first_screen_has_the_table_of_baselines(build) -> None:
+    baselines = make_baselines()
+    text = build(dataclasses.replace(make_findings(), baselines=baselines)).replace("\\", "")
+    first = text[: text.index("before you rely on these results")]
+    between = "</td><td>" if build is render_html else " | "
+    for cells in list_baseline_cells(baselines):
+        assert between.join(cells) in first
+    for sentence in describe_below_table(baselines):
+        assert sentence in first
+    assert "is not shown to be better than a linear probe" in first
+    assert all(name in first for name in BASELINE_HEADER)
+    assert "majority class" not in build(make_findings())
+
+
+def test_names_of_baselines_are_escaped() -> None:
+    baselines = make_baselines()
+    probe = dataclasses.replace(baselines.probes[0], backbone=HOSTILE)
+    hostile = dataclasses.replace(baselines, probes=(probe,), chosen=HOSTILE, winner=HOSTILE, notes=(HOSTILE,))
+    findings = dataclasses.replace(make_findings(), baselines=hostile)
+    page = Page(render_html(findings))
+    assert page.open == []
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(HOSTILE.partition("`")[0]) >= 4
+    markdown = render_markdown(findings)
+    assert "<script" not in markdown
+    assert not re.search(r"(?<!\\)\]\(javascript", markdown)
+    assert "\n# b" not in markdown
 
 
 @pytest.mark.parametrize("build", [render_html, render_markdown])

@@ -15,7 +15,7 @@ from analysis.report.number_formats import format_correlation
 from analysis.report.pages import build_html, build_markdown
 from analysis.report.summary import CERTAINTY, FAILURES, WHICH, summarize
 from analysis.report.tables import build_table_rows
-from tests.analysis.findings_factory import make_findings, make_rung_finding
+from tests.analysis.findings_factory import make_baselines, make_findings, make_rung_finding
 
 FINDINGS = make_findings()
 TRIED: Any = {"mine-intervene-1": SimpleNamespace(conclusion="Recommended: CutMix (cutmix), BETTER on macro-F1.")}
@@ -63,6 +63,47 @@ def test_a_certain_difference_between_other_arms_is_not_denied() -> None:
     undecided = with_rows(Verdict.UNDECIDED).rows[0]
     certain = replace(with_rows(Verdict.WORSE).rows[0], treatment="convnext", control="resnet18")
     assert "No difference" not in answer(replace(FINDINGS, rows=(undecided, certain)))[WHICH]
+
+
+PROBE = "a linear probe on frozen features of resnet18 (macro-F1 65.9 % after 14 s): -0.4 pp [-3.1, +2.3]"
+BY_CONFIRM = "for its macro-F1 on the confirm split."
+
+
+@pytest.mark.parametrize(
+    ("verdict", "handed_over", "text"),
+    [
+        (Verdict.UNDECIDED, "linear-probe", f"It is not shown to be better than {PROBE}; the probe is handed over. "),
+        (Verdict.WORSE, "linear-probe", f"It is worse than {PROBE}; the probe is handed over. "),
+        (
+            Verdict.UNDECIDED,
+            "resnet50",
+            f"It is not shown to be better than {PROBE}; resnet50 is handed over {BY_CONFIRM}",
+        ),
+        (Verdict.BETTER, "resnet50", f"It is better than {PROBE}. "),
+        (Verdict.BETTER, "linear-probe", f"It is better than {PROBE}; the probe is handed over {BY_CONFIRM}"),
+    ],
+)
+def test_the_second_sentence_compares_with_the_probe(verdict: Verdict, handed_over: str, text: str) -> None:
+    baselines = make_baselines(verdict, handed_over=handed_over)
+    found = answer(replace(with_rows(Verdict.BETTER), baselines=baselines))[WHICH]
+    first, _, rest = found.partition(" %. ")
+    assert first.startswith("resnet50 has the highest macro-F1 of the arms on the test split, ")
+    assert rest.startswith(text)
+    assert rest.endswith(" resnet50 is better than resnet18: +3.1 pp [+1.2, +5.0].")
+    other = replace(baselines, winner="resnet18")
+    assert f"%. {text.replace('It is', 'resnet18 is', 1)}" in answer(replace(FINDINGS, baselines=other))[WHICH]
+
+
+def test_without_a_probe_the_second_sentence_has_the_majority_class_and_the_reason() -> None:
+    baselines = replace(make_baselines(handed_over="resnet50"), probes=(), chosen="", row=None)
+    found = answer(replace(FINDINGS, baselines=baselines))[WHICH]
+    assert f"%. Always predicting the majority class gives a macro-F1 of 7.1 %. {baselines.notes[0]} resnet50 " in found
+    assert "handed over" not in found
+
+
+def test_before_the_test_split_is_read_nothing_is_said_about_the_probe() -> None:
+    unread = replace(make_baselines(), row=None)
+    assert answer(replace(FINDINGS, baselines=unread))[WHICH] == answer(FINDINGS)[WHICH]
 
 
 def test_a_factorial_design_answers_by_its_factors() -> None:
