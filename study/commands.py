@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from analysis.report.baseline_tables import describe_baselines
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
 from study.cluster.workers import make_workers
@@ -200,6 +201,9 @@ def drive(
     print_line(f"study {opened.name} at {opened.store.root}, on {cluster.describe()}", console)
     with LiveView(console) as view:
         driver = Driver(opened, prepared, cluster, max_concurrent, view.update)
+        stored = driver.measure_baselines()
+        for line in () if stored is None else describe_baselines(stored.findings):
+            print_line(line, console)
         driver.search()
         print_stage(opened, "search", console)
         if not whole:

@@ -8,10 +8,12 @@ from collections.abc import Collection, Sequence
 from rich.console import Console
 
 from analysis.findings.arm_findings import ArmScores
+from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
 from analysis.report.arm_tables import build_arm_rich_table
+from analysis.report.baseline_tables import build_baseline_rich_table, describe_handover
 from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
 from analysis.report.side_metric_tables import format_side_line
 from analysis.report.tables import build_rich_table, format_row
@@ -53,7 +55,7 @@ def conclude_again(opened: OpenStudy, prepared: Prepared, console: Console) -> l
 def conclude(opened: OpenStudy, findings: Findings, prepared: Prepared, console: Console) -> list[str]:
     """Write the report, print the tables and what comes next, and return the arms that miss the minimum."""
     write_reports(opened, console)
-    missed_minimums = print_comparison(opened, findings.rows, findings.arms, console)
+    missed_minimums = print_comparison(opened, findings.rows, findings.arms, findings.baselines, console)
     if findings.interventions is None:
         print_line(describe_next(opened, findings, prepared.image_set.images.shape[1]), console)
         return missed_minimums
@@ -93,19 +95,27 @@ def print_interventions(found: InterventionFindings, console: Console) -> None:
 def compare(opened: OpenStudy, console: Console) -> list[str]:
     """Write and print the A/B table of a confirmed study; return one message per arm that misses the minimum."""
     comparison = compute_comparison(opened)
-    return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), console)
+    return print_comparison(opened, comparison.rows, tuple(comparison.arms.values()), comparison.baselines, console)
 
 
 def print_comparison(
-    study: OpenStudy, rows: Sequence[ComparisonRow], arms: Sequence[ArmScores], console: Console
+    study: OpenStudy,
+    rows: Sequence[ComparisonRow],
+    arms: Sequence[ArmScores],
+    baselines: BaselineFindings | None,
+    console: Console,
 ) -> list[str]:
-    """Print the A/B table and the arms; return one message per arm that misses the minimum."""
+    """Print the A/B table, the arms and the baselines; return one message per arm that misses the minimum."""
     if rows:
         console.print(build_rich_table(rows))
     console.print(build_arm_rich_table(arms))
     for row in rows:
         print_line(format_row(row), console)
         if line := format_side_line(row):
+            print_line(line, console)
+    if baselines is not None:
+        console.print(build_baseline_rich_table(baselines))
+        for line in describe_handover(baselines):
             print_line(line, console)
     if study.spec.minimum is None:
         return []

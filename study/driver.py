@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Collection
 
+from analysis.findings.baseline_findings import LINEAR_PROBE
 from search_spaces.errors import UserInputError
+from study.baselines.measuring import measure_baselines
+from study.baselines.stored import StoredBaselines, find_probe, predict_test, read_baselines, write_baselines
 from study.cluster.connection import Cluster
 from study.cluster.workers import Stage, make_workers
 from study.confirmation.candidates import candidates, choose_by_ranking, keep_trained
@@ -37,7 +40,7 @@ class Driver:
             prepared: its data.
             cluster: the connected cluster.
             max_concurrent: trials that may run at once, see `check_cluster`.
-            on_change: called with the study and the stage ("search", "confirmation" or "test"), about once a second.
+            on_change: called with the study and the stage ("baselines", "search", "confirmation" or "test"), about once a second.
         """
         self.study = study
         self.prepared = prepared
@@ -53,6 +56,15 @@ class Driver:
             checkpoint_seconds=study.spec.resources.checkpoint_seconds,
         )
         self.workers = make_workers(cluster, study.spec, prepared.data)
+
+    def measure_baselines(self) -> StoredBaselines | None:
+        """Measure the baselines, unless that was done; return them, None in a round of interventions, whose control is an arm."""
+        study, prepared = self.study, self.prepared
+        if study.spec.intervene is None and read_baselines(study) is None:
+            self._on_change(study, "baselines")
+            measured = measure_baselines(study.spec, prepared, self.workers)
+            write_baselines(study, measured, prepared.weights, len(prepared.data.class_names))
+        return read_baselines(study)
 
     def search(self) -> None:
         """Run the search to its end; raise StudyInterrupted if it stops before."""
@@ -103,7 +115,10 @@ class Driver:
             self._confirm([(winners[arm], plan.seeds[:look]) for arm in undecided])
             runs = [run for arm in undecided for run in planned_runs(study.book, winners[arm], plan.seeds[:look])]
             self._on_change(study, "test")
-            read_test_split(study.book, plan, runs, self.workers, spec)
+            also = (LINEAR_PROBE,) if number == 0 and find_probe(study) is not None else ()
+            read_test_split(study.book, plan, runs, self.workers, spec, also)
+            if number == 0:
+                predict_test(study, plan, self.workers)
         return plan
 
     def _confirm(self, jobs: list[tuple[TrialRecord, tuple[int, ...]]], crashed: Collection[str] = ()) -> None:

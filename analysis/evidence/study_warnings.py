@@ -9,7 +9,12 @@ LOW_SHARE_FRACTION = 0.8
 
 
 def compute_warnings(
-    search: Sequence[SearchArm], records: Sequence[TrialRecord], extra: Sequence[str], *, shares_matter: bool
+    search: Sequence[SearchArm],
+    records: Sequence[TrialRecord],
+    extra: Sequence[str],
+    *,
+    shares_matter: bool,
+    max_trials: int | None = None,
 ) -> tuple[str, ...]:
     """Return the warnings of a study: `extra`, unequal device time, failed trials, changed records.
 
@@ -17,6 +22,7 @@ def compute_warnings(
         search: the arms of the search.
         records: of every stage.
         extra: further warnings, listed first.
+        max_trials: of an arm; one that had so many lacks no device time.
         shares_matter: whether the arms were searched, so that unequal shares of device time bias the comparison.
     """
     warnings = list(extra)
@@ -24,7 +30,7 @@ def compute_warnings(
     warnings.extend(
         f"The arm {arm.arm} got {arm.share:.0%} of the search's device time; an equal share is {equal:.0%}."
         for arm in search
-        if arm.share < LOW_SHARE_FRACTION * equal
+        if arm.share < LOW_SHARE_FRACTION * equal and (max_trials is None or arm.num_trials < max_trials)
     )
     warnings.extend(_describe_divergence(r) for r in records if _is_scored(r))
     warnings.extend(

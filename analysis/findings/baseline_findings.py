@@ -15,6 +15,7 @@ class Baseline:
     Attributes:
         name: `LINEAR_PROBE` or `MAJORITY`.
         backbone: that computed the features; "" for the majority class.
+        class_name: that the majority class is; "" for a probe.
         search_macro_f1: on the search split, on which strength and class weights were chosen.
         confirm_macro_f1: on the confirm split.
         test_macro_f1: on the test split; None until it is read.
@@ -27,6 +28,7 @@ class Baseline:
 
     name: str
     backbone: str
+    class_name: str = ""
     search_macro_f1: float
     confirm_macro_f1: float
     test_macro_f1: float | None = None
@@ -47,6 +49,7 @@ class BaselineFindings:
         chosen: backbone of the study's probe, the best one on the search split; "" without a probe.
         notes: why there is no probe of a backbone, as sentences.
         winner: the arm whose confirmation trials have the highest mean macro-F1 on the confirm split; "" before there are any.
+        winner_confirm_macro_f1: that mean; None before there is a winner.
         handed_over: `winner`, or `LINEAR_PROBE` where the probe scores higher there; "" before the confirmation.
         row: `winner` against the study's probe on the test split, with an alpha of its own; None without a probe, or before
             the test split is read.
@@ -57,6 +60,7 @@ class BaselineFindings:
     chosen: str
     notes: tuple[str, ...] = ()
     winner: str = ""
+    winner_confirm_macro_f1: float | None = None
     handed_over: str = ""
     row: ComparisonRow | None = None
 

@@ -18,7 +18,7 @@ _ROW_COLUMNS = ("effect_pp", "low_pp", "high_pp", "verdict", "treatment", "diver
 
 def describe_baselines(found: BaselineFindings) -> list[str]:
     """Return a line per baseline, with what is known before any arm was trained, and the notes."""
-    lines = [f"{found.majority.name}: macro-F1 {found.majority.search_macro_f1:.2f} on the search split"]
+    lines = [f"{_name(found.majority)}: macro-F1 {found.majority.search_macro_f1:.2f} on the search split"]
     for probe in found.probes:
         weights = "no class weights" if probe.class_weights == "none" else f"class weights {probe.class_weights}"
         sample = "a stratified sample of " if probe.num_images < probe.num_train else ""
@@ -89,10 +89,14 @@ def build_baseline_csv(found: BaselineFindings) -> str:
 
 def _say_why(found: BaselineFindings) -> list[str]:
     score = f"the {_name(found.probe)} ({format_percent(found.probe.confirm_macro_f1)})" if found.probe else ""
+    own = format_percent(found.winner_confirm_macro_f1)
     if found.handed_over == LINEAR_PROBE:
-        return [f"On the confirm split, {score} has a higher macro-F1 than the mean of every arm: it is handed over."]
+        return [
+            f"On the confirm split, {score} has a higher macro-F1 than the mean of every arm ({found.winner}: {own}): it is handed "
+            "over."
+        ]
     beside = f", not below {score}" if score else ""
-    why = f"On the confirm split, {found.winner} has the highest mean macro-F1 of the arms{beside}: it is handed over."
+    why = f"On the confirm split, {found.winner} has the highest mean macro-F1 of the arms ({own}){beside}: it is handed over."
     return [why] if found.handed_over else []
 
 
@@ -112,7 +116,7 @@ def _describe_evidence(row: ComparisonRow | None) -> list[str]:
 
 
 def _name(one: Baseline) -> str:
-    return f"linear probe on {one.backbone}" if one.name == LINEAR_PROBE else one.name
+    return f"linear probe on {one.backbone}" if one.name == LINEAR_PROBE else f"{one.name} ({one.class_name})"
 
 
 def _count_images(one: Baseline) -> str:

@@ -99,13 +99,14 @@ def choose_by_ranking(
     winners = {}
     for arm, sources in chosen.items():
         scores = {
-            s.trial_id: _mean_confirm([r for r in outcomes_of(book, s) if r.config.seed in set(seeds)]) for s in sources
+            s.trial_id: mean_confirm([r for r in outcomes_of(book, s) if r.config.seed in set(seeds)]) for s in sources
         }
         winners[arm] = min(sources, key=lambda s: (-scores[s.trial_id], s.trial_id))
     return winners
 
 
-def _mean_confirm(runs: list[TrialRecord]) -> float:
+def mean_confirm(runs: Sequence[TrialRecord]) -> float:
+    """Return the mean macro-F1 of runs on the confirm split, 0 for those that diverged; -1 without a run."""
     found = [0.0 if r.diverged else r.confirm_macro_f1 for r in runs]
     scores = [score for score in found if score is not None]
     return float(np.mean(scores)) if scores else -1.0

@@ -25,7 +25,12 @@ TEST = "test"
 
 
 def read_test_split(
-    book: RecordBook, plan: Plan, runs: Sequence[TrialRecord], workers: Workers, spec: StudySpec
+    book: RecordBook,
+    plan: Plan,
+    runs: Sequence[TrialRecord],
+    workers: Workers,
+    spec: StudySpec,
+    also: Sequence[str] = (),
 ) -> None:
     """Predict the test split with every confirmation trial that has no test predictions; count it as one read.
 
@@ -38,11 +43,12 @@ def read_test_split(
         runs: confirmation trials that the plan names.
         workers: with the data of the study.
         spec: the study's spec.
+        also: what else predicts the test split in this read, which is noted with the trials.
     """
     missing = [r for r in runs if TEST not in r.predictions]
     if not missing:
         return
-    note_test_read(book.store, plan, [r.trial_id for r in missing])
+    note_test_read(book.store, plan, [*(r.trial_id for r in missing), *also])
     tasks = []
     for record in missing:
         cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
@@ -69,18 +75,19 @@ def predict_test_split(
     prepare_to_train(max(1, int(cpu)))
     num_classes, indices = len(data.class_names), data.splits.test
     if record.diverged and not find_file(WEIGHTS, record.digests):
-        return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
+        return with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     chosen, config = choose_device(device, gpu), record.config
     files = open_trial_files(Store(study_uri), record)
     classify = load_classifier(files, record, num_classes, chosen, config.whole("batch_size"))
     logits = classify(data.images, indices)
     if record.diverged and not np.isfinite(logits).all():
-        return _with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
+        return with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
     found = Predictions(sample_ids=indices, labels=data.labels[indices], logits=logits, split=TEST)
-    return _with_groups(found, data), True
+    return with_groups(found, data), True
 
 
-def _with_groups(predictions: Predictions, data: TrialData) -> Predictions:
+def with_groups(predictions: Predictions, data: TrialData) -> Predictions:
+    """Return predictions with the group of each image, where images belong to groups."""
     return predictions if data.groups is None else replace(predictions, groups=data.groups[predictions.sample_ids])
 
 

@@ -8,8 +8,11 @@ from analysis.evidence.arm_evidence import ArmEvidence
 from analysis.evidence.arm_scores import compute_arm_scores
 from analysis.evidence.comparison_rows import complete_row, compute_rows
 from analysis.findings.arm_findings import ArmScores
+from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.report import arm_tables, side_metric_tables, tables
+from analysis.report.baseline_tables import build_baseline_csv
+from study.baselines.handover import compute_handover
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan
 from study.confirmation.stated_interventions import find_judged, read_stated
@@ -27,12 +30,14 @@ class Comparison:
         evidence: by arm, of the runs that finished, on which scores and forensics rest; no arm whose runs all diverged.
         arms: scores and costs of the arms in `evidence`.
         rows: of the A/B table; empty for a single arm.
+        baselines: with what the study hands over; None in a round of interventions.
     """
 
     plan: Plan
     evidence: Mapping[str, ArmEvidence]
     arms: Mapping[str, ArmScores]
     rows: tuple[ComparisonRow, ...]
+    baselines: BaselineFindings | None
 
 
 def compare(study: OpenStudy) -> Comparison:
@@ -52,6 +57,8 @@ def compare(study: OpenStudy) -> Comparison:
         paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_markdown(arms)}",
         paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_latex(arms)}",
     }
+    if comparison.baselines is not None:
+        texts[paths.BASELINES_CSV] = build_baseline_csv(comparison.baselines)
     for name, text in texts.items():
         study.store.write_text(name, text)
     return comparison
@@ -92,7 +99,8 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
         for (contrast, found), row in zip(judged, compute_rows(judged, rule), strict=True)
         if row is not None
     )
-    return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows)
+    baselines = compute_handover(study, plan, finished)
+    return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows, baselines=baselines)
 
 
 def _count_diverged(scores: ArmScores, evidence: ArmEvidence, confidence: float, minimum: float) -> ArmScores:

@@ -113,11 +113,13 @@ def analyze(
             tuple(study.book),
             [*_describe_deviations(study, comparison.plan), *_describe_interventions(interventions)],
             shares_matter=not spec.has_given_arms,
+            max_trials=spec.search.max_trials_per_arm,
         ),
         figures={name.removesuffix(".png"): name for name in sorted(pictures) if name.endswith(".png")},
         passport=passport,
         basis=digest_basis(study),
         interventions=interventions,
+        baselines=comparison.baselines,
         image_files=name_shown_images(image_set, arms, issues, [panel for panel, _ in panels]),
     )
     study.store.write_text(SEARCH_PAGE, search.view.build_page(study.name))
@@ -161,6 +163,7 @@ def digest_basis(study: OpenStudy) -> str:
         "spec": study.spec.model_dump(mode="json"),
         "plan": study.store.read_text(paths.PLAN),
         "records": [record.updated(writer="").to_json() for record in study.book],
+        "baselines": study.store.read_text(paths.BASELINES) if study.store.exists(paths.BASELINES) else "",
         "test reads": count_test_reads(study.store),
         "changes": read_changes(study.store),
         "code": describe_code(),

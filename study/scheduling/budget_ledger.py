@@ -1,7 +1,7 @@
 """The device time of each arm, and the choice of the next trial's arm: equal device time within the search's budget."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 # Assumed for a full trial before any cost is known; equal for all arms, so that they alternate.
@@ -95,8 +95,8 @@ class DeviceTimeLedger:
         most_expensive = max([account.max_trial_seconds, *account.running.values()])
         return max(most_expensive, self._full_trial_seconds.get(arm, 0.0)) or math.inf
 
-    def choose(self) -> str | None:
-        """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal.
+    def choose(self, among: Collection[str] | None = None) -> str | None:
+        """Return the arm, one of `among` if it is given, whose next trial leaves the arms' committed device-seconds most nearly equal.
 
         With equal costs this is the arm with the least committed device-seconds; with unequal costs it avoids overshooting by a
         whole trial of an expensive arm. A budget is divided equally, and an arm whose next trial would exceed its part is
@@ -104,7 +104,8 @@ class DeviceTimeLedger:
         """
         committed = {arm: self.committed(arm) for arm in self._arms}
         costs = {arm: self.expected(arm) for arm in self._arms}
-        affordable = [arm for arm in self._arms if self._quota is None or committed[arm] + costs[arm] <= self._quota]
+        open_arms = [arm for arm in self._arms if among is None or arm in among]
+        affordable = [arm for arm in open_arms if self._quota is None or committed[arm] + costs[arm] <= self._quota]
 
         def spread_after(arm: str) -> tuple[float, float]:
             after = {a: c + (costs[arm] if a == arm else 0.0) for a, c in committed.items()}

@@ -28,8 +28,7 @@ class Turns:
         self._ledger = DeviceTimeLedger(
             tuple(arms), budget=spec.search.device_seconds, full_trial_seconds=full_trial_seconds
         )
-        self._arm_names = tuple(arms)
-        self._num_started = 0
+        self._num_started = dict.fromkeys(arms, 0)
 
     def set_budget(self, spec: StudySpec) -> None:
         """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
@@ -39,6 +38,8 @@ class Turns:
     @property
     def is_over(self) -> bool:
         """Whether the budget, of trials or of device-seconds, is used up."""
+        if not self._list_open():
+            return True
         return self._ledger.is_spent if self._spec.num_trials is None else not self._may_start()
 
     def choose(self) -> str | None:
@@ -47,16 +48,21 @@ class Turns:
             return None
         if self._spec.has_given_arms:
             # Each given configuration is trained once; the arms of a search share the device time.
-            return self._arm_names[self._num_started]
-        return self._ledger.choose()
+            return list(self._num_started)[sum(self._num_started.values())]
+        return self._ledger.choose(self._list_open())
 
     def _may_start(self) -> bool:
-        return self._spec.num_trials is None or self._num_started < self._spec.num_trials
+        return self._spec.num_trials is None or sum(self._num_started.values()) < self._spec.num_trials
+
+    def _list_open(self) -> list[str]:
+        """Return the arms that may have another trial."""
+        most = self._spec.search.max_trials_per_arm
+        return [arm for arm, number in self._num_started.items() if most is None or number < most]
 
     def start(self, record: TrialRecord) -> None:
         """Record that a trial starts."""
         self._ledger.start(record.config.arm, record.trial_id)
-        self._num_started += 1
+        self._num_started[record.config.arm] += 1
 
     def spend(self, record: TrialRecord, epoch: EpochRecord) -> None:
         """Record the cost of a trial up to `epoch`."""

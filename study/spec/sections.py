@@ -128,6 +128,8 @@ class SearchSpec(EpochSettings):
     """Trials of all arms together. Without a budget, it is 20. Not together with `device_seconds`."""
     device_seconds: Annotated[float, Field(gt=0)] | None = None
     """Device-seconds for all arms together. They are checked against measured trials before anything is written."""
+    max_trials_per_arm: Count | None = None
+    """Most trials of an arm, so that a cheap one, such as `tuning = "probe"`, does not get hundreds for its share of the time."""
     # Chosen on curves of CIFAR-10: benchmarks/SEARCH_GRID.md, 8 workers, has the figures. Per arm with ASHA, "gp", which "auto"
     # is for so few trials, has less regret than every other sampler.
     sampler: str = "auto"

@@ -136,7 +136,8 @@ class LiveView:
     def update(self, study: OpenStudy, stage: str) -> None:
         """Show the progress of a stage: a table in a terminal, else one line per `PLAIN_INTERVAL_SECONDS`."""
         if stage not in ("search", "confirmation"):
-            self._console.print(f"{study.name}: reading the {stage} split")
+            does = "measuring the baselines" if stage == "baselines" else f"reading the {stage} split"
+            self._console.print(f"{study.name}: {does}")
             return
         progress = compute_progress(study, "search" if stage == "search" else "confirmation")
         if self._live is not None:

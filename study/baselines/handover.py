@@ -1,0 +1,89 @@
+"""The model that a study hands over, chosen on the confirm split, and its row against the linear probe on the test split."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.evidence.arm_evidence import ArmEvidence
+from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.statistics.arm_predictions import stack_predictions
+from analysis.statistics.comparison import compare_arms
+from study.baselines.stored import read_baselines, read_test_predictions
+from study.confirmation.candidates import mean_confirm
+from study.confirmation.plan import Plan
+from study.confirmation.runs import outcomes_of
+from study.open_study import OpenStudy, read_passport
+from trainables.training.evaluation import compute_macro_f1
+from trainables.training.predictions import Predictions
+
+
+def find_winner(study: OpenStudy, plan: Plan) -> tuple[str, float]:
+    """Return the arm with the highest mean macro-F1 on the confirm split over the first look's seeds, and that mean.
+
+    A run that diverged has a macro-F1 of 0. Ties go to the first arm.
+    """
+    seeds = set(plan.seeds[: plan.looks[0]])
+    scores = {}
+    for arm, trial_id in plan.chosen.items():
+        outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
+        scores[arm] = mean_confirm([run for run in outcomes if run.config.seed in seeds])
+    return max(scores.items(), key=lambda item: item[1])
+
+
+def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
+    """Return the baselines with what the comparison adds; None if the study has none.
+
+    The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. The
+    test split judges the choice and never makes it.
+
+    Args:
+        study: confirmed.
+        plan: of its comparison.
+        finished: by arm, its runs that finished, with their test predictions.
+    """
+    stored = read_baselines(study)
+    if stored is None:
+        return None
+    winner, score = find_winner(study, plan)
+    found = replace(stored.findings, winner=winner, winner_confirm_macro_f1=score, handed_over=winner)
+    if found.probe is not None and found.probe.confirm_macro_f1 > score:
+        found = replace(found, handed_over=LINEAR_PROBE)
+    probe = read_test_predictions(study)
+    if probe is not None:
+        found = _judge(found, plan, finished.get(winner), probe)
+    if evidence := next(iter(finished.values()), None):
+        found = _score_majority(found, study, evidence.predictions[0])
+    return found
+
+
+def _judge(
+    found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Predictions
+) -> BaselineFindings:
+    test = compute_macro_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+    probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
+    row = None if evidence is None else _compare(found, plan, evidence, predictions)
+    return replace(found, probes=probes, row=row)
+
+
+def _compare(found: BaselineFindings, plan: Plan, evidence: ArmEvidence, predictions: Predictions) -> ComparisonRow:
+    assert found.probe is not None
+    control = stack_predictions(LINEAR_PROBE, dict.fromkeys(evidence.seeds, predictions))
+    return compare_arms(
+        evidence.stacked(),
+        control,
+        margin=plan.margin,
+        alpha=plan.alpha,
+        num_rows=1,
+        cost_ratio=evidence.device_seconds / max(found.probe.seconds, 1e-3),
+        look=len(plan.looks),
+        num_looks=len(plan.looks),
+    )
+
+
+def _score_majority(found: BaselineFindings, study: OpenStudy, test: Predictions) -> BaselineFindings:
+    """Return the findings with the majority class on the test split, whose labels the predictions of an arm have."""
+    place = read_passport(study.store)["data"]["class_names"].index(found.majority.class_name)
+    score = compute_macro_f1(test.labels, np.full(len(test.labels), place), test.logits.shape[1])
+    return replace(found, majority=replace(found.majority, test_macro_f1=score))

@@ -1,0 +1,135 @@
+"""The baselines of a study on disk: baselines/baselines.json, the probe as a network, and its predictions on the test split."""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+
+from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
+from search_spaces.config import TrialConfig
+from study.baselines.measuring import FittedProbe, MeasuredBaselines
+from study.cluster.task_device import find_device
+from study.cluster.workers import Workers, make_task
+from study.confirmation.plan import Plan
+from study.confirmation.predictions_on_test import TEST, with_groups
+from study.confirmation.read_count import note_test_read
+from study.open_study import OpenStudy
+from study.state import paths
+from study.state.checksums import read_sealed_json, write_sealed_json
+from trainables.damaged_files import decoding
+from trainables.models.backbones import build_model, place_model
+from trainables.models.heads import find_head, fold_state
+from trainables.records.trial_files import TrialFiles
+from trainables.storage.store import Store
+from trainables.training.evaluation import compute_logits
+from trainables.training.placed_images import place_images
+from trainables.training.predictions import Predictions
+from trainables.training.trial_data import TrialData
+
+# The files of the probe are those of a trial's first attempt.
+ATTEMPT = 1
+BATCH_SIZE = 128
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBaselines:
+    """The content of baselines.json, which never changes.
+
+    Attributes:
+        findings: without what the comparison adds.
+        config: of the probe's backbone and preprocessing; None without a probe.
+        digests: SHA-256 of the probe's weights, by their path.
+    """
+
+    findings: BaselineFindings
+    config: TrialConfig | None = None
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def write_baselines(study: OpenStudy, measured: MeasuredBaselines, weights: str, num_classes: int) -> None:
+    """Write the baselines of a study; the probe is a network whose head has the standardization of its features folded in.
+
+    Args:
+        study: opened to be driven.
+        measured: its baselines.
+        weights: location of the pretrained weights.
+        num_classes: K.
+    """
+    stored = StoredBaselines(findings=measured.findings)
+    if measured.chosen is not None:
+        state = _build_state(measured.chosen, weights, num_classes)
+        digests = _files(study.store).write_weights(state, ATTEMPT)
+        stored = dataclasses.replace(stored, config=measured.chosen.config, digests=digests)
+    content = TypeAdapter(StoredBaselines).dump_python(stored, mode="json")
+    write_sealed_json(study.store, paths.BASELINES, content)
+
+
+def _build_state(probe: FittedProbe, weights: str, num_classes: int) -> dict[str, torch.Tensor]:
+    model = build_model(probe.config, num_classes, weights=weights)
+    head = find_head(model)[1]
+    head.standardize(torch.from_numpy(probe.head.mean), torch.from_numpy(probe.head.scale))
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(probe.head.weight))
+        if head.bias is not None:
+            head.bias.copy_(torch.from_numpy(probe.head.bias))
+    return {name: value.contiguous() for name, value in fold_state(model.state_dict()).items()}
+
+
+def read_baselines(study: OpenStudy) -> StoredBaselines | None:
+    """Return the baselines of a study; None before they were measured.
+
+    Raises:
+        DamagedFileError: If the file cannot be read.
+    """
+    if not study.store.exists(paths.BASELINES):
+        return None
+    content = read_sealed_json(study.store, paths.BASELINES)
+    with decoding(study.store.locate(paths.BASELINES)):
+        return TypeAdapter(StoredBaselines).validate_json(json.dumps(content))
+
+
+def find_probe(study: OpenStudy) -> TrialConfig | None:
+    """Return the configuration of the study's probe; None without one."""
+    stored = read_baselines(study)
+    return None if stored is None else stored.config
+
+
+def read_probe_weights(study: OpenStudy, stored: StoredBaselines) -> bytes:
+    """Return the content of the safetensors file of the probe; raise DamagedFileError if it is not the one that was stored."""
+    return _files(study.store).read_weights(stored.digests)
+
+
+def predict_test(study: OpenStudy, plan: Plan, workers: Workers) -> None:
+    """Predict the test split with the study's probe, in the first read of it; nothing without one, or if that was done."""
+    stored = read_baselines(study)
+    if stored is None or stored.config is None or study.store.exists(paths.BASELINES_ON_TEST):
+        return
+    note_test_read(study.store, plan, [LINEAR_PROBE])
+    task = make_task(study.spec, stored.config.arm, study.store.address, stored.config, stored.digests)
+    (predictions,) = workers.run_tasks(_predict, [task])
+    digests = _files(study.store).write_predictions(predictions, ATTEMPT)
+    write_sealed_json(study.store, paths.BASELINES_ON_TEST, {"digests": digests})
+
+
+def read_test_predictions(study: OpenStudy) -> Predictions | None:
+    """Return the predictions of the study's probe on the test split; None if there are none."""
+    if not study.store.exists(paths.BASELINES_ON_TEST):
+        return None
+    digests: dict[str, Any] = read_sealed_json(study.store, paths.BASELINES_ON_TEST)["digests"]
+    return _files(study.store).read_predictions(TEST, digests)
+
+
+def _predict(root: str, config: TrialConfig, digests: dict[str, str], *, data: TrialData) -> Predictions:
+    device, indices = find_device(), data.splits.test
+    model = _files(Store(root)).load_weights(build_model(config, len(data.class_names), weights="none"), digests)
+    placed = place_model(model, config, device)
+    logits = compute_logits(placed, place_images(data.images, device), indices, config, device, BATCH_SIZE)
+    found = Predictions(sample_ids=indices, labels=np.array(data.labels[indices]), logits=logits, split=TEST)
+    return with_groups(found, data)
+
+
+def _files(store: Store) -> TrialFiles:
+    return TrialFiles(store.child(paths.BASELINE_FOLDER))
