@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from study.inputs.fitted_defaults import MAX_BALANCED_RATIO
-from study.views.first_spec.spec_text import FirstSpec, describe_time, takes_crops
+from study.views.first_spec.proposal import OVERHEAD_SECONDS
+from study.views.first_spec.spec_text import FirstSpec, describe_arms, describe_steps, describe_time, takes_crops
 from study.views.first_spec.survey import Survey
 from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, name_images
@@ -114,21 +115,23 @@ def describe_splits(survey: Survey) -> str:
 
 
 def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
-    """Return lines with the proposed sizes, the budget and its expected time."""
+    """Return lines with the proposed sizes, the arms, the budget and its expected time."""
     proposal, budget = first.proposal, first.proposal.budget
     stored = f"stored at {first.survey.stored_side(proposal.image_size)} px"
     stored += ", random crops for training" if takes_crops(first.survey) else ""
     epochs = ", ".join(f"{arm} {cost.epoch_seconds:.1f} s" for arm, cost in proposal.costs.items())
     fewer = f", of {proposal.num_images:,} images" if proposal.num_images is not None else ""
     lines = [
-        f"proposal for {minutes:g} min on {first.machine.describe()}: {proposal.image_size} px ({stored}), batch size "
-        f"{proposal.batch_size}, {budget.num_trials} trials of at most {budget.max_epochs} epochs{fewer}, comparison on "
-        f"{' and '.join(map(str, budget.looks))} seeds",
-        f"estimate: {describe_time(proposal.seconds)} of training, and a few minutes for the analysis (an epoch of {epochs}, "
+        f"proposal for {minutes:g} min on {proposal.machine.describe()}: {proposal.image_size} px ({stored}), batch size "
+        f"{proposal.batch_size}{fewer}",
+        f"arms: {describe_arms(proposal)}",
+        f"{describe_steps(proposal)}; {proposal.num_trials} search trials, {budget.trials_per_arm} per arm if "
+        f"both cost the same; comparison on {' and '.join(map(str, budget.looks))} seeds",
+        f"estimate: {describe_time(proposal.seconds)} of training, beside start, analysis and report (an epoch of {epochs}, "
         "from a few measured steps)",
         f"weights: {first.weights.weights}. {first.weights.reason}",
     ]
-    if proposal.seconds > 60 * minutes:
+    if proposal.seconds + OVERHEAD_SECONDS > 60 * minutes:
         lines.append(f"warning: even the smallest study is expected to take longer than {minutes:g} min")
     if first.weights.are_missing:
         lines.append("warning: without pretrained weights, small sets of photographs are learned badly")

@@ -110,13 +110,13 @@ def run_init(options: InitOptions, console: Console) -> Path:
             machine,
             minutes=options.minutes,
             image_size=options.image_size,
+            is_pretrained=weights.weights != "none",
             measure=functools.cache(functools.partial(_measure, survey, machine.gpu_per_trial, machine.cpu_per_trial)),
         )
     first = FirstSpec(
         name=name,
         survey=survey,
         proposal=proposal,
-        machine=machine,
         weights=weights,
         group=options.group,
         is_size_given=options.image_size is not None,
@@ -139,7 +139,7 @@ def _check_target(target: Path, *, force: bool) -> Iterator[str]:
 
 
 def _measure(survey: Survey, gpu: int, cpu: int, image_size: int, batch_size: int) -> Mapping[str, TrialCost]:
-    """Return the cost of a trial by arm, at an image size and a batch size."""
+    """Return the cost of a trial by backbone, at an image size and a batch size."""
     counts = count_split_images(survey)
     data = {
         "name": "cost",
@@ -197,6 +197,7 @@ def _decode(first: FirstSpec, console: Console) -> FirstSpec:
         left_out.append(f"{findings.count(report.num_leaks, 'training image')} also in another split")
     return replace(
         first,
+        proposal=first.proposal.with_train_images(len(splits.train)),
         skip_reason=f"Without {' and '.join(left_out)}." if left_out else "",
         weightings=list_weightings(used.class_counts["train"], has_group=False),
     )

@@ -24,6 +24,8 @@ MAX_CPUS_PER_GPU_TRIAL = 4
 NETWORK_SECONDS = 5.0
 # Images that stand for all of the set while the cost is measured; how long a step takes does not depend on their content.
 NUM_STAND_INS = 64
+# For the head alone, on features that are computed once.
+PROBE_FIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,3 +154,12 @@ def measure_costs(
     finally:
         torch.set_num_threads(num_threads)
     return costs
+
+
+def estimate_probe_cost(full: TrialCost) -> TrialCost:
+    """Return the cost of a trial with `tuning = "probe"`: a forward pass over the training images, and the head on its features.
+
+    Args:
+        full: cost of a trial that trains all layers. A forward pass is a third of a step, whose backward pass costs two.
+    """
+    return TrialCost(setup_seconds=full.epoch_seconds / 3 + PROBE_FIT_SECONDS, epoch_seconds=0.0)

@@ -1,26 +1,41 @@
-"""The proposal of `study init`: image size, budget and seeds of a first study that ends within a stated time."""
+"""The proposal of `study init`: arms, image size, budget and seeds of a first study that ends within a stated time.
 
-from bisect import bisect_right
+The budget of a trial is a number of steps. Where the time is short, the study gives up further steps, trials and seeds, then
+image size, then ResNet50, and last a part of the images.
+"""
+
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from study.inputs.fitted_defaults import choose_batch_size
+import numpy as np
+
+from study.inputs.fitted_defaults import WEIGHTING, choose_batch_size, list_weightings
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
-from study.views.first_spec.machine import Machine
+from study.views.first_spec.machine import Machine, estimate_probe_cost
 from study.views.first_spec.survey import Survey
 from trainables.training.trial_cost import TrialCost
 
 # Squares of at most this side are used as they are; larger images are photographs, of which training takes random crops.
 MAX_SMALL_SIDE = 64
 GPU_SIZES, CPU_SIZES = (224, 160, 128), (96, 64)
-GPU_BATCH_SIZE, CPU_BATCH_SIZE = 128, 32
+GPU_BATCH_SIZE, CPU_BATCH_SIZE, SMALL_SET_BATCH_SIZE = 128, 32, 16
+# Below so many training images, a CPU takes small batches, and a part of the images saves no time.
+SMALL_SET = 1000
 SEARCH_FRACTION = CONFIRM_FRACTION = 0.15
-# The share of the stated time that trials may take; the rest is for starting Ray, decoding, audits and the report.
-TRIALS_SHARE = 0.75
-# The share of all epochs that ASHA leaves to a search: most stopped trials end at 0.3 or at 0.6 of their epochs.
-EPOCHS_AFTER_STOPPING = 0.65
+# Steps of the optimizer that a full trial has at least, unless they are more than `MAX_EPOCHS`.
+MIN_STEPS = 300
+MIN_EPOCHS, MAX_EPOCHS = 3, 60
+# The rest of the stated time is for starting Ray, decoding, audits and the report.
+OVERHEAD_SECONDS, TRIALS_SHARE, MIN_SECONDS = 75.0, 0.7, 30.0
+# ASHA stops half of an arm's trials after the first, at three quarters of their epochs.
+SHARE_SAVED_BY_STOPPING = 1 / 8
+# Trials per arm for which ResNet50 is worth keeping, and larger images.
+MIN_TRIALS_OF_RESNET50, MIN_TRIALS_OF_LARGER = 3, 6
 # A part of the images has at least so many per class on average, and so many of the rarest class, which four splits share.
 MIN_IMAGES_PER_CLASS, MIN_IMAGES_OF_RAREST = 20, 8
+# The arms by A/B factor, the control first.
+ARMS = {"backbone": ("resnet18", "resnet50"), "tuning": ("full", "probe"), WEIGHTING: ("none", "inverse_frequency")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,29 +43,29 @@ class Budget:
     """How much a study trains.
 
     Attributes:
-        num_trials: search trials of all arms together.
-        max_epochs: epochs of a full trial.
+        steps_ratio: steps of a full trial / `MIN_STEPS`.
+        trials_per_arm: search trials of an arm, if both arms cost the same.
         top_k: candidates of an arm that are ranked on new seeds.
         looks: numbers of paired seeds.
     """
 
-    num_trials: int
-    max_epochs: int
+    steps_ratio: int
+    trials_per_arm: int
     top_k: int
     looks: tuple[int, ...]
 
 
-# From the most to the least that is worth proposing. The first `NUM_GOOD_BUDGETS` are worth keeping larger images for.
+# From the most to the least that is worth proposing. Further steps are for studies that give up nothing else.
 BUDGETS = (
-    Budget(num_trials=20, max_epochs=10, top_k=2, looks=(5, 10)),
-    Budget(num_trials=20, max_epochs=10, top_k=2, looks=(5,)),
-    Budget(num_trials=16, max_epochs=8, top_k=2, looks=(5,)),
-    Budget(num_trials=12, max_epochs=6, top_k=1, looks=(4,)),
-    Budget(num_trials=10, max_epochs=5, top_k=1, looks=(3,)),
-    Budget(num_trials=8, max_epochs=4, top_k=1, looks=(3,)),
-    Budget(num_trials=6, max_epochs=3, top_k=1, looks=(3,)),
+    Budget(steps_ratio=3, trials_per_arm=10, top_k=2, looks=(5, 10)),
+    Budget(steps_ratio=2, trials_per_arm=10, top_k=2, looks=(5,)),
+    Budget(steps_ratio=1, trials_per_arm=10, top_k=2, looks=(5,)),
+    Budget(steps_ratio=1, trials_per_arm=6, top_k=1, looks=(4,)),
+    Budget(steps_ratio=1, trials_per_arm=4, top_k=1, looks=(3,)),
+    Budget(steps_ratio=1, trials_per_arm=3, top_k=1, looks=(3,)),
+    Budget(steps_ratio=1, trials_per_arm=2, top_k=1, looks=(3,)),
+    Budget(steps_ratio=1, trials_per_arm=1, top_k=1, looks=(3,)),
 )
-NUM_GOOD_BUDGETS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,62 +74,112 @@ class Proposal:
 
     Attributes:
         image_size: side of the model's input in pixels.
-        is_native: whether images are stored and trained on as they are.
         batch_size: images per step.
-        budget: trials, epochs and seeds.
+        factor: the A/B factor, one of `ARMS`.
+        budget: steps, trials and seeds.
+        num_train: training images.
         num_images: images outside the test set to use; None for all.
-        costs: measured cost of a trial by arm, of the images that are used.
-        seconds: estimate of the time of all trials.
+        costs: measured cost of a trial by backbone, of the images that are used.
+        machine: the devices.
     """
 
     image_size: int
-    is_native: bool
     batch_size: int
+    factor: str
     budget: Budget
+    num_train: int
     num_images: int | None
     costs: Mapping[str, TrialCost]
-    seconds: float
+    machine: Machine
+
+    @property
+    def num_trials(self) -> int:
+        """Search trials of all arms together."""
+        return len(ARMS[self.factor]) * self.budget.trials_per_arm
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch, which drops a last batch that is not full."""
+        return max(1, self.num_train // self.batch_size)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a full trial."""
+        return min(max(-(-self.budget.steps_ratio * MIN_STEPS // self.steps_per_epoch), MIN_EPOCHS), MAX_EPOCHS)
+
+    @property
+    def arm_costs(self) -> Mapping[str, TrialCost]:
+        """Cost of a trial by arm."""
+        small = self.costs["resnet18"]
+        other = {"backbone": self.costs["resnet50"], "tuning": estimate_probe_cost(small), WEIGHTING: small}[
+            self.factor
+        ]
+        return dict(zip(ARMS[self.factor], (small, other), strict=True))
+
+    @property
+    def seconds(self) -> float:
+        """Expected time of all trials, if both arms have equally many.
+
+        The search divides device time equally among the arms, so that the cheaper one has more trials, which then take less
+        time together. Search, ranking and comparison each wait for their last trial (Graham 1969, Bounds on Multiprocessing
+        Timing Anomalies).
+        """
+        budget, num_at_once = self.budget, self.machine.num_at_once
+        full = [cost.of_epochs(self.max_epochs) for cost in self.arm_costs.values()]
+        searched = budget.trials_per_arm - SHARE_SAVED_BY_STOPPING * (budget.trials_per_arm - 1)
+        stages = (searched, budget.top_k if budget.top_k > 1 else 0, budget.looks[-1])
+        return sum(number * sum(full) + (num_at_once - 1) * max(full) for number in stages if number) / num_at_once
+
+    def with_train_images(self, num_train: int) -> "Proposal":
+        """Return the proposal with another number of training images, which changes the epochs and their cost."""
+        share = num_train / self.num_train
+        costs = {arm: replace(cost, epoch_seconds=share * cost.epoch_seconds) for arm, cost in self.costs.items()}
+        return replace(self, num_train=num_train, costs=costs)
 
 
-# Returns the cost of a trial by arm, given image size and batch size.
+# Returns the cost of a trial by backbone, given image size and batch size.
 Measure = Callable[[int, int], Mapping[str, TrialCost]]
 
 
-def propose(survey: Survey, machine: Machine, *, minutes: float, image_size: int | None, measure: Measure) -> Proposal:
-    """Return the largest study whose trials fit into the stated time.
+def propose(
+    survey: Survey, machine: Machine, *, minutes: float, image_size: int | None, is_pretrained: bool, measure: Measure
+) -> Proposal:
+    """Return the first study, in the order of preference, whose trials fit into the stated time; else one of fewer images.
 
-    Image sizes are tried from the largest; a smaller one is taken where the larger leaves too few trials or epochs. Where even
-    the smallest study is too long, it uses a part of the images.
+    ResNet18 against ResNet50 comes first, if ResNet50 gets a few trials. For each factor, larger images come first, if they
+    leave enough trials. What gives up neither alone may have several times `MIN_STEPS`: more time never gives fewer steps.
 
     Args:
         survey: what was found.
         machine: its devices.
         minutes: the time that the study may take.
         image_size: the image size, if it is given.
-        measure: measures the cost of a trial on all images.
+        is_pretrained: whether training starts from pretrained weights.
+        measure: measures the cost of a trial on all images, of both backbones; called repeatedly with the same arguments.
     """
+    available = max(MIN_SECONDS, (60 * minutes - OVERHEAD_SECONDS) * TRIALS_SHARE)
     sizes = list_image_sizes(survey, machine) if image_size is None else (image_size,)
-    batch_size = choose_batch_size(
-        GPU_BATCH_SIZE if machine.num_gpus else CPU_BATCH_SIZE, count_split_images(survey)["train"]
-    )
-    available = 60 * minutes * TRIALS_SHARE
-    for size in sizes:
-        costs = measure(size, batch_size)
-        is_last = size == sizes[-1]
-        for budget in BUDGETS if is_last else BUDGETS[:NUM_GOOD_BUDGETS]:
-            seconds = estimate_seconds(costs, budget, machine)
-            if seconds <= available or (is_last and budget == BUDGETS[-1]):
-                found = Proposal(
-                    image_size=size,
-                    is_native=survey.native_side == size,
-                    batch_size=batch_size,
-                    budget=budget,
-                    num_images=None,
-                    costs=costs,
-                    seconds=seconds,
-                )
-                return found if seconds <= available else _use_fewer_images(found, survey, machine, available)
-    raise AssertionError("the last budget of the last size is always taken")
+    factors = list(dict.fromkeys(("backbone", _choose_other_factor(survey, is_pretrained=is_pretrained))))
+    num_train = max(count_split_images(survey)["train"], 2)
+    batch_size = _choose_batch_size(machine, num_train)
+    for factor, size in itertools.product(factors, sizes):
+        least = MIN_TRIALS_OF_RESNET50 if factor != factors[-1] else 1
+        fewest = MIN_TRIALS_OF_LARGER if size != sizes[-1] else least
+        most_steps = BUDGETS[0].steps_ratio if (factor, size) == (factors[0], sizes[0]) else 1
+        for budget in BUDGETS:
+            found = Proposal(
+                image_size=size,
+                batch_size=batch_size,
+                factor=factor,
+                budget=budget,
+                num_train=num_train,
+                num_images=None,
+                costs=measure(size, batch_size),
+                machine=machine,
+            )
+            if budget.trials_per_arm >= fewest and budget.steps_ratio <= most_steps and found.seconds <= available:
+                return found
+    return _use_fewer_images(found, survey, available)
 
 
 def list_image_sizes(survey: Survey, machine: Machine) -> Sequence[int]:
@@ -140,41 +205,38 @@ def count_split_images(survey: Survey) -> dict[str, int]:
     return {"train": rest - search - confirm, "search": search, "confirm": confirm, "test": test}
 
 
-def estimate_seconds(costs: Mapping[str, TrialCost], budget: Budget, machine: Machine) -> float:
-    """Return the expected time of all trials of a study.
+def _choose_batch_size(machine: Machine, num_train: int) -> int:
+    on_cpu = SMALL_SET_BATCH_SIZE if num_train < SMALL_SET else CPU_BATCH_SIZE
+    return choose_batch_size(GPU_BATCH_SIZE if machine.num_gpus else on_cpu, num_train)
 
-    The search divides its device time equally among the arms, so that N trials cost N times the harmonic mean of the arms'
-    costs, less what early stopping saves. The confirmation trains every arm once for each seed.
+
+def _choose_other_factor(survey: Survey, *, is_pretrained: bool) -> str:
+    """Return the factor of a study without ResNet50; "backbone" where ResNet18 has nothing else to compare.
+
+    AdamW against SGD would be searched in one range of `max_lr`, in which one of the two has no good rates.
     """
-    full = [cost.of_epochs(budget.max_epochs) for cost in costs.values()]
-    harmonic_mean = len(full) / sum(1 / seconds for seconds in full)
-    search = budget.num_trials * harmonic_mean * EPOCHS_AFTER_STOPPING
-    num_ranked = budget.top_k if budget.top_k > 1 else 0
-    confirmation = (num_ranked + budget.looks[-1]) * sum(full)
-    return (search + confirmation) / machine.num_at_once
+    if is_pretrained:
+        return "tuning"
+    return WEIGHTING if len(list_weightings(_count_by_class(survey), has_group=False)) > 1 else "backbone"
 
 
-def _use_fewer_images(proposal: Proposal, survey: Survey, machine: Machine, available: float) -> Proposal:
+def _count_by_class(survey: Survey) -> list[int]:
+    """Return the number of images of each class outside a published test set."""
+    return [sum(counts) for counts in zip(*(c for s, c in survey.class_counts.items() if s != "test"), strict=True)]
+
+
+def _use_fewer_images(proposal: Proposal, survey: Survey, available: float) -> Proposal:
     """Return the proposal with as many images as fit into the available seconds, but enough of each class."""
-    per_class = [
-        sum(counts) for counts in zip(*(c for s, c in survey.class_counts.items() if s != "test"), strict=True)
-    ]
+    per_class = _count_by_class(survey)
     used = sum(per_class)
-    fewest = max(MIN_IMAGES_PER_CLASS * len(per_class), -(-MIN_IMAGES_OF_RAREST * used // max(min(per_class), 1)))
-
-    def reduce(num_images: int) -> Proposal:
-        costs = {
-            arm: replace(cost, epoch_seconds=cost.epoch_seconds * num_images / used)
-            for arm, cost in proposal.costs.items()
-        }
-        return replace(
-            proposal,
-            num_images=num_images,
-            costs=costs,
-            seconds=estimate_seconds(costs, proposal.budget, machine),
-            batch_size=choose_batch_size(proposal.batch_size, num_images // 2),
-        )
-
-    choices = range(min(used, fewest), used)
-    num_fitting = bisect_right(choices, available, key=lambda num_images: reduce(num_images).seconds)
-    return reduce(choices[max(0, num_fitting - 1)]) if choices else proposal
+    fewest = max(
+        MIN_IMAGES_PER_CLASS * len(per_class),
+        -(-MIN_IMAGES_OF_RAREST * used // max(min(per_class), 1)),
+        (SMALL_SET - 1) * used // proposal.num_train,
+    )
+    for num_images in np.geomspace(used, fewest, 500).astype(int).tolist() if fewest < used else ():
+        fewer = proposal.with_train_images(proposal.num_train * num_images // used)
+        found = replace(fewer, num_images=num_images, batch_size=_choose_batch_size(fewer.machine, fewer.num_train))
+        if found.seconds <= available or num_images == fewest:
+            return found
+    return proposal

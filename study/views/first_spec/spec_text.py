@@ -6,18 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from study.inputs.fitted_defaults import STRENGTH, WEIGHTING
 from study.inputs.preparation import DEFAULT_TEST_FRACTION
-from study.views.first_spec.machine import Machine, WeightsChoice
-from study.views.first_spec.proposal import CONFIRM_FRACTION, MAX_SMALL_SIDE, SEARCH_FRACTION, Proposal
+from study.views.first_spec.machine import WeightsChoice
+from study.views.first_spec.proposal import ARMS, CONFIRM_FRACTION, MAX_SMALL_SIDE, SEARCH_FRACTION, Proposal
 from study.views.first_spec.survey import Survey
 
 MAX_NAME_LENGTH = 64
-# fastai's default for RandomResizedCrop; torchvision's 0.08 is for training on ImageNet from scratch.
-CROP_MIN_AREA = 0.35
+# Crops of a third of the area, fastai's default, cut defects out of industrial photographs and slow down small studies;
+# torchvision's 0.08 is for training on ImageNet from scratch.
+CROP_MIN_AREA = 0.7
 # Test images below which a smaller difference in macro-F1 than the margin is not worth planning for.
 MARGINS = ((2_000, 0.02), (10_000, 0.01))
 SMALLEST_MARGIN = 0.005
 MAX_AUDIT_IMAGES_ON_CPU = 400
+COMPARED = {
+    "backbone": "ResNet18 against ResNet50",
+    "tuning": "all layers of ResNet18 against its classification layer alone, on cached features",
+    WEIGHTING: "equal class weights against inverse frequency, with ResNet18",
+}
+# Further lines of [search].
+FURTHER_SEARCH_LINES: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +36,7 @@ class FirstSpec:
     Attributes:
         name: of the study.
         survey: what was found.
-        proposal: sizes and budget.
-        machine: the devices.
+        proposal: sizes, arms and budget.
         weights: the pretrained weights.
         group: see `data.group`; None without groups.
         is_size_given: whether the user chose the image size.
@@ -39,7 +47,6 @@ class FirstSpec:
     name: str
     survey: Survey
     proposal: Proposal
-    machine: Machine
     weights: WeightsChoice
     group: str | None
     is_size_given: bool
@@ -62,7 +69,7 @@ def _head(first: FirstSpec) -> list[str]:
     return [
         f"# Written by `study init {PurePath(first.survey.path).name}`. Every value may be changed; a key that is left out has a "
         "default.",
-        f"# Estimate for {first.machine.describe()}: {describe_time(first.proposal.seconds)} of training.",
+        f"# Estimate for {first.proposal.machine.describe()}: {describe_time(first.proposal.seconds)} of training.",
         f"name = {json.dumps(first.name)}",
         "seed = 0",
     ]
@@ -113,10 +120,10 @@ def _model(first: FirstSpec) -> list[str]:
 def _train(first: FirstSpec) -> list[str]:
     proposal, survey = first.proposal, first.survey
     lines = ["[train]"]
-    if proposal.is_native:
+    if survey.native_side == proposal.image_size:
         lines += ["# The images' own size: they are stored and trained on as they are."]
     else:
-        where = "a GPU" if first.machine.num_gpus else "a CPU; pretrained weights do better at 224, on a GPU"
+        where = "a GPU" if proposal.machine.num_gpus else "a CPU; pretrained weights do better at 224, on a GPU"
         why = "As given" if first.is_size_given else f"{proposal.image_size} is what the time allows on {where}"
         lines += [f"# Side of the model's input in pixels. {why}."]
         side = survey.stored_side(proposal.image_size)
@@ -129,7 +136,7 @@ def _train(first: FirstSpec) -> list[str]:
     ]
     if takes_crops(survey):
         lines += [
-            "# Training images are random crops of at least this share of the area; 1.0 trains on the whole image.",
+            "# Training images are random crops of at least this share of the area; smaller ones may cut off a defect.",
             f"crop_min_area = {CROP_MIN_AREA}",
         ]
     return [
@@ -142,7 +149,7 @@ def _train(first: FirstSpec) -> list[str]:
 
 
 def _search(first: FirstSpec) -> list[str]:
-    budget, is_pretrained = first.proposal.budget, first.weights.weights != "none"
+    proposal, budget, is_pretrained = first.proposal, first.proposal.budget, first.weights.weights != "none"
     ranges: dict[str, object] = {
         "max_lr": [0.01, 0.3] if is_pretrained else [0.003, 0.1],
         "backbone_lr_ratio": [0.03, 1.0] if is_pretrained else [0.1, 1.0],
@@ -152,23 +159,30 @@ def _search(first: FirstSpec) -> list[str]:
     }
     fixed: dict[str, object] = {}
     reasons = []
-    if len(first.weightings) > 1:
-        ranges["class_weighting"] = list(first.weightings)
+    if proposal.factor != "backbone":
+        ranges[proposal.factor] = list(ARMS[proposal.factor])
+        fixed["backbone"] = "resnet18"
+    if proposal.factor == WEIGHTING or len(first.weightings) > 1:
+        ranges.setdefault(WEIGHTING, [*first.weightings[1:], *first.weightings[:1]])
+        ranges[STRENGTH] = [0.5, 1.0]
     else:
-        fixed["class_weighting"] = first.weightings[0]
+        fixed[WEIGHTING] = first.weightings[0]
         reasons.append("# Class weights change little where the classes are balanced.")
     lines = [
         "[search]",
-        "# The A/B factor: ResNet18 against ResNet50, each with its own search and the same device time.",
-        'factor = "backbone"',
-        f"num_trials = {budget.num_trials}",
-        f"max_epochs = {budget.max_epochs}",
+        f"# The A/B factor: {describe_arms(proposal)}",
+        f"factor = {json.dumps(proposal.factor)}",
+        f"# Of both arms together, {budget.trials_per_arm} of each if they cost the same: each gets equal device time.",
+        f"num_trials = {proposal.num_trials}",
+        f"# {describe_steps(proposal)}.",
+        f"max_epochs = {proposal.max_epochs}",
+        *FURTHER_SEARCH_LINES,
         "",
-        f"# Narrower than the whole space, which {budget.num_trials} trials cannot search.",
+        f"# Narrower than the whole space, which {proposal.num_trials} trials cannot search.",
         "[search.ranges]",
         *_rows(ranges),
     ]
-    if first.proposal.is_native:
+    if first.survey.native_side == proposal.image_size:
         fixed["interpolation"] = "bicubic"
         reasons.append("# Nothing is interpolated at the images' own size.")
     return [*lines, "", *reasons, "[search.fixed]", *_rows(fixed)] if fixed else lines
@@ -188,7 +202,7 @@ def _confirm(first: FirstSpec) -> list[str]:
 
 
 def _rest(first: FirstSpec) -> list[str]:
-    machine = first.machine
+    machine = first.proposal.machine
     lines = []
     if not machine.num_gpus:
         lines += ["[analyze]", "# Test images of the audits, which take a while on a CPU."]
@@ -209,10 +223,24 @@ def choose_margin(survey: Survey) -> float:
     return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
 
 
+def describe_steps(proposal: Proposal) -> str:
+    """Return the steps and epochs of a full trial in words."""
+    epochs, per_epoch = proposal.max_epochs, proposal.steps_per_epoch
+    return f"A full trial has {epochs * per_epoch:,} steps, {epochs} epochs of {per_epoch:,}"
+
+
+def describe_arms(proposal: Proposal) -> str:
+    """Return what is compared, and why ResNet50 is left out if it is."""
+    time = describe_time(proposal.costs["resnet50"].of_epochs(proposal.max_epochs))
+    left_out = f" ResNet50 is left out: one full trial of it takes {time}." if proposal.factor != "backbone" else ""
+    return f"{COMPARED[proposal.factor]}.{left_out}"
+
+
 def describe_time(seconds: float) -> str:
-    """Return a duration in words, rounded to minutes."""
-    minutes = max(1, round(seconds / 60))
-    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+    """Return a duration in words, rounded to seconds, minutes, or tenths of an hour."""
+    if seconds < 120:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
 
 
 def _rows(table: Mapping[str, object]) -> list[str]:

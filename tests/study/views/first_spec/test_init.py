@@ -12,6 +12,7 @@ from search_spaces.errors import UserInputError
 from study.inputs.fitted_defaults import prepare_new
 from study.inputs.preparation import load_split_images
 from study.spec.reading import load_spec, preset_names, validate_spec
+from study.spec.study_spec import StudySpec
 from study.views.first_spec import init, machine
 from study.views.first_spec.machine import choose_weights, measure_costs
 from tests.study.command_line import Outcome, run_cli
@@ -96,6 +97,21 @@ def test_the_spec_of_every_layout_can_be_prepared(layout: str, tmp_path: Path, r
     assert tomllib.loads(text)["data"].get("group") == (grouped or [None])[-1]
 
 
+def test_each_image_size_is_measured_once(tmp_path: Path, run_init: Init, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {arm: TrialCost(setup_seconds=1.0, epoch_seconds=100.0) for arm in RESNETS}
+    sizes: list[int] = []
+
+    def measure(spec: StudySpec, **_: int) -> dict[str, TrialCost]:
+        sizes.append(spec.train.image_size)
+        return costs
+
+    monkeypatch.setattr(init, "measure_costs", measure)
+    monkeypatch.setattr(init, "find_machine", lambda: machine.Machine(num_cores=2, num_gpus=0))
+    got = run_init(write_photographs(tmp_path / "unequal", {"ants": 60, "bees": 40}))
+    assert "ResNet50 is left out" in got.output
+    assert len(sizes) == len(set(sizes)) == 2
+
+
 def test_the_uri_of_images_stays_in_the_spec(tmp_path: Path, run_init: Init, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     uri = write_tar_set(tmp_path / "own").as_uri()
@@ -123,10 +139,11 @@ def test_a_spec_of_two_small_classes_of_photographs_runs(tmp_path: Path, run_ini
     new = prepare_new(*load_spec(str(tmp_path / "first.toml")))
     assert new.fitted.notes == (), "the spec already fits"
     assert new.prepared.image_set.images.shape == (120, 18, 18, 3)
-    assert new.prepared.fixed["crop_min_area"] == 0.35
+    assert new.prepared.fixed["crop_min_area"] == 0.7
     assert new.prepared.fixed["batch_size"] == 8
     assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
     assert "the classes are balanced" in got.output
+    assert "A full trial has 301 steps, 43 epochs of 7;" in got.output
     assert "16 px (stored at 18 px, random crops for training)" in got.output
     assert "bees      30       9        9    12   60" in got.output
     assert "aspect ratios 0.6" in got.output
@@ -156,7 +173,7 @@ def test_everything_odd_is_named_and_left_out(tmp_path: Path, run_init: Init) ->
     assert "# Without 2 image files that cannot be used and 1 training image also in another split." in text
     new = prepare_new(*load_spec(str(tmp_path / "first.toml")))
     assert new.fitted.spec.data.on_bad_image == "skip"
-    assert new.fitted.spec.search.ranges["class_weighting"] == ["none", "inverse_frequency"]
+    assert new.fitted.spec.search.ranges["class_weighting"] == ["inverse_frequency", "none"]
     assert new.prepared.image_set.origin is not None
     assert len(new.prepared.image_set.origin.skipped) == 4
 

@@ -1,18 +1,36 @@
-"""The proposed study fits the stated time, and gives up image size, trials and images in a stated order."""
+"""The proposed study fits the stated time; a trial keeps its steps, and the rest is given up in a stated order."""
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from study.views.first_spec.machine import Machine
-from study.views.first_spec.proposal import BUDGETS, NUM_GOOD_BUDGETS, count_split_images, estimate_seconds, propose
+from study.spec.reading import validate_spec
+from study.spec.study_spec import StudySpec
+from study.views.first_spec import findings
+from study.views.first_spec.machine import Machine, WeightsChoice, estimate_probe_cost
+from study.views.first_spec.proposal import (
+    BUDGETS,
+    MAX_EPOCHS,
+    MIN_STEPS,
+    MIN_TRIALS_OF_RESNET50,
+    OVERHEAD_SECONDS,
+    TRIALS_SHARE,
+    Measure,
+    Proposal,
+    count_split_images,
+    propose,
+)
+from study.views.first_spec.spec_text import FirstSpec, describe_arms, describe_time, write_spec_text
 from study.views.first_spec.survey import Survey
 from trainables.training.trial_cost import TrialCost
 
 TWO_CORES, GPU = Machine(num_cores=2, num_gpus=0), Machine(num_cores=16, num_gpus=1)
 PHOTOGRAPHS = ((400, 300), (300, 500))
+UNEQUAL = {"": (900, 100)}
+MINUTES = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 240.0, 480.0, 1000.0, 100_000.0)
 
 
 def make_survey(
@@ -31,67 +49,217 @@ def make_survey(
     )
 
 
-def measure(image_size: int, _: int) -> Mapping[str, TrialCost]:
-    """Cost that grows with the area: 2 and 6 s per epoch at 64 px."""
-    area = (image_size / 64) ** 2
-    return {
-        "resnet18": TrialCost(setup_seconds=1.0, epoch_seconds=2 * area),
-        "resnet50": TrialCost(setup_seconds=1.0, epoch_seconds=6 * area),
-    }
+def make_measure(epoch_seconds: float = 2.0, ratio: float = 3.0) -> Measure:
+    """Return costs that grow with the area: of ResNet18 `epoch_seconds` at 64 px, of ResNet50 `ratio` times as much."""
+
+    def measure(image_size: int, _: int) -> Mapping[str, TrialCost]:
+        seconds = epoch_seconds * (image_size / 64) ** 2
+        return {
+            "resnet18": TrialCost(setup_seconds=1.0, epoch_seconds=seconds),
+            "resnet50": TrialCost(setup_seconds=1.0, epoch_seconds=ratio * seconds),
+        }
+
+    return measure
 
 
-@pytest.mark.parametrize("minutes", [5.0, 15.0, 30.0, 120.0])
-@pytest.mark.parametrize("machine", [TWO_CORES, GPU])
-def test_the_proposal_fits_into_the_time_and_more_time_never_gives_less(machine: Machine, minutes: float) -> None:
-    shorter, found = (
-        propose(make_survey(), machine, minutes=m, image_size=None, measure=measure) for m in (minutes / 2, minutes)
+def propose_for(
+    minutes: float,
+    *,
+    survey: Survey | None = None,
+    machine: Machine = TWO_CORES,
+    image_size: int | None = None,
+    is_pretrained: bool = True,
+    measure: Measure | None = None,
+) -> Proposal:
+    return propose(
+        survey or make_survey(),
+        machine,
+        minutes=minutes,
+        image_size=image_size,
+        is_pretrained=is_pretrained,
+        measure=measure or make_measure(),
     )
-    assert found.seconds <= 60 * minutes or found.num_images is not None
-    assert found.image_size >= shorter.image_size
-    assert found.seconds == pytest.approx(estimate_seconds(found.costs, found.budget, machine))
-    if found.image_size == shorter.image_size:
-        assert BUDGETS.index(found.budget) <= BUDGETS.index(shorter.budget)
 
 
-def test_a_larger_size_is_given_up_for_a_good_budget() -> None:
-    sizes = {m: propose(make_survey(), TWO_CORES, minutes=m, image_size=None, measure=measure) for m in (6, 40)}
-    assert (sizes[6].image_size, sizes[40].image_size) == (64, 96)
-    assert BUDGETS.index(sizes[40].budget) < NUM_GOOD_BUDGETS
+def count_steps(proposal: Proposal) -> int:
+    return proposal.max_epochs * proposal.steps_per_epoch
 
 
-def measure_slowly(image_size: int, batch_size: int) -> Mapping[str, TrialCost]:
-    costs = measure(image_size, batch_size)
-    return {arm: TrialCost(setup_seconds=1.0, epoch_seconds=100 * cost.epoch_seconds) for arm, cost in costs.items()}
+@pytest.mark.parametrize("is_pretrained", [True, False])
+@pytest.mark.parametrize("machine", [TWO_CORES, GPU])
+@pytest.mark.parametrize(
+    "counts", [{"": (500, 500)}, UNEQUAL, {"": (90, 60)}, {"train": (4000, 4000), "test": (99, 99)}]
+)
+@pytest.mark.parametrize("ratio", [1.5, 3.0, 8.0])
+def test_a_trial_has_its_steps_and_more_time_never_gives_less(
+    ratio: float, counts: Mapping[str, tuple[int, ...]], machine: Machine, is_pretrained: bool
+) -> None:
+    survey, measure = make_survey(counts=counts), make_measure(4.0, ratio)
+    found = [
+        propose_for(minutes, survey=survey, machine=machine, is_pretrained=is_pretrained, measure=measure)
+        for minutes in MINUTES
+    ]
+    for minutes, proposal in zip(MINUTES, found, strict=True):
+        available = max(30.0, TRIALS_SHARE * (60 * minutes - OVERHEAD_SECONDS))
+        assert count_steps(proposal) >= MIN_STEPS
+        assert 3 <= proposal.max_epochs <= MAX_EPOCHS
+        assert proposal.seconds <= available or proposal.budget == BUDGETS[-1]
+    whole = [proposal for proposal in found if proposal.num_images is None]
+    assert found[-len(whole) :] == whole, "a part of the images is for little time"
+    steps = [count_steps(proposal) for proposal in whole]
+    assert steps == sorted(steps)
+    assert whole[-1].budget == BUDGETS[0]
+
+
+def test_epochs_end_before_the_steps_of_a_tiny_set() -> None:
+    found = propose_for(30, survey=make_survey(counts={"": (20, 20)}))
+    assert (found.num_train, found.batch_size, found.max_epochs) == (20, 8, MAX_EPOCHS)
+    assert count_steps(found) < MIN_STEPS
+
+
+def test_batches_are_small_for_small_sets() -> None:
+    def choose(num_images: int, machine: Machine) -> int:
+        return propose_for(30, survey=make_survey(counts={"train": (num_images,) * 2}), machine=machine).batch_size
+
+    assert [choose(number, TWO_CORES) for number in (100, 300, 900, 1100)] == [8, 16, 16, 32]
+    assert [choose(number, GPU) for number in (100, 1100, 9000)] == [8, 128, 128]
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_pretrained", "factor"),
+    [({"": (500, 500)}, True, "tuning"), (UNEQUAL, False, "class_weighting"), ({"": (500, 500)}, False, "backbone")],
+)
+def test_resnet50_is_left_out_where_it_is_slow_and_something_else_is_worth_comparing(
+    counts: Mapping[str, tuple[int, ...]], is_pretrained: bool, factor: str
+) -> None:
+    def find(ratio: float) -> Proposal:
+        survey = make_survey(counts=counts)
+        return propose_for(15, survey=survey, is_pretrained=is_pretrained, measure=make_measure(ratio=ratio))
+
+    fast, slow = find(2.0), find(100.0)
+    assert fast.factor == "backbone"
+    assert fast.budget.trials_per_arm >= MIN_TRIALS_OF_RESNET50
+    assert slow.factor == factor
+    assert count_steps(slow) >= MIN_STEPS
+    is_left_out = factor != "backbone"
+    time = describe_time(slow.costs["resnet50"].of_epochs(slow.max_epochs))
+    assert (f"ResNet50 is left out: one full trial of it takes {time}." in describe_arms(slow)) == is_left_out
+    assert "left out" not in describe_arms(fast)
+
+
+def test_the_probe_costs_one_forward_pass() -> None:
+    assert estimate_probe_cost(TrialCost(setup_seconds=5.0, epoch_seconds=30.0)).of_epochs(60) == 12.0
+    found = propose_for(15, measure=make_measure(ratio=100.0))
+    full, probe = found.arm_costs.values()
+    assert (full, list(found.arm_costs)) == (found.costs["resnet18"], ["full", "probe"])
+    assert probe.of_epochs(found.max_epochs) < full.of_epochs(found.max_epochs) / 10
+
+
+def test_a_larger_size_is_given_up_for_trials() -> None:
+    sizes = [propose_for(minutes).image_size for minutes in (15, 120)]
+    assert sizes == [64, 96]
 
 
 def test_what_is_too_long_at_any_size_uses_fewer_images() -> None:
     survey = make_survey(counts={"": (50_000, 50_000)})
-    found = propose(survey, TWO_CORES, minutes=30, image_size=None, measure=measure_slowly)
-    assert found.num_images is not None
-    assert 1_000 < found.num_images < 100_000
-    assert 0.99 * 30 * 60 * 0.75 <= found.seconds <= 30 * 60 * 0.75
+    found = [propose_for(minutes, survey=survey, measure=make_measure(200.0)) for minutes in (20.0, 30.0)]
+    numbers = [proposal.num_images or 0 for proposal in found]
+    assert 1_000 < numbers[0] < numbers[1] < 100_000
+    available = TRIALS_SHARE * (30 * 60 - OVERHEAD_SECONDS)
+    assert 0.95 * available <= found[1].seconds <= available
+    assert found[1].num_train == 50_000 * numbers[1] // 100_000
+    assert min(map(count_steps, found)) >= MIN_STEPS
 
 
 def test_fewer_images_are_enough_of_the_rarest_class_though_they_take_longer() -> None:
     survey = make_survey(counts={"train": (50_000, 10), "validation": (1_000, 6), "test": (1_000, 10)})
-    found = propose(survey, TWO_CORES, minutes=1, image_size=None, measure=measure_slowly)
+    found = propose_for(1, survey=survey, measure=make_measure(200.0))
     assert found.num_images is not None
     assert found.num_images * 16 / 51_016 == pytest.approx(8, abs=0.01)
     assert found.seconds > 60
-    none_left = propose(make_survey(), TWO_CORES, minutes=0.001, image_size=None, measure=measure_slowly)
-    assert none_left.num_images == 40
+
+
+def test_a_small_set_is_used_in_full_because_a_part_saves_no_steps() -> None:
+    found = propose_for(0.001, measure=make_measure(200.0))
+    assert (found.num_images, found.num_train) == (None, 500)
+    assert propose_for(1, survey=make_survey(counts={"": (4000, 4000)}), measure=make_measure(200.0)).num_train == 999
+
+
+def make_first(proposal: Proposal, survey: Survey, weights: str, weightings: Sequence[str]) -> FirstSpec:
+    return FirstSpec(
+        name="photographs",
+        survey=survey,
+        proposal=proposal,
+        weights=WeightsChoice(weights=weights, reason="As given."),
+        group=None,
+        is_size_given=False,
+        weightings=weightings,
+        skip_reason="",
+    )
+
+
+def read_spec(first: FirstSpec) -> StudySpec:
+    return validate_spec(tomllib.loads(write_spec_text(first)), where="a test")
+
+
+@pytest.mark.parametrize("ratio", [2.0, 100.0])
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+@pytest.mark.parametrize("weightings", [("none",), ("none", "inverse_frequency")])
+@pytest.mark.parametrize("minutes", [1.0, 15.0, 500.0])
+def test_every_spec_is_valid_and_says_what_it_does(
+    minutes: float, weightings: tuple[str, ...], weights: str, ratio: float
+) -> None:
+    is_unequal = len(weightings) > 1
+    survey = make_survey(counts=UNEQUAL if is_unequal else None)
+    measure = make_measure(ratio=ratio)
+    proposal = propose_for(minutes, survey=survey, is_pretrained=weights != "none", measure=measure)
+    first = make_first(proposal, survey, weights, weightings)
+    spec, text = read_spec(first), write_spec_text(first)
+    printed = "\n".join(findings.describe_proposal(first, minutes))
+    search = spec.search
+    levels = {
+        "backbone": ["resnet18", "resnet50"],
+        "tuning": ["full", "probe"],
+        "class_weighting": ["none", "inverse_frequency"],
+    }
+    assert [arm.name for arm in spec.arms()] == levels[search.factor]
+    assert search.fixed.get("backbone") == (None if search.factor == "backbone" else "resnet18")
+    assert (search.num_trials, search.max_epochs) == (2 * proposal.budget.trials_per_arm, proposal.max_epochs)
+    if is_unequal:
+        in_order = sorted if search.factor != "class_weighting" else list
+        assert search.ranges["class_weighting"] == in_order(["none", "inverse_frequency"])
+        assert search.ranges["class_weight_strength"] == [0.5, 1.0]
+    else:
+        assert search.fixed["class_weighting"] == "none"
+    assert spec.train.crop_min_area == 0.7
+    for said in (text, printed):
+        assert f"{count_steps(proposal):,} steps, {proposal.max_epochs} epochs of {proposal.steps_per_epoch}" in said
+        assert f"{proposal.budget.trials_per_arm} " in said
+        assert ("ResNet50 is left out" in said) == (search.factor != "backbone")
+    too_long = proposal.seconds + OVERHEAD_SECONDS > 60 * minutes
+    assert ("warning: even the smallest study" in printed) == too_long
+
+
+def test_epochs_follow_the_training_images_that_are_left() -> None:
+    found = propose_for(15)
+    fewer = found.with_train_images(found.num_train // 2)
+    assert fewer.max_epochs > found.max_epochs
+    assert count_steps(fewer) >= MIN_STEPS
+    assert fewer.seconds == pytest.approx(found.seconds, rel=0.1)
 
 
 def test_small_squares_are_used_as_they_are_and_photographs_at_the_size_of_the_device() -> None:
     def choose(sizes: tuple[tuple[int, int], ...], machine: Machine) -> tuple[int, bool]:
-        found = propose(make_survey(sizes), machine, minutes=10_000, image_size=None, measure=measure)
-        return found.image_size, found.is_native
+        survey = make_survey(sizes)
+        found = propose_for(10_000, survey=survey, machine=machine)
+        text = write_spec_text(make_first(found, survey, "none", ("none",)))
+        return found.image_size, "The images' own size: they are stored and trained on as they are" in text
 
     assert choose(((28, 28), (28, 28)), GPU) == (28, True)
     assert choose(PHOTOGRAPHS, GPU) == (224, False)
     assert choose(PHOTOGRAPHS, TWO_CORES) == (96, False)
     assert choose(((80, 80), (80, 80)), TWO_CORES) == (80, True)
-    assert propose(make_survey(), GPU, minutes=30, image_size=48, measure=measure).image_size == 48
+    assert propose_for(30, machine=GPU, image_size=48).image_size == 48
 
 
 def test_splits_follow_the_published_ones() -> None:
