@@ -78,7 +78,7 @@ PORTFOLIOS: Mapping[str, tuple[Recipe, ...]] = MappingProxyType(
 
 # Values of what a recipe leaves open, before those that a study has without a search.
 PLAIN: Mapping[str, Value] = MappingProxyType(
-    {"cutmix_probability": 0.0, "mixup_probability": 0.0, "label_smoothing": 0.0, "class_weighting": "none"}
+    {"cutmix_probability": 0.0, "mixup_probability": 0.0, "label_smoothing": 0.0}
 )
 
 

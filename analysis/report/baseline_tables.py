@@ -92,8 +92,8 @@ def _say_why(found: BaselineFindings) -> list[str]:
     own = format_percent(found.winner_confirm_macro_f1)
     if found.handed_over == LINEAR_PROBE:
         return [
-            f"On the confirm split, {score} has a higher macro-F1 than the mean of every arm ({found.winner}: {own}): it is handed "
-            "over."
+            f"On the confirm split, {score} has a higher macro-F1 than the mean of every arm ({found.winner}: {own}): "
+            "it is handed over."
         ]
     beside = f", not below {score}" if score else ""
     why = f"On the confirm split, {found.winner} has the highest mean macro-F1 of the arms ({own}){beside}: it is handed over."

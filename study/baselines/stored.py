@@ -25,6 +25,7 @@ from trainables.models.heads import find_head, fold_state
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.evaluation import compute_logits
+from trainables.training.head_start import set_head
 from trainables.training.placed_images import place_images
 from trainables.training.predictions import Predictions
 from trainables.training.trial_data import TrialData
@@ -70,11 +71,8 @@ def write_baselines(study: OpenStudy, measured: MeasuredBaselines, weights: str,
 def _build_state(probe: FittedProbe, weights: str, num_classes: int) -> dict[str, torch.Tensor]:
     model = build_model(probe.config, num_classes, weights=weights)
     head = find_head(model)[1]
-    head.standardize(torch.from_numpy(probe.head.mean), torch.from_numpy(probe.head.scale))
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(probe.head.weight))
-        if head.bias is not None:
-            head.bias.copy_(torch.from_numpy(probe.head.bias))
+    head.standardize(torch.tensor(probe.head.mean), torch.tensor(probe.head.scale))
+    set_head(head, probe.head)
     return {name: value.contiguous() for name, value in fold_state(model.state_dict()).items()}
 
 

@@ -21,7 +21,7 @@ from study.spec.study_spec import StudySpec
 # Keys of [search] that apply to a search, which a study of given configurations has none of.
 SEARCH_ONLY = (
     *("factor", "allocation", "num_trials", "device_seconds", "sampler", "warm_start", "epoch_cost", "asha", "ranges"),
-    *("fixed", "start", "prior", "keep_weights"),
+    *("fixed", "start", "prior", "keep_weights", "max_trials_per_arm"),
 )
 GROUP_SETTINGS = ("weighted_group", "hard_group")
 

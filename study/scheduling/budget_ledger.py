@@ -96,7 +96,7 @@ class DeviceTimeLedger:
         return max(most_expensive, self._full_trial_seconds.get(arm, 0.0)) or math.inf
 
     def choose(self, among: Collection[str] | None = None) -> str | None:
-        """Return the arm, one of `among` if it is given, whose next trial leaves the arms' committed device-seconds most nearly equal.
+        """Return the arm whose next trial leaves the arms' committed device-seconds most nearly equal; one of `among` if given.
 
         With equal costs this is the arm with the least committed device-seconds; with unequal costs it avoids overshooting by a
         whole trial of an expensive arm. A budget is divided equally, and an arm whose next trial would exceed its part is

@@ -12,6 +12,7 @@ from study.spec import spaces
 from study.spec.settings import SETTINGS
 from study.spec.starts import list_start_problems
 from study.spec.study_spec import StudySpec
+from study.spec.tuning import list_tuning_problems
 from trainables.training.recipe_rules import FOR_GPUS
 
 # What a problem's message begins with, and a function that raises it as UserInputError.
@@ -91,6 +92,7 @@ def _list_recipe_problems(spec: StudySpec, arms: Sequence[Arm]) -> list[str]:
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             problems.append(f"train of the arm {arm.name!r}: {message}")
+        problems += list_tuning_problems(spec, arm)
         loops = spec.trainables_of(arm)
         if len(loops) > 1:
             problems.append(

@@ -15,6 +15,7 @@ from search_spaces.space import SearchSpace
 from study.spec import sections, spaces
 from study.spec.augmentation import fix_what_presets_set
 from study.spec.settings import SETTINGS
+from study.spec.tuning import PROBE, TUNING, fix_what_probes_lack
 from trainables.training.lr_peak import compute_lr_peak_epoch, find_latest_peak
 
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=-]{0,63}$")]
@@ -131,7 +132,8 @@ class StudySpec(Section):
             return tuple(self.make_given_arm(name, space, v) for name, v in self._design().configurations.items())
         chosen = {*self.search.ranges, *self.search.fixed, self.search.factor}
         arms = split_into_arms(space, spaces.find_factor(self.search))
-        return tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
+        arms = tuple(fix_what_presets_set(arm, self.train, chosen) for arm in arms)
+        return tuple(fix_what_probes_lack(arm) if self.values_of(arm, TUNING) == (PROBE,) else arm for arm in arms)
 
     def make_given_arm(self, name: str, space: SearchSpace, values: Mapping[str, Value]) -> Arm:
         """Return the arm of a given configuration, in `space` unless it is that of a custom training loop.

@@ -5,9 +5,9 @@ from torch import nn
 
 from search_spaces.config import TrialConfig
 from trainables.data.splits import Splits
-from trainables.models.heads import find_head
+from trainables.models.heads import Head, find_head
 from trainables.training.frozen_features import Features, FrozenBackbone, borrow_backbone
-from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample, fit_linear_probe
+from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample, fit_linear_probe, measure_scale
 from trainables.training.placed_images import PlacedImages
 from trainables.training.trial_data import TrialData
 
@@ -27,7 +27,7 @@ def prepare_head(
 
     With `head_init = "probe"`, head and frozen backbone together are the probe before the first step (Kumar et al. 2022,
     Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, ICLR). A head that is trained alone
-    standardizes its inputs in any case.
+    standardizes its inputs in any case, and divides them by the root of their number.
 
     Args:
         model: Placed model of `build_model`.
@@ -43,14 +43,24 @@ def prepare_head(
     if is_restored:
         head.standardize(torch.zeros(head.in_features), torch.ones(head.in_features))
         return
+    # Features of norm 1 or so, with which the rates of a search fit a regularized regression to a head that is trained alone.
+    factor = head.in_features**0.5 if config["tuning"] == PROBE else 1.0
     with borrow_backbone(model, config, device) as backbone:
-        probe = measure_probe(backbone, data, images)
-    head.standardize(torch.from_numpy(probe.mean), torch.from_numpy(probe.scale))
-    if config["head_init"] == PROBE:
-        with torch.no_grad():
-            head.weight.copy_(torch.from_numpy(probe.weight))
-            if head.bias is not None:
-                head.bias.copy_(torch.from_numpy(probe.bias))
+        if config["head_init"] == PROBE:
+            probe = measure_probe(backbone, data, images)
+            mean, scale = probe.mean, probe.scale
+            set_head(head, probe, factor)
+        else:
+            mean, scale = measure_scale(compute_split(backbone, data, images, "train"))
+    head.standardize(torch.tensor(mean), factor * torch.tensor(scale))
+
+
+def set_head(head: Head, probe: LinearProbe, factor: float = 1.0) -> None:
+    """Give a head the weight of a probe, times `factor`, and its bias."""
+    with torch.no_grad():
+        head.weight.copy_(factor * torch.tensor(probe.weight))
+        if head.bias is not None:
+            head.bias.copy_(torch.tensor(probe.bias))
 
 
 def measure_probe(

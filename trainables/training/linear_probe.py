@@ -96,11 +96,17 @@ def fit_linear_probe(
     return found
 
 
+def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and scale (D,) of features; the scale is their standard deviation, but at least `MIN_SCALE` times its mean."""
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.maximum(scale, max(MIN_SCALE * float(scale.mean()), 1e-6))
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
 def _fit_all(
     train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int
 ) -> Iterator[LinearProbe]:
-    mean, scale = train.mean(axis=0), train.std(axis=0)
-    scale = np.maximum(scale, max(MIN_SCALE * float(scale.mean()), 1e-6))
+    mean, scale = measure_scale(train)
     standardized = ((train - mean) / scale).astype(np.float64)
     counts = np.bincount(train_labels, minlength=num_classes)
     present = counts[counts > 0]
@@ -112,8 +118,8 @@ def _fit_all(
             probe = LinearProbe(
                 weight=weight,
                 bias=bias,
-                mean=mean.astype(np.float32),
-                scale=scale.astype(np.float32),
+                mean=mean,
+                scale=scale,
                 strength=strength,
                 is_balanced=is_balanced,
                 macro_f1=0.0,

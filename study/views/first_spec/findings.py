@@ -11,7 +11,14 @@ from rich.text import Text
 
 from study.inputs.fitted_defaults import MAX_BALANCED_RATIO
 from study.views.first_spec.proposal import OVERHEAD_SECONDS
-from study.views.first_spec.spec_text import FirstSpec, describe_arms, describe_steps, describe_time, takes_crops
+from study.views.first_spec.spec_text import (
+    FirstSpec,
+    describe_arms,
+    describe_steps,
+    describe_time,
+    describe_trials,
+    takes_crops,
+)
 from study.views.first_spec.survey import Survey
 from study.views.printing import print_line
 from trainables.data.image_audit import AuditReport, name_images
@@ -125,8 +132,8 @@ def describe_proposal(first: FirstSpec, minutes: float) -> list[str]:
         f"proposal for {minutes:g} min on {proposal.machine.describe()}: {proposal.image_size} px ({stored}), batch size "
         f"{proposal.batch_size}{fewer}",
         f"arms: {describe_arms(proposal)}",
-        f"{describe_steps(proposal)}; {proposal.num_trials} search trials, {budget.trials_per_arm} per arm if "
-        f"both cost the same; comparison on {' and '.join(map(str, budget.looks))} seeds",
+        f"{describe_steps(proposal)}; {proposal.num_trials} search trials, {describe_trials(proposal)}; comparison on "
+        f"{' and '.join(map(str, budget.looks))} seeds",
         f"estimate: {describe_time(proposal.seconds)} of training, beside start, analysis and report (an epoch of {epochs}, "
         "from a few measured steps)",
         f"weights: {first.weights.weights}. {first.weights.reason}",

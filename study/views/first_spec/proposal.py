@@ -27,11 +27,12 @@ SEARCH_FRACTION = CONFIRM_FRACTION = 0.15
 MIN_STEPS = 300
 MIN_EPOCHS, MAX_EPOCHS = 3, 60
 # The rest of the stated time is for starting Ray, decoding, audits and the report.
-OVERHEAD_SECONDS, TRIALS_SHARE, MIN_SECONDS = 75.0, 0.7, 30.0
+OVERHEAD_SECONDS, TRIALS_SHARE, MIN_SECONDS = 90.0, 0.8, 30.0
 # ASHA stops half of an arm's trials after the first, at three quarters of their epochs.
 SHARE_SAVED_BY_STOPPING = 1 / 8
 # Trials per arm for which ResNet50 is worth keeping, and larger images.
 MIN_TRIALS_OF_RESNET50, MIN_TRIALS_OF_LARGER = 3, 6
+MIN_TRIALS_OF_PROBE = 4
 # A part of the images has at least so many per class on average, and so many of the rarest class, which four splits share.
 MIN_IMAGES_PER_CLASS, MIN_IMAGES_OF_RAREST = 20, 8
 # The arms by A/B factor, the control first.
@@ -95,7 +96,12 @@ class Proposal:
     @property
     def num_trials(self) -> int:
         """Search trials of all arms together."""
-        return len(ARMS[self.factor]) * self.budget.trials_per_arm
+        return self.budget.trials_per_arm + (self.trials_of_probe or self.budget.trials_per_arm)
+
+    @property
+    def trials_of_probe(self) -> int:
+        """Trials of the arm of probes, which cost seconds, and the most of an arm; 0 without such an arm."""
+        return max(self.budget.trials_per_arm, MIN_TRIALS_OF_PROBE) if self.factor == "tuning" else 0
 
     @property
     def steps_per_epoch(self) -> int:

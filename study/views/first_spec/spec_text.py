@@ -25,8 +25,6 @@ COMPARED = {
     "tuning": "all layers of ResNet18 against its classification layer alone, on cached features",
     WEIGHTING: "equal class weights against inverse frequency, with ResNet18",
 }
-# Further lines of [search].
-FURTHER_SEARCH_LINES: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +147,10 @@ def _train(first: FirstSpec) -> list[str]:
 
 
 def _search(first: FirstSpec) -> list[str]:
-    proposal, budget, is_pretrained = first.proposal, first.proposal.budget, first.weights.weights != "none"
+    proposal = first.proposal
     ranges: dict[str, object] = {
-        "max_lr": [0.01, 0.3] if is_pretrained else [0.003, 0.1],
-        "backbone_lr_ratio": [0.03, 1.0] if is_pretrained else [0.1, 1.0],
+        "max_lr": [0.003, 0.1],
+        "backbone_lr_ratio": [0.1, 1.0],
         "cutmix_probability": [0.0, 0.5],
         "weight_decay": [1e-5, 1e-3],
         "label_smoothing": [0.0, 0.1],
@@ -172,11 +170,11 @@ def _search(first: FirstSpec) -> list[str]:
         "[search]",
         f"# The A/B factor: {describe_arms(proposal)}",
         f"factor = {json.dumps(proposal.factor)}",
-        f"# Of both arms together, {budget.trials_per_arm} of each if they cost the same: each gets equal device time.",
+        f"# Of both arms together: {describe_trials(proposal)}.",
         f"num_trials = {proposal.num_trials}",
+        *([f"max_trials_per_arm = {proposal.trials_of_probe}"] if proposal.trials_of_probe else []),
         f"# {describe_steps(proposal)}.",
         f"max_epochs = {proposal.max_epochs}",
-        *FURTHER_SEARCH_LINES,
         "",
         f"# Narrower than the whole space, which {proposal.num_trials} trials cannot search.",
         "[search.ranges]",
@@ -221,6 +219,14 @@ def choose_margin(survey: Survey) -> float:
     """Return a margin in macro-F1 that fits the number of test images."""
     num_test = sum(survey.class_counts.get("test", ())) or round(DEFAULT_TEST_FRACTION * survey.num_images)
     return next((margin for below, margin in MARGINS if num_test < below), SMALLEST_MARGIN)
+
+
+def describe_trials(proposal: Proposal) -> str:
+    """Return how many search trials the arms have."""
+    each = proposal.budget.trials_per_arm
+    if proposal.trials_of_probe:
+        return f"{each} of all layers, {proposal.trials_of_probe} of the classification layer alone"
+    return f"{each} of each if they cost the same, because each gets equal device time"
 
 
 def describe_steps(proposal: Proposal) -> str:

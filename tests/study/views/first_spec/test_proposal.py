@@ -224,7 +224,10 @@ def test_every_spec_is_valid_and_says_what_it_does(
     }
     assert [arm.name for arm in spec.arms()] == levels[search.factor]
     assert search.fixed.get("backbone") == (None if search.factor == "backbone" else "resnet18")
-    assert (search.num_trials, search.max_epochs) == (2 * proposal.budget.trials_per_arm, proposal.max_epochs)
+    each, of_probe = proposal.budget.trials_per_arm, max(4, proposal.budget.trials_per_arm)
+    has_probe = search.factor == "tuning"
+    assert (search.num_trials, search.max_epochs) == (each + (of_probe if has_probe else each), proposal.max_epochs)
+    assert search.max_trials_per_arm == (of_probe if has_probe else None)
     if is_unequal:
         in_order = sorted if search.factor != "class_weighting" else list
         assert search.ranges["class_weighting"] == in_order(["none", "inverse_frequency"])

@@ -1,0 +1,57 @@
+"""What `model.tuning` means for a spec: which parameters arms of probes lack, and what features cannot have."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from search_spaces.arms import Arm
+from search_spaces.config import Value
+
+if TYPE_CHECKING:
+    from study.spec.study_spec import StudySpec
+
+TUNING, PROBE = "tuning", "probe"
+# Values with which a setting that cached features cannot have does nothing.
+WITHOUT: Mapping[str, Value] = MappingProxyType(
+    {"cutmix_probability": 0.0, "mixup_probability": 0.0, "ring_swap_probability": 0.0}
+)
+# The backbone has no learning rate either.
+UNUSED: Mapping[str, Value] = MappingProxyType({**WITHOUT, "backbone_lr_ratio": 1.0})
+
+
+def fix_what_probes_lack(arm: Arm) -> Arm:
+    """Return an arm of probes, in which the searched parameters that do nothing are fixed, whatever their ranges are."""
+    kept = tuple(parameter for parameter in arm.space.parameters if parameter.name not in UNUSED)
+    lacking = {name: UNUSED[name] for name in arm.space.names if name in UNUSED}
+    fixed = tuple(sorted({**dict(arm.space.fixed), **lacking}.items()))
+    return replace(arm, space=replace(arm.space, parameters=kept, fixed=fixed))
+
+
+def list_tuning_problems(spec: "StudySpec", arm: Arm) -> list[str]:
+    """Return a message for each setting of an arm that cached features cannot have."""
+    tuning = spec.values_of(arm, TUNING)
+    if PROBE not in tuning:
+        return []
+    problems = []
+    for name, nothing in WITHOUT.items():
+        mixes = [value for value in _values_of(spec, arm, name) if value != nothing]
+        if mixes:
+            remedy = f"set {name} to 0" if len(tuning) == 1 else f"make tuning the factor, or set {name} to 0"
+            problems.append(
+                f'tuning = "{PROBE}" of the arm {arm.name!r} trains on features of single images, which {name} = '
+                f"{mixes[-1]:g} cannot mix; {remedy}"
+            )
+    if max(spec.processes(arm)) > 1:
+        problems.append(
+            f'tuning = "{PROBE}" of the arm {arm.name!r} trains in one process, but train.processes is '
+            f"{max(spec.processes(arm))}; set it to 1"
+        )
+    return problems
+
+
+def _values_of(spec: "StudySpec", arm: Arm, name: str) -> tuple[float, ...]:
+    found = arm.space.values_of(name)
+    if not found and hasattr(spec.train, name):
+        found = (getattr(spec.train, name),)
+    return tuple(float(value) for value in found if not isinstance(value, str))
