@@ -70,9 +70,13 @@ def finish_in_time(command: str, folder: Path, deadline: float) -> bool:
 
 
 def load_winner(export: Path) -> Predictor:
-    """Return the predictor of the exported arm with the highest test macro-F1. Images must be squares: nothing is cropped."""
-    arms = [(json.loads(file.read_text()), file.parent) for file in export.glob("*/study.json")]
-    described, folder = max(arms, key=lambda arm: arm[0]["macro_f1"]["test"])
+    """Return the predictor of the model that the study hands over. Images must be squares: nothing is cropped.
+
+    Studies of commits that hand over none count with the exported arm whose test macro-F1 is the highest.
+    """
+    models = [(json.loads(file.read_text()), file.parent) for file in export.glob("*/study.json")]
+    chosen = [model for model in models if model[0].get("handed_over")] or models
+    described, folder = max(chosen, key=lambda model: model[0]["macro_f1"]["test"])
     steps, model = described["preprocessing"], timm.create_model(f"local-dir:{folder}", pretrained=True)
     resize = v2.Resize([steps["image_size"]] * 2, v2.InterpolationMode(steps["interpolation"]), antialias=True)
     stored = [

@@ -19,17 +19,21 @@ from trainables.training.evaluation import compute_macro_f1
 from trainables.training.predictions import Predictions
 
 
-def find_winner(study: OpenStudy, plan: Plan) -> tuple[str, float]:
-    """Return the arm with the highest mean macro-F1 on the confirm split over the first look's seeds, and that mean.
+def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -> BaselineFindings:
+    """Return the baselines with the winner among the arms, and what is handed over: the winner or the probe.
 
-    A run that diverged has a macro-F1 of 0. Ties go to the first arm.
+    The winner has the highest mean macro-F1 on the confirm split over the first look's seeds, where a run that diverged has 0.
+    Ties go to the first arm, and from the probe to the winner.
     """
     seeds = set(plan.seeds[: plan.looks[0]])
     scores = {}
     for arm, trial_id in plan.chosen.items():
         outcomes = outcomes_of(study.book, study.book.get("search", trial_id))
         scores[arm] = mean_confirm([run for run in outcomes if run.config.seed in seeds])
-    return max(scores.items(), key=lambda item: item[1])
+    winner, score = max(scores.items(), key=lambda item: item[1])
+    probe = baselines.probe
+    chosen = LINEAR_PROBE if probe is not None and probe.confirm_macro_f1 > score else winner
+    return replace(baselines, winner=winner, winner_confirm_macro_f1=score, handed_over=chosen)
 
 
 def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
@@ -46,11 +50,8 @@ def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvi
     stored = read_baselines(study)
     if stored is None:
         return None
-    winner, score = find_winner(study, plan)
-    found = replace(stored.findings, winner=winner, winner_confirm_macro_f1=score, handed_over=winner)
-    if found.probe is not None and found.probe.confirm_macro_f1 > score:
-        found = replace(found, handed_over=LINEAR_PROBE)
-    probe = read_test_predictions(study)
+    found = choose_handover(study, plan, stored.findings)
+    winner, probe = found.winner, read_test_predictions(study)
     if probe is not None:
         found = _judge(found, plan, finished.get(winner), probe)
     if evidence := next(iter(finished.values()), None):

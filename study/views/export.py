@@ -13,11 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from analysis.findings.arm_findings import ArmFinding
+from analysis.findings.baseline_findings import LINEAR_PROBE
 from analysis.findings.study_findings import to_plain
 from analysis.report.model_card import build_model_card
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
+from study.baselines.handover import choose_handover
+from study.baselines.stored import read_baselines, read_probe_weights, read_test_predictions
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST
@@ -26,7 +29,7 @@ from study.inputs.provenance import STORED_SIZE
 from study.open_study import OpenStudy, load_study, read_passport, trial_files
 from study.results.findings import digest_basis, load_findings
 from study.results.optuna_export import export_optuna, hide_password
-from study.state.paths import FINDINGS
+from study.state.paths import BASELINE_FOLDER, FINDINGS
 from study.views.exported_model import CARD, STUDY, explain_loading, write_model
 from study.views.notebook import Study
 from study.views.onnx_export import check_packages, write_onnx
@@ -66,6 +69,7 @@ class Exported:
         optuna_studies: names of the Optuna studies.
         num_running: number of search trials that still run; they are in no Optuna study.
         missing: arms without weights, because none of their trials has run every epoch, or all of their confirmation diverged.
+        handed_over: folder of the model that the study hands over; "" before the confirmation.
     """
 
     folder: Path
@@ -74,6 +78,7 @@ class Exported:
     optuna_studies: tuple[str, ...]
     num_running: int
     missing: tuple[str, ...]
+    handed_over: str
 
 
 def run_export(
@@ -93,6 +98,8 @@ def run_export(
     for arm in exported.missing:
         reason = "none of its trials has run every epoch, or all of its confirmation diverged"
         console.print(f"no weights of {arm}: {reason}", markup=False)
+    if exported.handed_over:
+        print_line(f"handed over, chosen on the confirm split: {exported.folder}/{exported.handed_over}", console)
     names = ", ".join(exported.optuna_studies)
     print_line(f"Optuna studies: {names}", console)
     print_line(f"optuna-dashboard {exported.optuna_url}", console)
@@ -132,6 +139,7 @@ def export_study(
         trials.to_parquet(aside / TRIALS_PARQUET, index=False)
         epochs.to_parquet(aside / EPOCHS_PARQUET, index=False)
         missing = [arm.name for arm in study.spec.arms() if not _write_weights(study, arm.name, aside, onnx)]
+        _write_probe(study, aside)
         # Last, because a write to an external database cannot be undone.
         names = export_optuna(study, optuna_url or f"sqlite:///{aside / OPTUNA_DATABASE}")
     return Exported(
@@ -141,7 +149,15 @@ def export_study(
         optuna_studies=tuple(names),
         num_running=sum(not r.state.is_finished for r in study.book.of_stage("search")),
         missing=tuple(missing),
+        handed_over=find_handed_over(study),
     )
+
+
+def find_handed_over(study: OpenStudy) -> str:
+    """Return the arm, or `LINEAR_PROBE`, whose model the study hands over; "" before the confirmation and in a round."""
+    plan = followed_plan(study.book, study.spec) if is_confirmed(study) else None
+    stored = None if plan is None else read_baselines(study)
+    return "" if plan is None or stored is None else choose_handover(study, plan, stored.findings).handed_over
 
 
 def export_weights(study: OpenStudy, arm: str, folder: Path) -> bool:
@@ -167,25 +183,30 @@ def choose_trial(study: OpenStudy, arm: str) -> TrialRecord | None:
 
 def describe_model(study: OpenStudy, record: TrialRecord) -> dict[str, Any]:
     """Return the preprocessing, class names, configuration and origin of exported weights, as a JSON object."""
-    config = record.config
-    data = read_passport(study.store)["data"]
-    class_names = list(data["class_names"])
     return {
-        "study": study.name,
-        "arm": config.arm,
+        **_describe_config(study, record.config),
+        "arm": record.config.arm,
         "stage": record.stage,
         "trial_id": record.trial_id,
         "source_trial_id": record.source_trial_id or record.trial_id,
-        "architecture": config.word("trainable" if is_own_loop(config) else "backbone"),
-        "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
-        "loading": explain_loading(config, len(class_names)),
-        "class_names": class_names,
-        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data[STORED_SIZE]),
         "macro_f1": {
             "search": record.last_macro_f1,
             "confirm": record.confirm_macro_f1,
             "test": _test_macro_f1(study, record),
         },
+    }
+
+
+def _describe_config(study: OpenStudy, config: TrialConfig) -> dict[str, Any]:
+    data = read_passport(study.store)["data"]
+    class_names = list(data["class_names"])
+    return {
+        "study": study.name,
+        "architecture": config.word("trainable" if is_own_loop(config) else "backbone"),
+        "arguments": {} if is_own_loop(config) else read_backbone(config).read_arguments(config),
+        "loading": explain_loading(config, len(class_names)),
+        "class_names": class_names,
+        "preprocessing": _describe_preprocessing(config, study.spec.data.aspect, data[STORED_SIZE]),
         "configuration": config.to_dict(),
     }
 
@@ -266,6 +287,7 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
             f"(search.keep_weights = {study.spec.search.keep_weights}); `study compare {study.store.argument}` trains others"
         )
     description, own = describe_model(study, record), folder / arm
+    description |= _say_handed_over(study, arm)
     weights = trial_files(study, record).read_weights(record.digests)
     write_model(own, record.config, weights, description["class_names"], study.spec.data.aspect)
     if onnx and not is_own_loop(record.config):
@@ -275,11 +297,47 @@ def _write_weights(study: OpenStudy, arm: str, folder: Path, onnx: bool) -> bool
     if found is not None:
         values = dataclasses.asdict(found)
         audit |= {"model": values["exported"], "recipe": {key: values[key] for key in RECIPE_AUDIT}}
-    text = json.dumps({**description, "audit": to_plain(audit)}, indent=1, sort_keys=True, allow_nan=False)
-    (own / STUDY).write_text(text + "\n", encoding="utf-8")
     reproduce = f"study reproduce {study.store.argument} --trial {record.stage}/{record.trial_id}"
-    (own / CARD).write_text(build_model_card(description, found, note, reproduce), encoding="utf-8")
+    _write_cards(own, description, audit, build_model_card(description, found, note, reproduce))
     return True
+
+
+def _write_probe(study: OpenStudy, folder: Path) -> None:
+    """Write the study's linear probe as a network of its backbone, if there is one."""
+    stored = read_baselines(study)
+    if stored is None or stored.config is None:
+        return
+    found = read_test_predictions(study)
+    probe = stored.findings.probe
+    assert probe is not None
+    test = None if found is None else compute_macro_f1(found.labels, found.predicted, found.logits.shape[1])
+    description = {
+        **_describe_config(study, stored.config),
+        "arm": LINEAR_PROBE,
+        "stage": BASELINE_FOLDER,
+        "trial_id": LINEAR_PROBE,
+        "source_trial_id": LINEAR_PROBE,
+        "macro_f1": {"search": probe.search_macro_f1, "confirm": probe.confirm_macro_f1, "test": test},
+        **_say_handed_over(study, LINEAR_PROBE),
+    }
+    own, aspect = folder / LINEAR_PROBE, study.spec.data.aspect
+    write_model(own, stored.config, read_probe_weights(study, stored), description["class_names"], aspect)
+    note = "A logistic regression on the features of the frozen backbone, which the study does not audit."
+    audit = {"note": note, "model": None, "recipe": None}
+    _write_cards(
+        own, description, audit, build_model_card(description, None, note, f"study resume {study.store.argument}")
+    )
+
+
+def _say_handed_over(study: OpenStudy, name: str) -> dict[str, bool]:
+    chosen = find_handed_over(study)
+    return {"handed_over": chosen == name} if chosen else {}
+
+
+def _write_cards(folder: Path, description: dict[str, Any], audit: dict[str, Any], card: str) -> None:
+    text = json.dumps({**description, "audit": to_plain(audit)}, indent=1, sort_keys=True, allow_nan=False)
+    (folder / STUDY).write_text(text + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
 def _check_networks(study: OpenStudy) -> None:

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.report.baseline_tables import describe_baselines
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
+from study.baselines.stored import read_baselines
 from study.confirmation.read_count import count_test_reads
 from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
 from study.state.lease import read_holder
@@ -29,6 +31,7 @@ def status_json(study: OpenStudy) -> dict[str, Any]:
         "root": study.store.root,
         "state": study_state(study),
         "driver": holder.model_dump(include={"host", "pid", "since", "renewed"}) if holder is not None else None,
+        "baselines": None if (stored := read_baselines(study)) is None else dataclasses.asdict(stored.findings),
         "search": dataclasses.asdict(compute_progress(study, "search")),
         "confirmation": dataclasses.asdict(compute_progress(study, "confirmation")),
         "test_reads": count_test_reads(study.store),
@@ -66,6 +69,9 @@ def print_status(study: OpenStudy, console: Console) -> None:
     holder = read_holder(study.store)
     if holder is not None:
         console.print(f"driven by process {holder.pid} on {holder.host} since {holder.since}", highlight=False)
+    stored = read_baselines(study)
+    for line in () if stored is None else describe_baselines(stored.findings):
+        print_line(line, console)
     stages: tuple[Stage, ...] = ("search", "confirmation")
     for stage in stages:
         if study.book.of_stage(stage):

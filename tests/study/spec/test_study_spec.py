@@ -16,7 +16,7 @@ def test_every_preset_is_valid_and_its_text_reads_back_equal(name: str) -> None:
 
 
 def test_names_of_the_presets() -> None:
-    assert preset_names() == ("cifar10", "cifar10-cpu", "demo", "demo-loop")
+    assert preset_names() == ("cifar10", "cifar10-cpu", "demo", "demo-loop", "frozen-or-not")
 
 
 def test_overrides_and_name_are_written_into_the_text() -> None:
