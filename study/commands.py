@@ -36,6 +36,7 @@ from study.spec.configuration_files import GivenConfiguration, describe_changed_
 from study.spec.reading import load_spec
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
+from study.spec.tuning import describe_untrained
 from study.state import budget_extensions as extensions
 from study.state.paths import ReportFormat, open_study, study_uri
 from study.views.live_view import LiveView
@@ -101,6 +102,8 @@ def launch(
         print_line(f"{describe_skipped(origin.skipped)}; `study inspect {spec}` names them", console)
     for rare in list_rare_classes(prepared.image_set, prepared.splits):
         print_line(f"warning: {rare.problem}", console)
+    for sentence in describe_untrained(loaded):
+        print_line(f"warning: {sentence}", console)
     warning = describe_launch(loaded, len(prepared.splits.test), storage)
     if warning:
         print_line(f"warning: {warning}", console)

@@ -21,6 +21,7 @@ class ArmEvidence:
         source: the search trial whose configuration was confirmed.
         runs: records of the confirmation trials that have test predictions, in the order of the plan's seeds.
         predictions: test predictions of `runs`, in the same order.
+        shared_seconds: device-seconds per trial of what the arm's trials share, such as the features of probes.
         failed_seeds: planned seeds whose trial ended without an outcome; no row can use them.
     """
 
@@ -29,6 +30,7 @@ class ArmEvidence:
     runs: Sequence[TrialRecord]
     predictions: Sequence[Predictions]
     failed_seeds: frozenset[int] = frozenset()
+    shared_seconds: float = 0.0
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -46,8 +48,8 @@ class ArmEvidence:
 
     @property
     def device_seconds(self) -> float:
-        """Mean device-seconds of a confirmation trial."""
-        return fmean(r.device_seconds for r in self.runs)
+        """Mean device-seconds of a confirmation trial, with its part of what the arm's trials share."""
+        return fmean(r.device_seconds for r in self.runs) + self.shared_seconds
 
     def with_seeds(self, seeds: Collection[int]) -> "ArmEvidence":
         """Return the evidence of these seeds only."""

@@ -16,6 +16,7 @@ from study.confirmation.plan import Plan
 from study.confirmation.runs import outcomes_of
 from study.open_study import OpenStudy, read_passport
 from trainables.training.evaluation import compute_macro_f1
+from trainables.training.head_start import PROBE
 from trainables.training.predictions import Predictions
 
 
@@ -57,6 +58,23 @@ def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvi
     if evidence := next(iter(finished.values()), None):
         found = _score_majority(found, study, evidence.predictions[0])
     return found
+
+
+def share_features(study: OpenStudy, evidence: Mapping[str, ArmEvidence]) -> dict[str, ArmEvidence]:
+    """Return the evidence of the arms with the device time of their probes' features, divided by the trials that used them.
+
+    The features were computed for the baseline of the same backbone, and are counted once for each view.
+    """
+    stored = read_baselines(study)
+    seconds = {} if stored is None else {probe.backbone: probe.seconds for probe in stored.findings.probes}
+    shared = dict(evidence)
+    for arm, found in evidence.items():
+        config, backbone = found.source.config, str(found.source.config.get("backbone", ""))
+        if config.get("tuning", "") == PROBE and backbone in seconds:
+            num_trials = sum(r.config.arm == arm for r in study.book)
+            cost = seconds[backbone] * found.source.devices_per_trial * config.whole("probe_views")
+            shared[arm] = replace(found, shared_seconds=cost / num_trials)
+    return shared
 
 
 def _judge(

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from analysis.findings.baseline_findings import LINEAR_PROBE, MAJORITY, Baseline, BaselineFindings
 from search_spaces.config import TrialConfig
 from search_spaces.settings import BUILT_IN_LOOP
+from study.cluster.connection import LOCAL, THIS_PROCESS, connect_cluster
 from study.cluster.task_device import find_device
-from study.cluster.workers import Workers, make_task
+from study.cluster.workers import Workers, make_task, make_workers
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.models.backbones import build_model, count_forward_flops, place_model
@@ -49,17 +50,20 @@ class MeasuredBaselines:
     chosen: FittedProbe | None
 
 
-def measure_baselines(spec: StudySpec, prepared: Prepared, workers: Workers) -> MeasuredBaselines:
+def measure_baselines(
+    spec: StudySpec, prepared: Prepared, workers: Workers, cpu_flops: float = CPU_FLOPS
+) -> MeasuredBaselines:
     """Return the baselines of a spec, of which the workers compute one probe for each backbone with pretrained weights.
 
     Args:
         spec: its arms have the backbones.
         prepared: its data.
         workers: with the data of the study.
+        cpu_flops: that the features of a split may cost on a CPU; of a larger split, a stratified sample is taken.
     """
     configs, notes = _list_probes(spec, prepared)
     tasks = [
-        make_task(spec, config.arm, config, prepared.weights, int(spec.resources.of_arm("cpu", config.arm)))
+        make_task(spec, config.arm, config, prepared.weights, int(spec.resources.of_arm("cpu", config.arm)), cpu_flops)
         for config in configs
     ]
     probes = [FittedProbe(*found) for found in workers.run_tasks(_measure, tasks)]
@@ -72,6 +76,20 @@ def measure_baselines(spec: StudySpec, prepared: Prepared, workers: Workers) -> 
         notes=tuple(notes),
     )
     return MeasuredBaselines(findings=findings, chosen=chosen)
+
+
+def preview_baselines(spec: StudySpec, prepared: Prepared, address: str | None) -> BaselineFindings:
+    """Return the baselines of a study that is not launched yet, in a minute at most.
+
+    Args:
+        spec: of the study.
+        prepared: its data.
+        address: of a running cluster, whose devices compute; None for this process.
+    """
+    place = THIS_PROCESS if address in {None, LOCAL} else address
+    with connect_cluster(place) as cluster:
+        workers = make_workers(cluster, spec, prepared.data)
+        return measure_baselines(spec, prepared, workers, CPU_FLOPS / 3).findings
 
 
 def _list_probes(spec: StudySpec, prepared: Prepared) -> tuple[list[TrialConfig], list[str]]:
@@ -113,7 +131,7 @@ def _measure_majority(data: TrialData) -> Baseline:
 
 
 def _measure(
-    config: TrialConfig, weights: str, num_threads: int, *, data: TrialData
+    config: TrialConfig, weights: str, num_threads: int, cpu_flops: float, *, data: TrialData
 ) -> tuple[Baseline, TrialConfig, LinearProbe]:
     """Return the probe of a configuration's backbone, with as many threads as its trials have, which share the features."""
     prepare_to_train(max(1, num_threads))
@@ -123,7 +141,7 @@ def _measure(
     images = place_images(data.images, device)
     most = MAX_IMAGES
     if device.type == "cpu":
-        most = int(np.clip(CPU_FLOPS / count_forward_flops(config, num_classes), MIN_IMAGES, MAX_IMAGES))
+        most = int(np.clip(cpu_flops / count_forward_flops(config, num_classes), MIN_IMAGES, MAX_IMAGES))
     with borrow_backbone(model, config, device) as backbone:
         head = measure_probe(backbone, data, images, most)
         confirm = draw_sample(data.splits.confirm, data.labels, most)

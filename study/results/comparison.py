@@ -12,7 +12,7 @@ from analysis.findings.baseline_findings import BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.report import arm_tables, side_metric_tables, tables
 from analysis.report.baseline_tables import build_baseline_csv
-from study.baselines.handover import compute_handover
+from study.baselines.handover import compute_handover, share_features
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
 from study.confirmation.plan import Plan
 from study.confirmation.stated_interventions import find_judged, read_stated
@@ -75,7 +75,7 @@ def find_class_groups(study: OpenStudy) -> ClassGroups:
 
 def _compute_comparison(study: OpenStudy) -> Comparison:
     plan = require_plan(study)
-    evidence, rule = load_evidence(study, plan), row_rule(plan)
+    evidence, rule = share_features(study, load_evidence(study, plan)), row_rule(plan)
     data, minimum = read_passport(study.store)["data"], study.spec.minimum.macro_f1 if study.spec.minimum else None
     finished = {name: found.finished() for name, found in evidence.items()}
     finished = {name: found for name, found in finished.items() if found.runs}

@@ -50,6 +50,18 @@ def list_tuning_problems(spec: "StudySpec", arm: Arm) -> list[str]:
     return problems
 
 
+def describe_untrained(spec: "StudySpec") -> list[str]:
+    """Return a sentence for each arm that relies on features of a backbone without pretrained weights."""
+    if spec.model.weights != "none":
+        return []
+    return [
+        f"the arm {arm.name!r} relies on features of an untrained backbone, because model.weights is none; set it to imagenet, "
+        "a file or a folder, unless the backbone brings its own weights"
+        for arm in spec.arms()
+        if {*spec.values_of(arm, TUNING)} - {"full"} or PROBE in spec.values_of(arm, "head_init")
+    ]
+
+
 def _values_of(spec: "StudySpec", arm: Arm, name: str) -> tuple[float, ...]:
     found = arm.space.values_of(name)
     if not found and hasattr(spec.train, name):

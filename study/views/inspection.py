@@ -13,11 +13,13 @@ from rich.table import Table
 from analysis.images.duplicates import ImagePair
 from analysis.images.examples import draw_examples
 from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
+from analysis.report.baseline_tables import describe_baselines
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
 from analysis.report.inspection.sections import InspectionSection, SectionTable
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from study.baselines.measuring import preview_baselines
 from study.cluster.connection import LOCAL, THIS_PROCESS, check_cluster, connect_cluster
 from study.cluster.task_device import find_device
 from study.cluster.workers import make_task, make_workers
@@ -106,12 +108,18 @@ def print_inspection(
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
         print_section(section, console)
     is_measured = not quick and gathered.has_models
+    extra = []
+    if is_measured and not _find_missing_weights(spec):
+        with console.status("baselines"):
+            baselines = describe_baselines(preview_baselines(spec, gathered.prepared, address))
+        extra.append(InspectionSection(anchor="baselines", title="What a study must beat", lines=tuple(baselines)))
+        print_section(extra[0], console)
     resources, problems = inspect_resources(spec, gathered.prepared, address, is_measured=is_measured)
     for section in resources:
         print_section(section, console)
     problems = (*gathered.problems, *problems)
     if to is not None:
-        write_page(to, build_inspection_page(found, resources, problems))
+        write_page(to, build_inspection_page(found, (*extra, *resources), problems))
         print_line(f"written: {to}", console)
     if problems:
         raise UserInputError(f"this spec cannot be launched: {'; '.join(problems)}")

@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
+from analysis.report.baseline_tables import describe_baselines
 from search_spaces.errors import UserInputError
+from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings
-from study.inputs.preparation import load_images, split_images
+from study.inputs.preparation import assemble, load_images, locate_weights, split_images
 from study.spec.reading import preset_names, read_preset, validate_spec
 from study.spec.study_spec import StudySpec
 from study.views.first_spec import findings
@@ -22,8 +24,9 @@ from study.views.first_spec.spec_text import CROP_MIN_AREA, FirstSpec, make_name
 from study.views.first_spec.survey import Survey, survey_images
 from study.views.printing import print_line
 from trainables.data.image_audit import audit_image_set
+from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
-from trainables.data.splits import list_rare_classes
+from trainables.data.splits import Splits, list_rare_classes
 from trainables.training.trial_cost import TrialCost
 
 EXPLANATION = """study init FOLDER looks at images, says everything that it finds, and writes a spec that runs.
@@ -123,9 +126,14 @@ def run_init(options: InitOptions, console: Console) -> Path:
         weightings=("none",),
         skip_reason="Files that cannot be used are left out.",
     )
-    first = _decode(first, console)
+    first, image_set, splits = _decode(first, console)
     target.write_text(write_spec_text(first), encoding="utf-8")
-    for line in (*findings.describe_proposal(first, options.minutes), *findings.describe_next(target)):
+    spec = _read(first)
+    with console.status("measuring a linear probe"):
+        prepared = assemble(spec, image_set, splits, locate_weights(spec.model.weights))
+        baselines = describe_baselines(preview_baselines(spec, prepared, None))
+    proposed = findings.describe_proposal(first, options.minutes)
+    for line in (*proposed, *(f"to beat: {line}" for line in baselines), *findings.describe_next(target)):
         print_line(line, console)
     return target
 
@@ -163,8 +171,8 @@ def _measure(survey: Survey, gpu: int, cpu: int, image_size: int, batch_size: in
     )
 
 
-def _decode(first: FirstSpec, console: Console) -> FirstSpec:
-    """Decode the images, print what was found, and return the spec with what follows from it.
+def _decode(first: FirstSpec, console: Console) -> tuple[FirstSpec, ImageSet, Splits]:
+    """Decode the images, print what was found, and return the spec with what follows from it, the images and their splits.
 
     Raises:
         UserInputError: listing everything because of which the images cannot be used.
@@ -195,12 +203,13 @@ def _decode(first: FirstSpec, console: Console) -> FirstSpec:
     left_out = [f"{findings.count(len(bad), 'image file')} that cannot be used"] if bad else []
     if report.num_leaks:
         left_out.append(f"{findings.count(report.num_leaks, 'training image')} also in another split")
-    return replace(
+    first = replace(
         first,
         proposal=first.proposal.with_train_images(len(splits.train)),
         skip_reason=f"Without {' and '.join(left_out)}." if left_out else "",
         weightings=list_weightings(used.class_counts["train"], has_group=False),
     )
+    return first, image_set, splits
 
 
 def _read(first: FirstSpec) -> StudySpec:

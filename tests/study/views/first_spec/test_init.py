@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 from search_spaces.errors import UserInputError
@@ -25,6 +27,7 @@ from tests.trainables.data.sources.layout_files import (
 )
 from tests.trainables.data.sources.parquet_files import encode, make_pixels, write_parquet
 from tests.trainables.data.sources.tar_files import write_shard
+from tests.unequal_folder import write_unequal_folder
 from trainables.data.image_audit import check_image_set
 from trainables.models.catalog import RESNETS, find_torchvision_url
 from trainables.training.trial_cost import TrialCost
@@ -261,3 +264,19 @@ def test_costs_are_measured_by_training() -> None:
     assert 0 < few.setup_seconds < 60
     assert 10 * few.epoch_seconds < many.epoch_seconds
     assert many.of_epochs(3) == many.setup_seconds + 3 * many.epoch_seconds
+
+
+def test_a_folder_of_very_unequal_classes_gets_weights_a_probe_to_beat_and_steps(tmp_path: Path) -> None:
+    folder = write_unequal_folder(tmp_path / "scenes", counts=(90, 40, 12, 8), side=32)
+    for name in ("resnet18", "resnet50"):
+        torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / f"{name}.pt")
+    outcome = run_cli(
+        "init", folder, "--weights", tmp_path, "--minutes", "1", "--to", tmp_path / "spec.toml", width=400
+    )
+    assert outcome.status == 0, outcome
+    assert "to beat: majority class" in outcome.output
+    assert "to beat: linear probe on resnet18 (frozen features" in outcome.output
+    spec = load_spec(str(tmp_path / "spec.toml"), [])[0]
+    assert spec.search.ranges["class_weighting"] == ["inverse_frequency", "none"]
+    first = spec.search_space().values_of("class_weighting")[0]
+    assert first == "inverse_frequency", "the recipes begin with class weights"
