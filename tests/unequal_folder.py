@@ -1,4 +1,4 @@
-"""A folder of 700 scenes of six classes, the largest with 30 times the images of the smallest: ``python -m tests.unequal_folder TO``."""
+"""A folder of 700 scenes of six very unequal classes: ``python -m tests.unequal_folder TO``."""
 
 import sys
 from pathlib import Path

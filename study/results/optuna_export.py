@@ -16,6 +16,7 @@ from search_spaces.distributions import to_distribution
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from study.open_study import OpenStudy
+from study.spec.tuning import PROBE, TUNING, UNUSED
 from trainables.damaged_files import DamagedFileError
 from trainables.records.record import TrialRecord, TrialState
 
@@ -165,7 +166,9 @@ def negated_value(trial: FrozenTrial) -> float:
 
 def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
     hyperparameters = record.config.hyperparameters
-    parameters = {p.name: p for p in space.parameters if p.name in hyperparameters}
+    # Of an arm of probes they are fixed, whatever their ranges are.
+    unused = UNUSED if record.config.get(TUNING, "") == PROBE else ()
+    parameters = {p.name: p for p in space.parameters if p.name in hyperparameters and p.name not in unused}
     scores = {e.epoch: e.macro_f1 for e in record.epochs if e.macro_f1 is not None and math.isfinite(e.macro_f1)}
     state = _STATES[record.state]
     has_value = record.state in (TrialState.COMPLETE, TrialState.PRUNED)
