@@ -1,4 +1,4 @@
-"""The ratios P1 to P19 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
+"""The ratios P1 to P19 and P21 of the performance table: ``python -m benchmarks.performance.bench [P2 P3] [--device cuda]``.
 
 Figures are kept in results.json; RESULTS.md, or RESULTS-GPU.md, is written from all that were measured so far. With
 --device cuda P2 to P5, P11 and P15 are measured on the GPU. A row whose package is not installed, such as Ray's, is left out.
@@ -60,6 +60,7 @@ BENCHES: dict[str, Bench] = {
     "P17": Bench("mapped_ratio", "measure_mapped"),
     "P18": Bench("command_times", "measure_commands", "optuna"),
     "P19": Bench("study_ratios", "measure_fixed_cost", "ray"),
+    "P21": Bench("probe_ratio", "measure_probe_trial"),
 }
 ON_DEVICE = frozenset({"training_ratios", "forensics_speed", "checkpoint_ratios"})
 ONLY_BY_NAME = frozenset({"P1-long"})
