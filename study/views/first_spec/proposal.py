@@ -27,7 +27,7 @@ SEARCH_FRACTION = CONFIRM_FRACTION = 0.15
 MIN_STEPS = 300
 MIN_EPOCHS, MAX_EPOCHS = 3, 60
 # The rest of the stated time is for starting Ray, decoding, audits and the report.
-OVERHEAD_SECONDS, TRIALS_SHARE, MIN_SECONDS = 90.0, 0.8, 30.0
+OVERHEAD_SECONDS, TRIALS_SHARE, MIN_SECONDS = 110.0, 0.75, 30.0
 # ASHA stops half of an arm's trials after the first, at three quarters of their epochs.
 SHARE_SAVED_BY_STOPPING = 1 / 8
 # Trials per arm for which ResNet50 is worth keeping, and larger images.

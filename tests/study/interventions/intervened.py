@@ -121,7 +121,7 @@ class FakeCluster:
             if not record.confirm_macro_f1 and record.state.is_finished:
                 director.book.save(record.updated(confirm_macro_f1=0.6, num_parameters=1000))
 
-    def _read(self, book: Any, plan: Any, runs: list[TrialRecord], _workers: object, spec: Any) -> None:
+    def _read(self, book: Any, plan: Any, runs: list[TrialRecord], _workers: object, spec: Any, _also: object) -> None:
         if missing := [run.trial_id for run in runs if TEST not in run.predictions]:
             note_test_read(book.store, plan, missing)
         store_predictions(book, runs, prepare(spec), self.rates)
