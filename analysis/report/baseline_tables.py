@@ -62,7 +62,7 @@ def list_baseline_cells(found: BaselineFindings) -> list[list[str]]:
     """Return the cells of each baseline in the order of `BASELINE_HEADER`."""
     return [
         [
-            f"{_name(one)}{' (chosen)' if one is found.probe and len(found.probes) > 1 else ''}",
+            f"{_name(one) if one.backbone else one.name}{' (chosen)' if one is found.probe and len(found.probes) > 1 else ''}",
             *(format_percent(score, 2) for score in (one.search_macro_f1, one.confirm_macro_f1, one.test_macro_f1)),
             _count_images(one),
             format_seconds(one.seconds),

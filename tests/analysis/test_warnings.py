@@ -15,6 +15,9 @@ def test_unequal_device_time_is_a_warning_only_if_shares_matter(shares_matter: b
     assert found[0] == "as planned"
     assert len(found) == 1 + number
     assert all("resnet18 got 28%" in warning for warning in found[1:])
+    most = arms[0].num_trials
+    assert compute_warnings(arms, [], [], shares_matter=shares_matter, max_trials=most) == ()
+    assert len(compute_warnings(arms, [], [], shares_matter=shares_matter, max_trials=most + 1)) == number
 
 
 @pytest.mark.parametrize(

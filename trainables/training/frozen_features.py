@@ -256,35 +256,30 @@ def _read(path: Path) -> Features | None:
 
 
 def _keep(path: Path, num_images: int, chunks: Iterator[Features]) -> Features:
-    """Write chunks of features aside, then put the file in place; delete the oldest entries.
+    """Write chunks of features aside, then put the file in place, from which they are mapped; delete the oldest entries.
 
-    Where the cache cannot be written, the features are returned in memory.
+    Where the cache cannot be written, the features are in memory.
     """
-    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.partial")
-    done: list[Features] = []
-    mapped: Any = None
-    written = 0
+    partial, first = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.partial"), 0
+    found: Any = None
     for chunk in chunks:
-        if not written:
-            with contextlib.suppress(OSError):
-                shape = (num_images, chunk.shape[1])
-                mapped = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-        if mapped is None:
-            done.append(chunk)
-        else:
-            mapped[written : written + len(chunk)] = chunk
-        written += len(chunk)
-    if mapped is None:
-        return np.concatenate(done)
+        if found is None:
+            found = _allocate(partial, (num_images, chunk.shape[1]))
+        found[first : first + len(chunk)] = chunk
+        first += len(chunk)
+    if isinstance(found, np.memmap):
+        found.flush()
+        with contextlib.suppress(OSError):
+            partial.replace(path)
+            _forget(path.parent)
+    return found  # type: ignore[no-any-return]
+
+
+def _allocate(path: Path, shape: tuple[int, int]) -> Features:
     try:
-        mapped.flush()
-        partial.replace(path)
-        _forget(path.parent)
-        found = _read(path)
-        return np.array(mapped) if found is None else found
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     except OSError:
-        partial.unlink(missing_ok=True)
-        return np.array(mapped)
+        return np.empty(shape, dtype=np.float32)
 
 
 def _forget(folder: Path) -> None:

@@ -76,7 +76,6 @@ def measure_probe(
         backbone.compute_part(images, search, digest),
         data.labels[search],
         len(data.class_names),
-        backbone.cache,
     )
 
 

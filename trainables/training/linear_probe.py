@@ -1,12 +1,8 @@
 """A linear probe: a logistic regression on the features of a frozen backbone, as a baseline and as the first head of a trial."""
 
-import hashlib
-import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from pathlib import Path
-from zipfile import BadZipFile
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +26,6 @@ MAX_BALANCED_RATIO = 1.2
 MIN_SCALE = 0.1
 # Bias of a class without training images.
 ABSENT = -30.0
-VERSION = 1
 
 Labels = NDArray[np.int64]
 
@@ -71,7 +66,7 @@ def draw_sample(indices: Labels, labels: Labels, most: int) -> Labels:
 
 
 def fit_linear_probe(
-    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int, cache: Path
+    train: Features, train_labels: Labels, search: Features, search_labels: Labels, num_classes: int
 ) -> LinearProbe:
     """Return the probe with the best macro-F1 on the search split; ties go to the stronger regularization.
 
@@ -83,17 +78,9 @@ def fit_linear_probe(
         search: (M, D) features of the search split.
         search_labels: (M,).
         num_classes: K.
-        cache: folder in which the probe is kept for other trials of this node.
     """
-    digest = hashlib.sha256(repr((VERSION, STRENGTHS, train.shape, search.shape, num_classes)).encode())
-    for array in (train, train_labels, search, search_labels):
-        digest.update(np.ascontiguousarray(array).data)
-    path = cache / f"probe-{digest.hexdigest()[:32]}.npz"
-    found = _read(path)
-    if found is None:
-        found = max(_fit_all(train, train_labels, search, search_labels, num_classes), key=lambda probe: probe.macro_f1)
-        _write(path, found)
-    return found
+    fitted = _fit_all(train, train_labels, search, search_labels, num_classes)
+    return max(fitted, key=lambda probe: probe.macro_f1)
 
 
 def measure_scale(features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -127,9 +114,7 @@ def _fit_all(
             )
             predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
             score = compute_macro_f1(search_labels, predicted, num_classes)
-            yield LinearProbe(
-                **{field.name: getattr(probe, field.name) for field in fields(probe)} | {"macro_f1": score}
-            )
+            yield replace(probe, macro_f1=score)
             best, num_worse = max(best, score), 0 if score > best else num_worse + 1
             if num_worse > PATIENCE:
                 break
@@ -155,23 +140,3 @@ def _fit(
         weight[classes] = np.concatenate([-model.coef_, model.coef_]) / 2 if halves else model.coef_
         bias[classes] = np.concatenate([-model.intercept_, model.intercept_]) / 2 if halves else model.intercept_
     return weight.astype(np.float32), bias.astype(np.float32)
-
-
-def _read(path: Path) -> LinearProbe | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = {name: stored[name] if stored[name].ndim else stored[name].item() for name in stored.files}
-        return LinearProbe(**values)
-    except (OSError, ValueError, EOFError, TypeError, BadZipFile):
-        return None
-
-
-def _write(path: Path, probe: LinearProbe) -> None:
-    """Write a probe aside, then put the file in place; without a cache that can be written, it is fitted again next time."""
-    partial = path.with_name(f".{path.stem}-{uuid.uuid4().hex}.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(partial, **{field.name: getattr(probe, field.name) for field in fields(probe)})
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)

@@ -94,7 +94,7 @@ class FakeCluster:
         # Half of the time of an analysis here, for a number that no test reads.
         monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
         monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
-        monkeypatch.setattr(driver_module, "make_workers", lambda *_: None)
+        monkeypatch.setattr(driver_module, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))
         monkeypatch.setattr(Driver, "_run", self._run)
         monkeypatch.setattr(driver_module, "read_test_split", self._read)
         for module in (commands, intervention_commands):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import random
+from collections import Counter
 
 import pytest
 
 from study.scheduling.replay import Replay, replay_search
 from study.scheduling.search_director import SearchDirector
+from study.scheduling.turns import is_search_finished
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, drive, learning_curve, make_spec
@@ -46,6 +48,17 @@ def test_pooled_search_and_budget_of_device_seconds_replay() -> None:
         records = run_search(spec)
         replay = replay_search(records, {0: spec})
         assert (replay.num_suggestions, replay.difference) == (len(records), "")
+
+
+def test_no_arm_has_more_trials_than_allowed_and_the_search_ends_and_replays() -> None:
+    spec = make_spec(num_trials=20, max_trials_per_arm=4)
+    records = run_search(spec)
+    assert Counter(r.config.arm for r in records) == {"resnet18": 4, "resnet50": 4}
+    assert is_search_finished(records, spec, None)
+    assert not is_search_finished(records[:-1], spec, None)
+    assert replay_search(records, {0: spec}).difference == ""
+    fewer = run_search(make_spec(num_trials=6, max_trials_per_arm=5))
+    assert Counter(r.config.arm for r in fewer) == {"resnet18": 4, "resnet50": 2}, "equal device time below the limit"
 
 
 def test_extended_search_replays_with_the_budget_of_each_extension() -> None:
