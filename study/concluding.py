@@ -106,8 +106,9 @@ def print_comparison(
     console: Console,
 ) -> list[str]:
     """Print the A/B table, the arms and the baselines; return one message per arm that misses the minimum."""
-    if rows:
-        console.print(build_rich_table(rows))
+    shown = [*rows, baselines.row] if baselines is not None and baselines.row is not None else rows
+    if shown:
+        console.print(build_rich_table(shown))
     console.print(build_arm_rich_table(arms))
     for row in rows:
         print_line(format_row(row), console)

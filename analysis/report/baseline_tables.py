@@ -10,7 +10,14 @@ from analysis.findings.baseline_findings import LINEAR_PROBE, Baseline, Baseline
 from analysis.findings.comparison_findings import ComparisonRow, Question, Verdict
 from analysis.report.number_formats import format_percent, format_seconds, format_signed_pp
 from analysis.report.table_formats import to_csv
-from analysis.report.tables import PLAN_CHANGED, build_table_rows, describe_divergence, describe_rule, list_records
+from analysis.report.tables import (
+    PLAN_CHANGED,
+    TableRow,
+    build_table_rows,
+    describe_divergence,
+    describe_rule,
+    list_records,
+)
 
 BASELINE_HEADER = ("baseline", "macro-F1, search", "confirm", "test", "training images", "time")
 _ROW_COLUMNS = ("effect_pp", "low_pp", "high_pp", "verdict", "treatment", "divergence")
@@ -69,6 +76,11 @@ def list_baseline_cells(found: BaselineFindings) -> list[list[str]]:
         ]
         for one in (found.majority, *found.probes)
     ]
+
+
+def list_baseline_rows(found: BaselineFindings | None) -> list[TableRow]:
+    """Return the row of the winner against the probe as text, for the end of the A/B table; none without it."""
+    return [] if found is None or found.row is None else list(build_table_rows([found.row]))
 
 
 def build_baseline_rich_table(found: BaselineFindings) -> Table:

@@ -12,7 +12,12 @@ from analysis.findings.arm_findings import ArmFinding
 from analysis.findings.forensic_findings import CamPanel
 from analysis.findings.intervention_findings import InterventionFindings
 from analysis.findings.study_findings import Findings
-from analysis.report.baseline_tables import BASELINE_HEADER, describe_below_table, list_baseline_cells
+from analysis.report.baseline_tables import (
+    BASELINE_HEADER,
+    describe_below_table,
+    list_baseline_cells,
+    list_baseline_rows,
+)
 from analysis.report.image_pages.confusion_galleries import ConfusionView, arrange_confusions
 from analysis.report.image_pages.thumbnail_sheets import ThumbnailSheets
 from analysis.report.intervention_tables import MEASURED_HEADER, STATED_HEADER, build_intervention_tables
@@ -151,6 +156,7 @@ def _render_report(
         template,
         findings=findings,
         rows=table_rows,
+        baseline_rows=list_baseline_rows(findings.baselines),
         comparison_header=HEADER,
         most_issues=MAX_ISSUES,
         summary=summarize(findings, table_rows, rounds),

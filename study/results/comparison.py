@@ -39,6 +39,12 @@ class Comparison:
     rows: tuple[ComparisonRow, ...]
     baselines: BaselineFindings | None
 
+    @property
+    def all_rows(self) -> tuple[ComparisonRow, ...]:
+        """The rows, and that of the winner against the probe, which has an alpha of its own."""
+        row = None if self.baselines is None else self.baselines.row
+        return self.rows if row is None else (*self.rows, row)
+
 
 def compare(study: OpenStudy) -> Comparison:
     """Compute the arms' scores and the A/B rows, and write both tables as csv, markdown and LaTeX.
@@ -49,11 +55,11 @@ def compare(study: OpenStudy) -> Comparison:
         UserInputError: if the study has not been confirmed.
     """
     comparison = _compute_comparison(study)
-    rows, arms = comparison.rows, tuple(comparison.arms.values())
+    rows, arms = comparison.all_rows, tuple(comparison.arms.values())
     texts = {
         paths.COMPARISON_CSV: tables.build_csv(rows),
         paths.ARMS_CSV: arm_tables.build_arm_csv(arms),
-        paths.SIDE_METRICS_CSV: side_metric_tables.build_side_csv(rows),
+        paths.SIDE_METRICS_CSV: side_metric_tables.build_side_csv(comparison.rows),
         paths.COMPARISON_MARKDOWN: f"{tables.build_markdown(rows)}\n{arm_tables.build_arm_markdown(arms)}",
         paths.COMPARISON_LATEX: f"{tables.build_latex(rows)}\n{arm_tables.build_arm_latex(arms)}",
     }

@@ -10,7 +10,12 @@ import pytest
 
 from analysis.findings.comparison_findings import Verdict
 from analysis.findings.study_findings import Findings
-from analysis.report.baseline_tables import BASELINE_HEADER, describe_below_table, list_baseline_cells
+from analysis.report.baseline_tables import (
+    BASELINE_HEADER,
+    describe_below_table,
+    list_baseline_cells,
+    list_baseline_rows,
+)
 from analysis.report.forensic_sentences import describe_decision
 from analysis.report.number_formats import (
     escape_markdown,
@@ -200,6 +205,8 @@ def test_the_first_screen_has_the_table_of_baselines(build) -> None:
         assert sentence in first
     assert "is not shown to be better than a linear probe" in first
     assert all(name in first for name in BASELINE_HEADER)
+    row = list_baseline_rows(baselines)[0]
+    assert between.join([row.comparison, row.effect]) in text[len(first) :], "the last row of the A/B table"
     assert "majority class" not in build(make_findings())
 
 
