@@ -26,7 +26,7 @@ SECONDS_TO_STOP = 60
 
 
 def run_study(material: Material, minutes: float, folder: Path, command: str = THIS_STUDY) -> Iterator[Predictor]:
-    """Yield the predictor of the exported arm with the highest macro-F1 on the study's own test split.
+    """Yield the predictor of the model that the study hands over.
 
     Args:
         material: Images and weights; the study draws splits of its own.

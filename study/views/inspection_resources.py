@@ -73,7 +73,7 @@ def describe_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: fl
         seconds: device-seconds of a full trial by arm.
         num_devices: that trials hold at once.
     """
-    searched = count_search_trials(spec, seconds)
+    searched = planning.count_search_trials(spec, seconds)
     confirmed = {arm: len(confirmation_seeds(spec)) + count_ranking_trials(MemoryBook(), spec, arm) for arm in seconds}
     total = sum((searched[arm] + confirmed[arm]) * seconds[arm] for arm in seconds)
     rows = tuple((arm, format_seconds(seconds[arm]), f"{searched[arm]:.1f}", str(confirmed[arm])) for arm in seconds)
@@ -85,17 +85,6 @@ def describe_time(spec: StudySpec, seconds: Mapping[str, float], num_devices: fl
     ]
     columns = ("arm", "device time of a full trial", "full trials, search", "trials, confirmation")
     return lines, SectionTable(columns=columns, rows=rows)
-
-
-def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the full trials of each arm that the search's budget buys; arms get equal device time."""
-    if spec.has_given_arms:
-        return dict.fromkeys(seconds, 1.0)
-    if spec.search.device_seconds is not None:
-        return {arm: spec.search.device_seconds / len(seconds) / cost for arm, cost in seconds.items()}
-    costs = dict(seconds if spec.search.epoch_cost is None else spec.search.epoch_cost)
-    unit = sum(1 / cost for cost in costs.values())
-    return {arm: (spec.search.num_trials or 0) / costs[arm] / unit for arm in seconds}
 
 
 def _describe_looks(spec: StudySpec, prepared: Prepared) -> tuple[InspectionSection, ...]:

@@ -220,11 +220,7 @@ def describe_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
         return (
             "full trials per arm: not known; the budget is in device-seconds, and only --like or --pilot measures them",
         )
-    num_trials = (
-        {arm: budget / len(arms) / costs[arm] for arm in arms}
-        if budget is not None
-        else {arm: (spec.search.num_trials or 0) / costs[arm] / sum(1 / c for c in costs.values()) for arm in arms}
-    )
+    num_trials = count_search_trials(spec, costs)
     cheapest = min(costs.values())
     found = ", ".join(f"{arm} {num_trials[arm]:.1f} (cost {costs[arm] / cheapest:.1f}x)" for arm in arms)
     lines = [f"full trials that equal device time buys: {found}; costs from {source}"]
@@ -235,6 +231,23 @@ def describe_trials(spec: StudySpec, basis: Basis) -> tuple[str, ...]:
             "search.max_epochs"
         )
     return tuple(lines)
+
+
+def count_search_trials(spec: StudySpec, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the full trials of each arm that the search's budget buys; arms get equal device time up to their most trials."""
+    if spec.has_given_arms:
+        return dict.fromkeys(seconds, 1.0)
+    most = spec.search.max_trials_per_arm or math.inf
+    if spec.search.device_seconds is not None:
+        return {arm: min(spec.search.device_seconds / len(seconds) / cost, most) for arm, cost in seconds.items()}
+    costs = dict(seconds if spec.search.epoch_cost is None else spec.search.epoch_cost)
+    found: dict[str, float] = {}
+    while len(found) < len(seconds):
+        left = {arm: costs[arm] for arm in seconds if arm not in found}
+        budget, unit = (spec.search.num_trials or 0) - sum(found.values()), sum(1 / cost for cost in left.values())
+        shares = {arm: budget / cost / unit for arm, cost in left.items()}
+        found |= {arm: most for arm, number in shares.items() if number > most} or shares
+    return found
 
 
 def _check(spec: StudySpec, options: PlanOptions) -> None:

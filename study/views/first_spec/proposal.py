@@ -31,7 +31,7 @@ OVERHEAD_SECONDS, TRIALS_SHARE, MIN_SECONDS = 110.0, 0.75, 30.0
 # ASHA stops half of an arm's trials after the first, at three quarters of their epochs.
 SHARE_SAVED_BY_STOPPING = 1 / 8
 # Trials per arm for which ResNet50 is worth keeping, and larger images.
-MIN_TRIALS_OF_RESNET50, MIN_TRIALS_OF_LARGER = 3, 6
+MIN_TRIALS_OF_RESNET50, MIN_TRIALS_OF_LARGER = 6, 6
 MIN_TRIALS_OF_PROBE = 4
 # A part of the images has at least so many per class on average, and so many of the rarest class, which four splits share.
 MIN_IMAGES_PER_CLASS, MIN_IMAGES_OF_RAREST = 20, 8
