@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.config import TrialConfig
@@ -26,7 +26,7 @@ from trainables.models.heads import find_head, remove_head
 from trainables.models.inputs import read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
-from trainables.training.placed_images import PlacedImages, read_batches
+from trainables.training.placed_images import PlacedImages, gather_images, read_batches
 
 BATCH_SIZE = 128
 # Images whose features are in memory at once while they are computed.
@@ -36,7 +36,7 @@ MAX_ENTRIES, MAX_BYTES = 200, 8e9
 # Part of each key: another way to compute features gets another number.
 VERSION = 2
 SUFFIX = ".npy"
-# Images whose pixels are part of the key of a large set, beside the fingerprint of the whole.
+# Images in memory whose pixels are part of the key of a set, beside the fingerprint of the whole.
 NUM_DIGESTED = 4096
 
 Images = NDArray[np.uint8]
@@ -139,10 +139,10 @@ class FrozenBackbone:
             view: 0 for the images as they are evaluated, and other numbers for other draws of the training augmentation, without
                 what mixes images.
         """
-        first = torch.from_numpy(np.array(indices[:NUM_DIGESTED]))
         seen = hashlib.sha256(np.ascontiguousarray(indices, dtype="<i8").tobytes())
-        for pixels in read_batches(images, torch.split(first, BATCH_SIZE), torch.device("cpu")):
-            seen.update(pixels.numpy().tobytes())
+        if isinstance(images, Tensor):
+            for some in torch.split(torch.from_numpy(np.array(indices[:NUM_DIGESTED])), BATCH_SIZE):
+                seen.update(gather_images(images, some, torch.device("cpu")).numpy().tobytes())
         return self._recall(self.config, (digest, seen.hexdigest(), view), lambda: images, indices, view)
 
     def _recall(

@@ -12,7 +12,7 @@ from search_spaces.errors import UserInputError
 from trainables.models.backbones import build_model, count_forward_flops, count_parameters, set_training_mode
 from trainables.models.catalog import RESNETS
 from trainables.models.heads import Head
-from trainables.models.parameter_groups import group_parameters
+from trainables.models.parameter_groups import freeze_layers, group_parameters
 from trainables.training.lr_peak import compute_lr_peak_epoch
 from trainables.training.optimization import build_optimizer, build_schedule, find_lr
 
@@ -111,6 +111,29 @@ def test_freezing_keeps_the_head_trainable_and_batchnorm_fixed() -> None:
     optimizer = build_optimizer(frozen, change(tuning="probe"))
     assert find_lr(optimizer, "backbone") == 0.0
     assert find_lr(optimizer, "head") == pytest.approx(0.2)
+
+
+def test_the_last_block_and_the_head_are_trained_and_the_batchnorm_before_them_is_fixed() -> None:
+    config = change(tuning="last_block")
+    tuned = build_model(config, 7)
+    trained = {
+        name.rpartition(".")[0].split(".conv")[0].split(".bn")[0]
+        for name, p in tuned.named_parameters()
+        if p.requires_grad
+    }
+    assert trained == {"layer4.1", "fc"}
+    set_training_mode(tuned, config)
+    before = {name: value.clone() for name, value in tuned.state_dict().items()}
+    tuned(torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    changed = {name for name, value in tuned.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed
+    assert all(name.startswith("layer4.1") for name in changed)
+
+
+def test_the_last_block_of_a_model_without_blocks_is_refused() -> None:
+    flat = nn.Sequential(nn.Flatten(), Head(12, 3))
+    with pytest.raises(UserInputError, match=r'no blocks were found in resnet18; use "full" or "probe"'):
+        freeze_layers(flat, change(tuning="last_block"))
 
 
 def test_parameter_groups_keep_the_ratio_and_spare_vectors_from_decay(model: nn.Module) -> None:
