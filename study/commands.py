@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from analysis.report.baseline_tables import describe_baselines
+from analysis.report.baseline_lines import describe_baselines
 from study.cluster.connection import THIS_PROCESS, Cluster, check_cluster, connect_cluster, count_devices
 from study.cluster.device_time import measure_full_trials
 from study.cluster.workers import make_workers

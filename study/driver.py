@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection
 
 from analysis.findings.baseline_findings import LINEAR_PROBE
 from search_spaces.errors import UserInputError
+from study.baselines.files import StoredBaselines, find_probe, read_baselines
 from study.baselines.measuring import measure_baselines
-from study.baselines.stored import StoredBaselines, find_probe, predict_test, read_baselines, write_baselines
+from study.baselines.stored import predict_test, write_baselines
 from study.cluster.connection import Cluster
 from study.cluster.workers import Stage, make_workers
 from study.confirmation.candidates import candidates, choose_by_ranking, keep_trained

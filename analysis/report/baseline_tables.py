@@ -6,8 +6,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from analysis.findings.baseline_findings import LINEAR_PROBE, Baseline, BaselineFindings
+from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow, Question, Verdict
+from analysis.report.baseline_lines import count_images, name_baseline
 from analysis.report.number_formats import format_percent, format_seconds, format_signed_pp
 from analysis.report.table_formats import to_csv
 from analysis.report.tables import (
@@ -21,20 +22,6 @@ from analysis.report.tables import (
 
 BASELINE_HEADER = ("baseline", "macro-F1, search", "confirm", "test", "training images", "time")
 _ROW_COLUMNS = ("effect_pp", "low_pp", "high_pp", "verdict", "treatment", "divergence")
-
-
-def describe_baselines(found: BaselineFindings) -> list[str]:
-    """Return a line per baseline, with what is known before any arm was trained, and the notes."""
-    lines = [f"{_name(found.majority)}: macro-F1 {found.majority.search_macro_f1:.2f} on the search split"]
-    for probe in found.probes:
-        weights = "no class weights" if probe.class_weights == "none" else f"class weights {probe.class_weights}"
-        sample = "a stratified sample of " if probe.num_images < probe.num_train else ""
-        lines.append(
-            f"{_name(probe)} (frozen features, C {probe.strength:g}, {weights}): macro-F1 {probe.search_macro_f1:.2f} on the "
-            f"search split, {sample}{_count_images(probe)} training images, {format_seconds(probe.seconds)}"
-            f"{'; chosen' if probe is found.probe and len(found.probes) > 1 else ''}"
-        )
-    return [*lines, *found.notes]
 
 
 def describe_handover(found: BaselineFindings) -> list[str]:
@@ -67,11 +54,12 @@ def compare_with_probe(found: BaselineFindings, name: str) -> str:
 
 def list_baseline_cells(found: BaselineFindings) -> list[list[str]]:
     """Return the cells of each baseline in the order of `BASELINE_HEADER`."""
+    chosen = found.probe if len(found.probes) > 1 else None
     return [
         [
-            f"{_name(one) if one.backbone else one.name}{' (chosen)' if one is found.probe and len(found.probes) > 1 else ''}",
+            f"{name_baseline(one) if one.backbone else one.name}{' (chosen)' if one is chosen else ''}",
             *(format_percent(score, 2) for score in (one.search_macro_f1, one.confirm_macro_f1, one.test_macro_f1)),
-            _count_images(one),
+            count_images(one),
             format_seconds(one.seconds),
         ]
         for one in (found.majority, *found.probes)
@@ -100,7 +88,7 @@ def build_baseline_csv(found: BaselineFindings) -> str:
 
 
 def _say_why(found: BaselineFindings) -> list[str]:
-    score = f"the {_name(found.probe)} ({format_percent(found.probe.confirm_macro_f1)})" if found.probe else ""
+    score = f"the {name_baseline(found.probe)} ({format_percent(found.probe.confirm_macro_f1)})" if found.probe else ""
     own = format_percent(found.winner_confirm_macro_f1)
     if found.handed_over == LINEAR_PROBE:
         return [
@@ -125,11 +113,3 @@ def _describe_evidence(row: ComparisonRow | None) -> list[str]:
         *(f"{text.comparison}: {note}." for note in notes if note),
         *([PLAN_CHANGED] if row.plan_changed else []),
     ]
-
-
-def _name(one: Baseline) -> str:
-    return f"linear probe on {one.backbone}" if one.name == LINEAR_PROBE else f"{one.name} ({one.class_name})"
-
-
-def _count_images(one: Baseline) -> str:
-    return f"{one.num_images:,}{f' of {one.num_train:,}' if one.num_images < one.num_train else ''}"

@@ -10,7 +10,8 @@ from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
 from analysis.findings.comparison_findings import ComparisonRow
 from analysis.statistics.arm_predictions import stack_predictions
 from analysis.statistics.comparison import compare_arms
-from study.baselines.stored import read_baselines, read_test_predictions
+from study.baselines.files import read_baselines
+from study.baselines.stored import read_test_predictions
 from study.confirmation.candidates import mean_confirm
 from study.confirmation.plan import Plan
 from study.confirmation.runs import outcomes_of

@@ -1,15 +1,15 @@
 """The baselines of a study on disk: baselines/baselines.json, the probe as a network, and its predictions on the test split."""
 
 import dataclasses
-import json
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
+from analysis.findings.baseline_findings import LINEAR_PROBE
 from search_spaces.config import TrialConfig
+from study.baselines.files import StoredBaselines, read_baselines
 from study.baselines.measuring import FittedProbe, MeasuredBaselines
 from study.cluster.task_device import find_device
 from study.cluster.workers import Workers, make_task
@@ -19,7 +19,6 @@ from study.confirmation.read_count import note_test_read
 from study.open_study import OpenStudy
 from study.state import paths
 from study.state.checksums import read_sealed_json, write_sealed_json
-from trainables.damaged_files import decoding
 from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import find_head, fold_state
 from trainables.records.trial_files import TrialFiles
@@ -33,21 +32,6 @@ from trainables.training.trial_data import TrialData
 # The files of the probe are those of a trial's first attempt.
 ATTEMPT = 1
 BATCH_SIZE = 128
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBaselines:
-    """The content of baselines.json, which never changes.
-
-    Attributes:
-        findings: without what the comparison adds.
-        config: of the probe's backbone and preprocessing; None without a probe.
-        digests: SHA-256 of the probe's weights, by their path.
-    """
-
-    findings: BaselineFindings
-    config: TrialConfig | None = None
-    digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def write_baselines(study: OpenStudy, measured: MeasuredBaselines, weights: str, num_classes: int) -> None:
@@ -74,25 +58,6 @@ def _build_state(probe: FittedProbe, weights: str, num_classes: int) -> dict[str
     head.standardize(torch.tensor(probe.head.mean), torch.tensor(probe.head.scale))
     set_head(head, probe.head)
     return {name: value.contiguous() for name, value in fold_state(model.state_dict()).items()}
-
-
-def read_baselines(study: OpenStudy) -> StoredBaselines | None:
-    """Return the baselines of a study; None before they were measured.
-
-    Raises:
-        DamagedFileError: If the file cannot be read.
-    """
-    if not study.store.exists(paths.BASELINES):
-        return None
-    content = read_sealed_json(study.store, paths.BASELINES)
-    with decoding(study.store.locate(paths.BASELINES)):
-        return TypeAdapter(StoredBaselines).validate_json(json.dumps(content))
-
-
-def find_probe(study: OpenStudy) -> TrialConfig | None:
-    """Return the configuration of the study's probe; None without one."""
-    stored = read_baselines(study)
-    return None if stored is None else stored.config
 
 
 def read_probe_weights(study: OpenStudy, stored: StoredBaselines) -> bytes:

@@ -19,8 +19,9 @@ from analysis.report.model_card import build_model_card
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.settings import BUILT_IN_LOOP
+from study.baselines.files import read_baselines
 from study.baselines.handover import choose_handover
-from study.baselines.stored import read_baselines, read_probe_weights, read_test_predictions
+from study.baselines.stored import read_probe_weights, read_test_predictions
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import followed_plan
 from study.confirmation.predictions_on_test import TEST

@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis.images.duplicates import ImagePair
 from analysis.images.examples import draw_examples
 from analysis.images.inspection import ImageFindings, Inspection, NetworkFindings, inspect_features, inspect_images
-from analysis.report.baseline_tables import describe_baselines
+from analysis.report.baseline_lines import describe_baselines
 from analysis.report.inspection.contents import describe_inspection
 from analysis.report.inspection.page import build_inspection_page
 from analysis.report.inspection.sections import InspectionSection, SectionTable

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.report.baseline_tables import describe_baselines
+from analysis.report.baseline_lines import describe_baselines
 from analysis.search.epoch_profile import EpochProfile, compute_epoch_profiles
 from search_spaces.errors import UserInputError
-from study.baselines.stored import read_baselines
+from study.baselines.files import read_baselines
 from study.confirmation.read_count import count_test_reads
 from study.open_study import OpenStudy, has_finished_search, load_study, read_passport
 from study.state.lease import read_holder

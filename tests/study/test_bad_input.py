@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
+from search_spaces.format import FORMAT
 from study.state.checksums import write_sealed_toml
 from tests.study.command_line import run_cli
 from trainables.storage.store import Store
@@ -29,7 +30,7 @@ weighted_group = "round"
 num_trials = 4
 max_epochs = 2
 """
-LAUNCHED = "format = 1\n" + SPEC
+LAUNCHED = f"format = {FORMAT}\n{SPEC}"
 FOLDER_SPEC = SPEC.replace("num_images = 400\n", "")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
-from analysis.report.baseline_tables import describe_baselines
+from analysis.report.baseline_lines import describe_baselines
 from search_spaces.errors import UserInputError
 from study.baselines.measuring import preview_baselines
 from study.inputs.fitted_defaults import list_weightings

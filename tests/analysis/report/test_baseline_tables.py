@@ -9,12 +9,12 @@ from rich.console import Console
 
 from analysis.findings.comparison_findings import ArmDivergence, Question, Verdict
 from analysis.findings.interval import Interval
+from analysis.report.baseline_lines import describe_baselines
 from analysis.report.baseline_tables import (
     BASELINE_HEADER,
     build_baseline_csv,
     build_baseline_rich_table,
     compare_with_probe,
-    describe_baselines,
     describe_below_table,
     describe_handover,
     list_baseline_cells,

@@ -14,8 +14,9 @@ from analysis.findings.baseline_findings import LINEAR_PROBE
 from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.comparison import compare_arms
+from study.baselines.files import read_baselines
 from study.baselines.handover import choose_handover
-from study.baselines.stored import read_baselines, read_test_predictions
+from study.baselines.stored import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.read_count import count_test_reads
 from study.inputs.preparation import prepare
