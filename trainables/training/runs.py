@@ -32,14 +32,7 @@ def make_run(
     """
     if is_own_loop(config):
         return TrainableRun(config, data, device=device, checkpoint=checkpoint, profile=profile)
+    kind = DistributedRun if config.whole("processes") > 1 else TrainingRun
     if config["tuning"] == PROBE:
-        return ProbeRun(
-            config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
-        )
-    if config.whole("processes") > 1:
-        return DistributedRun(
-            config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
-        )
-    return TrainingRun(
-        config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
-    )
+        kind = ProbeRun
+    return kind(config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place)
