@@ -171,3 +171,8 @@ DEFAULTS: Mapping[str, float | int | str | bool] = MappingProxyType(
     }
     | {"model_arguments": "{}"}
 )
+
+# Settings that mix images of a batch, at the value that mixes none: features of single images cannot have them.
+UNMIXED: Mapping[str, float] = MappingProxyType(
+    {"cutmix_probability": 0.0, "mixup_probability": 0.0, "ring_swap_probability": 0.0}
+)

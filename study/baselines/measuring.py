@@ -79,7 +79,7 @@ def measure_baselines(
 
 
 def preview_baselines(spec: StudySpec, prepared: Prepared, address: str | None) -> BaselineFindings:
-    """Return the baselines of a study that is not launched yet, in a minute at most.
+    """Return the baselines of a study that is not launched yet, on a CPU for a third of the operations.
 
     Args:
         spec: of the study.

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 
 from search_spaces.arms import Arm
 from search_spaces.config import Value
+from search_spaces.settings import UNMIXED
 
 if TYPE_CHECKING:
     from study.spec.study_spec import StudySpec
 
 TUNING, PROBE = "tuning", "probe"
-# Values with which a setting that cached features cannot have does nothing.
-WITHOUT: Mapping[str, Value] = MappingProxyType(
-    {"cutmix_probability": 0.0, "mixup_probability": 0.0, "ring_swap_probability": 0.0}
-)
-# The backbone has no learning rate either.
-UNUSED: Mapping[str, Value] = MappingProxyType({**WITHOUT, "backbone_lr_ratio": 1.0})
+# What an arm of probes does not use: what features cannot have, and a learning rate of the backbone.
+UNUSED: Mapping[str, Value] = MappingProxyType({**UNMIXED, "backbone_lr_ratio": 1.0})
 
 
 def fix_what_probes_lack(arm: Arm) -> Arm:
@@ -34,7 +31,7 @@ def list_tuning_problems(spec: "StudySpec", arm: Arm) -> list[str]:
     if PROBE not in tuning:
         return []
     problems = []
-    for name, nothing in WITHOUT.items():
+    for name, nothing in UNMIXED.items():
         mixes = [value for value in _values_of(spec, arm, name) if value != nothing]
         if mixes:
             remedy = f"set {name} to 0" if len(tuning) == 1 else f"make tuning the factor, or set {name} to 0"

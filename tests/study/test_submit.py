@@ -1,4 +1,4 @@
-"""`study submit`: what the job gets, what the user is told, and one real job on a head of this machine."""
+"""`study submit`: what the job gets, what the user sees, and one real job on a head of this machine."""
 
 import os
 import subprocess

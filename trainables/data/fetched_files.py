@@ -17,7 +17,7 @@ from trainables.data.disk_space import require_space
 from trainables.data.pixel_files import read_checked, write_checked
 from trainables.storage.store import FileState, StorageError, Store
 
-# Files that are copied at once: one connection seldom uses the whole bandwidth of a machine.
+# Files that are copied at once: one connection rarely uses the whole bandwidth of a machine.
 NUM_AT_ONCE = 8
 SECONDS_BETWEEN_LINES = 15.0
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.config import TrialConfig
+from search_spaces.settings import UNMIXED
 from trainables.data.augmentation.pipeline import augment_batch
 from trainables.data.image_memory import default_folder
 from trainables.devices import describe_libraries
@@ -193,10 +194,6 @@ class FrozenBackbone:
         if view:
             parts.append(read_augmentation(config).model_copy(update=UNMIXED).model_dump_json())
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-
-
-# What features cannot have: it mixes the images of a batch.
-UNMIXED = {"cutmix_probability": 0.0, "mixup_probability": 0.0, "ring_swap_probability": 0.0}
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Survey:
     Attributes:
         path: the folder, manifest, parquet or tar file, absolute; or the URI.
         source: "folder", "parquet" or "webdataset".
-        layout: a sentence on how the images are laid out.
+        layout: a sentence on the layout of the images.
         class_names: K names.
         class_counts: number of images of each class, (K,), by published split; "" for images of none.
         has_groups: whether images belong to groups.

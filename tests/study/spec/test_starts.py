@@ -1,4 +1,4 @@
-"""`search.start` and `search.prior`: the portfolio as default, one's own configurations, and one message for what is wrong."""
+"""`search.start` and `search.prior`: the portfolio as default, custom configurations, and one message for what is wrong."""
 
 from typing import Any
 

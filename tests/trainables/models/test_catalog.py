@@ -33,7 +33,7 @@ OWN = "tests.trainables.models.own_backbones"
 SMALL_VIT = {"patch_size": 16, "num_layers": 3, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64, "dropout": 0.1}
 SMALL_CONVNEXT = {"stochastic_depth_prob": 0.3}
 SMALL_TIMM_VIT = {"depth": 3, "embed_dim": 24, "num_heads": 2, "drop_path_rate": 0.2}
-# Of every run: a ResNet, a CNN of timm, a transformer, and one's own. `pytest -m all_models` takes the rest.
+# Of every run: a ResNet, a CNN of timm, a transformer, and a custom one. `pytest -m all_models` takes the rest.
 SOME = {
     "resnet18": {},
     "timm:convnext_atto": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32], "drop_path_rate": 0.2},
