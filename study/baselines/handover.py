@@ -38,7 +38,7 @@ def choose_handover(study: OpenStudy, plan: Plan, baselines: BaselineFindings) -
     return replace(baselines, winner=winner, winner_confirm_macro_f1=score, handed_over=chosen)
 
 
-def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
+def compute_handover(study: OpenStudy, plan: Plan, evidence: Mapping[str, ArmEvidence]) -> BaselineFindings | None:
     """Return the baselines with what the comparison adds; None if the study has none.
 
     The probe is one model, so it is constant over the seeds of the row: the variance between seeds is that of the winner's. The
@@ -47,7 +47,7 @@ def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvi
     Args:
         study: confirmed.
         plan: of its comparison.
-        finished: by arm, its runs that finished, with their test predictions.
+        evidence: by arm, all its runs with their test predictions; one that diverged is an outcome of the winner.
     """
     stored = read_baselines(study)
     if stored is None:
@@ -55,9 +55,9 @@ def compute_handover(study: OpenStudy, plan: Plan, finished: Mapping[str, ArmEvi
     found = choose_handover(study, plan, stored.findings)
     winner, probe = found.winner, read_test_predictions(study)
     if probe is not None:
-        found = _judge(found, plan, finished.get(winner), probe)
-    if evidence := next(iter(finished.values()), None):
-        found = _score_majority(found, study, evidence.predictions[0])
+        found = _judge(found, plan, evidence.get(winner), probe)
+    if some := next((arm for arm in evidence.values() if arm.predictions), None):
+        found = _score_majority(found, study, some.predictions[0])
     return found
 
 
@@ -83,7 +83,7 @@ def _judge(
 ) -> BaselineFindings:
     test = compute_macro_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
     probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
-    row = None if evidence is None else _compare(found, plan, evidence, predictions)
+    row = None if evidence is None or not evidence.runs else _compare(found, plan, evidence, predictions)
     return replace(found, probes=probes, row=row)
 
 

@@ -105,7 +105,7 @@ def _compute_comparison(study: OpenStudy) -> Comparison:
         for (contrast, found), row in zip(judged, compute_rows(judged, rule), strict=True)
         if row is not None
     )
-    baselines = compute_handover(study, plan, finished)
+    baselines = compute_handover(study, plan, evidence)
     return Comparison(plan=plan, evidence=finished, arms=arms, rows=rows, baselines=baselines)
 
 

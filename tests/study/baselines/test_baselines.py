@@ -1,5 +1,6 @@
 """The baselines of a study: measured before the search, judged on the test split after the plan, and exported."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from analysis.findings.comparison_findings import Verdict
 from analysis.statistics.arm_predictions import ArmPredictions
 from analysis.statistics.comparison import compare_arms
 from study.baselines.files import read_baselines
-from study.baselines.handover import choose_handover
+from study.baselines.handover import choose_handover, compute_handover
 from study.baselines.stored import read_test_predictions
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.read_count import count_test_reads
@@ -227,3 +228,27 @@ def test_the_row_against_a_fixed_probe_keeps_its_error(seed_sd: float) -> None:
         wrong += row.verdict in {Verdict.BETTER, Verdict.WORSE}
     # The 99.9 % quantile of a binomial at alpha.
     assert wrong <= 35
+
+
+def test_a_run_of_the_winner_that_diverged_counts_against_it(folder: Path) -> None:
+    study = load_study(Store(folder / "beat-it"))
+    plan = require_plan(study)
+    evidence = load_evidence(study, plan)
+    whole = compute_handover(study, plan, evidence)
+    assert whole is not None
+    assert whole.row is not None
+    own = evidence[whole.winner]
+    predictions = own.predictions[0]
+    wrong = np.eye(predictions.logits.shape[1], dtype=np.float32)[
+        (predictions.labels + 1) % predictions.logits.shape[1]
+    ]
+    lost = dataclasses.replace(
+        own,
+        runs=[own.runs[0].updated(diverged=True), *own.runs[1:]],
+        predictions=[dataclasses.replace(predictions, logits=wrong), *own.predictions[1:]],
+    )
+    found = compute_handover(study, plan, {**evidence, whole.winner: lost})
+    assert found is not None
+    assert found.row is not None
+    assert found.row.num_seeds == whole.row.num_seeds
+    assert found.row.effect.estimate < whole.row.effect.estimate
