@@ -1,6 +1,7 @@
 """The command line `study`: its commands, their options and the exit statuses. The commands are implemented elsewhere."""
 
 import gc
+import itertools
 import json
 import subprocess
 import sys
@@ -90,26 +91,28 @@ def run(
     With --configuration, compare configurations from files, under the data, training and seeds of the spec, without a search.
     With --intervene, go on to the interventions that the findings ask for, or to those of --only.
     """
-    from study import commands
     from study.spec.configuration_files import default_name, read_configurations
+    from study.stages.launching import Launch, list_stages
+    from study.stages.stage import run_stages
 
     if only:
         from study.interventions.stating import check_names
 
         check_names(only, is_asked=interventions)
-    keys = _with_options(overrides, warm_start, profile=profile)
     given = read_configurations(configurations) if configurations else ()
-    name = name or (default_name(given) if given else None)
-    missed_minimums = commands.launch(
-        spec, storage=storage, name=name, overrides=keys, address=address, console=console, configurations=given
+    launched = Launch(
+        spec,
+        storage=storage,
+        name=name or (default_name(given) if given else None),
+        overrides=_with_options(overrides, warm_start, profile=profile),
+        configurations=given,
     )
+    missed_minimums = run_stages(itertools.chain([launched], list_stages()), console, address)
     if interventions:
-        from study.intervention_commands import InterveneOptions
-        from study.intervention_commands import intervene as run_interventions
-        from study.spec.reading import load_spec
+        from study.stages.intervening import Intervene
 
-        store = open_study(name or load_spec(spec, keys)[0].name, storage)
-        run_interventions(store, InterveneOptions(only=tuple(only or ())), address=address, console=console)
+        store = open_study(launched.spec.name, storage)
+        run_stages([Intervene(only=tuple(only or ()))], console, address, store=store, writes=False)
     _finish(missed_minimums)
 
 
@@ -129,8 +132,7 @@ def submit(
 
     The job shows its output here; Ctrl-C leaves it running. With --resume, go on with a study that was stopped.
     """
-    from study.submission import SubmitOptions
-    from study.submission import submit as run_as_job
+    from study.submission import SubmitOptions, submit_study
 
     given = SubmitOptions(
         address=address,
@@ -142,7 +144,7 @@ def submit(
         follows=not detach,
         trusts_code=trust_code,
     )
-    if not run_as_job(spec, given, console):
+    if not submit_study(spec, given, console):
         raise typer.Exit(1)
 
 
@@ -160,12 +162,12 @@ def launch(
     _trust_code: options.TrustOption = False,
 ) -> None:
     """Launch a study and run its search."""
-    from study import commands
+    from study.stages.launching import SEARCH_ALONE, Launch
+    from study.stages.stage import run_stages
 
     keys = _with_options(overrides, warm_start, profile=profile)
-    commands.launch(
-        spec, storage=storage, name=name, overrides=keys, address=address, console=console, whole=False, dry_run=dry_run
-    )
+    launched = Launch(spec, storage=storage, name=name, overrides=keys, dry_run=dry_run)
+    run_stages([launched, *(() if dry_run else SEARCH_ALONE)], console, address)
 
 
 @app.command()
@@ -181,16 +183,16 @@ def resume(
     _trust_code: options.TrustOption = False,
 ) -> None:
     """Continue a stopped study to its report. Finished trials are not repeated."""
-    from study import commands
+    from study.stages.launching import resume_study
 
-    missed_minimums = commands.resume(
+    missed_minimums = resume_study(
         open_study(study, storage),
-        address=address,
+        console,
+        address,
         num_trials=num_trials,
         device_seconds=device_seconds,
         allow_changed=allow_changed,
-        whole=not search_only,
-        console=console,
+        search_only=search_only,
     )
     _finish(missed_minimums)
 
@@ -233,10 +235,12 @@ def compare(
     _trust_code: options.TrustOption = False,
 ) -> None:
     """Run the missing confirmation trials of a study, then print the A/B table."""
-    from study import commands
+    from study.stages.concluding import COMPARE
+    from study.stages.stage import run_stages
+    from study.stages.training import Confirm
 
-    store = open_study(study, storage)
-    _finish(commands.confirm(store, address=address, allow_changed=allow_changed, console=console))
+    store, stages = open_study(study, storage), [Confirm(is_shown=False), COMPARE]
+    _finish(run_stages(stages, console, address, store=store, allow_changed=allow_changed))
 
 
 @app.command()
@@ -251,9 +255,11 @@ def analyze(
 
     An analysis that was interrupted goes on with the audits that are left.
     """
-    from study import commands
+    from study.stages.concluding import Analyze
+    from study.stages.stage import run_stages
 
-    commands.analyze(open_study(study, storage), console, address or options.THIS_PROCESS)
+    store = open_study(study, storage)
+    run_stages([Analyze(is_alone=True)], console, address or options.THIS_PROCESS, store=store)
 
 
 @app.command()
@@ -271,9 +277,9 @@ def judge(
 
     Two or more arms are compared as well: the A/B table, with intervals and verdicts.
     """
-    from study import judging
+    from study.judging import JudgeOptions, judge_models
 
-    given = judging.JudgeOptions(
+    given = JudgeOptions(
         class_names=class_names,
         control=control,
         margin=margin,
@@ -282,7 +288,7 @@ def judge(
         human_counts=human_counts,
         to=to,
     )
-    judging.judge(files, given, console)
+    judge_models(files, given, console)
 
 
 @app.command()
@@ -306,9 +312,10 @@ def intervene(
 
     The interventions are a study of their own, STUDY-intervene-1. A stopped one is continued.
     """
-    from study import intervention_commands as commands
+    from study.stages.intervening import Intervene
+    from study.stages.stage import run_stages
 
-    given = commands.InterveneOptions(
+    stage = Intervene(
         target=target,
         only=tuple(only or ()),
         strength=strength,
@@ -319,7 +326,7 @@ def intervene(
         dry_run=dry_run,
         as_json=as_json,
     )
-    commands.intervene(open_study(study, storage), given, address=address, console=console)
+    run_stages([stage], console, address, store=open_study(study, storage), writes=False)
 
 
 @app.command()
@@ -327,9 +334,10 @@ def report(
     study: options.StudyArgument, storage: options.StorageOption = None, formats: options.FormatOption = None
 ) -> None:
     """Write the report from the findings: report.html, report.md, and explore.html with all test images and trials."""
-    from study import commands
+    from study.stages.concluding import Report
+    from study.stages.stage import run_stages
 
-    commands.report(open_study(study, storage), console, formats)
+    run_stages([Report(formats=formats) if formats else Report()], console, store=open_study(study, storage))
 
 
 @app.command()
@@ -368,9 +376,9 @@ def replay(
     study: options.StudyArgument, storage: options.StorageOption = None, _trust_code: options.TrustOption = False
 ) -> None:
     """Replay the recorded search, and check that a new sampler and scheduler make the same decisions in the same order."""
-    from study import commands
+    from study.views.replaying import replay_study
 
-    same = commands.replay(open_study(study, storage), console)
+    same = replay_study(open_study(study, storage), console)
     raise typer.Exit(EXIT_DONE if same else EXIT_MINIMUM)
 
 

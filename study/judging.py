@@ -55,7 +55,7 @@ class JudgeOptions:
     to: Path | None = None
 
 
-def judge(files: Sequence[Path], options: JudgeOptions, console: Console) -> None:
+def judge_models(files: Sequence[Path], options: JudgeOptions, console: Console) -> None:
     """Print the findings about models trained elsewhere; with two or more arms, the A/B table before them.
 
     Args:

@@ -44,7 +44,7 @@ class SubmitOptions:
     trusts_code: bool = False
 
 
-def submit(spec: str, options: SubmitOptions, console: Console) -> bool:
+def submit_study(spec: str, options: SubmitOptions, console: Console) -> bool:
     """Start a study, or go on with one, as a job; return whether the job succeeded, or was not followed.
 
     Args:

@@ -39,9 +39,3 @@ def read_baselines(study: OpenStudy) -> StoredBaselines | None:
     content = read_sealed_json(study.store, paths.BASELINES)
     with decoding(study.store.locate(paths.BASELINES)):
         return TypeAdapter(StoredBaselines).validate_json(json.dumps(content))
-
-
-def find_probe(study: OpenStudy) -> TrialConfig | None:
-    """Return the configuration of the study's probe; None without one."""
-    stored = read_baselines(study)
-    return None if stored is None else stored.config

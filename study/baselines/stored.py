@@ -65,10 +65,17 @@ def read_probe_weights(study: OpenStudy, stored: StoredBaselines) -> bytes:
     return _files(study.store).read_weights(stored.digests)
 
 
+def find_unread_probe(study: OpenStudy) -> StoredBaselines | None:
+    """Return the baselines if the study has a probe that has not predicted the test split; else None."""
+    stored = read_baselines(study)
+    is_left = stored is not None and stored.config is not None and not study.store.exists(paths.BASELINES_ON_TEST)
+    return stored if is_left else None
+
+
 def predict_test(study: OpenStudy, plan: Plan, workers: Workers) -> None:
     """Predict the test split with the study's probe, in the first read of it; nothing without one, or if that was done."""
-    stored = read_baselines(study)
-    if stored is None or stored.config is None or study.store.exists(paths.BASELINES_ON_TEST):
+    stored = find_unread_probe(study)
+    if stored is None or stored.config is None:
         return
     note_test_read(study.store, plan, [LINEAR_PROBE])
     task = make_task(study.spec, stored.config.arm, study.store.address, stored.config, stored.digests)

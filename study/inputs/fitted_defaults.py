@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from search_spaces.space import CategoricalParameter
-from study.inputs.preparation import Prepared, load_split_images, locate_weights, prepare_images
+from study.inputs.preparation import Prepared, load_split_images, locate_weights, prepare
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
+from study.state.budget_extensions import launched_spec
+from study.state.paths import open_study
 from trainables.data.images import ImageSet
 from trainables.data.splits import Splits
 
@@ -40,35 +42,29 @@ class FittedSpec:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewStudy:
-    """A spec that is not launched yet, fitted to its images, and what was prepared for it."""
-
-    fitted: FittedSpec
-    prepared: Prepared
-
-
-def prepare_new(spec: StudySpec, text: str, warm_start: StudySpec | None = None) -> NewStudy:
+def fit_and_prepare(spec: StudySpec, text: str, storage: str | None = None) -> tuple[FittedSpec, Prepared]:
     """Fit the defaults of a new study's spec to its images, and prepare it.
 
     Args:
         spec: see `study.spec.reading.load_spec`.
         text: its TOML text, also as in `load_spec`.
-        warm_start: the spec of the study that `search.warm_start` names, whose space the new study must have.
+        storage: the storage root of the study that `search.warm_start` names, whose space the new study must have.
 
     Raises:
         UserInputError: for the first problem of data or weights.
     """
-    weights = locate_weights(spec.model.weights)
-    image_set, splits = load_split_images(spec)
-    fitted = fit_to_images(spec, text, image_set, splits, warm_start)
-    return NewStudy(fitted=fitted, prepared=prepare_images(fitted.spec, image_set, splits, weights))
+    earlier = spec.search.warm_start
+    warm_start = None if earlier is None else launched_spec(open_study(earlier, storage))
+    locate_weights(spec.model.weights)
+    loaded = load_split_images(spec)
+    fitted = fit_to_images(spec, text, *loaded, warm_start)
+    return fitted, prepare(fitted.spec, loaded)
 
 
 def fit_to_images(
     spec: StudySpec, text: str, image_set: ImageSet, splits: Splits, warm_start: StudySpec | None = None
 ) -> FittedSpec:
-    """Return the spec fitted to its images and splits; the other arguments are those of `prepare_new`."""
+    """Return the spec fitted to its images and splits; the other arguments are those of `fit_defaults`."""
     counts = np.bincount(image_set.labels[splits.train], minlength=image_set.num_classes)
     return fit_defaults(spec, text, counts.tolist(), image_set.class_groups, warm_start)
 
@@ -87,7 +83,7 @@ def fit_defaults(
         text: its TOML text.
         class_counts: number of training images of each class.
         class_groups: named groups of classes that the images describe.
-        warm_start: as in `prepare_new`; its class weightings are taken over.
+        warm_start: the spec of the study that `search.warm_start` names; its class weightings are taken over.
     """
     data = tomllib.loads(text)
     notes = _fit_batch_size(spec, data, sum(class_counts))

@@ -78,12 +78,22 @@ def image_set_of(data: TrialData, masks: NDArray[np.bool_] | None = None) -> Ima
     )
 
 
-def prepare(spec: StudySpec) -> Prepared:
-    """Load and check the data and weights of a spec; raise UserInputError for the first problem."""
+def prepare(spec: StudySpec, loaded: tuple[ImageSet, Splits] | None = None) -> Prepared:
+    """Return the checked data and weights of a spec; raise UserInputError for the first problem.
+
+    Args:
+        spec: the spec.
+        loaded: its images and splits, see `load_split_images`; None to load them.
+    """
     check_trust(spec)
     weights = locate_weights(spec.model.weights)
-    image_set, splits = load_split_images(spec)
-    return prepare_images(spec, image_set, splits, weights)
+    image_set, splits = loaded or load_split_images(spec)
+    check_image_set(image_set, splits)
+    prepared = assemble(spec, image_set, splits, weights)
+    check_models(spec, prepared)
+    if spec.analyze.human_counts is not None:
+        load_human_shares(spec.analyze.human_counts, image_set)
+    return prepared
 
 
 def load_split_images(spec: StudySpec) -> tuple[ImageSet, Splits]:
@@ -94,23 +104,6 @@ def load_split_images(spec: StudySpec) -> tuple[ImageSet, Splits]:
         origin = replace(image_set.origin, skipped=image_set.origin.skipped + leaks)
         image_set = replace(image_set, origin=origin)
     return image_set, splits
-
-
-def prepare_images(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str) -> Prepared:
-    """Check images that are loaded and split, and the spec's weights; raise UserInputError for the first problem.
-
-    Args:
-        spec: the spec.
-        image_set: its images, see `load_split_images`.
-        splits: their splits, likewise.
-        weights: see `locate_weights`.
-    """
-    check_image_set(image_set, splits)
-    prepared = assemble(spec, image_set, splits, weights)
-    check_models(spec, prepared)
-    if spec.analyze.human_counts is not None:
-        load_human_shares(spec.analyze.human_counts, image_set)
-    return prepared
 
 
 def assemble(spec: StudySpec, image_set: ImageSet, splits: Splits, weights: str) -> Prepared:
@@ -269,7 +262,7 @@ def _check_own_loops(spec: StudySpec, data: TrialData, fixed: Mapping[str, Value
         try_trainable(TrialConfig(arm=arm.name, seed=0, hyperparameters=arm.space.middle(), fixed=fixed), data)
 
 
-def check_groups(spec: StudySpec, image_set: ImageSet) -> None:
+def check_class_groups(spec: StudySpec, image_set: ImageSet) -> None:
     """Check that the groups of `[analyze]` are groups of the images' classes.
 
     Raises:

@@ -12,7 +12,7 @@ from search_spaces.errors import UserInputError
 from study.confirmation.stated_interventions import digest_stated
 from study.inputs.preparation import Prepared, assemble, check_models
 from study.interventions.diagnosing import Choosing
-from study.interventions.stating import Proposal
+from study.interventions.stating import ProposedIntervention
 from study.open_study import OpenStudy
 from study.spec.reading import validate_spec
 from study.spec.spaces import widen_space
@@ -67,8 +67,12 @@ def derive_spec(
 
 
 def keep_fitting(
-    parent: OpenStudy, choosing: Choosing, proposals: Sequence[Proposal], prepared: Prepared, looks: Sequence[int]
-) -> tuple[tuple[Proposal, ...], dict[str, str]]:
+    parent: OpenStudy,
+    choosing: Choosing,
+    proposals: Sequence[ProposedIntervention],
+    prepared: Prepared,
+    looks: Sequence[int],
+) -> tuple[tuple[ProposedIntervention, ...], dict[str, str]]:
     """Return the proposals that fit the study, each alone beside the control, and for the others, by name, why they do not.
 
     Args:

@@ -79,7 +79,7 @@ class Choosing:
     is_divided: bool
 
 
-def choose_on_half(
+def diagnose_winner(
     study: OpenStudy,
     prepared: Prepared,
     target: Cell | None,
@@ -116,13 +116,13 @@ def choose_on_half(
     if not is_divided:
         is_choosing = np.ones_like(is_choosing)
     choosing = first.sample_ids[is_choosing]
-    halves = {name: found.with_images(choosing) for name, found in evidence.items()}
-    winner = max(halves, key=lambda name: _macro_f1(halves[name]))
+    evidence = {name: found.with_images(choosing) for name, found in evidence.items()}
+    found = max(evidence.values(), key=_macro_f1)
     judging = ~is_choosing if is_divided else is_choosing
-    diagnosis, models = _diagnose(study, halves[winner], prepared.image_set, target, workers, on_step)
-    diagnosis = _doubt_labels(diagnosis, halves[winner], study, prepared, workers, on_step)
+    diagnosis, models = _diagnose(study, found, prepared.image_set, target, workers, on_step)
+    diagnosis = _doubt_labels(diagnosis, found, study, prepared, workers, on_step)
     return Choosing(
-        source=halves[winner].source,
+        source=found.source,
         diagnosis=diagnosis,
         models=models,
         choosing=choosing,
@@ -134,7 +134,7 @@ def choose_on_half(
 
 
 def diagnose_from_findings(study: OpenStudy, findings: Findings, native_size: int) -> Diagnosis:
-    """Return the diagnosis of the winner by the findings of the whole test split: a forecast of what `choose_on_half` finds.
+    """Return the diagnosis of the winner by the findings of the whole test split: a forecast of what `diagnose_winner` finds.
 
     Args:
         study: analyzed.

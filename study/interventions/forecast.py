@@ -10,7 +10,7 @@ from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
 from study.interventions.diagnosing import complete_configuration, diagnose_from_findings
-from study.interventions.stating import Proposal, propose
+from study.interventions.stating import ProposedIntervention, propose_interventions
 from study.open_study import OpenStudy
 from trainables.records.record import TrialRecord
 
@@ -39,7 +39,7 @@ class RoundCost:
 def forecast_cost(
     study: OpenStudy,
     source: TrialRecord,
-    proposals: Sequence[Proposal],
+    proposals: Sequence[ProposedIntervention],
     looks: Sequence[int],
     *,
     is_factorial: bool = False,
@@ -65,22 +65,24 @@ def forecast_cost(
     )
 
 
-def check_budget(
+def check_round_cost(
     study: OpenStudy,
     source: TrialRecord,
-    proposals: Sequence[Proposal],
+    proposals: Sequence[ProposedIntervention],
     looks: Sequence[int],
     device_seconds: float | None,
     *,
     is_factorial: bool = False,
-) -> None:
-    """Raise UserInputError, with the interventions that fit, if the last look would cost more than the budget."""
-    if device_seconds is None:
-        return
+) -> RoundCost:
+    """Return the cost of a round, see `forecast_cost`.
+
+    Raises:
+        UserInputError: with the interventions that fit, if the last look would cost more than a budget of `device_seconds`.
+    """
     cost = forecast_cost(study, source, proposals, looks, is_factorial=is_factorial)
-    if cost.last_seconds <= device_seconds:
-        return
-    fitting: list[Proposal] = []
+    if device_seconds is None or cost.last_seconds <= device_seconds:
+        return cost
+    fitting: list[ProposedIntervention] = []
     for proposal in proposals:
         if forecast_cost(study, source, [*fitting, proposal], looks).last_seconds <= device_seconds:
             fitting.append(proposal)
@@ -94,8 +96,8 @@ def check_budget(
     )
 
 
-def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str:
-    """Return a line about what `study intervene` would try and cost.
+def describe_next_round(study: OpenStudy, findings: Findings, native_size: int) -> str:
+    """Return a line about what `study intervene` would try, and its cost.
 
     Args:
         study: analyzed.
@@ -103,7 +105,7 @@ def describe_next(study: OpenStudy, findings: Findings, native_size: int) -> str
         native_size: side of its images in pixels.
     """
     try:
-        proposals = propose(diagnose_from_findings(study, findings, native_size))
+        proposals = propose_interventions(diagnose_from_findings(study, findings, native_size))
     except UserInputError as error:
         return f"study intervene cannot be forecast: {error}"
     if not proposals:

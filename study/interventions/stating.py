@@ -34,7 +34,7 @@ NO_TARGET = "it is to reduce a confusion, but none is found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
+class ProposedIntervention:
     """An intervention that is to be tried.
 
     Attributes:
@@ -48,9 +48,9 @@ class Proposal:
     changes: Mapping[str, Value]
 
 
-def propose(
+def propose_interventions(
     diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | None = None, *, is_factorial: bool = False
-) -> tuple[Proposal, ...]:
+) -> tuple[ProposedIntervention, ...]:
     """Return the interventions that the diagnosis asks for and that change something, in the order of the registry.
 
     Args:
@@ -81,7 +81,7 @@ def propose(
             problems.append(f"{name}: {problem}")
         elif changes and not idle and has_target:
             stated = reason or Reason(symptom=NO_REASON, diagnosis="not known", verdict="named by the user")
-            found.append(Proposal(intervention=intervention, reason=stated, changes=changes))
+            found.append(ProposedIntervention(intervention=intervention, reason=stated, changes=changes))
     if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
         problems.append("--strength is that of weighted_loss, which is not tried; remove it")
     if is_factorial and found:
@@ -96,7 +96,7 @@ def refuse_misfits(misfits: Mapping[str, str]) -> UserInputError:
     return _refuse([f"{name}: {reason}" for name, reason in misfits.items()])
 
 
-def _list_misfits(proposals: Sequence[Proposal]) -> list[str]:
+def _list_misfits(proposals: Sequence[ProposedIntervention]) -> list[str]:
     """Return why the proposals cannot be the factors of one factorial design; [] if they can."""
     names = [proposal.intervention.name for proposal in proposals]
     problems = []
@@ -165,13 +165,13 @@ def _find_idle(intervention: Intervention, changes: Mapping[str, Value] | None, 
 
 
 def list_not_tried(
-    diagnosis: Diagnosis, proposals: Sequence[Proposal], misfits: Mapping[str, str] = MappingProxyType({})
+    diagnosis: Diagnosis, proposals: Sequence[ProposedIntervention], misfits: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[NotTried, ...]:
     """Return the interventions of the registry that are not proposed, each with the reason, in the order of the registry.
 
     Args:
         diagnosis: of the control.
-        proposals: of `propose` without names, those that fit.
+        proposals: of `propose_interventions` without names, those that fit.
         misfits: why others do not fit the study, by name.
     """
     proposed = {proposal.intervention.name for proposal in proposals}
@@ -192,7 +192,7 @@ def _explain_left_out(intervention: Intervention, diagnosis: Diagnosis) -> str:
 def state_interventions(
     study: OpenStudy,
     choosing: Choosing,
-    proposals: Sequence[Proposal],
+    proposals: Sequence[ProposedIntervention],
     *,
     number: int,
     not_tried: Sequence[NotTried] = (),
@@ -203,7 +203,7 @@ def state_interventions(
     Args:
         study: the parent.
         choosing: its winner.
-        proposals: of `propose`.
+        proposals: of `propose_interventions`.
         number: of the round, from 1.
         not_tried: the interventions that are left out.
         on_step: called with the name of each step as it begins.
@@ -228,7 +228,7 @@ def state_interventions(
     )
 
 
-def _state(choosing: Choosing, proposal: Proposal) -> StatedIntervention:
+def _state(choosing: Choosing, proposal: ProposedIntervention) -> StatedIntervention:
     intervention, diagnosis = proposal.intervention, choosing.diagnosis
     target = intervention.choose_target(diagnosis)
     try:

@@ -28,7 +28,7 @@ from study.inputs.human_labels import load_human_shares
 from study.inputs.preparation import (
     Prepared,
     assemble,
-    check_groups,
+    check_class_groups,
     check_models,
     image_set_of,
     load_split_images,
@@ -102,7 +102,7 @@ def print_inspection(
     with console.status("loading images") as status:
         gathered = gather(spec, text)
         spec = gathered.spec
-        found = inspect_spec(spec, gathered, quick=quick, report=status.update, address=address)
+        found = inspect_data(spec, gathered, quick=quick, report=status.update, address=address)
     for note in gathered.notes:
         print_line(f"fitted to the data: {note}", console)
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
@@ -139,7 +139,7 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
         spec, notes = fitted.spec, fitted.notes
     audit = audit_image_set(image_set, splits)
     problems = list(audit.problems)
-    _collect(problems, lambda: check_groups(spec, image_set))
+    _collect(problems, lambda: check_class_groups(spec, image_set))
     counts = spec.analyze.human_counts
     if counts is not None:
         _collect(problems, lambda: load_human_shares(counts, image_set))
@@ -162,7 +162,7 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
     )
 
 
-def inspect_spec(
+def inspect_data(
     spec: StudySpec,
     gathered: Gathered,
     *,

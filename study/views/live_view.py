@@ -117,15 +117,16 @@ def describe_progress(progress: StageProgress) -> str:
 
 
 class LiveView:
-    """Context manager that shows a running study; the driver calls `update` about once a second."""
+    """Context manager that shows a running study, entered for each stage; `update` is called about once a second."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live: Live | None = None
         self._last_plain = 0.0
 
     def __enter__(self) -> "LiveView":
-        if self._live is not None:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
 

@@ -16,12 +16,11 @@ from analysis.statistics.planning import LookForecast, PlannedTest, VarianceComp
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError, list_some
 from study.confirmation.evidence import load_evidence, require_plan, row_rule
-from study.inputs.fitted_defaults import prepare_new
+from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import load_images, split_images
 from study.open_study import load_study
 from study.spec.sections import PlanSpec
 from study.spec.study_spec import StudySpec
-from study.state.budget_extensions import launched_spec
 from study.state.paths import open_study
 from study.views.pilot import run_pilot
 from study.views.printing import print_line
@@ -281,11 +280,10 @@ def _find_basis(spec: StudySpec, text: str, options: PlanOptions, storage: str |
     if options.like is not None:
         return _from_study(spec, options.like, storage)
     if options.pilot is not None:
-        earlier = spec.search.warm_start
-        new = prepare_new(spec, text, None if earlier is None else launched_spec(open_study(earlier, storage)))
-        for note in new.fitted.notes:
+        fitted, prepared = fit_and_prepare(spec, text, storage)
+        for note in fitted.notes:
             print_line(f"fitted to the data: {note}", console)
-        found = run_pilot(new.fitted.spec, new.prepared, options.pilot, console)
+        found = run_pilot(fitted.spec, prepared, options.pilot, console)
         return Basis(
             components=found.components,
             source=f"a pilot of {options.pilot} seeds, on the {found.num_images:,} images of the confirm split",

@@ -98,7 +98,7 @@ def choose_trial(study: OpenStudy, trial: str, arm: str | None) -> TrialRecord:
     return found
 
 
-def reproduce(
+def reproduce_trial(
     study: OpenStudy, record: TrialRecord, prepared: Prepared, on_epoch: Callable[[int, float, float], None]
 ) -> Reproduction:
     """Retrain a trial on this machine for as many epochs as it ran, and compare.
@@ -230,7 +230,7 @@ def run_reproduction(store: Store, trial: str, arm: str | None, overrides: Seque
         sign = "=" if recorded == reproduced else "!="
         console.print(f"epoch {epoch}: recorded {recorded:.6f} {sign} reproduced {reproduced:.6f}", highlight=False)
 
-    result = reproduce(opened, record, prepared, show)
+    result = reproduce_trial(opened, record, prepared, show)
     print_reproduction(result, console)
     return result.outcome is not Outcome.DIFFERENT
 

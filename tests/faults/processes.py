@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from study import commands
 from study.state.paths import FINDINGS, SPEC
+from study.views.replaying import replay_study
 from tests.faults.campaign import EXIT_DONE, Campaign, Outcome, describe_failure, draw
 from tests.faults.process_tree import is_alive, kill, wait_until
 from trainables.records.record import TrialState
@@ -96,7 +96,7 @@ def kill_drivers(folder: Path, count: int) -> Outcome:
 def find_other_decisions(root: str) -> tuple[str, ...]:
     """Return what `study replay` prints of the study at `root` if a decision differs, else nothing."""
     printed = io.StringIO()
-    if commands.replay(Store(root), Console(file=printed)):
+    if replay_study(Store(root), Console(file=printed)):
         return ()
     return (f"replay: {' '.join(printed.getvalue().split())}",)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
-from study import commands
 from study.scheduling.replay import Replay
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import load_spec
 from study.state.paths import FINDINGS
 from study.state.record_book import MemoryBook
+from study.views import replaying
 from tests.faults import drivers, hostile, nodes, payloads, ports, storage
 from tests.faults.__main__ import Row
 from tests.faults.campaign import EXIT_DONE, EXIT_STOPPED, LOG_NAME, Campaign, Outcome, has_changed
@@ -122,7 +122,7 @@ def test_judge_distinguishes_a_trial_started_again_from_one_that_was_not_finishe
 def test_judge_finds_a_search_that_replays_with_other_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
     root = str(Path(__file__).parents[1] / "golden" / "finished")
     assert find_other_decisions(root) == ()
-    monkeypatch.setattr(commands, "replay_search", lambda *_, **__: Replay(difference="trial 00003 was not suggested"))
+    monkeypatch.setattr(replaying, "replay_search", lambda *_, **__: Replay(difference="trial 00003 was not suggested"))
     (line,) = find_other_decisions(root)
     assert "first difference: trial 00003 was not suggested" in line
 

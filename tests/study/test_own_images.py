@@ -94,7 +94,7 @@ def test_classes_with_one_image_and_files_that_are_not_used_are_named_at_the_lau
     for name in ("a.heic", "b.HEIC", "notes.txt"):
         (tmp_path / "images" / "eel" / name).write_bytes(b"other")
     (tmp_path / "spec.toml").write_text(SPEC.format(path=tmp_path / "images", data=""))
-    with mock.patch("study.commands.connect_cluster", side_effect=UserInputError("no cluster")):
+    with mock.patch("study.stages.stage.connect_cluster", side_effect=UserInputError("no cluster")):
         outcome = run_cli("run", tmp_path / "spec.toml", "--storage", tmp_path, width=1000)
     assert outcome.errors == "error: no cluster\n"
     assert "3 files are not used: 2 .heic (not an image), 1 .txt (not an image); `study inspect" in outcome.output

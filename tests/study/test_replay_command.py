@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from study import commands
 from study.inputs.environment_changes import list_arithmetic_changes
 from study.inputs.provenance import describe_platform, package_versions
 from study.scheduling.replay import Replay
+from study.views import replaying
 from tests.study.command_line import run_cli
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "finished"
@@ -18,9 +18,9 @@ OTHER = Replay(num_suggestions=3, num_reports=9, num_stops=3, num_other_values=2
 def test_other_values_pass_on_another_machine_alone(
     monkeypatch: pytest.MonkeyPatch, processor: str, status: int
 ) -> None:
-    monkeypatch.setattr(commands, "replay_search", lambda *_, **__: OTHER)
+    monkeypatch.setattr(replaying, "replay_search", lambda *_, **__: OTHER)
     passport = {"versions": package_versions(), "platform": {**describe_platform(), "processor": processor}}
-    monkeypatch.setattr(commands, "read_passport", lambda _: passport)
+    monkeypatch.setattr(replaying, "read_passport", lambda _: passport)
     replayed = run_cli("replay", GOLDEN)
     assert replayed.status == status, replayed.output
     assert "of the Gaussian process with other values: 2" in replayed.output

@@ -1,4 +1,4 @@
-"""The stages of the confirmation: the ranking of the candidates, the comparison of the winners, the test split."""
+"""The steps of the confirmation: the ranking of the candidates, the comparison of the winners, the test split."""
 
 import math
 from pathlib import Path
@@ -6,12 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from study import driver as driver_module
-from study.confirmation.plan import Plan, confirmation_seeds, ranking_seeds
-from study.driver import Driver
+from study.cluster.connection import THIS_PROCESS
+from study.confirmation.plan import Plan, confirmation_seeds, ranking_seeds, read_plan
 from study.open_study import OpenStudy
 from study.scheduling.director import Director
+from study.stages import training
+from study.stages.stage import Session
 from tests.study.searched import simulate
 from tests.study.simulated import drive, learning_curve
 from trainables.records.record import TrialRecord
@@ -23,19 +25,23 @@ def confirm(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> tuple[Plan, li
     """Run the confirmation with simulated trials, of which one diverges; return the plan and the runs that read the test."""
     read: list[TrialRecord] = []
 
-    def run(_: Driver, director: Director, *__: Any) -> None:
+    def run(_: Session, director: Director, *__: Any) -> None:
         def curve(record: TrialRecord, epoch: int) -> float:
             diverges = record.config.seed == confirmation_seeds(study.spec)[DIVERGING] and epoch == 3
             return math.nan if diverges and record.config.arm == "resnet50" else learning_curve(record, epoch)
 
         drive(director, curve)
 
-    monkeypatch.setattr(Driver, "_run", run)
-    monkeypatch.setattr(driver_module, "require_finished_search", lambda _: None)
-    monkeypatch.setattr(driver_module, "read_test_split", lambda _book, _plan, runs, *_: read.extend(runs))
-    driver = Driver.__new__(Driver)
-    driver.study, driver.workers, driver._on_change = study, SimpleNamespace(), lambda *_: None
-    return driver.confirm(lambda *_: ()), read
+    monkeypatch.setattr(training, "run_trials", run)
+    monkeypatch.setattr(training, "require_finished_search", lambda _: None)
+    monkeypatch.setattr(training, "read_test_split", lambda _book, _plan, runs, *_: read.extend(runs))
+    monkeypatch.setattr(training, "find_undecided", lambda *_: ())
+    session = Session(Console(quiet=True), THIS_PROCESS)
+    session.study, session.prepared, session.workers = study, SimpleNamespace(), SimpleNamespace()
+    training.CONFIRM.run(session)
+    plan = read_plan(study.store)
+    assert plan is not None
+    return plan, read
 
 
 def with_confirm(study: OpenStudy, **changes: Any) -> OpenStudy:

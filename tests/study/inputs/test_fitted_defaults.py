@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study import commands
-from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_defaults, list_weightings, prepare_new
+from study.inputs.fitted_defaults import FittedSpec, choose_batch_size, fit_and_prepare, fit_defaults, list_weightings
 from study.scheduling.warm_start import describe_difference
 from study.spec.reading import dump_spec, load_spec, parse_spec
+from study.stages import launching, stage
 from study.state.budget_extensions import launched_spec
 from study.views.inspection import gather
 from tests.study.command_line import run_cli
@@ -144,14 +144,16 @@ def test_two_classes_of_sixty_images_are_prepared_without_a_setting(tmp_path: Pa
     folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 60})
     file = tmp_path / "own.toml"
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')
-    new = prepare_new(*load_spec(str(file), ["train.image_size=16"]))
+    fitted, prepared = fit_and_prepare(*load_spec(str(file), ["train.image_size=16"]))
     inspected = gather(*load_spec(str(file), ["train.image_size=16"]))
-    assert (inspected.spec, inspected.notes) == (new.fitted.spec, new.fitted.notes)
+    assert (inspected.spec, inspected.notes) == (fitted.spec, fitted.notes)
     assert inspected.problems == ()
-    assert new.prepared.fixed["batch_size"] == 8
-    assert new.fitted.spec.search.fixed == {"class_weighting": "none"}
+    assert prepared.fixed["batch_size"] == 8
+    assert fitted.spec.search.fixed == {"class_weighting": "none"}
     with pytest.raises(UserInputError, match='remove "group" from the range of class_weighting'):
-        prepare_new(*load_spec(str(file), ["train.image_size=16", 'search.ranges.class_weighting=["none", "group"]']))
+        fit_and_prepare(
+            *load_spec(str(file), ["train.image_size=16", 'search.ranges.class_weighting=["none", "group"]'])
+        )
 
 
 class NoCluster:
@@ -162,10 +164,10 @@ class NoCluster:
 def test_a_launch_prints_the_fitted_values_and_records_them_and_a_resume_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "connect_cluster", lambda _: contextlib.nullcontext(NoCluster()))
-    monkeypatch.setattr(commands, "check_cluster", lambda *_: 1)
-    monkeypatch.setattr(commands, "count_devices", lambda *_: 1.0)
-    monkeypatch.setattr(commands, "drive", lambda *_, **__: [])
+    monkeypatch.setattr(stage, "connect_cluster", lambda _: contextlib.nullcontext(NoCluster()))
+    monkeypatch.setattr(stage, "check_cluster", lambda *_: 1)
+    monkeypatch.setattr(launching, "count_devices", lambda *_: 1.0)
+    monkeypatch.setattr(launching, "SEARCH_ALONE", ())
     folder = write_folder(tmp_path / "images", {"ants": 60, "bees": 30})
     file = tmp_path / "own.toml"
     file.write_text(f'name = "own"\n[data]\nsource = "folder"\npath = "{folder}"\n[model]\nweights = "none"\n')

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from search_spaces.errors import UserInputError
-from study.inputs.preparation import check_groups, load_images, locate_weights, prepare, split_images
+from study.inputs.preparation import check_class_groups, load_images, locate_weights, prepare, split_images
 from study.inputs.provenance import make_passport
 from study.spec.reading import parse_spec
 
@@ -81,7 +81,7 @@ def test_groups_that_do_not_fit_the_classes_are_refused_before_the_launch(folder
     spec = parse_spec(wrong, "test")
     image_set = prepare(spec).image_set
     with pytest.raises(UserInputError, match=r"analyze\.groups") as refused:
-        check_groups(spec, image_set)
+        check_class_groups(spec, image_set)
     for part in ("the group 'none' is empty", "'dgo' (did you mean 'dog'?)", "both have 'cat'"):
         assert part in str(refused.value)
 

@@ -11,22 +11,21 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+from rich.console import Console
 
 from analysis.classes import directed_confusions
 from analysis.report.figures import figure_to_png
 from analysis.report.intervention_figures import plot_interventions
-from study import commands, intervention_commands
-from study import driver as driver_module
 from study.cluster.process_workers import ProcessWorkers
 from study.confirmation.predictions_on_test import TEST
 from study.confirmation.read_count import note_test_read
-from study.driver import Driver
 from study.inputs.preparation import Prepared, prepare
 from study.inputs.provenance import make_passport
 from study.open_study import OpenStudy
 from study.results import findings as findings_module
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
+from study.stages import launching, stage, training
 from study.state import paths
 from study.state.checksums import write_sealed_json, write_sealed_toml
 from study.state.record_book import RecordBook, open_trial_files
@@ -94,30 +93,28 @@ class FakeCluster:
         # Half of the time of an analysis here, for a number that no test reads.
         monkeypatch.setattr(directed_confusions, "count_images_to_decide", lambda *_: None)
         monkeypatch.setattr(findings_module, "draw_figures", _draw_interventions)
-        monkeypatch.setattr(driver_module, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))
-        monkeypatch.setattr(Driver, "_run", self._run)
-        monkeypatch.setattr(driver_module, "read_test_split", self._read)
-        for module in (commands, intervention_commands):
-            monkeypatch.setattr(module, "connect_cluster", self._connect)
-            monkeypatch.setattr(module, "check_cluster", lambda *_: 1)
-            monkeypatch.setattr(module, "count_devices", lambda *_: 1.0)
-        monkeypatch.setattr(intervention_commands, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))
+        monkeypatch.setattr(stage, "connect_cluster", self._connect)
+        monkeypatch.setattr(stage, "check_cluster", lambda *_: 1)
+        monkeypatch.setattr(stage, "make_workers", lambda _, spec, data: ProcessWorkers(spec, data))
+        monkeypatch.setattr(launching, "count_devices", lambda *_: 1.0)
+        monkeypatch.setattr(training, "run_trials", self._run)
+        monkeypatch.setattr(training, "read_test_split", self._read)
 
     @contextmanager
     def _connect(self, _: object) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(describe=lambda: "simulated")
 
-    def _run(self, director: Director, stage: str, _: object) -> None:
+    def _run(self, _session: object, director: Director, _splits: object) -> None:
         def curve(record: TrialRecord, epoch: int) -> float:
             diverges = record.stage == "search" and record.config.arm in self.diverging
             return math.nan if diverges else learning_curve(record, epoch)
 
-        if stage == "confirmation" and self.kill_after is not None:
+        if director.stage == "confirmation" and self.kill_after is not None:
             self.trained += drive(director, curve, max_events=self.kill_after)
             if not director.is_exhausted or director.unfinished():
                 raise Killed
         self.trained += drive(director, curve)
-        for record in director.book.of_stage(stage):  # type: ignore[arg-type]
+        for record in director.book.of_stage(director.stage):
             if not record.confirm_macro_f1 and record.state.is_finished:
                 director.book.save(record.updated(confirm_macro_f1=0.6, num_parameters=1000))
 
@@ -157,8 +154,9 @@ def make_parent(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -
     write_sealed_json(store, paths.PASSPORT, make_passport(prepared, "simulated", 1.0))
     write_sealed_toml(store, paths.SPEC, tomli_w.dumps(spec.model_dump(exclude_none=True)))
     study = OpenStudy(store=store, spec=spec, book=RecordBook(store))  # type: ignore[arg-type]
-    driver = Driver(study, prepared, SimpleNamespace(), 1, lambda *_: None)  # type: ignore[arg-type]
-    driver.search()
-    driver.confirm(lambda *_: ())
+    session = stage.Session(Console(quiet=True))
+    session.study, session.prepared = study, prepared
+    training.Search().run(session)
+    training.CONFIRM.run(session)
     analyze_here(study, prepared.image_set)
     return study, cluster

@@ -14,7 +14,6 @@ from analysis.findings.intervention_findings import InterventionFindings, Outcom
 from search_spaces.errors import UserInputError
 from search_spaces.space import SearchSpace
 from search_spaces.space_tables import read_parameters
-from study import intervention_commands
 from study.confirmation.evidence import load_evidence, require_plan
 from study.confirmation.plan import confirmation_seeds, read_plan
 from study.confirmation.stated_interventions import read_stated, restrict
@@ -22,13 +21,14 @@ from study.inputs.preparation import Prepared, check_models, prepare
 from study.interventions import derived_spec
 from study.interventions.diagnosing import name_group
 from study.interventions.forecast import forecast_cost
-from study.interventions.stating import list_not_tried, propose
+from study.interventions.stating import list_not_tried, propose_interventions
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.results.rounds import load_rounds, next_round
 from study.spec.reading import parse_spec
 from study.spec.spaces import widen_space
 from study.spec.study_spec import StudySpec
+from study.stages import stage
 from study.state import paths
 from study.state.checksums import write_sealed_json
 from study.state.record_book import MemoryBook
@@ -258,7 +258,7 @@ def test_rounds_of_a_deleted_study_are_not_those_of_a_new_one(finished: Finished
 def test_a_confusion_that_is_not_found_is_asked_for() -> None:
     diagnosis = make_diagnosis(cells=())
     with pytest.raises(UserInputError, match=r"cutmix: it is to reduce a confusion, but none is found; name one"):
-        propose(diagnosis, ["cutmix"])
+        propose_interventions(diagnosis, ["cutmix"])
 
 
 def test_a_changed_prediction_is_shown_as_changed_in_every_output(finished: Finished, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_dry_run_needs_none_of_the_devices_of_its_trials(
     def refuse(*_: object) -> None:
         raise UserInputError("one trial needs 1 GPU")
 
-    monkeypatch.setattr(intervention_commands, "check_cluster", refuse)
+    monkeypatch.setattr(stage, "check_cluster", refuse)
     root = finished.copy(tmp_path, with_round=False)
     dry = intervene(root, "--only", "weighted_loss", "--dry-run")
     assert dry.status == 0, dry
@@ -416,9 +416,9 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
 def test_what_the_control_has_already_is_not_tried_and_refuses_nothing() -> None:
     """A winner whose configuration has the settings of an intervention, and images that are not resized."""
     diagnosis = make_diagnosis(native_size=64, backbones=())
-    weighted = next(p.changes for p in propose(diagnosis) if p.intervention.name == "weighted_loss")
+    weighted = next(p.changes for p in propose_interventions(diagnosis) if p.intervention.name == "weighted_loss")
     diagnosis = replace(diagnosis, configuration={**diagnosis.configuration, **weighted})
-    proposals = propose(diagnosis)
+    proposals = propose_interventions(diagnosis)
     assert [proposal.intervention.name for proposal in proposals] == ["hard_examples", "cutmix"]
     left_out = {one.name: one.reason for one in list_not_tried(diagnosis, proposals)}
     assert left_out["weighted_loss"] == "the control has these settings already"
@@ -426,7 +426,7 @@ def test_what_the_control_has_already_is_not_tried_and_refuses_nothing() -> None
     assert "no other backbone" in left_out["other_backbone"]
     assert left_out["background_swap"] == "no finding asks for it"
     with pytest.raises(UserInputError) as refused:
-        propose(diagnosis, ["weighted_loss", "other_interpolation"])
+        propose_interventions(diagnosis, ["weighted_loss", "other_interpolation"])
     assert "weighted_loss: the control has these settings already" in str(refused.value)
     assert "none is resized" in str(refused.value)
 
@@ -560,7 +560,7 @@ def test_the_cost_of_a_round_is_that_of_the_winner_and_of_what_is_changed(finish
     )
     book.save(other.updated(stage="confirmation", trial_id="00099", device_seconds=9e9))
     study = replace(parent, book=book)
-    proposal = propose(make_diagnosis(), ["cutmix"])[0]
+    proposal = propose_interventions(make_diagnosis(), ["cutmix"])[0]
     forecast = forecast_cost(study, winner, [proposal], (3,))
     assert forecast.first_seconds == pytest.approx(2 * 4 * 2 * 5.0)
     longer = replace(proposal, changes={"max_epochs": 4})

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from search_spaces.errors import UserInputError
-from study.concluding import compare as report_comparison
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
-from study.results.comparison import compare
+from study.results.comparison import write_comparison
 from study.spec.sections import MinimumSpec
+from study.stages.concluding import COMPARE
+from study.stages.stage import Session
 from study.views.notebook import Study
 from tests.study.searched import analyze_here, confirm, simulate
 from tests.study.simulated import learning_curve
@@ -21,6 +22,12 @@ from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import TrialFiles
 from trainables.training.predictions import Predictions
+
+
+def show_comparison(study: OpenStudy) -> list[str]:
+    session = Session(Console(quiet=True))
+    session.study = study
+    return session.run([COMPARE])
 
 
 def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: Path) -> None:
@@ -47,14 +54,14 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         files = TrialFiles(study.store.child(f"confirmation/{record.trial_id}"))
         digests = files.write_predictions(predictions, record.attempts)
         study.book.save(record.updated(digests=record.digests | digests))
-    comparison = compare(study)
+    comparison = write_comparison(study)
     assert diverged.trial_id not in comparison.arms["resnet18"].confirmation_ids
     assert len(comparison.evidence["resnet18"].runs) == 3
     assert {arm: scores.minimum_cleared for arm, scores in comparison.arms.items()} == {
         "resnet18": False,
         "resnet50": True,
     }
-    (missed,) = report_comparison(study, Console(quiet=True))
+    (missed,) = show_comparison(study)
     assert missed.startswith("minimum missed: resnet18 has macro-F1 0.9")
     assert missed.endswith("but with its runs that diverged not above the minimum of 0.7")
     (row,) = comparison.rows
@@ -76,7 +83,7 @@ def test_an_arm_without_a_lower_bound_misses_the_gate(tmp_path: Path, num_diverg
     changes = {"confirm": study.spec.confirm.model_copy(update={"looks": [2]}), "minimum": MinimumSpec(macro_f1=0.01)}
     study = OpenStudy(store=study.store, spec=study.spec.model_copy(update=changes), book=study.book)
     confirm(study, read_test=True, num_seeds=2, curve=curve)
-    (missed,) = report_comparison(study, Console(quiet=True))
+    (missed,) = show_comparison(study)
     assert missed.startswith("minimum missed: ")
     assert "resnet18" in missed
     assert reason in missed

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import UserInputError
-from study import commands
+from study.stages import stage
 from study.state.budget_extensions import Extension, extended_spec, parse_extension, write_extension
 from tests.study.command_line import run_cli
 from tests.study.searched import simulate
@@ -65,8 +65,8 @@ def test_a_resume_that_is_refused_writes_no_extension(tmp_path: Path, monkeypatc
         raise UserInputError("there is no cluster")
 
     study = simulate(tmp_path / "study", num_trials=24)
-    monkeypatch.setattr(commands, "prepare_resumed", lambda *_, **__: None)
-    monkeypatch.setattr(commands, "connect_cluster", refuse)
+    monkeypatch.setattr(stage.Session, "prepare", lambda _: None)
+    monkeypatch.setattr(stage, "connect_cluster", refuse)
     outcome = run_cli("resume", study.store.root, "--num-trials", "+8", "--address", "nowhere:1")
     assert (outcome.status, "there is no cluster" in outcome.errors) == (2, True)
     assert study.store.list_folder("extensions") == ()

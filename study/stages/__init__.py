@@ -1,0 +1,1 @@
+"""The stages of a study, from its launch to its interventions, and the loop that runs them."""

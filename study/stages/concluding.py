@@ -1,0 +1,167 @@
+"""The stages that follow the training: the A/B table, the findings, the report, and what comes next."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from analysis.findings.arm_findings import ArmScores
+from analysis.findings.baseline_findings import BaselineFindings
+from analysis.findings.comparison_findings import ComparisonRow
+from analysis.findings.intervention_findings import InterventionFindings
+from analysis.report.arm_tables import build_arm_rich_table
+from analysis.report.baseline_tables import build_baseline_rich_table, describe_handover
+from analysis.report.intervention_tables import build_intervention_rich_table, format_effect
+from analysis.report.side_metric_tables import format_side_line
+from analysis.report.tables import build_rich_table, format_row
+from search_spaces.errors import UserInputError
+from study.confirmation.evidence import require_plan
+from study.interventions.forecast import describe_next_round
+from study.open_study import OpenStudy
+from study.results.comparison import write_comparison
+from study.results.findings import is_concluded, load_findings, write_findings
+from study.results.report import write_report
+from study.results.rounds import find_parent, load_rounds
+from study.stages.stage import Session, StudyStage, run_stages
+from study.state.paths import ReportFormat
+from study.views.printing import print_line
+from study.views.recommendation import write_recommendation
+
+
+class Compare(StudyStage):
+    """Write and print the A/B table of a confirmed study."""
+
+    def run(self, session: Session) -> None:
+        """Compute, write and print it."""
+        found = write_comparison(session.study)
+        arms = tuple(found.arms.values())
+        session.missed_minimums = print_comparison(session.study, found.rows, arms, found.baselines, session.console)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyze(StudyStage):
+    """Compute the findings of a confirmed study, which takes minutes.
+
+    Attributes:
+        is_alone: whether no stage follows in this session: findings that are current are computed anew, and counted.
+    """
+
+    is_alone: bool = False
+
+    def is_done(self, session: Session) -> bool:
+        """Return whether no trial is left, and the findings and figures are current and complete."""
+        return not self.is_alone and is_concluded(session.study)
+
+    def run(self, session: Session) -> None:
+        """Compute and write the findings, and print each step as it begins."""
+        study, console = session.study, session.console
+        require_plan(study)
+        image_set, workers = session.prepare().image_set, session.workers
+        with console.status("analysis") as status:
+
+            def say(step: str) -> None:
+                status.update(f"analysis: {step}")
+                if not console.is_terminal:
+                    print_line(f"analysis: {step}", console)
+
+            write_findings(study, image_set, workers, say)
+
+    def show(self, session: Session) -> None:
+        """Print how many heat maps and figures there are."""
+        if self.is_alone:
+            found = load_findings(session.study)
+            counts = f"{len(found.panels)} Grad-CAM panels, {len(found.figures)} figures"
+            print_line(f"{counts} in {session.study.store.root}/findings", session.console)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(StudyStage):
+    """Write the report of an analyzed study. It is written anew each time, because rounds of interventions change it.
+
+    Attributes:
+        formats: of the report.
+    """
+
+    formats: Collection[ReportFormat] = tuple(ReportFormat)
+
+    def run(self, session: Session) -> None:
+        """Write the report, of the rounds of interventions too, and print its files."""
+        for name in write_report(session.study, load_rounds(session.study), self.formats):
+            print_line(session.study.store.locate(name), session.console)
+
+
+class Conclude(StudyStage):
+    """Print the tables of a study that has its report, and what comes next: for a round, the recommendation is written."""
+
+    def run(self, session: Session) -> None:
+        """Print and write them."""
+        study, console, found = session.study, session.console, load_findings(session.study)
+        session.missed_minimums = print_comparison(study, found.rows, found.arms, found.baselines, console)
+        if found.interventions is None:
+            native_size = session.prepare().image_set.images.shape[1]
+            print_line(describe_next_round(study, found, native_size), console)
+            return
+        print_interventions(found.interventions, console)
+        for place in write_recommendation(study, found.interventions):
+            print_line(place, console)
+        # The report of the study that asked for the round, if it is beside it, states what the round did.
+        parent = find_parent(study)
+        if parent is not None:
+            try:
+                run_stages([REPORT], console, store=parent)
+            except UserInputError as error:
+                advice = f"`study report {parent.argument}`: {error}"
+                print_line(f"the report of {parent.root} lacks this round; {advice}", console)
+
+
+COMPARE, ANALYZE, REPORT, CONCLUDE = Compare(), Analyze(), Report(), Conclude()
+
+
+def print_interventions(found: InterventionFindings, console: Console) -> None:
+    """Print the table of interventions, a line for each, and the conclusion."""
+    console.print(build_intervention_rich_table(found))
+    for effect in found.effects:
+        print_line(format_effect(effect, is_changed=found.is_changed), console)
+    print_line(found.conclusion, console)
+
+
+def print_comparison(
+    study: OpenStudy,
+    rows: Sequence[ComparisonRow],
+    arms: Sequence[ArmScores],
+    baselines: BaselineFindings | None,
+    console: Console,
+) -> list[str]:
+    """Print the A/B table, the arms and the baselines; return one message per arm that misses the minimum."""
+    shown = [*rows, baselines.row] if baselines is not None and baselines.row is not None else rows
+    if shown:
+        console.print(build_rich_table(shown))
+    console.print(build_arm_rich_table(arms))
+    for row in rows:
+        print_line(format_row(row), console)
+        if line := format_side_line(row):
+            print_line(line, console)
+    if baselines is not None:
+        console.print(build_baseline_rich_table(baselines))
+        for line in describe_handover(baselines):
+            print_line(line, console)
+    if study.spec.minimum is None:
+        return []
+    minimum, scores = study.spec.minimum.macro_f1, {arm.arm: arm for arm in arms}
+    chosen = require_plan(study).chosen
+    missed = [name for name in chosen if name not in scores or not scores[name].minimum_cleared]
+    return [_describe_missed_minimum(name, scores.get(name), minimum) for name in missed]
+
+
+def _describe_missed_minimum(name: str, scores: ArmScores | None, minimum: float) -> str:
+    if scores is None:
+        return f"minimum missed: every run of {name} diverged; the minimum is {minimum}"
+    found = scores.test_macro_f1
+    estimate = f"minimum missed: {name} has macro-F1 {found.estimate:.4f} on the test split"
+    if found.recipe is None:
+        why = "no lower bound, since fewer than two of its runs finished"
+        return f"{estimate}, but {why}; the minimum is {minimum}"
+    bound = f"{estimate}, lower bound for the recipe {found.recipe.low:.4f}, but"
+    if found.recipe.low > minimum:
+        return f"{bound} with its runs that diverged not above the minimum of {minimum}"
+    return f"{bound} the minimum is {minimum}"

@@ -1,0 +1,188 @@
+"""The stages that train: baselines, search and confirmation."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from analysis.findings.baseline_findings import LINEAR_PROBE
+from analysis.report.baseline_lines import describe_baselines
+from study.baselines.files import read_baselines
+from study.baselines.measuring import measure_baselines
+from study.baselines.stored import find_unread_probe, predict_test, write_baselines
+from study.cluster.workers import Stage
+from study.confirmation.candidates import candidates, choose_by_ranking, keep_trained
+from study.confirmation.director import ConfirmationDirector, want
+from study.confirmation.evidence import find_undecided, is_confirmed
+from study.confirmation.plan import Plan, confirmation_seeds, followed_plan, make_plan, ranking_seeds, write_plan
+from study.confirmation.predictions_on_test import read_test_split
+from study.confirmation.runs import complete_seeds, is_crashed, planned_runs
+from study.open_study import full_trial_seconds, has_finished_search, require_finished_search
+from study.scheduling.director import Director
+from study.scheduling.search_director import SearchDirector
+from study.scheduling.warm_start import earlier_trials
+from study.stages.stage import Session, StudyStage
+from study.state.interruption import StudyInterrupted
+from study.views.printing import print_line
+from study.views.status import print_stage
+from trainables.records.record import TrialRecord
+from trainables.trial_settings import TrialSettings
+
+
+class Baselines(StudyStage):
+    """Measure the majority class and the linear probes."""
+
+    def is_done(self, session: Session) -> bool:
+        """Return whether they were measured; a round of interventions has none, since its control is an arm."""
+        return session.study.spec.intervene is not None or read_baselines(session.study) is not None
+
+    def run(self, session: Session) -> None:
+        """Measure and write them."""
+        study, prepared = session.study, session.prepare()
+        session.view.update(study, "baselines")
+        measured = measure_baselines(study.spec, prepared, session.workers)
+        write_baselines(study, measured, prepared.weights, len(prepared.data.class_names))
+
+    def show(self, session: Session) -> None:
+        """Print them."""
+        stored = read_baselines(session.study)
+        for line in () if stored is None else describe_baselines(stored.findings):
+            print_line(line, session.console)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search(StudyStage):
+    """Search every arm's best configurations.
+
+    Attributes:
+        is_last: whether no stage follows in this session, so that the command that goes on is printed.
+    """
+
+    is_last: bool = False
+
+    def is_done(self, session: Session) -> bool:
+        """Return whether every trial has ended and the budget is used up."""
+        return has_finished_search(session.study)
+
+    def run(self, session: Session) -> None:
+        """Run the trials that are left."""
+        study = session.study
+        costs, earlier = full_trial_seconds(study.store), earlier_trials(study.store)
+        fixed = session.prepare().fixed
+        director = SearchDirector(study.book, study.spec, fixed, full_trial_seconds=costs, earlier=earlier)
+        with session.view:
+            run_trials(session, director, ("search",))
+
+    def show(self, session: Session) -> None:
+        """Print the table of the arms."""
+        print_stage(session.study, "search", session.console)
+        if self.is_last:
+            print_line(f"next: study compare {session.study.store.argument}", session.console)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirm(StudyStage):
+    """Train the winners with new seeds, and read the test split look by look, as planned.
+
+    Attributes:
+        is_shown: whether the table of the arms is printed.
+    """
+
+    is_shown: bool = True
+
+    def is_done(self, session: Session) -> bool:
+        """Return whether every trial that the plan still needs, and the probe, have their test predictions."""
+        return is_confirmed(session.study) and find_unread_probe(session.study) is None
+
+    def run(self, session: Session) -> None:
+        """Run the trials that are left; only arms of rows that the looks so far have not decided get more seeds.
+
+        Raises:
+            UserInputError: if the search has not finished, or an arm has no trial that ran every epoch.
+            StudyInterrupted: if the confirmation stops before its end.
+        """
+        study, spec = session.study, session.study.spec
+        require_finished_search(study)
+        session.prepare()
+        session.check_cluster(spec)
+        with session.view:
+            plan = followed_plan(study.book, spec) or _plan(session)
+            winners = {arm: study.book.get("search", trial_id) for arm, trial_id in plan.chosen.items()}
+            undecided = tuple(winners)
+            for number, look in enumerate(plan.looks):
+                if number:
+                    undecided = find_undecided(study, plan)
+                seeds = plan.seeds[:look]
+                _train(session, [(winners[arm], seeds) for arm in undecided])
+                runs = [run for arm in undecided for run in planned_runs(study.book, winners[arm], seeds)]
+                session.view.update(study, "test")
+                also = (LINEAR_PROBE,) if number == 0 and find_unread_probe(study) is not None else ()
+                read_test_split(study.book, plan, runs, session.workers, spec, also)
+                if number == 0:
+                    predict_test(study, plan, session.workers)
+
+    def show(self, session: Session) -> None:
+        """Print the table of the arms."""
+        if self.is_shown:
+            print_stage(session.study, "confirmation", session.console, is_over=True)
+
+
+BASELINES, CONFIRM = Baselines(), Confirm()
+
+
+def _plan(session: Session) -> Plan:
+    """Rank each arm's candidates, train the winners for the first look, and write the plan with the seeds that they completed."""
+    study, spec = session.study, session.study.spec
+    chosen, ranking = candidates(study.book, spec), ranking_seeds(spec)
+    contested = [source for sources in chosen.values() if len(sources) > 1 for source in sources]
+    # What failed with an error before a resume; no result of the comparison is known yet.
+    crashed = {record.fingerprint for record in study.book.of_stage("confirmation") if is_crashed(record)}
+    _train(session, [(source, ranking) for source in contested], crashed)
+    winners = choose_by_ranking(study.book, chosen, ranking)
+    first = confirmation_seeds(spec)[: spec.confirm.looks[0]]
+    _train(session, [(winner, first) for winner in winners.values()], crashed)
+    winners = keep_trained(study.book, winners, first, spec)
+    plan = make_plan(spec, winners, complete_seeds(study.book, winners, first))
+    write_plan(study.store, plan)
+    return plan
+
+
+def _train(
+    session: Session, jobs: Sequence[tuple[TrialRecord, tuple[int, ...]]], crashed: Collection[str] = ()
+) -> None:
+    # Seed by seed, so that the arms' trials alternate and finish together.
+    book, spec = session.study.book, session.study.spec
+    wanted = [trial for source, seeds in jobs for trial in want(source, seeds)]
+    order = (*ranking_seeds(spec), *confirmation_seeds(spec))
+    wanted.sort(key=lambda trial: order.index(trial.config.seed))
+    allowed = spec.resources.max_failed_fraction
+    director = ConfirmationDirector(book, wanted, again=crashed, max_failed_fraction=allowed)
+    run_trials(session, director, ("search", "confirm"))
+
+
+def run_trials(session: Session, director: Director, splits: tuple[str, ...]) -> None:
+    """Run the director's trials, each of which predicts some splits at its end; raise StudyInterrupted if some are left."""
+    study, resources, prepared = session.study, session.study.spec.resources, session.prepare()
+    settings = TrialSettings(
+        study_uri=study.store.address,
+        weights=prepared.weights,
+        device=resources.device,
+        space=study.spec.search_space().parameters,
+        profile=resources.profile,
+        checkpoint_seconds=resources.checkpoint_seconds,
+    )
+    run = Stage(
+        settings=settings,
+        max_concurrent=session.check_cluster(study.spec),
+        splits_to_predict=splits,
+        on_change=lambda: session.view.update(study, director.stage),
+    )
+    if not director.is_exhausted:
+        session.workers.run_trials(director, run)
+    if director.problem:
+        raise StudyInterrupted(
+            f"the study stopped: {director.problem}; `study status {study.store.argument}` shows the causes; "
+            f"fix them and continue with `study resume {study.store.argument}`"
+        )
+    if not director.is_exhausted or director.unfinished():
+        raise StudyInterrupted(
+            f"the study stopped during its {director.stage}; continue with `study resume {study.store.argument}`"
+        )
