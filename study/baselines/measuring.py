@@ -1,7 +1,6 @@
 """The majority class and the linear probes of a study's backbones, measured before anything is trained."""
 
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,23 +36,12 @@ class FittedProbe(NamedTuple):
     head: LinearProbe
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredBaselines:
-    """The baselines of a study.
-
-    Attributes:
-        findings: their scores.
-        chosen: the study's probe; None if there is none.
-    """
-
-    findings: BaselineFindings
-    chosen: FittedProbe | None
-
-
 def measure_baselines(
     spec: StudySpec, prepared: Prepared, workers: Workers, cpu_flops: float = CPU_FLOPS
-) -> MeasuredBaselines:
-    """Return the baselines of a spec, of which the workers compute one probe for each backbone with pretrained weights.
+) -> tuple[BaselineFindings, FittedProbe | None]:
+    """Return the baselines of a spec, and the study's probe; None if there is none.
+
+    The workers compute one probe for each backbone with pretrained weights.
 
     Args:
         spec: its arms have the backbones.
@@ -75,7 +63,7 @@ def measure_baselines(
         chosen="" if chosen is None else chosen.baseline.backbone,
         notes=tuple(notes),
     )
-    return MeasuredBaselines(findings=findings, chosen=chosen)
+    return findings, chosen
 
 
 def preview_baselines(spec: StudySpec, prepared: Prepared, address: str | None) -> BaselineFindings:
@@ -89,7 +77,7 @@ def preview_baselines(spec: StudySpec, prepared: Prepared, address: str | None) 
     place = THIS_PROCESS if address in {None, LOCAL} else address
     with connect_cluster(place) as cluster:
         workers = make_workers(cluster, spec, prepared.data)
-        return measure_baselines(spec, prepared, workers, CPU_FLOPS / 3).findings
+        return measure_baselines(spec, prepared, workers, CPU_FLOPS / 3)[0]
 
 
 def _list_probes(spec: StudySpec, prepared: Prepared) -> tuple[list[TrialConfig], list[str]]:

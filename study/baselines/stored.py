@@ -7,15 +7,16 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from analysis.findings.baseline_findings import LINEAR_PROBE
+from analysis.findings.baseline_findings import LINEAR_PROBE, BaselineFindings
 from search_spaces.config import TrialConfig
 from study.baselines.files import StoredBaselines, read_baselines
-from study.baselines.measuring import FittedProbe, MeasuredBaselines
+from study.baselines.measuring import FittedProbe
 from study.cluster.task_device import find_device
 from study.cluster.workers import Workers, make_task
 from study.confirmation.plan import Plan
 from study.confirmation.predictions_on_test import TEST, with_groups
 from study.confirmation.read_count import note_test_read
+from study.inputs.preparation import Prepared
 from study.open_study import OpenStudy
 from study.state import paths
 from study.state.checksums import read_sealed_json, write_sealed_json
@@ -34,20 +35,22 @@ ATTEMPT = 1
 BATCH_SIZE = 128
 
 
-def write_baselines(study: OpenStudy, measured: MeasuredBaselines, weights: str, num_classes: int) -> None:
+def write_baselines(
+    study: OpenStudy, findings: BaselineFindings, chosen: FittedProbe | None, prepared: Prepared
+) -> None:
     """Write the baselines of a study; the probe is a network whose head has the standardization of its features folded in.
 
     Args:
         study: opened to be driven.
-        measured: its baselines.
-        weights: location of the pretrained weights.
-        num_classes: K.
+        findings: scores of its baselines.
+        chosen: its probe.
+        prepared: its data.
     """
-    stored = StoredBaselines(findings=measured.findings)
-    if measured.chosen is not None:
-        state = _build_state(measured.chosen, weights, num_classes)
+    stored = StoredBaselines(findings=findings)
+    if chosen is not None:
+        state = _build_state(chosen, prepared.weights, len(prepared.data.class_names))
         digests = _files(study.store).write_weights(state, ATTEMPT)
-        stored = dataclasses.replace(stored, config=measured.chosen.config, digests=digests)
+        stored = dataclasses.replace(stored, config=chosen.config, digests=digests)
     content = TypeAdapter(StoredBaselines).dump_python(stored, mode="json")
     write_sealed_json(study.store, paths.BASELINES, content)
 

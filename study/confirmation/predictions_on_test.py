@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from study.cluster.workers import Task, Workers
+from study.cluster.task_device import find_device
+from study.cluster.workers import Workers, make_task
 from study.confirmation.plan import Plan
 from study.confirmation.read_count import note_test_read
 from study.confirmation.trained_models import load_classifier
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook, open_trial_files
-from trainables.devices import choose_device
 from trainables.processes import prepare_to_train
 from trainables.records.record import TrialRecord
 from trainables.records.trial_files import WEIGHTS, find_file
@@ -49,11 +49,8 @@ def read_test_split(
     if not missing:
         return
     note_test_read(book.store, plan, [*(r.trial_id for r in missing), *also])
-    tasks = []
-    for record in missing:
-        cpu, gpu = (spec.resources.of_arm(kind, record.config.arm) for kind in ("cpu", "gpu"))
-        arguments = (book.store.address, record, spec.resources.device, cpu, gpu)
-        tasks.append(Task(arguments=arguments, cpu=cpu, gpu=gpu))
+    root, resources = book.store.address, spec.resources
+    tasks = [make_task(spec, r.config.arm, root, r, resources.of_arm("cpu", r.config.arm)) for r in missing]
     results = workers.run_tasks(predict_test_split, tasks)
     for record, (predictions, is_by_model) in zip(missing, results, strict=True):
         current = book.get(record.stage, record.trial_id)
@@ -64,9 +61,7 @@ def read_test_split(
         )
 
 
-def predict_test_split(
-    study_uri: str, record: TrialRecord, device: str, cpu: float, gpu: float, *, data: TrialData
-) -> tuple[Predictions, bool]:
+def predict_test_split(study_uri: str, record: TrialRecord, cpu: float, *, data: TrialData) -> tuple[Predictions, bool]:
     """Return a trial's predictions on the test split, and whether its stored weights made them.
 
     A trial that diverged predicts with the weights of its last finite epoch. Where there are none, or their logits are not
@@ -76,9 +71,8 @@ def predict_test_split(
     num_classes, indices = len(data.class_names), data.splits.test
     if record.diverged and not find_file(WEIGHTS, record.digests):
         return with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False
-    chosen, config = choose_device(device, gpu), record.config
     files = open_trial_files(Store(study_uri), record)
-    classify = load_classifier(files, record, num_classes, chosen, config.whole("batch_size"))
+    classify = load_classifier(files, record, num_classes, find_device(), record.config.whole("batch_size"))
     logits = classify(data.images, indices)
     if record.diverged and not np.isfinite(logits).all():
         return with_groups(draw_predictions(record, indices, data.labels, num_classes), data), False

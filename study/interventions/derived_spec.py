@@ -1,6 +1,7 @@
 """The study of a round of interventions: an ordinary study with given configurations, the winner and changes of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from analysis.findings.intervention_findings import StatedInterventions
@@ -12,7 +13,7 @@ from search_spaces.errors import UserInputError
 from study.confirmation.stated_interventions import digest_stated
 from study.inputs.preparation import Prepared, assemble, check_models
 from study.interventions.diagnosing import Choosing
-from study.interventions.stating import ProposedIntervention
+from study.interventions.stating import ProposedIntervention, Round
 from study.open_study import OpenStudy
 from study.spec.reading import validate_spec
 from study.spec.spaces import widen_space
@@ -36,58 +37,38 @@ def total_alpha(spec: StudySpec) -> float:
     return spec.confirm.alpha if spec.intervene is None else spec.intervene.alpha
 
 
-def derive_spec(
-    parent: OpenStudy,
-    choosing: Choosing,
-    stated: StatedInterventions,
-    name: str,
-    looks: Sequence[int],
-    *,
-    is_factorial: bool = False,
-) -> StudySpec:
+def derive_spec(planned: Round, stated: StatedInterventions, name: str) -> StudySpec:
     """Return the spec of the study that tries the interventions.
 
     The control is the winner's configuration. Half of the round's alpha belongs to the rows of macro-F1 and half to the targets.
 
     Args:
-        parent: the study whose findings asked for them.
-        choosing: its winner.
-        stated: what the interventions state.
+        planned: the round.
+        stated: what its interventions state.
         name: of the new study.
-        looks: its numbers of paired seeds, increasing.
-        is_factorial: whether the interventions are the factors of a factorial design, or are tried one at a time.
 
     Raises:
         UserInputError: if the changes of an intervention do not fit the study.
     """
     changes = {found.arm: found.changes for found in stated.interventions}
-    section = {"parent": stated.parent, "round": stated.round, "stated": digest_stated(stated)}
-    data = _derive(parent, choosing, changes, section, name, looks, is_factorial=is_factorial)
-    return validate_spec(data, where=name)
+    return validate_spec(_derive(planned, changes, name, digest_stated(stated)), where=name)
 
 
 def keep_fitting(
-    parent: OpenStudy,
-    choosing: Choosing,
-    proposals: Sequence[ProposedIntervention],
-    prepared: Prepared,
-    looks: Sequence[int],
+    planned: Round, proposals: Sequence[ProposedIntervention], prepared: Prepared
 ) -> tuple[tuple[ProposedIntervention, ...], dict[str, str]]:
     """Return the proposals that fit the study, each alone beside the control, and for the others, by name, why they do not.
 
     Args:
-        parent: the study whose findings asked for them.
-        choosing: its winner.
+        planned: the round.
         proposals: the interventions.
         prepared: the parent's data.
-        looks: numbers of paired seeds, increasing.
     """
-    fitting, misfits = [], {}
+    fitting, misfits, name = [], {}, planned.parent.name
     for proposal in proposals:
         changes = {proposal.intervention.name: dict(proposal.changes)}
-        section = {"parent": parent.store.root, "round": 1, "stated": ""}
         try:
-            spec = validate_spec(_derive(parent, choosing, changes, section, parent.name, looks), where=parent.name)
+            spec = validate_spec(_derive(replace(planned, is_factorial=False), changes, name, ""), where=name)
             check_models(spec, assemble(spec, prepared.image_set, prepared.splits, prepared.weights))
             fitting.append(proposal)
         except UserInputError as error:
@@ -95,17 +76,9 @@ def keep_fitting(
     return tuple(fitting), misfits
 
 
-def _derive(
-    parent: OpenStudy,
-    choosing: Choosing,
-    changes: Mapping[str, dict[str, Value]],
-    section: dict[str, Any],
-    name: str,
-    looks: Sequence[int],
-    *,
-    is_factorial: bool = False,
-) -> dict[str, Any]:
-    """Return the tables of the spec, with the parent, the round and the digest of what is stated in `section`."""
+def _derive(planned: Round, changes: Mapping[str, dict[str, Value]], name: str, digest: str) -> dict[str, Any]:
+    """Return the tables of the spec, with the digest of what is stated."""
+    parent, choosing = planned.parent, planned.choosing
     data = parent.spec.model_dump(exclude_none=True)
     alpha = total_alpha(parent.spec)
     data["name"] = name
@@ -113,7 +86,8 @@ def _derive(
         data.pop(key, None)
     data["search"] = {key: value for key, value in data["search"].items() if key not in SEARCH_ONLY}
     winner = dict(choosing.source.config.hyperparameters)
-    runs = make_factorial_runs(list(changes)) if is_factorial else {CONTROL: (), **{arm: (arm,) for arm in changes}}
+    one_at_a_time: dict[str, Sequence[str]] = {CONTROL: (), **{arm: (arm,) for arm in changes}}
+    runs = make_factorial_runs(list(changes)) if planned.is_factorial else one_at_a_time
     data["configurations"] = {run: change_configuration(winner, *(changes[n] for n in runs[run])) for run in runs}
     if isinstance(space := data["search"].get("space"), dict):
         data["search"]["space"] = widen_space(space, list(data["configurations"].values()))
@@ -125,17 +99,17 @@ def _derive(
     if choosing.diagnosis.confused:
         groups[choosing.diagnosis.group] = list(choosing.diagnosis.confused)
     data["analyze"] |= {"num_panels": 0, "num_audit_images": 0, "groups": groups}
-    intervals = "planned" if is_factorial or len(changes) < MIN_ROWS else "moderated"
+    intervals = "planned" if planned.is_factorial or len(changes) < MIN_ROWS else "moderated"
     data["confirm"] |= {
         "top_k": 1,
-        "looks": list(looks),
+        "looks": list(planned.looks),
         "intervals": intervals,
-        "alpha": round_alpha(alpha, section["round"]) / 2,
+        "alpha": round_alpha(alpha, planned.number) / 2,
     }
     data["resources"] |= {kind: _devices(parent, choosing, data["configurations"], kind) for kind in ("cpu", "gpu")}
     data["model"]["arguments"] = _keep_arguments(data["model"]["arguments"], data["configurations"])
-    data["intervene"] = {**section, "alpha": alpha}
-    if is_factorial:
+    data["intervene"] = {"parent": parent.store.root, "round": planned.number, "stated": digest, "alpha": alpha}
+    if planned.is_factorial:
         data["intervene"]["factors"] = list(changes)
     return data
 

@@ -37,7 +37,6 @@ from study.results.audits import MAX_PAIRS, AuditStep, choose_audit_images, rank
 from study.results.confirmed_models import make_logits, make_task_logits
 from study.results.findings import load_findings
 from study.spec.spaces import make_base_space
-from trainables.data.images import ImageSet
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
 from trainables.training.frozen_features import FrozenBackbone
@@ -119,8 +118,7 @@ def diagnose_winner(
     evidence = {name: found.with_images(choosing) for name, found in evidence.items()}
     found = max(evidence.values(), key=_macro_f1)
     judging = ~is_choosing if is_divided else is_choosing
-    diagnosis, models = _diagnose(study, found, prepared.image_set, target, workers, on_step)
-    diagnosis = _doubt_labels(diagnosis, found, study, prepared, workers, on_step)
+    diagnosis, models = _Winner(study, found, prepared, workers, on_step).diagnose(target)
     return Choosing(
         source=found.source,
         diagnosis=diagnosis,
@@ -160,59 +158,85 @@ def _macro_f1(evidence: ArmEvidence) -> float:
     return float(compute_macro_f1(arm.labels, arm.predicted, arm.num_classes).mean())
 
 
-def _diagnose(
-    study: OpenStudy,
-    evidence: ArmEvidence,
-    image_set: ImageSet,
-    target: Cell | None,
-    workers: Workers,
-    on_step: Callable[[str], None],
-) -> tuple[Diagnosis, ChoosingModels]:
-    names = image_set.class_names
-    if target is not None:
-        check_target(target, names)
-    arm = evidence.stacked()
-    on_step(f"{evidence.arm}, {len(arm.labels)} images that choose: confusions")
-    confusions = compute_arm_confusions(arm, compute_class_scores(arm, names, CONFIDENCE), {}, None)
-    number = study.spec.analyze.num_audit_images
-    ids = choose_audit_images(arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed, arm.groups)
-    images = AuditImages(
-        images=image_set.images[ids],
-        labels=image_set.labels[ids],
-        class_names=names,
-        masks=None if image_set.masks is None else image_set.masks[ids],
-        groups=take_groups(image_set.groups, ids),
-    )
-    compute_logits = make_task_logits(study, evidence, len(names), workers)
-    models = ChoosingModels(audit_images=images, compute_logits=compute_logits, seed=study.spec.seed)
-    audits = ArmAudits()
-    if number:
-        chosen = [target] if target is not None else list(rank_confusions(confusions))
-        audits = _audit(study, evidence, image_set, ids, chosen, workers, on_step)
-    native_size = image_set.images.shape[1]
-    return _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size), models
+@dataclass(frozen=True, slots=True)
+class _Winner:
+    """The winner, whose evidence is of the images that choose, and what its diagnosis is computed on."""
 
+    study: OpenStudy
+    evidence: ArmEvidence
+    prepared: Prepared
+    workers: Workers
+    on_step: Callable[[str], None]
 
-def _doubt_labels(
-    diagnosis: Diagnosis,
-    evidence: ArmEvidence,
-    study: OpenStudy,
-    prepared: Prepared,
-    workers: Workers,
-    on_step: Callable[[str], None],
-) -> Diagnosis:
-    """Return the diagnosis with the training images whose labels are doubtful; without pretrained weights none is looked for."""
-    if prepared.weights == "none":
-        return diagnosis
-    on_step("doubtful labels of the training images")
-    config = evidence.source.config
-    train = choose_training_images(config, prepared.splits.train)
-    most = min(MOST_DOUBTFUL, int(MOST_DOUBTFUL_SHARE * len(train)))
-    task = make_task(study.spec, evidence.arm, config, prepared.weights, train, most, study.spec.seed)
-    found = next(workers.run_tasks(_find_doubtful, [task]))
-    left_out = config.word("leave_out").split()
-    doubtful = (*map(int, left_out), *found)
-    return replace(diagnosis, doubtful=doubtful if found else (), num_training=len(prepared.splits.train))
+    def diagnose(self, target: Cell | None) -> tuple[Diagnosis, ChoosingModels]:
+        study, evidence, image_set = self.study, self.evidence, self.prepared.image_set
+        names = image_set.class_names
+        if target is not None:
+            check_target(target, names)
+        arm = evidence.stacked()
+        self.on_step(f"{evidence.arm}, {len(arm.labels)} images that choose: confusions")
+        confusions = compute_arm_confusions(arm, compute_class_scores(arm, names, CONFIDENCE), {}, None)
+        number = study.spec.analyze.num_audit_images
+        ids = choose_audit_images(arm.sample_ids, arm.labels, number or NUM_AUDIT_IMAGES, study.spec.seed, arm.groups)
+        images = AuditImages(
+            images=image_set.images[ids],
+            labels=image_set.labels[ids],
+            class_names=names,
+            masks=None if image_set.masks is None else image_set.masks[ids],
+            groups=take_groups(image_set.groups, ids),
+        )
+        compute_logits = make_task_logits(study, evidence, len(names), self.workers)
+        models = ChoosingModels(audit_images=images, compute_logits=compute_logits, seed=study.spec.seed)
+        cells = [target] if target is not None else list(rank_confusions(confusions))
+        audits = self._audit(ids, cells) if number else ArmAudits()
+        native_size = image_set.images.shape[1]
+        diagnosis = _make_diagnosis(study, evidence.source, names, confusions, audits, target, native_size)
+        return self._doubt_labels(diagnosis), models
+
+    def _doubt_labels(self, diagnosis: Diagnosis) -> Diagnosis:
+        """Return the diagnosis with the training images whose labels are doubtful; none without pretrained weights."""
+        study, prepared = self.study, self.prepared
+        if prepared.weights == "none":
+            return diagnosis
+        self.on_step("doubtful labels of the training images")
+        config = self.evidence.source.config
+        train = choose_training_images(config, prepared.splits.train)
+        most = min(MOST_DOUBTFUL, int(MOST_DOUBTFUL_SHARE * len(train)))
+        task = make_task(study.spec, self.evidence.arm, config, prepared.weights, train, most, study.spec.seed)
+        found = next(self.workers.run_tasks(_find_doubtful, [task]))
+        left_out = config.word("leave_out").split()
+        doubtful = (*map(int, left_out), *found)
+        return replace(diagnosis, doubtful=doubtful if found else (), num_training=len(prepared.splits.train))
+
+    def _audit(self, ids: IntArray, cells: Sequence[Cell]) -> ArmAudits:
+        """Return the audits that interventions ask for: rings, color, and the root causes of the strongest confusions."""
+        image_set, arm = self.prepared.image_set, self.evidence.arm
+        names = image_set.class_names
+        strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
+        explained = [(names.index(t), names.index(p)) for t, p in cells if frozenset((t, p)) in strongest]
+        step = AuditStep(
+            name=f"{arm}: ring and color audits of the images that choose",
+            kind=StepKind.SWAPS,
+            study_uri=self.study.store.address,
+            evidence=self.evidence,
+            ids=ids,
+            cells=(),
+            masks=image_set.masks,
+            seed=self.study.spec.seed,
+        )
+        calls: list[tuple[AuditStep, Callable[..., AuditPart]]] = [(step, _audit_rings_and_colors)]
+        if len(names) >= 3 and explained:
+            name = f"{arm}: root causes on the images that choose"
+            calls.append((replace(step, name=name, kind=StepKind.CAUSES, cells=explained), run_step))
+        audits = ArmAudits()
+        for step, function in calls:
+            self.on_step(step.name)
+            part = next(self.workers.run_tasks(function, [make_task(self.study.spec, arm, step)]))
+            if part.problem:
+                raise UserInputError(part.problem)
+            swaps = {} if part.audits is None else vars(part.audits)
+            audits = replace(audits, **swaps, root_causes=part.causes)
+        return audits
 
 
 def _find_doubtful(
@@ -222,44 +246,6 @@ def _find_doubtful(
     backbone = FrozenBackbone.build(config, weights, find_device())
     found = find_doubtful_labels(backbone, image_set_of(data), train, seed=seed, most=most)
     return tuple(int(issue.sample_id) for issue in found)
-
-
-def _audit(
-    study: OpenStudy,
-    evidence: ArmEvidence,
-    image_set: ImageSet,
-    ids: IntArray,
-    cells: Sequence[Cell],
-    workers: Workers,
-    on_step: Callable[[str], None],
-) -> ArmAudits:
-    """Return the audits that interventions ask for: rings, color, and the root causes of the strongest confusions."""
-    names = image_set.class_names
-    strongest = list(dict.fromkeys(frozenset(cell) for cell in cells))[:MAX_PAIRS]
-    explained = [(names.index(t), names.index(p)) for t, p in cells if frozenset((t, p)) in strongest]
-    step = AuditStep(
-        name=f"{evidence.arm}: ring and color audits of the images that choose",
-        kind=StepKind.SWAPS,
-        study_uri=study.store.address,
-        evidence=evidence,
-        ids=ids,
-        cells=(),
-        masks=image_set.masks,
-        seed=study.spec.seed,
-    )
-    calls: list[tuple[AuditStep, Callable[..., AuditPart]]] = [(step, _audit_rings_and_colors)]
-    if len(names) >= 3 and explained:
-        name = f"{evidence.arm}: root causes on the images that choose"
-        calls.append((replace(step, name=name, kind=StepKind.CAUSES, cells=explained), run_step))
-    audits = ArmAudits()
-    for step, function in calls:
-        on_step(step.name)
-        part = next(workers.run_tasks(function, [make_task(study.spec, evidence.arm, step)]))
-        if part.problem:
-            raise UserInputError(part.problem)
-        swaps = {} if part.audits is None else vars(part.audits)
-        audits = replace(audits, **swaps, root_causes=part.causes)
-    return audits
 
 
 def _audit_rings_and_colors(step: AuditStep, *, data: TrialData) -> AuditPart:

@@ -10,7 +10,7 @@ from search_spaces.config import Value
 from search_spaces.designs import make_factorial_runs
 from search_spaces.errors import UserInputError
 from study.interventions.diagnosing import complete_configuration, diagnose_from_findings
-from study.interventions.stating import ProposedIntervention, propose_interventions
+from study.interventions.stating import ProposedIntervention, Round, propose_interventions
 from study.open_study import OpenStudy
 from trainables.records.record import TrialRecord
 
@@ -66,20 +66,15 @@ def forecast_cost(
 
 
 def check_round_cost(
-    study: OpenStudy,
-    source: TrialRecord,
-    proposals: Sequence[ProposedIntervention],
-    looks: Sequence[int],
-    device_seconds: float | None,
-    *,
-    is_factorial: bool = False,
+    planned: Round, proposals: Sequence[ProposedIntervention], device_seconds: float | None
 ) -> RoundCost:
     """Return the cost of a round, see `forecast_cost`.
 
     Raises:
         UserInputError: with the interventions that fit, if the last look would cost more than a budget of `device_seconds`.
     """
-    cost = forecast_cost(study, source, proposals, looks, is_factorial=is_factorial)
+    study, source, looks = planned.parent, planned.choosing.source, planned.looks
+    cost = forecast_cost(study, source, proposals, looks, is_factorial=planned.is_factorial)
     if device_seconds is None or cost.last_seconds <= device_seconds:
         return cost
     fitting: list[ProposedIntervention] = []
@@ -89,7 +84,7 @@ def check_round_cost(
     advice = "none of them fits; give a larger budget"
     if fitting:
         names = " ".join(f"--only {proposal.intervention.name}" for proposal in fitting)
-        advice = f"these would fit{' one at a time, without --design' if is_factorial else ''}: {names}"
+        advice = f"these would fit{' one at a time, without --design' if planned.is_factorial else ''}: {names}"
     raise UserInputError(
         f"{len(proposals)} interventions and the control need up to {cost.last_seconds:.0f} device-seconds, but --device-seconds "
         f"is {device_seconds:g}; {advice}"

@@ -48,6 +48,25 @@ class ProposedIntervention:
     changes: Mapping[str, Value]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A round of interventions that is not launched yet.
+
+    Attributes:
+        parent: the study whose findings ask for it.
+        choosing: its winner.
+        number: of the round, from 1.
+        looks: numbers of paired seeds, increasing.
+        is_factorial: whether the interventions are the factors of a factorial design, or are tried one at a time.
+    """
+
+    parent: OpenStudy
+    choosing: Choosing
+    number: int
+    looks: tuple[int, ...]
+    is_factorial: bool
+
+
 def propose_interventions(
     diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | None = None, *, is_factorial: bool = False
 ) -> tuple[ProposedIntervention, ...]:
@@ -190,32 +209,27 @@ def _explain_left_out(intervention: Intervention, diagnosis: Diagnosis) -> str:
 
 
 def state_interventions(
-    study: OpenStudy,
-    choosing: Choosing,
+    planned: Round,
     proposals: Sequence[ProposedIntervention],
-    *,
-    number: int,
-    not_tried: Sequence[NotTried] = (),
-    on_step: Callable[[str], None] = lambda _: None,
+    not_tried: Sequence[NotTried],
+    on_step: Callable[[str], None],
 ) -> StatedInterventions:
     """Return what the interventions state, with the predictions measured on the images that choose.
 
     Args:
-        study: the parent.
-        choosing: its winner.
+        planned: the round.
         proposals: of `propose_interventions`.
-        number: of the round, from 1.
         not_tried: the interventions that are left out.
         on_step: called with the name of each step as it begins.
     """
-    stated = []
+    study, choosing, stated = planned.parent, planned.choosing, []
     for proposal in proposals:
         on_step(f"prediction of {proposal.intervention.name}")
         stated.append(_state(choosing, proposal))
     return StatedInterventions(
         created=now_utc(),
         parent=study.store.root,
-        round=number,
+        round=planned.number,
         source_arm=choosing.source.config.arm,
         source_trial_id=choosing.source.trial_id,
         half_seed=study.spec.seed,

@@ -29,7 +29,7 @@ from study.inputs.provenance import describe_code, package_versions
 from study.open_study import OpenStudy, has_finished_search, read_passport
 from study.results.audit_parts import AuditParts
 from study.results.audits import audit_arms
-from study.results.comparison import Comparison, find_class_groups, write_comparison
+from study.results.comparison import Comparison, compute_comparison, find_class_groups
 from study.results.figures import draw_figures, svg_name
 from study.results.heat_map_panels import draw_panels
 from study.results.image_files import name_shown_images, write_image_files
@@ -50,7 +50,7 @@ NO_HUMAN_COUNTS = (
 )
 
 
-def write_findings(
+def compute_findings(
     study: OpenStudy, image_set: ImageSet, workers: Workers, on_step: Callable[[str], None] = lambda _: None
 ) -> Findings:
     """Compute the findings, and write them with their figures and the search's interactive page.
@@ -66,7 +66,7 @@ def write_findings(
             the images.
     """
     on_step("comparison, confusions and clusters")
-    comparison = write_comparison(study)
+    comparison = compute_comparison(study)
     if not comparison.evidence:
         raise UserInputError(
             "every run of the confirmation diverged, so that there is nothing to analyze; "

@@ -18,8 +18,8 @@ from search_spaces.errors import UserInputError
 from study.confirmation.evidence import require_plan
 from study.interventions.forecast import describe_next_round
 from study.open_study import OpenStudy
-from study.results.comparison import write_comparison
-from study.results.findings import is_concluded, load_findings, write_findings
+from study.results.comparison import compute_comparison
+from study.results.findings import compute_findings, is_concluded, load_findings
 from study.results.report import write_report
 from study.results.rounds import find_parent, load_rounds
 from study.stages.stage import Session, StudyStage, run_stages
@@ -33,7 +33,7 @@ class Compare(StudyStage):
 
     def run(self, session: Session) -> None:
         """Compute, write and print it."""
-        found = write_comparison(session.study)
+        found = compute_comparison(session.study)
         arms = tuple(found.arms.values())
         session.missed_minimums = print_comparison(session.study, found.rows, arms, found.baselines, session.console)
 
@@ -64,7 +64,7 @@ class Analyze(StudyStage):
                 if not console.is_terminal:
                     print_line(f"analysis: {step}", console)
 
-            write_findings(study, image_set, workers, say)
+            compute_findings(study, image_set, workers, say)
 
     def show(self, session: Session) -> None:
         """Print how many heat maps and figures there are."""

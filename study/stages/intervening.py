@@ -20,7 +20,13 @@ from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
 from study.interventions.forecast import check_round_cost
-from study.interventions.stating import list_not_tried, propose_interventions, refuse_misfits, state_interventions
+from study.interventions.stating import (
+    Round,
+    list_not_tried,
+    propose_interventions,
+    refuse_misfits,
+    state_interventions,
+)
 from study.open_study import OpenStudy, has_finished_search, load_study
 from study.results.findings import load_findings
 from study.results.rounds import list_rounds, next_round
@@ -112,7 +118,7 @@ class Intervene(StudyStage):
             print_line(f"{place}; --again begins another one, at half its alpha", console)
 
     def _begin(self, session: Session) -> None:
-        parent, console, is_factorial = session.study, session.console, self.is_factorial
+        parent, console = session.study, session.console
         target = None if self.target is None else parse_target(self.target)
         prepared = session.prepare()
         if self.dry_run and session.address is None:
@@ -127,7 +133,7 @@ class Intervene(StudyStage):
                 print_line(f"diagnosis: {step}", console)
 
         choosing = diagnose_winner(parent, prepared, target, session.workers, say)
-        proposals = propose_interventions(choosing.diagnosis, self.only, self.strength, is_factorial=is_factorial)
+        proposals = propose_interventions(choosing.diagnosis, self.only, self.strength, is_factorial=self.is_factorial)
         if not proposals:
             if self.as_json:
                 _print_json({"interventions": [], "note": NOTHING_FOUND})
@@ -135,16 +141,15 @@ class Intervene(StudyStage):
                 print_line(NOTHING_FOUND, console)
             return
         looks = tuple(parent.spec.confirm.looks) if self.num_seeds is None else (self.num_seeds,)
-        proposals, misfits = keep_fitting(parent, choosing, proposals, prepared, looks)
-        if misfits and (self.only or is_factorial or not proposals):
+        planned = Round(parent=parent, choosing=choosing, number=number, looks=looks, is_factorial=self.is_factorial)
+        proposals, misfits = keep_fitting(planned, proposals, prepared)
+        if misfits and (self.only or self.is_factorial or not proposals):
             raise refuse_misfits(misfits)
-        cost = check_round_cost(
-            parent, choosing.source, proposals, looks, self.device_seconds, is_factorial=is_factorial
-        )
+        cost = check_round_cost(planned, proposals, self.device_seconds)
         not_tried = () if self.only else list_not_tried(choosing.diagnosis, proposals, misfits)
-        stated = state_interventions(parent, choosing, proposals, number=number, not_tried=not_tried, on_step=say)
+        stated = state_interventions(planned, proposals, not_tried, say)
         _, name = split_uri(store.root)
-        spec = derive_spec(parent, choosing, stated, name, looks, is_factorial=is_factorial)
+        spec = derive_spec(planned, stated, name)
         if self.as_json and self.dry_run:
             _print_json(dump_stated(stated))
             return

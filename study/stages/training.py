@@ -38,8 +38,7 @@ class Baselines(StudyStage):
         """Measure and write them."""
         study, prepared = session.study, session.prepare()
         session.view.update(study, "baselines")
-        measured = measure_baselines(study.spec, prepared, session.workers)
-        write_baselines(study, measured, prepared.weights, len(prepared.data.class_names))
+        write_baselines(study, *measure_baselines(study.spec, prepared, session.workers), prepared)
 
     def show(self, session: Session) -> None:
         """Print them."""

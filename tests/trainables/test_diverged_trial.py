@@ -12,6 +12,8 @@ import torch
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from study.cluster.task_device import run_task
+from study.cluster.workers import Task
 from study.confirmation import predictions_on_test
 from study.state.paths import TrialPaths
 from tests.trainables.training.test_checkpoint import DIVERGED, METRICS, make_checkpoint
@@ -76,7 +78,8 @@ def no_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predict(root: Path, record: TrialRecord) -> Any:
-    return predictions_on_test.predict_test_split(str(root), record, "cpu", 1, 0, data=DATA)
+    task = Task(arguments=(str(root), record, 1), cpu=1, gpu=0)
+    return run_task(predictions_on_test.predict_test_split, task, "cpu", DATA)
 
 
 @pytest.mark.usefixtures("no_events")

@@ -11,7 +11,7 @@ from search_spaces.errors import UserInputError
 from study.confirmation.evidence import is_confirmed
 from study.confirmation.plan import confirmation_seeds
 from study.open_study import OpenStudy
-from study.results.comparison import write_comparison
+from study.results.comparison import compute_comparison
 from study.spec.sections import MinimumSpec
 from study.stages.concluding import COMPARE
 from study.stages.stage import Session
@@ -54,7 +54,7 @@ def test_scores_use_finished_runs_and_rows_count_those_that_diverged(tmp_path: P
         files = TrialFiles(study.store.child(f"confirmation/{record.trial_id}"))
         digests = files.write_predictions(predictions, record.attempts)
         study.book.save(record.updated(digests=record.digests | digests))
-    comparison = write_comparison(study)
+    comparison = compute_comparison(study)
     assert diverged.trial_id not in comparison.arms["resnet18"].confirmation_ids
     assert len(comparison.evidence["resnet18"].runs) == 3
     assert {arm: scores.minimum_cleared for arm, scores in comparison.arms.items()} == {
