@@ -92,6 +92,7 @@ def run(
     With --intervene, go on to the interventions that the findings ask for, or to those of --only.
     """
     from study.spec.configuration_files import default_name, read_configurations
+    from study.spec.reading import load_spec
     from study.stages.launching import Launch, list_stages
     from study.stages.stage import run_stages
 
@@ -100,18 +101,15 @@ def run(
 
         check_names(only, is_asked=interventions)
     given = read_configurations(configurations) if configurations else ()
-    launched = Launch(
-        spec,
-        storage=storage,
-        name=name or (default_name(given) if given else None),
-        overrides=_with_options(overrides, warm_start, profile=profile),
-        configurations=given,
-    )
+    arms = {one.name: one.hyperparameters for one in given}
+    keys = _with_options(overrides, warm_start, profile=profile)
+    loaded, text = load_spec(spec, keys, name or (default_name(given) if given else None), arms or None)
+    launched = Launch(argument=spec, spec=loaded, text=text, storage=storage, configurations=given)
     missed_minimums = run_stages(itertools.chain([launched], list_stages()), console, address)
     if interventions:
         from study.stages.intervening import Intervene
 
-        store = open_study(launched.spec.name, storage)
+        store = open_study(loaded.name, storage)
         run_stages([Intervene(only=tuple(only or ()))], console, address, store=store, writes=False)
     _finish(missed_minimums)
 
@@ -162,11 +160,13 @@ def launch(
     _trust_code: options.TrustOption = False,
 ) -> None:
     """Launch a study and run its search."""
+    from study.spec.reading import load_spec
     from study.stages.launching import SEARCH_ALONE, Launch
     from study.stages.stage import run_stages
 
     keys = _with_options(overrides, warm_start, profile=profile)
-    launched = Launch(spec, storage=storage, name=name, overrides=keys, dry_run=dry_run)
+    loaded, text = load_spec(spec, keys, name)
+    launched = Launch(argument=spec, spec=loaded, text=text, storage=storage, dry_run=dry_run)
     run_stages([launched, *(() if dry_run else SEARCH_ALONE)], console, address)
 
 

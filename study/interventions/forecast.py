@@ -100,7 +100,7 @@ def describe_next_round(study: OpenStudy, findings: Findings, native_size: int) 
         native_size: side of its images in pixels.
     """
     try:
-        proposals = propose_interventions(diagnose_from_findings(study, findings, native_size))
+        proposals, _ = propose_interventions(diagnose_from_findings(study, findings, native_size))
     except UserInputError as error:
         return f"study intervene cannot be forecast: {error}"
     if not proposals:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from types import MappingProxyType
 
 import numpy as np
 
@@ -69,8 +68,10 @@ class Round:
 
 def propose_interventions(
     diagnosis: Diagnosis, only: Sequence[str] = (), strength: float | None = None, *, is_factorial: bool = False
-) -> tuple[ProposedIntervention, ...]:
-    """Return the interventions that the diagnosis asks for and that change something, in the order of the registry.
+) -> tuple[tuple[ProposedIntervention, ...], dict[str, str]]:
+    """Return the interventions that the diagnosis asks for and that change something, and why the others are left out, by name.
+
+    Both are in the order of the registry.
 
     Args:
         diagnosis: of the control.
@@ -81,12 +82,12 @@ def propose_interventions(
     Raises:
         UserInputError: listing everything that is wrong with the names, the changes, the strength and the design.
     """
-    known = load_interventions()
     problems = _list_unknown(only)
-    found = []
-    for name, intervention in known.items():
+    found, left_out = [], {}
+    for name, intervention in load_interventions().items():
         reason = intervention.find_reason(diagnosis)
-        if (only and name not in only) or (reason is None and name not in only):
+        if name not in only and (only or reason is None):
+            left_out[name] = NO_REASON
             continue
         changes = intervention.make_changes(diagnosis)
         if changes is not None and strength is not None and STRENGTH in changes:
@@ -98,7 +99,10 @@ def propose_interventions(
             problem = f"{NO_TARGET}; name one with --target TRUE:PREDICTED"
         if problem:
             problems.append(f"{name}: {problem}")
-        elif changes and not idle and has_target:
+        elif idle or not has_target:
+            left_out[name] = idle if has_target else NO_TARGET
+        else:
+            assert changes is not None
             stated = reason or Reason(symptom=NO_REASON, diagnosis="not known", verdict="named by the user")
             found.append(ProposedIntervention(intervention=intervention, reason=stated, changes=changes))
     if strength is not None and not any(STRENGTH in proposal.changes for proposal in found) and not problems:
@@ -107,7 +111,7 @@ def propose_interventions(
         problems += _list_misfits(found)
     if problems:
         raise _refuse(problems)
-    return tuple(found)
+    return tuple(found), left_out
 
 
 def refuse_misfits(misfits: Mapping[str, str]) -> UserInputError:
@@ -183,35 +187,10 @@ def _find_idle(intervention: Intervention, changes: Mapping[str, Value] | None, 
     return ""
 
 
-def list_not_tried(
-    diagnosis: Diagnosis, proposals: Sequence[ProposedIntervention], misfits: Mapping[str, str] = MappingProxyType({})
-) -> tuple[NotTried, ...]:
-    """Return the interventions of the registry that are not proposed, each with the reason, in the order of the registry.
-
-    Args:
-        diagnosis: of the control.
-        proposals: of `propose_interventions` without names, those that fit.
-        misfits: why others do not fit the study, by name.
-    """
-    proposed = {proposal.intervention.name for proposal in proposals}
-    left = [intervention for name, intervention in load_interventions().items() if name not in proposed]
-    return tuple(
-        NotTried(name=one.name, reason=misfits.get(one.name) or _explain_left_out(one, diagnosis)) for one in left
-    )
-
-
-def _explain_left_out(intervention: Intervention, diagnosis: Diagnosis) -> str:
-    if intervention.find_reason(diagnosis) is None:
-        return NO_REASON
-    if not intervention.choose_target(diagnosis).classes:
-        return NO_TARGET
-    return _find_idle(intervention, intervention.make_changes(diagnosis), diagnosis)
-
-
 def state_interventions(
     planned: Round,
     proposals: Sequence[ProposedIntervention],
-    not_tried: Sequence[NotTried],
+    left_out: Mapping[str, str],
     on_step: Callable[[str], None],
 ) -> StatedInterventions:
     """Return what the interventions state, with the predictions measured on the images that choose.
@@ -219,7 +198,7 @@ def state_interventions(
     Args:
         planned: the round.
         proposals: of `propose_interventions`.
-        not_tried: the interventions that are left out.
+        left_out: why other interventions are not tried, by name.
         on_step: called with the name of each step as it begins.
     """
     study, choosing, stated = planned.parent, planned.choosing, []
@@ -237,7 +216,9 @@ def state_interventions(
         num_judging=len(choosing.judging),
         interventions=tuple(stated),
         earlier_test_reads=sum(count_test_reads(store) for store in (study.store, *list_rounds(study))),
-        not_tried=tuple(not_tried),
+        not_tried=tuple(
+            NotTried(name=name, reason=left_out[name]) for name in load_interventions() if name in left_out
+        ),
         named_target=":".join(choosing.diagnosis.cells[0]) if choosing.diagnosis.is_named else "",
     )
 

@@ -20,13 +20,7 @@ from study.inputs.preparation import prepare
 from study.interventions.derived_spec import derive_spec, keep_fitting
 from study.interventions.diagnosing import diagnose_winner
 from study.interventions.forecast import check_round_cost
-from study.interventions.stating import (
-    Round,
-    list_not_tried,
-    propose_interventions,
-    refuse_misfits,
-    state_interventions,
-)
+from study.interventions.stating import Round, propose_interventions, refuse_misfits, state_interventions
 from study.open_study import OpenStudy, has_finished_search, load_study
 from study.results.findings import load_findings
 from study.results.rounds import list_rounds, next_round
@@ -133,7 +127,9 @@ class Intervene(StudyStage):
                 print_line(f"diagnosis: {step}", console)
 
         choosing = diagnose_winner(parent, prepared, target, session.workers, say)
-        proposals = propose_interventions(choosing.diagnosis, self.only, self.strength, is_factorial=self.is_factorial)
+        proposals, left_out = propose_interventions(
+            choosing.diagnosis, self.only, self.strength, is_factorial=self.is_factorial
+        )
         if not proposals:
             if self.as_json:
                 _print_json({"interventions": [], "note": NOTHING_FOUND})
@@ -146,8 +142,7 @@ class Intervene(StudyStage):
         if misfits and (self.only or self.is_factorial or not proposals):
             raise refuse_misfits(misfits)
         cost = check_round_cost(planned, proposals, self.device_seconds)
-        not_tried = () if self.only else list_not_tried(choosing.diagnosis, proposals, misfits)
-        stated = state_interventions(planned, proposals, not_tried, say)
+        stated = state_interventions(planned, proposals, {} if self.only else left_out | misfits, say)
         _, name = split_uri(store.root)
         spec = derive_spec(planned, stated, name)
         if self.as_json and self.dry_run:

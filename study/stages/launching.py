@@ -1,7 +1,7 @@
 """How a study begins or goes on: everything is checked before anything is written, then the stages that are left follow."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ from study.scheduling.sampler import check_own_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start
 from study.spec.configuration_files import GivenConfiguration, describe_changed_settings
-from study.spec.reading import load_spec
 from study.spec.starts import describe_starts
 from study.spec.study_spec import StudySpec
 from study.spec.tuning import describe_untrained
@@ -44,67 +43,59 @@ def list_stages() -> Iterator[StudyStage]:
     yield from (ANALYZE, REPORT, CONCLUDE)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch(StudyStage):
-    """Create a study from a spec, once everything is checked."""
+    """Create a study from a spec, once everything is checked.
 
-    def __init__(
-        self,
-        argument: str,
-        *,
-        storage: str | None,
-        name: str | None,
-        overrides: Sequence[str],
-        configurations: Sequence[GivenConfiguration] = (),
-        dry_run: bool = False,
-    ) -> None:
-        """Read the spec.
+    Attributes:
+        argument: the name of the spec's file, or of a preset.
+        spec: the spec, see `study.spec.reading.load_spec`.
+        text: its TOML text, likewise.
+        storage: the storage root; None for the default.
+        configurations: that the spec compares instead of its arms, the control first.
+        dry_run: whether to stop after the checks, before anything is written.
+    """
 
-        Args:
-            argument: a TOML file, or the name of a preset.
-            storage: the storage root; None for the default.
-            name: the study's name; None for the spec's.
-            overrides: ``section.key=value`` each.
-            configurations: to compare instead of the arms of the spec, the control first.
-            dry_run: whether to stop after the checks, before anything is written.
-        """
-        given = {c.name: c.hyperparameters for c in configurations}
-        self.spec, self._text = load_spec(argument, overrides, name, given or None)
-        self._argument, self._storage, self._dry_run = argument, storage, dry_run
-        self._configurations = configurations
+    argument: str
+    spec: StudySpec
+    text: str
+    storage: str | None
+    configurations: Sequence[GivenConfiguration] = ()
+    dry_run: bool = False
 
     def run(self, session: Session) -> None:
         """Check everything and say what is notable; then create the study, unless this is a dry run."""
         say = partial(print_line, console=session.console)
-        store = Store(study_uri(self.spec.name, self._storage))
+        store = Store(study_uri(self.spec.name, self.storage))
         check_is_new(store, self.spec.name)
         check_own_sampler(self.spec)
-        fitted, prepared = fit_and_prepare(self.spec, self._text, self._storage)
+        fitted, prepared = fit_and_prepare(self.spec, self.text, self.storage)
         spec, session.prepared = fitted.spec, prepared
         for note in fitted.notes:
             say(f"fitted to the data: {note}")
         for recipe in describe_starts(spec):
             say(f"the search starts with {recipe}")
-        warm_start = collect_warm_start(spec, self._storage)
+        warm_start = collect_warm_start(spec, self.storage)
         check_class_groups(spec, prepared.image_set)
         if warm_start is not None:
             warm_start = check_test_is_unseen(warm_start, spec, prepared)
             if warm_start.note:
                 say(warm_start.note)
         settings = {arm.name: prepared.fixed | dict(arm.space.fixed) for arm in spec.arms()}
-        for sentence in describe_changed_settings(self._configurations, settings):
+        for sentence in describe_changed_settings(self.configurations, settings):
             say(sentence)
         origin = prepared.image_set.origin
         if origin is not None and origin.skipped:
-            say(f"{describe_skipped(origin.skipped)}; `study inspect {self._argument}` names them")
+            say(f"{describe_skipped(origin.skipped)}; `study inspect {self.argument}` names them")
         rare = [found.problem for found in list_rare_classes(prepared.image_set, prepared.splits)]
         for warning in (*rare, *describe_untrained(spec)):
             say(f"warning: {warning}")
-        if warning := describe_launch(spec, len(prepared.splits.test), self._storage):
+        if warning := describe_launch(spec, len(prepared.splits.test), self.storage):
             say(f"warning: {warning}")
         max_concurrent = session.check_cluster(spec)
         has_budget = spec.search.device_seconds is not None
         costs = measure_full_trials(spec, prepared, session.cluster) if has_budget else None
-        if self._dry_run:
+        if self.dry_run:
             arms = ", ".join(arm.name for arm in spec.arms())
             trials = f"{max_concurrent} trials at once on {session.cluster.describe()}"
             say(f"{spec.name}: {describe_budget(spec)} for {arms}, {trials}; dry run, nothing written")

@@ -21,7 +21,7 @@ from study.inputs.preparation import Prepared, check_models, prepare
 from study.interventions import derived_spec
 from study.interventions.diagnosing import name_group
 from study.interventions.forecast import forecast_cost
-from study.interventions.stating import list_not_tried, propose_interventions
+from study.interventions.stating import propose_interventions
 from study.open_study import OpenStudy, load_study
 from study.results.findings import load_findings
 from study.results.rounds import load_rounds, next_round
@@ -416,11 +416,10 @@ def test_a_study_that_goes_on_to_its_interventions_tries_all_that_a_confusion_as
 def test_what_the_control_has_already_is_not_tried_and_refuses_nothing() -> None:
     """A winner whose configuration has the settings of an intervention, and images that are not resized."""
     diagnosis = make_diagnosis(native_size=64, backbones=())
-    weighted = next(p.changes for p in propose_interventions(diagnosis) if p.intervention.name == "weighted_loss")
+    weighted = next(p.changes for p in propose_interventions(diagnosis)[0] if p.intervention.name == "weighted_loss")
     diagnosis = replace(diagnosis, configuration={**diagnosis.configuration, **weighted})
-    proposals = propose_interventions(diagnosis)
+    proposals, left_out = propose_interventions(diagnosis)
     assert [proposal.intervention.name for proposal in proposals] == ["hard_examples", "cutmix"]
-    left_out = {one.name: one.reason for one in list_not_tried(diagnosis, proposals)}
     assert left_out["weighted_loss"] == "the control has these settings already"
     assert "none is resized" in left_out["other_interpolation"]
     assert "no other backbone" in left_out["other_backbone"]
@@ -560,7 +559,7 @@ def test_the_cost_of_a_round_is_that_of_the_winner_and_of_what_is_changed(finish
     )
     book.save(other.updated(stage="confirmation", trial_id="00099", device_seconds=9e9))
     study = replace(parent, book=book)
-    proposal = propose_interventions(make_diagnosis(), ["cutmix"])[0]
+    proposal = propose_interventions(make_diagnosis(), ["cutmix"])[0][0]
     forecast = forecast_cost(study, winner, [proposal], (3,))
     assert forecast.first_seconds == pytest.approx(2 * 4 * 2 * 5.0)
     longer = replace(proposal, changes={"max_epochs": 4})
