@@ -154,6 +154,7 @@ class Intervene(StudyStage):
             console.print("dry run, nothing written")
             return
         with Session(console) as started:
+            # On the cluster that is connected, with the images of the parent.
             started.cluster = session.cluster
             started.prepared = prepare(spec, (prepared.image_set, prepared.splits))
             create_study(started, store, spec, interventions=dump_stated(stated))
