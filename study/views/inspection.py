@@ -102,7 +102,7 @@ def print_inspection(
     with console.status("loading images") as status:
         gathered = gather(spec, text)
         spec = gathered.spec
-        found = compute_inspection(spec, gathered, quick=quick, report=status.update, address=address)
+        found = inspect_spec(spec, gathered, quick=quick, report=status.update, address=address)
     for note in gathered.notes:
         print_line(f"fitted to the data: {note}", console)
     for section in describe_inspection(found, most=MOST_ROWS, num_named=1):
@@ -162,7 +162,7 @@ def gather(spec: StudySpec, text: str | None = None) -> Gathered:
     )
 
 
-def compute_inspection(
+def inspect_spec(
     spec: StudySpec,
     gathered: Gathered,
     *,

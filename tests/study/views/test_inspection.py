@@ -134,7 +134,7 @@ def test_random_weights_have_no_semantic_gap(folder: Path) -> None:
 
 def test_quick_leaves_the_network_out_and_reports_its_steps(spec: StudySpec, gathered: Gathered) -> None:
     steps: list[str] = []
-    found = inspection.compute_inspection(spec, gathered, quick=True, report=steps.append)
+    found = inspection.inspect_spec(spec, gathered, quick=True, report=steps.append)
     assert steps == ["every stage from file to logits", "duplicates, odd images and colors"]
     assert found.network is None
     assert found.network_note == "left out with --quick"
@@ -160,9 +160,9 @@ def test_on_a_cluster_a_task_computes_the_probes(with_weights: StudySpec, monkey
     monkeypatch.setattr(inspection, "connect_cluster", lambda _: nullcontext(cluster))
     monkeypatch.setattr(inspection, "make_workers", lambda _, spec, data: Workers(spec, data))
     gathered = gather(with_weights)
-    here = inspection.compute_inspection(with_weights, gathered, quick=False)
+    here = inspection.inspect_spec(with_weights, gathered, quick=False)
     assert called == []
-    there = inspection.compute_inspection(with_weights, gathered, quick=False, address=cluster.address)
+    there = inspection.inspect_spec(with_weights, gathered, quick=False, address=cluster.address)
     assert called == ["_probe"]
     assert here.network is not None
     assert there.network is not None
@@ -173,7 +173,7 @@ def test_without_the_cluster_the_rest_is_shown_and_the_probes_say_why(
     with_weights: StudySpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspection, "connect_cluster", inspection_resources.connect_cluster)  # type: ignore[attr-defined]
-    found = inspection.compute_inspection(with_weights, gather(with_weights), quick=False, address="10.0.0.1:6379")
+    found = inspection.inspect_spec(with_weights, gather(with_weights), quick=False, address="10.0.0.1:6379")
     assert found.network is None
     assert found.network_note == "the cluster did not compute it: Ray could not be started on this machine: no memory"
 
