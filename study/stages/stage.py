@@ -48,6 +48,7 @@ class Session(ExitStack):
         self.console, self.address, self._allow_changed = console, address, allow_changed
         self.view = LiveView(console)
         self.prepared: Prepared | None = None
+        self._max_concurrent: int | None = None
         self.missed_minimums: list[str] = []
 
     def open(self, store: Store, *, writes: bool = True) -> OpenStudy:
@@ -87,8 +88,14 @@ class Session(ExitStack):
         return self.enter_context(connect_cluster(self.address))
 
     def check_cluster(self, spec: StudySpec) -> int:
-        """Return how many trials of a spec the cluster runs at once; raise UserInputError if a trial fits on no node."""
-        return check_cluster(spec, self.cluster)
+        """Return how many trials of the study's spec the cluster runs at once, which is checked the first time.
+
+        Raises:
+            UserInputError: if a trial fits on no node.
+        """
+        if self._max_concurrent is None:
+            self._max_concurrent = check_cluster(spec, self.cluster)
+        return self._max_concurrent
 
     @cached_property
     def workers(self) -> Workers:
