@@ -25,15 +25,17 @@ from search_spaces.config import TrialConfig
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.checkpoint_writer import CheckpointWriter
+from trainables.records.record import EpochReport
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.device_memory import explaining_device_memory
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_macro_f1
-from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
-from trainables.training.runs import Run, make_run
+from trainables.training.runs import make_run
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted, TrialRun
 from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
@@ -41,12 +43,12 @@ CONFIRM = "confirm"
 
 
 class TrialWorker:
-    """One trial, of which one step is one epoch; `reset_config` turns to another trial.
+    """One trial, which reports epoch by epoch; `reset_config` turns to another trial.
 
-    Its methods have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
+    `setup`, `reset_config` and `cleanup` have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
     """
 
-    _run: Run
+    _run: TrialRun
     _files: TrialFiles
     _writer: CheckpointWriter
     _num_reported: int
@@ -96,8 +98,8 @@ class TrialWorker:
             self._failed_start = error
         return True
 
-    def step(self) -> dict[str, Any]:
-        """Train, evaluate, store and return one epoch, or return an epoch that the checkpoint already contains."""
+    def report_epoch(self) -> EpochReport:
+        """Train, evaluate, store and report one epoch, or report an epoch that the checkpoint already contains."""
         if self._failed_start is not None:
             raise self._failed_start
         self._is_in_step = True
@@ -105,36 +107,30 @@ class TrialWorker:
         held = self._run.history
         metrics = held[self._num_reported] if self._num_reported < len(held) else self._run_epoch()
         self._num_reported += 1
-        details: dict[str, Any] = {
-            "device": device_name(self._run.device),
-            "libraries": describe_libraries(self._run.device),
-            "node": self.node_name(),
-            "num_parameters": self._run.num_parameters,
-            "num_threads": torch.get_num_threads(),
-            "devices_per_trial": self._num_devices,
-            "notes": self._notes,
-        }
-        if self._run.images_on:
-            details["images_on"] = self._run.images_on
+        results: dict[str, Any] = {}
         if self._run.is_finished and self._num_reported == len(self._run.history):
-            details |= self._finish()
+            results = self._finish()
         if metrics.ends_trial and CONFIRM in self._splits_to_predict:
-            details |= self._store_last_finite()
-        if "digests" in details:  # predicting and writing took time, in which the attempt may have ended
+            results = self._store_last_finite()
+        if "digests" in results:  # predicting and writing took time, in which the attempt may have ended
             self._files.check_attempt(self._attempt)
         now = time.perf_counter()
         device_seconds = (now - self._counted_until) * self._num_devices
         self._counted_until = self._idle_since = now
         self._is_in_step = False
-        return {
-            "epoch": metrics.epoch,
-            "macro_f1": metrics.macro_f1,
-            "report": {
-                "metrics": self._with_parts(metrics).model_dump_json(),
-                "device_seconds": device_seconds,
-                "details": details,
-            },
-        }
+        return EpochReport(
+            metrics=self._with_parts(metrics),
+            device_seconds=device_seconds,
+            device=device_name(self._run.device),
+            libraries=describe_libraries(self._run.device),
+            images_on=self._run.images_on,
+            node=self.node_name(),
+            num_parameters=self._run.num_parameters,
+            num_threads=torch.get_num_threads(),
+            devices_per_trial=self._num_devices,
+            notes=self._notes,
+            **results,
+        )
 
     def _run_epoch(self) -> EpochMetrics:
         try:
@@ -249,7 +245,7 @@ class TrialWorker:
             return {}
         self._writer.wait()
         self._files.check_attempt(self._attempt)
-        details: dict[str, Any] = {"predictions": self._splits_to_predict}
+        results: dict[str, Any] = {"predictions": self._splits_to_predict}
         digests: dict[str, str] = {}
         num_classes = len(self._data.class_names)
         for split in self._splits_to_predict:
@@ -257,14 +253,13 @@ class TrialWorker:
                 predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions, self._attempt)
             if split == CONFIRM:
-                macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
-                details["confirm_macro_f1"] = macro_f1
+                results["confirm_macro_f1"] = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
             if split == "search" and self._events is not None:
                 counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
                 self._events.write_confusion(counts, self._run.epoch)
                 self._upload_events()
         digests |= self._files.write_weights(self._run.state_dict(), self._attempt)
-        return details | {"digests": tuple(digests.items())}
+        return results | {"digests": digests}
 
     def _store_last_finite(self) -> dict[str, Any]:
         """Store the weights of the last finite checkpoint of a trial that diverged, by which the comparison scores it.
@@ -277,7 +272,7 @@ class TrialWorker:
             return {"last_finite_epoch": 0}
         self._files.check_attempt(self._attempt)
         digests = self._files.write_weights(self._run.complete_state(checkpoint.evaluated_state), self._attempt)
-        return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
+        return {"last_finite_epoch": checkpoint.epoch, "digests": digests}
 
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:

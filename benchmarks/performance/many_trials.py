@@ -21,13 +21,13 @@ from benchmarks.search.replay_sides import make_report
 from search_spaces.config import Value
 from study.cluster.connection import connect_cluster
 from study.cluster.tune_run import TuneRun, run_trials
-from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import EpochReport, TrialRecord, TrialState
 from trainables.storage.store import Store
+from trainables.tune_adapter import encode_report
 
 NUM_CLASSES = 10
 
@@ -47,13 +47,11 @@ class RecordedTrainable(tune.Trainable):
         self._epoch = 0
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, str]:
         """Return the next epoch."""
         macro_f1, seconds = self._curve[self._epoch]
         self._epoch += 1
-        report = make_report(self._epoch, macro_f1, seconds, NUM_CLASSES)
-        sent = {"metrics": report.metrics.model_dump_json(), "device_seconds": seconds, "details": {}}
-        return {"epoch": self._epoch, "macro_f1": macro_f1, "report": sent}
+        return encode_report(make_report(self._epoch, macro_f1, seconds, NUM_CLASSES))
 
 
 class _TimedDirector(SearchDirector):
@@ -71,7 +69,7 @@ class _TimedDirector(SearchDirector):
         self._num_started += record is not None
         return record
 
-    def on_report(self, trial_id: str, report: Report) -> bool:
+    def on_report(self, trial_id: str, report: EpochReport) -> bool:
         if not self.marks:
             self.mark()  # The start of the actors is no cost per trial.
         return super().on_report(trial_id, report)

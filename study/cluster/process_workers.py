@@ -11,12 +11,11 @@ from study.cluster.causes import shorten_cause
 from study.cluster.task_device import run_task
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.workers import Stage, Task
-from study.scheduling.director import Director, Report
+from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.records.record import TrialRecord
 from trainables.storage.store import StorageError
-from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.trial_data import TrialData
 from trainables.trial_worker import TrialWorker
 
@@ -103,10 +102,10 @@ def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: 
         try:
             attempt = worker.start(arguments)
             while True:
-                result = attempt.step()
-                if result["epoch"] > furthest:
-                    furthest, failures = int(result["epoch"]), 0
-                goes_on = director.on_report(trial_id, _read_report(result))
+                report = attempt.report_epoch()
+                if report.metrics.epoch > furthest:
+                    furthest, failures = report.metrics.epoch, 0
+                goes_on = director.on_report(trial_id, report)
                 stage.on_change()
                 if not goes_on:
                     return
@@ -118,9 +117,3 @@ def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: 
         if director.problem or failures > spec.resources.retries:
             director.on_retries_exhausted(trial_id)
             return
-
-
-def _read_report(result: dict[str, Any]) -> Report:
-    report = result["report"]
-    metrics = EpochMetrics.model_validate_json(report["metrics"])
-    return Report(metrics=metrics, device_seconds=float(report["device_seconds"]), details=report["details"])

@@ -17,14 +17,12 @@ from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.trial_resources import request_resources
-from study.scheduling.director import Director, Report
+from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.storage.store import StorageError
 from trainables.training.device_memory import DeviceMemoryError
-from trainables.training.epoch_metrics import EpochMetrics
-
-DETAILS = "report/details/"
+from trainables.tune_adapter import decode_report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +152,9 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Pass an epoch to the director; return Tune's CONTINUE or STOP."""
-        report = Report(
-            metrics=EpochMetrics.model_validate_json(result["report/metrics"]),
-            device_seconds=float(result["report/device_seconds"]),
-            details={k.removeprefix(DETAILS): v for k, v in result.items() if k.startswith(DETAILS)},
-        )
+        report = decode_report(result)
         self.watch.hear(trial)
-        self._renew_retries(trial, int(result["epoch"]))
+        self._renew_retries(trial, report.metrics.epoch)
         goes_on = self._asker.ask(lambda director: director.on_report(trial.config["trial_id"], report))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 

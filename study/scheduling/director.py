@@ -2,33 +2,15 @@
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
 
 from search_spaces.config import TrialConfig
 from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, StorageRefusedError
-from trainables.training.epoch_metrics import EpochMetrics
 
 # Failures end a stage only from this number on: a single one is no evidence about the other trials.
 MIN_CRASHED = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One epoch of one trial, as its actor reports it.
-
-    Attributes:
-        metrics: The epoch's measurements.
-        device_seconds: Device-seconds that this attempt spent since its last report, set-up and checkpoint included.
-        details: Record fields that the actor knows (device, num_parameters, num_threads, confirm_macro_f1, ...).
-    """
-
-    metrics: EpochMetrics
-    device_seconds: float
-    details: dict[str, Any]
 
 
 class Director(ABC):
@@ -86,7 +68,7 @@ class Director(ABC):
         )
         return self.book.save(record)
 
-    def on_report(self, trial_id: str, report: Report) -> bool:
+    def on_report(self, trial_id: str, report: EpochReport) -> bool:
         """Record one epoch and decide whether the trial continues; a metric that is not finite ends it as failed."""
         record = self.book.get(self.stage, trial_id)
         if record.state.is_finished:
@@ -115,15 +97,14 @@ class Director(ABC):
         """Delete the checkpoints of a trial whose last report ended it."""
         self.book.drop_checkpoint(record)
 
-    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+    def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
         device_seconds = record.device_seconds + report.device_seconds + self._carried.pop(record.trial_id, 0.0)
         own = {"device_seconds": device_seconds, "order": self.take_order(), "decision": "stop" if stop else "continue"}
-        epoch = EpochRecord.model_validate({**dict(report.metrics), **own})
-        details = dict(report.details)
-        details["digests"] = dict(details.get("digests", record.digests))
-        details["notes"] = (*record.notes, *(n for n in details.get("notes", ()) if n not in record.notes))
-        return record.updated(epochs=(*record.epochs, epoch), device_seconds=device_seconds, **details)
+        epoch = EpochRecord(**{**dict(report.metrics), **own})
+        notes = (*record.notes, *(note for note in report.notes if note not in record.notes))
+        changes = {**report.list_changes(), "notes": notes, "device_seconds": device_seconds}
+        return record.updated(epochs=(*record.epochs, epoch), **changes)
 
     def finish(self, record: TrialRecord, state: TrialState, reason: str, *, diverged: bool = False) -> TrialRecord:
         """Return the record in its final state (not saved yet)."""
@@ -167,7 +148,7 @@ def describe_crashes(num_crashed: int, num_ended: int, allowed: float) -> str:
     return f"{num_crashed} of {num_ended} trials failed with an error, more than {limit} allows"
 
 
-def non_finite_reason(report: Report) -> str:
+def non_finite_reason(report: EpochReport) -> str:
     """Return why this report ends its trial, or "" if its macro-F1 and training loss are finite numbers."""
     for name in ("macro_f1", "train_loss"):
         if getattr(report.metrics, name) is None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
-from study.scheduling.director import Director, Report, describe_crashes
+from study.scheduling.director import Director, describe_crashes
 from study.scheduling.kept_weights import KeptWeights
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
@@ -12,7 +12,7 @@ from study.scheduling.turns import Turns
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
 # Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
@@ -120,7 +120,7 @@ class SearchDirector(Director):
     def _suggest(self, arm: str, trial_id: str) -> dict[str, Value]:
         return self._samplers[arm].suggest(trial_id)
 
-    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+    def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet), after its cost was recorded."""
         record = super().add_epoch(record, report, stop=stop)
         self._turns.spend(record, record.epochs[-1])

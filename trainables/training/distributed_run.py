@@ -72,7 +72,7 @@ class RankRun(TrainingRun):
         self._generator_names = ("rank", ranks.rank)
         self._noise_seed = derive_seed(config.seed, "rank", ranks.rank)
 
-    def train_epoch(self, epoch: int, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, ...]:
+    def train_epoch(self, epoch: int, should_stop: Callable[[], bool] = lambda: False) -> float:
         """Train this process's part of an epoch, see `TrainingRun._train_epoch`; rank 0 alone decides about `should_stop`."""
         return super()._train_epoch(epoch, lambda: bool(self._ranks.agree(int(should_stop()))))
 
@@ -164,10 +164,9 @@ class DistributedRun(RankRun):
         with self._others.explaining():
             return super().run_epoch(should_stop=should_stop)
 
-    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> tuple[float, float, float, float]:
+    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
         self._ranks.agree(epoch)
-        loss, seconds, head_lr, backbone_lr = self.train_epoch(epoch, should_stop)
-        return loss, seconds, head_lr, backbone_lr
+        return self.train_epoch(epoch, should_stop)
 
     def close(self) -> None:
         """End the other processes."""

@@ -15,8 +15,8 @@ import torch
 from trainables.processes import prepare_to_train
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import RankArguments, RankRun
-from trainables.training.loop import EpochInterrupted
 from trainables.training.ranks import Ranks, connect, note_ready, read_arguments
+from trainables.training.trial_run import EpochInterrupted
 
 
 def main(rank: int, size: int, folder: Path) -> None:

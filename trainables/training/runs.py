@@ -12,8 +12,7 @@ from trainables.training.probe_run import ProbeRun
 from trainables.training.trainable import is_own_loop
 from trainables.training.trainable_run import TrainableRun
 from trainables.training.trial_data import TrialData
-
-Run = TrainingRun | TrainableRun
+from trainables.training.trial_run import TrialRun
 
 
 def make_run(
@@ -25,7 +24,7 @@ def make_run(
     checkpoint: Checkpoint | None = None,
     profile: bool = False,
     place: Place = place_images,
-) -> Run:
+) -> TrialRun:
     """Return the training of one trial, to be closed at its end; see `TrainingRun` for the arguments and errors.
 
     A `Trainable` takes no weights.

@@ -16,6 +16,7 @@ from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.records.record import TrialState
 from trainables.training.device_memory import DeviceMemoryError
+from trainables.tune_adapter import encode_report
 
 
 class LargeTrainable(tune.Trainable):  # type: ignore[misc]
@@ -28,16 +29,12 @@ class LargeTrainable(tune.Trainable):  # type: ignore[misc]
         self._epoch, self._config = new_config["num_reported_epochs"], new_config
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, str]:
         self._epoch += 1
         held = self._config["num_gpus"]
         if self._epoch >= 2 and (held < 1 or self._config["trial_id"] == "00001"):
             raise DeviceMemoryError(f"too large for {held:g} of a GPU")
-        report = make_report(self._epoch, 0.5, held)
-        return {
-            "epoch": self._epoch,
-            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": held, "details": report.details},
-        }
+        return encode_report(make_report(self._epoch, 0.5, held))
 
 
 @pytest.mark.ray_cluster

@@ -16,6 +16,7 @@ from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec
 from trainables.records.record import TrialState
+from trainables.tune_adapter import encode_report
 
 TIMEOUT = 3.0
 
@@ -33,14 +34,10 @@ class SlowTrainable(tune.Trainable):  # type: ignore[misc]
         self._epoch, self._config = new_config["num_reported_epochs"], new_config
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, str]:
         self._epoch += 1
         self._sleep_once("00001", at_epoch=2)
-        report = make_report(self._epoch, 0.5, 0.1)
-        return {
-            "epoch": self._epoch,
-            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": 0.1, "details": report.details},
-        }
+        return encode_report(make_report(self._epoch, 0.5, 0.1))
 
     def _sleep_once(self, trial_id: str, at_epoch: int) -> None:
         mark = self._marks / trial_id

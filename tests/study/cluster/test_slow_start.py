@@ -13,6 +13,7 @@ from study.cluster.tune_run import TuneRun, run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
 from tests.study.simulated import FIXED, make_report, make_spec
+from trainables.tune_adapter import encode_report
 
 # Enough for the first process until the second one is there, also on a busy machine.
 NUM_TRIALS = 14
@@ -31,13 +32,11 @@ def make_trainable(folder: Path) -> type[tune.Trainable]:
             self._epoch, self._trial_id = 0, new_config["trial_id"]
             return True
 
-        def step(self) -> dict[str, Any]:
+        def step(self) -> dict[str, str]:
             time.sleep(0.2)
             self._epoch += 1
             (folder / f"trial {self._trial_id} {os.getpid()}").touch()
-            report = make_report(self._epoch, 0.5, 1.0)
-            parts = {"metrics": report.metrics.model_dump_json(), "device_seconds": 1.0, "details": report.details}
-            return {"epoch": self._epoch, "macro_f1": 0.5, "report": parts}
+            return encode_report(make_report(self._epoch, 0.5, 1.0))
 
     return SlowStart
 

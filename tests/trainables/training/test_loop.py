@@ -22,10 +22,11 @@ from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.evaluation import compute_logits, compute_macro_f1
 from trainables.training.left_out import choose_training_images
-from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import limit_memory, place_images
 from trainables.training.trial_cost import measure_trial_cost
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
