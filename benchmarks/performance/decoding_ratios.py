@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks.ratios import Ratio, compare_sides, measure_seconds
 from study.inputs.preparation import prepare
 from study.spec.reading import parse_spec
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.image_memory import ImageMemoryBudget
 
@@ -76,11 +77,7 @@ def measure_decoding(
     def decode() -> float:
         with TemporaryDirectory(dir=root.parent) as folder:
             budget = ImageMemoryBudget(MEMORY_BYTES, Path(folder))
-            seconds = measure_seconds(
-                lambda: decode_files(
-                    files, native_size=SIDE, image_size=None, aspect="crop", on_bad_image="refuse", memory_budget=budget
-                )
-            )
+            seconds = measure_seconds(lambda: decode_files(files, DecodeRequest(SIDE, None, "crop"), budget))
         return len(files) / seconds / cpu_count()
 
     name = f"images/s and core, decoding a folder to {SIDE} px / a bare loop of Pillow on one core"

@@ -20,7 +20,8 @@ from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import make_report
 from search_spaces.config import Value
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
+from study.cluster.workers import Stage
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
@@ -125,15 +126,9 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
         book = RecordBook(Store(folder))
         director = _TimedDirector(book, spec, {"max_epochs": max_epochs}, every)
         started = time.perf_counter()
-        run = TuneRun(
-            spec=spec,
-            cluster=cluster,
-            max_concurrent=workers,
-            trainable=tune.with_parameters(RecordedTrainable, curves=recorded),
-            splits_to_predict=(),
-            on_change=lambda: None,
-        )
-        run_trials(director, run)
+        stage = Stage(settings=None, max_concurrent=workers, splits_to_predict=(), on_change=lambda: None)
+        trainable = tune.with_parameters(RecordedTrainable, curves=recorded)
+        run_trials(director, stage, resources=spec.resources, cluster=cluster, trainable=trainable)
         seconds = time.perf_counter() - started
         if len(director.marks) * every <= num_trials:
             director.mark()

@@ -16,7 +16,7 @@ from ray.exceptions import (
 from search_spaces.errors import UserInputError
 from study.cluster.connection import Cluster
 from study.cluster.task_device import run_task
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.cluster.workers import Stage, Task
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
@@ -39,15 +39,8 @@ class RayWorkers:
 
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Run the director's trials in one Tune run."""
-        run = TuneRun(
-            spec=self._spec,
-            cluster=self._cluster,
-            max_concurrent=stage.max_concurrent,
-            trainable=make_trainable(self._shared, stage.settings),
-            splits_to_predict=stage.splits_to_predict,
-            on_change=stage.on_change,
-        )
-        run_trials(director, run)
+        trainable = make_trainable(self._shared, stage.settings)
+        run_trials(director, stage, resources=self._spec.resources, cluster=self._cluster, trainable=trainable)
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
         """Start all tasks at once and return their results as they are asked for."""

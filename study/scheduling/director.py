@@ -19,9 +19,12 @@ class Director(ABC):
     If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
 
-    def __init__(self, book: MemoryBook, stage: Stage) -> None:
+    def __init__(self, book: MemoryBook, stage: Stage, max_failed_fraction: float = 1.0) -> None:
+        """Continue the study's event counter; above `max_failed_fraction` of the trials that end, no further one starts."""
         self.book = book
         self.stage = stage
+        self._max_failed_fraction = max_failed_fraction
+        self._num_ended = self._num_crashed = 0
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         orders += [r.ended_order for r in book if r.ended_order is not None]
@@ -42,7 +45,7 @@ class Director(ABC):
     @property
     def problem(self) -> str:
         """Why no more trials are started although some are left; "" if there is no problem."""
-        return self._storage_problem
+        return self._storage_problem or describe_crashes(self._num_crashed, self._num_ended, self._max_failed_fraction)
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the stage's records that have not ended."""
@@ -94,7 +97,8 @@ class Director(ABC):
         return TrialState.COMPLETE if epoch >= record.config.whole("max_epochs") else TrialState.RUNNING, ""
 
     def on_end(self, record: TrialRecord) -> None:
-        """Delete the checkpoints of a trial whose last report ended it."""
+        """Count a trial that its last report ended, and delete its checkpoints."""
+        self._num_ended += 1
         self.book.drop_checkpoint(record)
 
     def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
@@ -120,14 +124,17 @@ class Director(ABC):
             self.book.save(record.updated(retry_causes=causes, attempts=record.attempts + 1))
         self._storage_problem = self._storage_problem or _storage_problem(cause)
 
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that a trial failed and has no retries left."""
+    def on_retries_exhausted(self, trial_id: str) -> TrialRecord | None:
+        """Record that a trial failed and has no retries left; return its record, None if it had ended or waits for a resume."""
         record = self.book.get(self.stage, trial_id)
-        if not record.state.is_finished and not self._storage_problem:
-            cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
-            failed = self.finish(record, TrialState.FAILED, cause)
-            # The next attempt, which `on_error` counted, was not started.
-            self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
+        if record.state.is_finished or self._storage_problem:
+            return None
+        cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
+        failed = self.finish(record, TrialState.FAILED, cause)
+        self._num_ended += 1
+        self._num_crashed += 1
+        # The next attempt, which `on_error` counted, was not started.
+        return self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
 
     def requeue(self, trial_id: str) -> None:
         """Put a trial that Tune dropped before restarting it back at the head of the queue of `next_trial`."""

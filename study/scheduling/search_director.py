@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
-from study.scheduling.director import Director, describe_crashes
+from study.scheduling.director import Director
 from study.scheduling.kept_weights import KeptWeights
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
@@ -41,7 +41,7 @@ class SearchDirector(Director):
             full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
             earlier: finished trials of another study, from which the samplers start.
         """
-        super().__init__(book, "search")
+        super().__init__(book, "search", spec.resources.max_failed_fraction)
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
@@ -60,7 +60,6 @@ class SearchDirector(Director):
         records = self.book.of_stage("search")
         self._num_started = 0
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
-        self._num_ended = self._num_crashed = 0
         # By arm: trials in a row that failed before their first epoch.
         self._num_free_failures = dict.fromkeys(self._arms, 0)
         self._replay(records)
@@ -80,11 +79,7 @@ class SearchDirector(Director):
     @property
     def problem(self) -> str:
         """Why no further trial is started although the budget is not used up; "" if none is held back."""
-        if super().problem:
-            return super().problem
-        return self._describe_free_failures() or describe_crashes(
-            self._num_crashed, self._num_ended, self._spec.resources.max_failed_fraction
-        )
+        return self._storage_problem or self._describe_free_failures() or super().problem
 
     def _describe_free_failures(self) -> str:
         """Return that an arm's failing trials would never use up the budget; "" if they do."""
@@ -129,22 +124,18 @@ class SearchDirector(Director):
 
     def on_end(self, record: TrialRecord) -> None:
         """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints and needless weights."""
-        self._num_ended += 1
         needless = self._end(record)
         super().on_end(record)
         if needless:
             self.book.drop_weights(self.book.get(self.stage, needless))
 
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that the trial failed permanently, and report it to the sampler."""
-        was_running = not self.book.get(self.stage, trial_id).state.is_finished
-        super().on_retries_exhausted(trial_id)
-        record = self.book.get(self.stage, trial_id)
-        if was_running and record.state.is_finished:
-            self._num_ended += 1
-            self._num_crashed += 1
-            self._num_free_failures[record.config.arm] += not record.epochs
-            self._end(record)
+    def on_retries_exhausted(self, trial_id: str) -> TrialRecord | None:
+        """Record that a trial failed and has no retries left, and report it to the sampler."""
+        failed = super().on_retries_exhausted(trial_id)
+        if failed is not None:
+            self._num_free_failures[failed.config.arm] += not failed.epochs
+            self._end(failed)
+        return failed
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from study.cluster.workers import Stage
 from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
@@ -26,6 +27,12 @@ def make_spec(**search: Any) -> StudySpec:
         },
         where="test",
     )
+
+
+def make_stage(max_concurrent: int) -> Stage:
+    """Return the settings of a run of trials that have no settings and predict nothing."""
+    settings: Any = None
+    return Stage(settings=settings, max_concurrent=max_concurrent, splits_to_predict=(), on_change=lambda: None)
 
 
 def make_report(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Required, TypedDict
 
 import numpy as np
 import torch
@@ -30,6 +31,16 @@ from trainables.training.placed_images import Place, describe_place, place_image
 from trainables.training.steps import OptimizerSteps, check_recipe
 from trainables.training.trial_data import TrialData
 from trainables.training.trial_run import EpochInterrupted, TrialRun
+
+
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `TrainingRun`."""
+
+    device: Required[torch.device]
+    weights: str | None
+    checkpoint: Checkpoint | None
+    profile: bool
+    place: Place
 
 
 class TrainingRun(TrialRun):

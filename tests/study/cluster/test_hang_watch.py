@@ -11,10 +11,10 @@ from ray import tune
 
 from study.cluster.connection import connect_cluster
 from study.cluster.hang_watch import HangWatch
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.records.record import TrialState
 from trainables.tune_adapter import encode_report
 
@@ -52,15 +52,9 @@ def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(tmp_path: P
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"timeout_seconds": TIMEOUT})})
     book = MemoryBook()
     with connect_cluster(None) as cluster:
-        run = TuneRun(
-            spec=spec,
-            cluster=cluster,
-            max_concurrent=2,
-            trainable=tune.with_parameters(SlowTrainable, marks=tmp_path),
-            splits_to_predict=(),
-            on_change=lambda: None,
-        )
-        run_trials(SearchDirector(book, spec, FIXED), run)
+        trainable = tune.with_parameters(SlowTrainable, marks=tmp_path)
+        director = SearchDirector(book, spec, FIXED)
+        run_trials(director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=trainable)
     slow, hung = book.of_stage("search")
     assert [slow.state, hung.state] == [TrialState.COMPLETE] * 2
     assert (slow.attempts, slow.retry_causes) == (1, ())

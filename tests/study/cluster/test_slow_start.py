@@ -9,10 +9,10 @@ import pytest
 from ray import tune
 
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.tune_adapter import encode_report
 
 # Enough for the first process until the second one is there, also on a busy machine.
@@ -49,15 +49,7 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(tmp_pa
     director = SearchDirector(MemoryBook(), spec, FIXED)
     with connect_cluster(None) as cluster:
         run_trials(
-            director,
-            TuneRun(
-                spec=spec,
-                cluster=cluster,
-                max_concurrent=2,
-                trainable=make_trainable(tmp_path),
-                splits_to_predict=(),
-                on_change=lambda: None,
-            ),
+            director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=make_trainable(tmp_path)
         )
     places = [path.name.split() for path in tmp_path.iterdir()]
     processes = {place[1] for place in places if place[0] == "process"}
