@@ -35,7 +35,7 @@ from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import make_run
 from trainables.training.trial_data import TrialData
-from trainables.training.trial_run import EpochInterrupted
+from trainables.training.trial_run import EpochInterrupted, TrialRun
 from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
@@ -48,6 +48,16 @@ class TrialWorker:
     `setup`, `reset_config` and `cleanup` have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
     """
 
+    _run: TrialRun
+    _files: TrialFiles
+    _writer: CheckpointWriter
+    _num_reported: int
+    _num_devices: float
+    _num_gpus: float
+    _counted_until: float
+    _idle_since: float
+    _attempt: int
+    _notes: tuple[str, ...]
     _failed_start: Exception | None = None
 
     def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
