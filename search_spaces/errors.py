@@ -30,6 +30,11 @@ def list_some(names: Iterable[object], most: int = MAX_LISTED, separator: str = 
     return separator.join(shown) + more
 
 
+def first_line(error: object) -> str:
+    """Return the first line of an error's text, or the name of its class where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest_name(name: str, valid_names: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest valid name, or a list of valid names if none is near."""
     valid = [str(v) for v in valid_names]

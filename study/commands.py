@@ -29,7 +29,7 @@ from study.open_study import (
     require_finished_search,
 )
 from study.scheduling.replay import Replay, replay_search
-from study.scheduling.sampler import check_own_sampler
+from study.scheduling.sampler import check_custom_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start, earlier_trials
 from study.spec.configuration_files import GivenConfiguration, describe_changed_settings
@@ -80,7 +80,7 @@ def launch(
     loaded, text = load_spec(spec, overrides, name, given or None)
     store = Store(study_uri(loaded.name, storage))
     check_is_new(store, loaded.name)
-    check_own_sampler(loaded)
+    check_custom_sampler(loaded)
     earlier = loaded.search.warm_start
     new = prepare_new(loaded, text, None if earlier is None else extensions.launched_spec(open_study(earlier, storage)))
     loaded, prepared = new.fitted.spec, new.prepared

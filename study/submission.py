@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search_spaces.errors import UserInputError
-from study.cluster.job_submission import SPEC_NAME, connect_job_server, find_name, first_line, follow_job, submit_job
+from search_spaces.errors import UserInputError, first_line
+from study.cluster.job_submission import SPEC_NAME, connect_job_server, find_name, follow_job, submit_job
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted

@@ -30,7 +30,7 @@ from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.device_memory import explaining_device_memory
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_macro_f1
+from trainables.training.evaluation import compute_mean_f1
 from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import make_run
@@ -253,7 +253,7 @@ class TrialWorker:
                 predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions, self._attempt)
             if split == CONFIRM:
-                results["confirm_macro_f1"] = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
+                results["confirm_macro_f1"] = compute_mean_f1(predictions.labels, predictions.predicted, num_classes)
             if split == "search" and self._events is not None:
                 counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
                 self._events.write_confusion(counts, self._run.epoch)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 
 SPEC_NAME = "spec.toml"
 EXTRA = "abstudy[submit]"
@@ -91,8 +91,3 @@ def follow_job(client: JobClient, job_id: str, write: Callable[[str], None]) -> 
 
     asyncio.run(tail())
     return str(getattr(client.get_job_status(job_id), "value", ""))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

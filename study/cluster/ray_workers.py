@@ -13,7 +13,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from study.cluster.connection import Cluster
 from study.cluster.task_device import run_task
 from study.cluster.tune_run import run_trials
@@ -69,8 +69,7 @@ def _get(result: ray.ObjectRef) -> Any:
             raise cause from None
         raise
     except LOST as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudyInterrupted(
-            f"a task was lost more often than resources.retries allows ({reason}); run the command again, and it goes on with "
-            "what is finished; if memory ran out, give each task more of a node (resources.cpu)"
+            f"a task was lost more often than resources.retries allows ({first_line(error)}); run the command again, and it "
+            "goes on with what is finished; if memory ran out, give each task more of a node (resources.cpu)"
         ) from None

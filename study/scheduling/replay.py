@@ -132,9 +132,9 @@ def replay_search(
 
 def _events(
     records: Sequence[TrialRecord], specs: Mapping[int, StudySpec], replayer: _Replayer
-) -> list[tuple[int, Callable[[], None]]]:
+) -> list[tuple[int, Callable[[], object]]]:
     """Return every event with its number on the study's event counter."""
-    events: list[tuple[int, Callable[[], None]]] = []
+    events: list[tuple[int, Callable[[], object]]] = []
     for index, record in enumerate(records):
         if index in specs:
             events.append((record.suggested_order, partial(replayer.director.set_budget, specs[index])))

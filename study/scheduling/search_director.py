@@ -5,10 +5,10 @@ from functools import partial
 
 from search_spaces.config import TrialConfig, Value
 from study.scheduling.director import Director
-from study.scheduling.kept_weights import KeptWeights
+from study.scheduling.kept_weights import WeightRetention
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
-from study.scheduling.turns import Turns
+from study.scheduling.turns import ArmAllocator
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -55,8 +55,8 @@ class SearchDirector(Director):
             for name, arm in self._arms.items()
             if spec.search.asha.enabled
         }
-        self._kept = {name: KeptWeights(spec.num_kept_weights) for name in self._arms}
-        self._turns = Turns(spec, full_trial_seconds)
+        self._retention = {name: WeightRetention(spec.num_kept_weights) for name in self._arms}
+        self._allocator = ArmAllocator(spec, full_trial_seconds)
         records = self.book.of_stage("search")
         self._num_started = 0
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
@@ -67,14 +67,14 @@ class SearchDirector(Director):
     def set_budget(self, spec: StudySpec) -> None:
         """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
         self._spec = spec
-        self._turns.set_budget(spec)
+        self._allocator.set_budget(spec)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
-        return not self._interrupted and self._turns.is_over
+        return not self._interrupted and self._allocator.is_over
 
     @property
     def problem(self) -> str:
@@ -100,7 +100,7 @@ class SearchDirector(Director):
             return None
         if self._interrupted:
             return self.restart(self.book.get("search", self._interrupted.pop(0)))
-        arm = self._turns.choose()
+        arm = self._allocator.choose()
         if arm is None:
             return None
         index, trial_id = self._num_started, f"{self._num_started:05d}"
@@ -118,7 +118,7 @@ class SearchDirector(Director):
     def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet), after its cost was recorded."""
         record = super().add_epoch(record, report, stop=stop)
-        self._turns.spend(record, record.epochs[-1])
+        self._allocator.spend(record, record.epochs[-1])
         self._num_free_failures[record.config.arm] = 0
         return record
 
@@ -149,7 +149,7 @@ class SearchDirector(Director):
     def _start(self, record: TrialRecord) -> None:
         if record.config.arm in self._pruners:
             self._pruners[record.config.arm].add(record.trial_id)
-        self._turns.start(record)
+        self._allocator.start(record)
         self._num_started = max(self._num_started, int(record.trial_id) + 1)
 
     def _end(self, record: TrialRecord) -> str:
@@ -157,8 +157,8 @@ class SearchDirector(Director):
         self._samplers[record.config.arm].finish(
             record.trial_id, record.state, record.last_macro_f1, diverged=record.diverged
         )
-        self._turns.finish(record)
-        return self._kept[record.config.arm].add(record)
+        self._allocator.finish(record)
+        return self._retention[record.config.arm].add(record)
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
         """Rebuild samplers, brackets and accounts from the records' events in their order."""
@@ -176,7 +176,7 @@ class SearchDirector(Director):
         self._start(record)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        self._turns.spend(record, epoch)
+        self._allocator.spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
             self.decide(record, epoch.epoch, epoch.macro_f1)

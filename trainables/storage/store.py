@@ -20,7 +20,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from trainables.storage.durable import write_durably
 from trainables.storage.exclusive import link_new, put_new
 
@@ -109,9 +109,7 @@ class Store:
             try:
                 self._filesystem, self._base = fs.FileSystem.from_uri(_with_options(self.root))
             except (OSError, ValueError) as error:
-                raise UserInputError(
-                    f"the storage {self.root!r} cannot be opened: {str(error).splitlines()[0]}"
-                ) from None
+                raise UserInputError(f"the storage {self.root!r} cannot be opened: {first_line(error)}") from None
         else:
             self._filesystem = fs.LocalFileSystem()
             self._base = str(Path(self.root).absolute())
@@ -275,7 +273,7 @@ class Store:
             except FileNotFoundError:
                 raise
             except OSError as error:
-                reason = error.strerror or str(error).splitlines()[0]
+                reason = error.strerror or first_line(error)
                 kind = StorageRefusedError if any(answer in reason for answer in _REFUSALS) else StorageError
                 raise kind(f"{self.locate(name)} could not be {verb}: {reason}") from None
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import first_line
 
 
 class DeviceMemoryError(RuntimeError):
@@ -25,8 +26,7 @@ def explaining_device_memory(config: TrialConfig, device: torch.device, num_gpus
         yield
     except torch.OutOfMemoryError as error:
         total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
-        first_line = (str(error).splitlines() or [""])[0]
-        raise DeviceMemoryError(f"{describe(config, num_gpus, total)} ({first_line})") from None
+        raise DeviceMemoryError(f"{describe(config, num_gpus, total)} ({first_line(error)})") from None
 
 
 def describe(config: TrialConfig, num_gpus: float, total_bytes: int) -> str:

@@ -67,7 +67,7 @@ def compute_per_class_f1(
     return np.asarray(scores, dtype=np.float64)
 
 
-def compute_macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
+def compute_mean_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
     """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; see `compute_per_class_f1` for the arguments."""
     return float(compute_per_class_f1(labels, predicted, num_classes).mean())
 

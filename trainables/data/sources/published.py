@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
 from trainables.data.sources.descriptions import load_descriptions
@@ -57,7 +57,7 @@ def _check_reachable(archive: Archive) -> None:
     except NETWORK_ERRORS as error:
         reason = getattr(error, "reason", None) or error
         raise UserInputError(
-            f"{archive.title} is missing and cannot be downloaded ({_one_line(reason)}); {archive.advice}"
+            f"{archive.title} is missing and cannot be downloaded ({first_line(reason)}); {archive.advice}"
         ) from None
 
 
@@ -83,7 +83,7 @@ def load_published(
         return load()
     except expected as error:
         raise UserInputError(
-            f"{archive.title} in {archive.folder} cannot be read ({_one_line(error)}); remove it, then {archive.advice}"
+            f"{archive.title} in {archive.folder} cannot be read ({first_line(error)}); remove it, then {archive.advice}"
         ) from None
 
 
@@ -115,8 +115,3 @@ def build_image_set(
         official_test=official_test[kept],
         class_groups=description.groups,
     )
-
-
-def _one_line(error: object) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -18,7 +18,7 @@ from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskState, EncodedImages, ImageSpans, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
-from trainables.data.problems import Findings
+from trainables.data.problems import ProblemList
 from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet import VALIDATION_SPLITS
 from trainables.data.sources.tar_shards import IMAGE_EXTENSIONS, TarSample, list_samples
@@ -97,15 +97,15 @@ def list_tar_set(
 ) -> TarSet:
     """Return the samples at `path`; arguments and errors as in `load_webdataset`."""
     paths = _find_files(path)
-    findings = Findings()
-    of_files = [list_samples(file, label_field, group, findings) for file in paths]
+    problems = ProblemList()
+    of_files = [list_samples(file, label_field, group, problems) for file in paths]
     files = np.repeat(np.arange(len(paths), dtype=np.int32), [len(found) for found in of_files])
     samples = tuple(sample for found in of_files for sample in found)
     places = [f"{paths[number]} {sample.key}" for number, sample in zip(files, samples, strict=True)]
-    names, labels = _resolve_labels(Path(str(path)), samples, places, class_names, findings)
+    names, labels = _resolve_labels(Path(str(path)), samples, places, class_names, problems)
     if not samples:
-        findings.add("there is no image", str(path), "give tar files with samples of an image and its class")
-    findings.raise_any(str(path))
+        problems.add("there is no image", str(path), "give tar files with samples of an image and its class")
+    problems.raise_any(str(path))
     return TarSet(
         paths=tuple(paths),
         files=files,
@@ -185,9 +185,9 @@ def _find_parts(paths: Sequence[Path]) -> NDArray[np.int64]:
 
 
 def _resolve_labels(
-    root: Path, samples: Sequence[TarSample], places: Sequence[str], given: Sequence[str] | None, findings: Findings
+    root: Path, samples: Sequence[TarSample], places: Sequence[str], given: Sequence[str] | None, problems: ProblemList
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the names of the classes and (N,) labels; add what does not fit to the findings."""
+    """Return the names of the classes and (N,) labels; add what does not fit to the problems."""
     listed = tuple(given) if given is not None else _read_names(root)
     values = _choose_values(samples, listed)
     names = listed or _name_values(values)
@@ -198,11 +198,11 @@ def _resolve_labels(
         if not 0 <= number < len(names):
             near = nearest_name(value, names) if isinstance(value, str) else ""
             rule = f"labels must be numbers in [0, {len(names)}) or names of classes"
-            findings.add(rule, f"{place} ({str(value)[:40]!r}{near})", "correct them or name every class")
+            problems.add(rule, f"{place} ({str(value)[:40]!r}{near})", "correct them or name every class")
             number = 0
         labels.append(number)
     if values and (len(names) < 2 or len(set(names)) < len(names)):
-        findings.add("a source needs at least two classes with distinct names", str(list(names)), "correct them")
+        problems.add("a source needs at least two classes with distinct names", str(list(names)), "correct them")
     return names, np.array(labels, dtype=np.int64)
 
 

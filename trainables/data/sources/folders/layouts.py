@@ -18,7 +18,7 @@ from trainables.data.sources.folders.image_files import (
     FoundFiles,
     ImageFile,
     Split,
-    describe_skipped,
+    explain_suffix,
 )
 from trainables.data.sources.folders.layout_checks import check_classes, check_repeated
 from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
@@ -225,7 +225,7 @@ def _check_beside(root: Path, folders: Sequence[_Part]) -> tuple[list[SkippedFil
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             strays.append(make_printable(entry.name))
         else:
-            skipped.append(SkippedFile(name=make_printable(entry.name), reason=describe_skipped(path.suffix)))
+            skipped.append(SkippedFile(name=make_printable(entry.name), reason=explain_suffix(path.suffix)))
     if strays:
         problems.append(
             Problem(

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search_spaces.errors import UserInputError, list_some, nearest_name
+from search_spaces.errors import UserInputError, first_line, list_some, nearest_name
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
-from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, describe_skipped
+from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, explain_suffix
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "image")
@@ -92,7 +92,7 @@ def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> Fo
     for entry in entries:
         name = _name_below(root, entry.path)
         if entry.path.suffix.lower() == ".gif":
-            skipped.append(SkippedFile(name=name, reason=describe_skipped(".gif")))
+            skipped.append(SkippedFile(name=name, reason=explain_suffix(".gif")))
             continue
         files.append(
             ImageFile(name=name, path=entry.path, class_name=entry.label, split=entry.split, group=entry.group)
@@ -277,8 +277,7 @@ def _read_parquet(file: Path, names: list[str]) -> list[dict[str, Any]]:
 
 
 def _not_readable(file: Path, kind: str, error: Exception) -> str:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{make_printable(file.name)} cannot be read as {kind} ({make_printable(first_line)}); write it again"
+    return f"{make_printable(file.name)} cannot be read as {kind} ({make_printable(first_line(error))}); write it again"
 
 
 def _text(value: object) -> str:

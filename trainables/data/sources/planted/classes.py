@@ -43,7 +43,7 @@ def check_exchanges(exchanges: Sequence[CueExchange], cues: Sequence[str]) -> No
                 raise UserInputError(f"exchanges pairs the class {pair[0]!r} with itself; name two classes")
 
 
-def count_images(num_images: int, class_frequencies: Mapping[str, float]) -> NDArray[np.int64]:
+def count_images_of_classes(num_images: int, class_frequencies: Mapping[str, float]) -> NDArray[np.int64]:
     """Return (10,) int64 numbers of images by class, which add up to `num_images`.
 
     Args:

@@ -30,7 +30,7 @@ from trainables.data.sources.planted.classes import (
     CueExchange,
     Frequency,
     check_exchanges,
-    count_images,
+    count_images_of_classes,
     exchange_values,
 )
 from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_scenes
@@ -167,7 +167,7 @@ def make_planted_scenes(
     indicated = resolve_classes(cue_classes or {}, tuple(correlation))
     by_class = resolve_class_correlation(correlation, class_correlation or {})
     check_exchanges(exchanges, tuple(correlation))
-    counts = count_images(num_images, class_frequencies or {})
+    counts = count_images_of_classes(num_images, class_frequencies or {})
     images = allocate_images(num_images, image_size, image_size)
     # The classes take turns as long as they have images left.
     turns = np.concatenate([np.arange(count) for count in counts])
