@@ -110,7 +110,7 @@ class TrialWorker:
         results: dict[str, Any] = {}
         if self._run.is_finished and self._num_reported == len(self._run.history):
             results = self._finish()
-        if metrics.ends_trial and CONFIRM in self._splits_to_predict:
+        if metrics.divergence and CONFIRM in self._splits_to_predict:
             results = self._store_last_finite()
         if "digests" in results:  # predicting and writing took time, in which the attempt may have ended
             self._files.check_attempt(self._attempt)
@@ -153,7 +153,7 @@ class TrialWorker:
         A state that diverged is not kept: another attempt would diverge again. Of a trial that may be confirmed, the state before
         it is, whether one was due or not.
         """
-        if metrics.ends_trial:
+        if metrics.divergence:
             self._writer.flush()
         elif self._should_exit or self._writer.is_due:
             self._writer.write(self._run.checkpoint())

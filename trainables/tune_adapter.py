@@ -18,7 +18,6 @@ import ray
 from ray import tune
 
 from trainables.records.record import EpochReport
-from trainables.training.trial_data import TrialData
 from trainables.trial_settings import TrialSettings
 from trainables.trial_worker import TrialWorker
 
@@ -47,11 +46,6 @@ def decode_report(result: dict[str, Any]) -> EpochReport:
     return EpochReport.model_validate_json(result[REPORT])
 
 
-def share(data: TrialData) -> Any:
-    """Put the data into Ray's object store, from which all processes of a node read it in place; return the reference."""
-    return ray.put(data)
-
-
 def make_trainable(shared: Any, settings: TrialSettings) -> Any:
-    """Return the Trainable for the data that `share` put into the object store."""
+    """Return the Trainable for `TrialData` in the object store, given its reference."""
     return tune.with_parameters(TrialTrainable, data=shared, settings=settings)

@@ -23,7 +23,7 @@ from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted
 from trainables.storage.store import StorageError
 from trainables.training.trial_data import TrialData
-from trainables.tune_adapter import make_trainable, share
+from trainables.tune_adapter import make_trainable
 
 # Errors of tasks whose process or node ended.
 LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
@@ -33,9 +33,9 @@ class RayWorkers:
     """Workers of one study on a connected Ray cluster, as `study.cluster.workers.Workers`."""
 
     def __init__(self, cluster: Cluster, spec: StudySpec, data: TrialData) -> None:
-        """Put the data into the cluster's object store."""
+        """Put the data into the cluster's object store, from which all processes of a node read it in place."""
         self._cluster, self._spec = cluster, spec
-        self._shared = share(data)
+        self._shared = ray.put(data)
 
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Run the director's trials in one Tune run."""

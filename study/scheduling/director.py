@@ -81,7 +81,7 @@ class Director(ABC):
             self._carried[trial_id] = self._carried.get(trial_id, 0.0) + report.device_seconds
             return True
         epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
-        state, reason = TrialState.FAILED, non_finite_reason(report)
+        state, reason = TrialState.FAILED, report.metrics.divergence
         if macro_f1 is not None and not reason:
             state, reason = self.decide(record, epoch, macro_f1)
         record = self.add_epoch(record, report, stop=state.is_finished)
@@ -153,14 +153,6 @@ def describe_crashes(num_crashed: int, num_ended: int, allowed: float) -> str:
         return ""
     limit = f"resources.max_failed_fraction = {allowed:g}"
     return f"{num_crashed} of {num_ended} trials failed with an error, more than {limit} allows"
-
-
-def non_finite_reason(report: EpochReport) -> str:
-    """Return why this report ends its trial, or "" if its macro-F1 and training loss are finite numbers."""
-    for name in ("macro_f1", "train_loss"):
-        if getattr(report.metrics, name) is None:
-            return f"{name} was not a finite number at epoch {report.metrics.epoch}"
-    return ""
 
 
 def _storage_problem(cause: str) -> str:

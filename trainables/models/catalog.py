@@ -159,9 +159,9 @@ def list_torchvision() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-def list_timm(pattern: str = "") -> list[str]:
-    """Return the names of timm's models that match a pattern; raise UserInputError if timm is not installed."""
-    return list(_import_timm("timm:NAME").list_models(pattern))
+def list_timm() -> list[str]:
+    """Return the names of timm's models; raise UserInputError if timm is not installed."""
+    return list(_import_timm("timm:NAME").list_models())
 
 
 def _find_torchvision(bare: str, name: str) -> Backbone:

@@ -192,8 +192,7 @@ class TrainingRun(TrialRun):
             loss_sum.copy_(self._unpack_state(self._partial.loss_sum))
         set_training_mode(self.model, self.config)
         per_step = self._steps.num_accumulated
-        module_state = None if self._partial is None else self._partial.module_state
-        module_state = None if module_state is None else self._unpack_state(module_state)
+        module_state = None if self._partial is None else self._unpack_state(self._partial.module_state)
         noise_seed = self.config.seed if self._noise_seed is None else self._noise_seed
         noise = seeded_modules(noise_seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import check_choice
 from trainables.data.splits import SPLIT_NAMES
 from trainables.devices import peak_memory_bytes
 from trainables.training.checkpoint import Checkpoint
@@ -112,8 +112,7 @@ class TrialRun(ABC):
         Raises:
             UserInputError: For another name, or if the logits are not finite.
         """
-        if split not in SPLIT_NAMES:
-            raise UserInputError(f"there is no split {split!r}{nearest_name(split, SPLIT_NAMES)}")
+        check_choice("there is no split", split, SPLIT_NAMES)
         indices, logits = getattr(self._data.splits, split), self._compute_logits(split)
         return Predictions(sample_ids=indices, labels=self._data.labels[indices], logits=logits, split=split)
 

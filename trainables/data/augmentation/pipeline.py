@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice
 from search_spaces.settings import AugmentationKeys
 from trainables.data.augmentation.color_jitter import jitter_colors
 from trainables.data.augmentation.mixing import mix_images
@@ -183,23 +183,16 @@ def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSett
     """Return a random crop of each image, or all of it if crops are disabled: a new (B, 3, S, S) float32 tensor in [0, 255]."""
     if settings.crop_min_area >= 1:
         return _resize(images, settings.image_size, settings.interpolation)
-    _check_interpolation(settings.interpolation)
+    check_choice("there is no interpolation", settings.interpolation, INTERPOLATIONS)
     draws = torch.rand((NUM_DRAWS, len(images)), generator=generator, device=images.device)
     height, width = images.shape[1:3]
     boxes = choose_crops(draws, height, width, min_area=settings.crop_min_area, max_ratio=settings.crop_max_ratio)
     return resize_crops(images, boxes, settings.image_size, settings.interpolation)
 
 
-def _check_interpolation(interpolation: str) -> None:
-    if interpolation not in INTERPOLATIONS:
-        raise UserInputError(
-            f"there is no interpolation {interpolation!r}{nearest_name(interpolation, INTERPOLATIONS)}"
-        )
-
-
 def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
     """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
-    _check_interpolation(interpolation)
+    check_choice("there is no interpolation", interpolation, INTERPOLATIONS)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if pixels.shape[2:] == (image_size, image_size):
         return pixels
