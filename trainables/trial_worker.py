@@ -69,13 +69,18 @@ class TrialWorker:
             data: The study's images and splits.
             settings: `TrialSettings`.
         """
+        assert data is not None
+        self.prepare(data, settings)
+        self._start(config)
+
+    def prepare(self, data: TrialData, settings: TrialSettings) -> None:
+        """Take what all trials of the study share, before the first one starts."""
         # Not at the top: the process that starts trials imports this module too, and needs no TensorBoard and no Matplotlib.
         from trainables.records.event_log import EventLog
 
-        assert data is not None
         self._make_events = EventLog
         self._data = data
-        self._settings: TrialSettings = settings
+        self._settings = settings
         self._resident = ResidentImages()
         self._events: EventLog | None = None
         self._upload_from: Path | None = None
@@ -83,7 +88,6 @@ class TrialWorker:
         self._should_exit = False
         self._is_in_step = False
         self.listen_for_notice()
-        self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start an attempt of another trial in the same process; what goes wrong is raised by the first step.

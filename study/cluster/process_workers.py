@@ -29,7 +29,8 @@ class ProcessWorkers:
 
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Train the director's trials one after the other; Ctrl-C leaves the rest to `study resume`."""
-        worker = _Worker(self._data, stage)
+        worker = _UndisturbedWorker()
+        worker.prepare(self._data, stage.settings)
         with _own_threads():
             try:
                 while (record := director.next_trial()) is not None:
@@ -39,7 +40,7 @@ class ProcessWorkers:
             except StorageError as error:
                 raise storage_interruption(error) from None
             finally:
-                worker.close()
+                worker.cleanup()
         stage.on_change()
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
@@ -64,28 +65,6 @@ def _own_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Worker:
-    """A worker of trials that is set up with the first one."""
-
-    def __init__(self, data: TrialData, stage: Stage) -> None:
-        self._data, self._settings = data, stage.settings
-        self._worker: TrialWorker | None = None
-
-    def start(self, arguments: dict[str, Any]) -> TrialWorker:
-        """Start an attempt of a trial."""
-        if self._worker is None:
-            self._worker = _UndisturbedWorker()
-            self._worker.setup(arguments, data=self._data, settings=self._settings)
-        else:
-            self._worker.reset_config(arguments)
-        return self._worker
-
-    def close(self) -> None:
-        """Close the files of the last trial."""
-        if self._worker is not None:
-            self._worker.cleanup()
-
-
 class _UndisturbedWorker(TrialWorker):
     """A worker that leaves the signals of the process to the command line."""
 
@@ -93,16 +72,16 @@ class _UndisturbedWorker(TrialWorker):
         """Do not listen."""
 
 
-def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: Stage, spec: StudySpec) -> None:
+def _run_trial(director: Director, record: TrialRecord, worker: TrialWorker, stage: Stage, spec: StudySpec) -> None:
     """Train one trial to its end; retry it after errors, as often in a row as `resources.retries` allows."""
     trial_id, failures = record.trial_id, 0
     arguments = make_trial_arguments(record, spec.resources, stage.splits_to_predict)
     furthest = len(record.epochs)
     while True:
         try:
-            attempt = worker.start(arguments)
+            worker.reset_config(arguments)
             while True:
-                report = attempt.report_epoch()
+                report = worker.report_epoch()
                 if report.metrics.epoch > furthest:
                     furthest, failures = report.metrics.epoch, 0
                 goes_on = director.on_report(trial_id, report)

@@ -147,12 +147,13 @@ class FakeWorker:
     failures = 0
     error: Exception = RuntimeError("no luck")
 
-    def setup(self, arguments: dict[str, Any], **_: Any) -> None:
+    def prepare(self, *_: Any) -> None:
+        """Take nothing."""
+
+    def reset_config(self, arguments: dict[str, Any]) -> None:
         """Start a trial."""
         torch.set_num_threads(2 if torch.get_num_threads() == 1 else 1)
         self.arguments, self.epoch = arguments, 0
-
-    reset_config = setup
 
     def report_epoch(self) -> EpochReport:
         """Return one epoch, or fail."""

@@ -1,6 +1,5 @@
 """What `study init` finds in a folder, manifest or set of parquet or tar files without decoding an image."""
 
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
 from trainables.data.decoding.headers import read_headers
-from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, explain_error, read_header
+from trainables.data.decoding.image_decoder import ImageHeader, open_header
 from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
@@ -160,12 +158,9 @@ def _survey_encoded(path: Path, source: str, images: EncodedImages, files: Label
 def _read_header(_: int, read: Callable[[], bytes]) -> ImageHeader | str:
     """Return the header of an encoded image, or why it has none."""
     try:
-        with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
-            return read_header(image, "crop")
+        return open_header(read(), "crop")
     except BadImageError as error:
         return str(error)
-    except Exception as error:  # Pillow raises almost any class on hostile bytes.
-        return str(explain_error(error))
 
 
 def _count(layout: Layout) -> dict[str, tuple[int, ...]]:

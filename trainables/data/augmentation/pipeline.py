@@ -170,13 +170,7 @@ def _move_and_recolor(pixels: Tensor, brightness: Tensor, settings: Augmentation
         pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
     if max(settings.contrast_fraction, settings.saturation_fraction, settings.hue_fraction) == 0:
         return pixels
-    return jitter_colors(
-        pixels,
-        contrast_fraction=settings.contrast_fraction,
-        saturation_fraction=settings.saturation_fraction,
-        hue_fraction=settings.hue_fraction,
-        generator=torch_generator(seed, "color_jitter"),
-    )
+    return jitter_colors(pixels, settings, torch_generator(seed, "color_jitter"))
 
 
 def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
