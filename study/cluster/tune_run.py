@@ -203,20 +203,8 @@ def run_trials(director: Director, stage: Stage, *, resources: ResourcesSpec, cl
         return
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     asker = Asker(director)
-    try:
-        _make_tuner(asker, stage, resources, cluster, trainable).fit()
-    except Exception:
-        if isinstance(asker.failure, StorageError):
-            raise storage_interruption(asker.failure) from None
-        if asker.failure is not None:
-            raise asker.failure from None
-        raise
-    stage.on_change()
-
-
-def _make_tuner(asker: Asker, stage: Stage, resources: ResourcesSpec, cluster: Cluster, trainable: Any) -> tune.Tuner:
     scheduler = DirectedScheduler(asker, resources)
-    return tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trainable, request_resources),
         tune_config=tune.TuneConfig(
             search_alg=DirectedSearcher(asker, resources, stage.splits_to_predict),
@@ -236,6 +224,15 @@ def _make_tuner(asker: Asker, stage: Stage, resources: ResourcesSpec, cluster: C
             callbacks=[_Heartbeat(stage.on_change, scheduler.watch)],
         ),
     )
+    try:
+        tuner.fit()
+    except Exception:
+        if isinstance(asker.failure, StorageError):
+            raise storage_interruption(asker.failure) from None
+        if asker.failure is not None:
+            raise asker.failure from None
+        raise
+    stage.on_change()
 
 
 def _cause(trial: Trial) -> str:

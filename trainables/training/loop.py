@@ -96,6 +96,7 @@ class TrainingRun(TrialRun):
         )
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         prepare_head(self.model, config, data, self._images, device, is_restored=checkpoint is not None)
+        self.num_parameters = count_parameters(self.model)
         self._trained = self._find_trained()
         self._forward = self._make_forward()
         self._steps = OptimizerSteps(
@@ -109,11 +110,6 @@ class TrainingRun(TrialRun):
     def evaluated_model(self) -> nn.Module:
         """The model that is evaluated and stored: the trained one, or with `ema_decay` the one with averaged weights."""
         return self._steps.averaged_model or self.model
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable parameters."""
-        return count_parameters(self.model)
 
     def preview_batch(self, most: int = 16) -> NDArray[np.uint8]:
         """Return the first images of the first batch of the training as the network sees them, before they are normalized.
@@ -155,7 +151,7 @@ class TrainingRun(TrialRun):
             optimizer_state=_copy_all(self._steps.optimizer_state()),
             num_steps=self._steps.num_steps,
             learning_rates=self._steps.learning_rates,
-            history=self._history,
+            history=self.history,
             partial=self._partial,
             average_state={} if averaged is None else _copy_all(averaged.state_dict()),
             loss_scale=self._steps.loss_scale(),
@@ -171,7 +167,7 @@ class TrainingRun(TrialRun):
                 "continue with the image set that it was trained on"
             ) from None
         self._steps.restore(checkpoint)
-        self._history = checkpoint.history
+        self.history = checkpoint.history
         self._partial = checkpoint.partial
 
     @property

@@ -50,7 +50,7 @@ class TrainableRun(TrialRun):
         self._loop.build(config, data.images[train], data.labels[train])
         if checkpoint is not None:
             checkpoint.check_configuration(config)
-            self._history = checkpoint.history
+            self.history = checkpoint.history
             self._loop.restore(unpack_state(checkpoint.model_state))
 
     @property
@@ -85,7 +85,7 @@ class TrainableRun(TrialRun):
             optimizer_state={},
             num_steps=self.epoch,
             learning_rates=(),
-            history=self._history,
+            history=self.history,
         )
 
 

@@ -32,9 +32,12 @@ class TrialRun(ABC):
         config: Configuration of the trial.
         device: Device that the trial holds.
         stopwatch: Measures the parts of an epoch.
+        history: Metrics of the finished epochs.
+        num_parameters: Number of trainable parameters; 0 for a custom loop, of which it is not known.
         images_on: Where the images are: "device", "host" or "streamed"; "" in the memory of a CPU, or if a custom loop decides.
     """
 
+    num_parameters = 0
     images_on = ""
     # Of the epoch that was trained last: seconds of an attempt that was interrupted, learning rates of head and backbone.
     _earlier_seconds = 0.0
@@ -45,7 +48,7 @@ class TrialRun(ABC):
         self.device = device
         self.stopwatch = Stopwatch(device, enabled=profile)
         self._data = data
-        self._history: tuple[EpochMetrics, ...] = ()
+        self.history: tuple[EpochMetrics, ...] = ()
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release what the run holds outside of this process, which is nothing."""
@@ -53,22 +56,12 @@ class TrialRun(ABC):
     @property
     def epoch(self) -> int:
         """Number of finished epochs."""
-        return len(self._history)
-
-    @property
-    def history(self) -> tuple[EpochMetrics, ...]:
-        """Metrics of the finished epochs."""
-        return self._history
+        return len(self.history)
 
     @property
     def is_finished(self) -> bool:
         """Whether all epochs are finished."""
         return self.epoch >= self.config.whole("max_epochs")
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable parameters; 0 for a custom loop, of which it is not known."""
-        return 0
 
     def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:
         """Train one epoch, evaluate on the search split and return the epoch's metrics.
@@ -103,7 +96,7 @@ class TrialRun(ABC):
             peak_memory_bytes=peak_memory_bytes(self.device),
             part_seconds=tuple(self.stopwatch.take().items()),
         )
-        self._history = (*self._history, metrics)
+        self.history = (*self.history, metrics)
         return metrics
 
     def predict(self, split: str) -> Predictions:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,52 +233,46 @@ def _read_rows(file: Path) -> Iterator[tuple[str, Row]]:
 
 def _read_csv(file: Path) -> Iterator[list[str]]:
     """Yield the lines; the delimiter is the one that divides the first line into most cells."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            first = opened.readline()
-            opened.seek(0)
-            yield from csv.reader(opened, delimiter=max(DELIMITERS, key=first.count))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserInputError(_not_readable(file, "csv in UTF-8", error)) from None
+    with _reading(file, "csv in UTF-8"), file.open(encoding="utf-8-sig", newline="") as opened:
+        first = opened.readline()
+        opened.seek(0)
+        yield from csv.reader(opened, delimiter=max(DELIMITERS, key=first.count))
 
 
 def _read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        with file.open(encoding="utf-8-sig") as opened:
-            for number, line in enumerate(opened, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise UserInputError(f"{file.name} line {number} is no JSON object; write one object per line")
-                    yield f"line {number}", row
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, UserInputError):
-            raise
-        raise UserInputError(_not_readable(file, "JSON lines", error)) from None
+    with _reading(file, "JSON lines"), file.open(encoding="utf-8-sig") as opened:
+        for number, line in enumerate(opened, start=1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise UserInputError(f"{file.name} line {number} is no JSON object; write one object per line")
+                yield f"line {number}", row
 
 
 def _open_parquet(file: Path) -> Iterable[str]:
     """Return the names of the columns that hold texts or whole numbers."""
-    try:
-        with file.open("rb") as opened:
-            schema = pq.read_schema(opened)
-    except (pa.ArrowException, OSError) as error:
-        raise UserInputError(_not_readable(file, "parquet", error)) from None
+    with _reading(file, "parquet"), file.open("rb") as opened:
+        schema = pq.read_schema(opened)
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
 
 
 def _read_parquet(file: Path, names: list[str]) -> list[dict[str, Any]]:
-    try:
-        with file.open("rb") as opened:
-            rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise UserInputError(_not_readable(file, "parquet", error)) from None
+    with _reading(file, "parquet"), file.open("rb") as opened:
+        rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
     return rows
 
 
-def _not_readable(file: Path, kind: str, error: Exception) -> str:
-    return f"{make_printable(file.name)} cannot be read as {kind} ({make_printable(first_line(error))}); write it again"
+@contextmanager
+def _reading(file: Path, kind: str) -> Iterator[None]:
+    """Raise UserInputError, with the file's name, where the file cannot be read or is not of its kind."""
+    try:
+        yield
+    except UserInputError:
+        raise
+    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
+        name, reason = make_printable(file.name), make_printable(first_line(error))
+        raise UserInputError(f"{name} cannot be read as {kind} ({reason}); write it again") from None
 
 
 def _text(value: object) -> str:
