@@ -17,6 +17,7 @@ from study.inputs.preparation import prepare
 from study.spec.reading import parse_spec
 from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.image_memory import ImageMemoryBudget
 
 PHOTOGRAPHS = Path(".venv/cache/photographs")
@@ -77,7 +78,9 @@ def measure_decoding(
     def decode() -> float:
         with TemporaryDirectory(dir=root.parent) as folder:
             budget = ImageMemoryBudget(MEMORY_BYTES, Path(folder))
-            seconds = measure_seconds(lambda: decode_files(files, DecodeRequest(SIDE, None, "crop"), budget))
+            seconds = measure_seconds(
+                lambda: decode_files(DiskImages(files), DecodeRequest(SIDE, None, "crop"), budget)
+            )
         return len(files) / seconds / cpu_count()
 
     name = f"images/s and core, decoding a folder to {SIDE} px / a bare loop of Pillow on one core"

@@ -19,6 +19,7 @@ from benchmarks.performance.reference_recipe import make_config
 from benchmarks.ratios import Ratio, compare_sides
 from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget
@@ -65,7 +66,9 @@ def _measure_streamed(number: int = NUM_STREAMED) -> Ratio:
             for name in ("streamed", "resident"):
                 streams = name == "streamed"
                 budget = ImageMemoryBudget(10**12, Path(folder, name), streams=streams, stream_workers=1)
-                sets.append(decode_files(files, DecodeRequest(STORED_SIDE, IMAGE_SIZE, "crop"), budget).images)
+                sets.append(
+                    decode_files(DiskImages(files), DecodeRequest(STORED_SIDE, IMAGE_SIZE, "crop"), budget).images
+                )
                 config = make_config("resnet18", IMAGE_SIZE, batch_size=STREAMED_BATCH)
                 runs[name] = TrainingRun(config, _make_data(sets[-1]), device=device)
             sides = {name: lambda run=run: run.run_epoch().train_images_per_second for name, run in runs.items()}

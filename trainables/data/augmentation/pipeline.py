@@ -92,7 +92,7 @@ def prepare_batch(
     Raises:
         UserInputError: For an unknown interpolation.
     """
-    pixels = _resize(images, image_size, interpolation)
+    pixels = resize_batch(images, image_size, interpolation)
     return _layout(_normalize(pixels, mean, std), channels_last)
 
 
@@ -176,7 +176,7 @@ def _move_and_recolor(pixels: Tensor, brightness: Tensor, settings: Augmentation
 def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
     """Return a random crop of each image, or all of it if crops are disabled: a new (B, 3, S, S) float32 tensor in [0, 255]."""
     if settings.crop_min_area >= 1:
-        return _resize(images, settings.image_size, settings.interpolation)
+        return resize_batch(images, settings.image_size, settings.interpolation)
     check_choice("there is no interpolation", settings.interpolation, INTERPOLATIONS)
     draws = torch.rand((NUM_DRAWS, len(images)), generator=generator, device=images.device)
     height, width = images.shape[1:3]
@@ -184,8 +184,8 @@ def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSett
     return resize_crops(images, boxes, settings.image_size, settings.interpolation)
 
 
-def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
-    """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
+def resize_batch(images: Tensor, image_size: int, interpolation: str) -> Tensor:
+    """Return a new (B, 3, S, S) float32 tensor in [0, 255] of (B, H, W, 3) images, resized with antialiasing."""
     check_choice("there is no interpolation", interpolation, INTERPOLATIONS)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if pixels.shape[2:] == (image_size, image_size):

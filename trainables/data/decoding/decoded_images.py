@@ -14,14 +14,7 @@ from PIL import features
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
 from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
-from trainables.data.decoding.encoded_files import (
-    CANNOT_BE_READ,
-    BadImageError,
-    DiskImages,
-    DiskState,
-    EncodedImages,
-    NamedFile,
-)
+from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, DiskState, EncodedImages
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.disk_space import require_space
 from trainables.data.image_array import ImageArray
@@ -54,10 +47,8 @@ class Decoded:
     origin: ImageOrigin
 
 
-def decode_files(
-    files: Sequence[NamedFile] | EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget
-) -> Decoded:
-    """Return the images of `files`; the result depends on nothing but their content and the request.
+def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget) -> Decoded:
+    """Return the images of encoded ones; the result depends on nothing but their content and the request.
 
     Images are stored as squares of `native_size`. Without it, images of one size are stored as they are, if that is square or
     `aspect` is "squash"; others as squares of the stored side, image_size * 256 / 224.
@@ -66,7 +57,7 @@ def decode_files(
     than about a second, and sets of more bytes than memory may take, are kept in `memory_budget.folder`; any process finds them.
 
     Args:
-        files: N files with `name` and `path`, or other encoded images.
+        encoded: N encoded images, such as `DiskImages` of files.
         request: how to decode them.
         memory_budget: memory that the images may take; if they need more, they are mapped from a file, or they are streamed.
 
@@ -74,7 +65,6 @@ def decode_files(
         UserInputError: with all images that cannot be used, if `on_bad_image` is "refuse" or none is left; for images of
             different sizes without `native_size` or `image_size`; if the disk lacks space.
     """
-    encoded = files if isinstance(files, EncodedImages) else DiskImages(files)
     state = encoded.read_state()
     if memory_budget.streams:
         return _make_result(encoded.names, *_stream_files(encoded, request, state, memory_budget), request)

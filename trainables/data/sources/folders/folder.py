@@ -10,6 +10,7 @@ from pydantic import Field
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
@@ -62,7 +63,7 @@ def load_folder(
     subset = checks.run(lambda: found.choose(num_images, seed))
     chosen = np.arange(len(layout.files)) if subset is None else subset
     request = DecodeRequest(native_size, image_size, aspect, on_bad_image)
-    decoded = checks.run(lambda: decode_files([layout.files[i] for i in chosen], request, memory_budget))
+    decoded = checks.run(lambda: decode_files(DiskImages([layout.files[i] for i in chosen]), request, memory_budget))
     checks.finish()
     assert decoded is not None
     origin = dataclasses.replace(decoded.origin, skipped=(*layout.skipped, *decoded.origin.skipped))
