@@ -35,7 +35,7 @@ from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
 from trainables.training.runs import make_run
 from trainables.training.trial_data import TrialData
-from trainables.training.trial_run import EpochInterrupted, TrialRun
+from trainables.training.trial_run import EpochInterrupted
 from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
@@ -48,16 +48,6 @@ class TrialWorker:
     `setup`, `reset_config` and `cleanup` have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
     """
 
-    _run: TrialRun
-    _files: TrialFiles
-    _writer: CheckpointWriter
-    _num_reported: int
-    _num_devices: float
-    _num_gpus: float
-    _counted_until: float
-    _idle_since: float
-    _attempt: int
-    _notes: tuple[str, ...]
     _failed_start: Exception | None = None
 
     def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
@@ -102,6 +92,39 @@ class TrialWorker:
             self._failed_start = error
         return True
 
+    def _start(self, config: dict[str, Any]) -> None:
+        self._counted_until = time.perf_counter()
+        num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
+        self._num_gpus = num_gpus
+        self._num_devices = num_gpus or float(config["num_cpus"])
+        prepare_to_train(num_threads)
+        self._trial_config = TrialConfig.from_json(config["config_json"])
+        self._folder = str(config["folder"])
+        self._splits_to_predict = tuple(config["splits_to_predict"])
+        self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
+        self._attempt = self._files.read_num_attempts()
+        self._writer = CheckpointWriter(self._files, self._attempt, self._settings.checkpoint_seconds)
+        self._open.callback(self._writer.close)
+        checkpoint, self._notes = self._files.read_checkpoint()
+        device = choose_device(self._settings.device, num_gpus)
+        self._free_last_run(device)
+        limit_memory(device, num_gpus)
+        self._resident.num_gpus = num_gpus or 1.0
+        with self._explaining_memory(device):
+            self._run = make_run(
+                self._trial_config,
+                self._data,
+                device=device,
+                weights=self._settings.weights,
+                checkpoint=checkpoint,
+                profile=self._settings.profile,
+                place=self._resident.place,
+            )
+        self._open.callback(self._run.close)
+        self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
+        self._idle_since = time.perf_counter()
+        self._run.stopwatch.add("start", self._idle_since - self._counted_until)
+
     def report_epoch(self) -> EpochReport:
         """Train, evaluate, store and report one epoch, or report an epoch that the checkpoint already contains."""
         if self._failed_start is not None:
@@ -122,8 +145,10 @@ class TrialWorker:
         device_seconds = (now - self._counted_until) * self._num_devices
         self._counted_until = self._idle_since = now
         self._is_in_step = False
+        # Those that were measured outside of the training run too.
+        seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
         return EpochReport(
-            metrics=self._with_parts(metrics),
+            metrics=metrics.model_copy(update={"part_seconds": tuple(seconds.items())}),
             device_seconds=device_seconds,
             device=device_name(self._run.device),
             libraries=describe_libraries(self._run.device),
@@ -164,11 +189,6 @@ class TrialWorker:
         elif CONFIRM in self._splits_to_predict:
             self._writer.hold(self._run.checkpoint())
 
-    def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
-        """Return the metrics with the seconds that were measured outside of the training run."""
-        seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
-        return metrics.model_copy(update={"part_seconds": tuple(seconds.items())})
-
     def node_name(self) -> str:
         """Return the host of this process."""
         return platform.node()
@@ -198,39 +218,6 @@ class TrialWorker:
             if self._upload_from is not None:
                 shutil.rmtree(self._upload_from)
             self._events = None
-
-    def _start(self, config: dict[str, Any]) -> None:
-        self._counted_until = time.perf_counter()
-        num_gpus, num_threads = float(config["num_gpus"]), int(config["num_threads"])
-        self._num_gpus = num_gpus
-        self._num_devices = num_gpus or float(config["num_cpus"])
-        prepare_to_train(num_threads)
-        self._trial_config = TrialConfig.from_json(config["config_json"])
-        self._folder = str(config["folder"])
-        self._splits_to_predict = tuple(config["splits_to_predict"])
-        self._files = TrialFiles(Store(self._settings.study_uri).child(self._folder))
-        self._attempt = self._files.read_num_attempts()
-        self._writer = CheckpointWriter(self._files, self._attempt, self._settings.checkpoint_seconds)
-        self._open.callback(self._writer.close)
-        checkpoint, self._notes = self._files.read_checkpoint()
-        device = choose_device(self._settings.device, num_gpus)
-        self._free_last_run(device)
-        limit_memory(device, num_gpus)
-        self._resident.num_gpus = num_gpus or 1.0
-        with self._explaining_memory(device):
-            self._run = make_run(
-                self._trial_config,
-                self._data,
-                device=device,
-                weights=self._settings.weights,
-                checkpoint=checkpoint,
-                profile=self._settings.profile,
-                place=self._resident.place,
-            )
-        self._open.callback(self._run.close)
-        self._num_reported = min(int(config["num_reported_epochs"]), self._run.epoch)
-        self._idle_since = time.perf_counter()
-        self._run.stopwatch.add("start", self._idle_since - self._counted_until)
 
     def _explaining_memory(self, device: torch.device) -> AbstractContextManager[None]:
         return explaining_device_memory(self._trial_config, device, self._num_gpus)
