@@ -31,11 +31,11 @@ def measure_full_trials(spec: StudySpec, prepared: Prepared, cluster: Cluster) -
             for config in _representatives(spec, arm, prepared)
         ]
         costs[arm.name] = max(workers.run_tasks(_measure, tasks)) * (gpu or cpu)
-    check_budget(spec, costs)
+    check_device_seconds(spec, costs)
     return costs
 
 
-def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
+def check_device_seconds(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
     """Raise UserInputError if the budget of device-seconds gives some arm less than one full trial."""
     budget = spec.search.device_seconds
     if budget is None:

@@ -211,11 +211,7 @@ class Store:
 
     def list_sizes(self, name: str = "") -> dict[str, int]:
         """Return the size in bytes of every file below a folder, at any depth, by its name relative to that folder, sorted."""
-        base = self._path(name)
-        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
-        infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
-        files = {i.path[len(base) + 1 :]: int(i.size) for i in infos if i.type == fs.FileType.File}
-        return dict(sorted(files.items()))
+        return {file: state.size for file, state in self.list_states(name).items()}
 
     def list_states(self, name: str = "") -> dict[str, FileState]:
         """Return size and time of change of every file below a folder, see `list_sizes`; of a file itself under ""."""

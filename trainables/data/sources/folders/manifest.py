@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,6 @@ class _Columns:
     path: str
     label: str
     split: str | None
-    group: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """One usable row: where it is, its image, and its cells."""
-
-    place: str
-    path: Path
-    label: str
-    split: Split
     group: str | None
 
 
@@ -86,18 +75,12 @@ def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> Fo
     """
     columns = _find_columns(file, _read_header(file), group)
     problems = _Problems(file.name)
-    entries = list(_check_rows(file, columns, split, problems))
+    listed = list(_check_rows(file, root, columns, split, problems))
     if columns.split is None and not split:
-        entries = _split_by_folder(entries, file.parent)
-    skipped, files = [], []
-    for entry in entries:
-        name = _name_below(root, entry.path)
-        if entry.path.suffix.lower() == ".gif":
-            skipped.append(SkippedFile(name=name, reason=explain_suffix(".gif")))
-            continue
-        files.append(
-            ImageFile(name=name, path=entry.path, class_name=entry.label, split=entry.split, group=entry.group)
-        )
+        listed = _split_by_folder(listed, file.parent)
+    files = [image for image in listed if image.path.suffix.lower() != ".gif"]
+    gifs = [image.name for image in listed if image.path.suffix.lower() == ".gif"]
+    skipped = [SkippedFile(name=name, reason=explain_suffix(".gif")) for name in gifs]
     return FoundFiles(files, skipped, problems.as_list())
 
 
@@ -128,8 +111,8 @@ class _Problems:
         ]
 
 
-def _check_rows(file: Path, columns: _Columns, split: Split, problems: _Problems) -> Iterator[_Entry]:
-    """Yield the usable rows; add the others to the problems."""
+def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problems: _Problems) -> Iterator[ImageFile]:
+    """Yield the images of the usable rows; add the others to the problems."""
     seen: dict[str, str] = {}
     for place, row in _read_rows(file):
         path, label = _text(row.get(columns.path)), _text(row.get(columns.label))
@@ -162,22 +145,19 @@ def _check_rows(file: Path, columns: _Columns, split: Split, problems: _Problems
         if not _exists(image):
             problems.add("files that do not exist", f"{path} ({place})")
         elif not faults and found is not None:
-            yield _Entry(place=place, path=image, label=make_printable(label), split=found, group=group)
+            label, name = make_printable(label), _name_below(root, image)
+            yield ImageFile(name=name, path=image, class_name=label, split=found, group=group)
 
 
-def _split_by_folder(entries: list[_Entry], folder: Path) -> list[_Entry]:
+def _split_by_folder(files: list[ImageFile], folder: Path) -> list[ImageFile]:
     """Take the first folder of the paths as the split, if all of them begin with one and one of them is train."""
     splits = []
-    for entry in entries:
-        parts = _parts_below(folder, entry.path)
+    for file in files:
+        parts = _parts_below(folder, file.path)
         splits.append(SPLIT_OF_WORD.get(parts[0].lower()) if parts and len(parts) > 1 else None)
     if "train" not in splits or None in splits:
-        return entries
-    return [
-        _Entry(place=e.place, path=e.path, label=e.label, split=split, group=e.group)
-        for e, split in zip(entries, splits, strict=True)
-        if split is not None
-    ]
+        return files
+    return [replace(file, split=split) for file, split in zip(files, splits, strict=True) if split is not None]
 
 
 def _find_columns(file: Path, header: Sequence[str], group: str | None) -> _Columns:
