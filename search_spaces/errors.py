@@ -1,7 +1,7 @@
 """`UserInputError`, which the command line turns into exit status 2, and the lists in its messages."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # A list in a message has at most so many entries and about so many characters; a group of names in it so many names.
 MAX_LISTED = 20
@@ -28,6 +28,23 @@ def list_some(names: Iterable[object], most: int = MAX_LISTED, separator: str = 
     rest = len(texts) - len(shown)
     more = f"{separator.rstrip(' =')} and {rest} more" if rest else ""
     return separator.join(shown) + more
+
+
+def first_line(error: object) -> str:
+    """Return the first line of an error's text, or the name of its class where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def check_choice(rule: str, name: str, valid_names: Collection[str]) -> None:
+    """Raise UserInputError, `rule` with the name and the nearest valid one, unless the name is valid.
+
+    Args:
+        rule: Such as "there is no optimizer".
+        name: The user's.
+        valid_names: Those that the name can be.
+    """
+    if name not in valid_names:
+        raise UserInputError(f"{rule} {name!r}{nearest_name(name, valid_names)}")
 
 
 def nearest_name(name: str, valid_names: Iterable[str]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from search_spaces.errors import UserInputError
-from study.cluster.job_submission import SPEC_NAME, connect_job_server, find_name, first_line, follow_job, submit_job
+from search_spaces.errors import UserInputError, first_line
+from study.cluster.job_submission import SPEC_NAME, connect_job_server, follow_job, name_in_job, submit_job
 from study.spec.reading import load_spec
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted
@@ -112,7 +112,7 @@ def _check(spec: str, options: SubmitOptions) -> None:
     problems += [f"--with {file} does not exist" for file in options.files if not file.exists()]
     taken = {SPEC_NAME} if not options.resumes else set()
     for file in options.files:
-        name = find_name(file)
+        name = name_in_job(file)
         if name in taken:
             problems.append(f"--with {file}: the job has another file of the name {name}")
         taken.add(name)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 
 _DECODER_ERRORS: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -33,5 +33,4 @@ def decoding(where: str, *errors: type[Exception]) -> Iterator[None]:
         place = ".".join(map(str, first["loc"])) or "the file"
         raise DamagedFileError(f"{where} is damaged: {place}: {first['msg']}") from None
     except (*_DECODER_ERRORS, *errors) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DamagedFileError(f"{where} is damaged: {reason}") from None
+        raise DamagedFileError(f"{where} is damaged: {first_line(error)}") from None

@@ -25,15 +25,17 @@ from search_spaces.config import TrialConfig
 from trainables.devices import choose_device, describe_libraries, device_name
 from trainables.processes import prepare_to_train
 from trainables.records.checkpoint_writer import CheckpointWriter
+from trainables.records.record import EpochReport
 from trainables.records.trial_files import TrialFiles
 from trainables.storage.store import Store
 from trainables.training.device_memory import explaining_device_memory
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_macro_f1
-from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.evaluation import compute_mean_f1
+from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import ResidentImages, limit_memory
-from trainables.training.runs import Run, make_run
+from trainables.training.runs import make_run
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted
 from trainables.trial_settings import TrialSettings
 
 # Only confirmation trials predict this split.
@@ -41,21 +43,11 @@ CONFIRM = "confirm"
 
 
 class TrialWorker:
-    """One trial, of which one step is one epoch; `reset_config` turns to another trial.
+    """One trial, which reports epoch by epoch; `reset_config` turns to another trial.
 
-    Its methods have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
+    `setup`, `reset_config` and `cleanup` have the names of Ray Tune's class API, in which `trainables.tune_adapter` puts it.
     """
 
-    _run: Run
-    _files: TrialFiles
-    _writer: CheckpointWriter
-    _num_reported: int
-    _num_devices: float
-    _num_gpus: float
-    _counted_until: float
-    _idle_since: float
-    _attempt: int
-    _notes: tuple[str, ...]
     _failed_start: Exception | None = None
 
     def setup(self, config: dict[str, Any], data: TrialData | None = None, settings: Any = None) -> None:
@@ -67,13 +59,18 @@ class TrialWorker:
             data: The study's images and splits.
             settings: `TrialSettings`.
         """
+        assert data is not None
+        self.prepare(data, settings)
+        self._start(config)
+
+    def prepare(self, data: TrialData, settings: TrialSettings) -> None:
+        """Take what all trials of the study share, before the first one starts."""
         # Not at the top: the process that starts trials imports this module too, and needs no TensorBoard and no Matplotlib.
         from trainables.records.event_log import EventLog
 
-        assert data is not None
         self._make_events = EventLog
         self._data = data
-        self._settings: TrialSettings = settings
+        self._settings = settings
         self._resident = ResidentImages()
         self._events: EventLog | None = None
         self._upload_from: Path | None = None
@@ -81,7 +78,6 @@ class TrialWorker:
         self._should_exit = False
         self._is_in_step = False
         self.listen_for_notice()
-        self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Start an attempt of another trial in the same process; what goes wrong is raised by the first step.
@@ -95,109 +91,6 @@ class TrialWorker:
         except Exception as error:
             self._failed_start = error
         return True
-
-    def step(self) -> dict[str, Any]:
-        """Train, evaluate, store and return one epoch, or return an epoch that the checkpoint already contains."""
-        if self._failed_start is not None:
-            raise self._failed_start
-        self._is_in_step = True
-        self._run.stopwatch.add("idle", time.perf_counter() - self._idle_since)
-        held = self._run.history
-        metrics = held[self._num_reported] if self._num_reported < len(held) else self._run_epoch()
-        self._num_reported += 1
-        details: dict[str, Any] = {
-            "device": device_name(self._run.device),
-            "libraries": describe_libraries(self._run.device),
-            "node": self.node_name(),
-            "num_parameters": self._run.num_parameters,
-            "num_threads": torch.get_num_threads(),
-            "devices_per_trial": self._num_devices,
-            "notes": self._notes,
-        }
-        if self._run.images_on:
-            details["images_on"] = self._run.images_on
-        if self._run.is_finished and self._num_reported == len(self._run.history):
-            details |= self._finish()
-        if metrics.ends_trial and CONFIRM in self._splits_to_predict:
-            details |= self._store_last_finite()
-        if "digests" in details:  # predicting and writing took time, in which the attempt may have ended
-            self._files.check_attempt(self._attempt)
-        now = time.perf_counter()
-        device_seconds = (now - self._counted_until) * self._num_devices
-        self._counted_until = self._idle_since = now
-        self._is_in_step = False
-        return {
-            "epoch": metrics.epoch,
-            "macro_f1": metrics.macro_f1,
-            "report": {
-                "metrics": self._with_parts(metrics).model_dump_json(),
-                "device_seconds": device_seconds,
-                "details": details,
-            },
-        }
-
-    def _run_epoch(self) -> EpochMetrics:
-        try:
-            with self._explaining_memory(self._run.device):
-                metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
-        except EpochInterrupted:
-            self._writer.write(self._run.checkpoint())
-            self._end()
-        with self._run.stopwatch.part("report"):
-            self._write_events(metrics)
-        with self._run.stopwatch.part("checkpoint"):
-            self._keep_state(metrics)
-        if self._should_exit:
-            self._end()
-        return metrics
-
-    def _keep_state(self, metrics: EpochMetrics) -> None:
-        """Start to write a checkpoint if one is due or the process is about to exit.
-
-        A state that diverged is not kept: another attempt would diverge again. Of a trial that may be confirmed, the state before
-        it is, whether one was due or not.
-        """
-        if metrics.ends_trial:
-            self._writer.flush()
-        elif self._should_exit or self._writer.is_due:
-            self._writer.write(self._run.checkpoint())
-        elif CONFIRM in self._splits_to_predict:
-            self._writer.hold(self._run.checkpoint())
-
-    def _with_parts(self, metrics: EpochMetrics) -> EpochMetrics:
-        """Return the metrics with the seconds that were measured outside of the training run."""
-        seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
-        return metrics.model_copy(update={"part_seconds": tuple(seconds.items())})
-
-    def node_name(self) -> str:
-        """Return the host of this process."""
-        return platform.node()
-
-    def listen_for_notice(self) -> None:
-        """On SIGTERM exit only after the current state is stored."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-
-        def take_notice(*_: object) -> None:
-            self._should_exit = True
-            if not self._is_in_step:
-                self._end()
-
-        signal.signal(signal.SIGTERM, take_notice)
-
-    def _end(self) -> NoReturn:
-        self.cleanup()
-        raise SystemExit("the process was terminated by SIGTERM; the trial's checkpoint holds its state")
-
-    def cleanup(self) -> None:
-        """Close the event file and the writer of checkpoints."""
-        self._open.close()
-        if self._events is not None:
-            self._events.close()
-            self._upload_events()
-            if self._upload_from is not None:
-                shutil.rmtree(self._upload_from)
-            self._events = None
 
     def _start(self, config: dict[str, Any]) -> None:
         self._counted_until = time.perf_counter()
@@ -232,6 +125,100 @@ class TrialWorker:
         self._idle_since = time.perf_counter()
         self._run.stopwatch.add("start", self._idle_since - self._counted_until)
 
+    def report_epoch(self) -> EpochReport:
+        """Train, evaluate, store and report one epoch, or report an epoch that the checkpoint already contains."""
+        if self._failed_start is not None:
+            raise self._failed_start
+        self._is_in_step = True
+        self._run.stopwatch.add("idle", time.perf_counter() - self._idle_since)
+        held = self._run.history
+        metrics = held[self._num_reported] if self._num_reported < len(held) else self._run_epoch()
+        self._num_reported += 1
+        results: dict[str, Any] = {}
+        if self._run.is_finished and self._num_reported == len(self._run.history):
+            results = self._finish()
+        if metrics.divergence and CONFIRM in self._splits_to_predict:
+            results = self._store_last_finite()
+        if "digests" in results:  # predicting and writing took time, in which the attempt may have ended
+            self._files.check_attempt(self._attempt)
+        now = time.perf_counter()
+        device_seconds = (now - self._counted_until) * self._num_devices
+        self._counted_until = self._idle_since = now
+        self._is_in_step = False
+        # Those that were measured outside of the training run too.
+        seconds = {**dict(metrics.part_seconds), **self._run.stopwatch.take()}
+        return EpochReport(
+            metrics=metrics.model_copy(update={"part_seconds": tuple(seconds.items())}),
+            device_seconds=device_seconds,
+            device=device_name(self._run.device),
+            libraries=describe_libraries(self._run.device),
+            images_on=self._run.images_on,
+            node=self.node_name(),
+            num_parameters=self._run.num_parameters,
+            num_threads=torch.get_num_threads(),
+            devices_per_trial=self._num_devices,
+            notes=self._notes,
+            **results,
+        )
+
+    def _run_epoch(self) -> EpochMetrics:
+        try:
+            with self._explaining_memory(self._run.device):
+                metrics = self._run.run_epoch(should_stop=lambda: self._should_exit)
+        except EpochInterrupted:
+            self._writer.write(self._run.checkpoint())
+            self._end()
+        with self._run.stopwatch.part("report"):
+            self._write_events(metrics)
+        with self._run.stopwatch.part("checkpoint"):
+            self._keep_state(metrics)
+        if self._should_exit:
+            self._end()
+        return metrics
+
+    def _keep_state(self, metrics: EpochMetrics) -> None:
+        """Start to write a checkpoint if one is due or the process is about to exit.
+
+        A state that diverged is not kept: another attempt would diverge again. Of a trial that may be confirmed, the state before
+        it is, whether one was due or not.
+        """
+        if metrics.divergence:
+            self._writer.flush()
+        elif self._should_exit or self._writer.is_due:
+            self._writer.write(self._run.checkpoint())
+        elif CONFIRM in self._splits_to_predict:
+            self._writer.hold(self._run.checkpoint())
+
+    def node_name(self) -> str:
+        """Return the host of this process."""
+        return platform.node()
+
+    def listen_for_notice(self) -> None:
+        """On SIGTERM exit only after the current state is stored."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def take_notice(*_: object) -> None:
+            self._should_exit = True
+            if not self._is_in_step:
+                self._end()
+
+        signal.signal(signal.SIGTERM, take_notice)
+
+    def _end(self) -> NoReturn:
+        self.cleanup()
+        raise SystemExit("the process was terminated by SIGTERM; the trial's checkpoint holds its state")
+
+    def cleanup(self) -> None:
+        """Close the event file and the writer of checkpoints."""
+        self._open.close()
+        if self._events is not None:
+            self._events.close()
+            self._upload_events()
+            if self._upload_from is not None:
+                shutil.rmtree(self._upload_from)
+            self._events = None
+
     def _explaining_memory(self, device: torch.device) -> AbstractContextManager[None]:
         return explaining_device_memory(self._trial_config, device, self._num_gpus)
 
@@ -249,7 +236,7 @@ class TrialWorker:
             return {}
         self._writer.wait()
         self._files.check_attempt(self._attempt)
-        details: dict[str, Any] = {"predictions": self._splits_to_predict}
+        results: dict[str, Any] = {"predictions": self._splits_to_predict}
         digests: dict[str, str] = {}
         num_classes = len(self._data.class_names)
         for split in self._splits_to_predict:
@@ -257,14 +244,13 @@ class TrialWorker:
                 predictions = self._run.predict(split)
             digests |= self._files.write_predictions(predictions, self._attempt)
             if split == CONFIRM:
-                macro_f1 = compute_macro_f1(predictions.labels, predictions.predicted, num_classes)
-                details["confirm_macro_f1"] = macro_f1
+                results["confirm_macro_f1"] = compute_mean_f1(predictions.labels, predictions.predicted, num_classes)
             if split == "search" and self._events is not None:
                 counts = confusion_matrix(predictions.labels, predictions.predicted, labels=range(num_classes))
                 self._events.write_confusion(counts, self._run.epoch)
                 self._upload_events()
         digests |= self._files.write_weights(self._run.state_dict(), self._attempt)
-        return details | {"digests": tuple(digests.items())}
+        return results | {"digests": digests}
 
     def _store_last_finite(self) -> dict[str, Any]:
         """Store the weights of the last finite checkpoint of a trial that diverged, by which the comparison scores it.
@@ -277,7 +263,7 @@ class TrialWorker:
             return {"last_finite_epoch": 0}
         self._files.check_attempt(self._attempt)
         digests = self._files.write_weights(self._run.complete_state(checkpoint.evaluated_state), self._attempt)
-        return {"last_finite_epoch": checkpoint.epoch, "digests": tuple(digests.items())}
+        return {"last_finite_epoch": checkpoint.epoch, "digests": digests}
 
     def _write_events(self, metrics: EpochMetrics) -> None:
         if self._events is None:

@@ -11,16 +11,11 @@ from torch import nn
 from analysis.audits.ring_swaps import Images
 from analysis.statistics.metrics import FloatArray
 from search_spaces.config import TrialConfig
-from trainables.models import inputs
+from trainables.models.inputs import prepare_inputs
 from trainables.training.evaluation import autocast, deterministic_kernels
 
 # Images per forward pass.
 BATCH_SIZE = 64
-
-
-def prepare_inputs(images: Images, config: TrialConfig) -> torch.Tensor:
-    """Return (n, 3, S, S) network inputs for (n, H, W, 3) images, as the configuration's model is evaluated."""
-    return inputs.prepare_inputs(torch.from_numpy(np.array(images)), config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +38,7 @@ class CamNetwork:
 
     def prepare(self, images: Images) -> torch.Tensor:
         """Return (n, 3, S, S) float32 inputs on the CPU for (n, H, W, 3) images."""
-        return prepare_inputs(images, self.config)
+        return prepare_inputs(torch.from_numpy(np.array(images)), self.config)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

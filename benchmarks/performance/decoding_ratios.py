@@ -15,7 +15,9 @@ from PIL import Image
 from benchmarks.ratios import Ratio, compare_sides, measure_seconds
 from study.inputs.preparation import prepare
 from study.spec.reading import parse_spec
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.image_memory import ImageMemoryBudget
 
 PHOTOGRAPHS = Path(".venv/cache/photographs")
@@ -77,9 +79,7 @@ def measure_decoding(
         with TemporaryDirectory(dir=root.parent) as folder:
             budget = ImageMemoryBudget(MEMORY_BYTES, Path(folder))
             seconds = measure_seconds(
-                lambda: decode_files(
-                    files, native_size=SIDE, image_size=None, aspect="crop", on_bad_image="refuse", memory_budget=budget
-                )
+                lambda: decode_files(DiskImages(files), DecodeRequest(SIDE, None, "crop"), budget)
             )
         return len(files) / seconds / cpu_count()
 

@@ -20,14 +20,15 @@ from benchmarks.search.replay_curves import load_curves
 from benchmarks.search.replay_sides import make_report
 from search_spaces.config import Value
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import TuneRun, run_trials
-from study.scheduling.director import Report
+from study.cluster.tune_run import run_trials
+from study.cluster.workers import Stage
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
 from study.state.record_book import RecordBook
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import EpochReport, TrialRecord, TrialState
 from trainables.storage.store import Store
+from trainables.tune_adapter import encode_report
 
 NUM_CLASSES = 10
 
@@ -47,13 +48,11 @@ class RecordedTrainable(tune.Trainable):
         self._epoch = 0
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, str]:
         """Return the next epoch."""
         macro_f1, seconds = self._curve[self._epoch]
         self._epoch += 1
-        report = make_report(self._epoch, macro_f1, seconds, NUM_CLASSES)
-        sent = {"metrics": report.metrics.model_dump_json(), "device_seconds": seconds, "details": {}}
-        return {"epoch": self._epoch, "macro_f1": macro_f1, "report": sent}
+        return encode_report(make_report(self._epoch, macro_f1, seconds, NUM_CLASSES))
 
 
 class _TimedDirector(SearchDirector):
@@ -71,7 +70,7 @@ class _TimedDirector(SearchDirector):
         self._num_started += record is not None
         return record
 
-    def on_report(self, trial_id: str, report: Report) -> bool:
+    def on_report(self, trial_id: str, report: EpochReport) -> bool:
         if not self.marks:
             self.mark()  # The start of the actors is no cost per trial.
         return super().on_report(trial_id, report)
@@ -127,15 +126,9 @@ def run_many_trials(num_trials: int, workers: int) -> ManyTrials:
         book = RecordBook(Store(folder))
         director = _TimedDirector(book, spec, {"max_epochs": max_epochs}, every)
         started = time.perf_counter()
-        run = TuneRun(
-            spec=spec,
-            cluster=cluster,
-            max_concurrent=workers,
-            trainable=tune.with_parameters(RecordedTrainable, curves=recorded),
-            splits_to_predict=(),
-            on_change=lambda: None,
-        )
-        run_trials(director, run)
+        stage = Stage(settings=None, max_concurrent=workers, splits_to_predict=(), on_change=lambda: None)
+        trainable = tune.with_parameters(RecordedTrainable, curves=recorded)
+        run_trials(director, stage, resources=spec.resources, cluster=cluster, trainable=trainable)
         seconds = time.perf_counter() - started
         if len(director.marks) * every <= num_trials:
             director.mark()

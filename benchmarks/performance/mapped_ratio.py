@@ -17,7 +17,9 @@ import torch
 from benchmarks.performance.decoding_ratios import PHOTOGRAPHS, write_photographs
 from benchmarks.performance.reference_recipe import make_config
 from benchmarks.ratios import Ratio, compare_sides
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.image_array import ImageArray
 from trainables.data.image_memory import ImageMemoryBudget
@@ -65,14 +67,7 @@ def _measure_streamed(number: int = NUM_STREAMED) -> Ratio:
                 streams = name == "streamed"
                 budget = ImageMemoryBudget(10**12, Path(folder, name), streams=streams, stream_workers=1)
                 sets.append(
-                    decode_files(
-                        files,
-                        native_size=STORED_SIDE,
-                        image_size=IMAGE_SIZE,
-                        aspect="crop",
-                        on_bad_image="refuse",
-                        memory_budget=budget,
-                    ).images
+                    decode_files(DiskImages(files), DecodeRequest(STORED_SIDE, IMAGE_SIZE, "crop"), budget).images
                 )
                 config = make_config("resnet18", IMAGE_SIZE, batch_size=STREAMED_BATCH)
                 runs[name] = TrainingRun(config, _make_data(sets[-1]), device=device)

@@ -18,13 +18,13 @@ from search_spaces.config import Value
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.space import SearchSpace
 from study.scheduling.budget_ledger import DeviceTimeLedger
-from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.spec.reading import validate_spec
 from study.spec.starts import list_starts
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
 from trainables.records.ranking import best_trials
+from trainables.records.record import EpochReport
 from trainables.training.epoch_metrics import EpochMetrics
 
 METRIC = "macro_f1"
@@ -75,7 +75,7 @@ def full_trial_seconds(landscape: CurveSurrogate) -> dict[str, float]:
     return {**costs, POOLED_ARM: sum(costs.values()) / len(costs)}
 
 
-def make_report(epoch: int, macro_f1: float, device_seconds: float, num_classes: int) -> Report:
+def make_report(epoch: int, macro_f1: float, device_seconds: float, num_classes: int) -> EpochReport:
     """Return the report of one epoch; what the curves do not hold is made up."""
     made_up = dict.fromkeys(("train_loss", "search_loss", "train_images_per_second", "head_lr", "backbone_lr"), 1.0)
     metrics = EpochMetrics(
@@ -87,7 +87,7 @@ def make_report(epoch: int, macro_f1: float, device_seconds: float, num_classes:
         evaluate_seconds=0.0,
         peak_memory_bytes=0,
     )
-    return Report(metrics=metrics, device_seconds=device_seconds, details={})
+    return EpochReport(metrics=metrics, device_seconds=device_seconds)
 
 
 class OurSide:

@@ -16,7 +16,7 @@ from study.confirmation.candidates import mean_confirm
 from study.confirmation.plan import Plan
 from study.confirmation.runs import outcomes_of
 from study.open_study import OpenStudy, read_passport
-from trainables.training.evaluation import compute_macro_f1
+from trainables.training.evaluation import compute_mean_f1
 from trainables.training.head_start import PROBE
 from trainables.training.predictions import Predictions
 
@@ -81,7 +81,7 @@ def share_features(study: OpenStudy, evidence: Mapping[str, ArmEvidence]) -> dic
 def _judge(
     found: BaselineFindings, plan: Plan, evidence: ArmEvidence | None, predictions: Predictions
 ) -> BaselineFindings:
-    test = compute_macro_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
+    test = compute_mean_f1(predictions.labels, predictions.predicted, predictions.logits.shape[1])
     probes = tuple(replace(p, test_macro_f1=test) if p is found.probe else p for p in found.probes)
     row = None if evidence is None or not evidence.runs else _compare(found, plan, evidence, predictions)
     return replace(found, probes=probes, row=row)
@@ -105,5 +105,5 @@ def _compare(found: BaselineFindings, plan: Plan, evidence: ArmEvidence, predict
 def _score_majority(found: BaselineFindings, study: OpenStudy, test: Predictions) -> BaselineFindings:
     """Return the findings with the majority class on the test split, whose labels the predictions of an arm have."""
     place = read_passport(study.store)["data"]["class_names"].index(found.majority.class_name)
-    score = compute_macro_f1(test.labels, np.full(len(test.labels), place), test.logits.shape[1])
+    score = compute_mean_f1(test.labels, np.full(len(test.labels), place), test.logits.shape[1])
     return replace(found, majority=replace(found.majority, test_macro_f1=score))

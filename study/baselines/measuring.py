@@ -16,7 +16,7 @@ from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
 from trainables.models.backbones import build_model, count_forward_flops, place_model
 from trainables.processes import prepare_to_train
-from trainables.training.evaluation import compute_macro_f1
+from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import borrow_backbone
 from trainables.training.head_start import identify_images, measure_probe
 from trainables.training.linear_probe import MAX_IMAGES, LinearProbe, draw_sample
@@ -103,7 +103,7 @@ def _measure_majority(data: TrialData) -> Baseline:
     num_classes, splits = len(data.class_names), data.splits
     most = int(np.bincount(data.labels[splits.train], minlength=num_classes).argmax())
     scores = [
-        compute_macro_f1(data.labels[part], np.full(len(part), most), num_classes)
+        compute_mean_f1(data.labels[part], np.full(len(part), most), num_classes)
         for part in (splits.search, splits.confirm)
     ]
     return Baseline(
@@ -138,7 +138,7 @@ def _measure(
         name=LINEAR_PROBE,
         backbone=config.word("backbone"),
         search_macro_f1=head.macro_f1,
-        confirm_macro_f1=compute_macro_f1(data.labels[confirm], _classify(logits), num_classes),
+        confirm_macro_f1=compute_mean_f1(data.labels[confirm], _classify(logits), num_classes),
         strength=head.strength,
         class_weights="balanced" if head.is_balanced else "none",
         num_images=head.num_images,

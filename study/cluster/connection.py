@@ -97,12 +97,14 @@ def connect_cluster(address: str | None) -> Iterator[Cluster]:
     ):
         # A token for this process. Without it, Ray writes one to the user's home folder.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
     with tempfile.TemporaryDirectory(prefix="abstudy-", ignore_cleanup_errors=True) as scratch:
         _init_ray(address, scratch)
         try:
             yield _describe_cluster(address, scratch)
         finally:
-            _shut_down_ray()
+            ray.shutdown()
 
 
 def check_cluster(spec: StudySpec, cluster: Cluster) -> int:
@@ -143,12 +145,6 @@ def count_devices(spec: StudySpec, cluster: Cluster, max_concurrent: int) -> flo
         return max_concurrent * max(held)
     uses_gpu = any(spec.resources.of_arm("gpu", arm.name) for arm in spec.arms())
     return min(max_concurrent * max(held), sum(cluster.node_gpus if uses_gpu else cluster.node_cpus))
-
-
-def _shut_down_ray() -> None:
-    import ray
-
-    ray.shutdown()
 
 
 def _init_ray(address: str, scratch: str) -> None:

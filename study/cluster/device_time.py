@@ -10,7 +10,7 @@ from study.scheduling.sampler import ArmSampler
 from study.spec.study_spec import StudySpec
 from trainables.devices import choose_device
 from trainables.processes import prepare_to_train, share_threads
-from trainables.training.trial_cost import measure_full_trial_seconds
+from trainables.training.trial_cost import measure_trial_cost
 from trainables.training.trial_data import TrialData
 
 
@@ -31,11 +31,11 @@ def measure_full_trials(spec: StudySpec, prepared: Prepared, cluster: Cluster) -
             for config in _representatives(spec, arm, prepared)
         ]
         costs[arm.name] = max(workers.run_tasks(_measure, tasks)) * (gpu or cpu)
-    check_budget(spec, costs)
+    check_device_seconds(spec, costs)
     return costs
 
 
-def check_budget(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
+def check_device_seconds(spec: StudySpec, full_trial_seconds: dict[str, float]) -> None:
     """Raise UserInputError if the budget of device-seconds gives some arm less than one full trial."""
     budget = spec.search.device_seconds
     if budget is None:
@@ -63,4 +63,5 @@ def _representatives(spec: StudySpec, arm: Arm, prepared: Prepared) -> list[Tria
 
 def _measure(config: TrialConfig, weights: str, device: str, cpu: float, gpu: float, *, data: TrialData) -> float:
     prepare_to_train(share_threads(cpu, config.whole("processes")))
-    return measure_full_trial_seconds(config, data, device=choose_device(device, gpu), weights=weights)
+    cost = measure_trial_cost(config, data, device=choose_device(device, gpu), weights=weights)
+    return cost.of_epochs(config.whole("max_epochs"))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 
 SPEC_NAME = "spec.toml"
 EXTRA = "abstudy[submit]"
@@ -70,14 +70,14 @@ def submit_job(client: JobClient, command: Sequence[str], spec_text: str | None,
             (folder / SPEC_NAME).write_text(spec_text, encoding="utf-8")
         for file in files:
             if file.is_dir():
-                shutil.copytree(file, folder / find_name(file), ignore=shutil.ignore_patterns("__pycache__", ".*"))
+                shutil.copytree(file, folder / name_in_job(file), ignore=shutil.ignore_patterns("__pycache__", ".*"))
             else:
-                shutil.copy(file, folder / find_name(file))
+                shutil.copy(file, folder / name_in_job(file))
         # The client uploads the folder before it returns. In a job, Ray sets the address of the cluster.
         return client.submit_job(entrypoint=shlex.join(["study", *command]), runtime_env={"working_dir": str(folder)})
 
 
-def find_name(file: Path) -> str:
+def name_in_job(file: Path) -> str:
     """Return the name that a file or folder has in the job's folder: its own, that of a link included."""
     return file.name if file.name not in {"", ".."} else file.resolve().name
 
@@ -91,8 +91,3 @@ def follow_job(client: JobClient, job_id: str, write: Callable[[str], None]) -> 
 
     asyncio.run(tail())
     return str(getattr(client.get_job_status(job_id), "value", ""))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its class where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

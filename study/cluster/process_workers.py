@@ -11,12 +11,11 @@ from study.cluster.causes import shorten_cause
 from study.cluster.task_device import run_task
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.workers import Stage, Task
-from study.scheduling.director import Director, Report
+from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.records.record import TrialRecord
 from trainables.storage.store import StorageError
-from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.trial_data import TrialData
 from trainables.trial_worker import TrialWorker
 
@@ -30,7 +29,8 @@ class ProcessWorkers:
 
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Train the director's trials one after the other; Ctrl-C leaves the rest to `study resume`."""
-        worker = _Worker(self._data, stage)
+        worker = _UndisturbedWorker()
+        worker.prepare(self._data, stage.settings)
         with _own_threads():
             try:
                 while (record := director.next_trial()) is not None:
@@ -40,7 +40,7 @@ class ProcessWorkers:
             except StorageError as error:
                 raise storage_interruption(error) from None
             finally:
-                worker.close()
+                worker.cleanup()
         stage.on_change()
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
@@ -65,28 +65,6 @@ def _own_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Worker:
-    """A worker of trials that is set up with the first one."""
-
-    def __init__(self, data: TrialData, stage: Stage) -> None:
-        self._data, self._settings = data, stage.settings
-        self._worker: TrialWorker | None = None
-
-    def start(self, arguments: dict[str, Any]) -> TrialWorker:
-        """Start an attempt of a trial."""
-        if self._worker is None:
-            self._worker = _UndisturbedWorker()
-            self._worker.setup(arguments, data=self._data, settings=self._settings)
-        else:
-            self._worker.reset_config(arguments)
-        return self._worker
-
-    def close(self) -> None:
-        """Close the files of the last trial."""
-        if self._worker is not None:
-            self._worker.cleanup()
-
-
 class _UndisturbedWorker(TrialWorker):
     """A worker that leaves the signals of the process to the command line."""
 
@@ -94,19 +72,19 @@ class _UndisturbedWorker(TrialWorker):
         """Do not listen."""
 
 
-def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: Stage, spec: StudySpec) -> None:
+def _run_trial(director: Director, record: TrialRecord, worker: TrialWorker, stage: Stage, spec: StudySpec) -> None:
     """Train one trial to its end; retry it after errors, as often in a row as `resources.retries` allows."""
     trial_id, failures = record.trial_id, 0
     arguments = make_trial_arguments(record, spec.resources, stage.splits_to_predict)
     furthest = len(record.epochs)
     while True:
         try:
-            attempt = worker.start(arguments)
+            worker.reset_config(arguments)
             while True:
-                result = attempt.step()
-                if result["epoch"] > furthest:
-                    furthest, failures = int(result["epoch"]), 0
-                goes_on = director.on_report(trial_id, _read_report(result))
+                report = worker.report_epoch()
+                if report.metrics.epoch > furthest:
+                    furthest, failures = report.metrics.epoch, 0
+                goes_on = director.on_report(trial_id, report)
                 stage.on_change()
                 if not goes_on:
                     return
@@ -118,9 +96,3 @@ def _run_trial(director: Director, record: TrialRecord, worker: _Worker, stage: 
         if director.problem or failures > spec.resources.retries:
             director.on_retries_exhausted(trial_id)
             return
-
-
-def _read_report(result: dict[str, Any]) -> Report:
-    report = result["report"]
-    metrics = EpochMetrics.model_validate_json(report["metrics"])
-    return Report(metrics=metrics, device_seconds=float(report["device_seconds"]), details=report["details"])

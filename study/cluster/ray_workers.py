@@ -13,17 +13,17 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from study.cluster.connection import Cluster
 from study.cluster.task_device import run_task
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.cluster.workers import Stage, Task
 from study.scheduling.director import Director
 from study.spec.study_spec import StudySpec
 from study.state.interruption import StudyInterrupted
 from trainables.storage.store import StorageError
 from trainables.training.trial_data import TrialData
-from trainables.tune_adapter import make_trainable, share
+from trainables.tune_adapter import make_trainable
 
 # Errors of tasks whose process or node ended.
 LOST = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
@@ -33,21 +33,14 @@ class RayWorkers:
     """Workers of one study on a connected Ray cluster, as `study.cluster.workers.Workers`."""
 
     def __init__(self, cluster: Cluster, spec: StudySpec, data: TrialData) -> None:
-        """Put the data into the cluster's object store."""
+        """Put the data into the cluster's object store, from which all processes of a node read it in place."""
         self._cluster, self._spec = cluster, spec
-        self._shared = share(data)
+        self._shared = ray.put(data)
 
     def run_trials(self, director: Director, stage: Stage) -> None:
         """Run the director's trials in one Tune run."""
-        run = TuneRun(
-            spec=self._spec,
-            cluster=self._cluster,
-            max_concurrent=stage.max_concurrent,
-            trainable=make_trainable(self._shared, stage.settings),
-            splits_to_predict=stage.splits_to_predict,
-            on_change=stage.on_change,
-        )
-        run_trials(director, run)
+        trainable = make_trainable(self._shared, stage.settings)
+        run_trials(director, stage, resources=self._spec.resources, cluster=self._cluster, trainable=trainable)
 
     def run_tasks(self, function: Callable[..., Any], tasks: Sequence[Task]) -> Iterator[Any]:
         """Start all tasks at once and return their results as they are asked for."""
@@ -76,8 +69,7 @@ def _get(result: ray.ObjectRef) -> Any:
             raise cause from None
         raise
     except LOST as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StudyInterrupted(
-            f"a task was lost more often than resources.retries allows ({reason}); run the command again, and it goes on with "
-            "what is finished; if memory ran out, give each task more of a node (resources.cpu)"
+            f"a task was lost more often than resources.retries allows ({first_line(error)}); run the command again, and it "
+            "goes on with what is finished; if memory ran out, give each task more of a node (resources.cpu)"
         ) from None

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,13 @@ from study.cluster.connection import Cluster
 from study.cluster.hang_watch import HangWatch
 from study.cluster.trial_arguments import make_trial_arguments
 from study.cluster.trial_resources import request_resources
-from study.scheduling.director import Director, Report
-from study.spec.study_spec import StudySpec
+from study.cluster.workers import Stage
+from study.scheduling.director import Director
+from study.spec.sections import ResourcesSpec
 from study.state.interruption import StudyInterrupted, storage_interruption
 from trainables.storage.store import StorageError
 from trainables.training.device_memory import DeviceMemoryError
-from trainables.training.epoch_metrics import EpochMetrics
-
-DETAILS = "report/details/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TuneRun:
-    """The settings of one Tune run, apart from its director.
-
-    Attributes:
-        spec: the study's spec.
-        cluster: the connected cluster.
-        max_concurrent: number of trials that run at once.
-        trainable: from `trainables.tune_adapter.make_trainable`.
-        splits_to_predict: splits whose predictions a trial stores at its end.
-        on_change: called about once a second and at the end, for the live view.
-    """
-
-    spec: StudySpec
-    cluster: Cluster
-    max_concurrent: int
-    trainable: Any
-    splits_to_predict: Sequence[str]
-    on_change: Callable[[], None]
+from trainables.tune_adapter import decode_report
 
 
 class _NotPickled:
@@ -84,13 +61,14 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
 
     Args:
         asker: calls the director.
-        run: settings of the Tune run.
+        resources: of the study.
+        splits_to_predict: splits whose predictions a trial stores at its end.
     """
 
-    def __init__(self, asker: Asker, run: TuneRun) -> None:
+    def __init__(self, asker: Asker, resources: ResourcesSpec, splits_to_predict: Sequence[str]) -> None:
         super().__init__()
         self._asker = asker
-        self._run = run
+        self._resources, self._splits_to_predict = resources, splits_to_predict
         self._live: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -101,7 +79,7 @@ class DirectedSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             is_over = not self._live and self._asker.ask(lambda director: director.is_exhausted)
             return str(Searcher.FINISHED) if is_over else None
         self._live[trial_id] = record.trial_id
-        return make_trial_arguments(record, self._run.spec.resources, self._run.splits_to_predict)
+        return make_trial_arguments(record, self._resources, self._splits_to_predict)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Tell the director about a trial that ended with an error or was dropped."""
@@ -128,15 +106,15 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
 
     Args:
         asker: calls the director.
-        run: settings of the Tune run.
+        resources: of the study.
     """
 
-    def __init__(self, asker: Asker, run: TuneRun) -> None:
+    def __init__(self, asker: Asker, resources: ResourcesSpec) -> None:
         super().__init__()
         self._asker = asker
-        self._retries = run.spec.resources.retries
+        self._retries = resources.retries
         self._furthest: dict[str, int] = {}
-        self.watch = HangWatch(run.spec.resources.timeout_seconds)
+        self.watch = HangWatch(resources.timeout_seconds)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Stop the trial's hang clock until its process is ready."""
@@ -154,13 +132,9 @@ class DirectedScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Pass an epoch to the director; return Tune's CONTINUE or STOP."""
-        report = Report(
-            metrics=EpochMetrics.model_validate_json(result["report/metrics"]),
-            device_seconds=float(result["report/device_seconds"]),
-            details={k.removeprefix(DETAILS): v for k, v in result.items() if k.startswith(DETAILS)},
-        )
+        report = decode_report(result)
         self.watch.hear(trial)
-        self._renew_retries(trial, int(result["epoch"]))
+        self._renew_retries(trial, report.metrics.epoch)
         goes_on = self._asker.ask(lambda director: director.on_report(trial.config["trial_id"], report))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
@@ -212,8 +186,15 @@ class _Heartbeat(_NotPickled, tune.Callback):  # type: ignore[misc]
             self._last = time.monotonic()
 
 
-def run_trials(director: Director, run: TuneRun) -> None:
+def run_trials(director: Director, stage: Stage, *, resources: ResourcesSpec, cluster: Cluster, trainable: Any) -> None:
     """Run the director's trials until it is exhausted, or until an interrupt.
+
+    Args:
+        director: decides which trials run and for how long.
+        stage: settings of the run.
+        resources: of the study.
+        cluster: the connected cluster.
+        trainable: from `trainables.tune_adapter.make_trainable`.
 
     Raises:
         StudyInterrupted: if a record could not be written. The study on disk is consistent and can be resumed.
@@ -222,39 +203,36 @@ def run_trials(director: Director, run: TuneRun) -> None:
         return
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     asker = Asker(director)
-    try:
-        _make_tuner(asker, run).fit()
-    except Exception:
-        if isinstance(asker.failure, StorageError):
-            raise storage_interruption(asker.failure) from None
-        if asker.failure is not None:
-            raise asker.failure from None
-        raise
-    run.on_change()
-
-
-def _make_tuner(asker: Asker, run: TuneRun) -> tune.Tuner:
-    scheduler = DirectedScheduler(asker, run)
-    return tune.Tuner(
-        tune.with_resources(run.trainable, request_resources),
+    scheduler = DirectedScheduler(asker, resources)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, request_resources),
         tune_config=tune.TuneConfig(
-            search_alg=DirectedSearcher(asker, run),
+            search_alg=DirectedSearcher(asker, resources, stage.splits_to_predict),
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=run.max_concurrent,
+            max_concurrent_trials=stage.max_concurrent,
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.trial_id),
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=run.cluster.scratch,
+            storage_path=cluster.scratch,
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=run.spec.resources.retries),
-            callbacks=[_Heartbeat(run.on_change, scheduler.watch)],
+            failure_config=tune.FailureConfig(max_failures=resources.retries),
+            callbacks=[_Heartbeat(stage.on_change, scheduler.watch)],
         ),
     )
+    try:
+        tuner.fit()
+    except Exception:
+        if isinstance(asker.failure, StorageError):
+            raise storage_interruption(asker.failure) from None
+        if asker.failure is not None:
+            raise asker.failure from None
+        raise
+    stage.on_change()
 
 
 def _cause(trial: Trial) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from search_spaces.config import TrialConfig
-from study.scheduling.director import Director, describe_crashes
+from study.scheduling.director import Director
 from study.state.record_book import RecordBook
 from trainables.records.record import TrialRecord, TrialState
 
@@ -41,9 +41,7 @@ class ConfirmationDirector(Director):
             again: fingerprints of trials that failed with an error and are started once more.
             max_failed_fraction: of the trials that end, above which no further one starts.
         """
-        super().__init__(book, "confirmation")
-        self._max_failed_fraction = max_failed_fraction
-        self._num_ended = self._num_crashed = 0
+        super().__init__(book, "confirmation", max_failed_fraction)
         self._wanted = {trial.config.fingerprint for trial in wanted}
         recorded = {r.fingerprint: r for r in book.of_stage("confirmation")}
         self._waiting: list[WantedTrial | TrialRecord] = []
@@ -53,23 +51,6 @@ class ConfirmationDirector(Director):
                 self._waiting.append(trial)
             elif not record.state.is_finished or (record.state is TrialState.FAILED and record.fingerprint in again):
                 self._waiting.append(record)
-
-    @property
-    def problem(self) -> str:
-        """Why no further trial is started although some are wanted; "" if none is held back."""
-        return super().problem or describe_crashes(self._num_crashed, self._num_ended, self._max_failed_fraction)
-
-    def on_end(self, record: TrialRecord) -> None:
-        """Count a trial that its last report ended."""
-        super().on_end(record)
-        self._num_ended += 1
-
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that a trial failed and has no retries left, and count it."""
-        super().on_retries_exhausted(trial_id)
-        if self.book.get(self.stage, trial_id).state.is_finished:
-            self._num_ended += 1
-            self._num_crashed += 1
 
     @property
     def is_exhausted(self) -> bool:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from search_spaces.arms import Arm
 from search_spaces.distributions import to_distribution
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from search_spaces.space import SearchSpace
 from study.open_study import OpenStudy
 from study.spec.tuning import PROBE, TUNING, UNUSED
@@ -101,7 +101,7 @@ def export_optuna(study: OpenStudy, url: str) -> list[str]:
     try:
         storage = RDBStorage(url)
     except Exception as error:  # SQLAlchemy, its drivers and Optuna each raise errors of their own
-        raise UserInputError(f"--optuna {hide_password(url)!r} cannot be opened: {_first_line(error)}") from None
+        raise UserInputError(f"--optuna {hide_password(url)!r} cannot be opened: {first_line(error)}") from None
     try:
         taken = sorted(set(_name_studies(study)) & set(optuna.get_all_study_names(storage)))
         if taken:
@@ -183,7 +183,7 @@ def _freeze(record: TrialRecord, space: SearchSpace) -> FrozenTrial:
         )
     except ValueError as error:
         raise UserInputError(
-            f"trial {record.trial_id} does not fit the space {space.name!r}: {_first_line(error)}"
+            f"trial {record.trial_id} does not fit the space {space.name!r}: {first_line(error)}"
         ) from None
     trial.datetime_start = _naive_utc(record.started, record)
     trial.datetime_complete = _naive_utc(record.ended, record)
@@ -212,7 +212,3 @@ def _naive_utc(text: str, record: TrialRecord) -> datetime:
         raise DamagedFileError(
             f"the record of trial {record.trial_id} is damaged: it has ended, but {text!r} is not a time"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,33 +2,15 @@
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
 
 from search_spaces.config import TrialConfig
 from study.state.paths import Stage
 from study.state.record_book import MemoryBook, now_utc
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, StorageRefusedError
-from trainables.training.epoch_metrics import EpochMetrics
 
 # Failures end a stage only from this number on: a single one is no evidence about the other trials.
 MIN_CRASHED = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One epoch of one trial, as its actor reports it.
-
-    Attributes:
-        metrics: The epoch's measurements.
-        device_seconds: Device-seconds that this attempt spent since its last report, set-up and checkpoint included.
-        details: Record fields that the actor knows (device, num_parameters, num_threads, confirm_macro_f1, ...).
-    """
-
-    metrics: EpochMetrics
-    device_seconds: float
-    details: dict[str, Any]
 
 
 class Director(ABC):
@@ -37,9 +19,12 @@ class Director(ABC):
     If an attempt fails because of the storage, its trial stays RUNNING for `study resume`, and no more trials are started.
     """
 
-    def __init__(self, book: MemoryBook, stage: Stage) -> None:
+    def __init__(self, book: MemoryBook, stage: Stage, max_failed_fraction: float = 1.0) -> None:
+        """Continue the study's event counter; above `max_failed_fraction` of the trials that end, no further one starts."""
         self.book = book
         self.stage = stage
+        self._max_failed_fraction = max_failed_fraction
+        self._num_ended = self._num_crashed = 0
         orders = [r.suggested_order for r in book]
         orders += [e.order for r in book for e in r.epochs]
         orders += [r.ended_order for r in book if r.ended_order is not None]
@@ -60,7 +45,7 @@ class Director(ABC):
     @property
     def problem(self) -> str:
         """Why no more trials are started although some are left; "" if there is no problem."""
-        return self._storage_problem
+        return self._storage_problem or describe_crashes(self._num_crashed, self._num_ended, self._max_failed_fraction)
 
     def unfinished(self) -> tuple[TrialRecord, ...]:
         """Return the stage's records that have not ended."""
@@ -86,7 +71,7 @@ class Director(ABC):
         )
         return self.book.save(record)
 
-    def on_report(self, trial_id: str, report: Report) -> bool:
+    def on_report(self, trial_id: str, report: EpochReport) -> bool:
         """Record one epoch and decide whether the trial continues; a metric that is not finite ends it as failed."""
         record = self.book.get(self.stage, trial_id)
         if record.state.is_finished:
@@ -96,7 +81,7 @@ class Director(ABC):
             self._carried[trial_id] = self._carried.get(trial_id, 0.0) + report.device_seconds
             return True
         epoch, macro_f1 = report.metrics.epoch, report.metrics.macro_f1
-        state, reason = TrialState.FAILED, non_finite_reason(report)
+        state, reason = TrialState.FAILED, report.metrics.divergence
         if macro_f1 is not None and not reason:
             state, reason = self.decide(record, epoch, macro_f1)
         record = self.add_epoch(record, report, stop=state.is_finished)
@@ -112,18 +97,18 @@ class Director(ABC):
         return TrialState.COMPLETE if epoch >= record.config.whole("max_epochs") else TrialState.RUNNING, ""
 
     def on_end(self, record: TrialRecord) -> None:
-        """Delete the checkpoints of a trial whose last report ended it."""
+        """Count a trial that its last report ended, and delete its checkpoints."""
+        self._num_ended += 1
         self.book.drop_checkpoint(record)
 
-    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+    def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet)."""
         device_seconds = record.device_seconds + report.device_seconds + self._carried.pop(record.trial_id, 0.0)
         own = {"device_seconds": device_seconds, "order": self.take_order(), "decision": "stop" if stop else "continue"}
-        epoch = EpochRecord.model_validate({**dict(report.metrics), **own})
-        details = dict(report.details)
-        details["digests"] = dict(details.get("digests", record.digests))
-        details["notes"] = (*record.notes, *(n for n in details.get("notes", ()) if n not in record.notes))
-        return record.updated(epochs=(*record.epochs, epoch), device_seconds=device_seconds, **details)
+        epoch = EpochRecord(**{**dict(report.metrics), **own})
+        notes = (*record.notes, *(note for note in report.notes if note not in record.notes))
+        changes = {**report.list_changes(), "notes": notes, "device_seconds": device_seconds}
+        return record.updated(epochs=(*record.epochs, epoch), **changes)
 
     def finish(self, record: TrialRecord, state: TrialState, reason: str, *, diverged: bool = False) -> TrialRecord:
         """Return the record in its final state (not saved yet)."""
@@ -139,14 +124,17 @@ class Director(ABC):
             self.book.save(record.updated(retry_causes=causes, attempts=record.attempts + 1))
         self._storage_problem = self._storage_problem or _storage_problem(cause)
 
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that a trial failed and has no retries left."""
+    def on_retries_exhausted(self, trial_id: str) -> TrialRecord | None:
+        """Record that a trial failed and has no retries left; return its record, None if it had ended or waits for a resume."""
         record = self.book.get(self.stage, trial_id)
-        if not record.state.is_finished and not self._storage_problem:
-            cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
-            failed = self.finish(record, TrialState.FAILED, cause)
-            # The next attempt, which `on_error` counted, was not started.
-            self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
+        if record.state.is_finished or self._storage_problem:
+            return None
+        cause = record.retry_causes[-1] if record.retry_causes else "the trial's process ended"
+        failed = self.finish(record, TrialState.FAILED, cause)
+        self._num_ended += 1
+        self._num_crashed += 1
+        # The next attempt, which `on_error` counted, was not started.
+        return self.book.save(failed.updated(attempts=max(1, failed.attempts - 1)))
 
     def requeue(self, trial_id: str) -> None:
         """Put a trial that Tune dropped before restarting it back at the head of the queue of `next_trial`."""
@@ -165,14 +153,6 @@ def describe_crashes(num_crashed: int, num_ended: int, allowed: float) -> str:
         return ""
     limit = f"resources.max_failed_fraction = {allowed:g}"
     return f"{num_crashed} of {num_ended} trials failed with an error, more than {limit} allows"
-
-
-def non_finite_reason(report: Report) -> str:
-    """Return why this report ends its trial, or "" if its macro-F1 and training loss are finite numbers."""
-    for name in ("macro_f1", "train_loss"):
-        if getattr(report.metrics, name) is None:
-            return f"{name} was not a finite number at epoch {report.metrics.epoch}"
-    return ""
 
 
 def _storage_problem(cause: str) -> str:

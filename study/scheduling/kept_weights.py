@@ -4,7 +4,7 @@ from trainables.records.ranking import ran_every_epoch
 from trainables.records.record import TrialRecord
 
 
-class KeptWeights:
+class WeightRetention:
     """The trials of one arm whose weights are kept; they rank as in `trainables.records.ranking.best_trials`."""
 
     def __init__(self, number: int | None) -> None:

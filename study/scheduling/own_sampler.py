@@ -23,7 +23,7 @@ from search_spaces.extensions import load_function, locating
 from study.spec.sections import SAMPLER_ENTRY_POINTS
 
 
-def make_own_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+def make_custom_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """Return the sampler of a custom function.
 
     Args:

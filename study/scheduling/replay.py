@@ -13,12 +13,11 @@ from functools import partial
 from typing import Any
 
 from search_spaces.config import Value
-from study.scheduling.director import Report
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
 
 
 @dataclass(slots=True)
@@ -96,7 +95,7 @@ class _Replayer:
 
     def report(self, record: TrialRecord, epoch: EpochRecord, device_seconds: float) -> None:
         """Report a recorded epoch and compare the decision."""
-        report = Report(metrics=epoch, device_seconds=device_seconds, details={})
+        report = EpochReport(metrics=epoch, device_seconds=device_seconds)
         decision = "continue" if self.director.on_report(record.trial_id, report) else "stop"
         if decision != epoch.decision:
             where = f"trial {record.trial_id} at epoch {epoch.epoch}"
@@ -133,9 +132,9 @@ def replay_search(
 
 def _events(
     records: Sequence[TrialRecord], specs: Mapping[int, StudySpec], replayer: _Replayer
-) -> list[tuple[int, Callable[[], None]]]:
+) -> list[tuple[int, Callable[[], object]]]:
     """Return every event with its number on the study's event counter."""
-    events: list[tuple[int, Callable[[], None]]] = []
+    events: list[tuple[int, Callable[[], object]]] = []
     for index, record in enumerate(records):
         if index in specs:
             events.append((record.suggested_order, partial(replayer.director.set_budget, specs[index])))

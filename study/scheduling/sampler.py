@@ -20,9 +20,9 @@ from search_spaces.config import Value
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError, nearest_name
 from search_spaces.extensions import locating
-from study.scheduling.own_sampler import expect_experimental, make_own_sampler
+from study.scheduling.own_sampler import expect_experimental, make_custom_sampler
 from study.scheduling.prior import draw_from_prior
-from study.scheduling.told_trials import ToldTrials
+from study.scheduling.told_trials import SamplerHistory
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.sections import SAMPLERS, PriorSpec
 from study.spec.starts import list_starts
@@ -99,12 +99,12 @@ class ArmSampler:
         self.was_fitted = False
         self._start, self._prior = tuple(start), dict(prior)
         # Made once, unlike the others.
-        is_own = sampler not in SAMPLERS
-        self._own = make_own_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_own else None
-        self._told = ToldTrials(arm)
+        is_custom = sampler not in SAMPLERS
+        self._custom = make_custom_sampler(sampler, derive_seed(seed, "sampler", arm.name)) if is_custom else None
+        self._history = SamplerHistory(arm)
         for trial in [trial for trial in earlier if trial.arm == arm.name]:
             self._change_sampler()
-            self._told.adopt(trial.trial_id, trial.hyperparameters)
+            self._history.adopt(trial.trial_id, trial.hyperparameters)
             for epoch, macro_f1 in trial.scores:
                 self.report(trial.trial_id, epoch, macro_f1)
             last = trial.scores[-1][1] if trial.scores else None
@@ -113,15 +113,15 @@ class ArmSampler:
     @property
     def trials(self) -> list[FrozenTrial]:
         """The trials that the sampler takes into account."""
-        return self._told.trials
+        return self._history.trials
 
     def suggest(self, trial_id: str) -> dict[str, Value]:
         """Return the hyperparameters of the arm's next trial, searched and fixed."""
         self._change_sampler()
-        can_fit = self._sampler_name == "gp" and self._told.num_complete >= NUM_STARTUP_TRIALS
+        can_fit = self._sampler_name == "gp" and self._history.num_complete >= NUM_STARTUP_TRIALS
         self.was_fitted = can_fit and self._num_suggested >= len(self._start)
         trial, suggested = self._ask()
-        self._told.start(trial_id, trial, keeps_attributes=self._own is not None)
+        self._history.start(trial_id, trial, keeps_attributes=self._custom is not None)
         self._num_suggested += 1
         return suggested
 
@@ -129,16 +129,16 @@ class ArmSampler:
         """Under "auto", replace the Gaussian process by TPE once there are many trials; TPE hears which of them were stopped."""
         if self._is_auto and self._sampler_name == "gp" and len(self.trials) >= NUM_GP_TRIALS:
             self._sampler_name = "tpe_multivariate"
-            self._told.prune_stopped()
+            self._history.prune_stopped()
 
     def _ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
         known = self._know(self._num_suggested)
         if known:
-            self._told.study.enqueue_trial(known)
+            self._history.study.enqueue_trial(known)
         seed = derive_seed(self._seed, "sampler", self._arm.name, self._num_suggested)
-        self._told.study.sampler = self._own or make_sampler(self._sampler_name, seed)
+        self._history.study.sampler = self._custom or make_sampler(self._sampler_name, seed)
         with self._locating():
-            trial = self._told.study.ask()
+            trial = self._history.study.ask()
             return trial, suggest_hyperparameters(self._arm.space, trial)
 
     def _know(self, number: int) -> dict[str, Value]:
@@ -152,11 +152,11 @@ class ArmSampler:
     def restore(self, trial_id: str, hyperparameters: Mapping[str, Value]) -> None:
         """Restore a recorded suggestion, in place of `suggest`."""
         self._change_sampler()
-        if self._own is not None:
+        if self._custom is not None:
             # The sampler's state depends on what it was asked before.
             trial, suggested = self._ask()
             if suggested == dict(hyperparameters):
-                self._told.start(trial_id, trial, keeps_attributes=True)
+                self._history.start(trial_id, trial, keeps_attributes=True)
                 self._num_suggested += 1
                 return
             warnings.warn(
@@ -165,20 +165,20 @@ class ArmSampler:
                 stacklevel=2,
             )
             with self._locating():
-                self._told.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        self._told.adopt(trial_id, hyperparameters)
+                self._history.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        self._history.adopt(trial_id, hyperparameters)
         self._num_suggested += 1
 
     def suggest_again(self, trial_id: str, recorded: Mapping[str, Value]) -> dict[str, Value]:
         """Suggest as `suggest` does, and go on from the recorded hyperparameters even if they are others."""
         suggested = self.suggest(trial_id)
         if suggested != dict(recorded):
-            self._told.replace(trial_id, recorded)
+            self._history.replace(trial_id, recorded)
         return suggested
 
     def report(self, trial_id: str, epoch: int, macro_f1: float) -> None:
         """Report the macro-F1 of an epoch; it must be finite."""
-        self._told.report(trial_id, epoch, macro_f1)
+        self._history.report(trial_id, epoch, macro_f1)
 
     def finish(self, trial_id: str, state: TrialState, macro_f1: float | None, *, diverged: bool) -> None:
         """Report the end of a trial.
@@ -188,19 +188,19 @@ class ArmSampler:
         pruned trials, so for it they are complete with their last value.
         """
         completes_stopped = self._sampler_name == "gp"
-        if self._own is not None:
-            self._told.study.sampler = self._own
+        if self._custom is not None:
+            self._history.study.sampler = self._custom
         with self._locating():
-            self._told.finish(trial_id, state, macro_f1, diverged=diverged, completes_stopped=completes_stopped)
-        if self._own is None:
-            self._told.forget_some()
+            self._history.finish(trial_id, state, macro_f1, diverged=diverged, completes_stopped=completes_stopped)
+        if self._custom is None:
+            self._history.forget_some()
 
     def _locating(self) -> AbstractContextManager[None]:
         """Return a context that names a custom sampler in its errors."""
-        return nullcontext() if self._own is None else locating(f"the sampler {self._sampler_name!r}")
+        return nullcontext() if self._custom is None else locating(f"the sampler {self._sampler_name!r}")
 
 
-def check_own_sampler(spec: StudySpec) -> None:
+def check_custom_sampler(spec: StudySpec) -> None:
     """Try a custom sampler on every arm of a spec; for one of `SAMPLERS` there is nothing to check.
 
     Raises:

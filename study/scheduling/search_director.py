@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from search_spaces.config import TrialConfig, Value
-from study.scheduling.director import Director, Report, describe_crashes
-from study.scheduling.kept_weights import KeptWeights
+from study.scheduling.director import Director
+from study.scheduling.kept_weights import WeightRetention
 from study.scheduling.pruner import ArmPruner
 from study.scheduling.sampler import make_arm_sampler
-from study.scheduling.turns import Turns
+from study.scheduling.turns import ArmAllocator
 from study.scheduling.warm_start import EarlierTrial
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
-from trainables.records.record import EpochRecord, TrialRecord, TrialState
+from trainables.records.record import EpochRecord, EpochReport, TrialRecord, TrialState
 from trainables.seeds import derive_seed
 
 # Trials in a row of an arm that may fail before their first epoch. They cost no device time, so that a budget of device-seconds
@@ -41,7 +41,7 @@ class SearchDirector(Director):
             full_trial_seconds: device-seconds of a full trial by arm; None if they were not measured.
             earlier: finished trials of another study, from which the samplers start.
         """
-        super().__init__(book, "search")
+        super().__init__(book, "search", spec.resources.max_failed_fraction)
         self._spec = spec
         self._fixed = fixed
         self._arms = {arm.name: arm for arm in spec.arms()}
@@ -55,12 +55,11 @@ class SearchDirector(Director):
             for name, arm in self._arms.items()
             if spec.search.asha.enabled
         }
-        self._kept = {name: KeptWeights(spec.num_kept_weights) for name in self._arms}
-        self._turns = Turns(spec, full_trial_seconds)
+        self._retention = {name: WeightRetention(spec.num_kept_weights) for name in self._arms}
+        self._allocator = ArmAllocator(spec, full_trial_seconds)
         records = self.book.of_stage("search")
         self._num_started = 0
         self._interrupted = [r.trial_id for r in records if not r.state.is_finished]
-        self._num_ended = self._num_crashed = 0
         # By arm: trials in a row that failed before their first epoch.
         self._num_free_failures = dict.fromkeys(self._arms, 0)
         self._replay(records)
@@ -68,23 +67,19 @@ class SearchDirector(Director):
     def set_budget(self, spec: StudySpec) -> None:
         """Take over the budget of `spec`, which differs from the study's spec in its budget alone."""
         self._spec = spec
-        self._turns.set_budget(spec)
+        self._allocator.set_budget(spec)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the budget, of trials or of device-seconds, is used up."""
         if self.problem:
             return True
-        return not self._interrupted and self._turns.is_over
+        return not self._interrupted and self._allocator.is_over
 
     @property
     def problem(self) -> str:
         """Why no further trial is started although the budget is not used up; "" if none is held back."""
-        if super().problem:
-            return super().problem
-        return self._describe_free_failures() or describe_crashes(
-            self._num_crashed, self._num_ended, self._spec.resources.max_failed_fraction
-        )
+        return self._storage_problem or self._describe_free_failures() or super().problem
 
     def _describe_free_failures(self) -> str:
         """Return that an arm's failing trials would never use up the budget; "" if they do."""
@@ -105,7 +100,7 @@ class SearchDirector(Director):
             return None
         if self._interrupted:
             return self.restart(self.book.get("search", self._interrupted.pop(0)))
-        arm = self._turns.choose()
+        arm = self._allocator.choose()
         if arm is None:
             return None
         index, trial_id = self._num_started, f"{self._num_started:05d}"
@@ -120,31 +115,27 @@ class SearchDirector(Director):
     def _suggest(self, arm: str, trial_id: str) -> dict[str, Value]:
         return self._samplers[arm].suggest(trial_id)
 
-    def add_epoch(self, record: TrialRecord, report: Report, *, stop: bool) -> TrialRecord:
+    def add_epoch(self, record: TrialRecord, report: EpochReport, *, stop: bool) -> TrialRecord:
         """Return the record with one more epoch (not saved yet), after its cost was recorded."""
         record = super().add_epoch(record, report, stop=stop)
-        self._turns.spend(record, record.epochs[-1])
+        self._allocator.spend(record, record.epochs[-1])
         self._num_free_failures[record.config.arm] = 0
         return record
 
     def on_end(self, record: TrialRecord) -> None:
         """Report the end of a trial to its sampler and its arm's account, and delete its checkpoints and needless weights."""
-        self._num_ended += 1
         needless = self._end(record)
         super().on_end(record)
         if needless:
             self.book.drop_weights(self.book.get(self.stage, needless))
 
-    def on_retries_exhausted(self, trial_id: str) -> None:
-        """Record that the trial failed permanently, and report it to the sampler."""
-        was_running = not self.book.get(self.stage, trial_id).state.is_finished
-        super().on_retries_exhausted(trial_id)
-        record = self.book.get(self.stage, trial_id)
-        if was_running and record.state.is_finished:
-            self._num_ended += 1
-            self._num_crashed += 1
-            self._num_free_failures[record.config.arm] += not record.epochs
-            self._end(record)
+    def on_retries_exhausted(self, trial_id: str) -> TrialRecord | None:
+        """Record that a trial failed and has no retries left, and report it to the sampler."""
+        failed = super().on_retries_exhausted(trial_id)
+        if failed is not None:
+            self._num_free_failures[failed.config.arm] += not failed.epochs
+            self._end(failed)
+        return failed
 
     def decide(self, record: TrialRecord, epoch: int, macro_f1: float) -> tuple[TrialState, str]:
         """Update sampler and bracket, and decide: complete, pruned, or continue."""
@@ -158,7 +149,7 @@ class SearchDirector(Director):
     def _start(self, record: TrialRecord) -> None:
         if record.config.arm in self._pruners:
             self._pruners[record.config.arm].add(record.trial_id)
-        self._turns.start(record)
+        self._allocator.start(record)
         self._num_started = max(self._num_started, int(record.trial_id) + 1)
 
     def _end(self, record: TrialRecord) -> str:
@@ -166,8 +157,8 @@ class SearchDirector(Director):
         self._samplers[record.config.arm].finish(
             record.trial_id, record.state, record.last_macro_f1, diverged=record.diverged
         )
-        self._turns.finish(record)
-        return self._kept[record.config.arm].add(record)
+        self._allocator.finish(record)
+        return self._retention[record.config.arm].add(record)
 
     def _replay(self, records: Sequence[TrialRecord]) -> None:
         """Rebuild samplers, brackets and accounts from the records' events in their order."""
@@ -185,7 +176,7 @@ class SearchDirector(Director):
         self._start(record)
 
     def _replay_epoch(self, record: TrialRecord, epoch: EpochRecord) -> None:
-        self._turns.spend(record, epoch)
+        self._allocator.spend(record, epoch)
         diverged_here = record.diverged and epoch is record.epochs[-1]
         if epoch.macro_f1 is not None and not diverged_here:
             self.decide(record, epoch.epoch, epoch.macro_f1)

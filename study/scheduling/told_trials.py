@@ -35,7 +35,7 @@ class _RunningTrial:
     scores: dict[int, float] = field(default_factory=dict)
 
 
-class ToldTrials:
+class SamplerHistory:
     """An Optuna study and its running trials.
 
     Attributes:

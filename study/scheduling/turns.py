@@ -10,7 +10,7 @@ from study.spec.study_spec import StudySpec
 from trainables.records.record import EpochRecord, TrialRecord
 
 
-class Turns:
+class ArmAllocator:
     """The device time of every arm of a search, and the number of its trials."""
 
     def __init__(self, spec: StudySpec, full_trial_seconds: Mapping[str, float] | None = None) -> None:
@@ -88,10 +88,10 @@ def is_search_finished(
     """
     if any(not r.state.is_finished for r in records):
         return False
-    turns = Turns(spec, full_trial_seconds)
+    allocator = ArmAllocator(spec, full_trial_seconds)
     for record in sorted(records, key=lambda r: r.ended_order or 0):
-        turns.start(record)
+        allocator.start(record)
         if record.epochs:
-            turns.spend(record, record.epochs[-1])
-        turns.finish(record)
-    return turns.is_over
+            allocator.spend(record, record.epochs[-1])
+        allocator.finish(record)
+    return allocator.is_over

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.config import Value
 from search_spaces.errors import UserInputError
-from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
+from search_spaces.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, SearchSpace
 from study.spec.study_spec import StudySpec
 from study.state.budget_extensions import extended_spec, launched_spec
 from study.state.checksums import read_sealed_json, write_sealed_json
@@ -108,14 +107,10 @@ def describe_difference(other: StudySpec, spec: StudySpec) -> str:
     if set(theirs) != set(ours):
         return f"the arms are {sorted(theirs)}, here {sorted(ours)}"
     for arm, space in ours.items():
-        their_fixed, our_fixed = dict(theirs[arm].fixed), dict(space.fixed)
-        their_parameters = {p.name: p for p in theirs[arm].parameters}
-        our_parameters = {p.name: p for p in space.parameters}
-        for name in sorted({*their_fixed, *our_fixed, *their_parameters, *our_parameters}):
-            there = _describe(name, their_parameters, their_fixed)
-            here = _describe(name, our_parameters, our_fixed)
-            if there != here:
-                return f"{name} is {there}, here {here}"
+        there, here = _describe_space(theirs[arm]), _describe_space(space)
+        for name in sorted({*there, *here}):
+            if there.get(name) != here.get(name):
+                return f"{name} is {there.get(name, 'absent')}, here {here.get(name, 'absent')}"
     return ""
 
 
@@ -151,12 +146,13 @@ def _earlier(record: TrialRecord) -> EarlierTrial:
     )
 
 
-def _describe(name: str, parameters: dict[str, Parameter], fixed: dict[str, Value]) -> str:
-    if name in fixed:
-        return f"fixed at {fixed[name]!r}"
-    parameter = parameters.get(name)
-    if parameter is None:
-        return "absent"
+def _describe_space(space: SearchSpace) -> dict[str, str]:
+    """Return what each parameter and setting of a space may be, in words."""
+    fixed = {name: f"fixed at {value!r}" for name, value in space.fixed}
+    return {parameter.name: _describe(parameter) for parameter in space.parameters} | fixed
+
+
+def _describe(parameter: Parameter) -> str:
     if isinstance(parameter, CategoricalParameter):
         words = f"one of {list(parameter.choices)}"
     else:

@@ -14,7 +14,7 @@ from study.inputs.fitted_defaults import fit_and_prepare
 from study.inputs.preparation import check_class_groups
 from study.inputs.provenance import make_passport
 from study.open_study import check_is_new, create_to_drive, has_finished_search
-from study.scheduling.sampler import check_own_sampler
+from study.scheduling.sampler import check_custom_sampler
 from study.scheduling.unseen_test import check_test_is_unseen
 from study.scheduling.warm_start import collect_warm_start
 from study.spec.configuration_files import GivenConfiguration, describe_changed_settings
@@ -68,7 +68,7 @@ class Launch(StudyStage):
         say = partial(print_line, console=session.console)
         store = Store(study_uri(self.spec.name, self.storage))
         check_is_new(store, self.spec.name)
-        check_own_sampler(self.spec)
+        check_custom_sampler(self.spec)
         fitted, prepared = fit_and_prepare(self.spec, self.text, self.storage)
         spec, session.prepared = fitted.spec, prepared
         for note in fitted.notes:

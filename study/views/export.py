@@ -39,7 +39,7 @@ from trainables.models.catalog import read_backbone
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialRecord
 from trainables.storage.store import Store
-from trainables.training.evaluation import compute_macro_f1
+from trainables.training.evaluation import compute_mean_f1
 from trainables.training.trainable import is_own_loop
 
 # How images become squares, by data.aspect.
@@ -255,7 +255,7 @@ def _test_macro_f1(study: OpenStudy, record: TrialRecord) -> float | None:
         return None
     stored = trial_files(study, record).read_predictions(TEST, record.digests)
     num_classes = len(read_passport(study.store)["data"]["class_names"])
-    return compute_macro_f1(stored.labels, stored.predicted, num_classes)
+    return compute_mean_f1(stored.labels, stored.predicted, num_classes)
 
 
 def find_audit(study: OpenStudy, record: TrialRecord) -> tuple[ArmFinding | None, str]:
@@ -311,7 +311,7 @@ def _write_probe(study: OpenStudy, folder: Path) -> None:
     found = read_test_predictions(study)
     probe = stored.findings.probe
     assert probe is not None
-    test = None if found is None else compute_macro_f1(found.labels, found.predicted, found.logits.shape[1])
+    test = None if found is None else compute_mean_f1(found.labels, found.predicted, found.logits.shape[1])
     description = {
         **_describe_config(study, stored.config),
         "arm": LINEAR_PROBE,

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from analysis.heat_maps.cam_network import prepare_inputs
 from search_spaces.config import TrialConfig, Value
 from study.inputs.preparation import Prepared
 from study.spec.study_spec import StudySpec
@@ -14,7 +13,7 @@ from trainables.data.image_audit import AuditStage, audit_batch
 from trainables.data.images import ImageOrigin
 from trainables.models.backbones import build_model, place_model
 from trainables.models.heads import find_head
-from trainables.models.inputs import read_augmentation
+from trainables.models.inputs import prepare_inputs, read_augmentation
 from trainables.seeds import torch_generator
 from trainables.training.evaluation import autocast
 
@@ -61,11 +60,11 @@ def audit_stages(spec: StudySpec, prepared: Prepared, *, has_models: bool) -> li
 def audit_tensors(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     """Return the audit of the model's inputs in evaluation and training, and of the soft targets."""
     indices = prepared.splits.train[:NUM_AUDITED_IMAGES]
-    images = np.array(prepared.image_set.images[indices])
+    images = torch.from_numpy(np.array(prepared.image_set.images[indices]))
     labels = torch.from_numpy(np.array(prepared.image_set.labels[indices]))
     config = inspection_config(spec, prepared)
     trained, targets = augment_batch(
-        torch.from_numpy(images),
+        images,
         labels,
         generator=torch_generator(spec.seed, "audit"),
         settings=read_augmentation(config),
@@ -90,7 +89,7 @@ def _audit_outputs(spec: StudySpec, prepared: Prepared) -> list[AuditStage]:
     """Return the audit of features and logits of each backbone; the logits are those of the new head that a trial starts with."""
     config = inspection_config(spec, prepared)
     images = np.array(prepared.image_set.images[prepared.splits.train[:NUM_FORWARDED_IMAGES]])
-    inputs = prepare_inputs(images, config)
+    inputs = prepare_inputs(torch.from_numpy(images), config)
     device = torch.device("cpu")
     stages = []
     for backbone in dict.fromkeys(b for arm in spec.arms() for b in arm.space.values_of("backbone")):

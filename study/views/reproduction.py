@@ -26,7 +26,8 @@ from trainables.records.record import TrialRecord, TrialState
 from trainables.storage.store import Store
 from trainables.training.epoch_metrics import EpochMetrics
 from trainables.training.predictions import Predictions
-from trainables.training.runs import Run, make_run
+from trainables.training.runs import make_run
+from trainables.training.trial_run import TrialRun
 
 # The spread of macro-F1 over seeds where fewer than two trials of the configuration have other seeds: two standard deviations
 # of one percentage point.
@@ -173,7 +174,7 @@ def _first_difference(recorded: Sequence[EpochMetrics], reproduced: Sequence[Epo
     return None
 
 
-def _compare_logits(study: OpenStudy, record: TrialRecord, run: Run) -> float | None:
+def _compare_logits(study: OpenStudy, record: TrialRecord, run: TrialRun) -> float | None:
     if record.state is not TrialState.COMPLETE or not record.predictions:
         return None
     largest = 0.0

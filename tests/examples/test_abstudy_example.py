@@ -12,7 +12,7 @@ from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from search_spaces.extensions import TRUST
 from study.inputs.preparation import prepare
-from study.scheduling.sampler import check_own_sampler
+from study.scheduling.sampler import check_custom_sampler
 from study.spec.reading import load_spec
 from study.views.exported_model import explain_loading
 from tests.study.command_line import run_cli
@@ -80,7 +80,7 @@ def test_its_spec_names_all_three() -> None:
     assert (spec.data.source, spec.search.sampler) == ("example-digits", "example-qmc")
     assert [arm.name for arm in spec.arms()] == ["resnet18", "example-cnn"]
     assert 'sampler = "example-qmc"' in text
-    check_own_sampler(spec)
+    check_custom_sampler(spec)
     prepared = prepare(spec)
     assert prepared.image_set.source == "example-digits"
     assert prepared.image_set.class_names == ("digit 3", "digit 5", "digit 6", "digit 8", "digit 9")
@@ -91,7 +91,7 @@ def test_its_spec_names_all_three() -> None:
 def test_its_functions_can_be_named_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TRUST, str(EXAMPLE))
     spec, _ = load_spec(str(SPEC), BY_LOCATION)
-    check_own_sampler(spec)
+    check_custom_sampler(spec)
     prepared = prepare(spec)
     assert prepared.image_set.source == "abstudy_example.source:load"
     with pytest.raises(UserInputError, match="there is no source 'example-digits'"):

@@ -45,7 +45,7 @@ class JudgedTrainable(TrialTrainable):
                 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         self._log("epoch", epoch=metrics.epoch, macro_f1=metrics.macro_f1, loss=metrics.train_loss)
         if fault in {"nan", "inf", "-inf"}:
-            self._run._history = (*self._run.history[:-1], EpochMetrics(**{**dict(metrics), "macro_f1": float(fault)}))
+            self._run.history = (*self._run.history[:-1], EpochMetrics(**{**dict(metrics), "macro_f1": float(fault)}))
             return self._run.history[-1]
         return metrics
 

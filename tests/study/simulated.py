@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from study.scheduling.director import Director, Report
+from study.cluster.workers import Stage
+from study.scheduling.director import Director
 from study.spec.reading import validate_spec
 from study.spec.study_spec import StudySpec
-from trainables.records.record import TrialRecord
+from trainables.records.record import EpochReport, TrialRecord
 from trainables.training.epoch_metrics import EpochMetrics
 
 Curve = Callable[[TrialRecord, int], float | None]
@@ -28,7 +29,15 @@ def make_spec(**search: Any) -> StudySpec:
     )
 
 
-def make_report(epoch: int, macro_f1: float | None, device_seconds: float, train_loss: float | None = 1.0) -> Report:
+def make_stage(max_concurrent: int) -> Stage:
+    """Return the settings of a run of trials that have no settings and predict nothing."""
+    settings: Any = None
+    return Stage(settings=settings, max_concurrent=max_concurrent, splits_to_predict=(), on_change=lambda: None)
+
+
+def make_report(
+    epoch: int, macro_f1: float | None, device_seconds: float, train_loss: float | None = 1.0
+) -> EpochReport:
     """Return a report as a trial's actor sends it."""
     metrics = EpochMetrics(
         epoch=epoch,
@@ -43,7 +52,7 @@ def make_report(epoch: int, macro_f1: float | None, device_seconds: float, train
         train_images_per_second=100.0,
         peak_memory_bytes=1,
     )
-    return Report(metrics=metrics, device_seconds=device_seconds, details={"device": "simulated"})
+    return EpochReport(metrics=metrics, device_seconds=device_seconds, device="simulated")
 
 
 def learning_curve(record: TrialRecord, epoch: int) -> float:

@@ -25,7 +25,7 @@ from study.state.interruption import StudyInterrupted
 from study.state.record_book import MemoryBook
 from tests.study.command_line import run_cli
 from tests.study.simulated import FIXED, make_report, make_spec
-from trainables.records.record import TrialRecord, TrialState
+from trainables.records.record import EpochReport, TrialRecord, TrialState
 from trainables.storage.store import StorageError, Store
 
 SPEC = """
@@ -147,25 +147,21 @@ class FakeWorker:
     failures = 0
     error: Exception = RuntimeError("no luck")
 
-    def setup(self, arguments: dict[str, Any], **_: Any) -> None:
+    def prepare(self, *_: Any) -> None:
+        """Take nothing."""
+
+    def reset_config(self, arguments: dict[str, Any]) -> None:
         """Start a trial."""
         torch.set_num_threads(2 if torch.get_num_threads() == 1 else 1)
         self.arguments, self.epoch = arguments, 0
 
-    reset_config = setup
-
-    def step(self) -> dict[str, Any]:
+    def report_epoch(self) -> EpochReport:
         """Return one epoch, or fail."""
         self.epoch += 1
         if self.arguments["trial_id"] == "00001" and self.epoch == 2 and FakeWorker.failures > 0:
             FakeWorker.failures -= 1
             raise FakeWorker.error
-        report = make_report(self.epoch, 0.1 * self.epoch, 1.0)
-        return {
-            "epoch": self.epoch,
-            "macro_f1": report.metrics.macro_f1,
-            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": 1.0, "details": report.details},
-        }
+        return make_report(self.epoch, 0.1 * self.epoch, 1.0)
 
     def cleanup(self) -> None:
         """Close nothing."""

@@ -87,14 +87,13 @@ def predict(root: Path, record: TrialRecord) -> Any:
 def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path, config: TrialConfig) -> None:
     folder = tmp_path / TrialPaths(stage="confirmation", trial_id="00000").folder
     worker = make_worker(folder, ("search", "confirm"), PoisonedRun(config, DATA, device=CPU))
-    first = worker.step()
+    first = worker.report_epoch()
     expected = worker._run.predict("test")
-    last = worker.step()
-    assert (first["macro_f1"] is not None, last["macro_f1"]) == (True, None)
-    details = last["report"]["details"]
-    assert "last_finite_epoch" not in first["report"]["details"]
-    assert details["last_finite_epoch"] == 1
-    record = RUNNING.updated(config=config, diverged=True, state=TrialState.FAILED, digests=dict(details["digests"]))
+    last = worker.report_epoch()
+    assert (first.metrics.macro_f1 is not None, last.metrics.macro_f1) == (True, None)
+    assert "last_finite_epoch" not in first.list_changes()
+    assert last.last_finite_epoch == 1
+    record = RUNNING.updated(config=config, diverged=True, state=TrialState.FAILED, digests=last.digests)
     predictions, is_by_model = predict(tmp_path, record)
     assert is_by_model
     np.testing.assert_array_equal(predictions.logits, expected.logits)
@@ -104,9 +103,9 @@ def test_the_last_finite_epoch_predicts_the_test_split(tmp_path: Path, config: T
 def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_path: Path) -> None:
     worker = make_worker(tmp_path, ("search", "confirm"), restored_run(DIVERGED))
     worker._files.write_checkpoint(replace(make_checkpoint(), history=(DIVERGED,)), 1)
-    details = worker.step()["report"]["details"]
-    assert details["last_finite_epoch"] == 0
-    assert not details.get("digests")
+    report = worker.report_epoch()
+    assert report.last_finite_epoch == 0
+    assert not report.digests
     record = RUNNING.updated(diverged=True, state=TrialState.FAILED)
     predictions, is_by_model = predict(tmp_path, record)
     again, _ = predict(tmp_path, record)
@@ -127,7 +126,7 @@ def test_without_a_finite_epoch_labels_are_drawn_from_the_trials_own_seed(tmp_pa
 def test_a_search_trial_that_diverges_stores_no_weights(tmp_path: Path) -> None:
     worker = make_worker(tmp_path, ("search",), restored_run(DIVERGED))
     worker._files.write_checkpoint(replace(make_checkpoint(), history=(METRICS,)), 1)
-    assert "last_finite_epoch" not in worker.step()["report"]["details"]
+    assert "last_finite_epoch" not in worker.report_epoch().list_changes()
     assert not worker._files.store.exists(RESULTS)
 
 

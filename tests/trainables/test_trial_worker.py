@@ -10,11 +10,12 @@ from search_spaces.config import TrialConfig
 from tests.trainables.test_diverged_trial import RUNNING, PoisonedRun
 from tests.trainables.training.test_loop import DATA, change
 from trainables import trial_worker
-from trainables.records.record import RECORD, TrialRecord
+from trainables.records.record import RECORD, EpochReport, TrialRecord
 from trainables.records.trial_files import CHECKPOINTS, LostTrialError, TrialFiles
 from trainables.storage.store import Store
 from trainables.trial_settings import TrialSettings
 from trainables.trial_worker import TrialWorker
+from trainables.tune_adapter import decode_report, encode_report
 
 CONFIG = change(max_epochs=4)
 
@@ -41,22 +42,31 @@ def replace_record(config: TrialConfig) -> str:
     return RUNNING.updated(config=config, fingerprint=config.fingerprint).to_json()
 
 
-def train(worker: TrialWorker, num_epochs: int = 4) -> list[dict[str, Any]]:
-    """Return the results of as many steps, up to the trial's end."""
-    results = []
-    while len(results) < num_epochs and not (results and results[-1]["epoch"] == 4):
-        results.append(worker.step())
+def train(worker: TrialWorker, num_epochs: int = 4) -> list[EpochReport]:
+    """Return as many reports, up to the trial's end."""
+    reports: list[EpochReport] = []
+    while len(reports) < num_epochs and not (reports and reports[-1].metrics.epoch == 4):
+        reports.append(worker.report_epoch())
     worker.cleanup()
-    return results
+    return reports
 
 
-def digests(results: list[dict[str, Any]]) -> dict[str, str]:
-    return dict(results[-1]["report"]["details"]["digests"])
+def digests(reports: list[EpochReport]) -> dict[str, str]:
+    return reports[-1].digests
 
 
 @pytest.fixture
 def undisturbed(tmp_path: Path) -> dict[str, str]:
     return digests(train(begin(tmp_path / "undisturbed")))
+
+
+def test_a_report_is_the_same_after_it_crossed_to_another_process(tmp_path: Path) -> None:
+    first, *_, last = train(begin(tmp_path))
+    assert set(last.list_changes()) - set(first.list_changes()) == {"confirm_macro_f1", "digests", "predictions"}
+    for report in (first, last):
+        received = decode_report(encode_report(report))
+        assert received == report
+        assert received.list_changes() == report.list_changes()
 
 
 @pytest.mark.parametrize(("num_kept", "first_epoch"), [(0, 1), (1, 3), (2, 4)])
@@ -69,17 +79,17 @@ def test_attempt_whose_checkpoints_lag_behind_its_reports_ends_as_the_undisturbe
     for name in files.store.list_folder(CHECKPOINTS)[num_kept:]:
         files.store.delete(f"{CHECKPOINTS}/{name}")
     again = train(begin(tmp_path, num_reported=3))
-    assert [result["epoch"] for result in again] == list(range(first_epoch, 5))
+    assert [report.metrics.epoch for report in again] == list(range(first_epoch, 5))
     assert digests(again) == undisturbed
 
 
 def test_with_a_distance_between_checkpoints_the_trial_ends_the_same(
     tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
-    results = train(begin(tmp_path, seconds=1000.0), 3)
+    reports = train(begin(tmp_path, seconds=1000.0), 3)
     assert len(TrialFiles(Store(tmp_path).child("trial")).store.list_folder(CHECKPOINTS)) == 1
     again = train(begin(tmp_path, num_reported=3, seconds=1000.0))
-    assert [result["macro_f1"] for result in again][:2] == [result["macro_f1"] for result in results][1:]
+    assert [report.metrics.macro_f1 for report in again][:2] == [report.metrics.macro_f1 for report in reports][1:]
     assert digests(again) == undisturbed
 
 
@@ -89,9 +99,8 @@ def test_last_finite_epoch_does_not_depend_on_the_distance(tmp_path: Path, monke
         trial_worker, "make_run", lambda config, data, *, device, **_: PoisonedLate(config, data, device=device)
     )
     for seconds in (0.0, 1000.0):
-        results = train(begin(tmp_path / str(seconds), seconds=seconds), 3)
-        details = results[-1]["report"]["details"]
-        found.append((details["last_finite_epoch"], dict(details["digests"])))
+        last = train(begin(tmp_path / str(seconds), seconds=seconds), 3)[-1]
+        found.append((last.last_finite_epoch, last.digests))
     assert found[0] == found[1]
     assert found[0][0] == 2
 
@@ -111,7 +120,7 @@ def test_step_returns_before_its_checkpoint_is_written(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(TrialFiles, "write_checkpoint", write_slowly)
     worker = begin(tmp_path)
-    worker.step()
+    worker.report_epoch()
     files = TrialFiles(Store(tmp_path).child("trial"))
     assert files.read_checkpoint()[0] is None
     worker.cleanup()
@@ -122,10 +131,10 @@ def test_step_returns_before_its_checkpoint_is_written(tmp_path: Path, monkeypat
 
 def test_process_that_is_told_to_exit_stores_its_state_whatever_the_distance(tmp_path: Path) -> None:
     worker = begin(tmp_path, seconds=1000.0)
-    worker.step()
+    worker.report_epoch()
     worker._should_exit = True
     with pytest.raises(SystemExit):
-        worker.step()
+        worker.report_epoch()
     checkpoint, _ = TrialFiles(Store(tmp_path).child("trial")).read_checkpoint()
     assert checkpoint is not None
     assert checkpoint.partial is not None or checkpoint.epoch == 2
@@ -149,9 +158,9 @@ def test_a_start_that_fails_in_a_process_that_serves_another_trial_is_an_error_o
         patch.setattr(trial_worker, "make_run", lambda *_, **__: (_ for _ in ()).throw(ValueError("no such width")))
         assert worker.reset_config(arguments)
     with pytest.raises(ValueError, match="no such width"):
-        worker.step()
+        worker.report_epoch()
     assert worker.reset_config(arguments)
-    assert worker.step()["epoch"] == 1
+    assert worker.report_epoch().metrics.epoch == 1
     worker.cleanup()
 
 
@@ -160,7 +169,7 @@ def test_an_attempt_that_ends_while_it_predicts_reports_no_result(
 ) -> None:
     worker = begin(tmp_path)
     for _ in range(3):
-        worker.step()
+        worker.report_epoch()
     write = TrialFiles.write_weights
 
     def write_after_another_attempt_has_begun(files: TrialFiles, *arguments: Any) -> dict[str, str]:
@@ -170,5 +179,5 @@ def test_an_attempt_that_ends_while_it_predicts_reports_no_result(
 
     monkeypatch.setattr(TrialFiles, "write_weights", write_after_another_attempt_has_begun)
     with pytest.raises(LostTrialError, match="attempt 1 of trial 00000 is over"):
-        worker.step()
+        worker.report_epoch()
     worker.cleanup()

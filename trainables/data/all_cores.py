@@ -42,17 +42,19 @@ def map_on_all_cores(
     waiting: deque[Future[list[Result]]] = deque()
     pool = ThreadPoolExecutor(num_workers)
     with _show_progress(title, num_items) as advance:
+
+        def take() -> list[Result]:
+            results = waiting.popleft().result()
+            advance(len(results))
+            return results
+
         try:
             while chunk := list(islice(numbered, NUM_ITEMS_PER_TASK)):
                 waiting.append(pool.submit(run, chunk))
                 if len(waiting) > NUM_TASKS_AHEAD * num_workers:
-                    results = waiting.popleft().result()
-                    advance(len(results))
-                    yield from results
+                    yield from take()
             while waiting:
-                results = waiting.popleft().result()
-                advance(len(results))
-                yield from results
+                yield from take()
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -40,15 +40,11 @@ class LazyImages(ABC):
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
         ids = np.arange(len(self))[key]
-        return self.read_one(int(ids)) if ids.ndim == 0 else self.read(ids)
+        return self.read(ids[None])[0] if ids.ndim == 0 else self.read(ids)
 
     @abstractmethod
     def read(self, ids: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return (M, H, W, 3) uint8 images."""
-
-    @abstractmethod
-    def read_one(self, number: int) -> NDArray[np.uint8]:
-        """Return one (H, W, 3) uint8 image."""
 
 
 ImageArray: TypeAlias = NDArray[np.uint8] | LazyImages

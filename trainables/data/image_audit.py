@@ -261,18 +261,13 @@ def _masks_stage(image_set: ImageSet) -> list[tuple[AuditStage, list[Problem]]]:
     if masks is None:
         return []
     empty = np.flatnonzero(~masks.reshape(len(masks), -1).any(axis=1))
-    problems = [
-        Problem(f"{len(empty)} masks mark no object", name_images(image_set, empty.tolist()), "correct them")
-        if len(empty)
-        else None,
-        Problem(
-            f"masks must have the images' shape {image_set.images.shape[:3]}, but have {masks.shape}",
-            (),
-            "correct them",
-        )
-        if masks.shape != image_set.images.shape[:3]
-        else None,
-    ]
+    problems = []
+    if len(empty):
+        names = name_images(image_set, empty.tolist())
+        problems.append(Problem(f"{len(empty)} masks mark no object", names, "correct them"))
+    if masks.shape != image_set.images.shape[:3]:
+        rule = f"masks must have the images' shape {image_set.images.shape[:3]}, but have {masks.shape}"
+        problems.append(Problem(rule, (), "correct them"))
     limits = (float(masks.min()), float(masks.max()))
     return [_make_stage("masks", masks.shape, str(masks.dtype), limits, "NHW", problems)]
 

@@ -70,7 +70,7 @@ def write_cut_names(subject: str, problems: Sequence[Problem]) -> str:
     return _write_all(subject, problems) if is_cut else ""
 
 
-class Findings:
+class ProblemList:
     """Problems in the order in which they were found; one entry per rule and advice, with the names of all that have it."""
 
     def __init__(self) -> None:

@@ -101,7 +101,7 @@ def make_splits(
             split has too few images of some (all are named), or if groups have images in several of the published sets.
     """
     _check_request(image_set, search_fraction, confirm_fraction, test_fraction, num_test_images)
-    check_groups(image_set)
+    _check_published_groups(image_set)
     labels, groups = image_set.labels, image_set.groups
     pool, validation, test = _published(image_set)
     rest = pool
@@ -201,7 +201,7 @@ def _name_rare(image_set: ImageSet, label: int, word: str, cells: NDArray[np.boo
     return f"{image_set.class_names[label]} ({in_all} in all, {word} in {where})"
 
 
-def check_groups(image_set: ImageSet) -> None:
+def _check_published_groups(image_set: ImageSet) -> None:
     """Raise UserInputError, with all names, if groups have images in several of training, published validation and test set."""
     if image_set.groups is None:
         return

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice
 from search_spaces.extensions import refusing
 from trainables.models.catalog import NUM_OUTPUTS, Backbone, read_backbone
 from trainables.models.convolutions import use_small_map_convolutions
@@ -120,8 +120,7 @@ def compile_model(model: nn.Module, config: TrialConfig, device: torch.device) -
         UserInputError: For another value, CUDA graphs without CUDA, or a CPU without a C++ compiler.
     """
     kind = config.word("compile")
-    if kind not in COMPILERS:
-        raise UserInputError(f"there is no train.compile {kind!r}{nearest_name(kind, COMPILERS)}")
+    check_choice("there is no train.compile", kind, COMPILERS)
     if kind == "none":
         return model
     if device.type != "cuda" and kind == "cuda_graphs":

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, first_line, nearest_name
 from search_spaces.extensions import BACKBONE_ENTRY_POINTS, list_entry_points, load_object, locate, refusing
 from trainables.data.augmentation.pipeline import IMAGENET_MEAN, IMAGENET_STD
 
@@ -159,9 +159,9 @@ def list_torchvision() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-def list_timm(pattern: str = "") -> list[str]:
-    """Return the names of timm's models that match a pattern; raise UserInputError if timm is not installed."""
-    return list(_import_timm("timm:NAME").list_models(pattern))
+def list_timm() -> list[str]:
+    """Return the names of timm's models; raise UserInputError if timm is not installed."""
+    return list(_import_timm("timm:NAME").list_models())
 
 
 def _find_torchvision(bare: str, name: str) -> Backbone:
@@ -256,7 +256,7 @@ def download(url: str, name: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix, progress=False)
     except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:120]
+        reason = first_line(error)[:120]
         raise UserInputError(
             f"the ImageNet weights of {name} are not in {str(path.parent)!r} and cannot be downloaded ({reason});\n"
             f"fetch {url} and put {path.name} into that folder, or set weights to a local file"
@@ -331,7 +331,7 @@ def _fetch_timm(name: str, hub_id: str | None) -> Path:
     try:
         return Path(hf_hub_download(hub_id, "model.safetensors"))
     except Exception as error:  # errors of the network have many classes
-        reason = str(error).strip().partition("\n")[0][:120]
+        reason = first_line(error)[:120]
         url = f"https://huggingface.co/{hub_id}/resolve/main/model.safetensors"
         stem = name.rpartition(":")[2]
         raise UserInputError(

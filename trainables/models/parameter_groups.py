@@ -1,7 +1,6 @@
 """The parameters of a model in groups: backbone and head, layers by depth, and those that take no weight decay."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
@@ -152,12 +151,8 @@ def freeze_layers(model: nn.Module, config: TrialConfig) -> None:
             f"model.freeze_depth = {number}, but {name} has {deepest} layers without its head; "
             'give fewer, or model.tuning = "probe"'
         )
-    _freeze(p for name, p in model.named_parameters() if depths[name] < number)
-
-
-def _freeze(parameters: Iterable[nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and depths[name] >= number)
 
 
 def _find_stem(names: list[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, first_line, nearest_name
 from trainables.models.catalog import find_backbone
 
 _SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -98,9 +98,8 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
             "save the state dict as .safetensors"
         ) from None
     except Exception as error:  # the readers raise almost any class on hostile bytes
-        first_line = str(error).partition("\n")[0][:120]
         raise UserInputError(
-            f"the weights {str(path)!r} cannot be read: {first_line}; fetch or save the file again"
+            f"the weights {str(path)!r} cannot be read: {first_line(error)[:120]}; fetch or save the file again"
         ) from None
     if not isinstance(state, dict) or not state:
         raise UserInputError(f"weights must be a state dict (name: tensor), but {str(path)!r} holds none")

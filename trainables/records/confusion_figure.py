@@ -13,7 +13,7 @@ from search_spaces.errors import UserInputError
 MOST_ANNOTATED_CLASSES = 25
 
 
-def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, title: str = "Confusion matrix") -> Figure:
+def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix of counts; the color of a cell is its rate within the row.
 
     The row of a class without images stays blank.
@@ -21,7 +21,6 @@ def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, titl
     Args:
         counts: (K, K), row = true class, column = predicted class.
         class_names: K names.
-        title: Title of the figure.
 
     Raises:
         UserInputError: If the shapes do not match.
@@ -30,7 +29,7 @@ def plot_confusion_matrix(counts: ArrayLike, class_names: Sequence[str], *, titl
     totals = matrix.sum(axis=-1, keepdims=True)
     rates = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
     texts = [[f"{cell:.0f}" if float(cell).is_integer() else f"{cell:.1f}" for cell in row] for row in matrix]
-    return plot_rate_matrix(rates, texts, class_names, title=title)
+    return plot_rate_matrix(rates, texts, class_names, title="Confusion matrix")
 
 
 def plot_rate_matrix(

@@ -44,6 +44,38 @@ class EpochRecord(EpochMetrics):
     decision: Literal["continue", "stop"]
 
 
+class EpochReport(BaseModel):
+    """One epoch as the process of its trial reports it, and what only that process knows of the trial.
+
+    Attributes:
+        metrics: The epoch's measurements.
+        device_seconds: Device-seconds that this attempt spent since its last report, set-up and checkpoint included.
+
+    The others are fields of `TrialRecord`; one that is not set keeps its value there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    metrics: EpochMetrics
+    device_seconds: float
+    devices_per_trial: float = 1.0
+    device: str = ""
+    libraries: str = ""
+    images_on: str = ""
+    node: str = ""
+    num_parameters: int = 0
+    num_threads: int = 0
+    confirm_macro_f1: float | None = None
+    predictions: tuple[str, ...] = ()
+    digests: dict[str, str] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    last_finite_epoch: int | None = None
+
+    def list_changes(self) -> dict[str, Any]:
+        """Return the fields of the trial's record that this report sets."""
+        return self.model_dump(exclude={"metrics", "device_seconds"}, exclude_unset=True)
+
+
 class TrialRecord(BaseModel):
     """One trial, as record.json holds it.
 

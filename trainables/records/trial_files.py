@@ -1,7 +1,7 @@
 """`TrialFiles`: the files of one trial (checkpoints, final weights, predictions), their names and formats."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -77,28 +77,16 @@ class TrialFiles:
     def read_checkpoint(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
         """Return the latest intact checkpoint, or None if there is none, and a message for each damaged one."""
         problems: list[str] = []
-        for name in reversed(self._checkpoint_names()):
-            where = self.store.locate(f"{CHECKPOINTS}/{name}")
-            try:
-                checkpoint = Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where)
-                return checkpoint, tuple(problems)
-            except DamagedFileError as damage:
-                problems.append(f"{damage.args[0]}; the trial continued from an earlier state")
-            except FileNotFoundError:  # deleted since it was listed
-                continue
+        for found in self._read_checkpoints():
+            if isinstance(found, Checkpoint):
+                return found, tuple(problems)
+            problems.append(f"{found.args[0]}; the trial continued from an earlier state")
         return None, tuple(problems)
 
     def read_finite_checkpoint(self) -> Checkpoint | None:
         """Return the latest intact checkpoint of finite weights after at least one epoch with finite metrics, or None."""
-        for name in reversed(self._checkpoint_names()):
-            where = self.store.locate(f"{CHECKPOINTS}/{name}")
-            try:
-                checkpoint = Checkpoint.from_bytes(self.store.read_bytes(f"{CHECKPOINTS}/{name}"), where=where)
-            except (DamagedFileError, FileNotFoundError):
-                continue
-            if checkpoint.is_finite:
-                return checkpoint
-        return None
+        intact = (found for found in self._read_checkpoints() if isinstance(found, Checkpoint))
+        return next((checkpoint for checkpoint in intact if checkpoint.is_finite), None)
 
     def delete_checkpoint(self) -> None:
         """Delete all checkpoints, of a trial that has ended.
@@ -182,6 +170,17 @@ class TrialFiles:
         if _digest(data) != digests[path]:
             raise DamagedFileError(f"{where} is damaged: its digest is not the one in the trial's record")
         return data, where
+
+    def _read_checkpoints(self) -> Iterator[Checkpoint | DamagedFileError]:
+        """Yield the checkpoints, latest first, or what is wrong with them."""
+        for name in reversed(self._checkpoint_names()):
+            path = f"{CHECKPOINTS}/{name}"
+            try:
+                yield Checkpoint.from_bytes(self.store.read_bytes(path), where=self.store.locate(path))
+            except DamagedFileError as damage:
+                yield damage
+            except FileNotFoundError:  # deleted since it was listed
+                continue
 
     def _checkpoint_names(self) -> list[str]:
         """Return the names of the checkpoints, latest last."""

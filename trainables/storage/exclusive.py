@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from trainables.storage.durable import write_durably
 
 # Schemes whose object stores take a conditional PUT (If-None-Match: *), which pyarrow cannot send.
@@ -58,11 +58,11 @@ def put_new(uri: str, data: bytes) -> bool:
     except exceptions.AlreadyExistsError:
         return False
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-        raise OSError(f"ACCESS_DENIED: {_first_line(error)}") from None
+        raise OSError(f"ACCESS_DENIED: {first_line(error)}") from None
     except exceptions.NotSupportedError:
         raise _refuse(uri) from None
     except exceptions.BaseError as error:
-        raise OSError(_first_line(error)) from None
+        raise OSError(first_line(error)) from None
     # A service that ignores the condition would let two drivers in: it is asked once more for what must fail.
     try:
         put(store, name, data, mode="create")
@@ -92,10 +92,6 @@ def _open(uri: str) -> tuple[Any, str]:
             options["credential_provider"] = Boto3CredentialProvider()
     bucket = S3Store(parts.netloc, client_options={"allow_http": True}, retry_config={"max_retries": 1}, **options)
     return bucket, parts.path.lstrip("/")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _refuse(uri: str) -> UserInputError:

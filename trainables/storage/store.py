@@ -20,7 +20,7 @@ from tenacity import (
     wait_fixed,
 )
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from trainables.storage.durable import write_durably
 from trainables.storage.exclusive import link_new, put_new
 
@@ -109,9 +109,7 @@ class Store:
             try:
                 self._filesystem, self._base = fs.FileSystem.from_uri(_with_options(self.root))
             except (OSError, ValueError) as error:
-                raise UserInputError(
-                    f"the storage {self.root!r} cannot be opened: {str(error).splitlines()[0]}"
-                ) from None
+                raise UserInputError(f"the storage {self.root!r} cannot be opened: {first_line(error)}") from None
         else:
             self._filesystem = fs.LocalFileSystem()
             self._base = str(Path(self.root).absolute())
@@ -213,11 +211,7 @@ class Store:
 
     def list_sizes(self, name: str = "") -> dict[str, int]:
         """Return the size in bytes of every file below a folder, at any depth, by its name relative to that folder, sorted."""
-        base = self._path(name)
-        selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
-        infos = self._try("listed", name, lambda: self._filesystem.get_file_info(selector))
-        files = {i.path[len(base) + 1 :]: int(i.size) for i in infos if i.type == fs.FileType.File}
-        return dict(sorted(files.items()))
+        return {file: state.size for file, state in self.list_states(name).items()}
 
     def list_states(self, name: str = "") -> dict[str, FileState]:
         """Return size and time of change of every file below a folder, see `list_sizes`; of a file itself under ""."""
@@ -275,7 +269,7 @@ class Store:
             except FileNotFoundError:
                 raise
             except OSError as error:
-                reason = error.strerror or str(error).splitlines()[0]
+                reason = error.strerror or first_line(error)
                 kind = StorageRefusedError if any(answer in reason for answer in _REFUSALS) else StorageError
                 raise kind(f"{self.locate(name)} could not be {verb}: {reason}") from None
 

@@ -30,14 +30,14 @@ class PartialEpoch:
         loss_sum: () float32, sum of the losses of those batches.
         generator_state: uint8, state of the augmentation's generator.
         seconds: Wall time of those batches.
-        module_state: uint8, state of the generator of dropout and stochastic depth; None in checkpoints from before it was held.
+        module_state: uint8, state of the generator of dropout and stochastic depth.
     """
 
     num_batches: int
     loss_sum: Tensor
     generator_state: Tensor
     seconds: float
-    module_state: Tensor | None = None
+    module_state: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +114,8 @@ class Checkpoint:
         }
         partial = None
         if self.partial is not None:
-            tensors[_PARTIAL + "loss_sum"] = _portable(self.partial.loss_sum)
-            tensors[_PARTIAL + "generator_state"] = _portable(self.partial.generator_state)
-            if self.partial.module_state is not None:
-                tensors[_PARTIAL + "module_state"] = _portable(self.partial.module_state)
+            for name in ("loss_sum", "generator_state", "module_state"):
+                tensors[_PARTIAL + name] = _portable(getattr(self.partial, name))
             partial = {"num_batches": self.partial.num_batches, "seconds": self.partial.seconds}
         # Absent without a loss scale, so that checkpoints without one keep their bytes.
         loss_scale = {} if self.loss_scale is None else {"loss_scale": asdict(self.loss_scale)}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, list_some, nearest_name
+from search_spaces.errors import UserInputError, check_choice, list_some
 
 CLASS_WEIGHTINGS = ("none", "inverse_frequency", "group")
 
@@ -34,8 +34,7 @@ def compute_class_weights(
             class no positive weight.
     """
     weighting = config.word("class_weighting")
-    if weighting not in CLASS_WEIGHTINGS:
-        raise UserInputError(f"there is no class_weighting {weighting!r}{nearest_name(weighting, CLASS_WEIGHTINGS)}")
+    check_choice("there is no class_weighting", weighting, CLASS_WEIGHTINGS)
     if weighting == "none":
         return torch.ones(len(class_names))
     strength = config.number("class_weight_strength")
@@ -110,11 +109,9 @@ def find_group(group: str, class_names: Sequence[str], class_groups: Mapping[str
     Raises:
         UserInputError: For an unknown group, with the nearest one, and for a group that is empty or names an unknown class.
     """
-    if group not in class_groups:
-        raise UserInputError(f"there is no group of classes {group!r}{nearest_name(group, class_groups)}")
+    check_choice("there is no group of classes", group, class_groups)
     if not class_groups[group]:
         raise UserInputError(f"the group {group!r} is empty; name its classes")
     for name in class_groups[group]:
-        if name not in class_names:
-            raise UserInputError(f"the group {group!r} names the class {name!r}{nearest_name(name, class_names)}")
+        check_choice(f"the group {group!r} names the class", name, class_names)
     return frozenset(class_groups[group])

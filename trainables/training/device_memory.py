@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from search_spaces.config import TrialConfig
+from search_spaces.errors import first_line
 
 
 class DeviceMemoryError(RuntimeError):
@@ -25,11 +26,10 @@ def explaining_device_memory(config: TrialConfig, device: torch.device, num_gpus
         yield
     except torch.OutOfMemoryError as error:
         total = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else 0
-        first_line = (str(error).splitlines() or [""])[0]
-        raise DeviceMemoryError(f"{describe(config, num_gpus, total)} ({first_line})") from None
+        raise DeviceMemoryError(f"{describe_shortage(config, num_gpus, total)} ({first_line(error)})") from None
 
 
-def describe(config: TrialConfig, num_gpus: float, total_bytes: int) -> str:
+def describe_shortage(config: TrialConfig, num_gpus: float, total_bytes: int) -> str:
     """Return what did not fit, and what would."""
     batch_size, accumulate = config.whole("batch_size"), config.whole("accumulate")
     what = f"batches of {batch_size} at {config.whole('image_size')} px do not fit into"

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -11,11 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
 from trainables.seeds import derive_seed
-from trainables.training.checkpoint import Checkpoint
 from trainables.training.class_weights import compute_total_weight
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.loop import TrainingRun
-from trainables.training.placed_images import Place, place_images
+from trainables.training.loop import RunOptions, TrainingRun
 from trainables.training.ranks import OtherRanks, Ranks, connect, own_device, without_reload
 from trainables.training.recipe_rules import list_process_problems
 from trainables.training.trial_data import TrialData
@@ -51,28 +50,15 @@ class RankRun(TrainingRun):
     processes give bitwise equal results, resumed or not.
     """
 
-    def __init__(
-        self,
-        config: TrialConfig,
-        data: TrialData,
-        ranks: Ranks,
-        *,
-        device: torch.device,
-        weights: str | None = None,
-        checkpoint: Checkpoint | None = None,
-        profile: bool = False,
-        place: Place = place_images,
-    ) -> None:
-        """Build the part of a process that is connected to the others; the arguments are those of `TrainingRun`."""
+    def __init__(self, config: TrialConfig, data: TrialData, ranks: Ranks, **options: Unpack[RunOptions]) -> None:
+        """Build the part of a process that is connected to the others; the other arguments are those of `TrainingRun`."""
         self._ranks = ranks
-        super().__init__(
-            config, data, device=device, weights=weights, checkpoint=checkpoint, profile=profile, place=place
-        )
+        super().__init__(config, data, **options)
         self._are_weights_equal = bool((self._class_weights == self._class_weights[0]).all())
         self._generator_names = ("rank", ranks.rank)
         self._noise_seed = derive_seed(config.seed, "rank", ranks.rank)
 
-    def train_epoch(self, epoch: int, should_stop: Callable[[], bool] = lambda: False) -> tuple[float, ...]:
+    def train_epoch(self, epoch: int, should_stop: Callable[[], bool] = lambda: False) -> float:
         """Train this process's part of an epoch, see `TrainingRun._train_epoch`; rank 0 alone decides about `should_stop`."""
         return super()._train_epoch(epoch, lambda: bool(self._ranks.agree(int(should_stop()))))
 
@@ -109,17 +95,7 @@ class RankRun(TrainingRun):
 class DistributedRun(RankRun):
     """Rank 0 of a trial's processes: starts the others, evaluates, and has the interface of `TrainingRun`."""
 
-    def __init__(
-        self,
-        config: TrialConfig,
-        data: TrialData,
-        *,
-        device: torch.device,
-        weights: str | None = None,
-        checkpoint: Checkpoint | None = None,
-        profile: bool = False,
-        place: Place = place_images,
-    ) -> None:
+    def __init__(self, config: TrialConfig, data: TrialData, **options: Unpack[RunOptions]) -> None:
         """Start the other processes and build this one's part; see `TrainingRun` for the arguments.
 
         Raises:
@@ -130,12 +106,12 @@ class DistributedRun(RankRun):
         problems = list_process_problems(ranks.size, batch_size, config.word("compile"))
         if problems:
             raise UserInputError("; ".join(problems))
-        device = own_device(device, ranks)
+        device, checkpoint = own_device(options["device"], ranks), options.get("checkpoint")
         arguments = RankArguments(
             config=config,
             data=without_reload(data),
             device=device,
-            weights=weights,
+            weights=options.get("weights"),
             checkpoint=None if checkpoint is None else checkpoint.to_bytes(),
             num_threads=torch.get_num_threads(),
         )
@@ -145,16 +121,8 @@ class DistributedRun(RankRun):
             with self._others.explaining():
                 self._others.wait_until_ready()
                 connect(ranks, self._others.rendezvous, device)
-                super().__init__(
-                    config,
-                    data,
-                    ranks,
-                    device=device,
-                    weights=weights,
-                    checkpoint=checkpoint,
-                    profile=profile,
-                    place=place,
-                )
+                options["device"] = device
+                super().__init__(config, data, ranks, **options)
         except BaseException:
             self.close()
             raise
@@ -164,10 +132,9 @@ class DistributedRun(RankRun):
         with self._others.explaining():
             return super().run_epoch(should_stop=should_stop)
 
-    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> tuple[float, float, float, float]:
+    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
         self._ranks.agree(epoch)
-        loss, seconds, head_lr, backbone_lr = self.train_epoch(epoch, should_stop)
-        return loss, seconds, head_lr, backbone_lr
+        return self.train_epoch(epoch, should_stop)
 
     def close(self) -> None:
         """End the other processes."""

@@ -54,6 +54,7 @@ class EpochMetrics(BaseModel):
         return None not in (self.train_loss, self.search_loss, self.macro_f1)
 
     @property
-    def ends_trial(self) -> bool:
-        """Whether macro-F1 or the training loss is not a finite number, with which a trial fails as diverged."""
-        return None in (self.macro_f1, self.train_loss)
+    def divergence(self) -> str:
+        """Why the trial fails as diverged; "" if macro-F1 and the training loss are finite numbers."""
+        not_finite = [name for name in ("macro_f1", "train_loss") if getattr(self, name) is None]
+        return f"{not_finite[0]} was not a finite number at epoch {self.epoch}" if not_finite else ""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import check_choice
 from trainables.models.inputs import prepare_inputs
 from trainables.training.placed_images import PlacedImages, read_batches
 
@@ -67,7 +67,7 @@ def compute_per_class_f1(
     return np.asarray(scores, dtype=np.float64)
 
 
-def compute_macro_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
+def compute_mean_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> float:
     """Return the unweighted mean of the K classes' F1 scores, in [0, 1]; see `compute_per_class_f1` for the arguments."""
     return float(compute_per_class_f1(labels, predicted, num_classes).mean())
 
@@ -86,8 +86,7 @@ def autocast(config: TrialConfig, device: torch.device) -> AbstractContextManage
         UserInputError: For an unknown `precision`.
     """
     precision = config.word("precision")
-    if precision not in PRECISIONS:
-        raise UserInputError(f"there is no precision {precision!r}{nearest_name(precision, PRECISIONS)}")
+    check_choice("there is no precision", precision, PRECISIONS)
     dtype = PRECISIONS[precision]
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 

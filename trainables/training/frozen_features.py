@@ -15,11 +15,10 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from search_spaces.config import TrialConfig
 from search_spaces.settings import UNMIXED
-from trainables.data.augmentation.pipeline import augment_batch
+from trainables.data.augmentation.pipeline import augment_batch, resize_batch
 from trainables.data.image_memory import default_folder
 from trainables.devices import describe_libraries
 from trainables.models.backbones import build_model, place_model
@@ -62,8 +61,7 @@ def downscale(images: Images, side: int, interpolation: str) -> Images:
         return images
     batches = []
     for batch in torch.split(torch.from_numpy(np.array(images)), BATCH_SIZE):
-        pixels = batch.permute(0, 3, 1, 2).to(torch.float32)
-        resized = functional.interpolate(pixels, size=(side, side), mode=interpolation, antialias=True)
+        resized = resize_batch(batch, side, interpolation)
         batches.append(resized.clamp_(0.0, 255.0).round_().to(torch.uint8).permute(0, 2, 3, 1))
     return torch.cat(batches).contiguous().numpy()
 

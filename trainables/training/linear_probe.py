@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from trainables.data.stratified import choose_stratified
 from trainables.seeds import numpy_generator
-from trainables.training.evaluation import compute_macro_f1
+from trainables.training.evaluation import compute_mean_f1
 from trainables.training.frozen_features import Features
 
 # Inverse strengths of the regularization of standardized features, of which the best on the search split is chosen.
@@ -113,7 +113,7 @@ def _fit_all(
                 num_images=len(train),
             )
             predicted = probe.compute_logits(search).argmax(axis=1).astype(np.int64)
-            score = compute_macro_f1(search_labels, predicted, num_classes)
+            score = compute_mean_f1(search_labels, predicted, num_classes)
             yield replace(probe, macro_f1=score)
             best, num_worse = max(best, score), 0 if score > best else num_worse + 1
             if num_worse > PATIENCE:

@@ -1,8 +1,8 @@
-"""`TrainingRun`: the training of one trial, epoch by epoch, independent of Ray, TensorBoard and storage."""
+"""`TrainingRun`: the training of one trial by the product's loop."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Required, TypedDict
 
 import numpy as np
 import torch
@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError
 from trainables.data.augmentation.pipeline import augment_batch
-from trainables.data.splits import SPLIT_NAMES
-from trainables.devices import peak_memory_bytes
 from trainables.models.backbones import build_model, compile_model, count_parameters, place_model, set_training_mode
 from trainables.models.heads import fold_state
 from trainables.models.inputs import read_augmentation
@@ -25,23 +23,27 @@ from trainables.training.class_weights import (
     compute_total_weight,
     compute_weighted_cross_entropy,
 )
-from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import autocast, compute_logits, compute_per_class_f1, deterministic_kernels
+from trainables.training.evaluation import autocast, compute_logits, deterministic_kernels
 from trainables.training.head_start import prepare_head
 from trainables.training.left_out import choose_training_images
 from trainables.training.module_noise import seeded_modules
 from trainables.training.placed_images import Place, describe_place, place_images, read_batches
-from trainables.training.predictions import Predictions
 from trainables.training.steps import OptimizerSteps, check_recipe
-from trainables.training.stopwatch import Stopwatch
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted, TrialRun
 
 
-class EpochInterrupted(Exception):
-    """An epoch was interrupted on request. `TrainingRun.checkpoint` contains it, and `run_epoch` continues it."""
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `TrainingRun`."""
+
+    device: Required[torch.device]
+    weights: str | None
+    checkpoint: Checkpoint | None
+    profile: bool
+    place: Place
 
 
-class TrainingRun:
+class TrainingRun(TrialRun):
     """The training of one trial.
 
     Equal configuration, data, kind of device and number of threads give bitwise equal results, whether or not the training
@@ -82,12 +84,10 @@ class TrainingRun:
         """
         train = choose_training_images(config, data.splits.train)
         check_recipe(config, device)
-        self.config = config
-        self.device = device
-        self.stopwatch = Stopwatch(device, enabled=profile)
-        self._data = data
+        super().__init__(config, data, device, profile=profile)
         self._settings = read_augmentation(config)
         self._images = place(data.images, device)
+        self.images_on = describe_place(self._images, device)
         self._labels = torch.from_numpy(np.array(data.labels, dtype=np.int64))
         self._batches = EpochBatches(config, train, data.labels, data.class_names, data.class_groups)
         shape = self._batches.shape
@@ -96,95 +96,20 @@ class TrainingRun:
         )
         self.model = place_model(build_model(config, len(data.class_names), weights=weights), config, device)
         prepare_head(self.model, config, data, self._images, device, is_restored=checkpoint is not None)
+        self.num_parameters = count_parameters(self.model)
         self._trained = self._find_trained()
         self._forward = self._make_forward()
         self._steps = OptimizerSteps(
             self._trained, config, device, batches_per_epoch=shape.num_batches, batch_size=shape.batch_size
         )
-        self._history: tuple[EpochMetrics, ...] = ()
         self._partial: PartialEpoch | None = None
         if checkpoint is not None:
             self._restore(checkpoint)
-
-    def close(self) -> None:
-        """Release what the run holds outside of this process, which is nothing."""
-
-    @property
-    def images_on(self) -> str:
-        """Where the images are: "device", "host" or "streamed"; "" in the memory of a CPU."""
-        return describe_place(self._images, self.device)
-
-    @property
-    def epoch(self) -> int:
-        """Number of finished epochs."""
-        return len(self._history)
-
-    @property
-    def history(self) -> tuple[EpochMetrics, ...]:
-        """Metrics of the finished epochs."""
-        return self._history
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all epochs are finished."""
-        return self.epoch >= self.config.whole("max_epochs")
 
     @property
     def evaluated_model(self) -> nn.Module:
         """The model that is evaluated and stored: the trained one, or with `ema_decay` the one with averaged weights."""
         return self._steps.averaged_model or self.model
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable parameters."""
-        return count_parameters(self.model)
-
-    def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:
-        """Train one epoch, evaluate on the search split and return the epoch's metrics.
-
-        Args:
-            should_stop: Called between two steps; the epoch is interrupted if it returns true.
-
-        Raises:
-            EpochInterrupted: If `should_stop` returned true.
-            RuntimeError: If all epochs are finished.
-        """
-        if self.is_finished:
-            raise RuntimeError(f"the trial has finished its {self.epoch} epochs")
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        train_loss, train_seconds, head_lr, backbone_lr = self._train_epoch(self.epoch + 1, should_stop)
-        started = time.perf_counter()
-        with self.stopwatch.part("evaluate"):
-            search_loss, per_class_f1 = self._evaluate()
-        shape = self._batches.shape
-        metrics = EpochMetrics(
-            epoch=self.epoch + 1,
-            train_loss=train_loss,
-            search_loss=search_loss,
-            macro_f1=float(per_class_f1.mean()),
-            per_class_f1=tuple(per_class_f1.tolist()),
-            head_lr=head_lr,
-            backbone_lr=backbone_lr,
-            train_seconds=train_seconds,
-            evaluate_seconds=time.perf_counter() - started,
-            train_images_per_second=shape.num_batches * shape.batch_size / train_seconds,
-            peak_memory_bytes=peak_memory_bytes(self.device),
-            part_seconds=tuple(self.stopwatch.take().items()),
-        )
-        self._history = (*self._history, metrics)
-        return metrics
-
-    def predict(self, split: str) -> Predictions:
-        """Return predictions on "train", "search", "confirm" or "test".
-
-        Raises:
-            UserInputError: For another name, or if the logits are not finite.
-        """
-        if split not in SPLIT_NAMES:
-            raise UserInputError(f"there is no split {split!r}{nearest_name(split, SPLIT_NAMES)}")
-        indices, logits = getattr(self._data.splits, split), self._compute_logits(split)
-        return Predictions(sample_ids=indices, labels=self._data.labels[indices], logits=logits, split=split)
 
     def preview_batch(self, most: int = 16) -> NDArray[np.uint8]:
         """Return the first images of the first batch of the training as the network sees them, before they are normalized.
@@ -226,7 +151,7 @@ class TrainingRun:
             optimizer_state=_copy_all(self._steps.optimizer_state()),
             num_steps=self._steps.num_steps,
             learning_rates=self._steps.learning_rates,
-            history=self._history,
+            history=self.history,
             partial=self._partial,
             average_state={} if averaged is None else _copy_all(averaged.state_dict()),
             loss_scale=self._steps.loss_scale(),
@@ -242,25 +167,28 @@ class TrainingRun:
                 "continue with the image set that it was trained on"
             ) from None
         self._steps.restore(checkpoint)
-        self._history = checkpoint.history
+        self.history = checkpoint.history
         self._partial = checkpoint.partial
 
-    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> tuple[float, float, float, float]:
-        """Return the mean loss, the seconds, and the learning rates of head and backbone in the last step."""
+    @property
+    def _num_images_of_epoch(self) -> int:
+        return self._batches.shape.num_batches * self._batches.shape.batch_size
+
+    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:
         started = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         names = ("augmentation", epoch, *self._generator_names)
         generator = torch_generator(self.config.seed, *names, device=self.device)
         loss_sum = torch.zeros((), device=self.device)
-        num_before, seconds_before = 0, 0.0
+        num_before, self._earlier_seconds = 0, 0.0
         if self._partial is not None:
-            num_before, seconds_before = self._partial.num_batches, self._partial.seconds
+            num_before, self._earlier_seconds = self._partial.num_batches, self._partial.seconds
             generator.set_state(self._unpack_state(self._partial.generator_state))
             loss_sum.copy_(self._unpack_state(self._partial.loss_sum))
-        head_lr = backbone_lr = 0.0
         set_training_mode(self.model, self.config)
         per_step = self._steps.num_accumulated
-        module_state = None if self._partial is None else self._partial.module_state
-        module_state = None if module_state is None else self._unpack_state(module_state)
+        module_state = None if self._partial is None else self._unpack_state(self._partial.module_state)
         noise_seed = self.config.seed if self._noise_seed is None else self._noise_seed
         noise = seeded_modules(noise_seed, epoch, self.device, module_state)
         with deterministic_kernels(self.config, self.device), noise as module_generator:
@@ -273,17 +201,17 @@ class TrainingRun:
                         loss_sum=self._pack_state(loss_sum.cpu()),
                         generator_state=self._pack_state(generator.get_state()),
                         module_state=self._pack_state(module_generator.get_state()),
-                        seconds=seconds_before + time.perf_counter() - started,
+                        seconds=self._earlier_seconds + time.perf_counter() - started,
                     )
                     raise EpochInterrupted
                 loss_sum += self._compute_loss(chosen, pixels, generator)
                 if (number + 1) % per_step == 0:
-                    head_lr, backbone_lr = self._steps.head_and_backbone_lr
+                    self._last_rates = self._steps.head_and_backbone_lr
                     with self.stopwatch.part("optimizer"):
                         self._steps.step()
             mean_loss = self._average_loss(loss_sum) / self._batches.shape.num_batches
         self._partial = None
-        return mean_loss, seconds_before + time.perf_counter() - started, head_lr, backbone_lr
+        return mean_loss
 
     def _compute_loss(self, chosen: Tensor, pixels: Iterator[Tensor], generator: torch.Generator) -> Tensor:
         """Run forward and backward pass of one batch, whose images come next; return its loss, detached, on the device."""
@@ -318,7 +246,6 @@ class TrainingRun:
         return augment_batch(images, labels, generator=generator, settings=self._settings, num_classes=num_classes)
 
     def _compute_logits(self, split: str) -> NDArray[np.float32]:
-        """Return (M, K) logits of the evaluated model on a split."""
         indices, batch_size = getattr(self._data.splits, split), self.config.whole("batch_size")
         return compute_logits(self.evaluated_model, self._images, indices, self.config, self.device, batch_size)
 
@@ -348,18 +275,6 @@ class TrainingRun:
     def _unpack_state(self, packed: Tensor) -> Tensor:
         """Return the tensor of this process."""
         return packed
-
-    def _evaluate(self) -> tuple[float, NDArray[np.float64]]:
-        """Return cross-entropy and per-class F1 on the search split; NaN if a logit is not finite."""
-        indices = self._data.splits.search
-        num_classes = len(self._data.class_names)
-        logits = self._compute_logits("search")
-        if not np.isfinite(logits).all():
-            return math.nan, np.full(num_classes, math.nan)
-        labels = self._data.labels[indices]
-        loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
-        predicted = logits.argmax(axis=1).astype(np.int64)
-        return float(loss), compute_per_class_f1(labels, predicted, num_classes)
 
 
 def _copy_all(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

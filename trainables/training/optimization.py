@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import check_choice
 from trainables.models.parameter_groups import BACKBONE, HEAD, group_parameters
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -45,8 +45,7 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
         UserInputError: For an unknown optimizer.
     """
     name = config.word("optimizer")
-    if name not in OPTIMIZERS:
-        raise UserInputError(f"there is no train.optimizer {name!r}{nearest_name(name, OPTIMIZERS)}")
+    check_choice("there is no train.optimizer", name, OPTIMIZERS)
     groups, max_lr = _group_parameters(model, config), config.number("max_lr")
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=max_lr, fused=True)
@@ -113,8 +112,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrialConfig, steps_
         UserInputError: For an unknown schedule.
     """
     name = config.word("schedule")
-    if name not in SCHEDULES:
-        raise UserInputError(f"there is no train.schedule {name!r}{nearest_name(name, SCHEDULES)}")
+    check_choice("there is no train.schedule", name, SCHEDULES)
     total_steps = steps_per_epoch * config.whole("max_epochs")
     if name == "cosine":
         num_warmup_steps = round(config.number("warmup_fraction") * total_steps)

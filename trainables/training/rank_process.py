@@ -15,11 +15,11 @@ import torch
 from trainables.processes import prepare_to_train
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.distributed_run import RankArguments, RankRun
-from trainables.training.loop import EpochInterrupted
 from trainables.training.ranks import Ranks, connect, note_ready, read_arguments
+from trainables.training.trial_run import EpochInterrupted
 
 
-def main(rank: int, size: int, folder: Path) -> None:
+def train_as_rank(rank: int, size: int, folder: Path) -> None:
     """Train as rank `rank` of `size`, with the arguments in `folder`, until the process of rank 0 ends the pipe."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # Rank 0 decides when a trial is interrupted.
@@ -66,4 +66,4 @@ def _end_with_pipe() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    train_as_rank(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

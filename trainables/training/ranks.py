@@ -102,7 +102,7 @@ class OtherRanks:
 
     @classmethod
     def start(cls, size: int, arguments: Any) -> "OtherRanks":
-        """Start ranks 1 to `size` - 1, each of which calls `rank_process.main` with its rank and the pickled `arguments`."""
+        """Start ranks 1 to `size` - 1, each of which calls `rank_process.train_as_rank` with the pickled `arguments`."""
         started = cls(folder=tempfile.TemporaryDirectory(prefix="abstudy-ranks-"))
         place = Path(started.folder.name)
         write_arguments(place, arguments)

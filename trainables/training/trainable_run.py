@@ -1,6 +1,5 @@
-"""`TrainableRun`: a trial that a `Trainable` trains, with the interface of `TrainingRun`."""
+"""`TrainableRun`: a trial that a `Trainable` trains."""
 
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,23 +9,18 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
-from trainables.data.splits import SPLIT_NAMES
-from trainables.devices import peak_memory_bytes
+from search_spaces.errors import UserInputError
 from trainables.training.checkpoint import Checkpoint
-from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_per_class_f1
-from trainables.training.predictions import Predictions
-from trainables.training.stopwatch import Stopwatch
 from trainables.training.trainable import GuardedTrainable
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import TrialRun
 
 # Name of the loop's state among the tensors of a checkpoint and in the file of the final weights.
 STATE = "state"
 NUM_TRIED_PER_CLASS = 8
 
 
-class TrainableRun:
+class TrainableRun(TrialRun):
     """A trial that a `Trainable` trains, epoch by epoch. An epoch is not interrupted; a request to stop takes effect after it."""
 
     def __init__(
@@ -50,89 +44,29 @@ class TrainableRun:
         Raises:
             UserInputError: If the class cannot be used, or for a checkpoint of another configuration.
         """
-        self.config = config
-        self.device = device
-        self.stopwatch = Stopwatch(device, enabled=profile)
-        self._data = data
+        super().__init__(config, data, device, profile=profile)
         self._loop = GuardedTrainable(config.word("trainable"), len(data.class_names))
         train = data.splits.train
         self._loop.build(config, data.images[train], data.labels[train])
-        self._history: tuple[EpochMetrics, ...] = ()
         if checkpoint is not None:
             checkpoint.check_configuration(config)
-            self._history = checkpoint.history
+            self.history = checkpoint.history
             self._loop.restore(unpack_state(checkpoint.model_state))
 
     @property
-    def images_on(self) -> str:
-        """Where the images are, which the custom loop decides: ""."""
-        return ""
+    def _num_images_of_epoch(self) -> int:
+        return len(self._data.splits.train)
 
-    def close(self) -> None:
-        """Release what the run holds outside of this process, which is nothing."""
-
-    @property
-    def epoch(self) -> int:
-        """Number of finished epochs."""
-        return len(self._history)
-
-    @property
-    def history(self) -> tuple[EpochMetrics, ...]:
-        """Metrics of the finished epochs."""
-        return self._history
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all epochs are finished."""
-        return self.epoch >= self.config.whole("max_epochs")
-
-    @property
-    def num_parameters(self) -> int:
-        """0, because what a custom loop trains is not known."""
-        return 0
-
-    def run_epoch(self, *, should_stop: Callable[[], bool] = lambda: False) -> EpochMetrics:  # noqa: ARG002
-        """Train one epoch, evaluate on the search split and return the epoch's metrics; see `TrainingRun.run_epoch`.
-
-        Args:
-            should_stop: Not called, because an epoch of the loop cannot be interrupted.
-        """
-        if self.is_finished:
-            raise RuntimeError(f"the trial has finished its {self.epoch} epochs")
-        started = time.perf_counter()
+    def _train_epoch(self, epoch: int, should_stop: Callable[[], bool]) -> float:  # noqa: ARG002 - it cannot be interrupted
         with self.stopwatch.part("forward"):
-            train_loss = self._loop.run_epoch()
-        trained = time.perf_counter()
-        with self.stopwatch.part("evaluate"):
-            search_loss, per_class_f1 = self._evaluate()
-        metrics = EpochMetrics(
-            epoch=self.epoch + 1,
-            train_loss=train_loss,
-            search_loss=search_loss,
-            macro_f1=float(per_class_f1.mean()),
-            per_class_f1=tuple(per_class_f1.tolist()),
-            head_lr=0.0,
-            backbone_lr=0.0,
-            train_seconds=trained - started,
-            evaluate_seconds=time.perf_counter() - trained,
-            train_images_per_second=len(self._data.splits.train) / (trained - started),
-            peak_memory_bytes=peak_memory_bytes(self.device),
-            part_seconds=tuple(self.stopwatch.take().items()),
-        )
-        self._history = (*self._history, metrics)
-        return metrics
+            return self._loop.run_epoch()
 
-    def predict(self, split: str) -> Predictions:
-        """Return predictions on "train", "search", "confirm" or "test".
+    def _compute_logits(self, split: str) -> NDArray[np.float32]:
+        return self._loop.predict(self._data.images[getattr(self._data.splits, split)])
 
-        Raises:
-            UserInputError: For another name, or if the logits are not finite.
-        """
-        if split not in SPLIT_NAMES:
-            raise UserInputError(f"there is no split {split!r}{nearest_name(split, SPLIT_NAMES)}")
-        indices: NDArray[np.int64] = getattr(self._data.splits, split)
-        logits = self._loop.predict(self._data.images[indices])
-        return Predictions(sample_ids=indices, labels=self._data.labels[indices], logits=logits, split=split)
+    def _compute_cross_entropy(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+        log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
+        return -float(log_probabilities[np.arange(len(labels)), labels].mean())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the loop's state as one tensor, which is stored where other trials store their weights."""
@@ -151,19 +85,8 @@ class TrainableRun:
             optimizer_state={},
             num_steps=self.epoch,
             learning_rates=(),
-            history=self._history,
+            history=self.history,
         )
-
-    def _evaluate(self) -> tuple[float, NDArray[np.float64]]:
-        """Return cross-entropy and per-class F1 on the search split; NaN if a logit is not finite."""
-        indices, num_classes = self._data.splits.search, len(self._data.class_names)
-        labels = self._data.labels[indices]
-        logits = self._loop.predict(self._data.images[indices])
-        if not np.isfinite(logits).all():
-            return float("nan"), np.full(num_classes, np.nan)
-        log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
-        loss = -float(log_probabilities[np.arange(len(labels)), labels].mean())
-        return loss, compute_per_class_f1(labels, logits.argmax(axis=1), num_classes)
 
 
 def try_trainable(config: TrialConfig, data: TrialData) -> None:

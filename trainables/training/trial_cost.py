@@ -31,13 +31,6 @@ class TrialCost:
         return self.setup_seconds + num_epochs * self.epoch_seconds
 
 
-def measure_full_trial_seconds(
-    config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None
-) -> float:
-    """Return the expected seconds of a full trial on this machine, including set-up and evaluation; see `measure_trial_cost`."""
-    return measure_trial_cost(config, data, device=device, weights=weights).of_epochs(config.whole("max_epochs"))
-
-
 def measure_trial_cost(config: TrialConfig, data: TrialData, *, device: torch.device, weights: str | None) -> TrialCost:
     """Return the expected cost of a trial on this machine.
 

@@ -1,6 +1,5 @@
 """What `study init` finds in a folder, manifest or set of parquet or tar files without decoding an image."""
 
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.decode_set import STORED_SIDE_RATIO
 from trainables.data.decoding.encoded_files import BadImageError, EncodedImages
 from trainables.data.decoding.headers import read_headers
-from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, explain_error, read_header
+from trainables.data.decoding.image_decoder import ImageHeader, open_header
 from trainables.data.image_memory import default_folder
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_error, make_printable
 from trainables.data.sources.fetched_source import fetch_source
 from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 from trainables.data.sources.folders.manifest import is_manifest
-from trainables.data.sources.parquet import PARTS, ParquetImages, list_rows
+from trainables.data.sources.labeled_files import PARTS, LabeledFiles
+from trainables.data.sources.parquet import ParquetImages, list_rows
 from trainables.data.sources.parquet_shards import Columns
 from trainables.data.sources.webdataset import TarImages, is_tar_set, list_tar_set
 
@@ -123,42 +122,33 @@ def _survey_layout(path: Path, group: str | None) -> Survey:
 def _survey_parquet(path: Path, group: str | None) -> Survey:
     rows = list_rows(str(path), Columns(image=None, label="label", group=group))
     images = ParquetImages(rows.shards, np.arange(len(rows.labels)))
-    parts = np.array(PARTS)[rows.parts]
-    return _survey_encoded(path, "parquet", images, rows.class_names, rows.labels, parts, has_groups=group is not None)
+    return _survey_encoded(path, "parquet", images, rows)
 
 
 def _survey_tar(path: Path, group: str | None) -> Survey:
     tar = list_tar_set(str(path), group=group)
     images = TarImages(tar, np.arange(len(tar.labels)))
-    return _survey_encoded(
-        path, "webdataset", images, tar.class_names, tar.labels, tar.parts, has_groups=group is not None
-    )
+    return _survey_encoded(path, "webdataset", images, tar)
 
 
-def _survey_encoded(
-    path: Path,
-    source: str,
-    images: EncodedImages,
-    class_names: tuple[str, ...],
-    labels: NDArray[np.int64],
-    parts: NDArray[np.str_],
-    *,
-    has_groups: bool,
-) -> Survey:
-    found = list(map_on_all_cores(_read_header, images.readers(), len(labels), "reading headers"))
+def _survey_encoded(path: Path, source: str, images: EncodedImages, files: LabeledFiles) -> Survey:
+    found = list(map_on_all_cores(_read_header, images.readers(), len(files.labels), "reading headers"))
     headers = [header for header in found if isinstance(header, ImageHeader)]
     if not headers:
         bad = [SkippedFile(name=n, reason=str(r)) for n, r in zip(images.names, found, strict=True)]
         raise make_error(make_printable(str(path)), _describe_bad(bad, len(found)))
-    counts = {split: tuple(np.bincount(labels[parts == split], minlength=len(class_names)).tolist()) for split in PARTS}
-    counts = {split: per_class for split, per_class in counts.items() if sum(per_class)}
+    counts = {
+        split: tuple(np.bincount(files.labels[marks], minlength=len(files.class_names)).tolist())
+        for split in PARTS
+        if (marks := files.mark(split)) is not None
+    }
     return Survey(
         path=path,
         source=source,
         layout=f"{'tar' if source == 'webdataset' else source} files with encoded images",
-        class_names=class_names,
+        class_names=files.class_names,
         class_counts=counts,
-        has_groups=has_groups,
+        has_groups=files.groups is not None,
         sizes=np.array([(header.width, header.height) for header in headers], dtype=np.int32),
         kinds=_count_kinds([header.kinds for header in headers]),
         skipped=(),
@@ -168,12 +158,9 @@ def _survey_encoded(
 def _read_header(_: int, read: Callable[[], bytes]) -> ImageHeader | str:
     """Return the header of an encoded image, or why it has none."""
     try:
-        with Image.open(io.BytesIO(read()), formats=FORMATS) as image:
-            return read_header(image, "crop")
+        return open_header(read(), "crop")
     except BadImageError as error:
         return str(error)
-    except Exception as error:  # Pillow raises almost any class on hostile bytes.
-        return str(explain_error(error))
 
 
 def _count(layout: Layout) -> dict[str, tuple[int, ...]]:

@@ -8,14 +8,14 @@ from ray import tune
 from ray.cluster_utils import Cluster
 from ray.tune.experiment import Trial
 
-from study.cluster.connection import Cluster as RayCluster
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import Asker, DirectedScheduler, TuneRun, run_trials
+from study.cluster.tune_run import Asker, DirectedScheduler, run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.records.record import TrialState
 from trainables.training.device_memory import DeviceMemoryError
+from trainables.tune_adapter import encode_report
 
 
 class LargeTrainable(tune.Trainable):  # type: ignore[misc]
@@ -28,16 +28,12 @@ class LargeTrainable(tune.Trainable):  # type: ignore[misc]
         self._epoch, self._config = new_config["num_reported_epochs"], new_config
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, str]:
         self._epoch += 1
         held = self._config["num_gpus"]
         if self._epoch >= 2 and (held < 1 or self._config["trial_id"] == "00001"):
             raise DeviceMemoryError(f"too large for {held:g} of a GPU")
-        report = make_report(self._epoch, 0.5, held)
-        return {
-            "epoch": self._epoch,
-            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": held, "details": report.details},
-        }
+        return encode_report(make_report(self._epoch, 0.5, held))
 
 
 @pytest.mark.ray_cluster
@@ -50,15 +46,8 @@ def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False})
     try:
         with connect_cluster(nodes.address) as cluster:
-            run = TuneRun(
-                spec=spec,
-                cluster=cluster,
-                max_concurrent=2,
-                trainable=LargeTrainable,
-                splits_to_predict=(),
-                on_change=lambda: None,
-            )
-            run_trials(SearchDirector(book, spec, FIXED), run)
+            director = SearchDirector(book, spec, FIXED)
+            run_trials(director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=LargeTrainable)
     finally:
         nodes.shutdown()
     fits, too_large = book.of_stage("search")
@@ -74,18 +63,10 @@ def test_a_trial_that_does_not_fit_tries_once_more_alone() -> None:
 
 def test_a_trial_without_a_retry_left_fails_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_spec()
-    run = TuneRun(
-        spec=spec.model_copy(update={"resources": spec.resources.model_copy(update={"retries": 0})}),
-        cluster=RayCluster(address="here", node_cpus=(1.0,), node_gpus=(1.0,), scratch=""),
-        max_concurrent=1,
-        trainable=LargeTrainable,
-        splits_to_predict=(),
-        on_change=lambda: None,
-    )
     director = SearchDirector(MemoryBook(), spec, FIXED)
     record = director.next_trial()
     assert record is not None
-    scheduler = DirectedScheduler(Asker(director), run)
+    scheduler = DirectedScheduler(Asker(director), spec.resources.model_copy(update={"retries": 0}))
 
     def refuse(_: object) -> None:
         raise ValueError("Cannot update resources while Trial is running.")

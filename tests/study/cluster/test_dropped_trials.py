@@ -29,8 +29,8 @@ def make_directors(kind: str) -> tuple[Director, MemoryBook]:
 @pytest.mark.parametrize("kind", ["search", "confirmation"])
 def test_dropped_trial_is_queued_again_and_completes(kind: str) -> None:
     director, book = make_directors(kind)
-    asker, run = Asker(director), SimpleNamespace(spec=make_spec(), splits_to_predict=("search",))
-    searcher, scheduler = DirectedSearcher(asker, run), DirectedScheduler(asker, run)
+    asker, resources = Asker(director), make_spec().resources
+    searcher, scheduler = DirectedSearcher(asker, resources, ("search",)), DirectedScheduler(asker, resources)
     configs = [searcher.suggest(name) for name in ("tune-a", "tune-b")]
     assert all(isinstance(config, dict) for config in configs)
     record_id = configs[0]["trial_id"]
@@ -56,8 +56,8 @@ def test_dropped_trial_is_queued_again_and_completes(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["search", "confirmation"])
 def test_trial_without_retries_left_fails(kind: str) -> None:
     director, book = make_directors(kind)
-    asker, run = Asker(director), SimpleNamespace(spec=make_spec(), splits_to_predict=("search",))
-    searcher, scheduler = DirectedSearcher(asker, run), DirectedScheduler(asker, run)
+    asker, resources = Asker(director), make_spec().resources
+    searcher, scheduler = DirectedSearcher(asker, resources, ("search",)), DirectedScheduler(asker, resources)
     config: Any = searcher.suggest("tune-a")
     scheduler.on_trial_error(None, make_trial("tune-a", Trial.RUNNING, config))
     searcher.on_trial_complete("tune-a", error=True)

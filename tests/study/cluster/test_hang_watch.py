@@ -11,11 +11,12 @@ from ray import tune
 
 from study.cluster.connection import connect_cluster
 from study.cluster.hang_watch import HangWatch
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.records.record import TrialState
+from trainables.tune_adapter import encode_report
 
 TIMEOUT = 3.0
 
@@ -33,14 +34,10 @@ class SlowTrainable(tune.Trainable):  # type: ignore[misc]
         self._epoch, self._config = new_config["num_reported_epochs"], new_config
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> dict[str, str]:
         self._epoch += 1
         self._sleep_once("00001", at_epoch=2)
-        report = make_report(self._epoch, 0.5, 0.1)
-        return {
-            "epoch": self._epoch,
-            "report": {"metrics": report.metrics.model_dump_json(), "device_seconds": 0.1, "details": report.details},
-        }
+        return encode_report(make_report(self._epoch, 0.5, 0.1))
 
     def _sleep_once(self, trial_id: str, at_epoch: int) -> None:
         mark = self._marks / trial_id
@@ -55,15 +52,9 @@ def test_slow_set_up_is_waited_for_and_a_trial_that_hangs_is_retried(tmp_path: P
     spec = spec.model_copy(update={"resources": spec.resources.model_copy(update={"timeout_seconds": TIMEOUT})})
     book = MemoryBook()
     with connect_cluster(None) as cluster:
-        run = TuneRun(
-            spec=spec,
-            cluster=cluster,
-            max_concurrent=2,
-            trainable=tune.with_parameters(SlowTrainable, marks=tmp_path),
-            splits_to_predict=(),
-            on_change=lambda: None,
-        )
-        run_trials(SearchDirector(book, spec, FIXED), run)
+        trainable = tune.with_parameters(SlowTrainable, marks=tmp_path)
+        director = SearchDirector(book, spec, FIXED)
+        run_trials(director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=trainable)
     slow, hung = book.of_stage("search")
     assert [slow.state, hung.state] == [TrialState.COMPLETE] * 2
     assert (slow.attempts, slow.retry_causes) == (1, ())

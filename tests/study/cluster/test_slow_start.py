@@ -9,10 +9,11 @@ import pytest
 from ray import tune
 
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import MemoryBook
-from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.simulated import FIXED, make_report, make_spec, make_stage
+from trainables.tune_adapter import encode_report
 
 # Enough for the first process until the second one is there, also on a busy machine.
 NUM_TRIALS = 14
@@ -31,13 +32,11 @@ def make_trainable(folder: Path) -> type[tune.Trainable]:
             self._epoch, self._trial_id = 0, new_config["trial_id"]
             return True
 
-        def step(self) -> dict[str, Any]:
+        def step(self) -> dict[str, str]:
             time.sleep(0.2)
             self._epoch += 1
             (folder / f"trial {self._trial_id} {os.getpid()}").touch()
-            report = make_report(self._epoch, 0.5, 1.0)
-            parts = {"metrics": report.metrics.model_dump_json(), "device_seconds": 1.0, "details": report.details}
-            return {"epoch": self._epoch, "macro_f1": 0.5, "report": parts}
+            return encode_report(make_report(self._epoch, 0.5, 1.0))
 
     return SlowStart
 
@@ -50,15 +49,7 @@ def test_a_process_that_starts_slowly_is_not_replaced_by_one_that_is_free(tmp_pa
     director = SearchDirector(MemoryBook(), spec, FIXED)
     with connect_cluster(None) as cluster:
         run_trials(
-            director,
-            TuneRun(
-                spec=spec,
-                cluster=cluster,
-                max_concurrent=2,
-                trainable=make_trainable(tmp_path),
-                splits_to_predict=(),
-                on_change=lambda: None,
-            ),
+            director, make_stage(2), resources=spec.resources, cluster=cluster, trainable=make_trainable(tmp_path)
         )
     places = [path.name.split() for path in tmp_path.iterdir()]
     processes = {place[1] for place in places if place[0] == "process"}

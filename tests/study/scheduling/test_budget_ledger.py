@@ -3,7 +3,7 @@
 import pytest
 
 from search_spaces.errors import UserInputError
-from study.cluster.device_time import check_budget
+from study.cluster.device_time import check_device_seconds
 from study.scheduling.budget_ledger import DeviceTimeLedger
 from study.scheduling.search_director import SearchDirector
 from study.scheduling.turns import is_search_finished
@@ -70,8 +70,8 @@ def test_pooled_search_is_one_arm_over_the_whole_space() -> None:
 def test_budget_below_one_full_trial_per_arm_is_refused_with_the_numbers() -> None:
     spec = make_spec(num_trials=None, device_seconds=35.0)
     with pytest.raises(UserInputError, match=r"\(6 for resnet18, 18 for resnet50\), so 36 or more, but got 35"):
-        check_budget(spec, FULL)
-    check_budget(make_spec(num_trials=None, device_seconds=36.0), FULL)
+        check_device_seconds(spec, FULL)
+    check_device_seconds(make_spec(num_trials=None, device_seconds=36.0), FULL)
 
 
 def test_two_budgets_are_refused() -> None:

@@ -10,14 +10,15 @@ import torch
 from ray import tune
 
 from study.cluster.connection import connect_cluster
-from study.cluster.tune_run import TuneRun, run_trials
+from study.cluster.tune_run import run_trials
 from study.scheduling.replay import replay_search
 from study.scheduling.search_director import SearchDirector
 from study.state.record_book import RecordBook
-from tests.study.simulated import FIXED, make_report, make_spec
+from tests.study.simulated import FIXED, make_report, make_spec, make_stage
 from trainables.records.ranking import best_trials
 from trainables.records.record import TrialState
 from trainables.storage.store import Store
+from trainables.tune_adapter import encode_report
 
 pytestmark = [pytest.mark.ray_cluster, pytest.mark.timeout(240)]
 
@@ -47,7 +48,7 @@ def make_trainable() -> type[tune.Trainable]:
             self._trial_id, self._epoch = new_config["trial_id"], 0
             return True
 
-        def step(self) -> dict[str, Any]:
+        def step(self) -> dict[str, str]:
             self._epoch += 1
             value: float | None = 0.3 + 0.01 * int(self._trial_id) + 0.05 * self._epoch
             if self._epoch == 2 and self._trial_id == CRASHES:
@@ -56,9 +57,7 @@ def make_trainable() -> type[tune.Trainable]:
                 exhaust_memory()
             if self._epoch == 2 and self._trial_id in FAULTS:
                 value = FAULTS[self._trial_id]
-            report = make_report(self._epoch, value, 1.0)
-            parts = {"metrics": report.metrics.model_dump_json(), "device_seconds": 1.0, "details": report.details}
-            return {"epoch": self._epoch, "macro_f1": value, "report": parts}
+            return encode_report(make_report(self._epoch, value, 1.0))
 
     return Faulty
 
@@ -69,17 +68,7 @@ def test_injected_faults_end_five_trials_and_the_study_ends_normally(tmp_path: P
     book = RecordBook(Store(tmp_path))
     director = SearchDirector(book, spec, FIXED)
     with connect_cluster(None) as cluster:
-        run_trials(
-            director,
-            TuneRun(
-                spec=spec,
-                cluster=cluster,
-                max_concurrent=3,
-                trainable=make_trainable(),
-                splits_to_predict=(),
-                on_change=lambda: None,
-            ),
-        )
+        run_trials(director, make_stage(3), resources=spec.resources, cluster=cluster, trainable=make_trainable())
     records = book.of_stage("search")
     assert director.is_exhausted
     assert len(records) == NUM_TRIALS

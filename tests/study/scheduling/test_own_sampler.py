@@ -8,7 +8,7 @@ import pytest
 from search_spaces.distributions import suggest_hyperparameters
 from search_spaces.errors import UserInputError
 from study.scheduling.replay import replay_search
-from study.scheduling.sampler import check_own_sampler
+from study.scheduling.sampler import check_custom_sampler
 from study.scheduling.search_director import SearchDirector
 from study.spec.study_spec import StudySpec
 from study.state.record_book import MemoryBook
@@ -95,10 +95,10 @@ def test_a_study_goes_on_from_its_records_where_the_sampler_has_changed(monkeypa
 )
 def test_a_sampler_that_cannot_be_used_is_refused_before_the_launch(function: str, words: str) -> None:
     with pytest.raises(UserInputError, match=words):
-        check_own_sampler(make_own_spec(function))
+        check_custom_sampler(make_own_spec(function))
 
 
 @pytest.mark.parametrize("function", ["make_qmc", "make_nsga", "make_random"])
 def test_a_sampler_that_can_be_used_is_not_refused(function: str) -> None:
-    check_own_sampler(make_own_spec(function))
-    check_own_sampler(make_spec(sampler="gp"))
+    check_custom_sampler(make_own_spec(function))
+    check_custom_sampler(make_spec(sampler="gp"))

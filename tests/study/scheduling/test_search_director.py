@@ -99,7 +99,7 @@ def test_diverged_trials_rank_below_pruned_ones_whenever_they_diverged() -> None
     # Optuna 4 asks whether there are constraints as well.
     options = {"constraints_enabled"} & inspect.signature(_split_trials).parameters.keys()
     below, above = _split_trials(
-        director._samplers["all"]._told.study, [complete, diverged, pruned], 2, **dict.fromkeys(options, False)
+        director._samplers["all"]._history.study, [complete, diverged, pruned], 2, **dict.fromkeys(options, False)
     )
     assert [t.number for t in above] == [diverged.number]
     assert complete in below

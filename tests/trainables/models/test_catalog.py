@@ -24,8 +24,9 @@ from trainables.models.heads import find_head
 from trainables.models.inputs import prepare_inputs
 from trainables.models.parameter_groups import find_depths, find_spared, group_parameters
 from trainables.training.checkpoint import Checkpoint
-from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.loop import TrainingRun
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted
 
 pytestmark = pytest.mark.usefixtures("trusted")
 

@@ -14,8 +14,8 @@ from search_spaces.errors import UserInputError
 from tests.trainables.training.test_loop import assert_same_run, change, make_data, start
 from trainables.training.batches import EpochBatches
 from trainables.training.checkpoint import Checkpoint
-from trainables.training.loop import EpochInterrupted
 from trainables.training.trial_cost import measure_trial_cost
+from trainables.training.trial_run import EpochInterrupted
 
 CLASSES = ("a", "b", "c", "d", "e")
 GROUPS = {

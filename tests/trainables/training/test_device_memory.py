@@ -5,7 +5,7 @@ import torch
 
 from search_spaces.config import TrialConfig, Value
 from tests.trainables.training.test_loop import CONFIG
-from trainables.training.device_memory import DeviceMemoryError, describe, explaining_device_memory
+from trainables.training.device_memory import DeviceMemoryError, describe_shortage, explaining_device_memory
 
 
 def change(**fixed: Value) -> TrialConfig:
@@ -22,17 +22,17 @@ def change(**fixed: Value) -> TrialConfig:
     ],
 )  # fmt: skip
 def test_the_message_says_what_would_fit(num_gpus: float, batch_size: int, advice: str) -> None:
-    text = describe(change(batch_size=batch_size, accumulate=3, image_size=224), num_gpus, 16_000_000_000)
+    text = describe_shortage(change(batch_size=batch_size, accumulate=3, image_size=224), num_gpus, 16_000_000_000)
     assert text.startswith(f"batches of {batch_size} at 224 px ")
     assert advice in text
 
 
 def test_the_advice_is_one_that_the_spec_takes() -> None:
     graphs = change(compile="cuda_graphs")
-    assert 'train.accumulate = 2 and train.compile = "none"' in describe(graphs, 1.0, 10**9)
+    assert 'train.accumulate = 2 and train.compile = "none"' in describe_shortage(graphs, 1.0, 10**9)
     for small in (change(batch_size=3), change(batch_size=6, processes=2)):
-        assert "train.batch_size" not in describe(small, 1.0, 10**9)
-        assert "lower train.image_size" in describe(small, 1.0, 10**9)
+        assert "train.batch_size" not in describe_shortage(small, 1.0, 10**9)
+        assert "lower train.image_size" in describe_shortage(small, 1.0, 10**9)
 
 
 def test_other_errors_pass() -> None:

@@ -20,12 +20,13 @@ from trainables.models.backbones import build_model
 from trainables.training.batches import EpochBatches
 from trainables.training.checkpoint import Checkpoint
 from trainables.training.epoch_metrics import EpochMetrics
-from trainables.training.evaluation import compute_logits, compute_macro_f1
+from trainables.training.evaluation import compute_logits, compute_mean_f1
 from trainables.training.left_out import choose_training_images
-from trainables.training.loop import EpochInterrupted, TrainingRun
+from trainables.training.loop import TrainingRun
 from trainables.training.placed_images import limit_memory, place_images
 from trainables.training.trial_cost import measure_trial_cost
 from trainables.training.trial_data import TrialData
+from trainables.training.trial_run import EpochInterrupted
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
@@ -504,10 +505,10 @@ def test_bad_settings_are_refused_with_the_nearest_name() -> None:
 
 def test_macro_f1_counts_absent_classes_and_ignores_the_order() -> None:
     labels, predicted = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
-    assert compute_macro_f1(labels, predicted, 3) == pytest.approx((2 / 3 + 0.8 + 0) / 3)
+    assert compute_mean_f1(labels, predicted, 3) == pytest.approx((2 / 3 + 0.8 + 0) / 3)
     order = np.array([3, 1, 0, 2])
-    assert compute_macro_f1(labels[order], predicted[order], 3) == compute_macro_f1(labels, predicted, 3)
-    assert compute_macro_f1(labels, labels, 2) == 1.0
+    assert compute_mean_f1(labels[order], predicted[order], 3) == compute_mean_f1(labels, predicted, 3)
+    assert compute_mean_f1(labels, labels, 2) == 1.0
 
 
 @pytest.mark.gpu

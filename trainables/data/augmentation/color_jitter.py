@@ -3,39 +3,33 @@
 import torch
 from torch import Tensor
 
+from search_spaces.settings import AugmentationKeys
+
 # ITU-R 601-2, in torchvision's precision.
 LUMA = (0.2989, 0.587, 0.114)
 # Red, green and blue part of a hue in [0, 6): offset + slope * |hue - center|, between 0 and 1.
 RAMPS = ((3.0, 2.0, 4.0), (1.0, -1.0, -1.0), (-1.0, 2.0, 2.0))
 
 
-def jitter_colors(
-    pixels: Tensor,
-    *,
-    contrast_fraction: float,
-    saturation_fraction: float,
-    hue_fraction: float,
-    generator: torch.Generator,
-) -> Tensor:
+def jitter_colors(pixels: Tensor, settings: AugmentationKeys, generator: torch.Generator) -> Tensor:
     """Return images with random contrast, saturation and hue, in this order; what is 0 is left out.
 
     torchvision's ColorJitter draws the order of its four operations for each call; here it is fixed, with brightness first.
 
     Args:
         pixels: (B, 3, S, S) float32 in [0, 255].
-        contrast_fraction: The factor is uniform in 1 +- this value.
-        saturation_fraction: The factor is uniform in 1 +- this value.
-        hue_fraction: The shift is uniform in +- this value, as a part of the color circle.
+        settings: The factors of contrast and saturation are uniform in 1 +- their fraction, the shift of the hue in +- its
+            fraction of the color circle.
         generator: On the CPU.
     """
     draws = (2 * torch.rand((3, len(pixels)), generator=generator) - 1).to(pixels.device, non_blocking=True)
     contrast, saturation, hue = draws[..., None, None, None]
-    if contrast_fraction > 0:
-        pixels = adjust_contrast(pixels, 1 + contrast * contrast_fraction)
-    if saturation_fraction > 0:
-        pixels = adjust_saturation(pixels, 1 + saturation * saturation_fraction)
-    if hue_fraction > 0:
-        pixels = adjust_hue(pixels, hue * hue_fraction)
+    if settings.contrast_fraction > 0:
+        pixels = adjust_contrast(pixels, 1 + contrast * settings.contrast_fraction)
+    if settings.saturation_fraction > 0:
+        pixels = adjust_saturation(pixels, 1 + saturation * settings.saturation_fraction)
+    if settings.hue_fraction > 0:
+        pixels = adjust_hue(pixels, hue * settings.hue_fraction)
     return pixels
 
 

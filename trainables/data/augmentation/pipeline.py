@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from search_spaces.config import TrialConfig
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice
 from search_spaces.settings import AugmentationKeys
 from trainables.data.augmentation.color_jitter import jitter_colors
 from trainables.data.augmentation.mixing import mix_images
@@ -92,7 +92,7 @@ def prepare_batch(
     Raises:
         UserInputError: For an unknown interpolation.
     """
-    pixels = _resize(images, image_size, interpolation)
+    pixels = resize_batch(images, image_size, interpolation)
     return _layout(_normalize(pixels, mean, std), channels_last)
 
 
@@ -170,36 +170,23 @@ def _move_and_recolor(pixels: Tensor, brightness: Tensor, settings: Augmentation
         pixels = pixels.mul_(factors[:, None, None, None]).clamp_(max=255.0)
     if max(settings.contrast_fraction, settings.saturation_fraction, settings.hue_fraction) == 0:
         return pixels
-    return jitter_colors(
-        pixels,
-        contrast_fraction=settings.contrast_fraction,
-        saturation_fraction=settings.saturation_fraction,
-        hue_fraction=settings.hue_fraction,
-        generator=torch_generator(seed, "color_jitter"),
-    )
+    return jitter_colors(pixels, settings, torch_generator(seed, "color_jitter"))
 
 
 def _crop(images: Tensor, generator: torch.Generator, settings: AugmentationSettings) -> Tensor:
     """Return a random crop of each image, or all of it if crops are disabled: a new (B, 3, S, S) float32 tensor in [0, 255]."""
     if settings.crop_min_area >= 1:
-        return _resize(images, settings.image_size, settings.interpolation)
-    _check_interpolation(settings.interpolation)
+        return resize_batch(images, settings.image_size, settings.interpolation)
+    check_choice("there is no interpolation", settings.interpolation, INTERPOLATIONS)
     draws = torch.rand((NUM_DRAWS, len(images)), generator=generator, device=images.device)
     height, width = images.shape[1:3]
     boxes = choose_crops(draws, height, width, min_area=settings.crop_min_area, max_ratio=settings.crop_max_ratio)
     return resize_crops(images, boxes, settings.image_size, settings.interpolation)
 
 
-def _check_interpolation(interpolation: str) -> None:
-    if interpolation not in INTERPOLATIONS:
-        raise UserInputError(
-            f"there is no interpolation {interpolation!r}{nearest_name(interpolation, INTERPOLATIONS)}"
-        )
-
-
-def _resize(images: Tensor, image_size: int, interpolation: str) -> Tensor:
-    """Return a new (B, 3, S, S) float32 tensor in [0, 255]."""
-    _check_interpolation(interpolation)
+def resize_batch(images: Tensor, image_size: int, interpolation: str) -> Tensor:
+    """Return a new (B, 3, S, S) float32 tensor in [0, 255] of (B, H, W, 3) images, resized with antialiasing."""
+    check_choice("there is no interpolation", interpolation, INTERPOLATIONS)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if pixels.shape[2:] == (image_size, image_size):
         return pixels

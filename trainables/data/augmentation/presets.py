@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from search_spaces.config import TrialConfig, Value
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import check_choice
 from search_spaces.settings import DEFAULTS, AugmentationKeys
 
 DEFAULT = "default"
@@ -45,8 +45,7 @@ def preset_values(word: str, image_size: int) -> dict[str, Value]:
     Raises:
         UserInputError: For an unknown word, with the nearest one.
     """
-    if word not in PRESETS:
-        raise UserInputError(f"there is no augmentation {word!r}{nearest_name(word, PRESETS)}")
+    check_choice("there is no augmentation", word, PRESETS)
     values = dict(PRESETS[word])
     return {**values, "crop_padding": image_size // 8} if word == "light" else values
 

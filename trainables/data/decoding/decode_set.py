@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +35,17 @@ class DecodeRequest:
     Attributes:
         native_size: stored side in pixels, if it is given.
         image_size: side of the images that models are trained on, from which the stored side follows otherwise.
-        aspect: "crop" or "squash".
+            It is needed for images of different sizes.
+        aspect: "crop" applies the orientation in EXIF, resizes the shorter side and crops the center, as torchvision's `Resize`
+            (bicubic) and `CenterCrop` do; "squash" resizes both sides (bicubic) and ignores EXIF, as the defaults of
+            versions 1 and 2 do.
+        on_bad_image: "skip" leaves out images that cannot be used and records them.
     """
 
     native_size: int | None
     image_size: int | None
     aspect: Aspect
+    on_bad_image: Literal["refuse", "skip"] = "refuse"
 
     @property
     def stored_side(self) -> int | None:

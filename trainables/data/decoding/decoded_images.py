@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -15,15 +14,7 @@ from PIL import features
 from search_spaces.errors import UserInputError
 from trainables.data.decoding.decode_cache import DecodeCache, DecodedSet
 from trainables.data.decoding.decode_set import DecodeRequest, decode_set, find_stored_shape, hash_files
-from trainables.data.decoding.encoded_files import (
-    CANNOT_BE_READ,
-    BadImageError,
-    DiskImages,
-    DiskState,
-    EncodedImages,
-    NamedFile,
-)
-from trainables.data.decoding.image_decoder import Aspect
+from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, DiskState, EncodedImages
 from trainables.data.decoding.streamed_images import StreamedImages
 from trainables.data.disk_space import require_space
 from trainables.data.image_array import ImageArray
@@ -56,16 +47,8 @@ class Decoded:
     origin: ImageOrigin
 
 
-def decode_files(
-    files: Sequence[NamedFile] | EncodedImages,
-    *,
-    native_size: int | None,
-    image_size: int | None,
-    aspect: Aspect,
-    on_bad_image: Literal["refuse", "skip"],
-    memory_budget: ImageMemoryBudget,
-) -> Decoded:
-    """Return the images of `files`; the result depends on nothing but their content and the arguments.
+def decode_files(encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget) -> Decoded:
+    """Return the images of encoded ones; the result depends on nothing but their content and the request.
 
     Images are stored as squares of `native_size`. Without it, images of one size are stored as they are, if that is square or
     `aspect` is "squash"; others as squares of the stored side, image_size * 256 / 224.
@@ -74,24 +57,17 @@ def decode_files(
     than about a second, and sets of more bytes than memory may take, are kept in `memory_budget.folder`; any process finds them.
 
     Args:
-        files: N files with `name` and `path`, or other encoded images.
-        native_size: stored side in pixels.
-        image_size: side in pixels of the images that models are trained on; needed for images of different sizes.
-        aspect: "crop" applies the orientation in EXIF, resizes the shorter side and crops the center, as torchvision's `Resize`
-            (bicubic) and `CenterCrop` do; "squash" resizes both sides (bicubic) and ignores EXIF, as the defaults of
-            versions 1 and 2 do.
-        on_bad_image: "skip" leaves out images that cannot be used and records them.
+        encoded: N encoded images, such as `DiskImages` of files.
+        request: how to decode them.
         memory_budget: memory that the images may take; if they need more, they are mapped from a file, or they are streamed.
 
     Raises:
         UserInputError: with all images that cannot be used, if `on_bad_image` is "refuse" or none is left; for images of
             different sizes without `native_size` or `image_size`; if the disk lacks space.
     """
-    encoded = files if isinstance(files, EncodedImages) else DiskImages(files)
-    request = DecodeRequest(native_size, image_size, aspect)
     state = encoded.read_state()
     if memory_budget.streams:
-        return _make_result(encoded.names, *_stream_files(encoded, request, state, memory_budget), on_bad_image)
+        return _make_result(encoded.names, *_stream_files(encoded, request, state, memory_budget), request)
     cache = None
     seconds = SECONDS_PER_BYTE * state.num_bytes + SECONDS_PER_FILE * len(encoded.names)
     is_large = seconds >= MIN_KEPT_SECONDS or state.num_bytes >= memory_budget.memory_bytes
@@ -102,7 +78,7 @@ def decode_files(
     else:
         with _wait_for(cache.lock):
             decoded, images = _find_or_decode(encoded, request, memory_budget, cache)
-    return _make_result(encoded.names, decoded, images, on_bad_image)
+    return _make_result(encoded.names, decoded, images, request)
 
 
 def _stream_files(
@@ -115,9 +91,7 @@ def _stream_files(
     cache = DecodeCache(folder, settings, len(encoded.names), state, needs_pixels=False)
     with _wait_for(cache.lock):
         spans = encoded.locate(folder)
-        decoded = _find_unchanged(cache, encoded)
-        if decoded is None and cache.may_know_content():
-            decoded = cache.find_by_content(hash_files(encoded))
+        decoded = _find_decoded(cache, encoded)
         if decoded is None:
             decoded, _, digests = decode_set(encoded, request, memory_budget, keep=False)
             cache.add(digests, decoded)
@@ -132,6 +106,14 @@ def _stream_files(
         folder / decoded.pixels,
     )
     return decoded, replace(images, num_workers=memory_budget.stream_workers)
+
+
+def _find_decoded(cache: DecodeCache, encoded: EncodedImages) -> DecodedSet | None:
+    """Return the set that was decoded from files in the same state, or with the same content; None if there is none."""
+    found = _find_unchanged(cache, encoded)
+    if found is None and cache.may_know_content():
+        return cache.find_by_content(hash_files(encoded))
+    return found
 
 
 def _find_unchanged(cache: DecodeCache, encoded: EncodedImages) -> DecodedSet | None:
@@ -180,9 +162,7 @@ def _wait_for(lock: FileLock) -> Iterator[None]:
 def _find_or_decode(
     encoded: EncodedImages, request: DecodeRequest, memory_budget: ImageMemoryBudget, cache: DecodeCache
 ) -> tuple[DecodedSet, NDArray[np.uint8]]:
-    found = _find_unchanged(cache, encoded)
-    if found is None and cache.may_know_content():
-        found = cache.find_by_content(hash_files(encoded))
+    found = _find_decoded(cache, encoded)
     if found is not None:
         images = memory_budget.open(memory_budget.folder / found.pixels, found.shape)
         if images is not None:
@@ -193,11 +173,9 @@ def _find_or_decode(
     return decoded, images
 
 
-def _make_result(
-    names: Sequence[str], decoded: DecodedSet, images: ImageArray, on_bad_image: Literal["refuse", "skip"]
-) -> Decoded:
+def _make_result(names: Sequence[str], decoded: DecodedSet, images: ImageArray, request: DecodeRequest) -> Decoded:
     skipped = tuple(SkippedFile(name=names[position], reason=reason) for position, reason in decoded.bad)
-    if skipped and (on_bad_image == "refuse" or not len(images)):
+    if skipped and (request.on_bad_image == "refuse" or not len(images)):
         raise _describe_bad(skipped, len(names))
     kept = list_good(len(names), decoded)
     origin = ImageOrigin(names=tuple(names[i] for i in kept), sizes=decoded.sizes, kinds=decoded.kinds, skipped=skipped)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainables.data.all_cores import map_on_all_cores
 from trainables.data.decoding.encoded_files import BadImageError, NamedFile
-from trainables.data.decoding.image_decoder import FORMATS, Aspect, ImageHeader, check_frame, explain_error, read_header
+from trainables.data.decoding.image_decoder import FORMATS, ImageHeader, check_frame, explain_error, read_header
 from trainables.data.images import SkippedFile
 
 
@@ -29,17 +29,12 @@ class Headers:
     problems: tuple[SkippedFile, ...]
 
 
-def read_headers(files: Sequence[NamedFile], *, aspect: Aspect = "crop") -> Headers:
-    """Return the headers of N files, read in threads. Pillow looks for EXIF of PNG behind the pixels only when it decodes.
-
-    Args:
-        files: N files.
-        aspect: As in `trainables.data.decoding.decoded_images.decode_files`: EXIF counts if it is "crop".
-    """
+def read_headers(files: Sequence[NamedFile]) -> Headers:
+    """Return the headers of N files, read in threads. Pillow looks for EXIF of PNG behind the pixels only when it decodes."""
 
     def read(_: int, file: NamedFile) -> ImageHeader | str:
         try:
-            return _read_one(file, aspect)
+            return _read_one(file)
         except BadImageError as error:
             return str(error)
 
@@ -58,7 +53,7 @@ def read_headers(files: Sequence[NamedFile], *, aspect: Aspect = "crop") -> Head
     )
 
 
-def _read_one(file: NamedFile, aspect: Aspect) -> ImageHeader:
+def _read_one(file: NamedFile) -> ImageHeader:
     try:
         with file.path.open("rb") as stream:
             if not stream.read(1):
@@ -66,7 +61,7 @@ def _read_one(file: NamedFile, aspect: Aspect) -> ImageHeader:
             stream.seek(0)
             with Image.open(stream, formats=FORMATS) as image:
                 check_frame(image)
-                return read_header(image, aspect)
+                return read_header(image, "crop")
     except BadImageError:
         raise
     except OSError as error:

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from search_spaces.errors import first_line
 from trainables.data.decoding.encoded_files import CANNOT_BE_READ, BadImageError, UnreadImageError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
@@ -137,8 +138,7 @@ def explain_error(error: Exception) -> BadImageError:
         return BadImageError(_TOO_LARGE)
     if isinstance(error, UnidentifiedImageError):
         return BadImageError(f"cannot be decoded (not one of {', '.join(FORMATS)})")
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return BadImageError(f"cannot be decoded ({reason})")
+    return BadImageError(f"cannot be decoded ({first_line(error)})")
 
 
 _TOO_LARGE = f"more than {MAX_IMAGE_PIXELS / 1e6:.0f} megapixels"

@@ -139,11 +139,6 @@ class StreamedImages(LazyImages):
                 pass
         return images
 
-    def read_one(self, number: int) -> NDArray[np.uint8]:
-        """Return one (H, W, 3) uint8 image."""
-        image: NDArray[np.uint8] = self.source.decode_all([number])[0]
-        return image
-
     def read_batches(self, batches: Sequence[Tensor], *, pin_memory: bool = False) -> Iterator[Tensor]:
         """Yield (B, H, W, 3) uint8 images of each batch of ids, decoded ahead by worker processes.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice, nearest_name
 from search_spaces.extensions import is_location, list_entry_points, load_function
 from trainables.data.image_memory import DEFAULT_SHARE, ImageMemoryBudget, default_folder, physical_memory
 
@@ -105,8 +105,7 @@ def load_image_set(
         return load_own(source, loader, arguments)
     names = _keywords(source)
     for name in options:
-        if name not in names:
-            raise UserInputError(f"the source {source!r} has no option {name!r}{nearest_name(name, names)}")
+        check_choice(f"the source {source!r} has no option", name, names)
     try:
         image_set: ImageSet = validate_call(config=ConfigDict(strict=True))(loader)(**arguments)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017): 60,000 training and 10,000 test images, 28x28 grayscale, ten classes."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +41,7 @@ def load_fashion_mnist(
     )
     train, test = load_published(
         archive,
-        lambda: (_load_part(root, train=True), _load_part(root, train=False)),
+        partial(_load_part, root),
         is_present=all((folder / name).is_file() or (folder / name).with_suffix("").is_file() for name in names),
         malformed=MALFORMED,
     )
@@ -49,7 +50,7 @@ def load_fashion_mnist(
     return build_image_set("fashion_mnist", train, test, num_images, seed)
 
 
-def _load_part(root: Path, *, train: bool) -> LabeledImages:
+def _load_part(root: Path, train: bool) -> LabeledImages:
     part = datasets.FashionMNIST(root, train=train, download=True)
     images, labels = part.data.numpy(), part.targets.numpy()
     if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:

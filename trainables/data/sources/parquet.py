@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from search_spaces.errors import UserInputError
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import BadImageError, DiskState, EncodedImages, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.problems import Problem, make_error
-from trainables.data.sources.descriptions import resolve_groups
+from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet_shards import ARROW_ERRORS, Columns, Shard, describe_unreadable, open_shards
-from trainables.data.sources.subset import choose_subset
 
 VALIDATION_SPLITS: tuple[str, ...] = ("validation", "valid", "val", "dev")
-PARTS = ("train", "validation", "test")
 ROWS_PER_BATCH = 256
 
 
@@ -79,54 +78,21 @@ def load_parquet(
         validation_splits = (validation_split,) if validation_split else ()
     columns = Columns(image=image_column, label=label_column, group=group)
     rows = list_rows(path, columns, test_split, validation_splits, class_names)
-    shards, labels, names = rows.shards, rows.labels, rows.class_names
-    official_validation, official_test = rows.mark("validation"), rows.mark("test")
-    kept = choose_subset(labels, official_test, num_images, seed, official_validation)
-    decoded = decode_files(
-        ParquetImages(shards, kept),
-        native_size=native_size,
-        image_size=image_size,
-        aspect=aspect,
-        on_bad_image=on_bad_image,
-        memory_budget=memory_budget,
-    )
-    kept = kept[decoded.kept]
-    members = [name for shard in shards for name in shard.groups or ()]
-    group_names, numbers = np.unique(np.array(members, dtype=str), return_inverse=True)
-    return ImageSet(
-        images=decoded.images,
-        labels=labels[kept],
-        class_names=names,
-        source="parquet",
-        official_validation=None if official_validation is None else official_validation[kept],
-        official_test=None if official_test is None else official_test[kept],
-        class_groups=resolve_groups(class_groups, names),
-        groups=None if group is None else numbers[kept],
-        group_names=tuple(map(str, group_names)),
-        origin=decoded.origin,
-    )
+    chosen = rows.choose(num_images, seed)
+    request = DecodeRequest(native_size, image_size, aspect, on_bad_image)
+    decoded = decode_files(ParquetImages(rows.shards, chosen), request, memory_budget)
+    return rows.make_image_set("parquet", decoded, chosen, class_groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParquetRows:
+class ParquetRows(LabeledFiles):
     """The labeled rows of parquet files, without their images.
 
     Attributes:
         shards: the files.
-        class_names: K names.
-        labels: (N,) int64 in [0, K), of all files together.
-        parts: (N,) int64, position of each row's published split in `PARTS`.
     """
 
     shards: Sequence[Shard]
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    parts: NDArray[np.int64]
-
-    def mark(self, split: str) -> NDArray[np.bool_] | None:
-        """Return which rows are of a published split; None if no row is."""
-        marks: NDArray[np.bool_] = self.parts == PARTS.index(split)
-        return marks if marks.any() else None
 
 
 def list_rows(
@@ -145,6 +111,7 @@ def list_rows(
         class_names=names,
         labels=np.concatenate([shard.labels for shard in shards]),
         parts=np.repeat(part_of_shard, [len(shard.labels) for shard in shards]),
+        groups=None if columns.group is None else [name for shard in shards for name in shard.groups or ()],
     )
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from search_spaces.errors import list_some, nearest_name
-from trainables.data.problems import Findings
+from search_spaces.errors import first_line, list_some, nearest_name
+from trainables.data.problems import ProblemList
 
 IMAGE_COLUMNS = ("img", "image")
 ARROW_ERRORS = (pa.ArrowException, OSError)
@@ -66,33 +66,32 @@ def open_shards(
     Raises:
         UserInputError: with all problems of all files.
     """
-    findings = Findings()
-    shards = [shard for path in paths if (shard := _open_shard(path, columns, findings)) is not None]
-    names = _resolve_class_names(shards, given_names, findings) if shards else None
+    problems = ProblemList()
+    shards = [shard for path in paths if (shard := _open_shard(path, columns, problems)) is not None]
+    names = _resolve_class_names(shards, given_names, problems) if shards else None
     if names is not None:
         for shard in shards:
-            _check_labels(shard, columns.label, names, findings)
-    findings.raise_any(subject)
+            _check_labels(shard, columns.label, names, problems)
+    problems.raise_any(subject)
     assert names is not None
     return shards, names
 
 
 def describe_unreadable(path: Path, error: Exception) -> tuple[str, str, str]:
     """Return rule, name and advice for a file that Arrow cannot read."""
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
     advice = "check that it is complete, or write it again"
-    return "cannot be read as parquet", f"{path} ({first_line})", advice
+    return "cannot be read as parquet", f"{path} ({first_line(error)})", advice
 
 
-def _open_shard(path: Path, columns: Columns, findings: Findings) -> Shard | None:
+def _open_shard(path: Path, columns: Columns, problems: ProblemList) -> Shard | None:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            image = _choose_image_column(path, schema, columns.image, findings)
-            labels = _read_labels(path, file, columns.label, findings)
-            groups = None if columns.group is None else _read_groups(path, file, columns.group, findings)
+            image = _choose_image_column(path, schema, columns.image, problems)
+            labels = _read_labels(path, file, columns.label, problems)
+            groups = None if columns.group is None else _read_groups(path, file, columns.group, problems)
     except ARROW_ERRORS as error:
-        findings.add(*describe_unreadable(path, error))
+        problems.add(*describe_unreadable(path, error))
         return None
     if image is None or labels is None or (groups is None and columns.group is not None):
         return None
@@ -100,18 +99,18 @@ def _open_shard(path: Path, columns: Columns, findings: Findings) -> Shard | Non
     return Shard(path=path, image_column=image, labels=labels, class_names=class_names, groups=groups)
 
 
-def _choose_image_column(path: Path, schema: Any, image_column: str | None, findings: Findings) -> str | None:
+def _choose_image_column(path: Path, schema: Any, image_column: str | None, problems: ProblemList) -> str | None:
     names: list[str] = list(schema.names)
     if image_column is None:
         found = [name for name in IMAGE_COLUMNS if name in names]
         if len(found) != 1:
             rule = f"needs one image column named img or image, but has {list_some(names) or 'no columns'}"
-            findings.add(rule, path, "set data.options.image_column")
+            problems.add(rule, path, "set data.options.image_column")
             return None
         image_column = found[0]
     elif image_column not in names:
         rule = f"has no image column {image_column!r}{nearest_name(image_column, names)}"
-        findings.add(rule, path, "correct data.options.image_column")
+        problems.add(rule, path, "correct data.options.image_column")
         return None
     kind = schema.field(image_column).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -121,48 +120,50 @@ def _choose_image_column(path: Path, schema: Any, image_column: str | None, find
             f"images must be encoded bytes (binary, or a struct with binary `bytes`), but the column {image_column!r} "
             f"holds {kind}"
         )
-        findings.add(rule, path, "set data.options.image_column")
+        problems.add(rule, path, "set data.options.image_column")
         return None
     return image_column
 
 
-def _read_labels(path: Path, file: pq.ParquetFile, label_column: str, findings: Findings) -> NDArray[np.int64] | None:
+def _read_labels(
+    path: Path, file: pq.ParquetFile, label_column: str, problems: ProblemList
+) -> NDArray[np.int64] | None:
     schema = file.schema_arrow
     if label_column not in schema.names:
         rule = f"has no label column {label_column!r}{nearest_name(label_column, schema.names)}"
-        findings.add(rule, path, "set data.options.label_column")
+        problems.add(rule, path, "set data.options.label_column")
         return None
     kind = schema.field(label_column).type
     if not pa.types.is_integer(kind):
         rule = f"labels must be integers, but the column {label_column!r} holds {kind}"
-        findings.add(rule, path, "write them as indices of class names")
+        problems.add(rule, path, "write them as indices of class names")
         return None
     column = file.read(columns=[label_column]).column(0)
     if column.null_count:
-        findings.add(f"{column.null_count} rows without a label", path, "remove them")
+        problems.add(f"{column.null_count} rows without a label", path, "remove them")
         return None
     if len(column) == 0:
-        findings.add("has no rows", path, "remove the file")
+        problems.add("has no rows", path, "remove the file")
         return None
     labels: NDArray[np.int64] = column.cast(pa.int64(), safe=False).to_numpy()
     return labels
 
 
-def _read_groups(path: Path, file: pq.ParquetFile, group: str, findings: Findings) -> tuple[str, ...] | None:
+def _read_groups(path: Path, file: pq.ParquetFile, group: str, problems: ProblemList) -> tuple[str, ...] | None:
     """Return the group of each row as text."""
     names = file.schema_arrow.names
     if group not in names:
-        findings.add(f"has no column {group!r}{nearest_name(group, names)}", path, "correct data.group")
+        problems.add(f"has no column {group!r}{nearest_name(group, names)}", path, "correct data.group")
         return None
     column = file.read(columns=[group]).column(0)
     if column.null_count:
         rule = f"{column.null_count} rows without a value of {group!r}, the data.group"
-        findings.add(rule, path, "fill them")
+        problems.add(rule, path, "fill them")
         return None
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
         rule = f"data.group must name a column of texts or whole numbers, but {group!r} holds {kind}"
-        findings.add(rule, path, "name another column")
+        problems.add(rule, path, "name another column")
         return None
     return tuple(map(str, column.to_pylist()))
 
@@ -177,7 +178,7 @@ def _read_class_names(schema: Any, label_column: str) -> tuple[str, ...] | None:
 
 
 def _resolve_class_names(
-    shards: Sequence[Shard], given: Sequence[str] | None, findings: Findings
+    shards: Sequence[Shard], given: Sequence[str] | None, problems: ProblemList
 ) -> tuple[str, ...] | None:
     named = [(str(shard.path), shard.class_names) for shard in shards if shard.class_names is not None]
     if given is not None:
@@ -186,21 +187,21 @@ def _resolve_class_names(
         rule = "the metadata does not name the classes"
         advice = 'set data.options.class_names, such as ["cat", "dog"], in the order of the labels'
         for shard in shards:
-            findings.add(rule, shard.path, advice)
+            problems.add(rule, shard.path, advice)
         return None
     origin, names = named[0]
     for place, others in named[1:]:
         if others != names:
-            findings.add(f"class names that differ from those in {origin}", place, "make them agree")
+            problems.add(f"class names that differ from those in {origin}", place, "make them agree")
     if len(names) < 2 or len(set(names)) != len(names) or not all(names):
-        findings.add(
+        problems.add(
             "a source needs at least two classes with distinct names", f"{origin} ({list(names)})", "correct them"
         )
         return None
     return names
 
 
-def _check_labels(shard: Shard, label_column: str, names: tuple[str, ...], findings: Findings) -> None:
+def _check_labels(shard: Shard, label_column: str, names: tuple[str, ...], problems: ProblemList) -> None:
     for row in np.flatnonzero((shard.labels < 0) | (shard.labels >= len(names))):
         where = f"{shard.path} row {row} ({label_column} = {shard.labels[row]})"
-        findings.add(f"labels must lie in [0, {len(names)})", where, "correct them or name every class")
+        problems.add(f"labels must lie in [0, {len(names)})", where, "correct them or name every class")

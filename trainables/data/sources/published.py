@@ -6,12 +6,11 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.errors import UserInputError
+from search_spaces.errors import UserInputError, first_line
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
 from trainables.data.sources.descriptions import load_descriptions
@@ -21,7 +20,7 @@ DEFAULT_ROOT = "data"
 TIMEOUT_SECONDS = 15.0
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
-Loaded = TypeVar("Loaded")
+Errors = tuple[type[Exception], ...]
 # (N, H, W, 3) or (N, H, W) uint8, and (N,) int64.
 LabeledImages = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -57,18 +56,19 @@ def _check_reachable(archive: Archive) -> None:
     except NETWORK_ERRORS as error:
         reason = getattr(error, "reason", None) or error
         raise UserInputError(
-            f"{archive.title} is missing and cannot be downloaded ({_one_line(reason)}); {archive.advice}"
+            f"{archive.title} is missing and cannot be downloaded ({first_line(reason)}); {archive.advice}"
         ) from None
 
 
 def load_published(
-    archive: Archive, load: Callable[[], Loaded], *, is_present: bool, malformed: tuple[type[Exception], ...] = ()
-) -> Loaded:
-    """Return the result of `load`.
+    archive: Archive, load: Callable[[bool], LabeledImages], *, is_present: bool, malformed: Errors = ()
+) -> tuple[LabeledImages, LabeledImages]:
+    """Return the training and the test images.
 
     Args:
         archive: Archive to name in the error.
-        load: Calls torchvision, which checks the files' MD5, unpacks archives and downloads missing files.
+        load: Returns the training images for True, the test images for False. Calls torchvision, which checks the files' MD5,
+            unpacks archives and downloads missing files.
         is_present: Whether the files are there already.
         malformed: Further errors that `load` raises for damaged files.
 
@@ -78,12 +78,12 @@ def load_published(
     """
     if not is_present:
         _check_reachable(archive)
-    expected: tuple[type[Exception], ...] = (RuntimeError, *NETWORK_ERRORS, *malformed)
+    expected: Errors = (RuntimeError, *NETWORK_ERRORS, *malformed)
     try:
-        return load()
+        return load(True), load(False)
     except expected as error:
         raise UserInputError(
-            f"{archive.title} in {archive.folder} cannot be read ({_one_line(error)}); remove it, then {archive.advice}"
+            f"{archive.title} in {archive.folder} cannot be read ({first_line(error)}); remove it, then {archive.advice}"
         ) from None
 
 
@@ -115,8 +115,3 @@ def build_image_set(
         official_test=official_test[kept],
         class_groups=description.groups,
     )
-
-
-def _one_line(error: object) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

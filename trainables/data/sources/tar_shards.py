@@ -9,7 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from trainables.data.problems import Findings
+from search_spaces.errors import first_line
+from trainables.data.problems import ProblemList
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm"})
 CLASS, FIELDS = "cls", "json"
@@ -49,35 +50,35 @@ class _Member:
     content: bytes = field(default=b"", repr=False)
 
 
-def list_samples(path: Path, label_field: str, group: str | None, findings: Findings) -> list[TarSample]:
-    """Return the samples of a tar file in their order, and add what is wrong with it to the findings.
+def list_samples(path: Path, label_field: str, group: str | None, problems: ProblemList) -> list[TarSample]:
+    """Return the samples of a tar file in their order, and add what is wrong with it to the problems.
 
     Args:
         path: the tar file.
         label_field: field of a sample's .json that holds its class, where it has no .cls.
         group: field of a sample's .json that says which images belong together; None without groups.
-        findings: is extended.
+        problems: is extended.
     """
     try:
         members, end = _list_members(path)
     except (tarfile.TarError, OSError, EOFError) as error:
-        findings.add("cannot be read as tar", f"{path} ({_explain(path, error)})", COPY_AGAIN)
+        problems.add("cannot be read as tar", f"{path} ({_explain(path, error)})", COPY_AGAIN)
         return []
     if not _has_only_zeros(path, end):
-        findings.add(
+        problems.add(
             "is damaged, or several tar files in one: what follows is not read", f"{path}, byte {end}", COPY_AGAIN
         )
         return []
     if not _has_end(path):
-        findings.add("is cut: the blocks that end a tar file are missing", path, COPY_AGAIN)
+        problems.add("is cut: the blocks that end a tar file are missing", path, COPY_AGAIN)
         return []
     samples = []
     for key, together in groupby(members, key=lambda member: member.key):
-        sample = _read_sample(f"{path} {key}", key, list(together), label_field, group, findings)
+        sample = _read_sample(f"{path} {key}", key, list(together), label_field, group, problems)
         if sample is not None:
             samples.append(sample)
     if not samples and not members:
-        findings.add("holds no files", path, "remove it")
+        problems.add("holds no files", path, "remove it")
     return samples
 
 
@@ -113,7 +114,7 @@ def _explain(path: Path, error: Exception) -> str:
         is_compressed = False
     if is_compressed:
         return "compressed; unpack it with gunzip, since single images cannot be read from it"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _has_end(path: Path) -> bool:
@@ -126,14 +127,14 @@ def _has_end(path: Path) -> bool:
 
 
 def _read_sample(
-    where: str, key: str, members: list[_Member], label_field: str, group: str | None, findings: Findings
+    where: str, key: str, members: list[_Member], label_field: str, group: str | None, problems: ProblemList
 ) -> TarSample | None:
     images = [member for member in members if member.extension in IMAGE_EXTENSIONS]
     texts = {member.extension: member.content for member in members if member.extension in {CLASS, FIELDS}}
     if not images:
         return None  # Not every sample of a mixed set is an image.
     if len(images) > 1:
-        findings.add("has several images", f"{where} ({', '.join(m.extension for m in images)})", "keep one of them")
+        problems.add("has several images", f"{where} ({', '.join(m.extension for m in images)})", "keep one of them")
         return None
     fields: Any = {}
     if FIELDS in texts:
@@ -142,17 +143,17 @@ def _read_sample(
         except ValueError:
             fields = None
     if not isinstance(fields, dict):
-        findings.add("has a .json that cannot be read, or that holds no fields", where, "correct it")
+        problems.add("has a .json that cannot be read, or that holds no fields", where, "correct it")
         return None
     text = texts[CLASS].decode(errors="replace").strip() if CLASS in texts else None
     label = fields.get(label_field) if text is None else _read_class(text)
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
         rule = f"has no label: no .cls, and no text or whole number under {label_field!r} in a .json"
-        findings.add(rule, where, "add one, or set data.options.label_field")
+        problems.add(rule, where, "add one, or set data.options.label_field")
         return None
     belongs = "" if group is None else fields.get(group, "")
     if group is not None and (belongs == "" or not isinstance(belongs, int | str)):
-        findings.add(f"has no text or whole number under {group!r}, the data.group, in a .json", where, "add it")
+        problems.add(f"has no text or whole number under {group!r}, the data.group, in a .json", where, "add it")
         return None
     return TarSample(
         key=key,

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from search_spaces.errors import UserInputError, nearest_name
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
 from trainables.data.decoding.encoded_files import DiskState, EncodedImages, ImageSpans, combine_states
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
-from trainables.data.problems import Findings
-from trainables.data.sources.descriptions import resolve_groups
+from trainables.data.problems import ProblemList
+from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 from trainables.data.sources.parquet import VALIDATION_SPLITS
-from trainables.data.sources.subset import choose_subset
 from trainables.data.sources.tar_shards import IMAGE_EXTENSIONS, TarSample, list_samples
 
 # Word in a file's name -> published split.
@@ -71,58 +71,25 @@ def load_webdataset(
         UserInputError: With all tar files that are cut or no tar files, and all samples without a label or with several images.
     """
     found = list_tar_set(path, label_field, group, class_names)
-    labels, names = found.labels, found.class_names
-    validation, test = found.mark("validation"), found.mark("test")
-    kept = choose_subset(labels, test, num_images, seed, validation)
-    decoded = decode_files(
-        TarImages(found, kept),
-        native_size=native_size,
-        image_size=image_size,
-        aspect=aspect,
-        on_bad_image=on_bad_image,
-        memory_budget=memory_budget,
-    )
-    kept = kept[decoded.kept]
-    members = np.array([sample.group for sample in found.samples], dtype=str)
-    group_names, numbers = np.unique(members, return_inverse=True)
-    return ImageSet(
-        images=decoded.images,
-        labels=labels[kept],
-        class_names=names,
-        source="webdataset",
-        official_validation=None if validation is None else validation[kept],
-        official_test=None if test is None else test[kept],
-        class_groups=resolve_groups(class_groups, names),
-        groups=None if group is None else numbers[kept],
-        group_names=() if group is None else tuple(map(str, group_names)),
-        origin=decoded.origin,
-    )
+    chosen = found.choose(num_images, seed)
+    request = DecodeRequest(native_size, image_size, aspect, on_bad_image)
+    decoded = decode_files(TarImages(found, chosen), request, memory_budget)
+    return found.make_image_set("webdataset", decoded, chosen, class_groups)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TarSet:
+class TarSet(LabeledFiles):
     """The samples of tar files.
 
     Attributes:
         paths: F files.
         files: (N,) int32, number of the file in which each sample is.
         samples: N samples.
-        labels: (N,) int64 in [0, K).
-        class_names: K names.
-        parts: (N,) the published split of each: "train", "validation" or "test".
     """
 
     paths: tuple[Path, ...]
     files: NDArray[np.int32]
     samples: tuple[TarSample, ...]
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    parts: NDArray[np.str_]
-
-    def mark(self, split: str) -> NDArray[np.bool_] | None:
-        """Return which samples are of a published split; None if none is."""
-        marks: NDArray[np.bool_] = self.parts == split
-        return marks if marks.any() else None
 
 
 def list_tar_set(
@@ -130,22 +97,23 @@ def list_tar_set(
 ) -> TarSet:
     """Return the samples at `path`; arguments and errors as in `load_webdataset`."""
     paths = _find_files(path)
-    findings = Findings()
-    of_files = [list_samples(file, label_field, group, findings) for file in paths]
+    problems = ProblemList()
+    of_files = [list_samples(file, label_field, group, problems) for file in paths]
     files = np.repeat(np.arange(len(paths), dtype=np.int32), [len(found) for found in of_files])
     samples = tuple(sample for found in of_files for sample in found)
     places = [f"{paths[number]} {sample.key}" for number, sample in zip(files, samples, strict=True)]
-    names, labels = _resolve_labels(Path(str(path)), samples, places, class_names, findings)
+    names, labels = _resolve_labels(Path(str(path)), samples, places, class_names, problems)
     if not samples:
-        findings.add("there is no image", str(path), "give tar files with samples of an image and its class")
-    findings.raise_any(str(path))
+        problems.add("there is no image", str(path), "give tar files with samples of an image and its class")
+    problems.raise_any(str(path))
     return TarSet(
         paths=tuple(paths),
         files=files,
         samples=samples,
         labels=labels,
         class_names=names,
-        parts=_name_parts(paths)[files],
+        parts=_find_parts(paths)[files],
+        groups=None if group is None else [sample.group for sample in samples],
     )
 
 
@@ -205,21 +173,21 @@ def _find_files(path: str | None) -> list[Path]:
     return files
 
 
-def _name_parts(paths: Sequence[Path]) -> NDArray[np.str_]:
-    """Return (F,) the published split of each file, by its name or that of its folder."""
+def _find_parts(paths: Sequence[Path]) -> NDArray[np.int64]:
+    """Return (F,) the position of each file's published split in `PARTS`, by its name or that of its folder."""
 
     def name(path: Path) -> str:
         words = re.split(r"[^a-z]+", f"{path.stem} {path.parent.name}".lower())
         return next((SPLITS[word] for word in words if word in SPLITS), "")
 
     parts = [name(path) for path in paths]
-    return np.array([part if part and "train" in parts else "train" for part in parts], dtype=str)
+    return np.array([PARTS.index(part if part and "train" in parts else "train") for part in parts])
 
 
 def _resolve_labels(
-    root: Path, samples: Sequence[TarSample], places: Sequence[str], given: Sequence[str] | None, findings: Findings
+    root: Path, samples: Sequence[TarSample], places: Sequence[str], given: Sequence[str] | None, problems: ProblemList
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the names of the classes and (N,) labels; add what does not fit to the findings."""
+    """Return the names of the classes and (N,) labels; add what does not fit to the problems."""
     listed = tuple(given) if given is not None else _read_names(root)
     values = _choose_values(samples, listed)
     names = listed or _name_values(values)
@@ -230,11 +198,11 @@ def _resolve_labels(
         if not 0 <= number < len(names):
             near = nearest_name(value, names) if isinstance(value, str) else ""
             rule = f"labels must be numbers in [0, {len(names)}) or names of classes"
-            findings.add(rule, f"{place} ({str(value)[:40]!r}{near})", "correct them or name every class")
+            problems.add(rule, f"{place} ({str(value)[:40]!r}{near})", "correct them or name every class")
             number = 0
         labels.append(number)
     if values and (len(names) < 2 or len(set(names)) < len(names)):
-        findings.add("a source needs at least two classes with distinct names", str(list(names)), "correct them")
+        problems.add("a source needs at least two classes with distinct names", str(list(names)), "correct them")
     return names, np.array(labels, dtype=np.int64)
 
 

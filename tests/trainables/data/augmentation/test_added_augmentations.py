@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional
 
 from search_spaces.config import TrialConfig
 from search_spaces.errors import UserInputError
+from search_spaces.settings import AugmentationKeys
 from tests.trainables.data.augmentation.changed_settings import change
 from tests.trainables.data.augmentation.test_augmentation import (
     EVERYTHING,
@@ -241,8 +242,7 @@ def test_color_jitter_draws_factors_uniformly_per_image_in_a_fixed_order() -> No
     pixels = make_pixels(600, 8) / 4 + 96  # 96 to 160, so that nothing saturates
 
     def jitter(**fractions: float) -> Tensor:
-        zero = {"contrast_fraction": 0.0, "saturation_fraction": 0.0, "hue_fraction": 0.0}
-        return jitter_colors(pixels, **{**zero, **fractions}, generator=generator(7))  # type: ignore[arg-type]
+        return jitter_colors(pixels, AugmentationKeys(**fractions), generator(7))
 
     contrast = jitter(contrast_fraction=0.3).std((1, 2, 3)) / pixels.std((1, 2, 3))
     spread = jitter(saturation_fraction=0.3)
@@ -259,9 +259,7 @@ def test_color_jitter_draws_factors_uniformly_per_image_in_a_fixed_order() -> No
 
 def test_a_gray_image_has_no_hue_and_saturation_to_change() -> None:
     gray = make_pixels()[:, :1].expand(-1, 3, -1, -1)
-    changed = jitter_colors(
-        gray, contrast_fraction=0.0, saturation_fraction=0.9, hue_fraction=0.5, generator=generator()
-    )
+    changed = jitter_colors(gray, AugmentationKeys(saturation_fraction=0.9, hue_fraction=0.5), generator())
     torch.testing.assert_close(changed, gray.contiguous(), rtol=0, atol=0.03)
 
 
@@ -308,11 +306,11 @@ def test_an_image_on_which_no_rectangle_fits_is_not_erased() -> None:
 def test_additions_on_a_gpu_equal_the_cpus() -> None:
     """The draws are the CPU's; nearest-neighbor resampling may take the next pixel where a position falls between two."""
     pixels = make_pixels(64, 24)
-    fractions = {"contrast_fraction": 0.4, "saturation_fraction": 0.4, "hue_fraction": 0.2}
+    fractions = AugmentationKeys(contrast_fraction=0.4, saturation_fraction=0.4, hue_fraction=0.2)
     steps: list[Callable[[Tensor], Tensor]] = [
         lambda batch: pad_and_crop(batch, 3, "reflect", generator()),
         lambda batch: trivially_augment(batch, generator()),
-        lambda batch: jitter_colors(batch, **fractions, generator=generator()),
+        lambda batch: jitter_colors(batch, fractions, generator()),
         lambda batch: erase_rectangles(batch.clone(), 0.5, generator()),
     ]
     for step in steps:

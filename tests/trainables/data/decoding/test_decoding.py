@@ -29,8 +29,9 @@ from tests.trainables.data.sources.parquet_files import encode, make_pixels
 from trainables.data import all_cores, pixel_files
 from trainables.data.decoding import decode_set
 from trainables.data.decoding import decoded_images as decoding
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import Decoded, decode_files
-from trainables.data.decoding.encoded_files import BadImageError
+from trainables.data.decoding.encoded_files import BadImageError, DiskImages
 from trainables.data.decoding.headers import read_headers
 from trainables.data.decoding.image_decoder import FORMATS, Shape, decode_image
 from trainables.data.image_memory import ImageMemoryBudget
@@ -58,9 +59,8 @@ def write_many(folder: Path, number: int = 40, size: int = 16) -> list[File]:
 
 def decode(files: list[File], budget: ImageMemoryBudget | None = None, **changed: Any) -> Decoded:
     options = {"native_size": None, "image_size": None, "aspect": "crop", "on_bad_image": "refuse"} | changed
-    return decode_files(
-        files, memory_budget=budget or ImageMemoryBudget(10**9, files[0].path.parent / "kept"), **options
-    )
+    budget = budget or ImageMemoryBudget(10**9, files[0].path.parent / "kept")
+    return decode_files(DiskImages(files), DecodeRequest(**options), budget)
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -12,7 +12,7 @@ from trainables.data.sources.folders.image_files import (
     FoundFiles,
     ImageFile,
     Split,
-    describe_skipped,
+    explain_suffix,
     is_hidden,
 )
 
@@ -115,7 +115,7 @@ def _walk(folder: Path, prefix: Parts) -> _Tree:
 
 def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
     if not entry.name.lower().endswith(IMAGE_SUFFIXES):
-        return describe_skipped(Path(entry.name).suffix)
+        return explain_suffix(Path(entry.name).suffix)
     # A link to nothing stays: it is listed with the images that cannot be read. Reading a pipe would never end.
     return None if entry.is_file() or not Path(entry.path).exists() else "not a regular file"
 

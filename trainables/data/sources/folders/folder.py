@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from search_spaces.errors import UserInputError
+from trainables.data.decoding.decode_set import DecodeRequest
 from trainables.data.decoding.decoded_images import decode_files
+from trainables.data.decoding.encoded_files import DiskImages
 from trainables.data.image_memory import ImageMemoryBudget
 from trainables.data.images import ImageSet
 from trainables.data.problems import DataProblemsError, Problem, make_error, make_printable
 from trainables.data.sources.descriptions import resolve_groups
-from trainables.data.sources.folders.layouts import ImageFile, Layout, find_layout, list_scarce_classes
-from trainables.data.sources.subset import choose_subset
+from trainables.data.sources.folders.layouts import Layout, find_layout, list_scarce_classes
 
 Result = TypeVar("Result")
 
@@ -57,40 +57,17 @@ def load_folder(
             'the source "folder" needs data.path, a folder with one folder of images per class, or a manifest'
         )
     layout = find_layout(path, group=group)
-    labels = layout.labels
-    official_test, official_validation = _mark(layout.files, "test"), _mark(layout.files, "validation")
+    found = layout.label_files()
     checks = _Checks(layout)
-    groups_of_classes = checks.run(lambda: resolve_groups(class_groups, layout.class_names))
-    chosen = checks.run(lambda: choose_subset(labels, official_test, num_images, seed, official_validation))
-    kept = np.arange(len(labels)) if chosen is None else chosen
-    decoded = checks.run(
-        lambda: decode_files(
-            [layout.files[i] for i in kept],
-            native_size=native_size,
-            image_size=image_size,
-            aspect=aspect,
-            on_bad_image=on_bad_image,
-            memory_budget=memory_budget,
-        )
-    )
+    checks.run(lambda: resolve_groups(class_groups, layout.class_names))
+    subset = checks.run(lambda: found.choose(num_images, seed))
+    chosen = np.arange(len(layout.files)) if subset is None else subset
+    request = DecodeRequest(native_size, image_size, aspect, on_bad_image)
+    decoded = checks.run(lambda: decode_files(DiskImages([layout.files[i] for i in chosen]), request, memory_budget))
     checks.finish()
     assert decoded is not None
-    assert groups_of_classes is not None
-    kept = kept[decoded.kept]
-    group_names, groups = np.unique([file.group or "" for file in layout.files], return_inverse=True)
-    has_groups = layout.files[0].group is not None
-    return ImageSet(
-        images=decoded.images,
-        labels=labels[kept],
-        class_names=layout.class_names,
-        source="folder",
-        official_test=None if official_test is None else official_test[kept],
-        official_validation=None if official_validation is None else official_validation[kept],
-        class_groups=groups_of_classes,
-        groups=groups[kept] if has_groups else None,
-        group_names=tuple(map(str, group_names)) if has_groups else (),
-        origin=dataclasses.replace(decoded.origin, skipped=(*layout.skipped, *decoded.origin.skipped)),
-    )
+    origin = dataclasses.replace(decoded.origin, skipped=(*layout.skipped, *decoded.origin.skipped))
+    return found.make_image_set("folder", dataclasses.replace(decoded, origin=origin), chosen, class_groups)
 
 
 class _Checks:
@@ -118,9 +95,3 @@ class _Checks:
         if self._problems:
             problems = [*self._problems, *list_scarce_classes(self._layout)]
             raise make_error(make_printable(str(self._layout.root)), problems)
-
-
-def _mark(files: Sequence[ImageFile], split: str) -> NDArray[np.bool_] | None:
-    """Return which images are of a published split; None if none is."""
-    marks = np.array([file.split == split for file in files], dtype=bool)
-    return marks if marks.any() else None

@@ -61,7 +61,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in DESKTOP_FILES
 
 
-def describe_skipped(suffix: str) -> str:
+def explain_suffix(suffix: str) -> str:
     """Return why a file with this suffix is not read, such as "not an image"."""
     if suffix.lower() == ".gif":
         return "a GIF, which torchvision's ImageFolder does not read either; save it as PNG to use it"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search_spaces.errors import UserInputError, list_some
 from trainables.data.images import SkippedFile
@@ -19,10 +18,11 @@ from trainables.data.sources.folders.image_files import (
     FoundFiles,
     ImageFile,
     Split,
-    describe_skipped,
+    explain_suffix,
 )
 from trainables.data.sources.folders.layout_checks import check_classes, check_repeated
 from trainables.data.sources.folders.manifest import SUFFIXES, is_manifest, read_columns, read_manifest
+from trainables.data.sources.labeled_files import PARTS, LabeledFiles
 
 __all__ = ["ImageFile", "Layout", "find_layout"]
 
@@ -49,11 +49,16 @@ class Layout:
     skipped: tuple[SkippedFile, ...]
     found_problems: tuple[Problem, ...]
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Return (N,) int64, the positions of the images' classes in `class_names`."""
+    def label_files(self) -> LabeledFiles:
+        """Return the labels of the images; a label is the position of the class in `class_names`."""
         numbers = {name: number for number, name in enumerate(self.class_names)}
-        return np.array([numbers[file.class_name] for file in self.files], dtype=np.int64)
+        has_groups = bool(self.files) and self.files[0].group is not None
+        return LabeledFiles(
+            labels=np.array([numbers[file.class_name] for file in self.files], dtype=np.int64),
+            class_names=self.class_names,
+            parts=np.array([PARTS.index(file.split or "train") for file in self.files], dtype=np.int64),
+            groups=[file.group or "" for file in self.files] if has_groups else None,
+        )
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -220,7 +225,7 @@ def _check_beside(root: Path, folders: Sequence[_Part]) -> tuple[list[SkippedFil
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             strays.append(make_printable(entry.name))
         else:
-            skipped.append(SkippedFile(name=make_printable(entry.name), reason=describe_skipped(path.suffix)))
+            skipped.append(SkippedFile(name=make_printable(entry.name), reason=explain_suffix(path.suffix)))
     if strays:
         problems.append(
             Problem(

@@ -4,17 +4,18 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search_spaces.errors import UserInputError, list_some, nearest_name
+from search_spaces.errors import UserInputError, first_line, list_some, nearest_name
 from trainables.data.images import SkippedFile
 from trainables.data.problems import Problem, make_printable
-from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, describe_skipped
+from trainables.data.sources.folders.image_files import SPLIT_OF_WORD, FoundFiles, ImageFile, Split, explain_suffix
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename", "image")
@@ -33,17 +34,6 @@ class _Columns:
     path: str
     label: str
     split: str | None
-    group: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """One usable row: where it is, its image, and its cells."""
-
-    place: str
-    path: Path
-    label: str
-    split: Split
     group: str | None
 
 
@@ -85,18 +75,12 @@ def read_manifest(file: Path, root: Path, split: Split, group: str | None) -> Fo
     """
     columns = _find_columns(file, _read_header(file), group)
     problems = _Problems(file.name)
-    entries = list(_check_rows(file, columns, split, problems))
+    listed = list(_check_rows(file, root, columns, split, problems))
     if columns.split is None and not split:
-        entries = _split_by_folder(entries, file.parent)
-    skipped, files = [], []
-    for entry in entries:
-        name = _name_below(root, entry.path)
-        if entry.path.suffix.lower() == ".gif":
-            skipped.append(SkippedFile(name=name, reason=describe_skipped(".gif")))
-            continue
-        files.append(
-            ImageFile(name=name, path=entry.path, class_name=entry.label, split=entry.split, group=entry.group)
-        )
+        listed = _split_by_folder(listed, file.parent)
+    files = [image for image in listed if image.path.suffix.lower() != ".gif"]
+    gifs = [image.name for image in listed if image.path.suffix.lower() == ".gif"]
+    skipped = [SkippedFile(name=name, reason=explain_suffix(".gif")) for name in gifs]
     return FoundFiles(files, skipped, problems.as_list())
 
 
@@ -127,8 +111,8 @@ class _Problems:
         ]
 
 
-def _check_rows(file: Path, columns: _Columns, split: Split, problems: _Problems) -> Iterator[_Entry]:
-    """Yield the usable rows; add the others to the problems."""
+def _check_rows(file: Path, root: Path, columns: _Columns, split: Split, problems: _Problems) -> Iterator[ImageFile]:
+    """Yield the images of the usable rows; add the others to the problems."""
     seen: dict[str, str] = {}
     for place, row in _read_rows(file):
         path, label = _text(row.get(columns.path)), _text(row.get(columns.label))
@@ -161,22 +145,19 @@ def _check_rows(file: Path, columns: _Columns, split: Split, problems: _Problems
         if not _exists(image):
             problems.add("files that do not exist", f"{path} ({place})")
         elif not faults and found is not None:
-            yield _Entry(place=place, path=image, label=make_printable(label), split=found, group=group)
+            label, name = make_printable(label), _name_below(root, image)
+            yield ImageFile(name=name, path=image, class_name=label, split=found, group=group)
 
 
-def _split_by_folder(entries: list[_Entry], folder: Path) -> list[_Entry]:
+def _split_by_folder(files: list[ImageFile], folder: Path) -> list[ImageFile]:
     """Take the first folder of the paths as the split, if all of them begin with one and one of them is train."""
     splits = []
-    for entry in entries:
-        parts = _parts_below(folder, entry.path)
+    for file in files:
+        parts = _parts_below(folder, file.path)
         splits.append(SPLIT_OF_WORD.get(parts[0].lower()) if parts and len(parts) > 1 else None)
     if "train" not in splits or None in splits:
-        return entries
-    return [
-        _Entry(place=e.place, path=e.path, label=e.label, split=split, group=e.group)
-        for e, split in zip(entries, splits, strict=True)
-        if split is not None
-    ]
+        return files
+    return [replace(file, split=split) for file, split in zip(files, splits, strict=True) if split is not None]
 
 
 def _find_columns(file: Path, header: Sequence[str], group: str | None) -> _Columns:
@@ -232,53 +213,46 @@ def _read_rows(file: Path) -> Iterator[tuple[str, Row]]:
 
 def _read_csv(file: Path) -> Iterator[list[str]]:
     """Yield the lines; the delimiter is the one that divides the first line into most cells."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            first = opened.readline()
-            opened.seek(0)
-            yield from csv.reader(opened, delimiter=max(DELIMITERS, key=first.count))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserInputError(_not_readable(file, "csv in UTF-8", error)) from None
+    with _reading(file, "csv in UTF-8"), file.open(encoding="utf-8-sig", newline="") as opened:
+        first = opened.readline()
+        opened.seek(0)
+        yield from csv.reader(opened, delimiter=max(DELIMITERS, key=first.count))
 
 
 def _read_json_lines(file: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        with file.open(encoding="utf-8-sig") as opened:
-            for number, line in enumerate(opened, start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise UserInputError(f"{file.name} line {number} is no JSON object; write one object per line")
-                    yield f"line {number}", row
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, UserInputError):
-            raise
-        raise UserInputError(_not_readable(file, "JSON lines", error)) from None
+    with _reading(file, "JSON lines"), file.open(encoding="utf-8-sig") as opened:
+        for number, line in enumerate(opened, start=1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise UserInputError(f"{file.name} line {number} is no JSON object; write one object per line")
+                yield f"line {number}", row
 
 
 def _open_parquet(file: Path) -> Iterable[str]:
     """Return the names of the columns that hold texts or whole numbers."""
-    try:
-        with file.open("rb") as opened:
-            schema = pq.read_schema(opened)
-    except (pa.ArrowException, OSError) as error:
-        raise UserInputError(_not_readable(file, "parquet", error)) from None
+    with _reading(file, "parquet"), file.open("rb") as opened:
+        schema = pq.read_schema(opened)
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_dictionary)
     return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
 
 
 def _read_parquet(file: Path, names: list[str]) -> list[dict[str, Any]]:
-    try:
-        with file.open("rb") as opened:
-            rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise UserInputError(_not_readable(file, "parquet", error)) from None
+    with _reading(file, "parquet"), file.open("rb") as opened:
+        rows: list[dict[str, Any]] = pq.read_table(opened, columns=names).to_pylist()
     return rows
 
 
-def _not_readable(file: Path, kind: str, error: Exception) -> str:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"{make_printable(file.name)} cannot be read as {kind} ({make_printable(first_line)}); write it again"
+@contextmanager
+def _reading(file: Path, kind: str) -> Iterator[None]:
+    """Raise UserInputError, with the file's name, where the file cannot be read or is not of its kind."""
+    try:
+        yield
+    except UserInputError:
+        raise
+    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
+        name, reason = make_printable(file.name), make_printable(first_line(error))
+        raise UserInputError(f"{name} cannot be read as {kind} ({reason}); write it again") from None
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice
 from trainables.data.sources.planted.drawing import SHAPES
 
 Correlation = Annotated[float, Field(ge=0, le=1)]
@@ -33,17 +33,15 @@ class CueExchange(BaseModel):
 def check_exchanges(exchanges: Sequence[CueExchange], cues: Sequence[str]) -> None:
     """Raise UserInputError for a cue that the scenes do not have, an unknown class, and a class paired with itself."""
     for exchange in exchanges:
-        if exchange.cue not in cues:
-            raise UserInputError(f"exchanges names the cue {exchange.cue!r}{nearest_name(exchange.cue, cues)}")
+        check_choice("exchanges names the cue", exchange.cue, cues)
         for pair in exchange.pairs:
             for name in pair:
-                if name not in SHAPES:
-                    raise UserInputError(f"exchanges names the class {name!r}{nearest_name(name, SHAPES)}")
+                check_choice("exchanges names the class", name, SHAPES)
             if pair[0] == pair[1]:
                 raise UserInputError(f"exchanges pairs the class {pair[0]!r} with itself; name two classes")
 
 
-def count_images(num_images: int, class_frequencies: Mapping[str, float]) -> NDArray[np.int64]:
+def count_images_of_classes(num_images: int, class_frequencies: Mapping[str, float]) -> NDArray[np.int64]:
     """Return (10,) int64 numbers of images by class, which add up to `num_images`.
 
     Args:
@@ -54,8 +52,7 @@ def count_images(num_images: int, class_frequencies: Mapping[str, float]) -> NDA
         UserInputError: For an unknown class, and for a class that would have no image.
     """
     for name in class_frequencies:
-        if name not in SHAPES:
-            raise UserInputError(f"class_frequencies names the class {name!r}{nearest_name(name, SHAPES)}")
+        check_choice("class_frequencies names the class", name, SHAPES)
     weights = np.array([class_frequencies.get(name, 1.0) for name in SHAPES])
     quotas = num_images * weights / weights.sum()
     counts: NDArray[np.int64] = np.floor(quotas).astype(np.int64)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.errors import UserInputError, nearest_name
+from search_spaces.errors import UserInputError, check_choice
 from trainables.data.decoding.decoded_images import allocate_images
 from trainables.data.images import ImageSet
 from trainables.data.sources.descriptions import load_descriptions
@@ -30,7 +30,7 @@ from trainables.data.sources.planted.classes import (
     CueExchange,
     Frequency,
     check_exchanges,
-    count_images,
+    count_images_of_classes,
     exchange_values,
 )
 from trainables.data.sources.planted.drawing import NUM_VALUES, SHAPES, draw_scenes
@@ -136,8 +136,7 @@ def load_planted(
     if test_set.correlation:
         of_all = resolve_correlation(cue_correlation, shortcuts or {})
         for name in test_set.correlation:
-            if name not in of_all:
-                raise UserInputError(f"test_set.correlation names {name!r}{nearest_name(name, tuple(of_all))}")
+            check_choice("test_set.correlation names", name, of_all)
         of_test = {**of_all, **test_set.correlation}
         options["cue_correlation"] = {cue: of_test[cue] for cue in CUES}
         options["shortcuts"] = {name: rho for name, rho in of_test.items() if name not in CUES}
@@ -167,7 +166,7 @@ def make_planted_scenes(
     indicated = resolve_classes(cue_classes or {}, tuple(correlation))
     by_class = resolve_class_correlation(correlation, class_correlation or {})
     check_exchanges(exchanges, tuple(correlation))
-    counts = count_images(num_images, class_frequencies or {})
+    counts = count_images_of_classes(num_images, class_frequencies or {})
     images = allocate_images(num_images, image_size, image_size)
     # The classes take turns as long as they have images left.
     turns = np.concatenate([np.arange(count) for count in counts])
@@ -230,16 +229,14 @@ def resolve_correlation(
     """
     if isinstance(cue_correlation, Mapping):
         for cue in cue_correlation:
-            if cue not in CUES:
-                raise UserInputError(f"cue_correlation names the cue {cue!r}{nearest_name(cue, CUES)}")
+            check_choice("cue_correlation names the cue", cue, CUES)
         of_cues = {**DEFAULT_CORRELATION, **cue_correlation}
     elif cue_correlation is None:
         of_cues = dict(DEFAULT_CORRELATION)
     else:
         of_cues = dict.fromkeys(CUES, cue_correlation)
     for shortcut in shortcuts:
-        if shortcut not in SHORTCUTS:
-            raise UserInputError(f"shortcuts names {shortcut!r}{nearest_name(shortcut, SHORTCUTS)}")
+        check_choice("shortcuts names", shortcut, SHORTCUTS)
     correlation = of_cues | dict(shortcuts)
     for name, rho in correlation.items():
         if not 0 <= rho <= 1:
@@ -261,12 +258,10 @@ def resolve_class_correlation(
     """
     resolved: dict[str, float | NDArray[np.float64]] = dict(correlation)
     for cue, of_classes in class_correlation.items():
-        if cue not in correlation:
-            raise UserInputError(f"class_correlation names {cue!r}{nearest_name(cue, tuple(correlation))}")
+        check_choice("class_correlation names", cue, correlation)
         rhos = np.full(NUM_VALUES, float(correlation[cue]))
         for name, rho in of_classes.items():
-            if name not in SHAPES:
-                raise UserInputError(f"class_correlation.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
+            check_choice(f"class_correlation.{cue} names the class", name, SHAPES)
             if not 0 <= rho <= 1:
                 raise UserInputError(f"0 <= correlation <= 1 must hold, but class_correlation.{cue}.{name} is {rho}")
             rhos[SHAPES.index(name)] = rho
@@ -285,11 +280,9 @@ def resolve_classes(cue_classes: Mapping[str, Sequence[str]], cues: Sequence[str
         UserInputError: For a cue that the scenes do not have, an unknown class, and for none or all of the classes.
     """
     for cue, names in cue_classes.items():
-        if cue not in cues:
-            raise UserInputError(f"cue_classes names {cue!r}{nearest_name(cue, cues)}")
+        check_choice("cue_classes names", cue, cues)
         for name in names:
-            if name not in SHAPES:
-                raise UserInputError(f"cue_classes.{cue} names the class {name!r}{nearest_name(name, SHAPES)}")
+            check_choice(f"cue_classes.{cue} names the class", name, SHAPES)
         if not 0 < len(set(names)) < NUM_VALUES:
             raise UserInputError(
                 f"cue_classes.{cue} must name some of the {NUM_VALUES} classes, not none or all of them"
